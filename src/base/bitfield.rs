@@ -1,0 +1,115 @@
+//! A set of piece indices in the wire's order: index 0 is the high bit of the first byte (BEP 3).
+
+use bitvec::prelude::{BitVec, Msb0};
+
+use super::PieceIndex;
+
+/// Which pieces somebody has. Bits beyond the piece count do not exist.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bitfield {
+    bits: BitVec<u8, Msb0>,
+}
+
+/// Why a `bitfield` payload was refused (BEP 3).
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BitfieldError {
+    #[error("bitfield of {len} bytes, expected {expected}")]
+    WrongLength { len: usize, expected: usize },
+    #[error("bitfield with spare bits set")]
+    SpareBits,
+}
+
+impl Bitfield {
+    /// An empty set over `piece_count` pieces.
+    pub fn new(piece_count: u32) -> Self {
+        Self { bits: BitVec::repeat(false, piece_count as usize) }
+    }
+
+    /// The set of all pieces.
+    pub fn full(piece_count: u32) -> Self {
+        Self { bits: BitVec::repeat(true, piece_count as usize) }
+    }
+
+    /// Reads a `bitfield` payload: exact length, spare bits zero.
+    pub fn from_wire(payload: &[u8], piece_count: u32) -> Result<Self, BitfieldError> {
+        let expected = (piece_count as usize).div_ceil(8);
+        if payload.len() != expected {
+            return Err(BitfieldError::WrongLength { len: payload.len(), expected });
+        }
+        let mut bits = BitVec::<u8, Msb0>::from_slice(payload);
+        if bits[piece_count as usize..].any() {
+            return Err(BitfieldError::SpareBits);
+        }
+        bits.truncate(piece_count as usize);
+        Ok(Self { bits })
+    }
+
+    /// The payload of a `bitfield` message.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut bits = self.bits.clone();
+        bits.set_uninitialized(false);
+        bits.into_vec()
+    }
+
+    /// Number of pieces the set is over.
+    pub fn piece_count(&self) -> usize {
+        self.bits.len()
+    }
+
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.bits.get(piece.at()).is_some_and(|bit| *bit)
+    }
+
+    /// Adds a piece; false when it was there already.
+    pub fn insert(&mut self, piece: PieceIndex) -> bool {
+        self.bits.get_mut(piece.at()).is_some_and(|mut bit| !bit.replace(true))
+    }
+
+    /// Takes a piece out; false when it was not there.
+    pub fn remove(&mut self, piece: PieceIndex) -> bool {
+        self.bits.get_mut(piece.at()).is_some_and(|mut bit| bit.replace(false))
+    }
+
+    pub fn count(&self) -> usize {
+        self.bits.count_ones()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bits.all()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bits.not_any()
+    }
+
+    /// Indices in the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.bits.iter_ones()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+
+    #[test]
+    fn bit_zero_is_the_high_bit_of_the_first_byte() {
+        let geometry = Geometry::new(1, [10]).unwrap();
+        let mut set = Bitfield::new(10);
+        assert!(set.insert(geometry.piece(0).unwrap()));
+        assert!(!set.insert(geometry.piece(0).unwrap()));
+        set.insert(geometry.piece(9).unwrap());
+        assert_eq!(set.to_wire(), [0x80, 0x40]);
+        assert_eq!(Bitfield::from_wire(&[0x80, 0x40], 10), Ok(set));
+    }
+
+    #[test]
+    fn wrong_lengths_and_spare_bits_are_refused() {
+        assert_eq!(Bitfield::from_wire(&[0; 1], 10), Err(BitfieldError::WrongLength { len: 1, expected: 2 }));
+        assert_eq!(Bitfield::from_wire(&[0; 3], 10), Err(BitfieldError::WrongLength { len: 3, expected: 2 }));
+        assert_eq!(Bitfield::from_wire(&[0, 0x20], 10), Err(BitfieldError::SpareBits));
+        assert!(Bitfield::from_wire(&[0xff, 0xc0], 10).unwrap().is_full());
+        assert_eq!(Bitfield::full(10).to_wire(), [0xff, 0xc0]);
+    }
+}

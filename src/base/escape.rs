@@ -1,0 +1,42 @@
+//! Text from outside (names, tracker messages, client names) made safe for a terminal.
+
+use std::fmt::Write as _;
+
+/// Bytes as UTF-8 where they are; control, bidi and zero-width characters and broken bytes as `\x1b`, `\u{202e}`.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_ascii_control() {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            } else if c.is_control() || is_invisible_format(c) {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Characters that reorder or hide the text around them.
+fn is_invisible_format(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+        | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_comes_through() {
+        assert_eq!(printable(b"a\x1b[31mb\n"), "a\\x1b[31mb\\x0a");
+        assert_eq!(printable("x\u{202e}y\u{85}".as_bytes()), "x\\u{202e}y\\u{85}");
+        assert_eq!(printable(b"\xff\xfeok"), "\\xff\\xfeok");
+        assert_eq!(printable("größe 日本".as_bytes()), "größe 日本");
+    }
+}

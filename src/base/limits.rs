@@ -1,0 +1,156 @@
+//! Every bound of the program: its unit, its value, its reason.
+
+use std::time::Duration;
+
+/// A `.torrent` file, local or fetched: 64 MiB holds 3 million SHA-1 hashes.
+pub const METAINFO_LEN_MAX: u64 = 64 << 20;
+/// Nesting of bencoded values in a metainfo file. Real ones reach 5.
+pub const METAINFO_DEPTH_MAX: usize = 32;
+/// Bencoded values in a metainfo file: enough for a million files.
+pub const METAINFO_TOKENS_MAX: usize = 10_000_000;
+/// Nesting in a tracker's reply.
+pub const TRACKER_REPLY_DEPTH_MAX: usize = 8;
+/// Nesting in an extension handshake (BEP 10).
+pub const EXTENSION_DEPTH_MAX: usize = 16;
+/// Bencoded values in a tracker reply or an extension handshake.
+pub const SMALL_TOKENS_MAX: usize = 200_000;
+
+/// Pieces in a torrent, as libtorrent has it.
+pub const PIECE_COUNT_MAX: u32 = 2_097_152;
+/// Piece length we read.
+pub const PIECE_LEN_READ_MAX: u32 = 512 << 20;
+/// Piece length we create: a power of two between these.
+pub const PIECE_LEN_CREATE_MIN: u32 = 16 << 10;
+pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
+/// Whole content: 2^48 - 1 bytes, as libtorrent has it.
+pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
+/// Files in a torrent.
+pub const FILE_COUNT_MAX: usize = 2_000_000;
+/// A path element, as Linux has it.
+pub const PATH_ELEMENT_LEN_MAX: usize = 255;
+/// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.
+pub const PATH_LEN_MAX: usize = 3800;
+/// Folders inside folders.
+pub const PATH_DEPTH_MAX: usize = 100;
+/// Trackers read from one metainfo file.
+pub const TRACKER_COUNT_MAX: usize = 256;
+/// Web seeds read from one metainfo file.
+pub const WEB_SEED_COUNT_MAX: usize = 64;
+
+/// The longest `request` we serve (BEP 3: implementations close above 2^17).
+pub const REQUEST_LEN_MAX: u32 = 1 << 17;
+/// Length prefix of an extended message (BEP 10).
+pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
+/// Requests a peer may have queued with us, told as `reqq` (BEP 10).
+pub const REQUESTS_IN_MAX: usize = 4096;
+/// Requests we have outstanding with one peer at most.
+pub const REQUESTS_OUT_MAX: usize = 4096;
+/// Requests outstanding with a peer that tells no `reqq` (BEP 10's default).
+pub const REQUESTS_OUT_UNTOLD: usize = 250;
+/// Requests outstanding with any unchoked peer at least.
+pub const REQUESTS_OUT_MIN: usize = 32;
+/// Invalid requests before a peer is dropped.
+pub const INVALID_REQUESTS_MAX: u32 = 64;
+/// Control messages (all but request, piece, cancel, have) a peer may send in a second.
+pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
+
+/// Blocks that leave in one `sendmsg`.
+pub const SEND_BLOCKS_MAX: usize = 16;
+/// Payload bytes that leave in one `sendmsg`.
+pub const SEND_LEN_MAX: usize = 256 << 10;
+/// Control bytes that leave in one `sendmsg`; a longer bitfield still goes as one message.
+pub const SEND_CONTROL_LEN_MAX: usize = 64 << 10;
+
+/// Receive buffer of a connection that is idle, and of one that is busy.
+pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
+pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
+
+/// Ring threads at most.
+pub const RINGS_MAX: usize = 8;
+/// Piece arena unless `--arena` says otherwise; never less than two pieces.
+pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
+/// Pieces open at a time at most, however small they are.
+pub const OPEN_PIECES_MAX: u32 = 4096;
+/// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
+pub const MAPPED_FILES_MAX: usize = 32_768;
+/// Files held open for writing at a time.
+pub const OPEN_FILES_MAX: usize = 512;
+
+/// Connections of a `seed` and of a `get`.
+pub const CONNECTIONS_SEED_MAX: usize = 20_000;
+pub const CONNECTIONS_GET_MAX: usize = 500;
+/// Connections from one IP address: several downloaders behind one NAT, or on one host, are normal for an origin.
+pub const CONNECTIONS_PER_IP_MAX: usize = 64;
+/// Connections being opened by us at a time.
+pub const HALF_OPEN_MAX: usize = 100;
+/// Peers remembered for one torrent.
+pub const PEER_LIST_MAX: usize = 4000;
+/// Failed attempts to connect before a peer is forgotten until it is announced again.
+pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
+
+/// BEP 3: "unchoking the four peers".
+pub const UPLOAD_SLOTS_GET: usize = 4;
+/// An origin serves more peers at once: its uplink is what it is for.
+pub const UPLOAD_SLOTS_SEED: usize = 64;
+/// BEP 3: "only changing who's choked once every ten seconds".
+pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
+/// BEP 3: the optimistic unchoke "rotates every 30 seconds".
+pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
+
+/// To open a TCP connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From TCP connection to complete handshake, absolute.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a byte from the peer.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
+/// BEP 3: keep-alives "generally sent once every two minutes"; a little less, for peers that time out at two minutes.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
+/// Without any requested block from a peer that owes some: it is snubbing us.
+pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
+/// A send that makes no progress.
+pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Haves to all connections of a torrent are gathered over this time.
+pub const HAVE_GATHER: Duration = Duration::from_millis(10);
+
+/// Trust of a peer address: a piece it had a part in passed or failed; banned at or below the last.
+pub const TRUST_GOOD_PIECE: i32 = 1;
+pub const TRUST_BAD_PIECE: i32 = -2;
+pub const TRUST_MAX: i32 = 8;
+pub const TRUST_BANNED: i32 = -7;
+
+/// A tracker's reply, raw and inflated.
+pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;
+pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// `stopped` gets this long when we leave.
+pub const TRACKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+pub const TRACKER_INTERVAL_DEFAULT: Duration = Duration::from_secs(1800);
+/// Regular announces are never closer than this, nor further apart than the next.
+pub const TRACKER_INTERVAL_MIN: Duration = Duration::from_secs(60);
+pub const TRACKER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Announces made early for want of peers are never closer than this, nor than the tracker's `min interval`.
+pub const TRACKER_HUNGRY_INTERVAL: Duration = Duration::from_secs(30);
+/// First and longest wait before a tracker that failed is tried again.
+pub const TRACKER_RETRY_MIN: Duration = Duration::from_secs(15);
+pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Peers asked for in an announce.
+pub const TRACKER_NUMWANT: u32 = 80;
+/// Peers taken from one reply.
+pub const TRACKER_REPLY_PEERS_MAX: usize = 2000;
+/// HTTP redirects followed.
+pub const REDIRECTS_MAX: u32 = 5;
+
+/// Peers our own tracker remembers for one torrent, and gives in one reply.
+pub const TRACKER_SWARM_MAX: usize = 10_000;
+pub const TRACKER_PEERS_GIVEN_MAX: usize = 200;
+
+/// After Ctrl-C everything is over within this time.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = {
+    assert!(REQUESTS_OUT_MIN <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_UNTOLD <= REQUESTS_OUT_MAX);
+    assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
+    assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
+    assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
+    assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
+};

@@ -1,0 +1,18 @@
+//! The vocabulary every layer shares. Imports nothing of ours, reads no clock, opens nothing.
+
+pub mod bitfield;
+pub mod escape;
+pub mod geometry;
+pub mod ids;
+pub mod limits;
+pub mod units;
+
+pub use bitfield::Bitfield;
+pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
+pub use ids::{InfoHash, PeerId, PieceHash};
+
+/// Time since an arbitrary start, the same for everything in one process. Layers below the engine take it as an argument.
+pub type Time = std::time::Duration;
+
+/// A seeded, reproducible generator; layers below the engine take it as an argument.
+pub type Rng = fastrand::Rng;

@@ -1,0 +1,118 @@
+//! Sizes, rates and durations as people write and read them.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why a size was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a size: write bytes, or 16K, 4MiB, 2^22")]
+pub struct SizeError(String);
+
+/// Reads a number of bytes: `65536`, `64K`, `4M`, `4MiB`, `1G`, `2^22`. Letters mean powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    let refuse = || SizeError(text.to_owned());
+    if let Some(exponent) = text.strip_prefix("2^") {
+        let exponent: u32 = exponent.parse().map_err(|_| refuse())?;
+        return 1u64.checked_shl(exponent).ok_or_else(refuse);
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| refuse())?;
+    let unit = unit.to_ascii_lowercase();
+    let letter =
+        unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b').filter(|rest| rest.is_empty())).unwrap_or(&unit);
+    let shift = match letter {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(refuse()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(refuse)
+}
+
+/// Shows bytes with a binary unit: `512 B`, `1.5 MiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut value = self.0 as f64;
+        for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+            if value < 1024.0 || unit == "TiB" {
+                return if unit == "B" || value.fract() == 0.0 {
+                    write!(f, "{value:.0} {unit}")
+                } else {
+                    write!(f, "{value:.2} {unit}")
+                };
+            }
+            value /= 1024.0;
+        }
+        Ok(())
+    }
+}
+
+/// Shows a rate with a decimal unit, as links are sold: `1.25 GB/s`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub bytes: u64,
+    pub over: Duration,
+}
+
+impl Rate {
+    /// Bytes per second; 0 over no time.
+    #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
+    pub fn bytes_per_s(&self) -> f64 {
+        let seconds = self.over.as_secs_f64();
+        if seconds > 0.0 { self.bytes as f64 / seconds } else { 0.0 }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.bytes_per_s();
+        match rate {
+            r if r >= 1e9 => write!(f, "{:.2} GB/s", r / 1e9),
+            r if r >= 1e6 => write!(f, "{:.1} MB/s", r / 1e6),
+            r if r >= 1e3 => write!(f, "{:.1} kB/s", r / 1e3),
+            r => write!(f, "{r:.0} B/s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_every_spelling() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("64K", 65536),
+            ("4M", 4 << 20),
+            ("4MiB", 4 << 20),
+            ("4mib", 4 << 20),
+            ("1g", 1 << 30),
+            ("2T", 2 << 40),
+            ("2^22", 1 << 22),
+            ("10B", 10),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "4.5M", "4X", "2^64", "99999999999G", "2^", "4MB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_and_rates_are_short() {
+        assert_eq!(Bytes(512).to_string(), "512 B");
+        assert_eq!(Bytes(1 << 30).to_string(), "1 GiB");
+        assert_eq!(Bytes(3 << 19).to_string(), "1.50 MiB");
+        let rate = Rate { bytes: 2_500_000_000, over: Duration::from_secs(2) };
+        assert_eq!(rate.to_string(), "1.25 GB/s");
+    }
+}
