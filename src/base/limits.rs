@@ -51,6 +51,10 @@ pub const REQUESTS_OUT_UNTOLD: usize = 250;
 pub const REQUESTS_OUT_MIN: usize = 32;
 /// Invalid requests before a peer is dropped.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
+/// Requests in a row that an unchoking peer may reject before it is dropped.
+pub const REJECTS_MAX: u32 = 4096;
+/// Blocks an idle connection asks for a second time in the endgame, at a time.
+pub const ENDGAME_BLOCKS_MAX: usize = 16;
 /// Control messages (all but request, piece, cancel, have) a peer may send in a second.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 
@@ -58,8 +62,8 @@ pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 pub const SEND_BLOCKS_MAX: usize = 16;
 /// Payload bytes that leave in one `sendmsg`.
 pub const SEND_LEN_MAX: usize = 256 << 10;
-/// Control bytes that leave in one `sendmsg`; a longer bitfield still goes as one message.
-pub const SEND_CONTROL_LEN_MAX: usize = 64 << 10;
+/// Control bytes that wait for a peer before haves are held back and its requests count as invalid.
+pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 
 /// Receive buffer of a connection that is idle, and of one that is busy.
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
@@ -110,6 +114,12 @@ pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Pieces downloaded at random before rarest first begins (BEP 3: "random order").
+pub const RANDOM_FIRST_PIECES: u32 = 4;
+/// How often the rarest-first order is made anew while availability changes.
+pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
+/// Announced pieces a connection remembers until the next order, for want of anything else to ask for.
+pub const FRESH_PIECES_MAX: usize = 256;
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 
