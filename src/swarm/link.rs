@@ -12,7 +12,7 @@ use super::order::Snapshot;
 use super::pieces::{OpenPiece, Slot};
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{BlockRef, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
@@ -23,8 +23,9 @@ pub struct Link<S: Slot> {
     swarm: Arc<Swarm<S>>,
     shared: Arc<PeerShared>,
     working: Vec<Work<S>>,
-    /// Place in the have log.
+    /// Place in the have log, and what the peer has been told up to there; `None` when that is everything.
     had_cursor: usize,
+    told: Option<Bitfield>,
     order: Arc<Snapshot>,
     order_at: usize,
     /// Pieces the peer announced after `order_at` had passed them.
@@ -59,6 +60,7 @@ impl<S: Slot> Link<S> {
     /// Joins a connection to the swarm; `setup.opening` is filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let (have, had_cursor) = swarm.pieces.opening();
+        let told = (!have.is_full()).then(|| have.clone());
         setup.opening = match have {
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
@@ -72,6 +74,7 @@ impl<S: Slot> Link<S> {
             shared,
             working: Vec::new(),
             had_cursor,
+            told,
             fresh: VecDeque::new(),
             wanted: 0,
             doubles_seen: 0,
@@ -133,7 +136,7 @@ impl<S: Slot> Link<S> {
         if self.connection.peer_has_all() {
             self.swarm.availability.complete(self.swarm.geometry.piece_count());
         }
-        if !self.swarm.pieces.has(piece) {
+        if self.lacks(piece) {
             self.wanted += 1;
             if self.fresh.len() < limits::FRESH_PIECES_MAX {
                 self.fresh.push_back(piece);
@@ -142,17 +145,17 @@ impl<S: Slot> Link<S> {
         }
     }
 
+    /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
+    fn lacks(&self, piece: PieceIndex) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.contains(piece))
+    }
+
     fn handle_have_set(&mut self) {
         let have = self.connection.peer_have();
         self.swarm.availability.add_set(have);
         self.shared.have_count.store(u32::try_from(have.count()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        // What becomes had from here on is subtracted in `sync`, so count from the log's place, not from now.
-        self.tell_haves();
-        let missing = |index: &usize| {
-            let piece = u32::try_from(*index).ok().and_then(|index| self.swarm.geometry.piece(index));
-            piece.is_some_and(|piece| !self.swarm.pieces.has(piece))
-        };
-        let wanted = self.connection.peer_have().iter().filter(missing).count();
+        let indices = have.iter().filter_map(|index| u32::try_from(index).ok());
+        let wanted = indices.filter_map(|index| self.swarm.geometry.piece(index)).filter(|&piece| self.lacks(piece)).count();
         self.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         self.connection.set_interested(self.wanted > 0);
     }
@@ -242,7 +245,8 @@ impl<S: Slot> Link<S> {
             && let Some(piece) = self.swarm.pieces.next_had(&mut self.had_cursor)
         {
             self.connection.have(piece);
-            self.wanted = self.wanted.saturating_sub(u32::from(self.connection.peer_have().contains(piece)));
+            let news = self.told.as_mut().is_some_and(|told| told.insert(piece));
+            self.wanted -= u32::from(news && self.connection.peer_have().contains(piece));
         }
     }
 
