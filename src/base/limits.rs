@@ -17,11 +17,17 @@ pub const SMALL_TOKENS_MAX: usize = 200_000;
 
 /// Pieces in a torrent, as libtorrent has it.
 pub const PIECE_COUNT_MAX: u32 = 2_097_152;
+/// Pieces every client can download: rqbit reads a `bitfield` message into 32 KiB, five bytes of which are its head.
+pub const PIECE_COUNT_PORTABLE_MAX: u32 = ((32 << 10) - 5) * 8;
 /// Piece length we read.
 pub const PIECE_LEN_READ_MAX: u32 = 512 << 20;
 /// Piece length we create: a power of two between these.
 pub const PIECE_LEN_CREATE_MIN: u32 = 16 << 10;
 pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
+/// Bytes of a file read at a time for hashing: each hashing thread holds one such buffer.
+pub const HASH_READ_LEN: usize = 1 << 20;
+/// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
+pub const HASH_RUN_LEN: u32 = 4 << 20;
 /// Whole content: 2^48 - 1 bytes, as libtorrent has it.
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
