@@ -87,6 +87,11 @@ pub const HALF_OPEN_MAX: usize = 100;
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.
 pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
+/// First and longest wait before a peer that failed, or left without a block, is tried again.
+pub const CONNECT_RETRY_MIN: Duration = Duration::from_secs(10);
+pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Addresses whose trust is remembered for one torrent.
+pub const TRUST_LIST_MAX: usize = 16_384;
 
 /// BEP 3: "unchoking the four peers".
 pub const UPLOAD_SLOTS_GET: usize = 4;
@@ -109,6 +114,9 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A peer's rates are averages over this time: two choke rounds.
+pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);

@@ -1,1 +1,3 @@
-
+pub mod choker;
+pub mod peer_list;
+pub mod rate;
