@@ -36,11 +36,19 @@ pub const PATH_DEPTH_MAX: usize = 100;
 pub const TRACKER_COUNT_MAX: usize = 256;
 /// Web seeds read from one metainfo file.
 pub const WEB_SEED_COUNT_MAX: usize = 64;
+/// A tracker's or web seed's URL; servers refuse longer request lines than about this.
+pub const URL_LEN_MAX: usize = 4096;
+/// Warnings kept for one metainfo file; more of them tell nobody more.
+pub const METAINFO_WARNINGS_MAX: usize = 20;
 
 /// The longest `request` we serve (BEP 3: implementations close above 2^17).
 pub const REQUEST_LEN_MAX: u32 = 1 << 17;
 /// Length prefix of an extended message (BEP 10).
 pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
+/// Extension names kept from a peer's extension handshake (BEP 10). libtorrent tells 8.
+pub const EXTENSION_NAMES_MAX: usize = 64;
+/// A name in a peer's extension handshake: of an extension, or its client's. The rest is cut or passed over.
+pub const EXTENSION_NAME_LEN_MAX: usize = 64;
 /// Requests a peer may have queued with us, told as `reqq` (BEP 10).
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.
@@ -145,6 +153,12 @@ pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
 pub const TRACKER_NUMWANT: u32 = 80;
 /// Peers taken from one reply.
 pub const TRACKER_REPLY_PEERS_MAX: usize = 2000;
+/// Text in a tracker's reply that is shown: failure reason and warning. The rest is cut.
+pub const TRACKER_TEXT_LEN_MAX: usize = 500;
+/// A `tracker id` that is sent back; a longer one is passed over.
+pub const TRACKER_ID_LEN_MAX: usize = 500;
+/// The query string of an announce to our own tracker. Real ones have 300 to 500 bytes.
+pub const TRACKER_QUERY_LEN_MAX: usize = 2048;
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 
