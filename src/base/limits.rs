@@ -105,6 +105,11 @@ pub const HALF_OPEN_MAX: usize = 100;
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.
 pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
+/// First and longest wait before a peer that failed, or left without a block, is tried again.
+pub const CONNECT_RETRY_MIN: Duration = Duration::from_secs(10);
+pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Addresses whose trust is remembered for one torrent.
+pub const TRUST_LIST_MAX: usize = 16_384;
 
 /// BEP 3: "unchoking the four peers".
 pub const UPLOAD_SLOTS_GET: usize = 4;
@@ -134,6 +139,9 @@ pub const RANDOM_FIRST_PIECES: u32 = 4;
 pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
 /// Announced pieces a connection remembers until the next order, for want of anything else to ask for.
 pub const FRESH_PIECES_MAX: usize = 256;
+/// A peer's rates are averages over this time: two choke rounds.
+pub const RATE_WINDOW: Duration = Duration::from_secs(20);
+
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 
@@ -173,6 +181,18 @@ pub const REDIRECTS_MAX: u32 = 5;
 /// Peers our own tracker remembers for one torrent, and gives in one reply.
 pub const TRACKER_SWARM_MAX: usize = 10_000;
 pub const TRACKER_PEERS_GIVEN_MAX: usize = 200;
+/// Of those it remembers, peers of one IP address in one torrent.
+pub const TRACKER_PEERS_PER_IP_MAX: usize = CONNECTIONS_PER_IP_MAX;
+/// Torrents of an open tracker, and peers it remembers in all.
+pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
+pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
+/// Between announces, as we tell those who announce to us; libtorrent asks no more often than this anyway.
+pub const TRACKER_SERVED_INTERVAL: Duration = Duration::from_secs(300);
+pub const TRACKER_SERVED_INTERVAL_MIN: Duration = Duration::from_secs(30);
+/// A peer that has not announced for two intervals and a bit is gone.
+pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
+/// Swarms are swept of expired peers this often.
+pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -182,5 +202,6 @@ const _: () = {
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
+    assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
     assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
 };

@@ -265,7 +265,10 @@ impl Connection {
 
     /// Cheap messages that make work are counted: have, request, piece and cancel have bounds of their own.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
-        if matches!(message, Message::Have { .. } | Message::Request { .. } | Message::Cancel { .. } | Message::Reject { .. }) {
+        if matches!(
+            message,
+            Message::Have { .. } | Message::Request { .. } | Message::Cancel { .. } | Message::Reject { .. }
+        ) {
             return Ok(());
         }
         if self.flood.second != now.as_secs() {
@@ -344,7 +347,8 @@ impl Connection {
                 Ok(Event::HaveSet)
             }
             Message::Reject { index, begin, length } => {
-                let rejected = self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
+                let rejected =
+                    self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
             _ => Ok(Event::Quiet),
@@ -471,13 +475,19 @@ impl Connection {
 
     /// Fills `transmit` with what may leave now; false when there is nothing. Blocks are taken from the queue's front
     /// while `is_ready` says that they can be read without waiting.
-    pub fn poll_transmit(&mut self, now: Time, transmit: &mut Transmit, mut is_ready: impl FnMut(BlockRef) -> bool) -> bool {
+    pub fn poll_transmit(
+        &mut self,
+        now: Time,
+        transmit: &mut Transmit,
+        mut is_ready: impl FnMut(BlockRef) -> bool,
+    ) -> bool {
         transmit.control.clear();
         transmit.blocks.clear();
         std::mem::swap(&mut transmit.control, &mut self.control);
         let mut len = 0;
         while let Some(block) = self.requests_in.front() {
-            let fits = len + block.len as usize <= limits::SEND_LEN_MAX && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
+            let fits =
+                len + block.len as usize <= limits::SEND_LEN_MAX && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
             if !fits || !is_ready(block) {
                 break;
             }

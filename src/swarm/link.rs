@@ -155,7 +155,8 @@ impl<S: Slot> Link<S> {
         self.swarm.availability.add_set(have);
         self.shared.have_count.store(u32::try_from(have.count()).unwrap_or(u32::MAX), Ordering::Relaxed);
         let indices = have.iter().filter_map(|index| u32::try_from(index).ok());
-        let wanted = indices.filter_map(|index| self.swarm.geometry.piece(index)).filter(|&piece| self.lacks(piece)).count();
+        let wanted =
+            indices.filter_map(|index| self.swarm.geometry.piece(index)).filter(|&piece| self.lacks(piece)).count();
         self.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         self.connection.set_interested(self.wanted > 0);
     }
@@ -341,7 +342,8 @@ impl<S: Slot> Link<S> {
             self.order_at = 0;
             self.fresh.clear();
         }
-        while let Some(piece) = self.order.pieces.get(self.order_at).and_then(|&index| self.swarm.geometry.piece(index)) {
+        while let Some(piece) = self.order.pieces.get(self.order_at).and_then(|&index| self.swarm.geometry.piece(index))
+        {
             if self.swarm.pieces.is_missing(piece) && self.connection.peer_have().contains(piece) {
                 // No slot free: stay here. Somebody else was faster: it is no longer missing.
                 if let Some(open) = self.swarm.pieces.open(piece) {
@@ -379,7 +381,12 @@ impl<S: Slot> Link<S> {
     }
 
     /// Fills `transmit` with what may leave now; see [`Connection::poll_transmit`].
-    pub fn poll_transmit(&mut self, now: Time, transmit: &mut Transmit, is_ready: impl FnMut(BlockRef) -> bool) -> bool {
+    pub fn poll_transmit(
+        &mut self,
+        now: Time,
+        transmit: &mut Transmit,
+        is_ready: impl FnMut(BlockRef) -> bool,
+    ) -> bool {
         self.connection.poll_transmit(now, transmit, is_ready)
     }
 

@@ -4,9 +4,12 @@
 //! type parameter ([`Slot`]) that is only carried here.
 
 mod availability;
+pub mod choker;
 mod link;
 mod order;
+pub mod peer_list;
 mod pieces;
+pub mod rate;
 mod shared;
 
 pub use availability::Availability;

@@ -97,7 +97,11 @@ impl<S: Slot> Pieces<S> {
 
     /// Bytes of pieces that are not had: a tracker's `left` (BEP 3).
     pub fn left(&self) -> u64 {
-        let lens = self.geometry.pieces().filter(|&piece| !self.has(piece)).map(|piece| u64::from(self.geometry.len_of(piece)));
+        let lens = self
+            .geometry
+            .pieces()
+            .filter(|&piece| !self.has(piece))
+            .map(|piece| u64::from(self.geometry.len_of(piece)));
         lens.sum()
     }
 
@@ -355,7 +359,13 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     /// Endgame: claims blocks a second time that have not arrived and for which `wanted` holds.
-    pub(super) fn double(&self, geometry: &Geometry, max: usize, wanted: impl Fn(BlockRef) -> bool, out: &mut Vec<BlockRef>) {
+    pub(super) fn double(
+        &self,
+        geometry: &Geometry,
+        max: usize,
+        wanted: impl Fn(BlockRef) -> bool,
+        out: &mut Vec<BlockRef>,
+    ) {
         let enough = out.len() + max;
         let range: Range<u32> = 0..self.block_count;
         for block in range.filter_map(|block_index| geometry.block(self.piece, block_index)) {
