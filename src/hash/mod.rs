@@ -1,5 +1,9 @@
 //! SHA-1 over content, piece by piece. Knows neither files nor torrents: bytes in, hashes out.
 
+mod pool;
+
+pub use pool::{Job, Pool};
+
 use sha1::{Digest, Sha1};
 
 use crate::base::PieceHash;

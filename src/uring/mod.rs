@@ -13,7 +13,7 @@ mod probe;
 mod runtime;
 mod socket;
 
-pub use operation::{Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
+pub use operation::{Batch, Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
 pub use probe::{RingError, probe};
 pub use runtime::{RingTask, run_ring, spawn};
 pub use socket::{Listener, Socket, SocketOptions};

@@ -27,7 +27,64 @@ pub unsafe trait Gather: Unpin + 'static {
 // SAFETY: a boxed slice's heap memory does not move with the box and nothing writes to it through a shared owner.
 unsafe impl Gather for Box<[u8]> {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
-        out.push(libc::iovec { iov_base: self.as_ptr().cast_mut().cast(), iov_len: self.len() });
+        push_span(self, out);
+    }
+}
+
+/// Scratch bytes and other spans in turn, sent as one: `bytes[..upto]`, the first part, `bytes[upto..]` and so on.
+#[derive(Debug)]
+pub struct Batch<G> {
+    /// Must not change while the batch is with the kernel; the batch is owned by the operation meanwhile.
+    bytes: Vec<u8>,
+    /// Each part goes behind the first so many bytes.
+    parts: Vec<(usize, G)>,
+}
+
+impl<G> Default for Batch<G> {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), parts: Vec::new() }
+    }
+}
+
+impl<G> Batch<G> {
+    /// Appends scratch bytes.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends spans that are sent from where they are.
+    pub fn push_part(&mut self, part: G) {
+        self.parts.push((self.bytes.len(), part));
+    }
+
+    /// Empties it, keeping the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.parts.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.parts.is_empty()
+    }
+}
+
+// SAFETY: the scratch bytes are on the heap of a vector that nobody can reach while the operation owns the batch; the
+// parts keep their own promise.
+unsafe impl<G: Gather> Gather for Batch<G> {
+    fn gather(&self, out: &mut Vec<libc::iovec>) {
+        let mut at = 0;
+        for (upto, part) in &self.parts {
+            push_span(&self.bytes[at..*upto], out);
+            part.gather(out);
+            at = *upto;
+        }
+        push_span(&self.bytes[at..], out);
+    }
+}
+
+fn push_span(bytes: &[u8], out: &mut Vec<libc::iovec>) {
+    if !bytes.is_empty() {
+        out.push(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
     }
 }
 
