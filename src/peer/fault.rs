@@ -27,8 +27,8 @@ pub enum PeerFault {
     Unrequested { index: u32, begin: u32, length: u32 },
     #[error("answers nothing but rejects")]
     RejectsAll,
-    #[error("banned for sending wrong data")]
-    Banned,
+    #[error("dismissed: banned, or connected twice")]
+    Dismissed,
     #[error("too many control messages")]
     Flood,
     #[error("silent for too long")]

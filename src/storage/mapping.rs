@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
-use crate::base::{BlockRef, Geometry, limits};
+use crate::base::{FileSpan, limits};
 use crate::uring::Gather;
 
 /// The maps that exist, at most [`limits::MAPPED_FILES_MAX`].
@@ -18,8 +18,12 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) fn new(file_count: usize) -> Self {
-        Self { files: (0..file_count).map(|_| RwLock::new(None)).collect(), order: Mutex::default() }
+    /// `zero_lens[i]` is the length of file i where it is a pad file: zeros without a file.
+    pub(super) fn new(zero_lens: &[Option<u64>]) -> std::io::Result<Self> {
+        let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
+        let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?.map(Arc::new);
+        let file = |zero_len: &Option<u64>| RwLock::new(zero_len.and(zeros.clone()));
+        Ok(Self { files: zero_lens.iter().map(file).collect(), order: Mutex::default() })
     }
 
     pub(super) fn is_mapped(&self, file_index: usize) -> bool {
@@ -49,10 +53,9 @@ impl Maps {
         Ok(())
     }
 
-    /// The right to read a block's bytes; `None` when a file of it is not mapped, or is shorter than the torrent says.
-    pub(super) fn lease(&self, geometry: &Geometry, block: BlockRef) -> Option<ReadLease> {
-        let spans = geometry
-            .block_spans(block)
+    /// The right to read these spans; `None` when a file of them is not mapped, or is shorter than the torrent says.
+    pub(super) fn lease(&self, spans: impl Iterator<Item = FileSpan>) -> Option<ReadLease> {
+        let spans = spans
             .map(|span| {
                 let map = self.map(span.file_index)?;
                 let offset = usize::try_from(span.offset).ok()?;
@@ -71,7 +74,7 @@ struct MapSpan {
     len: usize,
 }
 
-/// The right to have the kernel read one block from the maps; the maps stay while it lives.
+/// The right to have the kernel read spans of the maps; the maps stay while it lives.
 #[derive(Debug)]
 pub struct ReadLease {
     spans: Vec<MapSpan>,

@@ -36,9 +36,12 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn new(layout: Layout, geometry: Geometry, pads: Box<[bool]>) -> Self {
-        let maps = Maps::new(geometry.file_count());
-        Self { layout, geometry, pads, maps, writable: Mutex::default() }
+    /// `pads[i]` says that file i is a pad file.
+    pub fn new(layout: Layout, geometry: Geometry, pads: Box<[bool]>) -> Result<Self, StorageError> {
+        let zero_lens: Vec<_> =
+            pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
+        let maps = Maps::new(&zero_lens).map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
+        Ok(Self { layout, geometry, pads, maps, writable: Mutex::default() })
     }
 
     pub fn layout(&self) -> &Layout {
@@ -96,9 +99,9 @@ impl Store {
         Ok(())
     }
 
-    /// Maps the files that hold a piece, so that [`Self::lease`] works for its blocks.
-    pub fn map_piece(&self, piece: PieceIndex) -> Result<(), StorageError> {
-        for span in self.geometry.piece_spans(piece) {
+    /// Maps the files that hold `len` bytes of the content at `offset`, so that they can be leased.
+    pub fn map_range(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        for span in self.geometry.file_spans(offset, len) {
             if !self.maps.is_mapped(span.file_index) && !self.is_pad(span.file_index) {
                 let file = self.layout.open_to_read(span.file_index)?;
                 self.maps
@@ -109,9 +112,14 @@ impl Store {
         Ok(())
     }
 
-    /// The right to send a block from the maps. Does not block; `None` until [`Self::map_piece`] was done.
+    /// The right to send a range of the content from the maps. Does not block; `None` until [`Self::map_range`] was done.
+    pub fn lease_range(&self, offset: u64, len: u64) -> Option<ReadLease> {
+        self.maps.lease(self.geometry.file_spans(offset, len))
+    }
+
+    /// The right to send a block from the maps. Does not block; `None` until [`Self::map_range`] was done.
     pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
-        self.maps.lease(&self.geometry, block)
+        self.maps.lease(self.geometry.block_spans(block))
     }
 
     /// What has to be written where for a piece that lies complete and verified in `slot`.
@@ -169,7 +177,7 @@ mod tests {
     fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
         let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
         let layout = Layout::open(folder, files).unwrap();
-        Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into())
+        Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into()).unwrap()
     }
 
     #[test]
@@ -207,7 +215,7 @@ mod tests {
         let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
         assert!(store.lease(last).is_none());
         std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
-        store.map_piece(last.piece).unwrap();
+        store.map_range(40_000, 10_000).unwrap();
         assert!(store.lease(last).is_none(), "short file");
         let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
         assert!(store.lease(first).is_some());

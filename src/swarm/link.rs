@@ -231,8 +231,8 @@ impl<S: Slot> Link<S> {
 
     /// Follows what the rest of the swarm did since the last call.
     pub fn sync(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.shared.banned.load(Ordering::Relaxed) {
-            return Err(PeerFault::Banned);
+        if self.shared.dismissed.load(Ordering::Relaxed) {
+            return Err(PeerFault::Dismissed);
         }
         self.tell_haves();
         self.cancel_received();

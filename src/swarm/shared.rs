@@ -72,8 +72,8 @@ pub struct PeerShared {
     pub unchoke: AtomicBool,
     /// The choker has to look again soon: interest changed.
     pub choker_due: AtomicBool,
-    /// The peer has to go: it was banned.
-    pub banned: AtomicBool,
+    /// The connection has to end: the peer was banned, or this is the second connection to it.
+    pub dismissed: AtomicBool,
     pub have_count: AtomicU32,
     client: Mutex<Option<Box<[u8]>>>,
 }
@@ -89,7 +89,7 @@ impl PeerShared {
             snubbed: AtomicBool::new(false),
             unchoke: AtomicBool::new(false),
             choker_due: AtomicBool::new(false),
-            banned: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
             have_count: AtomicU32::new(0),
             client: Mutex::default(),
         }

@@ -100,12 +100,29 @@ impl Listener {
 
     /// Binds one share of `address`; more shares bind the same address again. `backlog` connections may wait.
     pub fn bind_share(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
+        let socket = Self::new_socket(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
         Ok(socket.into())
+    }
+
+    /// Binds `address` alone: fails when anybody listens there.
+    pub fn bind_exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let socket = Self::new_socket(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)?;
+        Ok(socket.into())
+    }
+
+    /// `[::]` takes IPv4 connections too.
+    fn new_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        Ok(socket)
     }
 
     /// Waits for the next connection. Must be awaited to its end: a dropped accept loses a connection.
