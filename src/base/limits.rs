@@ -159,6 +159,12 @@ pub const TRACKER_TEXT_LEN_MAX: usize = 500;
 pub const TRACKER_ID_LEN_MAX: usize = 500;
 /// The query string of an announce to our own tracker. Real ones have 300 to 500 bytes.
 pub const TRACKER_QUERY_LEN_MAX: usize = 2048;
+/// Announces under way at a time, over all torrents: each has a thread.
+pub const ANNOUNCES_MAX: usize = 32;
+/// Host names looked up from one tracker reply.
+pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
+/// To look them up.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 
