@@ -184,6 +184,10 @@ pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
 /// Swarms are swept of expired peers this often.
 pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// HTTP connections our own tracker has open at a time, and how long one may last: an announce takes milliseconds.
+pub const TRACKER_CONNECTIONS_MAX: usize = 2048;
+pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
+
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 

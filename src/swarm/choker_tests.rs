@@ -69,7 +69,7 @@ fn the_number_of_simultaneous_uploads_is_capped() {
     }
     let mut world = World::new(Slots::Count(0), (0..10).map(|key| leecher(key, key)));
     world.round();
-    assert_eq!(world.unchoked(), []);
+    assert!(world.unchoked().is_empty());
 }
 
 #[test]
