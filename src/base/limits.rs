@@ -175,6 +175,12 @@ pub const TRACKER_TEXT_LEN_MAX: usize = 500;
 pub const TRACKER_ID_LEN_MAX: usize = 500;
 /// The query string of an announce to our own tracker. Real ones have 300 to 500 bytes.
 pub const TRACKER_QUERY_LEN_MAX: usize = 2048;
+/// Announces under way at a time, over all torrents: each has a thread.
+pub const ANNOUNCES_MAX: usize = 32;
+/// Host names looked up from one tracker reply.
+pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
+/// To look them up.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 
@@ -193,6 +199,10 @@ pub const TRACKER_SERVED_INTERVAL_MIN: Duration = Duration::from_secs(30);
 pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
 /// Swarms are swept of expired peers this often.
 pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// HTTP connections our own tracker has open at a time, and how long one may last: an announce takes milliseconds.
+pub const TRACKER_CONNECTIONS_MAX: usize = 2048;
+pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
 
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

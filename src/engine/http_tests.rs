@@ -162,6 +162,17 @@ fn nobody_there_is_one_line() {
 }
 
 #[test]
+fn the_agent_for_redirects_refuses_names_that_lead_home() {
+    for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
+        let url = format!("http://{host}:1/").parse().unwrap();
+        match send(&PUBLIC_AGENT, &url, Instant::now() + Duration::from_secs(5)) {
+            Err(ureq::Error::Other(error)) => assert!(error.is::<LocalAddress>(), "{host}"),
+            other => panic!("{host}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn local_addresses_are_known() {
     for ip in
         ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]
