@@ -22,8 +22,8 @@ use crate::support::{
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// To check the content and tell the tracker.
 const SEED_TIMEOUT: Duration = Duration::from_secs(60);
-/// To get 1 GiB on two busy cores, the slowest client included.
-const GET_TIMEOUT: Duration = Duration::from_secs(120);
+/// To get 1 GiB on two busy cores. Transmission 3 sends its 512 queued blocks twice a second: 17 MB/s on any wire.
+const GET_TIMEOUT: Duration = Duration::from_secs(240);
 
 const SEED_PORT: u16 = 6981;
 const GET_PORT: u16 = 6982;
@@ -63,7 +63,7 @@ fn transfer(seeder: Client, getter: Client, content: Content, torrent: &std::pat
     let mut get = getter.get(torrent, &target, &get_site);
     let result = get.wait(GET_TIMEOUT).and_then(|()| {
         let (expected, found) = (source.join(content.name()), target.join(content.name()));
-        content::difference(&expected, &found).map_or(Ok(()), Err)
+        content::difference(&expected, &found, getter.makes_empty_files()).map_or(Ok(()), Err)
     });
     if let Err(reason) = result {
         let logs = [get.process.log_tail(), seed.log_tail(), tracker.log_tail()].concat();
@@ -117,8 +117,7 @@ mod others {
         let scratch = Scratch::new();
         let source = content.folder().join(content.name());
         let url = Tracker::url(NetPair::LEFT_IP);
-        let torrent =
-            Creator::Libtorrent.create(&source, &scratch.join("t.torrent"), content.piece_len(), false, &url);
+        let torrent = Creator::Libtorrent.create(&source, &scratch.join("t.torrent"), content.piece_len(), false, &url);
         transfer(seeder, getter, content, &torrent);
     }
 

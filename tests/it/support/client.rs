@@ -58,6 +58,11 @@ impl Download {
 }
 
 impl Client {
+    /// Whether files of no bytes are made; Transmission 3 forgets them.
+    pub(crate) fn makes_empty_files(self) -> bool {
+        self != Self::Transmission
+    }
+
     /// Starts to seed the content of `torrent` from `folder`, which holds the torrent's name.
     pub(crate) fn seed(self, torrent: &Path, folder: &Path, site: &Site<'_>) -> Running {
         let command = match self {

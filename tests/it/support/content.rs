@@ -41,8 +41,6 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    pub(crate) const ALL: [Self; 4] = [Self::Tree, Self::OneByte, Self::OnePiece, Self::Gibibyte];
-
     /// The torrent's name: of the folder, or of the only file.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -56,7 +54,7 @@ impl Content {
     pub(crate) fn piece_len(self) -> u64 {
         match self {
             Self::Tree => TREE_PIECE_LEN,
-            Self::OneByte => 16 << 10,
+            Self::OneByte => 32 << 10,
             Self::OnePiece => 256 << 10,
             Self::Gibibyte => 1 << 20,
         }
@@ -110,16 +108,20 @@ pub(crate) fn write_random(path: &Path, len: u64, seed: u64) {
     }
 }
 
-/// The first difference between two files or two folders, empty folders left out (a torrent does not know them).
-pub(crate) fn difference(expected: &Path, found: &Path) -> Option<String> {
+/// The first difference between two files or two folders. Empty folders do not count (a torrent does not know them),
+/// and neither do empty files unless `with_empty`.
+pub(crate) fn difference(expected: &Path, found: &Path, with_empty: bool) -> Option<String> {
+    let files = |root: &Path| -> Vec<PathBuf> {
+        let counts = |path: &PathBuf| with_empty || fs::symlink_metadata(below(root, path)).unwrap().len() > 0;
+        files(root).into_iter().filter(counts).collect()
+    };
     let (expected_files, found_files) = (files(expected), files(found));
     if expected_files != found_files {
         return Some(format!("files differ: expected {expected_files:?}, found {found_files:?}"));
     }
     expected_files.iter().find_map(|relative| {
-        let join = |root: &Path| if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(relative) };
-        let offset = first_different_byte(&join(expected), &join(found))?;
-        Some(format!("{} differs from byte {offset} on", join(found).display()))
+        let offset = first_different_byte(&below(expected, relative), &below(found, relative))?;
+        Some(format!("{} differs from byte {offset} on", below(found, relative).display()))
     })
 }
 
@@ -128,6 +130,11 @@ pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_map(Result::ok);
     let files = entries.filter(|entry| !entry.file_type().is_dir());
     files.map(|entry| entry.path().strip_prefix(root).unwrap().to_owned()).collect()
+}
+
+/// `root` itself for the empty path, where `join` would append a slash.
+fn below(root: &Path, relative: &Path) -> PathBuf {
+    if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(relative) }
 }
 
 fn first_different_byte(a: &Path, b: &Path) -> Option<u64> {

@@ -8,8 +8,8 @@ import libtorrent as lt
 
 
 def create(source, torrent, piece_len, private, tracker):
-    files = lt.file_storage()
-    lt.add_files(files, source)
+    # libtorrent keeps the order of the folder; sorted, the layout is always the same.
+    files = sorted(lt.list_files(source), key=lambda file: file.filename.encode())
     draft = lt.create_torrent(files, int(piece_len), lt.create_torrent.v1_only)
     draft.set_priv(private == "1")
     draft.add_tracker(tracker)

@@ -78,7 +78,8 @@ impl Running {
             Some(status) => status.to_string(),
         };
         let output = self.output().replace('\r', "\n");
-        let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        let mut lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines.dedup();
         let tail = lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default();
         format!("--- {} ({state})\n{}\n", self.name, tail.join("\n"))
     }

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote_to_bytes, urlsplit
 
 INTERVAL_S = 60
-MIN_INTERVAL_S = 1
+MIN_INTERVAL_S = 5
 swarms = {}
 
 
@@ -37,13 +37,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urlsplit(self.path)
+        if url.path != "/announce":
+            return self.answer(404, b"")
         query = dict(pair.split("=", 1) for pair in url.query.split("&") if "=" in pair)
         try:
-            body, status = reply(query, self.client_address[0]), 200
+            body = reply(query, self.client_address[0])
         except (KeyError, ValueError) as error:
-            body, status = b"d14:failure reason11:bad requeste", 400
+            body = b"d14:failure reason11:bad requeste"
             query["error"] = repr(error)
-        print(json.dumps({"ip": self.client_address[0], "path": url.path, **query}), flush=True)
+        print(json.dumps({"ip": self.client_address[0], **query}), flush=True)
+        self.answer(200, body)
+
+    def answer(self, status, body):
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
