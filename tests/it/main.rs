@@ -1,1 +1,12 @@
+//! Everything that is tested from outside: the real binary on real files and sockets, and the rules the sources keep.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics, and it waits by the real clock"
+)]
+
+mod interop;
+mod support;
+mod tidy;
+mod torture;

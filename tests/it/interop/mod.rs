@@ -1,0 +1,4 @@
+//! bt-fast and the clients of others move the same content, both ways, through real sockets.
+
+mod metainfo;
+mod transfer;

@@ -1,0 +1,68 @@
+"""A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get TORRENT FOLDER IP PORT"""
+
+import sys
+import time
+
+import libtorrent as lt
+
+SETTINGS = {
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "enable_outgoing_utp": False,
+    "enable_incoming_utp": False,
+    "out_enc_policy": 2,
+    "in_enc_policy": 2,
+    "allow_multiple_connections_per_ip": True,
+    "min_announce_interval": 1,
+    "active_downloads": -1,
+    "active_seeds": -1,
+    "active_limit": 100,
+    # As fast as libtorrent goes on one wire: deep queues, large send buffers.
+    "max_out_request_queue": 1500,
+    "max_allowed_in_request_queue": 2000,
+    "send_buffer_watermark": 3 << 20,
+    "send_buffer_low_watermark": 512 << 10,
+    "send_buffer_watermark_factor": 150,
+    "max_queued_disk_bytes": 64 << 20,
+    "unchoke_slots_limit": 200,
+    "hashing_threads": 2,
+    "aio_threads": 4,
+    "rate_limit_ip_overhead": False,
+    "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.storage_notification
+    | lt.alert.category_t.status_notification | lt.alert.category_t.tracker_notification
+    | lt.alert.category_t.connect_notification,
+}
+FLUSH_TIMEOUT_S = 60
+
+
+def report(session):
+    """Prints what the session has to say; returns the names of the alerts."""
+    alerts = session.pop_alerts()
+    for alert in alerts:
+        print(alert.what(), alert.message(), flush=True)
+    return [alert.what() for alert in alerts]
+
+
+def main():
+    role, torrent, folder, ip, port = sys.argv[1:]
+    session = lt.session({**SETTINGS, "listen_interfaces": f"{ip}:{port}"})
+    parameters = lt.add_torrent_params()
+    parameters.ti = lt.torrent_info(torrent)
+    parameters.save_path = folder
+    parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if role == "seed":
+        parameters.flags |= lt.torrent_flags.seed_mode
+    torrent = session.add_torrent(parameters)
+    while role == "seed" or not torrent.status().is_seeding:
+        report(session)
+        time.sleep(0.01 if role == "get" else 0.2)
+    torrent.flush_cache()
+    deadline = time.monotonic() + FLUSH_TIMEOUT_S
+    while "cache_flushed" not in report(session) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print("complete", flush=True)
+
+
+main()

@@ -1,0 +1,111 @@
+//! Two network namespaces joined by a veth pair: two hosts for one test, with the same addresses in every test.
+//! Transmission talks to no peer in 127/8, so its tests need them; and no test can disturb another's ports. There is no
+//! default route: whatever asks for the outside world fails at once.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process::{self, Command},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use super::process::run;
+
+/// Names of our namespaces: this, the process id, a number, the side.
+const PREFIX: &str = "btfast";
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One of the two hosts.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) ip: Ipv4Addr,
+    namespace: String,
+}
+
+impl Host {
+    /// `command`, run on this host.
+    pub(crate) fn command(&self, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &self.namespace]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            if let Some(value) = value {
+                inside.env(key, value);
+            }
+        }
+        if let Some(folder) = command.get_current_dir() {
+            inside.current_dir(folder);
+        }
+        inside
+    }
+}
+
+/// Two hosts on one wire, gone when dropped.
+pub(crate) struct NetPair {
+    pub(crate) left: Host,
+    pub(crate) right: Host,
+}
+
+impl NetPair {
+    pub(crate) const LEFT_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    pub(crate) const RIGHT_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+    pub(crate) fn new() -> Self {
+        static SWEEP: Once = Once::new();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        SWEEP.call_once(remove_orphans);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let host = |side, ip| Host { ip, namespace: format!("{PREFIX}-{}-{number}{side}", process::id()) };
+        let pair = Self { left: host('l', Self::LEFT_IP), right: host('r', Self::RIGHT_IP) };
+        pair.join();
+        pair
+    }
+
+    fn join(&self) {
+        let (left, right) = (&self.left.namespace, &self.right.namespace);
+        ip(&format!("netns add {left}"));
+        ip(&format!("netns add {right}"));
+        ip(&format!("link add veth0 netns {left} type veth peer name veth0 netns {right}"));
+        for host in [&self.left, &self.right] {
+            let namespace = &host.namespace;
+            ip(&format!("-n {namespace} addr add {}/24 dev veth0", host.ip));
+            ip(&format!("-n {namespace} link set lo up"));
+            ip(&format!("-n {namespace} link set veth0 up"));
+        }
+    }
+}
+
+impl Drop for NetPair {
+    fn drop(&mut self) {
+        for host in [&self.left, &self.right] {
+            // What fails here is swept by the next run.
+            let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
+        }
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &str) {
+    let done = run(Command::new("ip").args(arguments.split_whitespace()), COMMAND_TIMEOUT);
+    assert_eq!(done.code, Some(0), "`ip {arguments}` failed; network namespaces need root: {}", done.stderr);
+}
+
+/// Removes the namespaces of test processes that are no more.
+fn remove_orphans() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.split('-');
+        if parts.next() != Some(PREFIX) {
+            continue;
+        }
+        let owner = parts.next().unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+        }
+    }
+}

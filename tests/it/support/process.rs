@@ -1,0 +1,151 @@
+//! Child processes: their output goes to files, they are awaited with a deadline, and they die with their test.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::scratch::Scratch;
+
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Log lines shown when a test fails.
+const LOG_LINES_SHOWN: usize = 60;
+
+/// Calls `done` until it says yes or the time is over; what it said last.
+pub(crate) fn wait_until(within: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// A child process. Dropping it kills it, and so does the end of the thread that started it.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `command` with both output streams in `log`.
+    pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Self {
+        let out = File::create(log).unwrap();
+        let err = out.try_clone().unwrap();
+        let child = spawn(command, out, err);
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// The exit status, if the process ends in time.
+    pub(crate) fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        wait_until(within, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    #[allow(dead_code, reason = "for the tests of a running seed and get")]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// All the process has said so far.
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines the process said, with a heading: for the message of a failing test.
+    pub(crate) fn log_tail(&mut self) -> String {
+        let state = match self.child.try_wait().unwrap() {
+            None => "still running".to_owned(),
+            Some(status) => status.to_string(),
+        };
+        let output = self.output().replace('\r', "\n");
+        let mut lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines.dedup();
+        let tail = lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default();
+        format!("--- {} ({state})\n{}\n", self.name, tail.join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process that came to its end.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// `None` when a signal ended it, ours at the deadline included.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+impl Finished {
+    /// The standard output of a run that must have succeeded.
+    #[track_caller]
+    pub(crate) fn success(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.stdout
+    }
+}
+
+/// Runs `command` to its end, or kills it when the time is over.
+pub(crate) fn run(command: &Command, within: Duration) -> Finished {
+    let scratch = Scratch::new();
+    let (out, err) = (scratch.join("stdout"), scratch.join("stderr"));
+    let start = Instant::now();
+    let mut child = spawn(command, File::create(&out).unwrap(), File::create(&err).unwrap());
+    let mut status = None;
+    wait_until(within, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let took = start.elapsed();
+    let status = status.unwrap_or_else(|| {
+        child.kill().unwrap();
+        child.wait().unwrap()
+    });
+    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    Finished { code: status.code(), stdout: read(&out), stderr: read(&err), took }
+}
+
+/// `command` under `setpriv --pdeathsig`, so that a test run that is killed leaves no process behind.
+fn spawn(command: &Command, out: File, err: File) -> Child {
+    let mut guarded = Command::new("setpriv");
+    guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        guarded.env(key, value.unwrap_or(OsStr::new("")));
+    }
+    if let Some(folder) = command.get_current_dir() {
+        guarded.current_dir(folder);
+    }
+    guarded
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start setpriv for {command:?}: {error}"))
+}

@@ -1,0 +1,32 @@
+//! Folders that vanish with their test.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A new folder under `target/`, so that large content never lands on a small `/tmp`.
+pub(crate) struct Scratch(TempDir);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scratch");
+        std::fs::create_dir_all(&parent).unwrap();
+        Self(tempfile::Builder::new().prefix("t").tempdir_in(parent).unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The path of `name` in this folder.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A new folder `name` in this folder.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+}

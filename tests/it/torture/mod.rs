@@ -1,0 +1,3 @@
+//! Bad input from outside, given to the real binary.
+
+mod metainfo;
