@@ -1,1 +1,7 @@
+//! Tests of the real program.
 
+#[path = "support/run.rs"]
+mod run;
+
+mod cli;
+mod create;
