@@ -6,7 +6,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 const IDENTITY: Identity =
-    Identity { info_hash: InfoHash([b'h'; 20]), peer_id: PeerId([b'p'; 20]), port: 6881, key: 0xabc };
+    Identity { info_hash: InfoHash([b'h'; 20]), peer_id: PeerId([b'p'; 20]), ip: None, port: 6881, key: 0xabc };
 
 /// A tracker that gives `body` to everybody and passes on the query of each announce.
 fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Receiver<String>) {
@@ -29,7 +29,7 @@ fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Rece
 
 struct Running {
     commands: mpsc::Sender<Command>,
-    found: mpsc::Receiver<Vec<SocketAddr>>,
+    found: mpsc::Receiver<Vec<Found>>,
     task: tokio::task::JoinHandle<()>,
 }
 

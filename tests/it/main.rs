@@ -6,7 +6,11 @@
     reason = "a test that cannot go on panics, and it waits by the real clock"
 )]
 
+mod cli;
+mod create;
 mod interop;
+#[path = "support/run.rs"]
+mod run;
 mod support;
 mod tidy;
 mod torture;
