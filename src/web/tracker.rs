@@ -239,7 +239,7 @@ mod tests {
     async fn a_client_that_sends_nothing_loses_its_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let bounded = BoundedListener::new(listener, 1, Duration::from_millis(200));
+        let bounded = BoundedListener::new(listener, 1, Duration::from_secs(1));
         let app = router(Arc::default()).into_make_service_with_connect_info::<Endpoints>();
         tokio::spawn(async move { axum::serve(bounded, app).await });
         let mut silent = TcpStream::connect(addr).unwrap();
