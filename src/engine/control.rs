@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub wasted: u64,
     pub corrupt: u64,
     pub peer_count: usize,
+    /// Where we listen.
+    pub port: u16,
     pub down_bytes_per_s: f64,
     pub up_bytes_per_s: f64,
 }
@@ -149,7 +151,7 @@ async fn steer(
         }
         let peer_count = steered.iter().map(|one| one.peer_count).sum();
         if ticked || stop.load(Ordering::Relaxed) {
-            observer(&shown.snapshot(steered, now, peer_count));
+            observer(&Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) });
         }
         if peer_count > 0 {
             alone_since = now;
@@ -161,7 +163,7 @@ async fn steer(
             return Outcome::Failed;
         }
         if !config.keep_seeding && steered.iter().all(|one| one.complete) {
-            observer(&shown.snapshot(steered, now, peer_count));
+            observer(&Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) });
             return Outcome::Complete;
         }
         if config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {

@@ -15,8 +15,12 @@ mod ring;
 mod serving;
 mod session;
 mod shared;
+mod survey;
 mod torrent;
+mod usage;
 
 pub use control::Snapshot;
 pub use listen::ListenError;
 pub use session::{Config, EngineError, Latency, Report, Source, run};
+pub use survey::{Survey, survey};
+pub use usage::Usage;

@@ -15,6 +15,7 @@ use super::listen::{ListenError, listen};
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
 use super::torrent::Torrent;
+use super::usage::Usage;
 use crate::base::{Bitfield, PeerId, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
@@ -54,6 +55,8 @@ pub struct Source {
     pub have: Bitfield,
     /// `have` needs no hash before it is served.
     pub trusted: bool,
+    /// Files are made where they are missing.
+    pub writable: bool,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
 }
@@ -66,6 +69,7 @@ pub struct Report {
     pub latency: Latency,
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
+    pub usage: Usage,
 }
 
 /// From queueing a request to its block, in microseconds.
@@ -149,15 +153,19 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report
         elapsed: shared.now(),
         latency: Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) },
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
+        usage: Usage::of_this_process(),
     })
 }
 
 fn prepare(source: Source, arena_len: u64) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, tiers } = source;
+    let Source { metainfo, folder, have, trusted, writable, tiers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
     let store = Store::new(layout, info.geometry.clone(), pads)?;
+    if writable {
+        store.create_files()?;
+    }
     let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, arena_len)? };
     Ok((Arc::new(Torrent::new(metainfo, store, &have, trusted, slots)), tiers))
 }
