@@ -100,11 +100,13 @@ fn info(fields: Fields<'_, '_>, limits: &MetainfoLimits, warnings: &mut Warnings
     if is_v2 && fields.node.get(b"pieces").is_none() {
         return Err(MetainfoError::new("info", fields.node.offset(), Fault::V2Only));
     }
+    // BEP 3: "the name of a file" or "of a directory"; "purely advisory", but still a path element.
     let name = fields.bytes("name")?;
     check_element(name).map_err(|fault| fields.error("name", fault))?;
     let piece_len = piece_len(fields)?;
     let length = fields.optional("length", Kind::Integer)?;
     let list = fields.optional("files", Kind::List)?;
+    // BEP 3: "There is also a key `length` or a key `files`, but not both or neither."
     let (files, total_len) = match (length, list) {
         (Some(length), None) => (None, content_len(0, length).map_err(|fault| fields.error("length", fault))?),
         (None, Some(list)) => (Some(list), check_files(list, name.len(), limits, warnings)?),
@@ -177,14 +179,17 @@ fn check_files(
     limits: &MetainfoLimits,
     warnings: &mut Warnings,
 ) -> Result<u64, MetainfoError> {
-    let at_list = |fault| MetainfoError::new("info.files", list.offset(), fault);
-    let mut tree = PathTree::new();
+    let at_list = |fault| Err(MetainfoError::new("info.files", list.offset(), fault));
+    let file_count = list.items().count();
+    if file_count == 0 {
+        return at_list(Fault::NoFiles);
+    }
+    if file_count > limits.file_count_max {
+        return at_list(Fault::TooManyFiles { count: file_count, max: limits.file_count_max });
+    }
+    let mut tree = PathTree::with_capacity(file_count);
     let mut total_len = 0;
-    let mut file_count = 0;
     for (file_index, file) in list.items().enumerate() {
-        if file_index >= limits.file_count_max {
-            return Err(at_list(Fault::TooManyFiles { max: limits.file_count_max }));
-        }
         let error = |(part, node, fault): Refusal<'_, '_>| {
             MetainfoError::new(format!("info.files[{file_index}]{part}"), node.offset(), fault)
         };
@@ -205,10 +210,6 @@ fn check_files(
         if fields.has_attribute(b'l') {
             warnings.push(|| format!("info.files[{file_index}]: a symbolic link is treated as a plain file"));
         }
-        file_count += 1;
-    }
-    if file_count == 0 {
-        return Err(at_list(Fault::NoFiles));
     }
     Ok(total_len)
 }

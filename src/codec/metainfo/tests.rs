@@ -250,7 +250,7 @@ fn limits_can_be_raised_and_lowered() {
     assert!(matches!(tokens, MetainfoError::Bencode(BencodeError::TooManyTokens { max: 3, .. })));
     let limits = MetainfoLimits { file_count_max: 1, ..Default::default() };
     let error = Metainfo::decode(&torrent(multi(), vec![]), &limits).unwrap_err();
-    assert!(matches!(error, MetainfoError::Field { fault: Fault::TooManyFiles { max: 1 }, .. }));
+    assert!(matches!(error, MetainfoError::Field { fault: Fault::TooManyFiles { count: 2, max: 1 }, .. }));
 }
 
 #[test]
