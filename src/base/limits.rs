@@ -17,11 +17,17 @@ pub const SMALL_TOKENS_MAX: usize = 200_000;
 
 /// Pieces in a torrent, as libtorrent has it.
 pub const PIECE_COUNT_MAX: u32 = 2_097_152;
+/// Pieces every client can download: rqbit reads a `bitfield` message into 32 KiB, five bytes of which are its head.
+pub const PIECE_COUNT_PORTABLE_MAX: u32 = ((32 << 10) - 5) * 8;
 /// Piece length we read.
 pub const PIECE_LEN_READ_MAX: u32 = 512 << 20;
 /// Piece length we create: a power of two between these.
 pub const PIECE_LEN_CREATE_MIN: u32 = 16 << 10;
 pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
+/// Bytes of a file read at a time for hashing: each hashing thread holds one such buffer.
+pub const HASH_READ_LEN: usize = 1 << 20;
+/// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
+pub const HASH_RUN_LEN: u32 = 4 << 20;
 /// Whole content: 2^48 - 1 bytes, as libtorrent has it.
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
@@ -36,11 +42,19 @@ pub const PATH_DEPTH_MAX: usize = 100;
 pub const TRACKER_COUNT_MAX: usize = 256;
 /// Web seeds read from one metainfo file.
 pub const WEB_SEED_COUNT_MAX: usize = 64;
+/// A tracker's or web seed's URL; servers refuse longer request lines than about this.
+pub const URL_LEN_MAX: usize = 4096;
+/// Warnings kept for one metainfo file; more of them tell nobody more.
+pub const METAINFO_WARNINGS_MAX: usize = 20;
 
 /// The longest `request` we serve (BEP 3: implementations close above 2^17).
 pub const REQUEST_LEN_MAX: u32 = 1 << 17;
 /// Length prefix of an extended message (BEP 10).
 pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
+/// Extension names kept from a peer's extension handshake (BEP 10). libtorrent tells 8.
+pub const EXTENSION_NAMES_MAX: usize = 64;
+/// A name in a peer's extension handshake: of an extension, or its client's. The rest is cut or passed over.
+pub const EXTENSION_NAME_LEN_MAX: usize = 64;
 /// Requests a peer may have queued with us, told as `reqq` (BEP 10).
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.
@@ -51,6 +65,10 @@ pub const REQUESTS_OUT_UNTOLD: usize = 250;
 pub const REQUESTS_OUT_MIN: usize = 32;
 /// Invalid requests before a peer is dropped.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
+/// Requests in a row that an unchoking peer may reject before it is dropped.
+pub const REJECTS_MAX: u32 = 4096;
+/// Blocks an idle connection asks for a second time in the endgame, at a time.
+pub const ENDGAME_BLOCKS_MAX: usize = 16;
 /// Control messages (all but request, piece, cancel, have) a peer may send in a second.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 
@@ -58,8 +76,8 @@ pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 pub const SEND_BLOCKS_MAX: usize = 16;
 /// Payload bytes that leave in one `sendmsg`.
 pub const SEND_LEN_MAX: usize = 256 << 10;
-/// Control bytes that leave in one `sendmsg`; a longer bitfield still goes as one message.
-pub const SEND_CONTROL_LEN_MAX: usize = 64 << 10;
+/// Control bytes that wait for a peer before haves are held back and its requests count as invalid.
+pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 
 /// Receive buffer of a connection that is idle, and of one that is busy.
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
@@ -87,6 +105,11 @@ pub const HALF_OPEN_MAX: usize = 100;
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.
 pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
+/// First and longest wait before a peer that failed, or left without a block, is tried again.
+pub const CONNECT_RETRY_MIN: Duration = Duration::from_secs(10);
+pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Addresses whose trust is remembered for one torrent.
+pub const TRUST_LIST_MAX: usize = 16_384;
 
 /// BEP 3: "unchoking the four peers".
 pub const UPLOAD_SLOTS_GET: usize = 4;
@@ -109,6 +132,15 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pieces downloaded at random before rarest first begins (BEP 3: "random order").
+pub const RANDOM_FIRST_PIECES: u32 = 4;
+/// How often the rarest-first order is made anew while availability changes.
+pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
+/// Announced pieces a connection remembers until the next order, for want of anything else to ask for.
+pub const FRESH_PIECES_MAX: usize = 256;
+/// A peer's rates are averages over this time: two choke rounds.
+pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
@@ -137,12 +169,40 @@ pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
 pub const TRACKER_NUMWANT: u32 = 80;
 /// Peers taken from one reply.
 pub const TRACKER_REPLY_PEERS_MAX: usize = 2000;
+/// Text in a tracker's reply that is shown: failure reason and warning. The rest is cut.
+pub const TRACKER_TEXT_LEN_MAX: usize = 500;
+/// A `tracker id` that is sent back; a longer one is passed over.
+pub const TRACKER_ID_LEN_MAX: usize = 500;
+/// The query string of an announce to our own tracker. Real ones have 300 to 500 bytes.
+pub const TRACKER_QUERY_LEN_MAX: usize = 2048;
+/// Announces under way at a time, over all torrents: each has a thread.
+pub const ANNOUNCES_MAX: usize = 32;
+/// Host names looked up from one tracker reply.
+pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
+/// To look them up.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 
 /// Peers our own tracker remembers for one torrent, and gives in one reply.
 pub const TRACKER_SWARM_MAX: usize = 10_000;
 pub const TRACKER_PEERS_GIVEN_MAX: usize = 200;
+/// Of those it remembers, peers of one IP address in one torrent.
+pub const TRACKER_PEERS_PER_IP_MAX: usize = CONNECTIONS_PER_IP_MAX;
+/// Torrents of an open tracker, and peers it remembers in all.
+pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
+pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
+/// Between announces, as we tell those who announce to us; libtorrent asks no more often than this anyway.
+pub const TRACKER_SERVED_INTERVAL: Duration = Duration::from_secs(300);
+pub const TRACKER_SERVED_INTERVAL_MIN: Duration = Duration::from_secs(30);
+/// A peer that has not announced for two intervals and a bit is gone.
+pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
+/// Swarms are swept of expired peers this often.
+pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// HTTP connections our own tracker has open at a time, and how long one may last: an announce takes milliseconds.
+pub const TRACKER_CONNECTIONS_MAX: usize = 2048;
+pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
 
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -152,5 +212,6 @@ const _: () = {
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
+    assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
     assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
 };

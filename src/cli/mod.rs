@@ -1,1 +1,86 @@
+//! The command line: raw arguments to resolved options to a command, and its end to an exit code.
+//!
+//! Owns the terminal, the exit codes and the signals of `create` and `verify`. The work itself is done below.
 
+#![allow(clippy::disallowed_methods, reason = "commands time themselves and date what they make")]
+
+pub mod args;
+mod bench;
+mod create;
+pub mod exit;
+mod get;
+pub mod interrupt;
+pub mod metainfo_file;
+pub mod options;
+pub mod output;
+pub mod progress;
+pub mod records;
+mod seed;
+mod show;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use args::Arguments;
+use exit::{Exit, Failure};
+use options::{Command, Options};
+use output::Output;
+
+/// Runs the program: `args` begins with the program's own name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    let output = Output::new(options::resolve_output(&arguments.shared));
+    let done = Options::resolve(arguments).and_then(|options| execute(options.command, &output));
+    match done.and_then(|()| output.finish()) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn execute(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Create(options) => create::run(options, output),
+        Command::Seed(options) => seed::run(options, output),
+        Command::Get(options) => get::run(options, output),
+        Command::Verify(options) => verify::run(&options, output),
+        Command::Show(options) => show::run(&options, output),
+        Command::BenchLoopback(options) => bench::run(options, output),
+    }
+}
+
+/// Help and version as they are; a mistake as one line.
+fn refuse(error: &clap::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away has what it wanted.
+            let _ = error.print();
+            Exit::Done
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage
+        }
+        _ => {
+            let failure = Failure::new(Exit::Usage, one_line(&error.render().to_string()));
+            Output::default().failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// clap's paragraphs up to the usage, as one line.
+fn one_line(rendered: &str) -> String {
+    let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let words: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let line = words.join(" ");
+    format!("{}: see bt-fast --help", line.strip_prefix("error: ").unwrap_or(&line))
+}

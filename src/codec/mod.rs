@@ -1,1 +1,13 @@
+//! Bytes to values and back: every format of BEP 3 and its extensions that this program reads or writes.
+//!
+//! Owns syntax, lengths and bounds. Does not own meaning over time (connections, torrents, schedules), files or
+//! sockets. All input is hostile: nothing here indexes it, recurses over it or allocates by a number it claims.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod bencode;
+pub mod extension;
+pub mod handshake;
+pub mod message;
+pub mod metainfo;
+pub mod reader;
+pub mod tracker_http;

@@ -1,1 +1,22 @@
+//! Files to metainfo, and files against metainfo.
+//!
+//! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline and the atomic write of the
+//! `.torrent`. Prints nothing and reads no clock: the caller gives the creation date, hears of progress through
+//! [`Control`] and stops the work through it.
 
+pub mod error;
+pub mod filters;
+pub mod open;
+pub mod piece_len;
+pub mod pieces;
+pub mod plan;
+pub mod scan;
+pub mod verify;
+pub mod write;
+
+pub use error::{ContentError, CreateError};
+pub use filters::Filters;
+pub use pieces::Control;
+pub use plan::{Created, Plan, Settings};
+pub use verify::{FileProblem, Problem, Report, verify};
+pub use write::write_atomically;

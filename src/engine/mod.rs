@@ -1,1 +1,2 @@
-
+pub mod announcer;
+pub mod http;

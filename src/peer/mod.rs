@@ -1,1 +1,14 @@
+//! One peer connection after its handshake, without I/O or clock.
+//!
+//! Owns the wire's rules: the four bits of choke and interest, the two request queues, the Fast extension (BEP 6), the
+//! extension handshake (BEP 10), keep-alives and silence. Payload never enters: a block is three numbers here. What to
+//! request, whom to unchoke and what we have is decided by `swarm`.
 
+mod connection;
+mod fault;
+mod requests;
+mod window;
+
+pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
+pub use fault::PeerFault;
+pub use requests::Outstanding;

@@ -1,1 +1,18 @@
+//! Files and memory of one torrent: safe paths, read mappings, the piece arena.
+//!
+//! Owns every path that is opened for content and every byte of piece memory. Knows nothing of peers. Content is read
+//! through maps by the kernel alone (`sendmsg`); user code reads files with `pread`, so a file truncated by somebody
+//! else ends in an error, not in SIGBUS. Only verified pieces are written.
+#![allow(unsafe_code, reason = "fence 2: mapped and shared piece memory")]
 
+mod arena;
+mod error;
+mod layout;
+mod mapping;
+mod store;
+
+pub use arena::{Landed, Slot, SlotSpan, slots};
+pub use error::{Action, StorageError};
+pub use layout::{Layout, Presence};
+pub use mapping::ReadLease;
+pub use store::{Store, WriteStep};

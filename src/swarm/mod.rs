@@ -1,1 +1,19 @@
+//! What the connections of one torrent share: the life of each piece, availability, what to ask next, whom to serve.
+//!
+//! Without I/O or clock. [`Swarm`] is shared by all threads; a [`Link`] joins it to one peer connection. Piece memory is a
+//! type parameter ([`Slot`]) that is only carried here.
 
+mod availability;
+pub mod choker;
+mod link;
+mod order;
+pub mod peer_list;
+mod pieces;
+pub mod rate;
+mod shared;
+
+pub use availability::Availability;
+pub use link::{Arrival, Link};
+pub use order::Order;
+pub use pieces::{OpenPiece, Pieces, Slot, Verdict};
+pub use shared::{PeerShared, Swarm, Totals};

@@ -1,1 +1,7 @@
+//! The swarms our own tracker knows: announcements in, peers out (BEP 3, BEP 7, BEP 23).
+//!
+//! Owns who is in which swarm and since when, within bounds. The wire format is `codec`'s, HTTP is `web`'s.
 
+pub mod table;
+
+pub use table::{Announcement, Origin, Refusal, Reply, SwarmPeer, SwarmStats, Table};

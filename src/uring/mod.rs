@@ -1,1 +1,22 @@
+//! Everything that touches io_uring: the ring threads' runtime and each operation on it.
+//!
+//! Owns the unsafe contract with the kernel: an operation owns its buffers and descriptors until its last completion, even
+//! when its future is dropped. Knows no BitTorrent. Swapping the driver means changing this module alone.
+//!
+//! Rules for code that runs on a ring thread, each because the driver submits only when its thread is about to park: never
+//! yield by a self-waking future (yield with [`no_op`]), never loop over a channel without a ring operation, never put one
+//! of these futures into `select!` by value (a dropped receive swallows bytes; end it with [`Socket::shutdown`]).
+#![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
+mod operation;
+mod probe;
+mod runtime;
+mod socket;
+
+pub use operation::{Batch, Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
+pub use probe::{RingError, probe};
+pub use runtime::{RingTask, run_ring, spawn};
+pub use socket::{Listener, Socket, SocketOptions};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,2 @@
-
+pub mod listener;
+pub mod tracker;

@@ -1,0 +1,281 @@
+//! The command line as typed. Nothing here is checked beyond its spelling; `options` makes sense of it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Sizes: 65536, 64K, 4M, 4MiB, 2^22. Progress and messages go to stderr, results to stdout.
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match, 4 no peers or trackers in --timeout,
+5 storage full, read-only or broken, 130 interrupted.";
+
+/// Creates, seeds, gets and checks torrents as fast as the machine allows.
+#[derive(Parser, Debug)]
+#[command(name = "bt-fast", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub shared: SharedArgs,
+    #[command(subcommand)]
+    pub command: CommandArgs,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct SharedArgs {
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; -vv and -vvv for debugging
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Print one JSON object per line on stdout, and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum CommandArgs {
+    /// Make a .torrent from a file or folder
+    Create(CreateArgs),
+    /// Serve content to whoever asks
+    Seed(SeedArgs),
+    /// Download, verify and write content
+    Get(GetArgs),
+    /// Check content on disk against a torrent; exit 3 when it does not match
+    Verify(VerifyArgs),
+    /// Print what a torrent says
+    Show(ShowArgs),
+    /// Print a torrent's magnet link (not available yet)
+    Magnet(LaterArgs),
+    /// Run the tracker alone (not available yet)
+    Track(LaterArgs),
+    /// Measure this machine
+    Bench {
+        #[command(subcommand)]
+        command: BenchArgs,
+    },
+}
+
+/// Same bytes and options give the same info-hash, always.
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// File or folder; symlinks are followed
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Where to write [default: NAME.torrent in the current folder]; - is stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A tier of trackers; repeat for the next tier
+    #[arg(short, long, value_name = "URL[,URL]", value_delimiter = None)]
+    pub announce: Vec<String>,
+    /// A web seed: an HTTP mirror of the content
+    #[arg(short, long, value_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M]
+    #[arg(short = 'l', long, value_name = "LEN")]
+    pub piece_length: Option<String>,
+    /// Only this torrent's trackers may introduce peers
+    #[arg(short, long)]
+    pub private: bool,
+    /// A comment for whoever reads it
+    #[arg(short, long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// A source tag; it changes the info-hash
+    #[arg(short, long, value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// The content's name [default: the last part of PATH]
+    #[arg(short, long)]
+    pub name: Option<OsString>,
+    /// Take only files that match, or none that match !GLOB; repeatable, the last match wins
+    #[arg(short, long, value_name = "GLOB")]
+    pub glob: Vec<String>,
+    /// Leave the creation date out
+    #[arg(long)]
+    pub no_date: bool,
+    /// Leave out which program made it
+    #[arg(long)]
+    pub no_creator: bool,
+    /// Say what would be made; hash and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace an existing output file
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SeedArgs {
+    /// .torrent files (content without one is not available yet)
+    #[arg(value_name = "TORRENT|PATH", required = true)]
+    pub torrents: Vec<PathBuf>,
+    /// Folder that holds the torrent's name [default: the folder of the .torrent]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// When content is hashed: before it is first served, all at start, or never
+    #[arg(long, value_name = "WHEN", default_value = "lazy")]
+    pub verify: VerifyArg,
+    /// Serve landing page, tracker and metrics here (not available yet)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub web: Option<String>,
+    /// Upload rate limit in bytes/s (not available yet)
+    #[arg(long, value_name = "RATE")]
+    pub up: Option<String>,
+    /// Stop at this share ratio (not available yet)
+    #[arg(long, value_name = "R")]
+    pub stop_ratio: Option<String>,
+    /// Stop after this time (not available yet)
+    #[arg(long, value_name = "T")]
+    pub stop_time: Option<String>,
+    /// Stop when this many complete copies are elsewhere (not available yet)
+    #[arg(long, value_name = "K")]
+    pub stop_copies: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// A .torrent file or its http(s) URL (magnet links are not available yet)
+    #[arg(value_name = "TORRENT|URL|MAGNET")]
+    pub torrent: OsString,
+    /// Folder to download into
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Download only these files (not available yet)
+    #[arg(long, value_name = "LIST|GLOB")]
+    pub select: Option<String>,
+    /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
+    #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub seed: Option<String>,
+    /// Give up when there are no peers or trackers for this many seconds (exit 4)
+    #[arg(long, value_name = "SECS")]
+    pub timeout: Option<u64>,
+    /// Download rate limit in bytes/s (not available yet)
+    #[arg(long, value_name = "RATE")]
+    pub down: Option<String>,
+    /// Upload rate limit in bytes/s (not available yet)
+    #[arg(long, value_name = "RATE")]
+    pub up: Option<String>,
+}
+
+/// Where peers are found.
+#[derive(Args, Debug)]
+pub struct NetworkArgs {
+    /// Accept peers here [default: the first free port of 6881-6889]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// A peer to connect to; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
+    /// A tracker beside those of the torrent; repeatable
+    #[arg(long, value_name = "URL")]
+    pub announce: Vec<String>,
+}
+
+/// How much of the machine is used.
+#[derive(Args, Debug)]
+pub struct EngineArgs {
+    /// Ring threads, 1 to 8 [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub rings: Option<usize>,
+    /// Memory for pieces on their way [default: 256M]
+    #[arg(long, value_name = "SIZE")]
+    pub arena: Option<String>,
+    /// Peers served at a time [default: 64 for seed, 4 for get]
+    #[arg(long, value_name = "N|all")]
+    pub slots: Option<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct LimitArgs {
+    /// Refuse torrents with more pieces [default: 2097152]
+    #[arg(long, value_name = "N")]
+    pub max_pieces: Option<u32>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyArg {
+    Lazy,
+    Full,
+    None,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// Folder that holds the torrent's name [default: the folder of the .torrent]
+    #[arg(value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum BenchArgs {
+    /// Create, seed, get and verify random content on this machine
+    Loopback(LoopbackArgs),
+    /// SHA-1 kernels (not available yet)
+    Hash(LaterArgs),
+    /// What the machine could do without BitTorrent (not available yet)
+    Floor(LaterArgs),
+    /// One origin, many downloaders (not available yet)
+    Swarm(LaterArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct LoopbackArgs {
+    /// Length of the content
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub size: String,
+    /// Piece length [default: as create chooses it]
+    #[arg(short = 'l', long, value_name = "LEN")]
+    pub piece_length: Option<String>,
+    /// Folder for the content, removed afterwards [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Ring threads of each side, 1 to 8 [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub rings: Option<usize>,
+    /// Memory for pieces on their way [default: 256M]
+    #[arg(long, value_name = "SIZE")]
+    pub arena: Option<String>,
+}
+
+/// Whatever is given to a command that comes later.
+#[derive(Args, Debug)]
+pub struct LaterArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_declarations_are_sound() {
+        Arguments::command().debug_assert();
+    }
+}

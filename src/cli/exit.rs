@@ -1,0 +1,125 @@
+//! Exit codes, and the one line that goes with a failure. Decided here and nowhere else.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::create::error::WriteError;
+use crate::create::{ContentError, CreateError};
+
+/// How the program ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    /// For a stated reason.
+    Failed = 1,
+    /// Bad usage.
+    Usage = 2,
+    /// Data does not match the torrent.
+    Mismatch = 3,
+    /// No peers or trackers in `--timeout`.
+    NoPeers = 4,
+    /// Storage is full, read-only or broken.
+    Storage = 5,
+    /// Ctrl-C or SIGTERM.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not succeed: the exit code, and one printable line of the form `what: where: what to do`.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub line: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, line: impl fmt::Display) -> Self {
+        Self { exit, line: line.to_string() }
+    }
+
+    /// Something the command line promises for later.
+    pub fn not_yet(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, format_args!("{what} is not available yet"))
+    }
+
+    /// An I/O error at a place that is printable already.
+    pub fn io(what: &str, place: &str, error: &io::Error) -> Self {
+        Self::new(exit_of(error), format_args!("{what}: {place}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+/// 5 where the storage is at fault, else 1.
+pub fn exit_of(error: &io::Error) -> Exit {
+    let storage_is_at_fault = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::StaleNetworkFileHandle
+    ) || error.raw_os_error() == Some(libc::EIO);
+    if storage_is_at_fault { Exit::Storage } else { Exit::Failed }
+}
+
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
+        let exit = match &error {
+            ContentError::Read { error, .. } => exit_of(error),
+            ContentError::Changed { .. } => Exit::Failed,
+            ContentError::Cancelled => Exit::Interrupted,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Content(error) => error.into(),
+            error => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let exit = match &error {
+            WriteError::Io { error, .. } => exit_of(error),
+            WriteError::Exists { .. } | WriteError::NotAFile { .. } => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_faults_have_their_own_code() {
+        for (errno, exit) in [
+            (libc::ENOSPC, Exit::Storage),
+            (libc::EDQUOT, Exit::Storage),
+            (libc::EROFS, Exit::Storage),
+            (libc::EFBIG, Exit::Storage),
+            (libc::EIO, Exit::Storage),
+            (libc::EACCES, Exit::Failed),
+            (libc::ENOENT, Exit::Failed),
+        ] {
+            assert_eq!(exit_of(&io::Error::from_raw_os_error(errno)), exit, "{errno}");
+        }
+    }
+}

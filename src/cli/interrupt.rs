@@ -1,0 +1,21 @@
+//! Ctrl-C and SIGTERM as a flag.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::exit::{Exit, Failure};
+
+/// A flag that the first Ctrl-C or SIGTERM sets; the second one ends the process at once with exit code 130.
+pub fn flag() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset, sets it, and only the next one finds it set.
+        flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
+    }
+    Ok(interrupted)
+}

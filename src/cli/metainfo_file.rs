@@ -1,0 +1,83 @@
+//! Reading a `.torrent` from disk, whatever really lies there.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::exit::{Exit, Failure, exit_of};
+use super::output::Output;
+use crate::base::limits::METAINFO_LEN_MAX;
+use crate::base::units::Bytes;
+use crate::codec::metainfo::{Metainfo, MetainfoLimits};
+use crate::create::open::{open_regular, shown};
+
+/// Why a file gave no metainfo bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum MetainfoFileError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the file is empty")]
+    Empty,
+    #[error("more than {}, which no .torrent needs", Bytes(METAINFO_LEN_MAX))]
+    TooLong,
+}
+
+/// The bytes of a `.torrent`: a regular file, not empty, at most [`METAINFO_LEN_MAX`]. Never blocks on a FIFO, never
+/// reads a device, and stops at the limit also when the file grows meanwhile.
+pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
+    let (file, metadata) = open_regular(path)?;
+    if metadata.len() > METAINFO_LEN_MAX {
+        return Err(MetainfoFileError::TooLong);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.take(METAINFO_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        0 => Err(MetainfoFileError::Empty),
+        len if len > METAINFO_LEN_MAX => Err(MetainfoFileError::TooLong),
+        _ => Ok(bytes),
+    }
+}
+
+/// Reads and decodes a `.torrent`, and shows its warnings.
+pub fn load_metainfo(path: &Path, limits: &MetainfoLimits, output: &Output) -> Result<Metainfo, Failure> {
+    let bytes = read_metainfo_file(path).map_err(|error| {
+        let exit = match &error {
+            MetainfoFileError::Io(error) => exit_of(error),
+            MetainfoFileError::Empty | MetainfoFileError::TooLong => Exit::Failed,
+        };
+        Failure::new(exit, format_args!("cannot read torrent: {}: {error}", shown(path)))
+    })?;
+    let metainfo = Metainfo::decode(&bytes, limits)
+        .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {}: {error}", shown(path))))?;
+    for warning in &metainfo.warnings {
+        output.warning(format_args!("{}: {warning}", shown(path)));
+    }
+    Ok(metainfo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    fn refusal(path: &Path) -> String {
+        read_metainfo_file(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_a_file_of_fair_length_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        fs::write(&path, b"de").unwrap();
+        assert_eq!(read_metainfo_file(&path).unwrap(), b"de");
+        fs::write(&path, b"").unwrap();
+        assert!(refusal(&path).contains("empty"));
+        File::create(&path).unwrap().set_len(METAINFO_LEN_MAX + 1).unwrap();
+        assert!(refusal(&path).contains("64 MiB"));
+        assert!(refusal(dir.path()).contains("folder"));
+        assert!(refusal(Path::new("/dev/zero")).contains("device"));
+        assert!(refusal(&dir.path().join("none")).contains("No such file"));
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(refusal(&fifo).contains("FIFO"));
+    }
+}

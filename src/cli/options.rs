@@ -1,0 +1,419 @@
+//! The command line resolved: typed, in range, with defaults filled in. Everything that can be refused without doing any
+//! work is refused here.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::{
+    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs,
+    SharedArgs, ShowArgs, VerifyArg, VerifyArgs,
+};
+use super::exit::{Exit, Failure};
+use crate::base::escape::printable;
+use crate::base::limits;
+use crate::base::units::{Bytes, parse_size};
+use crate::codec::metainfo::MetainfoLimits;
+use crate::create::open::shown;
+use crate::create::{Filters, Settings};
+
+#[derive(Debug)]
+pub struct Options {
+    pub output: OutputOptions,
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutputOptions {
+    pub quiet: bool,
+    /// 0 to 3.
+    pub verbosity: u8,
+    pub json: bool,
+}
+
+#[derive(Debug)]
+pub enum Command {
+    Create(CreateOptions),
+    Seed(SeedOptions),
+    Get(GetOptions),
+    Verify(VerifyOptions),
+    Show(ShowOptions),
+    BenchLoopback(LoopbackOptions),
+}
+
+#[derive(Debug)]
+pub struct CreateOptions {
+    pub path: PathBuf,
+    pub destination: Destination,
+    /// Without the creation date, which is read from the clock when the work begins.
+    pub settings: Settings,
+    pub with_date: bool,
+    pub dry_run: bool,
+    pub overwrite: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `NAME.torrent` in the current folder.
+    Default,
+    File(PathBuf),
+    Stdout,
+}
+
+#[derive(Debug)]
+pub struct SeedOptions {
+    /// `.torrent` files, at least one.
+    pub torrents: Vec<PathBuf>,
+    /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
+    pub data: Option<PathBuf>,
+    pub verify: VerifyMode,
+    pub network: NetworkOptions,
+    pub engine: EngineOptions,
+}
+
+/// When a seed hashes its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// Each piece before it is first served.
+    Lazy,
+    /// All of it at start.
+    Full,
+    Never,
+}
+
+#[derive(Debug)]
+pub struct GetOptions {
+    pub source: MetainfoSource,
+    /// Folder that will hold the torrent's name.
+    pub output: PathBuf,
+    /// Keep uploading when complete.
+    pub seed: bool,
+    /// Exit 4 after this long without peers or trackers; `None`: never.
+    pub timeout: Option<Duration>,
+    pub network: NetworkOptions,
+    pub engine: EngineOptions,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum MetainfoSource {
+    File(PathBuf),
+    /// `http` or `https`.
+    Url(String),
+}
+
+#[derive(Debug, Default)]
+pub struct NetworkOptions {
+    /// `None`: the first free port of 6881 to 6889 (BEP 3).
+    pub listen: Option<SocketAddr>,
+    pub peers: Vec<SocketAddr>,
+    /// Trackers beside those of the torrent.
+    pub announce: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct EngineOptions {
+    /// Ring threads, 1 to [`limits::RINGS_MAX`].
+    pub rings: usize,
+    /// Piece arena in bytes, as asked for; never less than two pieces once the torrent is known.
+    pub arena_len: u64,
+    pub slots: Slots,
+    pub metainfo: MetainfoLimits,
+}
+
+/// Peers unchoked at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    Count(usize),
+    All,
+}
+
+#[derive(Debug)]
+pub struct VerifyOptions {
+    pub torrent: PathBuf,
+    /// Folder that holds the torrent's name.
+    pub data: PathBuf,
+    pub metainfo: MetainfoLimits,
+}
+
+#[derive(Debug)]
+pub struct ShowOptions {
+    pub torrent: PathBuf,
+    pub metainfo: MetainfoLimits,
+}
+
+#[derive(Debug)]
+pub struct LoopbackOptions {
+    /// Content in bytes, at least 1.
+    pub size: u64,
+    /// `None`: as `create` chooses it.
+    pub piece_len: Option<u32>,
+    /// `None`: a temporary folder.
+    pub dir: Option<PathBuf>,
+    pub rings: usize,
+    pub arena_len: u64,
+}
+
+impl Options {
+    pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
+        let output = resolve_output(&arguments.shared);
+        let command = match arguments.command {
+            CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
+            CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
+            CommandArgs::Get(args) => Command::Get(resolve_get(args)?),
+            CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
+            CommandArgs::Show(args) => Command::Show(resolve_show(args)),
+            CommandArgs::Magnet(_) => return Err(Failure::not_yet("magnet")),
+            CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
+            CommandArgs::Bench { command } => match command {
+                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args)?),
+                BenchArgs::Hash(_) => return Err(Failure::not_yet("bench hash")),
+                BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
+                BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
+            },
+        };
+        Ok(Self { output, command })
+    }
+}
+
+/// The part that is needed to report a failure of the rest.
+pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
+    OutputOptions { quiet: args.quiet, verbosity: args.verbose.min(3), json: args.json }
+}
+
+fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
+    if args.path == Path::new("-") {
+        return Err(Failure::not_yet("create from standard input"));
+    }
+    let destination = match args.output {
+        None => Destination::Default,
+        Some(path) if path == Path::new("-") => Destination::Stdout,
+        Some(path) => Destination::File(path),
+    };
+    if json && destination == Destination::Stdout && !args.dry_run {
+        return Err(usage("-o - and --json both want standard output: leave one out"));
+    }
+    let tiers = args.announce.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect::<Result<_, _>>();
+    let settings = Settings {
+        name: args.name.map(content_name).transpose()?,
+        filters: Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?,
+        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
+        private: args.private,
+        source: args.source,
+        tiers: tiers?,
+        web_seeds: args.web_seed.iter().map(|url| web_seed_url(url)).collect::<Result<_, _>>()?,
+        comment: args.comment,
+        created_by: (!args.no_creator).then(|| concat!("bt-fast ", env!("CARGO_PKG_VERSION")).to_owned()),
+        creation_date: None,
+    };
+    Ok(CreateOptions {
+        path: args.path,
+        destination,
+        settings,
+        with_date: !args.no_date,
+        dry_run: args.dry_run,
+        overwrite: args.force,
+    })
+}
+
+fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
+    refuse_later(&[
+        ("--web", args.web.is_some()),
+        ("--up", args.up.is_some()),
+        ("--stop-ratio", args.stop_ratio.is_some()),
+        ("--stop-time", args.stop_time.is_some()),
+        ("--stop-copies", args.stop_copies.is_some()),
+    ])?;
+    for path in &args.torrents {
+        refuse_magnet(path.as_os_str())?;
+        if path.is_dir() || (path.extension() != Some(OsStr::new("torrent")) && path.is_file()) {
+            let what = format_args!("seed of content without a .torrent ({})", shown(path)).to_string();
+            return Err(Failure::not_yet(what));
+        }
+    }
+    Ok(SeedOptions {
+        torrents: args.torrents,
+        data: args.data,
+        verify: match args.verify {
+            VerifyArg::Lazy => VerifyMode::Lazy,
+            VerifyArg::Full => VerifyMode::Full,
+            VerifyArg::None => VerifyMode::Never,
+        },
+        network: resolve_network(&args.network)?,
+        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
+    })
+}
+
+fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
+    refuse_later(&[
+        ("--select", args.select.is_some()),
+        ("--down", args.down.is_some()),
+        ("--up", args.up.is_some()),
+        ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
+    ])?;
+    refuse_magnet(&args.torrent)?;
+    let source = match args.torrent.to_str() {
+        Some(text) if has_scheme(text, &["http", "https"]) => {
+            MetainfoSource::Url(url("URL", text, &["http", "https"])?)
+        }
+        Some(text) if text.contains("://") => {
+            return Err(usage(format_args!("not a URL to get: {}: give http or https", printable(text.as_bytes()))));
+        }
+        _ => MetainfoSource::File(args.torrent.into()),
+    };
+    Ok(GetOptions {
+        source,
+        output: args.output,
+        seed: args.seed.is_some(),
+        timeout: args.timeout.map(Duration::from_secs),
+        network: resolve_network(&args.network)?,
+        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
+    })
+}
+
+fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
+    let data = args.data.unwrap_or_else(|| folder_of(&args.torrent));
+    VerifyOptions { torrent: args.torrent, data, metainfo: metainfo_limits(&args.limits) }
+}
+
+fn resolve_show(args: ShowArgs) -> ShowOptions {
+    ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
+}
+
+fn resolve_loopback(args: LoopbackArgs) -> Result<LoopbackOptions, Failure> {
+    Ok(LoopbackOptions {
+        size: size("--size", &args.size)?,
+        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
+        dir: args.dir,
+        rings: ring_count(args.rings)?,
+        arena_len: arena_len(args.arena.as_deref())?,
+    })
+}
+
+fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
+    Ok(NetworkOptions {
+        listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
+        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptions, Failure> {
+    let slots = match args.slots.as_deref() {
+        None => Slots::Count(slots_default),
+        Some("all") => Slots::All,
+        Some(text) => match text.parse() {
+            Ok(count @ 1..) => Slots::Count(count),
+            _ => return Err(usage(format_args!("--slots: '{}': give a number or 'all'", printable(text.as_bytes())))),
+        },
+    };
+    Ok(EngineOptions {
+        rings: ring_count(args.rings)?,
+        arena_len: arena_len(args.arena.as_deref())?,
+        slots,
+        metainfo: metainfo_limits(&args.limits),
+    })
+}
+
+fn metainfo_limits(args: &LimitArgs) -> MetainfoLimits {
+    let default = MetainfoLimits::default();
+    MetainfoLimits { piece_count_max: args.max_pieces.unwrap_or(default.piece_count_max), ..default }
+}
+
+fn ring_count(rings: Option<usize>) -> Result<usize, Failure> {
+    match rings {
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(limits::RINGS_MAX)),
+        Some(count) if (1..=limits::RINGS_MAX).contains(&count) => Ok(count),
+        Some(count) => Err(usage(format_args!("--rings: {count}: give 1 to {}", limits::RINGS_MAX))),
+    }
+}
+
+fn arena_len(text: Option<&str>) -> Result<u64, Failure> {
+    text.map_or(Ok(limits::ARENA_LEN_DEFAULT), |text| size("--arena", text))
+}
+
+/// At least one byte.
+fn size(flag: &str, text: &str) -> Result<u64, Failure> {
+    match parse_size(text) {
+        Ok(0) => Err(usage(format_args!("{flag}: 0: give at least one byte"))),
+        Ok(len) => Ok(len),
+        Err(error) => Err(usage(format_args!("{flag}: {}", printed(&error)))),
+    }
+}
+
+fn create_piece_len(text: &str) -> Result<u32, Failure> {
+    let len = size("-l", text)?;
+    let range = limits::PIECE_LEN_CREATE_MIN..=limits::PIECE_LEN_CREATE_MAX;
+    u32::try_from(len).ok().filter(|len| len.is_power_of_two() && range.contains(len)).ok_or_else(|| {
+        let (min, max) = (Bytes(u64::from(*range.start())), Bytes(u64::from(*range.end())));
+        usage(format_args!("-l: {len} bytes: give a power of two from {min} to {max}"))
+    })
+}
+
+/// One path element, as the metainfo's readers demand of a name.
+fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
+    let name = name.into_vec();
+    let refused = matches!(&name[..], b"" | b"." | b"..")
+        || name.len() > limits::PATH_ELEMENT_LEN_MAX
+        || name.iter().any(|&byte| byte == b'/' || byte == 0);
+    if refused {
+        return Err(usage(format_args!("-n: '{}': give a file name without '/'", printable(&name))));
+    }
+    Ok(name)
+}
+
+fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
+    text.parse().map_err(|_| {
+        usage(format_args!("{flag}: '{}': give ADDR:PORT, as 0.0.0.0:6881 or [::]:6881", printable(text.as_bytes())))
+    })
+}
+
+fn announce_url(text: &str) -> Result<String, Failure> {
+    url("tracker", text, &["http", "https", "udp"])
+}
+
+fn web_seed_url(text: &str) -> Result<String, Failure> {
+    url("web seed", text, &["http", "https"])
+}
+
+fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
+    if has_scheme(text, schemes) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let text = printable(text.as_bytes());
+    Err(usage(format_args!("not a {what} URL: '{text}': give {} without spaces", schemes.join(", "))))
+}
+
+/// Whether it is one of these schemes followed by `://` and a host.
+fn has_scheme(text: &str, schemes: &[&str]) -> bool {
+    text.split_once("://").is_some_and(|(scheme, rest)| {
+        !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    })
+}
+
+fn refuse_magnet(argument: &OsStr) -> Result<(), Failure> {
+    let is_magnet = argument.as_bytes().get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"));
+    if is_magnet { Err(Failure::not_yet("a magnet link")) } else { Ok(()) }
+}
+
+fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {
+    flags.iter().find(|(_, given)| *given).map_or(Ok(()), |(flag, _)| Err(Failure::not_yet(flag)))
+}
+
+/// The folder a path lies in; `.` for a bare name.
+pub fn folder_of(path: &Path) -> PathBuf {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn printed(error: &impl std::fmt::Display) -> String {
+    printable(error.to_string().as_bytes())
+}
+
+fn usage(line: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, line)
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

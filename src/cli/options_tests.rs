@@ -1,0 +1,102 @@
+use clap::Parser as _;
+
+use super::*;
+
+fn resolve(line: &str) -> Result<Command, Failure> {
+    let words = std::iter::once("bt-fast").chain(line.split_whitespace());
+    Options::resolve(Arguments::try_parse_from(words).unwrap()).map(|options| options.command)
+}
+
+fn refused(line: &str) -> String {
+    let failure = resolve(line).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage, "{line}");
+    assert!(!failure.line.contains('\n'), "{line}");
+    failure.line
+}
+
+#[test]
+fn create_resolves_tiers_lengths_and_destination() {
+    let line = "create x -a http://a/announce,udp://b:1 -a https://c/ -w http://m/x -l 4M -p -o - --no-creator";
+    let Command::Create(create) = resolve(line).unwrap() else { panic!("not create") };
+    assert_eq!(create.destination, Destination::Stdout);
+    assert_eq!(create.settings.tiers, [vec!["http://a/announce", "udp://b:1"], vec!["https://c/"]]);
+    assert_eq!(create.settings.piece_len, Some(4 << 20));
+    assert!(create.settings.private && create.with_date && create.settings.created_by.is_none());
+}
+
+#[test]
+fn nonsense_is_refused_before_any_work() {
+    for (line, part) in [
+        ("create x -l 3M", "power of two"),
+        ("create x -l 8K", "16 KiB"),
+        ("create x -l 512M", "256 MiB"),
+        ("create x -l 4X", "not a size"),
+        ("create x -a ftp://a/", "tracker"),
+        ("create x -a http://a/,", "tracker"),
+        ("create x -w udp://a/", "web seed"),
+        ("create x -n a/b", "-n"),
+        ("create x -n ..", "-n"),
+        ("create x -g a[", "-g"),
+        ("create x -o - --json", "--json"),
+        ("seed x.torrent --listen here", "ADDR:PORT"),
+        ("seed x.torrent --slots 0", "--slots"),
+        ("seed x.torrent --rings 9", "--rings"),
+        ("get x.torrent --peer localhost", "--peer"),
+        ("get x.torrent --arena 0", "--arena"),
+        ("get ftp://host/x.torrent", "http or https"),
+    ] {
+        let refusal = refused(line);
+        assert!(refusal.contains(part), "{line}: {refusal}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_by_name() {
+    for line in [
+        "create -",
+        "magnet x.torrent",
+        "track --listen 0.0.0.0:1",
+        "bench hash",
+        "bench floor --size 1G",
+        "bench swarm",
+        "seed .",
+        "seed x.torrent --web 0.0.0.0:80",
+        "seed x.torrent --up 10M",
+        "seed x.torrent --stop-ratio 2",
+        "seed x.torrent --stop-time 1h",
+        "seed x.torrent --stop-copies 3",
+        "get magnet:?xt=urn:btih:00",
+        "get x.torrent --select 1",
+        "get x.torrent --seed=2.0",
+        "get x.torrent --down 10M",
+    ] {
+        let refusal = refused(line);
+        assert!(refusal.ends_with("is not available yet"), "{line}: {refusal}");
+    }
+}
+
+#[test]
+fn get_knows_files_from_urls() {
+    let Command::Get(get) = resolve("get https://host/x.torrent --seed --timeout 5 --slots all").unwrap() else {
+        panic!("not get")
+    };
+    assert_eq!(get.source, MetainfoSource::Url("https://host/x.torrent".into()));
+    assert!(get.seed);
+    assert_eq!(get.timeout, Some(Duration::from_secs(5)));
+    assert_eq!(get.engine.slots, Slots::All);
+    let Command::Get(get) = resolve("get x.torrent --peer [::1]:6881 --peer 127.0.0.1:1").unwrap() else {
+        panic!("not get")
+    };
+    assert_eq!(get.source, MetainfoSource::File("x.torrent".into()));
+    assert!(!get.seed);
+    assert_eq!(get.network.peers.len(), 2);
+    assert_eq!(get.engine.slots, Slots::Count(limits::UPLOAD_SLOTS_GET));
+}
+
+#[test]
+fn verify_looks_beside_the_torrent() {
+    for (line, folder) in [("verify a/b.torrent", "a"), ("verify b.torrent", "."), ("verify b.torrent d", "d")] {
+        let Command::Verify(verify) = resolve(line).unwrap() else { panic!("not verify") };
+        assert_eq!(verify.data, Path::new(folder), "{line}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Progress of long work: a bar on a terminal, a record at most five times a second with `--json`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::output::Output;
+use super::records::Record;
+use crate::base::units::Rate;
+
+/// Least time between two progress records.
+const RECORD_INTERVAL: Duration = Duration::from_millis(200);
+
+const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
+const NO_BAR: &str = "{prefix:>11} {msg}";
+
+/// Reading through content. Shared by the threads that read; cleared when dropped.
+#[derive(Debug)]
+pub struct ContentProgress<'a> {
+    output: &'a Output,
+    bar: ProgressBar,
+    phase: &'static str,
+    total: u64,
+    done: AtomicU64,
+    pace: Pace,
+}
+
+impl<'a> ContentProgress<'a> {
+    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: u64) -> Self {
+        let bar = bars.add(ProgressBar::new(total).with_prefix(phase).with_style(style(BAR)));
+        Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new() }
+    }
+
+    /// `done` bytes of the total; calls may come out of order.
+    pub fn update(&self, done: u64) {
+        let done = self.done.fetch_max(done, Ordering::Relaxed).max(done);
+        let Some(elapsed) = self.pace.due() else { return };
+        let rate = Rate { bytes: done, over: elapsed };
+        let eta = eta(self.total.saturating_sub(done), rate.bytes_per_s());
+        self.bar.set_position(done);
+        self.bar.set_message(format!("{rate} {}", shown_eta(eta)));
+        self.output.record(&Record::Progress {
+            phase: self.phase,
+            done,
+            total: Some(self.total),
+            bytes_per_s: whole(rate.bytes_per_s()),
+            up_bytes_per_s: None,
+            peers: None,
+            eta_s: eta.map(|eta| eta.as_secs()),
+        });
+    }
+}
+
+impl Drop for ContentProgress<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A transfer as it stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TransferSnapshot {
+    /// Bytes verified and written; for a seed, bytes sent.
+    pub done: u64,
+    /// Payload rates over the last seconds.
+    pub down_bytes_per_s: f64,
+    pub up_bytes_per_s: f64,
+    /// Connections with a complete handshake.
+    pub peers: usize,
+}
+
+/// A download, or an upload that goes on until stopped. Cleared when dropped.
+#[derive(Debug)]
+pub struct TransferProgress<'a> {
+    output: &'a Output,
+    bar: ProgressBar,
+    phase: &'static str,
+    total: Option<u64>,
+    pace: Pace,
+}
+
+impl<'a> TransferProgress<'a> {
+    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: Option<u64>) -> Self {
+        let template = if total.is_some() { BAR } else { NO_BAR };
+        let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
+        Self { output, bar: bars.add(bar), phase, total, pace: Pace::new() }
+    }
+
+    /// Call it as often as convenient: what comes too soon after the last one is left out.
+    pub fn update(&self, now: TransferSnapshot) {
+        if self.pace.due().is_none() {
+            return;
+        }
+        let left = self.total.map(|total| total.saturating_sub(now.done));
+        let eta = left.and_then(|left| eta(left, now.down_bytes_per_s));
+        let rate = |bytes_per_s| Rate { bytes: whole(bytes_per_s), over: Duration::from_secs(1) };
+        let (down, up) = (rate(now.down_bytes_per_s), rate(now.up_bytes_per_s));
+        let mut message = format!("{} peers, up {up}", now.peers);
+        if self.total.is_some() {
+            message = format!("{down} {}, {message}", shown_eta(eta));
+        }
+        self.bar.set_position(now.done);
+        self.bar.set_message(message);
+        self.output.record(&Record::Progress {
+            phase: self.phase,
+            done: now.done,
+            total: self.total,
+            bytes_per_s: down.bytes,
+            up_bytes_per_s: Some(up.bytes),
+            peers: Some(now.peers),
+            eta_s: eta.map(|eta| eta.as_secs()),
+        });
+    }
+}
+
+impl Drop for TransferProgress<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Lets one update through in each [`RECORD_INTERVAL`].
+#[derive(Debug)]
+struct Pace {
+    started: Instant,
+    /// Number of the interval in which the last update came through.
+    last: AtomicU64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { started: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// The time since the start, when an update is due.
+    fn due(&self) -> Option<Duration> {
+        let elapsed = self.started.elapsed();
+        let interval = u64::try_from(elapsed.as_nanos() / RECORD_INTERVAL.as_nanos()).unwrap_or(u64::MAX);
+        (self.last.fetch_max(interval, Ordering::Relaxed) < interval).then_some(elapsed)
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
+/// `None` while nothing moves.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn eta(left: u64, bytes_per_s: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(left as f64 / bytes_per_s).ok()
+}
+
+fn shown_eta(eta: Option<Duration>) -> String {
+    eta.map_or_else(|| "ETA -".to_owned(), |eta| format!("ETA {:#}", indicatif::HumanDuration(eta)))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` clamps a float to the range")]
+fn whole(bytes_per_s: f64) -> u64 {
+    bytes_per_s as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_are_let_through_at_their_pace() {
+        let pace = Pace::new();
+        assert_eq!(pace.due(), None);
+        std::thread::sleep(RECORD_INTERVAL);
+        assert!(pace.due().is_some());
+    }
+
+    #[test]
+    fn an_estimate_needs_movement() {
+        assert_eq!(eta(100, 10.0), Some(Duration::from_secs(10)));
+        assert_eq!(eta(100, 0.0), None);
+        assert_eq!(whole(-1.0), 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! `bt-fast verify`.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use super::exit::{Exit, Failure};
+use super::interrupt;
+use super::metainfo_file::load_metainfo;
+use super::options::VerifyOptions;
+use super::output::Output;
+use super::records::Record;
+use crate::base::escape::printable;
+use crate::base::units::{Bytes, Rate};
+use crate::codec::metainfo::Metainfo;
+use crate::create::open::shown;
+use crate::create::{Control, FileProblem, Problem, Report, verify};
+
+/// Ranges of bad pieces that people are shown; `--json` has them all.
+const RANGES_SHOWN_MAX: usize = 100;
+
+pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failure> {
+    let interrupted = interrupt::flag()?;
+    let started = Instant::now();
+    let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
+    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
+    let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
+    let report = verify(&metainfo.info, &options.data, control)?;
+    drop(progress);
+    show(&metainfo, &report, started.elapsed(), output);
+    if report.is_match() {
+        return Ok(());
+    }
+    let piece_count = report.have.piece_count();
+    let bad_count = piece_count - report.have.count();
+    let file_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
+    let line = format!(
+        "data does not match: {}: {bad_count} of {piece_count} pieces and {file_count} of {} files are wrong",
+        shown(&options.data),
+        metainfo.info.files.len()
+    );
+    Err(Failure::new(Exit::Mismatch, line))
+}
+
+fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
+    let info = &metainfo.info;
+    for problem in &report.problems {
+        show_problem(metainfo, problem, output);
+    }
+    let bad_ranges = report.bad_ranges(&info.geometry);
+    if !bad_ranges.is_empty() {
+        output.result(format_args!("bad pieces: {}", shown_ranges(&bad_ranges)));
+    }
+    let rate = Rate { bytes: info.geometry.total_len(), over: took };
+    output.message(format_args!(
+        "checked {}: {} of {} pieces are right, {}, {:.1} s, {rate}",
+        printable(&info.name),
+        report.have.count(),
+        report.have.piece_count(),
+        Bytes(info.geometry.total_len()),
+        took.as_secs_f64()
+    ));
+    output.record(&Record::Verified {
+        info_hash: metainfo.info_hash.to_string(),
+        is_match: report.is_match(),
+        pieces: info.geometry.piece_count(),
+        good_pieces: report.have.count(),
+        bad_pieces: bad_ranges.iter().map(|range| [*range.start(), *range.end()]).collect(),
+        bytes: info.geometry.total_len(),
+        seconds: took.as_secs_f64(),
+    });
+}
+
+fn show_problem(metainfo: &Metainfo, problem: &FileProblem, output: &Output) {
+    let Some(file) = metainfo.info.files.get(problem.file_index) else { return };
+    let path = printable(&file.path.join(&b'/'));
+    let (word, detail, found_length, pieces) = match problem.problem {
+        Problem::Missing => ("missing", String::new(), None, None),
+        Problem::NotAFile(kind) => ("not_a_file", format!(" (a {kind})"), None, None),
+        Problem::Short { found_len } => {
+            ("short", format!(" ({found_len} of {} bytes)", file.len), Some(found_len), None)
+        }
+        Problem::Long { found_len } => {
+            let extra = found_len.saturating_sub(file.len);
+            ("long", format!(" ({extra} extra bytes after {})", file.len), Some(found_len), None)
+        }
+        Problem::Altered { piece_count } => ("altered", format!(" (pieces: {piece_count})"), None, Some(piece_count)),
+    };
+    output.result(format_args!("{word:<10} {path}{detail}"));
+    output.record(&Record::Problem { path: &path, problem: word, length: file.len, found_length, pieces });
+}
+
+/// `3-5, 9`
+fn shown_ranges(ranges: &[RangeInclusive<u32>]) -> String {
+    let mut text = String::new();
+    for (at, range) in ranges.iter().take(RANGES_SHOWN_MAX).enumerate() {
+        let comma = if at > 0 { ", " } else { "" };
+        let _ = match (range.start(), range.end()) {
+            (first, last) if first == last => write!(text, "{comma}{first}"),
+            (first, last) => write!(text, "{comma}{first}-{last}"),
+        };
+    }
+    if ranges.len() > RANGES_SHOWN_MAX {
+        let _ = write!(text, " and {} more ranges", ranges.len() - RANGES_SHOWN_MAX);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_short_and_capped() {
+        assert_eq!(shown_ranges(&[3..=5, 9..=9]), "3-5, 9");
+        let many: Vec<_> = (0..150).map(|at| at * 2..=at * 2).collect();
+        assert!(shown_ranges(&many).ends_with("196, 198 and 50 more ranges"));
+    }
+}

@@ -1,0 +1,169 @@
+//! The extension handshake (BEP 10): a dictionary in which a peer says what it speaks and how much it takes.
+//!
+//! A single value of a wrong type or out of bounds is passed over; only bytes that are no dictionary are an error.
+
+use std::net::IpAddr;
+
+use super::bencode::{self, BencodeError, Document, Node, Value};
+use super::tracker_http::{ip_from_bytes, ip_to_bytes};
+use crate::base::limits;
+
+/// The id of the extension handshake inside an extended message.
+pub const EXTENSION_HANDSHAKE_ID: u8 = 0;
+
+/// Why a payload is not an extension handshake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExtensionError {
+    #[error("extension handshake: {0}")]
+    Bencode(#[from] BencodeError),
+    #[error("extension handshake: {0}, expected a dictionary")]
+    NotDictionary(bencode::Kind),
+}
+
+/// What one side tells. Every part is optional; what was not told is `None`, false or empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExtensionHandshake {
+    /// `v`: name and version of the client, as it likes; cut at [`limits::EXTENSION_NAME_LEN_MAX`] bytes.
+    pub client: Option<Vec<u8>>,
+    /// `reqq`: requests the sender queues before it drops or rejects any.
+    pub requests_max: Option<u32>,
+    /// `upload_only`: the sender wants nothing (BEP 21).
+    pub upload_only: bool,
+    /// `p`: the TCP port the sender listens on.
+    pub listen_port: Option<u16>,
+    /// `metadata_size`: length in bytes of the info dictionary (BEP 9), at least 1 and within the metainfo bound.
+    pub metadata_len: Option<u32>,
+    /// `m`: names of extensions and the ids the sender wants them under; 0 switches one off.
+    pub messages: Vec<(Vec<u8>, u8)>,
+    /// `yourip`: the address the sender sees its peer at.
+    pub your_ip: Option<IpAddr>,
+}
+
+impl ExtensionHandshake {
+    /// The payload, without the extension id.
+    pub fn encode(&self) -> Vec<u8> {
+        let messages = self.messages.iter().map(|(name, id)| (name.clone(), u32::from(*id).into()));
+        let mut entries = vec![("m", Value::dictionary(messages))];
+        entries.extend(self.client.as_deref().map(|client| ("v", client.into())));
+        entries.extend(self.requests_max.map(|requests_max| ("reqq", requests_max.into())));
+        entries.extend(self.upload_only.then_some(("upload_only", Value::Integer(1))));
+        entries.extend(self.listen_port.map(|port| ("p", u32::from(port).into())));
+        entries.extend(self.metadata_len.map(|len| ("metadata_size", len.into())));
+        entries.extend(self.your_ip.map(|ip| ("yourip", Value::Bytes(ip_to_bytes(ip)))));
+        Value::dictionary(entries).encode()
+    }
+
+    pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
+        let caps = bencode::Limits { depth_max: limits::EXTENSION_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
+        // Bytes after the dictionary are nobody's; some clients send them.
+        let (document, _) = Document::decode_prefix(payload, &caps)?;
+        let root = document.root();
+        if root.kind() != bencode::Kind::Dictionary {
+            return Err(ExtensionError::NotDictionary(root.kind()));
+        }
+        let mut handshake = Self::default();
+        for (key, value) in root.entries() {
+            match key {
+                b"m" => handshake.messages = messages(value),
+                b"v" => handshake.client = value.as_bytes().map(cut),
+                b"reqq" => handshake.requests_max = value.as_i64().map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX)),
+                b"upload_only" => handshake.upload_only = value.as_i64().is_some_and(|n| n != 0),
+                b"p" => handshake.listen_port = number(value).filter(|&port| port != 0),
+                b"metadata_size" => handshake.metadata_len = number(value).filter(is_metadata_len),
+                b"yourip" => handshake.your_ip = value.as_bytes().and_then(ip_from_bytes),
+                _ => {}
+            }
+        }
+        Ok(handshake)
+    }
+}
+
+fn messages(node: Node<'_, '_>) -> Vec<(Vec<u8>, u8)> {
+    node.entries()
+        .filter(|(name, _)| name.len() <= limits::EXTENSION_NAME_LEN_MAX)
+        .filter_map(|(name, id)| Some((name.to_vec(), number(id)?)))
+        .take(limits::EXTENSION_NAMES_MAX)
+        .collect()
+}
+
+fn number<T: TryFrom<i64>>(node: Node<'_, '_>) -> Option<T> {
+    T::try_from(node.as_i64()?).ok()
+}
+
+fn is_metadata_len(len: &u32) -> bool {
+    (1..=limits::METAINFO_LEN_MAX).contains(&u64::from(*len))
+}
+
+fn cut(name: &[u8]) -> Vec<u8> {
+    name.iter().copied().take(limits::EXTENSION_NAME_LEN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(payload: &[u8]) -> ExtensionHandshake {
+        ExtensionHandshake::decode(payload).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let handshake = ExtensionHandshake {
+            client: Some(b"bt-fast 0.1".to_vec()),
+            requests_max: Some(4096),
+            upload_only: true,
+            listen_port: Some(6881),
+            metadata_len: Some(12_345),
+            messages: vec![(b"lt_donthave".to_vec(), 7), (b"ut_metadata".to_vec(), 3)],
+            your_ip: Some("10.1.2.3".parse().unwrap()),
+        };
+        assert_eq!(decode(&handshake.encode()), handshake);
+        let v6 = ExtensionHandshake { your_ip: Some("2001:db8::1".parse().unwrap()), ..Default::default() };
+        assert_eq!(decode(&v6.encode()), v6);
+        assert_eq!(ExtensionHandshake::default().encode(), b"d1:mdee");
+    }
+
+    #[test]
+    fn the_example_of_bep_10_is_read() {
+        let handshake = decode(b"d1:md11:LT_metadatai1e6:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e");
+        assert_eq!(handshake.messages, [(b"LT_metadata".to_vec(), 1), (b"\xc2\xb5T_PEX".to_vec(), 2)]);
+        assert_eq!(handshake.listen_port, Some(6881));
+        assert_eq!(handshake.client.unwrap(), b"\xc2\xb5Torrent 1.2");
+    }
+
+    #[test]
+    fn values_of_wrong_type_or_out_of_bounds_are_passed_over() {
+        assert_eq!(decode(b"d1:mi1e1:pi0e1:vle4:reqq3:fiv6:yourip3:abce"), ExtensionHandshake::default());
+        assert_eq!(decode(b"d1:md1:ai256e1:bi-1e1:ci255eee").messages, [(b"c".to_vec(), 255)]);
+        for (text, expected) in [("-1", 0), ("2147483648", 1 << 31), ("99999999999", u32::MAX)] {
+            assert_eq!(decode(format!("d4:reqqi{text}ee").as_bytes()).requests_max, Some(expected));
+        }
+        for text in ["-1", "0", "1099511627776", "67108865", "4294967297"] {
+            assert_eq!(decode(format!("d13:metadata_sizei{text}ee").as_bytes()).metadata_len, None);
+        }
+        assert_eq!(decode(b"d13:metadata_sizei67108864ee").metadata_len, Some(64 << 20));
+    }
+
+    #[test]
+    fn hostile_handshakes_are_refused_or_cut() {
+        let deep = [b"d1:m".as_slice(), &[b'l'; 10_000]].concat();
+        assert!(matches!(
+            ExtensionHandshake::decode(&deep),
+            Err(ExtensionError::Bencode(BencodeError::TooDeep { max: 16, .. }))
+        ));
+        assert_eq!(ExtensionHandshake::decode(b"le"), Err(ExtensionError::NotDictionary(bencode::Kind::List)));
+        let many: Value =
+            Value::dictionary((0..1000).map(|i: u32| (format!("{i:05}"), Value::from(1u32))).collect::<Vec<_>>());
+        assert_eq!(decode(&Value::dictionary([("m", many)]).encode()).messages.len(), limits::EXTENSION_NAMES_MAX);
+        let long = Value::dictionary([("v", Value::Bytes(vec![b'x'; 60_000]))]);
+        assert_eq!(decode(&long.encode()).client.unwrap().len(), limits::EXTENSION_NAME_LEN_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_payloads_do_no_harm(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ExtensionHandshake::decode(&payload);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Writing metainfo files.
+
+use super::FileEntry;
+use crate::base::PieceHash;
+use crate::codec::bencode::{Value, write_bytes, write_integer};
+
+/// What a new metainfo file says. The same draft always gives the same bytes; nothing is checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Draft {
+    pub name: Vec<u8>,
+    /// Length in bytes of every piece but the last.
+    pub piece_len: u32,
+    pub files: DraftFiles,
+    pub pieces: Vec<PieceHash>,
+    pub private: bool,
+    pub source: Option<String>,
+    /// Tracker URLs by tier (BEP 12).
+    pub tiers: Vec<Vec<String>>,
+    pub web_seeds: Vec<String>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    /// Seconds since 1970.
+    pub creation_date: Option<i64>,
+}
+
+/// BEP 3: "There is also a key `length` or a key `files`, but not both or neither."
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DraftFiles {
+    /// One file of this length in bytes, called as the torrent is.
+    Single(u64),
+    /// Files inside a folder called as the torrent is; paths are relative to that folder.
+    Many(Vec<FileEntry>),
+}
+
+impl Draft {
+    /// The bytes of the `.torrent` file.
+    pub fn encode(&self) -> Vec<u8> {
+        Envelope {
+            info: &self.encode_info(),
+            tiers: &self.tiers,
+            web_seeds: &self.web_seeds,
+            comment: self.comment.as_deref(),
+            created_by: self.created_by.as_deref(),
+            creation_date: self.creation_date,
+            unknown_keys: &[],
+        }
+        .encode()
+    }
+
+    /// The bytes of the info dictionary, whose SHA-1 is the info-hash.
+    pub fn encode_info(&self) -> Vec<u8> {
+        let mut entries = vec![
+            ("name", Value::from(self.name.as_slice())),
+            ("piece length", Value::from(self.piece_len)),
+            ("pieces", Value::Bytes(self.pieces.iter().flat_map(|hash| hash.0).collect())),
+        ];
+        entries.push(match &self.files {
+            DraftFiles::Single(len) => ("length", Value::from(*len)),
+            DraftFiles::Many(files) => ("files", Value::Raw(file_list(files))),
+        });
+        entries.extend(self.private.then_some(("private", Value::Integer(1))));
+        entries.extend(self.source.as_deref().map(|source| ("source", source.into())));
+        Value::dictionary(entries).encode()
+    }
+}
+
+/// The `files` list, written at once: a tree of values for a million files would take ten times their size.
+fn file_list(files: &[FileEntry]) -> Vec<u8> {
+    let mut out = vec![b'l'];
+    for file in files {
+        out.push(b'd');
+        if file.pad {
+            write_bytes(&mut out, b"attr");
+            write_bytes(&mut out, b"p");
+        }
+        write_bytes(&mut out, b"length");
+        write_integer(&mut out, file.len);
+        write_bytes(&mut out, b"path");
+        out.push(b'l');
+        file.path.iter().for_each(|element| write_bytes(&mut out, element));
+        out.extend_from_slice(b"ee");
+    }
+    out.push(b'e');
+    out
+}
+
+/// What stands around an info dictionary.
+pub(super) struct Envelope<'a> {
+    pub(super) info: &'a [u8],
+    pub(super) tiers: &'a [Vec<String>],
+    pub(super) web_seeds: &'a [String],
+    pub(super) comment: Option<&'a str>,
+    pub(super) created_by: Option<&'a str>,
+    pub(super) creation_date: Option<i64>,
+    pub(super) unknown_keys: &'a [(Vec<u8>, Vec<u8>)],
+}
+
+impl Envelope<'_> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let unknown = self.unknown_keys.iter().map(|(key, raw)| (key.clone(), Value::Raw(raw.clone())));
+        let mut entries: Vec<(Vec<u8>, Value)> = unknown.collect();
+        let mut put = |key: &str, value: Option<Value>| entries.extend(value.map(|value| (key.into(), value)));
+        let urls: Vec<&String> = self.tiers.iter().flatten().collect();
+        put("announce", urls.first().map(|url| url.as_str().into()));
+        put("announce-list", (urls.len() > 1).then(|| Value::List(self.tiers.iter().map(|tier| list(tier)).collect())));
+        put("comment", self.comment.map(Value::from));
+        put("created by", self.created_by.map(Value::from));
+        put("creation date", self.creation_date.map(Value::Integer));
+        put("info", Some(Value::Raw(self.info.to_vec())));
+        put(
+            "url-list",
+            match self.web_seeds {
+                [] => None,
+                [url] => Some(url.as_str().into()),
+                urls => Some(list(urls)),
+            },
+        );
+        Value::dictionary(entries).encode()
+    }
+}
+
+fn list(urls: &[String]) -> Value {
+    Value::List(urls.iter().map(|url| url.as_str().into()).collect())
+}

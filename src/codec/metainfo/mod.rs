@@ -1,0 +1,112 @@
+//! Metainfo files (BEP 3; also BEP 12, 19, 27, 47): a `.torrent` read, checked and written.
+//!
+//! What comes out of [`Metainfo::decode`] keeps every rule: counts fit lengths, sums do not overflow, and no path
+//! leaves its folder or meets another. Owns no file and opens none; whether the data is right is for others.
+
+mod decode;
+mod draft;
+mod error;
+mod path;
+mod urls;
+
+#[cfg(test)]
+mod tests;
+
+pub use draft::{Draft, DraftFiles};
+pub use error::{Fault, MetainfoError};
+
+use crate::base::{Geometry, InfoHash, PieceHash, limits};
+
+/// A metainfo file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Metainfo {
+    /// SHA-1 of `info_bytes`.
+    pub info_hash: InfoHash,
+    pub info: Info,
+    /// The info dictionary as it stood in the file. BEP 3: "Note that this is a substring of the metainfo file."
+    pub info_bytes: Box<[u8]>,
+    /// Tracker URLs by tier (BEP 12): `announce-list` where it names any, else `announce` alone. Schemes http, https
+    /// and udp, printable ASCII, no URL twice, at most [`limits::TRACKER_COUNT_MAX`]; no tier is empty.
+    pub tiers: Vec<Vec<String>>,
+    /// `url-list` (BEP 19): http and https URLs, at most [`limits::WEB_SEED_COUNT_MAX`].
+    pub web_seeds: Vec<String>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    /// Seconds since 1970.
+    pub creation_date: Option<i64>,
+    /// What was passed over or put right while reading, one printable line each, at most
+    /// [`limits::METAINFO_WARNINGS_MAX`].
+    pub warnings: Vec<String>,
+    /// Top-level keys this program does not interpret, with their bencoded values; they are written back.
+    pub unknown_keys: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The info dictionary.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// File or folder name: one safe path element, of any bytes.
+    pub name: Vec<u8>,
+    pub geometry: Geometry,
+    /// One for each piece of `geometry`.
+    pub pieces: Box<[PieceHash]>,
+    /// In the order in which they make up the content.
+    pub files: Vec<FileEntry>,
+    /// The content is the file `name` itself, not a folder of that name.
+    pub single_file: bool,
+    /// BEP 27: peers come from the trackers alone.
+    pub private: bool,
+    /// Makes the info-hash differ between trackers; means nothing else.
+    pub source: Option<Vec<u8>>,
+}
+
+/// A file of the content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileEntry {
+    /// Safe path elements. In an [`Info`] the first one is the torrent's name; in a [`Draft`] it is left out.
+    pub path: Vec<Vec<u8>>,
+    /// Length in bytes.
+    pub len: u64,
+    /// Padding (BEP 47): neither written nor requested, read as zeros. Its path may be that of another pad file.
+    pub pad: bool,
+}
+
+/// What a metainfo file may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct MetainfoLimits {
+    /// `--max-pieces`.
+    pub piece_count_max: u32,
+    pub file_count_max: usize,
+    /// Bencoded values, keys included.
+    pub tokens_max: usize,
+}
+
+impl Default for MetainfoLimits {
+    fn default() -> Self {
+        Self {
+            piece_count_max: limits::PIECE_COUNT_MAX,
+            file_count_max: limits::FILE_COUNT_MAX,
+            tokens_max: limits::METAINFO_TOKENS_MAX,
+        }
+    }
+}
+
+impl Metainfo {
+    /// Reads a whole `.torrent` file.
+    pub fn decode(bytes: &[u8], limits: &MetainfoLimits) -> Result<Self, MetainfoError> {
+        decode::metainfo(bytes, limits)
+    }
+
+    /// Writes the file with the info dictionary as it was read.
+    pub fn encode(&self) -> Vec<u8> {
+        draft::Envelope {
+            info: &self.info_bytes,
+            tiers: &self.tiers,
+            web_seeds: &self.web_seeds,
+            comment: self.comment.as_deref(),
+            created_by: self.created_by.as_deref(),
+            creation_date: self.creation_date,
+            unknown_keys: &self.unknown_keys,
+        }
+        .encode()
+    }
+}

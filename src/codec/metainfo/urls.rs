@@ -1,0 +1,80 @@
+//! Trackers and web seeds of a metainfo file: which URLs are kept.
+
+use super::decode::Warnings;
+use crate::base::escape::printable;
+use crate::base::limits::{TRACKER_COUNT_MAX, URL_LEN_MAX, WEB_SEED_COUNT_MAX};
+use crate::codec::bencode::{Kind, Node};
+
+const TRACKER_SCHEMES: [&str; 3] = ["http", "https", "udp"];
+const WEB_SEED_SCHEMES: [&str; 2] = ["http", "https"];
+
+/// Bytes of a refused URL that a warning shows.
+const SHOWN_LEN: usize = 80;
+
+/// The trackers by tier. BEP 12: where `announce-list` is present, `announce` is ignored.
+pub(super) fn tiers(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<Vec<String>> {
+    let mut urls = Urls { field: "announce-list", schemes: &TRACKER_SCHEMES, seen: Vec::new(), warnings };
+    let mut tiers: Vec<Vec<String>> = Vec::new();
+    for tier in root.get(b"announce-list").iter().flat_map(Node::items) {
+        tiers.push(strings(tier).filter_map(|url| urls.keep(url, TRACKER_COUNT_MAX)).collect());
+    }
+    tiers.retain(|tier| !tier.is_empty());
+    if tiers.is_empty() {
+        urls.field = "announce";
+        // A few old files have an empty `announce` where they mean none.
+        let announce = root.get(b"announce").filter(|url| url.as_bytes() != Some(b""));
+        tiers.extend(announce.and_then(|url| urls.keep(url, TRACKER_COUNT_MAX)).map(|url| vec![url]));
+    }
+    tiers
+}
+
+/// The web seeds. BEP 19: `url-list` is a list of strings or one string, which may be empty.
+pub(super) fn web_seeds(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<String> {
+    let mut urls = Urls { field: "url-list", schemes: &WEB_SEED_SCHEMES, seen: Vec::new(), warnings };
+    let node = root.get(b"url-list").filter(|list| list.as_bytes() != Some(b""));
+    node.into_iter().flat_map(strings).filter_map(|url| urls.keep(url, WEB_SEED_COUNT_MAX)).collect()
+}
+
+/// The items of a list, or the value itself where a list was meant.
+fn strings<'d, 'a>(node: Node<'d, 'a>) -> impl Iterator<Item = Node<'d, 'a>> {
+    let lone = (node.kind() != Kind::List).then_some(node);
+    lone.into_iter().chain(node.items())
+}
+
+/// URLs kept so far from one field.
+struct Urls<'w> {
+    field: &'static str,
+    schemes: &'static [&'static str],
+    seen: Vec<String>,
+    warnings: &'w mut Warnings,
+}
+
+impl Urls<'_> {
+    /// Keeps a usable URL that is not there yet, warns of any other.
+    fn keep(&mut self, node: Node<'_, '_>, count_max: usize) -> Option<String> {
+        let shown = node.as_bytes().unwrap_or(node.raw());
+        let url = node.as_bytes().and_then(|bytes| self.usable(bytes));
+        if url.as_ref().is_some_and(|url| self.seen.contains(url)) {
+            return None;
+        }
+        let url = url.filter(|_| self.seen.len() < count_max);
+        match &url {
+            Some(url) => self.seen.push(url.clone()),
+            None => {
+                let shown = printable(shown.get(..SHOWN_LEN).unwrap_or(shown));
+                let reason = if self.seen.len() < count_max { "not a usable URL" } else { "too many URLs" };
+                self.warnings.push(|| format!("{}: '{shown}' is ignored: {reason}", self.field));
+            }
+        }
+        url
+    }
+
+    fn usable(&self, bytes: &[u8]) -> Option<String> {
+        let url = std::str::from_utf8(bytes).ok()?.trim_ascii();
+        let (scheme, rest) = url.split_once("://")?;
+        let known = self.schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
+        let clean = url.len() <= URL_LEN_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
+        (known && has_host && clean).then(|| url.to_owned())
+    }
+}

@@ -1,0 +1,31 @@
+//! Announces over HTTP (BEP 3, 7, 23, 24, 31): the query and the reply, for both of their ends.
+//!
+//! Owns bytes only. URLs, redirects, time limits and when to announce are others' matter.
+
+mod query;
+mod reply;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use query::{AnnounceQuery, Event, OwnedAnnounceQuery, QueryError, decode_query};
+pub use reply::{
+    AnnounceReply, PeerForm, PeerHost, RetryIn, TrackerPeer, TrackerReplyError, decode_reply, encode_failure,
+    encode_reply,
+};
+
+/// An address as 4 or 16 bytes; an IPv4 address in IPv6 dress comes out as what it is.
+pub(super) fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|octets| Ipv4Addr::from(octets).into());
+    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|octets| IpAddr::from(Ipv6Addr::from(octets)).to_canonical());
+    v4().or_else(v6)
+}
+
+pub(super) fn ip_to_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}

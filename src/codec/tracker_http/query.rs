@@ -1,0 +1,199 @@
+//! The query string of an announce.
+
+use std::fmt::Write as _;
+
+use crate::base::{InfoHash, PeerId, limits};
+
+/// What a peer tells its tracker. Field names are the query's keys (BEP 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AnnounceQuery<'a> {
+    pub info_hash: InfoHash,
+    pub peer_id: PeerId,
+    /// "the IP (or dns name) which this peer is at", for an origin beside its tracker.
+    pub ip: Option<&'a str>,
+    pub port: u16,
+    /// Totals in bytes.
+    pub uploaded: u64,
+    pub downloaded: u64,
+    pub left: u64,
+    pub event: Event,
+    /// Peers wanted in the reply; 0 with `stopped`.
+    pub numwant: u32,
+    /// Tells this peer from others at its address, also when its address changes; one value per run.
+    pub key: u32,
+    /// The `tracker id` of an earlier reply.
+    pub tracker_id: Option<&'a [u8]>,
+}
+
+/// Why an announce is made (BEP 3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Event {
+    /// A regular one; the key is left out, "which is the same".
+    #[default]
+    Empty,
+    Started,
+    Completed,
+    Stopped,
+}
+
+impl Event {
+    /// The value on the wire; empty for [`Event::Empty`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "",
+            Self::Started => "started",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl AnnounceQuery<'_> {
+    /// The announce URL with this query behind a `?`, or behind a `&` where the tracker's URL has a query already.
+    pub fn append_to(&self, url: &str) -> String {
+        // A fragment is not part of a request.
+        let mut out = url.split('#').next().unwrap_or_default().to_owned();
+        if !out.contains('?') {
+            out.push('?');
+        } else if !out.ends_with(['?', '&']) {
+            out.push('&');
+        }
+        out.push_str("info_hash=");
+        escape(&mut out, &self.info_hash.0);
+        out.push_str("&peer_id=");
+        escape(&mut out, &self.peer_id.0);
+        let Self { port, uploaded, downloaded, left, numwant, key, .. } = self;
+        let _ = write!(out, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}");
+        // BEP 23: `compact=1` asks for peers as a string.
+        let _ = write!(out, "&compact=1&numwant={numwant}&key={key:08X}");
+        if self.event != Event::Empty {
+            let _ = write!(out, "&event={}", self.event.as_str());
+        }
+        if let Some(ip) = self.ip {
+            out.push_str("&ip=");
+            escape(&mut out, ip.as_bytes());
+        }
+        if let Some(tracker_id) = self.tracker_id {
+            out.push_str("&trackerid=");
+            escape(&mut out, tracker_id);
+        }
+        out
+    }
+}
+
+/// BEP 3: values "will almost certainly have to be escaped": all but RFC 3986's unreserved characters.
+fn escape(out: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+/// An announce as our own tracker receives it. The first of repeated keys counts; unknown keys are passed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnedAnnounceQuery {
+    pub info_hash: InfoHash,
+    pub peer_id: PeerId,
+    /// As claimed; whether to believe it is the tracker's matter.
+    pub ip: Option<String>,
+    pub port: u16,
+    pub uploaded: u64,
+    pub downloaded: u64,
+    pub left: u64,
+    /// An unknown event counts as a regular announce.
+    pub event: Event,
+    pub numwant: Option<u32>,
+    pub key: Option<Vec<u8>>,
+    /// `compact`: what the peer asked for, if it did (BEP 23).
+    pub compact: Option<bool>,
+    /// Peer ids may be left out of the dictionary form (BEP 23).
+    pub no_peer_id: bool,
+    pub tracker_id: Option<Vec<u8>>,
+}
+
+/// Why our own tracker cannot read an announce.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    #[error("the query is longer than {max} bytes")]
+    TooLong { max: usize },
+    #[error("{key} is missing")]
+    Missing { key: &'static str },
+    #[error("{key} is not valid")]
+    Invalid { key: &'static str },
+}
+
+/// Reads what stands behind the `?` of a request, percent-escapes undone.
+pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
+    if query.len() > limits::TRACKER_QUERY_LEN_MAX {
+        return Err(QueryError::TooLong { max: limits::TRACKER_QUERY_LEN_MAX });
+    }
+    let params = Params(query);
+    let bytes = |key| params.bytes(key)?.ok_or(QueryError::Missing { key });
+    let id = |key| <[u8; 20]>::try_from(bytes(key)?).map_err(|_| QueryError::Invalid { key });
+    let total = |key| params.number::<u64>(key)?.ok_or(QueryError::Missing { key });
+    Ok(OwnedAnnounceQuery {
+        info_hash: InfoHash(id("info_hash")?),
+        peer_id: PeerId(id("peer_id")?),
+        ip: params.text("ip")?.filter(|ip| !ip.is_empty()),
+        port: params.number("port")?.ok_or(QueryError::Missing { key: "port" })?,
+        uploaded: total("uploaded")?,
+        downloaded: total("downloaded")?,
+        left: total("left")?,
+        event: match params.text("event")?.as_deref() {
+            Some("started") => Event::Started,
+            Some("completed") => Event::Completed,
+            Some("stopped") => Event::Stopped,
+            _ => Event::Empty,
+        },
+        // BEP 3 does not know it; -1, "as the tracker likes", is what some peers send.
+        numwant: params.number::<i64>("numwant")?.and_then(|numwant| u32::try_from(numwant).ok()),
+        key: params.bytes("key")?,
+        compact: params.text("compact")?.map(|value| value == "1"),
+        no_peer_id: params.text("no_peer_id")?.is_some_and(|value| value == "1"),
+        tracker_id: params.bytes("trackerid")?,
+    })
+}
+
+/// A query string, looked up by key.
+struct Params<'a>(&'a str);
+
+impl Params<'_> {
+    fn bytes(&self, key: &'static str) -> Result<Option<Vec<u8>>, QueryError> {
+        let value = self.0.split('&').find_map(|param| match param.split_once('=') {
+            Some((found, value)) => (found == key).then_some(value),
+            None => (param == key).then_some(""),
+        });
+        value.map(|value| unescape(value).ok_or(QueryError::Invalid { key })).transpose()
+    }
+
+    fn text(&self, key: &'static str) -> Result<Option<String>, QueryError> {
+        let bytes = self.bytes(key)?;
+        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| QueryError::Invalid { key })).transpose()
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &'static str) -> Result<Option<T>, QueryError> {
+        let text = self.text(key)?;
+        text.map(|text| text.parse().map_err(|_| QueryError::Invalid { key })).transpose()
+    }
+}
+
+/// Undoes percent-escapes, and `+` for a space as form encoders write it.
+fn unescape(value: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    Some(out)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    u8::try_from(char::from(digit).to_digit(16)?).ok()
+}

@@ -1,0 +1,71 @@
+//! What can go wrong while content is read: one line each, with the path.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::open::{Kind, shown};
+use crate::base::limits;
+use crate::base::units::Bytes;
+use crate::codec::metainfo::MetainfoError;
+
+/// Why reading content stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    #[error("cannot read: {}: {error}", shown(path))]
+    Read { path: PathBuf, error: io::Error },
+    #[error("changed while it was read: {}: try again when nobody writes to it", shown(path))]
+    Changed { path: PathBuf },
+    /// The caller asked for it.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// Why no metainfo came out.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    #[error("neither a file nor a folder: {}: it is a {kind}, leave it out with -g '!NAME'", shown(path))]
+    Special { path: PathBuf, kind: Kind },
+    #[error("symlinks form a loop: {}: it leads back to {}", shown(path), shown(ancestor))]
+    Loop { path: PathBuf, ancestor: PathBuf },
+    #[error("no files: {}: the folder is empty or the filters leave nothing", shown(path))]
+    NoFiles { path: PathBuf },
+    #[error("nothing to share: {}: there is not one byte in it", shown(path))]
+    NoBytes { path: PathBuf },
+    #[error("filters need a folder: {}: leave out -g", shown(path))]
+    FilteredFile { path: PathBuf },
+    #[error("no usable name: {}: give one with -n", shown(path))]
+    NoName { path: PathBuf },
+    #[error(
+        "path too long or too deep: {}: at most {} bytes and {} folders",
+        shown(path),
+        limits::PATH_LEN_MAX,
+        limits::PATH_DEPTH_MAX
+    )]
+    Path { path: PathBuf },
+    #[error("too many files: {}: at most {}", shown(path), limits::FILE_COUNT_MAX)]
+    TooManyFiles { path: PathBuf },
+    #[error("too much content: {}: at most {} bytes", shown(path), limits::CONTENT_LEN_MAX)]
+    TooLong { path: PathBuf },
+    #[error("too many pieces of {}: {piece_count}: at most {}, give a larger -l", Bytes(u64::from(*piece_len)),
+        limits::PIECE_COUNT_MAX)]
+    TooManyPieces { piece_len: u32, piece_count: u64 },
+    /// What was built would not be read back.
+    #[error("this content makes no valid torrent: {0}")]
+    Unreadable(#[from] MetainfoError),
+    #[error("the torrent would be {}: at most {}, give a larger -l or fewer files", Bytes(*len),
+        Bytes(limits::METAINFO_LEN_MAX))]
+    MetainfoTooLong { len: u64 },
+}
+
+/// Why the `.torrent` was not written. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("output exists: {}: give -f to replace it", shown(path))]
+    Exists { path: PathBuf },
+    #[error("output is not a file: {}: give another name with -o", shown(path))]
+    NotAFile { path: PathBuf },
+    #[error("cannot write: {}: {error}", shown(path))]
+    Io { path: PathBuf, error: io::Error },
+}

@@ -1,0 +1,124 @@
+//! Opening what should be a regular file without ever being blocked by what is not.
+
+use std::fmt;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::base::escape::printable;
+
+/// A path for people.
+pub fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+/// What lies at a path where a file was wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    File,
+    Folder,
+    Fifo,
+    Socket,
+    Device,
+}
+
+impl From<FileType> for Kind {
+    fn from(file_type: FileType) -> Self {
+        if file_type.is_file() {
+            Self::File
+        } else if file_type.is_dir() {
+            Self::Folder
+        } else if file_type.is_fifo() {
+            Self::Fifo
+        } else if file_type.is_socket() {
+            Self::Socket
+        } else {
+            Self::Device
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Folder => "folder",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// Opens a regular file for reading, symlinks followed. Anything else is an error that says what it is; a FIFO never
+/// blocks and a device is never read.
+pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    match Kind::from(metadata.file_type()) {
+        Kind::File => Ok((file, metadata)),
+        kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a file"))),
+    }
+}
+
+/// What changes when somebody replaces or writes to a file. A write within the file system's clock tick that keeps the
+/// length goes unseen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    dev: u64,
+    ino: u64,
+    len: u64,
+    mtime_s: i64,
+    mtime_ns: i64,
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            len: metadata.len(),
+            mtime_s: metadata.mtime(),
+            mtime_ns: metadata.mtime_nsec(),
+        }
+    }
+}
+
+impl Stamp {
+    /// Length of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The same inode, whatever was written to it.
+    pub fn is_same_file(&self, metadata: &Metadata) -> bool {
+        (self.dev, self.ino) == (metadata.dev(), metadata.ino())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"x").unwrap();
+        assert_eq!(open_regular(&file).unwrap().1.len(), 1);
+        let folder = open_regular(dir.path()).unwrap_err().to_string();
+        assert!(folder.contains("folder"), "{folder}");
+        let device = open_regular(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(device.contains("device"), "{device}");
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let fifo = open_regular(&fifo).unwrap_err().to_string();
+        assert!(fifo.contains("FIFO"), "{fifo}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The piece length when nobody names one. The rule is part of the program's promise: same content, same info-hash.
+
+use crate::base::limits::{PIECE_COUNT_PORTABLE_MAX, PIECE_LEN_CREATE_MAX, PIECE_LEN_CREATE_MIN};
+
+/// Pieces that are plenty for a swarm to share work and few enough for a small `.torrent`.
+const PIECE_COUNT_TARGET: u64 = 2048;
+
+/// Pieces stay at most this long for the target's sake: a peer can pass on nothing before it has a whole one.
+const PIECE_LEN_COMFORTABLE: u32 = 16 << 20;
+
+/// The smallest power of two, from 16 KiB to 16 MiB, that cuts the content into at most 2048 pieces; longer ones, up to
+/// 256 MiB, only where 16 MiB would make more pieces than every client can load.
+pub fn automatic(total_len: u64) -> u32 {
+    let mut piece_len = PIECE_LEN_CREATE_MIN;
+    loop {
+        let piece_count = total_len.div_ceil(u64::from(piece_len));
+        let count_max =
+            if piece_len < PIECE_LEN_COMFORTABLE { PIECE_COUNT_TARGET } else { u64::from(PIECE_COUNT_PORTABLE_MAX) };
+        if piece_count <= count_max || piece_len == PIECE_LEN_CREATE_MAX {
+            return piece_len;
+        }
+        piece_len *= 2;
+    }
+}
+
+/// Which clients a torrent of this many pieces and this metainfo length locks out.
+pub fn caveats(piece_count: u32, metainfo_len: usize) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if piece_count > PIECE_COUNT_PORTABLE_MAX {
+        caveats.push(format!(
+            "{piece_count} pieces: rqbit cannot download more than {PIECE_COUNT_PORTABLE_MAX}; give a larger -l"
+        ));
+    }
+    if metainfo_len > LIBTORRENT_METAINFO_LEN_MAX {
+        caveats.push(format!(
+            "a .torrent of {metainfo_len} bytes: programs on libtorrent load {LIBTORRENT_METAINFO_LEN_MAX} by default"
+        ));
+    }
+    caveats
+}
+
+/// libtorrent's default `load_torrent_limits::max_buffer_size`.
+const LIBTORRENT_METAINFO_LEN_MAX: usize = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    const TIB: u64 = 1 << 40;
+
+    #[test]
+    fn the_rule_is_stable() {
+        for (total_len, piece_len) in [
+            (1, 16 * KIB),
+            (MIB, 16 * KIB),
+            (32 * MIB, 16 * KIB),
+            (32 * MIB + 1, 32 * KIB),
+            (64 * MIB, 32 * KIB),
+            (100 * MIB, 64 * KIB),
+            (700 * MIB, 512 * KIB),
+            (GIB, 512 * KIB),
+            (2 * GIB, MIB),
+            (4 * GIB, 2 * MIB),
+            (10 * GIB, 8 * MIB),
+            (16 * GIB, 8 * MIB),
+            (32 * GIB, 16 * MIB),
+            (33 * GIB, 16 * MIB),
+            (TIB, 16 * MIB),
+            (3 * TIB, 16 * MIB),
+            (4 * TIB, 32 * MIB),
+            (8 * TIB, 64 * MIB),
+            (crate::base::limits::CONTENT_LEN_MAX, 256 * MIB),
+        ] {
+            assert_eq!(u64::from(automatic(total_len)), piece_len, "{total_len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_locks_clients_out_is_said() {
+        assert!(caveats(262_000, 6_000_000).is_empty());
+        assert!(caveats(300_000, 6_000_000)[0].contains("rqbit"));
+        assert!(caveats(1000, 11_000_000)[0].contains("libtorrent"));
+    }
+}

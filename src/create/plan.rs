@@ -1,0 +1,250 @@
+//! What a torrent will hold, known before a byte is hashed; and the torrent itself, once all are.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::error::{ContentError, CreateError};
+use super::filters::Filters;
+use super::open::{Stamp, open_regular};
+use super::piece_len;
+use super::pieces::{Content, Control, Source, hash_pieces};
+use super::scan::{Scan, scan};
+use crate::base::limits;
+use crate::base::{Geometry, InfoHash, PieceHash, PieceIndex};
+use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+
+/// Everything about a torrent that is not its content.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Default: the last element of the content's path.
+    pub name: Option<Vec<u8>>,
+    pub filters: Filters,
+    /// Bytes, a power of two; default: [`piece_len::automatic`].
+    pub piece_len: Option<u32>,
+    pub private: bool,
+    pub source: Option<String>,
+    /// Trackers in tiers (BEP 12).
+    pub tiers: Vec<Vec<String>>,
+    /// BEP 19.
+    pub web_seeds: Vec<String>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    /// Seconds since 1970.
+    pub creation_date: Option<i64>,
+}
+
+impl Settings {
+    /// The name that the content at `path` gets.
+    pub fn name_for(&self, path: &Path) -> Result<Vec<u8>, CreateError> {
+        let name = self.name.clone().or_else(|| name_of(path));
+        name.ok_or_else(|| CreateError::NoName { path: path.to_owned() })
+    }
+}
+
+/// A torrent to be: files, name and cut. Its hashing comes next.
+#[derive(Debug)]
+pub struct Plan {
+    pub scan: Scan,
+    pub name: Vec<u8>,
+    pub geometry: Geometry,
+}
+
+/// A finished torrent.
+#[derive(Debug)]
+pub struct Created {
+    /// The whole `.torrent`.
+    pub bytes: Vec<u8>,
+    pub info_hash: InfoHash,
+}
+
+impl Plan {
+    /// Walks the content at `path`. A file that is `output` (a `.torrent` to be replaced) is not content.
+    pub fn new(path: &Path, settings: &Settings, output: Option<&Path>) -> Result<Self, CreateError> {
+        let name = settings.name_for(path)?;
+        let output = output.and_then(|output| fs::metadata(output).ok());
+        let scan = scan(path, &settings.filters, output.as_ref())?;
+        if scan.total_len == 0 {
+            return Err(CreateError::NoBytes { path: path.to_owned() });
+        }
+        if scan.total_len > limits::CONTENT_LEN_MAX {
+            return Err(CreateError::TooLong { path: path.to_owned() });
+        }
+        let piece_len = settings.piece_len.unwrap_or_else(|| piece_len::automatic(scan.total_len));
+        let piece_count = scan.total_len.div_ceil(u64::from(piece_len.max(1)));
+        let geometry = Geometry::new(piece_len, scan.files.iter().map(|file| file.stamp.len()))
+            .filter(|geometry| geometry.piece_count() <= limits::PIECE_COUNT_MAX)
+            .ok_or(CreateError::TooManyPieces { piece_len, piece_count })?;
+        Ok(Self { scan, name, geometry })
+    }
+
+    /// Hashes the content and puts the torrent together. A file that is not what the walk saw, before or after, ends it.
+    pub fn build(&self, settings: &Settings, control: Control<'_>) -> Result<Created, CreateError> {
+        let pieces: Vec<PieceHash> = hash_pieces(self, control)?.into_iter().flatten().collect();
+        self.check_unchanged()?;
+        let files = if self.scan.single_file {
+            DraftFiles::Single(self.scan.total_len)
+        } else {
+            let entry = |file: &super::scan::ScannedFile| FileEntry {
+                path: file.elements.clone(),
+                len: file.stamp.len(),
+                pad: false,
+            };
+            DraftFiles::Many(self.scan.files.iter().map(entry).collect())
+        };
+        let draft = Draft {
+            name: self.name.clone(),
+            piece_len: self.geometry.piece_len(),
+            files,
+            pieces,
+            private: settings.private,
+            source: settings.source.clone(),
+            tiers: settings.tiers.clone(),
+            web_seeds: settings.web_seeds.clone(),
+            comment: settings.comment.clone(),
+            created_by: settings.created_by.clone(),
+            creation_date: settings.creation_date,
+        };
+        let bytes = draft.encode();
+        if bytes.len() as u64 > limits::METAINFO_LEN_MAX {
+            return Err(CreateError::MetainfoTooLong { len: bytes.len() as u64 });
+        }
+        // Read back as any client will: what we could not read ourselves is never written.
+        let info_hash = Metainfo::decode(&bytes, &MetainfoLimits::default())?.info_hash;
+        Ok(Created { bytes, info_hash })
+    }
+
+    fn check_unchanged(&self) -> Result<(), ContentError> {
+        self.scan.files.iter().try_for_each(|file| {
+            let path = || file.path.clone();
+            let metadata = fs::metadata(&file.path).map_err(|error| ContentError::Read { path: path(), error })?;
+            if Stamp::from(&metadata) == file.stamp { Ok(()) } else { Err(ContentError::Changed { path: path() }) }
+        })
+    }
+}
+
+impl Content for Plan {
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn wants(&self, _: PieceIndex) -> bool {
+        true
+    }
+
+    fn open(&self, file_index: usize) -> Result<Source, ContentError> {
+        let path = self.path(file_index);
+        let (file, metadata) = open_regular(&path).map_err(|error| ContentError::Read { path: path.clone(), error })?;
+        if self.scan.files.get(file_index).is_none_or(|scanned| scanned.stamp != Stamp::from(&metadata)) {
+            return Err(ContentError::Changed { path });
+        }
+        Ok(Source::File(file))
+    }
+
+    fn path(&self, file_index: usize) -> PathBuf {
+        self.scan.files.get(file_index).map(|file| file.path.clone()).unwrap_or_default()
+    }
+}
+
+/// The last element of the path; of the real one where the path ends in `.` or `..`.
+fn name_of(path: &Path) -> Option<Vec<u8>> {
+    let ends_in_dot = path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').find(|last| !last.is_empty());
+    let real;
+    let path = if matches!(ends_in_dot, Some(b"." | b"..")) {
+        real = fs::canonicalize(path).ok()?;
+        &real
+    } else {
+        path
+    };
+    path.file_name().map(|name| name.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    fn build(path: &Path, settings: &Settings) -> Result<Created, CreateError> {
+        let cancel = AtomicBool::new(false);
+        Plan::new(path, settings, None)?.build(settings, Control { cancel: &cancel, progress: &|_| () })
+    }
+
+    fn content(len: usize) -> Vec<u8> {
+        (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn pieces_cross_files_and_come_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = content(5 << 20);
+        let root = dir.path().join("tree");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a"), &bytes[..100_000]).unwrap();
+        fs::write(root.join("b"), b"").unwrap();
+        fs::write(root.join("c"), &bytes[100_000..]).unwrap();
+        for piece_len in [16 << 10, 2 << 20] {
+            let settings = Settings { piece_len: Some(piece_len), ..Settings::default() };
+            let metainfo =
+                Metainfo::decode(&build(&root, &settings).unwrap().bytes, &MetainfoLimits::default()).unwrap();
+            let expected: Vec<_> = bytes.chunks(piece_len as usize).map(|piece| crate::hash::sha1(&[piece])).collect();
+            assert_eq!(metainfo.info.pieces.to_vec(), expected);
+            assert_eq!(metainfo.info.name, b"tree");
+            assert_eq!(metainfo.info.files.len(), 3);
+        }
+    }
+
+    #[test]
+    fn progress_reaches_the_total_and_cancelling_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, content(3_000_000)).unwrap();
+        let settings = Settings::default();
+        let plan = Plan::new(&path, &settings, None).unwrap();
+        let cancel = AtomicBool::new(false);
+        let most = AtomicU64::new(0);
+        let progress = |done| {
+            most.fetch_max(done, Ordering::Relaxed);
+        };
+        let control = Control { cancel: &cancel, progress: &progress };
+        plan.build(&settings, control).unwrap();
+        assert_eq!(most.load(Ordering::Relaxed), 3_000_000);
+        cancel.store(true, Ordering::Relaxed);
+        assert!(matches!(plan.build(&settings, control), Err(CreateError::Content(ContentError::Cancelled))));
+    }
+
+    #[test]
+    fn a_file_that_changes_after_the_walk_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, content(100_000)).unwrap();
+        let settings = Settings::default();
+        let plan = Plan::new(&path, &settings, None).unwrap();
+        let cancel = AtomicBool::new(false);
+        // The length changes while the pieces are read, so the check afterwards has to find it.
+        let grow = |_| fs::write(&path, content(200_000)).unwrap();
+        let error = plan.build(&settings, Control { cancel: &cancel, progress: &grow }).unwrap_err();
+        assert!(matches!(&error, CreateError::Content(ContentError::Changed { .. })), "{error}");
+        fs::remove_file(&path).unwrap();
+        let error = plan.build(&settings, Control { cancel: &cancel, progress: &|_| () }).unwrap_err();
+        assert!(error.to_string().contains("file: No such file"), "{error}");
+    }
+
+    #[test]
+    fn the_name_is_the_real_one_where_the_path_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("some name");
+        fs::create_dir(&sub).unwrap();
+        assert_eq!(name_of(&sub).unwrap(), b"some name");
+        assert_eq!(name_of(&sub.join(".")).unwrap(), b"some name");
+        assert_eq!(name_of(Path::new("x/some name/")).unwrap(), b"some name");
+        assert_eq!(name_of(Path::new("/")), None);
+    }
+
+    #[test]
+    fn nothing_makes_no_torrent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(build(dir.path(), &Settings::default()), Err(CreateError::NoFiles { .. })));
+        fs::write(dir.path().join("empty"), b"").unwrap();
+        assert!(matches!(build(dir.path(), &Settings::default()), Err(CreateError::NoBytes { .. })));
+    }
+}

@@ -1,0 +1,272 @@
+//! Content on disk against its metainfo.
+//!
+//! Only reads. What is missing or too short is known from the file's length; every piece that is wholly there is hashed.
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::error::ContentError;
+use super::open::{Kind, open_regular};
+use super::pieces::{Content, Control, Source, hash_pieces};
+use crate::base::{Bitfield, Geometry, PieceIndex};
+use crate::codec::metainfo::{FileEntry, Info};
+
+/// What [`verify`] found.
+#[derive(Debug)]
+pub struct Report {
+    /// The pieces whose hash is right.
+    pub have: Bitfield,
+    /// In the order of the torrent's files; a file may have two.
+    pub problems: Vec<FileProblem>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileProblem {
+    /// Position in the torrent's file list.
+    pub file_index: usize,
+    pub problem: Problem,
+}
+
+/// What is wrong with one file. Lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    Missing,
+    /// Something else is in its place.
+    NotAFile(Kind),
+    /// Ends too early.
+    Short {
+        found_len: u64,
+    },
+    /// Has bytes after its end.
+    Long {
+        found_len: u64,
+    },
+    /// This many pieces with bytes of it are all there and have another hash.
+    Altered {
+        piece_count: u32,
+    },
+}
+
+impl Report {
+    /// Everything is there, is right, and nothing is too long.
+    pub fn is_match(&self) -> bool {
+        self.have.is_full() && self.problems.is_empty()
+    }
+
+    /// The pieces that are not had, as ranges of indices, ascending.
+    pub fn bad_ranges(&self, geometry: &Geometry) -> Vec<RangeInclusive<u32>> {
+        let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+        for piece in geometry.pieces().filter(|&piece| !self.have.contains(piece)) {
+            let index = piece.get();
+            match ranges.last_mut() {
+                Some(range) if range.end() + 1 == index => *range = *range.start()..=index,
+                _ => ranges.push(index..=index),
+            }
+        }
+        ranges
+    }
+}
+
+/// Checks the content below `dir`, the folder that holds the torrent's name.
+///
+/// A missing or wrong file is a finding; a file that cannot be read is an error.
+pub fn verify(info: &Info, dir: &Path, control: Control<'_>) -> Result<Report, ContentError> {
+    let (found, mut problems) = survey(info, dir)?;
+    let check = Check { info, dir, found };
+    let hashes = hash_pieces(&check, control)?;
+    let mut have = Bitfield::new(info.geometry.piece_count());
+    let mut altered = vec![0u32; info.files.len()];
+    for ((piece, hash), expected) in info.geometry.pieces().zip(hashes).zip(&info.pieces) {
+        if hash == Some(*expected) {
+            have.insert(piece);
+        } else if hash.is_some() {
+            for span in info.geometry.piece_spans(piece) {
+                altered[span.file_index] += 1;
+            }
+        }
+    }
+    for ((file_index, &piece_count), file) in altered.iter().enumerate().zip(&info.files) {
+        if piece_count > 0 && !file.pad {
+            problems.push(FileProblem { file_index, problem: Problem::Altered { piece_count } });
+        }
+    }
+    problems.sort_by_key(|problem| problem.file_index);
+    Ok(Report { have, problems })
+}
+
+/// Where a file of a torrent lies below the data folder.
+pub fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut path = dir.to_owned();
+    path.extend(file.path.iter().map(|element| OsStr::from_bytes(element)));
+    path
+}
+
+/// The length each file has on disk (0 where there is none), and what the lengths alone say.
+fn survey(info: &Info, dir: &Path) -> Result<(Vec<u64>, Vec<FileProblem>), ContentError> {
+    let mut found = Vec::with_capacity(info.files.len());
+    let mut problems = Vec::new();
+    for (file_index, file) in info.files.iter().enumerate() {
+        if file.pad {
+            found.push(file.len);
+            continue;
+        }
+        let (found_len, problem) = match fs::metadata(file_path(dir, file)) {
+            Ok(metadata) => match Kind::from(metadata.file_type()) {
+                Kind::File if metadata.len() < file.len => {
+                    (metadata.len(), Some(Problem::Short { found_len: metadata.len() }))
+                }
+                Kind::File if metadata.len() > file.len => {
+                    (file.len, Some(Problem::Long { found_len: metadata.len() }))
+                }
+                Kind::File => (file.len, None),
+                kind => (0, Some(Problem::NotAFile(kind))),
+            },
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                (0, Some(Problem::Missing))
+            }
+            Err(error) => return Err(ContentError::Read { path: file_path(dir, file), error }),
+        };
+        found.push(found_len);
+        problems.extend(problem.map(|problem| FileProblem { file_index, problem }));
+    }
+    Ok((found, problems))
+}
+
+struct Check<'a> {
+    info: &'a Info,
+    dir: &'a Path,
+    /// Bytes each file has, at most its length in the torrent.
+    found: Vec<u64>,
+}
+
+impl Content for Check<'_> {
+    fn geometry(&self) -> &Geometry {
+        &self.info.geometry
+    }
+
+    /// Only pieces that are wholly there.
+    fn wants(&self, piece: PieceIndex) -> bool {
+        self.info
+            .geometry
+            .piece_spans(piece)
+            .all(|span| self.found.get(span.file_index).is_some_and(|&found| span.offset + span.len <= found))
+    }
+
+    fn open(&self, file_index: usize) -> Result<Source, ContentError> {
+        if self.info.files.get(file_index).is_none_or(|file| file.pad) {
+            return Ok(Source::Zeros);
+        }
+        let path = self.path(file_index);
+        match open_regular(&path) {
+            Ok((file, _)) => Ok(Source::File(file)),
+            Err(error) => Err(ContentError::Read { path, error }),
+        }
+    }
+
+    fn path(&self, file_index: usize) -> PathBuf {
+        self.info.files.get(file_index).map(|file| file_path(self.dir, file)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::PieceHash;
+    use crate::hash::sha1;
+    use std::sync::atomic::AtomicBool;
+
+    const PIECE_LEN: u32 = 16 << 10;
+
+    /// Three files, `a` and `c` on disk and a pad file between them; `a` ends inside the second piece.
+    fn info_on_disk(dir: &Path) -> Info {
+        let bytes: Vec<u8> = (0..100_000u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+        let (first, second) = bytes.split_at(20_000);
+        let pad_len = 2 * PIECE_LEN as usize - first.len();
+        fs::create_dir(dir.join("t")).unwrap();
+        fs::write(dir.join("t/a"), first).unwrap();
+        fs::write(dir.join("t/c"), second).unwrap();
+        let content = [first, &vec![0; pad_len], second].concat();
+        let pieces: Vec<PieceHash> = content.chunks(PIECE_LEN as usize).map(|piece| sha1(&[piece])).collect();
+        let file =
+            |name: &[u8], len: usize, pad| FileEntry { path: vec![b"t".to_vec(), name.to_vec()], len: len as u64, pad };
+        let files = vec![file(b"a", first.len(), false), file(b".pad", pad_len, true), file(b"c", second.len(), false)];
+        Info {
+            name: b"t".to_vec(),
+            geometry: Geometry::new(PIECE_LEN, files.iter().map(|file| file.len)).unwrap(),
+            pieces: pieces.into(),
+            files,
+            single_file: false,
+            private: false,
+            source: None,
+        }
+    }
+
+    fn check(info: &Info, dir: &Path) -> Report {
+        let cancel = AtomicBool::new(false);
+        verify(info, dir, Control { cancel: &cancel, progress: &|_| () }).unwrap()
+    }
+
+    fn problem(file_index: usize, problem: Problem) -> FileProblem {
+        FileProblem { file_index, problem }
+    }
+
+    #[test]
+    fn right_content_matches_and_pad_files_are_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = info_on_disk(dir.path());
+        let report = check(&info, dir.path());
+        assert!(report.is_match(), "{report:?}");
+        assert_eq!(report.bad_ranges(&info.geometry), []);
+    }
+
+    #[test]
+    fn each_fault_is_found_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = info_on_disk(dir.path());
+        let c = dir.path().join("t/c");
+        let mut bytes = fs::read(&c).unwrap();
+        bytes[PIECE_LEN as usize] ^= 1;
+        bytes.truncate(79_000);
+        fs::write(&c, &bytes).unwrap();
+        let report = check(&info, dir.path());
+        assert_eq!(
+            report.problems,
+            [problem(2, Problem::Short { found_len: 79_000 }), problem(2, Problem::Altered { piece_count: 1 })]
+        );
+        assert_eq!(report.bad_ranges(&info.geometry), [3..=3, 6..=6]);
+
+        fs::remove_file(&c).unwrap();
+        fs::write(dir.path().join("t/a"), [0; 30_000]).unwrap();
+        let report = check(&info, dir.path());
+        assert_eq!(
+            report.problems,
+            [
+                problem(0, Problem::Long { found_len: 30_000 }),
+                problem(0, Problem::Altered { piece_count: 2 }),
+                problem(2, Problem::Missing)
+            ]
+        );
+        assert_eq!(report.bad_ranges(&info.geometry), [0..=6]);
+        assert!(report.have.is_empty());
+
+        fs::create_dir(&c).unwrap();
+        assert_eq!(check(&info, dir.path()).problems[2], problem(2, Problem::NotAFile(Kind::Folder)));
+    }
+
+    #[test]
+    fn a_file_too_long_is_no_match_though_every_piece_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = info_on_disk(dir.path());
+        let a = dir.path().join("t/a");
+        let mut bytes = fs::read(&a).unwrap();
+        bytes.push(0);
+        fs::write(&a, bytes).unwrap();
+        let report = check(&info, dir.path());
+        assert!(report.have.is_full() && !report.is_match());
+        assert_eq!(report.problems, [problem(0, Problem::Long { found_len: 20_001 })]);
+    }
+}

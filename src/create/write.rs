@@ -1,0 +1,77 @@
+//! A whole file or none: written under another name in the same folder, synced, renamed.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::error::WriteError;
+
+/// Whether [`write_atomically`] could replace or make this path, as far as a look can tell: asked before long work.
+pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
+    let refuse = |error| WriteError::Io { path: path.to_owned(), error };
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(WriteError::NotAFile { path: path.to_owned() }),
+        Ok(_) if !overwrite => Err(WriteError::Exists { path: path.to_owned() }),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::metadata(folder_of(path)).map(|_| ()).map_err(refuse)
+        }
+        Err(error) => Err(refuse(error)),
+    }
+}
+
+/// Writes `bytes` to `path` so that a reader, or a power cut, sees all of them or what was there before.
+///
+/// Without `overwrite` an existing file is kept and is an error, also one that appears meanwhile.
+pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {
+    check_output(path, overwrite)?;
+    let refuse = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.to_owned() },
+        _ => WriteError::Io { path: path.to_owned(), error },
+    };
+    let folder = folder_of(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(".bt-fast-")
+        .suffix(".tmp")
+        // What `open` would give: the process's umask takes its part away.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(refuse)?;
+    file.write_all(bytes).map_err(refuse)?;
+    file.as_file().sync_all().map_err(refuse)?;
+    let kept = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
+    kept.map_err(|error| refuse(error.error))?;
+    // Makes the new name itself durable; a file system that cannot sync a folder has it durable already.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_file_is_kept_unless_told_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.torrent");
+        write_atomically(&path, b"one", false).unwrap();
+        assert!(matches!(write_atomically(&path, b"two", false), Err(WriteError::Exists { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_atomically(&path, b"two", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_ever_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(write_atomically(dir.path(), b"x", true), Err(WriteError::NotAFile { .. })));
+        assert!(matches!(check_output(Path::new("/dev/null"), true), Err(WriteError::NotAFile { .. })));
+        assert!(matches!(check_output(&dir.path().join("no/such"), false), Err(WriteError::Io { .. })));
+    }
+}

@@ -1,0 +1,253 @@
+//! The task that talks to one torrent's trackers.
+//!
+//! Owns the meeting of [`Announce`] with the clock, HTTP and DNS. When to ask whom is `announce`'s, what the peers are
+//! good for is the swarm's.
+
+#![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::http::{self, FetchLimits, HttpError};
+use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
+use crate::base::limits::{ANNOUNCES_MAX, LOOKUP_TIMEOUT, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT};
+use crate::base::{InfoHash, PeerId, Time};
+use crate::codec::tracker_http::{
+    AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, TrackerReplyError, decode_reply,
+};
+
+/// What the task is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// The download is complete.
+    Complete,
+    /// More peers are wanted.
+    Hungry,
+    /// Say goodbye and end. So does closing the channel.
+    Stop,
+}
+
+/// Bytes, as BEP 3's tracker queries have them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    pub uploaded: u64,
+    pub downloaded: u64,
+    pub left: u64,
+}
+
+/// How we are known to trackers.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub info_hash: InfoHash,
+    pub peer_id: PeerId,
+    /// Where we listen.
+    pub port: u16,
+    /// At random, one for each run.
+    pub key: u32,
+}
+
+/// Places for announces under way, to be shared by the announcers of a process.
+pub fn announce_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ANNOUNCES_MAX))
+}
+
+/// Runs until it is told to stop, then for up to [`TRACKER_STOP_TIMEOUT`].
+///
+/// Each reply's peers go to `found` in one piece; they are dropped when it is full, as the next announce brings them
+/// again. `totals` is asked at each announce. A request that hangs may outlive the task on tokio's blocking pool: end the
+/// runtime with `shutdown_background`.
+pub async fn run(
+    announce: Announce,
+    identity: Identity,
+    totals: impl Fn() -> Totals,
+    slots: Arc<Semaphore>,
+    mut commands: mpsc::Receiver<Command>,
+    found: mpsc::Sender<Vec<SocketAddr>>,
+) {
+    let mut announcer =
+        Announcer { announce, identity, totals, slots, found, tasks: JoinSet::new(), started_at: Instant::now() };
+    while let Some(notice) = announcer.announce.poll_notice() {
+        report(&notice);
+    }
+    let mut stop_at = None;
+    loop {
+        announcer.send_requests(stop_at.is_some());
+        if announcer.announce.is_finished() {
+            return;
+        }
+        let timeout = announcer.next_timeout(stop_at);
+        tokio::select! {
+            command = commands.recv(), if stop_at.is_none() => match command {
+                Some(Command::Complete) => announcer.announce.handle_complete(),
+                Some(Command::Hungry) => announcer.announce.handle_hungry(announcer.now()),
+                Some(Command::Stop) | None => {
+                    announcer.announce.handle_stop();
+                    stop_at = Some(Instant::now() + TRACKER_STOP_TIMEOUT);
+                }
+            },
+            Some(done) = announcer.tasks.join_next() => match done {
+                Ok(done) => announcer.handle_done(done),
+                Err(error) => debug!("an announce task ended early: {error}"),
+            },
+            () = sleep_until(timeout) => {
+                if stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Announcer<F> {
+    announce: Announce,
+    identity: Identity,
+    totals: F,
+    slots: Arc<Semaphore>,
+    found: mpsc::Sender<Vec<SocketAddr>>,
+    tasks: JoinSet<Done>,
+    /// Where this task's [`Time`] begins.
+    started_at: Instant,
+}
+
+/// What a task of ours came to.
+enum Done {
+    Announced(RequestId, Result<AnnounceReply, AnnounceFailure>),
+    Resolved(Vec<SocketAddr>),
+}
+
+impl<F: Fn() -> Totals> Announcer<F> {
+    fn now(&self) -> Time {
+        self.started_at.elapsed()
+    }
+
+    fn next_timeout(&self, stop_at: Option<Instant>) -> Option<Instant> {
+        stop_at.or_else(|| self.started_at.checked_add(self.announce.poll_timeout()?))
+    }
+
+    fn send_requests(&mut self, stopping: bool) {
+        let timeout = if stopping { TRACKER_STOP_TIMEOUT } else { FetchLimits::announce().timeout };
+        while let Some(request) = self.announce.poll_request(self.now()) {
+            let url = self.url(&request);
+            let slots = Arc::clone(&self.slots);
+            self.tasks.spawn(async move { Done::Announced(request.id, announce_to(url, timeout, slots).await) });
+        }
+    }
+
+    fn url(&self, request: &Request) -> String {
+        let Totals { uploaded, downloaded, left } = (self.totals)();
+        let Identity { info_hash, peer_id, port, key } = self.identity;
+        let query = AnnounceQuery {
+            info_hash,
+            peer_id,
+            ip: None,
+            port,
+            uploaded,
+            downloaded,
+            // Complete at the time of the event, whatever was counted since.
+            left: if request.event == Event::Completed { 0 } else { left },
+            event: request.event,
+            numwant: request.numwant,
+            key,
+            tracker_id: request.tracker_id.as_deref(),
+        };
+        query.append_to(&request.url)
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Announced(id, reply) => {
+                let outcome = self.announce.handle_reply(self.now(), id, reply);
+                outcome.notices.iter().for_each(report);
+                self.handle_peers(outcome.peers);
+            }
+            Done::Resolved(addrs) => self.pass_on(addrs),
+        }
+    }
+
+    fn handle_peers(&mut self, peers: Vec<TrackerPeer>) {
+        let mut addrs = Vec::new();
+        let mut names = Vec::new();
+        for TrackerPeer { host, port, .. } in peers {
+            match host {
+                PeerHost::Ip(ip) => addrs.push(SocketAddr::new(ip, port)),
+                PeerHost::Name(name) => names.push((name, port)),
+            }
+        }
+        self.pass_on(addrs);
+        names.truncate(TRACKER_REPLY_NAMES_MAX);
+        if !names.is_empty() {
+            self.tasks.spawn(async move { Done::Resolved(resolve(names).await) });
+        }
+    }
+
+    fn pass_on(&self, addrs: Vec<SocketAddr>) {
+        if !addrs.is_empty() && self.found.try_send(addrs).is_err() {
+            debug!("peers from a tracker dropped: nobody takes them");
+        }
+    }
+}
+
+async fn announce_to(url: String, timeout: Duration, slots: Arc<Semaphore>) -> Result<AnnounceReply, AnnounceFailure> {
+    let lost = |_| AnnounceFailure::Transport("the announce was given up".to_owned());
+    let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let fetching = tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        understand(http::fetch(&url, FetchLimits { timeout, ..FetchLimits::announce() }))
+    });
+    fetching.await.unwrap_or_else(|error| Err(lost(error)))
+}
+
+/// What a tracker meant, whatever its HTTP status.
+fn understand(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, AnnounceFailure> {
+    match fetched {
+        Ok(body) => Ok(decode_reply(&body)?),
+        Err(HttpError::Status { status: 410, .. }) => Err(AnnounceFailure::Gone),
+        Err(error) => {
+            if let HttpError::Status { body, .. } = &error
+                && let Err(failure @ TrackerReplyError::Failure { .. }) = decode_reply(body)
+            {
+                return Err(failure.into());
+            }
+            Err(AnnounceFailure::Transport(error.to_string()))
+        }
+    }
+}
+
+/// BEP 3: a peer's `ip` may be a DNS name. Names that do not resolve in time are left out.
+async fn resolve(names: Vec<(String, u16)>) -> Vec<SocketAddr> {
+    let mut lookups = JoinSet::new();
+    for (name, port) in names {
+        lookups.spawn(async move { tokio::net::lookup_host((name, port)).await.map(Vec::from_iter) });
+    }
+    let mut addrs = Vec::new();
+    let gather = async {
+        while let Some(found) = lookups.join_next().await {
+            addrs.extend(found.into_iter().flatten().flatten());
+        }
+    };
+    let _ = tokio::time::timeout(LOOKUP_TIMEOUT, gather).await;
+    addrs
+}
+
+fn report(notice: &Notice) {
+    match notice.kind {
+        NoticeKind::Recovered => info!("{notice}"),
+        _ => warn!("{notice}"),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "announcer_tests.rs"]
+mod tests;

@@ -1,0 +1,224 @@
+//! Blocking HTTP and HTTPS GET: announces, and `.torrent` files by URL.
+//!
+//! Owns what a server may do to us: time, bytes (raw and inflated), redirects and where they lead. What the body means is
+//! the caller's.
+
+#![allow(clippy::disallowed_methods, reason = "a fetch has a deadline across its redirects")]
+
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use ureq::http::{Response, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body};
+
+use crate::base::escape::printable;
+use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
+
+/// What a fetch may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// For all of it, redirects included.
+    pub timeout: Duration,
+    /// Bytes of the body, raw and inflated.
+    pub body_len_max: u64,
+}
+
+impl FetchLimits {
+    /// For a tracker's reply.
+    pub fn announce() -> Self {
+        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX }
+    }
+
+    /// For a `.torrent` file.
+    pub fn metainfo() -> Self {
+        Self { timeout: TRACKER_TIMEOUT, body_len_max: METAINFO_LEN_MAX }
+    }
+}
+
+/// Why a fetch failed, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("not a http or https URL")]
+    BadUrl,
+    /// The body is kept: trackers put a `failure reason` in it.
+    #[error("HTTP status {status}")]
+    Status { status: u16, body: Vec<u8> },
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error("answer longer than {0} bytes")]
+    TooLong(u64),
+    #[error("more than {REDIRECTS_MAX} redirects")]
+    TooManyRedirects,
+    #[error("redirect refused: {0}")]
+    BadRedirect(&'static str),
+    #[error("{0}")]
+    Transport(String),
+}
+
+/// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
+pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+    let deadline = Instant::now() + limits.timeout;
+    let mut url: Uri = url.parse().map_err(|_| HttpError::BadUrl)?;
+    check_scheme(&url)?;
+
+    // A public server must not send us to a local one. Whoever starts at a local one may stay there.
+    let mut agent = &*PUBLIC_AGENT;
+    for hop in 0..=REDIRECTS_MAX {
+        let mut response = send(agent, &url, deadline);
+        if let Err(ureq::Error::Other(error)) = &response
+            && error.is::<LocalAddress>()
+        {
+            if hop > 0 {
+                return Err(HttpError::BadRedirect("from a public to a local address"));
+            }
+            agent = &*ANY_AGENT;
+            response = send(agent, &url, deadline);
+        }
+        let response = response.map_err(|error| explain(error, limits))?;
+        match redirect_target(&url, &response)? {
+            Some(target) => url = target,
+            None => return read_body(response, limits),
+        }
+    }
+    Err(HttpError::TooManyRedirects)
+}
+
+/// Refuses names that lead to this host or its network.
+static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(PublicResolver::default()));
+static ANY_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(DefaultResolver::default()));
+
+fn agent(resolver: impl Resolver) -> Agent {
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .user_agent(concat!("bt-fast/", env!("CARGO_PKG_VERSION")))
+        .http_status_as_error(false)
+        // Redirects are followed in `fetch`, which checks each.
+        .max_redirects(0)
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), resolver)
+}
+
+fn send(agent: &Agent, url: &Uri, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // The timeout reaches into the reading of the body.
+    agent.get(url).config().timeout_global(Some(left.max(Duration::from_millis(1)))).build().call()
+}
+
+/// Reads the body of a final answer.
+fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+    let too_long = HttpError::TooLong(limits.body_len_max);
+    if response.body().content_length().is_some_and(|len| len > limits.body_len_max) {
+        return Err(too_long);
+    }
+    let mut body = Vec::new();
+    // Inflated bytes. Raw ones that inflate to nothing take no memory, and end with the time.
+    let mut reader = response.body_mut().as_reader().take(limits.body_len_max + 1);
+    reader.read_to_end(&mut body).map_err(|error| explain(ureq::Error::from(error), limits))?;
+    if body.len() as u64 > limits.body_len_max {
+        return Err(too_long);
+    }
+    match response.status().as_u16() {
+        200..=299 => Ok(body),
+        status => Err(HttpError::Status { status, body }),
+    }
+}
+
+/// Where the answer sends us on to, if it does.
+fn redirect_target(from: &Uri, response: &Response<Body>) -> Result<Option<Uri>, HttpError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let location = location.ok_or(HttpError::BadRedirect("it does not say where to"))?;
+    let target = join(from, location).ok_or(HttpError::BadRedirect("its target is not a URL"))?;
+    check_scheme(&target).map_err(|_| HttpError::BadRedirect("its target is neither http nor https"))?;
+    if from.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
+        return Err(HttpError::BadRedirect("from https to http"));
+    }
+    Ok(Some(target))
+}
+
+/// Resolves a `Location` against the URL it came from (RFC 3986 5.2, without dot segments).
+fn join(from: &Uri, location: &str) -> Option<Uri> {
+    let location = location.split('#').next()?;
+    let (scheme, authority) = (from.scheme_str()?, from.authority()?);
+    let absolute = if location.contains("://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else if location.starts_with('?') {
+        format!("{scheme}://{authority}{}{location}", from.path())
+    } else {
+        let (folder, _) = from.path().rsplit_once('/')?;
+        format!("{scheme}://{authority}{folder}/{location}")
+    };
+    absolute.parse().ok()
+}
+
+fn check_scheme(url: &Uri) -> Result<(), HttpError> {
+    let known = matches!(url.scheme_str(), Some("http" | "https"));
+    if known && url.authority().is_some() { Ok(()) } else { Err(HttpError::BadUrl) }
+}
+
+fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
+    match error {
+        ureq::Error::Timeout(_) => HttpError::Timeout(limits.timeout),
+        ureq::Error::Io(io) => match io.downcast::<ureq::Error>() {
+            Ok(inner) => explain(inner, limits),
+            Err(io) => HttpError::Transport(printable(io.to_string().as_bytes())),
+        },
+        other => HttpError::Transport(printable(other.to_string().as_bytes())),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("local address")]
+struct LocalAddress;
+
+/// Names resolved as usual, and refused when they lead to a local address. Checking the very addresses that are connected
+/// to leaves no room for a name that changes its mind.
+#[derive(Default)]
+struct PublicResolver(DefaultResolver);
+
+impl std::fmt::Debug for PublicResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PublicResolver")
+    }
+}
+
+impl Resolver for PublicResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let addrs = self.0.resolve(uri, config, timeout)?;
+        if addrs.iter().any(|addr| is_local(addr.ip())) {
+            return Err(ureq::Error::Other(Box::new(LocalAddress)));
+        }
+        Ok(addrs)
+    }
+}
+
+/// This host, its links and private networks.
+fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+use super::*;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+/// A server on the loopback that answers each connection's request with what `answer` makes of its path, and closes.
+fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
+            lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+            let _ = stream.write_all(&answer(&path));
+        }
+    });
+    addr
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    answer.reserve(body.len());
+    let mut answer = answer.into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+fn redirect(location: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
+}
+
+fn limits() -> FetchLimits {
+    FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000 }
+}
+
+#[test]
+fn a_body_is_fetched_with_the_query_as_it_is() {
+    let addr = serve(|path| ok(path.as_bytes()));
+    let body = fetch(&format!("http://{addr}/announce?info_hash=%00%ff~a&x=1"), limits()).unwrap();
+    assert_eq!(String::from_utf8_lossy(&body), "/announce?info_hash=%00%ff~a&x=1");
+}
+
+#[test]
+fn an_error_status_keeps_its_body() {
+    let addr = serve(|_| b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nd14:failure reason2:noe".to_vec());
+    match fetch(&format!("http://{addr}/"), limits()) {
+        Err(HttpError::Status { status: 400, body }) => assert_eq!(body, b"d14:failure reason2:noe"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn redirects_are_followed_up_to_five() {
+    let addr = serve(|path| match path.trim_start_matches('/').parse::<u32>() {
+        Ok(0) => ok(b"done"),
+        Ok(n) => redirect(&(n - 1).to_string()),
+        Err(_) => redirect("/5"),
+    });
+    assert_eq!(fetch(&format!("http://{addr}/5"), limits()).unwrap(), b"done");
+    assert!(matches!(fetch(&format!("http://{addr}/6"), limits()), Err(HttpError::TooManyRedirects)));
+    assert!(matches!(fetch(&format!("http://{addr}/loop"), limits()), Err(HttpError::TooManyRedirects)));
+}
+
+#[test]
+fn redirects_to_other_schemes_are_refused() {
+    for target in ["file:///etc/passwd", "ftp://x/", "gopher://x/"] {
+        let addr = serve(move |_| redirect(target));
+        assert!(matches!(fetch(&format!("http://{addr}/"), limits()), Err(HttpError::BadRedirect(_))), "{target}");
+    }
+    assert!(matches!(fetch("file:///etc/passwd", limits()), Err(HttpError::BadUrl)));
+    assert!(matches!(fetch("udp://x:1/announce", limits()), Err(HttpError::BadUrl)));
+    assert!(matches!(fetch("not a url", limits()), Err(HttpError::BadUrl)));
+}
+
+#[test]
+fn https_does_not_fall_back_to_http() {
+    let response = |location: &str| {
+        let answer = Response::builder().status(301).header("location", location);
+        answer.body(Body::builder().data(Vec::new())).unwrap()
+    };
+    let from: Uri = "https://example.org/a".parse().unwrap();
+    assert!(matches!(redirect_target(&from, &response("http://example.org/")), Err(HttpError::BadRedirect(_))));
+    let target = redirect_target(&from, &response("b?c")).unwrap().unwrap();
+    assert_eq!(target, "https://example.org/b?c");
+}
+
+#[test]
+fn locations_are_resolved() {
+    let from: Uri = "http://a.example:8080/x/y?z".parse().unwrap();
+    for (location, target) in [
+        ("https://b.example/c", "https://b.example/c"),
+        ("//b.example/c", "http://b.example/c"),
+        ("/c?d", "http://a.example:8080/c?d"),
+        ("c", "http://a.example:8080/x/c"),
+        ("?d", "http://a.example:8080/x/y?d"),
+        ("c#part", "http://a.example:8080/x/c"),
+    ] {
+        assert_eq!(join(&from, location).unwrap(), target, "{location}");
+    }
+    assert_eq!(join(&from, "http://"), None);
+}
+
+#[test]
+fn a_long_body_is_refused_raw_and_inflated() {
+    let addr = serve(|path| match path {
+        "/exact" => ok(&[b'x'; 1000]),
+        "/told" => b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\nconnection: close\r\n\r\n".to_vec(),
+        "/bomb" => [&b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n"[..], &bomb()].concat(),
+        _ => [&b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"[..], &[b'x'; 1001]].concat(),
+    });
+    assert_eq!(fetch(&format!("http://{addr}/exact"), limits()).unwrap().len(), 1000);
+    for path in ["told", "untold", "bomb"] {
+        let fetched = fetch(&format!("http://{addr}/{path}"), limits());
+        assert!(matches!(fetched, Err(HttpError::TooLong(1000))), "{path}: {fetched:?}");
+    }
+}
+
+/// 1032 zeroes: `head -c 1032 /dev/zero | gzip -n`.
+fn bomb() -> Vec<u8> {
+    vec![
+        0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x63, 0x60, 0x18, 0x05, 0xa3, 0x60, 0x14, 0x8c,
+        0x74, 0x00, 0x00, 0x42, 0xde, 0xbe, 0xd8, 0x08, 0x04, 0x00, 0x00,
+    ]
+}
+
+#[test]
+fn a_silent_server_times_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let quick = FetchLimits { timeout: Duration::from_millis(200), ..limits() };
+    let started = Instant::now();
+    assert!(matches!(fetch(&url, quick), Err(HttpError::Timeout(_))));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_body_that_drips_times_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let quick = FetchLimits { timeout: Duration::from_millis(300), ..limits() };
+    let fetched = fetch(&url, quick);
+    assert!(matches!(fetched, Err(HttpError::Timeout(_))), "{fetched:?}");
+}
+
+#[test]
+fn nobody_there_is_one_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let error = fetch(&url, limits()).unwrap_err();
+    assert!(matches!(error, HttpError::Transport(_)));
+    assert_eq!(error.to_string().lines().count(), 1);
+}
+
+#[test]
+fn the_agent_for_redirects_refuses_names_that_lead_home() {
+    for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
+        let url = format!("http://{host}:1/").parse().unwrap();
+        match send(&PUBLIC_AGENT, &url, Instant::now() + Duration::from_secs(5)) {
+            Err(ureq::Error::Other(error)) => assert!(error.is::<LocalAddress>(), "{host}"),
+            other => panic!("{host}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn local_addresses_are_known() {
+    for ip in
+        ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]
+    {
+        assert!(is_local(ip.parse().unwrap()), "{ip}");
+    }
+    for ip in ["1.1.1.1", "2606:4700::1111"] {
+        assert!(!is_local(ip.parse().unwrap()), "{ip}");
+    }
+}

@@ -1,0 +1,47 @@
+//! The port we listen on, shared by the ring threads.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use crate::uring::Listener;
+
+/// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
+const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// We can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
+    Address { address: SocketAddr, source: io::Error },
+    #[error("can't listen: ports 6881 to 6889 are all taken: choose one with --listen ADDR:PORT")]
+    AllTaken,
+}
+
+/// One share of the port for each ring; the port is that of the first one.
+pub(super) fn listen(wanted: Option<SocketAddr>, ring_count: usize) -> Result<Vec<TcpListener>, ListenError> {
+    if let Some(address) = wanted {
+        return bind_shares(address, ring_count).map_err(|source| ListenError::Address { address, source });
+    }
+    for port in PORTS {
+        for address in [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()] {
+            match bind_shares(address, ring_count) {
+                Ok(shares) => return Ok(shares),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
+                // No IPv6 here: IPv4 alone.
+                Err(_) if address.is_ipv6() => {}
+                Err(source) => return Err(ListenError::Address { address, source }),
+            }
+        }
+    }
+    Err(ListenError::AllTaken)
+}
+
+fn bind_shares(address: SocketAddr, ring_count: usize) -> io::Result<Vec<TcpListener>> {
+    // Two processes of one user could share a port without noticing: this one can't be bound twice.
+    let exclusive = Listener::bind_exclusive(address)?;
+    let address = exclusive.local_addr()?;
+    drop(exclusive);
+    (0..ring_count.max(1)).map(|_| Listener::bind_share(address, BACKLOG)).collect()
+}

@@ -1,0 +1,76 @@
+//! From a complete piece in its slot to a had piece: hashed on the pool, written by the ring.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::torrent::{Piece, Torrent};
+use crate::base::PieceHash;
+use crate::hash::Job;
+use crate::storage::{Action, StorageError, WriteStep};
+use crate::uring::write_all_at;
+
+/// A piece all of whose blocks have landed, on its way through the hash pool.
+pub(super) struct Received {
+    pub(super) shared: Arc<Shared>,
+    pub(super) torrent: Arc<Torrent>,
+    pub(super) open: Arc<Piece>,
+    /// Who writes it.
+    pub(super) ring_index: usize,
+}
+
+/// A piece whose hash was right, with what has to be written where.
+#[derive(Debug)]
+pub(super) struct Verified {
+    torrent: Arc<Torrent>,
+    open: Arc<Piece>,
+    steps: Vec<WriteStep>,
+}
+
+impl Job for Received {
+    fn bytes(&self) -> &[u8] {
+        self.open.slot().bytes().unwrap_or_default()
+    }
+
+    fn finish(self, hash: PieceHash) {
+        let Self { shared, torrent, open, ring_index } = self;
+        let expected = torrent.hashes.get(open.piece().at());
+        if expected != Some(&hash) {
+            torrent.handle_wrong(&open);
+            shared.spread_news();
+            return;
+        }
+        // Opening files may block: here, not on the ring.
+        match torrent.store.write_steps(open.piece(), open.slot()) {
+            Ok(steps) => {
+                if let Some(ring) = shared.rings().get(ring_index) {
+                    // Refused only while the session ends.
+                    let _ = ring.verified.blocking_send(Verified { torrent, open, steps });
+                }
+            }
+            Err(error) => fail(&shared, &torrent, error),
+        }
+    }
+}
+
+/// Writes a verified piece; then it is had.
+pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
+    let Verified { torrent, open, steps } = verified;
+    for step in steps {
+        let (result, _) = write_all_at(step.file, step.source, step.offset).await;
+        if let Err(error) = result {
+            let path = torrent.store.layout().path(step.file_index);
+            return fail(&shared, &torrent, StorageError::new(Action::Write, path, error));
+        }
+    }
+    torrent.handle_written(&open);
+    shared.spread_news();
+    if torrent.swarm.pieces.is_complete() {
+        shared.control.notify_one();
+    }
+}
+
+fn fail(shared: &Shared, torrent: &Torrent, error: StorageError) {
+    torrent.fail(error);
+    shared.control.notify_one();
+}

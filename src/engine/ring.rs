@@ -1,0 +1,270 @@
+//! One ring thread: accepts and opens connections, passes news on, writes verified pieces, keeps time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::sync::{Notify, mpsc};
+use tracing::debug;
+
+use super::conn::{Connection, DRAIN_TIMEOUT, End};
+use super::greeting::{Greeted, greet_incoming, greet_outgoing};
+use super::receiving::{Verified, write};
+use super::shared::{Command, Shared, latency_histogram};
+use super::torrent::Torrent;
+use crate::base::{PeerId, Time, limits};
+use crate::peer::{Opening, Setup};
+use crate::swarm::{Link, PeerShared};
+use crate::uring::{Listener, Socket, SocketOptions, no_op, spawn};
+
+/// How often time-outs are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// Pause after a failed accept, so that a lack of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a ring thread is given.
+pub(super) struct Inbox {
+    pub(super) listener: Option<std::net::TcpListener>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) verified: mpsc::Receiver<Verified>,
+    pub(super) news: Arc<Notify>,
+    pub(super) ready: Arc<Notify>,
+}
+
+/// See the module. Lives on its thread.
+pub(super) struct Ring {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    connections: RefCell<HashMap<u32, Rc<Connection>>>,
+    /// Connections whose handshake is not complete, with their deadline.
+    greeting: RefCell<HashMap<u32, (Socket, Time)>>,
+    latency: RefCell<Histogram<u64>>,
+}
+
+impl Ring {
+    pub(super) fn record_latency(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.latency.borrow_mut().saturating_record(micros);
+    }
+
+    fn connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+}
+
+/// Runs until it is told to stop.
+pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
+    let Inbox { listener, mut commands, mut verified, news, ready } = inbox;
+    let ring = Rc::new(Ring {
+        index,
+        shared,
+        connections: RefCell::default(),
+        greeting: RefCell::default(),
+        latency: RefCell::new(latency_histogram()),
+    });
+    let listener = listener.map(|listener| Listener::from_std(listener, SocketOptions::default()));
+    if let Some(listener) = &listener {
+        spawn(accept(ring.clone(), listener.clone()));
+    }
+    spawn(pass_news(ring.clone(), news));
+    spawn(pass_ready(ring.clone(), ready));
+    spawn(keep_time(ring.clone()));
+    spawn({
+        let shared = ring.shared.clone();
+        async move {
+            while let Some(piece) = verified.recv().await {
+                spawn(write(shared.clone(), piece));
+                no_op().await;
+            }
+        }
+    });
+    while let Some(Command::Connect { torrent, address, expected_id }) = commands.recv().await {
+        spawn(connect(ring.clone(), torrent, address, expected_id));
+    }
+    stop(&ring, listener.as_ref()).await;
+}
+
+async fn stop(ring: &Ring, listener: Option<&Listener>) {
+    listener.inspect(|listener| listener.shutdown());
+    ring.greeting.borrow().values().for_each(|(socket, _)| socket.shutdown());
+    ring.connections().iter().for_each(|connection| connection.end(&End::Stopping));
+    let deadline = ring.shared.now() + DRAIN_TIMEOUT;
+    while !ring.connections.borrow().is_empty() && ring.shared.now() < deadline {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    flush_latency(ring);
+}
+
+fn flush_latency(ring: &Ring) {
+    let mut latency = ring.latency.borrow_mut();
+    if !latency.is_empty() {
+        ring.shared.merge_latency(&latency);
+        latency.reset();
+    }
+}
+
+async fn keep_time(ring: Rc<Ring>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let now = ring.shared.now();
+        ring.connections().iter().for_each(|connection| connection.handle_tick(now));
+        let late = |(_, deadline): &&(Socket, Time)| *deadline <= now;
+        ring.greeting.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
+        flush_latency(&ring);
+    }
+}
+
+/// Haves and chokes go to every connection, gathered over a moment when there are many.
+async fn pass_news(ring: Rc<Ring>, news: Arc<Notify>) {
+    loop {
+        news.notified().await;
+        ring.connections().iter().for_each(|connection| connection.wake());
+        tokio::time::sleep(limits::HAVE_GATHER).await;
+    }
+}
+
+/// What a connection waits for is passed on at once.
+async fn pass_ready(ring: Rc<Ring>, ready: Arc<Notify>) {
+    loop {
+        ready.notified().await;
+        ring.connections().iter().for_each(|connection| connection.wake_if_waiting());
+        no_op().await;
+    }
+}
+
+async fn accept(ring: Rc<Ring>, listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, address)) => {
+                let shared = &ring.shared;
+                if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max {
+                    spawn(serve_incoming(ring.clone(), socket, canonical(address)));
+                }
+            }
+            // The listener was shut down.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+            Err(error) => {
+                debug!("accept: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// IPv4 in its own form, also when it came through an IPv6 socket.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Counts a connection from its first moment to its last.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.connection_count.fetch_add(1, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connection_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr) {
+    let _counted = Counted::new(&ring.shared);
+    let key = ring.shared.next_key();
+    let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
+    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
+    let greeted = greet_incoming(&ring.shared, &socket, address).await;
+    ring.greeting.borrow_mut().remove(&key);
+    match greeted {
+        Ok(greeted) => {
+            let torrent = greeted.torrent.clone();
+            torrent.peer_list().handle_accepted(address);
+            let useful = serve(&ring, socket, address, key, greeted, false).await;
+            torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
+        }
+        Err(error) => debug!("{address}: handshake: {error}"),
+    }
+}
+
+async fn connect(ring: Rc<Ring>, torrent: Arc<Torrent>, address: SocketAddr, expected_id: Option<PeerId>) {
+    let _counted = Counted::new(&ring.shared);
+    let key = ring.shared.next_key();
+    let greeted = open(&ring, &torrent, address, key, expected_id).await;
+    ring.greeting.borrow_mut().remove(&key);
+    ring.shared.half_open_count.fetch_sub(1, Ordering::Relaxed);
+    match greeted {
+        Ok((socket, greeted)) => {
+            torrent.peer_list().handle_connected(address);
+            let useful = serve(&ring, socket, address, key, greeted, true).await;
+            torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
+        }
+        Err(error) => {
+            debug!("{address}: connect: {error}");
+            torrent.peer_list().handle_failed(ring.shared.now(), address);
+            ring.shared.control.notify_one();
+        }
+    }
+}
+
+async fn open(
+    ring: &Rc<Ring>,
+    torrent: &Arc<Torrent>,
+    address: SocketAddr,
+    key: u32,
+    expected_id: Option<PeerId>,
+) -> Result<(Socket, Greeted), super::greeting::GreetingError> {
+    let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
+    let socket = Socket::begin_connect(address, local, &SocketOptions::default())?;
+    let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
+    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
+    socket.connect(address).await?;
+    let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
+    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
+    let greeted = greet_outgoing(&ring.shared, &socket, torrent, address, expected_id).await?;
+    Ok((socket, greeted))
+}
+
+/// Runs a connection to its end; true when it was worth having.
+async fn serve(
+    ring: &Rc<Ring>,
+    socket: Socket,
+    address: SocketAddr,
+    key: u32,
+    greeted: Greeted,
+    outgoing: bool,
+) -> bool {
+    let Greeted { torrent, peer, fast, extension, buffer } = greeted;
+    let now = ring.shared.now();
+    let peer_shared = Arc::new(PeerShared::new(key, address));
+    if !torrent.join(&peer_shared, peer, ring.shared.peer_id, outgoing) {
+        debug!("{address}: second connection to the same peer");
+        return true;
+    }
+    let setup = Setup {
+        geometry: torrent.swarm.geometry.clone(),
+        fast,
+        extension,
+        opening: Opening::None,
+        listen_port: Some(ring.shared.listen_port),
+        peer_ip: Some(address.ip()),
+    };
+    let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
+    let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
+    ring.connections.borrow_mut().insert(key, connection.clone());
+    ring.shared.control.notify_one();
+    let shared = connection.shared();
+    connection.run(buffer).await;
+    ring.connections.borrow_mut().remove(&key);
+    torrent.leave(&shared);
+    ring.shared.control.notify_one();
+    shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
+}

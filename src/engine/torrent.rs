@@ -1,0 +1,152 @@
+//! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tracing::warn;
+
+use super::serving::Serving;
+use crate::base::escape::printable;
+use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng};
+use crate::codec::metainfo::Metainfo;
+use crate::storage::{Slot, StorageError, Store};
+use crate::swarm::peer_list::PeerList;
+use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
+
+pub(super) type Piece = OpenPiece<Slot>;
+
+impl crate::swarm::Slot for Slot {
+    fn clear(&mut self, piece_len: u32) -> bool {
+        Slot::clear(self, piece_len)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Torrent {
+    pub(super) info_hash: InfoHash,
+    /// Safe for a terminal.
+    pub(super) name: String,
+    pub(super) hashes: Box<[PieceHash]>,
+    pub(super) swarm: Arc<Swarm<Slot>>,
+    pub(super) store: Store,
+    pub(super) serving: Serving,
+    /// Our own fault: the torrent has stopped.
+    pub(super) fault: OnceLock<StorageError>,
+    connections: Mutex<HashMap<u32, Entry>>,
+    peer_list: Mutex<PeerList>,
+}
+
+/// A connection with a complete handshake.
+#[derive(Debug)]
+struct Entry {
+    shared: Arc<PeerShared>,
+    peer_id: PeerId,
+    outgoing: bool,
+}
+
+impl Torrent {
+    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received.
+    pub(super) fn new(metainfo: Metainfo, store: Store, have: &Bitfield, trusted: bool, slots: Vec<Slot>) -> Self {
+        let geometry = Arc::new(metainfo.info.geometry);
+        let mut rng = Rng::new();
+        Self {
+            info_hash: metainfo.info_hash,
+            name: printable(&metainfo.info.name),
+            hashes: metainfo.info.pieces,
+            serving: Serving::new(&geometry, trusted.then_some(have)),
+            swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
+            store,
+            fault: OnceLock::new(),
+            connections: Mutex::default(),
+            peer_list: Mutex::default(),
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The known peers. Held for moments: ring threads ask it once per connection.
+    pub(super) fn peer_list(&self) -> MutexGuard<'_, PeerList> {
+        self.peer_list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn connection_count(&self) -> usize {
+        self.connections().len()
+    }
+
+    pub(super) fn peers(&self) -> Vec<Arc<PeerShared>> {
+        self.connections().values().map(|entry| entry.shared.clone()).collect()
+    }
+
+    /// Registers a connection whose handshake is complete; false when it is the second one to the same peer.
+    ///
+    /// Of two connections between the same peers both sides keep the one that the greater peer id opened.
+    pub(super) fn join(&self, shared: &Arc<PeerShared>, peer_id: PeerId, own_id: PeerId, outgoing: bool) -> bool {
+        let mut connections = self.connections();
+        if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
+            let prefer_outgoing = own_id > peer_id;
+            if twin.outgoing == outgoing || outgoing != prefer_outgoing {
+                return false;
+            }
+            twin.shared.dismissed.store(true, Ordering::Relaxed);
+        }
+        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing });
+        true
+    }
+
+    pub(super) fn leave(&self, shared: &PeerShared) {
+        self.connections().remove(&shared.key);
+    }
+
+    /// Stops the torrent for a fault of our own; the first one counts.
+    pub(super) fn fail(&self, error: StorageError) {
+        let _ = self.fault.set(error);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.fault.get().is_some()
+    }
+
+    /// A received piece has been verified and written.
+    pub(super) fn handle_written(&self, open: &Piece) {
+        self.serving.handle_verified(open.piece());
+        let verdict = self.swarm.pieces.handle_written(open);
+        self.judge(&verdict, true);
+    }
+
+    /// The hash of a received piece was wrong: it is fetched again, and its senders lose trust.
+    pub(super) fn handle_wrong(&self, open: &Piece) {
+        self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
+        let verdict = self.swarm.pieces.handle_wrong(open);
+        warn!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
+        self.judge(&verdict, false);
+        self.swarm.reorder(&mut Rng::new());
+    }
+
+    fn judge(&self, verdict: &Verdict, good: bool) {
+        let sole_source = verdict.senders.len() == 1;
+        let mut ips: Vec<IpAddr> = verdict.senders.iter().map(|sender| sender.address.ip()).collect();
+        ips.sort_unstable();
+        ips.dedup();
+        for ip in ips {
+            if self.peer_list().handle_verdict(ip, good, sole_source) {
+                warn!("{}: {ip} is banned for sending wrong data", self.name);
+                for peer in self.peers().iter().filter(|peer| peer.address.ip() == ip) {
+                    peer.dismissed.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.
+    pub(super) fn handle_unservable(&self, piece: PieceIndex, why: &str) {
+        if self.serving.handle_unservable(piece) {
+            self.swarm.pieces.handle_lost(piece);
+            warn!("{}: piece {} is not served: {why}", self.name, piece.get());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The hash pool: pieces in memory are hashed in batches, work on files runs beside them.
+//!
+//! Jobs are bounded by what they hold: a piece in memory holds a slot of the arena, work on files is admitted by its owner.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::sha1;
+use crate::base::PieceHash;
+
+/// Pieces that one worker takes at a time: what waits, up to this many.
+const BATCH_MAX: usize = 16;
+
+/// A piece that lies in memory.
+pub trait Job: Send + 'static {
+    /// The bytes to hash, in order.
+    fn bytes(&self) -> &[u8];
+    /// Called on the worker with the result.
+    fn finish(self, hash: PieceHash);
+}
+
+/// Threads that hash. Dropping it waits for nobody.
+pub struct Pool<J> {
+    threads: rayon::ThreadPool,
+    queue: Arc<Queue<J>>,
+}
+
+struct Queue<J> {
+    waiting: Mutex<VecDeque<J>>,
+    workers: AtomicUsize,
+    workers_max: usize,
+}
+
+impl<J: Job> Pool<J> {
+    /// Starts `thread_count` threads.
+    pub fn new(thread_count: usize) -> std::io::Result<Self> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(thread_count)
+            .thread_name(|index| format!("hash-{index}"))
+            .build()
+            .map_err(std::io::Error::other)?;
+        let queue = Queue { waiting: Mutex::default(), workers: AtomicUsize::new(0), workers_max: thread_count.max(1) };
+        Ok(Self { threads, queue: Arc::new(queue) })
+    }
+
+    /// Hashes a piece soon, together with others that wait.
+    pub fn submit(&self, job: J) {
+        self.queue.lock().push_back(job);
+        if self.queue.hire() {
+            let queue = self.queue.clone();
+            self.threads.spawn(move || queue.work());
+        }
+    }
+
+    /// Runs other blocking work on the same threads.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.threads.spawn(work);
+    }
+}
+
+impl<J: Job> Queue<J> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<J>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when one more worker may start.
+    fn hire(&self) -> bool {
+        let more = |workers| (workers < self.workers_max).then_some(workers + 1);
+        self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    fn work(&self) {
+        loop {
+            let batch: Vec<J> = {
+                let mut waiting = self.lock();
+                let len = waiting.len().min(BATCH_MAX);
+                if len == 0 {
+                    // Under the lock, so that a job pushed after this finds the place free.
+                    self.workers.fetch_sub(1, Ordering::AcqRel);
+                    return;
+                }
+                waiting.drain(..len).collect()
+            };
+            for job in batch {
+                let hash = sha1(&[job.bytes()]);
+                job.finish(hash);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    struct Text(Vec<u8>, mpsc::Sender<(Vec<u8>, PieceHash)>);
+
+    impl Job for Text {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn finish(self, hash: PieceHash) {
+            self.1.send((self.0, hash)).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_job_is_finished_once_with_its_hash() {
+        let pool = Pool::new(3).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        for i in 0..500u32 {
+            pool.submit(Text(i.to_be_bytes().repeat(100), sender.clone()));
+        }
+        drop(sender);
+        let mut seen: Vec<Vec<u8>> = receiver
+            .iter()
+            .map(|(bytes, hash)| {
+                assert_eq!(hash, sha1(&[&bytes]));
+                bytes
+            })
+            .collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 500);
+    }
+}

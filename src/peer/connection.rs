@@ -1,0 +1,530 @@
+//! The state of one connection.
+//!
+//! Order of use: `handle_*` for what arrived, then commands (`unchoke`, `request`, …), then [`Connection::poll_transmit`]
+//! until it returns false, then [`Connection::poll_timeout`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::PeerFault;
+use super::requests::{Outstanding, RequestsIn, RequestsOut};
+use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
+use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
+use crate::codec::message::Message;
+
+/// Requests that reach us this long after a choke were sent before it was seen.
+const CHOKE_GRACE: Duration = Duration::from_secs(2);
+
+/// What both handshakes and the torrent settle.
+#[derive(Debug)]
+pub struct Setup {
+    pub geometry: Arc<Geometry>,
+    /// Both sides set the Fast bit (BEP 6).
+    pub fast: bool,
+    /// Both sides set the extension bit (BEP 10).
+    pub extension: bool,
+    pub opening: Opening,
+    /// Told in the extension handshake: where we listen, and the address we see the peer at.
+    pub listen_port: Option<u16>,
+    pub peer_ip: Option<IpAddr>,
+}
+
+/// What we have when the connection starts.
+#[derive(Debug)]
+pub enum Opening {
+    All,
+    None,
+    Some(Bitfield),
+}
+
+/// What a message means for the swarm.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing beyond this connection.
+    Quiet,
+    /// The peer has one more piece.
+    Have(PieceIndex),
+    /// [`Connection::peer_have`] was replaced, once per connection.
+    HaveSet,
+    Unchoked,
+    /// The peer serves us no more: these requests are void.
+    Choked(Vec<BlockRef>),
+    Interested,
+    NotInterested,
+    /// The peer asks for a block inside a piece: answer with [`Connection::serve`] or [`Connection::refuse`].
+    Request(BlockRef),
+    /// The peer will not answer this request (BEP 6).
+    Rejected(BlockRef),
+}
+
+/// What a block that arrived is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BlockArrival {
+    /// The answer to a request, this long after it was queued.
+    Expected { latency: Duration },
+    /// The answer to a request that was taken back.
+    Late,
+}
+
+/// What a deadline brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TimeoutEvent {
+    Quiet,
+    /// The peer owes blocks and sends none: these requests are void, it gets one at a time until it answers.
+    Snubbed(Vec<BlockRef>),
+}
+
+/// What to send next: `control`, then each block with its head. Reused from call to call.
+#[derive(Debug, Default)]
+pub struct Transmit {
+    pub control: Vec<u8>,
+    pub blocks: Vec<BlockRef>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    geometry: Arc<Geometry>,
+    fast: bool,
+    am_choking: bool,
+    am_interested: bool,
+    peer_choking: bool,
+    peer_interested: bool,
+    peer_have: Bitfield,
+    peer_has_all: bool,
+    peer_upload_only: bool,
+    peer_client: Option<Vec<u8>>,
+    /// No message but extended ones has come yet, so that a bitfield still may.
+    at_first_message: bool,
+    requests_in: RequestsIn,
+    requests_out: RequestsOut,
+    control: Vec<u8>,
+    choked_at: Time,
+    invalid_requests: u32,
+    last_received: Time,
+    last_sent: Time,
+    flood: Flood,
+}
+
+/// Control messages of the running second.
+#[derive(Debug, Default)]
+struct Flood {
+    second: u64,
+    count: u32,
+}
+
+impl Connection {
+    /// Starts choked and not interested on both sides (BEP 3); queues what we have and the extension handshake.
+    pub fn new(setup: Setup, now: Time) -> Self {
+        let piece_count = setup.geometry.piece_count();
+        let mut connection = Self {
+            geometry: setup.geometry,
+            fast: setup.fast,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            peer_have: Bitfield::new(piece_count),
+            peer_has_all: piece_count == 0,
+            peer_upload_only: false,
+            peer_client: None,
+            at_first_message: true,
+            requests_in: RequestsIn::default(),
+            requests_out: RequestsOut::new(now),
+            control: Vec::new(),
+            choked_at: now,
+            invalid_requests: 0,
+            last_received: now,
+            last_sent: now,
+            flood: Flood::default(),
+        };
+        let complete = matches!(setup.opening, Opening::All);
+        connection.queue_opening(setup.opening);
+        if setup.extension {
+            let handshake = ExtensionHandshake {
+                client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
+                requests_max: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
+                upload_only: complete,
+                listen_port: setup.listen_port,
+                your_ip: setup.peer_ip,
+                ..ExtensionHandshake::default()
+            };
+            connection.queue(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
+        }
+        connection
+    }
+
+    /// BEP 3: "Downloaders which don't have anything yet may skip the 'bitfield' message"; BEP 6 asks for have-none.
+    fn queue_opening(&mut self, opening: Opening) {
+        let piece_count = self.geometry.piece_count();
+        match (opening, self.fast) {
+            (Opening::All, true) => self.queue(&Message::HaveAll),
+            (Opening::None, true) => self.queue(&Message::HaveNone),
+            (Opening::None, false) => {}
+            (Opening::All, false) => self.queue(&Message::Bitfield(&Bitfield::full(piece_count).to_wire())),
+            (Opening::Some(have), _) => self.queue(&Message::Bitfield(&have.to_wire())),
+        }
+    }
+
+    fn queue(&mut self, message: &Message<'_>) {
+        message.encode(&mut self.control);
+    }
+
+    pub fn am_choking(&self) -> bool {
+        self.am_choking
+    }
+
+    pub fn am_interested(&self) -> bool {
+        self.am_interested
+    }
+
+    pub fn peer_choking(&self) -> bool {
+        self.peer_choking
+    }
+
+    pub fn peer_interested(&self) -> bool {
+        self.peer_interested
+    }
+
+    pub fn peer_have(&self) -> &Bitfield {
+        &self.peer_have
+    }
+
+    /// The peer has every piece.
+    pub fn peer_has_all(&self) -> bool {
+        self.peer_has_all
+    }
+
+    /// The peer says that it downloads nothing (BEP 21).
+    pub fn peer_upload_only(&self) -> bool {
+        self.peer_upload_only
+    }
+
+    /// The client's name as it tells it; bytes from outside.
+    pub fn peer_client(&self) -> Option<&[u8]> {
+        self.peer_client.as_deref()
+    }
+
+    /// The Fast extension is on (BEP 6).
+    pub fn is_fast(&self) -> bool {
+        self.fast
+    }
+
+    pub fn is_snubbed(&self) -> bool {
+        self.requests_out.snubbed
+    }
+
+    /// Takes one message that arrived at `now`.
+    pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<Event, PeerFault> {
+        self.last_received = now;
+        self.count_control(now, message)?;
+        let first = self.at_first_message;
+        if !matches!(message, Message::Extended { .. } | Message::KeepAlive) {
+            self.at_first_message = false;
+        }
+        match *message {
+            // BEP 3: "Messages of length zero are keepalives, and ignored."
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(Event::Quiet),
+            Message::Choke => Ok(self.handle_choke()),
+            Message::Unchoke => {
+                self.peer_choking = false;
+                Ok(Event::Unchoked)
+            }
+            Message::Interested => {
+                self.peer_interested = true;
+                Ok(Event::Interested)
+            }
+            Message::NotInterested => {
+                self.peer_interested = false;
+                Ok(Event::NotInterested)
+            }
+            Message::Have { index } => self.handle_have(index),
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
+            Message::Bitfield(payload) => {
+                self.peer_have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
+                self.peer_has_all = self.peer_have.is_full();
+                Ok(Event::HaveSet)
+            }
+            Message::Request { index, begin, length } => self.handle_request(now, index, begin, length),
+            Message::Cancel { index, begin, length } => {
+                self.handle_cancel(index, begin, length);
+                Ok(Event::Quiet)
+            }
+            Message::Extended { id, payload } => {
+                self.handle_extended(id, payload);
+                Ok(Event::Quiet)
+            }
+            Message::Suggest { .. }
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject { .. }
+            | Message::AllowedFast { .. } => self.handle_fast(message),
+        }
+    }
+
+    /// Cheap messages that make work are counted: have, request, piece and cancel have bounds of their own.
+    fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
+        if matches!(
+            message,
+            Message::Have { .. } | Message::Request { .. } | Message::Cancel { .. } | Message::Reject { .. }
+        ) {
+            return Ok(());
+        }
+        if self.flood.second != now.as_secs() {
+            self.flood = Flood { second: now.as_secs(), count: 0 };
+        }
+        self.flood.count += 1;
+        if self.flood.count > limits::CONTROL_MESSAGES_PER_S_MAX { Err(PeerFault::Flood) } else { Ok(()) }
+    }
+
+    fn handle_choke(&mut self) -> Event {
+        self.peer_choking = true;
+        // With the Fast extension each request is answered by a reject of its own; without it a choke voids them all.
+        if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
+    }
+
+    fn handle_have(&mut self, index: u32) -> Result<Event, PeerFault> {
+        let piece = self.geometry.piece(index).ok_or(PeerFault::NoSuchPiece(index))?;
+        if !self.peer_have.insert(piece) {
+            return Ok(Event::Quiet);
+        }
+        self.peer_has_all = self.peer_have.is_full();
+        Ok(Event::Have(piece))
+    }
+
+    fn handle_request(&mut self, now: Time, index: u32, begin: u32, length: u32) -> Result<Event, PeerFault> {
+        if length > limits::REQUEST_LEN_MAX {
+            return Err(PeerFault::RequestTooLong(length));
+        }
+        let outside = PeerFault::RequestOutside { index, begin, length };
+        let block = self.geometry.span(index, begin, length).ok_or(outside)?;
+        if !self.am_choking {
+            return Ok(Event::Request(block));
+        }
+        self.reject(block);
+        if now.saturating_sub(self.choked_at) > CHOKE_GRACE || self.is_backlogged() {
+            self.count_invalid_request()?;
+        }
+        Ok(Event::Quiet)
+    }
+
+    fn count_invalid_request(&mut self) -> Result<(), PeerFault> {
+        self.invalid_requests += 1;
+        if self.invalid_requests > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
+    }
+
+    fn handle_cancel(&mut self, index: u32, begin: u32, length: u32) {
+        // A cancel of something already sent, or never asked for, is no fault: it crossed the block on its way.
+        if let Some(block) = self.geometry.span(index, begin, length)
+            && self.requests_in.cancel(block)
+        {
+            self.reject(block);
+        }
+    }
+
+    fn handle_extended(&mut self, id: u8, payload: &[u8]) {
+        // What a peer says of itself in a form we can't read is as good as not said.
+        if id == EXTENSION_HANDSHAKE_ID
+            && let Ok(handshake) = ExtensionHandshake::decode(payload)
+        {
+            if let Some(requests_max) = handshake.requests_max {
+                self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
+            }
+            self.peer_upload_only = handshake.upload_only;
+            self.peer_client = handshake.client;
+        }
+    }
+
+    fn handle_fast(&mut self, message: &Message<'_>) -> Result<Event, PeerFault> {
+        if !self.fast {
+            return Err(PeerFault::FastNotAgreed);
+        }
+        match *message {
+            Message::HaveAll => {
+                self.peer_have = Bitfield::full(self.geometry.piece_count());
+                self.peer_has_all = true;
+                Ok(Event::HaveSet)
+            }
+            Message::Reject { index, begin, length } => {
+                let rejected =
+                    self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
+                Ok(rejected.map_or(Event::Quiet, Event::Rejected))
+            }
+            _ => Ok(Event::Quiet),
+        }
+    }
+
+    /// A whole block has arrived.
+    pub fn handle_block(&mut self, now: Time, block: BlockRef) -> Result<BlockArrival, PeerFault> {
+        self.last_received = now;
+        self.at_first_message = false;
+        if let Some(latency) = self.requests_out.take(now, block) {
+            return Ok(BlockArrival::Expected { latency });
+        }
+        // BEP 3: "It's possible for an unexpected piece to arrive if choke and unchoke messages are sent in quick succession".
+        if self.requests_out.take_stale() {
+            return Ok(BlockArrival::Late);
+        }
+        Err(PeerFault::Unrequested { index: block.piece.get(), begin: block.begin, length: block.len })
+    }
+
+    /// Part of a message has arrived: the peer is alive.
+    pub fn handle_bytes(&mut self, now: Time) {
+        self.last_received = now;
+    }
+
+    /// More control bytes wait to be sent than a peer that reads would leave: what can wait should.
+    pub fn is_backlogged(&self) -> bool {
+        self.control.len() > limits::CONTROL_BACKLOG_MAX
+    }
+
+    /// Queues a block the peer asked for, if the peer keeps to our `reqq`.
+    pub fn serve(&mut self, block: BlockRef) -> Result<(), PeerFault> {
+        if self.requests_in.push(block) { Ok(()) } else { self.refuse(block) }
+    }
+
+    /// Will not serve a block the peer asked for.
+    pub fn refuse(&mut self, block: BlockRef) -> Result<(), PeerFault> {
+        self.reject(block);
+        self.count_invalid_request()
+    }
+
+    /// Takes back what was accepted: these blocks turned out to be unreadable.
+    pub fn refuse_piece(&mut self, piece: PieceIndex) {
+        for block in self.requests_in.extract(|block| block.piece == piece) {
+            self.reject(block);
+        }
+    }
+
+    /// BEP 6: every request gets a block or a reject. Without the extension there is no such word.
+    fn reject(&mut self, block: BlockRef) {
+        if self.fast {
+            let BlockRef { piece, begin, len } = block;
+            self.queue(&Message::Reject { index: piece.get(), begin, length: len });
+        }
+    }
+
+    /// Stops serving the peer; what it has queued is dropped (BEP 3).
+    pub fn choke(&mut self, now: Time) {
+        if !self.am_choking {
+            self.am_choking = true;
+            self.choked_at = now;
+            self.queue(&Message::Choke);
+            for block in self.requests_in.drain().collect::<Vec<_>>() {
+                self.reject(block);
+            }
+        }
+    }
+
+    pub fn unchoke(&mut self) {
+        if self.am_choking {
+            self.am_choking = false;
+            self.queue(&Message::Unchoke);
+        }
+    }
+
+    /// BEP 3: "Interest state must be kept up to date at all times".
+    pub fn set_interested(&mut self, interested: bool) {
+        if self.am_interested != interested {
+            self.am_interested = interested;
+            self.queue(if interested { &Message::Interested } else { &Message::NotInterested });
+        }
+    }
+
+    /// Announces a piece whose hash was right.
+    pub fn have(&mut self, piece: PieceIndex) {
+        self.queue(&Message::Have { index: piece.get() });
+    }
+
+    /// Requests that may be added now: none while choked; in batches, so that requests leave many at a time.
+    pub fn request_room(&self) -> usize {
+        let room = self.requests_out.room();
+        let batch = (self.requests_out.window() / 4).max(1);
+        if self.peer_choking || !self.am_interested || (room < batch && !self.requests_out.snubbed) { 0 } else { room }
+    }
+
+    /// Asks for a block.
+    pub fn request(&mut self, now: Time, block: BlockRef) {
+        let BlockRef { piece, begin, len } = block;
+        self.queue(&Message::Request { index: piece.get(), begin, length: len });
+        self.requests_out.push(now, block);
+    }
+
+    /// Takes a request back because somebody else brought the block.
+    pub fn cancel(&mut self, block: BlockRef) {
+        if self.requests_out.withdraw(block) {
+            let BlockRef { piece, begin, len } = block;
+            self.queue(&Message::Cancel { index: piece.get(), begin, length: len });
+        }
+    }
+
+    /// Our requests without an answer, oldest first.
+    pub fn outstanding(&self) -> impl Iterator<Item = &Outstanding> {
+        self.requests_out.iter()
+    }
+
+    pub fn outstanding_count(&self) -> usize {
+        self.requests_out.len()
+    }
+
+    /// The peer's requests that wait to be served, next first.
+    pub fn queued(&self) -> impl Iterator<Item = &BlockRef> {
+        self.requests_in.iter()
+    }
+
+    /// Fills `transmit` with what may leave now; false when there is nothing. Blocks are taken from the queue's front
+    /// while `is_ready` says that they can be read without waiting.
+    pub fn poll_transmit(
+        &mut self,
+        now: Time,
+        transmit: &mut Transmit,
+        mut is_ready: impl FnMut(BlockRef) -> bool,
+    ) -> bool {
+        transmit.control.clear();
+        transmit.blocks.clear();
+        std::mem::swap(&mut transmit.control, &mut self.control);
+        let mut len = 0;
+        while let Some(block) = self.requests_in.front() {
+            let fits =
+                len + block.len as usize <= limits::SEND_LEN_MAX && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
+            if !fits || !is_ready(block) {
+                break;
+            }
+            len += block.len as usize;
+            transmit.blocks.extend(self.requests_in.pop());
+        }
+        let something = !transmit.control.is_empty() || !transmit.blocks.is_empty();
+        if something {
+            self.last_sent = now;
+        }
+        something
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Time {
+        let keep_alive = self.last_sent + limits::KEEP_ALIVE_INTERVAL;
+        let silence = self.last_received + limits::SILENCE_TIMEOUT;
+        let snub = match self.requests_out.len() {
+            0 => Time::MAX,
+            _ => self.requests_out.last_progress + limits::SNUB_TIMEOUT,
+        };
+        keep_alive.min(silence).min(snub)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) -> Result<TimeoutEvent, PeerFault> {
+        if now >= self.last_received + limits::SILENCE_TIMEOUT {
+            return Err(PeerFault::Silent);
+        }
+        if now >= self.last_sent + limits::KEEP_ALIVE_INTERVAL {
+            self.queue(&Message::KeepAlive);
+        }
+        if self.requests_out.len() > 0 && now >= self.requests_out.last_progress + limits::SNUB_TIMEOUT {
+            self.requests_out.last_progress = now;
+            self.requests_out.snubbed = true;
+            return Ok(TimeoutEvent::Snubbed(self.requests_out.withdraw_all()));
+        }
+        Ok(TimeoutEvent::Quiet)
+    }
+}

@@ -1,0 +1,126 @@
+//! How many requests to keep outstanding: enough to fill the pipe twice, no more.
+//!
+//! BEP 3: "downloaders should keep several piece requests queued up at once in order to get good TCP performance".
+
+use std::time::Duration;
+
+use crate::base::{Time, geometry::BLOCK_LEN, limits};
+
+/// A round trip is taken as at least this: threads need time to turn, whatever the wire needs.
+const ROUND_TRIP_MIN: Duration = Duration::from_millis(4);
+/// The shortest time over which a rate is measured.
+const SAMPLE_MIN: Duration = Duration::from_millis(20);
+/// Samples remembered: the rate is the highest of them, so that a pause does not close the window.
+const SAMPLES: usize = 16;
+/// Age at which the shortest round trip is forgotten.
+const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+
+/// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full.
+#[derive(Debug)]
+pub(super) struct Window {
+    sample_start: Time,
+    sample_bytes: u64,
+    /// Bytes per second, newest overwriting the oldest.
+    samples: [u64; SAMPLES],
+    next_sample: usize,
+    /// Shortest round trips of the current and the previous age.
+    round_trip: Duration,
+    previous_round_trip: Duration,
+    age_start: Time,
+}
+
+impl Window {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            sample_start: now,
+            sample_bytes: 0,
+            samples: [0; SAMPLES],
+            next_sample: 0,
+            round_trip: Duration::MAX,
+            previous_round_trip: Duration::MAX,
+            age_start: now,
+        }
+    }
+
+    /// A requested block of `len` bytes came `latency` after its request.
+    pub(super) fn handle_block(&mut self, now: Time, len: u32, latency: Duration) {
+        if now.saturating_sub(self.age_start) > ROUND_TRIP_AGE {
+            self.previous_round_trip = std::mem::replace(&mut self.round_trip, Duration::MAX);
+            self.age_start = now;
+        }
+        self.round_trip = self.round_trip.min(latency);
+        self.sample_bytes += u64::from(len);
+        let elapsed = now.saturating_sub(self.sample_start);
+        if elapsed >= SAMPLE_MIN.max(self.shortest_round_trip()) {
+            let rate = u128::from(self.sample_bytes) * 1_000_000 / elapsed.as_micros().max(1);
+            self.samples[self.next_sample] = u64::try_from(rate).unwrap_or(u64::MAX);
+            self.next_sample = (self.next_sample + 1) % SAMPLES;
+            self.sample_start = now;
+            self.sample_bytes = 0;
+        }
+    }
+
+    /// Nothing is outstanding: the time until the next block is not the peer's.
+    pub(super) fn handle_idle(&mut self, now: Time) {
+        self.sample_start = now;
+        self.sample_bytes = 0;
+    }
+
+    fn shortest_round_trip(&self) -> Duration {
+        match self.round_trip.min(self.previous_round_trip) {
+            Duration::MAX => ROUND_TRIP_MIN,
+            shortest => shortest.max(ROUND_TRIP_MIN),
+        }
+    }
+
+    /// Requests to keep outstanding with a peer that takes `peer_max`.
+    pub(super) fn requests(&self, peer_max: usize) -> usize {
+        let rate = self.samples.iter().copied().max().unwrap_or(0);
+        let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
+        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
+        blocks.max(limits::REQUESTS_OUT_MIN).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe of this rate and round trip, filled as the window allows; returns the window after `seconds`.
+    fn settle(rate_bytes_per_s: f64, round_trip: Duration, seconds: f64) -> usize {
+        let mut now = Duration::ZERO;
+        let mut window = Window::new(now);
+        while now.as_secs_f64() < seconds {
+            let outstanding = window.requests(4096);
+            let bytes = outstanding as f64 * f64::from(BLOCK_LEN);
+            let latency = round_trip.max(Duration::from_secs_f64(bytes / rate_bytes_per_s));
+            let gap = latency / u32::try_from(outstanding).unwrap();
+            for _ in 0..outstanding {
+                now += gap;
+                window.handle_block(now, BLOCK_LEN, latency);
+            }
+        }
+        window.requests(4096)
+    }
+
+    #[test]
+    fn a_long_fast_pipe_is_filled_within_a_second() {
+        // 1 Gbit/s over 50 ms: 382 blocks in flight.
+        let window = settle(125e6, Duration::from_millis(50), 1.0);
+        assert!((382..=2 * 400).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn a_short_pipe_keeps_a_small_window() {
+        let window = settle(125e6, Duration::from_micros(100), 1.0);
+        assert!((limits::REQUESTS_OUT_MIN..=80).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn the_peers_own_limit_is_kept() {
+        let window = Window::new(Duration::ZERO);
+        assert_eq!(window.requests(4096), limits::REQUESTS_OUT_MIN);
+        assert_eq!(window.requests(5), 5);
+        assert_eq!(window.requests(0), 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! Memory for pieces that are being received: one bounded anonymous map cut into slots.
+//!
+//! A slot takes blocks from several threads at once, each block once; when all have landed it is read-only until it is
+//! cleared. The types enforce it: landing is `&self` and wins a bit first, clearing is `&mut self`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapMut, MmapRaw};
+
+use crate::base::geometry::BLOCK_LEN;
+use crate::uring::Gather;
+
+/// What became of a block that was offered to a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Landed {
+    /// The bytes are in; others are still missing.
+    More,
+    /// The bytes are in and the piece is complete.
+    Complete,
+    /// Somebody else brought this block before.
+    Duplicate,
+}
+
+/// Cuts `slot_count` slots of `slot_len` bytes out of fresh memory on huge pages where the kernel gives them.
+pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
+    let len = slot_len as usize * slot_count as usize;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let map = MmapMut::map_anon(len)?;
+    // Without huge pages it is slower, not wrong.
+    let _ = map.advise(Advice::HugePage);
+    let memory = Arc::new(MmapRaw::from(map));
+    let words = (slot_len.div_ceil(BLOCK_LEN) as usize).div_ceil(64);
+    Ok((0..slot_count as usize)
+        .map(|index| Slot {
+            inner: Arc::new(SlotInner {
+                memory: memory.clone(),
+                start: index * slot_len as usize,
+                capacity: slot_len,
+                piece_len: 0,
+                landed: (0..words).map(|_| AtomicU64::new(0)).collect(),
+                missing: AtomicU32::new(0),
+            }),
+        })
+        .collect())
+}
+
+#[derive(Debug)]
+struct SlotInner {
+    memory: Arc<MmapRaw>,
+    start: usize,
+    capacity: u32,
+    piece_len: u32,
+    landed: Box<[AtomicU64]>,
+    missing: AtomicU32,
+}
+
+/// Room for one piece.
+#[derive(Debug)]
+pub struct Slot {
+    inner: Arc<SlotInner>,
+}
+
+impl Slot {
+    /// Empties the slot for a piece of `piece_len` bytes. False when a [`SlotSpan`] still reads it, or the piece is too long.
+    pub fn clear(&mut self, piece_len: u32) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.inner).filter(|inner| piece_len <= inner.capacity) else {
+            return false;
+        };
+        inner.piece_len = piece_len;
+        inner.landed.iter_mut().for_each(|word| *word.get_mut() = 0);
+        *inner.missing.get_mut() = piece_len.div_ceil(BLOCK_LEN);
+        true
+    }
+
+    /// Copies a grid block in, unless it is there already. Bytes of another length than the block's are a duplicate of
+    /// nothing: they are refused as one.
+    pub fn land(&self, block_index: usize, bytes: &[u8]) -> Landed {
+        let begin = block_index * BLOCK_LEN as usize;
+        let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
+        let Some(word) = self.inner.landed.get(block_index / 64).filter(|_| len > 0 && bytes.len() == len) else {
+            return Landed::Duplicate;
+        };
+        let bit = 1u64 << (block_index % 64);
+        if word.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return Landed::Duplicate;
+        }
+        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this slot's part of the map. The bit just
+        // won gives this thread the only right to write these bytes until `clear`; readers wait for `missing` to be 0.
+        unsafe {
+            let target = self.inner.memory.as_mut_ptr().add(self.inner.start + begin);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, len);
+        }
+        match self.inner.missing.fetch_sub(1, Ordering::AcqRel) {
+            1 => Landed::Complete,
+            _ => Landed::More,
+        }
+    }
+
+    /// The piece's bytes, once all have landed.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.inner.is_complete().then(|| {
+            // SAFETY: inside the slot; every block has landed (acquired above), so nobody writes before `clear`, which
+            // needs `&mut self` and so waits for this borrow.
+            unsafe {
+                let start = self.inner.memory.as_ptr().add(self.inner.start);
+                std::slice::from_raw_parts(start, self.inner.piece_len as usize)
+            }
+        })
+    }
+
+    /// A part of a complete piece for the kernel to read; the slot can't be cleared while it lives.
+    pub fn span(&self, offset: u32, len: u32) -> Option<SlotSpan> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.inner.piece_len);
+        (inside && self.inner.is_complete()).then(|| SlotSpan { slot: self.inner.clone(), offset, len })
+    }
+}
+
+impl SlotInner {
+    fn is_complete(&self) -> bool {
+        self.piece_len > 0 && self.missing.load(Ordering::Acquire) == 0
+    }
+}
+
+/// See [`Slot::span`].
+#[derive(Debug)]
+pub struct SlotSpan {
+    slot: Arc<SlotInner>,
+    offset: u32,
+    len: u32,
+}
+
+// SAFETY: the slot was complete, so nothing writes to it before `clear`, which fails while this shares the slot; the map
+// lives as long as the slot.
+unsafe impl Gather for SlotSpan {
+    fn gather(&self, out: &mut Vec<libc::iovec>) {
+        let start = self.slot.memory.as_mut_ptr().wrapping_add(self.slot.start + self.offset as usize);
+        out.push(libc::iovec { iov_base: start.cast(), iov_len: self.len as usize });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_land_once_in_any_order_and_the_whole_is_readable() {
+        let mut slot = slots(40_000, 2).unwrap().pop().unwrap();
+        assert!(slot.clear(40_000));
+        assert_eq!(slot.land(2, &[3; 40_000 - 32_768]), Landed::More);
+        assert_eq!(slot.bytes(), None);
+        assert!(slot.span(0, 1).is_none());
+        assert_eq!(slot.land(0, &[1; 16_384]), Landed::More);
+        assert_eq!(slot.land(0, &[9; 16_384]), Landed::Duplicate);
+        assert_eq!(slot.land(1, &[2; 16_383]), Landed::Duplicate, "wrong length");
+        assert_eq!(slot.land(3, &[2; 16_384]), Landed::Duplicate, "no such block");
+        assert_eq!(slot.land(1, &[2; 16_384]), Landed::Complete);
+        let bytes = slot.bytes().unwrap();
+        assert_eq!((bytes[0], bytes[16_384], bytes[32_768], bytes.len()), (1, 2, 3, 40_000));
+    }
+
+    #[test]
+    fn a_slot_that_is_read_is_not_cleared() {
+        let mut slot = slots(16_384, 1).unwrap().pop().unwrap();
+        assert!(!slot.clear(16_385), "too long");
+        assert!(slot.clear(5));
+        assert_eq!(slot.land(0, b"hello"), Landed::Complete);
+        let span = slot.span(1, 4).unwrap();
+        assert!(slot.span(2, 4).is_none());
+        assert!(!slot.clear(5));
+        drop(span);
+        assert!(slot.clear(5));
+        assert_eq!(slot.bytes(), None);
+    }
+
+    #[test]
+    fn many_threads_offer_the_same_blocks_and_each_lands_once() {
+        let mut slot = slots(64 * BLOCK_LEN, 1).unwrap().pop().unwrap();
+        assert!(slot.clear(64 * BLOCK_LEN));
+        let outcomes: Vec<Landed> = std::thread::scope(|scope| {
+            let offer = |fill: u8| {
+                let slot = &slot;
+                move || (0..64).map(|i| slot.land(i, &vec![fill; BLOCK_LEN as usize])).collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..4).map(|fill| scope.spawn(offer(fill))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let count = |what| outcomes.iter().filter(|&&outcome| outcome == what).count();
+        assert_eq!((count(Landed::More), count(Landed::Complete), count(Landed::Duplicate)), (63, 1, 192));
+        let whole = slot.bytes().unwrap();
+        assert!(whole.chunks(BLOCK_LEN as usize).all(|block| block.iter().all(|&byte| byte == block[0])));
+    }
+}

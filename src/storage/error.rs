@@ -1,0 +1,68 @@
+//! What can go wrong with files, each with the file's name.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::escape::printable;
+
+/// What was tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    Open,
+    Create,
+    Read,
+    Write,
+    Map,
+    Sync,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Map => "map",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// A fault of our own storage: never a peer's.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: can't {action}: {}", printable(.path.as_os_str().as_encoded_bytes()), describe(.source))]
+pub struct StorageError {
+    pub action: Action,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl StorageError {
+    pub fn new(action: Action, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    /// Whether the file is simply not there, or shorter than it should be.
+    pub fn is_absent(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotADirectory
+        )
+    }
+}
+
+/// The cause and what helps.
+fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => "the disk is full: free some space and run the same command again".into(),
+        Some(libc::EDQUOT) => "the disk quota is used up: free some space and run the same command again".into(),
+        Some(libc::EROFS) => "the file system is read-only: choose another folder".into(),
+        Some(libc::EFBIG) => "the file is larger than the file system or 'ulimit -f' allows".into(),
+        Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise 'ulimit -n'".into(),
+        Some(libc::EACCES | libc::EPERM) => "permission denied".into(),
+        Some(libc::ELOOP | libc::EXDEV) => "a symbolic link is in the way: remove it or choose another folder".into(),
+        Some(libc::EFAULT) => "the file became shorter while it was in use".into(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Read-only maps of the files, leased to sends.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::base::{FileSpan, limits};
+use crate::uring::Gather;
+
+/// The maps that exist, at most [`limits::MAPPED_FILES_MAX`].
+#[derive(Debug)]
+pub(super) struct Maps {
+    files: Box<[RwLock<Option<Arc<Mmap>>>]>,
+    /// File indices in the order they were mapped: the oldest goes when there are too many.
+    order: Mutex<VecDeque<usize>>,
+}
+
+impl Maps {
+    /// `zero_lens[i]` is the length of file i where it is a pad file: zeros without a file.
+    pub(super) fn new(zero_lens: &[Option<u64>]) -> std::io::Result<Self> {
+        let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
+        let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?.map(Arc::new);
+        let file = |zero_len: &Option<u64>| RwLock::new(zero_len.and(zeros.clone()));
+        Ok(Self { files: zero_lens.iter().map(file).collect(), order: Mutex::default() })
+    }
+
+    pub(super) fn is_mapped(&self, file_index: usize) -> bool {
+        self.map(file_index).is_some()
+    }
+
+    fn map(&self, file_index: usize) -> Option<Arc<Mmap>> {
+        self.files.get(file_index)?.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Maps a whole file. May block on the file system.
+    pub(super) fn insert(&self, file_index: usize, file: &File) -> std::io::Result<()> {
+        // SAFETY: the map is read by the kernel alone (through `Gather`), which answers a file shortened by somebody else
+        // with EFAULT; no Rust reference into it is ever made.
+        let map = Arc::new(unsafe { Mmap::map(file) }?);
+        let Some(place) = self.files.get(file_index) else { return Ok(()) };
+        if place.write().unwrap_or_else(PoisonError::into_inner).replace(map).is_some() {
+            return Ok(());
+        }
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        order.push_back(file_index);
+        if order.len() > limits::MAPPED_FILES_MAX
+            && let Some(oldest) = order.pop_front().and_then(|oldest| self.files.get(oldest))
+        {
+            oldest.write().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        Ok(())
+    }
+
+    /// The right to read these spans; `None` when a file of them is not mapped, or is shorter than the torrent says.
+    pub(super) fn lease(&self, spans: impl Iterator<Item = FileSpan>) -> Option<ReadLease> {
+        let spans = spans
+            .map(|span| {
+                let map = self.map(span.file_index)?;
+                let offset = usize::try_from(span.offset).ok()?;
+                let len = usize::try_from(span.len).ok()?;
+                (offset.checked_add(len)? <= map.len()).then_some(MapSpan { map, offset, len })
+            })
+            .collect::<Option<_>>()?;
+        Some(ReadLease { spans })
+    }
+}
+
+#[derive(Debug)]
+struct MapSpan {
+    map: Arc<Mmap>,
+    offset: usize,
+    len: usize,
+}
+
+/// The right to have the kernel read spans of the maps; the maps stay while it lives.
+#[derive(Debug)]
+pub struct ReadLease {
+    spans: Vec<MapSpan>,
+}
+
+// SAFETY: the spans lie inside maps that the lease keeps alive. The files may be written to by others, which the kernel
+// reads as it would from a file: no Rust reference to the bytes exists.
+unsafe impl Gather for ReadLease {
+    fn gather(&self, out: &mut Vec<libc::iovec>) {
+        out.extend(self.spans.iter().map(|span| libc::iovec {
+            iov_base: span.map.as_ptr().wrapping_add(span.offset).cast_mut().cast(),
+            iov_len: span.len,
+        }));
+    }
+}

@@ -1,0 +1,225 @@
+//! One torrent's content on disk: read for checks, leased for sends, written piece by verified piece.
+//!
+//! Every method but [`Store::lease`] may block on the file system: ring threads leave them to the hash pool.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::arena::{Slot, SlotSpan};
+use super::error::{Action, StorageError};
+use super::layout::{Layout, Presence};
+use super::mapping::{Maps, ReadLease};
+use crate::base::{BlockRef, Geometry, PieceIndex, limits};
+use crate::uring::SharedFile;
+
+/// One file's part of a verified piece, ready for the ring to write.
+#[derive(Debug)]
+pub struct WriteStep {
+    pub file: SharedFile,
+    pub file_index: usize,
+    /// Byte offset in the file.
+    pub offset: u64,
+    pub source: SlotSpan,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    geometry: Geometry,
+    /// Pad files (BEP 47) read as zeros and are never made.
+    pads: Box<[bool]>,
+    maps: Maps,
+    writable: Mutex<VecDeque<(usize, SharedFile)>>,
+}
+
+impl Store {
+    /// `pads[i]` says that file i is a pad file.
+    pub fn new(layout: Layout, geometry: Geometry, pads: Box<[bool]>) -> Result<Self, StorageError> {
+        let zero_lens: Vec<_> =
+            pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
+        let maps = Maps::new(&zero_lens).map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
+        Ok(Self { layout, geometry, pads, maps, writable: Mutex::default() })
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn is_pad(&self, file_index: usize) -> bool {
+        self.pads.get(file_index).copied().unwrap_or(false)
+    }
+
+    /// Makes every file with its length, sparse. Called before a download writes.
+    pub fn create_files(&self) -> Result<(), StorageError> {
+        (0..self.geometry.file_count())
+            .filter(|&file_index| !self.is_pad(file_index))
+            .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)))
+    }
+
+    /// Each file that is absent or of another length than the torrent says, with what is there.
+    pub fn misfits(&self) -> Result<Vec<(usize, Presence)>, StorageError> {
+        let mut found = Vec::new();
+        for file_index in (0..self.geometry.file_count()).filter(|&file_index| !self.is_pad(file_index)) {
+            let presence = self.layout.presence(file_index)?;
+            if presence != (Presence::Here { len: self.geometry.file_len(file_index) }) {
+                found.push((file_index, presence));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads a piece in parts of at most `buffer`'s length, each handed to `part` in order.
+    pub fn read_piece(
+        &self,
+        piece: PieceIndex,
+        buffer: &mut [u8],
+        mut part: impl FnMut(&[u8]),
+    ) -> Result<(), StorageError> {
+        for span in self.geometry.piece_spans(piece) {
+            let file =
+                if self.is_pad(span.file_index) { None } else { Some(self.layout.open_to_read(span.file_index)?) };
+            let mut at = span.offset;
+            let end = span.offset + span.len;
+            while at < end {
+                let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+                let bytes = &mut buffer[..len];
+                match &file {
+                    Some(file) => file
+                        .read_exact_at(bytes, at)
+                        .map_err(|error| StorageError::new(Action::Read, self.layout.path(span.file_index), error))?,
+                    None => bytes.fill(0),
+                }
+                part(bytes);
+                at += len as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps the files that hold `len` bytes of the content at `offset`, so that they can be leased.
+    pub fn map_range(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        for span in self.geometry.file_spans(offset, len) {
+            if !self.maps.is_mapped(span.file_index) && !self.is_pad(span.file_index) {
+                let file = self.layout.open_to_read(span.file_index)?;
+                self.maps
+                    .insert(span.file_index, &file)
+                    .map_err(|error| StorageError::new(Action::Map, self.layout.path(span.file_index), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The right to send a range of the content from the maps. Does not block; `None` until [`Self::map_range`] was done.
+    pub fn lease_range(&self, offset: u64, len: u64) -> Option<ReadLease> {
+        self.maps.lease(self.geometry.file_spans(offset, len))
+    }
+
+    /// The right to send a block from the maps. Does not block; `None` until [`Self::map_range`] was done.
+    pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
+        self.maps.lease(self.geometry.block_spans(block))
+    }
+
+    /// What has to be written where for a piece that lies complete and verified in `slot`.
+    pub fn write_steps(&self, piece: PieceIndex, slot: &Slot) -> Result<Vec<WriteStep>, StorageError> {
+        let mut steps = Vec::new();
+        let mut at = 0u32;
+        for span in self.geometry.piece_spans(piece) {
+            let len = u32::try_from(span.len).unwrap_or(u32::MAX);
+            if !self.is_pad(span.file_index) {
+                let incomplete = || {
+                    StorageError::new(
+                        Action::Write,
+                        self.layout.path(span.file_index),
+                        io::Error::other("piece not complete"),
+                    )
+                };
+                let source = slot.span(at, len).ok_or_else(incomplete)?;
+                let file = self.open_shared(span.file_index)?;
+                steps.push(WriteStep { file, file_index: span.file_index, offset: span.offset, source });
+            }
+            at = at.saturating_add(len);
+        }
+        Ok(steps)
+    }
+
+    /// Hands everything written to the disk itself.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        for file_index in (0..self.geometry.file_count()).filter(|&file_index| !self.is_pad(file_index)) {
+            let file = self.open_shared(file_index)?;
+            file.sync_data().map_err(|error| StorageError::new(Action::Sync, self.layout.path(file_index), error))?;
+        }
+        Ok(())
+    }
+
+    fn open_shared(&self, file_index: usize) -> Result<SharedFile, StorageError> {
+        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = open.iter().rev().find(|(index, _)| *index == file_index) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.layout.open_to_write(file_index)?);
+        if open.len() >= limits::OPEN_FILES_MAX {
+            open.pop_front();
+        }
+        open.push_back((file_index, file.clone()));
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Landed, slots};
+    use crate::uring::{run_ring, write_all_at};
+
+    fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
+        let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
+        let layout = Layout::open(folder, files).unwrap();
+        Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into()).unwrap()
+    }
+
+    #[test]
+    fn a_verified_piece_is_written_across_files_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), &[10_000, 0, 5_000, 30_000], &[false, false, true, false]);
+        assert_eq!(store.misfits().unwrap().len(), 3);
+        store.create_files().unwrap();
+        assert_eq!(store.misfits().unwrap(), []);
+        let mut slot = slots(40_000, 1).unwrap().pop().unwrap();
+        let piece = store.geometry.piece(0).unwrap();
+        assert!(slot.clear(40_000));
+        let bytes: Vec<u8> =
+            (0..40_000u32).map(|i| if (10_000..15_000).contains(&i) { 0 } else { i.to_le_bytes()[0] }).collect();
+        let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| slot.land(i, block)).collect();
+        assert_eq!(outcomes.last(), Some(&Landed::Complete));
+        let steps = store.write_steps(piece, &slot).unwrap();
+        run_ring(None, || async {
+            for step in steps {
+                write_all_at(step.file, step.source, step.offset).await.0.unwrap();
+            }
+        })
+        .unwrap();
+        let mut back = Vec::new();
+        store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part)).unwrap();
+        assert!(back == bytes);
+        assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
+    }
+
+    #[test]
+    fn leases_need_a_map_and_a_file_long_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), &[50_000], &[false]);
+        store.create_files().unwrap();
+        let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
+        assert!(store.lease(last).is_none());
+        std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
+        store.map_range(40_000, 10_000).unwrap();
+        assert!(store.lease(last).is_none(), "short file");
+        let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
+        assert!(store.lease(first).is_some());
+        let error = store.read_piece(last.piece, &mut [0; 100], |_| ()).unwrap_err();
+        assert!(error.is_absent() && error.to_string().contains("f0"));
+    }
+}

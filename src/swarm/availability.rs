@@ -1,0 +1,101 @@
+//! How many connected peers have each piece.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+
+use crate::base::{Bitfield, PieceIndex};
+
+/// Peers with everything are counted once, not once per piece.
+#[derive(Debug)]
+pub struct Availability {
+    pieces: Box<[AtomicU16]>,
+    complete_peers: AtomicU32,
+    changed: AtomicBool,
+}
+
+impl Availability {
+    pub(super) fn new(piece_count: u32) -> Self {
+        Self {
+            pieces: (0..piece_count).map(|_| AtomicU16::new(0)).collect(),
+            complete_peers: AtomicU32::new(0),
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    /// A connected peer has one more piece.
+    pub fn add(&self, piece: PieceIndex) {
+        self.shift(piece.at(), 1);
+    }
+
+    /// A peer with these pieces has come.
+    pub fn add_set(&self, have: &Bitfield) {
+        self.shift_set(have, 1);
+    }
+
+    /// A peer with these pieces has gone.
+    pub fn remove_set(&self, have: &Bitfield) {
+        self.shift_set(have, u16::MAX);
+    }
+
+    fn shift_set(&self, have: &Bitfield, by: u16) {
+        if have.piece_count() > 0 && have.is_full() {
+            // u16::MAX stands for -1 here and there.
+            self.complete_peers.fetch_add(if by == 1 { 1 } else { u32::MAX }, Ordering::Relaxed);
+        } else {
+            have.iter().for_each(|index| self.shift(index, by));
+        }
+    }
+
+    fn shift(&self, index: usize, by: u16) {
+        if let Some(count) = self.pieces.get(index) {
+            count.fetch_add(by, Ordering::Relaxed);
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A peer that became complete piece by piece: from here on it is counted as one.
+    pub fn complete(&self, piece_count: u32) {
+        self.remove_each(piece_count);
+        self.complete_peers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove_each(&self, piece_count: u32) {
+        (0..piece_count as usize).for_each(|index| self.shift(index, u16::MAX));
+    }
+
+    /// Connected peers that have this piece.
+    pub fn of(&self, piece: PieceIndex) -> u32 {
+        let partial = self.pieces.get(piece.at()).map_or(0, |count| count.load(Ordering::Relaxed));
+        u32::from(partial) + self.complete_peers.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything changed since the last call.
+    pub(super) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+
+    #[test]
+    fn peers_come_become_complete_and_go() {
+        let geometry = Geometry::new(1, [3]).unwrap();
+        let piece = |index| geometry.piece(index).unwrap();
+        let availability = Availability::new(3);
+        let mut have = Bitfield::new(3);
+        have.insert(piece(1));
+        availability.add_set(&have);
+        availability.add_set(&Bitfield::full(3));
+        assert_eq!([0, 1, 2].map(|i| availability.of(piece(i))), [1, 2, 1]);
+        for index in [0, 2] {
+            availability.add(piece(index));
+        }
+        availability.complete(3);
+        assert_eq!([0, 1, 2].map(|i| availability.of(piece(i))), [2, 2, 2]);
+        availability.remove_set(&Bitfield::full(3));
+        availability.remove_set(&Bitfield::full(3));
+        assert_eq!([0, 1, 2].map(|i| availability.of(piece(i))), [0, 0, 0]);
+    }
+}

@@ -1,0 +1,276 @@
+//! One test for each sentence of BEP 3's paragraphs on choking.
+
+use super::*;
+
+/// A handful of peers that obey the choker, in virtual time.
+struct World {
+    peers: Vec<PeerView>,
+    choker: Choker,
+    complete: bool,
+    rng: Rng,
+    now: Time,
+}
+
+/// Interested, choked, and sending us `download_rate`.
+fn leecher(key: u64, download_rate: u64) -> PeerView {
+    PeerView { key, interested: true, choked: true, snubbed: false, download_rate, upload_rate: 0 }
+}
+
+impl World {
+    fn new(slots: Slots, peers: impl IntoIterator<Item = PeerView>) -> Self {
+        let peers = peers.into_iter().collect();
+        let choker = Choker::new(slots, Time::ZERO);
+        Self { peers, choker, complete: false, rng: Rng::with_seed(7), now: Time::ZERO }
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        for peer in &mut self.peers {
+            assert!(!changes.unchoke.contains(&peer.key) || peer.choked, "unchoked twice");
+            assert!(!changes.choke.contains(&peer.key) || !peer.choked, "choked twice");
+            peer.choked = (peer.choked || changes.choke.contains(&peer.key)) && !changes.unchoke.contains(&peer.key);
+        }
+    }
+
+    /// Goes to the next round and plays it.
+    fn round(&mut self) -> Changes {
+        self.now = self.choker.poll_timeout();
+        let changes = self.choker.handle_timeout(self.now, &self.peers, self.complete, &mut self.rng);
+        self.apply(&changes);
+        changes
+    }
+
+    fn interested(&mut self, key: u64) -> Changes {
+        self.peer(key).interested = true;
+        let changes = self.choker.handle_interested(key, &self.peers, self.complete);
+        self.apply(&changes);
+        changes
+    }
+
+    fn peer(&mut self, key: u64) -> &mut PeerView {
+        self.peers.iter_mut().find(|peer| peer.key == key).unwrap()
+    }
+
+    fn unchoked(&self) -> Vec<u64> {
+        self.peers.iter().filter(|peer| !peer.choked).map(|peer| peer.key).collect()
+    }
+
+    /// Unchoked without the optimistic one.
+    fn regular(&self) -> Vec<u64> {
+        self.unchoked().into_iter().filter(|&key| Some(key) != self.choker.optimistic()).collect()
+    }
+}
+
+#[test]
+fn the_number_of_simultaneous_uploads_is_capped() {
+    let mut world = World::new(Slots::Count(4), (0..100).map(|key| leecher(key, key)));
+    for _ in 0..50 {
+        world.round();
+        assert_eq!(world.unchoked().len(), 4);
+    }
+    let mut world = World::new(Slots::Count(0), (0..10).map(|key| leecher(key, key)));
+    world.round();
+    assert!(world.unchoked().is_empty());
+}
+
+#[test]
+fn who_is_choked_changes_only_once_every_ten_seconds() {
+    let mut world = World::new(Slots::Count(4), (0..10).map(|key| leecher(key, key)));
+    world.round();
+    let before = world.unchoked();
+    for peer in &mut world.peers {
+        peer.download_rate = 1000 - peer.download_rate;
+    }
+    let early = world.now + CHOKE_INTERVAL - Time::from_millis(1);
+    assert!(world.choker.handle_timeout(early, &world.peers, false, &mut world.rng).is_empty());
+    assert_eq!(world.choker.poll_timeout(), world.now + Time::from_secs(10));
+    world.round();
+    assert_ne!(world.unchoked(), before);
+}
+
+#[test]
+fn equal_peers_are_not_swapped_from_round_to_round() {
+    let mut world = World::new(Slots::Count(4), (0..10).map(|key| leecher(key, 500)));
+    world.round();
+    let before = world.regular();
+    assert!(world.round().is_empty());
+    assert!(world.round().is_empty());
+    assert_eq!(world.regular(), before);
+}
+
+#[test]
+fn the_best_download_rates_that_are_interested_get_unchoked() {
+    let mut world = World::new(Slots::Count(4), (0..10).map(|key| leecher(key, 100 * key)));
+    world.peer(9).interested = false;
+    world.peer(9).download_rate = 0;
+    for _ in 0..20 {
+        world.round();
+        // Three by rate, and the fourth slot is the optimistic one's.
+        assert_eq!(world.regular(), [6, 7, 8]);
+        assert!(world.choker.optimistic().is_some_and(|key| key < 6));
+    }
+}
+
+#[test]
+fn a_better_rate_that_is_not_interested_gets_unchoked_too() {
+    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100 * key)));
+    world.peer(6).interested = false;
+    world.peer(1).interested = false;
+    world.round();
+    assert_eq!(world.regular(), [4, 5, 6, 7]);
+    assert!(world.peer(1).choked, "a worse rate does not");
+}
+
+#[test]
+fn if_it_becomes_interested_the_worst_uploader_gets_choked() {
+    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100 * key)));
+    world.peer(6).interested = false;
+    world.round();
+    assert_eq!(world.regular(), [4, 5, 6, 7]);
+    let optimistic = world.choker.optimistic();
+    assert_eq!(world.interested(6), Changes { choke: vec![4], unchoke: vec![] });
+    assert_eq!(world.regular(), [5, 6, 7]);
+    assert_eq!(world.choker.optimistic(), optimistic, "this is no rotation");
+}
+
+#[test]
+fn who_becomes_interested_while_choked_waits_for_the_round() {
+    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100)));
+    world.peer(7).interested = false;
+    world.peer(7).download_rate = 50;
+    world.round();
+    assert!(world.interested(7).is_empty());
+}
+
+#[test]
+fn a_free_slot_is_given_at_once() {
+    let mut world = World::new(Slots::Count(4), (0..3).map(|key| leecher(key, 100)));
+    world.round();
+    assert_eq!(world.unchoked(), [0, 1, 2]);
+    world.peers.push(leecher(3, 0));
+    assert_eq!(world.interested(3).unchoke, [3]);
+    world.peers.push(leecher(4, 0));
+    assert!(world.interested(4).is_empty(), "no slot is left");
+    world.peers.retain(|peer| peer.key != 1);
+    let changes = world.choker.handle_disconnected(&world.peers, false);
+    assert_eq!(changes, Changes { choke: vec![], unchoke: vec![4] });
+}
+
+#[test]
+fn who_has_the_complete_file_uses_its_upload_rate() {
+    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100 * key)));
+    for peer in &mut world.peers {
+        peer.upload_rate = 1000 - peer.download_rate;
+    }
+    world.complete = true;
+    world.round();
+    assert_eq!(world.regular(), [0, 1, 2]);
+}
+
+#[test]
+fn one_peer_is_unchoked_regardless_of_its_rate() {
+    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 1000 * (key / 5))));
+    world.round();
+    let optimistic = world.choker.optimistic().unwrap();
+    assert_eq!(world.peer(optimistic).download_rate, 0);
+    assert!(!world.peer(optimistic).choked);
+}
+
+#[test]
+fn the_optimistic_unchoke_counts_only_if_interested() {
+    let mut world = World::new(Slots::Count(4), (0..3).map(|key| leecher(key, 100)));
+    world.peers.push(PeerView { interested: false, ..leecher(3, 0) });
+    world.round();
+    assert_eq!(world.choker.optimistic(), Some(3));
+    assert_eq!(world.unchoked(), [0, 1, 2, 3]);
+    assert_eq!(slots_used(&world.peers), 3, "a fourth may still come");
+    world.peers.push(leecher(4, 0));
+    assert_eq!(world.interested(4).unchoke, [4]);
+    // Its interest now makes it one of the four, and one of the others leaves.
+    assert_eq!(world.interested(3).choke, [4]);
+}
+
+#[test]
+fn the_optimistic_unchoke_rotates_every_30_seconds_through_everybody() {
+    let mut world = World::new(Slots::Count(4), (0..12).map(|key| leecher(key, 1000 * (key / 9))));
+    let mut served = Vec::new();
+    for _ in 0..9 {
+        world.round();
+        let optimistic = world.choker.optimistic().unwrap();
+        assert!(!served.contains(&optimistic), "served again before all others");
+        served.push(optimistic);
+        for _ in 0..2 {
+            world.round();
+            assert_eq!(world.choker.optimistic(), Some(optimistic), "it keeps its 30 seconds");
+        }
+    }
+    served.sort_unstable();
+    assert_eq!(served, (0..9).collect::<Vec<_>>());
+}
+
+#[test]
+fn new_connections_are_three_times_as_likely_to_start_as_the_optimistic_unchoke() {
+    const TRIALS: u32 = 20_000;
+    const OTHERS: u32 = 7;
+    let newcomer = u64::from(OTHERS);
+    let mut places = [0u32; OTHERS as usize + 1];
+    let mut rng = Rng::with_seed(3);
+    for _ in 0..TRIALS {
+        let mut choker = Choker::new(Slots::Count(4), Time::ZERO);
+        choker.rotation = (0..newcomer).collect();
+        let peers: Vec<PeerView> = (0..=newcomer).map(|key| leecher(key, 0)).collect();
+        choker.follow_connections(&peers, &mut rng);
+        places[choker.rotation.iter().position(|&key| key == newcomer).unwrap()] += 1;
+    }
+    let expected = TRIALS / (OTHERS + 3);
+    assert!(places[0].abs_diff(3 * expected) < expected / 4, "{places:?}");
+    assert!(places[1..].iter().all(|place| place.abs_diff(expected) < expected / 4), "{places:?}");
+}
+
+#[test]
+fn a_snubbing_peer_is_unchoked_only_optimistically() {
+    let mut world = World::new(Slots::Count(4), (0..6).map(|key| leecher(key, 100 * key)));
+    world.peer(5).snubbed = true;
+    for _ in 0..30 {
+        world.round();
+        assert!(!world.regular().contains(&5));
+    }
+    world.complete = true;
+    world.peer(5).upload_rate = 1;
+    world.round();
+    assert!(world.regular().contains(&5), "nobody owes anything to a seeder");
+}
+
+#[test]
+fn a_seeder_serves_everybody_in_the_end() {
+    let mut world = World::new(Slots::Count(4), (0..20).map(|key| leecher(key, 0)));
+    world.complete = true;
+    let mut served = HashSet::new();
+    for _ in 0..3 * 20 {
+        world.round();
+        for peer in &mut world.peers {
+            peer.upload_rate = if peer.choked { 0 } else { 1000 };
+        }
+        served.extend(world.unchoked());
+    }
+    assert_eq!(served.len(), 20);
+}
+
+#[test]
+fn with_all_slots_everybody_is_unchoked() {
+    let mut world = World::new(Slots::All, (0..50).map(|key| leecher(key, key)));
+    world.round();
+    assert_eq!(world.unchoked().len(), 50);
+    world.peers.push(leecher(50, 0));
+    assert_eq!(world.interested(50).unchoke, [50]);
+}
+
+#[test]
+fn connections_that_ended_leave_the_rotation() {
+    let mut world = World::new(Slots::Count(4), (0..10).map(|key| leecher(key, 0)));
+    world.round();
+    let optimistic = world.choker.optimistic().unwrap();
+    world.peers.retain(|peer| peer.key != optimistic);
+    world.round();
+    assert!(world.choker.optimistic().is_some_and(|key| key != optimistic));
+    assert_eq!(world.choker.rotation.len(), 9);
+}

@@ -1,0 +1,234 @@
+//! The peers we know of, and whether to connect to them.
+//!
+//! Owns addresses, attempts with their back-off, trust and bans, and the count of connections for each IP address. Knows
+//! no connection: it is told what became of each.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::base::limits::{
+    CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, PEER_LIST_MAX, TRUST_BAD_PIECE,
+    TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
+};
+use crate::base::{Rng, Time};
+
+/// Who told us of a peer; a later one is worth more than an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Source {
+    Tracker,
+    /// `--peer`: tried for ever, never evicted.
+    User,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Idle,
+    Connecting,
+    Connected,
+    /// It is us.
+    Own,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    source: Source,
+    state: State,
+    /// Attempts in a row that failed, or connections that ended without a block.
+    failures: u32,
+    /// Not to be tried before.
+    retry_at: Time,
+}
+
+/// Known peers of one torrent: at most [`PEER_LIST_MAX`].
+#[derive(Clone, Debug, Default)]
+pub struct PeerList {
+    peers: BTreeMap<SocketAddr, Peer>,
+    /// Connections, opening or open, in and out.
+    connections: BTreeMap<IpAddr, usize>,
+    trust: BTreeMap<IpAddr, i32>,
+}
+
+impl PeerList {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of known peers.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Somebody names peers. Addresses nobody can listen on are skipped; one given up before gets one more attempt. When
+    /// the list is full only a peer worse than the new one makes room.
+    pub fn handle_announced(&mut self, addrs: impl IntoIterator<Item = SocketAddr>, source: Source, rng: &mut Rng) {
+        for addr in addrs.into_iter().map(canonical).filter(is_connectable) {
+            if let Some(peer) = self.peers.get_mut(&addr) {
+                peer.source = peer.source.max(source);
+                peer.failures = peer.failures.min(CONNECT_ATTEMPTS_MAX - 1);
+            } else if self.peers.len() < PEER_LIST_MAX || self.evict_worse_than(source, rng) {
+                let peer = Peer { source, state: State::Idle, failures: 0, retry_at: Time::ZERO };
+                self.peers.insert(addr, peer);
+            }
+        }
+    }
+
+    /// Up to `max` peers to connect to now, those with the fewest failures first, otherwise at random. Each one's outcome
+    /// must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
+    pub fn poll_connect(&mut self, now: Time, max: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+        let mut due: Vec<(SocketAddr, u32)> = self
+            .peers
+            .iter()
+            .filter(|(addr, peer)| peer.is_candidate() && peer.retry_at <= now && self.accepts(addr.ip()))
+            .map(|(&addr, peer)| (addr, peer.failures))
+            .collect();
+        rng.shuffle(&mut due);
+        due.sort_by_key(|&(_, failures)| failures);
+
+        let mut chosen = Vec::new();
+        for (addr, _) in due {
+            if chosen.len() >= max {
+                break;
+            }
+            // Those chosen before may have used up this address.
+            if self.accepts(addr.ip()) {
+                self.count_connection(addr.ip());
+                self.set_state(addr, State::Connecting);
+                chosen.push(addr);
+            }
+        }
+        chosen
+    }
+
+    /// When the next peer may be tried, if there is one to try. May lie in the past.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let candidates = self.peers.iter().filter(|(addr, peer)| peer.is_candidate() && self.accepts(addr.ip()));
+        candidates.map(|(_, peer)| peer.retry_at).min()
+    }
+
+    /// A connection of [`Self::poll_connect`] stands, handshake included.
+    pub fn handle_connected(&mut self, addr: SocketAddr) {
+        self.set_state(canonical(addr), State::Connected);
+    }
+
+    /// A connection that came in was accepted; ask [`Self::accepts`] before.
+    pub fn handle_accepted(&mut self, remote: SocketAddr) {
+        let remote = canonical(remote);
+        self.count_connection(remote.ip());
+        self.set_state(remote, State::Connected);
+    }
+
+    /// A connection of [`Self::poll_connect`] did not come about.
+    pub fn handle_failed(&mut self, now: Time, addr: SocketAddr) {
+        self.handle_disconnected(now, addr, false);
+    }
+
+    /// A connection, in or out, ended. `useful`: a block came or went on it, so the peer is worth coming back to.
+    pub fn handle_disconnected(&mut self, now: Time, addr: SocketAddr, useful: bool) {
+        let addr = canonical(addr);
+        if let Some(count) = self.connections.get_mut(&addr.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.connections.remove(&addr.ip());
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&addr).filter(|peer| peer.state != State::Own) else { return };
+        peer.state = State::Idle;
+        peer.failures = if useful { 0 } else { peer.failures.saturating_add(1) };
+        peer.retry_at = now + back_off(peer.failures);
+    }
+
+    /// The peer at this address has our own peer id: never tried again. Its connection still ends with
+    /// [`Self::handle_disconnected`].
+    pub fn handle_own(&mut self, addr: SocketAddr) {
+        self.set_state(canonical(addr), State::Own);
+    }
+
+    /// A piece that `ip` sent blocks of was checked. A bad one that it sent alone bans it at once; otherwise trust falls
+    /// with each bad piece and grows with each good one. True when it is banned now.
+    pub fn handle_verdict(&mut self, ip: IpAddr, good: bool, sole_source: bool) -> bool {
+        let ip = ip.to_canonical();
+        if !self.trust.contains_key(&ip) && self.trust.len() >= TRUST_LIST_MAX {
+            self.forget_least_telling();
+        }
+        let trust = self.trust.entry(ip).or_insert(0);
+        if *trust > TRUST_BANNED {
+            *trust = match (good, sole_source) {
+                (true, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
+                (false, true) => TRUST_BANNED,
+                (false, false) => *trust + TRUST_BAD_PIECE,
+            };
+        }
+        *trust <= TRUST_BANNED
+    }
+
+    pub fn is_banned(&self, ip: IpAddr) -> bool {
+        self.trust.get(&ip.to_canonical()).is_some_and(|&trust| trust <= TRUST_BANNED)
+    }
+
+    /// Whether one more connection with this address is welcome.
+    pub fn accepts(&self, ip: IpAddr) -> bool {
+        let count = self.connections.get(&ip.to_canonical()).copied().unwrap_or(0);
+        count < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip)
+    }
+
+    fn count_connection(&mut self, ip: IpAddr) {
+        *self.connections.entry(ip).or_insert(0) += 1;
+    }
+
+    fn set_state(&mut self, addr: SocketAddr, state: State) {
+        if let Some(peer) = self.peers.get_mut(&addr).filter(|peer| peer.state != State::Own) {
+            peer.state = state;
+        }
+    }
+
+    /// Equals stay: whoever sends long lists must not be able to flush what we know.
+    fn evict_worse_than(&mut self, source: Source, rng: &mut Rng) -> bool {
+        let worst = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.state == State::Idle && peer.source != Source::User)
+            .filter(|(_, peer)| peer.failures > 0 || peer.source < source)
+            .max_by_key(|(_, peer)| (peer.failures, rng.u32(..)))
+            .map(|(&addr, _)| addr);
+        worst.is_some_and(|addr| self.peers.remove(&addr).is_some())
+    }
+
+    /// Makes room in the trust list: who is nearest to a stranger goes, a ban last.
+    fn forget_least_telling(&mut self) {
+        let least =
+            self.trust.iter().min_by_key(|&(_, &trust)| (trust <= TRUST_BANNED, trust.abs())).map(|(&ip, _)| ip);
+        if let Some(ip) = least {
+            self.trust.remove(&ip);
+        }
+    }
+}
+
+impl Peer {
+    fn is_candidate(&self) -> bool {
+        self.state == State::Idle && (self.source == Source::User || self.failures < CONNECT_ATTEMPTS_MAX)
+    }
+}
+
+/// Doubling from [`CONNECT_RETRY_MIN`] to [`CONNECT_RETRY_MAX`].
+fn back_off(failures: u32) -> Time {
+    let doublings = failures.saturating_sub(1).min(16);
+    (CONNECT_RETRY_MIN * (1 << doublings)).min(CONNECT_RETRY_MAX)
+}
+
+/// IPv4 inside IPv6 unwrapped, so that one host has one address.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+fn is_connectable(addr: &SocketAddr) -> bool {
+    let ip = addr.ip();
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+#[cfg(test)]
+#[path = "peer_list_tests.rs"]
+mod tests;

@@ -1,0 +1,176 @@
+use super::*;
+
+const NOW: Time = Time::from_secs(1000);
+
+fn rng() -> Rng {
+    Rng::with_seed(1)
+}
+
+fn peer(n: u32) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::from_bits(0x0a00_0000 + n).into(), 6881)
+}
+
+fn list(count: u32) -> PeerList {
+    let mut list = PeerList::new();
+    list.handle_announced((0..count).map(peer), Source::Tracker, &mut rng());
+    list
+}
+
+fn fail_all(list: &mut PeerList, now: Time) -> usize {
+    let tried = list.poll_connect(now, usize::MAX, &mut rng());
+    tried.iter().for_each(|&addr| list.handle_failed(now, addr));
+    tried.len()
+}
+
+#[test]
+fn addresses_nobody_listens_on_are_skipped() {
+    let mut list = PeerList::new();
+    let addrs = [
+        "10.0.0.1:0",
+        "0.0.0.0:1",
+        "[::]:1",
+        "224.0.0.1:1",
+        "[ff02::1]:1",
+        "255.255.255.255:1",
+        "127.0.0.1:1",
+        "[::ffff:127.0.0.1]:1",
+        "[2001:db8::1]:1",
+    ];
+    list.handle_announced(addrs.iter().map(|text| text.parse().unwrap()), Source::Tracker, &mut rng());
+    let mut chosen = list.poll_connect(NOW, 10, &mut rng());
+    chosen.sort_unstable();
+    assert_eq!(chosen, ["127.0.0.1:1", "[2001:db8::1]:1"].map(|text| text.parse().unwrap()));
+}
+
+#[test]
+fn each_peer_is_tried_by_one_connection() {
+    let mut list = list(50);
+    let first = list.poll_connect(NOW, 30, &mut rng());
+    assert_eq!(first.len(), 30);
+    list.handle_connected(first[0]);
+    let second = list.poll_connect(NOW, 30, &mut rng());
+    assert_eq!(second.len(), 20);
+    assert!(second.iter().all(|addr| !first.contains(addr)));
+    assert_eq!(list.poll_timeout(), None);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_order() {
+    let order = |seed| list(100).poll_connect(NOW, 10, &mut Rng::with_seed(seed));
+    assert_eq!(order(5), order(5));
+    assert_ne!(order(5), order(6));
+}
+
+#[test]
+fn attempts_back_off_and_end_until_announced_again() {
+    let mut list = list(1);
+    assert_eq!(fail_all(&mut list, NOW), 1);
+    assert_eq!(list.poll_timeout(), Some(NOW + CONNECT_RETRY_MIN));
+    assert_eq!(fail_all(&mut list, NOW + Time::from_secs(9)), 0);
+    assert_eq!(fail_all(&mut list, NOW + Time::from_secs(10)), 1);
+    assert_eq!(fail_all(&mut list, NOW + Time::from_secs(29)), 0);
+    assert_eq!(fail_all(&mut list, NOW + Time::from_secs(30)), 1);
+    assert_eq!(list.poll_timeout(), None);
+    list.handle_announced([peer(0)], Source::Tracker, &mut rng());
+    assert_eq!(list.poll_timeout(), Some(NOW + Time::from_secs(70)));
+    assert_eq!(fail_all(&mut list, NOW + Time::from_secs(70)), 1);
+    assert_eq!(list.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_the_user_names_is_tried_for_ever() {
+    let mut list = PeerList::new();
+    list.handle_announced([peer(0)], Source::User, &mut rng());
+    for _ in 0..100 {
+        let due = list.poll_timeout().unwrap();
+        assert_eq!(fail_all(&mut list, due), 1);
+        assert!(list.poll_timeout().unwrap() <= due + CONNECT_RETRY_MAX);
+    }
+}
+
+#[test]
+fn a_useful_connection_clears_the_failures() {
+    let mut list = list(1);
+    fail_all(&mut list, NOW);
+    fail_all(&mut list, NOW + Time::from_secs(10));
+    let later = NOW + Time::from_secs(60);
+    list.poll_connect(later, 1, &mut rng());
+    list.handle_connected(peer(0));
+    list.handle_disconnected(later, peer(0), true);
+    assert_eq!(list.poll_timeout(), Some(later + CONNECT_RETRY_MIN));
+}
+
+#[test]
+fn our_own_address_is_never_tried_again() {
+    let mut list = list(1);
+    list.poll_connect(NOW, 1, &mut rng());
+    list.handle_own(peer(0));
+    list.handle_disconnected(NOW, peer(0), false);
+    list.handle_announced([peer(0)], Source::User, &mut rng());
+    assert_eq!(list.poll_connect(NOW + Time::from_secs(9999), 1, &mut rng()), []);
+}
+
+#[test]
+fn trust_falls_to_a_ban_and_grows_to_a_bound() {
+    let mut list = list(2);
+    let ip = peer(0).ip();
+    assert!((0..3).all(|_| !list.handle_verdict(ip, false, false)));
+    assert!(list.handle_verdict(ip, false, false), "the fourth in a row");
+    assert!(list.is_banned(ip) && !list.accepts(ip));
+    assert!(list.handle_verdict(ip, true, false), "a ban stays");
+    assert_eq!(list.poll_connect(NOW, 10, &mut rng()), [peer(1)]);
+
+    let honest = peer(1).ip();
+    (0..100).for_each(|_| assert!(!list.handle_verdict(honest, true, true)));
+    assert!((0..7).all(|_| !list.handle_verdict(honest, false, false)));
+    assert!(list.handle_verdict(honest, false, false));
+}
+
+#[test]
+fn the_only_source_of_a_bad_piece_is_banned_at_once() {
+    let mut list = PeerList::new();
+    assert!(list.handle_verdict("::ffff:10.0.0.1".parse().unwrap(), false, true));
+    assert!(list.is_banned("10.0.0.1".parse().unwrap()));
+}
+
+#[test]
+fn bans_outlive_a_flood_of_addresses() {
+    let mut list = PeerList::new();
+    list.handle_verdict(peer(0).ip(), false, true);
+    for n in 1..u32::try_from(TRUST_LIST_MAX).unwrap() + 50 {
+        list.handle_verdict(peer(n).ip(), true, false);
+    }
+    assert!(list.is_banned(peer(0).ip()));
+    assert_eq!(list.trust.len(), TRUST_LIST_MAX);
+}
+
+#[test]
+fn connections_for_an_ip_are_bounded() {
+    let mut list = PeerList::new();
+    let port = |port| SocketAddr::new(peer(0).ip(), port);
+    list.handle_announced((1..=100).map(port), Source::Tracker, &mut rng());
+    assert_eq!(list.poll_connect(NOW, 1000, &mut rng()).len(), CONNECTIONS_PER_IP_MAX);
+    assert!(!list.accepts(peer(0).ip()));
+    assert_eq!(list.poll_timeout(), None);
+    list.handle_failed(NOW, port(1));
+    assert!(list.accepts(peer(0).ip()));
+    list.handle_accepted(port(50_000));
+    assert!(!list.accepts(peer(0).ip()));
+    list.handle_disconnected(NOW, port(50_000), true);
+    assert!(list.accepts(peer(0).ip()));
+}
+
+#[test]
+fn a_full_list_lets_only_a_worse_peer_go() {
+    let full = u32::try_from(PEER_LIST_MAX).unwrap();
+    let mut list = list(full);
+    list.handle_announced([peer(full)], Source::Tracker, &mut rng());
+    assert!(!list.peers.contains_key(&peer(full)), "equals stay");
+    let tried = list.poll_connect(NOW, 1, &mut rng())[0];
+    list.handle_failed(NOW, tried);
+    list.handle_announced([peer(full)], Source::Tracker, &mut rng());
+    assert!(list.peers.contains_key(&peer(full)) && !list.peers.contains_key(&tried));
+    list.handle_announced([peer(full + 1)], Source::User, &mut rng());
+    assert!(list.peers.contains_key(&peer(full + 1)));
+    assert_eq!(list.len(), PEER_LIST_MAX);
+}

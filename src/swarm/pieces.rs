@@ -1,0 +1,422 @@
+//! The life of each piece: missing → open (blocks claimed and received) → verified → had, or missing again.
+//!
+//! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
+//! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use super::shared::PeerShared;
+use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex};
+
+/// Memory for one piece, carried by [`OpenPiece`] and reused.
+pub trait Slot: Send + Sync + 'static {
+    /// Empties the slot for a piece of `piece_len` bytes; false when it can't be used again.
+    fn clear(&mut self, piece_len: u32) -> bool;
+}
+
+const MISSING: u8 = 0;
+const OPEN: u8 = 1;
+const HAVE: u8 = 2;
+
+/// What a failed piece says of its senders.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Everybody who sent a block of it.
+    pub senders: Vec<Arc<PeerShared>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pieces<S: Slot> {
+    geometry: Arc<Geometry>,
+    states: Box<[AtomicU8]>,
+    have_count: AtomicU32,
+    missing_count: AtomicU32,
+    /// Counts the blocks that arrived while somebody else had asked for them too.
+    doubles_received: AtomicU64,
+    log: HaveLog,
+    open: RwLock<Vec<Arc<OpenPiece<S>>>>,
+    /// Open pieces with unclaimed blocks that nobody is working on.
+    orphans: AtomicU32,
+    slots: Arc<SlotPool<S>>,
+}
+
+#[derive(Debug)]
+struct SlotPool<S>(Mutex<Vec<S>>);
+
+impl<S> SlotPool<S> {
+    fn lock(&self) -> MutexGuard<'_, Vec<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pieces in the order in which they became had since the start; append-only, read without a lock.
+#[derive(Debug)]
+struct HaveLog {
+    /// Index + 1; 0 is not written yet.
+    entries: Box<[AtomicU32]>,
+    next: AtomicU32,
+}
+
+impl<S: Slot> Pieces<S> {
+    /// Starts with what is on disk and verified; `slots` bound how many pieces are open at a time.
+    pub(super) fn new(geometry: Arc<Geometry>, have: &Bitfield, slots: Vec<S>) -> Self {
+        let state = |piece| AtomicU8::new(if have.contains(piece) { HAVE } else { MISSING });
+        let have_count = u32::try_from(have.count()).unwrap_or(u32::MAX);
+        let left = geometry.piece_count().saturating_sub(have_count);
+        Self {
+            states: geometry.pieces().map(state).collect(),
+            have_count: AtomicU32::new(have_count),
+            missing_count: AtomicU32::new(left),
+            doubles_received: AtomicU64::new(0),
+            log: HaveLog { entries: (0..left).map(|_| AtomicU32::new(0)).collect(), next: AtomicU32::new(0) },
+            open: RwLock::default(),
+            orphans: AtomicU32::new(0),
+            slots: Arc::new(SlotPool(Mutex::new(slots))),
+            geometry,
+        }
+    }
+
+    fn state(&self, piece: PieceIndex) -> u8 {
+        self.states.get(piece.at()).map_or(MISSING, |state| state.load(Ordering::Acquire))
+    }
+
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.state(piece) == HAVE
+    }
+
+    pub fn have_count(&self) -> u32 {
+        self.have_count.load(Ordering::Acquire)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.have_count() == self.geometry.piece_count()
+    }
+
+    /// Bytes of pieces that are not had: a tracker's `left` (BEP 3).
+    pub fn left(&self) -> u64 {
+        let lens = self
+            .geometry
+            .pieces()
+            .filter(|&piece| !self.has(piece))
+            .map(|piece| u64::from(self.geometry.len_of(piece)));
+        lens.sum()
+    }
+
+    /// What we have now, for a connection that starts, and the place in the have log to go on from.
+    pub(super) fn opening(&self) -> (Bitfield, usize) {
+        let cursor = self.log.next.load(Ordering::Acquire) as usize;
+        let mut have = Bitfield::new(self.geometry.piece_count());
+        for piece in self.geometry.pieces().filter(|&piece| self.has(piece)) {
+            have.insert(piece);
+        }
+        (have, cursor)
+    }
+
+    /// The next entry of the have log at `cursor`, which it moves.
+    pub(super) fn next_had(&self, cursor: &mut usize) -> Option<PieceIndex> {
+        let entry = self.log.entries.get(*cursor)?.load(Ordering::Acquire);
+        let piece = self.geometry.piece(entry.checked_sub(1)?)?;
+        *cursor += 1;
+        Some(piece)
+    }
+
+    /// Pieces that nobody has opened.
+    pub(super) fn missing(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.geometry.pieces().filter(|&piece| self.is_missing(piece))
+    }
+
+    pub(super) fn is_missing(&self, piece: PieceIndex) -> bool {
+        self.state(piece) == MISSING
+    }
+
+    /// BEP 3's endgame: everything that is left has been requested of somebody.
+    pub(super) fn is_endgame(&self) -> bool {
+        self.missing_count.load(Ordering::Acquire) == 0 && !self.is_complete()
+    }
+
+    /// Changes when a block has arrived that should now be cancelled elsewhere.
+    pub(super) fn doubles_received(&self) -> u64 {
+        self.doubles_received.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count_double(&self) {
+        self.doubles_received.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Opens a missing piece for receiving; `None` when somebody else was faster or no slot is free.
+    pub(super) fn open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
+        let state = self.states.get(piece.at())?;
+        let slot = self.take_slot(piece)?;
+        if state.compare_exchange(MISSING, OPEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            self.slots.lock().push(slot);
+            return None;
+        }
+        self.missing_count.fetch_sub(1, Ordering::AcqRel);
+        let opened = Arc::new(OpenPiece::new(&self.geometry, piece, slot, Arc::downgrade(&self.slots)));
+        self.open.write().unwrap_or_else(PoisonError::into_inner).push(opened.clone());
+        Some(opened)
+    }
+
+    fn take_slot(&self, piece: PieceIndex) -> Option<S> {
+        let mut slot = self.slots.lock().pop()?;
+        // A slot that can't be cleared is still read by somebody: it is given up.
+        slot.clear(self.geometry.len_of(piece)).then_some(slot)
+    }
+
+    /// The open piece at this index, if it is open.
+    pub(super) fn find(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
+        self.open_list().find(|open| open.piece == piece)
+    }
+
+    /// Everything that is open.
+    pub(super) fn open_list(&self) -> impl Iterator<Item = Arc<OpenPiece<S>>> + use<S> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter()
+    }
+
+    /// An open piece that nobody works on and that has blocks to claim, for which `wanted` holds.
+    pub(super) fn adopt(&self, wanted: impl Fn(PieceIndex) -> bool) -> Option<Arc<OpenPiece<S>>> {
+        if self.orphans.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let adopted = self.open_list().find(|open| open.is_orphan() && open.has_unclaimed() && wanted(open.piece));
+        if adopted.is_none() && !self.open_list().any(|open| open.is_orphan() && open.has_unclaimed()) {
+            self.orphans.store(0, Ordering::Relaxed);
+        }
+        adopted
+    }
+
+    /// A worker leaves an open piece, its claims released.
+    pub(super) fn leave(&self, open: &OpenPiece<S>) {
+        if open.workers.fetch_sub(1, Ordering::AcqRel) == 1 && open.has_unclaimed() && !open.is_retired() {
+            self.orphans.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn retire(&self, open: &OpenPiece<S>) {
+        open.retired.store(true, Ordering::Release);
+        let mut list = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = list.iter().position(|listed| listed.piece == open.piece) {
+            list.swap_remove(at);
+        }
+    }
+
+    /// The hash of a complete piece was wrong: it is missing again. Says who sent it.
+    pub fn handle_wrong(&self, open: &OpenPiece<S>) -> Verdict {
+        self.retire(open);
+        if let Some(state) = self.states.get(open.piece.at()) {
+            state.store(MISSING, Ordering::Release);
+            self.missing_count.fetch_add(1, Ordering::AcqRel);
+        }
+        open.verdict()
+    }
+
+    /// A complete piece was right and has been written: it is had, and said so to every connection. Says who sent it.
+    pub fn handle_written(&self, open: &OpenPiece<S>) -> Verdict {
+        self.retire(open);
+        if let Some(state) = self.states.get(open.piece.at()) {
+            state.store(HAVE, Ordering::Release);
+            self.have_count.fetch_add(1, Ordering::AcqRel);
+            let at = self.log.next.fetch_add(1, Ordering::AcqRel) as usize;
+            if let Some(entry) = self.log.entries.get(at) {
+                entry.store(open.piece.get() + 1, Ordering::Release);
+            }
+        }
+        open.verdict()
+    }
+
+    /// A piece that was thought to be had can't be read, or is wrong on disk: it is not served any more.
+    pub fn handle_lost(&self, piece: PieceIndex) {
+        if let Some(state) = self.states.get(piece.at())
+            && state.swap(MISSING, Ordering::AcqRel) == HAVE
+        {
+            self.have_count.fetch_sub(1, Ordering::AcqRel);
+            self.missing_count.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// A piece whose blocks are being received.
+#[derive(Debug)]
+pub struct OpenPiece<S: Slot> {
+    piece: PieceIndex,
+    piece_len: u32,
+    block_count: u32,
+    /// Somebody has requested the block; somebody else has too (endgame); it has arrived.
+    claimed: Box<[AtomicU64]>,
+    doubled: Box<[AtomicU64]>,
+    received: Box<[AtomicU64]>,
+    /// For each block, the position in `senders` of who sent it, + 1.
+    sent_by: Box<[AtomicU16]>,
+    senders: Mutex<Vec<Arc<PeerShared>>>,
+    workers: AtomicU32,
+    retired: AtomicBool,
+    slot: Option<S>,
+    pool: Weak<SlotPool<S>>,
+}
+
+fn bits(count: u32) -> Box<[AtomicU64]> {
+    (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn bit_of(block_index: usize) -> (usize, u64) {
+    (block_index / 64, 1 << (block_index % 64))
+}
+
+impl<S: Slot> OpenPiece<S> {
+    fn new(geometry: &Geometry, piece: PieceIndex, slot: S, pool: Weak<SlotPool<S>>) -> Self {
+        let block_count = geometry.block_count(piece);
+        Self {
+            piece,
+            piece_len: geometry.len_of(piece),
+            block_count,
+            claimed: bits(block_count),
+            doubled: bits(block_count),
+            received: bits(block_count),
+            sent_by: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
+            senders: Mutex::default(),
+            workers: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+            slot: Some(slot),
+            pool,
+        }
+    }
+
+    pub fn piece(&self) -> PieceIndex {
+        self.piece
+    }
+
+    pub fn len(&self) -> u32 {
+        self.piece_len
+    }
+
+    /// A piece is never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The piece's memory.
+    pub fn slot(&self) -> &S {
+        // It is taken out in `drop` alone.
+        #[expect(clippy::unwrap_used, reason = "there from construction to drop")]
+        self.slot.as_ref().unwrap()
+    }
+
+    /// The piece was verified, or failed: nothing of it is wanted any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    fn is_orphan(&self) -> bool {
+        self.workers.load(Ordering::Acquire) == 0
+    }
+
+    /// Somebody starts to work on this piece; returns its mark for [`Self::handle_received`].
+    pub(super) fn join(&self, peer: &Arc<PeerShared>) -> u16 {
+        self.workers.fetch_add(1, Ordering::AcqRel);
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = senders.iter().position(|sender| Arc::ptr_eq(sender, peer));
+        let at = known.unwrap_or_else(|| {
+            senders.push(peer.clone());
+            senders.len() - 1
+        });
+        u16::try_from(at + 1).unwrap_or(u16::MAX)
+    }
+
+    /// Blocks of the word that exist.
+    fn mask(&self, word: usize) -> u64 {
+        let left = (self.block_count as usize).saturating_sub(word * 64);
+        if left >= 64 { u64::MAX } else { (1 << left) - 1 }
+    }
+
+    pub(super) fn has_unclaimed(&self) -> bool {
+        self.claimed.iter().enumerate().any(|(i, word)| word.load(Ordering::Relaxed) != self.mask(i))
+    }
+
+    pub(super) fn is_received(&self, block_index: usize) -> bool {
+        let (word, bit) = bit_of(block_index);
+        self.received.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Claims up to `max` blocks that nobody has claimed, lowest first.
+    pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
+        let wanted = out.len() + max;
+        for (i, word) in self.claimed.iter().enumerate() {
+            while out.len() < wanted {
+                let free = !word.load(Ordering::Relaxed) & self.mask(i);
+                let bit = free & free.wrapping_neg();
+                if bit == 0 {
+                    break;
+                }
+                if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+                    let block_index = i as u32 * 64 + bit.trailing_zeros();
+                    out.extend(geometry.block(self.piece, block_index));
+                }
+            }
+        }
+    }
+
+    /// Endgame: claims blocks a second time that have not arrived and for which `wanted` holds.
+    pub(super) fn double(
+        &self,
+        geometry: &Geometry,
+        max: usize,
+        wanted: impl Fn(BlockRef) -> bool,
+        out: &mut Vec<BlockRef>,
+    ) {
+        let enough = out.len() + max;
+        let range: Range<u32> = 0..self.block_count;
+        for block in range.filter_map(|block_index| geometry.block(self.piece, block_index)) {
+            if out.len() >= enough {
+                return;
+            }
+            let (word, bit) = bit_of(block.block_index());
+            let open = !self.is_received(block.block_index()) && wanted(block);
+            if open && self.doubled.get(word).is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0) {
+                out.push(block);
+            }
+        }
+    }
+
+    /// Gives a claim back: the block may be asked of somebody else.
+    pub(super) fn release(&self, block: BlockRef) {
+        let (word, bit) = bit_of(block.block_index());
+        if self.is_received(block.block_index()) {
+            return;
+        }
+        let (Some(doubled), Some(claimed)) = (self.doubled.get(word), self.claimed.get(word)) else { return };
+        if doubled.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
+            claimed.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// A block is in the slot, brought by the holder of `mark`. True when others have asked for it too.
+    pub(super) fn handle_received(&self, block_index: usize, mark: u16) -> bool {
+        let (word, bit) = bit_of(block_index);
+        if let Some(sent_by) = self.sent_by.get(block_index) {
+            sent_by.store(mark, Ordering::Relaxed);
+        }
+        if let (Some(received), Some(claimed)) = (self.received.get(word), self.claimed.get(word)) {
+            claimed.fetch_or(bit, Ordering::AcqRel);
+            received.fetch_or(bit, Ordering::AcqRel);
+        }
+        self.doubled.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    fn verdict(&self) -> Verdict {
+        let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = |mark: usize| self.sent_by.iter().any(|by| usize::from(by.load(Ordering::Relaxed)) == mark);
+        let senders = joined.iter().enumerate().filter(|(at, _)| sent(at + 1)).map(|(_, peer)| peer.clone()).collect();
+        Verdict { senders }
+    }
+}
+
+impl<S: Slot> Drop for OpenPiece<S> {
+    fn drop(&mut self) {
+        if let (Some(slot), Some(pool)) = (self.slot.take(), self.pool.upgrade()) {
+            pool.lock().push(slot);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What all connections of a torrent share, and what one connection shows to the others.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::availability::Availability;
+use super::order::Order;
+use super::pieces::{Pieces, Slot};
+use crate::base::{Bitfield, Geometry, Rng};
+
+/// One torrent's transfer, shared by every thread.
+#[derive(Debug)]
+pub struct Swarm<S: Slot> {
+    pub geometry: Arc<Geometry>,
+    pub pieces: Pieces<S>,
+    pub availability: Availability,
+    pub order: Order,
+    pub totals: Totals,
+}
+
+/// Payload bytes since the start.
+#[derive(Debug, Default)]
+pub struct Totals {
+    pub uploaded: AtomicU64,
+    pub downloaded: AtomicU64,
+    /// Blocks that came twice, or too late.
+    pub wasted: AtomicU64,
+    /// Pieces whose hash was wrong.
+    pub corrupt: AtomicU64,
+}
+
+impl<S: Slot> Swarm<S> {
+    /// `have` is what is on disk and verified; `slots` is memory for pieces being received.
+    pub fn new(geometry: Arc<Geometry>, have: &Bitfield, slots: Vec<S>, rng: &mut Rng) -> Self {
+        let swarm = Self {
+            pieces: Pieces::new(geometry.clone(), have, slots),
+            availability: Availability::new(geometry.piece_count()),
+            order: Order::new(),
+            totals: Totals::default(),
+            geometry,
+        };
+        swarm.reorder(rng);
+        swarm
+    }
+
+    /// Makes the order of missing pieces anew.
+    pub fn reorder(&self, rng: &mut Rng) {
+        self.order.rebuild(&self.pieces, &self.availability, rng);
+    }
+
+    /// Makes the order anew if availability changed since the last time and something is missing.
+    pub fn reorder_if_changed(&self, rng: &mut Rng) {
+        if self.availability.take_changed() && !self.pieces.is_complete() {
+            self.reorder(rng);
+        }
+    }
+}
+
+/// What one connection shows to the choker, the statistics and the ban list.
+#[derive(Debug)]
+pub struct PeerShared {
+    /// Differs from connection to connection.
+    pub key: u32,
+    pub address: SocketAddr,
+    /// Payload bytes from the peer and to the peer.
+    pub downloaded: AtomicU64,
+    pub uploaded: AtomicU64,
+    pub interested: AtomicBool,
+    pub snubbed: AtomicBool,
+    /// The choker's will; the connection follows.
+    pub unchoke: AtomicBool,
+    /// The choker has to look again soon: interest changed.
+    pub choker_due: AtomicBool,
+    /// The connection has to end: the peer was banned, or this is the second connection to it.
+    pub dismissed: AtomicBool,
+    pub have_count: AtomicU32,
+    client: Mutex<Option<Box<[u8]>>>,
+}
+
+impl PeerShared {
+    pub fn new(key: u32, address: SocketAddr) -> Self {
+        Self {
+            key,
+            address,
+            downloaded: AtomicU64::new(0),
+            uploaded: AtomicU64::new(0),
+            interested: AtomicBool::new(false),
+            snubbed: AtomicBool::new(false),
+            unchoke: AtomicBool::new(false),
+            choker_due: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+            have_count: AtomicU32::new(0),
+            client: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_client(&self, client: &[u8]) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.into());
+    }
+
+    /// The client's name as it tells it; bytes from outside.
+    pub fn client(&self) -> Option<Box<[u8]>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn is_unchoked(&self) -> bool {
+        self.unchoke.load(Ordering::Relaxed)
+    }
+}

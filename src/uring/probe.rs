@@ -1,0 +1,78 @@
+//! Is io_uring usable here, and if not, why and what helps.
+
+use io_uring_06::{IoUring, Probe, opcode};
+
+/// The ring can't be had. The message names the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    #[error(
+        "io_uring: not in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp profile that allows io_uring"
+    )]
+    NotThere(std::io::Error),
+    #[error(
+        "io_uring: refused ({0}): allow it with 'sysctl kernel.io_uring_disabled=0', or with a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register"
+    )]
+    Refused(std::io::Error),
+    #[error("io_uring: not enough locked memory ({0}): raise the limit with 'ulimit -l'")]
+    LockedMemory(std::io::Error),
+    #[error("io_uring: too many open files ({0}): raise the limit with 'ulimit -n'")]
+    Descriptors(std::io::Error),
+    #[error("io_uring: this kernel lacks the operation {0}: bt-fast needs Linux 6.1 or newer")]
+    Operation(&'static str),
+    #[error("io_uring: {0}")]
+    Other(std::io::Error),
+}
+
+impl From<std::io::Error> for RingError {
+    fn from(error: std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOSYS) => Self::NotThere(error),
+            Some(libc::EPERM | libc::EACCES) => Self::Refused(error),
+            Some(libc::ENOMEM) => Self::LockedMemory(error),
+            Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Sets up a small ring and asks the kernel for every operation that bt-fast uses.
+pub fn probe() -> Result<(), RingError> {
+    let ring = IoUring::new(4)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let needed = [
+        ("accept", opcode::Accept::CODE),
+        ("connect", opcode::Connect::CODE),
+        ("recv", opcode::Recv::CODE),
+        ("sendmsg", opcode::SendMsg::CODE),
+        ("writev", opcode::Writev::CODE),
+        ("madvise", opcode::Madvise::CODE),
+    ];
+    match needed.iter().find(|(_, code)| !probe.is_supported(*code)) {
+        Some((name, _)) => Err(RingError::Operation(name)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_errno_gets_its_cause_and_remedy() {
+        for (errno, remedy) in [
+            (libc::ENOSYS, "Linux 6.1"),
+            (libc::EPERM, "kernel.io_uring_disabled=0"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EMFILE, "ulimit -n"),
+        ] {
+            let text = RingError::from(std::io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(remedy) && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_the_operations() {
+        probe().unwrap();
+    }
+}

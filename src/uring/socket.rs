@@ -1,0 +1,150 @@
+//! TCP sockets of a ring thread.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use io_uring_06::{opcode, types};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::operation::{self, Gather, RecvBuffer, submit};
+
+/// What is set on every peer socket before data flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketOptions {
+    /// `SO_SNDBUF` in bytes; `None` leaves the kernel's own tuning.
+    pub send_buffer_len: Option<usize>,
+    /// `SO_RCVBUF` in bytes; `None` leaves the kernel's own tuning.
+    pub recv_buffer_len: Option<usize>,
+}
+
+impl SocketOptions {
+    fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        self.send_buffer_len.map_or(Ok(()), |len| socket.set_send_buffer_size(len))?;
+        self.recv_buffer_len.map_or(Ok(()), |len| socket.set_recv_buffer_size(len))
+    }
+}
+
+/// One TCP stream. Clones share the descriptor; it closes when the last clone and the last operation on it are gone.
+#[derive(Clone, Debug)]
+pub struct Socket(Rc<OwnedFd>);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Socket {
+    /// Opens a connection, from `local` where given. There is no time limit but the kernel's: see [`Self::shutdown`].
+    pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+        options.apply(SockRef::from(&socket))?;
+        if let Some(local) = local {
+            socket.set_reuse_address(true)?;
+            socket.bind(&local.into())?;
+        }
+        Ok(Self(Rc::new(OwnedFd::from(socket))))
+    }
+
+    /// Completes [`Self::begin_connect`].
+    pub async fn connect(&self, peer: SocketAddr) -> io::Result<()> {
+        let address = Box::new(SockAddr::from(peer));
+        let entry = opcode::Connect::new(types::Fd(self.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
+        // SAFETY: the address is on the heap behind the box; the operation owns box and socket.
+        let (result, _) = unsafe { submit((address, self.clone()), entry) }.await;
+        result.map(|_| ())
+    }
+
+    /// Receives what has arrived behind what `buffer` holds; `Ok(0)` is the end of the stream.
+    pub async fn recv(&self, buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
+        operation::recv(self.clone(), buffer).await
+    }
+
+    /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.
+    pub async fn send_all<G: Gather>(&self, batch: G) -> (io::Result<()>, G) {
+        operation::send_all(self.clone(), batch).await
+    }
+
+    /// Ends every operation on this socket, now and later. The only way to cancel one.
+    pub fn shutdown(&self) {
+        // An error means that the peer was faster.
+        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        internet(&SockRef::from(&*self.0).peer_addr()?)
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        internet(&SockRef::from(&*self.0).local_addr()?)
+    }
+}
+
+fn internet(address: &SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// One ring thread's share of a listening port (`SO_REUSEPORT`).
+#[derive(Clone, Debug)]
+pub struct Listener(Rc<OwnedFd>, SocketOptions);
+
+impl Listener {
+    /// Takes a bound and listening socket over.
+    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> Self {
+        Self(Rc::new(OwnedFd::from(listener)), options)
+    }
+
+    /// Binds one share of `address`; more shares bind the same address again. `backlog` connections may wait.
+    pub fn bind_share(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+        let socket = Self::new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(socket.into())
+    }
+
+    /// Binds `address` alone: fails when anybody listens there.
+    pub fn bind_exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let socket = Self::new_socket(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)?;
+        Ok(socket.into())
+    }
+
+    /// `[::]` takes IPv4 connections too.
+    fn new_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        Ok(socket)
+    }
+
+    /// Waits for the next connection. Must be awaited to its end: a dropped accept loses a connection.
+    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let mut address = Box::new((MaybeUninit::<libc::sockaddr_storage>::zeroed(), 0));
+        address.1 = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
+        let fd = types::Fd(self.0.as_raw_fd());
+        let entry = opcode::Accept::new(fd, address.0.as_mut_ptr().cast(), &raw mut address.1)
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        // SAFETY: the kernel writes address and length on the heap behind the box; the operation owns box and listener.
+        let (result, _) = unsafe { submit((address, self.0.clone()), entry) }.await;
+        let fd = RawFd::try_from(result?).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+        let socket = Socket(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) }));
+        self.1.apply(SockRef::from(&*socket.0))?;
+        let peer = socket.peer_addr()?;
+        Ok((socket, peer))
+    }
+
+    /// Ends a pending [`Self::accept`] and every later one.
+    pub fn shutdown(&self) {
+        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+    }
+}

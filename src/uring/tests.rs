@@ -1,0 +1,186 @@
+//! The guards of design: what the driver does badly when it is used wrongly, and what it must survive.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::*;
+
+fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
+    run_ring(None, main).unwrap()
+}
+
+async fn connected_pair() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = Socket::begin_connect(address, None, &SocketOptions::default()).unwrap();
+    socket.connect(address).await.unwrap();
+    (socket, listener.accept().unwrap().0)
+}
+
+struct Pieces(Vec<Box<[u8]>>);
+
+// SAFETY: boxed slices do not move and are not written to while this owns them.
+unsafe impl Gather for Pieces {
+    fn gather(&self, out: &mut Vec<libc::iovec>) {
+        self.0.iter().for_each(|piece| piece.gather(out));
+    }
+}
+
+#[test]
+fn bytes_gathered_from_many_spans_arrive_in_order() {
+    let received = on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            other.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        // More than any socket buffer, so that the kernel has to continue a partial send.
+        let pieces = (0..200u8).map(|i| vec![i; 50_000].into()).collect();
+        let (result, _) = socket.send_all(Pieces(pieces)).await;
+        result.unwrap();
+        socket.shutdown();
+        drop(socket);
+        reader.join().unwrap().unwrap()
+    });
+    assert!(received.chunks(50_000).zip(0..200u8).all(|(chunk, i)| chunk.iter().all(|&b| b == i)));
+    assert_eq!(received.len(), 200 * 50_000);
+}
+
+#[test]
+fn a_peer_that_resets_ends_a_send_with_an_error() {
+    on_ring(|| async {
+        let (socket, other) = connected_pair().await;
+        socket2::SockRef::from(&other).set_linger(Some(Duration::ZERO)).unwrap();
+        let resetter = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(other);
+        });
+        let batch: Box<[u8]> = vec![7; 64 << 20].into();
+        let (result, _) = socket.send_all(batch).await;
+        assert!(result.is_err());
+        resetter.join().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_ends_a_pending_receive_and_the_descriptor_closes() {
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let reader = spawn({
+            let socket = socket.clone();
+            async move { socket.recv(RecvBuffer::with_capacity(100)).await.0 }
+        });
+        no_op().await;
+        socket.shutdown();
+        assert_eq!(reader.await.unwrap().unwrap(), 0);
+        drop(socket);
+        assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn an_aborted_task_with_a_receive_in_flight_leaks_no_descriptor() {
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    on_ring(|| async {
+        let before = open();
+        for _ in 0..50 {
+            let (socket, other) = connected_pair().await;
+            let task = spawn({
+                let socket = socket.clone();
+                async move { socket.recv(RecvBuffer::with_capacity(100)).await.0.is_ok() }
+            });
+            no_op().await;
+            task.abort();
+            socket.shutdown();
+            drop((socket, other));
+            no_op().await;
+        }
+        for _ in 0..50 {
+            no_op().await;
+        }
+        assert!(open() <= before + 20, "{} descriptors, {before} before", open());
+    });
+}
+
+#[test]
+fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
+    on_ring(|| async {
+        let spinner = spawn(async {
+            loop {
+                no_op().await;
+            }
+        });
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            no_op().await;
+        }
+        assert!(started.elapsed() < Duration::from_millis(500));
+        spinner.abort();
+    });
+}
+
+#[test]
+fn dropping_the_runtime_with_operations_pending_ends() {
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    on_ring(|| async move {
+        let share = Listener::bind_share(address, 16).unwrap();
+        let listener = Listener::from_std(share, SocketOptions::default());
+        spawn(async move { listener.accept().await.is_ok() });
+        for _ in 0..20 {
+            let (socket, other) = connected_pair().await;
+            spawn(async move {
+                let outcome = socket.recv(RecvBuffer::with_capacity(100)).await.0.is_ok();
+                drop(other);
+                outcome
+            });
+        }
+        no_op().await;
+    });
+}
+
+#[test]
+fn shutdown_ends_accept() {
+    let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+    on_ring(|| async {
+        let listener = Listener::from_std(share, SocketOptions::default());
+        let waiting = spawn({
+            let listener = listener.clone();
+            async move { listener.accept().await.is_err() }
+        });
+        no_op().await;
+        listener.shutdown();
+        assert!(waiting.await.unwrap());
+    });
+}
+
+#[test]
+fn writes_land_at_their_offset_and_populate_reports_a_short_file() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let file = std::sync::Arc::new(path.reopen().unwrap());
+    on_ring(|| async {
+        let pieces = Pieces((0..2000u16).map(|i| i.to_be_bytes().to_vec().into()).collect());
+        let (result, _) = write_all_at(file.clone(), pieces, 10).await;
+        result.unwrap();
+    });
+    let bytes = std::fs::read(path.path()).unwrap();
+    assert_eq!(bytes.len(), 4010);
+    assert_eq!(bytes[..10], [0; 10]);
+    assert!(bytes[10..].chunks(2).zip(0..2000u16).all(|(b, i)| b == i.to_be_bytes()));
+}
+
+#[test]
+fn received_bytes_are_kept_until_consumed() {
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        other.write_all(b"hello").unwrap();
+        let (result, mut buffer) = socket.recv(RecvBuffer::with_capacity(8)).await;
+        assert_eq!(result.unwrap(), 5);
+        buffer.consume(3);
+        assert_eq!(buffer.filled(), b"lo");
+        buffer.resize(4);
+        other.write_all(b" you").unwrap();
+        let (result, buffer) = socket.recv(buffer).await;
+        assert_eq!((result.unwrap(), buffer.filled()), (2, &b"lo y"[..]));
+    });
+}
