@@ -7,8 +7,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 const AFTER_HELP: &str = "\
 Sizes: 65536, 64K, 4M, 4MiB, 2^22. Progress and messages go to stderr, results to stdout.
-Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match, 4 no peers or trackers in --timeout,
-5 storage full, read-only or broken, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match,
+4 no peers or trackers in --timeout, 5 storage full, read-only or broken, 130 interrupted.";
+
+/// Below a command's own options in its help.
+const LAST: usize = 900;
 
 /// Creates, seeds, gets and checks torrents as fast as the machine allows.
 #[derive(Parser, Debug)]
@@ -24,14 +27,14 @@ pub struct Arguments {
 /// What every command takes.
 #[derive(Args, Debug)]
 pub struct SharedArgs {
-    /// Say nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// No progress and no messages but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = LAST)]
     pub quiet: bool,
     /// Say more; -vv and -vvv for debugging
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST)]
     pub verbose: u8,
     /// Print one JSON object per line on stdout, and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
 }
 
@@ -68,7 +71,7 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// A tier of trackers; repeat for the next tier
-    #[arg(short, long, value_name = "URL[,URL]", value_delimiter = None)]
+    #[arg(short, long, value_name = "URL[,URL]")]
     pub announce: Vec<String>,
     /// A web seed: an HTTP mirror of the content
     #[arg(short, long, value_name = "URL")]

@@ -35,7 +35,8 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let bad_count = piece_count - report.have.count();
     let file_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
     let line = format!(
-        "data does not match: {}: {bad_count} of {piece_count} pieces and {file_count} of {} files are wrong",
+        "data does not match: {}: {bad_count} of {piece_count} pieces bad, {file_count} of {} files wrong: \
+         mend it with bt-fast get",
         shown(&options.data),
         metainfo.info.files.len()
     );

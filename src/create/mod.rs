@@ -2,7 +2,7 @@
 //!
 //! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline and the atomic write of the
 //! `.torrent`. Prints nothing and reads no clock: the caller gives the creation date, hears of progress through
-//! [`Control`] and stops the work through it.
+//! `Control` and stops the work through it.
 
 pub mod error;
 pub mod filters;

@@ -1,7 +1,7 @@
 //! Opening what should be a regular file without ever being blocked by what is not.
 
 use std::fmt;
-use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -55,12 +55,16 @@ impl fmt::Display for Kind {
 /// Opens a regular file for reading, symlinks followed. Anything else is an error that says what it is; a FIFO never
 /// blocks and a device is never read.
 pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+    let check = |metadata: &Metadata| match Kind::from(metadata.file_type()) {
+        Kind::File => Ok(()),
+        kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a file"))),
+    };
+    // Opening alone does something on some devices; and what lies there may change before it is open.
+    check(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;
-    match Kind::from(metadata.file_type()) {
-        Kind::File => Ok((file, metadata)),
-        kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a file"))),
-    }
+    check(&metadata)?;
+    Ok((file, metadata))
 }
 
 /// What changes when somebody replaces or writes to a file. A write within the file system's clock tick that keeps the

@@ -2,9 +2,11 @@
 //!
 //! Only reads. What is missing or too short is known from the file's length; every piece that is wholly there is hashed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ContentError;
@@ -97,9 +99,7 @@ pub fn verify(info: &Info, dir: &Path, control: Control<'_>) -> Result<Report, C
 }
 
 /// Where a file of a torrent lies below the data folder.
-pub fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
+fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
     let mut path = dir.to_owned();
     path.extend(file.path.iter().map(|element| OsStr::from_bytes(element)));
     path

@@ -6,6 +6,8 @@
     reason = "a test that cannot go on panics, and it waits by the real clock"
 )]
 
+mod cli;
+mod create;
 mod interop;
 mod support;
 mod tidy;

@@ -1,0 +1,169 @@
+//! The command line's contract: streams, exit codes, one-line errors, `show`.
+
+#![allow(clippy::disallowed_methods, reason = "deadlines are real")]
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::sandbox::{Run, Sandbox, content};
+
+fn made() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/file", content(70_000));
+    sandbox.write("tree/other", "x");
+    let options = "-a http://t/announce -w http://w/x -c words -s SRC -p";
+    sandbox.run(&format!("create tree -q {options}")).ok();
+    sandbox
+}
+
+#[test]
+fn help_and_version_are_results() {
+    let sandbox = Sandbox::new();
+    for line in ["--help", "create --help", "get --help", "bench loopback --help", "--version"] {
+        let run = sandbox.run(line).ok();
+        assert!(!run.stdout.is_empty() && run.stderr.is_empty(), "{line}");
+    }
+    let bare = sandbox.run_args([""; 0]);
+    assert_eq!(bare.code, Some(2));
+    assert!(bare.stdout.is_empty() && bare.stderr.contains("Usage:"));
+}
+
+#[test]
+fn bad_usage_is_one_line_and_code_2() {
+    let sandbox = Sandbox::new();
+    for (line, part) in [
+        ("creat x", "create"),
+        ("create", "<PATH>"),
+        ("create x --what", "--what"),
+        ("create x -l 3M", "power of two"),
+        ("verify x -q -v", "--quiet"),
+        ("get x --timeout soon", "--timeout"),
+        ("magnet x.torrent", "not available yet"),
+        ("bench swarm --peers 8", "not available yet"),
+        ("get magnet:?xt=urn:btih:00", "not available yet"),
+    ] {
+        let run = sandbox.run(line).fails(2, part);
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+        assert!(run.stdout.is_empty(), "{run:?}");
+    }
+}
+
+#[test]
+fn show_prints_a_table_or_one_object() {
+    let sandbox = made();
+    let text = sandbox.run("show tree.torrent").ok();
+    for part in ["info-hash", "http://t/announce", "http://w/x", "words", "SRC", "yes", "tree/other", "70001 bytes"] {
+        assert!(text.text().contains(part), "{part}: {text:?}");
+    }
+    let json = sandbox.run("--json show tree.torrent").ok().json();
+    let [shown] = &json[..] else { panic!("{json:?}") };
+    assert_eq!(shown["name"], "tree");
+    assert_eq!(shown["info_hash"].as_str().unwrap().len(), 40);
+    assert_eq!(shown["piece_length"], 16384);
+    assert_eq!(shown["piece_count"], 5);
+    assert_eq!(shown["total_length"], 70_001);
+    assert_eq!(shown["files"][1]["path"], "tree/other");
+    assert_eq!(shown["files"][1]["length"], 1);
+    assert_eq!(shown["private"], true);
+    assert_eq!(shown["trackers"][0][0], "http://t/announce");
+    assert_eq!(shown["web_seeds"][0], "http://w/x");
+    assert_eq!(shown["comment"], "words");
+    assert_eq!(shown["source"], "SRC");
+    assert!(shown["created_by"].as_str().unwrap().starts_with("bt-fast "));
+    assert!(shown["creation_date"].as_i64().unwrap() > 1_700_000_000);
+}
+
+#[test]
+fn names_from_outside_never_steer_the_terminal() {
+    let sandbox = Sandbox::new();
+    let name = std::ffi::OsStr::from_bytes(b"\x1b[31m\xff\n");
+    fs::create_dir(sandbox.path("tree")).unwrap();
+    fs::write(sandbox.path("tree").join(name), b"x").unwrap();
+    let created = sandbox.run("create tree").ok();
+    assert!(created.stderr.contains("not UTF-8"), "{created:?}");
+    for line in ["show tree.torrent", "show tree.torrent --json", "verify tree.torrent"] {
+        let run = sandbox.run(line).ok();
+        assert!(!run.text().contains('\x1b') && !run.stderr.contains('\x1b'), "{run:?}");
+    }
+    let shown = sandbox.run("show tree.torrent --json").json();
+    assert_eq!(shown[0]["files"][0]["path"], "tree/\\x1b[31m\\xff\\x0a");
+    let missing = sandbox.run_args([std::ffi::OsStr::new("show"), name]);
+    assert!(missing.fails(1, "\\x1b").stderr.lines().count() == 1);
+}
+
+/// Torture list M10: whatever lies where a `.torrent` should be.
+#[test]
+fn what_is_no_torrent_is_refused_at_once() {
+    let sandbox = Sandbox::new();
+    let fifo = sandbox.path("fifo.torrent");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    sandbox.write("empty.torrent", "");
+    sandbox.write("text.torrent", "hello");
+    sandbox.write("deep.torrent", [b'l'].repeat(1 << 20));
+    fs::create_dir(sandbox.path("folder.torrent")).unwrap();
+    fs::File::create(sandbox.path("long.torrent")).unwrap().set_len(1 << 40).unwrap();
+    for command in ["show", "verify"] {
+        for (path, part) in [
+            ("fifo.torrent", "FIFO"),
+            ("/dev/zero", "device"),
+            ("empty.torrent", "empty"),
+            ("text.torrent", "text.torrent"),
+            ("deep.torrent", "deep.torrent"),
+            ("folder.torrent", "folder"),
+            ("long.torrent", "64 MiB"),
+            ("none.torrent", "No such file"),
+        ] {
+            let started = Instant::now();
+            let run = sandbox.run(&format!("{command} {path}")).fails(1, part);
+            assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+            assert!(started.elapsed() < Duration::from_secs(2), "{path}");
+        }
+    }
+}
+
+#[test]
+fn json_failures_are_objects_too() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("show none.torrent --json").fails(1, "none.torrent").json();
+    assert_eq!(json[0]["event"], "failed");
+    assert_eq!(json[0]["exit"], 1);
+    assert!(json[0]["message"].as_str().unwrap().contains("none.torrent"));
+}
+
+#[test]
+fn quiet_says_nothing_but_errors() {
+    let sandbox = made();
+    assert_eq!(sandbox.run("verify -q tree.torrent").ok().stderr, "");
+    fs::remove_file(sandbox.path("tree/other")).unwrap();
+    let run = sandbox.run("verify -q tree.torrent").fails(3, "does not match");
+    assert_eq!(run.stderr.lines().count(), 1);
+}
+
+#[test]
+fn a_raised_limit_lets_more_pieces_in() {
+    let sandbox = made();
+    sandbox.run("show tree.torrent --max-pieces 4").fails(1, "--max-pieces");
+    sandbox.run("show tree.torrent --max-pieces 5").ok();
+}
+
+#[test]
+fn a_closed_stdout_is_no_panic_and_a_full_one_is_told() {
+    let sandbox = made();
+    let run = |line: &str, stdout: Stdio| {
+        let child = sandbox.command(line.split_whitespace()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        Run::from(child.wait_with_output().unwrap())
+    };
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    run("show tree.torrent", closed()).ok();
+    run("verify tree.torrent --json", closed()).ok();
+    run("create tree -o -", closed()).fails(1, "standard output");
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    run("show tree.torrent", full()).fails(5, "standard output");
+    run("create tree -o -", full()).fails(5, "standard output");
+}

@@ -1,0 +1,220 @@
+//! `create` and `verify` on real files.
+
+#![allow(clippy::disallowed_methods, reason = "deadlines are real")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::sandbox::{Sandbox, content};
+
+/// Info-hashes of the fixed content below, computed apart from this program.
+const GOLDEN_TREE: &str = "f54fd52a4e017f238999e21a5f627c5c9a67e895";
+const GOLDEN_FILE: &str = "1637b218ad272c2d0c46c23d4f58447b7b442533";
+const GOLDEN_PRIVATE_FILE: &str = "1680587cc7ab1023c8eb892375c7a47d5fb95ba5";
+
+fn golden() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("golden/a.txt", content(40_000));
+    sandbox.write("golden/B.bin", content(100_000));
+    sandbox.write("golden/a b/größe.txt", "hello\n");
+    sandbox.write("golden/a b/empty", "");
+    sandbox.write("golden/.hidden", "hidden");
+    sandbox.write("one", "x");
+    sandbox
+}
+
+#[test]
+fn info_hashes_are_the_golden_ones() {
+    let sandbox = golden();
+    for (line, info_hash) in [
+        ("create golden -a http://t/announce", GOLDEN_TREE),
+        ("create golden/ -o slash.torrent", GOLDEN_TREE),
+        ("create golden/../golden/. -o dots.torrent -l 16K --no-date", GOLDEN_TREE),
+        ("create one", GOLDEN_FILE),
+        ("create one -o private.torrent -p -s SRC", GOLDEN_PRIVATE_FILE),
+    ] {
+        let run = sandbox.run(line).ok();
+        assert!(run.text().starts_with(info_hash), "{line}: {run:?}");
+    }
+}
+
+#[test]
+fn the_whole_file_is_reproducible_without_date_and_creator() {
+    let sandbox = golden();
+    let options = "--no-date --no-creator -a http://t/announce,http://u/announce -a udp://v:1 -w http://w/ -c words";
+    sandbox.run(&format!("create golden -o 1.torrent {options}")).ok();
+    fs::set_permissions(sandbox.path("golden/a.txt"), fs::Permissions::from_mode(0o600)).unwrap();
+    sandbox.run(&format!("create golden -o 2.torrent {options}")).ok();
+    assert_eq!(sandbox.read("1.torrent"), sandbox.read("2.torrent"));
+    let stdout = sandbox.run(&format!("create golden -o - {options}")).ok();
+    assert_eq!(stdout.stdout, sandbox.read("1.torrent"));
+    let text = String::from_utf8_lossy(&stdout.stdout).into_owned();
+    assert!(!text.contains("created by") && !text.contains("creation date"));
+    let dated = sandbox.run("create golden -o -").ok();
+    assert!(String::from_utf8_lossy(&dated.stdout).contains("created by"));
+}
+
+#[test]
+fn an_existing_output_is_kept_without_f() {
+    let sandbox = golden();
+    sandbox.write("one.torrent", "precious");
+    sandbox.run("create one").fails(1, "-f");
+    assert_eq!(sandbox.read("one.torrent"), b"precious");
+    sandbox.run("create one -f").ok();
+    assert!(sandbox.read("one.torrent").starts_with(b"d"));
+    sandbox.run("create one -f -o golden").fails(1, "not a file");
+    sandbox.run("create one -o no/such/folder/x").fails(1, "no/such/folder/x");
+    assert_eq!(sandbox.names(), ["golden", "one", "one.torrent"]);
+}
+
+#[test]
+fn a_folder_that_holds_its_own_torrent_gives_it_again() {
+    let sandbox = golden();
+    let run = |line: &str| {
+        let output = sandbox.command(line.split_whitespace()).current_dir(sandbox.path("golden")).output().unwrap();
+        crate::support::sandbox::Run::from(output).ok()
+    };
+    let first = run("create .");
+    let second = run("create . -f");
+    assert!(first.text().starts_with(GOLDEN_TREE), "{first:?}");
+    assert_eq!(first.text(), second.text());
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let sandbox = golden();
+    let run = sandbox.run("create golden --dry-run --json").ok();
+    let planned = &run.json()[0];
+    assert_eq!(planned["event"], "planned");
+    assert_eq!(planned["pieces"], 9);
+    assert_eq!(planned["files"], 5);
+    assert_eq!(sandbox.names(), ["golden", "one"]);
+}
+
+#[test]
+fn json_ends_with_the_created_torrent() {
+    let sandbox = golden();
+    let run = sandbox.run("create golden --json").ok();
+    let json = run.json();
+    let created = json.last().unwrap();
+    assert_eq!(created["event"], "created");
+    assert_eq!(created["info_hash"], GOLDEN_TREE);
+    assert_eq!(created["output"], "golden.torrent");
+    assert_eq!(created["pieces"], 9);
+    assert_eq!(created["bytes"], 140_012);
+    assert!(created["seconds"].is_number());
+    assert!(json[..json.len() - 1].iter().all(|event| event["event"] == "progress"));
+}
+
+#[test]
+fn globs_choose_the_files() {
+    let sandbox = golden();
+    for (globs, expected) in [
+        (&["*.txt"][..], &["golden/a b/größe.txt", "golden/a.txt"][..]),
+        (&["!*.txt", "!.hidden"], &["golden/B.bin", "golden/a b/empty"]),
+        (&["!a b"], &["golden/.hidden", "golden/B.bin", "golden/a.txt"]),
+        (&["/a.*"], &["golden/a.txt"]),
+    ] {
+        let mut args = vec!["create", "golden", "-f", "-q"];
+        globs.iter().for_each(|glob| args.extend(["-g", glob]));
+        sandbox.run_args(args).ok();
+        let shown = sandbox.run("show golden.torrent --json").ok().json();
+        let files = shown[0]["files"].as_array().unwrap();
+        let paths: Vec<&str> = files.iter().map(|file| file["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, expected, "{globs:?}");
+    }
+    sandbox.run("create golden -f -g *.iso").fails(1, "no files");
+    sandbox.run("create one -f -g *.iso").fails(1, "-g");
+    sandbox.run("create golden -f -g a[").fails(2, "-g");
+}
+
+#[test]
+fn what_cannot_be_content_is_named_and_nothing_is_written() {
+    let sandbox = golden();
+    sandbox.run("create nowhere").fails(1, "nowhere");
+    sandbox.write("folder/file", "x");
+    let fifo = sandbox.path("folder/fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    sandbox.run("create folder").fails(1, "folder/fifo");
+    sandbox.run("create folder/fifo").fails(1, "FIFO");
+    fs::remove_file(fifo).unwrap();
+    symlink("..", sandbox.path("folder/up")).unwrap();
+    sandbox.run("create folder").fails(1, "folder/up");
+    fs::remove_file(sandbox.path("folder/up")).unwrap();
+    sandbox.run("create /dev/zero").fails(1, "device");
+    sandbox.write("empty", "");
+    sandbox.run("create empty").fails(1, "empty");
+    sandbox.run("create /").fails(1, "-n");
+    assert_eq!(sandbox.names(), ["empty", "folder", "golden", "one"]);
+}
+
+#[test]
+fn symlinks_are_followed() {
+    let sandbox = golden();
+    symlink(sandbox.path("golden"), sandbox.path("link")).unwrap();
+    let run = sandbox.run("create link -n golden").ok();
+    assert!(run.text().starts_with(GOLDEN_TREE), "{run:?}");
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let sandbox = Sandbox::new();
+    // Sparse, and far longer than the test waits.
+    fs::File::create(sandbox.path("huge")).unwrap().set_len(1 << 40).unwrap();
+    let mut child = sandbox.command(["create", "huge"]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let told = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(told.elapsed() < Duration::from_secs(3));
+    assert_eq!(sandbox.names(), ["huge"]);
+}
+
+#[test]
+fn verify_finds_each_fault() {
+    let sandbox = golden();
+    sandbox.run("create golden -q").ok();
+    sandbox.run("verify golden.torrent").ok();
+    let moved = sandbox.path("moved");
+    fs::create_dir(&moved).unwrap();
+    sandbox.run("verify golden.torrent moved").fails(3, "moved");
+    fs::rename(sandbox.path("golden"), moved.join("golden")).unwrap();
+    sandbox.run("verify golden.torrent moved").ok();
+    fs::rename(moved.join("golden"), sandbox.path("golden")).unwrap();
+
+    // In order of the content: .hidden (6 bytes), B.bin (100,000), a b/empty, a b/größe.txt (6), a.txt (40,000).
+    let big = sandbox.read("golden/B.bin");
+    let faults: [(&str, Option<Vec<u8>>, &str, serde_json::Value); 5] = [
+        (
+            "golden/B.bin",
+            Some([&big[..50_000], &[big[50_000] ^ 1], &big[50_001..]].concat()),
+            "altered",
+            [[3, 3]].into(),
+        ),
+        ("golden/B.bin", Some(big[..60_000].to_vec()), "short", [[3, 6]].into()),
+        ("golden/a.txt", Some([content(40_000), vec![0]].concat()), "long", serde_json::Value::Array(vec![])),
+        ("golden/a b/größe.txt", None, "missing", [[6, 6]].into()),
+        ("golden/a b/empty", None, "missing", serde_json::Value::Array(vec![])),
+    ];
+    for (path, bytes, problem, bad_pieces) in faults {
+        let before = sandbox.read(path);
+        match bytes {
+            Some(bytes) => sandbox.write(path, bytes),
+            None => fs::remove_file(sandbox.path(path)).unwrap(),
+        }
+        let text = sandbox.run("verify golden.torrent").fails(3, "does not match");
+        assert!(text.text().lines().any(|line| line.starts_with(problem) && line.contains(path)), "{text:?}");
+        let json = sandbox.run("verify golden.torrent --json").fails(3, "does not match").json();
+        assert!(json.iter().any(|event| event["problem"] == problem && event["path"] == path), "{json:?}");
+        let verified = json.iter().find(|event| event["event"] == "verified").unwrap();
+        assert_eq!(verified["bad_pieces"], bad_pieces, "{path} {problem}");
+        assert_eq!(verified["match"], false);
+        assert_eq!(json.last().unwrap()["exit"], 3);
+        sandbox.write(path, before);
+    }
+    let json = sandbox.run("verify golden.torrent --json").ok().json();
+    assert_eq!(json.last().unwrap()["match"], true);
+}
