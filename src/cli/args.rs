@@ -181,6 +181,9 @@ pub struct NetworkArgs {
     /// A tracker beside those of the torrent; repeatable
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
+    /// The address or DNS name that trackers are told, for an origin that they would see at another one
+    #[arg(long, value_name = "HOST")]
+    pub announce_ip: Option<String>,
 }
 
 /// How much of the machine is used.

@@ -17,6 +17,7 @@ pub mod progress;
 pub mod records;
 mod seed;
 mod show;
+mod transfer;
 mod verify;
 
 use std::ffi::OsString;

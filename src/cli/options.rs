@@ -110,6 +110,8 @@ pub struct NetworkOptions {
     pub peers: Vec<SocketAddr>,
     /// Trackers beside those of the torrent.
     pub announce: Vec<String>,
+    /// BEP 3's `ip`: an IP address or DNS name.
+    pub announce_ip: Option<String>,
 }
 
 #[derive(Debug)]
@@ -296,6 +298,7 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
         peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
+        announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
     })
 }
 
@@ -367,6 +370,14 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
     text.parse().map_err(|_| {
         usage(format_args!("{flag}: '{}': give ADDR:PORT, as 0.0.0.0:6881 or [::]:6881", printable(text.as_bytes())))
     })
+}
+
+fn host(text: &str) -> Result<String, Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_');
+    if !text.is_empty() && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(usage(format_args!("--announce-ip: '{}': give an IP address or DNS name", printable(text.as_bytes()))))
 }
 
 fn announce_url(text: &str) -> Result<String, Failure> {

@@ -61,8 +61,46 @@ pub enum Record<'a> {
         bytes: u64,
         seconds: f64,
     },
+    /// A `seed` serves from now on.
+    Seeding { info_hash: String, name: &'a str, port: u16, pieces_served: usize, pieces: u32 },
+    /// `get` has everything, verified and written.
+    Complete {
+        info_hash: String,
+        name: &'a str,
+        output: &'a str,
+        bytes: u64,
+        seconds: f64,
+        #[serde(flatten)]
+        transfer: Transfer,
+    },
+    /// The end of `seed`, or of `get --seed`.
+    Stopped {
+        seconds: f64,
+        #[serde(flatten)]
+        transfer: Transfer,
+    },
     /// The end of whatever did not succeed.
     Failed { exit: u8, message: &'a str },
+}
+
+/// What a session moved and used.
+#[derive(Debug, Serialize)]
+pub struct Transfer {
+    /// Payload bytes.
+    pub downloaded: u64,
+    pub uploaded: u64,
+    /// Bytes that came twice or too late, and bytes of pieces whose hash was wrong.
+    pub wasted: u64,
+    pub corrupt: u64,
+    /// From queueing a request to its block, microseconds.
+    pub latency_p50_us: u64,
+    pub latency_p99_us: u64,
+    pub latency_p999_us: u64,
+    /// Processor time of the whole process, seconds.
+    pub cpu_user_s: f64,
+    pub cpu_system_s: f64,
+    /// Largest resident memory of the process in bytes, mapped file pages included.
+    pub memory_peak: u64,
 }
 
 /// `show`.

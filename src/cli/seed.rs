@@ -1,9 +1,151 @@
 //! `bt-fast seed`.
 
-use super::exit::Failure;
-use super::options::SeedOptions;
-use super::output::Output;
+use std::path::Path;
 
-pub(super) fn run(_options: SeedOptions, _output: &Output) -> Result<(), Failure> {
-    Err(Failure::not_yet("seed"))
+use super::exit::{Exit, Failure};
+use super::interrupt;
+use super::metainfo_file::load_metainfo;
+use super::options::{SeedOptions, VerifyMode, folder_of};
+use super::output::Output;
+use super::progress::TransferSnapshot;
+use super::records::Record;
+use super::transfer::{config, tiers, transfer};
+use crate::base::escape::printable;
+use crate::base::units::Bytes;
+use crate::base::{Bitfield, limits};
+use crate::codec::metainfo::Metainfo;
+use crate::create::open::shown;
+use crate::create::{Control, verify};
+use crate::engine::{self, Source, survey};
+use crate::storage::Presence;
+
+/// Files that are named when they are not as they should be; the rest are counted.
+const MISFITS_SHOWN_MAX: usize = 10;
+
+pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
+    let stop = interrupt::flag()?;
+    let mut sources = Vec::new();
+    let mut total_len = 0;
+    for path in &options.torrents {
+        let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+        let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
+        let have = match options.verify {
+            VerifyMode::Full => hash_all(&metainfo, &folder, &stop, output)?,
+            VerifyMode::Lazy | VerifyMode::Never => look(&metainfo, &folder, output)?,
+        };
+        if have.is_empty() && have.piece_count() > 0 {
+            let line = format!(
+                "no data: {}: nothing of '{}' is there and right: name its folder with --data",
+                shown(&folder),
+                printable(&metainfo.info.name)
+            );
+            return Err(Failure::new(Exit::Mismatch, line));
+        }
+        total_len += metainfo.info.geometry.total_len();
+        let tiers = tiers(&metainfo, &options.network);
+        let trusted = options.verify != VerifyMode::Lazy;
+        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
+    }
+    let names: Vec<_> = sources.iter().map(|source| Named::new(&source.metainfo, &source.have)).collect();
+    let config = config(&options.network, &options.engine, limits::CONNECTIONS_SEED_MAX);
+    let progress = output.transfer_progress("seeding", None);
+    let mut announced = false;
+    let report = engine::run(&config, sources, &stop, &mut |now| {
+        if !std::mem::replace(&mut announced, true) {
+            names.iter().for_each(|named| named.announce(now.port, output));
+        }
+        progress.update(TransferSnapshot {
+            done: now.uploaded,
+            down_bytes_per_s: now.down_bytes_per_s,
+            up_bytes_per_s: now.up_bytes_per_s,
+            peers: now.peer_count,
+        });
+    })?;
+    drop(progress);
+    let copies = Copies { uploaded: report.totals.uploaded, total_len };
+    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
+    output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
+    Ok(())
+}
+
+struct Named {
+    info_hash: String,
+    name: String,
+    total_len: u64,
+    pieces_served: usize,
+    pieces: u32,
+}
+
+impl Named {
+    fn new(metainfo: &Metainfo, have: &Bitfield) -> Self {
+        Self {
+            info_hash: metainfo.info_hash.to_string(),
+            name: printable(&metainfo.info.name),
+            total_len: metainfo.info.geometry.total_len(),
+            pieces_served: have.count(),
+            pieces: metainfo.info.geometry.piece_count(),
+        }
+    }
+
+    fn announce(&self, port: u16, output: &Output) {
+        let Self { info_hash, name, total_len, pieces_served, pieces } = self;
+        let (info_hash, pieces_served, pieces) = (info_hash.clone(), *pieces_served, *pieces);
+        output.message(format_args!("seeding {name} ({}) on port {port}; Ctrl-C stops", Bytes(*total_len)));
+        output.record(&Record::Seeding { info_hash, name, port, pieces_served, pieces });
+    }
+}
+
+/// `3.2 GiB, 1.6 copies`
+struct Copies {
+    uploaded: u64,
+    total_len: u64,
+}
+
+impl std::fmt::Display for Copies {
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let copies = self.uploaded as f64 / self.total_len.max(1) as f64;
+        write!(f, "{}, {copies:.2} copies,", Bytes(self.uploaded))
+    }
+}
+
+/// Every piece is hashed; those that are right are served.
+fn hash_all(
+    metainfo: &Metainfo,
+    folder: &Path,
+    stop: &std::sync::atomic::AtomicBool,
+    output: &Output,
+) -> Result<Bitfield, Failure> {
+    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
+    let control = Control { cancel: stop, progress: &|done| progress.update(done) };
+    let report = verify(&metainfo.info, folder, control)?;
+    drop(progress);
+    let wrong = report.have.piece_count() - report.have.count();
+    if wrong > 0 {
+        output.warning(format_args!(
+            "{}: {wrong} of {} pieces are missing or wrong in {} and are not served",
+            printable(&metainfo.info.name),
+            report.have.piece_count(),
+            shown(folder)
+        ));
+    }
+    Ok(report.have)
+}
+
+/// File lengths alone; content is hashed before it is served, or trusted.
+fn look(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Bitfield, Failure> {
+    let found = survey(&metainfo.info, folder)?;
+    if !found.have.is_empty() {
+        for (path, presence) in found.misfits.iter().take(MISFITS_SHOWN_MAX) {
+            let what = match presence {
+                Presence::Absent => "is missing",
+                Presence::Here { .. } => "is too short",
+            };
+            output.warning(format_args!("{} {what}: its pieces are not served", shown(path)));
+        }
+        if found.misfits.len() > MISFITS_SHOWN_MAX {
+            output.warning(format_args!("{} more files are not served", found.misfits.len() - MISFITS_SHOWN_MAX));
+        }
+    }
+    Ok(found.have)
 }

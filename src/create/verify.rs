@@ -99,7 +99,7 @@ pub fn verify(info: &Info, dir: &Path, control: Control<'_>) -> Result<Report, C
 }
 
 /// Where a file of a torrent lies below the data folder.
-fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
+pub fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
     let mut path = dir.to_owned();
     path.extend(file.path.iter().map(|element| OsStr::from_bytes(element)));
     path

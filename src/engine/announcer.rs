@@ -40,11 +40,21 @@ pub struct Totals {
     pub left: u64,
 }
 
+/// A peer that a tracker named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub address: SocketAddr,
+    /// Whom to expect there, where the tracker tells (BEP 3); compact replies don't (BEP 23).
+    pub peer_id: Option<PeerId>,
+}
+
 /// How we are known to trackers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
+    /// BEP 3's `ip`: an address or DNS name, for a peer that its tracker would see at another one.
+    pub ip: Option<String>,
     /// Where we listen.
     pub port: u16,
     /// At random, one for each run.
@@ -67,7 +77,7 @@ pub async fn run(
     totals: impl Fn() -> Totals,
     slots: Arc<Semaphore>,
     mut commands: mpsc::Receiver<Command>,
-    found: mpsc::Sender<Vec<SocketAddr>>,
+    found: mpsc::Sender<Vec<Found>>,
 ) {
     let mut announcer =
         Announcer { announce, identity, totals, slots, found, tasks: JoinSet::new(), started_at: Instant::now() };
@@ -108,7 +118,7 @@ struct Announcer<F> {
     identity: Identity,
     totals: F,
     slots: Arc<Semaphore>,
-    found: mpsc::Sender<Vec<SocketAddr>>,
+    found: mpsc::Sender<Vec<Found>>,
     tasks: JoinSet<Done>,
     /// Where this task's [`Time`] begins.
     started_at: Instant,
@@ -117,7 +127,7 @@ struct Announcer<F> {
 /// What a task of ours came to.
 enum Done {
     Announced(RequestId, Result<AnnounceReply, AnnounceFailure>),
-    Resolved(Vec<SocketAddr>),
+    Resolved(Vec<Found>),
 }
 
 impl<F: Fn() -> Totals> Announcer<F> {
@@ -140,11 +150,11 @@ impl<F: Fn() -> Totals> Announcer<F> {
 
     fn url(&self, request: &Request) -> String {
         let Totals { uploaded, downloaded, left } = (self.totals)();
-        let Identity { info_hash, peer_id, port, key } = self.identity;
+        let Identity { info_hash, peer_id, port, key, ref ip } = self.identity;
         let query = AnnounceQuery {
             info_hash,
             peer_id,
-            ip: None,
+            ip: ip.as_deref(),
             port,
             uploaded,
             downloaded,
@@ -170,23 +180,23 @@ impl<F: Fn() -> Totals> Announcer<F> {
     }
 
     fn handle_peers(&mut self, peers: Vec<TrackerPeer>) {
-        let mut addrs = Vec::new();
+        let mut found = Vec::new();
         let mut names = Vec::new();
-        for TrackerPeer { host, port, .. } in peers {
+        for TrackerPeer { host, port, peer_id } in peers {
             match host {
-                PeerHost::Ip(ip) => addrs.push(SocketAddr::new(ip, port)),
-                PeerHost::Name(name) => names.push((name, port)),
+                PeerHost::Ip(ip) => found.push(Found { address: SocketAddr::new(ip, port), peer_id }),
+                PeerHost::Name(name) => names.push((name, port, peer_id)),
             }
         }
-        self.pass_on(addrs);
+        self.pass_on(found);
         names.truncate(TRACKER_REPLY_NAMES_MAX);
         if !names.is_empty() {
             self.tasks.spawn(async move { Done::Resolved(resolve(names).await) });
         }
     }
 
-    fn pass_on(&self, addrs: Vec<SocketAddr>) {
-        if !addrs.is_empty() && self.found.try_send(addrs).is_err() {
+    fn pass_on(&self, found: Vec<Found>) {
+        if !found.is_empty() && self.found.try_send(found).is_err() {
             debug!("peers from a tracker dropped: nobody takes them");
         }
     }
@@ -219,19 +229,22 @@ fn understand(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, Anno
 }
 
 /// BEP 3: a peer's `ip` may be a DNS name. Names that do not resolve in time are left out.
-async fn resolve(names: Vec<(String, u16)>) -> Vec<SocketAddr> {
+async fn resolve(names: Vec<(String, u16, Option<PeerId>)>) -> Vec<Found> {
     let mut lookups = JoinSet::new();
-    for (name, port) in names {
-        lookups.spawn(async move { tokio::net::lookup_host((name, port)).await.map(Vec::from_iter) });
+    for (name, port, peer_id) in names {
+        lookups.spawn(async move {
+            let addresses = tokio::net::lookup_host((name, port)).await?;
+            Ok::<_, std::io::Error>(addresses.map(|address| Found { address, peer_id }).collect::<Vec<_>>())
+        });
     }
-    let mut addrs = Vec::new();
+    let mut found = Vec::new();
     let gather = async {
-        while let Some(found) = lookups.join_next().await {
-            addrs.extend(found.into_iter().flatten().flatten());
+        while let Some(resolved) = lookups.join_next().await {
+            found.extend(resolved.into_iter().flatten().flatten());
         }
     };
     let _ = tokio::time::timeout(LOOKUP_TIMEOUT, gather).await;
-    addrs
+    found
 }
 
 fn report(notice: &Notice) {

@@ -6,7 +6,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 const IDENTITY: Identity =
-    Identity { info_hash: InfoHash([b'h'; 20]), peer_id: PeerId([b'p'; 20]), port: 6881, key: 0xabc };
+    Identity { info_hash: InfoHash([b'h'; 20]), peer_id: PeerId([b'p'; 20]), ip: None, port: 6881, key: 0xabc };
 
 /// A tracker that gives `body` to everybody and passes on the query of each announce.
 fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Receiver<String>) {
@@ -29,7 +29,7 @@ fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Rece
 
 struct Running {
     commands: mpsc::Sender<Command>,
-    found: mpsc::Receiver<Vec<SocketAddr>>,
+    found: mpsc::Receiver<Vec<Found>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -51,7 +51,7 @@ async fn peers_are_found_and_events_are_sent() {
     let (url, queries) = tracker("200 OK", b"d8:intervali900e5:peers12:\x7f\0\0\x01\x1a\xe1\x0a\0\0\x02\0\x50e");
     let mut running = start(vec![vec![url]]);
     let found = running.found.recv().await.unwrap();
-    assert_eq!(found, ["127.0.0.1:6881", "10.0.0.2:80"].map(|addr| addr.parse().unwrap()));
+    assert_eq!(addresses(&found), ["127.0.0.1:6881", "10.0.0.2:80"].map(|addr| addr.parse().unwrap()));
     let query = next_query(&queries);
     for part in ["event=started", "uploaded=1", "downloaded=2", "left=3", "port=6881", "numwant=80", "key=00000ABC"] {
         assert!(query.contains(part), "{part} in {query}");
@@ -72,7 +72,7 @@ async fn names_in_peer_lists_are_resolved() {
         tracker("200 OK", b"d8:intervali900e5:peersld2:ip9:localhost4:porti7eed2:ip13:x.invalid.foo4:porti8eeee");
     let mut running = start(vec![vec![url]]);
     let found = running.found.recv().await.unwrap();
-    assert!(found.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7), "{found:?}");
+    assert!(addresses(&found).iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7), "{found:?}");
     drop(running.commands);
     running.task.await.unwrap();
 }
@@ -137,4 +137,8 @@ async fn a_refusal_leads_to_the_next_tier() {
     running.task.await.unwrap();
     assert!(next_query(&good_queries).contains("event=stopped"));
     assert!(bad_queries.try_recv().is_err());
+}
+
+fn addresses(found: &[Found]) -> Vec<SocketAddr> {
+    found.iter().map(|found| found.address).collect()
 }

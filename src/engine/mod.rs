@@ -1,2 +1,26 @@
+//! Where clock, ring, storage, hash and swarm meet.
+//!
+//! A session is one listening port, some ring threads, a hash pool and a control thread, for any number of torrents. Ring
+//! threads (`ring`, `conn`) do peer sockets and file writes and nothing else; the control thread (`control`) does trackers,
+//! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
+
 pub mod announcer;
+mod conn;
+mod control;
+mod greeting;
 pub mod http;
+mod listen;
+mod receiving;
+mod ring;
+mod serving;
+mod session;
+mod shared;
+mod survey;
+mod torrent;
+mod usage;
+
+pub use control::Snapshot;
+pub use listen::ListenError;
+pub use session::{Config, EngineError, Latency, Report, Source, run};
+pub use survey::{Survey, survey};
+pub use usage::Usage;

@@ -1,6 +1,5 @@
 //! From a complete piece in its slot to a had piece: hashed on the pool, written by the ring.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::shared::Shared;

@@ -106,13 +106,6 @@ impl Serving {
         }
     }
 
-    /// The hash was not taken after all: the next one who asks does it.
-    pub(super) fn handle_unverified(&self, piece: PieceIndex) {
-        if let Some(state) = self.piece(piece) {
-            let _ = state.compare_exchange(VERIFYING, UNVERIFIED, Ordering::AcqRel, Ordering::Relaxed);
-        }
-    }
-
     /// False when that was known.
     pub(super) fn handle_unservable(&self, piece: PieceIndex) -> bool {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)

@@ -74,10 +74,6 @@ impl Torrent {
         self.peer_list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn connection_count(&self) -> usize {
-        self.connections().len()
-    }
-
     pub(super) fn peers(&self) -> Vec<Arc<PeerShared>> {
         self.connections().values().map(|entry| entry.shared.clone()).collect()
     }

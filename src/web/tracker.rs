@@ -239,7 +239,7 @@ mod tests {
     async fn a_client_that_sends_nothing_loses_its_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let bounded = BoundedListener::new(listener, 1, Duration::from_millis(200));
+        let bounded = BoundedListener::new(listener, 1, Duration::from_secs(1));
         let app = router(Arc::default()).into_make_service_with_connect_info::<Endpoints>();
         tokio::spawn(async move { axum::serve(bounded, app).await });
         let mut silent = TcpStream::connect(addr).unwrap();
@@ -255,14 +255,15 @@ mod tests {
         for n in 1..=2u8 {
             let tiers = vec![vec![format!("http://{addr}/announce")]];
             let announce = Announce::new(tiers, false, &mut Rng::with_seed(1));
-            let identity = Identity { info_hash: HASH, peer_id: PeerId([n; 20]), port: 100 + u16::from(n), key: 0 };
+            let identity =
+                Identity { info_hash: HASH, peer_id: PeerId([n; 20]), ip: None, port: 100 + u16::from(n), key: 0 };
             let (commands, commands_rx) = mpsc::channel(1);
             let (found_tx, mut found) = mpsc::channel(1);
             let totals = || Totals { left: 1, ..Totals::default() };
             let task =
                 tokio::spawn(announcer::run(announce, identity, totals, announce_slots(), commands_rx, found_tx));
             let addrs = found.recv().await.unwrap();
-            assert_eq!(addrs.iter().any(|addr| addr.port() == 101), n == 2, "{addrs:?}");
+            assert_eq!(addrs.iter().any(|addr| addr.address.port() == 101), n == 2, "{addrs:?}");
             running.push((commands, task));
         }
         for (commands, task) in running {

@@ -9,6 +9,8 @@
 mod cli;
 mod create;
 mod interop;
+#[path = "support/run.rs"]
+mod run;
 mod support;
 mod tidy;
 mod torture;

@@ -1,0 +1,72 @@
+//! What of a torrent's content seems to be there, by the lengths of its files alone.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::Bitfield;
+use crate::codec::metainfo::Info;
+use crate::storage::{Layout, Presence, StorageError, Store};
+
+/// See [`survey`].
+#[derive(Debug)]
+pub struct Survey {
+    /// Pieces all of whose files are long enough to hold them.
+    pub have: Bitfield,
+    /// Files that are absent or too short, with what is there.
+    pub misfits: Vec<(PathBuf, Presence)>,
+}
+
+/// Looks at every file's length below `folder`, the folder that holds the torrent's name. Reads no content.
+pub fn survey(info: &Info, folder: &Path) -> Result<Survey, StorageError> {
+    let geometry = &info.geometry;
+    let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
+    let store = Store::new(layout, geometry.clone(), info.files.iter().map(|file| file.pad).collect())?;
+    let mut have = Bitfield::full(geometry.piece_count());
+    let mut misfits = Vec::new();
+    for (file_index, presence) in store.misfits()? {
+        let here = match presence {
+            Presence::Absent => 0,
+            Presence::Here { len } => len,
+        };
+        if here >= geometry.file_len(file_index) && presence != Presence::Absent {
+            continue;
+        }
+        misfits.push((store.layout().path(file_index), presence));
+        for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
+            let reaches = |span: crate::base::FileSpan| span.file_index == file_index && span.offset + span.len > here;
+            if geometry.piece_spans(piece).any(reaches) {
+                have.remove(piece);
+            }
+        }
+    }
+    Ok(Survey { have, misfits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::PieceHash;
+    use crate::codec::metainfo::{Draft, DraftFiles, Metainfo, MetainfoLimits};
+
+    #[test]
+    fn pieces_that_reach_beyond_a_short_file_are_not_had() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x"), [0; 40_000]).unwrap();
+        let draft = Draft {
+            name: b"x".to_vec(),
+            piece_len: 16_384,
+            files: DraftFiles::Single(60_000),
+            pieces: vec![PieceHash([0; 20]); 4],
+            private: false,
+            source: None,
+            tiers: Vec::new(),
+            web_seeds: Vec::new(),
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        };
+        let metainfo = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
+        let found = survey(&metainfo.info, folder.path()).unwrap();
+        assert_eq!(found.have.iter().collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(found.misfits, [(folder.path().join("x"), Presence::Here { len: 40_000 })]);
+    }
+}
