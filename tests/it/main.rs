@@ -9,6 +9,7 @@
 mod cli;
 mod create;
 mod interop;
+mod loopback;
 mod support;
 mod tidy;
 mod torture;
