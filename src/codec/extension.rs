@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn the_example_of_bep_10_is_read() {
-        let handshake = decode(b"d1:md11:LT_metadatai1e6:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e");
-        assert_eq!(handshake.messages, [(b"LT_metadata".to_vec(), 1), (b"\xc2\xb5T_PEX".to_vec(), 2)]);
+        let handshake = decode(b"d1:md11:LT_metadatai1e6:\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e");
+        assert_eq!(handshake.messages, [(b"LT_metadata".to_vec(), 1), (b"\xb5T_PEX".to_vec(), 2)]);
         assert_eq!(handshake.listen_port, Some(6881));
         assert_eq!(handshake.client.unwrap(), b"\xc2\xb5Torrent 1.2");
     }

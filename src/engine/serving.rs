@@ -89,14 +89,14 @@ impl Serving {
                 return if won { Readiness::Verify(block.piece) } else { Readiness::Wait };
             }
         }
-        for index in self.stretches_of(block).filter(|&stretch| !self.is_resident(stretch, now)) {
-            let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
-            let seen = stretch.load(Ordering::Acquire);
-            let won = seen != POPULATING
-                && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-            return if won { Readiness::Populate(index) } else { Readiness::Wait };
-        }
-        Readiness::Ready
+        let Some(index) = self.stretches_of(block).find(|&stretch| !self.is_resident(stretch, now)) else {
+            return Readiness::Ready;
+        };
+        let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
+        let seen = stretch.load(Ordering::Acquire);
+        let won = seen != POPULATING
+            && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if won { Readiness::Populate(index) } else { Readiness::Wait }
     }
 
     /// The hash of this piece was right.

@@ -146,7 +146,8 @@ pub(super) fn bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], BencodeErro
     if digits.len() > 1 && digits.first() == Some(&b'0') {
         return Err(BencodeError::LeadingZero { offset });
     }
-    let len = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let decimal = |len: usize, digit: &u8| len.checked_mul(10)?.checked_add(usize::from(digit - b'0'));
+    let len = digits.iter().try_fold(0, decimal);
     len.and_then(|len| reader.take(len)).ok_or(BencodeError::StringPastEnd { offset })
 }
 

@@ -197,11 +197,10 @@ impl<'d, 'a> Node<'d, 'a> {
         let mut node = *self;
         let mut closing = 0;
         loop {
-            let container = matches!(node.kind(), Kind::List | Kind::Dictionary);
             let children = Children { document: node.document, index: node.index + 1, end: node.next() };
             match children.last() {
-                Some(child) if container => node = child,
-                _ => return decode::leaf_end(node.reader()) + closing,
+                Some(child) => node = child,
+                None => return decode::leaf_end(node.reader()) + closing,
             }
             closing += 1;
         }

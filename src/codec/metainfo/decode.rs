@@ -100,11 +100,13 @@ fn info(fields: Fields<'_, '_>, limits: &MetainfoLimits, warnings: &mut Warnings
     if is_v2 && fields.node.get(b"pieces").is_none() {
         return Err(MetainfoError::new("info", fields.node.offset(), Fault::V2Only));
     }
+    // BEP 3: "the name of a file" or "of a directory"; "purely advisory", but still a path element.
     let name = fields.bytes("name")?;
     check_element(name).map_err(|fault| fields.error("name", fault))?;
     let piece_len = piece_len(fields)?;
     let length = fields.optional("length", Kind::Integer)?;
     let list = fields.optional("files", Kind::List)?;
+    // BEP 3: "There is also a key `length` or a key `files`, but not both or neither."
     let (files, total_len) = match (length, list) {
         (Some(length), None) => (None, content_len(0, length).map_err(|fault| fields.error("length", fault))?),
         (None, Some(list)) => (Some(list), check_files(list, name.len(), limits, warnings)?),
@@ -177,33 +179,37 @@ fn check_files(
     limits: &MetainfoLimits,
     warnings: &mut Warnings,
 ) -> Result<u64, MetainfoError> {
-    let at_list = |fault| MetainfoError::new("info.files", list.offset(), fault);
-    let mut tree = PathTree::new();
+    let at_list = |fault| Err(MetainfoError::new("info.files", list.offset(), fault));
+    let file_count = list.items().count();
+    if file_count == 0 {
+        return at_list(Fault::NoFiles);
+    }
+    if file_count > limits.file_count_max {
+        return at_list(Fault::TooManyFiles { count: file_count, max: limits.file_count_max });
+    }
+    let mut tree = PathTree::with_capacity(file_count);
     let mut total_len = 0;
-    let mut file_count = 0;
     for (file_index, file) in list.items().enumerate() {
-        if file_index >= limits.file_count_max {
-            return Err(at_list(Fault::TooManyFiles { max: limits.file_count_max }));
-        }
         let error = |(part, node, fault): Refusal<'_, '_>| {
             MetainfoError::new(format!("info.files[{file_index}]{part}"), node.offset(), fault)
         };
-        let length = field(file, "length", Kind::Integer).map_err(error)?;
+        if file.kind() != Kind::Dictionary {
+            let fault = Fault::WrongKind { found: file.kind(), expected: Kind::Dictionary };
+            return Err(error((String::new(), file, fault)));
+        }
+        let fields = FileFields::of(file);
+        let length = required(file, ".length", fields.length, Kind::Integer).map_err(error)?;
         total_len = content_len(total_len, length).map_err(|fault| error((".length".into(), length, fault)))?;
-        let path = field(file, "path", Kind::List).map_err(error)?;
+        let path = required(file, ".path", fields.path, Kind::List).map_err(error)?;
         check_path(path, name_len).map_err(error)?;
         // Pad files have no place in the file system, and equal ones have equal paths.
-        if !has_attribute(file, b'p') {
+        if !fields.has_attribute(b'p') {
             let elements = path.items().filter_map(|element| element.as_bytes());
             tree.insert(elements).map_err(|fault| error((".path".into(), path, fault)))?;
         }
-        if has_attribute(file, b'l') {
+        if fields.has_attribute(b'l') {
             warnings.push(|| format!("info.files[{file_index}]: a symbolic link is treated as a plain file"));
         }
-        file_count += 1;
-    }
-    if file_count == 0 {
-        return Err(at_list(Fault::NoFiles));
     }
     Ok(total_len)
 }
@@ -211,16 +217,45 @@ fn check_files(
 /// What a file entry is refused for: the part of it, as `.path[1]`, that part's value, and the rule.
 type Refusal<'d, 'a> = (String, Node<'d, 'a>, Fault);
 
-/// A required key of one entry of `files`.
-fn field<'d, 'a>(file: Node<'d, 'a>, key: &str, expected: Kind) -> Result<Node<'d, 'a>, Refusal<'d, 'a>> {
-    if file.kind() != Kind::Dictionary {
-        let fault = Fault::WrongKind { found: file.kind(), expected: Kind::Dictionary };
-        return Err((String::new(), file, fault));
+/// The keys of one entry of `files`, found in one pass: there may be a million entries.
+#[derive(Default)]
+struct FileFields<'d, 'a> {
+    length: Option<Node<'d, 'a>>,
+    path: Option<Node<'d, 'a>>,
+    attr: Option<Node<'d, 'a>>,
+}
+
+impl<'d, 'a> FileFields<'d, 'a> {
+    fn of(file: Node<'d, 'a>) -> Self {
+        let mut fields = Self::default();
+        for (key, value) in file.entries() {
+            let field = match key {
+                b"length" => &mut fields.length,
+                b"path" => &mut fields.path,
+                b"attr" => &mut fields.attr,
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        fields
     }
-    match file.get(key.as_bytes()) {
-        None => Err((format!(".{key}"), file, Fault::Missing)),
+
+    /// BEP 47: `attr` is a string of letters.
+    fn has_attribute(&self, letter: u8) -> bool {
+        self.attr.and_then(|attr| attr.as_bytes()).is_some_and(|attr| attr.contains(&letter))
+    }
+}
+
+fn required<'d, 'a>(
+    file: Node<'d, 'a>,
+    part: &str,
+    field: Option<Node<'d, 'a>>,
+    expected: Kind,
+) -> Result<Node<'d, 'a>, Refusal<'d, 'a>> {
+    match field {
+        None => Err((part.to_owned(), file, Fault::Missing)),
         Some(node) if node.kind() != expected => {
-            Err((format!(".{key}"), node, Fault::WrongKind { found: node.kind(), expected }))
+            Err((part.to_owned(), node, Fault::WrongKind { found: node.kind(), expected }))
         }
         Some(node) => Ok(node),
     }
@@ -248,18 +283,13 @@ fn check_path<'d, 'a>(path: Node<'d, 'a>, name_len: usize) -> Result<(), Refusal
     Err((".path".into(), path, fault))
 }
 
-/// BEP 47: `attr` is a string of letters.
-fn has_attribute(file: Node<'_, '_>, letter: u8) -> bool {
-    file.get(b"attr").and_then(|attr| attr.as_bytes()).is_some_and(|attr| attr.contains(&letter))
-}
-
 /// Builds the entry of a file that was checked.
 fn file_entry(file: Node<'_, '_>, name: &[u8]) -> FileEntry {
-    let elements = file.get(b"path").into_iter().flat_map(|path| path.items());
-    let elements = elements.filter_map(|element| element.as_bytes());
+    let fields = FileFields::of(file);
+    let elements = fields.path.into_iter().flat_map(|path| path.items()).filter_map(|element| element.as_bytes());
     let mut path: Vec<Vec<u8>> = std::iter::once(name).chain(elements).map(<[u8]>::to_vec).collect();
     // A million of these are kept.
     path.shrink_to_fit();
-    let len = file.get(b"length").and_then(|length| u64::try_from(length.as_i64()?).ok());
-    FileEntry { path, len: len.unwrap_or_default(), pad: has_attribute(file, b'p') }
+    let len = fields.length.and_then(|length| u64::try_from(length.as_i64()?).ok());
+    FileEntry { path, len: len.unwrap_or_default(), pad: fields.has_attribute(b'p') }
 }

@@ -53,8 +53,8 @@ pub enum Fault {
     NoLengthNorFiles,
     #[error("names no file")]
     NoFiles,
-    #[error("names more than {max} files")]
-    TooManyFiles { max: usize },
+    #[error("names {count} files, the limit is {max}")]
+    TooManyFiles { count: usize, max: usize },
 
     #[error("is an empty list")]
     EmptyPath,

@@ -38,8 +38,9 @@ pub(super) struct PathTree<'a> {
 }
 
 impl<'a> PathTree<'a> {
-    pub(super) fn new() -> Self {
-        Self { places: HashMap::new(), folder_count: 1 }
+    /// A tree with room for so many files and folders; it grows.
+    pub(super) fn with_capacity(place_count: usize) -> Self {
+        Self { places: HashMap::with_capacity(place_count), folder_count: 1 }
     }
 
     /// Adds a file; refuses one at another's path, and one whose path needs a folder where a file is.
@@ -75,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn insert_all(paths: &[&str]) -> Result<(), Fault> {
-        let mut tree = PathTree::new();
+        let mut tree = PathTree::with_capacity(0);
         paths.iter().try_for_each(|path| tree.insert(path.split('/').map(str::as_bytes)))
     }
 
@@ -113,7 +114,7 @@ mod tests {
         ) {
             let meets = |a: &Vec<String>, b: &Vec<String>| a.starts_with(b) || b.starts_with(a);
             let clash = (0..paths.len()).any(|i| (0..i).any(|j| meets(&paths[i], &paths[j])));
-            let mut tree = PathTree::new();
+            let mut tree = PathTree::with_capacity(0);
             let inserted = paths.iter().try_for_each(|path| tree.insert(path.iter().map(String::as_bytes)));
             prop_assert_eq!(inserted.is_err(), clash);
         }
