@@ -9,8 +9,6 @@
 mod cli;
 mod create;
 mod interop;
-#[path = "support/run.rs"]
-mod run;
 mod support;
 mod tidy;
 mod torture;

@@ -6,6 +6,7 @@ pub(crate) mod content;
 pub(crate) mod creator;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod sandbox;
 pub(crate) mod scratch;
 pub(crate) mod tracker;
 
