@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::serving::Serving;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng};
+use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store};
 use crate::swarm::peer_list::PeerList;
@@ -49,6 +49,7 @@ struct Entry {
     shared: Arc<PeerShared>,
     peer_id: PeerId,
     outgoing: bool,
+    since: Time,
 }
 
 impl Torrent {
@@ -85,17 +86,24 @@ impl Torrent {
 
     /// Registers a connection whose handshake is complete; false when it is the second one to the same peer.
     ///
-    /// Of two connections between the same peers both sides keep the one that the greater peer id opened.
-    pub(super) fn join(&self, shared: &Arc<PeerShared>, peer_id: PeerId, own_id: PeerId, outgoing: bool) -> bool {
+    /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
+    /// opened; an older one always stays.
+    pub(super) fn join(
+        &self,
+        shared: &Arc<PeerShared>,
+        (peer_id, own_id): (PeerId, PeerId),
+        outgoing: bool,
+        now: Time,
+    ) -> bool {
         let mut connections = self.connections();
         if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
-            let prefer_outgoing = own_id > peer_id;
-            if twin.outgoing == outgoing || outgoing != prefer_outgoing {
+            let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
+            if !crossed || outgoing != (own_id > peer_id) {
                 return false;
             }
             twin.shared.dismissed.store(true, Ordering::Relaxed);
         }
-        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing });
+        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing, since: now });
         true
     }
 
