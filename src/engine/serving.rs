@@ -111,10 +111,10 @@ impl Serving {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
     }
 
-    /// A stretch is in memory, or could not be brought there.
-    pub(super) fn handle_populated(&self, stretch: u64, now: Time, resident: bool) {
+    /// What can be read of a stretch is in memory.
+    pub(super) fn handle_populated(&self, stretch: u64, now: Time) {
         if let Some(at) = self.stretch(stretch) {
-            at.store(if resident { seconds(now) } else { NEVER }, Ordering::Release);
+            at.store(seconds(now), Ordering::Release);
         }
     }
 }
@@ -139,9 +139,9 @@ mod tests {
         serving.handle_verified(block.piece);
         assert_eq!(serving.poll(block, now), Readiness::Populate(0));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
-        serving.handle_populated(0, now, true);
+        serving.handle_populated(0, now);
         assert_eq!(serving.poll(block, now), Readiness::Populate(1), "the block straddles two stretches");
-        serving.handle_populated(1, now, true);
+        serving.handle_populated(1, now);
         assert_eq!(serving.poll(block, now), Readiness::Ready);
         assert!(serving.is_ready(block, now));
         assert!(!serving.is_ready(block, now + Duration::from_secs(60)), "pages may have left");
