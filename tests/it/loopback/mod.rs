@@ -90,10 +90,6 @@ impl Fixture {
         Self { scratch, source, torrent, metainfo }
     }
 
-    fn len(&self) -> u64 {
-        self.metainfo.info.geometry.total_len()
-    }
-
     fn piece_count(&self) -> u32 {
         self.metainfo.info.geometry.piece_count()
     }
@@ -135,6 +131,12 @@ impl Fixture {
         finished
     }
 
+    /// Gets all of it from this peer into a new folder.
+    #[track_caller]
+    fn get_by_peer(&self, peer: SocketAddr) {
+        self.get(&self.scratch.folder(&format!("target {}", fastrand::u32(..))), &[peer]);
+    }
+
     #[track_caller]
     fn assert_complete(&self, target: &Path) {
         assert_eq!(difference(&self.source.join(NAME), &target.join(NAME), true), None);
@@ -174,8 +176,8 @@ fn exit_code(process: &mut Running, within: Duration) -> Option<i32> {
 
 /// The last record of this event among the lines of a process.
 fn event(output: &str, name: &str) -> Option<Value> {
-    let records = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    records.filter(|record| record["event"] == name).last()
+    let mut records = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.rfind(|record| record["event"] == name)
 }
 
 /// The lines that say what failed; warnings are none.

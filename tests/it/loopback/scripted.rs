@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bt_fast::{
@@ -53,8 +56,6 @@ impl Copy {
 pub(super) enum Reply {
     Block(Vec<u8>),
     Nothing,
-    /// Hangs up.
-    Close,
 }
 
 /// A seeder that answers each request, numbered from 0 over all its connections, as `reply` says.
@@ -64,7 +65,7 @@ pub(super) fn seeder(
     reply: impl Fn(usize, (u32, u32, u32), &[u8]) -> Reply + Send + Sync + 'static,
 ) -> ListeningPeer {
     let copy = Copy::of(fixture);
-    let count = std::sync::atomic::AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
     ListeningPeer::start(ip, fixture.piece_count(), move |mut peer| {
         if !copy.open(&mut peer) {
             return;
@@ -72,11 +73,10 @@ pub(super) fn seeder(
         loop {
             match peer.hear() {
                 Heard::Request { index, begin, length } => {
-                    let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let number = count.fetch_add(1, Ordering::Relaxed);
                     match reply(number, (index, begin, length), copy.block(index, begin, length)) {
                         Reply::Block(block) => peer.send_piece(index, begin, &block),
                         Reply::Nothing => {}
-                        Reply::Close => return,
                     }
                 }
                 Heard::Closed | Heard::Silence => return,

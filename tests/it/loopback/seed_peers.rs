@@ -208,9 +208,13 @@ fn messages_of_another_length_than_their_own() {
 #[test]
 fn messages_that_are_not_allowed_at_their_time() {
     let scene = Scene::new();
-    let bitfield = encoded(&Message::Bitfield(&[0xff, 0x80]));
+    let bitfield = |bytes| encoded(&Message::Bitfield(bytes));
     for (what, reserved, bytes) in [
-        ("late bitfield", PLAIN, bitfield.clone()),
+        (
+            "a bitfield that takes back a have",
+            PLAIN,
+            [encoded(&Message::Have { index: 1 }), bitfield(&[0x80, 0])].concat(),
+        ),
         ("late have-all", Reserved::ours(), encoded(&Message::HaveAll)),
         ("late have-none", Reserved::ours(), encoded(&Message::HaveNone)),
         ("have-none without the Fast bit", PLAIN, encoded(&Message::HaveNone)),
@@ -222,15 +226,11 @@ fn messages_that_are_not_allowed_at_their_time() {
         scene.assert_closes(reserved, what, &bytes);
     }
     for (what, reserved, bytes) in [
-        ("bitfield twice", PLAIN, [bitfield.clone(), bitfield].concat()),
-        ("spare bits", PLAIN, encoded(&Message::Bitfield(&[0xff, 0x81]))),
-        ("short bitfield", PLAIN, encoded(&Message::Bitfield(&[0xff]))),
-        ("long bitfield", PLAIN, encoded(&Message::Bitfield(&[0xff, 0x80, 0]))),
-        (
-            "have-all and bitfield",
-            Reserved::ours(),
-            [encoded(&Message::HaveAll), encoded(&Message::Bitfield(&[0xff, 0x80]))].concat(),
-        ),
+        ("a bitfield that takes one back", PLAIN, [bitfield(&[0xf0, 0]), bitfield(&[0x70, 0])].concat()),
+        ("spare bits", PLAIN, bitfield(&[0x0f, 0x01])),
+        ("short bitfield", PLAIN, bitfield(&[0x0f])),
+        ("long bitfield", PLAIN, bitfield(&[0x0f, 0, 0])),
+        ("bitfield and have-none", Reserved::ours(), [bitfield(&[0x0f, 0]), encoded(&Message::HaveNone)].concat()),
     ] {
         let mut peer = scene.greet(reserved);
         peer.send(&bytes);
@@ -357,6 +357,9 @@ fn words_we_do_not_know_are_passed_over() {
     peer.say(&Message::Extended { id: 0, payload: &b"l".repeat(10_000) });
     peer.say(&Message::Extended { id: 0, payload: b"d4:reqqi-1e13:metadata_sizei99999999999e1:v3:\x1b[2e" });
     peer.say(&Message::AllowedFast { index: u32::MAX });
+    // aria2 sends a bitfield in place of many haves.
+    peer.say(&Message::Have { index: 1 });
+    peer.say(&Message::Bitfield(&[0xf0, 0]));
     scene.assert_serves(&mut peer, 4);
     scene.assert_alive();
 }
