@@ -156,8 +156,8 @@ fn a_file_cut_short_while_it_is_seeded() {
     seed.stop();
 }
 
-/// Runs a shell script that sees `$TARGET`, a folder on which it may mount what it likes, and `$GET`, the command that
-/// downloads into it.
+/// Runs a shell script that has `get`, the command that downloads into the folder `$TARGET`, on which it may mount what it
+/// likes.
 fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
     let target = fixture.scratch.folder("target");
     let peers: Vec<_> = peer.iter().map(|seed| seed.address).collect();
@@ -250,4 +250,13 @@ fn no_io_uring() {
             assert_fails(&finished, 1, remedy);
         }
     }
+}
+
+#[test]
+fn a_reader_of_the_results_that_goes_away() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let finished = with_mounts(&fixture, Some(&seed), r#"{ get; echo "code $?" >&2; } | true"#);
+    assert!(finished.stderr.contains("code 0\n") && failures(&finished.stderr).is_empty(), "{finished:#?}");
+    fixture.assert_complete(&fixture.scratch.join("target"));
 }

@@ -428,3 +428,57 @@ fn many_peers_that_vanish_mid_transfer() {
     }
     scene.assert_alive();
 }
+
+#[test]
+fn floods_of_requests() {
+    let scene = Scene::new();
+    // While choked, and long after a choke could have crossed them.
+    let mut choked = scene.greet(PLAIN);
+    let mut reader = scene.unchoked(PLAIN);
+    let mut deaf = scene.unchoked(Reserved::ours());
+    deaf.send(&request(1, 0, BLOCK_LEN).repeat(100_000));
+    std::thread::sleep(Duration::from_millis(2200));
+    choked.send(&request(0, 0, BLOCK_LEN).repeat(1000));
+    let heard = choked.hear_close();
+    assert_eq!(heard, [Heard::Bitfield(vec![0xff, 0x80])]);
+    // The deaf one is served what fits, and dropped for the rest.
+    scene.assert_serves(&mut reader, 6);
+    deaf.hear_close();
+    scene.assert_alive();
+}
+
+#[test]
+fn connections_of_one_address_are_bounded() {
+    let scene = Scene::new();
+    let mut peers: Vec<_> = (0..64).map(|_| scene.greet(PLAIN)).collect();
+    let mut refused = scene.connect();
+    refused.send(&scene.handshake(PLAIN));
+    assert_eq!(refused.hear_handshake(), None);
+    peers.truncate(60);
+    // Places are free again as soon as the seed has noticed.
+    std::thread::sleep(Duration::from_millis(300));
+    drop(peers);
+    scene.assert_alive();
+}
+
+#[test]
+fn one_slot_goes_from_peer_to_peer() {
+    let fixture = Fixture::file(LEN);
+    let address = super::own_address();
+    let mut command = fixture.seed_command(address);
+    let seed = Seed::start(command.args(["--slots", "1"]), address, &fixture.scratch.join("seed.log"));
+    let greet = || WirePeer::greet(address, fixture.metainfo.info_hash, PIECE_COUNT, PLAIN);
+    let (mut first, mut second) = (greet(), greet());
+    first.say(&Message::Interested);
+    first.hear_until(|heard| *heard == Heard::Unchoke);
+    second.say(&Message::Interested);
+    second.set_patience(Duration::from_millis(700));
+    assert!(matches!(second.hear(), Heard::Bitfield(_)));
+    assert_eq!(second.hear(), Heard::Silence);
+    first.fetch(0, 0, BLOCK_LEN);
+    drop(first);
+    second.set_patience(Duration::from_secs(30));
+    assert_eq!(second.hear(), Heard::Unchoke);
+    second.fetch(1, 0, BLOCK_LEN);
+    seed.stop();
+}

@@ -189,3 +189,14 @@ fn a_longer_file_is_left_alone() {
     assert_fails(&finished, 1, "8 bytes longer");
     assert!(fs::read(target.join(NAME)).unwrap() == longer);
 }
+
+#[test]
+fn a_torrent_named_twice_is_seeded_once() {
+    let fixture = Fixture::file(LEN);
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    let seed = Seed::start(command.arg(&fixture.torrent), address, &fixture.scratch.join("seed.log"));
+    assert!(super::warnings(&seed.process.output())[0].contains("seeded once"));
+    fixture.get_by_peer(address);
+    assert_eq!(seed.stop()["uploaded"], LEN);
+}
