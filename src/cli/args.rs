@@ -158,6 +158,9 @@ pub struct GetArgs {
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
+    /// How pieces are written: through the page cache, past it, or past it while no peer wants them
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub write: WriteArg,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
@@ -214,6 +217,13 @@ pub enum VerifyArg {
     Lazy,
     Full,
     None,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteArg {
+    Auto,
+    Buffered,
+    Direct,
 }
 
 #[derive(Args, Debug)]

@@ -29,6 +29,7 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
     let have = check(&metainfo, folder, &stop, output)?;
     let config = Config {
+        write_mode: options.write_mode,
         keep_seeding: options.seed,
         timeout: options.timeout,
         ..config(&options.network, &options.engine, limits::CONNECTIONS_GET_MAX)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::args::{
     Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs,
-    SharedArgs, ShowArgs, VerifyArg, VerifyArgs,
+    SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::escape::printable;
@@ -18,6 +18,7 @@ use crate::base::units::{Bytes, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
+use crate::engine::WriteMode;
 
 #[derive(Debug)]
 pub struct Options {
@@ -90,6 +91,7 @@ pub struct GetOptions {
     pub output: PathBuf,
     /// Keep uploading when complete.
     pub seed: bool,
+    pub write_mode: WriteMode,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -268,6 +270,11 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         source,
         output: args.output,
         seed: args.seed.is_some(),
+        write_mode: match args.write {
+            WriteArg::Auto => WriteMode::Auto,
+            WriteArg::Buffered => WriteMode::Buffered,
+            WriteArg::Direct => WriteMode::Direct,
+        },
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,

@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, Slots};
 use super::records::Transfer;
 use crate::codec::metainfo::Metainfo;
-use crate::engine::{Config, EngineError, Report};
+use crate::engine::{Config, EngineError, Report, WriteMode};
 use crate::storage::StorageError;
 use crate::swarm::choker;
 
@@ -20,6 +20,7 @@ pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connectio
         connections_max,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
+        write_mode: WriteMode::default(),
         keep_seeding: true,
         timeout: None,
     }

@@ -28,10 +28,21 @@ pub struct Config {
     pub peers: Vec<SocketAddr>,
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
+    pub write_mode: WriteMode,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.
     pub timeout: Option<Duration>,
+}
+
+/// How verified pieces are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteMode {
+    /// Past the page cache as long as no peer wants our pieces and we will not seed.
+    #[default]
+    Auto,
+    Buffered,
+    Direct,
 }
 
 /// One torrent to be run.

@@ -20,7 +20,7 @@ mod survey;
 mod torrent;
 mod usage;
 
-pub use config::{Config, EngineError, Latency, Report, Snapshot, Source};
+pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
 pub use survey::{Survey, survey};

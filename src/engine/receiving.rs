@@ -40,7 +40,7 @@ impl Job for Received {
             return;
         }
         // Opening files may block: here, not on the ring.
-        match torrent.store.write_steps(open.piece(), open.slot()) {
+        match torrent.store.write_steps(open.piece(), open.slot(), torrent.write_path()) {
             Ok(steps) => {
                 if let Some(ring) = shared.rings().get(ring_index) {
                     // Refused only while the session ends.

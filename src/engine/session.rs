@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::config::{Config, EngineError, Latency, Report, Snapshot, Source};
+use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
 use super::ring::{self, Inbox};
@@ -37,7 +37,7 @@ pub fn run(
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
     for source in sources {
-        let (torrent, its_tiers) = prepare(source, config.arena_len)?;
+        let (torrent, its_tiers) = prepare(source, config)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
@@ -81,7 +81,7 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report
     })
 }
 
-fn prepare(source: Source, arena_len: u64) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
+fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
     let Source { metainfo, folder, have, trusted, writable, tiers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
@@ -90,8 +90,13 @@ fn prepare(source: Source, arena_len: u64) -> Result<(Arc<Torrent>, Vec<Vec<Stri
     if writable {
         store.create_files()?;
     }
-    let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, arena_len)? };
-    Ok((Arc::new(Torrent::new(metainfo, store, &have, trusted, slots)), tiers))
+    let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, config.arena_len)? };
+    // What will be seeded is read again soon: it belongs into the page cache.
+    let write_mode = match config.write_mode {
+        WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
+        chosen => chosen,
+    };
+    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode)), tiers))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.

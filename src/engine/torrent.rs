@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
 
+use super::config::WriteMode;
 use super::serving::Serving;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
-use crate::storage::{Slot, StorageError, Store};
+use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
 
@@ -36,6 +37,7 @@ pub(super) struct Torrent {
     pub(super) swarm: Arc<Swarm<Slot>>,
     pub(super) store: Store,
     pub(super) serving: Serving,
+    write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
     unservable_count: AtomicU32,
@@ -54,7 +56,13 @@ struct Entry {
 
 impl Torrent {
     /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received.
-    pub(super) fn new(metainfo: Metainfo, store: Store, have: &Bitfield, trusted: bool, slots: Vec<Slot>) -> Self {
+    pub(super) fn new(
+        metainfo: Metainfo,
+        store: Store,
+        (have, trusted): (&Bitfield, bool),
+        slots: Vec<Slot>,
+        write_mode: WriteMode,
+    ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
         Self {
@@ -64,6 +72,7 @@ impl Torrent {
             serving: Serving::new(&geometry, trusted.then_some(have)),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
+            write_mode,
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),
             connections: Mutex::default(),
@@ -78,6 +87,16 @@ impl Torrent {
     /// The known peers. Held for moments: ring threads ask it once per connection.
     pub(super) fn peer_list(&self) -> MutexGuard<'_, PeerList> {
         self.peer_list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the next verified piece is best written.
+    pub(super) fn write_path(&self) -> WritePath {
+        let is_wanted = || self.connections().values().any(|entry| entry.shared.interested.load(Ordering::Relaxed));
+        match self.write_mode {
+            WriteMode::Buffered => WritePath::Buffered,
+            WriteMode::Auto if is_wanted() => WritePath::Buffered,
+            WriteMode::Auto | WriteMode::Direct => WritePath::Direct,
+        }
     }
 
     pub(super) fn peers(&self) -> Vec<Arc<PeerShared>> {

@@ -112,6 +112,12 @@ impl Slot {
         })
     }
 
+    /// The slot begins at a multiple of `align` bytes, a power of two, in memory.
+    pub fn is_aligned(&self, align: u64) -> bool {
+        let start = self.inner.memory.as_ptr().addr() + self.inner.start;
+        usize::try_from(align).is_ok_and(|align| start.is_multiple_of(align))
+    }
+
     /// A part of a complete piece for the kernel to read; the slot can't be cleared while it lives.
     pub fn span(&self, offset: u32, len: u32) -> Option<SlotSpan> {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.inner.piece_len);

@@ -58,9 +58,11 @@ impl Layout {
         self.regular(file_index, file)
     }
 
-    /// Opens a file that exists for reading and writing, beneath the folder and through no symbolic link.
-    pub fn open_to_write(&self, file_index: usize) -> Result<File, StorageError> {
-        let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::RDWR)
+    /// Opens a file that exists for reading and writing, beneath the folder and through no symbolic link; `direct`: past
+    /// the page cache, where the file system can.
+    pub fn open_to_write(&self, file_index: usize, direct: bool) -> Result<File, StorageError> {
+        let flags = if direct { OFlags::RDWR | OFlags::DIRECT } else { OFlags::RDWR };
+        let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), flags)
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, opened)
     }
@@ -165,7 +167,7 @@ mod tests {
         std::fs::write(&target, b"keep").unwrap();
         std::os::unix::fs::symlink(&target, folder.path().join("file")).unwrap();
         let file = layout(folder.path(), &["file"]);
-        assert!(file.create(0, 9).is_err() && file.open_to_write(0).is_err());
+        assert!(file.create(0, 9).is_err() && file.open_to_write(0, false).is_err());
         assert_eq!(std::fs::read(&target).unwrap(), b"keep");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
     }

@@ -15,4 +15,4 @@ pub use arena::{Landed, Slot, SlotSpan, slots};
 pub use error::{Action, StorageError};
 pub use layout::{Layout, Presence};
 pub use mapping::ReadLease;
-pub use store::{Store, WriteStep};
+pub use store::{Store, WritePath, WriteStep};
