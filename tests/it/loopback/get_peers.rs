@@ -264,3 +264,29 @@ fn everything_byte_by_byte() {
     });
     fixture.get(&fixture.scratch.folder("target"), &[peer.address]);
 }
+
+#[test]
+fn a_peer_that_goes_away_is_sought_again() {
+    let fixture = Fixture::file(LEN);
+    let copy = Copy::of(&fixture);
+    let visits = AtomicUsize::new(0);
+    let peer = ListeningPeer::start(own_ip(), fixture.piece_count(), move |mut peer| {
+        let limit = if visits.fetch_add(1, Ordering::Relaxed) == 0 { 20 } else { usize::MAX };
+        let mut sent = 0;
+        if !copy.open(&mut peer) {
+            return;
+        }
+        while sent < limit {
+            match peer.hear() {
+                Heard::Request { index, begin, length } => {
+                    peer.send_piece(index, begin, copy.block(index, begin, length));
+                    sent += 1;
+                }
+                Heard::Closed | Heard::Silence => return,
+                _ => {}
+            }
+        }
+    });
+    fixture.get(&fixture.scratch.folder("target"), &[peer.address]);
+    assert_eq!(peer.connections(), 2);
+}

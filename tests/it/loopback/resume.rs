@@ -1,13 +1,22 @@
 //! A download that is interrupted, however rudely, goes on where it was.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
 use super::{
     DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, event, exit_code, failures, own_ip, scripted::seeder_that_stops,
 };
-use crate::support::process::{Running, wait_until};
+use crate::support::{
+    bencode::{dictionary, integer, string},
+    bt_fast,
+    process::{Running, wait_until},
+    scratch::Scratch,
+};
 
 const LEN: u64 = 4 << 20;
 
@@ -71,4 +80,31 @@ fn after_kill() {
     get.signal(Signal::KILL);
     assert_eq!(exit_code(&mut get, DEADLINE), None);
     goes_on(&fixture, &target);
+}
+
+#[test]
+fn while_it_checks_what_is_there() {
+    let scratch = Scratch::new();
+    // Holes take no space on disk, and longer to hash than anybody waits.
+    let (piece_len, piece_count) = (16 << 20, 8192);
+    let info = [
+        ("length", integer(piece_len * piece_count)),
+        ("name", string(NAME)),
+        ("piece length", integer(piece_len)),
+        ("pieces", string(vec![7; 20 * piece_count])),
+    ];
+    let torrent = scratch.join("a.torrent");
+    fs::write(&torrent, dictionary([("info", dictionary(info))]).0).unwrap();
+    File::create(scratch.join(NAME)).unwrap().set_len((piece_len * piece_count) as u64).unwrap();
+    for arguments in [&["get", "-o", "."][..], &["seed", "--verify", "full"]] {
+        let mut command = bt_fast();
+        command.args(arguments).arg("--json").arg(&torrent).current_dir(scratch.path());
+        let mut process = Running::start("check", &command, &scratch.join("log"));
+        let checks = wait_until(DEADLINE, || event(&process.output(), "progress").is_some());
+        assert!(checks && process.is_running(), "{}", process.log_tail());
+        std::thread::sleep(Duration::from_millis(100));
+        process.signal(Signal::INT);
+        assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(130), "{}", process.log_tail());
+        assert_eq!(failures(&process.output()).len(), 1, "{}", process.output());
+    }
 }

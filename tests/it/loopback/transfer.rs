@@ -200,3 +200,57 @@ fn a_torrent_named_twice_is_seeded_once() {
     fixture.get_by_peer(address);
     assert_eq!(seed.stop()["uploaded"], LEN);
 }
+
+/// Blocks of more parts than one system call takes, and more files than are held open at a time.
+#[test]
+fn a_thousand_tiny_files() {
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        for number in 0..1000 {
+            write_random(&root.join(format!("{}/{number}", number % 7)), 20 + number % 150, number);
+        }
+    });
+    let seed = fixture.seed();
+    fixture.get_by_peer(seed.address);
+}
+
+#[test]
+fn little_memory_and_several_seeds() {
+    let fixture = Fixture::file(LEN);
+    let seeds = [fixture.seed(), fixture.seed(), fixture.seed()];
+    for count in 1..=3 {
+        let target = fixture.scratch.folder(&format!("target {count}"));
+        let peers: Vec<_> = seeds[..count].iter().map(|seed| seed.address).collect();
+        run(fixture.get_command(&target, &peers).args(["--arena", "64K"]), DEADLINE).success();
+        fixture.assert_complete(&target);
+    }
+}
+
+#[test]
+fn any_number_of_rings() {
+    let fixture = Fixture::file(LEN);
+    for (seed_rings, get_rings) in [("1", "4"), ("4", "1"), ("8", "8")] {
+        let address = own_address();
+        let mut command = fixture.seed_command(address);
+        let seed = Seed::start(command.args(["--rings", seed_rings]), address, &fixture.scratch.join("seed.log"));
+        let target = fixture.scratch.folder(&format!("target {seed_rings}"));
+        run(fixture.get_command(&target, &[seed.address]).args(["--rings", get_rings]), DEADLINE).success();
+        fixture.assert_complete(&target);
+    }
+}
+
+#[test]
+fn the_seed_may_open_the_connection() {
+    let fixture = Fixture::file(LEN);
+    let (target, address) = (fixture.scratch.folder("target"), own_address());
+    let mut command = bt_fast();
+    command.arg("get").arg(&fixture.torrent).arg("-o").arg(&target).args(["--listen", &address.to_string()]);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    assert!(wait_until(DEADLINE, || std::net::TcpStream::connect(address).is_ok()));
+    let seed_address = own_address();
+    let mut command = fixture.seed_command(seed_address);
+    command.args(["--peer", &address.to_string()]);
+    let seed = Seed::start(&command, seed_address, &fixture.scratch.join("seed.log"));
+    assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", get.log_tail());
+    fixture.assert_complete(&target);
+    seed.stop();
+}
