@@ -11,6 +11,7 @@ mod create;
 mod interop;
 #[path = "support/run.rs"]
 mod run;
+mod sim;
 mod support;
 mod tidy;
 mod torture;
