@@ -383,7 +383,7 @@ impl<S: Slot> OpenPiece<S> {
     /// Claims up to `max` blocks that nobody has claimed, lowest first.
     pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
         let wanted = out.len() + max;
-        for (i, word) in self.claimed.iter().enumerate() {
+        for (i, (word, first)) in self.claimed.iter().zip((0u32..).step_by(64)).enumerate() {
             while out.len() < wanted {
                 let free = self.unclaimed(i);
                 let bit = free & free.wrapping_neg();
@@ -391,7 +391,7 @@ impl<S: Slot> OpenPiece<S> {
                     break;
                 }
                 if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
-                    let block_index = i as u32 * 64 + bit.trailing_zeros();
+                    let block_index = first + bit.trailing_zeros();
                     self.count_asker(block_index as usize);
                     out.extend(geometry.block(self.piece, block_index));
                 }
