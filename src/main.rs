@@ -1,3 +1,5 @@
+//! `bt-fast`: see `bt_fast::cli`.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -57,7 +57,12 @@ impl Bitfield {
     }
 
     pub fn contains(&self, piece: PieceIndex) -> bool {
-        self.bits.get(piece.at()).is_some_and(|bit| *bit)
+        self.contains_index(piece.at())
+    }
+
+    /// The same by position; false beyond the piece count.
+    pub fn contains_index(&self, index: usize) -> bool {
+        self.bits.get(index).is_some_and(|bit| *bit)
     }
 
     /// Adds a piece; false when it was there already.

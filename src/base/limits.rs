@@ -150,9 +150,11 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 
-/// Trust of a peer address: a piece it had a part in passed or failed; banned at or below the last.
+/// Trust of a peer address: a piece it had a part in passed or failed, or failed with nobody else to blame; banned at or
+/// below the last. One wrong block may be an accident, so a stranger is banned at the second piece of its own.
 pub const TRUST_GOOD_PIECE: i32 = 1;
 pub const TRUST_BAD_PIECE: i32 = -2;
+pub const TRUST_BAD_PIECE_ALONE: i32 = -4;
 pub const TRUST_MAX: i32 = 8;
 pub const TRUST_BANNED: i32 = -7;
 

@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM as a flag.
+//! Ctrl-C and SIGTERM as a flag; a file-size limit as an error instead of an end.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use super::exit::{Exit, Failure};
@@ -17,5 +17,8 @@ pub fn flag() -> Result<Arc<AtomicBool>, Failure> {
             .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
             .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
     }
+    // Handled at all, the write that went too far fails with EFBIG.
+    flag::register(SIGXFSZ, Arc::default())
+        .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
     Ok(interrupted)
 }

@@ -39,7 +39,7 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Also starts the log of `-v` on stderr.
+    /// Also starts the log on stderr.
     pub fn new(options: OutputOptions) -> Self {
         let draws_bars = io::stderr().is_terminal() && !options.quiet && !options.json;
         let target = if draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -130,33 +130,39 @@ impl Output {
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
     }
 
+    /// Warnings look like those of [`Self::warning`]; with `-v` there is more, with time and level.
     fn start_log(&self) {
-        let level = match self.options.verbosity {
-            0 => return,
-            1 => LevelFilter::INFO,
-            2 => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
-        };
-        let bars = self.bars.clone();
-        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let OutputOptions { quiet, verbosity, .. } = self.options;
+        if quiet {
+            return;
+        }
+        let writer =
+            LogWriter { bars: self.bars.clone(), prefix: if verbosity == 0 { "bt-fast: warning: " } else { "" } };
+        let log = tracing_subscriber::fmt().with_target(false).with_writer(move || writer.clone());
         // Fails only where a log runs already, as in tests.
-        let _ = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(colours)
-            .with_target(false)
-            .with_writer(move || LogWriter { bars: bars.clone() })
-            .try_init();
+        let _ = if verbosity == 0 {
+            log.with_max_level(LevelFilter::WARN).without_time().with_level(false).with_ansi(false).try_init()
+        } else {
+            let levels = [LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::TRACE];
+            let level = levels.get(usize::from(verbosity) - 1).copied().unwrap_or(LevelFilter::TRACE);
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            log.with_max_level(level).with_ansi(io::stderr().is_terminal() && !no_color).try_init()
+        };
     }
 }
 
-/// Log lines that leave the bars whole.
+/// Log lines that leave the bars whole. A line comes in one piece.
+#[derive(Clone)]
 struct LogWriter {
     bars: MultiProgress,
+    prefix: &'static str,
 }
 
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bars.suspend(|| io::stderr().write(bytes))
+        let line = [self.prefix.as_bytes(), bytes].concat();
+        self.bars.suspend(|| io::stderr().write_all(&line))?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -24,10 +24,14 @@ const MISFITS_SHOWN_MAX: usize = 10;
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
-    let mut sources = Vec::new();
+    let mut sources: Vec<Source> = Vec::new();
     let mut total_len = 0;
     for path in &options.torrents {
         let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+        if sources.iter().any(|source| source.metainfo.info_hash == metainfo.info_hash) {
+            output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
+            continue;
+        }
         let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
         let have = match options.verify {
             VerifyMode::Full => hash_all(&metainfo, &folder, &stop, output)?,

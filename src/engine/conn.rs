@@ -1,6 +1,7 @@
 //! One peer connection on its ring thread: a reader task and a writer task around a [`Link`].
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,7 @@ use super::serving::{Readiness, STRETCH_LEN};
 use super::torrent::Torrent;
 use crate::base::escape::printable;
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{PieceIndex, Time, limits};
+use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode, encode_piece_head};
 use crate::hash::PieceHasher;
 use crate::peer::{PeerFault, Transmit};
@@ -242,7 +243,7 @@ impl Connection {
             self.send_since.set(None);
             batch.clear();
             if let Err(error) = result {
-                return Err(self.handle_send_error(error, &transmit));
+                return Err(self.handle_send_error(error, &transmit).await);
             }
             self.link.borrow().handle_sent(sent);
         }
@@ -277,12 +278,15 @@ impl Connection {
     }
 
     /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.
-    fn handle_send_error(&self, error: std::io::Error, transmit: &Transmit) -> End {
+    async fn handle_send_error(&self, error: std::io::Error, transmit: &Transmit) -> End {
         if error.raw_os_error() != Some(libc::EFAULT) {
             return End::Io(error);
         }
-        for block in &transmit.blocks {
-            self.torrent.handle_unservable(block.piece, "its file became shorter or can't be read");
+        for &BlockRef { piece, begin, len } in &transmit.blocks {
+            let start = self.torrent.swarm.geometry.offset_of(piece) + u64::from(begin);
+            if !self.populate(&(start..start + u64::from(len))).await {
+                self.torrent.handle_unservable(piece, "its file became shorter or can't be read");
+            }
         }
         End::Storage
     }
@@ -327,33 +331,44 @@ impl Connection {
     fn start_populate(self: &Rc<Self>, stretch: u64) {
         let connection = self.clone();
         spawn(async move {
-            let resident = connection.populate(stretch).await;
-            let Self { torrent, ring, .. } = &*connection;
-            torrent.serving.handle_populated(stretch, connection.now(), resident);
-            if !resident {
-                let geometry = &torrent.swarm.geometry;
-                let piece_len = u64::from(geometry.piece_len());
-                let pieces = stretch * STRETCH_LEN / piece_len..=((stretch + 1) * STRETCH_LEN - 1) / piece_len;
-                for piece in pieces.filter_map(|index| geometry.piece(u32::try_from(index).ok()?)) {
-                    torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
-                }
+            let range = stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN;
+            if !connection.populate(&range).await {
+                connection.populate_pieces(&range).await;
             }
-            ring.shared.announce_ready();
+            connection.torrent.serving.handle_populated(stretch, connection.now());
+            connection.ring.shared.announce_ready();
         });
     }
 
-    async fn populate(&self, stretch: u64) -> bool {
-        let lease = match self.torrent.store.lease_range(stretch * STRETCH_LEN, STRETCH_LEN) {
+    /// When not all of a stretch can be read, only the pieces that lie in what is missing are lost.
+    async fn populate_pieces(&self, stretch: &Range<u64>) {
+        let geometry = &self.torrent.swarm.geometry;
+        let piece_len = u64::from(geometry.piece_len());
+        let indices = stretch.start / piece_len..stretch.end.div_ceil(piece_len);
+        for piece in indices.filter_map(|index| geometry.piece(u32::try_from(index).ok()?)) {
+            let start = geometry.offset_of(piece);
+            let end = start + u64::from(geometry.len_of(piece));
+            let part = start.max(stretch.start)..end.min(stretch.end);
+            if self.torrent.swarm.pieces.has(piece) && !self.populate(&part).await {
+                self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
+            }
+        }
+    }
+
+    /// False when not all of this range of the content can be mapped and read.
+    async fn populate(&self, range: &Range<u64>) -> bool {
+        let (offset, len) = (range.start, range.end - range.start);
+        let lease = match self.torrent.store.lease_range(offset, len) {
             Some(lease) => Some(lease),
             None => {
                 let (mapped, done) = tokio::sync::oneshot::channel();
                 let torrent = self.torrent.clone();
                 self.ring.shared.pool.spawn(move || {
-                    let _ = mapped.send(torrent.store.map_range(stretch * STRETCH_LEN, STRETCH_LEN).is_ok());
+                    let _ = mapped.send(torrent.store.map_range(offset, len).is_ok());
                 });
                 // A dropped sender is a failed one.
                 let mapped = done.await.unwrap_or(false);
-                mapped.then(|| self.torrent.store.lease_range(stretch * STRETCH_LEN, STRETCH_LEN)).flatten()
+                mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten()
             }
         };
         match lease {

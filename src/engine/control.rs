@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
-use super::session::Config;
+use super::config::{Config, Snapshot};
 use super::shared::{Command, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
@@ -29,22 +29,6 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
 /// A download with fewer peers than this asks its trackers for more.
 const PEERS_WANTED: usize = 20;
-
-/// A session as it stands, all torrents together. Bytes are payload.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Snapshot {
-    /// Verified, written and had.
-    pub have_len: u64,
-    pub downloaded: u64,
-    pub uploaded: u64,
-    pub wasted: u64,
-    pub corrupt: u64,
-    pub peer_count: usize,
-    /// Where we listen.
-    pub port: u16,
-    pub down_bytes_per_s: f64,
-    pub up_bytes_per_s: f64,
-}
 
 /// How a session came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
 
 pub mod announcer;
+mod config;
 mod conn;
 mod control;
 mod greeting;
@@ -19,8 +20,8 @@ mod survey;
 mod torrent;
 mod usage;
 
-pub use control::Snapshot;
+pub use config::{Config, EngineError, Latency, Report, Snapshot, Source};
 pub use listen::ListenError;
-pub use session::{Config, EngineError, Latency, Report, Source, run};
+pub use session::run;
 pub use survey::{Survey, survey};
 pub use usage::Usage;

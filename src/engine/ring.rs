@@ -245,9 +245,9 @@ async fn serve(
     let Greeted { torrent, peer, fast, extension, buffer } = greeted;
     let now = ring.shared.now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
-    if !torrent.join(&peer_shared, peer, ring.shared.peer_id, outgoing) {
+    if !torrent.join(&peer_shared, (peer, ring.shared.peer_id), outgoing, now) {
         debug!("{address}: second connection to the same peer");
-        return true;
+        return false;
     }
     let setup = Setup {
         geometry: torrent.swarm.geometry.clone(),

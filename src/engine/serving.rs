@@ -89,14 +89,14 @@ impl Serving {
                 return if won { Readiness::Verify(block.piece) } else { Readiness::Wait };
             }
         }
-        for index in self.stretches_of(block).filter(|&stretch| !self.is_resident(stretch, now)) {
-            let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
-            let seen = stretch.load(Ordering::Acquire);
-            let won = seen != POPULATING
-                && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-            return if won { Readiness::Populate(index) } else { Readiness::Wait };
-        }
-        Readiness::Ready
+        let Some(index) = self.stretches_of(block).find(|&stretch| !self.is_resident(stretch, now)) else {
+            return Readiness::Ready;
+        };
+        let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
+        let seen = stretch.load(Ordering::Acquire);
+        let won = seen != POPULATING
+            && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if won { Readiness::Populate(index) } else { Readiness::Wait }
     }
 
     /// The hash of this piece was right.
@@ -111,10 +111,10 @@ impl Serving {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
     }
 
-    /// A stretch is in memory, or could not be brought there.
-    pub(super) fn handle_populated(&self, stretch: u64, now: Time, resident: bool) {
+    /// What can be read of a stretch is in memory.
+    pub(super) fn handle_populated(&self, stretch: u64, now: Time) {
         if let Some(at) = self.stretch(stretch) {
-            at.store(if resident { seconds(now) } else { NEVER }, Ordering::Release);
+            at.store(seconds(now), Ordering::Release);
         }
     }
 }
@@ -139,9 +139,9 @@ mod tests {
         serving.handle_verified(block.piece);
         assert_eq!(serving.poll(block, now), Readiness::Populate(0));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
-        serving.handle_populated(0, now, true);
+        serving.handle_populated(0, now);
         assert_eq!(serving.poll(block, now), Readiness::Populate(1), "the block straddles two stretches");
-        serving.handle_populated(1, now, true);
+        serving.handle_populated(1, now);
         assert_eq!(serving.poll(block, now), Readiness::Ready);
         assert!(serving.is_ready(block, now));
         assert!(!serving.is_ready(block, now + Duration::from_secs(60)), "pages may have left");

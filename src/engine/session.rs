@@ -2,100 +2,24 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::control::{self, Outcome, Snapshot};
-use super::listen::{ListenError, listen};
+use super::config::{Config, EngineError, Latency, Report, Snapshot, Source};
+use super::control::{self, Outcome};
+use super::listen::listen;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
 use super::torrent::Torrent;
 use super::usage::Usage;
-use crate::base::{Bitfield, PeerId, Rng, Time, limits};
+use crate::base::{PeerId, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
-use crate::swarm::choker::Slots;
 use crate::uring::{RingError, probe, run_ring};
-
-/// How a session is run.
-#[derive(Debug)]
-pub struct Config {
-    /// `None`: the first free port of 6881 to 6889 (BEP 3).
-    pub listen: Option<SocketAddr>,
-    /// Ring threads, at least 1.
-    pub ring_count: usize,
-    /// Bytes of piece memory; never less than two pieces.
-    pub arena_len: u64,
-    pub slots: Slots,
-    /// Connections, handshakes included.
-    pub connections_max: usize,
-    /// Peers to connect to beside those the trackers tell.
-    pub peers: Vec<SocketAddr>,
-    /// BEP 3's `ip`, told to trackers.
-    pub announce_ip: Option<String>,
-    /// Go on when everything is complete.
-    pub keep_seeding: bool,
-    /// End after this long without any peer.
-    pub timeout: Option<Duration>,
-}
-
-/// One torrent to be run.
-#[derive(Debug)]
-pub struct Source {
-    pub metainfo: Metainfo,
-    /// Folder that holds the torrent's name.
-    pub folder: PathBuf,
-    /// Pieces that are there.
-    pub have: Bitfield,
-    /// `have` needs no hash before it is served.
-    pub trusted: bool,
-    /// Files are made where they are missing.
-    pub writable: bool,
-    /// Trackers by tier (BEP 12).
-    pub tiers: Vec<Vec<String>>,
-}
-
-/// What a session has done.
-#[derive(Debug)]
-pub struct Report {
-    pub totals: Snapshot,
-    pub elapsed: Time,
-    pub latency: Latency,
-    /// Everything is had; false when it was stopped before.
-    pub complete: bool,
-    pub usage: Usage,
-}
-
-/// From queueing a request to its block, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Latency {
-    pub p50_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-}
-
-/// Why a session could not run, or ended early. One line each.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("piece arena: {0}: choose a smaller one with --arena")]
-    Arena(std::io::Error),
-    #[error("threads: {0}")]
-    Threads(std::io::Error),
-    #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
-    NoPeers(String),
-}
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
 ///

@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::serving::Serving;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng};
+use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store};
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
+
+/// Pieces that are named when they turn out to be wrong on disk; for the rest there is one line.
+const UNSERVABLE_SHOWN_MAX: u32 = 10;
 
 pub(super) type Piece = OpenPiece<Slot>;
 
@@ -35,6 +38,7 @@ pub(super) struct Torrent {
     pub(super) serving: Serving,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
+    unservable_count: AtomicU32,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
 }
@@ -45,6 +49,7 @@ struct Entry {
     shared: Arc<PeerShared>,
     peer_id: PeerId,
     outgoing: bool,
+    since: Time,
 }
 
 impl Torrent {
@@ -60,6 +65,7 @@ impl Torrent {
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
             fault: OnceLock::new(),
+            unservable_count: AtomicU32::new(0),
             connections: Mutex::default(),
             peer_list: Mutex::default(),
         }
@@ -80,17 +86,24 @@ impl Torrent {
 
     /// Registers a connection whose handshake is complete; false when it is the second one to the same peer.
     ///
-    /// Of two connections between the same peers both sides keep the one that the greater peer id opened.
-    pub(super) fn join(&self, shared: &Arc<PeerShared>, peer_id: PeerId, own_id: PeerId, outgoing: bool) -> bool {
+    /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
+    /// opened; an older one always stays.
+    pub(super) fn join(
+        &self,
+        shared: &Arc<PeerShared>,
+        (peer_id, own_id): (PeerId, PeerId),
+        outgoing: bool,
+        now: Time,
+    ) -> bool {
         let mut connections = self.connections();
         if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
-            let prefer_outgoing = own_id > peer_id;
-            if twin.outgoing == outgoing || outgoing != prefer_outgoing {
+            let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
+            if !crossed || outgoing != (own_id > peer_id) {
                 return false;
             }
             twin.shared.dismissed.store(true, Ordering::Relaxed);
         }
-        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing });
+        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing, since: now });
         true
     }
 
@@ -118,7 +131,7 @@ impl Torrent {
     pub(super) fn handle_wrong(&self, open: &Piece) {
         self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
         let verdict = self.swarm.pieces.handle_wrong(open);
-        warn!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
+        info!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
         self.judge(&verdict, false);
         self.swarm.reorder(&mut Rng::new());
     }
@@ -129,7 +142,10 @@ impl Torrent {
         ips.sort_unstable();
         ips.dedup();
         for ip in ips {
-            if self.peer_list().handle_verdict(ip, good, sole_source) {
+            let mut peer_list = self.peer_list();
+            let known = peer_list.is_banned(ip);
+            if peer_list.handle_verdict(ip, good, sole_source) && !known {
+                drop(peer_list);
                 warn!("{}: {ip} is banned for sending wrong data", self.name);
                 for peer in self.peers().iter().filter(|peer| peer.address.ip() == ip) {
                     peer.dismissed.store(true, Ordering::Relaxed);
@@ -140,9 +156,16 @@ impl Torrent {
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.
     pub(super) fn handle_unservable(&self, piece: PieceIndex, why: &str) {
-        if self.serving.handle_unservable(piece) {
-            self.swarm.pieces.handle_lost(piece);
-            warn!("{}: piece {} is not served: {why}", self.name, piece.get());
+        if !self.serving.handle_unservable(piece) {
+            return;
+        }
+        self.swarm.pieces.handle_lost(piece);
+        match self.unservable_count.fetch_add(1, Ordering::Relaxed) {
+            UNSERVABLE_SHOWN_MAX => warn!("{}: more pieces are not served: 'bt-fast verify' tells which", self.name),
+            shown if shown < UNSERVABLE_SHOWN_MAX => {
+                warn!("{}: piece {} is not served: {why}", self.name, piece.get());
+            }
+            _ => {}
         }
     }
 }

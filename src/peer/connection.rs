@@ -45,8 +45,8 @@ pub enum Event {
     Quiet,
     /// The peer has one more piece.
     Have(PieceIndex),
-    /// [`Connection::peer_have`] was replaced, once per connection.
-    HaveSet,
+    /// The peer has these pieces more.
+    HaveMany(Vec<PieceIndex>),
     Unchoked,
     /// The peer serves us no more: these requests are void.
     Choked(Vec<BlockRef>),
@@ -240,11 +240,10 @@ impl Connection {
                 Ok(Event::NotInterested)
             }
             Message::Have { index } => self.handle_have(index),
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
+            Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
             Message::Bitfield(payload) => {
-                self.peer_have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
-                self.peer_has_all = self.peer_have.is_full();
-                Ok(Event::HaveSet)
+                let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
+                self.handle_bitfield(have, first)
             }
             Message::Request { index, begin, length } => self.handle_request(now, index, begin, length),
             Message::Cancel { index, begin, length } => {
@@ -291,6 +290,19 @@ impl Connection {
         }
         self.peer_has_all = self.peer_have.is_full();
         Ok(Event::Have(piece))
+    }
+
+    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves: what only
+    /// adds pieces is taken as haves.
+    fn handle_bitfield(&mut self, have: Bitfield, first: bool) -> Result<Event, PeerFault> {
+        let lost = !first && self.peer_have.iter().any(|index| !have.contains_index(index));
+        if lost {
+            return Err(PeerFault::LateBitfield);
+        }
+        let known = std::mem::replace(&mut self.peer_have, have);
+        self.peer_has_all = self.peer_have.is_full();
+        let more = self.geometry.pieces().filter(|&piece| self.peer_have.contains(piece) && !known.contains(piece));
+        Ok(Event::HaveMany(more.collect()))
     }
 
     fn handle_request(&mut self, now: Time, index: u32, begin: u32, length: u32) -> Result<Event, PeerFault> {
@@ -341,11 +353,7 @@ impl Connection {
             return Err(PeerFault::FastNotAgreed);
         }
         match *message {
-            Message::HaveAll => {
-                self.peer_have = Bitfield::full(self.geometry.piece_count());
-                self.peer_has_all = true;
-                Ok(Event::HaveSet)
-            }
+            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), true),
             Message::Reject { index, begin, length } => {
                 let rejected =
                     self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));

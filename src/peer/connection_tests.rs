@@ -116,16 +116,22 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
 }
 
 #[test]
-fn a_bitfield_is_only_ever_the_first_message() {
+fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
+    let pieces = |indices: &[u32]| Event::HaveMany(indices.iter().map(|&index| block(index, 0).piece).collect());
     let bitfield = Message::Bitfield(&[0x81, 0x40]);
-    let mut early = connection(false);
-    assert_eq!(early.handle_message(START, &bitfield).unwrap(), Event::HaveSet);
-    assert_eq!(early.peer_have().iter().collect::<Vec<_>>(), [0, 7, 9]);
-    assert!(matches!(early.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
+    let mut connection = connection(false);
+    assert_eq!(connection.handle_message(START, &bitfield).unwrap(), pieces(&[0, 7, 9]));
+    assert_eq!(connection.handle_message(START, &Message::Bitfield(&[0x91, 0x40])).unwrap(), pieces(&[3]));
+    assert_eq!(connection.peer_have().iter().collect::<Vec<_>>(), [0, 3, 7, 9]);
+    assert!(matches!(connection.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
+}
+
+#[test]
+fn have_all_and_have_none_are_the_first_message() {
     for first in [Message::Unchoke, Message::Have { index: 1 }, Message::Port(1), Message::Unknown { id: 99 }] {
         let mut late = connection(true);
         late.handle_message(START, &first).unwrap();
-        for second in [bitfield, Message::HaveAll, Message::HaveNone] {
+        for second in [Message::HaveAll, Message::HaveNone] {
             assert!(matches!(late.handle_message(START, &second), Err(PeerFault::LateBitfield)), "{first:?}");
         }
     }
@@ -380,7 +386,8 @@ fn fast_messages_need_the_fast_bit() {
         assert!(connection(true).handle_message(START, &message).is_ok(), "{message:?}");
     }
     let mut all = connection(true);
-    assert_eq!(all.handle_message(START, &Message::HaveAll).unwrap(), Event::HaveSet);
+    let pieces = setup(true, Opening::None).geometry.pieces().collect();
+    assert_eq!(all.handle_message(START, &Message::HaveAll).unwrap(), Event::HaveMany(pieces));
     assert!(all.peer_has_all());
 }
 

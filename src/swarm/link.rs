@@ -117,8 +117,8 @@ impl<S: Slot> Link<S> {
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
-            Event::Have(piece) => self.handle_have(piece),
-            Event::HaveSet => self.handle_have_set(),
+            Event::Have(piece) => self.handle_have(&[piece]),
+            Event::HaveMany(pieces) => self.handle_have(&pieces),
             Event::Unchoked => {
                 self.rejects = 0;
                 self.ask_all_again();
@@ -163,32 +163,32 @@ impl<S: Slot> Link<S> {
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
-    fn handle_have(&mut self, piece: PieceIndex) {
-        self.swarm.availability.add(piece);
-        self.shared.have_count.fetch_add(1, Ordering::Relaxed);
-        if self.connection.peer_has_all() {
-            self.swarm.availability.complete(self.swarm.geometry.piece_count());
-        }
-        if self.lacks(piece) {
-            self.wanted += 1;
-            if self.fresh.len() < limits::FRESH_PIECES_MAX {
-                self.fresh.push_back(piece);
+    /// The peer has these pieces more; its `peer_have` shows them already.
+    fn handle_have(&mut self, pieces: &[PieceIndex]) {
+        let availability = &self.swarm.availability;
+        if pieces.len() > 1 && pieces.len() == self.connection.peer_have().piece_count() {
+            availability.add_set(self.connection.peer_have());
+        } else if !pieces.is_empty() {
+            pieces.iter().for_each(|&piece| availability.add(piece));
+            if self.connection.peer_has_all() {
+                availability.complete(self.swarm.geometry.piece_count());
             }
-            self.connection.set_interested(true);
         }
+        self.shared.have_count.fetch_add(u32::try_from(pieces.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        for &piece in pieces {
+            if self.lacks(piece) {
+                self.wanted += 1;
+                if self.fresh.len() < limits::FRESH_PIECES_MAX {
+                    self.fresh.push_back(piece);
+                }
+            }
+        }
+        self.connection.set_interested(self.wanted > 0);
     }
 
     /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
     fn lacks(&self, piece: PieceIndex) -> bool {
         self.told.as_ref().is_some_and(|told| !told.contains(piece))
-    }
-
-    fn handle_have_set(&mut self) {
-        let have = self.connection.peer_have();
-        self.swarm.availability.add_set(have);
-        self.shared.have_count.store(u32::try_from(have.count()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.count_wanted();
-        self.connection.set_interested(self.wanted > 0);
     }
 
     fn count_wanted(&mut self) {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::base::limits::{
     CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, PEER_LIST_MAX, TRUST_BAD_PIECE,
-    TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
+    TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
 };
 use crate::base::{Rng, Time};
 
@@ -147,8 +147,8 @@ impl PeerList {
         self.set_state(canonical(addr), State::Own);
     }
 
-    /// A piece that `ip` sent blocks of was checked. A bad one that it sent alone bans it at once; otherwise trust falls
-    /// with each bad piece and grows with each good one. True when it is banned now.
+    /// A piece that `ip` sent blocks of was checked. Trust falls with each bad piece, most with one
+    /// that it sent alone, and grows with each good one. True when it is banned now.
     pub fn handle_verdict(&mut self, ip: IpAddr, good: bool, sole_source: bool) -> bool {
         let ip = ip.to_canonical();
         if !self.trust.contains_key(&ip) && self.trust.len() >= TRUST_LIST_MAX {
@@ -158,7 +158,7 @@ impl PeerList {
         if *trust > TRUST_BANNED {
             *trust = match (good, sole_source) {
                 (true, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
-                (false, true) => TRUST_BANNED,
+                (false, true) => *trust + TRUST_BAD_PIECE_ALONE,
                 (false, false) => *trust + TRUST_BAD_PIECE,
             };
         }

@@ -127,15 +127,24 @@ fn trust_falls_to_a_ban_and_grows_to_a_bound() {
 }
 
 #[test]
-fn the_only_source_of_a_bad_piece_is_banned_at_once() {
+fn the_only_source_of_bad_pieces_is_banned_soon_but_not_for_one() {
     let mut list = PeerList::new();
-    assert!(list.handle_verdict("::ffff:10.0.0.1".parse().unwrap(), false, true));
+    let mapped = "::ffff:10.0.0.1".parse().unwrap();
+    assert!(!list.handle_verdict(mapped, false, true));
+    assert!(list.handle_verdict(mapped, false, true));
     assert!(list.is_banned("10.0.0.1".parse().unwrap()));
+
+    // Whoever was good for long is banned by the fourth failure all the same.
+    let trusted = peer(9).ip();
+    (0..100).for_each(|_| assert!(!list.handle_verdict(trusted, true, true)));
+    assert!((0..3).all(|_| !list.handle_verdict(trusted, false, true)));
+    assert!(list.handle_verdict(trusted, false, true));
 }
 
 #[test]
 fn bans_outlive_a_flood_of_addresses() {
     let mut list = PeerList::new();
+    list.handle_verdict(peer(0).ip(), false, true);
     list.handle_verdict(peer(0).ip(), false, true);
     for n in 1..u32::try_from(TRUST_LIST_MAX).unwrap() + 50 {
         list.handle_verdict(peer(n).ip(), true, false);

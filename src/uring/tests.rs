@@ -105,6 +105,7 @@ fn an_aborted_task_with_a_receive_in_flight_leaks_no_descriptor() {
 
 #[test]
 fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
+    #[expect(clippy::disallowed_methods, reason = "a guard against waiting for ever")]
     on_ring(|| async {
         let spinner = spawn(async {
             loop {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::run::{Run, Sandbox, content};
+use crate::support::sandbox::{Run, Sandbox, content};
 
 fn made() -> Sandbox {
     let sandbox = Sandbox::new();

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::run::{Sandbox, content};
+use crate::support::sandbox::{Sandbox, content};
 
 /// Info-hashes of the fixed content below, computed apart from this program.
 const GOLDEN_TREE: &str = "f54fd52a4e017f238999e21a5f627c5c9a67e895";
@@ -74,7 +74,7 @@ fn a_folder_that_holds_its_own_torrent_gives_it_again() {
     let sandbox = golden();
     let run = |line: &str| {
         let output = sandbox.command(line.split_whitespace()).current_dir(sandbox.path("golden")).output().unwrap();
-        crate::run::Run::from(output).ok()
+        crate::support::sandbox::Run::from(output).ok()
     };
     let first = run("create .");
     let second = run("create . -f");

@@ -9,8 +9,7 @@
 mod cli;
 mod create;
 mod interop;
-#[path = "support/run.rs"]
-mod run;
+mod loopback;
 mod sim;
 mod support;
 mod tidy;

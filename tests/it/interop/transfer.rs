@@ -22,8 +22,10 @@ use crate::support::{
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// To check the content and tell the tracker.
 const SEED_TIMEOUT: Duration = Duration::from_secs(60);
+/// Clients unchoke in rounds of ten seconds; more than a few rounds means that a connection was lost and tried again.
+const GET_TIMEOUT: Duration = Duration::from_secs(45);
 /// To get 1 GiB on two busy cores. Transmission 3 sends its 512 queued blocks twice a second: 17 MB/s on any wire.
-const GET_TIMEOUT: Duration = Duration::from_secs(240);
+const GET_GIBIBYTE_TIMEOUT: Duration = Duration::from_secs(240);
 
 const SEED_PORT: u16 = 6981;
 const GET_PORT: u16 = 6982;
@@ -61,7 +63,8 @@ fn transfer(seeder: Client, getter: Client, content: Content, torrent: &std::pat
 
     let get_site = Site { host: &net.right, port: GET_PORT, state: &get_state };
     let mut get = getter.get(torrent, &target, &get_site);
-    let result = get.wait(GET_TIMEOUT).and_then(|()| {
+    let timeout = if matches!(content, Content::Gibibyte) { GET_GIBIBYTE_TIMEOUT } else { GET_TIMEOUT };
+    let result = get.wait(timeout).and_then(|()| {
         let (expected, found) = (source.join(content.name()), target.join(content.name()));
         content::difference(&expected, &found, getter.makes_empty_files()).map_or(Ok(()), Err)
     });

@@ -4,10 +4,13 @@ pub(crate) mod bencode;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod creator;
+pub(crate) mod http_server;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod sandbox;
 pub(crate) mod scratch;
 pub(crate) mod tracker;
+pub(crate) mod wire_peer;
 
 use std::{
     path::{Path, PathBuf},

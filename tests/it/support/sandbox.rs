@@ -1,7 +1,5 @@
 //! The real binary, run in a folder of its own.
 
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot be set up has failed")]
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,41 +7,43 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::bt_fast;
+
 /// A temporary folder, and the program run in it.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
 }
 
 /// How one run ended.
 #[derive(Debug)]
-pub struct Run {
-    pub code: Option<i32>,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Sandbox {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(relative)
     }
 
     /// Writes a file, and the folders it lies in.
-    pub fn write(&self, relative: &str, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, relative: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    pub fn read(&self, relative: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, relative: &str) -> Vec<u8> {
         fs::read(self.path(relative)).unwrap()
     }
 
     /// Names in the sandbox's own folder, sorted.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -51,18 +51,18 @@ impl Sandbox {
     }
 
     /// The program with these arguments, not yet started.
-    pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bt-fast"));
+    pub(crate) fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = bt_fast();
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
 
     /// Runs the program with the words of `line`.
-    pub fn run(&self, line: &str) -> Run {
+    pub(crate) fn run(&self, line: &str) -> Run {
         self.run_args(line.split_whitespace())
     }
 
-    pub fn run_args(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    pub(crate) fn run_args(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
         self.command(args).output().unwrap().into()
     }
 }
@@ -77,14 +77,14 @@ impl From<Output> for Run {
 impl Run {
     /// The run succeeded.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// The run failed with this code and said so in exactly one line that holds `part`.
     #[track_caller]
-    pub fn fails(self, code: i32, part: &str) -> Self {
+    pub(crate) fn fails(self, code: i32, part: &str) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("bt-fast: ")).collect();
         assert_eq!(errors.len(), 1, "{self:?}");
@@ -93,13 +93,13 @@ impl Run {
         self
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
     /// Every line of stdout as a JSON object.
     #[track_caller]
-    pub fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let values: Vec<Value> = self.text().lines().map(parse).collect();
         assert!(values.iter().all(Value::is_object), "{self:?}");
@@ -108,6 +108,6 @@ impl Run {
 }
 
 /// `len` bytes that repeat nowhere near a piece's length.
-pub fn content(len: usize) -> Vec<u8> {
+pub(crate) fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap()).collect()
 }

@@ -1,0 +1,103 @@
+//! What a session is given, what it shows, and what it leaves.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::listen::ListenError;
+use super::usage::Usage;
+use crate::base::{Bitfield, Time};
+use crate::codec::metainfo::Metainfo;
+use crate::storage::StorageError;
+use crate::swarm::choker::Slots;
+use crate::uring::RingError;
+
+/// How a session is run.
+#[derive(Debug)]
+pub struct Config {
+    /// `None`: the first free port of 6881 to 6889 (BEP 3).
+    pub listen: Option<SocketAddr>,
+    /// Ring threads, at least 1.
+    pub ring_count: usize,
+    /// Bytes of piece memory; never less than two pieces.
+    pub arena_len: u64,
+    pub slots: Slots,
+    /// Connections, handshakes included.
+    pub connections_max: usize,
+    /// Peers to connect to beside those the trackers tell.
+    pub peers: Vec<SocketAddr>,
+    /// BEP 3's `ip`, told to trackers.
+    pub announce_ip: Option<String>,
+    /// Go on when everything is complete.
+    pub keep_seeding: bool,
+    /// End after this long without any peer.
+    pub timeout: Option<Duration>,
+}
+
+/// One torrent to be run.
+#[derive(Debug)]
+pub struct Source {
+    pub metainfo: Metainfo,
+    /// Folder that holds the torrent's name.
+    pub folder: PathBuf,
+    /// Pieces that are there.
+    pub have: Bitfield,
+    /// `have` needs no hash before it is served.
+    pub trusted: bool,
+    /// Files are made where they are missing.
+    pub writable: bool,
+    /// Trackers by tier (BEP 12).
+    pub tiers: Vec<Vec<String>>,
+}
+
+/// What a session has done.
+#[derive(Debug)]
+pub struct Report {
+    pub totals: Snapshot,
+    pub elapsed: Time,
+    pub latency: Latency,
+    /// Everything is had; false when it was stopped before.
+    pub complete: bool,
+    pub usage: Usage,
+}
+
+/// From queueing a request to its block, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+}
+
+/// Why a session could not run, or ended early. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("piece arena: {0}: choose a smaller one with --arena")]
+    Arena(std::io::Error),
+    #[error("threads: {0}")]
+    Threads(std::io::Error),
+    #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
+    NoPeers(String),
+}
+
+/// A session as it stands, all torrents together. Bytes are payload.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Snapshot {
+    /// Verified, written and had.
+    pub have_len: u64,
+    pub downloaded: u64,
+    pub uploaded: u64,
+    pub wasted: u64,
+    pub corrupt: u64,
+    pub peer_count: usize,
+    /// Where we listen.
+    pub port: u16,
+    pub down_bytes_per_s: f64,
+    pub up_bytes_per_s: f64,
+}

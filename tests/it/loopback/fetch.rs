@@ -1,0 +1,106 @@
+//! `get` with the URL of a torrent.
+
+use std::{fs, net::SocketAddr, path::Path, process::Command};
+
+use super::{DEADLINE, Fixture, assert_fails, own_address, own_ip};
+use crate::support::{
+    bt_fast,
+    http_server::{Answer, HttpServer},
+    process::{Finished, Running, run, wait_until},
+};
+
+const LEN: u64 = 300_000;
+
+fn get(url: &str, target: &Path, peers: &[SocketAddr]) -> Command {
+    let mut command = bt_fast();
+    command.args(["get", url, "-o"]).arg(target).args(["--listen", &own_address().to_string()]);
+    for peer in peers {
+        command.args(["--peer", &peer.to_string()]);
+    }
+    command
+}
+
+#[test]
+fn over_http_and_through_a_redirect() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let torrent = fs::read(&fixture.torrent).unwrap();
+    let server = HttpServer::start(own_ip(), move |get| match get.target.as_str() {
+        "/moved" => Answer { status: "302 Found\r\nLocation: /a.torrent?x=1", ..Answer::ok("") },
+        "/a.torrent" | "/a.torrent?x=1" => Answer::ok(torrent.clone()),
+        _ => Answer { status: "404 Not Found", ..Answer::ok("nothing here") },
+    });
+    for path in ["/a.torrent", "/moved"] {
+        let target = fixture.scratch.folder(&path[1..4]);
+        run(&get(&server.url(path), &target, &[seed.address]), DEADLINE).success();
+        fixture.assert_complete(&target);
+    }
+}
+
+#[test]
+fn what_cannot_be_had_or_read_is_said_in_one_line() {
+    let fixture = Fixture::file(LEN);
+    let server = HttpServer::start(own_ip(), |get| match get.target.as_str() {
+        "/large" => Answer { announced_len: 1 << 40, ..Answer::ok(vec![b'd'; 1000]) },
+        "/longer" => Answer { announced_len: (64 << 20) + 1, ..Answer::ok(vec![b'd'; 65 << 20]) },
+        "/cut" => Answer { announced_len: 500, ..Answer::ok("d8:announce") },
+        "/html" => Answer::ok("<!doctype html>\n<p>\x1b[31mhello"),
+        "/empty" => Answer::ok(""),
+        "/loop" => Answer { status: "301 Moved\r\nLocation: /loop", ..Answer::ok("") },
+        "/file" => Answer { status: "301 Moved\r\nLocation: file:///etc/passwd", ..Answer::ok("") },
+        _ => Answer { status: "404 Not Found", ..Answer::ok("nothing here") },
+    });
+    let target = fixture.scratch.join("target");
+    for (path, part) in [
+        ("/none", "404"),
+        ("/large", "longer than"),
+        ("/longer", "longer than"),
+        ("/cut", "can't fetch"),
+        ("/html", "not a torrent"),
+        ("/empty", "not a torrent"),
+        ("/loop", "redirects"),
+        ("/file", "redirect refused"),
+    ] {
+        let finished = run(&get(&server.url(path), &target, &[]), DEADLINE);
+        assert_fails(&finished, 1, part);
+        assert!(!finished.stderr.contains('\x1b'), "{finished:#?}");
+    }
+    assert_fails(&run(&get("http://127.0.0.1:1/x", &target, &[]), DEADLINE), 1, "can't fetch");
+    assert!(!target.exists(), "nothing is made for a torrent that is none");
+}
+
+#[test]
+fn over_https_from_an_authority_that_is_trusted() {
+    let fixture = Fixture::file(LEN);
+    let (seed, folder) = (fixture.seed(), fixture.scratch.folder("tls"));
+    let ip = own_ip();
+    fs::copy(&fixture.torrent, folder.join("a.torrent")).unwrap();
+    fs::write(folder.join("leaf.ext"), format!("subjectAltName=IP:{ip}\nbasicConstraints=CA:FALSE\n")).unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&folder, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
+    openssl(&folder, &format!("req {key} -keyout leaf.key -out leaf.csr -subj /CN=tracker"));
+    openssl(
+        &folder,
+        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out leaf.pem",
+    );
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-accept", &format!("{ip}:7443"), "-cert", "leaf.pem", "-key", "leaf.key", "-WWW"]);
+    let mut server = Running::start("openssl", server.current_dir(&folder), &folder.join("log"));
+    assert!(wait_until(DEADLINE, || server.output().contains("ACCEPT")), "{}", server.log_tail());
+
+    let url = format!("https://{ip}:7443/a.torrent");
+    let target = fixture.scratch.folder("target");
+    let finished = run(get(&url, &target, &[seed.address]).env("SSL_CERT_FILE", folder.join("ca.pem")), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", server.log_tail());
+    fixture.assert_complete(&target);
+
+    // Without the authority the same certificate is nobody's.
+    let finished = run(&get(&url, &target, &[]), DEADLINE);
+    assert_fails(&finished, 1, "can't fetch");
+}
+
+#[track_caller]
+fn openssl(folder: &Path, arguments: &str) {
+    let done: Finished = run(Command::new("openssl").args(arguments.split_whitespace()).current_dir(folder), DEADLINE);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+}

@@ -1,0 +1,200 @@
+//! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
+
+mod faults;
+mod fetch;
+mod get_peers;
+mod resume;
+mod scripted;
+mod seed_peers;
+mod trackers;
+mod transfer;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use bt_fast::codec::metainfo::{Metainfo, MetainfoLimits};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    bt_fast,
+    content::{difference, write_random},
+    process::{Finished, Running, run, wait_until},
+    scratch::Scratch,
+};
+
+/// For anything that takes a moment on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Design: "Ctrl-C or SIGTERM: … exit within 3 s"; and a little for a busy machine to notice.
+const STOP_DEADLINE: Duration = Duration::from_secs(4);
+const PIECE_LEN: u32 = 32 << 10;
+const LISTEN_PORT: u16 = 7000;
+const NAME: &str = "content";
+
+/// An address of this machine that nobody else uses: 127/8 has one for each role in each test, so ports never clash, and
+/// a ban hits the right peer.
+fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [third, fourth] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let second = u8::try_from(std::process::id() % 200).unwrap() + 50;
+    Ipv4Addr::new(127, second, third, fourth)
+}
+
+fn own_address() -> SocketAddr {
+    (own_ip(), LISTEN_PORT).into()
+}
+
+/// Content in a folder of its own, and its torrent.
+struct Fixture {
+    scratch: Scratch,
+    /// Holds [`NAME`].
+    source: PathBuf,
+    torrent: PathBuf,
+    metainfo: Metainfo,
+}
+
+impl Fixture {
+    /// One file of `len` random bytes.
+    fn file(len: u64) -> Self {
+        Self::file_with_trackers(len, &[])
+    }
+
+    /// Each tracker is a tier of its own.
+    fn file_with_trackers(len: u64, trackers: &[&str]) -> Self {
+        Self::made_by(trackers, PIECE_LEN, |root| write_random(root, len, fastrand::u64(..)))
+    }
+
+    fn file_with_piece_len(len: u64, piece_len: u32) -> Self {
+        Self::made_by(&[], piece_len, |root| write_random(root, len, fastrand::u64(..)))
+    }
+
+    /// `make` makes the file or folder.
+    fn made_by(trackers: &[&str], piece_len: u32, make: impl FnOnce(&Path)) -> Self {
+        let scratch = Scratch::new();
+        let source = scratch.folder("source");
+        make(&source.join(NAME));
+        let torrent = scratch.join("a.torrent");
+        let mut command = bt_fast();
+        command.arg("create").arg(source.join(NAME)).arg("-o").arg(&torrent).args(["-l", &piece_len.to_string()]);
+        for url in trackers {
+            command.args(["-a", url]);
+        }
+        run(&command, DEADLINE).success();
+        let metainfo = Metainfo::decode(&fs::read(&torrent).unwrap(), &MetainfoLimits::default()).unwrap();
+        Self { scratch, source, torrent, metainfo }
+    }
+
+    fn piece_count(&self) -> u32 {
+        self.metainfo.info.geometry.piece_count()
+    }
+
+    /// The content of the only file.
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.source.join(NAME)).unwrap()
+    }
+
+    fn seed_command(&self, listen: SocketAddr) -> Command {
+        let mut command = bt_fast();
+        command.args(["seed", "--json"]).arg(&self.torrent).arg("--data").arg(&self.source);
+        command.args(["--listen", &listen.to_string()]);
+        command
+    }
+
+    fn seed(&self) -> Seed {
+        let address = own_address();
+        Seed::start(&self.seed_command(address), address, &self.scratch.join("seed.log"))
+    }
+
+    /// Into `target`, from these peers.
+    fn get_command(&self, target: &Path, peers: &[SocketAddr]) -> Command {
+        let mut command = bt_fast();
+        command.args(["get", "--json"]).arg(&self.torrent).arg("-o").arg(target);
+        command.args(["--listen", &own_address().to_string()]);
+        for peer in peers {
+            command.args(["--peer", &peer.to_string()]);
+        }
+        command
+    }
+
+    /// Gets all of it from these peers, and compares.
+    #[track_caller]
+    fn get(&self, target: &Path, peers: &[SocketAddr]) -> Finished {
+        let finished = run(&self.get_command(target, peers), DEADLINE);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        self.assert_complete(target);
+        finished
+    }
+
+    /// Gets all of it from this peer into a new folder.
+    #[track_caller]
+    fn get_by_peer(&self, peer: SocketAddr) {
+        self.get(&self.scratch.folder(&format!("target {}", fastrand::u32(..))), &[peer]);
+    }
+
+    #[track_caller]
+    fn assert_complete(&self, target: &Path) {
+        assert_eq!(difference(&self.source.join(NAME), &target.join(NAME), true), None);
+    }
+}
+
+/// A `bt-fast seed` that serves.
+struct Seed {
+    process: Running,
+    address: SocketAddr,
+}
+
+impl Seed {
+    #[track_caller]
+    fn start(command: &Command, address: SocketAddr, log: &Path) -> Self {
+        let mut process = Running::start("seed", command, log);
+        let serves = wait_until(DEADLINE, || event(&process.output(), "seeding").is_some() || !process.is_running());
+        assert!(serves && process.is_running(), "{}", process.log_tail());
+        Self { process, address }
+    }
+
+    /// Stops it as its user would, and returns its last record.
+    #[track_caller]
+    fn stop(mut self) -> Value {
+        self.process.signal(Signal::TERM);
+        assert_eq!(exit_code(&mut self.process, STOP_DEADLINE), Some(0), "{}", self.process.log_tail());
+        event(&self.process.output(), "stopped").expect("a record of the end")
+    }
+}
+
+/// The exit code of a process that ends in time.
+#[track_caller]
+fn exit_code(process: &mut Running, within: Duration) -> Option<i32> {
+    let status = process.wait(within);
+    status.unwrap_or_else(|| panic!("does not end\n{}", process.log_tail())).code()
+}
+
+/// The last record of this event among the lines of a process.
+fn event(output: &str, name: &str) -> Option<Value> {
+    let mut records = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.rfind(|record| record["event"] == name)
+}
+
+/// The lines that say what failed; warnings are none.
+fn failures(output: &str) -> Vec<&str> {
+    let lines = output.lines().filter(|line| line.starts_with("bt-fast:"));
+    lines.filter(|line| !line.starts_with("bt-fast: warning:")).collect()
+}
+
+fn warnings(output: &str) -> Vec<&str> {
+    output.lines().filter(|line| line.starts_with("bt-fast: warning:")).collect()
+}
+
+/// The command fails with this code, and says so in one line that holds `part`.
+#[track_caller]
+fn assert_fails(finished: &Finished, code: i32, part: &str) {
+    assert_eq!(finished.code, Some(code), "{finished:#?}");
+    let lines = failures(&finished.stderr);
+    assert!(lines.len() == 1 && lines[0].contains(part), "{part}: {finished:#?}");
+    assert!(!finished.stderr.contains("panicked"), "{finished:#?}");
+}

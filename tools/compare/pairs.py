@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""One seeder, one downloader, one wire: bt-fast beside other clients.
+
+Each pair moves one file of random bytes between two network namespaces joined by a veth pair, byte-for-byte compared
+afterwards. Rounds are interleaved, so that a noisy minute hits every pair; medians are printed as a Markdown table:
+wall GB/s from the downloader's start to its end, CPU-seconds per GB of both processes.
+
+Needs root, openssl, iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or target/venv's.
+Example: tools/compare/pairs.py --gib 2 --rounds 5 bt:bt lt:lt rqbit:rqbit bt:lt lt:bt
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests/it/support"
+SEED_IP, GET_IP = "10.77.0.1", "10.77.0.2"
+SEED_PORT, GET_PORT, TRACKER_PORT = 6981, 6982, 6969
+TRACKER_URL = f"http://{SEED_IP}:{TRACKER_PORT}/announce"
+CLIENTS = ["bt", "lt", "rqbit", "aria2", "tr"]
+READY_TIMEOUT_S = 60
+POLL_S = 0.005
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="+", metavar="SEEDER:GETTER", help="of " + ", ".join(CLIENTS))
+    parser.add_argument("--gib", type=float, default=2, help="size of the file [2]")
+    parser.add_argument("--rounds", type=int, default=5, help="[5]")
+    parser.add_argument("--piece-kib", type=int, default=1024, help="piece length [1024]")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for one download [300]")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/pairs", help="folder for files and logs [target/pairs]")
+    parser.add_argument("--bt", type=Path, default=ROOT / "target/release/bt-fast", help="[target/release/bt-fast]")
+    parser.add_argument("--bt-seed-flags", default="--verify none", help="[--verify none: others do not hash either]")
+    parser.add_argument("--bt-get-flags", default="", help="more flags for bt-fast get")
+    options = parser.parse_args()
+    for pair in options.pairs:
+        if len(pair.split(":")) != 2 or not set(pair.split(":")) <= set(CLIENTS):
+            parser.error(f"{pair}: not two of {', '.join(CLIENTS)} with a colon between")
+    return options
+
+
+def python():
+    return os.environ.get("LT_PYTHON", str(ROOT / "target/venv/bin/python"))
+
+
+def call(*command):
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+
+
+class Hosts:
+    """Two network namespaces on one wire, named after this process, gone at the end."""
+
+    def __enter__(self):
+        self.seed, self.get = f"pairs-{os.getpid()}s", f"pairs-{os.getpid()}g"
+        call("ip", "netns", "add", self.seed)
+        call("ip", "netns", "add", self.get)
+        call("ip", "link", "add", "veth0", "netns", self.seed, "type", "veth", "peer", "name", "veth0", "netns", self.get)
+        for name, ip in (self.seed, SEED_IP), (self.get, GET_IP):
+            call("ip", "-n", name, "addr", "add", f"{ip}/24", "dev", "veth0")
+            call("ip", "-n", name, "link", "set", "lo", "up")
+            call("ip", "-n", name, "link", "set", "veth0", "up")
+        return self
+
+    def __exit__(self, *_):
+        for name in self.seed, self.get:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+class Process:
+    """A client on a host; killed at the end. `ip netns exec` becomes the client, so the pid is the client's."""
+
+    def __init__(self, host, command, home, log):
+        self.log = log
+        home.mkdir(parents=True, exist_ok=True)
+        with open(log, "wb") as out:
+            self.child = subprocess.Popen(
+                ["ip", "netns", "exec", host, *map(str, command)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, "HOME": str(home), "LC_ALL": "C.UTF-8"})
+        self.status = None
+        self.rusage = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not self.has_ended():
+            self.child.kill()
+            self.child.wait()
+
+    def has_ended(self):
+        if self.status is None:
+            pid, status, rusage = os.wait4(self.child.pid, os.WNOHANG)
+            if pid:
+                self.status, self.rusage = os.waitstatus_to_exitcode(status), rusage
+                self.child.returncode = self.status
+        return self.status is not None
+
+    def cpu_s(self):
+        """User and system time so far, of all threads."""
+        if self.has_ended():
+            return self.rusage.ru_utime + self.rusage.ru_stime
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def aria2(folder, port, torrent):
+    return ["aria2c", "-q", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false",
+            "--bt-max-peers=200", f"--listen-port={port}", "-d", folder, torrent]
+
+
+def rqbit(folder, port, torrent):
+    return ["rqbit", "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", port,
+            "download", "-o", folder, torrent]
+
+
+def transmission(folder, port, torrent, home):
+    settings = home / "transmission"
+    settings.mkdir(parents=True, exist_ok=True)
+    off = ["dht-enabled", "lpd-enabled", "pex-enabled", "utp-enabled"]
+    (settings / "settings.json").write_text(json.dumps({**dict.fromkeys(off, False), "encryption": 0}))
+    return ["transmission-cli", "-g", settings, "-M", "-et", "-p", port, "-w", folder, torrent]
+
+
+def seed_command(client, torrent, folder, home, options):
+    address = f"{SEED_IP}:{SEED_PORT}"
+    return {
+        "bt": lambda: [options.bt, "seed", torrent, "--data", folder, "--listen", address,
+                       *shlex.split(options.bt_seed_flags)],
+        "lt": lambda: [python(), SUPPORT / "lt_client.py", "seed", torrent, folder, SEED_IP, SEED_PORT],
+        "aria2": lambda: [*aria2(folder, SEED_PORT, torrent), "--seed-ratio=0", "--bt-seed-unverified=true"],
+        "rqbit": lambda: [*rqbit(folder, SEED_PORT, torrent), "--overwrite"],
+        "tr": lambda: transmission(folder, SEED_PORT, torrent, home),
+    }[client]()
+
+
+def get_command(client, torrent, folder, home, options):
+    address = f"{GET_IP}:{GET_PORT}"
+    return {
+        "bt": lambda: [options.bt, "get", torrent, "-o", folder, "--listen", address,
+                       *shlex.split(options.bt_get_flags)],
+        "lt": lambda: [python(), SUPPORT / "lt_client.py", "get", torrent, folder, GET_IP, GET_PORT],
+        "aria2": lambda: [*aria2(folder, GET_PORT, torrent), "--seed-time=0", "--file-allocation=none"],
+        "rqbit": lambda: [*rqbit(folder, GET_PORT, torrent), "-e"],
+        "tr": lambda: [*transmission(folder, GET_PORT, torrent, home), "-f", finish_script(home)],
+    }[client]()
+
+
+def finish_script(home):
+    """What transmission-cli, which never ends by itself, runs when it is done."""
+    home.mkdir(parents=True, exist_ok=True)
+    script = home / "finish.sh"
+    script.write_text(f"#!/bin/sh\ntouch '{home}/complete'\n")
+    script.chmod(0o755)
+    return script
+
+
+def wait_until(done, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def has_announced(tracker, port):
+    lines = tracker.log.read_text().splitlines()
+    announces = [json.loads(line) for line in lines if line.startswith("{")]
+    return any(line.get("port") == str(port) and line.get("left") == "0" for line in announces)
+
+
+def transfer(hosts, pair, source, torrent, options):
+    """One round of one pair: GB/s and CPU-s/GB of both sides, or None when it failed."""
+    seeder, getter = pair.split(":")
+    out, seed_home, get_home = (options.work / name for name in ("out", "seed-home", "get-home"))
+    for folder in out, seed_home, get_home:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    logs = options.work / "logs"
+    logs.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        def start(host, command, home, log):
+            return stack.enter_context(Process(host, command, home, logs / log))
+
+        tracker = start(hosts.seed, [sys.executable, SUPPORT / "tracker.py", SEED_IP, TRACKER_PORT], seed_home, "tracker.log")
+        wait_until(lambda: "listening" in tracker.log.read_text(), READY_TIMEOUT_S)
+        seed = start(hosts.seed, seed_command(seeder, torrent, source.parent, seed_home, options), seed_home,
+                     f"{seeder}-seeds.log")
+        if not wait_until(lambda: has_announced(tracker, SEED_PORT) or seed.has_ended(), READY_TIMEOUT_S):
+            print(f"{pair}: the seeder told the tracker nothing; going on", file=sys.stderr)
+        seed_cpu_s, start_s = seed.cpu_s(), time.monotonic()
+        get = start(hosts.get, get_command(getter, torrent, out, get_home, options), get_home, f"{getter}-gets.log")
+        complete = get_home / "complete"
+        wait_until(lambda: get.has_ended() or complete.exists(), options.timeout)
+        wall_s = time.monotonic() - start_s
+        seed_cpu_s, get_cpu_s = seed.cpu_s() - seed_cpu_s, get.cpu_s()
+        ended_well = complete.exists() or (get.has_ended() and get.status == 0)
+    same = ended_well and subprocess.run(["cmp", "-s", source, out / source.name], check=False).returncode == 0
+    gb = source.stat().st_size / 1e9
+    verdict = "ok" if same else "DIFFERS" if ended_well else "FAILED"
+    print(f"{pair:>12} {gb / wall_s:6.3f} GB/s, CPU-s/GB seed {seed_cpu_s / gb:5.2f} get {get_cpu_s / gb:5.2f}, {verdict}",
+          file=sys.stderr, flush=True)
+    shutil.rmtree(out, ignore_errors=True)
+    return (gb / wall_s, seed_cpu_s / gb, get_cpu_s / gb) if same else None
+
+
+def make_content(options):
+    """A file of random bytes and its torrent; both are kept for the next run."""
+    source = options.work / "content" / f"{options.gib:g}GiB.bin"
+    size = int(options.gib * (1 << 30))
+    if not source.exists():
+        source.parent.mkdir(parents=True, exist_ok=True)
+        key = "000102030405060708090a0b0c0d0e0f"
+        unfinished = source.with_suffix(".unfinished")
+        subprocess.run(f"openssl enc -aes-128-ctr -nosalt -K {key} -iv 0 -in /dev/zero 2>/dev/null | head -c {size} "
+                       f"> {shlex.quote(str(unfinished))}", shell=True, check=True)
+        unfinished.rename(source)
+    torrent = options.work / f"{options.gib:g}GiB-{options.piece_kib}KiB.torrent"
+    if not torrent.exists():
+        exponent = (options.piece_kib << 10).bit_length() - 1
+        call("mktorrent", "-l", exponent, "-a", TRACKER_URL, "-o", torrent, source)
+    return source, torrent
+
+
+def machine():
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} × {model}, Linux {platform.release()}"
+
+
+def report(results, options):
+    print(f"{options.gib:g} GiB, {options.piece_kib} KiB pieces, median of {options.rounds}; {machine()}\n")
+    print("| seeder → getter | GB/s | seed CPU-s/GB | get CPU-s/GB | complete |")
+    print("|---|--:|--:|--:|--:|")
+    speeds = {}
+    for pair, rounds in results.items():
+        good = [figures for figures in rounds if figures]
+        name = pair.replace(":", " → ")
+        if not good:
+            print(f"| {name} | – | – | – | 0/{len(rounds)} |")
+            continue
+        speed, seed_cpu, get_cpu = (statistics.median(column) for column in zip(*good))
+        speeds[pair] = speed
+        print(f"| {name} | {speed:.2f} | {seed_cpu:.2f} | {get_cpu:.2f} | {len(good)}/{len(rounds)} |")
+    others = {pair: speed for pair, speed in speeds.items() if "bt" not in pair.split(":")}
+    if "bt:bt" in speeds and others:
+        fastest = max(others, key=others.get)
+        print(f"\nbt → bt is {speeds['bt:bt'] / others[fastest]:.2f} × the fastest pair of others, "
+              f"{fastest.replace(':', ' → ')}.")
+
+
+def main():
+    options = arguments()
+    options.work = options.work.resolve()
+    options.bt = options.bt.resolve()
+    pairs = [pair for pair in options.pairs if "rqbit" not in pair or shutil.which("rqbit")]
+    for pair in set(options.pairs) - set(pairs):
+        print(f"{pair}: left out, rqbit is not on PATH", file=sys.stderr)
+    source, torrent = make_content(options)
+    results = {pair: [] for pair in pairs}
+    with Hosts() as hosts:
+        for _ in range(options.rounds):
+            for pair in pairs:
+                results[pair].append(transfer(hosts, pair, source, torrent, options))
+    report(results, options)
+    return 0 if all(all(rounds) for rounds in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
