@@ -61,12 +61,17 @@ pub const REQUESTS_IN_MAX: usize = 4096;
 pub const REQUESTS_OUT_MAX: usize = 4096;
 /// Requests outstanding with a peer that tells no `reqq` (BEP 10's default).
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
-/// Requests outstanding with any unchoked peer at least.
+/// Requests outstanding with any unchoked peer at least, unless it is known to need longer than the time for them: then
+/// as many as it answers in that time, and never fewer than the last.
 pub const REQUESTS_OUT_MIN: usize = 32;
+pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(3);
+pub const REQUESTS_OUT_SLOW: usize = 4;
 /// Invalid requests before a peer is dropped.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 /// Requests in a row that an unchoking peer may reject before it is dropped.
 pub const REJECTS_MAX: u32 = 4096;
+/// A connection that finds nothing to ask for looks again after this long: others give back what they claimed.
+pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// Blocks an idle connection asks for a second time in the endgame, at a time.
 pub const ENDGAME_BLOCKS_MAX: usize = 16;
 /// Control messages (all but request, piece, cancel, have) a peer may send in a second.

@@ -406,7 +406,7 @@ impl Connection {
     }
 
     /// BEP 6: every request gets a block or a reject. Without the extension there is no such word.
-    fn reject(&mut self, block: BlockRef) {
+    pub fn reject(&mut self, block: BlockRef) {
         if self.fast {
             let BlockRef { piece, begin, len } = block;
             self.queue(&Message::Reject { index: piece.get(), begin, length: len });
@@ -462,9 +462,13 @@ impl Connection {
     /// Takes a request back because somebody else brought the block.
     pub fn cancel(&mut self, block: BlockRef) {
         if self.requests_out.withdraw(block) {
-            let BlockRef { piece, begin, len } = block;
-            self.queue(&Message::Cancel { index: piece.get(), begin, length: len });
+            self.queue_cancel(block);
         }
+    }
+
+    fn queue_cancel(&mut self, block: BlockRef) {
+        let BlockRef { piece, begin, len } = block;
+        self.queue(&Message::Cancel { index: piece.get(), begin, length: len });
     }
 
     /// Our requests without an answer, oldest first.
@@ -527,12 +531,20 @@ impl Connection {
         }
         if now >= self.last_sent + limits::KEEP_ALIVE_INTERVAL {
             self.queue(&Message::KeepAlive);
+            self.last_sent = now;
         }
         if self.requests_out.len() > 0 && now >= self.requests_out.last_progress + limits::SNUB_TIMEOUT {
             self.requests_out.last_progress = now;
             self.requests_out.snubbed = true;
-            return Ok(TimeoutEvent::Snubbed(self.requests_out.withdraw_all()));
+            let voided = self.requests_out.withdraw_all();
+            // Should it speak again, it must not begin with what others have brought in the meantime.
+            voided.iter().for_each(|&block| self.queue_cancel(block));
+            return Ok(TimeoutEvent::Snubbed(voided));
         }
         Ok(TimeoutEvent::Quiet)
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

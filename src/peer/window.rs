@@ -14,6 +14,8 @@ const SAMPLE_MIN: Duration = Duration::from_millis(20);
 const SAMPLES: usize = 16;
 /// Age at which the shortest round trip is forgotten.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+/// A recent round trip counts up to twice the shortest ever and this: what is above is our own requests' waiting.
+const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
 /// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(super) struct Window {
     /// Shortest round trips of the current and the previous age.
     round_trip: Duration,
     previous_round_trip: Duration,
+    shortest_ever: Duration,
     age_start: Time,
 }
 
@@ -38,6 +41,7 @@ impl Window {
             next_sample: 0,
             round_trip: Duration::MAX,
             previous_round_trip: Duration::MAX,
+            shortest_ever: Duration::MAX,
             age_start: now,
         }
     }
@@ -49,6 +53,7 @@ impl Window {
             self.age_start = now;
         }
         self.round_trip = self.round_trip.min(latency);
+        self.shortest_ever = self.shortest_ever.min(latency);
         self.sample_bytes += u64::from(len);
         let elapsed = now.saturating_sub(self.sample_start);
         if elapsed >= SAMPLE_MIN.max(self.shortest_round_trip()) {
@@ -69,7 +74,7 @@ impl Window {
     fn shortest_round_trip(&self) -> Duration {
         match self.round_trip.min(self.previous_round_trip) {
             Duration::MAX => ROUND_TRIP_MIN,
-            shortest => shortest.max(ROUND_TRIP_MIN),
+            recent => recent.min(2 * self.shortest_ever + ROUND_TRIP_SLACK).max(ROUND_TRIP_MIN),
         }
     }
 
@@ -78,7 +83,19 @@ impl Window {
         let rate = self.samples.iter().copied().max().unwrap_or(0);
         let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        blocks.max(limits::REQUESTS_OUT_MIN).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+        blocks.max(floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+    }
+}
+
+/// Requests that a pause in the round trips must not eat up. A slow peer gets fewer: what it has been asked for, nobody
+/// else is asked for.
+fn floor(rate_bytes_per_s: u64) -> usize {
+    let blocks = rate_bytes_per_s.saturating_mul(limits::REQUESTS_OUT_TIME.as_secs()) / u64::from(BLOCK_LEN);
+    match usize::try_from(blocks) {
+        // Nothing has been measured yet.
+        Ok(_) if rate_bytes_per_s == 0 => limits::REQUESTS_OUT_MIN,
+        Ok(blocks) => blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_MIN),
+        Err(_) => limits::REQUESTS_OUT_MIN,
     }
 }
 
@@ -88,17 +105,17 @@ mod tests {
 
     /// A pipe of this rate and round trip, filled as the window allows; returns the window after `seconds`.
     fn settle(rate_bytes_per_s: f64, round_trip: Duration, seconds: f64) -> usize {
+        let block_time = Duration::from_secs_f64(f64::from(BLOCK_LEN) / rate_bytes_per_s);
         let mut now = Duration::ZERO;
         let mut window = Window::new(now);
+        let mut requested_at = std::collections::VecDeque::new();
         while now.as_secs_f64() < seconds {
-            let outstanding = window.requests(4096);
-            let bytes = outstanding as f64 * f64::from(BLOCK_LEN);
-            let latency = round_trip.max(Duration::from_secs_f64(bytes / rate_bytes_per_s));
-            let gap = latency / u32::try_from(outstanding).unwrap();
-            for _ in 0..outstanding {
-                now += gap;
-                window.handle_block(now, BLOCK_LEN, latency);
+            while requested_at.len() < window.requests(4096) {
+                requested_at.push_back(now);
             }
+            let since = requested_at.pop_front().unwrap();
+            now = (since + round_trip).max(now) + block_time;
+            window.handle_block(now, BLOCK_LEN, now - since);
         }
         window.requests(4096)
     }
@@ -114,6 +131,22 @@ mod tests {
     fn a_short_pipe_keeps_a_small_window() {
         let window = settle(125e6, Duration::from_micros(100), 1.0);
         assert!((limits::REQUESTS_OUT_MIN..=80).contains(&window), "{window}");
+    }
+
+    /// The window is more than the pipe holds: the rest of it waits at the peer, and its latency grows with it.
+    #[test]
+    fn a_queue_of_our_own_making_is_no_longer_round_trip() {
+        let window = settle(125e6, Duration::from_millis(50), 120.0);
+        assert!((382..=1700).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn a_slow_peer_holds_few_blocks() {
+        // A modem: a block every three seconds.
+        let window = settle(5e3, Duration::from_millis(100), 60.0);
+        assert!((limits::REQUESTS_OUT_SLOW..=8).contains(&window), "{window}");
+        let window = settle(100e3, Duration::from_millis(100), 60.0);
+        assert!((15..=25).contains(&window), "{window}");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
+/// Connections that ask for one block at most, in the worst of endgames.
+const RETRIES_COUNTED: u16 = 30;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Link<S: Slot> {
@@ -32,8 +35,14 @@ pub struct Link<S: Slot> {
     fresh: VecDeque<PieceIndex>,
     /// Pieces the peer has and we don't.
     wanted: u32,
+    recounts_seen: u32,
     doubles_seen: u64,
     rejects: u32,
+    /// Pieces of which the peer rejected a request while it served others.
+    avoided: Vec<PieceIndex>,
+    /// Nothing to ask for was found: when to look again, and how often that was in vain.
+    retry_at: Option<Time>,
+    retries: u16,
     claims: Vec<BlockRef>,
 }
 
@@ -59,6 +68,7 @@ pub struct Arrival<S: Slot> {
 impl<S: Slot> Link<S> {
     /// Joins a connection to the swarm; `setup.opening` is filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
+        let recounts_seen = swarm.pieces.recounts();
         let (have, had_cursor) = swarm.pieces.opening();
         let told = (!have.is_full()).then(|| have.clone());
         setup.opening = match have {
@@ -77,8 +87,12 @@ impl<S: Slot> Link<S> {
             told,
             fresh: VecDeque::new(),
             wanted: 0,
+            recounts_seen,
             doubles_seen: 0,
             rejects: 0,
+            avoided: Vec::new(),
+            retry_at: None,
+            retries: 0,
             claims: Vec::new(),
         };
         link.swarm.availability.add_set(link.connection.peer_have());
@@ -105,24 +119,43 @@ impl<S: Slot> Link<S> {
             Event::Quiet => {}
             Event::Have(piece) => self.handle_have(&[piece]),
             Event::HaveMany(pieces) => self.handle_have(&pieces),
-            Event::Unchoked => self.rejects = 0,
-            Event::Choked(voided) => voided.into_iter().for_each(|block| self.release(block)),
+            Event::Unchoked => {
+                self.rejects = 0;
+                self.ask_all_again();
+            }
+            Event::Choked(voided) => self.release(&voided),
             Event::Interested => self.show_interest(true),
             Event::NotInterested => self.show_interest(false),
             Event::Request(block) if self.swarm.pieces.has(block.piece) => self.connection.serve(block)?,
-            Event::Request(block) => self.connection.refuse(block)?,
-            Event::Rejected(block) => {
-                self.release(block);
-                self.rejects += u32::from(!self.connection.peer_choking());
-                if self.rejects > limits::REJECTS_MAX {
-                    return Err(PeerFault::RejectsAll);
-                }
-            }
+            Event::Request(block) if self.lacks(block.piece) => self.connection.refuse(block)?,
+            // We said that we have it, and lost it: that is not the peer's fault.
+            Event::Request(block) => self.connection.reject(block),
+            Event::Rejected(block) => self.handle_rejected(block)?,
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
         }
         Ok(())
+    }
+
+    fn handle_rejected(&mut self, block: BlockRef) -> Result<(), PeerFault> {
+        self.release(&[block]);
+        if self.connection.peer_choking() {
+            return Ok(());
+        }
+        self.rejects += 1;
+        if !self.avoided.contains(&block.piece) {
+            self.avoided.push(block.piece);
+        }
+        if self.rejects > limits::REJECTS_MAX { Err(PeerFault::RejectsAll) } else { Ok(()) }
+    }
+
+    /// What the peer rejected may be asked of it once more.
+    fn ask_all_again(&mut self) {
+        if !self.avoided.is_empty() {
+            self.avoided.clear();
+            self.order_at = 0;
+        }
     }
 
     fn show_interest(&self, interested: bool) {
@@ -158,6 +191,13 @@ impl<S: Slot> Link<S> {
         self.told.as_ref().is_some_and(|told| !told.contains(piece))
     }
 
+    fn count_wanted(&mut self) {
+        let indices = self.connection.peer_have().iter().filter_map(|index| u32::try_from(index).ok());
+        let wanted =
+            indices.filter_map(|index| self.swarm.geometry.piece(index)).filter(|&piece| self.lacks(piece)).count();
+        self.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+    }
+
     /// A whole block has arrived: the caller lands it in the slot of `open` and then calls [`Self::handle_landed`].
     pub fn handle_block(&mut self, now: Time, index: u32, begin: u32, length: u32) -> Result<Arrival<S>, PeerFault> {
         let unrequested = PeerFault::Unrequested { index, begin, length };
@@ -167,14 +207,14 @@ impl<S: Slot> Link<S> {
             BlockArrival::Late => None,
         };
         self.rejects = 0;
-        self.shared.snubbed.store(false, Ordering::Relaxed);
+        self.shared.snubbed.store(self.connection.is_snubbed(), Ordering::Relaxed);
         let work = self.working.iter_mut().find(|work| work.open.piece() == block.piece);
         let open = match work {
             Some(work) => {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
                 Some(work.open.clone())
             }
-            None => self.swarm.pieces.find(block.piece),
+            None => self.swarm.pieces.find_open(|open| open.piece() == block.piece),
         };
         let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
@@ -186,7 +226,7 @@ impl<S: Slot> Link<S> {
         self.shared.downloaded.fetch_add(len, Ordering::Relaxed);
         let Some(open) = arrival.open.as_ref().filter(|_| landed) else {
             self.swarm.totals.wasted.fetch_add(len, Ordering::Relaxed);
-            return;
+            return self.leave_finished();
         };
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
         let working = self.working.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark);
@@ -195,7 +235,7 @@ impl<S: Slot> Link<S> {
             self.swarm.pieces.leave(open);
             mark
         });
-        if open.handle_received(arrival.block.block_index(), mark) {
+        if open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some()) {
             self.swarm.pieces.count_double();
         }
         self.leave_finished();
@@ -203,9 +243,14 @@ impl<S: Slot> Link<S> {
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.
     fn leave_finished(&mut self) {
+        self.leave(|open| open.is_retired() || !open.has_unclaimed());
+    }
+
+    /// Leaves the pieces in which nothing is outstanding and for which `done` holds.
+    fn leave(&mut self, done: impl Fn(&OpenPiece<S>) -> bool) {
         let swarm = &self.swarm;
         self.working.retain(|work| {
-            let stay = work.outstanding > 0 || (!work.open.is_retired() && work.open.has_unclaimed());
+            let stay = work.outstanding > 0 || !done(&work.open);
             if !stay {
                 swarm.pieces.leave(&work.open);
             }
@@ -213,17 +258,16 @@ impl<S: Slot> Link<S> {
         });
     }
 
-    fn release(&mut self, block: BlockRef) {
-        if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
-            work.outstanding = work.outstanding.saturating_sub(1);
-            work.open.release(block);
-            if work.outstanding == 0 {
-                // Others may go on with it; a choked or snubbed connection must not keep it.
-                let open = work.open.clone();
-                self.working.retain(|work| !Arc::ptr_eq(&work.open, &open));
-                self.swarm.pieces.leave(&open);
+    /// Gives claims back.
+    fn release(&mut self, blocks: &[BlockRef]) {
+        for &block in blocks {
+            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
+                work.outstanding = work.outstanding.saturating_sub(1);
+                work.open.release(block);
             }
         }
+        // Others may go on with them; a choked or snubbed connection must not keep them.
+        self.leave(|_| true);
     }
 
     /// Follows what the rest of the swarm did since the last call.
@@ -242,10 +286,31 @@ impl<S: Slot> Link<S> {
         while !self.connection.is_backlogged()
             && let Some(piece) = self.swarm.pieces.next_had(&mut self.had_cursor)
         {
-            self.connection.have(piece);
-            let news = self.told.as_mut().is_some_and(|told| told.insert(piece));
-            self.wanted -= u32::from(news && self.connection.peer_have().contains(piece));
+            self.tell(piece);
         }
+        let recounts = self.swarm.pieces.recounts();
+        if recounts != self.recounts_seen && !self.connection.is_backlogged() {
+            self.recounts_seen = recounts;
+            self.recount();
+        }
+    }
+
+    fn tell(&mut self, piece: PieceIndex) {
+        if self.told.as_mut().is_some_and(|told| told.insert(piece)) {
+            self.connection.have(piece);
+            self.wanted -= u32::from(self.connection.peer_have().contains(piece));
+        }
+    }
+
+    /// Looks at every piece: some were lost, or came again, of which the have log says nothing.
+    fn recount(&mut self) {
+        let swarm = self.swarm.clone();
+        let told = self.told.get_or_insert_with(|| Bitfield::full(swarm.geometry.piece_count()));
+        for piece in swarm.geometry.pieces().filter(|&piece| !swarm.pieces.has(piece)) {
+            told.remove(piece);
+        }
+        self.count_wanted();
+        swarm.geometry.pieces().filter(|&piece| swarm.pieces.has(piece)).for_each(|piece| self.tell(piece));
     }
 
     /// BEP 3: in the endgame "it sends cancels to everyone else every time a piece arrives".
@@ -280,6 +345,7 @@ impl<S: Slot> Link<S> {
     pub fn request_blocks(&mut self, now: Time) {
         let room = self.connection.request_room();
         if room == 0 {
+            self.retry_at = None;
             return;
         }
         let mut claims = std::mem::take(&mut self.claims);
@@ -292,13 +358,18 @@ impl<S: Slot> Link<S> {
             self.connection.request(now, block);
         }
         self.claims = claims;
+        if self.connection.outstanding_count() > 0 {
+            (self.retry_at, self.retries) = (None, 0);
+        } else {
+            self.retry_at.get_or_insert(now + limits::IDLE_RETRY);
+        }
     }
 
     /// First what this connection has begun, then what somebody left behind, then new pieces, then a share of what others
     /// have open, and in the endgame what others have claimed.
     fn claim(&mut self, room: usize, claims: &mut Vec<BlockRef>) {
         for work in &self.working {
-            if claims.len() < room && !work.open.is_retired() {
+            if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.open.piece()) {
                 work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
             }
         }
@@ -309,26 +380,28 @@ impl<S: Slot> Link<S> {
             open.claim(&self.swarm.geometry, room - claims.len(), claims);
             self.working.push(Work { open, mark, outstanding: 0 });
         }
-        let idle = self.connection.outstanding_count() == 0;
-        if claims.is_empty() && idle && self.swarm.pieces.is_endgame() {
+        if claims.is_empty() && self.connection.outstanding_count() == 0 {
+            // Somebody may have been faster with all that was found.
+            self.leave_finished();
             self.double(room.min(limits::ENDGAME_BLOCKS_MAX), claims);
         }
     }
 
     fn next_piece(&mut self) -> Option<Arc<OpenPiece<S>>> {
-        let has = |piece| self.connection.peer_have().contains(piece) && !self.is_working_on(piece);
-        if let Some(open) = self.swarm.pieces.adopt(has) {
+        if let Some(open) = self.swarm.pieces.adopt(|piece| self.may_begin(piece)) {
             return Some(open);
         }
         if let Some(open) = self.open_next() {
             return Some(open);
         }
-        let has = |piece| self.connection.peer_have().contains(piece) && !self.is_working_on(piece);
-        self.swarm.pieces.open_list().find(|open| open.has_unclaimed() && has(open.piece()))
+        self.swarm.pieces.find_open(|open| open.has_unclaimed() && self.may_begin(open.piece()))
     }
 
-    fn is_working_on(&self, piece: PieceIndex) -> bool {
-        self.working.iter().any(|work| work.open.piece() == piece)
+    /// The peer has the piece and gives it, and we don't ask for any of it yet.
+    fn may_begin(&self, piece: PieceIndex) -> bool {
+        self.connection.peer_have().contains(piece)
+            && !self.avoided.contains(&piece)
+            && !self.working.iter().any(|work| work.open.piece() == piece)
     }
 
     /// Opens the next missing piece of the order that the peer has.
@@ -341,34 +414,44 @@ impl<S: Slot> Link<S> {
         }
         while let Some(piece) = self.order.pieces.get(self.order_at).and_then(|&index| self.swarm.geometry.piece(index))
         {
-            if self.swarm.pieces.is_missing(piece) && self.connection.peer_have().contains(piece) {
-                // No slot free: stay here. Somebody else was faster: it is no longer missing.
-                if let Some(open) = self.swarm.pieces.open(piece) {
-                    return Some(open);
-                }
-                if self.swarm.pieces.is_missing(piece) {
-                    return None;
-                }
+            if let Some(opened) = self.open_missing(piece) {
+                return opened;
             }
             self.order_at += 1;
         }
-        while let Some(piece) = self.fresh.pop_front() {
-            if self.swarm.pieces.is_missing(piece)
-                && let Some(open) = self.swarm.pieces.open(piece)
-            {
-                return Some(open);
+        while let Some(&piece) = self.fresh.front() {
+            if let Some(opened) = self.open_missing(piece) {
+                return opened;
             }
+            self.fresh.pop_front();
         }
         None
     }
 
-    /// BEP 3's endgame: asks for what others have been asked for. Idle connections only, so that little comes twice.
+    /// Opens this piece if it is missing and the peer has it. `Some(None)`: no slot is free, stay here.
+    fn open_missing(&self, piece: PieceIndex) -> Option<Option<Arc<OpenPiece<S>>>> {
+        if !self.swarm.pieces.is_missing(piece) || !self.may_begin(piece) {
+            return None;
+        }
+        let opened = self.swarm.pieces.open(piece);
+        // If it is no longer missing somebody else was faster.
+        (opened.is_some() || self.swarm.pieces.is_missing(piece)).then_some(opened)
+    }
+
+    /// BEP 3's endgame: asks for what others have been asked for. Idle connections only, and two of them for a block
+    /// at first, so that little comes twice; the longer nothing else is found, the more.
+    ///
+    /// While slots are wanting it is the same with what is open, only later: others may be slow with it.
     fn double(&mut self, max: usize, claims: &mut Vec<BlockRef>) {
+        let askers_max = match &self.swarm.pieces {
+            pieces if pieces.is_endgame() => 2 + self.retries,
+            pieces if self.retries > 0 && pieces.free_slots() == 0 => 1 + self.retries,
+            _ => return,
+        };
         for open in self.swarm.pieces.open_list() {
-            let has = self.connection.peer_have().contains(open.piece()) && !self.is_working_on(open.piece());
-            if claims.len() < max && has && !open.is_retired() {
+            if claims.len() < max && self.may_begin(open.piece()) && !open.is_retired() {
                 let before = claims.len();
-                open.double(&self.swarm.geometry, max - before, |_| true, claims);
+                open.double(&self.swarm.geometry, max - before, askers_max, claims);
                 if claims.len() > before {
                     let mark = open.join(&self.shared);
                     self.working.push(Work { open, mark, outstanding: 0 });
@@ -404,14 +487,20 @@ impl<S: Slot> Link<S> {
     }
 
     pub fn poll_timeout(&self) -> Time {
-        self.connection.poll_timeout()
+        let timeout = self.connection.poll_timeout();
+        self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerFault> {
         if let TimeoutEvent::Snubbed(voided) = self.connection.handle_timeout(now)? {
             self.shared.snubbed.store(true, Ordering::Relaxed);
-            voided.into_iter().for_each(|block| self.release(block));
+            self.release(&voided);
+        }
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+            self.retries = self.retries.saturating_add(1).min(RETRIES_COUNTED);
+            self.ask_all_again();
         }
         Ok(())
     }
@@ -421,8 +510,12 @@ impl<S: Slot> Link<S> {
 impl<S: Slot> Drop for Link<S> {
     fn drop(&mut self) {
         let claimed: Vec<BlockRef> = self.connection.outstanding().map(|request| request.block).collect();
-        claimed.into_iter().for_each(|block| self.release(block));
+        self.release(&claimed);
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

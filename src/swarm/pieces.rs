@@ -3,7 +3,6 @@
 //! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
 //! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -37,10 +36,15 @@ pub struct Pieces<S: Slot> {
     /// Counts the blocks that arrived while somebody else had asked for them too.
     doubles_received: AtomicU64,
     log: HaveLog,
+    /// Counts the changes that the have log does not tell.
+    recounts: AtomicU32,
+    /// A piece was lost since somebody asked.
+    lost: AtomicBool,
     open: RwLock<Vec<Arc<OpenPiece<S>>>>,
     /// Open pieces with unclaimed blocks that nobody is working on.
     orphans: AtomicU32,
     slots: Arc<SlotPool<S>>,
+    can_receive: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,9 @@ impl<S: Slot> Pieces<S> {
             missing_count: AtomicU32::new(left),
             doubles_received: AtomicU64::new(0),
             log: HaveLog { entries: (0..left).map(|_| AtomicU32::new(0)).collect(), next: AtomicU32::new(0) },
+            recounts: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
+            can_receive: !slots.is_empty(),
             open: RwLock::default(),
             orphans: AtomicU32::new(0),
             slots: Arc::new(SlotPool(Mutex::new(slots))),
@@ -123,6 +130,16 @@ impl<S: Slot> Pieces<S> {
         Some(piece)
     }
 
+    /// Changes when [`Self::next_had`] does not tell all: what is had has to be looked through.
+    pub(super) fn recounts(&self) -> u32 {
+        self.recounts.load(Ordering::Acquire)
+    }
+
+    /// Whether a piece was lost since the last call.
+    pub(super) fn take_lost(&self) -> bool {
+        self.lost.swap(false, Ordering::Relaxed)
+    }
+
     /// Pieces that nobody has opened.
     pub(super) fn missing(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.geometry.pieces().filter(|&piece| self.is_missing(piece))
@@ -146,6 +163,11 @@ impl<S: Slot> Pieces<S> {
         self.doubles_received.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Slots that no piece is using.
+    pub fn free_slots(&self) -> usize {
+        self.slots.lock().len()
+    }
+
     /// Opens a missing piece for receiving; `None` when somebody else was faster or no slot is free.
     pub(super) fn open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let state = self.states.get(piece.at())?;
@@ -161,19 +183,21 @@ impl<S: Slot> Pieces<S> {
     }
 
     fn take_slot(&self, piece: PieceIndex) -> Option<S> {
-        let mut slot = self.slots.lock().pop()?;
-        // A slot that can't be cleared is still read by somebody: it is given up.
-        slot.clear(self.geometry.len_of(piece)).then_some(slot)
+        let mut slots = self.slots.lock();
+        // A slot that can't be cleared is still read by somebody: its time comes later.
+        let at = slots.iter_mut().rposition(|slot| slot.clear(self.geometry.len_of(piece)))?;
+        Some(slots.swap_remove(at))
     }
 
-    /// The open piece at this index, if it is open.
-    pub(super) fn find(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
-        self.open_list().find(|open| open.piece == piece)
+    /// The first open piece for which `wanted` holds.
+    pub(super) fn find_open(&self, wanted: impl Fn(&OpenPiece<S>) -> bool) -> Option<Arc<OpenPiece<S>>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().find(|open| wanted(open)).cloned()
     }
 
     /// Everything that is open.
-    pub(super) fn open_list(&self) -> impl Iterator<Item = Arc<OpenPiece<S>>> + use<S> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter()
+    pub(super) fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An open piece that nobody works on and that has blocks to claim, for which `wanted` holds.
@@ -181,8 +205,9 @@ impl<S: Slot> Pieces<S> {
         if self.orphans.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let adopted = self.open_list().find(|open| open.is_orphan() && open.has_unclaimed() && wanted(open.piece));
-        if adopted.is_none() && !self.open_list().any(|open| open.is_orphan() && open.has_unclaimed()) {
+        let orphan = |open: &OpenPiece<S>| open.is_orphan() && open.has_unclaimed();
+        let adopted = self.find_open(|open| orphan(open) && wanted(open.piece));
+        if adopted.is_none() && self.find_open(orphan).is_none() {
             self.orphans.store(0, Ordering::Relaxed);
         }
         adopted
@@ -222,18 +247,26 @@ impl<S: Slot> Pieces<S> {
             let at = self.log.next.fetch_add(1, Ordering::AcqRel) as usize;
             if let Some(entry) = self.log.entries.get(at) {
                 entry.store(open.piece.get() + 1, Ordering::Release);
+            } else {
+                // The log has room for what was missing at the start, not for what was lost later.
+                self.recounts.fetch_add(1, Ordering::AcqRel);
             }
         }
         open.verdict()
     }
 
-    /// A piece that was thought to be had can't be read, or is wrong on disk: it is not served any more.
+    /// A piece that was thought to be had can't be read, or is wrong on disk: it is not served any more, and fetched
+    /// again if there is memory to receive it.
     pub fn handle_lost(&self, piece: PieceIndex) {
         if let Some(state) = self.states.get(piece.at())
-            && state.swap(MISSING, Ordering::AcqRel) == HAVE
+            && state.compare_exchange(HAVE, MISSING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
+            if self.can_receive {
+                self.recounts.fetch_add(1, Ordering::AcqRel);
+                self.lost.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -244,10 +277,11 @@ pub struct OpenPiece<S: Slot> {
     piece: PieceIndex,
     piece_len: u32,
     block_count: u32,
-    /// Somebody has requested the block; somebody else has too (endgame); it has arrived.
+    /// Somebody has requested the block; it has arrived.
     claimed: Box<[AtomicU64]>,
-    doubled: Box<[AtomicU64]>,
     received: Box<[AtomicU64]>,
+    /// For each block, how many connections have requested it: more than one in the endgame.
+    askers: Box<[AtomicU16]>,
     /// For each block, the position in `senders` of who sent it, + 1.
     sent_by: Box<[AtomicU16]>,
     senders: Mutex<Vec<Arc<PeerShared>>>,
@@ -273,8 +307,8 @@ impl<S: Slot> OpenPiece<S> {
             piece_len: geometry.len_of(piece),
             block_count,
             claimed: bits(block_count),
-            doubled: bits(block_count),
             received: bits(block_count),
+            askers: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
             sent_by: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
@@ -332,7 +366,13 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     pub(super) fn has_unclaimed(&self) -> bool {
-        self.claimed.iter().enumerate().any(|(i, word)| word.load(Ordering::Relaxed) != self.mask(i))
+        (0..self.claimed.len()).any(|word| self.unclaimed(word) != 0)
+    }
+
+    /// Blocks of the word that have not arrived and that nobody has requested.
+    fn unclaimed(&self, word: usize) -> u64 {
+        let load = |words: &[AtomicU64]| words.get(word).map_or(u64::MAX, |word| word.load(Ordering::Acquire));
+        !(load(&self.claimed) | load(&self.received)) & self.mask(word)
     }
 
     pub(super) fn is_received(&self, block_index: usize) -> bool {
@@ -345,63 +385,61 @@ impl<S: Slot> OpenPiece<S> {
         let wanted = out.len() + max;
         for (i, (word, first)) in self.claimed.iter().zip((0u32..).step_by(64)).enumerate() {
             while out.len() < wanted {
-                let free = !word.load(Ordering::Relaxed) & self.mask(i);
+                let free = self.unclaimed(i);
                 let bit = free & free.wrapping_neg();
                 if bit == 0 {
                     break;
                 }
                 if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
-                    out.extend(geometry.block(self.piece, first + bit.trailing_zeros()));
+                    let block_index = first + bit.trailing_zeros();
+                    self.count_asker(block_index as usize);
+                    out.extend(geometry.block(self.piece, block_index));
                 }
             }
         }
     }
 
-    /// Endgame: claims blocks a second time that have not arrived and for which `wanted` holds.
-    pub(super) fn double(
-        &self,
-        geometry: &Geometry,
-        max: usize,
-        wanted: impl Fn(BlockRef) -> bool,
-        out: &mut Vec<BlockRef>,
-    ) {
-        let enough = out.len() + max;
-        let range: Range<u32> = 0..self.block_count;
-        for block in range.filter_map(|block_index| geometry.block(self.piece, block_index)) {
-            if out.len() >= enough {
-                return;
-            }
-            let (word, bit) = bit_of(block.block_index());
-            let open = !self.is_received(block.block_index()) && wanted(block);
-            if open && self.doubled.get(word).is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0) {
-                out.push(block);
-            }
+    fn count_asker(&self, block_index: usize) {
+        if let Some(askers) = self.askers.get(block_index) {
+            askers.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn askers_of(&self, block_index: usize) -> u16 {
+        self.askers.get(block_index).map_or(0, |askers| askers.load(Ordering::Acquire))
+    }
+
+    /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
+    pub(super) fn double(&self, geometry: &Geometry, max: usize, askers_max: u16, out: &mut Vec<BlockRef>) {
+        let open = |&block_index: &usize| !self.is_received(block_index) && self.askers_of(block_index) < askers_max;
+        for block_index in (0..self.block_count as usize).filter(open).take(max) {
+            self.count_asker(block_index);
+            out.extend(u32::try_from(block_index).ok().and_then(|index| geometry.block(self.piece, index)));
         }
     }
 
     /// Gives a claim back: the block may be asked of somebody else.
     pub(super) fn release(&self, block: BlockRef) {
         let (word, bit) = bit_of(block.block_index());
-        if self.is_received(block.block_index()) {
+        let (Some(askers), Some(claimed)) = (self.askers.get(block.block_index()), self.claimed.get(word)) else {
             return;
-        }
-        let (Some(doubled), Some(claimed)) = (self.doubled.get(word), self.claimed.get(word)) else { return };
-        if doubled.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
+        };
+        // Who asks in between makes the block asked for twice at worst, never claimed by nobody.
+        if askers.fetch_sub(1, Ordering::AcqRel) == 1 {
             claimed.fetch_and(!bit, Ordering::AcqRel);
         }
     }
 
-    /// A block is in the slot, brought by the holder of `mark`. True when others have asked for it too.
-    pub(super) fn handle_received(&self, block_index: usize, mark: u16) -> bool {
+    /// A block is in the slot, brought by the holder of `mark`, who still claims it or not. True when others do.
+    pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> bool {
         let (word, bit) = bit_of(block_index);
         if let Some(sent_by) = self.sent_by.get(block_index) {
             sent_by.store(mark, Ordering::Relaxed);
         }
-        if let (Some(received), Some(claimed)) = (self.received.get(word), self.claimed.get(word)) {
-            claimed.fetch_or(bit, Ordering::AcqRel);
+        if let Some(received) = self.received.get(word) {
             received.fetch_or(bit, Ordering::AcqRel);
         }
-        self.doubled.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        self.askers_of(block_index) > u16::from(claims)
     }
 
     fn verdict(&self) -> Verdict {
@@ -419,3 +457,7 @@ impl<S: Slot> Drop for OpenPiece<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+mod tests;

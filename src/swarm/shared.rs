@@ -49,9 +49,9 @@ impl<S: Slot> Swarm<S> {
         self.order.rebuild(&self.pieces, &self.availability, rng);
     }
 
-    /// Makes the order anew if availability changed since the last time and something is missing.
+    /// Makes the order anew if availability changed or a piece was lost since the last time, and something is missing.
     pub fn reorder_if_changed(&self, rng: &mut Rng) {
-        if self.availability.take_changed() && !self.pieces.is_complete() {
+        if (self.availability.take_changed() | self.pieces.take_lost()) && !self.pieces.is_complete() {
             self.reorder(rng);
         }
     }

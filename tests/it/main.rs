@@ -10,6 +10,7 @@ mod cli;
 mod create;
 mod interop;
 mod loopback;
+mod sim;
 mod support;
 mod tidy;
 mod torture;

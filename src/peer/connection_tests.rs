@@ -1,0 +1,462 @@
+//! Each test is a rule of BEP 3, 6 or 10 as one connection keeps it.
+
+use super::*;
+use crate::base::geometry::BLOCK_LEN;
+use crate::codec::message::{Bounds, Decoded, decode};
+
+const START: Time = Time::from_secs(5000);
+/// Ten pieces of four blocks, the last one a short block.
+const PIECE_COUNT: u32 = 10;
+
+fn setup(fast: bool, opening: Opening) -> Setup {
+    let geometry = Arc::new(Geometry::new(4 * BLOCK_LEN, [u64::from(9 * 4 * BLOCK_LEN) + 100]).unwrap());
+    Setup { geometry, fast, extension: false, opening, listen_port: None, peer_ip: None }
+}
+
+fn connection(fast: bool) -> Connection {
+    let mut connection = Connection::new(setup(fast, Opening::None), START);
+    sent(&mut connection);
+    connection
+}
+
+/// Unchoked by the peer and interested in it.
+fn downloading(fast: bool) -> Connection {
+    let mut connection = connection(fast);
+    connection.handle_message(START, &Message::Unchoke).unwrap();
+    connection.set_interested(true);
+    sent(&mut connection);
+    connection
+}
+
+/// Unchokes the peer.
+fn uploading(fast: bool) -> Connection {
+    let mut connection = connection(fast);
+    connection.unchoke();
+    sent(&mut connection);
+    connection
+}
+
+fn block(piece: u32, block_index: u32) -> BlockRef {
+    let geometry = setup(false, Opening::None).geometry;
+    geometry.block(geometry.piece(piece).unwrap(), block_index).unwrap()
+}
+
+fn request(block: BlockRef) -> Message<'static> {
+    Message::Request { index: block.piece.get(), begin: block.begin, length: block.len }
+}
+
+fn cancel(block: BlockRef) -> Message<'static> {
+    Message::Cancel { index: block.piece.get(), begin: block.begin, length: block.len }
+}
+
+fn reject(block: BlockRef) -> Message<'static> {
+    Message::Reject { index: block.piece.get(), begin: block.begin, length: block.len }
+}
+
+fn wire(messages: &[Message<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    messages.iter().for_each(|message| message.encode(&mut out));
+    out
+}
+
+/// Control bytes and blocks that leave now.
+fn sent_all(connection: &mut Connection, now: Time) -> (Vec<u8>, Vec<BlockRef>) {
+    let (mut transmit, mut control, mut blocks) = (Transmit::default(), Vec::new(), Vec::new());
+    while connection.poll_transmit(now, &mut transmit, |_| true) {
+        control.extend_from_slice(&transmit.control);
+        blocks.extend_from_slice(&transmit.blocks);
+    }
+    (control, blocks)
+}
+
+fn sent(connection: &mut Connection) -> Vec<u8> {
+    sent_all(connection, START).0
+}
+
+#[test]
+fn connections_start_choked_and_not_interested() {
+    let connection = connection(false);
+    assert!(connection.am_choking() && connection.peer_choking());
+    assert!(!connection.am_interested() && !connection.peer_interested());
+    assert!(connection.peer_have().is_empty());
+}
+
+#[test]
+fn what_we_have_is_the_first_message() {
+    let mut some = Bitfield::new(PIECE_COUNT);
+    some.insert(block(0, 0).piece);
+    for (opening, fast, expected) in [
+        (Opening::None, false, wire(&[])),
+        (Opening::None, true, wire(&[Message::HaveNone])),
+        (Opening::All, true, wire(&[Message::HaveAll])),
+        (Opening::All, false, wire(&[Message::Bitfield(&[0xFF, 0xC0])])),
+        (Opening::Some(some.clone()), false, wire(&[Message::Bitfield(&[0x80, 0])])),
+        (Opening::Some(some), true, wire(&[Message::Bitfield(&[0x80, 0])])),
+    ] {
+        assert_eq!(sent(&mut Connection::new(setup(fast, opening), START)), expected);
+    }
+}
+
+#[test]
+fn the_extension_handshake_tells_reqq_and_comes_second() {
+    let mut connection =
+        Connection::new(Setup { extension: true, listen_port: Some(6881), ..setup(true, Opening::All) }, START);
+    let bytes = sent(&mut connection);
+    let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
+    let Ok(Decoded::Message { message: Message::HaveAll, consumed }) = decode(&bytes, &bounds) else { panic!() };
+    let Ok(Decoded::Message { message: Message::Extended { id: 0, payload }, .. }) =
+        decode(&bytes[consumed..], &bounds)
+    else {
+        panic!()
+    };
+    let told = ExtensionHandshake::decode(payload).unwrap();
+    assert_eq!(told.requests_max, Some(4096));
+    assert_eq!(told.listen_port, Some(6881));
+    assert!(told.upload_only);
+}
+
+#[test]
+fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
+    let pieces = |indices: &[u32]| Event::HaveMany(indices.iter().map(|&index| block(index, 0).piece).collect());
+    let bitfield = Message::Bitfield(&[0x81, 0x40]);
+    let mut connection = connection(false);
+    assert_eq!(connection.handle_message(START, &bitfield).unwrap(), pieces(&[0, 7, 9]));
+    assert_eq!(connection.handle_message(START, &Message::Bitfield(&[0x91, 0x40])).unwrap(), pieces(&[3]));
+    assert_eq!(connection.peer_have().iter().collect::<Vec<_>>(), [0, 3, 7, 9]);
+    assert!(matches!(connection.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
+}
+
+#[test]
+fn have_all_and_have_none_are_the_first_message() {
+    for first in [Message::Unchoke, Message::Have { index: 1 }, Message::Port(1), Message::Unknown { id: 99 }] {
+        let mut late = connection(true);
+        late.handle_message(START, &first).unwrap();
+        for second in [Message::HaveAll, Message::HaveNone] {
+            assert!(matches!(late.handle_message(START, &second), Err(PeerFault::LateBitfield)), "{first:?}");
+        }
+    }
+}
+
+/// libtorrent sends its extension handshake before the bitfield.
+#[test]
+fn extended_messages_and_keep_alives_may_come_before_the_bitfield() {
+    let mut connection = connection(false);
+    for message in [Message::KeepAlive, Message::Extended { id: 0, payload: b"de" }, Message::Bitfield(&[0, 0x40])] {
+        connection.handle_message(START, &message).unwrap();
+    }
+    assert_eq!(connection.peer_have().count(), 1);
+}
+
+#[test]
+fn spare_bits_are_zero() {
+    let fault = connection(false).handle_message(START, &Message::Bitfield(&[0, 0x20]));
+    assert!(matches!(fault, Err(PeerFault::Bitfield(_))));
+    let fault = connection(false).handle_message(START, &Message::Bitfield(&[0]));
+    assert!(matches!(fault, Err(PeerFault::Bitfield(_))));
+}
+
+#[test]
+fn a_have_names_a_piece_of_the_torrent() {
+    let mut connection = connection(false);
+    let have = |index| Message::Have { index };
+    assert_eq!(connection.handle_message(START, &have(9)).unwrap(), Event::Have(block(9, 0).piece));
+    assert_eq!(connection.handle_message(START, &have(9)).unwrap(), Event::Quiet, "once");
+    assert!(matches!(connection.handle_message(START, &have(10)), Err(PeerFault::NoSuchPiece(10))));
+}
+
+#[test]
+fn a_peer_becomes_complete_have_by_have() {
+    let mut connection = connection(false);
+    for index in 0..PIECE_COUNT {
+        assert!(!connection.peer_has_all());
+        connection.handle_message(START, &Message::Have { index }).unwrap();
+    }
+    assert!(connection.peer_has_all());
+}
+
+#[test]
+fn choke_and_interest_are_said_only_when_they_change() {
+    let mut connection = connection(true);
+    for _ in 0..2 {
+        connection.unchoke();
+        connection.set_interested(true);
+    }
+    assert_eq!(sent(&mut connection), wire(&[Message::Unchoke, Message::Interested]));
+    for _ in 0..2 {
+        connection.choke(START);
+        connection.set_interested(false);
+    }
+    assert_eq!(sent(&mut connection), wire(&[Message::Choke, Message::NotInterested]));
+}
+
+#[test]
+fn requests_up_to_128_kib_are_served_and_longer_ones_close_the_connection() {
+    let geometry = Arc::new(Geometry::new(1 << 20, [1 << 20]).unwrap());
+    let mut connection = Connection::new(Setup { geometry, ..setup(false, Opening::All) }, START);
+    connection.unchoke();
+    let request = |length| Message::Request { index: 0, begin: 5, length };
+    let Event::Request(block) = connection.handle_message(START, &request(1 << 17)).unwrap() else { panic!() };
+    connection.serve(block).unwrap();
+    assert_eq!(sent_all(&mut connection, START).1, [block]);
+    let fault = connection.handle_message(START, &request((1 << 17) + 1));
+    assert!(matches!(fault, Err(PeerFault::RequestTooLong(131_073))));
+}
+
+#[test]
+fn a_request_outside_its_piece_closes_the_connection() {
+    for (index, begin, length) in [(0, 4 * BLOCK_LEN, 1), (0, u32::MAX, 2), (9, 0, 101), (10, 0, 1), (0, 0, 0)] {
+        let fault = uploading(true).handle_message(START, &Message::Request { index, begin, length });
+        assert!(matches!(fault, Err(PeerFault::RequestOutside { .. })), "{index} {begin} {length}");
+    }
+}
+
+#[test]
+fn requests_while_choked_are_not_served() {
+    for fast in [false, true] {
+        let mut connection = connection(fast);
+        assert_eq!(connection.handle_message(START, &request(block(1, 1))).unwrap(), Event::Quiet);
+        let expected = if fast { wire(&[reject(block(1, 1))]) } else { wire(&[]) };
+        assert_eq!(sent_all(&mut connection, START), (expected, vec![]));
+    }
+}
+
+#[test]
+fn requests_that_crossed_a_choke_are_forgiven_and_later_ones_are_counted() {
+    let mut connection = uploading(true);
+    connection.choke(START);
+    for _ in 0..500 {
+        connection.handle_message(START + Duration::from_secs(1), &request(block(1, 1))).unwrap();
+    }
+    let late = START + Duration::from_secs(10);
+    let served = (0..500).take_while(|_| connection.handle_message(late, &request(block(1, 1))).is_ok()).count();
+    assert_eq!(u32::try_from(served).unwrap(), limits::INVALID_REQUESTS_MAX);
+}
+
+#[test]
+fn what_is_queued_is_thrown_out_when_a_choke_happens() {
+    for fast in [false, true] {
+        let mut connection = uploading(fast);
+        let blocks = [block(1, 1), block(2, 0)];
+        blocks.iter().for_each(|&block| connection.serve(block).unwrap());
+        connection.choke(START);
+        let rejects = if fast { blocks.map(reject).to_vec() } else { vec![] };
+        assert_eq!(sent_all(&mut connection, START), (wire(&[&[Message::Choke][..], &rejects].concat()), vec![]));
+    }
+}
+
+#[test]
+fn a_cancel_takes_a_request_back() {
+    for fast in [false, true] {
+        let mut connection = uploading(fast);
+        let blocks = [block(1, 1), block(2, 0)];
+        blocks.iter().for_each(|&block| connection.serve(block).unwrap());
+        connection.handle_message(START, &cancel(blocks[0])).unwrap();
+        // Of something that was never asked for, or is long sent: no fault.
+        connection.handle_message(START, &cancel(block(5, 0))).unwrap();
+        connection.handle_message(START, &Message::Cancel { index: 77, begin: 0, length: 1 }).unwrap();
+        let rejects = if fast { vec![reject(blocks[0])] } else { vec![] };
+        assert_eq!(sent_all(&mut connection, START), (wire(&rejects), vec![blocks[1]]));
+    }
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_is_refused() {
+    let mut connection = uploading(true);
+    let blocks = [block(1, 1), block(2, 0), block(1, 0)];
+    blocks.iter().for_each(|&block| connection.serve(block).unwrap());
+    connection.refuse_piece(blocks[0].piece);
+    let rejects = wire(&[reject(blocks[0]), reject(blocks[2])]);
+    assert_eq!(sent_all(&mut connection, START), (rejects, vec![blocks[1]]));
+}
+
+#[test]
+fn more_requests_than_our_reqq_are_rejected() {
+    let mut connection = uploading(true);
+    for _ in 0..limits::REQUESTS_IN_MAX {
+        connection.serve(block(1, 1)).unwrap();
+    }
+    connection.serve(block(2, 2)).unwrap();
+    assert_eq!(connection.queued().count(), 4096);
+    assert_eq!(sent_all(&mut connection, START).0, wire(&[reject(block(2, 2))]));
+}
+
+#[test]
+fn blocks_leave_in_order_in_batches_and_wait_for_the_one_that_is_not_ready() {
+    let mut connection = uploading(false);
+    let blocks: Vec<BlockRef> = (0..5).flat_map(|piece| (0..4).map(move |index| block(piece, index))).collect();
+    blocks.iter().for_each(|&block| connection.serve(block).unwrap());
+    let mut transmit = Transmit::default();
+    assert!(connection.poll_transmit(START, &mut transmit, |block| block.piece.get() < 2));
+    assert_eq!(transmit.blocks, blocks[..8]);
+    assert!(!connection.poll_transmit(START, &mut transmit, |_| false));
+    assert_eq!(sent_all(&mut connection, START).1, blocks[8..]);
+    blocks.iter().for_each(|&block| connection.serve(block).unwrap());
+    assert!(connection.poll_transmit(START, &mut transmit, |_| true));
+    assert_eq!(transmit.blocks.len(), limits::SEND_BLOCKS_MAX);
+}
+
+#[test]
+fn several_requests_are_pipelined_up_to_what_the_peer_takes() {
+    let mut connection = downloading(true);
+    assert_eq!(connection.request_room(), limits::REQUESTS_OUT_MIN);
+    let reqq = Message::Extended { id: 0, payload: b"d4:reqqi3ee" };
+    connection.handle_message(START, &reqq).unwrap();
+    assert_eq!(connection.request_room(), 3, "reqq is kept");
+    (0..3).for_each(|index| connection.request(START, block(0, index)));
+    assert_eq!(connection.request_room(), 0);
+    let requests: Vec<_> = (0..3).map(|index| request(block(0, index))).collect();
+    assert_eq!(sent(&mut connection), wire(&requests));
+    let later = START + Duration::from_millis(30);
+    let arrival = connection.handle_block(later, block(0, 1)).unwrap();
+    assert_eq!(arrival, BlockArrival::Expected { latency: Duration::from_millis(30) });
+    assert_eq!(connection.request_room(), 1);
+    let zero = Message::Extended { id: 0, payload: b"d4:reqqi0ee" };
+    connection.handle_message(START, &zero).unwrap();
+    assert!(connection.handle_block(later, block(0, 0)).is_ok() && connection.handle_block(later, block(0, 2)).is_ok());
+    assert_eq!(connection.request_room(), 1, "a peer that takes nothing gets one at a time");
+}
+
+#[test]
+fn nothing_is_requested_while_choked_or_not_interested() {
+    let mut connection = downloading(true);
+    connection.set_interested(false);
+    assert_eq!(connection.request_room(), 0);
+    connection.set_interested(true);
+    connection.handle_message(START, &Message::Choke).unwrap();
+    assert_eq!(connection.request_room(), 0);
+}
+
+#[test]
+fn a_choke_voids_requests_and_their_blocks_may_still_come() {
+    let mut connection = downloading(false);
+    let blocks = [block(0, 0), block(0, 1)];
+    blocks.iter().for_each(|&block| connection.request(START, block));
+    assert_eq!(connection.handle_message(START, &Message::Choke).unwrap(), Event::Choked(blocks.to_vec()));
+    assert_eq!(connection.outstanding_count(), 0);
+    assert_eq!(connection.handle_block(START, blocks[0]).unwrap(), BlockArrival::Late);
+    assert_eq!(connection.handle_block(START, blocks[1]).unwrap(), BlockArrival::Late);
+    assert!(matches!(connection.handle_block(START, blocks[1]), Err(PeerFault::Unrequested { .. })));
+}
+
+#[test]
+fn with_the_fast_extension_each_request_gets_its_own_answer_after_a_choke() {
+    let mut connection = downloading(true);
+    let blocks = [block(0, 0), block(0, 1)];
+    blocks.iter().for_each(|&block| connection.request(START, block));
+    assert_eq!(connection.handle_message(START, &Message::Choke).unwrap(), Event::Choked(vec![]));
+    assert_eq!(connection.outstanding_count(), 2);
+    assert_eq!(connection.handle_message(START, &reject(blocks[0])).unwrap(), Event::Rejected(blocks[0]));
+    assert!(matches!(connection.handle_block(START, blocks[1]), Ok(BlockArrival::Expected { .. })));
+    assert_eq!(connection.handle_message(START, &reject(blocks[0])).unwrap(), Event::Quiet, "answered already");
+}
+
+#[test]
+fn a_block_that_nobody_asked_for_closes_the_connection() {
+    let mut connection = downloading(true);
+    connection.request(START, block(0, 0));
+    let other = BlockRef { len: 5, ..block(0, 0) };
+    for unasked in [block(0, 1), block(1, 0), other] {
+        assert!(matches!(connection.handle_block(START, unasked), Err(PeerFault::Unrequested { .. })));
+    }
+}
+
+#[test]
+fn a_request_taken_back_is_cancelled_and_answered_once() {
+    let mut connection = downloading(true);
+    connection.request(START, block(0, 0));
+    sent(&mut connection);
+    connection.cancel(block(0, 0));
+    connection.cancel(block(0, 0));
+    assert_eq!(sent(&mut connection), wire(&[cancel(block(0, 0))]));
+    assert_eq!(connection.handle_message(START, &reject(block(0, 0))).unwrap(), Event::Quiet);
+    assert!(connection.handle_block(START, block(0, 0)).is_err());
+}
+
+#[test]
+fn fast_messages_need_the_fast_bit() {
+    let fast = [
+        Message::HaveAll,
+        Message::HaveNone,
+        Message::Suggest { index: 0 },
+        Message::AllowedFast { index: 0 },
+        reject(block(0, 0)),
+    ];
+    for message in fast {
+        assert!(matches!(connection(false).handle_message(START, &message), Err(PeerFault::FastNotAgreed)));
+        assert!(connection(true).handle_message(START, &message).is_ok(), "{message:?}");
+    }
+    let mut all = connection(true);
+    let pieces = setup(true, Opening::None).geometry.pieces().collect();
+    assert_eq!(all.handle_message(START, &Message::HaveAll).unwrap(), Event::HaveMany(pieces));
+    assert!(all.peer_has_all());
+}
+
+#[test]
+fn what_is_not_understood_is_ignored() {
+    let mut connection = connection(true);
+    for message in [
+        Message::Unknown { id: 21 },
+        Message::Port(6881),
+        Message::Extended { id: 7, payload: b"whatever" },
+        Message::Extended { id: 0, payload: b"not bencoded" },
+        Message::Extended { id: 0, payload: b"d4:reqq3:abc1:vi1ee" },
+    ] {
+        assert_eq!(connection.handle_message(START, &message).unwrap(), Event::Quiet);
+    }
+    let handshake = Message::Extended { id: 0, payload: b"d11:upload_onlyi1e1:v3:abce" };
+    connection.handle_message(START, &handshake).unwrap();
+    assert!(connection.peer_upload_only());
+    assert_eq!(connection.peer_client(), Some(&b"abc"[..]));
+}
+
+#[test]
+fn a_keep_alive_is_sent_after_the_interval_and_once() {
+    let mut connection = connection(false);
+    connection.handle_message(START + Duration::from_secs(99), &Message::KeepAlive).unwrap();
+    let due = connection.poll_timeout();
+    assert_eq!(due, START + limits::KEEP_ALIVE_INTERVAL);
+    assert_eq!(connection.handle_timeout(due).unwrap(), TimeoutEvent::Quiet);
+    assert!(connection.poll_timeout() > due, "also when it can't be sent at once");
+    assert_eq!(sent_all(&mut connection, due).0, wire(&[Message::KeepAlive]));
+}
+
+#[test]
+fn a_peer_without_a_byte_for_too_long_is_closed() {
+    let mut connection = connection(false);
+    let alive = START + Duration::from_secs(90);
+    connection.handle_bytes(alive);
+    assert!(connection.handle_timeout(alive + limits::SILENCE_TIMEOUT - Duration::from_secs(1)).is_ok());
+    assert!(matches!(connection.handle_timeout(alive + limits::SILENCE_TIMEOUT), Err(PeerFault::Silent)));
+}
+
+#[test]
+fn who_owes_blocks_and_sends_none_gets_one_request_at_a_time() {
+    let mut connection = downloading(false);
+    let blocks = [block(0, 0), block(0, 1)];
+    blocks.iter().for_each(|&block| connection.request(START, block));
+    sent(&mut connection);
+    let due = START + limits::SNUB_TIMEOUT;
+    assert_eq!(connection.poll_timeout(), due);
+    assert_eq!(connection.handle_timeout(due).unwrap(), TimeoutEvent::Snubbed(blocks.to_vec()));
+    // What others bring in the meantime must not come from here as well.
+    assert_eq!(sent(&mut connection), wire(&blocks.map(cancel)));
+    assert_eq!(connection.request_room(), 1);
+    connection.request(due, block(3, 3));
+    assert_eq!(connection.request_room(), 0);
+    connection.handle_block(due, blocks[0]).unwrap();
+    assert!(connection.is_snubbed(), "an old block is no answer");
+    connection.handle_block(due, block(3, 3)).unwrap();
+    assert!(!connection.is_snubbed() && connection.request_room() > 1);
+}
+
+#[test]
+fn too_many_control_messages_in_a_second_close_the_connection() {
+    let mut connection = connection(false);
+    let toggle = |n: u32| if n.is_multiple_of(2) { Message::Interested } else { Message::NotInterested };
+    for n in 0..1000 {
+        connection.handle_message(START + Duration::from_millis(10 * u64::from(n)), &toggle(n)).unwrap();
+    }
+    let late = START + Duration::from_secs(60);
+    let passed = (0..1000).take_while(|&n| connection.handle_message(late, &toggle(n)).is_ok()).count();
+    assert_eq!(u32::try_from(passed).unwrap(), limits::CONTROL_MESSAGES_PER_S_MAX);
+}

@@ -1,0 +1,252 @@
+//! What one link does with a scripted peer, message by message.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::*;
+use crate::base::{Geometry, Rng};
+use crate::codec::message::{Bounds, Decoded, decode};
+
+const START: Time = Time::from_secs(5000);
+const PIECE_COUNT: u32 = 6;
+
+#[derive(Debug, Default)]
+struct Memory;
+
+impl Slot for Memory {
+    fn clear(&mut self, _piece_len: u32) -> bool {
+        true
+    }
+}
+
+/// Six pieces of two blocks.
+fn swarm(have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
+    let geometry = Geometry::new(2 * BLOCK_LEN, [u64::from(PIECE_COUNT * 2 * BLOCK_LEN)]).unwrap();
+    let mut set = Bitfield::new(PIECE_COUNT);
+    for &index in have {
+        set.insert(geometry.piece(index).unwrap());
+    }
+    let slots = (0..slot_count).map(|_| Memory).collect();
+    Arc::new(Swarm::new(Arc::new(geometry), &set, slots, &mut Rng::with_seed(1)))
+}
+
+fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
+    let setup = Setup {
+        geometry: swarm.geometry.clone(),
+        fast: true,
+        extension: false,
+        opening: Opening::None,
+        listen_port: None,
+        peer_ip: None,
+    };
+    let shared = Arc::new(PeerShared::new(key, ([127, 0, 0, 1], 6881).into()));
+    Link::new(setup, swarm.clone(), shared, START)
+}
+
+/// The peer has everything and unchokes us.
+fn seeded(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
+    let mut link = link(swarm, key);
+    take(&mut link, Message::HaveAll);
+    take(&mut link, Message::Unchoke);
+    link
+}
+
+fn take(link: &mut Link<Memory>, message: Message<'_>) {
+    link.handle_message(START, &message).unwrap();
+    link.sync(START).unwrap();
+}
+
+/// Everything that leaves, as text.
+fn sent(link: &mut Link<Memory>) -> Vec<String> {
+    link.sync(START).unwrap();
+    let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
+    let (mut transmit, mut out) = (Transmit::default(), Vec::new());
+    while link.poll_transmit(START, &mut transmit, |_| true) {
+        let mut bytes = &transmit.control[..];
+        while let Ok(Decoded::Message { message, consumed }) = decode(bytes, &bounds) {
+            out.push(format!("{message:?}"));
+            bytes = &bytes[consumed..];
+        }
+    }
+    out
+}
+
+fn outstanding(link: &Link<Memory>) -> Vec<BlockRef> {
+    link.connection.outstanding().map(|request| request.block).collect()
+}
+
+/// The answer to a request; a piece that is complete is had at once.
+fn answer(link: &mut Link<Memory>, block: BlockRef) {
+    let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
+    let landed = arrival.open.as_ref().is_some_and(|open| !open.is_received(block.block_index()));
+    link.handle_landed(&arrival, landed);
+    if let Some(open) = arrival.open.filter(|open| (0..2).all(|index| open.is_received(index))) {
+        link.swarm.pieces.handle_written(&open);
+    }
+    link.sync(START).unwrap();
+}
+
+fn reject(block: BlockRef) -> Message<'static> {
+    Message::Reject { index: block.piece.get(), begin: block.begin, length: block.len }
+}
+
+#[test]
+fn interest_follows_what_the_peer_has_and_we_lack() {
+    let swarm = swarm(&[0, 1], 4);
+    let mut link = link(&swarm, 1);
+    sent(&mut link);
+    take(&mut link, Message::Have { index: 0 });
+    assert!(sent(&mut link).is_empty(), "we have it too");
+    take(&mut link, Message::Have { index: 3 });
+    assert_eq!(sent(&mut link), ["Interested"]);
+    let open = swarm.pieces.open(swarm.geometry.piece(3).unwrap()).unwrap();
+    assert!(sent(&mut link).is_empty());
+    swarm.pieces.handle_written(&open);
+    assert_eq!(sent(&mut link), ["Have { index: 3 }", "NotInterested"]);
+}
+
+#[test]
+fn a_download_claims_everything_once_and_ends_not_interested() {
+    let swarm = swarm(&[], 6);
+    let mut links = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    links.iter_mut().for_each(|link| link.request_blocks(START));
+    let claims: Vec<BlockRef> = links.iter().flat_map(outstanding).collect();
+    assert_eq!(claims.len(), 12 + 12, "the second one is idle: everything is asked for, that is endgame");
+    for block in outstanding(&links[0]) {
+        answer(&mut links[0], block);
+    }
+    assert!(swarm.pieces.is_complete());
+    assert!(links[0].is_useless());
+    let told = sent(&mut links[1]);
+    assert_eq!(told.iter().filter(|message| message.starts_with("Cancel")).count(), 12);
+    assert!(told.contains(&"NotInterested".to_owned()));
+    drop(links);
+    assert_eq!(swarm.pieces.free_slots(), 6);
+}
+
+#[test]
+fn a_choke_gives_claims_back_to_others() {
+    let swarm = swarm(&[], 1);
+    let [mut first, mut second] = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    first.request_blocks(START);
+    second.request_blocks(START);
+    let claims = outstanding(&first);
+    assert_eq!((claims.len(), outstanding(&second).len()), (2, 0));
+    take(&mut first, Message::Choke);
+    claims.iter().for_each(|&block| take(&mut first, reject(block)));
+    // Nobody tells the second one: it looks again by itself.
+    let due = second.poll_timeout();
+    assert_eq!(due, START + limits::IDLE_RETRY);
+    second.handle_timeout(due).unwrap();
+    second.request_blocks(due);
+    assert_eq!(outstanding(&second), claims);
+}
+
+#[test]
+fn an_idle_link_asks_for_what_a_slow_one_holds_when_slots_are_wanting() {
+    let swarm = swarm(&[], 1);
+    let [mut slow, mut idle] = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    slow.request_blocks(START);
+    idle.request_blocks(START);
+    assert!(!swarm.pieces.is_endgame() && outstanding(&idle).is_empty());
+    let due = idle.poll_timeout();
+    idle.handle_timeout(due).unwrap();
+    idle.request_blocks(due);
+    let blocks = outstanding(&idle);
+    assert_eq!(blocks, outstanding(&slow));
+    blocks.into_iter().for_each(|block| answer(&mut idle, block));
+    assert_eq!(sent(&mut slow).iter().filter(|message| message.starts_with("Cancel")).count(), 2);
+}
+
+#[test]
+fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
+    let swarm = swarm(&[], 6);
+    let mut link = seeded(&swarm, 1);
+    take(&mut link, Message::Extended { id: 0, payload: b"d4:reqqi2ee" });
+    link.request_blocks(START);
+    let rejected = outstanding(&link);
+    rejected.iter().for_each(|&block| take(&mut link, reject(block)));
+    link.request_blocks(START);
+    let next = outstanding(&link);
+    assert!(!next.is_empty() && next.iter().all(|block| block.piece != rejected[0].piece));
+    // It says no to all.
+    let mut seen = 1;
+    while let Some(&block) = outstanding(&link).first() {
+        outstanding(&link).into_iter().for_each(|block| take(&mut link, reject(block)));
+        assert_ne!(block.piece, rejected[0].piece);
+        seen += 1;
+        link.request_blocks(START);
+    }
+    assert_eq!(seen, PIECE_COUNT);
+    let due = link.poll_timeout();
+    link.handle_timeout(due).unwrap();
+    link.request_blocks(due);
+    assert!(!outstanding(&link).is_empty(), "later all are tried again");
+}
+
+#[test]
+fn requests_for_what_we_lost_are_rejected_and_no_fault() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    let mut link = link(&swarm, 1);
+    link.shared.unchoke.store(true, Relaxed);
+    link.sync(START).unwrap();
+    swarm.pieces.handle_lost(swarm.geometry.piece(2).unwrap());
+    sent(&mut link);
+    for _ in 0..500 {
+        take(&mut link, Message::Request { index: 2, begin: 0, length: BLOCK_LEN });
+    }
+    assert!(sent(&mut link).iter().all(|message| message.starts_with("Reject { index: 2")));
+    assert!(!link.connection.am_interested(), "there is no memory to receive it");
+}
+
+#[test]
+fn requests_for_what_we_never_had_are_counted() {
+    let swarm = swarm(&[0], 1);
+    let mut link = link(&swarm, 1);
+    link.shared.unchoke.store(true, Relaxed);
+    link.sync(START).unwrap();
+    let request = Message::Request { index: 2, begin: 0, length: BLOCK_LEN };
+    let rejected = (0..500).take_while(|_| link.handle_message(START, &request).is_ok()).count();
+    assert_eq!(u32::try_from(rejected).unwrap(), limits::INVALID_REQUESTS_MAX);
+}
+
+#[test]
+fn a_lost_piece_is_wanted_again_and_announced_again() {
+    let swarm = swarm(&[0, 1, 2, 3, 4], 2);
+    let mut link = seeded(&swarm, 1);
+    link.request_blocks(START);
+    outstanding(&link).into_iter().for_each(|block| answer(&mut link, block));
+    sent(&mut link);
+    assert!(!link.connection.am_interested());
+    swarm.pieces.handle_lost(swarm.geometry.piece(1).unwrap());
+    swarm.reorder_if_changed(&mut Rng::with_seed(2));
+    assert_eq!(sent(&mut link), ["Interested"]);
+    link.request_blocks(START);
+    assert_eq!(outstanding(&link).len(), 2);
+    outstanding(&link).into_iter().for_each(|block| answer(&mut link, block));
+    let told = sent(&mut link);
+    assert_eq!(told[2..], ["Have { index: 1 }", "NotInterested"]);
+}
+
+#[test]
+fn a_late_block_is_used_and_cancelled_elsewhere() {
+    let swarm = swarm(&[0, 1, 2, 3, 4], 1);
+    let [mut first, mut second] = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    first.request_blocks(START);
+    let block = outstanding(&first)[0];
+    let snub = START + limits::SNUB_TIMEOUT;
+    first.handle_timeout(snub).unwrap();
+    second.request_blocks(START);
+    assert!(outstanding(&second).contains(&block));
+    answer(&mut first, block);
+    sent(&mut second);
+    assert!(!outstanding(&second).contains(&block));
+    assert_eq!(swarm.totals.wasted.load(Relaxed), 0);
+}
+
+#[test]
+fn a_dismissed_connection_ends() {
+    let swarm = swarm(&[], 1);
+    let mut link = link(&swarm, 1);
+    link.shared.dismissed.store(true, Relaxed);
+    assert!(matches!(link.sync(START), Err(PeerFault::Dismissed)));
+}

@@ -1,0 +1,250 @@
+//! The life of a piece, alone and with many threads at it.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::base::geometry::BLOCK_LEN;
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Still read by somebody.
+    busy: bool,
+}
+
+impl Slot for Memory {
+    fn clear(&mut self, _piece_len: u32) -> bool {
+        !self.busy
+    }
+}
+
+fn pieces(piece_count: u32, blocks_per_piece: u32, slots: Vec<Memory>) -> Pieces<Memory> {
+    let piece_len = blocks_per_piece * BLOCK_LEN;
+    let geometry = Geometry::new(piece_len, [u64::from(piece_count) * u64::from(piece_len)]).unwrap();
+    Pieces::new(Arc::new(geometry), &Bitfield::new(piece_count), slots)
+}
+
+fn memory(count: usize) -> Vec<Memory> {
+    (0..count).map(|_| Memory::default()).collect()
+}
+
+fn peer(key: u32) -> Arc<PeerShared> {
+    Arc::new(PeerShared::new(key, ([127, 0, 0, 1], 6881).into()))
+}
+
+impl Pieces<Memory> {
+    fn open_at(&self, index: u32) -> Option<Arc<OpenPiece<Memory>>> {
+        self.open(self.geometry.piece(index).unwrap())
+    }
+
+    fn claim_all(&self, open: &OpenPiece<Memory>) -> Vec<BlockRef> {
+        let mut claims = Vec::new();
+        open.claim(&self.geometry, usize::MAX >> 1, &mut claims);
+        claims
+    }
+
+    fn double(&self, open: &OpenPiece<Memory>, askers_max: u16) -> usize {
+        let mut claims = Vec::new();
+        open.double(&self.geometry, usize::MAX, askers_max, &mut claims);
+        claims.len()
+    }
+
+    fn log(&self) -> Vec<u32> {
+        let mut cursor = 0;
+        std::iter::from_fn(|| self.next_had(&mut cursor)).map(PieceIndex::get).collect()
+    }
+}
+
+#[test]
+fn a_piece_is_opened_once_and_as_long_as_there_are_slots() {
+    let pieces = pieces(3, 1, memory(2));
+    let first = pieces.open_at(0).unwrap();
+    assert!(pieces.open_at(0).is_none());
+    assert_eq!(pieces.free_slots(), 1);
+    let _second = pieces.open_at(1).unwrap();
+    assert!(pieces.open_at(2).is_none());
+    assert!(!pieces.is_endgame());
+    pieces.handle_written(&first);
+    drop(first);
+    let _third = pieces.open_at(2).unwrap();
+    assert!(pieces.is_endgame(), "nothing is left to open");
+}
+
+#[test]
+fn haves_are_told_in_the_order_in_which_they_were_written() {
+    let pieces = pieces(5, 1, memory(5));
+    for index in [3, 0, 4] {
+        pieces.handle_written(&pieces.open_at(index).unwrap());
+    }
+    assert_eq!(pieces.log(), [3, 0, 4]);
+    let (have, cursor) = pieces.opening();
+    assert_eq!((have.iter().collect::<Vec<_>>(), cursor), (vec![0, 3, 4], 3));
+    assert_eq!(pieces.left(), 2 * u64::from(BLOCK_LEN));
+    assert_eq!(pieces.missing().count(), 2);
+}
+
+#[test]
+fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
+    let pieces = pieces(1, 3, memory(1));
+    let open = pieces.open_at(0).unwrap();
+    let (first, second, idle) = (peer(1), peer(2), peer(3));
+    let marks = [&first, &second, &idle, &first].map(|peer| open.join(peer));
+    assert_eq!(marks[0], marks[3], "one peer, one mark");
+    open.handle_received(0, marks[0], true);
+    open.handle_received(1, marks[1], true);
+    open.handle_received(2, marks[0], true);
+    let mut senders: Vec<u32> = pieces.handle_wrong(&open).senders.iter().map(|peer| peer.key).collect();
+    senders.sort_unstable();
+    assert_eq!(senders, [1, 2]);
+    assert!(open.is_retired() && pieces.open_list().is_empty());
+    drop(open);
+    assert!(pieces.is_missing(pieces.geometry.piece(0).unwrap()) && !pieces.is_endgame());
+    let again = pieces.open_at(0).unwrap();
+    assert_eq!(pieces.claim_all(&again).len(), 3);
+}
+
+#[test]
+fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
+    let pieces = pieces(2, 1, vec![Memory { busy: true }, Memory::default(), Memory { busy: true }]);
+    let open = pieces.open_at(0).unwrap();
+    assert!(pieces.open_at(1).is_none());
+    assert_eq!(pieces.free_slots(), 2);
+    pieces.slots.lock().iter_mut().for_each(|slot| slot.busy = false);
+    pieces.handle_wrong(&pieces.open_at(1).unwrap());
+    pieces.handle_wrong(&open);
+    drop(open);
+    assert_eq!(pieces.free_slots(), 3);
+}
+
+#[test]
+fn a_released_block_may_be_claimed_again_and_one_of_two_claims_stays() {
+    let pieces = pieces(1, 2, memory(1));
+    let open = pieces.open_at(0).unwrap();
+    let claims = pieces.claim_all(&open);
+    assert!(!open.has_unclaimed());
+    assert_eq!(pieces.double(&open, 2), 2);
+    assert_eq!(pieces.double(&open, 2), 0, "two ask already");
+    open.release(claims[0]);
+    assert!(!open.has_unclaimed(), "the other one still asks");
+    open.release(claims[0]);
+    assert_eq!(pieces.claim_all(&open), [claims[0]]);
+    assert_eq!(pieces.double(&open, 3), 2);
+}
+
+#[test]
+fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
+    let pieces = pieces(1, 2, memory(1));
+    let open = pieces.open_at(0).unwrap();
+    let claims = pieces.claim_all(&open);
+    assert_eq!(pieces.double(&open, 2), 2);
+    let mark = open.join(&peer(1));
+    assert!(open.handle_received(0, mark, true), "somebody else asks too");
+    open.release(claims[0]);
+    open.release(claims[0]);
+    assert!(!open.has_unclaimed());
+    assert_eq!(pieces.double(&open, 9), 1);
+    // Late, after the claim was given back and taken by one other.
+    open.release(claims[1]);
+    open.release(claims[1]);
+    assert!(open.handle_received(1, mark, false));
+}
+
+#[test]
+fn what_nobody_works_on_is_adopted() {
+    let pieces = pieces(2, 2, memory(2));
+    let open = pieces.open_at(0).unwrap();
+    open.join(&peer(1));
+    let claims = pieces.claim_all(&open);
+    assert!(pieces.adopt(|_| true).is_none());
+    open.release(claims[0]);
+    pieces.leave(&open);
+    assert!(pieces.adopt(|_| false).is_none());
+    let adopted = pieces.adopt(|_| true).unwrap();
+    assert!(Arc::ptr_eq(&adopted, &open));
+    adopted.join(&peer(2));
+    assert!(pieces.adopt(|_| true).is_none());
+}
+
+#[test]
+fn a_lost_piece_is_missing_again_and_counted_once() {
+    let pieces = pieces(2, 1, memory(2));
+    let piece = pieces.geometry.piece(0).unwrap();
+    for index in [0, 1] {
+        pieces.handle_written(&pieces.open_at(index).unwrap());
+    }
+    assert!(pieces.is_complete());
+    let recounts = pieces.recounts();
+    pieces.handle_lost(piece);
+    pieces.handle_lost(piece);
+    assert_eq!((pieces.have_count(), pieces.missing().count()), (1, 1));
+    let open = pieces.open_at(0).unwrap();
+    pieces.handle_lost(piece);
+    assert!(pieces.is_endgame(), "it is open");
+    pieces.handle_written(&open);
+    assert!(pieces.is_complete());
+    assert!(pieces.recounts() > recounts && pieces.take_lost() && !pieces.take_lost());
+    assert_eq!(pieces.log(), [0, 1], "the log has no room for it");
+}
+
+/// Four threads take, give back and finish blocks in any order: each block is landed by exactly one of them.
+#[test]
+fn threads_claim_each_block_once() {
+    const BLOCKS: u32 = 150;
+    let pieces = pieces(8, BLOCKS, memory(8));
+    let open: Vec<_> = (0..8).map(|index| pieces.open_at(index).unwrap()).collect();
+    let work = |seed: u64| {
+        let (pieces, open) = (&pieces, &open);
+        move || {
+            let mut rng = crate::base::Rng::with_seed(seed);
+            let mut landed = Vec::new();
+            while open.iter().any(|open| open.has_unclaimed()) {
+                let open = &open[rng.usize(..open.len())];
+                let mark = open.join(&peer(u32::try_from(seed).unwrap()));
+                let mut claims = Vec::new();
+                open.claim(&pieces.geometry, rng.usize(1..20), &mut claims);
+                for block in claims {
+                    if rng.u32(..3) == 0 {
+                        open.release(block);
+                    } else {
+                        open.handle_received(block.block_index(), mark, true);
+                        landed.push(block);
+                    }
+                }
+                pieces.leave(open);
+            }
+            landed
+        }
+    };
+    let landed: Vec<BlockRef> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(work(seed))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(landed.len(), 8 * BLOCKS as usize);
+    assert_eq!(landed.iter().copied().collect::<HashSet<_>>().len(), landed.len());
+    assert!(open.iter().all(|open| open.is_orphan() && open.askers.iter().all(|n| n.load(Ordering::Relaxed) == 1)));
+}
+
+#[test]
+fn threads_open_each_piece_once_and_every_have_is_told() {
+    const COUNT: u32 = 400;
+    let pieces = pieces(COUNT, 1, memory(5));
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let pieces = &pieces;
+            scope.spawn(move || {
+                let mut rng = crate::base::Rng::with_seed(seed);
+                while !pieces.is_complete() {
+                    let Some(open) = pieces.open_at(rng.u32(..COUNT)) else { continue };
+                    if rng.u32(..4) == 0 {
+                        pieces.handle_wrong(&open);
+                    } else {
+                        pieces.handle_written(&open);
+                    }
+                }
+            });
+        }
+    });
+    let mut log = pieces.log();
+    log.sort_unstable();
+    assert_eq!(log, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!((pieces.free_slots(), pieces.missing_count.load(Ordering::Relaxed)), (5, 0));
+}

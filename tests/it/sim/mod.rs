@@ -1,0 +1,36 @@
+//! Whole swarms of the sans-io core in memory, on a virtual clock: the real links, pieces, choker and codec between
+//! nodes whose sockets, disks and hashes are simulated. Every run follows from its seed; a failure prints it, and
+//! `BT_FAST_SIM_SEED` runs that one again.
+
+mod node;
+mod pairs;
+mod slot;
+mod swarms;
+mod world;
+
+use bt_fast::base::Geometry;
+
+/// Says at a failure how to see it again.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("again with: BT_FAST_SIM_SEED={}", self.0);
+        }
+    }
+}
+
+/// Runs a simulation once per seed, or with the one that is asked for.
+fn with_seeds(count: u64, simulate: impl Fn(u64)) {
+    let asked = std::env::var("BT_FAST_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in asked.map_or(1..=count, |seed| seed..=seed) {
+        let _replay = Replay(seed);
+        simulate(seed);
+    }
+}
+
+/// Whole pieces, then `rest` bytes of a last one.
+fn geometry(piece_len: u32, whole: u32, rest: u64) -> Geometry {
+    Geometry::new(piece_len, [u64::from(whole) * u64::from(piece_len) + rest]).unwrap()
+}

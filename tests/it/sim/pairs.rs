@@ -1,0 +1,149 @@
+//! Two nodes.
+
+use std::time::Duration;
+
+use bt_fast::base::{Bitfield, Geometry};
+use bt_fast::swarm::choker::Slots;
+
+use super::world::{LAN, Side, World};
+use super::{geometry, with_seeds};
+
+const K: u32 = 1 << 10;
+
+/// An origin and a leecher, connected.
+fn pair(seed: u64, geometry: Geometry, sides: impl FnOnce(Side, Side) -> [Side; 2]) -> World {
+    let mut world = World::new(seed, geometry);
+    let origin = world.add_origin();
+    let leecher = world.add_leecher(4);
+    world.connect(sides(Side::of(origin), Side::of(leecher)));
+    world
+}
+
+#[test]
+fn a_pair_finishes_with_any_extensions_and_any_number_of_pieces() {
+    let shapes = [
+        geometry(16 * K, 0, 1),
+        geometry(16 * K, 1, 0),
+        geometry(256 * K, 0, 100_000),
+        geometry(40 * K, 3, 17),
+        geometry(32 * K, 60, 5),
+        geometry(1000, 300, 999),
+    ];
+    with_seeds(2, |seed| {
+        for (shape, flags) in shapes.iter().flat_map(|shape| (0..16u8).map(move |flags| (shape, flags))) {
+            let side = |side: Side, fast: u8, extension: u8| Side {
+                fast: flags & fast != 0,
+                extension: flags & extension != 0,
+                ..side
+            };
+            let mut world = pair(seed, shape.clone(), |origin, leecher| {
+                let sides = [side(origin, 1, 2), side(leecher, 4, 8)];
+                if seed % 2 == 0 { sides } else { [sides[1], sides[0]] }
+            });
+            world.run_until_complete(&[1], Duration::from_secs(30));
+            assert_eq!(world.wasted_blocks(&[1]), 0.0);
+            assert!(world.faults.is_empty(), "{:?}", world.faults);
+            world.finish();
+        }
+    });
+}
+
+#[test]
+fn both_sides_of_a_pair_give_each_other_what_they_lack() {
+    with_seeds(8, |seed| {
+        let shape = geometry(64 * K, 40, 70);
+        let mut world = World::new(seed, shape.clone());
+        let mut have = [Bitfield::new(41), Bitfield::new(41)];
+        for piece in shape.pieces() {
+            have[world.rng.usize(..2)].insert(piece);
+        }
+        for have in &have {
+            world.add_node(have, 3, Slots::Count(4));
+        }
+        world.connect([Side { fast: seed % 2 == 0, ..Side::of(0) }, Side::of(1)]);
+        world.run_until_complete(&[0, 1], Duration::from_secs(60));
+        assert_eq!(world.wasted_blocks(&[0, 1]), 0.0);
+        world.finish();
+    });
+}
+
+#[test]
+fn bytes_may_come_one_at_a_time() {
+    with_seeds(1, |seed| {
+        let mut world = pair(seed, geometry(20 * K, 2, 3), |origin, leecher| [origin, leecher]);
+        world.split_max = 1;
+        world.run_until_complete(&[1], Duration::from_secs(30));
+        world.finish();
+    });
+}
+
+#[test]
+fn a_long_fast_line_is_filled() {
+    with_seeds(2, |seed| {
+        let line = super::world::Line { rate: 20_000_000, delay: Duration::from_millis(50) };
+        let mut world = World::new(seed, geometry(1 << 20, 60, 0));
+        let (origin, leecher) = (world.add_origin(), world.add_leecher(16));
+        world.connect([Side { line, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
+        let took = world.run_until_complete(&[leecher], Duration::from_secs(60));
+        // 3.1 s at the line's rate, and a few round trips until the window is open.
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        world.finish();
+    });
+}
+
+/// BEP 3's choking changes every ten seconds; nothing may break when a peer's does a hundred times as often.
+#[test]
+fn a_choke_storm_loses_nothing() {
+    with_seeds(8, |seed| {
+        let line = super::world::Line { rate: 500_000, delay: Duration::from_millis(40) };
+        let mut world = World::new(seed, geometry(64 * K, 30, 1234));
+        let (origin, leecher) = (world.add_origin(), world.add_leecher(4));
+        world.nodes[origin].choker = None;
+        let fast = seed % 2 == 0;
+        world.connect([Side { line, fast, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
+        let mut unchoke = false;
+        for _ in 0..2000 {
+            if world.nodes[leecher].swarm.pieces.is_complete() {
+                break;
+            }
+            unchoke = !unchoke;
+            let shared = world.nodes[origin].peers[0].clone();
+            shared.unchoke.store(unchoke, std::sync::atomic::Ordering::Relaxed);
+            world.spread_news(origin);
+            let pause = world.rng.u64(5..if unchoke { 400 } else { 100 });
+            world.run_for(Duration::from_millis(pause));
+        }
+        assert!(world.nodes[leecher].swarm.pieces.is_complete());
+        assert!(world.faults.is_empty(), "{:?}", world.faults);
+        let wasted = world.wasted_blocks(&[leecher]);
+        println!("choke storm, fast {fast}: {wasted:.1} blocks wasted");
+        world.finish();
+    });
+}
+
+#[test]
+fn an_idle_pair_is_kept_alive() {
+    with_seeds(1, |seed| {
+        let mut world = World::new(seed, geometry(16 * K, 2, 0));
+        let leechers = [world.add_leecher(2), world.add_leecher(2)];
+        world.connect(leechers.map(Side::of));
+        world.run_for(Duration::from_secs(1000));
+        assert!(world.faults.is_empty() && world.ends[0].is_some(), "{:?}", world.faults);
+        world.finish();
+    });
+}
+
+#[test]
+fn a_peer_that_went_away_without_a_word_is_given_up() {
+    with_seeds(1, |seed| {
+        let mut world = World::new(seed, geometry(16 * K, 2, 0));
+        let leechers = [world.add_leecher(2), world.add_leecher(2)];
+        // A byte takes longer than any time-out.
+        let dead = super::world::Line { rate: LAN.rate, delay: Duration::from_secs(10_000) };
+        world.connect(leechers.map(|node| Side { line: dead, ..Side::of(node) }));
+        world.run_for(Duration::from_secs(200));
+        assert!(world.ends[0].is_none());
+        assert!(world.faults.iter().all(|fault| matches!(fault, bt_fast::peer::PeerFault::Silent)));
+        world.finish();
+    });
+}
