@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sha1;
+use super::sha1_batch;
 use crate::base::PieceHash;
 
 /// Pieces that one worker takes at a time: what waits, up to this many.
@@ -82,10 +82,8 @@ impl<J: Job> Queue<J> {
                 }
                 waiting.drain(..len).collect()
             };
-            for job in batch {
-                let hash = sha1(&[job.bytes()]);
-                job.finish(hash);
-            }
+            let hashes = sha1_batch(batch.iter().map(|job| [job.bytes()]));
+            batch.into_iter().zip(hashes).for_each(|(job, hash)| job.finish(hash));
         }
     }
 }
@@ -93,6 +91,7 @@ impl<J: Job> Queue<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha1::Digest as _;
     use std::sync::mpsc;
 
     struct Text(Vec<u8>, mpsc::Sender<(Vec<u8>, PieceHash)>);
@@ -118,7 +117,7 @@ mod tests {
         let mut seen: Vec<Vec<u8>> = receiver
             .iter()
             .map(|(bytes, hash)| {
-                assert_eq!(hash, sha1(&[&bytes]));
+                assert_eq!(hash.0, *sha1::Sha1::digest(&bytes));
                 bytes
             })
             .collect();

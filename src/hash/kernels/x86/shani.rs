@@ -1,0 +1,88 @@
+//! A few streams side by side through the SHA extensions: each instruction waits for the one before it in its stream,
+//! and the waits overlap.
+
+use std::arch::x86_64::*;
+
+use super::{BIG_ENDIAN_WORDS, Block, State, load16};
+
+/// One register of each stream.
+type Streams<const N: usize> = [__m128i; N];
+
+/// Takes one run of blocks into each state. There are `N` of each; runs are equally long.
+#[target_feature(enable = "sha,ssse3,sse4.1")]
+pub(super) fn compress<const N: usize>(states: &mut [State], runs: &[&[Block]]) {
+    let count = runs.first().map_or(0, |run| run.len());
+    assert!(states.len() == N && runs.len() == N && runs.iter().all(|run| run.len() == count));
+    let mut abcd = [_mm_setzero_si128(); N];
+    let mut e = abcd;
+    for (i, state) in states.iter().enumerate() {
+        let [a, b, c, d, last] = state.map(u32::cast_signed);
+        abcd[i] = _mm_set_epi32(a, b, c, d);
+        e[i] = _mm_set_epi32(last, 0, 0, 0);
+    }
+    for index in 0..count {
+        compress_block(&mut abcd, &mut e, runs, index);
+    }
+    for (i, state) in states.iter_mut().enumerate() {
+        let words = [
+            _mm_extract_epi32::<3>(abcd[i]),
+            _mm_extract_epi32::<2>(abcd[i]),
+            _mm_extract_epi32::<1>(abcd[i]),
+            _mm_extract_epi32::<0>(abcd[i]),
+            _mm_extract_epi32::<3>(e[i]),
+        ];
+        *state = words.map(i32::cast_unsigned);
+    }
+}
+
+/// Twenty rounds, four at a time. `$from` and `$to` change places each time.
+macro_rules! twenty {
+    ($function:literal, $group:expr, $w:ident, $e:ident, $from:ident $to:ident) => {
+        four!($function, $group, $w, $e, $from $to);
+        four!($function, $group + 1, $w, $e, $to $from);
+        four!($function, $group + 2, $w, $e, $from $to);
+        four!($function, $group + 3, $w, $e, $to $from);
+        four!($function, $group + 4, $w, $e, $from $to);
+    };
+}
+
+/// Rounds `4 * $group` and three more. From group 4 on it makes its own message words, in the place of the oldest.
+macro_rules! four {
+    ($function:literal, $group:expr, $w:ident, $e:ident, $from:ident $to:ident) => {
+        for i in 0..N {
+            if $group >= 4 {
+                let [first, second, third, fourth] =
+                    [$w[$group % 4][i], $w[($group + 1) % 4][i], $w[($group + 2) % 4][i], $w[($group + 3) % 4][i]];
+                let older = _mm_xor_si128(_mm_sha1msg1_epu32(first, second), third);
+                $w[$group % 4][i] = _mm_sha1msg2_epu32(older, fourth);
+            }
+            let words = $w[$group % 4][i];
+            let e = if $group == 0 { _mm_add_epi32($e[i], words) } else { _mm_sha1nexte_epu32($to[i], words) };
+            $to[i] = _mm_sha1rnds4_epu32::<$function>($from[i], e);
+        }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "sha,ssse3,sse4.1")]
+fn compress_block<const N: usize>(abcd: &mut Streams<N>, e: &mut Streams<N>, runs: &[&[Block]], index: usize) {
+    // The first word of four goes to the top.
+    let [low, high] = BIG_ENDIAN_WORDS;
+    let reverse = _mm_shuffle_epi32::<0b00_01_10_11>(_mm_set_epi64x(high, low));
+    let mut w = [[_mm_setzero_si128(); N]; 4];
+    for i in 0..N {
+        for (quarter, bytes) in runs[i][index].as_chunks::<16>().0.iter().enumerate() {
+            w[quarter][i] = _mm_shuffle_epi8(load16(bytes), reverse);
+        }
+    }
+    let mut even = *abcd;
+    let mut odd = *abcd;
+    twenty!(0, 0, w, e, even odd);
+    twenty!(1, 5, w, e, odd even);
+    twenty!(2, 10, w, e, even odd);
+    twenty!(3, 15, w, e, odd even);
+    for i in 0..N {
+        abcd[i] = _mm_add_epi32(abcd[i], even[i]);
+        e[i] = _mm_sha1nexte_epu32(odd[i], e[i]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Every kernel against the `sha1` crate.
+
+use proptest::prelude::*;
+use sha1::{Digest as _, Sha1};
+
+use super::*;
+use crate::hash::{Kernel, choose};
+
+fn expected(bytes: &[u8]) -> PieceHash {
+    PieceHash(Sha1::digest(bytes).into())
+}
+
+/// Each plan this processor can run, by name.
+fn plans() -> impl Iterator<Item = (Kernel, &'static Plan)> {
+    Kernel::available().map(|kernel| (kernel, kernel.plan().unwrap()))
+}
+
+fn bytes(len: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+#[track_caller]
+fn check(plan: &Plan, pieces: &[Vec<&[u8]>]) {
+    let hashes = sha1_batch_with(plan, pieces.iter().map(|spans| spans.iter().copied()));
+    let wanted: Vec<_> = pieces.iter().map(|spans| expected(&spans.concat())).collect();
+    assert_eq!(hashes, wanted, "{plan}");
+}
+
+#[test]
+fn nist_vectors() {
+    // FIPS 180-1, appendices A to C, and the empty message.
+    let million = vec![b'a'; 1_000_000];
+    let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    let messages: [&[u8]; 4] = [b"abc", long, &million, b""];
+    let hashes = [
+        "a9993e364706816aba3e25717850c26c9cd0d89d",
+        "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
+        "34aa973cd4c4daa4f61eeb2bdbad27316534016f",
+        "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    ];
+    for (kernel, plan) in plans() {
+        for (hash, wanted) in sha1_batch_with(plan, messages.map(|message| [message])).iter().zip(hashes) {
+            assert_eq!(format!("{hash:?}"), format!("PieceHash({wanted})"), "{kernel}");
+        }
+        // One at a time too.
+        for (message, wanted) in messages.iter().zip(hashes) {
+            let hash = sha1_batch_with(plan, [[*message]]);
+            assert_eq!(format!("{hash:?}"), format!("[PieceHash({wanted})]"), "{kernel}");
+        }
+    }
+}
+
+#[test]
+fn lengths_around_every_boundary() {
+    let rng = &mut fastrand::Rng::with_seed(1);
+    let content = bytes(64 * 8 + 2, rng);
+    for (_, plan) in plans() {
+        for len in 0..content.len() {
+            check(plan, &[vec![&content[..len]]]);
+        }
+        // All at once: lanes of every length, refilled at different times.
+        let pieces: Vec<_> = (0..content.len()).map(|len| vec![&content[..len]]).collect();
+        check(plan, &pieces);
+    }
+}
+
+#[test]
+fn batches_of_every_size() {
+    let rng = &mut fastrand::Rng::with_seed(2);
+    let content = bytes(40 << 10, rng);
+    for (_, plan) in plans() {
+        check(plan, &[]);
+        for count in 1..=40 {
+            let equal: Vec<_> = content.chunks(1 << 10).take(count).map(|piece| vec![piece]).collect();
+            check(plan, &equal);
+            let unequal: Vec<_> = (0..count)
+                .map(|_| {
+                    let start = rng.usize(..content.len());
+                    vec![&content[start..][..rng.usize(..2000.min(content.len() - start))]]
+                })
+                .collect();
+            check(plan, &unequal);
+        }
+    }
+}
+
+#[test]
+fn spans_split_anywhere() {
+    let rng = &mut fastrand::Rng::with_seed(3);
+    let content = bytes(600, rng);
+    for (_, plan) in plans() {
+        for split in 0..content.len() {
+            let (front, back) = content.split_at(split);
+            let (other_front, other_back) = content.split_at(content.len() - split);
+            check(plan, &[vec![front, back], vec![other_front, &[], other_back], vec![front], vec![back, front, back]]);
+        }
+        // A byte at a time.
+        check(plan, &[content.chunks(1).collect()]);
+    }
+}
+
+#[test]
+fn long_pieces_stagger() {
+    let rng = &mut fastrand::Rng::with_seed(4);
+    let content = bytes(17 * (32 << 10), rng);
+    for (_, plan) in plans() {
+        for count in [1, 2, 4, 5, 8, 9, 12, 13, 15, 16, 17] {
+            let aligned: Vec<_> = content.chunks(32 << 10).take(count).map(|piece| vec![piece]).collect();
+            check(plan, &aligned);
+            let ragged: Vec<_> =
+                aligned.iter().enumerate().map(|(i, piece)| vec![&piece[0][i..], &piece[0][..i * 777]]).collect();
+            check(plan, &ragged);
+        }
+    }
+}
+
+#[test]
+fn parts_hash_as_one_piece() {
+    let rng = &mut fastrand::Rng::with_seed(5);
+    let content = bytes(64 << 10, rng);
+    for count in [1, 3, 16, 21] {
+        let mut hashers = vec![PieceHasher::default(); count];
+        for _ in 0..2 {
+            let mut wholes = vec![Vec::new(); count];
+            for _ in 0..20 {
+                let parts: Vec<&[u8]> = (0..count)
+                    .map(|_| &content[rng.usize(..content.len() / 2)..][..rng.usize(..content.len() / 2)])
+                    .collect();
+                PieceHasher::update_batch(&mut hashers, &parts);
+                wholes.iter_mut().zip(parts).for_each(|(whole, part)| whole.extend_from_slice(part));
+            }
+            let mut hashes = vec![PieceHash([0; 20]); count];
+            PieceHasher::finish_batch(&mut hashers, &mut hashes);
+            assert_eq!(hashes, wholes.iter().map(|whole| expected(whole)).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_hasher_starts_afresh() {
+    let mut hasher = PieceHasher::default();
+    hasher.update(b"something else");
+    hasher.finish();
+    hasher.update(b"a");
+    hasher.update(b"bc");
+    assert_eq!(hasher.finish(), expected(b"abc"));
+    assert_eq!(hasher.finish(), expected(b""));
+}
+
+#[test]
+fn the_chosen_kernel_hashes() {
+    for kernel in Kernel::available() {
+        choose(kernel).unwrap();
+        assert_eq!(sha1_batch([[&b"abc"[..]]; 20]), [expected(b"abc"); 20]);
+        assert_eq!(sha1(&[b"a", b"", b"bc"]), expected(b"abc"));
+    }
+    choose(Kernel::Auto).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_pieces_in_any_spans(lens in prop::collection::vec(prop::collection::vec(0..700usize, 0..6), 0..40), seed: u64) {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let content = bytes(2000, rng);
+        let pieces: Vec<Vec<&[u8]>> = lens
+            .iter()
+            .map(|spans| spans.iter().map(|len| &content[rng.usize(..1000)..][..*len]).collect())
+            .collect();
+        for (_, plan) in plans() {
+            check(plan, &pieces);
+        }
+    }
+}
