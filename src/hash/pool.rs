@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use super::sha1_batch;
-use crate::base::PieceHash;
+use crate::base::{PieceHash, limits};
 
 /// Pieces that one worker takes at a time: what waits, up to this many.
 const BATCH_MAX: usize = 16;
@@ -46,8 +47,12 @@ impl<J: Job> Pool<J> {
 
     /// Hashes a piece soon, together with others that wait.
     pub fn submit(&self, job: J) {
-        self.queue.lock().push_back(job);
-        if self.queue.hire() {
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.push_back(job);
+            queue.len()
+        };
+        if self.queue.hire(waiting) {
             let queue = self.queue.clone();
             self.threads.spawn(move || queue.work());
         }
@@ -64,14 +69,17 @@ impl<J: Job> Queue<J> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when one more worker may start.
-    fn hire(&self) -> bool {
-        let more = |workers| (workers < self.workers_max).then_some(workers + 1);
+    /// True when one more worker may start: the first for any job, each further one for half a batch that waits.
+    fn hire(&self, waiting: usize) -> bool {
+        let more = |workers| (workers < self.workers_max && waiting > workers * BATCH_MAX / 2).then_some(workers + 1);
         self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     fn work(&self) {
         loop {
+            if self.lock().len() < BATCH_MAX / 2 {
+                thread::sleep(limits::HASH_GATHER);
+            }
             let batch: Vec<J> = {
                 let mut waiting = self.lock();
                 let len = waiting.len().min(BATCH_MAX);

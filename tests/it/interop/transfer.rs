@@ -14,7 +14,7 @@ use crate::support::{
     content::{self, Content},
     creator::Creator,
     net::NetPair,
-    process::run,
+    process::{run, wait_until},
     scratch::Scratch,
     tracker::Tracker,
 };
@@ -58,7 +58,12 @@ fn transfer(seeder: Client, getter: Client, content: Content, torrent: &std::pat
     let mut tracker = Tracker::start(&net.left, scratch.path());
     let seed_site = Site { host: &net.left, port: SEED_PORT, state: &seed_state };
     let mut seed = seeder.seed(torrent, &source, &seed_site);
-    let seeds = tracker.saw(SEED_TIMEOUT, &[("left", "0"), ("port", &SEED_PORT.to_string())]);
+    let port = SEED_PORT.to_string();
+    let seeds = wait_until(SEED_TIMEOUT, || {
+        // Transmission announces while it still checks and not again when it is done: then its status line tells.
+        let checked = seed.output().contains("Seeding, ") && tracker.saw(&[("port", &port)]);
+        checked || tracker.saw(&[("left", "0"), ("port", &port)])
+    });
     assert!(seeds, "{seeder:?} did not announce itself as a seeder\n{}{}", tracker.log_tail(), seed.log_tail());
 
     let get_site = Site { host: &net.right, port: GET_PORT, state: &get_state };
