@@ -64,7 +64,7 @@ pub enum CommandArgs {
 /// Same bytes and options give the same info-hash, always.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// File or folder; symlinks are followed
+    /// File or folder; - is content from standard input, called as -n says
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Where to write [default: NAME.torrent in the current folder]; - is stdout
@@ -76,7 +76,8 @@ pub struct CreateArgs {
     /// A web seed: an HTTP mirror of the content
     #[arg(short, long, value_name = "URL")]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M]
+    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M; 1M
+    /// from standard input]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
     /// Only this torrent's trackers may introduce peers

@@ -1,26 +1,32 @@
 //! `bt-fast create`.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::exit::Failure;
 use super::interrupt;
-use super::options::{CreateOptions, Destination};
+use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
+use crate::base::Geometry;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
 use crate::create::open::shown;
-use crate::create::{Control, Created, Plan, piece_len, write};
+use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
     let interrupted = interrupt::flag()?;
     let started = Instant::now();
     let mut settings = options.settings;
     settings.creation_date = options.with_date.then(unix_time);
-    let name = settings.name_for(&options.path)?;
+    let path = match &options.source {
+        ContentSource::Path(path) => Some(path),
+        ContentSource::Stdin => None,
+    };
+    let name = settings.name_for(path.map_or(Path::new("-"), |path| path))?;
     let target = match options.destination {
         Destination::Default => Some(PathBuf::from(OsString::from_vec([&name, &b".torrent"[..]].concat()))),
         Destination::File(path) => Some(path),
@@ -29,27 +35,33 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     if let Some(target) = &target {
         write::check_output(target, options.overwrite)?;
     }
-    let plan = Plan::new(&options.path, &settings, target.as_deref())?;
-    warn_of_names(&plan, output);
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);
-    if options.dry_run {
-        report_plan(&plan, &place, output);
-        return Ok(());
-    }
-    let progress = output.content_progress("hashing", plan.scan.total_len);
-    let created = plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
-    drop(progress);
+    let created = if let Some(path) = path {
+        let plan = Plan::new(path, &settings, target.as_deref())?;
+        warn_of_names(plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]), output);
+        if options.dry_run {
+            report_plan(&plan, &place, output);
+            return Ok(());
+        }
+        let progress = output.content_progress("hashing", plan.scan.total_len);
+        plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?
+    } else {
+        warn_of_names([&name], output);
+        let progress = output.content_progress("hashing", None);
+        let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
+        create_from_stream(io::stdin(), "standard input", &settings, control)?
+    };
     match &target {
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&plan, &created, &place, started.elapsed(), output);
+    report(&created, &place, started.elapsed(), output);
     Ok(())
 }
 
 fn report_plan(plan: &Plan, place: &str, output: &Output) {
     let (name, geometry) = (printable(&plan.name), &plan.geometry);
-    output.result(format_args!("{place}  {}", shape(plan)));
+    output.result(format_args!("{place}  {}", shape(plan.scan.files.len(), geometry)));
     output.record(&Record::Planned {
         name: &name,
         output: place,
@@ -60,13 +72,15 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
     });
 }
 
-fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &Output) {
-    let (name, geometry) = (printable(&plan.name), &plan.geometry);
+fn report(created: &Created, place: &str, took: Duration, output: &Output) {
+    let info = &created.info;
+    let (name, geometry) = (printable(&info.name), &info.geometry);
     for caveat in piece_len::caveats(geometry.piece_count(), created.bytes.len()) {
         output.warning(caveat);
     }
     let rate = Rate { bytes: geometry.total_len(), over: took };
-    output.message(format_args!("created {place}: {}, {:.1} s, {rate}", shape(plan), took.as_secs_f64()));
+    let shape = shape(info.files.len(), geometry);
+    output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}", took.as_secs_f64()));
     if place != "-" {
         output.result(format_args!("{}  {place}", created.info_hash));
     }
@@ -74,7 +88,7 @@ fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &
         info_hash: created.info_hash.to_string(),
         output: place,
         name: &name,
-        files: plan.scan.files.len(),
+        files: info.files.len(),
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
@@ -83,12 +97,11 @@ fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &
 }
 
 /// `3 files, 1.50 GiB, 1536 pieces of 1 MiB`
-fn shape(plan: &Plan) -> String {
-    let geometry = &plan.geometry;
+fn shape(file_count: usize, geometry: &Geometry) -> String {
     let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
         "{}, {}, {} of {}",
-        counted(plan.scan.files.len() as u64, "file"),
+        counted(file_count as u64, "file"),
         Bytes(geometry.total_len()),
         counted(u64::from(geometry.piece_count()), "piece"),
         Bytes(u64::from(geometry.piece_len()))
@@ -96,9 +109,8 @@ fn shape(plan: &Plan) -> String {
 }
 
 /// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.
-fn warn_of_names(plan: &Plan, output: &Output) {
-    let names = plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]);
-    let mut broken = names.filter(|name| std::str::from_utf8(name).is_err());
+fn warn_of_names<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>, output: &Output) {
+    let mut broken = names.into_iter().filter(|name| std::str::from_utf8(name).is_err());
     if let Some(first) = broken.next() {
         let more = broken.count();
         let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };

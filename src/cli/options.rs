@@ -46,13 +46,21 @@ pub enum Command {
 
 #[derive(Debug)]
 pub struct CreateOptions {
-    pub path: PathBuf,
+    pub source: ContentSource,
     pub destination: Destination,
     /// Without the creation date, which is read from the clock when the work begins.
     pub settings: Settings,
     pub with_date: bool,
     pub dry_run: bool,
     pub overwrite: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ContentSource {
+    /// A file or folder.
+    Path(PathBuf),
+    /// The settings have a name.
+    Stdin,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -187,9 +195,7 @@ pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
-    if args.path == Path::new("-") {
-        return Err(Failure::not_yet("create from standard input"));
-    }
+    let source = content_source(&args)?;
     let destination = match args.output {
         None => Destination::Default,
         Some(path) if path == Path::new("-") => Destination::Stdout,
@@ -212,13 +218,29 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         creation_date: None,
     };
     Ok(CreateOptions {
-        path: args.path,
+        source,
         destination,
         settings,
         with_date: !args.no_date,
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
+    if args.path != Path::new("-") {
+        return Ok(ContentSource::Path(args.path.clone()));
+    }
+    let refusal = if args.name.is_none() {
+        "create -: standard input has no name: give one with -n"
+    } else if !args.glob.is_empty() {
+        "create -: -g needs a folder: leave it out"
+    } else if args.dry_run {
+        "create -: --dry-run cannot know what will come: leave it out"
+    } else {
+        return Ok(ContentSource::Stdin);
+    };
+    Err(usage(refusal))
 }
 
 fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {

@@ -11,6 +11,7 @@ pub mod piece_len;
 pub mod pieces;
 pub mod plan;
 pub mod scan;
+pub mod stream;
 pub mod verify;
 pub mod write;
 
@@ -18,5 +19,6 @@ pub use error::{ContentError, CreateError};
 pub use filters::Filters;
 pub use pieces::Control;
 pub use plan::{Created, Plan, Settings};
+pub use stream::create_from_stream;
 pub use verify::{FileProblem, Problem, Report, verify};
 pub use write::write_atomically;

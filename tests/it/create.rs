@@ -159,6 +159,49 @@ fn symlinks_are_followed() {
 }
 
 #[test]
+fn standard_input_is_a_file_called_as_told() {
+    let sandbox = golden();
+    let stdin = |path: &str| Stdio::from(fs::File::open(sandbox.path(path)).unwrap());
+    let run = |line: &str, path: &str| {
+        let output = sandbox.command(line.split_whitespace()).stdin(stdin(path)).output().unwrap();
+        crate::support::sandbox::Run::from(output)
+    };
+    let made = run("create - -n one -l 16K", "one").ok();
+    assert!(made.text().starts_with(GOLDEN_FILE) && made.text().contains("one.torrent"), "{made:?}");
+    let options = "--no-date --no-creator -l 16K";
+    sandbox.run(&format!("create golden/B.bin -o file.torrent {options}")).ok();
+    let piped = run(&format!("create - -n B.bin -o - {options}"), "golden/B.bin").ok();
+    assert_eq!(piped.stdout, sandbox.read("file.torrent"));
+    let json = run("create - -n default --json", "golden/B.bin").ok().json();
+    assert_eq!(json.last().unwrap()["piece_length"], 1 << 20);
+    assert_eq!(json.last().unwrap()["bytes"], 100_000);
+    run("create - -n empty", "golden/a b/empty").fails(1, "standard input");
+    run("create - -n folder", "golden").fails(1, "standard input");
+    run("create - -n one", "one").fails(1, "-f");
+    assert_eq!(sandbox.names(), ["default.torrent", "file.torrent", "golden", "one", "one.torrent"]);
+}
+
+#[test]
+fn ctrl_c_ends_a_silent_pipe() {
+    let sandbox = Sandbox::new();
+    let mut child = sandbox.command(["create", "-", "-n", "x"]).stdin(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // `wait` would close the pipe: it stays open until the end is seen.
+    let told = Instant::now();
+    let code = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+        assert!(told.elapsed() < Duration::from_secs(3));
+    };
+    assert_eq!(code, Some(130));
+    assert!(sandbox.names().is_empty());
+}
+
+#[test]
 fn ctrl_c_leaves_nothing_behind() {
     let sandbox = Sandbox::new();
     // Sparse, and far longer than the test waits.
