@@ -61,8 +61,13 @@ pub enum CommandArgs {
     },
 }
 
+const CREATE_AFTER_HELP: &str = "\
+In a folder, hidden and empty files take part and symlinks are followed; a loop of them is an error.
+.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is given.";
+
 /// Same bytes and options give the same info-hash, always.
 #[derive(Args, Debug)]
+#[command(after_help = CREATE_AFTER_HELP)]
 pub struct CreateArgs {
     /// File or folder; - is content from standard input, called as -n says
     #[arg(value_name = "PATH")]
@@ -95,6 +100,9 @@ pub struct CreateArgs {
     /// Take only files that match, or none that match !GLOB; repeatable, the last match wins
     #[arg(short, long, value_name = "GLOB")]
     pub glob: Vec<String>,
+    /// Take .DS_Store, Thumbs.db and desktop.ini too
+    #[arg(long)]
+    pub include_junk: bool,
     /// Leave the creation date out
     #[arg(long)]
     pub no_date: bool,

@@ -36,8 +36,11 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         write::check_output(target, options.overwrite)?;
     }
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);
+    let mut junk_count = 0;
     let created = if let Some(path) = path {
         let plan = Plan::new(path, &settings, target.as_deref())?;
+        junk_count = plan.scan.junk_count;
+        tell_of_junk(junk_count, output);
         warn_of_names(plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]), output);
         if options.dry_run {
             report_plan(&plan, &place, output);
@@ -55,7 +58,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&created, &place, started.elapsed(), output);
+    report(&created, junk_count, &place, started.elapsed(), output);
     Ok(())
 }
 
@@ -66,13 +69,14 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
         name: &name,
         output: place,
         files: plan.scan.files.len(),
+        junk_left_out: plan.scan.junk_count,
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
     });
 }
 
-fn report(created: &Created, place: &str, took: Duration, output: &Output) {
+fn report(created: &Created, junk_count: usize, place: &str, took: Duration, output: &Output) {
     let info = &created.info;
     let (name, geometry) = (printable(&info.name), &info.geometry);
     for caveat in piece_len::caveats(geometry.piece_count(), created.bytes.len()) {
@@ -89,6 +93,7 @@ fn report(created: &Created, place: &str, took: Duration, output: &Output) {
         output: place,
         name: &name,
         files: info.files.len(),
+        junk_left_out: junk_count,
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
@@ -106,6 +111,13 @@ fn shape(file_count: usize, geometry: &Geometry) -> String {
         counted(u64::from(geometry.piece_count()), "piece"),
         Bytes(u64::from(geometry.piece_len()))
     )
+}
+
+fn tell_of_junk(count: usize, output: &Output) {
+    if count > 0 {
+        let files = if count == 1 { "junk file" } else { "junk files" };
+        output.message(format_args!("left out {count} {files}: give --include-junk to take them"));
+    }
 }
 
 /// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.

@@ -196,6 +196,7 @@ pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
     let source = content_source(&args)?;
+    let filters = filters(&args)?;
     let destination = match args.output {
         None => Destination::Default,
         Some(path) if path == Path::new("-") => Destination::Stdout,
@@ -207,7 +208,7 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
     let tiers = args.announce.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect::<Result<_, _>>();
     let settings = Settings {
         name: args.name.map(content_name).transpose()?,
-        filters: Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?,
+        filters,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
         private: args.private,
         source: args.source,
@@ -225,6 +226,11 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
+    let filters = Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
+    Ok(filters.with_junk(args.include_junk))
 }
 
 fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {

@@ -23,13 +23,22 @@ pub enum Record<'a> {
         eta_s: Option<u64>,
     },
     /// `create --dry-run`.
-    Planned { name: &'a str, output: &'a str, files: usize, piece_length: u32, pieces: u32, bytes: u64 },
+    Planned {
+        name: &'a str,
+        output: &'a str,
+        files: usize,
+        junk_left_out: usize,
+        piece_length: u32,
+        pieces: u32,
+        bytes: u64,
+    },
     /// The end of `create`.
     Created {
         info_hash: String,
         output: &'a str,
         name: &'a str,
         files: usize,
+        junk_left_out: usize,
         piece_length: u32,
         pieces: u32,
         bytes: u64,

@@ -131,6 +131,23 @@ fn globs_choose_the_files() {
 }
 
 #[test]
+fn junk_is_left_out_and_counted() {
+    let sandbox = golden();
+    sandbox.write("golden/.DS_Store", "x");
+    sandbox.write("golden/a b/thumbs.db", "x");
+    let run = sandbox.run("create golden").ok();
+    assert!(run.text().starts_with(GOLDEN_TREE) && run.stderr.contains("left out 2 junk files"), "{run:?}");
+    let planned = sandbox.run("create golden --dry-run --json").ok().json();
+    assert_eq!((&planned[0]["files"], &planned[0]["junk_left_out"]), (&5.into(), &2.into()));
+    let created = sandbox.run("create golden -f --json --include-junk").ok().json();
+    let created = created.last().unwrap();
+    assert_eq!((&created["files"], &created["junk_left_out"]), (&7.into(), &0.into()));
+    sandbox.run("create golden -f -g .DS_Store").ok();
+    let shown = sandbox.run("show golden.torrent --json").ok().json();
+    assert_eq!(shown[0]["files"][0]["path"], "golden/.DS_Store");
+}
+
+#[test]
 fn what_cannot_be_content_is_named_and_nothing_is_written() {
     let sandbox = golden();
     sandbox.run("create nowhere").fails(1, "nowhere");
