@@ -11,9 +11,9 @@ use super::interrupt;
 use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
-use crate::base::Geometry;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
+use crate::base::{Geometry, PieceHash};
 use crate::create::open::shown;
 use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
@@ -41,7 +41,6 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         let plan = Plan::new(path, &settings, target.as_deref())?;
         junk_count = plan.scan.junk_count;
         tell_of_junk(junk_count, output);
-        warn_of_names(plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]), output);
         if options.dry_run {
             report_plan(&plan, &place, output);
             return Ok(());
@@ -49,7 +48,6 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         let progress = output.content_progress("hashing", plan.scan.total_len);
         plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?
     } else {
-        warn_of_names([&name], output);
         let progress = output.content_progress("hashing", None);
         let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
         create_from_stream(io::stdin(), "standard input", &settings, control)?
@@ -64,6 +62,9 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
 
 fn report_plan(plan: &Plan, place: &str, output: &Output) {
     let (name, geometry) = (printable(&plan.name), &plan.geometry);
+    let names = plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]);
+    let hashes_len = geometry.piece_count() as usize * size_of::<PieceHash>();
+    let warnings = warnings(name_caveat(names), geometry, hashes_len, output);
     output.result(format_args!("{place}  {}", shape(plan.scan.files.len(), geometry)));
     output.record(&Record::Planned {
         name: &name,
@@ -73,15 +74,15 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
+        warnings: &warnings,
     });
 }
 
 fn report(created: &Created, junk_count: usize, place: &str, took: Duration, output: &Output) {
     let info = &created.info;
     let (name, geometry) = (printable(&info.name), &info.geometry);
-    for caveat in piece_len::caveats(geometry.piece_count(), created.bytes.len()) {
-        output.warning(caveat);
-    }
+    let names = info.files.iter().flat_map(|file| file.path.iter().skip(1)).chain([&info.name]);
+    let warnings = warnings(name_caveat(names), geometry, created.bytes.len(), output);
     let rate = Rate { bytes: geometry.total_len(), over: took };
     let shape = shape(info.files.len(), geometry);
     output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}", took.as_secs_f64()));
@@ -98,6 +99,7 @@ fn report(created: &Created, junk_count: usize, place: &str, took: Duration, out
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
         seconds: took.as_secs_f64(),
+        warnings: &warnings,
     });
 }
 
@@ -121,14 +123,20 @@ fn tell_of_junk(count: usize, output: &Output) {
 }
 
 /// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.
-fn warn_of_names<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>, output: &Output) {
+fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<String> {
     let mut broken = names.into_iter().filter(|name| std::str::from_utf8(name).is_err());
-    if let Some(first) = broken.next() {
-        let more = broken.count();
-        let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let first = printable(first);
-        output.warning(format_args!("name is not UTF-8: {first}{and_more}: other clients may write it differently"));
-    }
+    let first = printable(broken.next()?);
+    let more = broken.count();
+    let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Some(format!("name is not UTF-8: {first}{and_more}: other clients may write it differently"))
+}
+
+/// What the user should know of a torrent cut like this, with a `.torrent` of at least `metainfo_len` bytes.
+fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usize, output: &Output) -> Vec<String> {
+    let mut warnings = Vec::from_iter(name_caveat);
+    warnings.extend(piece_len::caveats(geometry, metainfo_len));
+    warnings.iter().for_each(|warning| output.warning(warning));
+    warnings
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.

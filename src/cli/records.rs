@@ -31,6 +31,8 @@ pub enum Record<'a> {
         piece_length: u32,
         pieces: u32,
         bytes: u64,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        warnings: &'a [String],
     },
     /// The end of `create`.
     Created {
@@ -43,6 +45,8 @@ pub enum Record<'a> {
         pieces: u32,
         bytes: u64,
         seconds: f64,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        warnings: &'a [String],
     },
     /// `verify` found something wrong with a file.
     Problem {

@@ -148,6 +148,24 @@ fn junk_is_left_out_and_counted() {
 }
 
 #[test]
+fn clients_that_are_locked_out_are_named() {
+    let sandbox = golden();
+    let run = sandbox.run("create golden -l 256M").ok();
+    assert!(run.stderr.contains("warning: pieces of 256 MiB: libtorrent"), "{run:?}");
+    for line in ["create golden -l 256M -f --json", "create golden -l 256M --dry-run --json"] {
+        let json = sandbox.run(line).ok().json();
+        let warnings = json.last().unwrap()["warnings"].as_array().unwrap().clone();
+        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("libtorrent"), "{json:?}");
+    }
+    let plain = sandbox.run("create golden -l 128M -f --json").ok();
+    assert!(!plain.stderr.contains("warning") && plain.json().last().unwrap()["warnings"].is_null(), "{plain:?}");
+    // Sparse: only planned, never read.
+    fs::File::create(sandbox.path("huge")).unwrap().set_len(300_000 << 14).unwrap();
+    let many = sandbox.run("create huge -l 16K --dry-run --json").ok();
+    assert!(many.json()[0]["warnings"][0].as_str().unwrap().contains("rqbit"), "{many:?}");
+}
+
+#[test]
 fn what_cannot_be_content_is_named_and_nothing_is_written() {
     let sandbox = golden();
     sandbox.run("create nowhere").fails(1, "nowhere");
