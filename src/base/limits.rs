@@ -38,6 +38,10 @@ pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
 pub const FILE_COUNT_MAX: usize = 2_000_000;
+/// Files and folders that are looked at for extra ones: twice as many as a torrent can name.
+pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
+/// Extra files that are listed; the others are counted.
+pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.

@@ -62,6 +62,8 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         pieces: Option<u32>,
     },
+    /// `verify` found a file that the torrent does not name; at most the first 10,000.
+    Extra { path: &'a str },
     /// The end of `verify`.
     Verified {
         info_hash: String,
@@ -71,6 +73,7 @@ pub enum Record<'a> {
         good_pieces: usize,
         /// Ranges of indices, both ends included.
         bad_pieces: Vec<[u32; 2]>,
+        extra_files: usize,
         bytes: u64,
         seconds: f64,
     },

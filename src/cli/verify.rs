@@ -14,7 +14,7 @@ use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::create::{Control, FileProblem, Problem, Report, verify};
+use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, verify};
 
 /// Ranges of bad pieces that people are shown; `--json` has them all.
 const RANGES_SHOWN_MAX: usize = 100;
@@ -27,7 +27,8 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
     let report = verify(&metainfo.info, &options.data, control)?;
     drop(progress);
-    show(&metainfo, &report, started.elapsed(), output);
+    let extra = extra_files(&metainfo.info, &options.data, &options.torrent, &interrupted)?;
+    show(&metainfo, &report, &extra, started.elapsed(), output);
     if report.is_match() {
         return Ok(());
     }
@@ -43,11 +44,12 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     Err(Failure::new(Exit::Mismatch, line))
 }
 
-fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
+fn show(metainfo: &Metainfo, report: &Report, extra: &ExtraFiles, took: Duration, output: &Output) {
     let info = &metainfo.info;
     for problem in &report.problems {
         show_problem(metainfo, problem, output);
     }
+    show_extra(extra, output);
     let bad_ranges = report.bad_ranges(&info.geometry);
     if !bad_ranges.is_empty() {
         output.result(format_args!("bad pieces: {}", shown_ranges(&bad_ranges)));
@@ -67,6 +69,7 @@ fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
         pieces: info.geometry.piece_count(),
         good_pieces: report.have.count(),
         bad_pieces: bad_ranges.iter().map(|range| [*range.start(), *range.end()]).collect(),
+        extra_files: extra.count,
         bytes: info.geometry.total_len(),
         seconds: took.as_secs_f64(),
     });
@@ -89,6 +92,21 @@ fn show_problem(metainfo: &Metainfo, problem: &FileProblem, output: &Output) {
     };
     output.result(format_args!("{word:<10} {path}{detail}"));
     output.record(&Record::Problem { path: &path, problem: word, length: file.len, found_length, pieces });
+}
+
+fn show_extra(extra: &ExtraFiles, output: &Output) {
+    for path in &extra.listed {
+        let path = shown(path);
+        output.result(format_args!("{:<10} {path}", "extra"));
+        output.record(&Record::Extra { path: &path });
+    }
+    let more = extra.count - extra.listed.len();
+    if more > 0 {
+        output.result(format_args!("{:<10} {more} more files", "extra"));
+    }
+    if let Some(gap) = &extra.gap {
+        output.warning(gap);
+    }
 }
 
 /// `3-5, 9`

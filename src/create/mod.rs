@@ -5,6 +5,7 @@
 //! `Control` and stops the work through it.
 
 pub mod error;
+pub mod extra;
 pub mod filters;
 pub mod open;
 pub mod piece_len;
@@ -16,6 +17,7 @@ pub mod verify;
 pub mod write;
 
 pub use error::{ContentError, CreateError};
+pub use extra::{ExtraFiles, extra_files};
 pub use filters::Filters;
 pub use pieces::Control;
 pub use plan::{Created, Plan, Settings};

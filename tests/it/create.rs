@@ -137,7 +137,7 @@ fn junk_is_left_out_and_counted() {
     sandbox.write("golden/a b/thumbs.db", "x");
     let run = sandbox.run("create golden").ok();
     assert!(run.text().starts_with(GOLDEN_TREE) && run.stderr.contains("left out 2 junk files"), "{run:?}");
-    let planned = sandbox.run("create golden --dry-run --json").ok().json();
+    let planned = sandbox.run("create golden -f --dry-run --json").ok().json();
     assert_eq!((&planned[0]["files"], &planned[0]["junk_left_out"]), (&5.into(), &2.into()));
     let created = sandbox.run("create golden -f --json --include-junk").ok().json();
     let created = created.last().unwrap();
@@ -152,7 +152,7 @@ fn clients_that_are_locked_out_are_named() {
     let sandbox = golden();
     let run = sandbox.run("create golden -l 256M").ok();
     assert!(run.stderr.contains("warning: pieces of 256 MiB: libtorrent"), "{run:?}");
-    for line in ["create golden -l 256M -f --json", "create golden -l 256M --dry-run --json"] {
+    for line in ["create golden -l 256M -f --json", "create golden -l 256M -f --dry-run --json"] {
         let json = sandbox.run(line).ok().json();
         let warnings = json.last().unwrap()["warnings"].as_array().unwrap().clone();
         assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("libtorrent"), "{json:?}");
@@ -295,4 +295,25 @@ fn verify_finds_each_fault() {
     }
     let json = sandbox.run("verify golden.torrent --json").ok().json();
     assert_eq!(json.last().unwrap()["match"], true);
+}
+
+#[test]
+fn extra_files_are_listed_and_are_no_mismatch() {
+    let sandbox = golden();
+    sandbox.run("create golden -q").ok();
+    let clean = sandbox.run("verify golden.torrent --json").ok().json();
+    assert_eq!(clean.last().unwrap()["extra_files"], 0);
+    sandbox.write("golden/new", "x");
+    sandbox.write("golden/more/deep", "x");
+    let text = sandbox.run("verify golden.torrent").ok();
+    assert_eq!(text.text(), "extra      golden/more/deep\nextra      golden/new\n");
+    let json = sandbox.run("verify golden.torrent --json").ok().json();
+    assert!(json.iter().any(|event| event["event"] == "extra" && event["path"] == "golden/more/deep"), "{json:?}");
+    let verified = json.last().unwrap();
+    assert_eq!((&verified["extra_files"], &verified["match"]), (&2.into(), &true.into()));
+    fs::remove_file(sandbox.path("golden/a.txt")).unwrap();
+    let both = sandbox.run("verify golden.torrent").fails(3, "1 of 5 files wrong");
+    assert!(both.text().contains("extra      golden/new") && both.text().contains("missing"), "{both:?}");
+    sandbox.run("create one -q").ok();
+    assert_eq!(sandbox.run("verify one.torrent").ok().text(), "");
 }
