@@ -42,6 +42,8 @@ pub const FILE_COUNT_MAX: usize = 2_000_000;
 pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
 /// Extra files that are listed; the others are counted.
 pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
+/// Torrents whose last check is remembered for `verify --fast`; each takes 56 bytes for a file of it.
+pub const REMEMBERED_CHECKS_MAX: usize = 1000;
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.

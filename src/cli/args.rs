@@ -243,6 +243,9 @@ pub struct VerifyArgs {
     /// Folder that holds the torrent's name [default: the folder of the .torrent]
     #[arg(value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Read nothing when an earlier verify or create found all right and no file's inode, size or times changed since
+    #[arg(long)]
+    pub fast: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
 }

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::checks::{Check, unix_time};
 use super::exit::Failure;
 use super::interrupt;
 use super::options::{ContentSource, CreateOptions, Destination};
@@ -15,6 +16,7 @@ use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
 use crate::base::{Geometry, PieceHash};
 use crate::create::open::shown;
+use crate::create::remembered::Observation;
 use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
@@ -46,7 +48,13 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
             return Ok(());
         }
         let progress = output.content_progress("hashing", plan.scan.total_len);
-        plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?
+        let check = Check::begin();
+        let created =
+            plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
+        if let Some(content) = Observation::of_plan(&plan) {
+            check.remember(created.info_hash, &content);
+        }
+        created
     } else {
         let progress = output.content_progress("hashing", None);
         let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
@@ -137,10 +145,4 @@ fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usiz
     warnings.extend(piece_len::caveats(geometry, metainfo_len));
     warnings.iter().for_each(|warning| output.warning(warning));
     warnings
-}
-
-/// Seconds since 1970; a clock before that counts as 1970.
-fn unix_time() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

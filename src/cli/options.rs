@@ -146,6 +146,8 @@ pub struct VerifyOptions {
     pub torrent: PathBuf,
     /// Folder that holds the torrent's name.
     pub data: PathBuf,
+    /// A remembered check will do.
+    pub fast: bool,
     pub metainfo: MetainfoLimits,
 }
 
@@ -311,7 +313,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
 
 fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
     let data = args.data.unwrap_or_else(|| folder_of(&args.torrent));
-    VerifyOptions { torrent: args.torrent, data, metainfo: metainfo_limits(&args.limits) }
+    VerifyOptions { torrent: args.torrent, data, fast: args.fast, metainfo: metainfo_limits(&args.limits) }
 }
 
 fn resolve_show(args: ShowArgs) -> ShowOptions {

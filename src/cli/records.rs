@@ -74,6 +74,9 @@ pub enum Record<'a> {
         /// Ranges of indices, both ends included.
         bad_pieces: Vec<[u32; 2]>,
         extra_files: usize,
+        /// Nothing was read: the check that is trusted began then, in seconds since 1970.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remembered: Option<i64>,
         bytes: u64,
         seconds: f64,
     },

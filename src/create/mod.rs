@@ -11,6 +11,7 @@ pub mod open;
 pub mod piece_len;
 pub mod pieces;
 pub mod plan;
+pub mod remembered;
 pub mod scan;
 pub mod stream;
 pub mod verify;

@@ -317,3 +317,59 @@ fn extra_files_are_listed_and_are_no_mismatch() {
     sandbox.run("create one -q").ok();
     assert_eq!(sandbox.run("verify one.torrent").ok().text(), "");
 }
+
+#[test]
+fn a_remembered_check_is_trusted_until_anything_changes() {
+    let sandbox = golden();
+    let verify = |line: &str| {
+        let run = sandbox.run(line).ok();
+        (run.stderr.contains("remembered check of 20"), run)
+    };
+    // Just written: another write could leave the same time stamps.
+    sandbox.run("create golden -q").ok();
+    assert!(!verify("verify golden.torrent --fast").0);
+    std::thread::sleep(Duration::from_millis(4100));
+    assert!(!verify("verify golden.torrent --fast").0);
+    assert!(verify("verify golden.torrent --fast").0);
+    let json = sandbox.run("verify golden.torrent --fast --json").ok().json();
+    let verified = json.last().unwrap();
+    assert!(verified["match"] == true && verified["remembered"].as_i64().unwrap() > 1_700_000_000, "{json:?}");
+    assert_eq!(verified["good_pieces"], verified["pieces"]);
+    assert!(!verify("verify golden.torrent").0);
+
+    // A record that is damaged is none, and the check mends it.
+    let records = sandbox.cache().join("bt-fast");
+    let record = fs::read_dir(&records).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&record).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&record, bytes).unwrap();
+    assert!(!verify("verify golden.torrent --fast").0);
+    assert!(verify("verify golden.torrent --fast").0);
+
+    // The same length and an old time of the last write do not hide a change.
+    let path = sandbox.path("golden/a.txt");
+    let before = sandbox.read("golden/a.txt");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    sandbox.write("golden/a.txt", [&before[..39_999], &[before[39_999] ^ 1]].concat());
+    fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+    sandbox.run("verify golden.torrent --fast").fails(3, "1 of 5 files wrong");
+    assert_eq!(fs::read_dir(&records).unwrap().count(), 0);
+
+    // Where nothing can be remembered all is read.
+    sandbox.write("golden/a.txt", before);
+    fs::remove_dir(&records).unwrap();
+    fs::write(&records, "in the way").unwrap();
+    assert!(!verify("verify golden.torrent --fast").0);
+    sandbox.run("create golden -f").ok();
+}
+
+#[test]
+fn create_remembers_what_it_read() {
+    let sandbox = golden();
+    std::thread::sleep(Duration::from_millis(4100));
+    sandbox.run("create golden -q").ok();
+    let run = sandbox.run("verify golden.torrent --fast").ok();
+    assert!(run.stderr.contains("remembered check of 20"), "{run:?}");
+    fs::remove_file(sandbox.path("golden/a b/empty")).unwrap();
+    sandbox.run("verify golden.torrent --fast").fails(3, "does not match");
+}
