@@ -25,6 +25,18 @@ fn create_resolves_tiers_lengths_and_destination() {
 }
 
 #[test]
+fn a_dash_is_standard_input_and_a_path_with_one_is_not() {
+    for (line, source) in [
+        ("create - -n x", ContentSource::Stdin),
+        ("create ./-", ContentSource::Path("./-".into())),
+        ("create x/-", ContentSource::Path("x/-".into())),
+    ] {
+        let Command::Create(create) = resolve(line).unwrap() else { panic!("not create") };
+        assert_eq!(create.source, source, "{line}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_before_any_work() {
     for (line, part) in [
         ("create x -l 3M", "power of two"),
@@ -38,6 +50,9 @@ fn nonsense_is_refused_before_any_work() {
         ("create x -n ..", "-n"),
         ("create x -g a[", "-g"),
         ("create x -o - --json", "--json"),
+        ("create -", "give one with -n"),
+        ("create - -n x -g *.iso", "-g needs a folder"),
+        ("create - -n x --dry-run", "--dry-run"),
         ("seed x.torrent --listen here", "ADDR:PORT"),
         ("seed x.torrent --slots 0", "--slots"),
         ("seed x.torrent --rings 9", "--rings"),
@@ -53,7 +68,6 @@ fn nonsense_is_refused_before_any_work() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     for line in [
-        "create -",
         "magnet x.torrent",
         "track --listen 0.0.0.0:1",
         "bench hash",

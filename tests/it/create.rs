@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::sandbox::{Sandbox, content};
+use crate::support::sandbox::{Run, Sandbox, content};
 
 /// Info-hashes of the fixed content below, computed apart from this program.
 const GOLDEN_TREE: &str = "f54fd52a4e017f238999e21a5f627c5c9a67e895";
@@ -74,7 +74,7 @@ fn a_folder_that_holds_its_own_torrent_gives_it_again() {
     let sandbox = golden();
     let run = |line: &str| {
         let output = sandbox.command(line.split_whitespace()).current_dir(sandbox.path("golden")).output().unwrap();
-        crate::support::sandbox::Run::from(output).ok()
+        Run::from(output).ok()
     };
     let first = run("create .");
     let second = run("create . -f");
@@ -199,7 +199,7 @@ fn standard_input_is_a_file_called_as_told() {
     let stdin = |path: &str| Stdio::from(fs::File::open(sandbox.path(path)).unwrap());
     let run = |line: &str, path: &str| {
         let output = sandbox.command(line.split_whitespace()).stdin(stdin(path)).output().unwrap();
-        crate::support::sandbox::Run::from(output)
+        Run::from(output)
     };
     let made = run("create - -n one -l 16K", "one").ok();
     assert!(made.text().starts_with(GOLDEN_FILE) && made.text().contains("one.torrent"), "{made:?}");
@@ -372,4 +372,61 @@ fn create_remembers_what_it_read() {
     assert!(run.stderr.contains("remembered check of 20"), "{run:?}");
     fs::remove_file(sandbox.path("golden/a b/empty")).unwrap();
     sandbox.run("verify golden.torrent --fast").fails(3, "does not match");
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_hashed_is_named() {
+    let sandbox = Sandbox::new();
+    // Sparse, and far longer than the test waits.
+    sandbox.write("folder/huge", "");
+    let huge = fs::File::options().append(true).open(sandbox.path("folder/huge")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let child = sandbox.command(["create", "folder"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    huge.set_len(1 << 20).unwrap();
+    let told = Instant::now();
+    Run::from(child.wait_with_output().unwrap()).fails(1, "changed while it was read: folder/huge");
+    assert!(told.elapsed() < Duration::from_secs(10));
+    assert_eq!(sandbox.names(), ["folder"]);
+}
+
+#[test]
+fn a_file_that_gives_less_than_its_length_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write("folder/a", "x");
+    // A file of sysfs is a page long and gives a few bytes.
+    symlink("/sys/class/net/lo/mtu", sandbox.path("folder/short")).unwrap();
+    sandbox.run("create folder").fails(1, "folder/short");
+    assert_eq!(sandbox.names(), ["folder"]);
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let sandbox = golden();
+    sandbox.run("create golden -q").ok();
+    fs::set_permissions(sandbox.path("golden/B.bin"), fs::Permissions::from_mode(0o000)).unwrap();
+    let run = |line: &str| {
+        let mut command = sandbox.command(line.split_whitespace());
+        if !rustix::process::geteuid().is_root() {
+            return Run::from(command.output().unwrap());
+        }
+        // Permissions bind root too when it may not override them.
+        let mut limited = std::process::Command::new("setpriv");
+        limited.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program());
+        limited.args(command.get_args()).current_dir(sandbox.path("")).env("XDG_CACHE_HOME", sandbox.cache());
+        Run::from(limited.output().unwrap())
+    };
+    run("create golden -o new.torrent").fails(1, "golden/B.bin: Permission denied");
+    run("verify golden.torrent").fails(1, "golden/B.bin: Permission denied");
+    assert_eq!(sandbox.names(), ["golden", "golden.torrent", "one"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_leaves_nothing() {
+    let sandbox = golden();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 0; exec \"$0\" create golden"]).arg(crate::support::bt_fast_path());
+    command.env("XDG_CACHE_HOME", sandbox.cache()).current_dir(sandbox.path(""));
+    Run::from(command.output().unwrap()).fails(5, "golden.torrent");
+    assert_eq!(sandbox.names(), ["golden", "one"]);
 }
