@@ -28,12 +28,6 @@ pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
 pub const HASH_READ_LEN: usize = 1 << 20;
 /// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
 pub const HASH_RUN_LEN: u32 = 4 << 20;
-/// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
-pub const STREAM_READ_LEN: usize = 16 << 20;
-/// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
-pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
-/// A silent pipe is left this soon after Ctrl-C.
-pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Whole content: 2^48 - 1 bytes, as libtorrent has it.
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
@@ -44,6 +38,12 @@ pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
 pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
 /// Torrents whose last check is remembered for `verify --fast`; each takes 56 bytes for a file of it.
 pub const REMEMBERED_CHECKS_MAX: usize = 1000;
+/// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
+pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
+pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
+/// A silent pipe is left this soon after Ctrl-C.
+pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.

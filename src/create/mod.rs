@@ -1,8 +1,8 @@
 //! Files to metainfo, and files against metainfo.
 //!
-//! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline and the atomic write of the
-//! `.torrent`. Prints nothing and reads no clock: the caller gives the creation date, hears of progress through
-//! `Control` and stops the work through it.
+//! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline, the atomic write of the
+//! `.torrent` and the record of checks that matched. Prints nothing and reads no clock: the caller gives the creation
+//! date, hears of progress through `Control` and stops the work through it.
 
 pub mod error;
 pub mod extra;
