@@ -61,11 +61,13 @@ pub const REQUESTS_IN_MAX: usize = 4096;
 pub const REQUESTS_OUT_MAX: usize = 4096;
 /// Requests outstanding with a peer that tells no `reqq` (BEP 10's default).
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
-/// Requests outstanding with any unchoked peer at least, unless it is known to need longer than the time for them: then
-/// as many as it answers in that time, and never fewer than the last.
-pub const REQUESTS_OUT_MIN: usize = 32;
-pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(3);
+/// Requests outstanding with an unchoked peer of which nothing is known yet.
+pub const REQUESTS_OUT_START: usize = 32;
+/// Whatever the round trip says, as many requests are outstanding as the peer answers in this time, within the two bounds
+/// that follow: some answer in bursts (Transmission twice a second), and what a slow one was asked nobody else is asked.
+pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(1);
 pub const REQUESTS_OUT_SLOW: usize = 4;
+pub const REQUESTS_OUT_STEADY: usize = 512;
 /// Invalid requests before a peer is dropped.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 /// Requests in a row that an unchoking peer may reject before it is dropped.
@@ -218,7 +220,7 @@ pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = {
-    assert!(REQUESTS_OUT_MIN <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_UNTOLD <= REQUESTS_OUT_MAX);
+    assert!(REQUESTS_OUT_START <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_STEADY <= REQUESTS_OUT_MAX);
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
