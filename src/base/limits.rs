@@ -28,10 +28,22 @@ pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
 pub const HASH_READ_LEN: usize = 1 << 20;
 /// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
 pub const HASH_RUN_LEN: u32 = 4 << 20;
+/// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
+pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
+pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
+/// A silent pipe is left this soon after Ctrl-C.
+pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Whole content: 2^48 - 1 bytes, as libtorrent has it.
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
 pub const FILE_COUNT_MAX: usize = 2_000_000;
+/// Files and folders that are looked at for extra ones: twice as many as a torrent can name.
+pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
+/// Extra files that are listed; the others are counted.
+pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
+/// Torrents whose last check is remembered for `verify --fast`; each takes 56 bytes for a file of it.
+pub const REMEMBERED_CHECKS_MAX: usize = 1000;
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.
@@ -224,6 +236,7 @@ const _: () = {
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
+    assert!(STREAM_READ_LEN.is_power_of_two() && STREAM_PIECE_LEN_DEFAULT.is_power_of_two());
     assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
     assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
 };

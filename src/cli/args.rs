@@ -61,10 +61,15 @@ pub enum CommandArgs {
     },
 }
 
+const CREATE_AFTER_HELP: &str = "\
+In a folder, hidden and empty files take part and symlinks are followed; a loop of them is an error.
+.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is given.";
+
 /// Same bytes and options give the same info-hash, always.
 #[derive(Args, Debug)]
+#[command(after_help = CREATE_AFTER_HELP)]
 pub struct CreateArgs {
-    /// File or folder; symlinks are followed
+    /// File or folder; - is content from standard input, called as -n says
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Where to write [default: NAME.torrent in the current folder]; - is stdout
@@ -76,7 +81,8 @@ pub struct CreateArgs {
     /// A web seed: an HTTP mirror of the content
     #[arg(short, long, value_name = "URL")]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M]
+    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M; 1M
+    /// from standard input]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
     /// Only this torrent's trackers may introduce peers
@@ -94,6 +100,9 @@ pub struct CreateArgs {
     /// Take only files that match, or none that match !GLOB; repeatable, the last match wins
     #[arg(short, long, value_name = "GLOB")]
     pub glob: Vec<String>,
+    /// Take .DS_Store, Thumbs.db and desktop.ini too
+    #[arg(long)]
+    pub include_junk: bool,
     /// Leave the creation date out
     #[arg(long)]
     pub no_date: bool,
@@ -234,6 +243,9 @@ pub struct VerifyArgs {
     /// Folder that holds the torrent's name [default: the folder of the .torrent]
     #[arg(value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Read nothing when an earlier verify or create found all right and no file's inode, size or times changed since
+    #[arg(long)]
+    pub fast: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
 }

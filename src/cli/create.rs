@@ -1,26 +1,34 @@
 //! `bt-fast create`.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::checks::{Check, unix_time};
 use super::exit::Failure;
 use super::interrupt;
-use super::options::{CreateOptions, Destination};
+use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
+use crate::base::{Geometry, PieceHash};
 use crate::create::open::shown;
-use crate::create::{Control, Created, Plan, piece_len, write};
+use crate::create::remembered::Observation;
+use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
     let interrupted = interrupt::flag()?;
     let started = Instant::now();
     let mut settings = options.settings;
     settings.creation_date = options.with_date.then(unix_time);
-    let name = settings.name_for(&options.path)?;
+    let path = match &options.source {
+        ContentSource::Path(path) => Some(path),
+        ContentSource::Stdin => None,
+    };
+    let name = settings.name_for(path.map_or(Path::new("-"), |path| path))?;
     let target = match options.destination {
         Destination::Default => Some(PathBuf::from(OsString::from_vec([&name, &b".torrent"[..]].concat()))),
         Destination::File(path) => Some(path),
@@ -29,44 +37,63 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     if let Some(target) = &target {
         write::check_output(target, options.overwrite)?;
     }
-    let plan = Plan::new(&options.path, &settings, target.as_deref())?;
-    warn_of_names(&plan, output);
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);
-    if options.dry_run {
-        report_plan(&plan, &place, output);
-        return Ok(());
-    }
-    let progress = output.content_progress("hashing", plan.scan.total_len);
-    let created = plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
-    drop(progress);
+    let mut junk_count = 0;
+    let created = if let Some(path) = path {
+        let plan = Plan::new(path, &settings, target.as_deref())?;
+        junk_count = plan.scan.junk_count;
+        tell_of_junk(junk_count, output);
+        if options.dry_run {
+            report_plan(&plan, &place, output);
+            return Ok(());
+        }
+        let progress = output.content_progress("hashing", plan.scan.total_len);
+        let check = Check::begin();
+        let created =
+            plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
+        if let Some(content) = Observation::of_plan(&plan) {
+            check.remember(created.info_hash, &content);
+        }
+        created
+    } else {
+        let progress = output.content_progress("hashing", None);
+        let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
+        create_from_stream(io::stdin(), "standard input", &settings, control)?
+    };
     match &target {
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&plan, &created, &place, started.elapsed(), output);
+    report(&created, junk_count, &place, started.elapsed(), output);
     Ok(())
 }
 
 fn report_plan(plan: &Plan, place: &str, output: &Output) {
     let (name, geometry) = (printable(&plan.name), &plan.geometry);
-    output.result(format_args!("{place}  {}", shape(plan)));
+    let names = plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]);
+    let hashes_len = geometry.piece_count() as usize * size_of::<PieceHash>();
+    let warnings = warnings(name_caveat(names), geometry, hashes_len, output);
+    output.result(format_args!("{place}  {}", shape(plan.scan.files.len(), geometry)));
     output.record(&Record::Planned {
         name: &name,
         output: place,
         files: plan.scan.files.len(),
+        junk_left_out: plan.scan.junk_count,
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
+        warnings: &warnings,
     });
 }
 
-fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &Output) {
-    let (name, geometry) = (printable(&plan.name), &plan.geometry);
-    for caveat in piece_len::caveats(geometry.piece_count(), created.bytes.len()) {
-        output.warning(caveat);
-    }
+fn report(created: &Created, junk_count: usize, place: &str, took: Duration, output: &Output) {
+    let info = &created.info;
+    let (name, geometry) = (printable(&info.name), &info.geometry);
+    let names = info.files.iter().flat_map(|file| file.path.iter().skip(1)).chain([&info.name]);
+    let warnings = warnings(name_caveat(names), geometry, created.bytes.len(), output);
     let rate = Rate { bytes: geometry.total_len(), over: took };
-    output.message(format_args!("created {place}: {}, {:.1} s, {rate}", shape(plan), took.as_secs_f64()));
+    let shape = shape(info.files.len(), geometry);
+    output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}", took.as_secs_f64()));
     if place != "-" {
         output.result(format_args!("{}  {place}", created.info_hash));
     }
@@ -74,41 +101,48 @@ fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &
         info_hash: created.info_hash.to_string(),
         output: place,
         name: &name,
-        files: plan.scan.files.len(),
+        files: info.files.len(),
+        junk_left_out: junk_count,
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
         seconds: took.as_secs_f64(),
+        warnings: &warnings,
     });
 }
 
 /// `3 files, 1.50 GiB, 1536 pieces of 1 MiB`
-fn shape(plan: &Plan) -> String {
-    let geometry = &plan.geometry;
+fn shape(file_count: usize, geometry: &Geometry) -> String {
     let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
         "{}, {}, {} of {}",
-        counted(plan.scan.files.len() as u64, "file"),
+        counted(file_count as u64, "file"),
         Bytes(geometry.total_len()),
         counted(u64::from(geometry.piece_count()), "piece"),
         Bytes(u64::from(geometry.piece_len()))
     )
 }
 
-/// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.
-fn warn_of_names(plan: &Plan, output: &Output) {
-    let names = plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]);
-    let mut broken = names.filter(|name| std::str::from_utf8(name).is_err());
-    if let Some(first) = broken.next() {
-        let more = broken.count();
-        let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let first = printable(first);
-        output.warning(format_args!("name is not UTF-8: {first}{and_more}: other clients may write it differently"));
+fn tell_of_junk(count: usize, output: &Output) {
+    if count > 0 {
+        let files = if count == 1 { "junk file" } else { "junk files" };
+        output.message(format_args!("left out {count} {files}: give --include-junk to take them"));
     }
 }
 
-/// Seconds since 1970; a clock before that counts as 1970.
-fn unix_time() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.
+fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<String> {
+    let mut broken = names.into_iter().filter(|name| std::str::from_utf8(name).is_err());
+    let first = printable(broken.next()?);
+    let more = broken.count();
+    let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Some(format!("name is not UTF-8: {first}{and_more}: other clients may write it differently"))
+}
+
+/// What the user should know of a torrent cut like this, with a `.torrent` of at least `metainfo_len` bytes.
+fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usize, output: &Output) -> Vec<String> {
+    let mut warnings = Vec::from_iter(name_caveat);
+    warnings.extend(piece_len::caveats(geometry, metainfo_len));
+    warnings.iter().for_each(|warning| output.warning(warning));
+    warnings
 }

@@ -46,13 +46,21 @@ pub enum Command {
 
 #[derive(Debug)]
 pub struct CreateOptions {
-    pub path: PathBuf,
+    pub source: ContentSource,
     pub destination: Destination,
     /// Without the creation date, which is read from the clock when the work begins.
     pub settings: Settings,
     pub with_date: bool,
     pub dry_run: bool,
     pub overwrite: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ContentSource {
+    /// A file or folder.
+    Path(PathBuf),
+    /// The settings have a name.
+    Stdin,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -138,6 +146,8 @@ pub struct VerifyOptions {
     pub torrent: PathBuf,
     /// Folder that holds the torrent's name.
     pub data: PathBuf,
+    /// A remembered check will do.
+    pub fast: bool,
     pub metainfo: MetainfoLimits,
 }
 
@@ -187,9 +197,8 @@ pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
-    if args.path == Path::new("-") {
-        return Err(Failure::not_yet("create from standard input"));
-    }
+    let source = content_source(&args)?;
+    let filters = filters(&args)?;
     let destination = match args.output {
         None => Destination::Default,
         Some(path) if path == Path::new("-") => Destination::Stdout,
@@ -201,7 +210,7 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
     let tiers = args.announce.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect::<Result<_, _>>();
     let settings = Settings {
         name: args.name.map(content_name).transpose()?,
-        filters: Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?,
+        filters,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
         private: args.private,
         source: args.source,
@@ -212,13 +221,34 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         creation_date: None,
     };
     Ok(CreateOptions {
-        path: args.path,
+        source,
         destination,
         settings,
         with_date: !args.no_date,
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
+    let filters = Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
+    Ok(filters.with_junk(args.include_junk))
+}
+
+fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
+    if args.path != Path::new("-") {
+        return Ok(ContentSource::Path(args.path.clone()));
+    }
+    let refusal = if args.name.is_none() {
+        "create -: standard input has no name: give one with -n"
+    } else if !args.glob.is_empty() {
+        "create -: -g needs a folder: leave it out"
+    } else if args.dry_run {
+        "create -: --dry-run cannot know what will come: leave it out"
+    } else {
+        return Ok(ContentSource::Stdin);
+    };
+    Err(usage(refusal))
 }
 
 fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
@@ -283,7 +313,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
 
 fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
     let data = args.data.unwrap_or_else(|| folder_of(&args.torrent));
-    VerifyOptions { torrent: args.torrent, data, metainfo: metainfo_limits(&args.limits) }
+    VerifyOptions { torrent: args.torrent, data, fast: args.fast, metainfo: metainfo_limits(&args.limits) }
 }
 
 fn resolve_show(args: ShowArgs) -> ShowOptions {

@@ -93,9 +93,9 @@ impl Output {
         self.write_stderr(&printed(format_args!("bt-fast: {failure}")));
     }
 
-    /// Progress over content of `total` bytes that is read: `phase` is "hashing" or "checking".
-    pub fn content_progress(&self, phase: &'static str, total: u64) -> ContentProgress<'_> {
-        ContentProgress::new(self, &self.bars, phase, total)
+    /// Progress over content that is read: `phase` is "hashing" or "checking"; `total` is its bytes, where they are known.
+    pub fn content_progress(&self, phase: &'static str, total: impl Into<Option<u64>>) -> ContentProgress<'_> {
+        ContentProgress::new(self, &self.bars, phase, total.into())
     }
 
     /// Progress of a transfer: `phase` is "downloading" or "seeding"; `total` is the bytes that complete it, `None` for

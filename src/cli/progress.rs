@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use super::records::Record;
-use crate::base::units::Rate;
+use crate::base::units::{Bytes, Rate};
 
 /// Least time between two progress records.
 const RECORD_INTERVAL: Duration = Duration::from_millis(200);
@@ -15,20 +15,22 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
 const NO_BAR: &str = "{prefix:>11} {msg}";
 
-/// Reading through content. Shared by the threads that read; cleared when dropped.
+/// Reading through content, of an unknown length where it comes through a pipe. Shared by the threads that read; cleared when dropped.
 #[derive(Debug)]
 pub struct ContentProgress<'a> {
     output: &'a Output,
     bar: ProgressBar,
     phase: &'static str,
-    total: u64,
+    total: Option<u64>,
     done: AtomicU64,
     pace: Pace,
 }
 
 impl<'a> ContentProgress<'a> {
-    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: u64) -> Self {
-        let bar = bars.add(ProgressBar::new(total).with_prefix(phase).with_style(style(BAR)));
+    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: Option<u64>) -> Self {
+        let template = if total.is_some() { BAR } else { NO_BAR };
+        let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
+        let bar = bars.add(bar);
         Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new() }
     }
 
@@ -37,13 +39,16 @@ impl<'a> ContentProgress<'a> {
         let done = self.done.fetch_max(done, Ordering::Relaxed).max(done);
         let Some(elapsed) = self.pace.due() else { return };
         let rate = Rate { bytes: done, over: elapsed };
-        let eta = eta(self.total.saturating_sub(done), rate.bytes_per_s());
+        let eta = self.total.and_then(|total| eta(total.saturating_sub(done), rate.bytes_per_s()));
         self.bar.set_position(done);
-        self.bar.set_message(format!("{rate} {}", shown_eta(eta)));
+        self.bar.set_message(match self.total {
+            Some(_) => format!("{rate} {}", shown_eta(eta)),
+            None => format!("{} {rate}", Bytes(done)),
+        });
         self.output.record(&Record::Progress {
             phase: self.phase,
             done,
-            total: Some(self.total),
+            total: self.total,
             bytes_per_s: whole(rate.bytes_per_s()),
             up_bytes_per_s: None,
             peers: None,

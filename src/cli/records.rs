@@ -23,17 +23,30 @@ pub enum Record<'a> {
         eta_s: Option<u64>,
     },
     /// `create --dry-run`.
-    Planned { name: &'a str, output: &'a str, files: usize, piece_length: u32, pieces: u32, bytes: u64 },
+    Planned {
+        name: &'a str,
+        output: &'a str,
+        files: usize,
+        junk_left_out: usize,
+        piece_length: u32,
+        pieces: u32,
+        bytes: u64,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        warnings: &'a [String],
+    },
     /// The end of `create`.
     Created {
         info_hash: String,
         output: &'a str,
         name: &'a str,
         files: usize,
+        junk_left_out: usize,
         piece_length: u32,
         pieces: u32,
         bytes: u64,
         seconds: f64,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        warnings: &'a [String],
     },
     /// `verify` found something wrong with a file.
     Problem {
@@ -49,6 +62,8 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         pieces: Option<u32>,
     },
+    /// `verify` found a file that the torrent does not name; at most the first 10,000.
+    Extra { path: &'a str },
     /// The end of `verify`.
     Verified {
         info_hash: String,
@@ -58,6 +73,10 @@ pub enum Record<'a> {
         good_pieces: usize,
         /// Ranges of indices, both ends included.
         bad_pieces: Vec<[u32; 2]>,
+        extra_files: usize,
+        /// Nothing was read: the check that is trusted began then, in seconds since 1970.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remembered: Option<i64>,
         bytes: u64,
         seconds: f64,
     },

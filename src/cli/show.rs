@@ -74,7 +74,7 @@ fn path_of(file: &FileEntry) -> String {
 }
 
 /// Seconds since 1970 as `2026-01-31 12:00:00 UTC`; the bare number where there is no such year.
-fn utc(unix_time: i64) -> String {
+pub(super) fn utc(unix_time: i64) -> String {
     const DAY_S: i64 = 86_400;
     // Years from -9999 to 9999, so that the arithmetic below cannot overflow.
     if !(-377_705_116_800..=253_402_300_799).contains(&unix_time) {

@@ -2,19 +2,23 @@
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
 use super::options::VerifyOptions;
 use super::output::Output;
 use super::records::Record;
+use super::show::utc;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::create::{Control, FileProblem, Problem, Report, verify};
+use crate::create::remembered::Observation;
+use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, verify};
 
 /// Ranges of bad pieces that people are shown; `--json` has them all.
 const RANGES_SHOWN_MAX: usize = 100;
@@ -23,11 +27,9 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let interrupted = interrupt::flag()?;
     let started = Instant::now();
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
-    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
-    let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
-    let report = verify(&metainfo.info, &options.data, control)?;
-    drop(progress);
-    show(&metainfo, &report, started.elapsed(), output);
+    let Outcome { report, remembered } = check(options, &metainfo, &interrupted, output)?;
+    let extra = extra_files(&metainfo.info, &options.data, &options.torrent, &interrupted)?;
+    show(&metainfo, &report, &extra, remembered, started.elapsed(), output);
     if report.is_match() {
         return Ok(());
     }
@@ -43,30 +45,82 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     Err(Failure::new(Exit::Mismatch, line))
 }
 
-fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
+struct Outcome {
+    report: Report,
+    /// When the check began that is trusted here, in seconds since 1970; `None`: the content was read.
+    remembered: Option<i64>,
+}
+
+fn check(
+    options: &VerifyOptions,
+    metainfo: &Metainfo,
+    interrupted: &AtomicBool,
+    output: &Output,
+) -> Result<Outcome, Failure> {
+    let (info, info_hash) = (&metainfo.info, metainfo.info_hash);
+    let check = Check::begin();
+    let before = Observation::of_content(info, &options.data);
+    if options.fast {
+        if let Some(date) = before.as_ref().and_then(|content| check.recall(info_hash, content)) {
+            return Ok(Outcome { report: Report::all_right(info), remembered: Some(date) });
+        }
+        output.message("no remembered check fits: reading all of it");
+    }
+    let progress = output.content_progress("checking", info.geometry.total_len());
+    let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
+    let report = verify(info, &options.data, control)?;
+    drop(progress);
+    let after = Observation::of_content(info, &options.data).filter(|after| before.as_ref() == Some(after));
+    match after {
+        _ if !report.is_match() => check.forget(info_hash),
+        Some(content) => check.remember(info_hash, &content),
+        None => {}
+    }
+    Ok(Outcome { report, remembered: None })
+}
+
+fn show(
+    metainfo: &Metainfo,
+    report: &Report,
+    extra: &ExtraFiles,
+    remembered: Option<i64>,
+    took: Duration,
+    output: &Output,
+) {
     let info = &metainfo.info;
     for problem in &report.problems {
         show_problem(metainfo, problem, output);
     }
+    show_extra(extra, output);
     let bad_ranges = report.bad_ranges(&info.geometry);
     if !bad_ranges.is_empty() {
         output.result(format_args!("bad pieces: {}", shown_ranges(&bad_ranges)));
     }
-    let rate = Rate { bytes: info.geometry.total_len(), over: took };
-    output.message(format_args!(
-        "checked {}: {} of {} pieces are right, {}, {:.1} s, {rate}",
-        printable(&info.name),
-        report.have.count(),
-        report.have.piece_count(),
-        Bytes(info.geometry.total_len()),
-        took.as_secs_f64()
-    ));
+    match remembered {
+        Some(date) => output.message(format_args!(
+            "remembered check of {}: {} is right, {}: no file has changed since",
+            utc(date),
+            printable(&info.name),
+            Bytes(info.geometry.total_len())
+        )),
+        None => output.message(format_args!(
+            "checked {}: {} of {} pieces are right, {}, {:.1} s, {}",
+            printable(&info.name),
+            report.have.count(),
+            report.have.piece_count(),
+            Bytes(info.geometry.total_len()),
+            took.as_secs_f64(),
+            Rate { bytes: info.geometry.total_len(), over: took }
+        )),
+    }
     output.record(&Record::Verified {
         info_hash: metainfo.info_hash.to_string(),
         is_match: report.is_match(),
         pieces: info.geometry.piece_count(),
         good_pieces: report.have.count(),
         bad_pieces: bad_ranges.iter().map(|range| [*range.start(), *range.end()]).collect(),
+        extra_files: extra.count,
+        remembered,
         bytes: info.geometry.total_len(),
         seconds: took.as_secs_f64(),
     });
@@ -89,6 +143,21 @@ fn show_problem(metainfo: &Metainfo, problem: &FileProblem, output: &Output) {
     };
     output.result(format_args!("{word:<10} {path}{detail}"));
     output.record(&Record::Problem { path: &path, problem: word, length: file.len, found_length, pieces });
+}
+
+fn show_extra(extra: &ExtraFiles, output: &Output) {
+    for path in &extra.listed {
+        let path = shown(path);
+        output.result(format_args!("{:<10} {path}", "extra"));
+        output.record(&Record::Extra { path: &path });
+    }
+    let more = extra.count - extra.listed.len();
+    if more > 0 {
+        output.result(format_args!("{:<10} {more} more files", "extra"));
+    }
+    if let Some(gap) = &extra.gap {
+        output.warning(gap);
+    }
 }
 
 /// `3-5, 9`

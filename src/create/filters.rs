@@ -1,8 +1,13 @@
-//! Which files of a folder take part: `GLOB` includes, `!GLOB` excludes, the last match wins.
+//! Which files of a folder take part: `GLOB` includes, `!GLOB` excludes, the last match wins. What file managers leave
+//! behind takes part only where a glob includes it.
 
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Names of files that file managers leave in folders, whatever the case of their letters. They change when a folder is
+/// looked at, and the info-hash with them.
+const JUNK: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
 
 /// An ordered list of include and exclude globs over paths relative to the folder.
 ///
@@ -15,6 +20,16 @@ pub struct Filters {
     includes: Vec<bool>,
     /// Two globs for each: the path itself, and what is below it.
     globs: GlobSet,
+    includes_junk: bool,
+}
+
+/// What becomes of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Take,
+    LeaveOut,
+    /// Left out for its name alone.
+    Junk,
 }
 
 /// Why a filter was refused.
@@ -48,18 +63,30 @@ impl Filters {
             all.push_str(pattern);
         }
         let globs = globs.build().map_err(|error| refuse(&all, error))?;
-        Ok(Self { includes, globs })
+        Ok(Self { includes, globs, includes_junk: false })
     }
 
+    /// Junk takes part like anything else.
+    #[must_use]
+    pub fn with_junk(self, includes_junk: bool) -> Self {
+        Self { includes_junk, ..self }
+    }
+
+    /// Whether there is no glob.
     pub fn is_empty(&self) -> bool {
         self.includes.is_empty()
     }
 
-    /// Whether the file at this relative path takes part.
-    pub fn takes(&self, path: &Path) -> bool {
+    /// What becomes of the file at this relative path.
+    pub fn judge(&self, path: &Path) -> Verdict {
+        let is_junk = |name: &std::ffi::OsStr| JUNK.iter().any(|junk| name.eq_ignore_ascii_case(junk));
         match self.last_match(path) {
-            Some(rule) => self.includes[rule],
-            None => !self.includes.contains(&true),
+            Some(rule) if self.includes[rule] => Verdict::Take,
+            None if !self.includes.contains(&true) => match path.file_name() {
+                Some(name) if !self.includes_junk && is_junk(name) => Verdict::Junk,
+                _ => Verdict::Take,
+            },
+            _ => Verdict::LeaveOut,
         }
     }
 
@@ -80,7 +107,7 @@ mod tests {
 
     fn taken(filters: &[&str], paths: &[&'static str]) -> Vec<&'static str> {
         let filters = Filters::new(filters).unwrap();
-        paths.iter().copied().filter(|path| filters.takes(Path::new(path))).collect()
+        paths.iter().copied().filter(|path| filters.judge(Path::new(path)) == Verdict::Take).collect()
     }
 
     const TREE: [&str; 6] = ["a.iso", "a.txt", "cache/b.iso", "cache/keep.txt", "deep/er/cache/c.txt", ".hidden"];
@@ -99,6 +126,21 @@ mod tests {
         ] {
             assert_eq!(taken(filters, &TREE), expected, "{filters:?}");
         }
+    }
+
+    #[test]
+    fn junk_takes_part_only_where_it_is_asked_for() {
+        let junk = |filters: &[&str], path: &str| Filters::new(filters).unwrap().judge(Path::new(path));
+        for path in [".DS_Store", "deep/Thumbs.db", "a/Desktop.ini"] {
+            assert_eq!(junk(&[], path), Verdict::Junk, "{path}");
+            assert_eq!(junk(&["!*.iso"], path), Verdict::Junk, "{path}");
+            assert_eq!(Filters::default().with_junk(true).judge(Path::new(path)), Verdict::Take, "{path}");
+        }
+        assert_eq!(junk(&["*.db"], "deep/Thumbs.db"), Verdict::Take);
+        assert_eq!(junk(&["!*.ini"], "desktop.ini"), Verdict::LeaveOut);
+        assert_eq!(junk(&["*.iso"], "desktop.ini"), Verdict::LeaveOut);
+        assert_eq!(junk(&[], "Thumbs.db/file"), Verdict::Take);
+        assert_eq!(junk(&[], "not-Thumbs.db"), Verdict::Take);
     }
 
     #[test]

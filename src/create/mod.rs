@@ -5,18 +5,23 @@
 //! `Control` and stops the work through it.
 
 pub mod error;
+pub mod extra;
 pub mod filters;
 pub mod open;
 pub mod piece_len;
 pub mod pieces;
 pub mod plan;
+pub mod remembered;
 pub mod scan;
+pub mod stream;
 pub mod verify;
 pub mod write;
 
 pub use error::{ContentError, CreateError};
+pub use extra::{ExtraFiles, extra_files};
 pub use filters::Filters;
 pub use pieces::Control;
 pub use plan::{Created, Plan, Settings};
+pub use stream::create_from_stream;
 pub use verify::{FileProblem, Problem, Report, verify};
 pub use write::write_atomically;

@@ -96,6 +96,16 @@ impl Stamp {
         self.len
     }
 
+    /// All of it: device, inode, length, seconds and nanoseconds of the last write.
+    pub fn numbers(&self) -> [u64; 5] {
+        [self.dev, self.ino, self.len, self.mtime_s.cast_unsigned(), self.mtime_ns.cast_unsigned()]
+    }
+
+    /// Seconds since 1970 of the last write.
+    pub fn mtime_s(&self) -> i64 {
+        self.mtime_s
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -1,6 +1,8 @@
 //! The piece length when nobody names one. The rule is part of the program's promise: same content, same info-hash.
 
+use crate::base::Geometry;
 use crate::base::limits::{PIECE_COUNT_PORTABLE_MAX, PIECE_LEN_CREATE_MAX, PIECE_LEN_CREATE_MIN};
+use crate::base::units::Bytes;
 
 /// Pieces that are plenty for a swarm to share work and few enough for a small `.torrent`.
 const PIECE_COUNT_TARGET: u64 = 2048;
@@ -23,24 +25,36 @@ pub fn automatic(total_len: u64) -> u32 {
     }
 }
 
-/// Which clients a torrent of this many pieces and this metainfo length locks out.
-pub fn caveats(piece_count: u32, metainfo_len: usize) -> Vec<String> {
+/// libtorrent's default `load_torrent_limits::max_buffer_size`.
+const LIBTORRENT_METAINFO_LEN_MAX: usize = 10_000_000;
+
+/// The longest pieces libtorrent creates; it loads longer ones.
+const LIBTORRENT_PIECE_LEN_CREATE_MAX: u32 = 128 << 20;
+
+/// Which clients a torrent cut like this and with a `.torrent` of this many bytes locks out, a line each.
+pub fn caveats(geometry: &Geometry, metainfo_len: usize) -> Vec<String> {
+    let (piece_len, piece_count) = (geometry.piece_len(), geometry.piece_count());
     let mut caveats = Vec::new();
     if piece_count > PIECE_COUNT_PORTABLE_MAX {
         caveats.push(format!(
-            "{piece_count} pieces: rqbit cannot download more than {PIECE_COUNT_PORTABLE_MAX}; give a larger -l"
+            "{piece_count} pieces: rqbit cannot download more than {PIECE_COUNT_PORTABLE_MAX}: give a larger -l"
+        ));
+    }
+    if piece_len > LIBTORRENT_PIECE_LEN_CREATE_MAX {
+        caveats.push(format!(
+            "pieces of {}: libtorrent creates none longer than {}, so clients may not expect them: give a smaller -l",
+            Bytes(u64::from(piece_len)),
+            Bytes(u64::from(LIBTORRENT_PIECE_LEN_CREATE_MAX))
         ));
     }
     if metainfo_len > LIBTORRENT_METAINFO_LEN_MAX {
         caveats.push(format!(
-            "a .torrent of {metainfo_len} bytes: programs on libtorrent load {LIBTORRENT_METAINFO_LEN_MAX} by default"
+            "a .torrent of {metainfo_len} bytes: programs on libtorrent load at most {LIBTORRENT_METAINFO_LEN_MAX} \
+             unless told otherwise: give a larger -l or fewer files"
         ));
     }
     caveats
 }
-
-/// libtorrent's default `load_torrent_limits::max_buffer_size`.
-const LIBTORRENT_METAINFO_LEN_MAX: usize = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -80,8 +94,16 @@ mod tests {
 
     #[test]
     fn what_locks_clients_out_is_said() {
-        assert!(caveats(262_000, 6_000_000).is_empty());
-        assert!(caveats(300_000, 6_000_000)[0].contains("rqbit"));
-        assert!(caveats(1000, 11_000_000)[0].contains("libtorrent"));
+        let caveats = |piece_len: u32, total_len: u64, metainfo_len| {
+            caveats(&Geometry::new(piece_len, [total_len]).unwrap(), metainfo_len)
+        };
+        assert!(caveats(16 << 20, 262_000 * 16 * MIB, 6_000_000).is_empty());
+        assert!(caveats(128 << 20, GIB, 1000).is_empty());
+        let many = caveats(16 << 10, 300_000 * 16 * KIB, 6_000_000);
+        assert!(many.len() == 1 && many[0].contains("rqbit"), "{many:?}");
+        let long = caveats(256 << 20, GIB, 1000);
+        assert!(long.len() == 1 && long[0].contains("256 MiB: libtorrent"), "{long:?}");
+        let large = caveats(16 << 10, GIB, 11_000_000);
+        assert!(large.len() == 1 && large[0].contains("libtorrent load"), "{large:?}");
     }
 }

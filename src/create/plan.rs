@@ -12,7 +12,7 @@ use super::pieces::{Content, Control, Source, hash_pieces};
 use super::scan::{Scan, scan};
 use crate::base::limits;
 use crate::base::{Geometry, InfoHash, PieceHash, PieceIndex};
-use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
 
 /// Everything about a torrent that is not its content.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,8 @@ pub struct Created {
     /// The whole `.torrent`.
     pub bytes: Vec<u8>,
     pub info_hash: InfoHash,
+    /// What its info dictionary says.
+    pub info: Info,
 }
 
 impl Plan {
@@ -92,26 +94,7 @@ impl Plan {
             };
             DraftFiles::Many(self.scan.files.iter().map(entry).collect())
         };
-        let draft = Draft {
-            name: self.name.clone(),
-            piece_len: self.geometry.piece_len(),
-            files,
-            pieces,
-            private: settings.private,
-            source: settings.source.clone(),
-            tiers: settings.tiers.clone(),
-            web_seeds: settings.web_seeds.clone(),
-            comment: settings.comment.clone(),
-            created_by: settings.created_by.clone(),
-            creation_date: settings.creation_date,
-        };
-        let bytes = draft.encode();
-        if bytes.len() as u64 > limits::METAINFO_LEN_MAX {
-            return Err(CreateError::MetainfoTooLong { len: bytes.len() as u64 });
-        }
-        // Read back as any client will: what we could not read ourselves is never written.
-        let info_hash = Metainfo::decode(&bytes, &MetainfoLimits::default())?.info_hash;
-        Ok(Created { bytes, info_hash })
+        finish(self.name.clone(), &self.geometry, files, pieces, settings)
     }
 
     fn check_unchanged(&self) -> Result<(), ContentError> {
@@ -121,6 +104,36 @@ impl Plan {
             if Stamp::from(&metadata) == file.stamp { Ok(()) } else { Err(ContentError::Changed { path: path() }) }
         })
     }
+}
+
+/// The torrent of content that is named, cut and hashed.
+pub(super) fn finish(
+    name: Vec<u8>,
+    geometry: &Geometry,
+    files: DraftFiles,
+    pieces: Vec<PieceHash>,
+    settings: &Settings,
+) -> Result<Created, CreateError> {
+    let draft = Draft {
+        name,
+        piece_len: geometry.piece_len(),
+        files,
+        pieces,
+        private: settings.private,
+        source: settings.source.clone(),
+        tiers: settings.tiers.clone(),
+        web_seeds: settings.web_seeds.clone(),
+        comment: settings.comment.clone(),
+        created_by: settings.created_by.clone(),
+        creation_date: settings.creation_date,
+    };
+    let bytes = draft.encode();
+    if bytes.len() as u64 > limits::METAINFO_LEN_MAX {
+        return Err(CreateError::MetainfoTooLong { len: bytes.len() as u64 });
+    }
+    // Read back as any client will: what we could not read ourselves is never written.
+    let Metainfo { info_hash, info, .. } = Metainfo::decode(&bytes, &MetainfoLimits::default())?;
+    Ok(Created { bytes, info_hash, info })
 }
 
 impl Content for Plan {

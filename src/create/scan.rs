@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::{ContentError, CreateError};
-use super::filters::Filters;
+use super::filters::{Filters, Verdict};
 use super::open::{Kind, Stamp};
 use crate::base::limits;
 
@@ -20,6 +20,8 @@ pub struct Scan {
     pub single_file: bool,
     /// Sum of the lengths.
     pub total_len: u64,
+    /// Files left out for their names alone.
+    pub junk_count: usize,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub struct ScannedFile {
 
 /// Walks `root`, a file or a folder, by path or through a symlink.
 ///
-/// Files come in raw byte order of their path elements, empty and hidden ones included. Symlinks in a folder are
+/// Files come in raw byte order of their path elements, empty and hidden ones included, junk left out. Symlinks in a folder are
 /// followed; a loop is an error, as is anything that is neither file nor folder and not excluded by `filters`. The file
 /// that is `output` is passed over, so that a folder that holds its own `.torrent` gives the same torrent again.
 pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
@@ -43,7 +45,7 @@ pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result
         Kind::File => {
             let stamp = Stamp::from(&metadata);
             let file = ScannedFile { path: root.to_owned(), elements: Vec::new(), stamp };
-            Ok(Scan { files: vec![file], single_file: true, total_len: stamp.len() })
+            Ok(Scan { files: vec![file], single_file: true, total_len: stamp.len(), junk_count: 0 })
         }
         Kind::Folder => scan_folder(root, filters, output),
         kind => Err(CreateError::Special { path: root.to_owned(), kind }),
@@ -51,7 +53,7 @@ pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result
 }
 
 fn scan_folder(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
-    let mut scan = Scan { files: Vec::new(), single_file: false, total_len: 0 };
+    let mut scan = Scan { files: Vec::new(), single_file: false, total_len: 0, junk_count: 0 };
     let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
     // A folder's entries sorted by name and walked in depth give the order of the path elements.
     let walk = WalkDir::new(root).follow_links(true).sort_by_file_name().min_depth(1).into_iter();
@@ -59,12 +61,18 @@ fn scan_folder(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Res
         let path = match entry {
             Err(error) => match (error.path().map(relative), error.loop_ancestor()) {
                 // The filters see an entry only when the walk could follow it.
-                (Some(path), _) if !filters.takes(&path) && error.depth() > 0 => continue,
+                (Some(path), _) if filters.judge(&path) != Verdict::Take && error.depth() > 0 => continue,
                 _ => return Err(walk_error(root, error)),
             },
             Ok(entry) if entry.file_type().is_dir() => continue,
-            Ok(entry) if !filters.takes(&relative(entry.path())) => continue,
-            Ok(entry) => entry,
+            Ok(entry) => match filters.judge(&relative(entry.path())) {
+                Verdict::Take => entry,
+                Verdict::LeaveOut => continue,
+                Verdict::Junk => {
+                    scan.junk_count += 1;
+                    continue;
+                }
+            },
         };
         if let Some(file) = scan_file(&path, relative(path.path()), output)? {
             scan.total_len = scan.total_len.saturating_add(file.stamp.len());
@@ -142,6 +150,17 @@ mod tests {
         assert_eq!(names(&scan), ["Z", "a/.hidden", "a/z", "a-b", "a.txt", "b", "empty", "ä"]);
         assert!(scan.files.is_sorted_by_key(|file| &file.elements));
         assert_eq!(scan.total_len, 1 + 9 + 3 + 3 + 5 + 1 + 2);
+    }
+
+    #[test]
+    fn junk_is_counted() {
+        let dir = tree(&["a", "sub/.DS_Store", "sub/b", "Thumbs.db"]);
+        let found = scan(dir.path(), &Filters::default(), None).unwrap();
+        assert_eq!((names(&found), found.junk_count), (vec!["a".to_owned(), "sub/b".to_owned()], 2));
+        let all = scan(dir.path(), &Filters::default().with_junk(true), None).unwrap();
+        assert_eq!((all.files.len(), all.junk_count), (4, 0));
+        // A file that is named itself is content.
+        assert_eq!(scan(&dir.path().join("Thumbs.db"), &Filters::default(), None).unwrap().files.len(), 1);
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub enum Problem {
 }
 
 impl Report {
+    /// What is found where nothing is wrong.
+    pub fn all_right(info: &Info) -> Self {
+        Self { have: Bitfield::full(info.geometry.piece_count()), problems: Vec::new() }
+    }
+
     /// Everything is there, is right, and nothing is too long.
     pub fn is_match(&self) -> bool {
         self.have.is_full() && self.problems.is_empty()

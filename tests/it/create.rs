@@ -131,6 +131,41 @@ fn globs_choose_the_files() {
 }
 
 #[test]
+fn junk_is_left_out_and_counted() {
+    let sandbox = golden();
+    sandbox.write("golden/.DS_Store", "x");
+    sandbox.write("golden/a b/thumbs.db", "x");
+    let run = sandbox.run("create golden").ok();
+    assert!(run.text().starts_with(GOLDEN_TREE) && run.stderr.contains("left out 2 junk files"), "{run:?}");
+    let planned = sandbox.run("create golden -f --dry-run --json").ok().json();
+    assert_eq!((&planned[0]["files"], &planned[0]["junk_left_out"]), (&5.into(), &2.into()));
+    let created = sandbox.run("create golden -f --json --include-junk").ok().json();
+    let created = created.last().unwrap();
+    assert_eq!((&created["files"], &created["junk_left_out"]), (&7.into(), &0.into()));
+    sandbox.run("create golden -f -g .DS_Store").ok();
+    let shown = sandbox.run("show golden.torrent --json").ok().json();
+    assert_eq!(shown[0]["files"][0]["path"], "golden/.DS_Store");
+}
+
+#[test]
+fn clients_that_are_locked_out_are_named() {
+    let sandbox = golden();
+    let run = sandbox.run("create golden -l 256M").ok();
+    assert!(run.stderr.contains("warning: pieces of 256 MiB: libtorrent"), "{run:?}");
+    for line in ["create golden -l 256M -f --json", "create golden -l 256M -f --dry-run --json"] {
+        let json = sandbox.run(line).ok().json();
+        let warnings = json.last().unwrap()["warnings"].as_array().unwrap().clone();
+        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("libtorrent"), "{json:?}");
+    }
+    let plain = sandbox.run("create golden -l 128M -f --json").ok();
+    assert!(!plain.stderr.contains("warning") && plain.json().last().unwrap()["warnings"].is_null(), "{plain:?}");
+    // Sparse: only planned, never read.
+    fs::File::create(sandbox.path("huge")).unwrap().set_len(300_000 << 14).unwrap();
+    let many = sandbox.run("create huge -l 16K --dry-run --json").ok();
+    assert!(many.json()[0]["warnings"][0].as_str().unwrap().contains("rqbit"), "{many:?}");
+}
+
+#[test]
 fn what_cannot_be_content_is_named_and_nothing_is_written() {
     let sandbox = golden();
     sandbox.run("create nowhere").fails(1, "nowhere");
@@ -156,6 +191,49 @@ fn symlinks_are_followed() {
     symlink(sandbox.path("golden"), sandbox.path("link")).unwrap();
     let run = sandbox.run("create link -n golden").ok();
     assert!(run.text().starts_with(GOLDEN_TREE), "{run:?}");
+}
+
+#[test]
+fn standard_input_is_a_file_called_as_told() {
+    let sandbox = golden();
+    let stdin = |path: &str| Stdio::from(fs::File::open(sandbox.path(path)).unwrap());
+    let run = |line: &str, path: &str| {
+        let output = sandbox.command(line.split_whitespace()).stdin(stdin(path)).output().unwrap();
+        crate::support::sandbox::Run::from(output)
+    };
+    let made = run("create - -n one -l 16K", "one").ok();
+    assert!(made.text().starts_with(GOLDEN_FILE) && made.text().contains("one.torrent"), "{made:?}");
+    let options = "--no-date --no-creator -l 16K";
+    sandbox.run(&format!("create golden/B.bin -o file.torrent {options}")).ok();
+    let piped = run(&format!("create - -n B.bin -o - {options}"), "golden/B.bin").ok();
+    assert_eq!(piped.stdout, sandbox.read("file.torrent"));
+    let json = run("create - -n default --json", "golden/B.bin").ok().json();
+    assert_eq!(json.last().unwrap()["piece_length"], 1 << 20);
+    assert_eq!(json.last().unwrap()["bytes"], 100_000);
+    run("create - -n empty", "golden/a b/empty").fails(1, "standard input");
+    run("create - -n folder", "golden").fails(1, "standard input");
+    run("create - -n one", "one").fails(1, "-f");
+    assert_eq!(sandbox.names(), ["default.torrent", "file.torrent", "golden", "one", "one.torrent"]);
+}
+
+#[test]
+fn ctrl_c_ends_a_silent_pipe() {
+    let sandbox = Sandbox::new();
+    let mut child = sandbox.command(["create", "-", "-n", "x"]).stdin(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // `wait` would close the pipe: it stays open until the end is seen.
+    let told = Instant::now();
+    let code = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+        assert!(told.elapsed() < Duration::from_secs(3));
+    };
+    assert_eq!(code, Some(130));
+    assert!(sandbox.names().is_empty());
 }
 
 #[test]
@@ -217,4 +295,81 @@ fn verify_finds_each_fault() {
     }
     let json = sandbox.run("verify golden.torrent --json").ok().json();
     assert_eq!(json.last().unwrap()["match"], true);
+}
+
+#[test]
+fn extra_files_are_listed_and_are_no_mismatch() {
+    let sandbox = golden();
+    sandbox.run("create golden -q").ok();
+    let clean = sandbox.run("verify golden.torrent --json").ok().json();
+    assert_eq!(clean.last().unwrap()["extra_files"], 0);
+    sandbox.write("golden/new", "x");
+    sandbox.write("golden/more/deep", "x");
+    let text = sandbox.run("verify golden.torrent").ok();
+    assert_eq!(text.text(), "extra      golden/more/deep\nextra      golden/new\n");
+    let json = sandbox.run("verify golden.torrent --json").ok().json();
+    assert!(json.iter().any(|event| event["event"] == "extra" && event["path"] == "golden/more/deep"), "{json:?}");
+    let verified = json.last().unwrap();
+    assert_eq!((&verified["extra_files"], &verified["match"]), (&2.into(), &true.into()));
+    fs::remove_file(sandbox.path("golden/a.txt")).unwrap();
+    let both = sandbox.run("verify golden.torrent").fails(3, "1 of 5 files wrong");
+    assert!(both.text().contains("extra      golden/new") && both.text().contains("missing"), "{both:?}");
+    sandbox.run("create one -q").ok();
+    assert_eq!(sandbox.run("verify one.torrent").ok().text(), "");
+}
+
+#[test]
+fn a_remembered_check_is_trusted_until_anything_changes() {
+    let sandbox = golden();
+    let verify = |line: &str| {
+        let run = sandbox.run(line).ok();
+        (run.stderr.contains("remembered check of 20"), run)
+    };
+    // Just written: another write could leave the same time stamps.
+    sandbox.run("create golden -q").ok();
+    assert!(!verify("verify golden.torrent --fast").0);
+    std::thread::sleep(Duration::from_millis(4100));
+    assert!(!verify("verify golden.torrent --fast").0);
+    assert!(verify("verify golden.torrent --fast").0);
+    let json = sandbox.run("verify golden.torrent --fast --json").ok().json();
+    let verified = json.last().unwrap();
+    assert!(verified["match"] == true && verified["remembered"].as_i64().unwrap() > 1_700_000_000, "{json:?}");
+    assert_eq!(verified["good_pieces"], verified["pieces"]);
+    assert!(!verify("verify golden.torrent").0);
+
+    // A record that is damaged is none, and the check mends it.
+    let records = sandbox.cache().join("bt-fast");
+    let record = fs::read_dir(&records).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&record).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&record, bytes).unwrap();
+    assert!(!verify("verify golden.torrent --fast").0);
+    assert!(verify("verify golden.torrent --fast").0);
+
+    // The same length and an old time of the last write do not hide a change.
+    let path = sandbox.path("golden/a.txt");
+    let before = sandbox.read("golden/a.txt");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    sandbox.write("golden/a.txt", [&before[..39_999], &[before[39_999] ^ 1]].concat());
+    fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+    sandbox.run("verify golden.torrent --fast").fails(3, "1 of 5 files wrong");
+    assert_eq!(fs::read_dir(&records).unwrap().count(), 0);
+
+    // Where nothing can be remembered all is read.
+    sandbox.write("golden/a.txt", before);
+    fs::remove_dir(&records).unwrap();
+    fs::write(&records, "in the way").unwrap();
+    assert!(!verify("verify golden.torrent --fast").0);
+    sandbox.run("create golden -f").ok();
+}
+
+#[test]
+fn create_remembers_what_it_read() {
+    let sandbox = golden();
+    std::thread::sleep(Duration::from_millis(4100));
+    sandbox.run("create golden -q").ok();
+    let run = sandbox.run("verify golden.torrent --fast").ok();
+    assert!(run.stderr.contains("remembered check of 20"), "{run:?}");
+    fs::remove_file(sandbox.path("golden/a b/empty")).unwrap();
+    sandbox.run("verify golden.torrent --fast").fails(3, "does not match");
 }

@@ -22,9 +22,11 @@ pub(crate) fn bt_fast_path() -> PathBuf {
     std::env::var_os("BT_FAST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bt-fast")), PathBuf::from)
 }
 
-/// A call of the binary under test.
+/// A call of the binary under test, which remembers its checks apart from the user's.
 pub(crate) fn bt_fast() -> Command {
-    Command::new(bt_fast_path())
+    let mut command = Command::new(bt_fast_path());
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
 }
 
 /// A file of this folder, for the scripts that lie beside the sources.

@@ -12,6 +12,8 @@ use super::bt_fast;
 /// A temporary folder, and the program run in it.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
+    /// Where the program remembers checks.
+    cache: tempfile::TempDir,
 }
 
 /// How one run ended.
@@ -24,7 +26,11 @@ pub(crate) struct Run {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn cache(&self) -> &Path {
+        self.cache.path()
     }
 
     pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
@@ -54,6 +60,7 @@ impl Sandbox {
     pub(crate) fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = bt_fast();
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", self.cache.path());
         command
     }
 

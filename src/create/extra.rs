@@ -1,0 +1,147 @@
+//! Files in a torrent's folder that the torrent does not name. They are no fault: it only cannot restore them.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use walkdir::WalkDir;
+
+use super::error::ContentError;
+use super::open::{Stamp, shown};
+use crate::base::limits::{EXTRA_ENTRIES_MAX, EXTRA_FILES_LISTED_MAX, PATH_DEPTH_MAX};
+use crate::codec::metainfo::Info;
+
+/// What [`extra_files`] found.
+#[derive(Debug, Default)]
+pub struct ExtraFiles {
+    /// Below the data folder, in byte order of their path elements; at most [`EXTRA_FILES_LISTED_MAX`].
+    pub listed: Vec<PathBuf>,
+    pub count: usize,
+    /// Why there may be more of them: one printable line.
+    pub gap: Option<String>,
+}
+
+/// Looks for what is neither a folder nor named by `info` below its folder in `dir`. A torrent of a single file has no
+/// folder. Symlinks are not followed, so the walk ends; the file `torrent` is passed over.
+pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool) -> Result<ExtraFiles, ContentError> {
+    let mut extra = ExtraFiles::default();
+    let root = dir.join(OsStr::from_bytes(&info.name));
+    // A root that is no folder is a fault, which the check itself reports.
+    if info.single_file || !root.is_dir() {
+        return Ok(extra);
+    }
+    let named = named_paths(info);
+    let torrent = fs::metadata(torrent).ok().map(|metadata| Stamp::from(&metadata));
+    // A folder at the root may itself be reached through a symlink.
+    let walk = WalkDir::new(&root).min_depth(1).max_depth(PATH_DEPTH_MAX).sort_by_file_name().into_iter();
+    for (entry_count, entry) in walk.enumerate() {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(ContentError::Cancelled);
+        }
+        if entry_count >= EXTRA_ENTRIES_MAX {
+            extra.gap = Some(format!("looked at {EXTRA_ENTRIES_MAX} files and folders only: {}", shown(&root)));
+            break;
+        }
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(&root).to_owned();
+                let error = error.into_io_error().unwrap_or_else(|| io::Error::other("the walk failed"));
+                extra.gap.get_or_insert_with(|| format!("cannot look for extra files: {}: {error}", shown(&path)));
+                continue;
+            }
+        };
+        let path = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+        if entry.file_type().is_dir() || named.contains(path.as_os_str().as_bytes()) {
+            continue;
+        }
+        let is_torrent = |stamp: &Stamp| fs::metadata(entry.path()).is_ok_and(|found| stamp.is_same_file(&found));
+        if entry.file_type().is_file() && torrent.as_ref().is_some_and(is_torrent) {
+            continue;
+        }
+        extra.count += 1;
+        if extra.listed.len() < EXTRA_FILES_LISTED_MAX {
+            extra.listed.push(path.to_owned());
+        }
+    }
+    Ok(extra)
+}
+
+/// Every file of the torrent and every folder one lies in, elements joined by `/`.
+fn named_paths(info: &Info) -> HashSet<Vec<u8>> {
+    let mut named = HashSet::new();
+    for file in &info.files {
+        let mut path = file.path.join(&b'/');
+        while named.insert(path.clone()) {
+            match path.iter().rposition(|&byte| byte == b'/') {
+                Some(end) => path.truncate(end),
+                None => break,
+            }
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Geometry, PieceHash};
+    use crate::codec::metainfo::FileEntry;
+    use std::os::unix::fs::symlink;
+
+    fn info(paths: &[&str]) -> Info {
+        let file = |path: &&str| FileEntry {
+            path: path.split('/').map(|element| element.as_bytes().to_vec()).collect(),
+            len: 1,
+            pad: false,
+        };
+        Info {
+            name: b"t".to_vec(),
+            geometry: Geometry::new(16 << 10, paths.iter().map(|_| 1)).unwrap(),
+            pieces: [PieceHash([0; 20])].into(),
+            files: paths.iter().map(file).collect(),
+            single_file: paths == ["t"],
+            private: false,
+            source: None,
+        }
+    }
+
+    fn extras(info: &Info, dir: &Path, torrent: &Path) -> Vec<String> {
+        let found = extra_files(info, dir, torrent, &AtomicBool::new(false)).unwrap();
+        assert_eq!((found.count, found.gap), (found.listed.len(), None));
+        found.listed.iter().map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_the_torrent_does_not_name_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = dir.path().join("none");
+        let info = info(&["t/a", "t/sub/b", "t/link/c"]);
+        assert_eq!(extras(&info, dir.path(), &none), [""; 0]);
+        fs::create_dir_all(dir.path().join("t/sub/empty")).unwrap();
+        for path in ["a", "sub/b", "sub/x", "A", "sub.txt", "it.torrent"] {
+            fs::write(dir.path().join("t").join(path), path).unwrap();
+        }
+        fs::write(dir.path().join("beside"), "x").unwrap();
+        // Named as a folder: followed by the check, not entered here.
+        symlink("sub", dir.path().join("t/link")).unwrap();
+        symlink("..", dir.path().join("t/loop")).unwrap();
+        let torrent = dir.path().join("t/it.torrent");
+        assert_eq!(extras(&info, dir.path(), &torrent), ["t/A", "t/loop", "t/sub/x", "t/sub.txt"]);
+        assert_eq!(extras(&info, dir.path(), &none).len(), 5);
+        let cancelled = extra_files(&info, dir.path(), &none, &AtomicBool::new(true));
+        assert!(matches!(cancelled, Err(ContentError::Cancelled)));
+    }
+
+    #[test]
+    fn a_single_file_has_no_extra_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("t"), "x").unwrap();
+        fs::write(dir.path().join("other"), "x").unwrap();
+        assert_eq!(extras(&info(&["t"]), dir.path(), Path::new("none")), [""; 0]);
+    }
+}

@@ -1,0 +1,270 @@
+//! Checks that matched, remembered: one small file for each torrent, in a folder of their own.
+//!
+//! A record says that at some time every file of a torrent was right, and which files those were: device, inode, length,
+//! time of the last write and of the last change to the inode. It is trusted only when all of that is the same again.
+//! Whatever is wrong with a record, it is as if there were none.
+//!
+//! A record is [`MAGIC`] with its version, the info-hash, the time, a line of numbers for each file, and the SHA-1 of
+//! all that. Numbers are 64 bits wide, the lowest byte first.
+
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use super::open::{Stamp, open_regular};
+use super::plan::Plan;
+use super::verify::file_path;
+use crate::base::InfoHash;
+use crate::base::limits::REMEMBERED_CHECKS_MAX;
+use crate::codec::metainfo::Info;
+use crate::hash::sha1;
+
+/// Its last byte is the version.
+const MAGIC: [u8; 16] = *b"bt-fast check\r\n\x01";
+const EXTENSION: &str = "check";
+const HASH_LEN: usize = size_of::<InfoHash>();
+const HEAD_LEN: usize = MAGIC.len() + HASH_LEN + size_of::<i64>();
+/// The numbers of a [`Stamp`], seconds and nanoseconds of the last change to the inode.
+const FILE_LEN: usize = 7 * size_of::<u64>();
+
+/// Time stamps of file systems are this coarse at worst (FAT): two writes within it may leave the same one.
+const STAMP_GRAIN_S: i64 = 2;
+
+/// One file as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sighting {
+    stamp: Stamp,
+    /// A write sets it, and unlike the time of the last write nobody can set it back.
+    ctime_s: i64,
+    ctime_ns: i64,
+}
+
+/// Every file of a torrent as it was seen, in the torrent's order and without pad files.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Observation(Vec<Sighting>);
+
+impl Observation {
+    /// `None` where a path is not a regular file.
+    pub fn of(paths: &[PathBuf]) -> Option<Self> {
+        let see =
+            |path: &PathBuf| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| Sighting::from(&found));
+        paths.par_iter().map(see).collect::<Option<_>>().map(Self)
+    }
+
+    /// Of the content of `info` below `dir`.
+    pub fn of_content(info: &Info, dir: &Path) -> Option<Self> {
+        let files = info.files.iter().filter(|file| !file.pad);
+        Self::of(&files.map(|file| file_path(dir, file)).collect::<Vec<_>>())
+    }
+
+    /// Of the content of a torrent just made; `None` where it is not what the walk saw.
+    pub fn of_plan(plan: &Plan) -> Option<Self> {
+        let files = &plan.scan.files;
+        let found = Self::of(&files.iter().map(|file| file.path.clone()).collect::<Vec<_>>())?;
+        found.0.iter().map(|sighting| sighting.stamp).eq(files.iter().map(|file| file.stamp)).then_some(found)
+    }
+
+    /// Whether no write at `since` (seconds since 1970) or later can have left these time stamps.
+    fn is_settled(&self, since: i64) -> bool {
+        let newest = self.0.iter().map(|seen| seen.stamp.mtime_s().max(seen.ctime_s)).max();
+        newest.is_none_or(|newest| newest.saturating_add(STAMP_GRAIN_S) < since)
+    }
+}
+
+impl From<&Metadata> for Sighting {
+    fn from(metadata: &Metadata) -> Self {
+        Self { stamp: Stamp::from(metadata), ctime_s: metadata.ctime(), ctime_ns: metadata.ctime_nsec() }
+    }
+}
+
+/// Keeps in `folder` that this content was found right by a check that began at `started` (seconds since 1970) and saw
+/// the same files before and after. Keeps nothing, and says so by `false`, when a file was written to meanwhile, or so
+/// shortly before that another write could look the same.
+pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Observation) -> io::Result<bool> {
+    if !content.is_settled(started) {
+        return Ok(false);
+    }
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".bt-fast-").suffix(".tmp").tempfile_in(folder)?;
+    file.write_all(&encode(info_hash, started, content))?;
+    file.persist(record_path(folder, info_hash)).map_err(|error| error.error)?;
+    forget_oldest(folder)?;
+    Ok(true)
+}
+
+/// When the content was found right, in seconds since 1970, if it looks now as it did then.
+pub fn recall(folder: &Path, info_hash: InfoHash, now: &Observation) -> Option<i64> {
+    let record_len = HEAD_LEN + now.0.len() * FILE_LEN + HASH_LEN;
+    let (file, _) = open_regular(&record_path(folder, info_hash)).ok()?;
+    let mut record = Vec::with_capacity(record_len);
+    file.take(record_len as u64 + 1).read_to_end(&mut record).ok()?;
+    let started = record.get(HEAD_LEN - size_of::<i64>()..HEAD_LEN)?;
+    let started = i64::from_le_bytes(started.try_into().ok()?);
+    // Nothing else has these bytes: there is only one way to write a record.
+    (record == encode(info_hash, started, now)).then_some(started)
+}
+
+/// The content was found wrong: whatever is remembered of it no longer counts.
+pub fn forget(folder: &Path, info_hash: InfoHash) -> io::Result<()> {
+    match fs::remove_file(record_path(folder, info_hash)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn encode(info_hash: InfoHash, started: i64, content: &Observation) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEAD_LEN + content.0.len() * FILE_LEN + HASH_LEN);
+    record.extend(MAGIC);
+    record.extend(info_hash.0);
+    record.extend(started.to_le_bytes());
+    for Sighting { stamp, ctime_s, ctime_ns } in &content.0 {
+        let ctime = [ctime_s.cast_unsigned(), ctime_ns.cast_unsigned()];
+        record.extend(stamp.numbers().into_iter().chain(ctime).flat_map(u64::to_le_bytes));
+    }
+    let hash = sha1(&[&record]);
+    record.extend(hash.0);
+    record
+}
+
+fn record_path(folder: &Path, info_hash: InfoHash) -> PathBuf {
+    folder.join(format!("{info_hash}.{EXTENSION}"))
+}
+
+/// Removes the records written longest ago until [`REMEMBERED_CHECKS_MAX`] are left.
+fn forget_oldest(folder: &Path) -> io::Result<()> {
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|extension| extension == EXTENSION);
+    let mut records: Vec<PathBuf> =
+        fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_record).collect();
+    if records.len() > REMEMBERED_CHECKS_MAX {
+        records.sort_by_cached_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
+        records.iter().take(records.len() - REMEMBERED_CHECKS_MAX).try_for_each(fs::remove_file)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    const INFO_HASH: InfoHash = InfoHash([7; 20]);
+    /// Long after any file here was written.
+    const LATER: i64 = 4_000_000_000;
+
+    struct Content {
+        dir: tempfile::TempDir,
+        paths: Vec<PathBuf>,
+    }
+
+    impl Content {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = ["a", "b"].map(|name| dir.path().join(name)).to_vec();
+            paths.iter().for_each(|path| fs::write(path, "content").unwrap());
+            Self { dir, paths }
+        }
+
+        fn folder(&self) -> PathBuf {
+            self.dir.path().join("cache/checks")
+        }
+
+        fn seen(&self) -> Observation {
+            Observation::of(&self.paths).unwrap()
+        }
+
+        fn remember(&self, started: i64) -> bool {
+            remember(&self.folder(), INFO_HASH, started, &self.seen()).unwrap()
+        }
+
+        fn recall(&self) -> Option<i64> {
+            recall(&self.folder(), INFO_HASH, &self.seen())
+        }
+    }
+
+    #[test]
+    fn the_same_files_are_recalled_and_any_change_is_not() {
+        let content = Content::new();
+        assert_eq!(content.recall(), None);
+        assert!(content.remember(LATER));
+        assert_eq!(content.recall(), Some(LATER));
+        forget(&content.folder(), INFO_HASH).unwrap();
+        forget(&content.folder(), INFO_HASH).unwrap();
+        assert_eq!(content.recall(), None);
+        assert!(content.remember(LATER));
+        assert_eq!(recall(&content.folder(), InfoHash([8; 20]), &content.seen()), None);
+        assert_eq!(recall(&content.folder(), INFO_HASH, &Observation::of(&content.paths[..1]).unwrap()), None);
+
+        // The same bytes with the same time of the last write, in another file.
+        let copy = content.dir.path().join("copy");
+        fs::copy(&content.paths[0], &copy).unwrap();
+        let modified = fs::metadata(&content.paths[0]).unwrap().modified().unwrap();
+        File::options().append(true).open(&copy).unwrap().set_modified(modified).unwrap();
+        fs::rename(&copy, &content.paths[0]).unwrap();
+        assert_eq!(content.recall(), None);
+
+        // A write that sets the old time again.
+        assert!(content.remember(LATER));
+        let modified = fs::metadata(&content.paths[1]).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&content.paths[1], "altered").unwrap();
+        File::options().append(true).open(&content.paths[1]).unwrap().set_modified(modified).unwrap();
+        assert_eq!(content.recall(), None);
+
+        fs::remove_file(&content.paths[1]).unwrap();
+        assert_eq!(Observation::of(&content.paths), None);
+        fs::create_dir(&content.paths[1]).unwrap();
+        assert_eq!(Observation::of(&content.paths), None);
+    }
+
+    #[test]
+    fn what_was_just_written_is_not_remembered() {
+        let content = Content::new();
+        let written = fs::metadata(&content.paths[1]).unwrap().ctime();
+        assert!(!content.remember(written));
+        assert!(!content.remember(written + STAMP_GRAIN_S));
+        assert!(!content.folder().exists());
+        assert!(content.remember(written + STAMP_GRAIN_S + 1));
+    }
+
+    #[test]
+    fn a_damaged_record_is_no_record() {
+        let content = Content::new();
+        assert!(content.remember(LATER));
+        let path = record_path(&content.folder(), INFO_HASH);
+        let record = fs::read(&path).unwrap();
+        for at in 0..record.len() {
+            let mut damaged = record.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(content.recall(), None, "byte {at}");
+        }
+        for len in [0, 1, HEAD_LEN, record.len() - 1] {
+            fs::write(&path, &record[..len]).unwrap();
+            assert_eq!(content.recall(), None, "{len} bytes");
+        }
+        fs::write(&path, [&record[..], b"x"].concat()).unwrap();
+        assert_eq!(content.recall(), None);
+        fs::write(&path, &record).unwrap();
+        assert_eq!(content.recall(), Some(LATER));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(content.recall(), None);
+    }
+
+    #[test]
+    fn the_oldest_records_go() {
+        let content = Content::new();
+        fs::create_dir_all(content.folder()).unwrap();
+        for at in 0..REMEMBERED_CHECKS_MAX {
+            let path = content.folder().join(format!("{at}.check"));
+            let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000 + at as u64);
+            File::create(path).unwrap().set_modified(modified).unwrap();
+        }
+        assert!(content.remember(LATER));
+        assert!(!content.folder().join("0.check").exists() && content.folder().join("1.check").exists());
+        assert_eq!(content.recall(), Some(LATER));
+    }
+}
