@@ -95,8 +95,12 @@ pub struct UnknownKernel;
 
 /// The processor lacks what a kernel needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("this processor cannot run the hash kernel {0}: use auto")]
+#[error("this processor cannot run {kernel}: it has {}", available_names(), kernel = .0)]
 pub struct Unavailable(pub Kernel);
+
+fn available_names() -> String {
+    Kernel::available().map(Kernel::name).collect::<Vec<_>>().join(", ")
+}
 
 static PLANS: LazyLock<[Option<Plan>; Kernel::ALL.len()]> = LazyLock::new(|| Kernel::ALL.map(Plan::new));
 
