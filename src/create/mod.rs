@@ -5,6 +5,7 @@
 //! `Control` and stops the work through it.
 
 pub mod error;
+mod files;
 pub mod filters;
 pub mod open;
 pub mod piece_len;
@@ -12,6 +13,7 @@ pub mod pieces;
 pub mod plan;
 pub mod scan;
 pub mod verify;
+mod worker;
 pub mod write;
 
 pub use error::{ContentError, CreateError};
