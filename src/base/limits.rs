@@ -24,10 +24,15 @@ pub const PIECE_LEN_READ_MAX: u32 = 512 << 20;
 /// Piece length we create: a power of two between these.
 pub const PIECE_LEN_CREATE_MIN: u32 = 16 << 10;
 pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
-/// Bytes of a file read at a time for hashing: each hashing thread holds one such buffer.
+/// Bytes of a file read at a time for the check of one piece: each hashing thread holds one such buffer.
 pub const HASH_READ_LEN: usize = 1 << 20;
-/// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
-pub const HASH_RUN_LEN: u32 = 4 << 20;
+/// Pieces that a thread of `create` or `verify` hashes side by side: what the widest kernel takes.
+pub const HASH_LANES: usize = 16;
+/// Bytes of each of these pieces that are read at a time: sixteen such buffers stay in a second-level cache of 1 MiB.
+pub const HASH_CHUNK_LEN: usize = 32 << 10;
+/// Bytes, but at least [`HASH_LANES`] pieces and at most so many, that a thread takes from the content at a time.
+pub const HASH_RUN_LEN: u64 = 8 << 20;
+pub const HASH_RUN_PIECES_MAX: u64 = 1024;
 /// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
 pub const STREAM_READ_LEN: usize = 16 << 20;
 /// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
