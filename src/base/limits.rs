@@ -24,10 +24,21 @@ pub const PIECE_LEN_READ_MAX: u32 = 512 << 20;
 /// Piece length we create: a power of two between these.
 pub const PIECE_LEN_CREATE_MIN: u32 = 16 << 10;
 pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
-/// Bytes of a file read at a time for hashing: each hashing thread holds one such buffer.
+/// Bytes of a file read at a time for the check of one piece: each hashing thread holds one such buffer.
 pub const HASH_READ_LEN: usize = 1 << 20;
-/// Bytes a hashing thread takes from the content at a time, so that small pieces are not handed out one by one.
-pub const HASH_RUN_LEN: u32 = 4 << 20;
+/// Pieces that a thread of `create` or `verify` hashes side by side: what the widest kernel takes.
+pub const HASH_LANES: usize = 16;
+/// Bytes of each of these pieces that are read at a time: sixteen such buffers stay in a second-level cache of 1 MiB.
+pub const HASH_CHUNK_LEN: usize = 32 << 10;
+/// Bytes, but at least [`HASH_LANES`] pieces and at most so many, that a thread takes from the content at a time.
+pub const HASH_RUN_LEN: u64 = 8 << 20;
+pub const HASH_RUN_PIECES_MAX: u64 = 1024;
+/// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
+pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
+pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
+/// A silent pipe is left this soon after Ctrl-C.
+pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Whole content: 2^48 - 1 bytes, as libtorrent has it.
 pub const CONTENT_LEN_MAX: u64 = (1 << 48) - 1;
 /// Files in a torrent.
@@ -38,12 +49,6 @@ pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
 pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
 /// Torrents whose last check is remembered for `verify --fast`; each takes 56 bytes for a file of it.
 pub const REMEMBERED_CHECKS_MAX: usize = 1000;
-/// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
-pub const STREAM_READ_LEN: usize = 16 << 20;
-/// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
-pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
-/// A silent pipe is left this soon after Ctrl-C.
-pub const STREAM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.
@@ -73,11 +78,13 @@ pub const REQUESTS_IN_MAX: usize = 4096;
 pub const REQUESTS_OUT_MAX: usize = 4096;
 /// Requests outstanding with a peer that tells no `reqq` (BEP 10's default).
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
-/// Requests outstanding with any unchoked peer at least, unless it is known to need longer than the time for them: then
-/// as many as it answers in that time, and never fewer than the last.
-pub const REQUESTS_OUT_MIN: usize = 32;
-pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(3);
+/// Requests outstanding with an unchoked peer of which nothing is known yet.
+pub const REQUESTS_OUT_START: usize = 32;
+/// Whatever the round trip says, as many requests are outstanding as the peer answers in this time, within the two bounds
+/// that follow: some answer in bursts (Transmission twice a second), and what a slow one was asked nobody else is asked.
+pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(1);
 pub const REQUESTS_OUT_SLOW: usize = 4;
+pub const REQUESTS_OUT_STEADY: usize = 512;
 /// Invalid requests before a peer is dropped.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 /// Requests in a row that an unchoking peer may reject before it is dropped.
@@ -230,7 +237,7 @@ pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = {
-    assert!(REQUESTS_OUT_MIN <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_UNTOLD <= REQUESTS_OUT_MAX);
+    assert!(REQUESTS_OUT_START <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_STEADY <= REQUESTS_OUT_MAX);
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);

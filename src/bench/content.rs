@@ -20,5 +20,6 @@ pub(super) fn write_random(path: &Path, len: u64, rng_seed: u64) -> io::Result<(
         file.write_all(&chunk[..part])?;
         left -= part as u64;
     }
-    Ok(())
+    // Its way to the disk must not disturb what is measured next.
+    file.sync_data()
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::content::write_random;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, verify};
+use crate::hash::Kernel;
 use crate::tracker::Table;
 use crate::web;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub ring_count: usize,
     /// Bytes of piece memory of the getting side.
     pub arena_len: u64,
+    /// What each side hashes with.
+    pub hash_kernel: Kernel,
 }
 
 /// What came of it. Rates are content bytes per second, times are seconds.
@@ -199,7 +202,7 @@ impl Running {
             .args(folder_flags)
             .arg(folder)
             .args(["--json", "--listen", "127.0.0.1:0", "--rings", &settings.ring_count.to_string()])
-            .args(["--arena", &settings.arena_len.to_string()])
+            .args(["--arena", &settings.arena_len.to_string(), "--hash-kernel", settings.hash_kernel.name()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::hash::Kernel;
 
 const AFTER_HELP: &str = "\
 Sizes: 65536, 64K, 4M, 4MiB, 2^22. Progress and messages go to stderr, results to stdout.
@@ -36,6 +39,14 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
+    /// How pieces are hashed; what this processor cannot run is refused
+    #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
+    #[arg(display_order = LAST)]
+    pub hash_kernel: Kernel,
+}
+
+fn kernel_parser() -> impl TypedValueParser<Value = Kernel> {
+    PossibleValuesParser::new(Kernel::ALL.map(Kernel::name)).try_map(|name| name.parse::<Kernel>())
 }
 
 #[derive(Subcommand, Debug)]

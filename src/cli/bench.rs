@@ -18,6 +18,7 @@ pub(super) fn run(options: LoopbackOptions, output: &Output) -> Result<(), Failu
         folder: folder.path().to_owned(),
         ring_count: options.rings,
         arena_len: options.arena_len,
+        hash_kernel: options.hash_kernel,
     };
     let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
     if output.is_json() {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::create::error::WriteError;
 use crate::create::{ContentError, CreateError};
+use crate::hash;
 
 /// How the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,12 @@ pub fn exit_of(error: &io::Error) -> Exit {
     if storage_is_at_fault { Exit::Storage } else { Exit::Failed }
 }
 
+impl From<hash::Unavailable> for Failure {
+    fn from(error: hash::Unavailable) -> Self {
+        Self::new(Exit::Usage, format_args!("--hash-kernel: {error}"))
+    }
+}
+
 impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         let exit = match &error {
@@ -107,6 +114,14 @@ impl From<WriteError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_is_not_there_is_bad_usage_and_others_are_named() {
+        let failure = Failure::from(hash::Unavailable(hash::Kernel::Avx512));
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.line.contains("avx512x16: it has auto,") && failure.line.ends_with("portable"), "{failure}");
+        assert_eq!(failure.line.lines().count(), 1);
+    }
 
     #[test]
     fn storage_faults_have_their_own_code() {

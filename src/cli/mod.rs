@@ -31,6 +31,8 @@ use exit::{Exit, Failure};
 use options::{Command, Options};
 use output::Output;
 
+use crate::hash;
+
 /// Runs the program: `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(args) {
@@ -38,7 +40,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return refuse(&error),
     };
     let output = Output::new(options::resolve_output(&arguments.shared));
-    let done = Options::resolve(arguments).and_then(|options| execute(options.command, &output));
+    let done = Options::resolve(arguments).and_then(|options| execute(options, &output));
     match done.and_then(|()| output.finish()) {
         Ok(()) => Exit::Done,
         Err(failure) => {
@@ -48,8 +50,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-fn execute(command: Command, output: &Output) -> Result<(), Failure> {
-    match command {
+fn execute(options: Options, output: &Output) -> Result<(), Failure> {
+    hash::choose(options.hash_kernel)?;
+    if !matches!(options.command, Command::Show(_)) {
+        tracing::info!("hash kernel: {}", hash::chosen());
+    }
+    match options.command {
         Command::Create(options) => create::run(options, output),
         Command::Seed(options) => seed::run(options, output),
         Command::Get(options) => get::run(options, output),

@@ -19,10 +19,13 @@ use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
 use crate::engine::WriteMode;
+use crate::hash::Kernel;
 
 #[derive(Debug)]
 pub struct Options {
     pub output: OutputOptions,
+    /// One that this processor can run.
+    pub hash_kernel: Kernel,
     pub command: Command,
 }
 
@@ -167,11 +170,14 @@ pub struct LoopbackOptions {
     pub dir: Option<PathBuf>,
     pub rings: usize,
     pub arena_len: u64,
+    pub hash_kernel: Kernel,
 }
 
 impl Options {
     pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
         let output = resolve_output(&arguments.shared);
+        let hash_kernel = arguments.shared.hash_kernel;
+        hash_kernel.plan()?;
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
@@ -181,13 +187,13 @@ impl Options {
             CommandArgs::Magnet(_) => return Err(Failure::not_yet("magnet")),
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
-                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args)?),
+                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(_) => return Err(Failure::not_yet("bench hash")),
                 BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
                 BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
             },
         };
-        Ok(Self { output, command })
+        Ok(Self { output, hash_kernel, command })
     }
 }
 
@@ -320,13 +326,14 @@ fn resolve_show(args: ShowArgs) -> ShowOptions {
     ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
 }
 
-fn resolve_loopback(args: LoopbackArgs) -> Result<LoopbackOptions, Failure> {
+fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
     Ok(LoopbackOptions {
         size: size("--size", &args.size)?,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
         dir: args.dir,
         rings: ring_count(args.rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
+        hash_kernel,
     })
 }
 

@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod extra;
+mod files;
 pub mod filters;
 pub mod open;
 pub mod piece_len;
@@ -15,6 +16,7 @@ pub mod remembered;
 pub mod scan;
 pub mod stream;
 pub mod verify;
+mod worker;
 pub mod write;
 
 pub use error::{ContentError, CreateError};

@@ -1,9 +1,10 @@
-//! SHA-1 over content, many pieces at once. Knows neither files nor torrents: bytes in, hashes out.
+//! SHA-1 and SHA-256 over content, many pieces at once. Knows neither files nor torrents: bytes in, hashes out.
 
 mod kernels;
+mod message;
 mod piece;
 mod pool;
 
 pub use kernels::{Kernel, Plan, Unavailable, UnknownKernel, choose, chosen};
-pub use piece::{PieceHasher, sha1, sha1_batch, sha1_batch_with};
+pub use piece::{PieceHasher, Sha256Hash, sha1, sha1_batch, sha1_batch_with, sha256_batch, sha256_batch_with};
 pub use pool::{Job, Pool};

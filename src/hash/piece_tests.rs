@@ -1,7 +1,8 @@
-//! Every kernel against the `sha1` crate.
+//! Every kernel against the crates `sha1` and `sha2`.
 
 use proptest::prelude::*;
 use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 
 use super::*;
 use crate::hash::{Kernel, choose};
@@ -26,28 +27,41 @@ fn check(plan: &Plan, pieces: &[Vec<&[u8]>]) {
     let hashes = sha1_batch_with(plan, pieces.iter().map(|spans| spans.iter().copied()));
     let wanted: Vec<_> = pieces.iter().map(|spans| expected(&spans.concat())).collect();
     assert_eq!(hashes, wanted, "{plan}");
+    let hashes = sha256_batch_with(plan, pieces.iter().map(|spans| spans.iter().copied()));
+    let wanted: Vec<_> = pieces.iter().map(|spans| Sha256Hash::from(Sha256::digest(spans.concat()))).collect();
+    assert_eq!(hashes, wanted, "SHA-256, {}", plan.sha256);
 }
 
+/// FIPS 180-2, appendices A and B, and the empty message.
 #[test]
 fn nist_vectors() {
-    // FIPS 180-1, appendices A to C, and the empty message.
     let million = vec![b'a'; 1_000_000];
     let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
     let messages: [&[u8]; 4] = [b"abc", long, &million, b""];
-    let hashes = [
+    let sha1 = [
         "a9993e364706816aba3e25717850c26c9cd0d89d",
         "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
         "34aa973cd4c4daa4f61eeb2bdbad27316534016f",
         "da39a3ee5e6b4b0d3255bfef95601890afd80709",
     ];
+    let sha256 = [
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ];
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     for (kernel, plan) in plans() {
-        for (hash, wanted) in sha1_batch_with(plan, messages.map(|message| [message])).iter().zip(hashes) {
-            assert_eq!(format!("{hash:?}"), format!("PieceHash({wanted})"), "{kernel}");
-        }
-        // One at a time too.
-        for (message, wanted) in messages.iter().zip(hashes) {
-            let hash = sha1_batch_with(plan, [[*message]]);
-            assert_eq!(format!("{hash:?}"), format!("[PieceHash({wanted})]"), "{kernel}");
+        // All at once, and one at a time.
+        for chunk_len in [4, 1] {
+            for (messages, (sha1, sha256)) in
+                messages.chunks(chunk_len).zip(sha1.chunks(chunk_len).zip(sha256.chunks(chunk_len)))
+            {
+                let hashes = sha1_batch_with(plan, messages.iter().map(|message| [*message]));
+                assert_eq!(hashes.iter().map(|hash| hex(&hash.0)).collect::<Vec<_>>(), sha1, "{kernel}");
+                let hashes = sha256_batch_with(plan, messages.iter().map(|message| [*message]));
+                assert_eq!(hashes.iter().map(|hash| hex(hash)).collect::<Vec<_>>(), sha256, "{kernel}");
+            }
         }
     }
 }
@@ -98,6 +112,46 @@ fn spans_split_anywhere() {
         }
         // A byte at a time.
         check(plan, &[content.chunks(1).collect()]);
+    }
+}
+
+#[test]
+fn starts_at_any_address() {
+    let rng = &mut fastrand::Rng::with_seed(6);
+    let content = bytes(64 * 5 + 64, rng);
+    for (_, plan) in plans() {
+        for start in 0..64 {
+            // Every lane at the same offset, then each at its own.
+            check(plan, &vec![vec![&content[start..][..64 * 5]]; 16]);
+            let own: Vec<_> = (0..17).map(|lane| vec![&content[(start + 7 * lane) % 64..][..64 * 5 - lane]]).collect();
+            check(plan, &own);
+        }
+    }
+}
+
+#[test]
+fn lanes_split_around_block_boundaries() {
+    let rng = &mut fastrand::Rng::with_seed(7);
+    let content = bytes(64 * 6, rng);
+    let splits: Vec<usize> = (1..6).flat_map(|block| 64 * block - 9..=64 * block + 9).collect();
+    for (_, plan) in plans() {
+        for lane_count in 1..=40 {
+            // Neighbours straddle blocks at different places, some twice.
+            let pieces: Vec<Vec<&[u8]>> = (0..lane_count)
+                .map(|_| {
+                    let [a, b] = [(); 2].map(|()| splits[rng.usize(..splits.len())]);
+                    vec![&content[..a.min(b)], &content[a.min(b)..a.max(b)], &content[a.max(b)..]]
+                })
+                .collect();
+            check(plan, &pieces);
+        }
+        for &split in &splits {
+            let (front, back) = content.split_at(split);
+            check(plan, &vec![vec![front, back]; 16]);
+            for &other in splits.iter().filter(|other| **other > split) {
+                check(plan, &[vec![front, &back[..other - split], &content[other..]]]);
+            }
+        }
     }
 }
 
@@ -155,6 +209,7 @@ fn the_chosen_kernel_hashes() {
         choose(kernel).unwrap();
         assert_eq!(sha1_batch([[&b"abc"[..]]; 20]), [expected(b"abc"); 20]);
         assert_eq!(sha1(&[b"a", b"", b"bc"]), expected(b"abc"));
+        assert_eq!(sha256_batch([[&b"abc"[..]]; 20]), [Sha256Hash::from(Sha256::digest(b"abc")); 20]);
     }
     choose(Kernel::Auto).unwrap();
 }
@@ -163,7 +218,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_pieces_in_any_spans(lens in prop::collection::vec(prop::collection::vec(0..700usize, 0..6), 0..40), seed: u64) {
+    fn any_pieces_in_any_spans(lens in prop::collection::vec(prop::collection::vec(0..700usize, 0..6), 0..41), seed: u64) {
         let rng = &mut fastrand::Rng::with_seed(seed);
         let content = bytes(2000, rng);
         let pieces: Vec<Vec<&[u8]>> = lens

@@ -17,7 +17,8 @@ const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 /// A recent round trip counts up to twice the shortest ever and this: what is above is our own requests' waiting.
 const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
-/// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full.
+/// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
+/// than a time's worth of requests ([`limits::REQUESTS_OUT_TIME`]).
 #[derive(Debug)]
 pub(super) struct Window {
     sample_start: Time,
@@ -87,16 +88,14 @@ impl Window {
     }
 }
 
-/// Requests that a pause in the round trips must not eat up. A slow peer gets fewer: what it has been asked for, nobody
-/// else is asked for.
+/// What the peer answers in [`limits::REQUESTS_OUT_TIME`], within bounds.
 fn floor(rate_bytes_per_s: u64) -> usize {
-    let blocks = rate_bytes_per_s.saturating_mul(limits::REQUESTS_OUT_TIME.as_secs()) / u64::from(BLOCK_LEN);
-    match usize::try_from(blocks) {
-        // Nothing has been measured yet.
-        Ok(_) if rate_bytes_per_s == 0 => limits::REQUESTS_OUT_MIN,
-        Ok(blocks) => blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_MIN),
-        Err(_) => limits::REQUESTS_OUT_MIN,
+    if rate_bytes_per_s == 0 {
+        return limits::REQUESTS_OUT_START;
     }
+    let blocks = rate_bytes_per_s.saturating_mul(limits::REQUESTS_OUT_TIME.as_secs()) / u64::from(BLOCK_LEN);
+    let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+    blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
 }
 
 #[cfg(test)]
@@ -128,9 +127,21 @@ mod tests {
     }
 
     #[test]
-    fn a_short_pipe_keeps_a_small_window() {
-        let window = settle(125e6, Duration::from_micros(100), 1.0);
-        assert!((limits::REQUESTS_OUT_MIN..=80).contains(&window), "{window}");
+    fn a_short_pipe_keeps_a_bounded_window() {
+        assert_eq!(settle(125e6, Duration::from_micros(100), 1.0), limits::REQUESTS_OUT_STEADY);
+    }
+
+    #[test]
+    fn a_peer_that_answers_in_bursts_is_asked_for_more_each_time() {
+        let mut window = Window::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..10 {
+            let outstanding = window.requests(4096);
+            now += Duration::from_millis(500);
+            // The last ones were asked for during the burst and answered at once: the round trip looks short.
+            (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_millis(1)));
+        }
+        assert_eq!(window.requests(4096), limits::REQUESTS_OUT_STEADY);
     }
 
     /// The window is more than the pipe holds: the rest of it waits at the peer, and its latency grows with it.
@@ -146,13 +157,13 @@ mod tests {
         let window = settle(5e3, Duration::from_millis(100), 60.0);
         assert!((limits::REQUESTS_OUT_SLOW..=8).contains(&window), "{window}");
         let window = settle(100e3, Duration::from_millis(100), 60.0);
-        assert!((15..=25).contains(&window), "{window}");
+        assert!((6..=9).contains(&window), "{window}");
     }
 
     #[test]
     fn the_peers_own_limit_is_kept() {
         let window = Window::new(Duration::ZERO);
-        assert_eq!(window.requests(4096), limits::REQUESTS_OUT_MIN);
+        assert_eq!(window.requests(4096), limits::REQUESTS_OUT_START);
         assert_eq!(window.requests(5), 5);
         assert_eq!(window.requests(0), 1);
     }

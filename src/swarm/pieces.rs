@@ -104,12 +104,11 @@ impl<S: Slot> Pieces<S> {
 
     /// Bytes of pieces that are not had: a tracker's `left` (BEP 3).
     pub fn left(&self) -> u64 {
-        let lens = self
-            .geometry
-            .pieces()
-            .filter(|&piece| !self.has(piece))
-            .map(|piece| u64::from(self.geometry.len_of(piece)));
-        lens.sum()
+        let piece_len = self.geometry.piece_len();
+        let missing_count = self.geometry.piece_count().saturating_sub(self.have_count());
+        let last_missing = self.geometry.pieces().next_back().filter(|&last| !self.has(last));
+        let short_by = last_missing.map_or(0, |last| piece_len - self.geometry.len_of(last));
+        (u64::from(missing_count) * u64::from(piece_len)).saturating_sub(u64::from(short_by))
     }
 
     /// What we have now, for a connection that starts, and the place in the have log to go on from.

@@ -46,10 +46,37 @@ fn bad_usage_is_one_line_and_code_2() {
         ("magnet x.torrent", "not available yet"),
         ("bench swarm --peers 8", "not available yet"),
         ("get magnet:?xt=urn:btih:00", "not available yet"),
+        ("create x --hash-kernel md5", "avx512x16"),
     ] {
         let run = sandbox.run(line).fails(2, part);
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
         assert!(run.stdout.is_empty(), "{run:?}");
+    }
+}
+
+/// What this processor lacks is refused with what it has; the rest agrees.
+#[test]
+fn every_hash_kernel_makes_the_same_torrent() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/a", content(1_000_000));
+    sandbox.write("tree/b", content(77_777));
+    let torrent = |kernel: &str| {
+        let run = sandbox.run(&format!("create tree -o - --no-date --hash-kernel {kernel}"));
+        (run.code == Some(0)).then(|| run.ok().stdout)
+    };
+    let wanted = torrent("portable").unwrap();
+    fs::write(sandbox.path("tree.torrent"), &wanted).unwrap();
+    assert_eq!(torrent("auto"), Some(wanted.clone()));
+    for kernel in ["avx512x16", "avx2x8", "shani"] {
+        if let Some(torrent) = torrent(kernel) {
+            assert_eq!(torrent, wanted, "{kernel}");
+            let run = sandbox.run(&format!("--hash-kernel {kernel} verify tree.torrent -v")).ok();
+            assert_eq!(run.stderr.matches("hash kernel: ").count(), 1, "{run:?}");
+        } else {
+            eprintln!("not tested, this processor has no {kernel}");
+            let run = sandbox.run(&format!("create tree --hash-kernel {kernel}")).fails(2, "portable");
+            assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+        }
     }
 }
 

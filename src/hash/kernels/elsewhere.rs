@@ -1,19 +1,16 @@
-//! Processors without kernels of ours: all goes through the `sha1` crate.
+//! Processors without kernels of ours: all goes through the crates `sha1` and `sha2`.
 
-use super::Unit;
+use super::table::{Unit, Units};
+use super::{SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS};
 
-pub(super) fn avx512() -> Option<[Unit; 2]> {
-    None
+pub(super) fn sha1() -> Units<SHA1_WORDS> {
+    Units { portable: SHA1_PORTABLE, avx512: None, avx2: None, shani: None, avx512_from: [16, 16] }
 }
 
-pub(super) fn avx2() -> Option<Unit> {
-    None
+pub(super) fn sha256() -> Units<SHA256_WORDS> {
+    Units { portable: SHA256_PORTABLE, avx512: None, avx2: None, shani: None, avx512_from: [16, 16] }
 }
 
-pub(super) fn shani() -> Option<[Unit; 4]> {
-    None
-}
-
-pub(super) fn ticks(_: &Unit, _: usize) -> u64 {
+pub(super) fn ticks<const WORDS: usize>(_: &Unit<WORDS>, _: usize) -> u64 {
     0
 }

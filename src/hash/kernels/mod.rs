@@ -1,10 +1,11 @@
-//! SHA-1's compression function over many messages at once, each in its lane, as the processor does it fastest.
+//! The compression functions of SHA-1 and SHA-256 over many messages at once, each in its lane, as the processor does it fastest.
 //!
 //! Owns which code runs for how many lanes. Where a message's blocks lie, padding and lengths are the caller's. Unsafe
 //! code is that of the vector instructions: calls behind a check of the processor, loads and stores of whole arrays.
 
 #![allow(unsafe_code, reason = "vector instructions: loads, stores, and calls that the processor must support")]
 
+mod table;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(not(target_arch = "x86_64"))]
@@ -16,16 +17,24 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sha1::block_api::compress;
+pub(super) use table::Table;
+use table::Unit;
 
-/// What the compression function takes at a time (FIPS 180-4).
+/// What the compression functions take at a time (FIPS 180-4).
 pub(super) type Block = [u8; 64];
 
-/// The five words that a message is boiled down to.
-pub(super) type State = [u32; 5];
+/// The words that a message is boiled down to.
+pub(super) type State<const WORDS: usize> = [u32; WORDS];
+
+pub(super) const SHA1_WORDS: usize = 5;
+pub(super) const SHA256_WORDS: usize = 8;
 
 /// The state before the first block (FIPS 180-4, 5.3.1).
-pub(super) const INITIAL_STATE: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+pub(super) const SHA1_START: State<SHA1_WORDS> = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+
+/// The state before the first block (FIPS 180-4, 5.3.3).
+pub(super) const SHA256_START: State<SHA256_WORDS> =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Lanes of the widest kernel.
 pub(super) const LANES_MAX: usize = 16;
@@ -42,7 +51,7 @@ pub enum Kernel {
     Avx2,
     /// One to four streams side by side through the SHA instructions.
     ShaNi,
-    /// The `sha1` crate: piece by piece, with the SHA instructions of x86 or ARM where there are any.
+    /// The crates `sha1` and `sha2`: piece by piece, with the SHA instructions of x86 or ARM where there are any.
     Portable,
 }
 
@@ -95,10 +104,16 @@ pub struct UnknownKernel;
 
 /// The processor lacks what a kernel needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("this processor cannot run the hash kernel {0}: use auto")]
+#[error("this processor cannot run {kernel}: it has {}", available_names(), kernel = .0)]
 pub struct Unavailable(pub Kernel);
 
+fn available_names() -> String {
+    Kernel::available().map(Kernel::name).collect::<Vec<_>>().join(", ")
+}
+
 static PLANS: LazyLock<[Option<Plan>; Kernel::ALL.len()]> = LazyLock::new(|| Kernel::ALL.map(Plan::new));
+
+static PORTABLE: Plan = Plan { sha1: Table::filled(SHA1_PORTABLE), sha256: Table::filled(SHA256_PORTABLE) };
 
 /// Place of the chosen kernel in [`Kernel::ALL`].
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
@@ -114,121 +129,41 @@ pub fn choose(kernel: Kernel) -> Result<(), Unavailable> {
 pub fn chosen() -> &'static Plan {
     match PLANS.get(CHOSEN.load(Ordering::Relaxed)) {
         Some(Some(plan)) => plan,
-        _ => &Plan::PORTABLE,
+        _ => &PORTABLE,
     }
 }
 
-/// One compression function.
-#[derive(Clone, Copy)]
-struct Unit {
-    name: &'static str,
-    lanes_max: usize,
-    /// Takes one run of blocks into each state. Runs are equally long; there are 1 to `lanes_max` of them.
-    compress: fn(&mut [State], &[&[Block]]),
-}
-
-impl Unit {
-    const PORTABLE: Self = Self {
-        name: "portable",
-        lanes_max: 1,
-        compress: |states, runs| states.iter_mut().zip(runs).for_each(|(state, run)| compress(state, run)),
-    };
-}
-
-/// Which compression function runs for how many lanes. It displays as that.
+/// Which compression function runs for how many lanes. It displays as that, for SHA-1.
 pub struct Plan {
-    /// By lane count less one.
-    units: [Unit; LANES_MAX],
+    pub(super) sha1: Table<SHA1_WORDS>,
+    pub(super) sha256: Table<SHA256_WORDS>,
 }
 
 impl Plan {
-    const PORTABLE: Self = Self { units: [Unit::PORTABLE; LANES_MAX] };
-
     fn new(kernel: Kernel) -> Option<Self> {
-        let mut plan = Self::PORTABLE;
-        match kernel {
-            Kernel::Auto => plan = Self::fastest(x86::avx512(), x86::avx2(), x86::shani()),
-            Kernel::Avx512 => {
-                let [x8, x16] = x86::avx512()?;
-                plan.fill(1, x8);
-                plan.fill(9, x16);
-            }
-            Kernel::Avx2 => plan.fill(1, x86::avx2()?),
-            Kernel::ShaNi => x86::shani()?.into_iter().for_each(|unit| plan.fill(unit.lanes_max, unit)),
-            Kernel::Portable => {}
-        }
-        Some(plan)
-    }
-
-    /// The choice for a processor that has these.
-    ///
-    /// From the benchmark `hash`; where two are close, a short race decides.
-    fn fastest(avx512: Option<[Unit; 2]>, avx2: Option<Unit>, shani: Option<[Unit; 4]>) -> Self {
-        let mut plan = Self::PORTABLE;
-        // One stream is what the crate does too.
-        for unit in shani.into_iter().flatten().skip(1) {
-            plan.fill(unit.lanes_max, unit);
-        }
-        let widest_shani = shani.map(|[.., widest]| widest);
-        match (avx512, avx2, widest_shani) {
-            (Some([x8, x16]), _, Some(_)) => {
-                plan.fill(5, x8);
-                // Nine or ten lanes are eight and one or two SHA streams: sixteen would be mostly idle.
-                plan.fill(11, x16);
-            }
-            (Some([x8, x16]), _, None) => {
-                plan.fill(2, x8);
-                plan.fill(9, x16);
-            }
-            (None, Some(x8), None) => plan.fill(2, x8),
-            (None, Some(x8), Some(streams)) if x86::ticks(&x8, 8) < x86::ticks(&streams, 8) => plan.fill(7, x8),
-            _ => {}
-        }
-        plan
-    }
-
-    /// `unit` for `lane_count` lanes and more.
-    fn fill(&mut self, lane_count: usize, unit: Unit) {
-        self.units.iter_mut().skip(lane_count - 1).for_each(|place| *place = unit);
-    }
-
-    /// How many lanes are worth filling.
-    pub(super) fn lanes_max(&self) -> usize {
-        self.units[LANES_MAX - 1].lanes_max
-    }
-
-    /// Takes one run of blocks into each state.
-    ///
-    /// # Panics
-    /// When runs are not equally long or not as many as states.
-    pub(super) fn compress(&self, mut states: &mut [State], mut runs: &[&[Block]]) {
-        while let Some(last) = runs.len().checked_sub(1) {
-            let unit = &self.units[last.min(LANES_MAX - 1)];
-            let (states_now, states_later) = states.split_at_mut(unit.lanes_max.min(runs.len()));
-            let (runs_now, runs_later) = runs.split_at(states_now.len());
-            (unit.compress)(states_now, runs_now);
-            (states, runs) = (states_later, runs_later);
-        }
+        Some(Self { sha1: Table::new(kernel, &x86::sha1())?, sha256: Table::new(kernel, &x86::sha256())? })
     }
 }
 
-/// `1: portable, 2–4: shani, 5–10: avx512x8, 11–16: avx512x16`.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut first = 1;
-        for group in self.units.chunk_by(|a, b| a.name == b.name) {
-            let last = first + group.len() - 1;
-            let separator = if first == 1 { "" } else { ", " };
-            match group {
-                [unit] => write!(f, "{separator}{first}: {}", unit.name)?,
-                [unit, ..] => write!(f, "{separator}{first}–{last}: {}", unit.name)?,
-                [] => {}
-            }
-            first = last + 1;
-        }
-        Ok(())
+        self.sha1.fmt(f)
     }
 }
+
+const SHA1_PORTABLE: Unit<SHA1_WORDS> = Unit {
+    name: "portable",
+    lanes_max: 1,
+    compress: |states, runs| states.iter_mut().zip(runs).for_each(|(state, run)| sha1::block_api::compress(state, run)),
+};
+
+const SHA256_PORTABLE: Unit<SHA256_WORDS> = Unit {
+    name: "portable",
+    lanes_max: 1,
+    compress: |states, runs| {
+        states.iter_mut().zip(runs).for_each(|(state, run)| sha2::block_api::compress256(state, run));
+    },
+};
 
 #[cfg(test)]
 mod tests {
@@ -248,37 +183,6 @@ mod tests {
             assert_eq!(choose(kernel).is_ok(), Kernel::available().any(|available| available == kernel));
         }
         choose(Kernel::Auto).unwrap();
-    }
-
-    #[test]
-    fn a_plan_says_what_it_does() {
-        let mut plan = Plan::PORTABLE;
-        assert_eq!(plan.to_string(), "1–16: portable");
-        plan.fill(2, Unit { name: "two", ..Unit::PORTABLE });
-        plan.fill(11, Unit { name: "many", ..Unit::PORTABLE });
-        assert_eq!(plan.to_string(), "1: portable, 2–10: two, 11–16: many");
-    }
-
-    #[test]
-    fn every_processor_hashes_alike() {
-        let mut content = [[0; 64]; 40 + 3];
-        fastrand::Rng::with_seed(1).fill(content.as_flattened_mut());
-        for lacking in 0..8 {
-            let [avx512, avx2, shani] = [1, 2, 4].map(|bit| lacking & bit == 0);
-            let plan = Plan::fastest(
-                x86::avx512().filter(|_| avx512),
-                x86::avx2().filter(|_| avx2),
-                x86::shani().filter(|_| shani),
-            );
-            for lane_count in 1..=40 {
-                let runs: Vec<&[Block]> = content.windows(3).take(lane_count).collect();
-                let mut states = vec![INITIAL_STATE; lane_count];
-                plan.compress(&mut states, &runs);
-                let mut wanted = vec![INITIAL_STATE; lane_count];
-                wanted.iter_mut().zip(&runs).for_each(|(state, run)| compress(state, run));
-                assert_eq!(states, wanted, "{lane_count} lanes, {plan}");
-            }
-        }
     }
 
     #[test]

@@ -2,27 +2,19 @@
 
 use std::arch::x86_64::*;
 
-use super::ymm::{Vector, add, from_words, load, splat, to_words, transpose, xor};
-use super::{Block, State};
+use super::ymm::{Vector, add, from_words, load, shr, splat, to_words, transpose, xor};
+use super::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
 
-lanes!(8, "avx2");
+const LANES: usize = 8;
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rotl1(a: Vector) -> Vector {
-    _mm256_or_si256(_mm256_add_epi32(a, a), _mm256_srli_epi32::<31>(a))
-}
+lanes!(sha1: SHA1_WORDS, sha1_rounds, a b c d e, "avx2");
+lanes!(sha256: SHA256_WORDS, sha256_rounds, a b c d e f g h, "avx2");
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rotl5(a: Vector) -> Vector {
-    _mm256_or_si256(_mm256_slli_epi32::<5>(a), _mm256_srli_epi32::<27>(a))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rotl30(a: Vector) -> Vector {
-    _mm256_or_si256(_mm256_slli_epi32::<30>(a), _mm256_srli_epi32::<2>(a))
+fn rotl<const COUNT: i32>(a: Vector) -> Vector {
+    // A count that is made of another has no place in the instruction's type; the compiler puts it back there.
+    _mm256_or_si256(_mm256_slli_epi32::<COUNT>(a), _mm256_srl_epi32(a, _mm_cvtsi32_si128(32 - COUNT)))
 }
 
 #[inline]

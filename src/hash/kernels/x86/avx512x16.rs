@@ -2,11 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use super::{BIG_ENDIAN_WORDS, Block, State, load16};
+use super::{BIG_ENDIAN_WORDS, Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State, load16};
 
 type Vector = __m512i;
 
-lanes!(16, "avx512f,avx512bw");
+const LANES: usize = 16;
+
+lanes!(sha1: SHA1_WORDS, sha1_rounds, a b c d e, "avx512f,avx512bw");
+lanes!(sha256: SHA256_WORDS, sha256_rounds, a b c d e f g h, "avx512f,avx512bw");
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -28,20 +31,14 @@ fn xor(a: Vector, b: Vector) -> Vector {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn rotl1(a: Vector) -> Vector {
-    _mm512_rol_epi32::<1>(a)
+fn rotl<const COUNT: i32>(a: Vector) -> Vector {
+    _mm512_rol_epi32::<COUNT>(a)
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn rotl5(a: Vector) -> Vector {
-    _mm512_rol_epi32::<5>(a)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn rotl30(a: Vector) -> Vector {
-    _mm512_rol_epi32::<30>(a)
+fn shr<const COUNT: u32>(a: Vector) -> Vector {
+    _mm512_srli_epi32::<COUNT>(a)
 }
 
 // The numbers are truth tables: bit `4 * b + 2 * c + d` is the function's value.

@@ -3,27 +3,18 @@
 
 use std::arch::x86_64::*;
 
-use super::ymm::{Vector, add, from_words, load, splat, to_words, transpose, xor};
-use super::{Block, State};
+use super::ymm::{Vector, add, from_words, load, shr, splat, to_words, transpose, xor};
+use super::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
 
-lanes!(8, "avx2,avx512f,avx512vl");
+const LANES: usize = 8;
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn rotl1(a: Vector) -> Vector {
-    _mm256_rol_epi32::<1>(a)
-}
+lanes!(sha1: SHA1_WORDS, sha1_rounds, a b c d e, "avx2,avx512f,avx512vl");
+lanes!(sha256: SHA256_WORDS, sha256_rounds, a b c d e f g h, "avx2,avx512f,avx512vl");
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
-fn rotl5(a: Vector) -> Vector {
-    _mm256_rol_epi32::<5>(a)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn rotl30(a: Vector) -> Vector {
-    _mm256_rol_epi32::<30>(a)
+fn rotl<const COUNT: i32>(a: Vector) -> Vector {
+    _mm256_rol_epi32::<COUNT>(a)
 }
 
 // The numbers are truth tables: bit `4 * b + 2 * c + d` is the function's value.

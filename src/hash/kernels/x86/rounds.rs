@@ -1,25 +1,23 @@
-//! SHA-1 over a vector of lanes, written once for every kind of vector.
+//! SHA-1 and SHA-256 over a vector of lanes, written once for every kind of vector.
 //!
 //! Macros and not generic functions: functions with `#[target_feature]` call each other without `unsafe` by name alone.
 
-/// Defines `compress` for `$lanes` lanes.
+/// Defines the compression function `$name`: `$words` words of state, in the variables of that many names.
 ///
-/// In scope where it is used: `Vector`; `splat`, `add`, `xor`, `rotl1`, `rotl5`, `rotl30`; `choose`, `parity`, `majority`
-/// (FIPS 180-4, 4.1.1); `from_words`, `to_words`; `load`, which reads a sixteenth of one block of every lane, and
+/// In scope where it is used: `LANES`, `Vector`; `splat`, `add`, `xor`, `rotl`, `shr`; `choose`, `parity`, `majority`
+/// (FIPS 180-4, 4.1); `from_words`, `to_words`; `load`, which reads a sixteenth of one block of every lane, and
 /// `transpose`, which makes message words of the sixteen parts.
 macro_rules! lanes {
-    ($lanes:literal, $features:literal) => {
-        const LANES: usize = $lanes;
-
+    ($name:ident: $words:ident, $rounds:ident, $($word:ident)*, $features:literal) => {
         /// Takes one run of blocks into each state. Runs are equally long; there are at most as many as lanes.
         #[target_feature(enable = $features)]
-        pub(super) fn compress(states: &mut [State], runs: &[&[Block]]) {
+        pub(super) fn $name(states: &mut [State<$words>], runs: &[&[Block]]) {
             let count = runs.first().map_or(0, |run| run.len());
             assert!(states.len() == runs.len() && runs.len() <= LANES && runs.iter().all(|run| run.len() == count));
             if count == 0 {
                 return;
             }
-            let mut words = [[0; LANES]; 5];
+            let mut words = [[0; LANES]; $words];
             // Idle lanes repeat the first.
             let mut all_runs = [runs[0]; LANES];
             for (lane, (state, run)) in states.iter().zip(runs).enumerate() {
@@ -28,47 +26,54 @@ macro_rules! lanes {
                     word[lane] = *value;
                 }
             }
-            compress_lanes(&mut words, &all_runs, count);
+            compress(&mut words, &all_runs, count);
             for (lane, state) in states.iter_mut().enumerate() {
                 for (word, value) in words.iter().zip(state) {
                     *value = word[lane];
                 }
             }
-        }
 
-        #[target_feature(enable = $features)]
-        fn compress_lanes(words: &mut [[u32; LANES]; 5], runs: &[&[Block]; LANES], count: usize) {
-            let [mut a, mut b, mut c, mut d, mut e] = [splat(0); 5];
-            for (vector, words) in [&mut a, &mut b, &mut c, &mut d, &mut e].into_iter().zip(&*words) {
-                *vector = from_words(words);
-            }
-            let mut blocks = [&runs[0][0]; LANES];
-            let mut next = [splat(0); 16];
-            for (block, run) in blocks.iter_mut().zip(runs) {
-                *block = &run[0];
-            }
-            for (part, vector) in next.iter_mut().enumerate() {
-                *vector = load(&blocks, part);
-            }
-            for index in 0..count {
-                let mut w = transpose(&next);
-                // The next block comes in during the last rounds of this one. After the last block it is read again, for nothing.
+            #[target_feature(enable = $features)]
+            fn compress(words: &mut [[u32; LANES]; $words], runs: &[&[Block]; LANES], count: usize) {
+                let [$(mut $word),*] = [splat(0); $words];
+                for (vector, words) in [$(&mut $word),*].into_iter().zip(&*words) {
+                    *vector = from_words(words);
+                }
+                let mut blocks = [&runs[0][0]; LANES];
+                let mut next = [splat(0); 16];
                 for (block, run) in blocks.iter_mut().zip(runs) {
-                    *block = &run[(index + 1).min(count - 1)];
+                    *block = &run[0];
                 }
-                let before = [a, b, c, d, e];
-                twenty!(choose, splat(0x5a82_7999), 0, a b c d e, w next blocks);
-                twenty!(parity, splat(0x6ed9_eba1), 20, a b c d e, w next blocks);
-                twenty!(majority, splat(0x8f1b_bcdc), 40, a b c d e, w next blocks);
-                twenty!(parity, splat(0xca62_c1d6), 60, a b c d e, w next blocks);
-                for (vector, before) in [&mut a, &mut b, &mut c, &mut d, &mut e].into_iter().zip(before) {
-                    *vector = add(*vector, before);
+                for (part, vector) in next.iter_mut().enumerate() {
+                    *vector = load(&blocks, part);
                 }
-            }
-            for (words, vector) in words.iter_mut().zip([a, b, c, d, e]) {
-                *words = to_words(vector);
+                for index in 0..count {
+                    let mut w = transpose(&next);
+                    // The next block comes in during the last rounds of this one. After the last block it is read again, for nothing.
+                    for (block, run) in blocks.iter_mut().zip(runs) {
+                        *block = &run[(index + 1).min(count - 1)];
+                    }
+                    let before = [$($word),*];
+                    $rounds!($($word)*, w next blocks);
+                    for (vector, before) in [$(&mut $word),*].into_iter().zip(before) {
+                        *vector = add(*vector, before);
+                    }
+                }
+                for (words, vector) in words.iter_mut().zip([$($word),*]) {
+                    *words = to_words(vector);
+                }
             }
         }
+    };
+}
+
+/// FIPS 180-4, 6.1.2.
+macro_rules! sha1_rounds {
+    ($a:ident $b:ident $c:ident $d:ident $e:ident, $($names:ident)*) => {
+        twenty!(choose, splat(0x5a82_7999), 0, $a $b $c $d $e, $($names)*);
+        twenty!(parity, splat(0x6ed9_eba1), 20, $a $b $c $d $e, $($names)*);
+        twenty!(majority, splat(0x8f1b_bcdc), 40, $a $b $c $d $e, $($names)*);
+        twenty!(parity, splat(0xca62_c1d6), 60, $a $b $c $d $e, $($names)*);
     };
 }
 
@@ -85,24 +90,74 @@ macro_rules! twenty {
 /// The variables change places each round; after five they are home again.
 macro_rules! five {
     ($f:ident, $k:expr, $t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident, $($names:ident)*) => {
-        round!($f, $k, $t, $a $b $c $d $e, $($names)*);
-        round!($f, $k, $t + 1, $e $a $b $c $d, $($names)*);
-        round!($f, $k, $t + 2, $d $e $a $b $c, $($names)*);
-        round!($f, $k, $t + 3, $c $d $e $a $b, $($names)*);
-        round!($f, $k, $t + 4, $b $c $d $e $a, $($names)*);
+        sha1_round!($f, $k, $t, $a $b $c $d $e, $($names)*);
+        sha1_round!($f, $k, $t + 1, $e $a $b $c $d, $($names)*);
+        sha1_round!($f, $k, $t + 2, $d $e $a $b $c, $($names)*);
+        sha1_round!($f, $k, $t + 3, $c $d $e $a $b, $($names)*);
+        sha1_round!($f, $k, $t + 4, $b $c $d $e $a, $($names)*);
     };
 }
 
 /// Round `$t`. From round 16 on it makes its own message word, in the place of the one sixteen rounds ago.
-macro_rules! round {
+macro_rules! sha1_round {
     ($f:ident, $k:expr, $t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident, $w:ident $next:ident $blocks:ident) => {
         if $t >= 16 {
             let newer = parity($w[($t + 13) % 16], $w[($t + 8) % 16], $w[($t + 2) % 16]);
-            $w[$t % 16] = rotl1(xor(newer, $w[$t % 16]));
+            $w[$t % 16] = rotl::<1>(xor(newer, $w[$t % 16]));
         }
-        $e = add(add(add($e, add($w[$t % 16], $k)), $f($b, $c, $d)), rotl5($a));
-        $b = rotl30($b);
+        $e = add(add(add($e, add($w[$t % 16], $k)), $f($b, $c, $d)), rotl::<5>($a));
+        $b = rotl::<30>($b);
         if $t >= 64 {
+            $next[$t % 16] = load(&$blocks, $t % 16);
+        }
+    };
+}
+
+/// FIPS 180-4, 6.2.2.
+macro_rules! sha256_rounds {
+    ($($names:ident)*, $w:ident $next:ident $blocks:ident) => {
+        eight!(0, $($names)*, $w $next $blocks);
+        eight!(8, $($names)*, $w $next $blocks);
+        eight!(16, $($names)*, $w $next $blocks);
+        eight!(24, $($names)*, $w $next $blocks);
+        eight!(32, $($names)*, $w $next $blocks);
+        eight!(40, $($names)*, $w $next $blocks);
+        eight!(48, $($names)*, $w $next $blocks);
+        eight!(56, $($names)*, $w $next $blocks);
+    };
+}
+
+/// The variables change places each round; after eight they are home again.
+macro_rules! eight {
+    ($t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $($names:ident)*) => {
+        sha256_round!($t, $a $b $c $d $e $f $g $h, $($names)*);
+        sha256_round!($t + 1, $h $a $b $c $d $e $f $g, $($names)*);
+        sha256_round!($t + 2, $g $h $a $b $c $d $e $f, $($names)*);
+        sha256_round!($t + 3, $f $g $h $a $b $c $d $e, $($names)*);
+        sha256_round!($t + 4, $e $f $g $h $a $b $c $d, $($names)*);
+        sha256_round!($t + 5, $d $e $f $g $h $a $b $c, $($names)*);
+        sha256_round!($t + 6, $c $d $e $f $g $h $a $b, $($names)*);
+        sha256_round!($t + 7, $b $c $d $e $f $g $h $a, $($names)*);
+    };
+}
+
+/// Round `$t`. From round 16 on it makes its own message word, in the place of the one sixteen rounds ago.
+///
+/// The standard rotates to the right; here it is as many short of 32 to the left.
+macro_rules! sha256_round {
+    ($t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $w:ident $next:ident $blocks:ident) => {
+        if $t >= 16 {
+            let (older, newer) = ($w[($t + 1) % 16], $w[($t + 14) % 16]);
+            let older = parity(rotl::<25>(older), rotl::<14>(older), shr::<3>(older));
+            let newer = parity(rotl::<15>(newer), rotl::<13>(newer), shr::<10>(newer));
+            $w[$t % 16] = add(add($w[$t % 16], older), add($w[($t + 9) % 16], newer));
+        }
+        let mixed = parity(rotl::<26>($e), rotl::<21>($e), rotl::<7>($e));
+        let first = add(add(add($h, add($w[$t % 16], splat(SHA256_K[$t]))), choose($e, $f, $g)), mixed);
+        $d = add($d, first);
+        let mixed = parity(rotl::<30>($a), rotl::<19>($a), rotl::<10>($a));
+        $h = add(add(first, majority($a, $b, $c)), mixed);
+        if $t >= 48 {
             $next[$t % 16] = load(&$blocks, $t % 16);
         }
     };

@@ -26,6 +26,12 @@ pub(super) fn xor(a: Vector, b: Vector) -> Vector {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+pub(super) fn shr<const COUNT: i32>(a: Vector) -> Vector {
+    _mm256_srli_epi32::<COUNT>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 pub(super) fn from_words(words: &[u32; 8]) -> Vector {
     // SAFETY: `words` is 32 readable bytes; the load needs no alignment.
     unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
