@@ -56,7 +56,6 @@ fn what_comes_later_is_refused_by_name() {
         "create -",
         "magnet x.torrent",
         "track --listen 0.0.0.0:1",
-        "bench hash",
         "bench floor --size 1G",
         "bench swarm",
         "seed .",
