@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod content;
+mod hash;
 mod loopback;
 
+pub use hash::{Figure, HashFigures, hash};
 pub use loopback::{BenchError, Figures, Settings, Side, run};

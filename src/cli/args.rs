@@ -274,8 +274,8 @@ pub struct ShowArgs {
 pub enum BenchArgs {
     /// Create, seed, get and verify random content on this machine
     Loopback(LoopbackArgs),
-    /// SHA-1 kernels (not available yet)
-    Hash(LaterArgs),
+    /// Every hash kernel on this processor, by number and length of pieces
+    Hash(HashArgs),
     /// What the machine could do without BitTorrent (not available yet)
     Floor(LaterArgs),
     /// One origin, many downloaders (not available yet)
@@ -299,6 +299,13 @@ pub struct LoopbackArgs {
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct HashArgs {
+    /// About how long to measure, 1 to 3600
+    #[arg(long, value_name = "S", default_value = "14", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
 }
 
 /// Whatever is given to a command that comes later.

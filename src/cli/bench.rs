@@ -1,12 +1,13 @@
-//! `bt-fast bench loopback`.
+//! `bt-fast bench loopback` and `bench hash`.
 
 use super::exit::{Exit, Failure, exit_of};
 use super::options::LoopbackOptions;
 use super::output::Output;
 use crate::base::units::Bytes;
-use crate::bench::{self, BenchError, Figures, Settings, Side};
+use crate::bench::{self, BenchError, Figure, Figures, HashFigures, Settings, Side};
+use crate::hash::Kernel;
 
-pub(super) fn run(options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
+pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
     let parent = options.dir.unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new()
         .prefix("bt-fast-bench-")
@@ -24,12 +25,12 @@ pub(super) fn run(options: LoopbackOptions, output: &Output) -> Result<(), Failu
     if output.is_json() {
         output.record(&figures);
     } else {
-        show(&figures, output);
+        show_loopback(&figures, output);
     }
     Ok(())
 }
 
-fn show(figures: &Figures, output: &Output) {
+fn show_loopback(figures: &Figures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!("loopback: {len}, pieces of {piece_len}, {} rings on each side", figures.rings));
     let row = |what: &str, seconds: f64, note: &str| {
@@ -58,6 +59,50 @@ fn show(figures: &Figures, output: &Output) {
         ms(figures.latency_p999_us)
     ));
     output.result(format_args!("received twice        {}", Bytes(figures.wasted_bytes)));
+}
+
+pub(super) fn hash(kernel: Kernel, seconds: u64, output: &Output) {
+    output.message(format_args!("measuring for {seconds} s …"));
+    let figures = bench::hash(kernel, seconds);
+    if output.is_json() {
+        output.record(&figures);
+    } else {
+        show_hash(&figures, output);
+    }
+}
+
+fn show_hash(figures: &HashFigures, output: &Output) {
+    let HashFigures { chosen, rounds, cores, figures } = figures;
+    output.result(format_args!("GB/s, medians of {rounds} rounds; chosen: {chosen}"));
+    let (one_core, all_cores): (Vec<_>, Vec<_>) =
+        figures.iter().partition(|figure| figure.cores == 1 && figure.work != "memory");
+    let is_row = |a: &&Figure, b: &&Figure| (a.work, a.piece_length, a.pieces) == (b.work, b.piece_length, b.pieces);
+    let (crates, kernels): (Vec<&Figure>, Vec<&Figure>) =
+        one_core.into_iter().partition(|figure| figure.kernel == "crate");
+    let mut work = "";
+    for row in kernels.chunk_by(is_row) {
+        let [first, ..] = row else { continue };
+        if first.work != work {
+            work = first.work;
+            let names: String = row.iter().map(|figure| format!("{:>11}", figure.kernel)).collect();
+            output.result(format_args!("{:<9}{:>8} {:>7}{names}{:>11}", work, "piece", "pieces", "crate"));
+        }
+        let speeds: String = row.iter().map(|figure| format!("{:>11.2}", figure.gb_per_s)).collect();
+        let same = |figure: &&&Figure| (figure.work, figure.piece_length) == (work, first.piece_length);
+        let of_crate = crates.iter().find(same).map_or(0.0, |figure| figure.gb_per_s);
+        let piece_len = Bytes(first.piece_length as u64).to_string();
+        output.result(format_args!("{:<9}{piece_len:>8} {:>7}{speeds}{of_crate:>11.2}", "", first.pieces));
+    }
+    for figure in all_cores {
+        let what = match (figure.work, figure.kernel) {
+            ("memory", _) => "memory read and added up".to_owned(),
+            (work, kernel) => {
+                format!("{work}, {kernel}, {} × {}", figure.pieces, Bytes(figure.piece_length as u64))
+            }
+        };
+        let where_at = if figure.cores == 1 { "one core".to_owned() } else { format!("all {cores} cores") };
+        output.result(format_args!("{what:<32}{where_at:<14}{:>7.2}", figure.gb_per_s));
+    }
 }
 
 impl From<BenchError> for Failure {

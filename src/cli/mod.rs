@@ -61,7 +61,11 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Get(options) => get::run(options, output),
         Command::Verify(options) => verify::run(&options, output),
         Command::Show(options) => show::run(&options, output),
-        Command::BenchLoopback(options) => bench::run(options, output),
+        Command::BenchLoopback(options) => bench::loopback(options, output),
+        Command::BenchHash { hash_kernel, seconds } => {
+            bench::hash(hash_kernel, seconds, output);
+            Ok(())
+        }
     }
 }
 

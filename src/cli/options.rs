@@ -45,6 +45,7 @@ pub enum Command {
     Verify(VerifyOptions),
     Show(ShowOptions),
     BenchLoopback(LoopbackOptions),
+    BenchHash { hash_kernel: Kernel, seconds: u64 },
 }
 
 #[derive(Debug)]
@@ -188,7 +189,7 @@ impl Options {
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
-                BenchArgs::Hash(_) => return Err(Failure::not_yet("bench hash")),
+                BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
                 BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
                 BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
             },

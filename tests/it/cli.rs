@@ -81,6 +81,18 @@ fn every_hash_kernel_makes_the_same_torrent() {
 }
 
 #[test]
+fn bench_hash_measures_every_kernel() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("bench hash --seconds 1 --json").ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    let figures = record["figures"].as_array().unwrap();
+    assert!(figures.iter().all(|figure| figure["gb_per_s"].as_f64().unwrap() > 0.0));
+    for (work, kernel) in [("sha1", "portable"), ("sha1", "crate"), ("sha256", "auto"), ("memory", "read")] {
+        assert!(figures.iter().any(|figure| figure["work"] == work && figure["kernel"] == kernel), "{work} {kernel}");
+    }
+}
+
+#[test]
 fn show_prints_a_table_or_one_object() {
     let sandbox = made();
     let text = sandbox.run("show tree.torrent").ok();
