@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::bound::{Bound, Meter, phrase};
 use super::exit::Failure;
 use super::interrupt;
 use super::options::{CreateOptions, Destination};
@@ -36,14 +37,16 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         report_plan(&plan, &place, output);
         return Ok(());
     }
+    let meter = Meter::start();
     let progress = output.content_progress("hashing", plan.scan.total_len);
     let created = plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
     drop(progress);
+    let bound = meter.bound(plan.scan.total_len);
     match &target {
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&plan, &created, &place, started.elapsed(), output);
+    report(&plan, &created, &place, (started.elapsed(), bound), output);
     Ok(())
 }
 
@@ -60,13 +63,18 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
     });
 }
 
-fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &Output) {
+fn report(plan: &Plan, created: &Created, place: &str, (took, bound): (Duration, Option<Bound>), output: &Output) {
     let (name, geometry) = (printable(&plan.name), &plan.geometry);
     for caveat in piece_len::caveats(geometry.piece_count(), created.bytes.len()) {
         output.warning(caveat);
     }
     let rate = Rate { bytes: geometry.total_len(), over: took };
-    output.message(format_args!("created {place}: {}, {:.1} s, {rate}", shape(plan), took.as_secs_f64()));
+    output.message(format_args!(
+        "created {place}: {}, {:.1} s, {rate}{}",
+        shape(plan),
+        took.as_secs_f64(),
+        phrase(bound)
+    ));
     if place != "-" {
         output.result(format_args!("{}  {place}", created.info_hash));
     }
@@ -79,6 +87,7 @@ fn report(plan: &Plan, created: &Created, place: &str, took: Duration, output: &
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
         seconds: took.as_secs_f64(),
+        bound,
     });
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use super::bound::{Bound, Meter, phrase};
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
@@ -23,11 +24,13 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let interrupted = interrupt::flag()?;
     let started = Instant::now();
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
+    let meter = Meter::start();
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
     let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
     let report = verify(&metainfo.info, &options.data, control)?;
     drop(progress);
-    show(&metainfo, &report, started.elapsed(), output);
+    let bound = meter.bound(metainfo.info.geometry.total_len());
+    show(&metainfo, &report, (started.elapsed(), bound), output);
     if report.is_match() {
         return Ok(());
     }
@@ -43,7 +46,7 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     Err(Failure::new(Exit::Mismatch, line))
 }
 
-fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
+fn show(metainfo: &Metainfo, report: &Report, (took, bound): (Duration, Option<Bound>), output: &Output) {
     let info = &metainfo.info;
     for problem in &report.problems {
         show_problem(metainfo, problem, output);
@@ -54,12 +57,13 @@ fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
     }
     let rate = Rate { bytes: info.geometry.total_len(), over: took };
     output.message(format_args!(
-        "checked {}: {} of {} pieces are right, {}, {:.1} s, {rate}",
+        "checked {}: {} of {} pieces are right, {}, {:.1} s, {rate}{}",
         printable(&info.name),
         report.have.count(),
         report.have.piece_count(),
         Bytes(info.geometry.total_len()),
-        took.as_secs_f64()
+        took.as_secs_f64(),
+        phrase(bound)
     ));
     output.record(&Record::Verified {
         info_hash: metainfo.info_hash.to_string(),
@@ -69,6 +73,7 @@ fn show(metainfo: &Metainfo, report: &Report, took: Duration, output: &Output) {
         bad_pieces: bad_ranges.iter().map(|range| [*range.start(), *range.end()]).collect(),
         bytes: info.geometry.total_len(),
         seconds: took.as_secs_f64(),
+        bound,
     });
 }
 
