@@ -32,7 +32,18 @@ pub const HASH_LANES: usize = 16;
 pub const HASH_CHUNK_LEN: usize = 32 << 10;
 /// Bytes, but at least [`HASH_LANES`] pieces and at most so many, that a thread takes from the content at a time.
 pub const HASH_RUN_LEN: u64 = 8 << 20;
-pub const HASH_RUN_PIECES_MAX: u64 = 1024;
+pub const HASH_RUN_PIECES_MAX: usize = 1024;
+/// Threads of `create` and `verify` when content comes from disk: so many reads are under way, more than a disk needs.
+pub const HASH_COLD_THREADS: usize = 8;
+/// Bytes of one piece that are read from disk at a time, of all pieces by one thread, and by all threads unless there
+/// are so many that each has only a chunk.
+pub const HASH_COLD_CHUNK_LEN: usize = 1 << 20;
+pub const HASH_COLD_LEN_MAX: usize = 8 << 20;
+pub const HASH_COLD_LEN: usize = 64 << 20;
+/// Shorter files are never read past the page cache.
+pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;
+/// What O_DIRECT wants offsets, lengths and memory to be multiples of: no disk has larger blocks.
+pub const DIRECT_ALIGN: usize = 4096;
 /// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
 pub const STREAM_READ_LEN: usize = 16 << 20;
 /// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.

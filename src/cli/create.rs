@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::bound::{Bound, Meter, phrase};
 use super::checks::{Check, unix_time};
 use super::exit::Failure;
 use super::interrupt;
@@ -39,6 +40,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     }
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);
     let mut junk_count = 0;
+    let meter = Meter::start();
     let created = if let Some(path) = path {
         let plan = Plan::new(path, &settings, target.as_deref())?;
         junk_count = plan.scan.junk_count;
@@ -60,11 +62,12 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
         create_from_stream(io::stdin(), "standard input", &settings, control)?
     };
+    let bound = meter.bound(created.info.geometry.total_len());
     match &target {
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&created, junk_count, &place, started.elapsed(), output);
+    report(&created, junk_count, &place, (started.elapsed(), bound), output);
     Ok(())
 }
 
@@ -86,14 +89,20 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
     });
 }
 
-fn report(created: &Created, junk_count: usize, place: &str, took: Duration, output: &Output) {
+fn report(
+    created: &Created,
+    junk_count: usize,
+    place: &str,
+    (took, bound): (Duration, Option<Bound>),
+    output: &Output,
+) {
     let info = &created.info;
     let (name, geometry) = (printable(&info.name), &info.geometry);
     let names = info.files.iter().flat_map(|file| file.path.iter().skip(1)).chain([&info.name]);
     let warnings = warnings(name_caveat(names), geometry, created.bytes.len(), output);
     let rate = Rate { bytes: geometry.total_len(), over: took };
     let shape = shape(info.files.len(), geometry);
-    output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}", took.as_secs_f64()));
+    output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}{}", took.as_secs_f64(), phrase(bound)));
     if place != "-" {
         output.result(format_args!("{}  {place}", created.info_hash));
     }
@@ -108,6 +117,7 @@ fn report(created: &Created, junk_count: usize, place: &str, took: Duration, out
         bytes: geometry.total_len(),
         seconds: took.as_secs_f64(),
         warnings: &warnings,
+        bound,
     });
 }
 

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bench;
+mod bound;
 mod checks;
 mod create;
 pub mod exit;

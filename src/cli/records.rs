@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::bound::Bound;
+
 /// Something that happened; the key `event` names it.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -47,6 +49,8 @@ pub enum Record<'a> {
         seconds: f64,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         warnings: &'a [String],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound: Option<Bound>,
     },
     /// `verify` found something wrong with a file.
     Problem {
@@ -79,6 +83,8 @@ pub enum Record<'a> {
         remembered: Option<i64>,
         bytes: u64,
         seconds: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound: Option<Bound>,
     },
     /// A `seed` serves from now on.
     Seeding { info_hash: String, name: &'a str, port: u16, pieces_served: usize, pieces: u32 },

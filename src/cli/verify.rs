@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::bound::{Bound, Meter, phrase};
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
@@ -27,9 +28,11 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let interrupted = interrupt::flag()?;
     let started = Instant::now();
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
+    let meter = Meter::start();
     let Outcome { report, remembered } = check(options, &metainfo, &interrupted, output)?;
     let extra = extra_files(&metainfo.info, &options.data, &options.torrent, &interrupted)?;
-    show(&metainfo, &report, &extra, remembered, started.elapsed(), output);
+    let bound = if remembered.is_some() { None } else { meter.bound(metainfo.info.geometry.total_len()) };
+    show(&metainfo, &report, &extra, remembered, (started.elapsed(), bound), output);
     if report.is_match() {
         return Ok(());
     }
@@ -84,7 +87,7 @@ fn show(
     report: &Report,
     extra: &ExtraFiles,
     remembered: Option<i64>,
-    took: Duration,
+    (took, bound): (Duration, Option<Bound>),
     output: &Output,
 ) {
     let info = &metainfo.info;
@@ -104,13 +107,14 @@ fn show(
             Bytes(info.geometry.total_len())
         )),
         None => output.message(format_args!(
-            "checked {}: {} of {} pieces are right, {}, {:.1} s, {}",
+            "checked {}: {} of {} pieces are right, {}, {:.1} s, {}{}",
             printable(&info.name),
             report.have.count(),
             report.have.piece_count(),
             Bytes(info.geometry.total_len()),
             took.as_secs_f64(),
-            Rate { bytes: info.geometry.total_len(), over: took }
+            Rate { bytes: info.geometry.total_len(), over: took },
+            phrase(bound)
         )),
     }
     output.record(&Record::Verified {
@@ -123,6 +127,7 @@ fn show(
         remembered,
         bytes: info.geometry.total_len(),
         seconds: took.as_secs_f64(),
+        bound,
     });
 }
 

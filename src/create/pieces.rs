@@ -1,15 +1,18 @@
 //! Hashing content that lies in files.
 //!
-//! The threads of the rayon pool take runs of pieces in order, so that a disk sees one forward sweep. How a thread reads
-//! and hashes its runs is `worker`'s.
+//! Threads take runs of pieces in order, so that a disk sees one forward sweep. How a thread reads and hashes its runs is
+//! `worker`'s.
 
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
 use super::error::ContentError;
+use super::files::is_page_resident;
 use super::worker::Worker;
-use crate::base::limits::{HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
+use crate::base::limits::{HASH_COLD_THREADS, HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
 use crate::base::{Geometry, PieceHash, PieceIndex};
 
 /// How the caller steers long work and hears of it.
@@ -44,8 +47,15 @@ pub(super) fn hash_pieces(
     content: &impl Content,
     control: Control<'_>,
 ) -> Result<Vec<Option<PieceHash>>, ContentError> {
-    let sweep = Sweep::new(content, control, rayon::current_num_threads());
-    let parts = rayon::broadcast(|_| Worker::new(&sweep).run().inspect_err(|_| sweep.stop()));
+    let sweep = Sweep::new(content, control, thread_count(content));
+    let work = || Worker::new(&sweep).run().inspect_err(|_| sweep.stop());
+    let parts: Vec<_> = thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..sweep.thread_count).map_while(spawn).collect();
+        let own = work();
+        let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        joined.chain([own]).collect()
+    });
     let mut hashes = vec![None; content.geometry().piece_count() as usize];
     for part in parts {
         for (piece, hash) in part? {
@@ -57,10 +67,28 @@ pub(super) fn hash_pieces(
     Ok(hashes)
 }
 
+/// One thread for each core, and more for content that has to come from disk: they mostly wait for it.
+fn thread_count(content: &impl Content) -> usize {
+    const SAMPLES: u64 = 16;
+    let geometry = content.geometry();
+    let is_absent = |offset: &u64| {
+        geometry.file_spans(*offset, 1).next().is_some_and(|span| match content.open(span.file_index) {
+            Ok(Source::File(file)) => !is_page_resident(&file, span.offset),
+            // Who needs the file will say what is wrong with it.
+            Ok(Source::Zeros) | Err(_) => false,
+        })
+    };
+    let absent = (0..SAMPLES).map(|at| geometry.total_len() / SAMPLES * at).filter(is_absent).count();
+    let cores = rayon::current_num_threads();
+    let threads = if absent >= 4 { cores.max(HASH_COLD_THREADS) } else { cores };
+    threads.min(geometry.piece_count() as usize)
+}
+
 /// One pass over the content, shared by its workers.
 pub(super) struct Sweep<'a, C> {
     pub(super) content: &'a C,
     control: Control<'a>,
+    pub(super) thread_count: usize,
     /// Runs that the pieces are dealt in, evenly.
     run_count: u64,
     /// First run nobody has taken.
@@ -74,7 +102,8 @@ pub(super) struct Sweep<'a, C> {
 impl<'a, C: Content> Sweep<'a, C> {
     fn new(content: &'a C, control: Control<'a>, thread_count: usize) -> Self {
         let run_count = run_count(content.geometry(), thread_count as u64);
-        Self { content, control, run_count, next: AtomicU64::new(0), done: AtomicU64::new(0), failed: false.into() }
+        let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { content, control, thread_count, run_count, next, done, failed: false.into() }
     }
 
     /// The next run of pieces; `None` when all are taken or the work is given up.
@@ -104,7 +133,7 @@ impl<'a, C: Content> Sweep<'a, C> {
 /// As many runs for each thread as for any other, long enough to fill the lanes unless there are too few pieces.
 fn run_count(geometry: &Geometry, thread_count: u64) -> u64 {
     let piece_count = u64::from(geometry.piece_count());
-    let pieces = (HASH_RUN_LEN / u64::from(geometry.piece_len())).clamp(HASH_LANES as u64, HASH_RUN_PIECES_MAX);
+    let pieces = (HASH_RUN_LEN / u64::from(geometry.piece_len())).clamp(HASH_LANES as u64, HASH_RUN_PIECES_MAX as u64);
     piece_count.div_ceil(pieces).next_multiple_of(thread_count.max(1)).min(piece_count)
 }
 

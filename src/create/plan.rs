@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::error::{ContentError, CreateError};
 use super::filters::Filters;
 use super::open::{Stamp, open_regular};
@@ -98,7 +100,7 @@ impl Plan {
     }
 
     fn check_unchanged(&self) -> Result<(), ContentError> {
-        self.scan.files.iter().try_for_each(|file| {
+        self.scan.files.par_iter().try_for_each(|file| {
             let path = || file.path.clone();
             let metadata = fs::metadata(&file.path).map_err(|error| ContentError::Read { path: path(), error })?;
             if Stamp::from(&metadata) == file.stamp { Ok(()) } else { Err(ContentError::Changed { path: path() }) }
@@ -203,6 +205,33 @@ mod tests {
             assert_eq!(metainfo.info.pieces.to_vec(), expected);
             assert_eq!(metainfo.info.name, b"tree");
             assert_eq!(metainfo.info.files.len(), 3);
+        }
+    }
+
+    #[test]
+    fn any_cut_of_any_files_gives_the_hashes_of_the_pieces() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let mut rng = fastrand::Rng::with_seed(3);
+        for (round, piece_len) in [1, 1000, 16 << 10, 48 << 10, 64 << 10, 1 << 20, 3 << 20].into_iter().enumerate() {
+            let root = dir.path().join(round.to_string());
+            fs::create_dir(&root).unwrap();
+            let bytes = content(rng.usize(1..(piece_len * 37).min(12 << 20)));
+            let mut rest = &bytes[..];
+            for name in 0.. {
+                let len_max = if rng.bool() { rest.len() } else { rest.len().min(20_000) };
+                let (part, tail) = rest.split_at(rng.usize(..=len_max));
+                fs::write(root.join(format!("{name:09}")), part).unwrap();
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let settings = Settings { piece_len: Some(u32::try_from(piece_len).unwrap()), ..Settings::default() };
+            let plan = Plan::new(&root, &settings, None).unwrap();
+            let cancel = AtomicBool::new(false);
+            let hashes = hash_pieces(&plan, Control { cancel: &cancel, progress: &|_| () }).unwrap();
+            let expected = bytes.chunks(piece_len).map(|piece| Some(crate::hash::sha1(&[piece])));
+            assert!(hashes.into_iter().eq(expected), "pieces of {piece_len} bytes");
         }
     }
 
