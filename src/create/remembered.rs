@@ -4,7 +4,7 @@
 //! time of the last write and of the last change to the inode. It is trusted only when all of that is the same again.
 //! Whatever is wrong with a record, it is as if there were none.
 //!
-//! A record is [`MAGIC`] with its version, the info-hash, the time, a line of numbers for each file, and the SHA-1 of
+//! A record is `MAGIC` with its version, the info-hash, the time, a line of numbers for each file, and the SHA-1 of
 //! all that. Numbers are 64 bits wide, the lowest byte first.
 
 use std::fs::{self, Metadata};
