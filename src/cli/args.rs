@@ -304,7 +304,7 @@ pub struct LoopbackArgs {
 #[derive(Args, Debug)]
 pub struct HashArgs {
     /// About how long to measure, 1 to 3600
-    #[arg(long, value_name = "S", default_value = "14", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "S", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
 }
 
