@@ -13,7 +13,6 @@ pub enum Action {
     Read,
     Write,
     Map,
-    Sync,
 }
 
 impl std::fmt::Display for Action {
@@ -24,7 +23,6 @@ impl std::fmt::Display for Action {
             Self::Read => "read",
             Self::Write => "write",
             Self::Map => "map",
-            Self::Sync => "sync",
         })
     }
 }

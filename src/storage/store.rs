@@ -163,15 +163,6 @@ impl Store {
         Ok(steps)
     }
 
-    /// Hands everything written to the disk itself.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        for file_index in (0..self.geometry.file_count()).filter(|&file_index| !self.is_pad(file_index)) {
-            let file = self.open_shared(file_index, WritePath::Buffered)?;
-            file.sync_data().map_err(|error| StorageError::new(Action::Sync, self.layout.path(file_index), error))?;
-        }
-        Ok(())
-    }
-
     fn open_shared(&self, file_index: usize, path: WritePath) -> Result<SharedFile, StorageError> {
         let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
