@@ -31,15 +31,17 @@ pub const HASH_LANES: usize = 16;
 /// Bytes of each of these pieces that are read at a time: sixteen such buffers stay in a second-level cache of 1 MiB.
 pub const HASH_CHUNK_LEN: usize = 32 << 10;
 /// Bytes, but at least [`HASH_LANES`] pieces and at most so many, that a thread takes from the content at a time.
-pub const HASH_RUN_LEN: u64 = 8 << 20;
+pub const HASH_RUN_LEN: u64 = 16 << 20;
 pub const HASH_RUN_PIECES_MAX: usize = 1024;
-/// Threads of `create` and `verify` when content comes from disk: so many reads are under way, more than a disk needs.
-pub const HASH_COLD_THREADS: usize = 8;
-/// Bytes of one piece that are read from disk at a time, of all pieces by one thread, and by all threads unless there
-/// are so many that each has only a chunk.
-pub const HASH_COLD_CHUNK_LEN: usize = 1 << 20;
-pub const HASH_COLD_LEN_MAX: usize = 8 << 20;
-pub const HASH_COLD_LEN: usize = 64 << 20;
+/// Threads of `create` and `verify` when content comes from disk in short files: so many opens and reads are under way.
+pub const HASH_COLD_THREADS: usize = 16;
+/// Bytes of one piece that are read from a long file on disk at a time: enough that a disk's heads need not care for the
+/// next piece being elsewhere.
+pub const HASH_COLD_CHUNK_LEN: usize = 4 << 20;
+/// Bytes that come from disk or are being hashed after that, of all threads; and what one of them hashes at a time.
+pub const HASH_COLD_LEN: usize = 128 << 20;
+pub const HASH_COLD_STEP_LEN_MIN: usize = 1 << 20;
+pub const HASH_COLD_STEP_LEN_MAX: usize = 16 << 20;
 /// Shorter files are never read past the page cache.
 pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;
 /// What O_DIRECT wants offsets, lengths and memory to be multiples of: no disk has larger blocks.

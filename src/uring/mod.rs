@@ -10,11 +10,13 @@
 
 mod operation;
 mod probe;
+mod read;
 mod runtime;
 mod socket;
 
 pub use operation::{Batch, Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
 pub use probe::{RingError, probe};
+pub use read::{ReadBuffer, read_ahead};
 pub use runtime::{RingTask, run_ring, spawn};
 pub use socket::{Listener, Socket, SocketOptions};
 

@@ -1,5 +1,6 @@
 //! The guards of design: what the driver does badly when it is used wrongly, and what it must survive.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -183,5 +184,52 @@ fn received_bytes_are_kept_until_consumed() {
         other.write_all(b" you").unwrap();
         let (result, buffer) = socket.recv(buffer).await;
         assert_eq!((result.unwrap(), buffer.filled()), (2, &b"lo y"[..]));
+    });
+}
+
+#[test]
+fn long_reads_come_whole_also_past_the_page_cache_and_end_where_the_file_does() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let bytes: Vec<u8> = (0..5_000_001u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let path = dir.path().join("file");
+    std::fs::write(&path, &bytes).unwrap();
+    let direct = || {
+        let file = File::open(&path).unwrap();
+        // Where it is refused, the same is read through the page cache.
+        let _ = rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::DIRECT);
+        SharedFile::new(file)
+    };
+    for file in [SharedFile::new(File::open(&path).unwrap()), direct()] {
+        on_ring(|| async {
+            let mut buffer = ReadBuffer::with_len(6 << 20).unwrap();
+            for (offset, len) in [(0, 6 << 20), (4096, 4096), (1 << 20, 3 << 20), (4_997_120, 8192), (5_005_312, 4096)]
+            {
+                buffer.bytes_mut().fill(0);
+                let (filled, read) = read_ahead(&file, buffer, offset, len).await.unwrap().unwrap();
+                let offset = usize::try_from(offset).unwrap();
+                let expected = bytes.get(offset..).unwrap_or_default();
+                let expected = &expected[..len.min(expected.len())];
+                assert!(filled == expected.len() && read.bytes().starts_with(expected), "{len} at {offset}");
+                buffer = read;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_read_that_nobody_waits_for_any_more_keeps_its_memory() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![7; 8 << 20]).unwrap();
+    let file = SharedFile::new(File::open(&path).unwrap());
+    on_ring(|| async {
+        drop(read_ahead(&file, ReadBuffer::with_len(8 << 20).unwrap(), 0, 8 << 20));
+        no_op().await;
+        let (filled, buffer) =
+            read_ahead(&file, ReadBuffer::with_len(8 << 20).unwrap(), 0, 8 << 20).await.unwrap().unwrap();
+        assert!(filled == 8 << 20 && buffer.bytes().iter().take(filled).all(|&byte| byte == 7));
+        // And one more is under way when the ring goes.
+        drop(read_ahead(&file, buffer, 0, 8 << 20));
+        no_op().await;
     });
 }
