@@ -140,7 +140,8 @@ pub struct SeedArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// When content is hashed: before it is first served, all at start, or never
+    /// When content is hashed: before it is first served (unless an earlier create, verify or seed found it right and no file's
+    /// inode, size or times changed since), all at start, or never
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
     pub verify: VerifyArg,
     /// Serve landing page, tracker and metrics here (not available yet)

@@ -87,7 +87,15 @@ pub enum Record<'a> {
         bound: Option<Bound>,
     },
     /// A `seed` serves from now on.
-    Seeding { info_hash: String, name: &'a str, port: u16, pieces_served: usize, pieces: u32 },
+    Seeding {
+        info_hash: String,
+        name: &'a str,
+        port: u16,
+        pieces_served: usize,
+        pieces: u32,
+        /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
+        remembered: Option<i64>,
+    },
     /// `get` has everything, verified and written.
     Complete {
         info_hash: String,
