@@ -39,6 +39,9 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
+    /// Least time between two progress records, for measurements
+    #[arg(long, value_name = "MS", global = true, hide = true)]
+    pub progress_ms: Option<u64>,
     /// How pieces are hashed; what this processor cannot run is refused
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
     #[arg(display_order = LAST)]

@@ -12,6 +12,7 @@ use super::args::{
     SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
 };
 use super::exit::{Exit, Failure};
+use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
@@ -29,12 +30,20 @@ pub struct Options {
     pub command: Command,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
     /// 0 to 3.
     pub verbosity: u8,
     pub json: bool,
+    /// Least time between two progress records.
+    pub record_interval: Duration,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self { quiet: false, verbosity: 0, json: false, record_interval: RECORD_INTERVAL }
+    }
 }
 
 #[derive(Debug)]
@@ -200,7 +209,12 @@ impl Options {
 
 /// The part that is needed to report a failure of the rest.
 pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
-    OutputOptions { quiet: args.quiet, verbosity: args.verbose.min(3), json: args.json }
+    OutputOptions {
+        quiet: args.quiet,
+        verbosity: args.verbose.min(3),
+        json: args.json,
+        record_interval: args.progress_ms.map_or(RECORD_INTERVAL, Duration::from_millis),
+    }
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {

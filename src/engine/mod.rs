@@ -16,6 +16,7 @@ mod ring;
 mod serving;
 mod session;
 mod shared;
+mod stats;
 mod survey;
 mod torrent;
 mod usage;
@@ -24,4 +25,5 @@ pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMo
 pub use listen::ListenError;
 pub use session::run;
 pub use survey::{Survey, survey};
-pub use usage::Usage;
+pub use stats::Stats;
+pub use usage::{Memory, ThreadUsage, Threads, Usage};
