@@ -32,7 +32,8 @@ pub(super) fn tiers(metainfo: &Metainfo, network: &NetworkOptions) -> Vec<Vec<St
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
-    let Stats { usage, threads, memory, latency, latency_buckets, hash_lag, zero_copied, zero_copy_copied } = &report.stats;
+    let Stats { usage, threads, memory, latency, latency_buckets, hash_lag, zero_copied, zero_copy_copied } =
+        &report.stats;
     Transfer {
         downloaded: report.totals.downloaded,
         uploaded: report.totals.uploaded,

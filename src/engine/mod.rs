@@ -24,6 +24,6 @@ mod usage;
 pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
-pub use survey::{Survey, survey};
 pub use stats::Stats;
+pub use survey::{Survey, survey};
 pub use usage::{Memory, ThreadUsage, Threads, Usage};
