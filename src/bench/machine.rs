@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::base::units::utc;
+
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     pub cpu: String,
@@ -15,13 +17,14 @@ pub struct Machine {
     pub kernel: String,
     /// Of this program.
     pub version: &'static str,
-    /// Seconds since 1970.
-    pub taken_at: u64,
+    /// `2026-01-31 12:00:00 UTC`
+    pub taken_at: String,
 }
 
 impl Machine {
     /// What can't be found out is empty or zero.
     pub(super) fn this() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let kib =
             value(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
@@ -31,7 +34,7 @@ impl Machine {
             memory: kib.unwrap_or(0) * 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
-            taken_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            taken_at: utc(i64::try_from(now).unwrap_or(0)),
         }
     }
 }

@@ -130,7 +130,7 @@ fn shown_number(number: Option<f64>) -> String {
 fn show_loopback(figures: &Figures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
-        "loopback: {len} to {} peers, pieces of {piece_len}, {} rings in each process, in {}, medians of {} rounds",
+        "loopback: {len}, {} peers, pieces of {piece_len}, {} rings in each process, {}, medians of {} rounds",
         figures.peers, figures.rings, figures.place, figures.rounds
     ));
     let row = |what: &str, bytes: u64, seconds: f64, note: &str| {

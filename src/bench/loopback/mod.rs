@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
+use serde_json::Value;
+
 pub use figures::{CpuKinds, CpuTime, Figures, FloorShare, Side};
 use figures::{Ended, Round};
 
@@ -154,13 +156,15 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
         gets.push(start("get", torrent, &flags, settings)?);
     }
     let progress = Mutex::new(Vec::new());
+    let note = |peer: usize, done: Option<u64>| {
+        if let (Some(done), Ok(mut progress)) = (done, progress.lock()) {
+            progress.push((started.elapsed().as_secs_f64(), peer, done));
+        }
+    };
     let watch = |peer: usize, mut get: Running| {
-        let complete = get.wait_for("complete", &mut |record| {
-            let done = record.get("bytes_done").and_then(serde_json::Value::as_u64);
-            if let (Some(done), Ok(mut progress)) = (done, progress.lock()) {
-                progress.push((started.elapsed().as_secs_f64(), peer, done));
-            }
-        })?;
+        let done = |record: &Value| record.get("bytes_done").and_then(Value::as_u64);
+        let complete = get.wait_for("complete", &mut |record| note(peer, done(record)))?;
+        note(peer, Some(settings.len));
         get.wait()?;
         Ok((started.elapsed().as_secs_f64(), Ended::of(&complete)))
     };
@@ -178,7 +182,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
 }
 
 /// All peers together.
-fn total(progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
+fn total(mut progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
     let mut done = vec![0; peer_count];
     let sum = |(at, peer, bytes): Progress| {
         if let Some(done) = done.get_mut(peer) {
@@ -186,7 +190,6 @@ fn total(progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
         }
         (at, done.iter().sum())
     };
-    let mut progress = progress;
     progress.sort_by(|a, b| a.0.total_cmp(&b.0));
     progress.into_iter().map(sum).collect()
 }

@@ -11,7 +11,7 @@ const WIDTH: f64 = 760.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
-const TOP: f64 = 18.0;
+const TOP: f64 = 30.0;
 /// Lines of a grid, about.
 const TICKS: f64 = 5.0;
 const BAR_HEIGHT: f64 = 26.0;
@@ -99,7 +99,7 @@ fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
         svg.line("grid", (LEFT, y(tick)), (WIDTH - RIGHT, y(tick)));
         svg.label("", "end", (LEFT - 8.0, y(tick) + 4.0), &tick_label(tick, step));
     }
-    svg.label("", "start", (0.0, TOP - 6.0), unit);
+    svg.label("", "start", (0.0, 12.0), unit);
     y
 }
 
@@ -132,7 +132,7 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
     svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
     if let Some(floor) = floor {
         svg.line("floor-line", (LEFT, y(floor)), (WIDTH - RIGHT, y(floor)));
-        svg.label("", "end", (WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
+        svg.label("value", "end", (WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
     }
     svg.finish(title)
 }

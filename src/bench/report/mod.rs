@@ -10,7 +10,7 @@ use std::fmt::Write;
 use chart::{Row, bars, curve, duration, histogram};
 
 use super::{CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
-use crate::base::units::{Bytes, utc};
+use crate::base::units::Bytes;
 
 const STYLE: &str = include_str!("page.css");
 /// Rates are shown over at least this part of the time, and at least this many seconds: single steps are noise.
@@ -19,14 +19,13 @@ const RATE_WINDOW_MIN_S: f64 = 0.1;
 
 /// The whole page.
 pub fn page(figures: &Figures) -> String {
-    let title = "bt-fast bench loopback";
     let what = format!(
-        "{} in pieces of {} to {}, {} rings in each process, in {}, {}",
+        "{} in pieces of {} to {}, {} rings in each process, {}, {}",
         Bytes(figures.bytes),
         Bytes(u64::from(figures.piece_length)),
         if figures.peers == 1 { "one peer".to_owned() } else { format!("{} peers at once", figures.peers) },
         figures.rings,
-        figures.place,
+        if figures.place == "disk" { "on disk" } else { "in memory" },
         if figures.rounds == 1 { "one round".to_owned() } else { format!("medians of {} rounds", figures.rounds) },
     );
     let machine = &figures.machine;
@@ -36,34 +35,29 @@ pub fn page(figures: &Figures) -> String {
         machine.cpu,
         Bytes(machine.memory >> 20 << 20),
         machine.kernel,
-        utc(i64::try_from(machine.taken_at).unwrap_or(0)),
+        machine.taken_at,
         machine.version
     );
     let sections = [against_floor(figures), over_time(figures), cpu(figures), latency(figures), rest(figures)].concat();
     format!(
-        r#"<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title><style>{STYLE}</style></head>
-<body><main><header><h1>{rate:.2} GB/s from {medium} to {medium}, verified</h1><p>{what}</p><p class="note">{place}</p></header>
-{tiles}{sections}<footer>{title}</footer></main></body></html>
-"#,
+        include_str!("page.html"),
         rate = figures.gb_per_s,
         medium = figures.place,
         what = escape(&what),
         place = escape(&place),
         tiles = tiles(figures),
+        style = STYLE,
+        sections = sections,
     )
 }
 
 fn tiles(figures: &Figures) -> String {
     let mut tiles = vec![(format!("{:.2}", figures.gb_per_s), "GB/s", "from get's start to its end")];
     if let Some(floor) = &figures.floor {
-        tiles.push((format!("{:.0}", floor.share * 100.0), "%", "of the bare pair"));
+        tiles.push((format!("{:.0}", floor.share * 100.0), "%", "of the bare pair, median of the rounds"));
     }
-    tiles.push((format!("{:.2}", figures.seed.cpu_s_per_gb), "CPU-s/GB", "seeding"));
-    tiles.push((format!("{:.2}", figures.get.cpu_s_per_gb), "CPU-s/GB", "getting"));
+    tiles.push((format!("{:.2}", figures.seed.cpu_s_per_gb), "", "CPU-s/GB seeding"));
+    tiles.push((format!("{:.2}", figures.get.cpu_s_per_gb), "", "CPU-s/GB getting"));
     let p99 = duration(figures.latency_p99_us);
     let (p99, unit) = p99.split_once(' ').unwrap_or((&p99, ""));
     tiles.push((p99.to_owned(), unit, "request to block, p99"));

@@ -22,7 +22,7 @@ fn figures() -> Figures {
             memory: 24 << 30,
             kernel: "6.18<b>".into(),
             version: "0",
-            taken_at: 0,
+            taken_at: "2026-01-31 12:00:00 UTC".into(),
         },
         create_s: 0.5,
         transfer_s: 1.0,
