@@ -55,7 +55,8 @@ pub fn run(
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
-    let threads = Threads::of_this_process();
+    // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
+    let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
     conclude(&shared, config, outcome, threads)
 }

@@ -212,15 +212,13 @@ fn rest(figures: &Figures) -> String {
         row("sent without a copy", |side| Bytes(side.zero_copied_bytes).to_string()),
     ];
     let mut sides = table(&["", "seed", "get"], rows);
-    let lag = |us: Option<u64>| us.map_or("not counted".to_owned(), duration);
+    let lag = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us);
+    let lag = lag.map_or("not counted".to_owned(), |(p50, p99)| format!("{}, {}", duration(p50), duration(p99)));
     let rows = [
         vec!["received twice or too late".to_owned(), Bytes(figures.wasted_bytes).to_string()],
         vec!["copies that the seed sent".to_owned(), format!("{:.2}", figures.seed_copies)],
         vec!["fairness between peers (Jain)".to_owned(), format!("{:.3}", figures.fairness)],
-        vec![
-            "last block to hash, p50 and p99".to_owned(),
-            format!("{}, {}", lag(figures.hash_lag_p50_us), lag(figures.hash_lag_p99_us)),
-        ],
+        vec!["last block to hash, p50 and p99".to_owned(), lag],
         vec!["create".to_owned(), format!("{:.2} s", figures.create_s)],
         vec!["verify again".to_owned(), format!("{:.2} s", figures.verify_s)],
         vec!["transfer".to_owned(), format!("{:.2} s", figures.transfer_s)],
@@ -233,7 +231,7 @@ fn rest(figures: &Figures) -> String {
 fn section(title: &str, note: &str, chart: &str, table: &str) -> String {
     let (title, note) = (escape(title), escape(note));
     format!(
-        r#"<section><h2>{title}</h2><p class="note">{note}</p>{chart}<details><summary>As a table</summary>{table}</details></section>"#
+        r#"<section><h2>{title}</h2><p class="note">{note}</p><div class="chart">{chart}</div><details><summary>As a table</summary>{table}</details></section>"#
     )
 }
 
