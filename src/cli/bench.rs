@@ -217,7 +217,7 @@ fn floor_work(work: &str) -> &str {
         "write_synced" => "… and to the disk",
         "write_direct" => "written past the page cache",
         "hash" => "hashed, all cores",
-        "pair_direct" => "bare pair: send, take apart, hash, write past",
+        "pair_direct" => "bare pair, written past the page cache",
         "pair_buffered" => "bare pair, written to the page cache",
         "pair_unwritten" => "bare pair, not written",
         other => other,

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -75,35 +75,64 @@ fn take(sockets: Vec<Socket>, shape: Shape, file: Option<&File>) -> io::Result<(
     let mut arena = MmapMut::map_anon(ARENA_LEN.max(RUNS_MIN * shape.run_len))?;
     // Without huge pages it is slower, not wrong.
     let _ = arena.advise(Advice::HugePage);
-    let (free, free_out) = channel();
-    for memory in arena.chunks_exact_mut(shape.run_len) {
-        let _ = free.send(memory);
-    }
+    let free = Free::new(arena.chunks_exact_mut(shape.run_len).collect());
     let (filled, filled_out) = channel();
     let (hashed, hashed_out) = channel();
-    let (free_out, filled_out, hashed_out) = (Mutex::new(free_out), Mutex::new(filled_out), Mutex::new(hashed_out));
+    let (filled_out, hashed_out) = (Mutex::new(filled_out), Mutex::new(hashed_out));
     thread::scope(|scope| {
-        let (free_out, filled_out, hashed_out) = (&free_out, &filled_out, &hashed_out);
+        let (free, filled_out, hashed_out) = (&free, &filled_out, &hashed_out);
         let mut threads = Vec::new();
         for (connection, socket) in sockets.into_iter().enumerate() {
             let filled = filled.clone();
-            threads.push(scope.spawn(move || fill_runs(&socket, shape, connection, free_out, &filled)));
+            threads.push(scope.spawn(move || fill_runs(&socket, shape, connection, free, &filled)));
         }
         for _ in 0..cores() {
             let hashed = hashed.clone();
             threads.push(scope.spawn(move || hash_runs(shape, filled_out, &hashed)));
         }
         for _ in 0..WRITERS {
-            let free = free.clone();
-            threads.push(scope.spawn(move || write_runs(shape, file, hashed_out, &free)));
+            threads.push(scope.spawn(move || write_runs(shape, file, hashed_out, free)));
         }
         // Each stage ends when those before it have.
-        drop((filled, hashed, free));
+        drop((filled, hashed));
         join_all(threads)
     })
 }
 
-/// The next of a stage's queue; `None` when the stage before it is done, or a stage after it has failed.
+/// Memory without a run. What was used last is taken first: it is still in the cache.
+struct Free<'a> {
+    /// `None` when nothing will come back.
+    memory: Mutex<Option<Vec<&'a mut [u8]>>>,
+    came: Condvar,
+}
+
+impl<'a> Free<'a> {
+    fn new(memory: Vec<&'a mut [u8]>) -> Self {
+        Self { memory: Mutex::new(Some(memory)), came: Condvar::new() }
+    }
+
+    /// Waits for some.
+    fn take(&self) -> Option<&'a mut [u8]> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |memory: &mut Option<Vec<_>>| memory.as_ref().is_some_and(Vec::is_empty);
+        self.came.wait_while(memory, is_empty).unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
+    }
+
+    fn put(&self, run: &'a mut [u8]) {
+        if let Some(memory) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            memory.push(run);
+        }
+        self.came.notify_one();
+    }
+
+    /// Nobody waits any more.
+    fn close(&self) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.came.notify_all();
+    }
+}
+
+/// The next of a stage's queue; `None` when the stage before it is done.
 fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
@@ -112,12 +141,12 @@ fn fill_runs<'a>(
     socket: &Socket,
     shape: Shape,
     connection: usize,
-    free: &Mutex<Receiver<&'a mut [u8]>>,
+    free: &Free<'a>,
     filled: &Sender<Run<'a>>,
 ) -> io::Result<()> {
     let mut heads = vec![[0; PIECE_HEAD_LEN]; shape.run_len / BLOCK];
     for index in shape.runs(connection) {
-        let Some(memory) = next(free) else { return Ok(()) };
+        let Some(memory) = free.take() else { return Ok(()) };
         receive_run(socket, &mut heads, memory)?;
         let _ = filled.send((index, memory));
     }
@@ -168,14 +197,36 @@ fn write_runs<'a>(
     shape: Shape,
     file: Option<&File>,
     hashed: &Mutex<Receiver<Run<'a>>>,
-    free: &Sender<&'a mut [u8]>,
+    free: &Free<'a>,
 ) -> io::Result<()> {
     while let Some((index, memory)) = next(hashed) {
         if let Some(file) = file {
-            file.write_all_at(memory, index * shape.run_len as u64)?;
+            file.write_all_at(memory, index * shape.run_len as u64).inspect_err(|_| free.close())?;
         }
-        // The last ones nobody waits for.
-        let _ = free.send(memory);
+        free.put(memory);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::pair::send;
+
+    /// More runs than the arena holds, so that those who fill would wait for ever.
+    #[test]
+    fn a_write_that_fails_ends_both_sides() {
+        let run_len = 256 << 10;
+        let run_count = (2 * ARENA_LEN / run_len) as u64;
+        let shape = Shape { run_count, run_len, piece_len: run_len, connection_count: 2 };
+        let (port, told) = channel();
+        let sender = thread::spawn(move || send::run(shape, &mut |at| port.send(at).map_err(io::Error::other)));
+        let port = told.recv().unwrap();
+        let sockets = (0..2).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap().into()).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read_only = File::open(file.path()).unwrap();
+        let error = take(sockets, shape, Some(&read_only)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        assert!(sender.join().unwrap().is_err());
+    }
 }

@@ -18,6 +18,8 @@ const BAR_HEIGHT: f64 = 26.0;
 const BAR_PITCH: f64 = 40.0;
 /// Width of the names beside bars.
 const NAMES: f64 = 132.0;
+/// Room for a mark's name at its right.
+const MARKS: f64 = 110.0;
 /// Room for the number behind a bar.
 const NUMBERS: f64 = 96.0;
 
@@ -157,7 +159,7 @@ pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64
     svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
     for (height, (name, at)) in marks.iter().enumerate() {
         let x = LEFT + position(buckets, *at) * width;
-        let anchor = if x > WIDTH * 0.8 { "end" } else { "start" };
+        let anchor = if x > WIDTH - MARKS { "end" } else { "start" };
         let label_y = TOP + 2.0 + number(height as u64) * 16.0;
         svg.line("mark", (x, TOP - 8.0), (x, bottom));
         svg.label(
