@@ -39,6 +39,9 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
+    /// Least time between two progress records, for measurements
+    #[arg(long, value_name = "MS", global = true, hide = true)]
+    pub progress_ms: Option<u64>,
     /// How pieces are hashed; what this processor cannot run is refused
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
     #[arg(display_order = LAST)]
@@ -273,17 +276,29 @@ pub struct ShowArgs {
 
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
-    /// Create, seed, get and verify random content on this machine
+    /// Create, seed, get and verify random content on this machine, beside the bare pair
     Loopback(LoopbackArgs),
     /// Every hash kernel on this processor, by number and length of pieces
     Hash(HashArgs),
-    /// What the machine could do without BitTorrent (not available yet)
-    Floor(LaterArgs),
+    /// What the machine could do without BitTorrent: the bound that everything else is shown against
+    Floor(FloorArgs),
     /// One origin, many downloaders (not available yet)
     Swarm(LaterArgs),
+    /// One side of the bare pair; its part is read from standard input
+    #[command(hide = true)]
+    Side,
 }
 
+const LOOPBACK_AFTER_HELP: &str = "\
+Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything
+verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and
+write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults,
+context switches, memory; latency from request to block. System calls are not counted: the rings' driver does
+not say how often it enters the kernel, and counting from outside (perf stat -e 'syscalls:*') slows it down.
+There is no content without memory behind it: --ram is the way to leave the disk out.";
+
 #[derive(Args, Debug)]
+#[command(after_help = LOOPBACK_AFTER_HELP)]
 pub struct LoopbackArgs {
     /// Length of the content
     #[arg(long, value_name = "SIZE", default_value = "1G")]
@@ -291,15 +306,73 @@ pub struct LoopbackArgs {
     /// Piece length [default: as create chooses it]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
-    /// Folder for the content, removed afterwards [default: a temporary folder]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    /// Downloads at the same time, each a process
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub peers: u16,
+    /// Measure so often; medians are told
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
+    /// Leave the bare pair out
+    #[arg(long)]
+    pub no_floor: bool,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How get writes pieces
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub write: WriteArg,
+    /// More flags for seed, separated by spaces
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub seed_flags: Option<String>,
+    /// More flags for each get, separated by spaces
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub get_flags: Option<String>,
+    /// Write a page with charts; it needs nothing but itself
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub older: OlderArgs,
     /// Ring threads of each side, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N")]
     pub rings: Option<usize>,
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
+}
+
+/// Where a benchmark puts its files.
+#[derive(Args, Debug)]
+pub struct PlaceArgs {
+    /// Folder for the content, removed afterwards [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Everything in memory (/dev/shm), nothing on disk
+    #[arg(long, conflicts_with = "dir")]
+    pub ram: bool,
+}
+
+/// Figures of another run.
+#[derive(Args, Debug)]
+pub struct OlderArgs {
+    /// Show every number beside that of an older run's --json output
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct FloorArgs {
+    /// GiB that each kind of work moves in each round
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub gib: f64,
+    /// Piece length
+    #[arg(short = 'l', long, value_name = "LEN", default_value = "1M")]
+    pub piece_length: String,
+    /// Measure so often; medians are told
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    #[command(flatten)]
+    pub older: OlderArgs,
 }
 
 #[derive(Args, Debug)]

@@ -63,6 +63,8 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Verify(options) => verify::run(&options, output),
         Command::Show(options) => show::run(&options, output),
         Command::BenchLoopback(options) => bench::loopback(options, output),
+        Command::BenchFloor(options) => bench::floor(options, output),
+        Command::BenchSide => bench::side(),
         Command::BenchHash { hash_kernel, seconds } => {
             bench::hash(hash_kernel, seconds, output);
             Ok(())

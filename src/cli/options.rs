@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs,
-    SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
+    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, FloorArgs, GetArgs, LimitArgs, LoopbackArgs,
+    NetworkArgs, PlaceArgs, SeedArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
 };
 use super::exit::{Exit, Failure};
+use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
+use crate::bench::WriteHow;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
+
+/// Where files lie in memory.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 #[derive(Debug)]
 pub struct Options {
@@ -29,12 +34,20 @@ pub struct Options {
     pub command: Command,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
     /// 0 to 3.
     pub verbosity: u8,
     pub json: bool,
+    /// Least time between two progress records.
+    pub record_interval: Duration,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self { quiet: false, verbosity: 0, json: false, record_interval: RECORD_INTERVAL }
+    }
 }
 
 #[derive(Debug)]
@@ -45,6 +58,8 @@ pub enum Command {
     Verify(VerifyOptions),
     Show(ShowOptions),
     BenchLoopback(LoopbackOptions),
+    BenchFloor(FloorOptions),
+    BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
 }
 
@@ -167,11 +182,37 @@ pub struct LoopbackOptions {
     pub size: u64,
     /// `None`: as `create` chooses it.
     pub piece_len: Option<u32>,
-    /// `None`: a temporary folder.
-    pub dir: Option<PathBuf>,
+    pub peer_count: usize,
+    pub rounds: usize,
+    pub with_floor: bool,
+    pub place: Place,
+    pub write: WriteHow,
     pub rings: usize,
     pub arena_len: u64,
     pub hash_kernel: Kernel,
+    pub seed_flags: Vec<OsString>,
+    pub get_flags: Vec<OsString>,
+    pub html: Option<PathBuf>,
+    /// An older run's record.
+    pub compare: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct FloorOptions {
+    /// Bytes, at least 1.
+    pub len: u64,
+    pub piece_len: u32,
+    pub rounds: usize,
+    pub place: Place,
+    pub hash_kernel: Kernel,
+    pub compare: Option<PathBuf>,
+}
+
+/// Where a benchmark makes its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub parent: PathBuf,
+    pub in_ram: bool,
 }
 
 impl Options {
@@ -190,7 +231,8 @@ impl Options {
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
-                BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
+                BenchArgs::Floor(args) => Command::BenchFloor(resolve_floor(args, hash_kernel)?),
+                BenchArgs::Side => Command::BenchSide,
                 BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
             },
         };
@@ -200,7 +242,12 @@ impl Options {
 
 /// The part that is needed to report a failure of the rest.
 pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
-    OutputOptions { quiet: args.quiet, verbosity: args.verbose.min(3), json: args.json }
+    OutputOptions {
+        quiet: args.quiet,
+        verbosity: args.verbose.min(3),
+        json: args.json,
+        record_interval: args.progress_ms.map_or(RECORD_INTERVAL, Duration::from_millis),
+    }
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
@@ -331,11 +378,52 @@ fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackO
     Ok(LoopbackOptions {
         size: size("--size", &args.size)?,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        dir: args.dir,
+        peer_count: usize::from(args.peers),
+        rounds: usize::from(args.rounds),
+        with_floor: !args.no_floor,
+        place: resolve_place(args.place),
+        write: match args.write {
+            WriteArg::Auto => WriteHow::Auto,
+            WriteArg::Buffered => WriteHow::Buffered,
+            WriteArg::Direct => WriteHow::Direct,
+        },
         rings: ring_count(args.rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
         hash_kernel,
+        seed_flags: words(args.seed_flags.as_deref()),
+        get_flags: words(args.get_flags.as_deref()),
+        html: args.html,
+        compare: args.older.compare,
     })
+}
+
+fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<FloorOptions, Failure> {
+    Ok(FloorOptions {
+        len: gib(args.gib)?,
+        piece_len: create_piece_len(&args.piece_length)?,
+        rounds: usize::from(args.rounds),
+        place: resolve_place(args.place),
+        hash_kernel,
+        compare: args.older.compare,
+    })
+}
+
+fn resolve_place(args: PlaceArgs) -> Place {
+    let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
+    Place { parent, in_ram: args.ram }
+}
+
+fn words(text: Option<&str>) -> Vec<OsString> {
+    text.unwrap_or_default().split_whitespace().map(Into::into).collect()
+}
+
+/// In bytes; more than a mebibyte, less than any machine here has.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+fn gib(number: f64) -> Result<u64, Failure> {
+    if (0.001..=1024.0).contains(&number) {
+        return Ok((number * f64::from(1 << 30)) as u64);
+    }
+    Err(usage(format_args!("--gib: {number}: give 0.001 to 1024")))
 }
 
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {

@@ -2,9 +2,9 @@
 
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, Slots};
-use super::records::Transfer;
+use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::codec::metainfo::Metainfo;
-use crate::engine::{Config, EngineError, Report, WriteMode};
+use crate::engine::{Config, EngineError, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 use crate::swarm::choker;
 
@@ -32,17 +32,44 @@ pub(super) fn tiers(metainfo: &Metainfo, network: &NetworkOptions) -> Vec<Vec<St
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
+    let Stats { usage, threads, memory, latency, latency_buckets, hash_lag, zero_copied, zero_copy_copied } =
+        &report.stats;
     Transfer {
         downloaded: report.totals.downloaded,
         uploaded: report.totals.uploaded,
         wasted: report.totals.wasted,
         corrupt: report.totals.corrupt,
-        latency_p50_us: report.latency.p50_us,
-        latency_p99_us: report.latency.p99_us,
-        latency_p999_us: report.latency.p999_us,
-        cpu_user_s: report.usage.user.as_secs_f64(),
-        cpu_system_s: report.usage.system.as_secs_f64(),
-        memory_peak: report.usage.memory_peak,
+        latency_p50_us: latency.p50_us,
+        latency_p99_us: latency.p99_us,
+        latency_p999_us: latency.p999_us,
+        cpu_user_s: usage.user.as_secs_f64(),
+        cpu_system_s: usage.system.as_secs_f64(),
+        memory_peak: memory.peak,
+        memory_anon_peak: memory.anon,
+        memory_file_peak: memory.file,
+        minor_faults: usage.minor_faults,
+        major_faults: usage.major_faults,
+        threads: ThreadKinds {
+            ring: thread_kind(threads.ring),
+            hash: thread_kind(threads.hash),
+            kernel: thread_kind(threads.kernel),
+            other: thread_kind(threads.other),
+        },
+        hash_lag_p50_us: hash_lag.map(|lag| lag.p50_us),
+        hash_lag_p99_us: hash_lag.map(|lag| lag.p99_us),
+        zero_copied: *zero_copied,
+        zero_copy_copied: *zero_copy_copied,
+        latency_buckets: latency_buckets.clone(),
+    }
+}
+
+fn thread_kind(usage: ThreadUsage) -> ThreadKind {
+    ThreadKind {
+        cpu_user_s: usage.user.as_secs_f64(),
+        cpu_system_s: usage.system.as_secs_f64(),
+        major_faults: usage.major_faults,
+        voluntary_switches: usage.voluntary_switches,
+        involuntary_switches: usage.involuntary_switches,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::listen::ListenError;
-use super::usage::Usage;
+use super::stats::Stats;
 use crate::base::{Bitfield, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::StorageError;
@@ -66,13 +66,12 @@ pub struct Source {
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    pub latency: Latency,
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
-    pub usage: Usage,
+    pub stats: Stats,
 }
 
-/// From queueing a request to its block, in microseconds.
+/// How long something took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,

@@ -129,6 +129,7 @@ async fn steer(
         let sample = now >= sampled_at + SAMPLE_INTERVAL;
         if sample {
             sampled_at = now;
+            shared.counters.sample_memory();
         }
         for one in steered.iter_mut().filter(|one| !one.torrent.has_failed()) {
             one.step(shared, config, now, sample, rng);

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread;
 
 use tokio::sync::{Notify, mpsc};
@@ -13,8 +13,9 @@ use super::control::{self, Outcome};
 use super::listen::listen;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
+use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
-use super::usage::Usage;
+use super::usage::{Threads, Usage};
 use crate::base::{PeerId, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
@@ -54,11 +55,13 @@ pub fn run(
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
+    // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
+    let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
-    conclude(&shared, config, outcome)
+    conclude(&shared, config, outcome, threads)
 }
 
-fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report, EngineError> {
+fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads) -> Result<Report, EngineError> {
     if outcome == Outcome::NoPeers {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
@@ -70,15 +73,28 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report
             .map_or_else(|| std::io::Error::new(source.kind(), source.to_string()), std::io::Error::from_raw_os_error);
         return Err(StorageError::new(*action, path, source).into());
     }
-    let latency = shared.latency();
-    let at = |quantile| latency.value_at_quantile(quantile);
     Ok(Report {
         totals: control::snapshot(shared.torrents.values().map(|torrent| &**torrent)),
         elapsed: shared.now(),
-        latency: Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) },
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
-        usage: Usage::of_this_process(),
+        stats: stats(shared, threads),
     })
+}
+
+fn stats(shared: &Shared, threads: Threads) -> Stats {
+    let latency = shared.latency();
+    let counters = &shared.counters;
+    let hash_lag = counters.hash_lag.lock().unwrap_or_else(PoisonError::into_inner);
+    Stats {
+        usage: Usage::of_this_process(),
+        threads,
+        memory: counters.sample_memory(),
+        latency: Latency::of(&latency),
+        latency_buckets: buckets(&latency),
+        hash_lag: (!hash_lag.is_empty()).then(|| Latency::of(&hash_lag)),
+        zero_copied: counters.zero_copied.load(Ordering::Relaxed),
+        zero_copy_copied: counters.zero_copy_copied.load(Ordering::Relaxed),
+    }
 }
 
 fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {

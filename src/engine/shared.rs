@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::receiving::{Received, Verified};
+use super::stats::{Counters, latency_histogram};
 use super::torrent::Torrent;
 use crate::base::{InfoHash, PeerId, Time};
 use crate::hash::Pool;
@@ -47,18 +48,11 @@ pub(super) struct Shared {
     pub(super) connection_count: AtomicUsize,
     pub(super) connections_max: usize,
     pub(super) half_open_count: AtomicUsize,
+    pub(super) counters: Counters,
+    /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
     started: Instant,
-}
-
-/// The longest request→block latency that is told apart: an hour, in microseconds.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
-
-/// Request→block latencies in microseconds, three digits.
-#[expect(clippy::unwrap_used, reason = "the bounds are constants that the crate accepts")]
-pub(super) fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).unwrap()
 }
 
 impl Shared {
@@ -82,6 +76,7 @@ impl Shared {
             connection_count: AtomicUsize::new(0),
             connections_max,
             half_open_count: AtomicUsize::new(0),
+            counters: Counters::new(),
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),
