@@ -51,7 +51,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
     }
     let names: Vec<_> = sources.iter().map(|source| Named::new(&source.metainfo, &source.have)).collect();
-    let config = config(&options.network, &options.engine, limits::CONNECTIONS_SEED_MAX);
+    let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
     let progress = output.transfer_progress("seeding", None);
     let mut announced = false;
     let report = engine::run(&config, sources, &stop, &mut |now| {

@@ -44,9 +44,7 @@ impl Connection {
     async fn send(&self, batch: Batch<ReadLease>, payload_len: usize) -> (io::Result<()>, Batch<ReadLease>) {
         match &self.zero_copy {
             // The batch is the kernel's until the peer has acknowledged it.
-            Some(sender) if sender.takes(payload_len) => {
-                (sender.send_all(&self.socket, batch).await, Batch::default())
-            }
+            Some(sender) if sender.takes(payload_len) => (sender.send_all(&self.socket, batch).await, Batch::default()),
             _ => self.socket.send_all(batch).await,
         }
     }
@@ -143,8 +141,14 @@ impl Connection {
             let leaving = shared.cache.handle_populated(&connection.torrent, stretch);
             connection.torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
             shared.announce_ready();
-            if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.handle_dropped(*stretch)) {
-                shared.pool.spawn(move || torrent.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN));
+            if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
+            {
+                let shared = shared.clone();
+                connection.ring.shared.pool.spawn(move || {
+                    torrent.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
+                    torrent.serving.handle_left(stretch);
+                    shared.announce_ready();
+                });
             }
         });
     }

@@ -72,11 +72,7 @@ impl Memory {
 
     /// The larger of each.
     pub fn max(self, other: Self) -> Self {
-        Self {
-            peak: self.peak.max(other.peak),
-            anon: self.anon.max(other.anon),
-            file: self.file.max(other.file),
-        }
+        Self { peak: self.peak.max(other.peak), anon: self.anon.max(other.anon), file: self.file.max(other.file) }
     }
 }
 
@@ -167,7 +163,8 @@ mod tests {
         let expected = Stat { user: ticks(250), system: ticks(50), minor_faults: 7, major_faults: 9 };
         assert_eq!(Stat::parse(stat), Some(expected));
         assert_eq!(Stat::parse("12 (x) S 1 2"), None);
-        let memory = Memory::parse("VmPeak:\t 9 kB\nVmHWM:\t   2048 kB\nRssAnon: 1 kB\nRssFile:\t2 kB\nRssShmem:\t3 kB\n");
+        let memory =
+            Memory::parse("VmPeak:\t 9 kB\nVmHWM:\t   2048 kB\nRssAnon: 1 kB\nRssFile:\t2 kB\nRssShmem:\t3 kB\n");
         assert_eq!(memory, Memory { peak: 2 << 20, anon: 1024, file: 5 * 1024 });
         assert!(Usage::of_this_process().memory.peak > 0);
     }
