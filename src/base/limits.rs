@@ -113,12 +113,37 @@ pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 pub const SEND_BLOCKS_MAX: usize = 16;
 /// Payload bytes that leave in one `sendmsg`.
 pub const SEND_LEN_MAX: usize = 256 << 10;
+/// A send that takes longer than the second is followed by half as much, one that is faster than the first by twice as much:
+/// what waits for a slow peer waits in its queue, where a choke or cancel can still take it out, and leaves while it is
+/// resident.
+pub const SEND_QUICK: Duration = Duration::from_millis(50);
+pub const SEND_SLOW: Duration = Duration::from_millis(250);
+/// Bytes of a socket that the kernel holds before they are sent for the first time (`TCP_NOTSENT_LOWAT`). With what the peer
+/// has not acknowledged, which the path bounds, it is all that a peer costs that reads slowly or not at all.
+pub const SEND_UNSENT_LEN_MAX: u32 = 128 << 10;
+/// Zero-copy sends are at least this long: below, keeping the books on pages costs more than copying them.
+pub const ZERO_COPY_LEN_MIN: usize = 32 << 10;
+/// Memory of the process for each idle connection, at most, for a small torrent.
+pub const CONNECTION_IDLE_LEN_MAX: usize = 10 << 10;
+/// And for each that reads nothing and has filled its queue of requests (48 KiB), which came through a larger buffer.
+pub const CONNECTION_STALLED_LEN_MAX: usize = 160 << 10;
 /// Control bytes that wait for a peer before haves are held back and its requests count as invalid.
 pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 
 /// Receive buffer of a connection that is idle, and of one that is busy.
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
 pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
+
+/// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
+pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
+/// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
+pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
+pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
+/// In between it is believed while less than this part of memory was read in since: one divided by this.
+pub const CACHE_TRUSTED_SHARE: u64 = 4;
+/// With `--cache drop-behind`, content that stays in memory after it was read in: more than all peers at the same place
+/// need, less than anybody misses.
+pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
 /// Ring threads at most.
 pub const RINGS_MAX: usize = 8;

@@ -143,6 +143,8 @@ pub struct SeedArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
+    #[command(flatten)]
+    pub serving: ServingArgs,
     /// When content is hashed: before it is first served (unless an earlier create, verify or seed found it right and no file's
     /// inode, size or times changed since), all at start, or never
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
@@ -182,6 +184,8 @@ pub struct GetArgs {
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
+    #[command(flatten)]
+    pub serving: ServingArgs,
     /// How pieces are written: through the page cache, past it, or past it while no peer wants them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
@@ -213,6 +217,17 @@ pub struct NetworkArgs {
     pub announce_ip: Option<String>,
 }
 
+/// How content reaches the network.
+#[derive(Args, Debug)]
+pub struct ServingArgs {
+    /// What becomes of served content in the page cache: it stays, or is dropped some way behind
+    #[arg(long, value_name = "HOW", default_value = "keep")]
+    pub cache: CacheArg,
+    /// Sends that the kernel does not copy: where it reports that it gains, all of 32 KiB and more, or none
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub zero_copy: ZeroCopyArg,
+}
+
 /// How much of the machine is used.
 #[derive(Args, Debug)]
 pub struct EngineArgs {
@@ -241,6 +256,19 @@ pub enum VerifyArg {
     Lazy,
     Full,
     None,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheArg {
+    Keep,
+    DropBehind,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZeroCopyArg {
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

@@ -32,7 +32,7 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
         write_mode: options.write_mode,
         keep_seeding: options.seed,
         timeout: options.timeout,
-        ..config(&options.network, &options.engine, limits::CONNECTIONS_GET_MAX)
+        ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)
     };
     let name = printable(&metainfo.info.name);
     let info_hash = metainfo.info_hash.to_string();

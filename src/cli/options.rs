@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, FloorArgs, GetArgs, LimitArgs, LoopbackArgs,
-    NetworkArgs, PlaceArgs, SeedArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, FloorArgs, GetArgs, LimitArgs, LoopbackArgs,
+    NetworkArgs, PlaceArgs, SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use super::progress::RECORD_INTERVAL;
@@ -20,8 +20,9 @@ use crate::bench::WriteHow;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
-use crate::engine::WriteMode;
+use crate::engine::{CacheMode, WriteMode};
 use crate::hash::Kernel;
+use crate::uring::ZeroCopyMode;
 
 /// Where files lie in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -97,6 +98,7 @@ pub struct SeedOptions {
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
+    pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
 }
@@ -119,6 +121,7 @@ pub struct GetOptions {
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
+    pub serving: ServingOptions,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -141,6 +144,13 @@ pub struct NetworkOptions {
     pub announce: Vec<String>,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
+}
+
+/// How content reaches the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServingOptions {
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
 }
 
 #[derive(Debug)]
@@ -328,6 +338,7 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::Full => VerifyMode::Full,
             VerifyArg::None => VerifyMode::Never,
         },
+        serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
     })
@@ -359,6 +370,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
             WriteArg::Buffered => WriteMode::Buffered,
             WriteArg::Direct => WriteMode::Direct,
         },
+        serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
@@ -450,6 +462,20 @@ fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptio
         slots,
         metainfo: metainfo_limits(&args.limits),
     })
+}
+
+fn resolve_serving(args: &ServingArgs) -> ServingOptions {
+    ServingOptions {
+        cache_mode: match args.cache {
+            CacheArg::Keep => CacheMode::Keep,
+            CacheArg::DropBehind => CacheMode::DropBehind,
+        },
+        zero_copy: match args.zero_copy {
+            ZeroCopyArg::Auto => ZeroCopyMode::Auto,
+            ZeroCopyArg::On => ZeroCopyMode::On,
+            ZeroCopyArg::Off => ZeroCopyMode::Off,
+        },
+    }
 }
 
 fn metainfo_limits(args: &LimitArgs) -> MetainfoLimits {

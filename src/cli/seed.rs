@@ -58,7 +58,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         names.push(Named::new(&metainfo, &have, &check));
         sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
     }
-    let config = config(&options.network, &options.engine, limits::CONNECTIONS_SEED_MAX);
+    let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
     let progress = output.transfer_progress("seeding", None);
     let mut announced = false;
     let report = engine::run(&config, sources, &stop, &mut |now| {

@@ -1,14 +1,19 @@
 //! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{EngineOptions, NetworkOptions, Slots};
+use super::options::{EngineOptions, NetworkOptions, ServingOptions, Slots};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::codec::metainfo::Metainfo;
 use crate::engine::{Config, EngineError, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 use crate::swarm::choker;
 
-pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connections_max: usize) -> Config {
+pub(super) fn config(
+    network: &NetworkOptions,
+    engine: &EngineOptions,
+    serving: ServingOptions,
+    connections_max: usize,
+) -> Config {
     Config {
         listen: network.listen,
         ring_count: engine.rings,
@@ -21,6 +26,8 @@ pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connectio
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
         write_mode: WriteMode::default(),
+        cache_mode: serving.cache_mode,
+        zero_copy: serving.zero_copy,
         keep_seeding: true,
         timeout: None,
     }

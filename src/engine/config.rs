@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cache::CacheMode;
 use super::listen::ListenError;
 use super::stats::Stats;
 use crate::base::{Bitfield, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::StorageError;
 use crate::swarm::choker::Slots;
-use crate::uring::RingError;
+use crate::uring::{RingError, ZeroCopyMode};
 
 /// How a session is run.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Config {
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
     pub write_mode: WriteMode,
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.

@@ -5,6 +5,7 @@
 //! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
 
 pub mod announcer;
+mod cache;
 mod config;
 mod conn;
 mod control;
@@ -13,6 +14,7 @@ pub mod http;
 mod listen;
 mod receiving;
 mod ring;
+mod sending;
 mod serving;
 mod session;
 mod shared;
@@ -21,6 +23,7 @@ mod survey;
 mod torrent;
 mod usage;
 
+pub use cache::CacheMode;
 pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::cache::Cache;
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
@@ -35,10 +36,11 @@ pub fn run(
     raise_descriptor_limit();
     let listeners = listen(config.listen, config.ring_count)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
     for source in sources {
-        let (torrent, its_tiers) = prepare(source, config)?;
+        let (torrent, its_tiers) = prepare(source, config, cache.trusted)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
@@ -49,6 +51,7 @@ pub fn run(
         first.map_or(0, |address| address.port()),
         config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
         config.connections_max,
+        (cache, config.zero_copy),
     ));
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
@@ -97,7 +100,11 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
     }
 }
 
-fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
+fn prepare(
+    source: Source,
+    config: &Config,
+    stretches_trusted: u32,
+) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
     let Source { metainfo, folder, have, trusted, writable, tiers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
@@ -112,7 +119,7 @@ fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<Str
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode)), tiers))
+    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted)), tiers))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.
@@ -145,7 +152,13 @@ fn start_rings(
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
         let (verified, verified_out) = mpsc::channel(limits::OPEN_PIECES_MAX as usize);
         let (news, ready) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        handles.push(RingHandle { commands, verified, news: news.clone(), ready: ready.clone() });
+        handles.push(RingHandle {
+            commands,
+            connection_count: AtomicUsize::new(0),
+            verified,
+            news: news.clone(),
+            ready: ready.clone(),
+        });
         inboxes.push(Inbox { listener: Some(listener), commands: commands_out, verified: verified_out, news, ready });
     }
     let _ = shared.rings.set(handles.into());

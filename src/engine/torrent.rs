@@ -55,13 +55,15 @@ struct Entry {
 }
 
 impl Torrent {
-    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received.
+    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
+    /// [`super::cache::Cache`]'s.
     pub(super) fn new(
         metainfo: Metainfo,
         store: Store,
         (have, trusted): (&Bitfield, bool),
         slots: Vec<Slot>,
         write_mode: WriteMode,
+        stretches_trusted: u32,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -69,7 +71,7 @@ impl Torrent {
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
             hashes: metainfo.info.pieces,
-            serving: Serving::new(&geometry, trusted.then_some(have)),
+            serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
             write_mode,

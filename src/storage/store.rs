@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -126,6 +127,17 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Lets the pages of a range of the content leave memory. What others have mapped, or is not written yet, stays.
+    pub fn drop_range(&self, offset: u64, len: u64) {
+        for span in self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)) {
+            self.maps.unmap_pages(span);
+            if let Ok(file) = self.layout.open_to_read(span.file_index) {
+                // Not to be dropped is no fault.
+                let _ = rustix::fs::fadvise(file, span.offset, NonZeroU64::new(span.len), rustix::fs::Advice::DontNeed);
+            }
+        }
     }
 
     /// The right to send a range of the content from the maps. Does not block; `None` until [`Self::map_range`] was done.

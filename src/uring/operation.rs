@@ -169,9 +169,34 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     (result, buffer)
 }
 
-struct Message {
-    header: libc::msghdr,
-    spans: Vec<libc::iovec>,
+/// What `sendmsg` is pointed to; does not move with its owner.
+pub(super) struct Message(Box<(libc::msghdr, Vec<libc::iovec>)>);
+
+impl Message {
+    /// Of as many spans as the kernel takes in one call.
+    pub(super) fn new(spans: Vec<libc::iovec>) -> Self {
+        // SAFETY: an all-zero msghdr is a valid empty one.
+        let mut message = Self(Box::new((unsafe { std::mem::zeroed() }, spans)));
+        message.point();
+        message
+    }
+
+    fn point(&mut self) {
+        let (header, spans) = &mut *self.0;
+        header.msg_iov = spans.as_mut_ptr();
+        header.msg_iovlen = spans.len().min(SPANS_PER_CALL);
+    }
+
+    pub(super) fn header(&self) -> *const libc::msghdr {
+        &raw const self.0.0
+    }
+
+    /// Drops the first `len` bytes; false when none is left.
+    fn advance(&mut self, len: usize) -> bool {
+        advance(&mut self.0.1, len);
+        self.point();
+        !self.0.1.is_empty()
+    }
 }
 
 /// Sends every byte of `batch` in order, in one operation where the kernel allows.
@@ -182,33 +207,27 @@ where
 {
     let mut spans = Vec::new();
     batch.gather(&mut spans);
-    // SAFETY: an all-zero msghdr is a valid empty one.
-    let mut message = Box::new(Message { header: unsafe { std::mem::zeroed() }, spans });
-    let mut batch = batch;
+    let (mut message, mut batch) = (Message::new(spans), batch);
     loop {
-        message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = message.spans.len().min(SPANS_PER_CALL);
         let fd = types::Fd(socket.as_raw_fd());
         let flags = u32::try_from(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).unwrap_or(0);
-        let entry = opcode::SendMsg::new(fd, &raw const message.header).flags(flags).build();
+        let entry = opcode::SendMsg::new(fd, message.header()).flags(flags).build();
         // SAFETY: the header and the spans' array are on the heap behind the box, the spans point into memory that
         // `batch` keeps (contract of `Gather`); the operation owns box, batch and socket.
         let (result, (_, m, b)) = unsafe { submit((socket.clone(), message, batch), entry) }.await;
         (message, batch) = (m, b);
         match result {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), batch),
-            Ok(sent) => advance(&mut message.spans, sent as usize),
+            Ok(sent) if !message.advance(sent as usize) => return (Ok(()), batch),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (Err(error), batch),
-        }
-        if message.spans.is_empty() {
-            return (Ok(()), batch);
         }
     }
 }
 
 /// Drops the first `len` bytes of the spans.
-fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
+pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
     let gone = spans
         .iter()
         .take_while(|span| {

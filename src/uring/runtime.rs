@@ -17,11 +17,20 @@ pub fn run_ring<F: Future>(cpu: Option<usize>, main: impl FnOnce() -> F) -> Resu
     if let Some(cpu) = cpu {
         pin_to(cpu);
     }
+    run_ring_of(ENTRIES, ENTRIES * 8, main)
+}
+
+/// With so many entries for submissions and for completions.
+pub(super) fn run_ring_of<F: Future>(
+    submissions: u32,
+    completions: u32,
+    main: impl FnOnce() -> F,
+) -> Result<F::Output, RingError> {
     // DEFER_TASKRUN would save interrupts, but with it the first operation of this driver never completes.
     let mut ring = tokio_uring::uring_builder();
-    ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(ENTRIES * 8);
+    ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(completions);
     let mut builder = tokio_uring::builder();
-    builder.entries(ENTRIES).uring_builder(&ring);
+    builder.entries(submissions).uring_builder(&ring);
     let runtime = tokio_uring::Runtime::new(&builder)?;
     Ok(runtime.block_on(async { main().await }))
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use super::runtime::run_ring_of;
 use super::*;
 
 fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
@@ -61,6 +62,12 @@ fn a_peer_that_resets_ends_a_send_with_an_error() {
         let (result, _) = socket.send_all(batch).await;
         assert!(result.is_err());
         resetter.join().unwrap();
+        // The number may be another test's by now, the connection's inode may not.
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&socket));
+        let inode = std::fs::read_link(&link).unwrap();
+        drop(socket);
+        no_op().await;
+        assert_ne!(std::fs::read_link(&link).ok(), Some(inode), "the descriptor is free");
     });
 }
 
@@ -120,6 +127,63 @@ fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
         assert!(started.elapsed() < Duration::from_millis(500));
         spinner.abort();
     });
+}
+
+#[test]
+fn a_task_that_always_sends_does_not_starve_another() {
+    #[expect(clippy::disallowed_methods, reason = "a guard against waiting for ever")]
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while other.read(&mut buffer).is_ok_and(|len| len > 0) {}
+        });
+        let sending = spawn({
+            let socket = socket.clone();
+            async move {
+                let mut batch: Box<[u8]> = vec![7; 16 << 10].into();
+                loop {
+                    let result;
+                    (result, batch) = socket.send_all(batch).await;
+                    if result.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            no_op().await;
+        }
+        assert!(started.elapsed() < Duration::from_secs(2));
+        socket.shutdown();
+        sending.await.unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn hundreds_of_operations_get_through_a_tiny_ring() {
+    run_ring_of(2, 4, || async {
+        let tasks: Vec<_> = (0..300).map(|_| spawn(async { no_op().await })).collect();
+        let (socket, mut other) = connected_pair().await;
+        let receivers: Vec<_> = (0..100)
+            .map(|_| {
+                let socket = socket.clone();
+                spawn(async move { socket.recv(RecvBuffer::with_capacity(1)).await.0.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        other.write_all(&[1; 100]).unwrap();
+        let mut received = 0;
+        for receiver in receivers {
+            received += receiver.await.unwrap();
+        }
+        assert_eq!(received, 100);
+    })
+    .unwrap();
 }
 
 #[test]
