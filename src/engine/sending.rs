@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::cache::Moment;
 use super::conn::{Connection, End};
 use super::serving::{Readiness, STRETCH_LEN};
 use crate::base::{BlockRef, PieceIndex, Time, limits};
@@ -97,6 +98,7 @@ impl Connection {
         let mut unservable: Vec<PieceIndex> = Vec::new();
         let mut waiting = false;
         let moment = self.ring.shared.cache.moment(now);
+        self.look_again(moment);
         for &block in self.link.borrow().connection().queued().take(self.ring.shared.read_ahead_blocks()) {
             match self.torrent.serving.poll(block, moment) {
                 Readiness::Ready => continue,
@@ -110,6 +112,28 @@ impl Connection {
         self.waiting.set(waiting);
         unservable.dedup();
         unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
+    }
+
+    /// The kernel takes pages back without a word: what leaves next is looked at once more, neighbours together.
+    fn look_again(&self, moment: Moment) {
+        let check = |range: &Range<u64>| {
+            if !range.is_empty() && !self.torrent.store.is_resident(range.start, range.end - range.start) {
+                let stretches = range.start / STRETCH_LEN..=(range.end - 1) / STRETCH_LEN;
+                stretches.for_each(|stretch| self.torrent.serving.handle_evicted(stretch));
+            }
+        };
+        let link = self.link.borrow();
+        let next = link.connection().queued().take(limits::SEND_BLOCKS_MAX);
+        let mut range = 0..0_u64;
+        for &block in next.filter(|&&block| self.torrent.serving.is_ready(block, moment)) {
+            let start = self.torrent.swarm.geometry.offset_of(block.piece) + u64::from(block.begin);
+            if start != range.end {
+                check(&range);
+                range.start = start;
+            }
+            range.end = start + u64::from(block.len);
+        }
+        check(&range);
     }
 
     /// Hashes a piece on disk before it is served for the first time.

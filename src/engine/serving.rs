@@ -128,6 +128,16 @@ impl Serving {
         }
     }
 
+    /// A stretch that was believed to be resident is not.
+    pub(super) fn handle_evicted(&self, stretch: u64) {
+        let Some(at) = self.stretch(stretch) else { return };
+        let seen = at.load(Ordering::Acquire);
+        if !matches!(seen, POPULATING | LEAVING) {
+            // Else somebody works on it already.
+            let _ = at.compare_exchange(seen, NEVER, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
     /// A stretch is about to leave memory: [`Self::handle_left`] follows. False when somebody works on it.
     pub(super) fn begin_leave(&self, stretch: u64) -> bool {
         let Some(at) = self.stretch(stretch) else { return false };
@@ -180,6 +190,11 @@ mod tests {
         serving.handle_populated(1, now);
         assert_eq!(serving.poll(block, now), Readiness::Ready);
         assert!(serving.is_ready(block, now));
+        serving.handle_evicted(0);
+        assert_eq!(serving.poll(block, now), Readiness::Populate(0));
+        serving.handle_evicted(0);
+        assert_eq!(serving.poll(block, now), Readiness::Wait);
+        serving.handle_populated(0, now);
         assert!(serving.begin_leave(1) && !serving.begin_leave(1) && !serving.is_ready(block, now));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
         serving.handle_left(1);

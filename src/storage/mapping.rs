@@ -53,6 +53,27 @@ impl Maps {
         Ok(())
     }
 
+    /// Whether all pages of a span of a file are in memory. Of files that we neither own nor may write the kernel tells
+    /// nothing, which counts as yes.
+    pub(super) fn is_resident(&self, span: FileSpan) -> bool {
+        const PAGES: usize = 128;
+        let (Some(map), Ok(offset), Ok(len)) =
+            (self.map(span.file_index), usize::try_from(span.offset), usize::try_from(span.len))
+        else {
+            return false;
+        };
+        let page = rustix::param::page_size();
+        let (first, end) = (offset - offset % page, offset.saturating_add(len).min(map.len()));
+        (first..end).step_by(PAGES * page).all(|at| {
+            let mut pages = [0; PAGES];
+            let len = (end - at).min(PAGES * page);
+            let address = map.as_ptr().wrapping_add(at).cast_mut().cast();
+            // SAFETY: the range lies inside the map; the kernel writes a byte for each of its pages, of which there is room.
+            let failed = unsafe { libc::mincore(address, len, pages.as_mut_ptr()) } != 0;
+            failed || pages.iter().take(len.div_ceil(page)).all(|state| state & 1 == 1)
+        })
+    }
+
     /// Unmaps the pages of a span of a file. They come back when they are read.
     pub(super) fn unmap_pages(&self, span: FileSpan) {
         let (Some(map), Ok(offset), Ok(len)) =

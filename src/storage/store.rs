@@ -1,6 +1,6 @@
 //! One torrent's content on disk: read for checks, leased for sends, written piece by verified piece.
 //!
-//! Every method but [`Store::lease`] may block on the file system: ring threads leave them to the hash pool.
+//! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to the hash pool.
 
 use std::collections::VecDeque;
 use std::io;
@@ -129,6 +129,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a range of the content is mapped and in memory, as far as the kernel tells. Does not block.
+    pub fn is_resident(&self, offset: u64, len: u64) -> bool {
+        self.geometry.file_spans(offset, len).all(|span| self.is_pad(span.file_index) || self.maps.is_resident(span))
+    }
+
     /// Lets the pages of a range of the content leave memory. What others have mapped, or is not written yet, stays.
     pub fn drop_range(&self, offset: u64, len: u64) {
         for span in self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)) {
@@ -240,6 +245,26 @@ mod tests {
         store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part)).unwrap();
         assert!(back == bytes);
         assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
+    }
+
+    #[test]
+    fn what_was_dropped_is_not_resident_until_it_is_populated() {
+        // A file system whose pages can leave memory.
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let store = store(folder.path(), &[300_000], &[false]);
+        store.create_files().unwrap();
+        let file = store.layout.open_to_write(0, false).unwrap();
+        std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
+        file.sync_all().unwrap();
+        assert!(!store.is_resident(100_000, 100_000), "not mapped");
+        store.map_range(100_000, 100_000).unwrap();
+        store.drop_range(0, 300_000);
+        assert!(!store.is_resident(100_000, 100_000));
+        let lease = store.lease_range(100_000, 100_000).unwrap();
+        run_ring(None, || crate::uring::populate_read(lease)).unwrap().0.unwrap();
+        assert!(store.is_resident(100_000, 100_000));
+        store.drop_range(0, 300_000);
+        assert!(!store.is_resident(100_000, 100_000));
     }
 
     #[test]
