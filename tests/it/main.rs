@@ -8,6 +8,8 @@
 
 mod cli;
 mod create;
+mod create_faults;
+mod fuzz;
 mod interop;
 mod loopback;
 mod sim;
