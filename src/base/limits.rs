@@ -48,6 +48,8 @@ pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;
 pub const DIRECT_ALIGN: usize = 4096;
 /// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
 pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Such buffers of one `create -`, 128 MiB: more cores than these feed are faster than any pipe.
+pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
 pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
 /// A silent pipe is left this soon after Ctrl-C.

@@ -1,5 +1,6 @@
 //! From a complete piece in its slot to a had piece: hashed on the pool, written by the ring.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shared::Shared;
@@ -31,23 +32,40 @@ impl Job for Received {
         self.open.slot().bytes().unwrap_or_default()
     }
 
-    fn finish(self, hash: PieceHash) {
-        let Self { shared, torrent, open, ring_index } = self;
-        let expected = torrent.hashes.get(open.piece().at());
-        if expected != Some(&hash) {
+    /// One message, and so at most one wake, for each ring.
+    fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+        let mut by_ring: BTreeMap<usize, (Arc<Shared>, Vec<Verified>)> = BTreeMap::new();
+        for (job, hash) in jobs {
+            let (ring_index, shared) = (job.ring_index, job.shared.clone());
+            if let Some(verified) = job.finish(hash) {
+                by_ring.entry(ring_index).or_insert_with(|| (shared, Vec::new())).1.push(verified);
+            }
+        }
+        for (ring_index, (shared, verified)) in by_ring {
+            if let Some(ring) = shared.rings().get(ring_index) {
+                // Refused only while the session ends.
+                let _ = ring.verified.blocking_send(verified);
+            }
+        }
+    }
+}
+
+impl Received {
+    /// What is to be written, where the hash is right.
+    fn finish(self, hash: PieceHash) -> Option<Verified> {
+        let Self { shared, torrent, open, .. } = self;
+        if torrent.hashes.get(open.piece().at()) != Some(&hash) {
             torrent.handle_wrong(&open);
             shared.spread_news();
-            return;
+            return None;
         }
         // Opening files may block: here, not on the ring.
         match torrent.store.write_steps(open.piece(), open.slot(), torrent.write_path()) {
-            Ok(steps) => {
-                if let Some(ring) = shared.rings().get(ring_index) {
-                    // Refused only while the session ends.
-                    let _ = ring.verified.blocking_send(Verified { torrent, open, steps });
-                }
+            Ok(steps) => Some(Verified { torrent, open, steps }),
+            Err(error) => {
+                fail(&shared, &torrent, error);
+                None
             }
-            Err(error) => fail(&shared, &torrent, error),
         }
     }
 }

@@ -36,7 +36,7 @@ const PEER_SOCKET: SocketOptions =
 pub(super) struct Inbox {
     pub(super) listener: Option<std::net::TcpListener>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) verified: mpsc::Receiver<Verified>,
+    pub(super) verified: mpsc::Receiver<Vec<Verified>>,
     pub(super) news: Arc<Notify>,
     pub(super) ready: Arc<Notify>,
 }
@@ -87,9 +87,11 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     spawn({
         let shared = ring.shared.clone();
         async move {
-            while let Some(piece) = verified.recv().await {
-                spawn(write(shared.clone(), piece));
-                no_op().await;
+            while let Some(pieces) = verified.recv().await {
+                for piece in pieces {
+                    spawn(write(shared.clone(), piece));
+                    no_op().await;
+                }
             }
         }
     });

@@ -14,11 +14,11 @@ use crate::base::{PieceHash, limits};
 const BATCH_MAX: usize = 16;
 
 /// A piece that lies in memory.
-pub trait Job: Send + 'static {
+pub trait Job: Send + Sized + 'static {
     /// The bytes to hash, in order.
     fn bytes(&self) -> &[u8];
-    /// Called on the worker with the result.
-    fn finish(self, hash: PieceHash);
+    /// Called on the worker with the jobs it took together, so that whom they concern is told once.
+    fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>);
 }
 
 /// Threads that hash. Dropping it waits for nobody.
@@ -91,7 +91,7 @@ impl<J: Job> Queue<J> {
                 waiting.drain(..len).collect()
             };
             let hashes = sha1_batch(batch.iter().map(|job| [job.bytes()]));
-            batch.into_iter().zip(hashes).for_each(|(job, hash)| job.finish(hash));
+            J::finish_batch(batch.into_iter().zip(hashes));
         }
     }
 }
@@ -109,8 +109,8 @@ mod tests {
             &self.0
         }
 
-        fn finish(self, hash: PieceHash) {
-            self.1.send((self.0, hash)).unwrap();
+        fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+            jobs.for_each(|(Self(bytes, sender), hash)| sender.send((bytes, hash)).unwrap());
         }
     }
 
@@ -132,5 +132,36 @@ mod tests {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 500);
+    }
+
+    /// Says that it is looked at, and keeps its worker until told otherwise.
+    struct Gated(Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>, mpsc::Sender<usize>);
+
+    impl Job for Gated {
+        fn bytes(&self) -> &[u8] {
+            if let Some((reached, gate)) = &self.0 {
+                reached.send(()).unwrap();
+                gate.recv().unwrap();
+            }
+            b""
+        }
+
+        fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+            let jobs: Vec<_> = jobs.collect();
+            jobs[0].0.1.send(jobs.len()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_waited_together_is_finished_together() {
+        let pool = Pool::new(1).unwrap();
+        let (batches, batch_lens) = mpsc::channel();
+        let ((reached, is_reached), (open, gate)) = (mpsc::channel(), mpsc::channel());
+        pool.submit(Gated(Some((reached, gate)), batches.clone()));
+        is_reached.recv().unwrap();
+        (0..BATCH_MAX + 1).for_each(|_| pool.submit(Gated(None, batches.clone())));
+        open.send(()).unwrap();
+        drop(batches);
+        assert_eq!(batch_lens.iter().collect::<Vec<_>>(), [1, BATCH_MAX, 1]);
     }
 }

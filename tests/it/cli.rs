@@ -21,7 +21,15 @@ fn made() -> Sandbox {
 #[test]
 fn help_and_version_are_results() {
     let sandbox = Sandbox::new();
-    for line in ["--help", "create --help", "get --help", "bench loopback --help", "bench floor --help", "--version"] {
+    for line in [
+        "--help",
+        "create --help",
+        "get --help",
+        "verify --help",
+        "bench loopback --help",
+        "bench floor --help",
+        "--version",
+    ] {
         let run = sandbox.run(line).ok();
         assert!(!run.stdout.is_empty() && run.stderr.is_empty(), "{line}");
     }
