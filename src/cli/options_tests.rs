@@ -70,7 +70,6 @@ fn what_comes_later_is_refused_by_name() {
     for line in [
         "magnet x.torrent",
         "track --listen 0.0.0.0:1",
-        "bench floor --size 1G",
         "bench swarm",
         "seed .",
         "seed x.torrent --web 0.0.0.0:80",
