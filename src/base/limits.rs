@@ -118,6 +118,9 @@ pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
 pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
 
+/// Blocks that are received in place in one call: a mebibyte, and a quarter of the spans that Linux takes in one.
+pub const PLANNED_BLOCKS_MAX: usize = 64;
+
 /// Ring threads at most.
 pub const RINGS_MAX: usize = 8;
 /// Piece arena unless `--arena` says otherwise; never less than two pieces.

@@ -11,6 +11,7 @@ mod control;
 mod greeting;
 pub mod http;
 mod listen;
+mod reader;
 mod receiving;
 mod ring;
 mod serving;

@@ -220,6 +220,14 @@ impl<S: Slot> Link<S> {
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
     }
 
+    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
+    pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
+        self.connection.outstanding().map(|request| {
+            let work = self.working.iter().find(|work| work.open.piece() == request.block.piece);
+            (request.block, work.map(|work| &*work.open).filter(|open| !open.is_retired()))
+        })
+    }
+
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
     pub fn handle_landed(&mut self, arrival: &Arrival<S>, landed: bool) {
         let len = u64::from(arrival.block.len);
