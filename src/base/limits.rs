@@ -132,6 +132,11 @@ pub const MAPPED_FILES_MAX: usize = 32_768;
 /// Files held open for writing at a time.
 pub const OPEN_FILES_MAX: usize = 512;
 
+/// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the
+/// kernel's own bound is a fifth of memory, at which it stops everybody.
+pub const DIRTY_LEN_MAX: usize = 256 << 20;
+pub const DIRTY_RUN_LEN: usize = 32 << 20;
+
 /// Connections of a `seed` and of a `get`.
 pub const CONNECTIONS_SEED_MAX: usize = 20_000;
 pub const CONNECTIONS_GET_MAX: usize = 500;

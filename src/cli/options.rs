@@ -104,6 +104,8 @@ pub struct GetOptions {
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
+    /// Reserve the disk space at the start.
+    pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -307,6 +309,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         source,
         output: args.output,
         seed: args.seed.is_some(),
+        preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
             WriteArg::Buffered => WriteMode::Buffered,

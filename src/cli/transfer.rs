@@ -21,6 +21,7 @@ pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connectio
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
         write_mode: WriteMode::default(),
+        preallocate: false,
         keep_seeding: true,
         timeout: None,
     }

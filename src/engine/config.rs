@@ -29,6 +29,8 @@ pub struct Config {
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
     pub write_mode: WriteMode,
+    /// Disk space is reserved at the start, in the background.
+    pub preallocate: bool,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.

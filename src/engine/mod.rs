@@ -20,6 +20,7 @@ mod shared;
 mod survey;
 mod torrent;
 mod usage;
+mod writeback;
 
 pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
+use super::receiving;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
 use super::torrent::Torrent;
@@ -49,6 +50,12 @@ pub fn run(
         config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
         config.connections_max,
     ));
+    if config.preallocate {
+        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+            shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
+        }
+    }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));

@@ -196,6 +196,17 @@ pub struct SlotSpan {
     len: u32,
 }
 
+impl SlotSpan {
+    /// In bytes.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 // SAFETY: the slot was complete, so nothing writes to it before `clear`, which fails while this shares the slot; the map
 // lives as long as the slot.
 unsafe impl Gather for SlotSpan {

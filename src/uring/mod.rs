@@ -14,7 +14,7 @@ mod runtime;
 mod scatter;
 mod socket;
 
-pub use operation::{Batch, Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
+pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, populate_read, write_all_at};
 pub use probe::{RingError, probe};
 pub use runtime::{RingTask, run_ring, spawn};
 pub use scatter::{Places, Scatter};

@@ -275,6 +275,18 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
     (Ok(()), source)
 }
 
+/// Has written pages of a file go to the disk, on a kernel worker, and waits until they are there if `wait`. File systems
+/// without a disk have nothing to do.
+pub async fn flush_range(file: SharedFile, offset: u64, len: u32, wait: bool) -> io::Result<()> {
+    let waiting = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = libc::SYNC_FILE_RANGE_WRITE | if wait { waiting } else { 0 };
+    let fd = types::Fd(file.as_raw_fd());
+    let entry = opcode::SyncFileRange::new(fd, len).offset(offset).flags(flags).build();
+    // SAFETY: the entry points to nothing; the operation owns the file.
+    let (result, _) = unsafe { submit(file, entry) }.await;
+    result.map(|_| ())
+}
+
 /// Makes the pages of mapped spans resident on a kernel worker, so that nobody faults on the ring thread.
 ///
 /// `EFAULT` means that the file behind the map is shorter than the map; `EIO` that it can't be read.
