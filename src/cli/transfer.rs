@@ -41,6 +41,7 @@ pub(super) fn transfer(report: &Report) -> Transfer {
         latency_p50_us: report.latency.p50_us,
         latency_p99_us: report.latency.p99_us,
         latency_p999_us: report.latency.p999_us,
+        hash_batch_mean: report.hashed.batch_mean(),
         cpu_user_s: report.usage.user.as_secs_f64(),
         cpu_system_s: report.usage.system.as_secs_f64(),
         memory_peak: report.usage.memory_peak,

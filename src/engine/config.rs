@@ -8,6 +8,7 @@ use super::listen::ListenError;
 use super::usage::Usage;
 use crate::base::{Bitfield, Time};
 use crate::codec::metainfo::Metainfo;
+use crate::hash::Hashed;
 use crate::storage::StorageError;
 use crate::swarm::choker::Slots;
 use crate::uring::RingError;
@@ -71,6 +72,7 @@ pub struct Report {
     pub latency: Latency,
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
+    pub hashed: Hashed,
     pub usage: Usage,
 }
 

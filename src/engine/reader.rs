@@ -201,7 +201,8 @@ impl Connection {
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();
-            self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index });
+            let last = link.is_finishing();
+            self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }
 }

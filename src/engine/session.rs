@@ -84,6 +84,7 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report
         elapsed: shared.now(),
         latency: Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) },
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
+        hashed: shared.pool.hashed(),
         usage: Usage::of_this_process(),
     })
 }

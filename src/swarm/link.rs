@@ -228,6 +228,11 @@ impl<S: Slot> Link<S> {
         })
     }
 
+    /// Nothing is on its way to this connection, and nothing is left to ask for.
+    pub fn is_finishing(&self) -> bool {
+        self.connection.outstanding_count() == 0 && self.swarm.pieces.is_endgame()
+    }
+
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
     pub fn handle_landed(&mut self, arrival: &Arrival<S>, landed: bool) {
         let len = u64::from(arrival.block.len);
@@ -246,7 +251,9 @@ impl<S: Slot> Link<S> {
         if open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some()) {
             self.swarm.pieces.count_double();
         }
-        self.leave_finished();
+        if self.working.iter().any(|work| work.outstanding == 0) {
+            self.leave_finished();
+        }
     }
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.
