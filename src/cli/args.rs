@@ -201,6 +201,9 @@ pub struct GetArgs {
     /// How pieces are written: through the page cache, past it, or past it while no peer wants them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
+    /// Reserve the disk space of all files at the start, in the background, where the file system can
+    #[arg(long)]
+    pub preallocate: bool,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,

@@ -30,6 +30,7 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     let have = check(&metainfo, folder, &stop, output)?;
     let config = Config {
         write_mode: options.write_mode,
+        preallocate: options.preallocate,
         keep_seeding: options.seed,
         timeout: options.timeout,
         ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)

@@ -122,6 +122,8 @@ pub struct GetOptions {
     pub seed: bool,
     pub write_mode: WriteMode,
     pub serving: ServingOptions,
+    /// Reserve the disk space at the start.
+    pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -365,6 +367,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         source,
         output: args.output,
         seed: args.seed.is_some(),
+        preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
             WriteArg::Buffered => WriteMode::Buffered,

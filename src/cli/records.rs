@@ -129,6 +129,8 @@ pub struct Transfer {
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
     pub latency_p999_us: u64,
+    /// Received pieces hashed side by side, on average.
+    pub hash_batch_mean: f64,
     /// Processor time of the whole process, seconds.
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,

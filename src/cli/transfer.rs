@@ -28,6 +28,7 @@ pub(super) fn config(
         write_mode: WriteMode::default(),
         cache_mode: serving.cache_mode,
         zero_copy: serving.zero_copy,
+        preallocate: false,
         keep_seeding: true,
         timeout: None,
     }
@@ -62,6 +63,7 @@ pub(super) fn transfer(report: &Report) -> Transfer {
             kernel: thread_kind(threads.kernel),
             other: thread_kind(threads.other),
         },
+        hash_batch_mean: report.hashed.batch_mean(),
         hash_lag_p50_us: hash_lag.map(|lag| lag.p50_us),
         hash_lag_p99_us: hash_lag.map(|lag| lag.p99_us),
         zero_copied: *zero_copied,

@@ -9,6 +9,7 @@ use super::listen::ListenError;
 use super::stats::Stats;
 use crate::base::{Bitfield, Time};
 use crate::codec::metainfo::Metainfo;
+use crate::hash::Hashed;
 use crate::storage::StorageError;
 use crate::swarm::choker::Slots;
 use crate::uring::{RingError, ZeroCopyMode};
@@ -32,6 +33,8 @@ pub struct Config {
     pub write_mode: WriteMode,
     pub cache_mode: CacheMode,
     pub zero_copy: ZeroCopyMode,
+    /// Disk space is reserved at the start, in the background.
+    pub preallocate: bool,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.
@@ -72,6 +75,7 @@ pub struct Report {
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
     pub stats: Stats,
+    pub hashed: Hashed,
 }
 
 /// How long something took, in microseconds.

@@ -12,6 +12,7 @@ mod control;
 mod greeting;
 pub mod http;
 mod listen;
+mod reader;
 mod receiving;
 mod ring;
 mod sending;
@@ -22,6 +23,7 @@ mod stats;
 mod survey;
 mod torrent;
 mod usage;
+mod writeback;
 
 pub use cache::CacheMode;
 pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};

@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
+use super::receiving;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
@@ -53,6 +54,12 @@ pub fn run(
         config.connections_max,
         (cache, config.zero_copy),
     ));
+    if config.preallocate {
+        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+            shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
+        }
+    }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
@@ -81,6 +88,7 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
         elapsed: shared.now(),
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
         stats: stats(shared, threads),
+        hashed: shared.pool.hashed(),
     })
 }
 

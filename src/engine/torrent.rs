@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::config::WriteMode;
 use super::serving::Serving;
+use super::writeback::Writeback;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
@@ -36,6 +37,7 @@ pub(super) struct Torrent {
     pub(super) hashes: Box<[PieceHash]>,
     pub(super) swarm: Arc<Swarm<Slot>>,
     pub(super) store: Store,
+    pub(super) writeback: Writeback,
     pub(super) serving: Serving,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
@@ -74,6 +76,7 @@ impl Torrent {
             serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
+            writeback: Writeback::new(),
             write_mode,
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),

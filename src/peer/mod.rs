@@ -6,9 +6,11 @@
 
 mod connection;
 mod fault;
+mod receive_plan;
 mod requests;
 mod window;
 
 pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
 pub use fault::PeerFault;
+pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;

@@ -103,7 +103,7 @@ fn a_file_that_is_written_to_is_named() {
 fn a_file_that_becomes_unreadable_is_named() {
     let sandbox = world();
     let path = sandbox.path("folder/c");
-    let run = disturbed(&sandbox, || fs::set_permissions(&path, Permissions::from_mode(0)).unwrap());
+    let run = disturbed(&sandbox, || fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap());
     run.fails(1, "cannot read: folder/c: Permission denied");
     assert_eq!(sandbox.names(), ["folder"]);
 }
