@@ -112,3 +112,8 @@ fn verify_looks_beside_the_torrent() {
         assert_eq!(verify.data, Path::new(folder), "{line}");
     }
 }
+
+#[test]
+fn the_declarations_are_sound() {
+    <crate::cli::args::Arguments as clap::CommandFactory>::command().debug_assert();
+}

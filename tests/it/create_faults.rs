@@ -133,7 +133,7 @@ fn a_full_output_leaves_nothing() {
     let sandbox = Sandbox::new();
     sandbox.write("content", content(3 << 20));
     fs::create_dir(sandbox.path("full")).unwrap();
-    let script = "mount -t tmpfs -o size=16k none full; head -c 12288 /dev/zero >full/filler; \
+    let script = "mount -t tmpfs -o size=16k none full; head -c 16384 /dev/zero >full/filler; \
                   $0 create content -l 16K -o full/content.torrent || code=$?; ls -A full; exit $code";
     let run = in_own_mounts(&sandbox, script).fails(5, "cannot write: full/content.torrent: No space left");
     assert_eq!(run.text(), "filler\n");
