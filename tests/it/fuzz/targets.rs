@@ -216,7 +216,8 @@ pub fn path(bytes: &[u8]) {
 fn is_safe(element: &[u8]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let path = Path::new(std::ffi::OsStr::from_bytes(element));
-    let is_one_name = matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(name)] if name.as_bytes() == element);
+    let is_one_name =
+        matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(name)] if name.as_bytes() == element);
     is_one_name && !element.contains(&0) && element.len() <= limits::PATH_ELEMENT_LEN_MAX
 }
 
