@@ -154,7 +154,6 @@ fn start_rings(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
 ) -> Result<Vec<thread::JoinHandle<Result<(), RingError>>>, EngineError> {
-    let cpu_count = thread::available_parallelism().map_or(1, usize::from);
     let (mut handles, mut inboxes) = (Vec::new(), Vec::new());
     for listener in listeners {
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
@@ -175,7 +174,7 @@ fn start_rings(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
-            run_ring(Some(index % cpu_count), || {
+            run_ring(|| {
                 let _ = started.send(());
                 ring::run(index, shared, inbox)
             })

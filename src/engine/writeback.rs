@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn who_writes_faster_than_the_disk_waits_for_a_flush() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
-        run_ring(None, || async move {
+        run_ring(|| async move {
             let writeback = Rc::new(Writeback::new());
             let mut flushes = Vec::new();
             for _ in 0..limits::DIRTY_LEN_MAX / MIB as usize {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn the_longest_piece_finds_room_behind_what_no_flush_has_begun_for() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
-        run_ring(None, || async move {
+        run_ring(|| async move {
             let writeback = Writeback::new();
             let reserved = writeback.reserve(MIB).await;
             assert!(written(&writeback, &file, reserved).is_none());

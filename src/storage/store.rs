@@ -255,7 +255,7 @@ mod tests {
         let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| slot.land(i, block)).collect();
         assert_eq!(outcomes.last(), Some(&Landed::Complete));
         let steps = store.write_steps(piece, &slot, path).unwrap();
-        run_ring(None, || async {
+        run_ring(|| async {
             for step in steps {
                 write_all_at(step.file, step.source, step.offset).await.0.unwrap();
             }

@@ -9,7 +9,7 @@ use super::runtime::run_ring_of;
 use super::*;
 
 fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
-    run_ring(None, main).unwrap()
+    run_ring(main).unwrap()
 }
 
 async fn connected_pair() -> (Socket, TcpStream) {
