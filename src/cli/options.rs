@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs,
-    SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
+    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, MagnetArgs,
+    NetworkArgs, SeedArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
+use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
@@ -44,6 +45,7 @@ pub enum Command {
     Get(GetOptions),
     Verify(VerifyOptions),
     Show(ShowOptions),
+    Magnet(MagnetOptions),
     BenchLoopback(LoopbackOptions),
     BenchHash { hash_kernel: Kernel, seconds: u64 },
 }
@@ -99,8 +101,7 @@ pub enum VerifyMode {
 #[derive(Debug)]
 pub struct GetOptions {
     pub source: MetainfoSource,
-    /// Folder that will hold the torrent's name.
-    pub output: PathBuf,
+    pub output: GetOutput,
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
@@ -111,10 +112,19 @@ pub struct GetOptions {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub enum GetOutput {
+    /// Folder that will hold the torrent's name.
+    Content(PathBuf),
+    /// The `.torrent` alone.
+    Metainfo(Destination),
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub enum MetainfoSource {
     File(PathBuf),
     /// `http` or `https`.
     Url(String),
+    Magnet(Magnet),
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +172,14 @@ pub struct ShowOptions {
 }
 
 #[derive(Debug)]
+pub struct MagnetOptions {
+    pub torrent: PathBuf,
+    /// Named in the link.
+    pub peers: Vec<SocketAddr>,
+    pub metainfo: MetainfoLimits,
+}
+
+#[derive(Debug)]
 pub struct LoopbackOptions {
     /// Content in bytes, at least 1.
     pub size: u64,
@@ -182,10 +200,10 @@ impl Options {
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
-            CommandArgs::Get(args) => Command::Get(resolve_get(args)?),
+            CommandArgs::Get(args) => Command::Get(resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
-            CommandArgs::Magnet(_) => return Err(Failure::not_yet("magnet")),
+            CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
@@ -206,11 +224,7 @@ pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
     let source = content_source(&args)?;
     let filters = filters(&args)?;
-    let destination = match args.output {
-        None => Destination::Default,
-        Some(path) if path == Path::new("-") => Destination::Stdout,
-        Some(path) => Destination::File(path),
-    };
+    let destination = destination(args.output);
     if json && destination == Destination::Stdout && !args.dry_run {
         return Err(usage("-o - and --json both want standard output: leave one out"));
     }
@@ -235,6 +249,14 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn destination(path: Option<PathBuf>) -> Destination {
+    match path {
+        None => Destination::Default,
+        Some(path) if path == Path::new("-") => Destination::Stdout,
+        Some(path) => Destination::File(path),
+    }
 }
 
 fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
@@ -267,7 +289,9 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         ("--stop-copies", args.stop_copies.is_some()),
     ])?;
     for path in &args.torrents {
-        refuse_magnet(path.as_os_str())?;
+        if Magnet::is_meant(path.as_os_str().as_bytes()) {
+            return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
+        }
         if path.is_dir() || (path.extension() != Some(OsStr::new("torrent")) && path.is_file()) {
             let what = format_args!("seed of content without a .torrent ({})", shown(path)).to_string();
             return Err(Failure::not_yet(what));
@@ -286,15 +310,25 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     })
 }
 
-fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
+fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
         ("--down", args.down.is_some()),
         ("--up", args.up.is_some()),
         ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
     ])?;
-    refuse_magnet(&args.torrent)?;
     let source = match args.torrent.to_str() {
+        _ if Magnet::is_meant(args.torrent.as_bytes()) => {
+            let magnet = Magnet::parse(args.torrent.as_bytes()).map_err(|error| usage(printed(&error)))?;
+            let told =
+                magnet.trackers.len() + magnet.peers.len() + args.network.announce.len() + args.network.peer.len();
+            if told == 0 {
+                return Err(usage(
+                    "the link names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
+                ));
+            }
+            MetainfoSource::Magnet(magnet)
+        }
         Some(text) if has_scheme(text, &["http", "https"]) => {
             MetainfoSource::Url(url("URL", text, &["http", "https"])?)
         }
@@ -303,9 +337,17 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         }
         _ => MetainfoSource::File(args.torrent.into()),
     };
+    let output = if args.metadata_only {
+        GetOutput::Metainfo(destination(args.output))
+    } else {
+        GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
+    };
+    if json && output == GetOutput::Metainfo(Destination::Stdout) {
+        return Err(usage("-o - and --json both want standard output: leave one out"));
+    }
     Ok(GetOptions {
         source,
-        output: args.output,
+        output,
         seed: args.seed.is_some(),
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
@@ -325,6 +367,14 @@ fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
 
 fn resolve_show(args: ShowArgs) -> ShowOptions {
     ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
+}
+
+fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
+    Ok(MagnetOptions {
+        torrent: args.torrent.clone(),
+        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        metainfo: metainfo_limits(&args.limits),
+    })
 }
 
 fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
@@ -446,11 +496,6 @@ fn has_scheme(text: &str, schemes: &[&str]) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| {
         !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
     })
-}
-
-fn refuse_magnet(argument: &OsStr) -> Result<(), Failure> {
-    let is_magnet = argument.as_bytes().get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"));
-    if is_magnet { Err(Failure::not_yet("a magnet link")) } else { Ok(()) }
 }
 
 fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {

@@ -46,9 +46,9 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
             return Err(Failure::new(Exit::Mismatch, line));
         }
         total_len += metainfo.info.geometry.total_len();
-        let tiers = tiers(&metainfo, &options.network);
+        let tiers = tiers(&metainfo.tiers, &options.network);
         let trusted = options.verify != VerifyMode::Lazy;
-        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
+        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers, peers: Vec::new() });
     }
     let names: Vec<_> = sources.iter().map(|source| Named::new(&source.metainfo, &source.have)).collect();
     let config = config(&options.network, &options.engine, limits::CONNECTIONS_SEED_MAX);

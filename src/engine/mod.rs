@@ -11,6 +11,7 @@ mod control;
 mod greeting;
 pub mod http;
 mod listen;
+pub mod metadata;
 mod receiving;
 mod ring;
 mod serving;
@@ -20,7 +21,7 @@ mod survey;
 mod torrent;
 mod usage;
 
-pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
 pub use survey::{Survey, survey};

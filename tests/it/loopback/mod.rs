@@ -3,6 +3,7 @@
 mod faults;
 mod fetch;
 mod get_peers;
+mod magnet;
 mod resume;
 mod scripted;
 mod seed_peers;
