@@ -68,8 +68,15 @@ impl Download {
         let geometry = Arc::new(geometry);
         let slots = (0..32).map(|_| NoMemory).collect();
         let swarm = Arc::new(Swarm::new(geometry.clone(), &Bitfield::new(piece_count), slots, &mut Rng::with_seed(7)));
-        let setup =
-            Setup { geometry, fast: true, extension: false, opening: Opening::None, listen_port: None, peer_ip: None };
+        let setup = Setup {
+            geometry,
+            fast: true,
+            extension: false,
+            opening: Opening::None,
+            listen_port: None,
+            peer_ip: None,
+            metadata: None,
+        };
         let shared = Arc::new(PeerShared::new(1, ([127, 0, 0, 1], 6881).into()));
         let now = Duration::from_secs(1000);
         let mut link = Link::new(setup, swarm.clone(), shared, now);

@@ -76,6 +76,10 @@ pub const TRACKER_COUNT_MAX: usize = 256;
 pub const WEB_SEED_COUNT_MAX: usize = 64;
 /// A tracker's or web seed's URL; servers refuse longer request lines than about this.
 pub const URL_LEN_MAX: usize = 4096;
+/// A magnet link: room for some trackers of the longest kind. Browsers and shells pass on about as much.
+pub const MAGNET_LEN_MAX: usize = 64 << 10;
+/// Peers read from one magnet link (`x.pe`).
+pub const MAGNET_PEERS_MAX: usize = 64;
 /// Warnings kept for one metainfo file; more of them tell nobody more.
 pub const METAINFO_WARNINGS_MAX: usize = 20;
 
@@ -87,6 +91,22 @@ pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
 pub const EXTENSION_NAMES_MAX: usize = 64;
 /// A name in a peer's extension handshake: of an extension, or its client's. The rest is cut or passed over.
 pub const EXTENSION_NAME_LEN_MAX: usize = 64;
+/// Metadata (BEP 9) that a peer gets from us at once, and per second when it asks for more: parts of 16 KiB. A torrent of a
+/// terabyte has a hundred.
+pub const METADATA_BURST: u32 = 256;
+pub const METADATA_PARTS_PER_S: u32 = 64;
+/// Parts that leave together.
+pub const METADATA_PARTS_SENT_MAX: usize = 16;
+/// Metadata we fetch: requests outstanding with one peer, connections for it at a time, and how long a peer may take for
+/// a part, or to say what it has.
+pub const METADATA_REQUESTS_MAX: usize = 4;
+pub const METADATA_CONNECTIONS_MAX: usize = 32;
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(20);
+/// A part that a peer was asked for is asked of another one after this.
+pub const METADATA_DOUBLE_AFTER: Duration = Duration::from_secs(3);
+/// Versions of the metadata that are put together at a time: peers may tell different lengths, and those that had part
+/// in a wrong one bring it alone from then on.
+pub const METADATA_VERSIONS_MAX: usize = 8;
 /// Requests a peer may have queued with us, told as `reqq` (BEP 10).
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.

@@ -64,8 +64,8 @@ pub enum CommandArgs {
     Verify(VerifyArgs),
     /// Print what a torrent says
     Show(ShowArgs),
-    /// Print a torrent's magnet link (not available yet)
-    Magnet(LaterArgs),
+    /// Print a torrent's magnet link
+    Magnet(MagnetArgs),
     /// Run the tracker alone (not available yet)
     Track(LaterArgs),
     /// Measure this machine
@@ -180,12 +180,16 @@ pub struct SeedArgs {
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
-    /// A .torrent file or its http(s) URL (magnet links are not available yet)
+    /// A .torrent file, its http(s) URL, or a magnet link
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
-    /// Folder to download into
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub output: PathBuf,
+    /// Folder to download into [default: the current one]; with --metadata-only the .torrent
+    /// [default: NAME.torrent], or - for stdout
+    #[arg(short, long, value_name = "DIR|FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the .torrent of a magnet link, and download nothing
+    #[arg(long, conflicts_with = "seed")]
+    pub metadata_only: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -321,6 +325,18 @@ pub struct ShowArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
     pub torrent: PathBuf,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct MagnetArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// A peer to name in the link; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }

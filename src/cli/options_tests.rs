@@ -68,7 +68,6 @@ fn nonsense_is_refused_before_any_work() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     for line in [
-        "magnet x.torrent",
         "track --listen 0.0.0.0:1",
         "bench swarm",
         "seed .",
@@ -77,7 +76,6 @@ fn what_comes_later_is_refused_by_name() {
         "seed x.torrent --stop-ratio 2",
         "seed x.torrent --stop-time 1h",
         "seed x.torrent --stop-copies 3",
-        "get magnet:?xt=urn:btih:00",
         "get x.torrent --select 1",
         "get x.torrent --seed=2.0",
         "get x.torrent --down 10M",

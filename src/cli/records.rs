@@ -86,6 +86,10 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
     },
+    /// `magnet`.
+    Magnet { info_hash: String, link: &'a str },
+    /// The end of `get --metadata-only`.
+    Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },
     /// A `seed` serves from now on.
     Seeding {
         info_hash: String,
@@ -190,6 +194,7 @@ pub struct Shown<'a> {
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
     pub source: Option<String>,
+    pub magnet: String,
     pub warnings: &'a [String],
 }
 

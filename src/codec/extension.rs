@@ -53,6 +53,11 @@ impl ExtensionHandshake {
         Value::dictionary(entries).encode()
     }
 
+    /// The id under which the sender wants messages of an extension; `None`: not at all.
+    pub fn message_id(&self, name: &[u8]) -> Option<u8> {
+        self.messages.iter().find(|(known, _)| known == name).map(|&(_, id)| id).filter(|&id| id != 0)
+    }
+
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
         let caps = bencode::Limits { depth_max: limits::EXTENSION_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
         // Bytes after the dictionary are nobody's; some clients send them.

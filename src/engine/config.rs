@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cache::CacheMode;
 use super::listen::ListenError;
 use super::stats::Stats;
-use crate::base::{Bitfield, Time};
+use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::StorageError;
@@ -17,6 +17,7 @@ use crate::uring::{RingError, ZeroCopyMode};
 /// How a session is run.
 #[derive(Debug)]
 pub struct Config {
+    pub identity: Identity,
     /// `None`: the first free port of 6881 to 6889 (BEP 3).
     pub listen: Option<SocketAddr>,
     /// Ring threads, at least 1.
@@ -39,6 +40,20 @@ pub struct Config {
     pub keep_seeding: bool,
     /// End after this long without any peer.
     pub timeout: Option<Duration>,
+}
+
+/// Who we are to peers and trackers: one for a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    pub peer_id: PeerId,
+    /// BEP 3's `key`, told to trackers.
+    pub key: u32,
+}
+
+impl Identity {
+    pub fn generate(rng: &mut Rng) -> Self {
+        Self { peer_id: PeerId::generate(rng), key: rng.u32(..) }
+    }
 }
 
 /// How verified pieces are written.
@@ -65,6 +80,8 @@ pub struct Source {
     pub writable: bool,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
+    /// Peers that are known already.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// What a session has done.

@@ -12,6 +12,7 @@ mod control;
 mod greeting;
 pub mod http;
 mod listen;
+pub mod metadata;
 mod reader;
 mod receiving;
 mod ring;
@@ -26,7 +27,7 @@ mod usage;
 mod writeback;
 
 pub use cache::CacheMode;
-pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
 pub use stats::Stats;

@@ -286,6 +286,7 @@ async fn serve(
         opening: Opening::None,
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
+        metadata: torrent.metadata.clone(),
     };
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));

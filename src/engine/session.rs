@@ -18,10 +18,11 @@ use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
 use super::usage::{Threads, Usage};
-use crate::base::{PeerId, Rng, limits};
+use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
+use crate::swarm::peer_list;
 use crate::uring::{RingError, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
@@ -46,7 +47,7 @@ pub fn run(
         tiers.push((torrent, its_tiers));
     }
     let shared = Arc::new(Shared::new(
-        PeerId::generate(&mut Rng::new()),
+        config.identity.peer_id,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
@@ -113,7 +114,7 @@ fn prepare(
     config: &Config,
     stretches_trusted: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, writable, tiers } = source;
+    let Source { metainfo, folder, have, trusted, writable, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -127,7 +128,9 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted)), tiers))
+    let torrent = Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted);
+    torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    Ok((Arc::new(torrent), tiers))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.

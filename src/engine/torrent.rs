@@ -35,6 +35,8 @@ pub(super) struct Torrent {
     /// Safe for a terminal.
     pub(super) name: String,
     pub(super) hashes: Box<[PieceHash]>,
+    /// The info dictionary, for peers that ask for it (BEP 9); a private torrent's is not given away (BEP 27).
+    pub(super) metadata: Option<Arc<[u8]>>,
     pub(super) swarm: Arc<Swarm<Slot>>,
     pub(super) store: Store,
     pub(super) writeback: Writeback,
@@ -72,6 +74,7 @@ impl Torrent {
         Self {
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
+            metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
             hashes: metainfo.info.pieces,
             serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),

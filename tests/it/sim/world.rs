@@ -143,6 +143,7 @@ impl World {
                 opening: Opening::None,
                 listen_port: Some(6881),
                 peer_ip: None,
+                metadata: None,
             };
             let node = &mut self.nodes[side.node];
             let link = Link::new(setup, node.swarm.clone(), shared.clone(), self.now);
