@@ -357,12 +357,13 @@ pub enum BenchArgs {
 }
 
 const LOOPBACK_AFTER_HELP: &str = "\
-Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything
-verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and
-write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults,
-context switches, memory; latency from request to block. System calls are not counted: the rings' driver does
-not say how often it enters the kernel, and counting from outside (perf stat -e 'syscalls:*') slows it down.
-There is no content without memory behind it: --ram is the way to leave the disk out.";
+Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything \
+verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and \
+write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults, context \
+switches, memory; latency from request to block.
+
+System calls are not counted: the rings' driver does not say how often it enters the kernel, and counting from outside \
+slows it down. There is no content without memory behind it: --ram is the way to leave the disk out.";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOOPBACK_AFTER_HELP)]
