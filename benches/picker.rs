@@ -64,6 +64,7 @@ impl Download {
             opening: Opening::None,
             listen_port: None,
             peer_ip: None,
+            metadata: None,
         };
         let shared = Arc::new(PeerShared::new(1, ([127, 0, 0, 1], 6881).into()));
         let now = Duration::from_secs(1);

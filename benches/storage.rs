@@ -12,6 +12,7 @@ use std::hint::black_box;
 use bt_fast::base::Geometry;
 use bt_fast::storage::{Landed, Layout, Store, slots};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memmap2::{Advice, MmapMut};
 
 const BLOCK_LEN: usize = 16 << 10;
 const BLOCKS: usize = 64;
@@ -34,11 +35,14 @@ fn arena(criterion: &mut Criterion) {
             assert!(complete);
         });
     });
-    let mut memory: Vec<Vec<u8>> = vec![vec![0; PIECE_LEN as usize]; SLOTS as usize];
+    // On the same pages as the arena.
+    let mut memory = MmapMut::map_anon((PIECE_LEN * SLOTS) as usize).unwrap();
+    let _ = memory.advise(Advice::HugePage);
+    let mut pieces: Vec<&mut [u8]> = memory.chunks_mut(PIECE_LEN as usize).collect();
     group.bench_function("copy alone", |bencher| {
         bencher.iter(|| {
-            turn = (turn + 1) % memory.len();
-            memory[turn].chunks_mut(BLOCK_LEN).for_each(|to| to.copy_from_slice(black_box(&block)));
+            turn = (turn + 1) % pieces.len();
+            pieces[turn].chunks_mut(BLOCK_LEN).for_each(|to| to.copy_from_slice(black_box(&block)));
         });
     });
     group.finish();

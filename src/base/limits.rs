@@ -48,6 +48,8 @@ pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;
 pub const DIRECT_ALIGN: usize = 4096;
 /// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
 pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Such buffers of one `create -`, 128 MiB: more cores than these feed are faster than any pipe.
+pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
 pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
 /// A silent pipe is left this soon after Ctrl-C.
@@ -74,6 +76,10 @@ pub const TRACKER_COUNT_MAX: usize = 256;
 pub const WEB_SEED_COUNT_MAX: usize = 64;
 /// A tracker's or web seed's URL; servers refuse longer request lines than about this.
 pub const URL_LEN_MAX: usize = 4096;
+/// A magnet link: room for some trackers of the longest kind. Browsers and shells pass on about as much.
+pub const MAGNET_LEN_MAX: usize = 64 << 10;
+/// Peers read from one magnet link (`x.pe`).
+pub const MAGNET_PEERS_MAX: usize = 64;
 /// Warnings kept for one metainfo file; more of them tell nobody more.
 pub const METAINFO_WARNINGS_MAX: usize = 20;
 
@@ -85,6 +91,22 @@ pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
 pub const EXTENSION_NAMES_MAX: usize = 64;
 /// A name in a peer's extension handshake: of an extension, or its client's. The rest is cut or passed over.
 pub const EXTENSION_NAME_LEN_MAX: usize = 64;
+/// Metadata (BEP 9) that a peer gets from us at once, and per second when it asks for more: parts of 16 KiB. A torrent of a
+/// terabyte has a hundred.
+pub const METADATA_BURST: u32 = 256;
+pub const METADATA_PARTS_PER_S: u32 = 64;
+/// Parts that leave together.
+pub const METADATA_PARTS_SENT_MAX: usize = 16;
+/// Metadata we fetch: requests outstanding with one peer, connections for it at a time, and how long a peer may take for
+/// a part, or to say what it has.
+pub const METADATA_REQUESTS_MAX: usize = 4;
+pub const METADATA_CONNECTIONS_MAX: usize = 32;
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(20);
+/// A part that a peer was asked for is asked of another one after this.
+pub const METADATA_DOUBLE_AFTER: Duration = Duration::from_secs(3);
+/// Versions of the metadata that are put together at a time: peers may tell different lengths, and those that had part
+/// in a wrong one bring it alone from then on.
+pub const METADATA_VERSIONS_MAX: usize = 8;
 /// Requests a peer may have queued with us, told as `reqq` (BEP 10).
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.
@@ -134,6 +156,9 @@ pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
 pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
 
+/// Blocks that are received in place in one call: a mebibyte, and a quarter of the spans that Linux takes in one.
+pub const PLANNED_BLOCKS_MAX: usize = 64;
+
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
@@ -155,6 +180,11 @@ pub const OPEN_PIECES_MAX: u32 = 4096;
 pub const MAPPED_FILES_MAX: usize = 32_768;
 /// Files held open for writing at a time.
 pub const OPEN_FILES_MAX: usize = 512;
+
+/// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the
+/// kernel's own bound is a fifth of memory, at which it stops everybody.
+pub const DIRTY_LEN_MAX: usize = 256 << 20;
+pub const DIRTY_RUN_LEN: usize = 32 << 20;
 
 /// Connections of a `seed` and of a `get`.
 pub const CONNECTIONS_SEED_MAX: usize = 20_000;
@@ -204,9 +234,10 @@ pub const FRESH_PIECES_MAX: usize = 256;
 /// A peer's rates are averages over this time: two choke rounds.
 pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 
-/// A hash worker that finds less than half a batch waits this long for more: several pieces at a time take half the
+/// A hash worker that finds fewer pieces than this waits so long for more: twelve to sixteen at a time take a quarter of the
 /// processor time of one by one.
-pub const HASH_GATHER: Duration = Duration::from_millis(2);
+pub const HASH_GATHER_PIECES: usize = 12;
+pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 

@@ -64,8 +64,8 @@ pub enum CommandArgs {
     Verify(VerifyArgs),
     /// Print what a torrent says
     Show(ShowArgs),
-    /// Print a torrent's magnet link (not available yet)
-    Magnet(LaterArgs),
+    /// Print a torrent's magnet link
+    Magnet(MagnetArgs),
     /// Run the tracker alone (not available yet)
     Track(LaterArgs),
     /// Measure this machine
@@ -77,7 +77,19 @@ pub enum CommandArgs {
 
 const CREATE_AFTER_HELP: &str = "\
 In a folder, hidden and empty files take part and symlinks are followed; a loop of them is an error.
-.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is given.";
+.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is \
+given.
+
+A GLOB without / matches files and folders of that name at any depth, one with / from the \
+folder down. A folder that matches stands for all that is in it. * does not cross /, ** does.
+
+Without -l, pieces have the smallest power of two from 16K to 16M that makes at most 2048 of them, and \
+more than 16M only where that would make more than 262104 (4 TiB): every client loads the result. A \
+warning names whom another -l locks out: rqbit above 262104 pieces, programs on libtorrent when the \
+.torrent is above 10 MB; and libtorrent itself creates no pieces above 128M.
+
+create - needs -n, and takes neither -g nor --dry-run; all of it is one file.
+--no-date --no-creator make the whole .torrent the same for the same content and options.";
 
 /// Same bytes and options give the same info-hash, always.
 #[derive(Args, Debug)]
@@ -95,8 +107,8 @@ pub struct CreateArgs {
     /// A web seed: an HTTP mirror of the content
     #[arg(short, long, value_name = "URL")]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M; 1M
-    /// from standard input]
+    /// Piece length, a power of two from 16K to 256M [default: by the rule below; 1M from standard
+    /// input]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
     /// Only this torrent's trackers may introduce peers
@@ -168,12 +180,16 @@ pub struct SeedArgs {
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
-    /// A .torrent file or its http(s) URL (magnet links are not available yet)
+    /// A .torrent file, its http(s) URL, or a magnet link
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
-    /// Folder to download into
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub output: PathBuf,
+    /// Folder to download into [default: the current one]; with --metadata-only the .torrent
+    /// [default: NAME.torrent], or - for stdout
+    #[arg(short, long, value_name = "DIR|FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the .torrent of a magnet link, and download nothing
+    #[arg(long, conflicts_with = "seed")]
+    pub metadata_only: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -189,6 +205,9 @@ pub struct GetArgs {
     /// How pieces are written: through the page cache, past it, or past it while no peer wants them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
+    /// Reserve the disk space of all files at the start, in the background, where the file system can
+    #[arg(long)]
+    pub preallocate: bool,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
@@ -278,7 +297,15 @@ pub enum WriteArg {
     Direct,
 }
 
+const VERIFY_AFTER_HELP: &str = "\
+Lists what is missing, short, long, altered or no file at all, and the bad pieces: then it exits with 3.
+Files that the torrent does not name are listed as extra and are no mismatch.
+
+Checks that found all right are remembered for --fast in $XDG_CACHE_HOME/bt-fast (~/.cache/bt-fast), \
+unless the content was written within the two seconds before.";
+
 #[derive(Args, Debug)]
+#[command(after_help = VERIFY_AFTER_HELP)]
 pub struct VerifyArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
@@ -302,6 +329,18 @@ pub struct ShowArgs {
     pub limits: LimitArgs,
 }
 
+#[derive(Args, Debug)]
+pub struct MagnetArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// A peer to name in the link; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
     /// Create, seed, get and verify random content on this machine, beside the bare pair
@@ -318,12 +357,13 @@ pub enum BenchArgs {
 }
 
 const LOOPBACK_AFTER_HELP: &str = "\
-Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything
-verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and
-write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults,
-context switches, memory; latency from request to block. System calls are not counted: the rings' driver does
-not say how often it enters the kernel, and counting from outside (perf stat -e 'syscalls:*') slows it down.
-There is no content without memory behind it: --ram is the way to leave the disk out.";
+Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything \
+verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and \
+write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults, context \
+switches, memory; latency from request to block.
+
+System calls are not counted: the rings' driver does not say how often it enters the kernel, and counting from outside \
+slows it down. There is no content without memory behind it: --ram is the way to leave the disk out.";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOOPBACK_AFTER_HELP)]
@@ -403,7 +443,16 @@ pub struct FloorArgs {
     pub older: OlderArgs,
 }
 
+const HASH_AFTER_HELP: &str = "\
+GB/s of one core for every kernel that this processor has: SHA-1 of 1 to 16 pieces of 16K to 4M, SHA-256 \
+of 16K blocks, beside the crates sha1 and sha2. Then all cores at once with the kernel that --hash-kernel \
+names, and memory read and added up, which no hashing can pass.
+
+'chosen' says which kernel runs for how many pieces. Where two are close, a race of less than 1 ms when \
+the program starts decides; hashes are the same with every kernel.";
+
 #[derive(Args, Debug)]
+#[command(after_help = HASH_AFTER_HELP)]
 pub struct HashArgs {
     /// About how long to measure, 1 to 3600
     #[arg(long, value_name = "S", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -415,15 +464,4 @@ pub struct HashArgs {
 pub struct LaterArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub rest: Vec<OsString>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_declarations_are_sound() {
-        Arguments::command().debug_assert();
-    }
 }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, FloorArgs, GetArgs, LimitArgs, LoopbackArgs,
-    NetworkArgs, PlaceArgs, SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
-use crate::bench::WriteHow;
+use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
@@ -24,8 +24,9 @@ use crate::engine::{CacheMode, WriteMode};
 use crate::hash::Kernel;
 use crate::uring::ZeroCopyMode;
 
-/// Where files lie in memory.
-const SHARED_MEMORY: &str = "/dev/shm";
+mod bench;
+
+pub use bench::{FloorOptions, LoopbackOptions, Place};
 
 #[derive(Debug)]
 pub struct Options {
@@ -58,6 +59,7 @@ pub enum Command {
     Get(GetOptions),
     Verify(VerifyOptions),
     Show(ShowOptions),
+    Magnet(MagnetOptions),
     BenchLoopback(LoopbackOptions),
     BenchFloor(FloorOptions),
     BenchSide,
@@ -116,12 +118,13 @@ pub enum VerifyMode {
 #[derive(Debug)]
 pub struct GetOptions {
     pub source: MetainfoSource,
-    /// Folder that will hold the torrent's name.
-    pub output: PathBuf,
+    pub output: GetOutput,
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
     pub serving: ServingOptions,
+    /// Reserve the disk space at the start.
+    pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -129,10 +132,19 @@ pub struct GetOptions {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub enum GetOutput {
+    /// Folder that will hold the torrent's name.
+    Content(PathBuf),
+    /// The `.torrent` alone.
+    Metainfo(Destination),
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub enum MetainfoSource {
     File(PathBuf),
     /// `http` or `https`.
     Url(String),
+    Magnet(Magnet),
 }
 
 #[derive(Debug, Default)]
@@ -187,42 +199,11 @@ pub struct ShowOptions {
 }
 
 #[derive(Debug)]
-pub struct LoopbackOptions {
-    /// Content in bytes, at least 1.
-    pub size: u64,
-    /// `None`: as `create` chooses it.
-    pub piece_len: Option<u32>,
-    pub peer_count: usize,
-    pub rounds: usize,
-    pub with_floor: bool,
-    pub place: Place,
-    pub write: WriteHow,
-    pub rings: usize,
-    pub arena_len: u64,
-    pub hash_kernel: Kernel,
-    pub seed_flags: Vec<OsString>,
-    pub get_flags: Vec<OsString>,
-    pub html: Option<PathBuf>,
-    /// An older run's record.
-    pub compare: Option<PathBuf>,
-}
-
-#[derive(Debug)]
-pub struct FloorOptions {
-    /// Bytes, at least 1.
-    pub len: u64,
-    pub piece_len: u32,
-    pub rounds: usize,
-    pub place: Place,
-    pub hash_kernel: Kernel,
-    pub compare: Option<PathBuf>,
-}
-
-/// Where a benchmark makes its folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub parent: PathBuf,
-    pub in_ram: bool,
+pub struct MagnetOptions {
+    pub torrent: PathBuf,
+    /// Named in the link.
+    pub peers: Vec<SocketAddr>,
+    pub metainfo: MetainfoLimits,
 }
 
 impl Options {
@@ -233,15 +214,15 @@ impl Options {
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
-            CommandArgs::Get(args) => Command::Get(resolve_get(args)?),
+            CommandArgs::Get(args) => Command::Get(resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
-            CommandArgs::Magnet(_) => return Err(Failure::not_yet("magnet")),
+            CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
-                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
+                BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
-                BenchArgs::Floor(args) => Command::BenchFloor(resolve_floor(args, hash_kernel)?),
+                BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
                 BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
             },
@@ -263,11 +244,7 @@ pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
     let source = content_source(&args)?;
     let filters = filters(&args)?;
-    let destination = match args.output {
-        None => Destination::Default,
-        Some(path) if path == Path::new("-") => Destination::Stdout,
-        Some(path) => Destination::File(path),
-    };
+    let destination = destination(args.output);
     if json && destination == Destination::Stdout && !args.dry_run {
         return Err(usage("-o - and --json both want standard output: leave one out"));
     }
@@ -292,6 +269,14 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn destination(path: Option<PathBuf>) -> Destination {
+    match path {
+        None => Destination::Default,
+        Some(path) if path == Path::new("-") => Destination::Stdout,
+        Some(path) => Destination::File(path),
+    }
 }
 
 fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
@@ -324,7 +309,9 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         ("--stop-copies", args.stop_copies.is_some()),
     ])?;
     for path in &args.torrents {
-        refuse_magnet(path.as_os_str())?;
+        if Magnet::is_meant(path.as_os_str().as_bytes()) {
+            return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
+        }
         if path.is_dir() || (path.extension() != Some(OsStr::new("torrent")) && path.is_file()) {
             let what = format_args!("seed of content without a .torrent ({})", shown(path)).to_string();
             return Err(Failure::not_yet(what));
@@ -344,15 +331,25 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     })
 }
 
-fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
+fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
         ("--down", args.down.is_some()),
         ("--up", args.up.is_some()),
         ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
     ])?;
-    refuse_magnet(&args.torrent)?;
     let source = match args.torrent.to_str() {
+        _ if Magnet::is_meant(args.torrent.as_bytes()) => {
+            let magnet = Magnet::parse(args.torrent.as_bytes()).map_err(|error| usage(printed(&error)))?;
+            let told =
+                magnet.trackers.len() + magnet.peers.len() + args.network.announce.len() + args.network.peer.len();
+            if told == 0 {
+                return Err(usage(
+                    "the link names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
+                ));
+            }
+            MetainfoSource::Magnet(magnet)
+        }
         Some(text) if has_scheme(text, &["http", "https"]) => {
             MetainfoSource::Url(url("URL", text, &["http", "https"])?)
         }
@@ -361,10 +358,19 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         }
         _ => MetainfoSource::File(args.torrent.into()),
     };
+    let output = if args.metadata_only {
+        GetOutput::Metainfo(destination(args.output))
+    } else {
+        GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
+    };
+    if json && output == GetOutput::Metainfo(Destination::Stdout) {
+        return Err(usage("-o - and --json both want standard output: leave one out"));
+    }
     Ok(GetOptions {
         source,
-        output: args.output,
+        output,
         seed: args.seed.is_some(),
+        preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
             WriteArg::Buffered => WriteMode::Buffered,
@@ -386,56 +392,12 @@ fn resolve_show(args: ShowArgs) -> ShowOptions {
     ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
 }
 
-fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
-    Ok(LoopbackOptions {
-        size: size("--size", &args.size)?,
-        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        peer_count: usize::from(args.peers),
-        rounds: usize::from(args.rounds),
-        with_floor: !args.no_floor,
-        place: resolve_place(args.place),
-        write: match args.write {
-            WriteArg::Auto => WriteHow::Auto,
-            WriteArg::Buffered => WriteHow::Buffered,
-            WriteArg::Direct => WriteHow::Direct,
-        },
-        rings: ring_count(args.rings)?,
-        arena_len: arena_len(args.arena.as_deref())?,
-        hash_kernel,
-        seed_flags: words(args.seed_flags.as_deref()),
-        get_flags: words(args.get_flags.as_deref()),
-        html: args.html,
-        compare: args.older.compare,
+fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
+    Ok(MagnetOptions {
+        torrent: args.torrent.clone(),
+        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        metainfo: metainfo_limits(&args.limits),
     })
-}
-
-fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<FloorOptions, Failure> {
-    Ok(FloorOptions {
-        len: gib(args.gib)?,
-        piece_len: create_piece_len(&args.piece_length)?,
-        rounds: usize::from(args.rounds),
-        place: resolve_place(args.place),
-        hash_kernel,
-        compare: args.older.compare,
-    })
-}
-
-fn resolve_place(args: PlaceArgs) -> Place {
-    let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
-    Place { parent, in_ram: args.ram }
-}
-
-fn words(text: Option<&str>) -> Vec<OsString> {
-    text.unwrap_or_default().split_whitespace().map(Into::into).collect()
-}
-
-/// In bytes; more than a mebibyte, less than any machine here has.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
-fn gib(number: f64) -> Result<u64, Failure> {
-    if (0.001..=1024.0).contains(&number) {
-        return Ok((number * f64::from(1 << 30)) as u64);
-    }
-    Err(usage(format_args!("--gib: {number}: give 0.001 to 1024")))
 }
 
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
@@ -560,11 +522,6 @@ fn has_scheme(text: &str, schemes: &[&str]) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| {
         !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
     })
-}
-
-fn refuse_magnet(argument: &OsStr) -> Result<(), Failure> {
-    let is_magnet = argument.as_bytes().get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"));
-    if is_magnet { Err(Failure::not_yet("a magnet link")) } else { Ok(()) }
 }
 
 fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {

@@ -86,6 +86,10 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
     },
+    /// `magnet`.
+    Magnet { info_hash: String, link: &'a str },
+    /// The end of `get --metadata-only`.
+    Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },
     /// A `seed` serves from now on.
     Seeding {
         info_hash: String,
@@ -129,6 +133,8 @@ pub struct Transfer {
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
     pub latency_p999_us: u64,
+    /// Received pieces hashed side by side, on average.
+    pub hash_batch_mean: f64,
     /// Processor time of the whole process, seconds.
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
@@ -188,6 +194,7 @@ pub struct Shown<'a> {
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
     pub source: Option<String>,
+    pub magnet: String,
     pub warnings: &'a [String],
 }
 

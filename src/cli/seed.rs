@@ -53,10 +53,10 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
             return Err(Failure::new(Exit::Mismatch, line));
         }
         total_len += metainfo.info.geometry.total_len();
-        let tiers = tiers(&metainfo, &options.network);
+        let tiers = tiers(&metainfo.tiers, &options.network);
         let trusted = !matches!(check, Trust::None);
         names.push(Named::new(&metainfo, &have, &check));
-        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
+        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers, peers: Vec::new() });
     }
     let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
     let progress = output.transfer_progress("seeding", None);

@@ -1,6 +1,7 @@
 //! `bt-fast show`.
 
 use super::exit::Failure;
+use super::magnet::link;
 use super::metainfo_file::load_metainfo;
 use super::options::ShowOptions;
 use super::output::Output;
@@ -40,6 +41,7 @@ fn record(metainfo: &Metainfo) -> Shown<'_> {
         created_by: text(&metainfo.created_by),
         creation_date: metainfo.creation_date,
         source: info.source.as_deref().map(printable),
+        magnet: link(metainfo, &[]),
         warnings: &metainfo.warnings,
     }
 }
@@ -63,6 +65,7 @@ fn print(metainfo: &Metainfo, output: &Output) {
     }
     metainfo.creation_date.iter().for_each(|&date| row("created", &utc(date)));
     info.source.iter().for_each(|source| row("source", &printable(source)));
+    row("magnet", &link(metainfo, &[]));
     row("files", &info.files.iter().filter(|file| !file.pad).count().to_string());
     for file in info.files.iter().filter(|file| !file.pad) {
         output.result(format_args!("{:>12} {}", Bytes(file.len).to_string(), path_of(file)));

@@ -3,8 +3,8 @@
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions, Slots};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
-use crate::codec::metainfo::Metainfo;
-use crate::engine::{Config, EngineError, Report, Stats, ThreadUsage, WriteMode};
+use crate::base::Rng;
+use crate::engine::{Config, EngineError, Identity, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 use crate::swarm::choker;
 
@@ -15,6 +15,7 @@ pub(super) fn config(
     connections_max: usize,
 ) -> Config {
     Config {
+        identity: Identity::generate(&mut Rng::new()),
         listen: network.listen,
         ring_count: engine.rings,
         arena_len: engine.arena_len,
@@ -28,14 +29,15 @@ pub(super) fn config(
         write_mode: WriteMode::default(),
         cache_mode: serving.cache_mode,
         zero_copy: serving.zero_copy,
+        preallocate: false,
         keep_seeding: true,
         timeout: None,
     }
 }
 
 /// The torrent's trackers and those of the command line, each of these a tier of its own.
-pub(super) fn tiers(metainfo: &Metainfo, network: &NetworkOptions) -> Vec<Vec<String>> {
-    metainfo.tiers.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
+pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
+    own.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
@@ -62,6 +64,7 @@ pub(super) fn transfer(report: &Report) -> Transfer {
             kernel: thread_kind(threads.kernel),
             other: thread_kind(threads.other),
         },
+        hash_batch_mean: report.hashed.batch_mean(),
         hash_lag_p50_us: hash_lag.map(|lag| lag.p50_us),
         hash_lag_p99_us: hash_lag.map(|lag| lag.p99_us),
         zero_copied: *zero_copied,

@@ -53,7 +53,7 @@ pub(super) fn hash_pieces(
     let sweep = Sweep::new(content, control, residency.thread_count(content));
     let with_ring = residency == Residency::OnDisk && uring::probe().is_ok();
     let work = || {
-        let work = || match with_ring.then(|| uring::run_ring(None, || ahead::run(&sweep))) {
+        let work = || match with_ring.then(|| uring::run_ring(|| ahead::run(&sweep))) {
             Some(Ok(hashes)) => hashes,
             None | Some(Err(_)) => Worker::new(&sweep).run(),
         };

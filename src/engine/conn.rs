@@ -3,26 +3,21 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::debug;
 
-use super::receiving::Received;
 use super::ring::Ring;
 use super::torrent::Torrent;
 use crate::base::escape::printable;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
-use crate::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
+use crate::codec::message::Bounds;
 use crate::peer::PeerFault;
-use crate::storage::{Landed, Slot};
-use crate::swarm::{Arrival, Link, PeerShared};
+use crate::storage::Slot;
+use crate::swarm::{Link, PeerShared};
 use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
-
-/// Small receives in a row after which a large buffer is given up.
-const SMALL_RECEIVES_MAX: u32 = 64;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +51,7 @@ pub(super) struct Connection {
     pub(super) waiting: Cell<bool>,
     pub(super) send_since: Cell<Option<Time>>,
     pub(super) ended: Cell<bool>,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
 }
 
 impl Connection {
@@ -141,89 +136,6 @@ impl Connection {
             self.end(&reason);
         }
         let _ = writer.await;
-    }
-
-    async fn read(&self, mut buffer: RecvBuffer) -> Result<(), End> {
-        let mut small_receives = 0;
-        loop {
-            let needed = self.handle_received(&mut buffer)?;
-            let free = buffer.capacity() - buffer.filled().len();
-            if needed > buffer.capacity() || (free == 0 && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX) {
-                buffer.resize(limits::RECV_BUFFER_LEN_MAX.max(needed));
-            }
-            let free = buffer.capacity() - buffer.filled().len();
-            let result;
-            (result, buffer) = self.socket.recv(buffer).await;
-            let received = result?;
-            if received == 0 || self.ended.get() {
-                return Err(End::Closed);
-            }
-            if received == free && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX {
-                buffer.resize(limits::RECV_BUFFER_LEN_MAX);
-            }
-            small_receives = if received < limits::RECV_BUFFER_LEN_MIN / 2 { small_receives + 1 } else { 0 };
-            if small_receives > SMALL_RECEIVES_MAX && buffer.capacity() > limits::RECV_BUFFER_LEN_MIN {
-                buffer.resize(limits::RECV_BUFFER_LEN_MIN);
-            }
-        }
-    }
-
-    /// Takes every whole message out of the buffer; returns the bytes that the next one needs in all.
-    fn handle_received(&self, buffer: &mut RecvBuffer) -> Result<usize, End> {
-        let now = self.now();
-        let mut link = self.link.borrow_mut();
-        let (mut at, mut needed) = (0, 0);
-        while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
-            match decode(bytes, &self.bounds).map_err(PeerFault::from)? {
-                Decoded::Incomplete { needed: more } => {
-                    needed = more;
-                    break;
-                }
-                Decoded::Message { message, consumed } => {
-                    link.handle_message(now, &message)?;
-                    at += consumed;
-                }
-                Decoded::Piece { index, begin, length } => {
-                    let end = PIECE_HEAD_LEN + length as usize;
-                    let Some(block) = bytes.get(PIECE_HEAD_LEN..end) else {
-                        needed = end;
-                        break;
-                    };
-                    let arrival = link.handle_block(now, index, begin, length)?;
-                    self.land(&mut link, arrival, block);
-                    at += end;
-                }
-            }
-        }
-        buffer.consume(at);
-        link.handle_bytes(now);
-        if link.is_useless() {
-            return Err(End::Useless);
-        }
-        if link.shared().choker_due.load(Ordering::Relaxed) {
-            self.ring.shared.control.notify_one();
-        }
-        link.sync(now)?;
-        link.request_blocks(now);
-        drop(link);
-        self.wake();
-        Ok(needed)
-    }
-
-    fn land(&self, link: &mut Link<Slot>, arrival: Arrival<Slot>, bytes: &[u8]) {
-        if let Some(latency) = arrival.latency {
-            self.ring.record_latency(latency);
-        }
-        let landed = match &arrival.open {
-            Some(open) => open.slot().land(arrival.block.block_index(), bytes),
-            None => Landed::Duplicate,
-        };
-        link.handle_landed(&arrival, landed != Landed::Duplicate);
-        if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
-            let shared = Arc::clone(&self.ring.shared);
-            let torrent = self.torrent.clone();
-            self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index });
-        }
     }
 }
 

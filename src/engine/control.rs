@@ -68,7 +68,6 @@ pub(super) async fn run(
 ) -> Outcome {
     let slots = announcer::announce_slots();
     let mut rng = Rng::new();
-    let key = rng.u32(..);
     let mut steered: Vec<Steered> = Vec::new();
     for (torrent, tiers) in tiers {
         let announce = Announce::new(tiers, torrent.swarm.pieces.is_complete(), &mut rng);
@@ -77,7 +76,7 @@ pub(super) async fn run(
             peer_id: shared.peer_id,
             ip: config.announce_ip.clone(),
             port: shared.listen_port,
-            key,
+            key: config.identity.key,
         };
         let (commands, inbox) = mpsc::channel(4);
         let (found_in, found) = mpsc::channel(16);

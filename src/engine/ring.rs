@@ -36,7 +36,7 @@ const PEER_SOCKET: SocketOptions =
 pub(super) struct Inbox {
     pub(super) listener: Option<std::net::TcpListener>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) verified: mpsc::Receiver<Verified>,
+    pub(super) verified: mpsc::Receiver<Vec<Verified>>,
     pub(super) news: Arc<Notify>,
     pub(super) ready: Arc<Notify>,
 }
@@ -87,9 +87,11 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     spawn({
         let shared = ring.shared.clone();
         async move {
-            while let Some(piece) = verified.recv().await {
-                spawn(write(shared.clone(), piece));
-                no_op().await;
+            while let Some(pieces) = verified.recv().await {
+                for piece in pieces {
+                    spawn(write(shared.clone(), piece));
+                    no_op().await;
+                }
             }
         }
     });
@@ -284,6 +286,7 @@ async fn serve(
         opening: Opening::None,
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
+        metadata: torrent.metadata.clone(),
     };
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));

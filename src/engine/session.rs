@@ -12,15 +12,17 @@ use super::cache::Cache;
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
+use super::receiving;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
 use super::usage::{Threads, Usage};
-use crate::base::{PeerId, Rng, limits};
+use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
+use crate::swarm::peer_list;
 use crate::uring::{RingError, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
@@ -45,7 +47,7 @@ pub fn run(
         tiers.push((torrent, its_tiers));
     }
     let shared = Arc::new(Shared::new(
-        PeerId::generate(&mut Rng::new()),
+        config.identity.peer_id,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
@@ -53,6 +55,12 @@ pub fn run(
         config.connections_max,
         (cache, config.zero_copy),
     ));
+    if config.preallocate {
+        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+            shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
+        }
+    }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
@@ -81,6 +89,7 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
         elapsed: shared.now(),
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
         stats: stats(shared, threads),
+        hashed: shared.pool.hashed(),
     })
 }
 
@@ -105,7 +114,7 @@ fn prepare(
     config: &Config,
     stretches_trusted: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, writable, tiers } = source;
+    let Source { metainfo, folder, have, trusted, writable, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -119,7 +128,9 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted)), tiers))
+    let torrent = Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted);
+    torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    Ok((Arc::new(torrent), tiers))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.
@@ -146,7 +157,6 @@ fn start_rings(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
 ) -> Result<Vec<thread::JoinHandle<Result<(), RingError>>>, EngineError> {
-    let cpu_count = thread::available_parallelism().map_or(1, usize::from);
     let (mut handles, mut inboxes) = (Vec::new(), Vec::new());
     for listener in listeners {
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
@@ -167,7 +177,7 @@ fn start_rings(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
-            run_ring(Some(index % cpu_count), || {
+            run_ring(|| {
                 let _ = started.send(());
                 ring::run(index, shared, inbox)
             })

@@ -44,8 +44,8 @@ pub(super) struct RingHandle {
     pub(super) commands: mpsc::Sender<Command>,
     /// Handshakes included.
     pub(super) connection_count: AtomicUsize,
-    /// Verified pieces to be written; as many fit as there are slots.
-    pub(super) verified: mpsc::Sender<Verified>,
+    /// Verified pieces to be written, as they were hashed together; as many fit as there are slots.
+    pub(super) verified: mpsc::Sender<Vec<Verified>>,
     /// Something changed that connections pass on: haves, chokes.
     pub(super) news: Arc<Notify>,
     /// Something became ready that connections wait for.

@@ -6,6 +6,7 @@
 mod availability;
 pub mod choker;
 mod link;
+mod metadata;
 mod order;
 pub mod peer_list;
 mod pieces;
@@ -14,6 +15,7 @@ mod shared;
 
 pub use availability::Availability;
 pub use link::{Arrival, Link};
+pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;
 pub use pieces::{OpenPiece, Pieces, Slot, Verdict};
 pub use shared::{PeerShared, Swarm, Totals};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use io_uring_06::{cqueue, opcode, squeue, types};
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
-const SPANS_PER_CALL: usize = 1024;
+pub(super) const SPANS_PER_CALL: usize = 1024;
 
 /// A file written from several ring threads.
 pub type SharedFile = Arc<File>;
@@ -89,10 +89,10 @@ fn push_span(bytes: &[u8], out: &mut Vec<libc::iovec>) {
 }
 
 /// A receive buffer: bytes arrive behind `filled`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RecvBuffer {
     memory: Box<[u8]>,
-    filled: usize,
+    pub(super) filled: usize,
 }
 
 impl RecvBuffer {
@@ -107,6 +107,23 @@ impl RecvBuffer {
     /// The bytes received and not yet consumed.
     pub fn filled(&self) -> &[u8] {
         self.memory.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Appends bytes, growing where they do not fit.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let end = self.filled + bytes.len();
+        if end > self.memory.len() {
+            self.resize(end);
+        }
+        if let Some(free) = self.memory.get_mut(self.filled..end) {
+            free.copy_from_slice(bytes);
+            self.filled = end;
+        }
+    }
+
+    /// Memory behind what is filled: what the next bytes are received into.
+    pub(super) fn free(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.filled..).unwrap_or_default()
     }
 
     /// Forgets the first `len` bytes and moves the rest to the front.
@@ -157,7 +174,7 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     socket: S,
     mut buffer: RecvBuffer,
 ) -> (io::Result<usize>, RecvBuffer) {
-    let free = buffer.memory.get_mut(buffer.filled..).unwrap_or_default();
+    let free = buffer.free();
     let len = u32::try_from(free.len()).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), free.as_mut_ptr(), len).build();
     // SAFETY: the entry points into the buffer's heap memory, which the operation owns together with the socket.
@@ -167,6 +184,15 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
         buffer.filled = (buffer.filled + received).min(buffer.memory.len());
     }
     (result, buffer)
+}
+
+/// Waits until a receive would not: there are bytes, or the stream has ended.
+pub(super) async fn readable<S: AsRawFd + Unpin + 'static>(socket: S) -> io::Result<()> {
+    let events = u32::try_from(libc::POLLIN | libc::POLLRDHUP).unwrap_or(0);
+    let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), events).build();
+    // SAFETY: the entry points to nothing; the operation owns the socket.
+    let (result, _) = unsafe { submit(socket, entry) }.await;
+    result.map(|_| ())
 }
 
 /// What `sendmsg` is pointed to; does not move with its owner.
@@ -266,6 +292,18 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
         }
     }
     (Ok(()), source)
+}
+
+/// Has written pages of a file go to the disk, on a kernel worker, and waits until they are there if `wait`. File systems
+/// without a disk have nothing to do.
+pub async fn flush_range(file: SharedFile, offset: u64, len: u32, wait: bool) -> io::Result<()> {
+    let waiting = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = libc::SYNC_FILE_RANGE_WRITE | if wait { waiting } else { 0 };
+    let fd = types::Fd(file.as_raw_fd());
+    let entry = opcode::SyncFileRange::new(fd, len).offset(offset).flags(flags).build();
+    // SAFETY: the entry points to nothing; the operation owns the file.
+    let (result, _) = unsafe { submit(file, entry) }.await;
+    result.map(|_| ())
 }
 
 /// Makes the pages of mapped spans resident on a kernel worker, so that nobody faults on the ring thread.

@@ -10,13 +10,10 @@ const ENTRIES: u32 = 1024;
 /// A task on this thread's ring.
 pub type RingTask<T> = tokio::task::JoinHandle<T>;
 
-/// Runs `main` to its end on this thread with a ring of its own, pinned to processor `cpu` where given.
+/// Runs `main` to its end on this thread with a ring of its own.
 ///
 /// Pending operations are cancelled when it returns.
-pub fn run_ring<F: Future>(cpu: Option<usize>, main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
-    if let Some(cpu) = cpu {
-        pin_to(cpu);
-    }
+pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
     run_ring_of(ENTRIES, ENTRIES * 8, main)
 }
 
@@ -38,13 +35,4 @@ pub(super) fn run_ring_of<F: Future>(
 /// Starts a task on this ring thread.
 pub fn spawn<F: Future + 'static>(task: F) -> RingTask<F::Output> {
     tokio_uring::spawn(task)
-}
-
-/// Pinning is a help, not a need: a refused processor (cgroup, offline) leaves the thread where it is.
-fn pin_to(cpu: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    if cpu < rustix::thread::CpuSet::MAX_CPU {
-        set.set(cpu);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
-    }
 }

@@ -11,6 +11,7 @@ use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::operation::{self, Gather, RecvBuffer, submit};
+use super::scatter::{Places, Scatter};
 
 /// What is set on every peer socket before data flows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +79,22 @@ impl Socket {
     /// Receives what has arrived behind what `buffer` holds; `Ok(0)` is the end of the stream.
     pub async fn recv(&self, buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
         operation::recv(self.clone(), buffer).await
+    }
+
+    /// Waits until there is something to receive, or the stream has ended.
+    pub async fn readable(&self) -> io::Result<()> {
+        operation::readable(self.clone()).await
+    }
+
+    /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
+    /// `Ok(0)` is the end of the stream.
+    pub fn try_recv<P: Scatter, const HEAD: usize>(
+        &self,
+        front: &mut RecvBuffer,
+        front_len: usize,
+        places: &mut Places<P, HEAD>,
+    ) -> io::Result<usize> {
+        places.recv(self.as_raw_fd(), front, front_len)
     }
 
     /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.

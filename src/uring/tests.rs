@@ -9,7 +9,7 @@ use super::runtime::run_ring_of;
 use super::*;
 
 fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
-    run_ring(None, main).unwrap()
+    run_ring(main).unwrap()
 }
 
 async fn connected_pair() -> (Socket, TcpStream) {
@@ -47,6 +47,38 @@ fn bytes_gathered_from_many_spans_arrive_in_order() {
     });
     assert!(received.chunks(50_000).zip(0..200u8).all(|(chunk, i)| chunk.iter().all(|&b| b == i)));
     assert_eq!(received.len(), 200 * 50_000);
+}
+
+struct Place([u8; 4]);
+
+// SAFETY: the array is borrowed with the place and nobody else knows it.
+unsafe impl Scatter for Place {
+    fn span(&mut self) -> libc::iovec {
+        libc::iovec { iov_base: self.0.as_mut_ptr().cast(), iov_len: self.0.len() }
+    }
+}
+
+#[test]
+fn what_has_arrived_is_received_to_many_places_in_order() {
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let mut front = RecvBuffer::with_capacity(10);
+        front.push(b"ab");
+        let mut places: Places<Place, 2> = Places::default();
+        (0..2).for_each(|_| places.push(Place([0; 4])));
+        let error = socket.try_recv(&mut front, 3, &mut places).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        other.write_all(b"cdeH1data").unwrap();
+        socket.readable().await.unwrap();
+        assert_eq!(socket.try_recv(&mut front, 3, &mut places).unwrap(), 9);
+        assert_eq!(front.filled(), b"abcde");
+        assert_eq!(places.heads().collect::<Vec<_>>(), [b"H1", &[0, 0]]);
+        assert_eq!(places.drain().map(|(_, place)| place.0).collect::<Vec<_>>(), [*b"data", [0; 4]]);
+        drop(other);
+        socket.readable().await.unwrap();
+        places.push(Place([0; 4]));
+        assert_eq!(socket.try_recv(&mut front, 0, &mut places).unwrap(), 0);
+    });
 }
 
 #[test]

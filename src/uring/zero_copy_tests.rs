@@ -51,7 +51,7 @@ fn pattern(len: usize) -> Box<[u8]> {
 #[test]
 fn bytes_are_exact_and_held_until_the_notification() {
     const LEN: usize = 20 << 20;
-    run_ring(None, || async {
+    run_ring(|| async {
         let ring = started();
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
@@ -79,7 +79,7 @@ fn bytes_are_exact_and_held_until_the_notification() {
 #[test]
 fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
     for (mode, goes_on) in [(ZeroCopyMode::Auto, false), (ZeroCopyMode::On, true)] {
-        run_ring(None, || async {
+        run_ring(|| async {
             // An old kernel.
             let Some(ring) = ZeroCopyRing::start(mode).unwrap() else { return };
             let (socket, mut other) = connected_pair().await;
@@ -93,12 +93,12 @@ fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
         })
         .unwrap();
     }
-    run_ring(None, || async { assert!(ZeroCopyRing::start(ZeroCopyMode::Off).unwrap().is_none()) }).unwrap();
+    run_ring(|| async { assert!(ZeroCopyRing::start(ZeroCopyMode::Off).unwrap().is_none()) }).unwrap();
 }
 
 #[test]
 fn what_a_refused_send_leaves_is_sent_with_a_copy() {
-    run_ring(None, || async {
+    run_ring(|| async {
         let (socket, mut other) = connected_pair().await;
         let batch = Rc::new(pattern(1000));
         let mut spans = Vec::new();
@@ -114,7 +114,7 @@ fn what_a_refused_send_leaves_is_sent_with_a_copy() {
 
 #[test]
 fn a_reset_ends_a_send_with_an_error_and_frees_all() {
-    run_ring(None, || async {
+    run_ring(|| async {
         let ring = started();
         let (socket, other) = connected_pair().await;
         let gone = Rc::new(Cell::new(false));
@@ -133,7 +133,7 @@ fn a_reset_ends_a_send_with_an_error_and_frees_all() {
 
 #[test]
 fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
-    run_ring(None, || async {
+    run_ring(|| async {
         let ring = started();
         let (socket, _other) = connected_pair().await;
         let gone = Rc::new(Cell::new(false));
@@ -155,7 +155,7 @@ fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
 
 #[test]
 fn the_runtime_ends_with_sends_on_their_way() {
-    run_ring(None, || async {
+    run_ring(|| async {
         let ring = started();
         for _ in 0..20 {
             let (socket, other) = connected_pair().await;

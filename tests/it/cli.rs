@@ -21,7 +21,15 @@ fn made() -> Sandbox {
 #[test]
 fn help_and_version_are_results() {
     let sandbox = Sandbox::new();
-    for line in ["--help", "create --help", "get --help", "bench loopback --help", "bench floor --help", "--version"] {
+    for line in [
+        "--help",
+        "create --help",
+        "get --help",
+        "verify --help",
+        "bench loopback --help",
+        "bench floor --help",
+        "--version",
+    ] {
         let run = sandbox.run(line).ok();
         assert!(!run.stdout.is_empty() && run.stderr.is_empty(), "{line}");
     }
@@ -43,7 +51,6 @@ fn bad_usage_is_one_line_and_code_2() {
         ("create - -n x --dry-run", "--dry-run"),
         ("verify x -q -v", "--quiet"),
         ("get x --timeout soon", "--timeout"),
-        ("magnet x.torrent", "not available yet"),
         ("bench swarm --peers 8", "not available yet"),
         ("bench loopback --peers 0", "--peers"),
         ("bench loopback --peers 1000", "--peers"),
@@ -55,7 +62,8 @@ fn bad_usage_is_one_line_and_code_2() {
         ("bench floor --gib NaN", "--gib"),
         ("bench floor --gib much", "--gib"),
         ("bench floor -l 3M", "power of two"),
-        ("get magnet:?xt=urn:btih:00", "not available yet"),
+        ("get magnet:?xt=urn:btih:00", "info-hash is broken"),
+        ("get magnet:?xt=urn:btih:0000000000000000000000000000000000000000", "--peer"),
         ("create x --hash-kernel md5", "avx512x16"),
     ] {
         let run = sandbox.run(line).fails(2, part);

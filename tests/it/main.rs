@@ -9,6 +9,8 @@
 mod bench;
 mod cli;
 mod create;
+mod create_faults;
+mod fuzz;
 mod interop;
 mod loopback;
 mod sim;

@@ -95,7 +95,7 @@ fn many_readers_get_the_same() {
     let before = crowd.received();
     let gained =
         || -> Vec<f64> { crowd.received().iter().zip(&before).map(|(now, before)| (now - before) as f64).collect() };
-    let much = COUNT as f64 * f64::from(4 << 20);
+    let much = COUNT as f64 * f64::from(12 << 20);
     assert!(wait_until(DEADLINE, || gained().iter().sum::<f64>() >= much), "{:?}", gained());
     let gained = gained();
     let squares: f64 = gained.iter().map(|len| len * len).sum();
