@@ -44,6 +44,8 @@ pub(super) enum GreetingError {
 }
 
 /// BEP 3: "wait for incoming connections to give a download hash first, and respond with the same one".
+///
+/// Whoever is greeted is counted in the torrent's peer list as connected.
 pub(super) async fn greet_incoming(
     shared: &Shared,
     socket: &Socket,
@@ -55,15 +57,33 @@ pub(super) async fn greet_incoming(
     let info_hash = InfoHash(hash.ok_or(GreetingError::Closed)?);
     let torrent = shared.torrents.get(&info_hash).filter(|torrent| !torrent.has_failed());
     let torrent = torrent.ok_or(GreetingError::UnknownTorrent(info_hash))?.clone();
-    if !torrent.peer_list().accepts(address.ip()) {
-        return Err(GreetingError::Refused);
+    // Counted from here: several of one address may be greeted at a time, on several rings.
+    {
+        let mut peers = torrent.peer_list();
+        if !peers.accepts(address.ip()) {
+            return Err(GreetingError::Refused);
+        }
+        peers.handle_accepted(address);
     }
-    send_own(shared, socket, &torrent).await?;
+    let greeted = greet_accepted(shared, socket, &torrent, buffer).await;
+    if greeted.is_err() {
+        torrent.peer_list().handle_disconnected(shared.now(), address, false);
+    }
+    greeted
+}
+
+async fn greet_accepted(
+    shared: &Shared,
+    socket: &Socket,
+    torrent: &Arc<Torrent>,
+    buffer: RecvBuffer,
+) -> Result<Greeted, GreetingError> {
+    send_own(shared, socket, torrent).await?;
     let (theirs, buffer) = receive_handshake(socket, buffer).await?;
     if theirs.peer_id == shared.peer_id {
         return Err(GreetingError::Own);
     }
-    Ok(agree(torrent, &theirs, buffer))
+    Ok(agree(torrent.clone(), &theirs, buffer))
 }
 
 /// BEP 3: "If both sides don't send the same value, they sever the connection", and the same for an unexpected peer id.

@@ -212,7 +212,6 @@ async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr, _co
     match greeted {
         Ok(greeted) => {
             let torrent = greeted.torrent.clone();
-            torrent.peer_list().handle_accepted(address);
             let useful = serve(&ring, socket, address, key, greeted, false).await;
             torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
         }

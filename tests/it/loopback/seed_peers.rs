@@ -450,6 +450,20 @@ fn floods_of_requests() {
 #[test]
 fn connections_of_one_address_are_bounded() {
     let scene = Scene::new();
+    // Greeted halfway they count already.
+    let halfway: Vec<_> = (0..64)
+        .map(|_| {
+            let mut peer = scene.connect();
+            peer.send(&scene.handshake(PLAIN)[..48]);
+            assert!(peer.hear_handshake().is_some());
+            peer
+        })
+        .collect();
+    let mut refused = scene.connect();
+    refused.send(&scene.handshake(PLAIN));
+    assert_eq!(refused.hear_handshake(), None);
+    drop(halfway);
+    std::thread::sleep(Duration::from_millis(300));
     let mut peers: Vec<_> = (0..64).map(|_| scene.greet(PLAIN)).collect();
     let mut refused = scene.connect();
     refused.send(&scene.handshake(PLAIN));
