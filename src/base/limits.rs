@@ -159,6 +159,12 @@ pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
 /// Blocks that are received in place in one call: a mebibyte, and a quarter of the spans that Linux takes in one.
 pub const PLANNED_BLOCKS_MAX: usize = 64;
 
+/// A fast peer's reader is woken once for what arrives in this time, within these bounds in bytes. Longer would be heard in
+/// the answers' latency; below the least, two blocks, there is nothing to gain.
+pub const LOW_WATER_TIME: Duration = Duration::from_millis(1);
+pub const LOW_WATER_LEN_MIN: u32 = 32 << 10;
+pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
+
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.

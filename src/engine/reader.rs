@@ -11,7 +11,7 @@ use super::conn::{Connection, End};
 use super::receiving::Received;
 use crate::base::{Time, limits};
 use crate::codec::message::{Decoded, PIECE_HEAD_LEN, decode};
-use crate::peer::{PeerFault, ReceivePlan};
+use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, Slot};
 use crate::swarm::{Arrival, Link};
 use crate::uring::{Places, RecvBuffer};
@@ -44,7 +44,9 @@ impl Connection {
         };
         let mut needed = self.handle_received(&mut reader.buffer)?;
         loop {
-            if self.link.borrow().connection().outstanding_count() > 1 {
+            let outstanding_count = self.link.borrow().connection().outstanding_count();
+            if outstanding_count > 1 {
+                self.mark(|low_water| low_water.poll_mark(outstanding_count));
                 self.socket.readable().await?;
                 if self.plan(&mut reader) {
                     self.receive_planned(&mut reader)?;
@@ -55,6 +57,7 @@ impl Connection {
                     continue;
                 }
             }
+            self.mark(LowWater::poll_any);
             self.receive(&mut reader, needed).await?;
             needed = self.handle_received(&mut reader.buffer)?;
         }
@@ -122,6 +125,7 @@ impl Connection {
         *reach =
             if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };
         let now = self.now();
+        self.low_water.borrow_mut().handle_received(now, len);
         let mut link = self.link.borrow_mut();
         if received.whole > 0 {
             // The block in front of them.

@@ -7,6 +7,7 @@
 mod asking;
 mod connection;
 mod fault;
+mod low_water;
 mod metadata;
 mod receive_plan;
 mod requests;
@@ -15,5 +16,6 @@ mod window;
 pub use asking::{Asking, AskingEvent};
 pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
 pub use fault::PeerFault;
+pub use low_water::LowWater;
 pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
