@@ -362,8 +362,7 @@ verified and written; its share of the bare pair (two processes of plain threads
 write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults, context \
 switches, memory; latency from request to block.
 
-System calls are not counted: the rings' driver does not say how often it enters the kernel, and counting from outside \
-slows it down. There is no content without memory behind it: --ram is the way to leave the disk out.";
+System calls are told where the kernel lets us count them: to root, or with CAP_PERFMON and a readable tracefs.";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOOPBACK_AFTER_HELP)]
@@ -385,6 +384,9 @@ pub struct LoopbackArgs {
     pub no_floor: bool,
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Content that is nowhere: zeros that no disk and no page cache holds, hashed and not written
+    #[arg(long, conflicts_with_all = ["dir", "ram", "write"])]
+    pub null_data: bool,
     /// How get writes pieces
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{arena_len, create_piece_len, ring_count, size, usage};
-use crate::bench::WriteHow;
+use crate::bench::{WhereTo, WriteHow};
 use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, WriteArg};
 use crate::cli::exit::Failure;
 use crate::hash::Kernel;
@@ -48,7 +48,7 @@ pub struct FloorOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub parent: PathBuf,
-    pub in_ram: bool,
+    pub to: WhereTo,
 }
 
 pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
@@ -58,7 +58,10 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         peer_count: usize::from(args.peers),
         rounds: usize::from(args.rounds),
         with_floor: !args.no_floor,
-        place: resolve_place(args.place),
+        place: match resolve_place(args.place) {
+            place if args.null_data => Place { to: WhereTo::Nowhere, ..place },
+            place => place,
+        },
         write: match args.write {
             WriteArg::Auto => WriteHow::Auto,
             WriteArg::Buffered => WriteHow::Buffered,
@@ -87,7 +90,7 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
 
 fn resolve_place(args: PlaceArgs) -> Place {
     let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
-    Place { parent, in_ram: args.ram }
+    Place { parent, to: if args.ram { WhereTo::Memory } else { WhereTo::Disk } }
 }
 
 fn words(text: Option<&str>) -> Vec<OsString> {
