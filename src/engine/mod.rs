@@ -19,6 +19,7 @@ mod session;
 mod shared;
 mod survey;
 mod torrent;
+pub mod udp;
 mod usage;
 
 pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
