@@ -37,9 +37,10 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     }
     let mut config = Config {
         write_mode: options.write_mode,
+        preallocate: options.preallocate,
         keep_seeding: options.seed,
         timeout: options.timeout,
-        ..config(&options.network, &options.engine, limits::CONNECTIONS_GET_MAX)
+        ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)
     };
     let found = load(&options, &mut config, &stop, output)?;
     match &options.output {

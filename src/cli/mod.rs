@@ -65,6 +65,8 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Show(options) => show::run(&options, output),
         Command::Magnet(options) => magnet::run(&options, output),
         Command::BenchLoopback(options) => bench::loopback(options, output),
+        Command::BenchFloor(options) => bench::floor(options, output),
+        Command::BenchSide => bench::side(),
         Command::BenchHash { hash_kernel, seconds } => {
             bench::hash(hash_kernel, seconds, output);
             Ok(())

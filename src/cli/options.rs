@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, MagnetArgs,
-    NetworkArgs, SeedArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
+use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
@@ -19,8 +20,13 @@ use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
-use crate::engine::WriteMode;
+use crate::engine::{CacheMode, WriteMode};
 use crate::hash::Kernel;
+use crate::uring::ZeroCopyMode;
+
+mod bench;
+
+pub use bench::{FloorOptions, LoopbackOptions, Place};
 
 #[derive(Debug)]
 pub struct Options {
@@ -30,12 +36,20 @@ pub struct Options {
     pub command: Command,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
     /// 0 to 3.
     pub verbosity: u8,
     pub json: bool,
+    /// Least time between two progress records.
+    pub record_interval: Duration,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self { quiet: false, verbosity: 0, json: false, record_interval: RECORD_INTERVAL }
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +61,8 @@ pub enum Command {
     Show(ShowOptions),
     Magnet(MagnetOptions),
     BenchLoopback(LoopbackOptions),
+    BenchFloor(FloorOptions),
+    BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
 }
 
@@ -84,6 +100,7 @@ pub struct SeedOptions {
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
+    pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
 }
@@ -105,6 +122,9 @@ pub struct GetOptions {
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
+    pub serving: ServingOptions,
+    /// Reserve the disk space at the start.
+    pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -137,6 +157,13 @@ pub struct NetworkOptions {
     pub announce_only: bool,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
+}
+
+/// How content reaches the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServingOptions {
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
 }
 
 #[derive(Debug)]
@@ -180,19 +207,6 @@ pub struct MagnetOptions {
     pub metainfo: MetainfoLimits,
 }
 
-#[derive(Debug)]
-pub struct LoopbackOptions {
-    /// Content in bytes, at least 1.
-    pub size: u64,
-    /// `None`: as `create` chooses it.
-    pub piece_len: Option<u32>,
-    /// `None`: a temporary folder.
-    pub dir: Option<PathBuf>,
-    pub rings: usize,
-    pub arena_len: u64,
-    pub hash_kernel: Kernel,
-}
-
 impl Options {
     pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
         let output = resolve_output(&arguments.shared);
@@ -207,9 +221,10 @@ impl Options {
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
-                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
+                BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
-                BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
+                BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
+                BenchArgs::Side => Command::BenchSide,
                 BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
             },
         };
@@ -219,7 +234,12 @@ impl Options {
 
 /// The part that is needed to report a failure of the rest.
 pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
-    OutputOptions { quiet: args.quiet, verbosity: args.verbose.min(3), json: args.json }
+    OutputOptions {
+        quiet: args.quiet,
+        verbosity: args.verbose.min(3),
+        json: args.json,
+        record_interval: args.progress_ms.map_or(RECORD_INTERVAL, Duration::from_millis),
+    }
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
@@ -306,6 +326,7 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::Full => VerifyMode::Full,
             VerifyArg::None => VerifyMode::Never,
         },
+        serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
     })
@@ -350,11 +371,13 @@ fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
         source,
         output,
         seed: args.seed.is_some(),
+        preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
             WriteArg::Buffered => WriteMode::Buffered,
             WriteArg::Direct => WriteMode::Direct,
         },
+        serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
@@ -375,17 +398,6 @@ fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
         torrent: args.torrent.clone(),
         peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
         metainfo: metainfo_limits(&args.limits),
-    })
-}
-
-fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
-    Ok(LoopbackOptions {
-        size: size("--size", &args.size)?,
-        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        dir: args.dir,
-        rings: ring_count(args.rings)?,
-        arena_len: arena_len(args.arena.as_deref())?,
-        hash_kernel,
     })
 }
 
@@ -414,6 +426,20 @@ fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptio
         slots,
         metainfo: metainfo_limits(&args.limits),
     })
+}
+
+fn resolve_serving(args: &ServingArgs) -> ServingOptions {
+    ServingOptions {
+        cache_mode: match args.cache {
+            CacheArg::Keep => CacheMode::Keep,
+            CacheArg::DropBehind => CacheMode::DropBehind,
+        },
+        zero_copy: match args.zero_copy {
+            ZeroCopyArg::Auto => ZeroCopyMode::Auto,
+            ZeroCopyArg::On => ZeroCopyMode::On,
+            ZeroCopyArg::Off => ZeroCopyMode::Off,
+        },
+    }
 }
 
 fn metainfo_limits(args: &LimitArgs) -> MetainfoLimits {

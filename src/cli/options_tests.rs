@@ -69,7 +69,6 @@ fn nonsense_is_refused_before_any_work() {
 fn what_comes_later_is_refused_by_name() {
     for line in [
         "track --listen 0.0.0.0:1",
-        "bench floor --size 1G",
         "bench swarm",
         "seed .",
         "seed x.torrent --web 0.0.0.0:80",
@@ -110,4 +109,9 @@ fn verify_looks_beside_the_torrent() {
         let Command::Verify(verify) = resolve(line).unwrap() else { panic!("not verify") };
         assert_eq!(verify.data, Path::new(folder), "{line}");
     }
+}
+
+#[test]
+fn the_declarations_are_sound() {
+    <crate::cli::args::Arguments as clap::CommandFactory>::command().debug_assert();
 }

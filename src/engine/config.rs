@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cache::CacheMode;
 use super::listen::ListenError;
-use super::usage::Usage;
+use super::stats::Stats;
 use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
+use crate::hash::Hashed;
 use crate::storage::StorageError;
 use crate::swarm::choker::Slots;
-use crate::uring::RingError;
+use crate::uring::{RingError, ZeroCopyMode};
 
 /// How a session is run.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Config {
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
     pub write_mode: WriteMode,
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
+    /// Disk space is reserved at the start, in the background.
+    pub preallocate: bool,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.
@@ -83,13 +89,13 @@ pub struct Source {
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    pub latency: Latency,
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
-    pub usage: Usage,
+    pub stats: Stats,
+    pub hashed: Hashed,
 }
 
-/// From queueing a request to its block, in microseconds.
+/// How long something took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
 use super::config::{Config, Snapshot};
-use super::shared::{Command, Shared};
+use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
@@ -128,6 +128,7 @@ async fn steer(
         let sample = now >= sampled_at + SAMPLE_INTERVAL;
         if sample {
             sampled_at = now;
+            shared.counters.sample_memory();
         }
         for one in steered.iter_mut().filter(|one| !one.torrent.has_failed()) {
             one.step(shared, config, now, sample, rng);
@@ -225,11 +226,15 @@ impl Steered {
         }
         let chosen = self.torrent.peer_list().poll_connect(now, room, rng);
         for address in chosen {
-            let ring = &shared.rings()[rng.usize(..shared.rings().len())];
+            let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
+            else {
+                return;
+            };
             let command = Command::Connect {
                 torrent: self.torrent.clone(),
                 address,
                 expected_id: self.expected_ids.get(&address).copied(),
+                counted: Counted::new(shared, index),
             };
             shared.half_open_count.fetch_add(1, Ordering::Relaxed);
             if ring.commands.try_send(command).is_err() {

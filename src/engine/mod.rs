@@ -5,6 +5,7 @@
 //! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
 
 pub mod announcer;
+mod cache;
 mod config;
 mod conn;
 mod control;
@@ -12,18 +13,24 @@ mod greeting;
 pub mod http;
 mod listen;
 pub mod metadata;
+mod reader;
 mod receiving;
 mod ring;
+mod sending;
 mod serving;
 mod session;
 mod shared;
+mod stats;
 mod survey;
 mod torrent;
 pub mod udp;
 mod usage;
+mod writeback;
 
+pub use cache::CacheMode;
 pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
+pub use stats::Stats;
 pub use survey::{Survey, survey};
-pub use usage::Usage;
+pub use usage::{Memory, ThreadUsage, Threads, Usage};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::fault::PeerFault;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
@@ -80,10 +81,29 @@ pub enum TimeoutEvent {
 }
 
 /// What to send next: `control`, then each block with its head. Reused from call to call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Transmit {
     pub control: Vec<u8>,
     pub blocks: Vec<BlockRef>,
+    /// Payload bytes that may be taken at a time; a single block is taken whatever its length.
+    pub len_max: usize,
+}
+
+impl Default for Transmit {
+    fn default() -> Self {
+        Self { control: Vec::new(), blocks: Vec::new(), len_max: limits::SEND_LEN_MAX }
+    }
+}
+
+impl Transmit {
+    /// The last one took so long to leave: the next one is cut to what leaves quickly.
+    pub fn handle_sent(&mut self, took: Duration) {
+        if took > limits::SEND_SLOW {
+            self.len_max = (self.len_max / 2).max(BLOCK_LEN as usize);
+        } else if took < limits::SEND_QUICK {
+            self.len_max = (self.len_max * 2).min(limits::SEND_LEN_MAX);
+        }
+    }
 }
 
 /// See the module.
@@ -523,9 +543,8 @@ impl Connection {
         }
         let mut len = 0;
         while let Some(block) = self.requests_in.front() {
-            let fits =
-                len + block.len as usize <= limits::SEND_LEN_MAX && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
-            if !fits || !is_ready(block) {
+            let fits = len + block.len as usize <= transmit.len_max && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
+            if !(fits || transmit.blocks.is_empty()) || !is_ready(block) {
                 break;
             }
             len += block.len as usize;

@@ -8,10 +8,12 @@ mod asking;
 mod connection;
 mod fault;
 mod metadata;
+mod receive_plan;
 mod requests;
 mod window;
 
 pub use asking::{Asking, AskingEvent};
 pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
 pub use fault::PeerFault;
+pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;

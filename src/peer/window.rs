@@ -23,6 +23,8 @@ const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
+    /// When the last block came, or the first was asked for after a pause.
+    last_block: Time,
     /// Bytes per second, newest overwriting the oldest.
     samples: [u64; SAMPLES],
     next_sample: usize,
@@ -38,6 +40,7 @@ impl Window {
         Self {
             sample_start: now,
             sample_bytes: 0,
+            last_block: now,
             samples: [0; SAMPLES],
             next_sample: 0,
             round_trip: Duration::MAX,
@@ -56,6 +59,7 @@ impl Window {
         self.round_trip = self.round_trip.min(latency);
         self.shortest_ever = self.shortest_ever.min(latency);
         self.sample_bytes += u64::from(len);
+        self.last_block = now;
         let elapsed = now.saturating_sub(self.sample_start);
         if elapsed >= SAMPLE_MIN.max(self.shortest_round_trip()) {
             let rate = u128::from(self.sample_bytes) * 1_000_000 / elapsed.as_micros().max(1);
@@ -66,10 +70,10 @@ impl Window {
         }
     }
 
-    /// Nothing is outstanding: the time until the next block is not the peer's.
+    /// Something is asked for after nothing was outstanding: the time since the last block was not the peer's.
     pub(super) fn handle_idle(&mut self, now: Time) {
-        self.sample_start = now;
-        self.sample_bytes = 0;
+        self.sample_start += now.saturating_sub(self.last_block);
+        self.last_block = now;
     }
 
     fn shortest_round_trip(&self) -> Duration {
@@ -129,6 +133,21 @@ mod tests {
     #[test]
     fn a_short_pipe_keeps_a_bounded_window() {
         assert_eq!(settle(125e6, Duration::from_micros(100), 1.0), limits::REQUESTS_OUT_STEADY);
+    }
+
+    /// A fast peer may answer all that is outstanding before we look.
+    #[test]
+    fn a_window_that_is_answered_whole_each_time_grows() {
+        let mut window = Window::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..100 {
+            window.handle_idle(now);
+            let outstanding = window.requests(4096);
+            now += Duration::from_micros(500);
+            (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_micros(500)));
+            now += Duration::from_secs(1);
+        }
+        assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
     }
 
     #[test]

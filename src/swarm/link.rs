@@ -220,6 +220,19 @@ impl<S: Slot> Link<S> {
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
     }
 
+    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
+    pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
+        self.connection.outstanding().map(|request| {
+            let work = self.working.iter().find(|work| work.open.piece() == request.block.piece);
+            (request.block, work.map(|work| &*work.open).filter(|open| !open.is_retired()))
+        })
+    }
+
+    /// Nothing is on its way to this connection, and nothing is left to ask for.
+    pub fn is_finishing(&self) -> bool {
+        self.connection.outstanding_count() == 0 && self.swarm.pieces.is_endgame()
+    }
+
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
     pub fn handle_landed(&mut self, arrival: &Arrival<S>, landed: bool) {
         let len = u64::from(arrival.block.len);
@@ -238,7 +251,9 @@ impl<S: Slot> Link<S> {
         if open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some()) {
             self.swarm.pieces.count_double();
         }
-        self.leave_finished();
+        if self.working.iter().any(|work| work.outstanding == 0) {
+            self.leave_finished();
+        }
     }
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.

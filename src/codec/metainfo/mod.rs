@@ -37,7 +37,8 @@ pub struct Metainfo {
     /// What was passed over or put right while reading, one printable line each, at most
     /// [`limits::METAINFO_WARNINGS_MAX`].
     pub warnings: Vec<String>,
-    /// Top-level keys this program does not interpret, with their bencoded values; they are written back.
+    /// Top-level keys this program does not interpret, sorted, with their bencoded values; they are written back.
+    /// Of equal keys the first counts.
     pub unknown_keys: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

@@ -19,7 +19,7 @@ use super::slot::{CountingSlot, Landed, payload};
 /// As the engine's threads look at time-outs, and at choking.
 const TICK: Duration = Duration::from_millis(250);
 const CONTROL_TICK: Duration = Duration::from_millis(50);
-/// What hashing and writing a piece takes.
+/// What hashing and writing a piece takes on a fast disk.
 const HASH_TIME: Duration = Duration::from_millis(2);
 
 /// One direction of a wire.
@@ -80,6 +80,8 @@ pub(super) struct World {
     pub(super) faults: Vec<PeerFault>,
     /// Longest run of bytes that arrives in one piece.
     pub(super) split_max: usize,
+    /// What hashing and writing a piece takes.
+    pub(super) write_time: Duration,
     geometry: Arc<Geometry>,
     queue: BinaryHeap<Reverse<(Time, u64, usize)>>,
     events: Vec<Option<Event>>,
@@ -96,6 +98,7 @@ impl World {
             ends: Vec::new(),
             faults: Vec::new(),
             split_max: 64 << 10,
+            write_time: HASH_TIME,
             geometry: Arc::new(geometry),
             queue: BinaryHeap::new(),
             events: Vec::new(),
@@ -267,7 +270,7 @@ impl World {
         end.link.request_blocks(now);
         let node = end.node;
         self.check(at);
-        complete.into_iter().for_each(|open| self.schedule(HASH_TIME, Event::Hashed(node, open)));
+        complete.into_iter().for_each(|open| self.schedule(self.write_time, Event::Hashed(node, open)));
         Ok(())
     }
 
