@@ -258,6 +258,12 @@ pub const TRUST_BANNED: i32 = -7;
 /// A tracker's reply, raw and inflated.
 pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;
 pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// BEP 15: a UDP packet without an answer is sent again after this, and then after twice as long.
+pub const TRACKER_UDP_RESEND_AFTER: Duration = Duration::from_secs(15);
+/// With one family's answer the other one's is waited for this much longer.
+pub const TRACKER_UDP_FAMILY_GRACE: Duration = Duration::from_secs(1);
+/// A tracker's packet: as long as UDP packets get.
+pub const TRACKER_UDP_REPLY_LEN_MAX: usize = 64 << 10;
 /// `stopped` gets this long when we leave.
 pub const TRACKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TRACKER_INTERVAL_DEFAULT: Duration = Duration::from_secs(1800);

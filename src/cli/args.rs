@@ -228,9 +228,12 @@ pub struct NetworkArgs {
     /// A peer to connect to; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
-    /// A tracker beside those of the torrent; repeatable
+    /// A tracker beside those of the torrent, http, https or udp; repeatable
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
+    /// Ask no tracker of the torrent, only those of --announce
+    #[arg(long)]
+    pub announce_only: bool,
     /// The address or DNS name that trackers are told, for an origin that they would see at another one
     #[arg(long, value_name = "HOST")]
     pub announce_ip: Option<String>,

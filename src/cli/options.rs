@@ -152,8 +152,9 @@ pub struct NetworkOptions {
     /// `None`: the first free port of 6881 to 6889 (BEP 3).
     pub listen: Option<SocketAddr>,
     pub peers: Vec<SocketAddr>,
-    /// Trackers beside those of the torrent.
+    /// Trackers beside those of the torrent, or in their place.
     pub announce: Vec<String>,
+    pub announce_only: bool,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
 }
@@ -405,6 +406,7 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
         peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
+        announce_only: args.announce_only,
         announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
     })
 }

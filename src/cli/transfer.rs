@@ -35,8 +35,9 @@ pub(super) fn config(
     }
 }
 
-/// The torrent's trackers and those of the command line, each of these a tier of its own.
+/// The torrent's trackers unless they are to be left out, and those of the command line, each of these a tier of its own.
 pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
+    let own = if network.announce_only { &[] } else { own };
     own.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
 }
 

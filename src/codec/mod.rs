@@ -14,3 +14,4 @@ pub mod metainfo;
 mod percent;
 pub mod reader;
 pub mod tracker_http;
+pub mod tracker_udp;

@@ -23,6 +23,7 @@ mod shared;
 mod stats;
 mod survey;
 mod torrent;
+pub mod udp;
 mod usage;
 mod writeback;
 
