@@ -13,4 +13,5 @@ pub mod metadata;
 pub mod metainfo;
 mod percent;
 pub mod reader;
+pub mod resume;
 pub mod tracker_http;
