@@ -112,7 +112,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         let started = Instant::now();
         for peer in 0..settings.peer_count {
             let control = Control { cancel: &AtomicBool::new(false), progress: &|_| () };
-            if !verify(&metainfo.info, &folder_of(&to, peer), control)?.is_match() {
+            if !verify(&metainfo.info, &folder_of(&to, peer), None, control)?.is_match() {
                 return Err(BenchError::Differs);
             }
         }
