@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "files get times from the clock")]
+
 use super::*;
 use crate::base::{Geometry, InfoHash};
 use crate::codec::metainfo::MetainfoLimits;
