@@ -75,6 +75,16 @@ impl Bitfield {
         self.bits.get_mut(piece.at()).is_some_and(|mut bit| bit.replace(false))
     }
 
+    /// What is in either; both are over the same pieces.
+    pub fn union(&self, other: &Self) -> Self {
+        Self { bits: self.bits.clone() | &other.bits }
+    }
+
+    /// Whether `other` has all of this.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.iter().all(|index| other.contains_index(index))
+    }
+
     pub fn count(&self) -> usize {
         self.bits.count_ones()
     }

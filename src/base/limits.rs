@@ -192,6 +192,20 @@ pub const OPEN_FILES_MAX: usize = 512;
 pub const DIRTY_LEN_MAX: usize = 256 << 20;
 pub const DIRTY_RUN_LEN: usize = 32 << 20;
 
+/// What is had is written down this often, and no oftener than so many times what it took before: 2 % of the time of a disk
+/// that is busy with it, much less of a processor's; but at last after the longest.
+pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(5);
+pub const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
+/// After a checkpoint a file that lacks pieces may be written to for so long: until the next one, which may take as long
+/// again. What was written later was written by somebody else.
+pub const CHECKPOINT_WRITES: Duration = Duration::from_secs(120);
+/// Written files that are synced one by one; of more the whole file system is.
+pub const SYNC_FILES_MAX: usize = 64;
+/// Pieces of a resume record that are hashed before it is believed: one of each of as many files, the others at random.
+pub const RESUME_SAMPLES_MAX: usize = 64;
+pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
+
 /// Connections of a `seed` and of a `get`.
 pub const CONNECTIONS_SEED_MAX: usize = 20_000;
 pub const CONNECTIONS_GET_MAX: usize = 500;
@@ -322,6 +336,7 @@ const _: () = {
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
+    assert!(2 * CHECKPOINT_INTERVAL_MAX.as_secs() <= CHECKPOINT_WRITES.as_secs());
     assert!(STREAM_READ_LEN.is_power_of_two() && STREAM_PIECE_LEN_DEFAULT.is_power_of_two());
     assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
     assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());

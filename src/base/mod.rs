@@ -2,12 +2,14 @@
 
 pub mod bitfield;
 pub mod escape;
+pub mod file_identity;
 pub mod geometry;
 pub mod ids;
 pub mod limits;
 pub mod units;
 
 pub use bitfield::Bitfield;
+pub use file_identity::{FileIdentity, FileTime};
 pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
 pub use ids::{InfoHash, PeerId, PieceHash};
 

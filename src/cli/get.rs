@@ -18,7 +18,7 @@ use super::records::Record;
 use super::transfer::{config, tiers, transfer};
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
-use crate::base::{Bitfield, limits};
+use crate::base::{Bitfield, Rng, limits};
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::Metainfo;
 use crate::create::error::WriteError;
@@ -28,7 +28,9 @@ use crate::create::write::{check_output, write_atomically};
 use crate::create::{Control, verify};
 use crate::engine::http::{FetchLimits, fetch};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
+use crate::engine::resume::{self, Claims, Recalled};
 use crate::engine::{self, Config, Report, Source};
+use crate::storage::Target;
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
@@ -59,12 +61,14 @@ fn download(
 ) -> Result<(), Failure> {
     let Found { metainfo, peers, .. } = found;
     fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
-    let have = check(&metainfo, folder, stop, output)?;
+    let target = Target::lock(folder, &metainfo.info.name)?;
+    let have = check(&metainfo, folder, &target, stop, output)?;
     let name = printable(&metainfo.info.name);
     let info_hash = metainfo.info_hash.to_string();
     let total_len = metainfo.info.geometry.total_len();
     let tiers = tiers(&metainfo.tiers, network);
-    let source = Source { metainfo, folder: folder.to_owned(), have, trusted: true, writable: true, tiers, peers };
+    let source =
+        Source { metainfo, folder: folder.to_owned(), have, trusted: true, target: Some(target), tiers, peers };
 
     let progress = output.transfer_progress("downloading", Some(total_len));
     let mut complete = false;
@@ -205,13 +209,32 @@ impl From<MetadataError> for Failure {
 }
 
 /// What an earlier run, or anybody else, has left there: each piece that is right is not fetched again.
-fn check(metainfo: &Metainfo, folder: &Path, stop: &AtomicBool, output: &Output) -> Result<Bitfield, Failure> {
+fn check(
+    metainfo: &Metainfo,
+    folder: &Path,
+    target: &Target,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<Bitfield, Failure> {
     let info = &metainfo.info;
-    let anything = info.files.iter().any(|file| !file.pad && file.len > 0 && file_path(folder, file).exists());
-    if !anything {
-        return Ok(Bitfield::new(info.geometry.piece_count()));
+    let hash = |pieces: Option<&Bitfield>| {
+        let progress = output.content_progress("checking", info.geometry.total_len());
+        let control = Control { cancel: stop, progress: &|done| progress.update(done) };
+        verify(info, folder, pieces, control).map(|report| report.have)
+    };
+    match resume::recall(target, metainfo, folder, &mut Rng::new()) {
+        Recalled::Claimed(Claims { have, samples, unknown }) => {
+            let found = hash(Some(&samples.union(&unknown)))?;
+            if samples.is_subset(&found) {
+                return Ok(have.union(&found));
+            }
+            let place = shown(&target.record_path());
+            output
+                .warning(format_args!("{place} is of no use: a piece is not as it says: all that is there is checked"));
+        }
+        Recalled::Refused(line) => output.warning(line),
+        Recalled::Nothing => {}
     }
-    let progress = output.content_progress("checking", info.geometry.total_len());
-    let control = Control { cancel: stop, progress: &|done| progress.update(done) };
-    Ok(verify(info, folder, control)?.have)
+    let anything = info.files.iter().any(|file| !file.pad && file.len > 0 && file_path(folder, file).exists());
+    if anything { Ok(hash(None)?) } else { Ok(Bitfield::new(info.geometry.piece_count())) }
 }

@@ -56,7 +56,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         let tiers = tiers(&metainfo.tiers, &options.network);
         let trusted = !matches!(check, Trust::None);
         names.push(Named::new(&metainfo, &have, &check));
-        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers, peers: Vec::new() });
+        sources.push(Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() });
     }
     let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
     let progress = output.transfer_progress("seeding", None);
@@ -150,7 +150,7 @@ fn hash_all(
     let before = Observation::of_content(&metainfo.info, folder);
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
     let control = Control { cancel: stop, progress: &|done| progress.update(done) };
-    let report = verify(&metainfo.info, folder, control)?;
+    let report = verify(&metainfo.info, folder, None, control)?;
     drop(progress);
     check.conclude(metainfo, folder, before.as_ref(), report.is_match());
     let wrong = report.have.piece_count() - report.have.count();

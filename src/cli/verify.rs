@@ -70,7 +70,7 @@ fn check(
     }
     let progress = output.content_progress("checking", info.geometry.total_len());
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
-    let report = verify(info, &options.data, control)?;
+    let report = verify(info, &options.data, None, control)?;
     drop(progress);
     check.conclude(metainfo, &options.data, before.as_ref(), report.is_match());
     Ok(Outcome { report, remembered: None })

@@ -13,5 +13,6 @@ pub mod metadata;
 pub mod metainfo;
 mod percent;
 pub mod reader;
+pub mod resume;
 pub mod tracker_http;
 pub mod tracker_udp;

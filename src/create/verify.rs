@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::error::ContentError;
 use super::open::{Kind, open_regular};
 use super::pieces::{Content, Control, Source, hash_pieces};
-use crate::base::{Bitfield, Geometry, PieceIndex};
+use crate::base::{Bitfield, FileSpan, Geometry, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
 /// What [`verify`] found.
@@ -78,10 +78,10 @@ impl Report {
 
 /// Checks the content below `dir`, the folder that holds the torrent's name.
 ///
-/// A missing or wrong file is a finding; a file that cannot be read is an error.
-pub fn verify(info: &Info, dir: &Path, control: Control<'_>) -> Result<Report, ContentError> {
+/// `only`: of these pieces alone. A missing or wrong file is a finding; a file that cannot be read is an error.
+pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control<'_>) -> Result<Report, ContentError> {
     let (found, mut problems) = survey(info, dir)?;
-    let check = Check { info, dir, found };
+    let check = Check { info, dir, found, only };
     let hashes = hash_pieces(&check, control)?;
     let mut have = Bitfield::new(info.geometry.piece_count());
     let mut altered = vec![0u32; info.files.len()];
@@ -146,6 +146,7 @@ struct Check<'a> {
     dir: &'a Path,
     /// Bytes each file has, at most its length in the torrent.
     found: Vec<u64>,
+    only: Option<&'a Bitfield>,
 }
 
 impl Content for Check<'_> {
@@ -155,10 +156,9 @@ impl Content for Check<'_> {
 
     /// Only pieces that are wholly there.
     fn wants(&self, piece: PieceIndex) -> bool {
-        self.info
-            .geometry
-            .piece_spans(piece)
-            .all(|span| self.found.get(span.file_index).is_some_and(|&found| span.offset + span.len <= found))
+        let is_there =
+            |span: FileSpan| self.found.get(span.file_index).is_some_and(|&found| span.offset + span.len <= found);
+        self.only.is_none_or(|only| only.contains(piece)) && self.info.geometry.piece_spans(piece).all(is_there)
     }
 
     fn open(&self, file_index: usize) -> Result<Source, ContentError> {
@@ -212,7 +212,7 @@ mod tests {
 
     fn check(info: &Info, dir: &Path) -> Report {
         let cancel = AtomicBool::new(false);
-        verify(info, dir, Control { cancel: &cancel, progress: &|_| () }).unwrap()
+        verify(info, dir, None, Control { cancel: &cancel, progress: &|_| () }).unwrap()
     }
 
     fn problem(file_index: usize, problem: Problem) -> FileProblem {

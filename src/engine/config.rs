@@ -10,7 +10,7 @@ use super::stats::Stats;
 use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, Target};
 use crate::swarm::choker::Slots;
 use crate::uring::{RingError, ZeroCopyMode};
 
@@ -76,8 +76,8 @@ pub struct Source {
     pub have: Bitfield,
     /// `have` needs no hash before it is served.
     pub trusted: bool,
-    /// Files are made where they are missing.
-    pub writable: bool,
+    /// The right to make and write the files; nothing is written without.
+    pub target: Option<Target>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
     /// Peers that are known already.

@@ -196,6 +196,9 @@ impl Steered {
         if !self.complete || config.keep_seeding {
             self.connect(shared, now, rng);
         }
+        if let Some(checkpoint) = self.torrent.checkpoint.as_ref().filter(|_| sample) {
+            checkpoint.begin_when_due(shared, &self.torrent);
+        }
         if sample && !self.complete && self.peer_count < PEERS_WANTED {
             let _ = self.commands.try_send(announcer::Command::Hungry);
         }

@@ -6,6 +6,7 @@
 
 pub mod announcer;
 mod cache;
+mod checkpoint;
 mod config;
 mod conn;
 mod control;
@@ -15,6 +16,7 @@ mod listen;
 pub mod metadata;
 mod reader;
 mod receiving;
+pub mod resume;
 mod ring;
 mod sending;
 mod serving;

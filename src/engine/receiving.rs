@@ -74,6 +74,7 @@ impl Received {
 /// Writes a verified piece; then it is had.
 pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
     let Verified { torrent, open, steps } = verified;
+    let mut files = Vec::new();
     for step in steps {
         let WriteStep { file, path, file_index, offset, source } = step;
         let len = source.len();
@@ -84,12 +85,13 @@ pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
         if let (Err(error), _) = write_all_at(file.clone(), source, offset).await {
             return fail_write(&shared, &torrent, file_index, error);
         }
+        files.push((file_index, file.clone()));
         let dirty = |reserved| torrent.writeback.handle_written((file, file_index), (offset, len), reserved);
         if let Some(flush) = reserved.and_then(dirty) {
             spawn(finish_flush(shared.clone(), torrent.clone(), flush));
         }
     }
-    torrent.handle_written(&open);
+    torrent.handle_written(&open, files);
     shared.spread_news();
     if torrent.swarm.pieces.is_complete() {
         shared.control.notify_one();

@@ -9,6 +9,7 @@ use std::thread;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
+use super::checkpoint::Checkpoint;
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
@@ -69,7 +70,19 @@ pub fn run(
     // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
+    shared.torrents.values().for_each(|torrent| save(torrent));
     conclude(&shared, config, outcome, threads)
+}
+
+/// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
+fn save(torrent: &Torrent) {
+    if let Some(checkpoint) = &torrent.checkpoint {
+        // After a fault there is a line already; this much may be saved all the same.
+        if let Err(error) = checkpoint.run(&torrent.store, true) {
+            torrent.fail(error);
+        }
+        checkpoint.release();
+    }
 }
 
 fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads) -> Result<Report, EngineError> {
@@ -114,21 +127,23 @@ fn prepare(
     config: &Config,
     stretches_trusted: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, writable, tiers, peers } = source;
+    let Source { metainfo, folder, have, trusted, target, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
     let store = Store::new(layout, info.geometry.clone(), pads)?;
-    if writable {
+    let checkpoint = target.map(|target| {
         store.create_files()?;
-    }
+        Checkpoint::new(target, metainfo.info_hash, &store, &have)
+    });
+    let checkpoint = checkpoint.transpose()?;
     let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, config.arena_len)? };
     // What will be seeded is read again soon: it belongs into the page cache.
     let write_mode = match config.write_mode {
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent = Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted);
+    let torrent = Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted);
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
 }

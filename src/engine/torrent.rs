@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
 
+use super::checkpoint::Checkpoint;
 use super::config::WriteMode;
 use super::serving::Serving;
 use super::writeback::Writeback;
@@ -16,6 +17,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
+use crate::uring::SharedFile;
 
 /// Pieces that are named when they turn out to be wrong on disk; for the rest there is one line.
 const UNSERVABLE_SHOWN_MAX: u32 = 10;
@@ -40,6 +42,8 @@ pub(super) struct Torrent {
     pub(super) swarm: Arc<Swarm<Slot>>,
     pub(super) store: Store,
     pub(super) writeback: Writeback,
+    /// `None`: nothing is written.
+    pub(super) checkpoint: Option<Checkpoint>,
     pub(super) serving: Serving,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
@@ -63,7 +67,7 @@ impl Torrent {
     /// [`super::cache::Cache`]'s.
     pub(super) fn new(
         metainfo: Metainfo,
-        store: Store,
+        (store, checkpoint): (Store, Option<Checkpoint>),
         (have, trusted): (&Bitfield, bool),
         slots: Vec<Slot>,
         write_mode: WriteMode,
@@ -79,6 +83,7 @@ impl Torrent {
             serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
+            checkpoint,
             writeback: Writeback::new(),
             write_mode,
             fault: OnceLock::new(),
@@ -147,9 +152,12 @@ impl Torrent {
         self.fault.get().is_some()
     }
 
-    /// A received piece has been verified and written.
-    pub(super) fn handle_written(&self, open: &Piece) {
+    /// A received piece has been verified and written to these files.
+    pub(super) fn handle_written(&self, open: &Piece, files: Vec<(usize, SharedFile)>) {
         self.serving.handle_verified(open.piece());
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.handle_written(open.piece(), files);
+        }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);
     }
@@ -187,6 +195,9 @@ impl Torrent {
             return;
         }
         self.swarm.pieces.handle_lost(piece);
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.handle_lost(piece);
+        }
         match self.unservable_count.fetch_add(1, Ordering::Relaxed) {
             UNSERVABLE_SHOWN_MAX => warn!("{}: more pieces are not served: 'bt-fast verify' tells which", self.name),
             shown if shown < UNSERVABLE_SHOWN_MAX => {

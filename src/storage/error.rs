@@ -14,6 +14,9 @@ pub enum Action {
     Write,
     Reserve,
     Map,
+    Sync,
+    Lock,
+    Remove,
 }
 
 impl std::fmt::Display for Action {
@@ -25,6 +28,9 @@ impl std::fmt::Display for Action {
             Self::Write => "write",
             Self::Reserve => "reserve space for",
             Self::Map => "map",
+            Self::Sync => "write to the disk",
+            Self::Lock => "lock",
+            Self::Remove => "remove",
         })
     }
 }

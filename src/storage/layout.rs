@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::error::{Action, StorageError};
+use crate::base::{FileIdentity, FileTime};
 
 /// The folder, and the torrent's files relative to it. File indices are the torrent's.
 #[derive(Debug)]
@@ -38,6 +40,11 @@ impl Layout {
             .map(|elements| elements.into_iter().map(std::ffi::OsString::from_vec).collect())
             .collect();
         Ok(Self { folder: opened, folder_path: folder.to_owned(), paths })
+    }
+
+    /// Files of the torrent, pad files included.
+    pub fn file_count(&self) -> usize {
+        self.paths.len()
     }
 
     /// The whole path of a file, for messages.
@@ -77,6 +84,21 @@ impl Layout {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Presence::Absent),
             Err(error) => Err(error),
         }
+    }
+
+    /// The regular file that is to be written, as it is now.
+    pub fn identity(&self, file_index: usize) -> Result<FileIdentity, StorageError> {
+        let failed = |error: io::Error| StorageError::new(Action::Open, self.path(file_index), error);
+        let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH)
+            .map_err(|error| failed(error.into()))?;
+        let stat = self.regular(file_index, opened)?.metadata().map_err(failed)?;
+        Ok(FileIdentity {
+            dev: stat.dev(),
+            ino: stat.ino(),
+            len: stat.len(),
+            mtime: FileTime { s: stat.mtime(), ns: stat.mtime_nsec() },
+            ctime: FileTime { s: stat.ctime(), ns: stat.ctime_nsec() },
+        })
     }
 
     /// Makes the file and its folders where they are missing and gives the file its length; bytes not written yet are a
@@ -130,7 +152,7 @@ impl Layout {
 }
 
 /// Nothing outside the folder can be reached, whatever links somebody puts there meanwhile.
-fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // The kernel refuses a mode without CREATE.
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };

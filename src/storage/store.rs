@@ -67,14 +67,13 @@ impl Store {
         &self.layout
     }
 
-    fn is_pad(&self, file_index: usize) -> bool {
+    pub(super) fn is_pad(&self, file_index: usize) -> bool {
         self.pads.get(file_index).copied().unwrap_or(false)
     }
 
     /// Makes every file with its length, sparse. Called before a download writes.
     pub fn create_files(&self) -> Result<(), StorageError> {
-        (0..self.geometry.file_count())
-            .filter(|&file_index| !self.is_pad(file_index))
+        self.file_indices()
             .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)))
     }
 
@@ -103,7 +102,7 @@ impl Store {
     /// Each file that is absent or of another length than the torrent says, with what is there.
     pub fn misfits(&self) -> Result<Vec<(usize, Presence)>, StorageError> {
         let mut found = Vec::new();
-        for file_index in (0..self.geometry.file_count()).filter(|&file_index| !self.is_pad(file_index)) {
+        for file_index in self.file_indices() {
             let presence = self.layout.presence(file_index)?;
             if presence != (Presence::Here { len: self.geometry.file_len(file_index) }) {
                 found.push((file_index, presence));
@@ -165,6 +164,15 @@ impl Store {
             if let Ok(file) = self.layout.open_to_read(span.file_index) {
                 // Not to be dropped is no fault.
                 let _ = rustix::fs::fadvise(file, span.offset, NonZeroU64::new(span.len), rustix::fs::Advice::DontNeed);
+            }
+        }
+    }
+
+    /// Lets go of all pages of these files that are not to be written.
+    pub(super) fn drop_files(&self, file_indices: impl Iterator<Item = usize>) {
+        for file_index in file_indices {
+            if let Ok(file) = self.layout.open_to_read(file_index) {
+                let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
             }
         }
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use io_uring_06::{cqueue, opcode, squeue, types};
 
+use super::fault::{Step, reach};
+
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
 pub(super) const SPANS_PER_CALL: usize = 1024;
 
@@ -275,6 +277,9 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
     source.gather(&mut spans);
     let (mut spans, mut source, mut at) = (Box::new(spans), source, offset);
     while !spans.is_empty() {
+        if let Err(error) = reach(Step::Write) {
+            return (Err(error), source);
+        }
         let count = u32::try_from(spans.len().min(SPANS_PER_CALL)).unwrap_or(1);
         let entry = opcode::Writev::new(types::Fd(file.as_raw_fd()), spans.as_ptr(), count).offset(at).build();
         // SAFETY: the array of spans is heap memory of the vector, the spans point into what `source` keeps (contract of

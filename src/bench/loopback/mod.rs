@@ -148,7 +148,7 @@ fn verify_all(metainfo: &Metainfo, settings: &Settings, to: &Path) -> Result<f64
     let started = Instant::now();
     for peer in 0..settings.peer_count {
         let control = Control { cancel: &AtomicBool::new(false), progress: &|_| () };
-        if !verify(&metainfo.info, &folder_of(to, peer), control)?.is_match() {
+        if !verify(&metainfo.info, &folder_of(to, peer), None, control)?.is_match() {
             return Err(BenchError::Differs);
         }
     }

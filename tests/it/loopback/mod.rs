@@ -4,6 +4,7 @@ mod crowd;
 mod faults;
 mod fetch;
 mod get_peers;
+mod killed;
 mod magnet;
 mod resume;
 mod scripted;

@@ -2,19 +2,25 @@
 
 use std::{
     fs::{self, File},
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use bt_fast::{base::FileTime, codec::resume::ResumeRecord};
 use rustix::process::Signal;
 
 use super::{
-    DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, event, exit_code, failures, own_ip, scripted::seeder_that_stops,
+    DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, assert_fails, event, exit_code, failures,
+    killed::{assert_claims, assert_no_litter, claimed},
+    own_ip,
+    scripted::seeder_that_stops,
+    warnings,
 };
 use crate::support::{
     bencode::{dictionary, integer, string},
     bt_fast,
-    process::{Running, wait_until},
+    process::{Finished, Running, run, wait_until},
     scratch::Scratch,
 };
 
@@ -40,13 +46,118 @@ fn right_pieces(fixture: &Fixture, target: &Path) -> u64 {
 
 /// The next run fetches what is missing, from a seed that then has sent no more than that.
 #[track_caller]
-fn goes_on(fixture: &Fixture, target: &Path) {
+fn goes_on(fixture: &Fixture, target: &Path) -> Finished {
     let missing = LEN - right_pieces(fixture, target) * u64::from(PIECE_LEN);
     assert!(missing < LEN);
     let seed = fixture.seed();
     let finished = fixture.get(target, &[seed.address]);
     assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], missing);
     assert_eq!(seed.stop()["uploaded"], missing);
+    assert_no_litter(target);
+    finished
+}
+
+/// A download that was stopped in order; its record claims all that is right.
+fn stopped(fixture: &Fixture) -> PathBuf {
+    let target = fixture.scratch.folder("target");
+    let mut get = half_way(fixture, &target);
+    get.signal(Signal::INT);
+    assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
+    assert_eq!(assert_claims(fixture, &target) as u64, right_pieces(fixture, &target));
+    target
+}
+
+/// Makes the record fit the file as it is now.
+fn stamp(fixture: &Fixture, target: &Path) -> ResumeRecord {
+    let path = target.join(format!(".{NAME}.bt-fast-resume"));
+    let (bytes, info_hash) = (fs::read(&path).unwrap(), fixture.metainfo.info_hash);
+    let mut record = ResumeRecord::decode(&bytes, info_hash, 1, fixture.piece_count()).unwrap();
+    let stat = fs::metadata(target.join(NAME)).unwrap();
+    record.files[0].mtime = FileTime { s: stat.mtime(), ns: stat.mtime_nsec() };
+    record.files[0].ctime = FileTime { s: stat.ctime(), ns: stat.ctime_nsec() };
+    fs::write(path, record.encode()).unwrap();
+    record
+}
+
+#[test]
+fn after_a_stop_in_order_nothing_is_hashed_but_samples() {
+    let fixture = Fixture::file(LEN);
+    let target = stopped(&fixture);
+    // All of it is right now, and nobody looks.
+    fs::write(target.join(NAME), fixture.bytes()).unwrap();
+    let claimed = stamp(&fixture, &target).have.count() as u64;
+    let seed = fixture.seed();
+    let finished = fixture.get(&target, &[seed.address]);
+    let downloaded = LEN - claimed * u64::from(PIECE_LEN);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], downloaded);
+    assert_eq!(warnings(&finished.stderr), [""; 0]);
+}
+
+/// One line says why the record is not used, and everything that is right is found all the same.
+#[track_caller]
+fn checks_all(fixture: &Fixture, target: &Path, why: &str) {
+    let finished = goes_on(fixture, target);
+    let told = warnings(&finished.stderr);
+    assert!(told.len() == 1 && told[0].contains(why), "{finished:#?}");
+}
+
+#[test]
+fn with_a_damaged_record() {
+    let fixture = Fixture::file(LEN);
+    let target = stopped(&fixture);
+    let path = target.join(format!(".{NAME}.bt-fast-resume"));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = fastrand::usize(16..bytes.len());
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    checks_all(&fixture, &target, "damaged");
+}
+
+#[test]
+fn with_the_record_of_another_torrent() {
+    let (fixture, other) = (Fixture::file(LEN), Fixture::file(LEN));
+    let (target, other_target) = (stopped(&fixture), stopped(&other));
+    let name = format!(".{NAME}.bt-fast-resume");
+    fs::copy(other_target.join(&name), target.join(&name)).unwrap();
+    checks_all(&fixture, &target, "another torrent");
+}
+
+#[test]
+fn with_a_file_that_was_altered_meanwhile() {
+    let fixture = Fixture::file(LEN);
+    let target = stopped(&fixture);
+    let index = claimed(&fixture, &target).unwrap().iter().next().unwrap();
+    let mut bytes = fs::read(target.join(NAME)).unwrap();
+    bytes[index * PIECE_LEN as usize] ^= 1;
+    fs::write(target.join(NAME), bytes).unwrap();
+    checks_all(&fixture, &target, "written to by somebody else");
+}
+
+/// Nothing but the samples can tell.
+#[test]
+fn with_a_file_that_was_altered_and_looks_the_same() {
+    let fixture = Fixture::file(LEN);
+    let target = stopped(&fixture);
+    let index = claimed(&fixture, &target).unwrap().iter().next().unwrap();
+    let mut bytes = fs::read(target.join(NAME)).unwrap();
+    bytes[index * PIECE_LEN as usize] ^= 1;
+    fs::write(target.join(NAME), bytes).unwrap();
+    assert!(stamp(&fixture, &target).have.count() <= 64, "each of them is a sample");
+    checks_all(&fixture, &target, "a piece is not as it says");
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let fixture = Fixture::file(LEN);
+    let target = fixture.scratch.folder("target");
+    let mut get = half_way(&fixture, &target);
+    let before = fs::read(target.join(NAME)).unwrap();
+    let second = run(&fixture.get_command(&target, &[]), DEADLINE);
+    assert_fails(&second, 1, &format!("process {} is downloading it", get.id()));
+    assert!(get.is_running() && fs::read(target.join(NAME)).unwrap() == before);
+    get.signal(Signal::KILL);
+    get.wait(DEADLINE).unwrap();
+    goes_on(&fixture, &target);
 }
 
 #[test]

@@ -1,0 +1,199 @@
+//! The resume record of a download: which pieces are on disk, and which files they are in. A format of our own.
+//!
+//! [`MAGIC`] and a byte for the version; the info-hash; whether the run that wrote it has ended, one byte, 0 or 1; when it
+//! was written and until when files without all their pieces may have been written to since, seconds since 1970; the
+//! number of files, and seven numbers for each; the number of pieces, and a `bitfield` (BEP 3) of those that are had; the
+//! SHA-1 of all that. Numbers are 64 bits wide, the highest byte first.
+
+use sha1::{Digest as _, Sha1};
+
+use super::reader::Reader;
+use crate::base::ids::SHA1_LEN;
+use crate::base::{Bitfield, FileIdentity, FileTime, InfoHash};
+
+const MAGIC: [u8; 15] = *b"bt-fast resume\n";
+const VERSION: u8 = 1;
+const FILE_LEN: usize = 7 * size_of::<u64>();
+/// All but files and pieces.
+const FRAME_LEN: usize = MAGIC.len() + 1 + SHA1_LEN + 1 + 4 * size_of::<u64>() + SHA1_LEN;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeRecord {
+    pub info_hash: InfoHash,
+    /// The run ended in order: the files are exactly as told.
+    pub ended: bool,
+    /// Seconds since 1970.
+    pub written_at: i64,
+    /// Otherwise files that lack pieces may have been written to until then, in seconds since 1970.
+    pub writes_until: i64,
+    /// In the torrent's order, without pad files (BEP 47).
+    pub files: Vec<FileIdentity>,
+    /// Pieces whose bytes had been synced.
+    pub have: Bitfield,
+}
+
+/// Why a record says nothing about a torrent. All of them mean that its files have to be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResumeError {
+    #[error("it is no resume record")]
+    NoRecord,
+    #[error("it was written by another version of bt-fast (format {0})")]
+    Version(u8),
+    #[error("it is damaged")]
+    Damaged,
+    #[error("it belongs to another torrent")]
+    Foreign,
+}
+
+impl ResumeRecord {
+    /// Bytes of a record for so many files and pieces.
+    pub fn encoded_len(file_count: usize, piece_count: usize) -> usize {
+        FRAME_LEN + file_count * FILE_LEN + piece_count.div_ceil(8)
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let pieces = self.have.to_wire();
+        let mut bytes = Vec::with_capacity(Self::encoded_len(self.files.len(), self.have.piece_count()));
+        bytes.extend(MAGIC);
+        bytes.push(VERSION);
+        bytes.extend(self.info_hash.0);
+        bytes.push(u8::from(self.ended));
+        bytes.extend(self.written_at.to_be_bytes());
+        bytes.extend(self.writes_until.to_be_bytes());
+        bytes.extend((self.files.len() as u64).to_be_bytes());
+        for FileIdentity { dev, ino, len, mtime, ctime } in &self.files {
+            let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
+            bytes.extend([*dev, *ino, *len].into_iter().chain(times).flat_map(u64::to_be_bytes));
+        }
+        bytes.extend((self.have.piece_count() as u64).to_be_bytes());
+        bytes.extend(pieces);
+        let hash = Sha1::digest(&bytes);
+        bytes.extend(hash);
+        bytes
+    }
+
+    /// Reads the record of a torrent with so many files, pad files not counted, and pieces.
+    pub fn decode(bytes: &[u8], info_hash: InfoHash, file_count: usize, piece_count: u32) -> Result<Self, ResumeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.array() != Some(MAGIC) {
+            return Err(ResumeError::NoRecord);
+        }
+        match reader.u8().ok_or(ResumeError::Damaged)? {
+            VERSION => {}
+            other => return Err(ResumeError::Version(other)),
+        }
+        let (body, hash) = bytes.split_last_chunk::<SHA1_LEN>().ok_or(ResumeError::Damaged)?;
+        if Sha1::digest(body).as_slice() != hash {
+            return Err(ResumeError::Damaged);
+        }
+        if reader.array().map(InfoHash) != Some(info_hash) {
+            return Err(ResumeError::Foreign);
+        }
+        if bytes.len() != Self::encoded_len(file_count, piece_count as usize) {
+            return Err(ResumeError::Damaged);
+        }
+        Self::decode_body(&mut reader, info_hash, file_count, piece_count).ok_or(ResumeError::Damaged)
+    }
+
+    /// Behind the info-hash, where the length is right for the counts.
+    fn decode_body(reader: &mut Reader<'_>, info_hash: InfoHash, file_count: usize, piece_count: u32) -> Option<Self> {
+        let ended = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let number = |reader: &mut Reader<'_>| reader.array().map(u64::from_be_bytes);
+        let written_at = number(reader)?.cast_signed();
+        let writes_until = number(reader)?.cast_signed();
+        if number(reader)? != file_count as u64 {
+            return None;
+        }
+        let mut files = Vec::with_capacity(file_count);
+        for _ in 0..file_count {
+            let (dev, ino, len) = (number(reader)?, number(reader)?, number(reader)?);
+            let mut time = || Some(FileTime { s: number(reader)?.cast_signed(), ns: number(reader)?.cast_signed() });
+            files.push(FileIdentity { dev, ino, len, mtime: time()?, ctime: time()? });
+        }
+        if number(reader)? != u64::from(piece_count) {
+            return None;
+        }
+        let pieces = reader.take((piece_count as usize).div_ceil(8))?;
+        let have = Bitfield::from_wire(pieces, piece_count).ok()?;
+        Some(Self { info_hash, ended, written_at, writes_until, files, have })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+
+    const INFO_HASH: InfoHash = InfoHash([7; 20]);
+
+    fn record() -> ResumeRecord {
+        let mut have = Bitfield::new(11);
+        let geometry = Geometry::new(1, [11]).unwrap();
+        for index in [0, 3, 10] {
+            have.insert(geometry.piece(index).unwrap());
+        }
+        let time = |s| FileTime { s, ns: 999_999_999 };
+        let file = |ino| FileIdentity { dev: u64::MAX, ino, len: 1 << 60, mtime: time(-1), ctime: time(1 << 40) };
+        let files = vec![file(1), file(2)];
+        ResumeRecord { info_hash: INFO_HASH, ended: true, written_at: 1_700_000_000, writes_until: 7, files, have }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<ResumeRecord, ResumeError> {
+        ResumeRecord::decode(bytes, INFO_HASH, 2, 11)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for ended in [false, true] {
+            let record = ResumeRecord { ended, ..record() };
+            let bytes = record.encode();
+            assert_eq!(bytes.len(), ResumeRecord::encoded_len(2, 11));
+            assert_eq!(decode(&bytes), Ok(record));
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_prefix_is_a_record() {
+        let bytes = record().encode();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let expected = match at {
+                    0..15 => ResumeError::NoRecord,
+                    15 => ResumeError::Version(damaged[15]),
+                    _ => ResumeError::Damaged,
+                };
+                assert_eq!(decode(&damaged), Err(expected), "byte {at}, bit {bit}");
+            }
+            assert!(decode(&bytes[..at]).is_err(), "{at} bytes");
+        }
+        assert_eq!(decode(&[&bytes[..], &[0]].concat()), Err(ResumeError::Damaged));
+    }
+
+    /// Whoever can write a checksum can still not name what is not there.
+    #[test]
+    fn a_record_with_a_right_checksum_and_wrong_contents() {
+        let sealed = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = record().encode();
+            bytes.truncate(bytes.len() - SHA1_LEN);
+            change(&mut bytes);
+            let hash = Sha1::digest(&bytes);
+            bytes.extend(hash);
+            decode(&bytes)
+        };
+        assert_eq!(sealed(|_| ()), Ok(record()));
+        assert_eq!(sealed(|bytes| bytes[16] ^= 1), Err(ResumeError::Foreign));
+        assert_eq!(sealed(|bytes| bytes[36] = 2), Err(ResumeError::Damaged));
+        assert_eq!(sealed(|bytes| bytes[60] = 3), Err(ResumeError::Damaged), "files");
+        assert_eq!(sealed(|bytes| *bytes.last_mut().unwrap() |= 1), Err(ResumeError::Damaged), "spare bits");
+        assert_eq!(sealed(|bytes| bytes.push(0)), Err(ResumeError::Damaged));
+        assert_eq!(ResumeRecord::decode(&record().encode(), INFO_HASH, 1, 11), Err(ResumeError::Damaged));
+        assert_eq!(ResumeRecord::decode(&record().encode(), INFO_HASH, 2, 12), Err(ResumeError::Damaged));
+    }
+}

@@ -1,0 +1,165 @@
+//! What a download has is written down once it is on the disk: sync the files, then replace the record.
+//!
+//! A piece is claimed by the record only after everything written before it was synced. Pieces that are received in part
+//! are not: they are in memory alone, since nothing unverified is written to a file.
+#![allow(clippy::disallowed_methods, reason = "records are dated, and the pause after one is as long as it took")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::shared::Shared;
+use super::torrent::Torrent;
+use crate::base::{Bitfield, FileIdentity, InfoHash, PieceIndex, limits};
+use crate::codec::resume::ResumeRecord;
+use crate::storage::{Action, StorageError, Store, Target, Unsynced};
+use crate::uring::SharedFile;
+
+/// One torrent's way to its record.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    target: Target,
+    info_hash: InfoHash,
+    written: Mutex<Written>,
+    /// Locked for as long as a checkpoint takes.
+    saved: Mutex<Saved>,
+    is_running: AtomicBool,
+}
+
+/// Since the last checkpoint was begun.
+#[derive(Debug)]
+struct Written {
+    /// In the order in which it happened: the piece is had, or no longer.
+    changes: Vec<(PieceIndex, bool)>,
+    files: Unsynced,
+}
+
+/// What the record says, or will say next.
+#[derive(Debug)]
+struct Saved {
+    have: Bitfield,
+    /// By file; of a pad file there is nothing to know.
+    files: Vec<FileIdentity>,
+    next_at: Instant,
+}
+
+impl Checkpoint {
+    /// The torrent's files are there, and `have` of it was found right.
+    pub(super) fn new(
+        target: Target,
+        info_hash: InfoHash,
+        store: &Store,
+        have: &Bitfield,
+    ) -> Result<Self, StorageError> {
+        // What an earlier run has written may not be on the disk yet.
+        let files = if have.is_empty() { Unsynced::default() } else { Unsynced::all(store) };
+        let mut identities = vec![FileIdentity::default(); store.layout().file_count()];
+        for file_index in store.file_indices() {
+            identities[file_index] = store.layout().identity(file_index)?;
+        }
+        let next_at = Instant::now() + if have.is_empty() { limits::CHECKPOINT_INTERVAL_MIN } else { Duration::ZERO };
+        Ok(Self {
+            target,
+            info_hash,
+            written: Mutex::new(Written { changes: Vec::new(), files }),
+            saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
+            is_running: AtomicBool::new(false),
+        })
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A piece's bytes are in these files.
+    pub(super) fn handle_written(&self, piece: PieceIndex, files: impl IntoIterator<Item = (usize, SharedFile)>) {
+        let mut written = self.written();
+        files.into_iter().for_each(|(file_index, file)| written.files.handle_written(file_index, file));
+        written.changes.push((piece, true));
+    }
+
+    /// A piece that was had is not right on disk.
+    pub(super) fn handle_lost(&self, piece: PieceIndex) {
+        self.written().changes.push((piece, false));
+    }
+
+    /// Begins a checkpoint on a thread of its own when it is time.
+    pub(super) fn begin_when_due(&self, shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
+        let is_due = || {
+            let written = self.written();
+            let anything = !written.files.is_empty() || !written.changes.is_empty();
+            anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
+        };
+        if self.is_running.load(Ordering::Acquire) || !is_due() {
+            return;
+        }
+        self.is_running.store(true, Ordering::Release);
+        let (shared, torrent_there) = (shared.clone(), torrent.clone());
+        let work = move || {
+            let Some(checkpoint) = &torrent_there.checkpoint else { return };
+            if let Err(error) = checkpoint.run(&torrent_there.store, false) {
+                torrent_there.fail(error);
+                shared.control.notify_one();
+            }
+            checkpoint.is_running.store(false, Ordering::Release);
+        };
+        if thread::Builder::new().name("checkpoint".to_owned()).spawn(work).is_err() {
+            self.is_running.store(false, Ordering::Release);
+        }
+    }
+
+    /// Syncs what was written and replaces the record, or removes it when nothing is missing. May take long.
+    ///
+    /// `ended`: nothing is written from now on. After an error nothing is claimed that was not claimed before.
+    pub(super) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        let Written { changes, files } = {
+            let mut written = self.written();
+            std::mem::replace(&mut *written, Written { changes: Vec::new(), files: Unsynced::default() })
+        };
+        store.sync(&files, ended)?;
+        for file_index in files.iter() {
+            let now = store.layout().identity(file_index)?;
+            match saved.files.get_mut(file_index) {
+                Some(before) if before.is_same_file(&now) => *before = now,
+                _ => {
+                    let error = std::io::Error::other("somebody has replaced or cut it: run the same command again");
+                    return Err(StorageError::new(Action::Write, store.layout().path(file_index), error));
+                }
+            }
+        }
+        for (piece, had) in changes {
+            let _ = if had { saved.have.insert(piece) } else { saved.have.remove(piece) };
+        }
+        if saved.have.is_full() {
+            self.target.remove_record()?;
+        } else {
+            let written_at = seconds_since_1970();
+            let record = ResumeRecord {
+                info_hash: self.info_hash,
+                ended,
+                written_at,
+                writes_until: written_at.saturating_add_unsigned(limits::CHECKPOINT_WRITES.as_secs()),
+                files: store.file_indices().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
+                have: saved.have.clone(),
+            };
+            self.target.save(&record.encode())?;
+        }
+        let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
+        saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
+        Ok(())
+    }
+
+    /// Nothing is written any more: others may.
+    pub(super) fn release(&self) {
+        self.target.release();
+    }
+}
+
+/// The clock that file times are taken from.
+pub(super) fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

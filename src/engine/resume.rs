@@ -1,0 +1,146 @@
+//! What the record of an earlier run still says of the files that are there now.
+
+use std::path::Path;
+
+use super::checkpoint::seconds_since_1970;
+use crate::base::escape::printable;
+use crate::base::{Bitfield, FileIdentity, FileTime, PieceIndex, Rng, limits};
+use crate::codec::metainfo::Metainfo;
+use crate::codec::resume::{ResumeError, ResumeRecord};
+use crate::storage::{Layout, StorageError, Target};
+
+/// Clocks of file systems are this coarse at worst: what looks so much newer than now is not from the future.
+const CLOCK_GRAIN_S: i64 = 2;
+
+/// What is known before anything is hashed.
+#[derive(Debug)]
+pub enum Recalled {
+    /// There is no record: everything has to be checked.
+    Nothing,
+    /// Nor can this one be used; a line that says why.
+    Refused(String),
+    Claimed(Claims),
+}
+
+/// What a record claims that fits the files.
+#[derive(Debug)]
+pub struct Claims {
+    pub have: Bitfield,
+    /// Some of `have`, to be hashed before the others are believed.
+    pub samples: Bitfield,
+    /// Pieces outside `have` that may have been written after the record: they have to be hashed.
+    pub unknown: Bitfield,
+}
+
+/// Why a record is not used.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("can't read: {0}")]
+    Read(std::io::Error),
+    #[error(transparent)]
+    Record(#[from] ResumeError),
+    #[error("it is from the future")]
+    Future,
+    #[error("{0} is another file or has another length")]
+    OtherFile(String),
+    #[error("{0} was written to by somebody else")]
+    Written(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Looks at the record next to the content in `folder`.
+pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng) -> Recalled {
+    let info = &metainfo.info;
+    let file_count = info.files.iter().filter(|file| !file.pad).count();
+    let piece_count = info.geometry.piece_count();
+    let record = match target.load(ResumeRecord::encoded_len(file_count, piece_count as usize)) {
+        Ok(None) => return Recalled::Nothing,
+        Ok(Some(bytes)) => {
+            ResumeRecord::decode(&bytes, metainfo.info_hash, file_count, piece_count).map_err(Refusal::from)
+        }
+        Err(error) => Err(Refusal::Read(error)),
+    };
+    match record.and_then(|record| claims(record, metainfo, folder, seconds_since_1970(), rng)) {
+        Ok(claims) => Recalled::Claimed(claims),
+        Err(refusal) => {
+            let path = target.record_path();
+            let place = printable(path.as_os_str().as_encoded_bytes());
+            Recalled::Refused(format!("{place} is of no use: {refusal}: all that is there is checked"))
+        }
+    }
+}
+
+fn claims(
+    record: ResumeRecord,
+    metainfo: &Metainfo,
+    folder: &Path,
+    now: i64,
+    rng: &mut Rng,
+) -> Result<Claims, Refusal> {
+    let info = &metainfo.info;
+    if record.written_at > now.saturating_add(CLOCK_GRAIN_S) {
+        return Err(Refusal::Future);
+    }
+    let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
+    let file_indices: Vec<usize> = (0..info.files.len()).filter(|&at| !info.files[at].pad).collect();
+    for (&file_index, expected) in file_indices.iter().zip(&record.files) {
+        let shown = || printable(layout.path(file_index).as_os_str().as_encoded_bytes());
+        let found = match layout.identity(file_index) {
+            Ok(found) if found.is_same_file(expected) => found,
+            Ok(_) => return Err(Refusal::OtherFile(shown())),
+            Err(error) if error.is_absent() => return Err(Refusal::OtherFile(shown())),
+            Err(error) => return Err(error.into()),
+        };
+        let pieces = info.geometry.pieces_of_file(file_index);
+        let whole = pieces.into_iter().all(|index| record.have.contains_index(index as usize));
+        if !is_as_left(&record, expected, &found, whole) {
+            return Err(Refusal::Written(shown()));
+        }
+    }
+    let mut unknown = Bitfield::new(info.geometry.piece_count());
+    let unclaimed = info.geometry.pieces().filter(|&piece| !record.ended && !record.have.contains(piece));
+    unclaimed.for_each(|piece| {
+        unknown.insert(piece);
+    });
+    let samples = samples(&record.have, metainfo, &file_indices, rng);
+    Ok(Claims { have: record.have, samples, unknown })
+}
+
+/// Whether nobody but the run that wrote the record can have written to a file since. A run that did not end has gone on
+/// with files that lacked pieces, for a while.
+fn is_as_left(record: &ResumeRecord, expected: &FileIdentity, found: &FileIdentity, whole: bool) -> bool {
+    let until = FileTime { s: record.writes_until, ns: 0 };
+    expected == found || (!record.ended && !whole && found.is_unwritten_since(until))
+}
+
+/// Claimed pieces of as many files as possible, and then any.
+fn samples(have: &Bitfield, metainfo: &Metainfo, file_indices: &[usize], rng: &mut Rng) -> Bitfield {
+    let geometry = &metainfo.info.geometry;
+    let fitting = (limits::RESUME_SAMPLE_LEN / u64::from(geometry.piece_len())).max(1);
+    let count_max = usize::try_from(fitting).unwrap_or(usize::MAX).min(limits::RESUME_SAMPLES_MAX);
+    let mut samples = Bitfield::new(geometry.piece_count());
+    let add = |samples: &mut Bitfield, piece: Option<PieceIndex>| {
+        if let Some(piece) = piece.filter(|_| samples.count() < count_max) {
+            samples.insert(piece);
+        }
+    };
+    let claimed: Vec<usize> = have.iter().collect();
+    let piece = |index: usize| geometry.piece(u32::try_from(index).ok()?);
+    for _ in 0..count_max / 2 {
+        let Some(&file_index) = rng.choice(file_indices) else { break };
+        let pieces = geometry.pieces_of_file(file_index);
+        let first = claimed.partition_point(|&index| index < pieces.start as usize);
+        let end = claimed.partition_point(|&index| index < pieces.end as usize);
+        let one = rng.choice(claimed.get(first..end).unwrap_or_default());
+        add(&mut samples, one.and_then(|&index| piece(index)));
+    }
+    for index in rng.choose_multiple(claimed, count_max) {
+        add(&mut samples, piece(index));
+    }
+    samples
+}
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod tests;

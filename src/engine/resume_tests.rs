@@ -1,0 +1,221 @@
+#![allow(clippy::disallowed_methods, reason = "files get times from the clock")]
+
+use super::*;
+use crate::base::{Geometry, InfoHash};
+use crate::codec::metainfo::MetainfoLimits;
+use crate::engine::checkpoint::Checkpoint;
+use crate::storage::Store;
+use crate::uring::SharedFile;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// Two files of four pieces of ten bytes each, the fourth of which is in both; nothing of the first file is missing once
+/// the first four pieces are had.
+struct Content {
+    dir: tempfile::TempDir,
+    metainfo: Metainfo,
+}
+
+const FILE_LENS: [u64; 2] = [35, 40];
+const PIECE_COUNT: u32 = 8;
+
+impl Content {
+    fn new() -> Self {
+        let file = |name: &str, len: u64| format!("d6:lengthi{len}e4:pathl{}:{name}ee", name.len());
+        let files = format!("{}{}", file("a", FILE_LENS[0]), file("b", FILE_LENS[1]));
+        let hashes = "x".repeat(20 * PIECE_COUNT as usize);
+        let info = format!("d5:filesl{files}e4:name1:t12:piece lengthi10e6:pieces{}:{hashes}e", hashes.len());
+        let bytes = format!("d4:info{info}e");
+        let metainfo = Metainfo::decode(bytes.as_bytes(), &MetainfoLimits::default()).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), metainfo }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("t").join(name)
+    }
+
+    fn target(&self) -> Target {
+        Target::lock(self.dir.path(), b"t").unwrap()
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.metainfo.info.geometry
+    }
+
+    fn store(&self) -> Store {
+        let files = self.metainfo.info.files.iter().map(|file| file.path.clone());
+        let layout = Layout::open(self.dir.path(), files).unwrap();
+        let store = Store::new(layout, self.geometry().clone(), [false; 2].into()).unwrap();
+        store.create_files().unwrap();
+        store
+    }
+
+    fn set(&self, pieces: &[u32]) -> Bitfield {
+        let mut set = Bitfield::new(PIECE_COUNT);
+        for &index in pieces {
+            set.insert(self.geometry().piece(index).unwrap());
+        }
+        set
+    }
+
+    /// A run that wrote these pieces, and ended in order or not.
+    fn run(&self, pieces: &[u32], ended: bool) {
+        let store = self.store();
+        let checkpoint =
+            Checkpoint::new(self.target(), self.metainfo.info_hash, &store, &Bitfield::new(PIECE_COUNT)).unwrap();
+        for &index in pieces {
+            let piece = self.geometry().piece(index).unwrap();
+            let write =
+                |file_index| (file_index, SharedFile::new(store.layout().open_to_write(file_index, false).unwrap()));
+            checkpoint.handle_written(piece, self.geometry().piece_spans(piece).map(|span| write(span.file_index)));
+        }
+        checkpoint.run(&store, ended).unwrap();
+    }
+
+    fn recall(&self) -> Recalled {
+        recall(&self.target(), &self.metainfo, self.dir.path(), &mut Rng::with_seed(1))
+    }
+
+    #[track_caller]
+    fn claims(&self) -> Claims {
+        match self.recall() {
+            Recalled::Claimed(claims) => claims,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(&self, part: &str) {
+        match self.recall() {
+            Recalled::Refused(line) => assert!(line.contains(part), "{line}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn write_later(&self, name: &str, seconds: u64) {
+        let file = File::options().write(true).open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_ended_leaves_nothing_to_hash_but_samples() {
+    let content = Content::new();
+    assert!(matches!(content.recall(), Recalled::Nothing));
+    content.run(&[0, 2, 7], true);
+    let Claims { have, samples, unknown } = content.claims();
+    assert_eq!(have, content.set(&[0, 2, 7]));
+    assert!(samples.is_subset(&have) && !samples.is_empty() && unknown.is_empty());
+}
+
+#[test]
+fn after_a_run_that_did_not_end_the_rest_is_hashed() {
+    let content = Content::new();
+    content.run(&[0, 1, 2, 3], false);
+    // It went on with the second file.
+    content.write_later("b", 60);
+    let Claims { have, unknown, .. } = content.claims();
+    assert_eq!((have, unknown), (content.set(&[0, 1, 2, 3]), content.set(&[4, 5, 6, 7])));
+}
+
+#[test]
+fn a_complete_run_leaves_no_record() {
+    let content = Content::new();
+    content.run(&[0, 1], false);
+    content.run(&[0, 1, 2, 3, 4, 5, 6, 7], true);
+    assert!(matches!(content.recall(), Recalled::Nothing));
+    assert_eq!(fs::read_dir(content.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_somebody_else_wrote_to_is_not_believed() {
+    let content = Content::new();
+    content.run(&[0, 7], true);
+    content.write_later("b", 0);
+    content.refused("/b was written to");
+    // The first file had all its pieces, so that nobody had to write to it any more.
+    content.run(&[0, 1, 2, 3], false);
+    content.write_later("a", 0);
+    content.refused("/a was written to");
+    // Later than the run can have written.
+    content.run(&[0, 1, 2, 3], false);
+    content.write_later("b", 1000);
+    content.refused("/b was written to");
+}
+
+#[test]
+fn other_files_are_not_believed() {
+    for ended in [false, true] {
+        let content = Content::new();
+        content.run(&[0, 7], ended);
+        fs::copy(content.path("b"), content.path("copy")).unwrap();
+        fs::rename(content.path("copy"), content.path("b")).unwrap();
+        content.refused("/b is another file");
+        content.run(&[0, 7], ended);
+        File::options().write(true).open(content.path("b")).unwrap().set_len(41).unwrap();
+        content.refused("/b is another file");
+        fs::remove_file(content.path("b")).unwrap();
+        content.refused("/b is another file");
+    }
+}
+
+#[test]
+fn no_other_torrents_no_damaged_and_no_future_record_is_believed() {
+    let content = Content::new();
+    content.run(&[0, 7], true);
+    let path = content.target().record_path();
+    let bytes = fs::read(&path).unwrap();
+    let record = ResumeRecord::decode(&bytes, content.metainfo.info_hash, 2, PIECE_COUNT).unwrap();
+    let write = |bytes: Vec<u8>| fs::write(&path, bytes).unwrap();
+
+    write(ResumeRecord { info_hash: InfoHash([9; 20]), ..record.clone() }.encode());
+    content.refused("another torrent");
+    write(ResumeRecord { written_at: record.written_at + 100, ..record.clone() }.encode());
+    content.refused("future");
+    write(bytes[..bytes.len() - 1].to_vec());
+    content.refused("damaged");
+    write(vec![0; 1 << 20]);
+    content.refused("no resume record");
+    write(Vec::new());
+    content.refused("no resume record");
+    let mut other_version = bytes.clone();
+    other_version[15] = 2;
+    write(other_version);
+    content.refused("another version");
+    write(bytes);
+    assert_eq!(content.claims().have, content.set(&[0, 7]));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    content.refused("not a regular file");
+}
+
+#[test]
+fn a_piece_that_was_lost_is_not_claimed() {
+    let content = Content::new();
+    let store = content.store();
+    let have = content.set(&[0, 1, 2]);
+    let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have).unwrap();
+    checkpoint.handle_lost(content.geometry().piece(1).unwrap());
+    checkpoint.run(&store, true).unwrap();
+    drop(checkpoint);
+    assert_eq!(content.claims().have, content.set(&[0, 2]));
+}
+
+#[test]
+fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
+    for replaced in [false, true] {
+        let content = Content::new();
+        let store = content.store();
+        let none = Bitfield::new(PIECE_COUNT);
+        let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none).unwrap();
+        let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
+        checkpoint.handle_written(content.geometry().piece(7).unwrap(), [(1, file)]);
+        fs::remove_file(content.path("b")).unwrap();
+        if replaced {
+            fs::write(content.path("b"), [0; 40]).unwrap();
+        }
+        let error = checkpoint.run(&store, true).unwrap_err();
+        assert!(error.to_string().contains("/b"), "{error}");
+    }
+}

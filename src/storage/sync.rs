@@ -1,0 +1,132 @@
+//! From the page cache to the disk.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::fs::syncfs;
+
+use super::error::{Action, StorageError};
+use super::store::Store;
+use crate::base::limits;
+use crate::uring::{SharedFile, Step, reach};
+
+/// Files that were written to and not synced since.
+///
+/// A file is synced through the descriptor that wrote to it, which is told of a write-out that failed before.
+#[derive(Debug, Default)]
+pub struct Unsynced {
+    /// `None`: opened when its turn comes.
+    files: BTreeMap<usize, Option<SharedFile>>,
+}
+
+impl Unsynced {
+    /// Every file of the torrent may have been written to.
+    pub fn all(store: &Store) -> Self {
+        Self { files: store.file_indices().map(|file_index| (file_index, None)).collect() }
+    }
+
+    /// A write to this file has ended.
+    pub fn handle_written(&mut self, file_index: usize, file: SharedFile) {
+        let has_room = self.files.len() < limits::SYNC_FILES_MAX;
+        self.files.entry(file_index).or_insert_with(|| has_room.then_some(file));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Indices of the files.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.files.keys().copied()
+    }
+}
+
+impl Store {
+    /// The files there are: all but pad files.
+    pub fn file_indices(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.layout().file_count()).filter(|&file_index| !self.is_pad(file_index))
+    }
+
+    /// Returns when all that these files hold is on the disk; their times too if `times`.
+    ///
+    /// After an error what was written since the last sync may be gone, whatever a later sync says: the kernel forgets
+    /// that the pages were dirty. They are dropped from memory, so that who reads them reads the disk.
+    pub fn sync(&self, unsynced: &Unsynced, times: bool) -> Result<(), StorageError> {
+        let synced = self.sync_files(unsynced, times);
+        if let Err(error) = &synced
+            && error.action == Action::Sync
+        {
+            self.drop_files(unsynced.iter());
+        }
+        synced
+    }
+
+    fn sync_files(&self, unsynced: &Unsynced, times: bool) -> Result<(), StorageError> {
+        let open = |file_index, file: &Option<SharedFile>| match file {
+            Some(file) => Ok(file.clone()),
+            None => self.layout().open_to_write(file_index, false).map(SharedFile::new),
+        };
+        let whole = unsynced.files.len() > limits::SYNC_FILES_MAX;
+        let mut done = None;
+        let (kept, others): (Vec<_>, Vec<_>) = unsynced.files.iter().partition(|(_, file)| file.is_some());
+        for (&file_index, file) in kept.into_iter().chain(others) {
+            let failed = |error| StorageError::new(Action::Sync, self.layout().path(file_index), error);
+            let device = if whole { Some(self.layout().identity(file_index)?.dev) } else { None };
+            if whole && device == done {
+                continue;
+            }
+            let file = open(file_index, file)?;
+            let sync = || -> io::Result<()> {
+                reach(Step::Sync)?;
+                match (whole, times) {
+                    (true, _) => Ok(syncfs(&*file)?),
+                    (false, true) => file.sync_all(),
+                    (false, false) => file.sync_data(),
+                }
+            };
+            sync().map_err(failed)?;
+            done = device;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+    use crate::storage::Layout;
+
+    fn store(folder: &std::path::Path, file_count: usize) -> Store {
+        let layout = Layout::open(folder, (0..file_count).map(|at| vec![format!("f{at}").into_bytes()])).unwrap();
+        let geometry = Geometry::new(10, std::iter::repeat_n(3, file_count)).unwrap();
+        let pads = (0..file_count).map(|at| at == 1).collect();
+        Store::new(layout, geometry, pads).unwrap()
+    }
+
+    #[test]
+    fn few_files_and_many_are_synced_and_a_missing_one_is_named() {
+        for file_count in [3, limits::SYNC_FILES_MAX + 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = store(folder.path(), file_count);
+            store.create_files().unwrap();
+            let mut unsynced = Unsynced::all(&store);
+            assert_eq!(unsynced.iter().count(), file_count - 1, "no pad file");
+            let file = SharedFile::new(store.layout().open_to_write(0, false).unwrap());
+            unsynced.handle_written(0, file);
+            store.sync(&unsynced, true).unwrap();
+            store.sync(&unsynced, false).unwrap();
+            std::fs::remove_file(folder.path().join("f2")).unwrap();
+            assert!(store.sync(&unsynced, false).unwrap_err().to_string().contains("f2"));
+        }
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_a_few_files_alone() {
+        let file = SharedFile::new(tempfile::tempfile().unwrap());
+        let mut unsynced = Unsynced::default();
+        (0..1000).for_each(|file_index| unsynced.handle_written(file_index, file.clone()));
+        assert_eq!(unsynced.iter().count(), 1000);
+        assert_eq!(std::sync::Arc::strong_count(&file), 1 + limits::SYNC_FILES_MAX);
+    }
+}

@@ -1,0 +1,300 @@
+//! The right to write a torrent's content, one process at a time, and the record that lies next to it.
+//!
+//! Both are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
+//! `.NAME.bt-fast-resume` for as long as something is missing.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+use tracing::warn;
+
+use super::error::{Action, StorageError};
+use super::layout::open_beneath;
+use crate::uring::{Step, reach};
+
+/// What our names end with, longest first; a torrent of such a name would write over another one's files.
+const LOCK: &str = ".bt-fast-lock";
+const RECORD: &str = ".bt-fast-resume";
+const NEW_RECORD: &str = ".bt-fast-new";
+/// Bytes of a torrent's name that our names have: with a dot and an ending they are one path element. Who shares them
+/// shares lock and record, which says whose it is.
+const STEM_LEN_MAX: usize = 200;
+/// A process id in a lock file.
+const PID_LEN_MAX: u64 = 20;
+
+/// See the module. The lock goes with it.
+#[derive(Debug)]
+pub struct Target {
+    folder: OwnedFd,
+    folder_path: PathBuf,
+    stem: Vec<u8>,
+    lock: File,
+}
+
+impl Target {
+    /// Takes the right to write the content of the torrent `name` in `folder`. Who has it already is named.
+    pub fn lock(folder: &Path, name: &[u8]) -> Result<Self, StorageError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(folder, flags, Mode::empty())
+            .map_err(|error| StorageError::new(Action::Open, folder, error))?;
+        let stem = [b".", name.get(..STEM_LEN_MAX).unwrap_or(name)].concat();
+        let path = |ending| folder.join(file_name(&stem, ending));
+        if [LOCK, RECORD, NEW_RECORD].iter().any(|ending| name.starts_with(b".") && name.ends_with(ending.as_bytes())) {
+            let error = io::Error::other("bt-fast keeps such names for itself");
+            return Err(StorageError::new(Action::Lock, folder.join(OsString::from_vec(name.to_vec())), error));
+        }
+        let failed = |action, error: Errno| StorageError::new(action, path(LOCK), io::Error::from(error));
+        loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+            let lock = open_beneath(opened.as_fd(), Path::new(&file_name(&stem, LOCK)), flags)
+                .map_err(|error| failed(Action::Create, error))?;
+            let lock = File::from(lock);
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(in_use(&folder.join(OsString::from_vec(name.to_vec())), lock)),
+                Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
+                    warn!("{}: no locks here: take care that nobody else writes to it", folder.display());
+                }
+                Err(error) => return Err(failed(Action::Lock, error)),
+            }
+            let target = Self {
+                folder: opened.try_clone().map_err(|e| StorageError::new(Action::Open, folder, e))?,
+                folder_path: folder.to_owned(),
+                stem: stem.clone(),
+                lock,
+            };
+            // Who had it before may have removed the name between our opening it and the lock.
+            if target.holds_name() {
+                target.write_pid();
+                return Ok(target);
+            }
+        }
+    }
+
+    /// The lock's name is still that of the file that we have locked.
+    fn holds_name(&self) -> bool {
+        let named = rustix::fs::statat(&self.folder, file_name(&self.stem, LOCK), AtFlags::SYMLINK_NOFOLLOW);
+        match (named, self.lock.metadata()) {
+            (Ok(named), Ok(ours)) => (named.st_dev, named.st_ino) == (ours.dev(), ours.ino()),
+            _ => false,
+        }
+    }
+
+    /// For the message of who comes second; a full disk has no room even for this.
+    fn write_pid(&self) {
+        let _ = self.lock.set_len(0).and_then(|()| writeln!(&self.lock, "{}", std::process::id()));
+    }
+
+    /// Where the record is.
+    pub fn record_path(&self) -> PathBuf {
+        self.folder_path.join(file_name(&self.stem, RECORD))
+    }
+
+    /// The record, if there is one: at most `len` bytes and one more. What is no regular file is an error.
+    pub fn load(&self, len: usize) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = match open_beneath(self.folder.as_fd(), Path::new(&file_name(&self.stem, RECORD)), flags) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(len as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Puts `bytes` in the place of the record: after a crash at any moment it is the old one or the new one.
+    pub fn save(&self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.replace(bytes).map_err(|error| StorageError::new(Action::Write, self.record_path(), error))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let new = file_name(&self.stem, NEW_RECORD);
+        // A link that somebody put there is not followed but goes.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let file = match open_beneath(self.folder.as_fd(), Path::new(&new), flags) {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&self.folder, &new, AtFlags::empty())?;
+                open_beneath(self.folder.as_fd(), Path::new(&new), flags)?
+            }
+            opened => opened?,
+        };
+        let mut file = File::from(file);
+        let written = (|| {
+            reach(Step::Write)?;
+            file.write_all(bytes)?;
+            reach(Step::Sync)?;
+            file.sync_all()?;
+            reach(Step::Rename)?;
+            rustix::fs::renameat(&self.folder, &new, &self.folder, file_name(&self.stem, RECORD))?;
+            Ok(())
+        })();
+        if written.is_err() {
+            // On a full disk every byte counts.
+            let _ = rustix::fs::unlinkat(&self.folder, &new, AtFlags::empty());
+            return written;
+        }
+        self.sync_folder()
+    }
+
+    /// Everything is there: the record goes, and what a crash left of a new one.
+    pub fn remove_record(&self) -> Result<(), StorageError> {
+        let remove = |ending| match rustix::fs::unlinkat(&self.folder, file_name(&self.stem, ending), AtFlags::empty())
+        {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        let removed = remove(NEW_RECORD).and_then(|()| remove(RECORD)).and_then(|()| self.sync_folder());
+        removed.map_err(|error| StorageError::new(Action::Remove, self.record_path(), error))
+    }
+
+    /// Makes names durable. A file system that can't sync a folder has them durable already.
+    fn sync_folder(&self) -> io::Result<()> {
+        reach(Step::Sync)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.folder, ".", flags, Mode::empty()).and_then(rustix::fs::fsync) {
+            Err(Errno::IO) => Err(Errno::IO.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock's name away. The lock itself is held until this is dropped, which nobody who comes now waits for.
+    pub fn release(&self) {
+        if self.holds_name() {
+            let _ = rustix::fs::unlinkat(&self.folder, file_name(&self.stem, LOCK), AtFlags::empty());
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn file_name(stem: &[u8], ending: &str) -> OsString {
+    OsString::from_vec([stem, ending.as_bytes()].concat())
+}
+
+fn in_use(path: &Path, lock: File) -> StorageError {
+    let mut text = String::new();
+    let _ = lock.take(PID_LEN_MAX).read_to_string(&mut text);
+    let who = text.trim().parse::<u32>().map_or_else(|_| "another process".to_owned(), |pid| format!("process {pid}"));
+    let error = format!("{who} is downloading it: wait until that ends, or end it");
+    StorageError::new(Action::Lock, path, io::Error::new(io::ErrorKind::ResourceBusy, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_at_a_time_and_the_second_is_told_whom_it_waits_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Target::lock(folder.path(), b"name").unwrap();
+        assert_eq!(names(folder.path()), [".name.bt-fast-lock"]);
+        let refused = Target::lock(folder.path(), b"name").unwrap_err().to_string();
+        assert!(
+            refused.contains("/name: can't lock") && refused.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
+        let other = Target::lock(folder.path(), b"other name").unwrap();
+        drop((first, other));
+        assert_eq!(names(folder.path()), [""; 0]);
+        // What a killed process left.
+        fs::write(folder.path().join(".name.bt-fast-lock"), "1\n").unwrap();
+        Target::lock(folder.path(), b"name").unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_name_is_gone_keeps_nobody_out_and_takes_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Target::lock(folder.path(), b"name").unwrap();
+        first.release();
+        let second = Target::lock(folder.path(), b"name").unwrap();
+        drop(first);
+        assert!(second.holds_name());
+        assert!(Target::lock(folder.path(), b"name").is_err());
+    }
+
+    #[test]
+    fn a_record_is_replaced_as_a_whole_and_goes_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::lock(folder.path(), b"name").unwrap();
+        assert_eq!(target.load(10).unwrap(), None);
+        fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
+        for bytes in [&b"one"[..], b"number two"] {
+            target.save(bytes).unwrap();
+            assert_eq!(target.load(10).unwrap().as_deref(), Some(bytes));
+        }
+        assert_eq!(target.load(3).unwrap().as_deref(), Some(&b"numb"[..]), "one byte more than asked for");
+        assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-resume"]);
+        target.remove_record().unwrap();
+        target.remove_record().unwrap();
+        drop(target);
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn half_a_record_goes_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::lock(folder.path(), b"name").unwrap();
+        fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
+        target.remove_record().unwrap();
+        drop(target);
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn links_are_not_followed_and_folders_are_no_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().join("outside");
+        fs::write(&outside, "keep").unwrap();
+        let target = Target::lock(folder.path(), b"name").unwrap();
+        for name in [".name.bt-fast-resume", ".name.bt-fast-new"] {
+            std::os::unix::fs::symlink(&outside, folder.path().join(name)).unwrap();
+        }
+        assert!(target.load(10).is_err());
+        target.save(b"record").unwrap();
+        assert_eq!(target.load(10).unwrap().as_deref(), Some(&b"record"[..]));
+        assert_eq!(fs::read(&outside).unwrap(), b"keep");
+        target.remove_record().unwrap();
+        fs::create_dir(target.record_path()).unwrap();
+        assert!(target.load(10).is_err() && target.save(b"record").is_err());
+        drop(target);
+        std::os::unix::fs::symlink(&outside, folder.path().join(".name.bt-fast-lock")).unwrap();
+        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("symbolic link"));
+        assert_eq!(fs::read(&outside).unwrap(), b"keep");
+    }
+
+    #[test]
+    fn long_names_and_names_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = [b'n'; 255];
+        let target = Target::lock(folder.path(), &name).unwrap();
+        target.save(b"record").unwrap();
+        assert!(names(folder.path()).iter().all(|name| name.len() > 200));
+        for name in [".a.bt-fast-resume", ".a.bt-fast-lock", ".a.bt-fast-new"] {
+            let refused = Target::lock(folder.path(), name.as_bytes()).unwrap_err().to_string();
+            assert!(refused.contains("for itself"), "{refused}");
+        }
+    }
+}
