@@ -5,6 +5,7 @@
 mod content;
 mod hash;
 mod loopback;
+pub mod swarm;
 
 pub use hash::{Figure, HashFigures, hash};
 pub use loopback::{BenchError, Figures, Settings, Side, run};

@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs,
+    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs, SwarmArgs,
     SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
+use crate::bench::swarm::Scenario;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
+use crate::swarm::choker::Slots;
 
 #[derive(Debug)]
 pub struct Options {
@@ -46,6 +48,7 @@ pub enum Command {
     Show(ShowOptions),
     BenchLoopback(LoopbackOptions),
     BenchHash { hash_kernel: Kernel, seconds: u64 },
+    BenchSwarm(Scenario),
 }
 
 #[derive(Debug)]
@@ -138,13 +141,6 @@ pub struct EngineOptions {
     pub metainfo: MetainfoLimits,
 }
 
-/// Peers unchoked at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slots {
-    Count(usize),
-    All,
-}
-
 #[derive(Debug)]
 pub struct VerifyOptions {
     pub torrent: PathBuf,
@@ -191,7 +187,7 @@ impl Options {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
                 BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
-                BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
+                BenchArgs::Swarm(args) => Command::BenchSwarm(resolve_swarm(&args)?),
             },
         };
         Ok(Self { output, hash_kernel, command })
@@ -282,7 +278,7 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::None => VerifyMode::Never,
         },
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
@@ -314,7 +310,7 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         },
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
@@ -338,6 +334,28 @@ fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackO
     })
 }
 
+fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
+    let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
+    let bad = args.free_riders + args.corrupting + args.silent;
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
+        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
+    }
+    let link_rate = size("--link", &args.link)?;
+    Ok(Scenario {
+        seed: args.seed,
+        leechers: args.simulate as usize,
+        piece_count: args.pieces,
+        piece_len: create_piece_len(&args.piece_length)?,
+        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
+        link_rate,
+        mixed_rates: args.mixed,
+        churn: args.churn,
+        free_riders: args.free_riders,
+        corrupting: args.corrupting,
+        silent: args.silent,
+    })
+}
+
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     Ok(NetworkOptions {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
@@ -347,13 +365,16 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     })
 }
 
-fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptions, Failure> {
-    let slots = match args.slots.as_deref() {
-        None => Slots::Count(slots_default),
-        Some("all") => Slots::All,
-        Some(text) => match text.parse() {
+fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
+    let slots = match args.slots.as_str() {
+        "auto" => Slots::Auto,
+        "all" => Slots::All,
+        text => match text.parse() {
             Ok(count @ 1..) => Slots::Count(count),
-            _ => return Err(usage(format_args!("--slots: '{}': give a number or 'all'", printable(text.as_bytes())))),
+            _ => {
+                let shown = printable(text.as_bytes());
+                return Err(usage(format_args!("--slots: '{shown}': give a number, 'auto' or 'all'")));
+            }
         },
     };
     Ok(EngineOptions {

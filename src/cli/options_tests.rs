@@ -103,7 +103,7 @@ fn get_knows_files_from_urls() {
     assert_eq!(get.source, MetainfoSource::File("x.torrent".into()));
     assert!(!get.seed);
     assert_eq!(get.network.peers.len(), 2);
-    assert_eq!(get.engine.slots, Slots::Count(limits::UPLOAD_SLOTS_GET));
+    assert_eq!(get.engine.slots, Slots::Auto);
 }
 
 #[test]

@@ -1,22 +1,18 @@
 //! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{EngineOptions, NetworkOptions, Slots};
+use super::options::{EngineOptions, NetworkOptions};
 use super::records::Transfer;
 use crate::codec::metainfo::Metainfo;
 use crate::engine::{Config, EngineError, Report, WriteMode};
 use crate::storage::StorageError;
-use crate::swarm::choker;
 
 pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connections_max: usize) -> Config {
     Config {
         listen: network.listen,
         ring_count: engine.rings,
         arena_len: engine.arena_len,
-        slots: match engine.slots {
-            Slots::Count(count) => choker::Slots::Count(count),
-            Slots::All => choker::Slots::All,
-        },
+        slots: engine.slots,
         connections_max,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),

@@ -189,7 +189,7 @@ impl Connection {
                         break;
                     };
                     let arrival = link.handle_block(now, index, begin, length)?;
-                    self.land(&mut link, arrival, block);
+                    self.land(&mut link, now, arrival, block);
                     at += end;
                 }
             }
@@ -209,7 +209,7 @@ impl Connection {
         Ok(needed)
     }
 
-    fn land(&self, link: &mut Link<Slot>, arrival: Arrival<Slot>, bytes: &[u8]) {
+    fn land(&self, link: &mut Link<Slot>, now: Time, arrival: Arrival<Slot>, bytes: &[u8]) {
         if let Some(latency) = arrival.latency {
             self.ring.record_latency(latency);
         }
@@ -217,7 +217,7 @@ impl Connection {
             Some(open) => open.slot().land(arrival.block.block_index(), bytes),
             None => Landed::Duplicate,
         };
-        link.handle_landed(&arrival, landed != Landed::Duplicate);
+        link.handle_landed(now, &arrival, landed != Landed::Duplicate);
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();

@@ -56,6 +56,8 @@ pub enum Event {
     Request(BlockRef),
     /// The peer will not answer this request (BEP 6).
     Rejected(BlockRef),
+    /// The peer would like to be asked for this piece (BEP 6).
+    Suggested(PieceIndex),
 }
 
 /// What a block that arrived is.
@@ -359,6 +361,8 @@ impl Connection {
                     self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
+            // BEP 6: advisory, so an index that does not exist is as good as not said.
+            Message::Suggest { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested)),
             _ => Ok(Event::Quiet),
         }
     }
@@ -389,7 +393,12 @@ impl Connection {
 
     /// Queues a block the peer asked for, if the peer keeps to our `reqq`.
     pub fn serve(&mut self, block: BlockRef) -> Result<(), PeerFault> {
-        if self.requests_in.push(block) { Ok(()) } else { self.refuse(block) }
+        if !self.requests_in.push(block) {
+            return self.refuse(block);
+        }
+        // Each request that is served makes up for one that could not be.
+        self.invalid_requests = self.invalid_requests.saturating_sub(1);
+        Ok(())
     }
 
     /// Will not serve a block the peer asked for.
@@ -445,6 +454,18 @@ impl Connection {
         self.queue(&Message::Have { index: piece.get() });
     }
 
+    /// Tells the peer which piece it had best ask for (BEP 6). Without the extension there is no such word.
+    pub fn suggest(&mut self, piece: PieceIndex) {
+        if self.fast {
+            self.queue(&Message::Suggest { index: piece.get() });
+        }
+    }
+
+    /// The best recent rate at which the peer answers, in bytes per second; 0 when nothing is known.
+    pub fn download_rate(&self) -> u64 {
+        self.requests_out.rate()
+    }
+
     /// Requests that may be added now: none while choked; in batches, so that requests leave many at a time.
     pub fn request_room(&self) -> usize {
         let room = self.requests_out.room();
@@ -481,7 +502,7 @@ impl Connection {
     }
 
     /// The peer's requests that wait to be served, next first.
-    pub fn queued(&self) -> impl Iterator<Item = &BlockRef> {
+    pub fn queued(&self) -> impl ExactSizeIterator<Item = &BlockRef> {
         self.requests_in.iter()
     }
 

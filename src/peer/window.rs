@@ -23,6 +23,8 @@ const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
+    /// When the last block came. Many come at the same moment, in one receive: they belong to one sample.
+    newest: Time,
     /// Bytes per second, newest overwriting the oldest.
     samples: [u64; SAMPLES],
     next_sample: usize,
@@ -38,6 +40,7 @@ impl Window {
         Self {
             sample_start: now,
             sample_bytes: 0,
+            newest: now,
             samples: [0; SAMPLES],
             next_sample: 0,
             round_trip: Duration::MAX,
@@ -55,19 +58,28 @@ impl Window {
         }
         self.round_trip = self.round_trip.min(latency);
         self.shortest_ever = self.shortest_ever.min(latency);
+        if now > self.newest {
+            self.take_sample(SAMPLE_MIN.max(self.shortest_round_trip()));
+        }
+        self.newest = now;
         self.sample_bytes += u64::from(len);
-        let elapsed = now.saturating_sub(self.sample_start);
-        if elapsed >= SAMPLE_MIN.max(self.shortest_round_trip()) {
-            let rate = u128::from(self.sample_bytes) * 1_000_000 / elapsed.as_micros().max(1);
+    }
+
+    /// Takes the time up to the newest block as a sample, if it is long enough.
+    fn take_sample(&mut self, span_min: Duration) {
+        let span = self.newest.saturating_sub(self.sample_start);
+        if span >= span_min && self.sample_bytes > 0 {
+            let rate = u128::from(self.sample_bytes) * 1_000_000 / span.as_micros().max(1);
             self.samples[self.next_sample] = u64::try_from(rate).unwrap_or(u64::MAX);
             self.next_sample = (self.next_sample + 1) % SAMPLES;
-            self.sample_start = now;
+            self.sample_start = self.newest;
             self.sample_bytes = 0;
         }
     }
 
     /// Nothing is outstanding: the time until the next block is not the peer's.
     pub(super) fn handle_idle(&mut self, now: Time) {
+        self.take_sample(SAMPLE_MIN);
         self.sample_start = now;
         self.sample_bytes = 0;
     }
@@ -79,9 +91,14 @@ impl Window {
         }
     }
 
+    /// The highest recent rate in bytes per second; 0 when nothing is known.
+    pub(super) fn rate(&self) -> u64 {
+        self.samples.iter().copied().max().unwrap_or(0)
+    }
+
     /// Requests to keep outstanding with a peer that takes `peer_max`.
     pub(super) fn requests(&self, peer_max: usize) -> usize {
-        let rate = self.samples.iter().copied().max().unwrap_or(0);
+        let rate = self.rate();
         let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
         blocks.max(floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
@@ -129,6 +146,21 @@ mod tests {
     #[test]
     fn a_short_pipe_keeps_a_bounded_window() {
         assert_eq!(settle(125e6, Duration::from_micros(100), 1.0), limits::REQUESTS_OUT_STEADY);
+    }
+
+    /// All that is outstanding comes in one receive, and nothing is outstanding then.
+    #[test]
+    fn blocks_of_one_moment_are_one_sample() {
+        let mut window = Window::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..10 {
+            let outstanding = window.requests(4096);
+            window.handle_idle(now);
+            now += Duration::from_millis(100);
+            (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_millis(100)));
+        }
+        window.handle_idle(now);
+        assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
     }
 
     #[test]

@@ -5,12 +5,17 @@
 
 mod availability;
 pub mod choker;
+pub mod limiter;
 mod link;
 mod order;
 pub mod peer_list;
 mod pieces;
 pub mod rate;
+mod picking;
+pub mod priority;
 mod shared;
+mod spread;
+pub mod steering;
 
 pub use availability::Availability;
 pub use link::{Arrival, Link};
