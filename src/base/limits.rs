@@ -91,9 +91,11 @@ pub const REQUESTS_OUT_MAX: usize = 4096;
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
 /// Requests outstanding with an unchoked peer of which nothing is known yet.
 pub const REQUESTS_OUT_START: usize = 32;
-/// Whatever the round trip says, as many requests are outstanding as the peer answers in this time, within the two bounds
-/// that follow: some answer in bursts (Transmission twice a second), and what a slow one was asked nobody else is asked.
-pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(1);
+/// Whatever the round trip says, as many requests are outstanding as the peer answers in twice the longest pause it makes,
+/// but in this time: some answer in bursts (Transmission twice a second), and what a busy or slow one was asked nobody
+/// else is asked. Within the two bounds that follow.
+pub const REQUESTS_OUT_TIME_MIN: Duration = Duration::from_millis(100);
+pub const REQUESTS_OUT_TIME_MAX: Duration = Duration::from_secs(1);
 pub const REQUESTS_OUT_SLOW: usize = 4;
 pub const REQUESTS_OUT_STEADY: usize = 512;
 /// Invalid requests before a peer is dropped.
@@ -110,8 +112,9 @@ pub const ENDGAME_ASKERS_MAX: u16 = 2;
 pub const RESCUE_AFTER: Duration = Duration::from_secs(1);
 /// While memory for pieces is short, a peer that needs longer than this for one begins none as long as others do.
 pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
-/// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: the next one is on its way.
-pub const GUIDED_TIME: Duration = Duration::from_millis(200);
+/// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
+/// better use for its uplink than copies of what others have, and the next suggestion is on its way.
+pub const GUIDED_TIME: Duration = Duration::from_secs(2);
 /// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
 pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
 /// Suggestions remembered of one peer, and made to one peer, at most; and made at first.
@@ -175,7 +178,7 @@ pub const UPLOAD_SLOTS_GET: usize = 4;
 pub const UPLOAD_SLOTS_SEED_MIN: usize = 16;
 pub const UPLOAD_SLOTS_MAX: usize = 64;
 /// A slot for each so many bytes per second of upload: on a fast link few slots make cliques, which pass newcomers by.
-pub const SLOT_RATE_AMPLE: u64 = 2_000_000;
+pub const SLOT_RATE_AMPLE: u64 = 500_000;
 /// Slots beside the first ones come one and a part at a time while the uplink is idle, and go by this part in a round in
 /// which it never was.
 pub const SPARE_SLOTS_PART: usize = 4;

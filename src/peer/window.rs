@@ -18,13 +18,16 @@ const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
 /// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
-/// than a time's worth of requests ([`limits::REQUESTS_OUT_TIME`]).
+/// than what it answers in twice its longest pause: some answer in bursts, and what waits at a busy peer nobody else is asked for.
 #[derive(Debug)]
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
     /// When the last block came. Many come at the same moment, in one receive: they belong to one sample.
     newest: Time,
+    /// Longest pauses between blocks of the current and the previous age, while some were outstanding.
+    pause: Duration,
+    previous_pause: Duration,
     /// Bytes per second, newest overwriting the oldest.
     samples: [u64; SAMPLES],
     next_sample: usize,
@@ -41,6 +44,8 @@ impl Window {
             sample_start: now,
             sample_bytes: 0,
             newest: now,
+            pause: Duration::ZERO,
+            previous_pause: Duration::ZERO,
             samples: [0; SAMPLES],
             next_sample: 0,
             round_trip: Duration::MAX,
@@ -54,11 +59,13 @@ impl Window {
     pub(super) fn handle_block(&mut self, now: Time, len: u32, latency: Duration) {
         if now.saturating_sub(self.age_start) > ROUND_TRIP_AGE {
             self.previous_round_trip = std::mem::replace(&mut self.round_trip, Duration::MAX);
+            self.previous_pause = std::mem::take(&mut self.pause);
             self.age_start = now;
         }
         self.round_trip = self.round_trip.min(latency);
         self.shortest_ever = self.shortest_ever.min(latency);
         if now > self.newest {
+            self.pause = self.pause.max(now - self.newest.max(self.sample_start));
             self.take_sample(SAMPLE_MIN.max(self.shortest_round_trip()));
         }
         self.newest = now;
@@ -96,23 +103,25 @@ impl Window {
         self.samples.iter().copied().max().unwrap_or(0)
     }
 
+    /// What the peer answers in twice its longest pause, within bounds.
+    fn floor(&self, rate_bytes_per_s: u64) -> usize {
+        if rate_bytes_per_s == 0 {
+            return limits::REQUESTS_OUT_START;
+        }
+        let pause = self.pause.max(self.previous_pause);
+        let time = (2 * pause).clamp(limits::REQUESTS_OUT_TIME_MIN, limits::REQUESTS_OUT_TIME_MAX);
+        let bytes = u128::from(rate_bytes_per_s) * time.as_micros() / 1_000_000;
+        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
+        blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
+    }
+
     /// Requests to keep outstanding with a peer that takes `peer_max`.
     pub(super) fn requests(&self, peer_max: usize) -> usize {
         let rate = self.rate();
         let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        blocks.max(floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+        blocks.max(self.floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
     }
-}
-
-/// What the peer answers in [`limits::REQUESTS_OUT_TIME`], within bounds.
-fn floor(rate_bytes_per_s: u64) -> usize {
-    if rate_bytes_per_s == 0 {
-        return limits::REQUESTS_OUT_START;
-    }
-    let blocks = rate_bytes_per_s.saturating_mul(limits::REQUESTS_OUT_TIME.as_secs()) / u64::from(BLOCK_LEN);
-    let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-    blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub struct Choker {
 /// A connection's place among those that a seeder serves in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
+    /// It has waited since then and was never served.
+    New { since: Time },
     /// It is served since then, and had got so many bytes before.
     Served { since: Time, uploaded: u64 },
     /// It had its turn, which ended then.
@@ -239,11 +241,16 @@ impl Choker {
             let served = !peer.choked && peer.interested;
             match (self.turns.get(&peer.key), served) {
                 (Some(Turn::Served { .. }), false) => _ = self.turns.insert(peer.key, Turn::Waiting { since: now }),
-                (Some(turn @ Turn::Served { .. }), true) if turn.is_over(now, peer.uploaded) => {
-                    self.turns.insert(peer.key, Turn::Waiting { since: now });
+                (Some(turn @ Turn::Served { .. }), true) => {
+                    if turn.is_over(now, peer.uploaded) {
+                        self.turns.insert(peer.key, Turn::Waiting { since: now });
+                    }
                 }
                 // Unchoked between rounds.
-                (None, true) => self.begin_turns(now, [peer]),
+                (_, true) => self.begin_turns(now, [peer]),
+                (None, false) if peer.interested => {
+                    self.turns.insert(peer.key, Turn::New { since: now });
+                }
                 _ => {}
             }
         }
@@ -252,7 +259,7 @@ impl Choker {
     fn begin_turns<'a>(&mut self, now: Time, peers: impl IntoIterator<Item = &'a PeerView>) {
         for peer in peers {
             let turn = self.turns.entry(peer.key).or_insert(Turn::Waiting { since: now });
-            if let Turn::Waiting { .. } = turn {
+            if !matches!(turn, Turn::Served { .. }) {
                 *turn = Turn::Served { since: now, uploaded: peer.uploaded };
             }
         }
@@ -271,7 +278,7 @@ impl Choker {
 impl Turn {
     fn since(self) -> Time {
         match self {
-            Self::Served { since, .. } | Self::Waiting { since } => since,
+            Self::New { since } | Self::Served { since, .. } | Self::Waiting { since } => since,
         }
     }
 
@@ -283,7 +290,7 @@ impl Turn {
                 let had_enough = total.saturating_sub(uploaded) >= TURN_LEN;
                 lasted >= TURN_TIME_MAX || (lasted >= TURN_TIME_MIN && had_enough)
             }
-            Self::Waiting { .. } => true,
+            Self::New { .. } | Self::Waiting { .. } => true,
         }
     }
 }
@@ -340,23 +347,14 @@ pub fn rank_for_seeding(
     let mut unchoked: Vec<u64> = unchoked.iter().map(|peer| peer.key).collect();
 
     let place: HashMap<u64, usize> = rotation.iter().enumerate().map(|(place, &key)| (key, place)).collect();
-    let (mut newcomers, mut others): (Vec<&PeerView>, Vec<&PeerView>) =
-        interested().filter(|peer| !in_turn(peer)).partition(|peer| !turns.contains_key(&peer.key));
-    newcomers.sort_by_key(|peer| place.get(&peer.key));
-    others.sort_by_key(|peer| (turns.get(&peer.key).map(|turn| turn.since()), Reverse(peer.upload_rate)));
+    let mut waiting: Vec<&PeerView> = interested().filter(|peer| !in_turn(peer)).collect();
     // Those whose turns end now go on if nobody else wants their slots.
-    let (ending, waiting): (Vec<&PeerView>, Vec<&PeerView>) = others.iter().partition(|peer| !peer.choked);
-    let (mut newcomers, mut waiting) = (newcomers.into_iter(), waiting.into_iter());
-    for at in 0..slot_count - unchoked.len() {
-        let next = if at % NEWCOMER_SHARE == 0 {
-            newcomers.next().or_else(|| waiting.next())
-        } else {
-            waiting.next().or_else(|| newcomers.next())
-        };
-        unchoked.extend(next.map(|peer| peer.key));
+    waiting.sort_by_key(|peer| (!peer.choked, turns.get(&peer.key).map(|turn| turn.since()), place.get(&peer.key)));
+    let is_new = |peer: &&PeerView| matches!(turns.get(&peer.key), Some(Turn::New { .. }));
+    for at in 0..(slot_count - unchoked.len()).min(waiting.len()) {
+        let newcomer = if at % NEWCOMER_SHARE == 0 { waiting.iter().position(is_new) } else { None };
+        unchoked.push(waiting.remove(newcomer.unwrap_or(0)).key);
     }
-    let left = slot_count - unchoked.len();
-    unchoked.extend(ending.iter().take(left).map(|peer| peer.key));
     unchoked
 }
 

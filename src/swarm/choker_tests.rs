@@ -300,14 +300,17 @@ fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
     for key in 0..40 {
         world.peers.push(leecher(100 + key, 0));
     }
+    let mut before_newcomers = 0;
     for _ in 0..6 {
         let before = world.unchoked();
         world.round();
         serve(&mut world, TURN_LEN);
         let new = world.unchoked().into_iter().filter(|key| !before.contains(key));
         let (newcomers, others): (Vec<u64>, Vec<u64>) = new.partition(|&key| key >= 100);
-        assert_eq!(newcomers.len(), (newcomers.len() + others.len()).div_ceil(NEWCOMER_SHARE));
+        assert!(newcomers.len() >= (newcomers.len() + others.len()).div_ceil(NEWCOMER_SHARE));
+        before_newcomers += others.len();
     }
+    assert!(before_newcomers >= 8, "those who have waited longer come before most newcomers");
 }
 
 #[test]
@@ -320,11 +323,11 @@ fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
         world.apply(&changes);
         world.unchoked().len()
     };
-    assert_eq!(load(&mut world, 1_000_000, false), 4, "a modem of today has BEP 3's four");
-    assert_eq!(load(&mut world, 20_000_000, false), 14, "at once: nobody is displaced");
-    assert_eq!(load(&mut world, 20_000_000, true), 15);
+    assert_eq!(load(&mut world, 400_000, false), 4, "a slow uplink has BEP 3's four");
+    assert_eq!(load(&mut world, 5_000_000, false), 14, "at once: nobody is displaced");
+    assert_eq!(load(&mut world, 5_000_000, true), 15);
     assert_eq!(load(&mut world, 1_000_000_000, false), UPLOAD_SLOTS_MAX);
-    assert_eq!(load(&mut world, 1_000_000, false), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
+    assert_eq!(load(&mut world, 400_000, false), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
     world.round();
     assert_eq!(world.unchoked().len(), 5);
     world.round();

@@ -136,6 +136,7 @@ impl<S: Slot> Link<S> {
             }
             Event::Choked(voided) => {
                 self.suggested.clear();
+                self.guided_until = Time::ZERO;
                 self.release(&voided);
             }
             Event::Interested => self.show_interest(true),

@@ -80,7 +80,7 @@ impl World {
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
         let welcome = !self.connected.contains_key(&pair)
-            && self.nodes[to].ends.len() < limits::CONNECTIONS_GET_MAX
+            && self.nodes[to].ends.len() < if to == 0 { 500 } else { 3 * limits::CONNECTIONS_SOUGHT / 2 }
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
         let now = self.now;
         let Some(member) = &mut self.nodes[from].member else { return };

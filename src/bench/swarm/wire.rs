@@ -44,6 +44,7 @@ pub struct End {
     pub(super) ready: bool,
     /// Bytes sent and not received yet.
     pub(super) in_flight: u64,
+    pub(super) in_flight_max: u64,
     pub(super) line_free_at: u64,
     pub(super) delivered_at: u64,
 }

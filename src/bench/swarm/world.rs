@@ -1,7 +1,7 @@
 //! Nodes, the wires between them and the virtual clock.
 //!
 //! Each node has an uplink, which its connections share batch by batch in turn, and a downlink, which takes what comes in
-//! order. A connection has at most [`IN_FLIGHT_MAX`] bytes between the two, as a socket has buffers.
+//! order. A connection has so many bytes between the two as a socket has buffers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ const TICK: Duration = Duration::from_millis(250);
 const CONTROL_TICK: Duration = Duration::from_millis(50);
 /// What hashing and writing a piece takes.
 const HASH_TIME: Duration = Duration::from_millis(2);
-/// Bytes of a connection between the uplink and the peer.
-const IN_FLIGHT_MAX: u64 = 512 << 10;
+/// Bytes of a connection between the uplink and the peer at most, beside what a round trip holds.
+const IN_FLIGHT_MIN: u64 = 512 << 10;
 /// A slow line takes no more at a time than it moves in this time, but a block.
 const BATCHES_PER_S: u64 = 20;
 /// Every run starts here: not at zero, so that "long ago" is possible.
@@ -59,6 +59,13 @@ pub(super) fn nanos(time: Duration) -> u64 {
 /// What so many bytes take at this rate, in nanoseconds.
 fn transfer_nanos(len: u64, rate: u64) -> u64 {
     len.saturating_mul(1_000_000_000) / rate.max(1)
+}
+
+/// A socket's buffers grow with what is on the way, and hold half a second of a slow line.
+fn in_flight_max(line: Line, uplink_rate: u64) -> u64 {
+    let rate = line.rate.min(uplink_rate);
+    let on_the_way = u128::from(rate) * 2 * line.delay.as_nanos() / 1_000_000_000;
+    (IN_FLIGHT_MIN + u64::try_from(on_the_way).unwrap_or(0)).min(rate / 2).max(1)
 }
 
 impl World {
@@ -132,6 +139,7 @@ impl World {
                 sending: false,
                 ready: false,
                 in_flight: 0,
+                in_flight_max: in_flight_max(line, self.nodes[node].uplink_rate),
                 line_free_at: 0,
                 delivered_at: 0,
             }));
@@ -313,7 +321,7 @@ impl World {
         }
         end.link.request_blocks(now);
         let mut transmit = Transmit::default();
-        let may_send = uplink_free && !end.silent && end.in_flight < IN_FLIGHT_MAX.min(end.line.rate / 2).max(1);
+        let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
         let (mut len, len_max) = (0, end.line.rate / BATCHES_PER_S);
         let something = end.link.poll_transmit(now, &mut transmit, |block| {
             let fits = may_send && (len == 0 || len < len_max);
@@ -333,7 +341,7 @@ impl World {
     fn make_ready(&mut self, at: usize) {
         let Some(end) = &mut self.ends[at] else { return };
         let waits = !end.sending && !end.ready && !end.silent && end.link.connection().queued().next().is_some();
-        if waits && end.in_flight < IN_FLIGHT_MAX.min(end.line.rate / 2).max(1) {
+        if waits && end.in_flight < end.in_flight_max {
             end.ready = true;
             self.nodes[end.node].ready.push_back(at);
         }
@@ -386,9 +394,9 @@ impl World {
         end.line_free_at = left_at.max(end.line_free_at + on_line);
         let mut arrival = end.line_free_at + nanos(end.line.delay);
         if with_blocks {
-            let downlink = &mut self.nodes[to];
-            arrival = arrival.max(downlink.downlink_free_at + transfer_nanos(len, downlink.downlink_rate));
-            downlink.downlink_free_at = arrival;
+            let node = &mut self.nodes[to];
+            node.downlink_free_at = node.downlink_free_at.max(left_at) + transfer_nanos(len, node.downlink_rate);
+            arrival = arrival.max(node.downlink_free_at);
         }
         end.delivered_at = arrival.max(end.delivered_at);
         self.queue.schedule(end.delivered_at, Event::Deliver { end: at ^ 1, batch });
