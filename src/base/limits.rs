@@ -31,21 +31,25 @@ pub const HASH_LANES: usize = 16;
 /// Bytes of each of these pieces that are read at a time: sixteen such buffers stay in a second-level cache of 1 MiB.
 pub const HASH_CHUNK_LEN: usize = 32 << 10;
 /// Bytes, but at least [`HASH_LANES`] pieces and at most so many, that a thread takes from the content at a time.
-pub const HASH_RUN_LEN: u64 = 8 << 20;
+pub const HASH_RUN_LEN: u64 = 16 << 20;
 pub const HASH_RUN_PIECES_MAX: usize = 1024;
-/// Threads of `create` and `verify` when content comes from disk: so many reads are under way, more than a disk needs.
-pub const HASH_COLD_THREADS: usize = 8;
-/// Bytes of one piece that are read from disk at a time, of all pieces by one thread, and by all threads unless there
-/// are so many that each has only a chunk.
-pub const HASH_COLD_CHUNK_LEN: usize = 1 << 20;
-pub const HASH_COLD_LEN_MAX: usize = 8 << 20;
-pub const HASH_COLD_LEN: usize = 64 << 20;
+/// Threads of `create` and `verify` when content comes from disk in short files: so many opens and reads are under way.
+pub const HASH_COLD_THREADS: usize = 16;
+/// Bytes of one piece that are read from a long file on disk at a time: enough that a disk's heads need not care for the
+/// next piece being elsewhere.
+pub const HASH_COLD_CHUNK_LEN: usize = 4 << 20;
+/// Bytes that come from disk or are being hashed after that, of all threads; and what one of them hashes at a time.
+pub const HASH_COLD_LEN: usize = 128 << 20;
+pub const HASH_COLD_STEP_LEN_MIN: usize = 1 << 20;
+pub const HASH_COLD_STEP_LEN_MAX: usize = 16 << 20;
 /// Shorter files are never read past the page cache.
 pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;
 /// What O_DIRECT wants offsets, lengths and memory to be multiples of: no disk has larger blocks.
 pub const DIRECT_ALIGN: usize = 4096;
 /// Bytes of a pipe read at a time for `create -`: sixteen pieces of the default length, hashed side by side.
 pub const STREAM_READ_LEN: usize = 16 << 20;
+/// Such buffers of one `create -`, 128 MiB: more cores than these feed are faster than any pipe.
+pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Piece length of `create -`, which cannot know how much will come: up to 256 GiB every client loads the result.
 pub const STREAM_PIECE_LEN_DEFAULT: u32 = 1 << 20;
 /// A silent pipe is left this soon after Ctrl-C.
@@ -72,6 +76,10 @@ pub const TRACKER_COUNT_MAX: usize = 256;
 pub const WEB_SEED_COUNT_MAX: usize = 64;
 /// A tracker's or web seed's URL; servers refuse longer request lines than about this.
 pub const URL_LEN_MAX: usize = 4096;
+/// A magnet link: room for some trackers of the longest kind. Browsers and shells pass on about as much.
+pub const MAGNET_LEN_MAX: usize = 64 << 10;
+/// Peers read from one magnet link (`x.pe`).
+pub const MAGNET_PEERS_MAX: usize = 64;
 /// Warnings kept for one metainfo file; more of them tell nobody more.
 pub const METAINFO_WARNINGS_MAX: usize = 20;
 
@@ -83,6 +91,22 @@ pub const EXTENDED_MESSAGE_LEN_MAX: u32 = 64 << 10;
 pub const EXTENSION_NAMES_MAX: usize = 64;
 /// A name in a peer's extension handshake: of an extension, or its client's. The rest is cut or passed over.
 pub const EXTENSION_NAME_LEN_MAX: usize = 64;
+/// Metadata (BEP 9) that a peer gets from us at once, and per second when it asks for more: parts of 16 KiB. A torrent of a
+/// terabyte has a hundred.
+pub const METADATA_BURST: u32 = 256;
+pub const METADATA_PARTS_PER_S: u32 = 64;
+/// Parts that leave together.
+pub const METADATA_PARTS_SENT_MAX: usize = 16;
+/// Metadata we fetch: requests outstanding with one peer, connections for it at a time, and how long a peer may take for
+/// a part, or to say what it has.
+pub const METADATA_REQUESTS_MAX: usize = 4;
+pub const METADATA_CONNECTIONS_MAX: usize = 32;
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(20);
+/// A part that a peer was asked for is asked of another one after this.
+pub const METADATA_DOUBLE_AFTER: Duration = Duration::from_secs(3);
+/// Versions of the metadata that are put together at a time: peers may tell different lengths, and those that had part
+/// in a wrong one bring it alone from then on.
+pub const METADATA_VERSIONS_MAX: usize = 8;
 /// Requests a peer may have queued with us, told as `reqq` (BEP 10).
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.
@@ -129,12 +153,40 @@ pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 pub const SEND_BLOCKS_MAX: usize = 16;
 /// Payload bytes that leave in one `sendmsg`.
 pub const SEND_LEN_MAX: usize = 256 << 10;
+/// A send that takes longer than the second is followed by half as much, one that is faster than the first by twice as much:
+/// what waits for a slow peer waits in its queue, where a choke or cancel can still take it out, and leaves while it is
+/// resident.
+pub const SEND_QUICK: Duration = Duration::from_millis(50);
+pub const SEND_SLOW: Duration = Duration::from_millis(250);
+/// Bytes of a socket that the kernel holds before they are sent for the first time (`TCP_NOTSENT_LOWAT`). With what the peer
+/// has not acknowledged, which the path bounds, it is all that a peer costs that reads slowly or not at all.
+pub const SEND_UNSENT_LEN_MAX: u32 = 128 << 10;
+/// Zero-copy sends are at least this long: below, keeping the books on pages costs more than copying them.
+pub const ZERO_COPY_LEN_MIN: usize = 32 << 10;
+/// Memory of the process for each idle connection, at most, for a small torrent.
+pub const CONNECTION_IDLE_LEN_MAX: usize = 10 << 10;
+/// And for each that reads nothing and has filled its queue of requests (48 KiB), which came through a larger buffer.
+pub const CONNECTION_STALLED_LEN_MAX: usize = 160 << 10;
 /// Control bytes that wait for a peer before haves are held back and its requests count as invalid.
 pub const CONTROL_BACKLOG_MAX: usize = 256 << 10;
 
 /// Receive buffer of a connection that is idle, and of one that is busy.
 pub const RECV_BUFFER_LEN_MIN: usize = 4 << 10;
 pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
+
+/// Blocks that are received in place in one call: a mebibyte, and a quarter of the spans that Linux takes in one.
+pub const PLANNED_BLOCKS_MAX: usize = 64;
+
+/// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
+pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
+/// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
+pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
+pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
+/// In between it is believed while less than this part of memory was read in since: one divided by this.
+pub const CACHE_TRUSTED_SHARE: u64 = 4;
+/// With `--cache drop-behind`, content that stays in memory after it was read in: more than all peers at the same place
+/// need, less than anybody misses.
+pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
 /// Ring threads at most.
 pub const RINGS_MAX: usize = 8;
@@ -146,6 +198,11 @@ pub const OPEN_PIECES_MAX: u32 = 4096;
 pub const MAPPED_FILES_MAX: usize = 32_768;
 /// Files held open for writing at a time.
 pub const OPEN_FILES_MAX: usize = 512;
+
+/// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the
+/// kernel's own bound is a fifth of memory, at which it stops everybody.
+pub const DIRTY_LEN_MAX: usize = 256 << 20;
+pub const DIRTY_RUN_LEN: usize = 32 << 20;
 
 /// Connections of a `seed` and of a `get`.
 pub const CONNECTIONS_SEED_MAX: usize = 20_000;
@@ -215,9 +272,10 @@ pub const FRESH_PIECES_MAX: usize = 256;
 /// A peer's rates are averages over this time: two choke rounds.
 pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 
-/// A hash worker that finds less than half a batch waits this long for more: several pieces at a time take half the
+/// A hash worker that finds fewer pieces than this waits so long for more: twelve to sixteen at a time take a quarter of the
 /// processor time of one by one.
-pub const HASH_GATHER: Duration = Duration::from_millis(2);
+pub const HASH_GATHER_PIECES: usize = 12;
+pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 

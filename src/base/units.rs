@@ -82,6 +82,27 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Seconds since 1970 as `2026-01-31 12:00:00 UTC`; the bare number where there is no such year.
+pub fn utc(unix_time: i64) -> String {
+    const DAY_S: i64 = 86_400;
+    // Years from -9999 to 9999, so that the arithmetic below cannot overflow.
+    if !(-377_705_116_800..=253_402_300_799).contains(&unix_time) {
+        return unix_time.to_string();
+    }
+    let (days, second) = (unix_time.div_euclid(DAY_S), unix_time.rem_euclid(DAY_S));
+    // Gregorian calendar in eras of 400 years that begin on 1 March: leap days fall at the end of a year.
+    let day = days + 719_468;
+    let (era, day_of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +135,20 @@ mod tests {
         assert_eq!(Bytes(3 << 19).to_string(), "1.50 MiB");
         let rate = Rate { bytes: 2_500_000_000, over: Duration::from_secs(2) };
         assert_eq!(rate.to_string(), "1.25 GB/s");
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (unix_time, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_735_689_600, "2025-01-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+            (i64::MAX, "9223372036854775807"),
+        ] {
+            assert_eq!(utc(unix_time), text);
+        }
     }
 }

@@ -1,11 +1,61 @@
 //! The measuring commands. They run what users run, and measure it from outside.
+//!
+//! What is compared takes turns within each round, so that a machine that slows down slows all of it down; what is told
+//! is medians.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod compare;
 mod content;
+mod error;
+mod floor;
 mod hash;
 mod loopback;
+mod machine;
+mod pair;
+mod process;
+mod report;
 pub mod swarm;
 
+pub use compare::{Change, compare};
+pub use error::BenchError;
+pub use floor::{FloorFigure, FloorFigures, FloorSettings, floor};
 pub use hash::{Figure, HashFigures, hash};
-pub use loopback::{BenchError, Figures, Settings, Side, run};
+pub use loopback::{CpuKinds, CpuTime, Figures, FloorShare, Settings, Side, WriteHow, run};
+pub use machine::Machine;
+pub use pair::{PairFigures, side};
+pub use report::page;
+
+use error::io_error;
+
+/// The middle one, the upper of two; 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// 10^9 bytes per second; 0 over no time.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn gb_per_s(len: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { len as f64 / seconds / 1e9 } else { 0.0 }
+}
+
+/// For each 10^9 bytes; 0 for none.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn per_gb(amount: f64, len: u64) -> f64 {
+    if len > 0 { amount * 1e9 / len as f64 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_rates() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).to_bits(), 2f64.to_bits());
+        assert_eq!(median(Vec::new()).to_bits(), 0f64.to_bits());
+        assert!((gb_per_s(3_000_000_000, 2.0) - 1.5).abs() < 1e-9);
+        assert!((per_gb(2.0, 4_000_000_000) - 0.5).abs() < 1e-9);
+        assert_eq!((gb_per_s(1, 0.0).to_bits(), per_gb(1.0, 0).to_bits()), (0, 0));
+    }
+}

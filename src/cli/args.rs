@@ -39,6 +39,9 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
+    /// Least time between two progress records, for measurements
+    #[arg(long, value_name = "MS", global = true, hide = true)]
+    pub progress_ms: Option<u64>,
     /// How pieces are hashed; what this processor cannot run is refused
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
     #[arg(display_order = LAST)]
@@ -61,8 +64,8 @@ pub enum CommandArgs {
     Verify(VerifyArgs),
     /// Print what a torrent says
     Show(ShowArgs),
-    /// Print a torrent's magnet link (not available yet)
-    Magnet(LaterArgs),
+    /// Print a torrent's magnet link
+    Magnet(MagnetArgs),
     /// Run the tracker alone (not available yet)
     Track(LaterArgs),
     /// Measure this machine
@@ -74,7 +77,19 @@ pub enum CommandArgs {
 
 const CREATE_AFTER_HELP: &str = "\
 In a folder, hidden and empty files take part and symlinks are followed; a loop of them is an error.
-.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is given.";
+.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is \
+given.
+
+A GLOB without / matches files and folders of that name at any depth, one with / from the \
+folder down. A folder that matches stands for all that is in it. * does not cross /, ** does.
+
+Without -l, pieces have the smallest power of two from 16K to 16M that makes at most 2048 of them, and \
+more than 16M only where that would make more than 262104 (4 TiB): every client loads the result. A \
+warning names whom another -l locks out: rqbit above 262104 pieces, programs on libtorrent when the \
+.torrent is above 10 MB; and libtorrent itself creates no pieces above 128M.
+
+create - needs -n, and takes neither -g nor --dry-run; all of it is one file.
+--no-date --no-creator make the whole .torrent the same for the same content and options.";
 
 /// Same bytes and options give the same info-hash, always.
 #[derive(Args, Debug)]
@@ -92,8 +107,8 @@ pub struct CreateArgs {
     /// A web seed: an HTTP mirror of the content
     #[arg(short, long, value_name = "URL")]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: at most 2048 pieces, 16K to 16M; 1M
-    /// from standard input]
+    /// Piece length, a power of two from 16K to 256M [default: by the rule below; 1M from standard
+    /// input]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
     /// Only this torrent's trackers may introduce peers
@@ -140,7 +155,10 @@ pub struct SeedArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// When content is hashed: before it is first served, all at start, or never
+    #[command(flatten)]
+    pub serving: ServingArgs,
+    /// When content is hashed: before it is first served (unless an earlier create, verify or seed found it right and no file's
+    /// inode, size or times changed since), all at start, or never
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
     pub verify: VerifyArg,
     /// Serve landing page, tracker and metrics here (not available yet)
@@ -162,12 +180,16 @@ pub struct SeedArgs {
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
-    /// A .torrent file or its http(s) URL (magnet links are not available yet)
+    /// A .torrent file, its http(s) URL, or a magnet link
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
-    /// Folder to download into
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub output: PathBuf,
+    /// Folder to download into [default: the current one]; with --metadata-only the .torrent
+    /// [default: NAME.torrent], or - for stdout
+    #[arg(short, long, value_name = "DIR|FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the .torrent of a magnet link, and download nothing
+    #[arg(long, conflicts_with = "seed")]
+    pub metadata_only: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -178,9 +200,14 @@ pub struct GetArgs {
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
+    #[command(flatten)]
+    pub serving: ServingArgs,
     /// How pieces are written: through the page cache, past it, or past it while no peer wants them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
+    /// Reserve the disk space of all files at the start, in the background, where the file system can
+    #[arg(long)]
+    pub preallocate: bool,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
@@ -207,6 +234,17 @@ pub struct NetworkArgs {
     /// The address or DNS name that trackers are told, for an origin that they would see at another one
     #[arg(long, value_name = "HOST")]
     pub announce_ip: Option<String>,
+}
+
+/// How content reaches the network.
+#[derive(Args, Debug)]
+pub struct ServingArgs {
+    /// What becomes of served content in the page cache: it stays, or is dropped some way behind
+    #[arg(long, value_name = "HOW", default_value = "keep")]
+    pub cache: CacheArg,
+    /// Sends that the kernel does not copy: where it reports that it gains, all of 32 KiB and more, or none
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub zero_copy: ZeroCopyArg,
 }
 
 /// How much of the machine is used.
@@ -240,13 +278,34 @@ pub enum VerifyArg {
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheArg {
+    Keep,
+    DropBehind,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZeroCopyArg {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteArg {
     Auto,
     Buffered,
     Direct,
 }
 
+const VERIFY_AFTER_HELP: &str = "\
+Lists what is missing, short, long, altered or no file at all, and the bad pieces: then it exits with 3.
+Files that the torrent does not name are listed as extra and are no mismatch.
+
+Checks that found all right are remembered for --fast in $XDG_CACHE_HOME/bt-fast (~/.cache/bt-fast), \
+unless the content was written within the two seconds before.";
+
 #[derive(Args, Debug)]
+#[command(after_help = VERIFY_AFTER_HELP)]
 pub struct VerifyArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
@@ -270,19 +329,44 @@ pub struct ShowArgs {
     pub limits: LimitArgs,
 }
 
+#[derive(Args, Debug)]
+pub struct MagnetArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// A peer to name in the link; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
-    /// Create, seed, get and verify random content on this machine
+    /// Create, seed, get and verify random content on this machine, beside the bare pair
     Loopback(LoopbackArgs),
     /// Every hash kernel on this processor, by number and length of pieces
     Hash(HashArgs),
-    /// What the machine could do without BitTorrent (not available yet)
-    Floor(LaterArgs),
+    /// What the machine could do without BitTorrent: the bound that everything else is shown against
+    Floor(FloorArgs),
     /// One origin, many downloaders: how near to the theoretical bound the last one finishes
     Swarm(SwarmArgs),
+    /// One side of the bare pair; its part is read from standard input
+    #[command(hide = true)]
+    Side,
 }
 
+const LOOPBACK_AFTER_HELP: &str = "\
+Seed and each get are processes of their own. What is told: GB/s from the start of get to its end, everything \
+verified and written; its share of the bare pair (two processes of plain threads that send, take apart, hash and \
+write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults, context \
+switches, memory; latency from request to block.
+
+System calls are not counted: the rings' driver does not say how often it enters the kernel, and counting from outside \
+slows it down. There is no content without memory behind it: --ram is the way to leave the disk out.";
+
 #[derive(Args, Debug)]
+#[command(after_help = LOOPBACK_AFTER_HELP)]
 pub struct LoopbackArgs {
     /// Length of the content
     #[arg(long, value_name = "SIZE", default_value = "1G")]
@@ -290,9 +374,31 @@ pub struct LoopbackArgs {
     /// Piece length [default: as create chooses it]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
-    /// Folder for the content, removed afterwards [default: a temporary folder]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    /// Downloads at the same time, each a process
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub peers: u16,
+    /// Measure so often; medians are told
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
+    /// Leave the bare pair out
+    #[arg(long)]
+    pub no_floor: bool,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How get writes pieces
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub write: WriteArg,
+    /// More flags for seed, separated by spaces
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub seed_flags: Option<String>,
+    /// More flags for each get, separated by spaces
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub get_flags: Option<String>,
+    /// Write a page with charts; it needs nothing but itself
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub older: OlderArgs,
     /// Ring threads of each side, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N")]
     pub rings: Option<usize>,
@@ -344,7 +450,52 @@ pub struct SwarmArgs {
     pub seed: u64,
 }
 
+/// Where a benchmark puts its files.
 #[derive(Args, Debug)]
+pub struct PlaceArgs {
+    /// Folder for the content, removed afterwards [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Everything in memory (/dev/shm), nothing on disk
+    #[arg(long, conflicts_with = "dir")]
+    pub ram: bool,
+}
+
+/// Figures of another run.
+#[derive(Args, Debug)]
+pub struct OlderArgs {
+    /// Show every number beside that of an older run's --json output
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct FloorArgs {
+    /// GiB that each kind of work moves in each round
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub gib: f64,
+    /// Piece length
+    #[arg(short = 'l', long, value_name = "LEN", default_value = "1M")]
+    pub piece_length: String,
+    /// Measure so often; medians are told
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    #[command(flatten)]
+    pub older: OlderArgs,
+}
+
+const HASH_AFTER_HELP: &str = "\
+GB/s of one core for every kernel that this processor has: SHA-1 of 1 to 16 pieces of 16K to 4M, SHA-256 \
+of 16K blocks, beside the crates sha1 and sha2. Then all cores at once with the kernel that --hash-kernel \
+names, and memory read and added up, which no hashing can pass.
+
+'chosen' says which kernel runs for how many pieces. Where two are close, a race of less than 1 ms when \
+the program starts decides; hashes are the same with every kernel.";
+
+#[derive(Args, Debug)]
+#[command(after_help = HASH_AFTER_HELP)]
 pub struct HashArgs {
     /// About how long to measure, 1 to 3600
     #[arg(long, value_name = "S", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -356,15 +507,4 @@ pub struct HashArgs {
 pub struct LaterArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub rest: Vec<OsString>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_declarations_are_sound() {
-        Arguments::command().debug_assert();
-    }
 }

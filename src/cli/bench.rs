@@ -1,55 +1,152 @@
-//! `bt-fast bench loopback` and `bench hash`.
+//! `bt-fast bench loopback`, `bench floor` and `bench hash`.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+use tempfile::TempDir;
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::LoopbackOptions;
+use super::options::{FloorOptions, LoopbackOptions, Place};
 use super::output::Output;
-use crate::base::units::Bytes;
-use crate::bench::{self, BenchError, Figure, Figures, HashFigures, Settings, Side};
+use crate::base::units::{Bytes, Rate};
+use crate::bench::{
+    self, BenchError, Change, CpuKinds, Figure, Figures, FloorFigure, FloorFigures, FloorSettings, HashFigures,
+    Settings, Side, compare,
+};
+use crate::create::open::shown;
 use crate::hash::Kernel;
 
 pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
-    let parent = options.dir.unwrap_or_else(std::env::temp_dir);
-    let folder = tempfile::Builder::new()
-        .prefix("bt-fast-bench-")
-        .tempdir_in(&parent)
-        .map_err(|error| Failure::io("can't make a folder", &parent.to_string_lossy(), &error))?;
+    // What can't be read or written is said before anything is measured.
+    let older = options.compare.as_deref().map(Older::read).transpose()?;
+    let html = options.html.as_deref().map(Html::create).transpose()?;
+    let folder = folder(&options.place)?;
     let settings = Settings {
         len: options.size,
         piece_len: options.piece_len,
         folder: folder.path().to_owned(),
+        in_ram: options.place.in_ram,
+        peer_count: options.peer_count,
+        rounds: options.rounds,
+        with_floor: options.with_floor,
+        write: options.write,
         ring_count: options.rings,
         arena_len: options.arena_len,
         hash_kernel: options.hash_kernel,
+        seed_flags: options.seed_flags,
+        get_flags: options.get_flags,
     };
     let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
-    if output.is_json() {
-        output.record(&figures);
-    } else {
-        show_loopback(&figures, output);
-    }
+    output.record(&figures);
+    show_loopback(&figures, output);
+    older.iter().for_each(|older| older.show_beside(&figures, output));
+    html.map_or(Ok(()), |html| html.write(&bench::page(&figures)))
+}
+
+pub(super) fn floor(options: FloorOptions, output: &Output) -> Result<(), Failure> {
+    let older = options.compare.as_deref().map(Older::read).transpose()?;
+    let folder = folder(&options.place)?;
+    let settings = FloorSettings {
+        len: options.len,
+        piece_len: options.piece_len,
+        rounds: options.rounds,
+        folder: folder.path().to_owned(),
+        hash_kernel: options.hash_kernel,
+    };
+    let figures = bench::floor(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
+    output.record(&figures);
+    show_floor(&figures, output);
+    older.iter().for_each(|older| older.show_beside(&figures, output));
     Ok(())
+}
+
+/// One side of the bare pair.
+pub(super) fn side() -> Result<(), Failure> {
+    Ok(bench::side(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?)
+}
+
+fn folder(place: &Place) -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&place.parent);
+    made.map_err(|error| Failure::io("can't make a folder", &shown(&place.parent), &error))
+}
+
+/// The page that will be written.
+struct Html {
+    path: PathBuf,
+    file: File,
+}
+
+impl Html {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| Failure::io("can't write", &shown(path), &error))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(mut self, page: &str) -> Result<(), Failure> {
+        let written = self.file.write_all(page.as_bytes());
+        written.map_err(|error| Failure::io("can't write", &shown(&self.path), &error))
+    }
+}
+
+/// What an older run said.
+struct Older(Value);
+
+impl Older {
+    /// The last line that is an object: where several runs were kept, the latest.
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| Failure::io("can't read", &shown(path), &error))?;
+        let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let whole = serde_json::from_str::<Value>(&text).ok();
+        whole.into_iter().chain(lines).find(Value::is_object).map(Self).ok_or_else(|| {
+            let line =
+                format!("--compare: {}: no JSON object in it: give the output of an earlier --json run", shown(path));
+            Failure::new(Exit::Usage, line)
+        })
+    }
+
+    fn show_beside(&self, figures: &impl Serialize, output: &Output) {
+        let changes = compare(&self.0, &serde_json::to_value(figures).unwrap_or_default());
+        output.result(format_args!("{:<36}{:>14}{:>14}{:>8}", "compared", "old", "new", "ratio"));
+        for change in &changes {
+            let Change { name, old, new } = change;
+            let ratio = change.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+            output.result(format_args!("{name:<36}{:>14}{:>14}{ratio:>8}", shown_number(*old), shown_number(*new)));
+        }
+    }
+}
+
+/// Four digits of what is small, all of what is large.
+fn shown_number(number: Option<f64>) -> String {
+    match number {
+        None => "-".to_owned(),
+        Some(number) if number.fract() == 0.0 || number.abs() >= 1000.0 => format!("{number:.0}"),
+        Some(number) => format!("{number:.4}"),
+    }
 }
 
 fn show_loopback(figures: &Figures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
-    output.result(format_args!("loopback: {len}, pieces of {piece_len}, {} rings on each side", figures.rings));
-    let row = |what: &str, seconds: f64, note: &str| {
-        output.result(format_args!("{what:<22}{:>12}   {seconds:>6.2} s   {note}", figures.rate(seconds).to_string()));
+    output.result(format_args!(
+        "loopback: {len}, {} peers, pieces of {piece_len}, {} rings in each process, {}, medians of {} rounds",
+        figures.peers, figures.rings, figures.place, figures.rounds
+    ));
+    let row = |what: &str, bytes: u64, seconds: f64, note: &str| {
+        let rate = Rate { bytes, over: std::time::Duration::from_secs_f64(seconds) }.to_string();
+        output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));
     };
-    row("create", figures.create_s, "hashed");
-    row("seed → get", figures.transfer_s, "start to exit; verified and written");
-    row("verify", figures.verify_s, "hashed again");
-    let side = |what: &str, side: &Side| {
-        output.result(format_args!(
-            "{what:<22}{:>5.2} CPU-s/GB   (user {:.2} s, system {:.2} s)   peak memory {}, file pages included",
-            side.cpu_s_per_gb,
-            side.cpu_user_s,
-            side.cpu_system_s,
-            Bytes(side.memory_peak)
-        ));
-    };
-    side("seed", &figures.seed);
-    side("get", &figures.get);
+    row("create", figures.bytes, figures.create_s, "hashed");
+    row("seed → get", figures.moved(), figures.transfer_s, "start to exit; verified and written");
+    if let Some(floor) = &figures.floor {
+        let note = format!("no protocol; seed → get is {:.2} of it", floor.share);
+        row("bare pair", figures.moved(), floor.pair.seconds, &note);
+    }
+    row("verify", figures.moved(), figures.verify_s, "hashed again");
+    let pair = figures.floor.as_ref().map(|floor| floor.pair);
+    show_side("seed", &figures.seed, pair.map(|pair| pair.seed_cpu_s_per_gb), output);
+    show_side("get", &figures.get, pair.map(|pair| pair.get_cpu_s_per_gb), output);
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
     let ms = |us: u64| us as f64 / 1000.0;
     output.result(format_args!(
@@ -58,7 +155,73 @@ fn show_loopback(figures: &Figures, output: &Output) {
         ms(figures.latency_p99_us),
         ms(figures.latency_p999_us)
     ));
+    if let Some((p50, p99)) = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us) {
+        output.result(format_args!("last block → hash     p50 {:.2} ms   p99 {:.2} ms", ms(p50), ms(p99)));
+    }
     output.result(format_args!("received twice        {}", Bytes(figures.wasted_bytes)));
+    if figures.peers > 1 {
+        let (copies, fairness) = (figures.seed_copies, figures.fairness);
+        output.result(format_args!("the seed sent         {copies:.2} copies; fairness (Jain) {fairness:.3}"));
+    }
+}
+
+fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
+    let floor = floor.map_or(String::new(), |floor| format!("; the bare pair's {floor:.2}"));
+    output.result(format_args!(
+        "{what:<22}{:>5.2} CPU-s/GB   (user {:.2} s, system {:.2} s{floor})",
+        side.cpu_s_per_gb, side.cpu_user_s, side.cpu_system_s
+    ));
+    let CpuKinds { ring, hash, kernel, other } = side.cpu_kinds;
+    let kinds = [("ring", ring), ("hash", hash), ("kernel workers", kernel), ("other", other)];
+    let kinds = kinds.map(|(name, time)| format!("{name} {:.2} + {:.2}", time.user_s, time.system_s));
+    output.result(format_args!("  user + system       {} s", kinds.join(", ")));
+    output.result(format_args!(
+        "  for each GB         {:.0} + {:.0} context switches (waited + ousted), {:.0} minor and {:.1} major faults",
+        side.voluntary_switches_per_gb,
+        side.involuntary_switches_per_gb,
+        side.minor_faults_per_gb,
+        side.major_faults_per_gb
+    ));
+    output.result(format_args!(
+        "  memory              {} own, {} mapped files; {} major faults on ring threads",
+        Bytes(side.memory_anon_peak),
+        Bytes(side.memory_file_peak),
+        side.ring_major_faults
+    ));
+    if side.zero_copied_bytes > 0 {
+        let (without, with) = (Bytes(side.zero_copied_bytes), Bytes(side.copied_bytes));
+        output.result(format_args!("  sent                {without} without a copy, {with} with one"));
+    }
+}
+
+fn show_floor(figures: &FloorFigures, output: &Output) {
+    let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
+    output.result(format_args!("floor: {len} each, pieces of {piece_len}, medians of {} rounds", figures.rounds));
+    output.result(format_args!("{:<44}{:>8}   {}", "", "GB/s", "CPU-s/GB"));
+    for FloorFigure { work, gb_per_s, seed_cpu_s_per_gb, get_cpu_s_per_gb, cpu_s_per_gb } in &figures.figures {
+        let cpu = match (seed_cpu_s_per_gb, get_cpu_s_per_gb, cpu_s_per_gb) {
+            (Some(seed), Some(get), _) => format!("seed {seed:.2}  get {get:.2}"),
+            (.., Some(cpu)) => format!("{cpu:.2}"),
+            _ => String::new(),
+        };
+        output.result(format_args!("{:<44}{gb_per_s:>8.2}   {cpu}", floor_work(work)));
+    }
+}
+
+fn floor_work(work: &str) -> &str {
+    match work {
+        "tcp" => "TCP: sent as pieces are, thrown away",
+        "memory_copy" => "memory copied, one thread",
+        "page_cache_read" => "page cache read, one thread",
+        "write_buffered" => "written to the page cache, one thread",
+        "write_synced" => "… and to the disk",
+        "write_direct" => "written past the page cache",
+        "hash" => "hashed, all cores",
+        "pair_direct" => "bare pair, written past the page cache",
+        "pair_buffered" => "bare pair, written to the page cache",
+        "pair_unwritten" => "bare pair, not written",
+        other => other,
+    }
 }
 
 pub(super) fn hash(kernel: Kernel, seconds: u64, output: &Output) {

@@ -31,18 +31,27 @@ fn show(outcome: &Outcome, output: &Output) {
     let Outcome { leechers, honest, pieces, .. } = *outcome;
     let piece_len = Bytes(u64::from(outcome.piece_length));
     let size = Bytes(outcome.bytes);
-    output.result(format_args!("simulated: {leechers} downloaders, {honest} honest; {size}, {pieces} pieces of {piece_len}"));
+    output.result(format_args!(
+        "simulated: {leechers} downloaders, {honest} honest; {size}, {pieces} pieces of {piece_len}"
+    ));
     let row = |what: &str, figure: String, note: &str| output.result(format_args!("{what:<22}{figure:>12}   {note}"));
     row("T_min", format!("{:.2} s", outcome.t_min_s), "what no protocol can undercut");
     let times = format!("{:.2} s", outcome.t_last_s);
     let note = format!("first {:.2} s, median {:.2} s", outcome.t_first_s, outcome.t_p50_s);
     row("T_last", times, &note);
-    row("T_min/T_last", format!("{:.3}", outcome.efficiency_last), &format!("T_min/T_p50 {:.3}", outcome.efficiency_p50));
+    row(
+        "T_min/T_last",
+        format!("{:.3}", outcome.efficiency_last),
+        &format!("T_min/T_p50 {:.3}", outcome.efficiency_p50),
+    );
     row("origin", format!("{:.2} copies", outcome.origin_copies), "sent by it");
     row("Jain index", format!("{:.4}", outcome.jain), "of the finish times; 1 is equal");
     row("waste", format!("{:.3} %", 100.0 * outcome.waste), "received twice or in vain");
     let control = outcome.control_bytes_per_peer / 1e3;
-    let note = format!("{:.0} chokes and unchokes, {:.0} connections", outcome.choke_changes_per_peer, outcome.connections_per_peer);
+    let note = format!(
+        "{:.0} chokes and unchokes, {:.0} connections",
+        outcome.choke_changes_per_peer, outcome.connections_per_peer
+    );
     row("control, each", format!("{control:.0} kB"), &note);
     if outcome.corrupting > 0 {
         let bans = format!("{} bans", outcome.bans);

@@ -2,10 +2,11 @@
 //! is not remembered is checked again.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::InfoHash;
+use crate::codec::metainfo::Metainfo;
 use crate::create::remembered::{Observation, forget, recall, remember};
 
 /// A check from its beginning.
@@ -26,6 +27,16 @@ impl Check {
         recall(self.folder.as_deref()?, info_hash, content)
     }
 
+    /// The check has found the content below `folder`, of which `before` was seen when it began, right or wrong.
+    pub(super) fn conclude(&self, metainfo: &Metainfo, folder: &Path, before: Option<&Observation>, is_right: bool) {
+        if !is_right {
+            return self.forget(metainfo.info_hash);
+        }
+        if let Some(after) = Observation::of_content(&metainfo.info, folder).filter(|after| before == Some(after)) {
+            self.remember(metainfo.info_hash, &after);
+        }
+    }
+
     /// The check has found this content right.
     pub(super) fn remember(&self, info_hash: InfoHash, content: &Observation) {
         let Some(folder) = &self.folder else { return };
@@ -37,7 +48,7 @@ impl Check {
     }
 
     /// The check has found the content wrong, though it may look as it did when it was right.
-    pub(super) fn forget(&self, info_hash: InfoHash) {
+    fn forget(&self, info_hash: InfoHash) {
         if let Some(Err(error)) = self.folder.as_deref().map(|folder| forget(folder, info_hash)) {
             tracing::warn!("an earlier check is still remembered: {error}");
         }

@@ -85,7 +85,7 @@ impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         let exit = match &error {
             ContentError::Read { error, .. } => exit_of(error),
-            ContentError::Changed { .. } => Exit::Failed,
+            ContentError::Changed { .. } | ContentError::Memory(_) => Exit::Failed,
             ContentError::Cancelled => Exit::Interrupted,
         };
         Self::new(exit, error)

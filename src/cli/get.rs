@@ -1,13 +1,17 @@
 //! `bt-fast get`.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
-use super::options::{GetOptions, MetainfoSource};
+use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, NetworkOptions};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
@@ -15,34 +19,56 @@ use super::transfer::{config, tiers, transfer};
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
 use crate::base::{Bitfield, limits};
+use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::Metainfo;
+use crate::create::error::WriteError;
 use crate::create::open::shown;
 use crate::create::verify::file_path;
+use crate::create::write::{check_output, write_atomically};
 use crate::create::{Control, verify};
 use crate::engine::http::{FetchLimits, fetch};
+use crate::engine::metadata::{MetadataError, fetch_metadata};
 use crate::engine::{self, Config, Report, Source};
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
-    let metainfo = load(&options, output)?;
-    let folder = &options.output;
-    fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
-    let have = check(&metainfo, folder, &stop, output)?;
-    let config = Config {
+    if let GetOutput::Metainfo(Destination::File(path)) = &options.output {
+        check_output(path, false).map_err(unsaved)?;
+    }
+    let mut config = Config {
         write_mode: options.write_mode,
+        preallocate: options.preallocate,
         keep_seeding: options.seed,
         timeout: options.timeout,
-        ..config(&options.network, &options.engine, limits::CONNECTIONS_GET_MAX)
+        ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)
     };
+    let found = load(&options, &mut config, &stop, output)?;
+    match &options.output {
+        GetOutput::Content(folder) => download(found, folder, &config, &options.network, &stop, output),
+        GetOutput::Metainfo(destination) => save(&found, destination, output),
+    }
+}
+
+fn download(
+    found: Found,
+    folder: &Path,
+    config: &Config,
+    network: &NetworkOptions,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let Found { metainfo, peers, .. } = found;
+    fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
+    let have = check(&metainfo, folder, stop, output)?;
     let name = printable(&metainfo.info.name);
     let info_hash = metainfo.info_hash.to_string();
     let total_len = metainfo.info.geometry.total_len();
-    let tiers = tiers(&metainfo, &options.network);
-    let source = Source { metainfo, folder: folder.clone(), have, trusted: true, writable: true, tiers };
+    let tiers = tiers(&metainfo.tiers, network);
+    let source = Source { metainfo, folder: folder.to_owned(), have, trusted: true, writable: true, tiers, peers };
 
     let progress = output.transfer_progress("downloading", Some(total_len));
     let mut complete = false;
-    let report = engine::run(&config, vec![source], &stop, &mut |now| {
+    let report = engine::run(config, vec![source], stop, &mut |now| {
         if config.keep_seeding && now.have_len == total_len && !std::mem::replace(&mut complete, true) {
             output.message(format_args!("{name} is complete; uploading until Ctrl-C"));
         }
@@ -84,9 +110,19 @@ fn conclude(report: &Report, name: &str, info_hash: String, total_len: u64, fold
     });
 }
 
-fn load(options: &GetOptions, output: &Output) -> Result<Metainfo, Failure> {
+/// A torrent to get.
+struct Found {
+    metainfo: Metainfo,
+    /// Peers that are known already.
+    peers: Vec<SocketAddr>,
+    since: Instant,
+}
+
+fn load(options: &GetOptions, config: &mut Config, stop: &AtomicBool, output: &Output) -> Result<Found, Failure> {
+    let since = Instant::now();
+    let without_peers = |metainfo| Found { metainfo, peers: Vec::new(), since };
     match &options.source {
-        MetainfoSource::File(path) => load_metainfo(path, &options.engine.metainfo, output),
+        MetainfoSource::File(path) => load_metainfo(path, &options.engine.metainfo, output).map(without_peers),
         MetainfoSource::Url(url) => {
             let place = printable(url.as_bytes());
             let bytes = fetch(url, FetchLimits::metainfo())
@@ -94,8 +130,77 @@ fn load(options: &GetOptions, output: &Output) -> Result<Metainfo, Failure> {
             let metainfo = Metainfo::decode(&bytes, &options.engine.metainfo)
                 .map_err(|error| Failure::new(Exit::Failed, format_args!("not a torrent: {place}: {error}")))?;
             metainfo.warnings.iter().for_each(|warning| output.warning(format_args!("{place}: {warning}")));
-            Ok(metainfo)
+            Ok(without_peers(metainfo))
         }
+        MetainfoSource::Magnet(magnet) => load_magnet(options, magnet, config, stop, output),
+    }
+}
+
+/// The metadata from peers (BEP 9). Peers of the link are like those of the command line from then on.
+fn load_magnet(
+    options: &GetOptions,
+    magnet: &Magnet,
+    config: &mut Config,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<Found, Failure> {
+    let since = Instant::now();
+    let name = magnet.name.as_deref().map_or_else(|| magnet.info_hash.to_string(), printable);
+    output.message(format_args!("asking peers for the metadata of {name}; Ctrl-C stops"));
+    // Each tracker of a link is a tier, as libtorrent has it.
+    let link_tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
+    let asked = tiers(&link_tiers, &options.network);
+    let leaving = matches!(options.output, GetOutput::Metainfo(_));
+    let found = fetch_metadata(config, magnet, asked, leaving, stop)?;
+    let metainfo = Metainfo::from_info(&found.info_bytes, &link_tiers, &magnet.web_seeds, &options.engine.metainfo)
+        .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {name}: {error}")))?;
+    if metainfo.info_hash != magnet.info_hash {
+        return Err(Failure::new(Exit::Failed, format_args!("bad torrent: {name}: its metadata is no dictionary")));
+    }
+    metainfo.warnings.iter().for_each(|warning| output.warning(format_args!("{name}: {warning}")));
+    config.peers.extend(found.link_peers);
+    Ok(Found { metainfo, peers: found.peers, since })
+}
+
+/// `--metadata-only`.
+fn save(found: &Found, destination: &Destination, output: &Output) -> Result<(), Failure> {
+    let Found { metainfo, since, .. } = found;
+    let bytes = metainfo.encode();
+    let path = match destination {
+        Destination::Default => PathBuf::from(OsString::from_vec([&metainfo.info.name[..], b".torrent"].concat())),
+        Destination::File(path) => path.clone(),
+        Destination::Stdout => return output.bytes(&bytes),
+    };
+    write_atomically(&path, &bytes, false).map_err(unsaved)?;
+    let (name, place) = (printable(&metainfo.info.name), shown(&path));
+    output.message(format_args!("saved {place}: {name}, {}", Bytes(metainfo.info.geometry.total_len())));
+    output.record(&Record::Metadata {
+        info_hash: metainfo.info_hash.to_string(),
+        name: &name,
+        output: &place,
+        bytes: metainfo.info.geometry.total_len(),
+        seconds: since.elapsed().as_secs_f64(),
+    });
+    Ok(())
+}
+
+fn unsaved(error: WriteError) -> Failure {
+    match error {
+        WriteError::Exists { path } => {
+            Failure::new(Exit::Failed, format_args!("output exists: {}: give another name with -o", shown(&path)))
+        }
+        error => error.into(),
+    }
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        let exit = match error {
+            MetadataError::Engine(error) => return error.into(),
+            MetadataError::Timeout(_) => Exit::NoPeers,
+            MetadataError::Interrupted => Exit::Interrupted,
+        };
+        Self::new(exit, error)
     }
 }
 

@@ -13,6 +13,7 @@ mod create;
 pub mod exit;
 mod get;
 pub mod interrupt;
+mod magnet;
 pub mod metainfo_file;
 pub mod options;
 pub mod output;
@@ -54,7 +55,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     hash::choose(options.hash_kernel)?;
-    if !matches!(options.command, Command::Show(_)) {
+    if !matches!(options.command, Command::Show(_) | Command::Magnet(_)) {
         tracing::info!("hash kernel: {}", hash::chosen());
     }
     match options.command {
@@ -63,7 +64,10 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Get(options) => get::run(options, output),
         Command::Verify(options) => verify::run(&options, output),
         Command::Show(options) => show::run(&options, output),
+        Command::Magnet(options) => magnet::run(&options, output),
         Command::BenchLoopback(options) => bench::loopback(options, output),
+        Command::BenchFloor(options) => bench::floor(options, output),
+        Command::BenchSide => bench::side(),
         Command::BenchHash { hash_kernel, seconds } => {
             bench::hash(hash_kernel, seconds, output);
             Ok(())

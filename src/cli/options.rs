@@ -8,20 +8,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, LoopbackArgs, NetworkArgs, SeedArgs, SwarmArgs,
-    SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
+use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
 use crate::bench::swarm::Scenario;
+use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
-use crate::engine::WriteMode;
+use crate::engine::{CacheMode, WriteMode};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
+use crate::uring::ZeroCopyMode;
+
+mod bench;
+
+pub use bench::{FloorOptions, LoopbackOptions, Place};
 
 #[derive(Debug)]
 pub struct Options {
@@ -31,12 +38,20 @@ pub struct Options {
     pub command: Command,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
     /// 0 to 3.
     pub verbosity: u8,
     pub json: bool,
+    /// Least time between two progress records.
+    pub record_interval: Duration,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self { quiet: false, verbosity: 0, json: false, record_interval: RECORD_INTERVAL }
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +61,10 @@ pub enum Command {
     Get(GetOptions),
     Verify(VerifyOptions),
     Show(ShowOptions),
+    Magnet(MagnetOptions),
     BenchLoopback(LoopbackOptions),
+    BenchFloor(FloorOptions),
+    BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
     BenchSwarm(Scenario),
 }
@@ -85,6 +103,7 @@ pub struct SeedOptions {
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
+    pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
 }
@@ -102,11 +121,13 @@ pub enum VerifyMode {
 #[derive(Debug)]
 pub struct GetOptions {
     pub source: MetainfoSource,
-    /// Folder that will hold the torrent's name.
-    pub output: PathBuf,
+    pub output: GetOutput,
     /// Keep uploading when complete.
     pub seed: bool,
     pub write_mode: WriteMode,
+    pub serving: ServingOptions,
+    /// Reserve the disk space at the start.
+    pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     pub network: NetworkOptions,
@@ -114,10 +135,19 @@ pub struct GetOptions {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub enum GetOutput {
+    /// Folder that will hold the torrent's name.
+    Content(PathBuf),
+    /// The `.torrent` alone.
+    Metainfo(Destination),
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub enum MetainfoSource {
     File(PathBuf),
     /// `http` or `https`.
     Url(String),
+    Magnet(Magnet),
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +159,13 @@ pub struct NetworkOptions {
     pub announce: Vec<String>,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
+}
+
+/// How content reaches the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServingOptions {
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
 }
 
 #[derive(Debug)]
@@ -158,16 +195,11 @@ pub struct ShowOptions {
 }
 
 #[derive(Debug)]
-pub struct LoopbackOptions {
-    /// Content in bytes, at least 1.
-    pub size: u64,
-    /// `None`: as `create` chooses it.
-    pub piece_len: Option<u32>,
-    /// `None`: a temporary folder.
-    pub dir: Option<PathBuf>,
-    pub rings: usize,
-    pub arena_len: u64,
-    pub hash_kernel: Kernel,
+pub struct MagnetOptions {
+    pub torrent: PathBuf,
+    /// Named in the link.
+    pub peers: Vec<SocketAddr>,
+    pub metainfo: MetainfoLimits,
 }
 
 impl Options {
@@ -178,16 +210,17 @@ impl Options {
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
-            CommandArgs::Get(args) => Command::Get(resolve_get(args)?),
+            CommandArgs::Get(args) => Command::Get(resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
-            CommandArgs::Magnet(_) => return Err(Failure::not_yet("magnet")),
+            CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
             CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
             CommandArgs::Bench { command } => match command {
-                BenchArgs::Loopback(args) => Command::BenchLoopback(resolve_loopback(args, hash_kernel)?),
+                BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
-                BenchArgs::Floor(_) => return Err(Failure::not_yet("bench floor")),
-                BenchArgs::Swarm(args) => Command::BenchSwarm(resolve_swarm(&args)?),
+                BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
+                BenchArgs::Side => Command::BenchSide,
+                BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(&args)?),
             },
         };
         Ok(Self { output, hash_kernel, command })
@@ -196,17 +229,18 @@ impl Options {
 
 /// The part that is needed to report a failure of the rest.
 pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
-    OutputOptions { quiet: args.quiet, verbosity: args.verbose.min(3), json: args.json }
+    OutputOptions {
+        quiet: args.quiet,
+        verbosity: args.verbose.min(3),
+        json: args.json,
+        record_interval: args.progress_ms.map_or(RECORD_INTERVAL, Duration::from_millis),
+    }
 }
 
 fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
     let source = content_source(&args)?;
     let filters = filters(&args)?;
-    let destination = match args.output {
-        None => Destination::Default,
-        Some(path) if path == Path::new("-") => Destination::Stdout,
-        Some(path) => Destination::File(path),
-    };
+    let destination = destination(args.output);
     if json && destination == Destination::Stdout && !args.dry_run {
         return Err(usage("-o - and --json both want standard output: leave one out"));
     }
@@ -231,6 +265,14 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         dry_run: args.dry_run,
         overwrite: args.force,
     })
+}
+
+fn destination(path: Option<PathBuf>) -> Destination {
+    match path {
+        None => Destination::Default,
+        Some(path) if path == Path::new("-") => Destination::Stdout,
+        Some(path) => Destination::File(path),
+    }
 }
 
 fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
@@ -263,7 +305,9 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         ("--stop-copies", args.stop_copies.is_some()),
     ])?;
     for path in &args.torrents {
-        refuse_magnet(path.as_os_str())?;
+        if Magnet::is_meant(path.as_os_str().as_bytes()) {
+            return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
+        }
         if path.is_dir() || (path.extension() != Some(OsStr::new("torrent")) && path.is_file()) {
             let what = format_args!("seed of content without a .torrent ({})", shown(path)).to_string();
             return Err(Failure::not_yet(what));
@@ -277,20 +321,31 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::Full => VerifyMode::Full,
             VerifyArg::None => VerifyMode::Never,
         },
+        serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine)?,
     })
 }
 
-fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
+fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
         ("--down", args.down.is_some()),
         ("--up", args.up.is_some()),
         ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
     ])?;
-    refuse_magnet(&args.torrent)?;
     let source = match args.torrent.to_str() {
+        _ if Magnet::is_meant(args.torrent.as_bytes()) => {
+            let magnet = Magnet::parse(args.torrent.as_bytes()).map_err(|error| usage(printed(&error)))?;
+            let told =
+                magnet.trackers.len() + magnet.peers.len() + args.network.announce.len() + args.network.peer.len();
+            if told == 0 {
+                return Err(usage(
+                    "the link names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
+                ));
+            }
+            MetainfoSource::Magnet(magnet)
+        }
         Some(text) if has_scheme(text, &["http", "https"]) => {
             MetainfoSource::Url(url("URL", text, &["http", "https"])?)
         }
@@ -299,15 +354,25 @@ fn resolve_get(args: GetArgs) -> Result<GetOptions, Failure> {
         }
         _ => MetainfoSource::File(args.torrent.into()),
     };
+    let output = if args.metadata_only {
+        GetOutput::Metainfo(destination(args.output))
+    } else {
+        GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
+    };
+    if json && output == GetOutput::Metainfo(Destination::Stdout) {
+        return Err(usage("-o - and --json both want standard output: leave one out"));
+    }
     Ok(GetOptions {
         source,
-        output: args.output,
+        output,
         seed: args.seed.is_some(),
+        preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,
             WriteArg::Buffered => WriteMode::Buffered,
             WriteArg::Direct => WriteMode::Direct,
         },
+        serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine)?,
@@ -323,36 +388,11 @@ fn resolve_show(args: ShowArgs) -> ShowOptions {
     ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
 }
 
-fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
-    Ok(LoopbackOptions {
-        size: size("--size", &args.size)?,
-        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        dir: args.dir,
-        rings: ring_count(args.rings)?,
-        arena_len: arena_len(args.arena.as_deref())?,
-        hash_kernel,
-    })
-}
-
-fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
-    let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
-    let bad = args.free_riders + args.corrupting + args.silent;
-    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
-        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
-    }
-    let link_rate = size("--link", &args.link)?;
-    Ok(Scenario {
-        seed: args.seed,
-        leechers: args.simulate as usize,
-        piece_count: args.pieces,
-        piece_len: create_piece_len(&args.piece_length)?,
-        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
-        link_rate,
-        mixed_rates: args.mixed,
-        churn: args.churn,
-        free_riders: args.free_riders,
-        corrupting: args.corrupting,
-        silent: args.silent,
+fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
+    Ok(MagnetOptions {
+        torrent: args.torrent.clone(),
+        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        metainfo: metainfo_limits(&args.limits),
     })
 }
 
@@ -383,6 +423,20 @@ fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
         slots,
         metainfo: metainfo_limits(&args.limits),
     })
+}
+
+fn resolve_serving(args: &ServingArgs) -> ServingOptions {
+    ServingOptions {
+        cache_mode: match args.cache {
+            CacheArg::Keep => CacheMode::Keep,
+            CacheArg::DropBehind => CacheMode::DropBehind,
+        },
+        zero_copy: match args.zero_copy {
+            ZeroCopyArg::Auto => ZeroCopyMode::Auto,
+            ZeroCopyArg::On => ZeroCopyMode::On,
+            ZeroCopyArg::Off => ZeroCopyMode::Off,
+        },
+    }
 }
 
 fn metainfo_limits(args: &LimitArgs) -> MetainfoLimits {
@@ -467,11 +521,6 @@ fn has_scheme(text: &str, schemes: &[&str]) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| {
         !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
     })
-}
-
-fn refuse_magnet(argument: &OsStr) -> Result<(), Failure> {
-    let is_magnet = argument.as_bytes().get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"));
-    if is_magnet { Err(Failure::not_yet("a magnet link")) } else { Ok(()) }
 }
 
 fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {

@@ -68,17 +68,13 @@ fn nonsense_is_refused_before_any_work() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     for line in [
-        "magnet x.torrent",
         "track --listen 0.0.0.0:1",
-        "bench floor --size 1G",
-        "bench swarm",
         "seed .",
         "seed x.torrent --web 0.0.0.0:80",
         "seed x.torrent --up 10M",
         "seed x.torrent --stop-ratio 2",
         "seed x.torrent --stop-time 1h",
         "seed x.torrent --stop-copies 3",
-        "get magnet:?xt=urn:btih:00",
         "get x.torrent --select 1",
         "get x.torrent --seed=2.0",
         "get x.torrent --down 10M",
@@ -112,4 +108,9 @@ fn verify_looks_beside_the_torrent() {
         let Command::Verify(verify) = resolve(line).unwrap() else { panic!("not verify") };
         assert_eq!(verify.data, Path::new(folder), "{line}");
     }
+}
+
+#[test]
+fn the_declarations_are_sound() {
+    <crate::cli::args::Arguments as clap::CommandFactory>::command().debug_assert();
 }

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
@@ -46,6 +47,11 @@ impl Output {
         let output = Self { options, bars: MultiProgress::with_draw_target(target), ..Self::default() };
         output.start_log();
         output
+    }
+
+    /// Least time between two progress records.
+    pub(super) fn record_interval(&self) -> Duration {
+        self.options.record_interval
     }
 
     pub fn is_json(&self) -> bool {

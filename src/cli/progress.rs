@@ -1,4 +1,4 @@
-//! Progress of long work: a bar on a terminal, a record at most five times a second with `--json`.
+//! Progress of long work: a bar on a terminal, a record now and then with `--json`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use super::output::Output;
 use super::records::Record;
 use crate::base::units::{Bytes, Rate};
 
-/// Least time between two progress records.
-const RECORD_INTERVAL: Duration = Duration::from_millis(200);
+/// Least time between two progress records, unless another one was asked for.
+pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 
 const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
 const NO_BAR: &str = "{prefix:>11} {msg}";
@@ -31,7 +31,7 @@ impl<'a> ContentProgress<'a> {
         let template = if total.is_some() { BAR } else { NO_BAR };
         let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
         let bar = bars.add(bar);
-        Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new() }
+        Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new(output.record_interval()) }
     }
 
     /// `done` bytes of the total; calls may come out of order.
@@ -89,7 +89,7 @@ impl<'a> TransferProgress<'a> {
     pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: Option<u64>) -> Self {
         let template = if total.is_some() { BAR } else { NO_BAR };
         let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
-        Self { output, bar: bars.add(bar), phase, total, pace: Pace::new() }
+        Self { output, bar: bars.add(bar), phase, total, pace: Pace::new(output.record_interval()) }
     }
 
     /// Call it as often as convenient: what comes too soon after the last one is left out.
@@ -125,23 +125,24 @@ impl Drop for TransferProgress<'_> {
     }
 }
 
-/// Lets one update through in each [`RECORD_INTERVAL`].
+/// Lets one update through in each `interval`.
 #[derive(Debug)]
 struct Pace {
+    interval: Duration,
     started: Instant,
     /// Number of the interval in which the last update came through.
     last: AtomicU64,
 }
 
 impl Pace {
-    fn new() -> Self {
-        Self { started: Instant::now(), last: AtomicU64::new(0) }
+    fn new(interval: Duration) -> Self {
+        Self { interval, started: Instant::now(), last: AtomicU64::new(0) }
     }
 
     /// The time since the start, when an update is due.
     fn due(&self) -> Option<Duration> {
         let elapsed = self.started.elapsed();
-        let interval = u64::try_from(elapsed.as_nanos() / RECORD_INTERVAL.as_nanos()).unwrap_or(u64::MAX);
+        let interval = u64::try_from(elapsed.as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u64::MAX);
         (self.last.fetch_max(interval, Ordering::Relaxed) < interval).then_some(elapsed)
     }
 }
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn updates_are_let_through_at_their_pace() {
-        let pace = Pace::new();
+        let pace = Pace::new(RECORD_INTERVAL);
         assert_eq!(pace.due(), None);
         std::thread::sleep(RECORD_INTERVAL);
         assert!(pace.due().is_some());

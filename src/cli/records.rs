@@ -86,8 +86,20 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
     },
+    /// `magnet`.
+    Magnet { info_hash: String, link: &'a str },
+    /// The end of `get --metadata-only`.
+    Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },
     /// A `seed` serves from now on.
-    Seeding { info_hash: String, name: &'a str, port: u16, pieces_served: usize, pieces: u32 },
+    Seeding {
+        info_hash: String,
+        name: &'a str,
+        port: u16,
+        pieces_served: usize,
+        pieces: u32,
+        /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
+        remembered: Option<i64>,
+    },
     /// `get` has everything, verified and written.
     Complete {
         info_hash: String,
@@ -121,11 +133,48 @@ pub struct Transfer {
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
     pub latency_p999_us: u64,
+    /// Received pieces hashed side by side, on average.
+    pub hash_batch_mean: f64,
     /// Processor time of the whole process, seconds.
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
-    /// Largest resident memory of the process in bytes, mapped file pages included.
+    /// Largest resident memory of the process in bytes, mapped file pages included; what was seen of its two parts.
     pub memory_peak: u64,
+    pub memory_anon_peak: u64,
+    pub memory_file_peak: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    /// By kind of thread; what the kinds lack of the whole is that of threads that have ended.
+    pub threads: ThreadKinds,
+    /// From a piece's last block to its hash, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_lag_p50_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_lag_p99_us: Option<u64>,
+    /// Bytes that left by zero-copy sends, uncopied; and those that the kernel copied after all.
+    pub zero_copied: u64,
+    pub zero_copy_copied: u64,
+    /// Upper bounds in microseconds, and how many blocks came that soon after their request.
+    pub latency_buckets: Vec<(u64, u64)>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ThreadKinds {
+    pub ring: ThreadKind,
+    pub hash: ThreadKind,
+    /// The kernel's workers for our rings.
+    pub kernel: ThreadKind,
+    pub other: ThreadKind,
+}
+
+/// Processor seconds, page faults that needed a disk, context switches.
+#[derive(Debug, Serialize)]
+pub struct ThreadKind {
+    pub cpu_user_s: f64,
+    pub cpu_system_s: f64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
 }
 
 /// `show`.
@@ -145,6 +194,7 @@ pub struct Shown<'a> {
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
     pub source: Option<String>,
+    pub magnet: String,
     pub warnings: &'a [String],
 }
 

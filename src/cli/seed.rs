@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
@@ -15,6 +16,7 @@ use crate::base::units::Bytes;
 use crate::base::{Bitfield, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
+use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
 use crate::engine::{self, Source, survey};
 use crate::storage::Presence;
@@ -25,6 +27,7 @@ const MISFITS_SHOWN_MAX: usize = 10;
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
     let mut sources: Vec<Source> = Vec::new();
+    let mut names = Vec::new();
     let mut total_len = 0;
     for path in &options.torrents {
         let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
@@ -33,9 +36,13 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
             continue;
         }
         let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
-        let have = match options.verify {
-            VerifyMode::Full => hash_all(&metainfo, &folder, &stop, output)?,
-            VerifyMode::Lazy | VerifyMode::Never => look(&metainfo, &folder, output)?,
+        let (have, check) = match options.verify {
+            VerifyMode::Full => (hash_all(&metainfo, &folder, &stop, output)?, Trust::Checked),
+            VerifyMode::Lazy => match recall(&metainfo, &folder) {
+                Some(date) => (Bitfield::full(metainfo.info.geometry.piece_count()), Trust::Remembered(date)),
+                None => (look(&metainfo, &folder, output)?, Trust::None),
+            },
+            VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
         };
         if have.is_empty() && have.piece_count() > 0 {
             let line = format!(
@@ -46,12 +53,12 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
             return Err(Failure::new(Exit::Mismatch, line));
         }
         total_len += metainfo.info.geometry.total_len();
-        let tiers = tiers(&metainfo, &options.network);
-        let trusted = options.verify != VerifyMode::Lazy;
-        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers });
+        let tiers = tiers(&metainfo.tiers, &options.network);
+        let trusted = !matches!(check, Trust::None);
+        names.push(Named::new(&metainfo, &have, &check));
+        sources.push(Source { metainfo, folder, have, trusted, writable: false, tiers, peers: Vec::new() });
     }
-    let names: Vec<_> = sources.iter().map(|source| Named::new(&source.metainfo, &source.have)).collect();
-    let config = config(&options.network, &options.engine, limits::CONNECTIONS_SEED_MAX);
+    let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
     let progress = output.transfer_progress("seeding", None);
     let mut announced = false;
     let report = engine::run(&config, sources, &stop, &mut |now| {
@@ -72,30 +79,44 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Why content need not be hashed before it is served.
+enum Trust {
+    /// It has just been hashed.
+    Checked,
+    /// A check found it right, at this time in seconds since 1970, and no file has changed since.
+    Remembered(i64),
+    /// The user said so.
+    Blind,
+    /// It has to be.
+    None,
+}
+
 struct Named {
     info_hash: String,
     name: String,
     total_len: u64,
     pieces_served: usize,
     pieces: u32,
+    remembered: Option<i64>,
 }
 
 impl Named {
-    fn new(metainfo: &Metainfo, have: &Bitfield) -> Self {
+    fn new(metainfo: &Metainfo, have: &Bitfield, trust: &Trust) -> Self {
         Self {
             info_hash: metainfo.info_hash.to_string(),
             name: printable(&metainfo.info.name),
             total_len: metainfo.info.geometry.total_len(),
             pieces_served: have.count(),
             pieces: metainfo.info.geometry.piece_count(),
+            remembered: if let Trust::Remembered(date) = trust { Some(*date) } else { None },
         }
     }
 
     fn announce(&self, port: u16, output: &Output) {
-        let Self { info_hash, name, total_len, pieces_served, pieces } = self;
-        let (info_hash, pieces_served, pieces) = (info_hash.clone(), *pieces_served, *pieces);
+        let Self { info_hash, name, total_len, pieces_served, pieces, remembered } = self;
+        let (info_hash, pieces_served, pieces, remembered) = (info_hash.clone(), *pieces_served, *pieces, *remembered);
         output.message(format_args!("seeding {name} ({}) on port {port}; Ctrl-C stops", Bytes(*total_len)));
-        output.record(&Record::Seeding { info_hash, name, port, pieces_served, pieces });
+        output.record(&Record::Seeding { info_hash, name, port, pieces_served, pieces, remembered });
     }
 }
 
@@ -113,6 +134,11 @@ impl std::fmt::Display for Copies {
     }
 }
 
+/// When all of this content was found right, if no file has changed since.
+fn recall(metainfo: &Metainfo, folder: &Path) -> Option<i64> {
+    Check::begin().recall(metainfo.info_hash, &Observation::of_content(&metainfo.info, folder)?)
+}
+
 /// Every piece is hashed; those that are right are served.
 fn hash_all(
     metainfo: &Metainfo,
@@ -120,10 +146,13 @@ fn hash_all(
     stop: &std::sync::atomic::AtomicBool,
     output: &Output,
 ) -> Result<Bitfield, Failure> {
+    let check = Check::begin();
+    let before = Observation::of_content(&metainfo.info, folder);
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
     let control = Control { cancel: stop, progress: &|done| progress.update(done) };
     let report = verify(&metainfo.info, folder, control)?;
     drop(progress);
+    check.conclude(metainfo, folder, before.as_ref(), report.is_match());
     let wrong = report.have.piece_count() - report.have.count();
     if wrong > 0 {
         output.warning(format_args!(

@@ -1,14 +1,20 @@
 //! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{EngineOptions, NetworkOptions};
-use super::records::Transfer;
-use crate::codec::metainfo::Metainfo;
-use crate::engine::{Config, EngineError, Report, WriteMode};
+use super::options::{EngineOptions, NetworkOptions, ServingOptions};
+use super::records::{ThreadKind, ThreadKinds, Transfer};
+use crate::base::Rng;
+use crate::engine::{Config, EngineError, Identity, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 
-pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connections_max: usize) -> Config {
+pub(super) fn config(
+    network: &NetworkOptions,
+    engine: &EngineOptions,
+    serving: ServingOptions,
+    connections_max: usize,
+) -> Config {
     Config {
+        identity: Identity::generate(&mut Rng::new()),
         listen: network.listen,
         ring_count: engine.rings,
         arena_len: engine.arena_len,
@@ -17,28 +23,59 @@ pub(super) fn config(network: &NetworkOptions, engine: &EngineOptions, connectio
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
         write_mode: WriteMode::default(),
+        cache_mode: serving.cache_mode,
+        zero_copy: serving.zero_copy,
+        preallocate: false,
         keep_seeding: true,
         timeout: None,
     }
 }
 
 /// The torrent's trackers and those of the command line, each of these a tier of its own.
-pub(super) fn tiers(metainfo: &Metainfo, network: &NetworkOptions) -> Vec<Vec<String>> {
-    metainfo.tiers.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
+pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
+    own.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
+    let Stats { usage, threads, memory, latency, latency_buckets, hash_lag, zero_copied, zero_copy_copied } =
+        &report.stats;
     Transfer {
         downloaded: report.totals.downloaded,
         uploaded: report.totals.uploaded,
         wasted: report.totals.wasted,
         corrupt: report.totals.corrupt,
-        latency_p50_us: report.latency.p50_us,
-        latency_p99_us: report.latency.p99_us,
-        latency_p999_us: report.latency.p999_us,
-        cpu_user_s: report.usage.user.as_secs_f64(),
-        cpu_system_s: report.usage.system.as_secs_f64(),
-        memory_peak: report.usage.memory_peak,
+        latency_p50_us: latency.p50_us,
+        latency_p99_us: latency.p99_us,
+        latency_p999_us: latency.p999_us,
+        cpu_user_s: usage.user.as_secs_f64(),
+        cpu_system_s: usage.system.as_secs_f64(),
+        memory_peak: memory.peak,
+        memory_anon_peak: memory.anon,
+        memory_file_peak: memory.file,
+        minor_faults: usage.minor_faults,
+        major_faults: usage.major_faults,
+        threads: ThreadKinds {
+            ring: thread_kind(threads.ring),
+            hash: thread_kind(threads.hash),
+            kernel: thread_kind(threads.kernel),
+            other: thread_kind(threads.other),
+        },
+        hash_batch_mean: report.hashed.batch_mean(),
+        hash_lag_p50_us: hash_lag.map(|lag| lag.p50_us),
+        hash_lag_p99_us: hash_lag.map(|lag| lag.p99_us),
+        zero_copied: *zero_copied,
+        zero_copy_copied: *zero_copy_copied,
+        latency_buckets: latency_buckets.clone(),
+    }
+}
+
+fn thread_kind(usage: ThreadUsage) -> ThreadKind {
+    ThreadKind {
+        cpu_user_s: usage.user.as_secs_f64(),
+        cpu_system_s: usage.system.as_secs_f64(),
+        major_faults: usage.major_faults,
+        voluntary_switches: usage.voluntary_switches,
+        involuntary_switches: usage.involuntary_switches,
     }
 }
 

@@ -13,9 +13,8 @@ use super::metainfo_file::load_metainfo;
 use super::options::VerifyOptions;
 use super::output::Output;
 use super::records::Record;
-use super::show::utc;
 use crate::base::escape::printable;
-use crate::base::units::{Bytes, Rate};
+use crate::base::units::{Bytes, Rate, utc};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
@@ -73,12 +72,7 @@ fn check(
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
     let report = verify(info, &options.data, control)?;
     drop(progress);
-    let after = Observation::of_content(info, &options.data).filter(|after| before.as_ref() == Some(after));
-    match after {
-        _ if !report.is_match() => check.forget(info_hash),
-        Some(content) => check.remember(info_hash, &content),
-        None => {}
-    }
+    check.conclude(metainfo, &options.data, before.as_ref(), report.is_match());
     Ok(Outcome { report, remembered: None })
 }
 

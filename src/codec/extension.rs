@@ -33,7 +33,7 @@ pub struct ExtensionHandshake {
     pub listen_port: Option<u16>,
     /// `metadata_size`: length in bytes of the info dictionary (BEP 9), at least 1 and within the metainfo bound.
     pub metadata_len: Option<u32>,
-    /// `m`: names of extensions and the ids the sender wants them under; 0 switches one off.
+    /// `m`: names of extensions and the ids the sender wants them under; 0 switches one off. No name twice.
     pub messages: Vec<(Vec<u8>, u8)>,
     /// `yourip`: the address the sender sees its peer at.
     pub your_ip: Option<IpAddr>,
@@ -51,6 +51,11 @@ impl ExtensionHandshake {
         entries.extend(self.metadata_len.map(|len| ("metadata_size", len.into())));
         entries.extend(self.your_ip.map(|ip| ("yourip", Value::Bytes(ip_to_bytes(ip)))));
         Value::dictionary(entries).encode()
+    }
+
+    /// The id under which the sender wants messages of an extension; `None`: not at all.
+    pub fn message_id(&self, name: &[u8]) -> Option<u8> {
+        self.messages.iter().find(|(known, _)| known == name).map(|&(_, id)| id).filter(|&id| id != 0)
     }
 
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
@@ -79,11 +84,12 @@ impl ExtensionHandshake {
 }
 
 fn messages(node: Node<'_, '_>) -> Vec<(Vec<u8>, u8)> {
-    node.entries()
-        .filter(|(name, _)| name.len() <= limits::EXTENSION_NAME_LEN_MAX)
-        .filter_map(|(name, id)| Some((name.to_vec(), number(id)?)))
-        .take(limits::EXTENSION_NAMES_MAX)
-        .collect()
+    let mut messages: Vec<(Vec<u8>, u8)> = Vec::new();
+    for (name, id) in node.entries().filter(|(name, _)| name.len() <= limits::EXTENSION_NAME_LEN_MAX) {
+        let is_new = messages.len() < limits::EXTENSION_NAMES_MAX && messages.iter().all(|(known, _)| known != name);
+        messages.extend(number(id).filter(|_| is_new).map(|id| (name.to_vec(), id)));
+    }
+    messages
 }
 
 fn number<T: TryFrom<i64>>(node: Node<'_, '_>) -> Option<T> {
@@ -136,6 +142,7 @@ mod tests {
     fn values_of_wrong_type_or_out_of_bounds_are_passed_over() {
         assert_eq!(decode(b"d1:mi1e1:pi0e1:vle4:reqq3:fiv6:yourip3:abce"), ExtensionHandshake::default());
         assert_eq!(decode(b"d1:md1:ai256e1:bi-1e1:ci255eee").messages, [(b"c".to_vec(), 255)]);
+        assert_eq!(decode(b"d1:md1:ai7e1:ai3eee").messages, [(b"a".to_vec(), 7)]);
         for (text, expected) in [("-1", 0), ("2147483648", 1 << 31), ("99999999999", u32::MAX)] {
             assert_eq!(decode(format!("d4:reqqi{text}ee").as_bytes()).requests_max, Some(expected));
         }

@@ -7,7 +7,10 @@
 pub mod bencode;
 pub mod extension;
 pub mod handshake;
+pub mod magnet;
 pub mod message;
+pub mod metadata;
 pub mod metainfo;
+mod percent;
 pub mod reader;
 pub mod tracker_http;

@@ -15,6 +15,8 @@ pub enum ContentError {
     Read { path: PathBuf, error: io::Error },
     #[error("changed while it was read: {}: try again when nobody writes to it", shown(path))]
     Changed { path: PathBuf },
+    #[error("not enough memory to read into: {0}")]
+    Memory(io::Error),
     /// The caller asked for it.
     #[error("interrupted")]
     Cancelled,

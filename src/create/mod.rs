@@ -4,6 +4,7 @@
 //! `.torrent` and the record of checks that matched. Prints nothing and reads no clock: the caller gives the creation
 //! date, hears of progress through `Control` and stops the work through it.
 
+mod ahead;
 pub mod error;
 pub mod extra;
 mod files;

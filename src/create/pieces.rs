@@ -3,17 +3,18 @@
 //! Threads take runs of pieces in order, so that a disk sees one forward sweep. How a thread reads and hashes its runs is
 //! `worker`'s.
 
-use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use super::ahead;
 use super::error::ContentError;
 use super::files::is_page_resident;
 use super::worker::Worker;
-use crate::base::limits::{HASH_COLD_THREADS, HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
+use crate::base::limits::{DIRECT_FILE_LEN_MIN, HASH_COLD_THREADS, HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
 use crate::base::{Geometry, PieceHash, PieceIndex};
+use crate::uring::{self, SharedFile};
 
 /// How the caller steers long work and hears of it.
 #[derive(Clone, Copy)]
@@ -36,8 +37,9 @@ pub(super) trait Content: Sync {
 }
 
 /// Where one file's bytes come from.
+#[derive(Clone)]
 pub(super) enum Source {
-    File(File),
+    File(SharedFile),
     /// A pad file (BEP 47).
     Zeros,
 }
@@ -47,8 +49,16 @@ pub(super) fn hash_pieces(
     content: &impl Content,
     control: Control<'_>,
 ) -> Result<Vec<Option<PieceHash>>, ContentError> {
-    let sweep = Sweep::new(content, control, thread_count(content));
-    let work = || Worker::new(&sweep).run().inspect_err(|_| sweep.stop());
+    let residency = Residency::of(content);
+    let sweep = Sweep::new(content, control, residency.thread_count(content));
+    let with_ring = residency == Residency::OnDisk && uring::probe().is_ok();
+    let work = || {
+        let work = || match with_ring.then(|| uring::run_ring(|| ahead::run(&sweep))) {
+            Some(Ok(hashes)) => hashes,
+            None | Some(Err(_)) => Worker::new(&sweep).run(),
+        };
+        work().inspect_err(|_| sweep.stop())
+    };
     let parts: Vec<_> = thread::scope(|scope| {
         let spawn = |_| thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, work).ok();
         let others: Vec<_> = (1..sweep.thread_count).map_while(spawn).collect();
@@ -67,21 +77,44 @@ pub(super) fn hash_pieces(
     Ok(hashes)
 }
 
-/// One thread for each core, and more for content that has to come from disk: they mostly wait for it.
-fn thread_count(content: &impl Content) -> usize {
-    const SAMPLES: u64 = 16;
-    let geometry = content.geometry();
-    let is_absent = |offset: &u64| {
-        geometry.file_spans(*offset, 1).next().is_some_and(|span| match content.open(span.file_index) {
-            Ok(Source::File(file)) => !is_page_resident(&file, span.offset),
-            // Who needs the file will say what is wrong with it.
-            Ok(Source::Zeros) | Err(_) => false,
-        })
-    };
-    let absent = (0..SAMPLES).map(|at| geometry.total_len() / SAMPLES * at).filter(is_absent).count();
-    let cores = rayon::current_num_threads();
-    let threads = if absent >= 4 { cores.max(HASH_COLD_THREADS) } else { cores };
-    threads.min(geometry.piece_count() as usize)
+/// Where content lies, going by samples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Residency {
+    InMemory,
+    /// Some of it at least has to come from disk, in long files.
+    OnDisk,
+    /// The same, in files too short to be read past the page cache.
+    InShortFilesOnDisk,
+}
+
+impl Residency {
+    fn of(content: &impl Content) -> Self {
+        const SAMPLES: u64 = 16;
+        let geometry = content.geometry();
+        // Some(is long) for a sample that has to come from disk. Who needs a bad file will say what is wrong with it.
+        let absent = |at: u64| {
+            let span = geometry.file_spans(geometry.total_len() / SAMPLES * at, 1).next()?;
+            match content.open(span.file_index) {
+                Ok(Source::File(file)) if !is_page_resident(&file, span.offset) => {
+                    Some(geometry.file_len(span.file_index) >= DIRECT_FILE_LEN_MIN)
+                }
+                _ => None,
+            }
+        };
+        let (long, short): (Vec<_>, Vec<_>) = (0..SAMPLES).filter_map(absent).partition(|is_long| *is_long);
+        match (long.len(), short.len()) {
+            (0, 0) => Self::InMemory,
+            (long, short) if long >= short => Self::OnDisk,
+            _ => Self::InShortFilesOnDisk,
+        }
+    }
+
+    /// One thread for each core, and more for short files from disk: each of their opens and reads is waited for.
+    fn thread_count(self, content: &impl Content) -> usize {
+        let cores = rayon::current_num_threads();
+        let threads = if self == Self::InShortFilesOnDisk { cores.max(HASH_COLD_THREADS) } else { cores };
+        threads.min(content.geometry().piece_count() as usize)
+    }
 }
 
 /// One pass over the content, shared by its workers.

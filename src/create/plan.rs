@@ -153,7 +153,7 @@ impl Content for Plan {
         if self.scan.files.get(file_index).is_none_or(|scanned| scanned.stamp != Stamp::from(&metadata)) {
             return Err(ContentError::Changed { path });
         }
-        Ok(Source::File(file))
+        Ok(Source::File(file.into()))
     }
 
     fn path(&self, file_index: usize) -> PathBuf {
@@ -208,14 +208,22 @@ mod tests {
         }
     }
 
+    /// Takes the file out of the page cache, as far as its file system does that.
+    fn evict(path: &Path) {
+        let file = fs::File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+
     #[test]
-    fn any_cut_of_any_files_gives_the_hashes_of_the_pieces() {
+    fn any_cut_of_any_files_gives_the_hashes_of_the_pieces_from_memory_and_from_disk() {
         let dir = tempfile::tempdir_in(".").unwrap();
         let mut rng = fastrand::Rng::with_seed(3);
-        for (round, piece_len) in [1, 1000, 16 << 10, 48 << 10, 64 << 10, 1 << 20, 3 << 20].into_iter().enumerate() {
+        let piece_lens = [1, 1000, 16 << 10, 48 << 10, 64 << 10, 1 << 20, 3 << 20, 9 << 20];
+        for (round, piece_len) in piece_lens.into_iter().enumerate() {
             let root = dir.path().join(round.to_string());
             fs::create_dir(&root).unwrap();
-            let bytes = content(rng.usize(1..(piece_len * 37).min(12 << 20)));
+            let bytes = content(rng.usize(1..(piece_len * 37).min(64 << 20)));
             let mut rest = &bytes[..];
             for name in 0.. {
                 let len_max = if rng.bool() { rest.len() } else { rest.len().min(20_000) };
@@ -229,9 +237,14 @@ mod tests {
             let settings = Settings { piece_len: Some(u32::try_from(piece_len).unwrap()), ..Settings::default() };
             let plan = Plan::new(&root, &settings, None).unwrap();
             let cancel = AtomicBool::new(false);
-            let hashes = hash_pieces(&plan, Control { cancel: &cancel, progress: &|_| () }).unwrap();
-            let expected = bytes.chunks(piece_len).map(|piece| Some(crate::hash::sha1(&[piece])));
-            assert!(hashes.into_iter().eq(expected), "pieces of {piece_len} bytes");
+            for from in ["memory", "disk"] {
+                if from == "disk" {
+                    plan.scan.files.iter().for_each(|file| evict(&file.path));
+                }
+                let hashes = hash_pieces(&plan, Control { cancel: &cancel, progress: &|_| () }).unwrap();
+                let expected = bytes.chunks(piece_len).map(|piece| Some(crate::hash::sha1(&[piece])));
+                assert!(hashes.into_iter().eq(expected), "pieces of {piece_len} bytes from {from}");
+            }
         }
     }
 

@@ -167,7 +167,7 @@ impl Content for Check<'_> {
         }
         let path = self.path(file_index);
         match open_regular(&path) {
-            Ok((file, _)) => Ok(Source::File(file)),
+            Ok((file, _)) => Ok(Source::File(file.into())),
             Err(error) => Err(ContentError::Read { path, error }),
         }
     }

@@ -1,35 +1,41 @@
 //! One thread's share of hashing: pieces side by side, a chunk of each at a time.
 //!
 //! Memory is that of the chunks, whatever the piece length. Pieces of at most a chunk that follow each other are read as
-//! one stretch.
+//! one stretch. What comes from disk is read one step ahead of the hashing (`ahead`).
+
+use std::rc::Rc;
 
 use super::error::ContentError;
 use super::files::Files;
 use super::pieces::{Content, Sweep};
 use crate::base::limits::{
-    DIRECT_ALIGN, DIRECT_FILE_LEN_MIN, HASH_CHUNK_LEN, HASH_COLD_CHUNK_LEN, HASH_COLD_LEN, HASH_COLD_LEN_MAX,
-    HASH_LANES, HASH_RUN_PIECES_MAX,
+    DIRECT_FILE_LEN_MIN, HASH_CHUNK_LEN, HASH_COLD_CHUNK_LEN, HASH_COLD_LEN, HASH_COLD_STEP_LEN_MAX,
+    HASH_COLD_STEP_LEN_MIN, HASH_LANES, HASH_RUN_PIECES_MAX,
 };
 use crate::base::{Geometry, PieceHash, PieceIndex};
 use crate::hash::PieceHasher;
+use crate::uring::ReadBuffer;
+
+/// The hash of each piece that a worker has taken.
+pub(super) type Hashes = Vec<(PieceIndex, PieceHash)>;
 
 /// How pieces are taken: together at most `len` bytes of them at a time, and of each at most `chunk_len`.
 #[derive(Clone, Copy)]
 struct Shape {
     len: usize,
     chunk_len: usize,
-    /// Past the page cache, where that can be.
-    direct: bool,
+    is_cold: bool,
 }
 
 impl Shape {
     /// For content in memory: what is read stays in the processor's cache until it is hashed.
-    const HOT: Self = Self { len: HASH_LANES * HASH_CHUNK_LEN, chunk_len: HASH_CHUNK_LEN, direct: false };
+    const HOT: Self = Self { len: HASH_LANES * HASH_CHUNK_LEN, chunk_len: HASH_CHUNK_LEN, is_cold: false };
 
     /// For content on disk: long reads.
     fn cold(thread_count: usize) -> Self {
-        let len = (HASH_COLD_LEN / thread_count.max(1)).clamp(HASH_COLD_CHUNK_LEN, HASH_COLD_LEN_MAX);
-        Self { len, chunk_len: HASH_COLD_CHUNK_LEN, direct: true }
+        // One step is hashed while the next one is read.
+        let len = (HASH_COLD_LEN / 2 / thread_count.max(1)).clamp(HASH_COLD_STEP_LEN_MIN, HASH_COLD_STEP_LEN_MAX);
+        Self { len, chunk_len: HASH_COLD_CHUNK_LEN.min(len), is_cold: true }
     }
 
     /// Bytes of one piece that are read at a time.
@@ -44,26 +50,72 @@ impl Shape {
 }
 
 /// Bytes of one or more pieces that follow each other in the content.
-struct Stretch {
-    offset: u64,
-    len: usize,
+pub(super) struct Stretch {
+    pub(super) offset: u64,
+    pub(super) len: usize,
 }
 
-impl Stretch {
-    /// Bytes of memory it needs, with what is read beside it.
-    fn room_len(&self) -> usize {
-        self.len.next_multiple_of(DIRECT_ALIGN) + 2 * DIRECT_ALIGN
+/// What is read and hashed at a time: the bytes from `begin` on of each piece of a batch, at most a chunk of each.
+pub(super) struct Step {
+    batch: Rc<[PieceIndex]>,
+    begin: usize,
+    shape: Shape,
+    /// The pieces end with it.
+    is_last: bool,
+}
+
+impl Step {
+    pub(super) fn is_cold(&self) -> bool {
+        self.shape.is_cold
+    }
+
+    pub(super) fn stretches(&self, geometry: &Geometry) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::with_capacity(self.batch.len());
+        for &piece in &*self.batch {
+            let offset = geometry.offset_of(piece) + self.begin as u64;
+            let len = (geometry.len_of(piece) as usize).saturating_sub(self.begin).min(self.shape.chunk_len);
+            match stretches.last_mut() {
+                _ if len == 0 => {}
+                Some(last) if last.offset + last.len as u64 == offset => last.len += len,
+                _ => stretches.push(Stretch { offset, len }),
+            }
+        }
+        stretches
+    }
+}
+
+/// Steps through pieces that follow each other.
+#[derive(Default)]
+struct Run {
+    pieces: Vec<PieceIndex>,
+    /// The first piece of no batch yet.
+    at: usize,
+    /// The batch under way, and what its next step begins with.
+    batch: Option<(Rc<[PieceIndex]>, usize)>,
+}
+
+impl Run {
+    fn next_step(&mut self, geometry: &Geometry, shape: Shape) -> Option<Step> {
+        let (batch, begin) = self.batch.take().or_else(|| {
+            let batch = self.pieces.get(self.at..)?.chunks(shape.piece_count(geometry)).next()?;
+            self.at += batch.len();
+            Some((batch.into(), 0))
+        })?;
+        let next = begin + shape.chunk_len;
+        let is_last = batch.iter().all(|&piece| geometry.len_of(piece) as usize <= next);
+        self.batch = (!is_last).then(|| (batch.clone(), next));
+        Some(Step { batch, begin, shape, is_last })
     }
 }
 
 pub(super) struct Worker<'a, C> {
     sweep: &'a Sweep<'a, C>,
-    files: Files<'a, C>,
-    direct_files: Files<'a, C>,
-    cold: Shape,
+    pub(super) files: Files<'a, C>,
+    run: Run,
+    shape: Shape,
     hashers: Vec<PieceHasher>,
-    buffer: Vec<u8>,
-    hashes: Vec<(PieceIndex, PieceHash)>,
+    buffer: Option<ReadBuffer>,
+    hashes: Hashes,
 }
 
 impl<'a, C: Content> Worker<'a, C> {
@@ -71,37 +123,55 @@ impl<'a, C: Content> Worker<'a, C> {
         Self {
             sweep,
             files: Files::new(sweep.content, HASH_LANES),
-            direct_files: Files::direct(sweep.content, HASH_LANES),
-            cold: Shape::cold(sweep.thread_count),
+            run: Run::default(),
+            shape: Shape::HOT,
             hashers: Vec::new(),
-            buffer: Vec::new(),
+            buffer: None,
             hashes: Vec::new(),
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Vec<(PieceIndex, PieceHash)>, ContentError> {
-        let content = self.sweep.content;
-        let mut pieces = Vec::new();
-        while let Some(run) = self.sweep.take_run() {
-            pieces.clear();
-            for piece in run {
-                if content.wants(piece) {
-                    pieces.push(piece);
-                } else {
-                    self.sweep.advance(u64::from(content.geometry().len_of(piece)));
-                }
-            }
-            let shape = if self.is_cold(&pieces)? { self.cold } else { Shape::HOT };
-            for batch in pieces.chunks(shape.piece_count(content.geometry())) {
-                self.hash(batch, shape)?;
-            }
+    /// Reads everything through the page cache, when it is its turn.
+    pub(super) fn run(mut self) -> Result<Hashes, ContentError> {
+        while let Some(step) = self.next_step()? {
+            self.read_and_hash(&step)?;
         }
         Ok(self.hashes)
     }
 
+    pub(super) fn geometry(&self) -> &'a Geometry {
+        self.sweep.content.geometry()
+    }
+
+    pub(super) fn into_hashes(self) -> Hashes {
+        self.hashes
+    }
+
+    pub(super) fn next_step(&mut self) -> Result<Option<Step>, ContentError> {
+        self.sweep.check_cancelled()?;
+        let geometry = self.geometry();
+        loop {
+            if let Some(step) = self.run.next_step(geometry, self.shape) {
+                return Ok(Some(step));
+            }
+            let Some(pieces) = self.sweep.take_run() else { return Ok(None) };
+            let mut run = Run::default();
+            for piece in pieces {
+                if self.sweep.content.wants(piece) {
+                    run.pieces.push(piece);
+                } else {
+                    self.sweep.advance(u64::from(geometry.len_of(piece)));
+                }
+            }
+            let is_cold = self.is_cold(&run.pieces)?;
+            self.shape = if is_cold { Shape::cold(self.sweep.thread_count) } else { Shape::HOT };
+            self.run = run;
+        }
+    }
+
     /// Whether most of these pieces is in one file and not in memory.
     fn is_cold(&mut self, pieces: &[PieceIndex]) -> Result<bool, ContentError> {
-        let geometry = self.sweep.content.geometry();
+        let geometry = self.geometry();
         let ([first, ..], [.., last]) = (pieces, pieces) else { return Ok(false) };
         let start = geometry.offset_of(*first);
         let len = geometry.offset_of(*last) + u64::from(geometry.len_of(*last)) - start;
@@ -113,67 +183,39 @@ impl<'a, C: Content> Worker<'a, C> {
         }
     }
 
-    fn hash(&mut self, batch: &[PieceIndex], shape: Shape) -> Result<(), ContentError> {
-        let geometry = self.sweep.content.geometry();
-        let longest = batch.iter().map(|&piece| geometry.len_of(piece) as usize).max().unwrap_or(0);
-        if self.hashers.len() < batch.len() {
-            self.hashers.resize_with(batch.len(), PieceHasher::default);
+    pub(super) fn read_and_hash(&mut self, step: &Step) -> Result<(), ContentError> {
+        let stretches = step.stretches(self.geometry());
+        let len = stretches.iter().map(|stretch| stretch.len).sum();
+        // Taken out while it is hashed from. It begins at a page: the kernel copies a fifth faster to there.
+        let taken = self.buffer.take().filter(|buffer| buffer.bytes().len() >= len);
+        let mut buffer = taken.map_or_else(|| ReadBuffer::with_len(len), Ok).map_err(ContentError::Memory)?;
+        let mut free = buffer.bytes_mut();
+        let mut loaded: Vec<&[u8]> = Vec::with_capacity(stretches.len());
+        for (place, stretch) in stretches.iter().enumerate() {
+            let (room, rest) = free.split_at_mut(stretch.len);
+            free = rest;
+            self.files.read(place % HASH_LANES, stretch.offset, room)?;
+            loaded.push(room);
         }
-        for begin in (0..longest).step_by(shape.chunk_len) {
-            self.sweep.check_cancelled()?;
-            self.hash_chunks(batch, begin, shape)?;
-        }
-        let mut hashes = vec![PieceHash([0; _]); batch.len()];
-        PieceHasher::finish_batch(&mut self.hashers[..batch.len()], &mut hashes);
-        self.hashes.extend(batch.iter().copied().zip(hashes));
+        self.hash(step, &loaded);
+        self.buffer = Some(buffer);
         Ok(())
     }
 
-    /// Reads and hashes what each piece has from `begin` on, at most a chunk of it.
-    fn hash_chunks(&mut self, batch: &[PieceIndex], begin: usize, shape: Shape) -> Result<(), ContentError> {
-        let geometry = self.sweep.content.geometry();
-        let stretches = stretches(geometry, batch, begin, shape.chunk_len);
-        let room_len = stretches.iter().map(Stretch::room_len).sum::<usize>() + DIRECT_ALIGN;
-        if self.buffer.len() < room_len {
-            // Nothing in it is kept: it need not be copied.
-            self.buffer = Vec::new();
-            self.buffer = vec![0; room_len];
+    /// Hashes the step's stretches, which are in memory.
+    pub(super) fn hash(&mut self, step: &Step, stretches: &[&[u8]]) {
+        if self.hashers.len() < step.batch.len() {
+            self.hashers.resize_with(step.batch.len(), PieceHasher::default);
         }
-        let aligned = self.buffer.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
-        let mut free = &mut self.buffer[aligned..];
-        let mut parts = Vec::with_capacity(batch.len());
-        for (place, stretch) in stretches.iter().enumerate() {
-            let (room, rest) = free.split_at_mut(stretch.room_len());
-            free = rest;
-            let place = place % HASH_LANES;
-            let spans = &mut geometry.file_spans(stretch.offset, stretch.len as u64);
-            let at = match (spans.next(), spans.next()) {
-                (Some(span), None) if shape.direct => self.direct_files.read_direct(place, span, room)?,
-                _ => None,
-            };
-            if at.is_none() {
-                self.files.read(place, stretch.offset, &mut room[..stretch.len])?;
-            }
-            let bytes = &room[at.unwrap_or(0)..][..stretch.len];
-            parts.extend(bytes.chunks(shape.part_len(geometry)));
-        }
+        let part_len = step.shape.part_len(self.geometry());
+        let parts: Vec<&[u8]> = stretches.iter().flat_map(|stretch| stretch.chunks(part_len)).collect();
         // The content's last piece, which may have ended before, is the batch's last.
         PieceHasher::update_batch(&mut self.hashers[..parts.len()], &parts);
-        self.sweep.advance(stretches.iter().map(|stretch| stretch.len as u64).sum());
-        Ok(())
-    }
-}
-
-fn stretches(geometry: &Geometry, batch: &[PieceIndex], begin: usize, chunk_len: usize) -> Vec<Stretch> {
-    let mut stretches: Vec<Stretch> = Vec::with_capacity(batch.len());
-    for &piece in batch {
-        let offset = geometry.offset_of(piece) + begin as u64;
-        let len = (geometry.len_of(piece) as usize).saturating_sub(begin).min(chunk_len);
-        match stretches.last_mut() {
-            _ if len == 0 => {}
-            Some(last) if last.offset + last.len as u64 == offset => last.len += len,
-            _ => stretches.push(Stretch { offset, len }),
+        if step.is_last {
+            let mut hashes = vec![PieceHash([0; _]); step.batch.len()];
+            PieceHasher::finish_batch(&mut self.hashers[..step.batch.len()], &mut hashes);
+            self.hashes.extend(step.batch.iter().copied().zip(hashes));
         }
+        self.sweep.advance(stretches.iter().map(|stretch| stretch.len() as u64).sum());
     }
-    stretches
 }

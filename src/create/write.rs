@@ -5,20 +5,20 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::fs::Access;
+
 use super::error::WriteError;
 
 /// Whether [`write_atomically`] could replace or make this path, as far as a look can tell: asked before long work.
 pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     let refuse = |error| WriteError::Io { path: path.to_owned(), error };
     match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(WriteError::NotAFile { path: path.to_owned() }),
-        Ok(_) if !overwrite => Err(WriteError::Exists { path: path.to_owned() }),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::metadata(folder_of(path)).map(|_| ()).map_err(refuse)
-        }
-        Err(error) => Err(refuse(error)),
+        Ok(metadata) if !metadata.is_file() => return Err(WriteError::NotAFile { path: path.to_owned() }),
+        Ok(_) if !overwrite => return Err(WriteError::Exists { path: path.to_owned() }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(error)),
+        Ok(_) | Err(_) => {}
     }
+    rustix::fs::access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| refuse(errno.into()))
 }
 
 /// Writes `bytes` to `path` so that a reader, or a power cut, sees all of them or what was there before.

@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cache::CacheMode;
 use super::listen::ListenError;
-use super::usage::Usage;
-use crate::base::{Bitfield, Time};
+use super::stats::Stats;
+use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
+use crate::hash::Hashed;
 use crate::storage::StorageError;
 use crate::swarm::choker::Slots;
-use crate::uring::RingError;
+use crate::uring::{RingError, ZeroCopyMode};
 
 /// How a session is run.
 #[derive(Debug)]
 pub struct Config {
+    pub identity: Identity,
     /// `None`: the first free port of 6881 to 6889 (BEP 3).
     pub listen: Option<SocketAddr>,
     /// Ring threads, at least 1.
@@ -29,10 +32,28 @@ pub struct Config {
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
     pub write_mode: WriteMode,
+    pub cache_mode: CacheMode,
+    pub zero_copy: ZeroCopyMode,
+    /// Disk space is reserved at the start, in the background.
+    pub preallocate: bool,
     /// Go on when everything is complete.
     pub keep_seeding: bool,
     /// End after this long without any peer.
     pub timeout: Option<Duration>,
+}
+
+/// Who we are to peers and trackers: one for a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    pub peer_id: PeerId,
+    /// BEP 3's `key`, told to trackers.
+    pub key: u32,
+}
+
+impl Identity {
+    pub fn generate(rng: &mut Rng) -> Self {
+        Self { peer_id: PeerId::generate(rng), key: rng.u32(..) }
+    }
 }
 
 /// How verified pieces are written.
@@ -59,6 +80,8 @@ pub struct Source {
     pub writable: bool,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
+    /// Peers that are known already.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// What a session has done.
@@ -66,13 +89,13 @@ pub struct Source {
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    pub latency: Latency,
     /// Everything is had; false when it was stopped before.
     pub complete: bool,
-    pub usage: Usage,
+    pub stats: Stats,
+    pub hashed: Hashed,
 }
 
-/// From queueing a request to its block, in microseconds.
+/// How long something took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,

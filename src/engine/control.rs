@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
 use super::config::{Config, Snapshot};
-use super::shared::{Command, Shared};
+use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
@@ -61,7 +61,6 @@ pub(super) async fn run(
 ) -> Outcome {
     let slots = announcer::announce_slots();
     let mut rng = Rng::new();
-    let key = rng.u32(..);
     let mut steered: Vec<Steered> = Vec::new();
     for (torrent, tiers) in tiers {
         let announce = Announce::new(tiers, torrent.swarm.pieces.is_complete(), &mut rng);
@@ -71,7 +70,7 @@ pub(super) async fn run(
             peer_id: shared.peer_id,
             ip: config.announce_ip.clone(),
             port: shared.listen_port,
-            key,
+            key: config.identity.key,
         };
         let (commands, inbox) = mpsc::channel(4);
         let (found_in, found) = mpsc::channel(16);
@@ -124,6 +123,7 @@ async fn steer(
         let may_ask = now >= asked_at + HUNGRY_INTERVAL;
         if may_ask {
             asked_at = now;
+            shared.counters.sample_memory();
         }
         for one in steered.iter_mut().filter(|one| !one.torrent.has_failed()) {
             one.step(shared, config, now, may_ask, rng);
@@ -233,11 +233,15 @@ impl Steered {
         }
         let chosen = self.torrent.peer_list().poll_connect(now, room, rng);
         for address in chosen {
-            let ring = &shared.rings()[rng.usize(..shared.rings().len())];
+            let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
+            else {
+                return;
+            };
             let command = Command::Connect {
                 torrent: self.torrent.clone(),
                 address,
                 expected_id: self.expected_ids.get(&address).copied(),
+                counted: Counted::new(shared, index),
             };
             shared.half_open_count.fetch_add(1, Ordering::Relaxed);
             if ring.commands.try_send(command).is_err() {

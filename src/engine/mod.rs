@@ -5,23 +5,31 @@
 //! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
 
 pub mod announcer;
+mod cache;
 mod config;
 mod conn;
 mod control;
 mod greeting;
 pub mod http;
 mod listen;
+pub mod metadata;
+mod reader;
 mod receiving;
 mod ring;
+mod sending;
 mod serving;
 mod session;
 mod shared;
+mod stats;
 mod survey;
 mod torrent;
 mod usage;
+mod writeback;
 
-pub use config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+pub use cache::CacheMode;
+pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
+pub use stats::Stats;
 pub use survey::{Survey, survey};
-pub use usage::Usage;
+pub use usage::{Memory, ThreadUsage, Threads, Usage};

@@ -15,23 +15,28 @@ use tracing::debug;
 use super::conn::{Connection, DRAIN_TIMEOUT, End};
 use super::greeting::{Greeted, greet_incoming, greet_outgoing};
 use super::receiving::{Verified, write};
-use super::shared::{Command, Shared, latency_histogram};
+use super::shared::{Command, Counted, Shared};
+use super::stats::latency_histogram;
 use super::torrent::Torrent;
 use crate::base::{PeerId, Time, limits};
 use crate::peer::{Opening, Setup};
 use crate::swarm::{Link, PeerShared};
-use crate::uring::{Listener, Socket, SocketOptions, no_op, spawn};
+use crate::uring::{Listener, Socket, SocketOptions, Told, ZeroCopyRing, no_op, spawn};
 
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What every peer socket is set to.
+const PEER_SOCKET: SocketOptions =
+    SocketOptions { unsent_len: Some(limits::SEND_UNSENT_LEN_MAX), send_buffer_len: None, recv_buffer_len: None };
+
 /// What a ring thread is given.
 pub(super) struct Inbox {
     pub(super) listener: Option<std::net::TcpListener>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) verified: mpsc::Receiver<Verified>,
+    pub(super) verified: mpsc::Receiver<Vec<Verified>>,
     pub(super) news: Arc<Notify>,
     pub(super) ready: Arc<Notify>,
 }
@@ -44,6 +49,8 @@ pub(super) struct Ring {
     /// Connections whose handshake is not complete, with their deadline.
     greeting: RefCell<HashMap<u32, (Socket, Time)>>,
     latency: RefCell<Histogram<u64>>,
+    /// `None`: sends are copied.
+    pub(super) zero_copy: Option<ZeroCopyRing>,
 }
 
 impl Ring {
@@ -60,14 +67,17 @@ impl Ring {
 /// Runs until it is told to stop.
 pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     let Inbox { listener, mut commands, mut verified, news, ready } = inbox;
+    // What can't be had is not needed.
+    let zero_copy = ZeroCopyRing::start(shared.zero_copy).ok().flatten();
     let ring = Rc::new(Ring {
         index,
         shared,
         connections: RefCell::default(),
         greeting: RefCell::default(),
         latency: RefCell::new(latency_histogram()),
+        zero_copy,
     });
-    let listener = listener.map(|listener| Listener::from_std(listener, SocketOptions::default()));
+    let listener = listener.map(|listener| Listener::from_std(listener, PEER_SOCKET));
     if let Some(listener) = &listener {
         spawn(accept(ring.clone(), listener.clone()));
     }
@@ -77,14 +87,25 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     spawn({
         let shared = ring.shared.clone();
         async move {
-            while let Some(piece) = verified.recv().await {
-                spawn(write(shared.clone(), piece));
-                no_op().await;
+            while let Some(pieces) = verified.recv().await {
+                for piece in pieces {
+                    spawn(write(shared.clone(), piece));
+                    no_op().await;
+                }
             }
         }
     });
-    while let Some(Command::Connect { torrent, address, expected_id }) = commands.recv().await {
-        spawn(connect(ring.clone(), torrent, address, expected_id));
+    while let Some(command) = commands.recv().await {
+        let ring = ring.clone();
+        match command {
+            Command::Connect { torrent, address, expected_id, counted } => {
+                spawn(connect(ring, torrent, address, expected_id, counted));
+            }
+            Command::Adopt { socket, address, counted } => {
+                spawn(serve_incoming(ring, socket.into(), address, counted));
+            }
+            Command::Stop => break,
+        }
     }
     stop(&ring, listener.as_ref()).await;
 }
@@ -97,10 +118,15 @@ async fn stop(ring: &Ring, listener: Option<&Listener>) {
     while !ring.connections.borrow().is_empty() && ring.shared.now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    flush_latency(ring);
+    flush_counts(ring);
 }
 
-fn flush_latency(ring: &Ring) {
+fn flush_counts(ring: &Ring) {
+    if let Some(zero_copy) = &ring.zero_copy {
+        let Told { uncopied, copied } = zero_copy.take_told();
+        ring.shared.counters.zero_copied.fetch_add(uncopied, Ordering::Relaxed);
+        ring.shared.counters.zero_copy_copied.fetch_add(copied, Ordering::Relaxed);
+    }
     let mut latency = ring.latency.borrow_mut();
     if !latency.is_empty() {
         ring.shared.merge_latency(&latency);
@@ -115,7 +141,7 @@ async fn keep_time(ring: Rc<Ring>) {
         ring.connections().iter().for_each(|connection| connection.handle_tick(now));
         let late = |(_, deadline): &&(Socket, Time)| *deadline <= now;
         ring.greeting.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
-        flush_latency(&ring);
+        flush_counts(&ring);
     }
 }
 
@@ -143,7 +169,7 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
             Ok((socket, address)) => {
                 let shared = &ring.shared;
                 if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max {
-                    spawn(serve_incoming(ring.clone(), socket, canonical(address)));
+                    place(&ring, socket, canonical(address));
                 }
             }
             // The listener was shut down.
@@ -156,29 +182,28 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
     }
 }
 
+/// The kernel gives connections to rings by chance: what makes this ring busier than another goes there.
+fn place(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
+    let shared = &ring.shared;
+    let other = shared.idlest_ring().filter(|&index| shared.connections_of(index) < shared.connections_of(ring.index));
+    let counted = Counted::new(shared, other.unwrap_or(ring.index));
+    let Some(handle) = other.and_then(|index| shared.rings().get(index)) else {
+        spawn(serve_incoming(ring.clone(), socket, address, counted));
+        return;
+    };
+    match socket.into_fd() {
+        // A ring that does not take it is overrun: the peer comes again.
+        Ok(socket) => drop(handle.commands.try_send(Command::Adopt { socket, address, counted })),
+        Err(socket) => drop(spawn(serve_incoming(ring.clone(), socket, address, counted))),
+    }
+}
+
 /// IPv4 in its own form, also when it came through an IPv6 socket.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Counts a connection from its first moment to its last.
-struct Counted(Arc<Shared>);
-
-impl Counted {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.connection_count.fetch_add(1, Ordering::Relaxed);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connection_count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr) {
-    let _counted = Counted::new(&ring.shared);
+async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr, _counted: Counted) {
     let key = ring.shared.next_key();
     let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
@@ -195,8 +220,13 @@ async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr) {
     }
 }
 
-async fn connect(ring: Rc<Ring>, torrent: Arc<Torrent>, address: SocketAddr, expected_id: Option<PeerId>) {
-    let _counted = Counted::new(&ring.shared);
+async fn connect(
+    ring: Rc<Ring>,
+    torrent: Arc<Torrent>,
+    address: SocketAddr,
+    expected_id: Option<PeerId>,
+    _counted: Counted,
+) {
     let key = ring.shared.next_key();
     let greeted = open(&ring, &torrent, address, key, expected_id).await;
     ring.greeting.borrow_mut().remove(&key);
@@ -223,7 +253,7 @@ async fn open(
     expected_id: Option<PeerId>,
 ) -> Result<(Socket, Greeted), super::greeting::GreetingError> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
-    let socket = Socket::begin_connect(address, local, &SocketOptions::default())?;
+    let socket = Socket::begin_connect(address, local, &PEER_SOCKET)?;
     let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
     socket.connect(address).await?;
@@ -256,6 +286,7 @@ async fn serve(
         opening: Opening::None,
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
+        metadata: torrent.metadata.clone(),
     };
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));

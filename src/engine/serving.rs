@@ -2,22 +2,22 @@
 //!
 //! Only states are kept here. What has to be done to change one is the connection's to start (`conn`).
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time};
+use super::cache::Moment;
+use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, limits};
 
 /// Residency is known for stretches of the content of this many bytes.
 pub(super) const STRETCH_LEN: u64 = 1 << 20;
-/// After this long the kernel may have taken the pages back.
-const RESIDENT_S: u32 = 30;
 
 const UNVERIFIED: u8 = 0;
 const VERIFYING: u8 = 1;
 const VERIFIED: u8 = 2;
 const UNSERVABLE: u8 = 3;
 
-const NEVER: u32 = 0;
-const POPULATING: u32 = u32::MAX;
+const NEVER: u64 = 0;
+const POPULATING: u64 = u64::MAX;
+const LEAVING: u64 = u64::MAX - 1;
 
 /// What stands between a block and the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,18 +37,21 @@ pub(super) enum Readiness {
 #[derive(Debug)]
 pub(super) struct Serving {
     pieces: Box<[AtomicU8]>,
-    /// When each stretch was last made resident, in seconds + 1.
-    stretches: Box<[AtomicU32]>,
+    /// When each stretch was last made resident: milliseconds + 1 above, stretches read in below.
+    stretches: Box<[AtomicU64]>,
+    /// Stretches that may be read in before an earlier one is doubted.
+    trusted: u32,
     piece_len: u64,
 }
 
 impl Serving {
-    /// `trusted` pieces need no hash before they are served.
-    pub(super) fn new(geometry: &Geometry, trusted: Option<&Bitfield>) -> Self {
-        let state = |piece| if trusted.is_some_and(|trusted| trusted.contains(piece)) { VERIFIED } else { UNVERIFIED };
+    /// `verified` pieces need no hash before they are served; `trusted` as [`super::cache::Cache`] says.
+    pub(super) fn new(geometry: &Geometry, verified: Option<&Bitfield>, trusted: u32) -> Self {
+        let state = |piece| if verified.is_some_and(|set| set.contains(piece)) { VERIFIED } else { UNVERIFIED };
         Self {
             pieces: geometry.pieces().map(|piece| AtomicU8::new(state(piece))).collect(),
-            stretches: (0..geometry.total_len().div_ceil(STRETCH_LEN)).map(|_| AtomicU32::new(NEVER)).collect(),
+            stretches: (0..geometry.total_len().div_ceil(STRETCH_LEN)).map(|_| AtomicU64::new(NEVER)).collect(),
+            trusted,
             piece_len: u64::from(geometry.piece_len()),
         }
     }
@@ -57,7 +60,7 @@ impl Serving {
         self.pieces.get(piece.at())
     }
 
-    fn stretch(&self, stretch: u64) -> Option<&AtomicU32> {
+    fn stretch(&self, stretch: u64) -> Option<&AtomicU64> {
         self.stretches.get(usize::try_from(stretch).ok()?)
     }
 
@@ -67,18 +70,25 @@ impl Serving {
     }
 
     /// Whether a block can be read without waiting.
-    pub(super) fn is_ready(&self, block: BlockRef, now: Time) -> bool {
+    pub(super) fn is_ready(&self, block: BlockRef, now: Moment) -> bool {
         self.piece(block.piece).is_some_and(|state| state.load(Ordering::Acquire) == VERIFIED)
             && self.stretches_of(block).all(|stretch| self.is_resident(stretch, now))
     }
 
-    fn is_resident(&self, stretch: u64, now: Time) -> bool {
+    fn is_resident(&self, stretch: u64, now: Moment) -> bool {
         let at = self.stretch(stretch).map_or(NEVER, |at| at.load(Ordering::Acquire));
-        at != NEVER && at != POPULATING && seconds(now) < at + RESIDENT_S
+        if matches!(at, NEVER | POPULATING | LEAVING) {
+            return false;
+        }
+        let now = pack(now);
+        let (age_ms, read_in) = ((now >> 32).saturating_sub(at >> 32), low(now).wrapping_sub(low(at)));
+        let youth = |limit: std::time::Duration| u128::from(age_ms) < limit.as_millis();
+        // However much is read in, what has just come is sent, or a crowd would only read.
+        youth(limits::RESIDENT_MIN) || (youth(limits::RESIDENT_MAX) && read_in < self.trusted)
     }
 
     /// What to do next for a block; a task that is handed out is handed out once.
-    pub(super) fn poll(&self, block: BlockRef, now: Time) -> Readiness {
+    pub(super) fn poll(&self, block: BlockRef, now: Moment) -> Readiness {
         let Some(piece) = self.piece(block.piece) else { return Readiness::Unservable };
         match piece.load(Ordering::Acquire) {
             VERIFIED => {}
@@ -94,7 +104,7 @@ impl Serving {
         };
         let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
         let seen = stretch.load(Ordering::Acquire);
-        let won = seen != POPULATING
+        let won = !matches!(seen, POPULATING | LEAVING)
             && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if won { Readiness::Populate(index) } else { Readiness::Wait }
     }
@@ -112,15 +122,36 @@ impl Serving {
     }
 
     /// What can be read of a stretch is in memory.
-    pub(super) fn handle_populated(&self, stretch: u64, now: Time) {
+    pub(super) fn handle_populated(&self, stretch: u64, now: Moment) {
         if let Some(at) = self.stretch(stretch) {
-            at.store(seconds(now), Ordering::Release);
+            at.store(pack(now), Ordering::Release);
+        }
+    }
+
+    /// A stretch is about to leave memory: [`Self::handle_left`] follows. False when somebody works on it.
+    pub(super) fn begin_leave(&self, stretch: u64) -> bool {
+        let Some(at) = self.stretch(stretch) else { return false };
+        let seen = at.load(Ordering::Acquire);
+        !matches!(seen, POPULATING | LEAVING)
+            && at.compare_exchange(seen, LEAVING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// It may be read in again: not before, or what has just come in would leave.
+    pub(super) fn handle_left(&self, stretch: u64) {
+        if let Some(at) = self.stretch(stretch) {
+            at.store(NEVER, Ordering::Release);
         }
     }
 }
 
-fn seconds(now: Time) -> u32 {
-    u32::try_from(now.as_secs()).unwrap_or(u32::MAX - 1 - RESIDENT_S).saturating_add(1)
+/// Milliseconds last for 49 days; after that every stretch counts as old.
+fn pack(now: Moment) -> u64 {
+    let ms = u32::try_from(now.time.as_millis()).unwrap_or(u32::MAX - 2) + 1;
+    u64::from(ms) << 32 | u64::from(now.read_in)
+}
+
+fn low(packed: u64) -> u32 {
+    u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -128,24 +159,46 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn at(time: Duration, read_in: u32) -> Moment {
+        Moment { time, read_in }
+    }
+
     #[test]
     fn each_step_is_handed_out_once_and_then_the_block_is_ready() {
         let geometry = Geometry::new(3 << 20, [(6 << 20) + 5]).unwrap();
-        let serving = Serving::new(&geometry, None);
+        let serving = Serving::new(&geometry, None, 10);
         let block = geometry.span(0, (1 << 20) - 8192, 16384).unwrap();
-        let now = Duration::from_secs(100);
+        let now = at(Duration::from_secs(100), u32::MAX);
         assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
         serving.handle_verified(block.piece);
         assert_eq!(serving.poll(block, now), Readiness::Populate(0));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
+        assert!(!serving.begin_leave(0), "it is being read in");
         serving.handle_populated(0, now);
         assert_eq!(serving.poll(block, now), Readiness::Populate(1), "the block straddles two stretches");
         serving.handle_populated(1, now);
         assert_eq!(serving.poll(block, now), Readiness::Ready);
         assert!(serving.is_ready(block, now));
-        assert!(!serving.is_ready(block, now + Duration::from_secs(60)), "pages may have left");
+        assert!(serving.begin_leave(1) && !serving.begin_leave(1) && !serving.is_ready(block, now));
+        assert_eq!(serving.poll(block, now), Readiness::Wait);
+        serving.handle_left(1);
+        assert_eq!(serving.poll(block, now), Readiness::Populate(1));
         assert!(serving.handle_unservable(block.piece) && !serving.handle_unservable(block.piece));
         assert_eq!(serving.poll(block, now), Readiness::Unservable);
+    }
+
+    #[test]
+    fn what_was_read_in_is_believed_for_a_while_and_while_little_follows() {
+        let geometry = Geometry::new(1 << 20, [1 << 20]).unwrap();
+        let block = geometry.span(0, 0, 16384).unwrap();
+        let serving = Serving::new(&geometry, Some(&Bitfield::full(1)), 10);
+        let start = Duration::from_secs(1);
+        serving.handle_populated(0, at(start, u32::MAX - 1));
+        let later = start + limits::RESIDENT_MIN;
+        assert!(serving.is_ready(block, at(later, 7)));
+        assert!(!serving.is_ready(block, at(later, 8)), "ten others came since");
+        assert!(serving.is_ready(block, at(start, 8)), "but it has only just come");
+        assert!(!serving.is_ready(block, at(start + limits::RESIDENT_MAX, u32::MAX - 1)));
     }
 }

@@ -2,23 +2,27 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::cache::Cache;
 use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
+use super::receiving;
 use super::ring::{self, Inbox};
 use super::shared::{Command, RingHandle, Shared};
+use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
-use super::usage::Usage;
-use crate::base::{PeerId, Rng, limits};
+use super::usage::{Threads, Usage};
+use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
+use crate::swarm::peer_list;
 use crate::uring::{RingError, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
@@ -34,31 +38,41 @@ pub fn run(
     raise_descriptor_limit();
     let listeners = listen(config.listen, config.ring_count)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
     for source in sources {
-        let (torrent, its_tiers) = prepare(source, config)?;
+        let (torrent, its_tiers) = prepare(source, config, cache.trusted)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
     let shared = Arc::new(Shared::new(
-        PeerId::generate(&mut Rng::new()),
+        config.identity.peer_id,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
         config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
         config.connections_max,
+        (cache, config.zero_copy),
     ));
+    if config.preallocate {
+        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+            shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
+        }
+    }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
     let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
+    // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
+    let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
-    conclude(&shared, config, outcome)
+    conclude(&shared, config, outcome, threads)
 }
 
-fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report, EngineError> {
+fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads) -> Result<Report, EngineError> {
     if outcome == Outcome::NoPeers {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
@@ -73,19 +87,37 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome) -> Result<Report
             .map_or_else(|| std::io::Error::new(source.kind(), source.to_string()), std::io::Error::from_raw_os_error);
         return Err(StorageError::new(*action, path, source).into());
     }
-    let latency = shared.latency();
-    let at = |quantile| latency.value_at_quantile(quantile);
     Ok(Report {
         totals: control::snapshot(shared.torrents.values().map(|torrent| &**torrent)),
         elapsed: shared.now(),
-        latency: Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) },
         complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
-        usage: Usage::of_this_process(),
+        stats: stats(shared, threads),
+        hashed: shared.pool.hashed(),
     })
 }
 
-fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, writable, tiers } = source;
+fn stats(shared: &Shared, threads: Threads) -> Stats {
+    let latency = shared.latency();
+    let counters = &shared.counters;
+    let hash_lag = counters.hash_lag.lock().unwrap_or_else(PoisonError::into_inner);
+    Stats {
+        usage: Usage::of_this_process(),
+        threads,
+        memory: counters.sample_memory(),
+        latency: Latency::of(&latency),
+        latency_buckets: buckets(&latency),
+        hash_lag: (!hash_lag.is_empty()).then(|| Latency::of(&hash_lag)),
+        zero_copied: counters.zero_copied.load(Ordering::Relaxed),
+        zero_copy_copied: counters.zero_copy_copied.load(Ordering::Relaxed),
+    }
+}
+
+fn prepare(
+    source: Source,
+    config: &Config,
+    stretches_trusted: u32,
+) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
+    let Source { metainfo, folder, have, trusted, writable, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -99,7 +131,9 @@ fn prepare(source: Source, config: &Config) -> Result<(Arc<Torrent>, Vec<Vec<Str
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    Ok((Arc::new(Torrent::new(metainfo, store, (&have, trusted), slots, write_mode)), tiers))
+    let torrent = Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted);
+    torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    Ok((Arc::new(torrent), tiers))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.
@@ -126,13 +160,18 @@ fn start_rings(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
 ) -> Result<Vec<thread::JoinHandle<Result<(), RingError>>>, EngineError> {
-    let cpu_count = thread::available_parallelism().map_or(1, usize::from);
     let (mut handles, mut inboxes) = (Vec::new(), Vec::new());
     for listener in listeners {
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
         let (verified, verified_out) = mpsc::channel(limits::OPEN_PIECES_MAX as usize);
         let (news, ready) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        handles.push(RingHandle { commands, verified, news: news.clone(), ready: ready.clone() });
+        handles.push(RingHandle {
+            commands,
+            connection_count: AtomicUsize::new(0),
+            verified,
+            news: news.clone(),
+            ready: ready.clone(),
+        });
         inboxes.push(Inbox { listener: Some(listener), commands: commands_out, verified: verified_out, news, ready });
     }
     let _ = shared.rings.set(handles.into());
@@ -141,7 +180,7 @@ fn start_rings(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
-            run_ring(Some(index % cpu_count), || {
+            run_ring(|| {
                 let _ = started.send(());
                 ring::run(index, shared, inbox)
             })

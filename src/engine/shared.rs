@@ -1,6 +1,8 @@
 //! What all threads of a session share, and how they reach a ring.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -8,15 +10,31 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
+use super::cache::Cache;
 use super::receiving::{Received, Verified};
+use super::serving::STRETCH_LEN;
+use super::stats::{Counters, latency_histogram};
 use super::torrent::Torrent;
-use crate::base::{InfoHash, PeerId, Time};
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
+use crate::uring::ZeroCopyMode;
 
 /// What a ring thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Connect { torrent: Arc<Torrent>, address: std::net::SocketAddr, expected_id: Option<PeerId> },
+    Connect {
+        torrent: Arc<Torrent>,
+        address: SocketAddr,
+        expected_id: Option<PeerId>,
+        counted: Counted,
+    },
+    /// A connection that another ring has accepted.
+    Adopt {
+        socket: OwnedFd,
+        address: SocketAddr,
+        counted: Counted,
+    },
     Stop,
 }
 
@@ -24,8 +42,10 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct RingHandle {
     pub(super) commands: mpsc::Sender<Command>,
-    /// Verified pieces to be written; as many fit as there are slots.
-    pub(super) verified: mpsc::Sender<Verified>,
+    /// Handshakes included.
+    pub(super) connection_count: AtomicUsize,
+    /// Verified pieces to be written, as they were hashed together; as many fit as there are slots.
+    pub(super) verified: mpsc::Sender<Vec<Verified>>,
     /// Something changed that connections pass on: haves, chokes.
     pub(super) news: Arc<Notify>,
     /// Something became ready that connections wait for.
@@ -40,25 +60,20 @@ pub(super) struct Shared {
     pub(super) rings: OnceLock<Box<[RingHandle]>>,
     pub(super) listen_port: u16,
     /// The address our own connections come from, where the user chose one.
-    pub(super) local_address: Option<std::net::SocketAddr>,
+    pub(super) local_address: Option<SocketAddr>,
     /// Wakes the control thread.
     pub(super) control: Notify,
     /// Handshakes included.
     pub(super) connection_count: AtomicUsize,
     pub(super) connections_max: usize,
     pub(super) half_open_count: AtomicUsize,
+    pub(super) counters: Counters,
+    pub(super) cache: Cache,
+    pub(super) zero_copy: ZeroCopyMode,
+    /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
     started: Instant,
-}
-
-/// The longest request→block latency that is told apart: an hour, in microseconds.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
-
-/// Request→block latencies in microseconds, three digits.
-#[expect(clippy::unwrap_used, reason = "the bounds are constants that the crate accepts")]
-pub(super) fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).unwrap()
 }
 
 impl Shared {
@@ -68,8 +83,9 @@ impl Shared {
         torrents: HashMap<InfoHash, Arc<Torrent>>,
         pool: Pool<Received>,
         listen_port: u16,
-        local_address: Option<std::net::SocketAddr>,
+        local_address: Option<SocketAddr>,
         connections_max: usize,
+        (cache, zero_copy): (Cache, ZeroCopyMode),
     ) -> Self {
         Self {
             peer_id,
@@ -82,6 +98,9 @@ impl Shared {
             connection_count: AtomicUsize::new(0),
             connections_max,
             half_open_count: AtomicUsize::new(0),
+            counters: Counters::new(),
+            cache,
+            zero_copy,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),
@@ -96,6 +115,23 @@ impl Shared {
     /// A key for a new connection.
     pub(super) fn next_key(&self) -> u32 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Blocks of each peer's queue that are made ready ahead of its writer: all peers' together stay in memory.
+    pub(super) fn read_ahead_blocks(&self) -> usize {
+        let trusted = u64::from(self.cache.trusted) * (STRETCH_LEN / u64::from(BLOCK_LEN));
+        let share =
+            usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.connection_count.load(Ordering::Relaxed).max(1);
+        share.clamp(limits::SEND_BLOCKS_MAX, limits::READ_AHEAD_BLOCKS_MAX)
+    }
+
+    /// The ring with the fewest connections.
+    pub(super) fn idlest_ring(&self) -> Option<usize> {
+        (0..self.rings().len()).min_by_key(|&index| self.connections_of(index))
+    }
+
+    pub(super) fn connections_of(&self, ring_index: usize) -> usize {
+        self.rings().get(ring_index).map_or(0, |ring| ring.connection_count.load(Ordering::Relaxed))
     }
 
     pub(super) fn rings(&self) -> &[RingHandle] {
@@ -121,5 +157,36 @@ impl Shared {
 
     pub(super) fn latency(&self) -> Histogram<u64> {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Counts a connection of one ring from its first moment to its last.
+pub(super) struct Counted {
+    shared: Arc<Shared>,
+    ring_index: usize,
+}
+
+impl Counted {
+    pub(super) fn new(shared: &Arc<Shared>, ring_index: usize) -> Self {
+        shared.connection_count.fetch_add(1, Ordering::Relaxed);
+        shared.rings().get(ring_index).inspect(|ring| {
+            ring.connection_count.fetch_add(1, Ordering::Relaxed);
+        });
+        Self { shared: shared.clone(), ring_index }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.connection_count.fetch_sub(1, Ordering::Relaxed);
+        self.shared.rings().get(self.ring_index).inspect(|ring| {
+            ring.connection_count.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counted").field("ring_index", &self.ring_index).finish_non_exhaustive()
     }
 }

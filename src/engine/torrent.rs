@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::config::WriteMode;
 use super::serving::Serving;
+use super::writeback::Writeback;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
@@ -33,8 +34,11 @@ pub(super) struct Torrent {
     /// Safe for a terminal.
     pub(super) name: String,
     pub(super) hashes: Box<[PieceHash]>,
+    /// The info dictionary, for peers that ask for it (BEP 9); a private torrent's is not given away (BEP 27).
+    pub(super) metadata: Option<Arc<[u8]>>,
     pub(super) swarm: Arc<Swarm<Slot>>,
     pub(super) store: Store,
+    pub(super) writeback: Writeback,
     pub(super) serving: Serving,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
@@ -54,23 +58,27 @@ struct Entry {
 }
 
 impl Torrent {
-    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received.
+    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
+    /// [`super::cache::Cache`]'s.
     pub(super) fn new(
         metainfo: Metainfo,
         store: Store,
         (have, trusted): (&Bitfield, bool),
         slots: Vec<Slot>,
         write_mode: WriteMode,
+        stretches_trusted: u32,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
         Self {
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
+            metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
             hashes: metainfo.info.pieces,
-            serving: Serving::new(&geometry, trusted.then_some(have)),
+            serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
+            writeback: Writeback::new(),
             write_mode,
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),

@@ -7,4 +7,4 @@ mod pool;
 
 pub use kernels::{Kernel, Plan, Unavailable, UnknownKernel, choose, chosen};
 pub use piece::{PieceHasher, Sha256Hash, sha1, sha1_batch, sha1_batch_with, sha256_batch, sha256_batch_with};
-pub use pool::{Job, Pool};
+pub use pool::{Hashed, Job, Pool};

@@ -3,9 +3,8 @@
 //! Jobs are bounded by what they hold: a piece in memory holds a slot of the arena, work on files is admitted by its owner.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::sha1_batch;
 use crate::base::{PieceHash, limits};
@@ -14,11 +13,11 @@ use crate::base::{PieceHash, limits};
 const BATCH_MAX: usize = 16;
 
 /// A piece that lies in memory.
-pub trait Job: Send + 'static {
+pub trait Job: Send + Sized + 'static {
     /// The bytes to hash, in order.
     fn bytes(&self) -> &[u8];
-    /// Called on the worker with the result.
-    fn finish(self, hash: PieceHash);
+    /// Called on the worker with the jobs it took together, so that whom they concern is told once.
+    fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>);
 }
 
 /// Threads that hash. Dropping it waits for nobody.
@@ -28,9 +27,34 @@ pub struct Pool<J> {
 }
 
 struct Queue<J> {
-    waiting: Mutex<VecDeque<J>>,
+    waiting: Mutex<Waiting<J>>,
+    /// As many wait as are worth a batch, or nothing follows them.
+    enough: Condvar,
     workers: AtomicUsize,
     workers_max: usize,
+    batches: AtomicU64,
+    pieces: AtomicU64,
+}
+
+struct Waiting<J> {
+    jobs: VecDeque<J>,
+    /// Nothing follows soon.
+    hurried: bool,
+}
+
+/// What a pool has hashed in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hashed {
+    pub batches: u64,
+    pub pieces: u64,
+}
+
+impl Hashed {
+    /// Pieces in a batch; 0 when there was none.
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
+    pub fn batch_mean(&self) -> f64 {
+        self.pieces as f64 / self.batches.max(1) as f64
+    }
 }
 
 impl<J: Job> Pool<J> {
@@ -41,21 +65,37 @@ impl<J: Job> Pool<J> {
             .thread_name(|index| format!("hash-{index}"))
             .build()
             .map_err(std::io::Error::other)?;
-        let queue = Queue { waiting: Mutex::default(), workers: AtomicUsize::new(0), workers_max: thread_count.max(1) };
+        let queue = Queue {
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), hurried: false }),
+            enough: Condvar::new(),
+            workers: AtomicUsize::new(0),
+            workers_max: thread_count.max(1),
+            batches: AtomicU64::new(0),
+            pieces: AtomicU64::new(0),
+        };
         Ok(Self { threads, queue: Arc::new(queue) })
     }
 
-    /// Hashes a piece soon, together with others that wait.
-    pub fn submit(&self, job: J) {
+    /// Hashes a piece soon, together with others that wait; `last` says that no more follow soon.
+    pub fn submit(&self, job: J, last: bool) {
         let waiting = {
-            let mut queue = self.queue.lock();
-            queue.push_back(job);
-            queue.len()
+            let mut waiting = self.queue.lock();
+            waiting.jobs.push_back(job);
+            waiting.hurried |= last;
+            waiting.jobs.len()
         };
+        if last || waiting == limits::HASH_GATHER_PIECES {
+            self.queue.enough.notify_one();
+        }
         if self.queue.hire(waiting) {
             let queue = self.queue.clone();
             self.threads.spawn(move || queue.work());
         }
+    }
+
+    pub fn hashed(&self) -> Hashed {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Hashed { batches: load(&self.queue.batches), pieces: load(&self.queue.pieces) }
     }
 
     /// Runs other blocking work on the same threads.
@@ -65,7 +105,7 @@ impl<J: Job> Pool<J> {
 }
 
 impl<J: Job> Queue<J> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<J>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<J>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,21 +117,24 @@ impl<J: Job> Queue<J> {
 
     fn work(&self) {
         loop {
-            if self.lock().len() < BATCH_MAX / 2 {
-                thread::sleep(limits::HASH_GATHER);
-            }
-            let batch: Vec<J> = {
-                let mut waiting = self.lock();
-                let len = waiting.len().min(BATCH_MAX);
-                if len == 0 {
-                    // Under the lock, so that a job pushed after this finds the place free.
-                    self.workers.fetch_sub(1, Ordering::AcqRel);
-                    return;
-                }
-                waiting.drain(..len).collect()
+            let few = |waiting: &mut Waiting<J>| {
+                !waiting.hurried && (1..limits::HASH_GATHER_PIECES).contains(&waiting.jobs.len())
             };
+            let gathered = self.enough.wait_timeout_while(self.lock(), limits::HASH_GATHER, few);
+            let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+            waiting.hurried = false;
+            let len = waiting.jobs.len().min(BATCH_MAX);
+            if len == 0 {
+                // Under the lock, so that a job pushed after this finds the place free.
+                self.workers.fetch_sub(1, Ordering::AcqRel);
+                return;
+            }
+            let batch: Vec<J> = waiting.jobs.drain(..len).collect();
+            drop(waiting);
+            self.batches.fetch_add(1, Ordering::Relaxed);
+            self.pieces.fetch_add(len as u64, Ordering::Relaxed);
             let hashes = sha1_batch(batch.iter().map(|job| [job.bytes()]));
-            batch.into_iter().zip(hashes).for_each(|(job, hash)| job.finish(hash));
+            J::finish_batch(batch.into_iter().zip(hashes));
         }
     }
 }
@@ -109,8 +152,8 @@ mod tests {
             &self.0
         }
 
-        fn finish(self, hash: PieceHash) {
-            self.1.send((self.0, hash)).unwrap();
+        fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+            jobs.for_each(|(Self(bytes, sender), hash)| sender.send((bytes, hash)).unwrap());
         }
     }
 
@@ -119,7 +162,7 @@ mod tests {
         let pool = Pool::new(3).unwrap();
         let (sender, receiver) = mpsc::channel();
         for i in 0..500u32 {
-            pool.submit(Text(i.to_be_bytes().repeat(100), sender.clone()));
+            pool.submit(Text(i.to_be_bytes().repeat(100), sender.clone()), i % 50 == 49);
         }
         drop(sender);
         let mut seen: Vec<Vec<u8>> = receiver
@@ -132,5 +175,38 @@ mod tests {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 500);
+        let hashed = pool.hashed();
+        assert!(hashed.pieces == 500 && (32..=500).contains(&hashed.batches), "{hashed:?}");
+    }
+
+    /// Says that it is looked at, and keeps its worker until told otherwise.
+    struct Gated(Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>, mpsc::Sender<usize>);
+
+    impl Job for Gated {
+        fn bytes(&self) -> &[u8] {
+            if let Some((reached, gate)) = &self.0 {
+                reached.send(()).unwrap();
+                gate.recv().unwrap();
+            }
+            b""
+        }
+
+        fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+            let jobs: Vec<_> = jobs.collect();
+            jobs[0].0.1.send(jobs.len()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_waited_together_is_finished_together() {
+        let pool = Pool::new(1).unwrap();
+        let (batches, batch_lens) = mpsc::channel();
+        let ((reached, is_reached), (open, gate)) = (mpsc::channel(), mpsc::channel());
+        pool.submit(Gated(Some((reached, gate)), batches.clone()), true);
+        is_reached.recv().unwrap();
+        (0..BATCH_MAX + 1).for_each(|_| pool.submit(Gated(None, batches.clone()), false));
+        open.send(()).unwrap();
+        drop(batches);
+        assert_eq!(batch_lens.iter().collect::<Vec<_>>(), [1, BATCH_MAX, 1]);
     }
 }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::PeerFault;
+use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
+use super::transmit::Transmit;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
+use crate::codec::metadata::METADATA_EXTENSION;
 
 /// Requests that reach us this long after a choke were sent before it was seen.
 const CHOKE_GRACE: Duration = Duration::from_secs(2);
@@ -28,6 +31,8 @@ pub struct Setup {
     /// Told in the extension handshake: where we listen, and the address we see the peer at.
     pub listen_port: Option<u16>,
     pub peer_ip: Option<IpAddr>,
+    /// The info dictionary, to be served (BEP 9).
+    pub metadata: Option<Arc<[u8]>>,
 }
 
 /// What we have when the connection starts.
@@ -77,13 +82,6 @@ pub enum TimeoutEvent {
     Snubbed(Vec<BlockRef>),
 }
 
-/// What to send next: `control`, then each block with its head. Reused from call to call.
-#[derive(Debug, Default)]
-pub struct Transmit {
-    pub control: Vec<u8>,
-    pub blocks: Vec<BlockRef>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
@@ -101,6 +99,7 @@ pub struct Connection {
     at_first_message: bool,
     requests_in: RequestsIn,
     requests_out: RequestsOut,
+    metadata: Option<MetadataOut>,
     control: Vec<u8>,
     choked_at: Time,
     invalid_requests: u32,
@@ -134,6 +133,7 @@ impl Connection {
             at_first_message: true,
             requests_in: RequestsIn::default(),
             requests_out: RequestsOut::new(now),
+            metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
             control: Vec::new(),
             choked_at: now,
             invalid_requests: 0,
@@ -150,7 +150,8 @@ impl Connection {
                 upload_only: complete,
                 listen_port: setup.listen_port,
                 your_ip: setup.peer_ip,
-                ..ExtensionHandshake::default()
+                metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),
+                messages: connection.metadata.iter().map(|_| (METADATA_EXTENSION.to_vec(), METADATA_ID)).collect(),
             };
             connection.queue(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
         }
@@ -253,7 +254,7 @@ impl Connection {
                 Ok(Event::Quiet)
             }
             Message::Extended { id, payload } => {
-                self.handle_extended(id, payload);
+                self.handle_extended(now, id, payload)?;
                 Ok(Event::Quiet)
             }
             Message::Suggest { .. }
@@ -264,14 +265,22 @@ impl Connection {
         }
     }
 
-    /// Cheap messages that make work are counted: have, request, piece and cancel have bounds of their own.
+    /// Cheap messages that make work are counted: have, request, piece, cancel and metadata have bounds of their own.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(
             message,
-            Message::Have { .. } | Message::Request { .. } | Message::Cancel { .. } | Message::Reject { .. }
+            Message::Have { .. }
+                | Message::Request { .. }
+                | Message::Cancel { .. }
+                | Message::Reject { .. }
+                | Message::Extended { id: METADATA_ID, .. }
         ) {
             return Ok(());
         }
+        self.count(now)
+    }
+
+    fn count(&mut self, now: Time) -> Result<(), PeerFault> {
         if self.flood.second != now.as_secs() {
             self.flood = Flood { second: now.as_secs(), count: 0 };
         }
@@ -337,7 +346,7 @@ impl Connection {
         }
     }
 
-    fn handle_extended(&mut self, id: u8, payload: &[u8]) {
+    fn handle_extended(&mut self, now: Time, id: u8, payload: &[u8]) -> Result<(), PeerFault> {
         // What a peer says of itself in a form we can't read is as good as not said.
         if id == EXTENSION_HANDSHAKE_ID
             && let Ok(handshake) = ExtensionHandshake::decode(payload)
@@ -346,8 +355,15 @@ impl Connection {
                 self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
             }
             self.peer_upload_only = handshake.upload_only;
+            if let (Some(metadata), Some(id)) = (&mut self.metadata, handshake.message_id(METADATA_EXTENSION)) {
+                metadata.set_peer_id(id);
+            }
             self.peer_client = handshake.client;
+        } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
+        {
+            self.count(now)?;
         }
+        Ok(())
     }
 
     fn handle_fast(&mut self, message: &Message<'_>) -> Result<Event, PeerFault> {
@@ -517,11 +533,13 @@ impl Connection {
         transmit.control.clear();
         transmit.blocks.clear();
         std::mem::swap(&mut transmit.control, &mut self.control);
+        if let Some(metadata) = &mut self.metadata {
+            metadata.poll_transmit(now, &mut transmit.control);
+        }
         let mut len = 0;
         while let Some(block) = self.requests_in.front() {
-            let fits =
-                len + block.len as usize <= limits::SEND_LEN_MAX && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
-            if !fits || !is_ready(block) {
+            let fits = len + block.len as usize <= transmit.len_max && transmit.blocks.len() < limits::SEND_BLOCKS_MAX;
+            if !(fits || transmit.blocks.is_empty()) || !is_ready(block) {
                 break;
             }
             len += block.len as usize;
@@ -542,7 +560,8 @@ impl Connection {
             0 => Time::MAX,
             _ => self.requests_out.last_progress + limits::SNUB_TIMEOUT,
         };
-        keep_alive.min(silence).min(snub)
+        let metadata = self.metadata.as_ref().map_or(Time::MAX, MetadataOut::poll_timeout);
+        keep_alive.min(silence).min(snub).min(metadata)
     }
 
     /// Does what is due at `now`.

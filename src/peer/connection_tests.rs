@@ -10,7 +10,7 @@ const PIECE_COUNT: u32 = 10;
 
 fn setup(fast: bool, opening: Opening) -> Setup {
     let geometry = Arc::new(Geometry::new(4 * BLOCK_LEN, [u64::from(9 * 4 * BLOCK_LEN) + 100]).unwrap());
-    Setup { geometry, fast, extension: false, opening, listen_port: None, peer_ip: None }
+    Setup { geometry, fast, extension: false, opening, listen_port: None, peer_ip: None, metadata: None }
 }
 
 fn connection(fast: bool) -> Connection {
@@ -113,6 +113,31 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
     assert_eq!(told.requests_max, Some(4096));
     assert_eq!(told.listen_port, Some(6881));
     assert!(told.upload_only);
+}
+
+#[test]
+fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
+    let metadata: Arc<[u8]> = vec![7; 20_000].into();
+    let with = Setup { extension: true, metadata: Some(metadata.clone()), ..setup(true, Opening::All) };
+    let mut connection = Connection::new(with, START);
+    let handshake = sent(&mut connection);
+    let told = b"1:md11:ut_metadatai1ee13:metadata_sizei20000e";
+    assert!(handshake.windows(told.len()).any(|part| part == told));
+
+    let theirs = b"d1:md11:ut_metadatai3eee";
+    connection.handle_message(START, &Message::Extended { id: 0, payload: theirs }).unwrap();
+    let request = Message::Extended { id: 1, payload: b"d8:msg_typei0e5:piecei1ee" };
+    connection.handle_message(START, &request).unwrap();
+    let mut expected = Vec::new();
+    let payload = [b"d8:msg_typei1e5:piecei1e10:total_sizei20000ee", &metadata[16_384..]].concat();
+    Message::Extended { id: 3, payload: &payload }.encode(&mut expected);
+    assert_eq!(sent(&mut connection), expected);
+
+    let garbage = Message::Extended { id: 1, payload: b"garbage" };
+    assert!((0..300).any(|_| connection.handle_message(START, &garbage).is_err()));
+    let mut without = Connection::new(Setup { extension: true, ..setup(true, Opening::All) }, START);
+    assert!(!sent(&mut without).windows(11).any(|part| part == b"ut_metadata"));
+    assert!((0..300).any(|_| without.handle_message(START, &request).is_err()));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum PeerFault {
     RejectsAll,
     #[error("dismissed: banned, or connected twice")]
     Dismissed,
+    #[error("metadata part {0} that was not requested, or of a wrong length")]
+    UnrequestedMetadata(u32),
     #[error("too many control messages")]
     Flood,
     #[error("silent for too long")]

@@ -1,14 +1,21 @@
 //! One peer connection after its handshake, without I/O or clock.
 //!
 //! Owns the wire's rules: the four bits of choke and interest, the two request queues, the Fast extension (BEP 6), the
-//! extension handshake (BEP 10), keep-alives and silence. Payload never enters: a block is three numbers here. What to
+//! extension handshake (BEP 10), metadata (BEP 9), keep-alives and silence. Payload never enters: a block is three numbers here. What to
 //! request, whom to unchoke and what we have is decided by `swarm`.
 
+mod asking;
 mod connection;
 mod fault;
+mod metadata;
+mod receive_plan;
 mod requests;
+mod transmit;
 mod window;
 
-pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
+pub use asking::{Asking, AskingEvent};
+pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent};
 pub use fault::PeerFault;
+pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
+pub use transmit::Transmit;

@@ -23,7 +23,8 @@ const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
-    /// When the last block came. Many come at the same moment, in one receive: they belong to one sample.
+    /// When the last block came, or the first was asked for after a pause. Blocks of one moment, which come in one receive,
+    /// belong to one sample.
     newest: Time,
     /// Longest pauses between blocks of the current and the previous age, while some were outstanding.
     pause: Duration,
@@ -84,11 +85,11 @@ impl Window {
         }
     }
 
-    /// Nothing is outstanding: the time until the next block is not the peer's.
+    /// Something is asked for after nothing was outstanding: the time since the last block was not the peer's.
     pub(super) fn handle_idle(&mut self, now: Time) {
         self.take_sample(SAMPLE_MIN);
-        self.sample_start = now;
-        self.sample_bytes = 0;
+        self.sample_start += now.saturating_sub(self.newest);
+        self.newest = now;
     }
 
     fn shortest_round_trip(&self) -> Duration {
@@ -169,6 +170,21 @@ mod tests {
             (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_millis(100)));
         }
         window.handle_idle(now);
+        assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
+    }
+
+    /// A fast peer may answer all that is outstanding before we look.
+    #[test]
+    fn a_window_that_is_answered_whole_each_time_grows() {
+        let mut window = Window::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..100 {
+            window.handle_idle(now);
+            let outstanding = window.requests(4096);
+            now += Duration::from_micros(500);
+            (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_micros(500)));
+            now += Duration::from_secs(1);
+        }
         assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
     }
 

@@ -1,7 +1,8 @@
 //! Memory for pieces that are being received: one bounded anonymous map cut into slots.
 //!
 //! A slot takes blocks from several threads at once, each block once; when all have landed it is read-only until it is
-//! cleared. The types enforce it: landing is `&self` and wins a bit first, clearing is `&mut self`.
+//! cleared. The types enforce it: who writes a block holds its [`BlockLease`], of which there is one at a time; a slot with
+//! a lease out is not complete, so nobody reads it; clearing is `&mut self` and waits for leases and spans.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapMut, MmapRaw};
 
 use crate::base::geometry::BLOCK_LEN;
-use crate::uring::Gather;
+use crate::uring::{Gather, Scatter};
 
 /// What became of a block that was offered to a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +42,7 @@ pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
                 start: index * slot_len as usize,
                 capacity: slot_len,
                 piece_len: 0,
-                landed: (0..words).map(|_| AtomicU64::new(0)).collect(),
+                taken: (0..words).map(|_| AtomicU64::new(0)).collect(),
                 missing: AtomicU32::new(0),
             }),
         })
@@ -54,7 +55,9 @@ struct SlotInner {
     start: usize,
     capacity: u32,
     piece_len: u32,
-    landed: Box<[AtomicU64]>,
+    /// The block has landed, or is leased.
+    taken: Box<[AtomicU64]>,
+    /// Blocks that have not landed.
     missing: AtomicU32,
 }
 
@@ -65,38 +68,38 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Empties the slot for a piece of `piece_len` bytes. False when a [`SlotSpan`] still reads it, or the piece is too long.
+    /// Empties the slot for a piece of `piece_len` bytes. False when a [`SlotSpan`] still reads it, a
+    /// [`BlockLease`] is out, or the piece is too long.
     pub fn clear(&mut self, piece_len: u32) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.inner).filter(|inner| piece_len <= inner.capacity) else {
             return false;
         };
         inner.piece_len = piece_len;
-        inner.landed.iter_mut().for_each(|word| *word.get_mut() = 0);
+        inner.taken.iter_mut().for_each(|word| *word.get_mut() = 0);
         *inner.missing.get_mut() = piece_len.div_ceil(BLOCK_LEN);
         true
+    }
+
+    /// The right to write a grid block; `None` when it has landed, when somebody else holds it, or when there is no such
+    /// block.
+    pub fn lease(&self, block_index: usize) -> Option<BlockLease> {
+        let begin = block_index.checked_mul(BLOCK_LEN as usize)?;
+        let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
+        let word = self.inner.taken.get(block_index / 64).filter(|_| len > 0)?;
+        let bit = 1u64 << (block_index % 64);
+        let won = word.fetch_or(bit, Ordering::Acquire) & bit == 0;
+        won.then(|| BlockLease { slot: self.inner.clone(), block_index, begin, len, landed: false })
     }
 
     /// Copies a grid block in, unless it is there already. Bytes of another length than the block's are a duplicate of
     /// nothing: they are refused as one.
     pub fn land(&self, block_index: usize, bytes: &[u8]) -> Landed {
-        let begin = block_index * BLOCK_LEN as usize;
-        let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
-        let Some(word) = self.inner.landed.get(block_index / 64).filter(|_| len > 0 && bytes.len() == len) else {
-            return Landed::Duplicate;
-        };
-        let bit = 1u64 << (block_index % 64);
-        if word.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-            return Landed::Duplicate;
-        }
-        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this slot's part of the map. The bit just
-        // won gives this thread the only right to write these bytes until `clear`; readers wait for `missing` to be 0.
-        unsafe {
-            let target = self.inner.memory.as_mut_ptr().add(self.inner.start + begin);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, len);
-        }
-        match self.inner.missing.fetch_sub(1, Ordering::AcqRel) {
-            1 => Landed::Complete,
-            _ => Landed::More,
+        match self.lease(block_index).filter(|lease| lease.len == bytes.len()) {
+            Some(mut lease) => {
+                lease.bytes_mut().copy_from_slice(bytes);
+                lease.land()
+            }
+            None => Landed::Duplicate,
         }
     }
 
@@ -131,12 +134,77 @@ impl SlotInner {
     }
 }
 
+/// The sole right to write one block of a slot. Dropped without [`Self::land`], the block is as if nothing had been written.
+#[derive(Debug)]
+pub struct BlockLease {
+    slot: Arc<SlotInner>,
+    block_index: usize,
+    begin: usize,
+    len: usize,
+    landed: bool,
+}
+
+impl BlockLease {
+    /// The block's memory: what was written, or what an earlier piece left there.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `bytes_mut`; who holds the lease is the only one to write.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this slot's part of the map. The bit won by
+        // `Slot::lease` gives this value the only right to these bytes until it is dropped; readers wait for `missing` to
+        // be 0, which this block keeps it from.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.slot.memory.as_mut_ptr().wrapping_add(self.slot.start + self.begin)
+    }
+
+    /// The bytes are in.
+    pub fn land(mut self) -> Landed {
+        self.landed = true;
+        match self.slot.missing.fetch_sub(1, Ordering::AcqRel) {
+            1 => Landed::Complete,
+            _ => Landed::More,
+        }
+    }
+}
+
+impl Drop for BlockLease {
+    fn drop(&mut self) {
+        if let Some(word) = self.slot.taken.get(self.block_index / 64).filter(|_| !self.landed) {
+            word.fetch_and(!(1 << (self.block_index % 64)), Ordering::Release);
+        }
+    }
+}
+
+// SAFETY: `bytes_mut` says why nobody else reads or writes them while the lease is borrowed; the map lives as long as the
+// slot.
+unsafe impl Scatter for BlockLease {
+    fn span(&mut self) -> libc::iovec {
+        libc::iovec { iov_base: self.start().cast(), iov_len: self.len }
+    }
+}
+
 /// See [`Slot::span`].
 #[derive(Debug)]
 pub struct SlotSpan {
     slot: Arc<SlotInner>,
     offset: u32,
     len: u32,
+}
+
+impl SlotSpan {
+    /// In bytes.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 // SAFETY: the slot was complete, so nothing writes to it before `clear`, which fails while this shares the slot; the map
@@ -180,6 +248,25 @@ mod tests {
         drop(span);
         assert!(slot.clear(5));
         assert_eq!(slot.bytes(), None);
+    }
+
+    #[test]
+    fn a_leased_block_is_nobody_elses_until_it_lands_or_is_given_back() {
+        let mut slot = slots(20_000, 1).unwrap().pop().unwrap();
+        assert!(slot.clear(20_000));
+        assert!(slot.lease(2).is_none(), "no such block");
+        let lease = slot.lease(1).unwrap();
+        assert!(slot.lease(1).is_none());
+        assert_eq!(slot.land(1, &[9; 20_000 - 16_384]), Landed::Duplicate);
+        assert_eq!(slot.land(0, &[1; 16_384]), Landed::More);
+        assert!(slot.bytes().is_none() && !slot.clear(5), "a lease is out");
+        drop(lease);
+        let mut lease = slot.lease(1).unwrap();
+        assert_eq!(lease.span().iov_len, lease.bytes().len());
+        lease.bytes_mut().fill(2);
+        assert_eq!(lease.land(), Landed::Complete);
+        assert!(slot.lease(1).is_none());
+        assert_eq!(slot.bytes().unwrap()[16_383..16_386], [1, 2, 2]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub enum Action {
     Create,
     Read,
     Write,
+    Reserve,
     Map,
 }
 
@@ -22,6 +23,7 @@ impl std::fmt::Display for Action {
             Self::Create => "create",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Reserve => "reserve space for",
             Self::Map => "map",
         })
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 
 use crate::base::{FileSpan, limits};
 use crate::uring::Gather;
@@ -51,6 +51,17 @@ impl Maps {
             oldest.write().unwrap_or_else(PoisonError::into_inner).take();
         }
         Ok(())
+    }
+
+    /// Unmaps the pages of a span of a file. They come back when they are read.
+    pub(super) fn unmap_pages(&self, span: FileSpan) {
+        let (Some(map), Ok(offset), Ok(len)) =
+            (self.map(span.file_index), usize::try_from(span.offset), usize::try_from(span.len))
+        else {
+            return;
+        };
+        // SAFETY: a shared map of a file: its pages hold what the file holds, before and after. Out of range is an error.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
     }
 
     /// The right to read these spans; `None` when a file of them is not mapped, or is shorter than the torrent says.

@@ -11,7 +11,7 @@ mod layout;
 mod mapping;
 mod store;
 
-pub use arena::{Landed, Slot, SlotSpan, slots};
+pub use arena::{BlockLease, Landed, Slot, SlotSpan, slots};
 pub use error::{Action, StorageError};
 pub use layout::{Layout, Presence};
 pub use mapping::ReadLease;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub enum WritePath {
 #[derive(Debug)]
 pub struct WriteStep {
     pub file: SharedFile,
+    /// How `file` is open.
+    pub path: WritePath,
     pub file_index: usize,
     /// Byte offset in the file.
     pub offset: u64,
@@ -73,6 +76,28 @@ impl Store {
         (0..self.geometry.file_count())
             .filter(|&file_index| !self.is_pad(file_index))
             .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)))
+    }
+
+    /// Has the file system reserve the space of every file. A file system that can't is left alone.
+    pub fn preallocate(&self) -> Result<(), StorageError> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let lens = (0..self.geometry.file_count()).map(|file_index| (file_index, self.geometry.file_len(file_index)));
+        for (file_index, len) in lens.filter(|&(file_index, len)| len > 0 && !self.is_pad(file_index)) {
+            let file = self.layout.open_to_write(file_index, false)?;
+            match fallocate(&file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(error) => {
+                    return Err(StorageError::new(
+                        Action::Reserve,
+                        self.layout.path(file_index),
+                        io::Error::from(error),
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Each file that is absent or of another length than the torrent says, with what is there.
@@ -128,6 +153,17 @@ impl Store {
         Ok(())
     }
 
+    /// Lets the pages of a range of the content leave memory. What others have mapped, or is not written yet, stays.
+    pub fn drop_range(&self, offset: u64, len: u64) {
+        for span in self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)) {
+            self.maps.unmap_pages(span);
+            if let Ok(file) = self.layout.open_to_read(span.file_index) {
+                // Not to be dropped is no fault.
+                let _ = rustix::fs::fadvise(file, span.offset, NonZeroU64::new(span.len), rustix::fs::Advice::DontNeed);
+            }
+        }
+    }
+
     /// The right to send a range of the content from the maps. Does not block; `None` until [`Self::map_range`] was done.
     pub fn lease_range(&self, offset: u64, len: u64) -> Option<ReadLease> {
         self.maps.lease(self.geometry.file_spans(offset, len))
@@ -155,23 +191,24 @@ impl Store {
                 let source = slot.span(at, len).ok_or_else(incomplete)?;
                 let aligned = [span.offset, span.len, u64::from(at)].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
                 let path = if aligned && slot.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
-                let file = self.open_shared(span.file_index, path)?;
-                steps.push(WriteStep { file, file_index: span.file_index, offset: span.offset, source });
+                let (file, path) = self.open_shared(span.file_index, path)?;
+                steps.push(WriteStep { file, path, file_index: span.file_index, offset: span.offset, source });
             }
             at = at.saturating_add(len);
         }
         Ok(steps)
     }
 
-    fn open_shared(&self, file_index: usize, path: WritePath) -> Result<SharedFile, StorageError> {
-        let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
+    fn open_shared(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
+        let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((.., file)) = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path)) {
-            return Ok(file.clone());
+            return Ok((file.clone(), path));
         }
         let file = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
             Err(error) if path == WritePath::Direct && error.source.raw_os_error() == Some(libc::EINVAL) => {
                 self.buffered_only.store(true, Ordering::Relaxed);
+                path = WritePath::Buffered;
                 self.layout.open_to_write(file_index, false)?
             }
             opened => opened?,
@@ -181,7 +218,7 @@ impl Store {
             open.pop_front();
         }
         open.push_back((file_index, path, file.clone()));
-        Ok(file)
+        Ok((file, path))
     }
 }
 
@@ -218,7 +255,7 @@ mod tests {
         let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| slot.land(i, block)).collect();
         assert_eq!(outcomes.last(), Some(&Landed::Complete));
         let steps = store.write_steps(piece, &slot, path).unwrap();
-        run_ring(None, || async {
+        run_ring(|| async {
             for step in steps {
                 write_all_at(step.file, step.source, step.offset).await.0.unwrap();
             }
@@ -228,6 +265,20 @@ mod tests {
         store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part)).unwrap();
         assert!(back == bytes);
         assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
+    }
+
+    #[test]
+    fn space_is_reserved_for_all_but_pad_files() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), &[100_000, 0, 5_000], &[false, false, true]);
+        store.create_files().unwrap();
+        let blocks = || std::fs::metadata(folder.path().join("t/f0")).unwrap().blocks();
+        assert_eq!(blocks(), 0);
+        store.preallocate().unwrap();
+        // Elsewhere than on the usual file systems nothing may have happened.
+        assert!(blocks() == 0 || blocks() * 512 >= 100_000);
+        assert_eq!(store.misfits().unwrap(), []);
     }
 
     #[test]

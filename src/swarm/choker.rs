@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::limits::{
-    CHOKE_INTERVAL, NEWCOMER_SHARE, OPTIMISTIC_INTERVAL, SLOT_RATE_AMPLE, SPARE_SLOTS_PART, TURN_LEN, TURN_TIME_MAX, TURN_TIME_MIN,
-    UPLOAD_SLOTS_GET, UPLOAD_SLOTS_MAX, UPLOAD_SLOTS_SEED_MIN,
+    CHOKE_INTERVAL, NEWCOMER_SHARE, OPTIMISTIC_INTERVAL, SLOT_RATE_AMPLE, SPARE_SLOTS_PART, TURN_LEN, TURN_TIME_MAX,
+    TURN_TIME_MIN, UPLOAD_SLOTS_GET, UPLOAD_SLOTS_MAX, UPLOAD_SLOTS_SEED_MIN,
 };
 use crate::base::{Rng, Time};
 
@@ -215,7 +215,8 @@ impl Choker {
     pub fn handle_load(&mut self, bytes_per_s: u64, idle: bool, peers: &[PeerView], complete: bool) -> Changes {
         let grown = usize::try_from(bytes_per_s / SLOT_RATE_AMPLE).unwrap_or(usize::MAX);
         self.base_slots = UPLOAD_SLOTS_GET.saturating_add(grown).min(UPLOAD_SLOTS_MAX);
-        if idle && self.slot_count(complete).is_some_and(|count| slots_used(peers) >= count && count < UPLOAD_SLOTS_MAX) {
+        let scarce = |count| slots_used(peers) >= count && count < UPLOAD_SLOTS_MAX;
+        if idle && matches!(self.slots, Slots::Auto) && self.slot_count(complete).is_some_and(scarce) {
             self.was_idle = true;
             self.spare_slots += 1 + self.spare_slots / SPARE_SLOTS_PART;
         }
@@ -241,11 +242,10 @@ impl Choker {
             let served = !peer.choked && peer.interested;
             match (self.turns.get(&peer.key), served) {
                 (Some(Turn::Served { .. }), false) => _ = self.turns.insert(peer.key, Turn::Waiting { since: now }),
-                (Some(turn @ Turn::Served { .. }), true) => {
-                    if turn.is_over(now, peer.uploaded) {
-                        self.turns.insert(peer.key, Turn::Waiting { since: now });
-                    }
+                (Some(turn @ Turn::Served { .. }), true) if turn.is_over(now, peer.uploaded) => {
+                    self.turns.insert(peer.key, Turn::Waiting { since: now });
                 }
+                (Some(Turn::Served { .. }), true) => {}
                 // Unchoked between rounds.
                 (_, true) => self.begin_turns(now, [peer]),
                 (None, false) if peer.interested => {

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn slow_and_fast_rates_are_smooth_and_exact() {
-        for (rate, wanted) in [(100_000, 256 << 10), (100_000, 16 << 10), (125_000_000, 256 << 10), (10_000_000_000, 1 << 20)]
+        for (rate, wanted) in
+            [(100_000, 256 << 10), (100_000, 16 << 10), (125_000_000, 256 << 10), (10_000_000_000, 1 << 20)]
         {
             let moved = drain(&Limiter::new(Some(rate)), wanted, 100);
             let total: u64 = moved.iter().sum();

@@ -43,6 +43,8 @@ pub struct Link<S: Slot> {
     wanted: u32,
     recounts_seen: u32,
     doubles_seen: u64,
+    /// Others brought what this peer owed, and it has brought nothing since: it is not worth asking in the endgame.
+    pub(super) overtaken: bool,
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
@@ -100,6 +102,7 @@ impl<S: Slot> Link<S> {
             wanted: 0,
             recounts_seen,
             doubles_seen: 0,
+            overtaken: false,
             rejects: 0,
             avoided: Vec::new(),
             retry_at: None,
@@ -247,6 +250,19 @@ impl<S: Slot> Link<S> {
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
     }
 
+    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
+    pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
+        self.connection.outstanding().map(|request| {
+            let work = self.working.iter().find(|work| work.open.piece() == request.block.piece);
+            (request.block, work.map(|work| &*work.open).filter(|open| !open.is_retired()))
+        })
+    }
+
+    /// Nothing is on its way to this connection, and nothing is left to ask for.
+    pub fn is_finishing(&self) -> bool {
+        self.connection.outstanding_count() == 0 && self.swarm.pieces.is_endgame()
+    }
+
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
     pub fn handle_landed(&mut self, now: Time, arrival: &Arrival<S>, landed: bool) {
         let len = u64::from(arrival.block.len);
@@ -257,6 +273,7 @@ impl<S: Slot> Link<S> {
         };
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
         open.touch(now);
+        self.overtaken = false;
         let working = self.working.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark);
         let mark = working.unwrap_or_else(|| {
             let mark = open.join(&self.shared);
@@ -266,7 +283,9 @@ impl<S: Slot> Link<S> {
         if open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some()) {
             self.swarm.pieces.count_double();
         }
-        self.leave_finished();
+        if self.working.iter().any(|work| work.outstanding == 0) {
+            self.leave_finished();
+        }
     }
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.
@@ -359,6 +378,7 @@ impl<S: Slot> Link<S> {
             self.connection.outstanding().map(|request| request.block).filter(|&block| arrived(block)).collect();
         for block in void {
             self.connection.cancel(block);
+            self.overtaken = true;
             if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
                 work.outstanding = work.outstanding.saturating_sub(1);
             }

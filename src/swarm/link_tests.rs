@@ -37,6 +37,7 @@ fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
         opening: Opening::None,
         listen_port: None,
         peer_ip: None,
+        metadata: None,
     };
     let shared = Arc::new(PeerShared::new(key, ([127, 0, 0, 1], 6881).into()));
     Link::new(setup, swarm.clone(), shared, START)

@@ -145,7 +145,7 @@ mod tests {
         geometry.pieces().take(50).for_each(|piece| availability.add(piece));
         let pieces = Pieces::<Nothing>::new(geometry, &Bitfield::new(100), Vec::new());
         let order = Order::new();
-        let mut made = |seed| {
+        let made = |seed| {
             order.rebuild(&pieces, &availability, &mut Rng::with_seed(seed));
             order.snapshot().pieces.to_vec()
         };

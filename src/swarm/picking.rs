@@ -171,7 +171,8 @@ impl<S: Slot> Link<S> {
         if !guide && std::mem::take(&mut self.walk.skipped_rare) {
             self.walk.restart();
         }
-        while let Some(piece) = self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
+        while let Some(piece) =
+            self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
         {
             if guide && !self.swarm.availability.is_with_leechers(piece) {
                 self.walk.skipped_rare = true;
@@ -231,7 +232,7 @@ impl<S: Slot> Link<S> {
             let lies_still = open.quiet_for(now).as_millis() / limits::RESCUE_AFTER.as_millis();
             let lies_still = u16::try_from(lies_still).unwrap_or(u16::MAX).min(self.retries);
             let (askers_max, max) = match lies_still {
-                0 if endgame => (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX),
+                0 if endgame && !self.overtaken => (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX),
                 0 => continue,
                 times => (times.saturating_add(1), room),
             };

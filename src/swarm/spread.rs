@@ -88,8 +88,7 @@ mod tests {
     const START: Time = Time::from_secs(100);
 
     fn all(spread: &Spread, now: Time, availability: &Availability) -> Vec<u32> {
-        let mut pieces: Vec<u32> =
-            std::iter::from_fn(|| spread.next(now, availability)).map(PieceIndex::get).collect();
+        let mut pieces: Vec<u32> = std::iter::from_fn(|| spread.next(now, availability)).map(PieceIndex::get).collect();
         pieces.sort_unstable();
         pieces
     }

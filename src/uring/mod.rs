@@ -10,13 +10,19 @@
 
 mod operation;
 mod probe;
+mod read;
 mod runtime;
+mod scatter;
 mod socket;
+mod zero_copy;
 
-pub use operation::{Batch, Gather, RecvBuffer, SharedFile, no_op, populate_read, write_all_at};
+pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, populate_read, write_all_at};
 pub use probe::{RingError, probe};
+pub use read::{ReadBuffer, read_ahead};
 pub use runtime::{RingTask, run_ring, spawn};
+pub use scatter::{Places, Scatter};
 pub use socket::{Listener, Socket, SocketOptions};
+pub use zero_copy::{Told, ZeroCopyMode, ZeroCopyRing, ZeroCopySender};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use io_uring_06::{cqueue, opcode, squeue, types};
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
-const SPANS_PER_CALL: usize = 1024;
+pub(super) const SPANS_PER_CALL: usize = 1024;
 
 /// A file written from several ring threads.
 pub type SharedFile = Arc<File>;
@@ -89,10 +89,10 @@ fn push_span(bytes: &[u8], out: &mut Vec<libc::iovec>) {
 }
 
 /// A receive buffer: bytes arrive behind `filled`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RecvBuffer {
     memory: Box<[u8]>,
-    filled: usize,
+    pub(super) filled: usize,
 }
 
 impl RecvBuffer {
@@ -107,6 +107,23 @@ impl RecvBuffer {
     /// The bytes received and not yet consumed.
     pub fn filled(&self) -> &[u8] {
         self.memory.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Appends bytes, growing where they do not fit.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let end = self.filled + bytes.len();
+        if end > self.memory.len() {
+            self.resize(end);
+        }
+        if let Some(free) = self.memory.get_mut(self.filled..end) {
+            free.copy_from_slice(bytes);
+            self.filled = end;
+        }
+    }
+
+    /// Memory behind what is filled: what the next bytes are received into.
+    pub(super) fn free(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.filled..).unwrap_or_default()
     }
 
     /// Forgets the first `len` bytes and moves the rest to the front.
@@ -157,7 +174,7 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     socket: S,
     mut buffer: RecvBuffer,
 ) -> (io::Result<usize>, RecvBuffer) {
-    let free = buffer.memory.get_mut(buffer.filled..).unwrap_or_default();
+    let free = buffer.free();
     let len = u32::try_from(free.len()).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), free.as_mut_ptr(), len).build();
     // SAFETY: the entry points into the buffer's heap memory, which the operation owns together with the socket.
@@ -169,9 +186,43 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     (result, buffer)
 }
 
-struct Message {
-    header: libc::msghdr,
-    spans: Vec<libc::iovec>,
+/// Waits until a receive would not: there are bytes, or the stream has ended.
+pub(super) async fn readable<S: AsRawFd + Unpin + 'static>(socket: S) -> io::Result<()> {
+    let events = u32::try_from(libc::POLLIN | libc::POLLRDHUP).unwrap_or(0);
+    let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), events).build();
+    // SAFETY: the entry points to nothing; the operation owns the socket.
+    let (result, _) = unsafe { submit(socket, entry) }.await;
+    result.map(|_| ())
+}
+
+/// What `sendmsg` is pointed to; does not move with its owner.
+pub(super) struct Message(Box<(libc::msghdr, Vec<libc::iovec>)>);
+
+impl Message {
+    /// Of as many spans as the kernel takes in one call.
+    pub(super) fn new(spans: Vec<libc::iovec>) -> Self {
+        // SAFETY: an all-zero msghdr is a valid empty one.
+        let mut message = Self(Box::new((unsafe { std::mem::zeroed() }, spans)));
+        message.point();
+        message
+    }
+
+    fn point(&mut self) {
+        let (header, spans) = &mut *self.0;
+        header.msg_iov = spans.as_mut_ptr();
+        header.msg_iovlen = spans.len().min(SPANS_PER_CALL);
+    }
+
+    pub(super) fn header(&self) -> *const libc::msghdr {
+        &raw const self.0.0
+    }
+
+    /// Drops the first `len` bytes; false when none is left.
+    fn advance(&mut self, len: usize) -> bool {
+        advance(&mut self.0.1, len);
+        self.point();
+        !self.0.1.is_empty()
+    }
 }
 
 /// Sends every byte of `batch` in order, in one operation where the kernel allows.
@@ -182,33 +233,27 @@ where
 {
     let mut spans = Vec::new();
     batch.gather(&mut spans);
-    // SAFETY: an all-zero msghdr is a valid empty one.
-    let mut message = Box::new(Message { header: unsafe { std::mem::zeroed() }, spans });
-    let mut batch = batch;
+    let (mut message, mut batch) = (Message::new(spans), batch);
     loop {
-        message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = message.spans.len().min(SPANS_PER_CALL);
         let fd = types::Fd(socket.as_raw_fd());
         let flags = u32::try_from(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).unwrap_or(0);
-        let entry = opcode::SendMsg::new(fd, &raw const message.header).flags(flags).build();
+        let entry = opcode::SendMsg::new(fd, message.header()).flags(flags).build();
         // SAFETY: the header and the spans' array are on the heap behind the box, the spans point into memory that
         // `batch` keeps (contract of `Gather`); the operation owns box, batch and socket.
         let (result, (_, m, b)) = unsafe { submit((socket.clone(), message, batch), entry) }.await;
         (message, batch) = (m, b);
         match result {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), batch),
-            Ok(sent) => advance(&mut message.spans, sent as usize),
+            Ok(sent) if !message.advance(sent as usize) => return (Ok(()), batch),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (Err(error), batch),
-        }
-        if message.spans.is_empty() {
-            return (Ok(()), batch);
         }
     }
 }
 
 /// Drops the first `len` bytes of the spans.
-fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
+pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
     let gone = spans
         .iter()
         .take_while(|span| {
@@ -247,6 +292,18 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
         }
     }
     (Ok(()), source)
+}
+
+/// Has written pages of a file go to the disk, on a kernel worker, and waits until they are there if `wait`. File systems
+/// without a disk have nothing to do.
+pub async fn flush_range(file: SharedFile, offset: u64, len: u32, wait: bool) -> io::Result<()> {
+    let waiting = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = libc::SYNC_FILE_RANGE_WRITE | if wait { waiting } else { 0 };
+    let fd = types::Fd(file.as_raw_fd());
+    let entry = opcode::SyncFileRange::new(fd, len).offset(offset).flags(flags).build();
+    // SAFETY: the entry points to nothing; the operation owns the file.
+    let (result, _) = unsafe { submit(file, entry) }.await;
+    result.map(|_| ())
 }
 
 /// Makes the pages of mapped spans resident on a kernel worker, so that nobody faults on the ring thread.

@@ -10,18 +10,24 @@ const ENTRIES: u32 = 1024;
 /// A task on this thread's ring.
 pub type RingTask<T> = tokio::task::JoinHandle<T>;
 
-/// Runs `main` to its end on this thread with a ring of its own, pinned to processor `cpu` where given.
+/// Runs `main` to its end on this thread with a ring of its own.
 ///
 /// Pending operations are cancelled when it returns.
-pub fn run_ring<F: Future>(cpu: Option<usize>, main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
-    if let Some(cpu) = cpu {
-        pin_to(cpu);
-    }
+pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
+    run_ring_of(ENTRIES, ENTRIES * 8, main)
+}
+
+/// With so many entries for submissions and for completions.
+pub(super) fn run_ring_of<F: Future>(
+    submissions: u32,
+    completions: u32,
+    main: impl FnOnce() -> F,
+) -> Result<F::Output, RingError> {
     // DEFER_TASKRUN would save interrupts, but with it the first operation of this driver never completes.
     let mut ring = tokio_uring::uring_builder();
-    ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(ENTRIES * 8);
+    ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(completions);
     let mut builder = tokio_uring::builder();
-    builder.entries(ENTRIES).uring_builder(&ring);
+    builder.entries(submissions).uring_builder(&ring);
     let runtime = tokio_uring::Runtime::new(&builder)?;
     Ok(runtime.block_on(async { main().await }))
 }
@@ -29,13 +35,4 @@ pub fn run_ring<F: Future>(cpu: Option<usize>, main: impl FnOnce() -> F) -> Resu
 /// Starts a task on this ring thread.
 pub fn spawn<F: Future + 'static>(task: F) -> RingTask<F::Output> {
     tokio_uring::spawn(task)
-}
-
-/// Pinning is a help, not a need: a refused processor (cgroup, offline) leaves the thread where it is.
-fn pin_to(cpu: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    if cpu < rustix::thread::CpuSet::MAX_CPU {
-        set.set(cpu);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
-    }
 }

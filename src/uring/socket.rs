@@ -5,17 +5,21 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::operation::{self, Gather, RecvBuffer, submit};
+use super::scatter::{Places, Scatter};
 
 /// What is set on every peer socket before data flows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketOptions {
     /// `SO_SNDBUF` in bytes; `None` leaves the kernel's own tuning.
     pub send_buffer_len: Option<usize>,
+    /// `TCP_NOTSENT_LOWAT` in bytes: a send waits while more is there that has not been sent once.
+    pub unsent_len: Option<u32>,
     /// `SO_RCVBUF` in bytes; `None` leaves the kernel's own tuning.
     pub recv_buffer_len: Option<usize>,
 }
@@ -23,6 +27,7 @@ pub struct SocketOptions {
 impl SocketOptions {
     fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
+        self.unsent_len.map_or(Ok(()), |len| socket.set_tcp_notsent_lowat(len))?;
         self.send_buffer_len.map_or(Ok(()), |len| socket.set_send_buffer_size(len))?;
         self.recv_buffer_len.map_or(Ok(()), |len| socket.set_recv_buffer_size(len))
     }
@@ -35,6 +40,13 @@ pub struct Socket(Rc<OwnedFd>);
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// Takes a connected socket over from another ring thread.
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Rc::new(fd))
     }
 }
 
@@ -59,9 +71,30 @@ impl Socket {
         result.map(|_| ())
     }
 
+    /// The descriptor, to be moved to another ring thread; the socket itself when something still uses it here.
+    pub fn into_fd(self) -> Result<OwnedFd, Self> {
+        Rc::try_unwrap(self.0).map_err(Self)
+    }
+
     /// Receives what has arrived behind what `buffer` holds; `Ok(0)` is the end of the stream.
     pub async fn recv(&self, buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
         operation::recv(self.clone(), buffer).await
+    }
+
+    /// Waits until there is something to receive, or the stream has ended.
+    pub async fn readable(&self) -> io::Result<()> {
+        operation::readable(self.clone()).await
+    }
+
+    /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
+    /// `Ok(0)` is the end of the stream.
+    pub fn try_recv<P: Scatter, const HEAD: usize>(
+        &self,
+        front: &mut RecvBuffer,
+        front_len: usize,
+        places: &mut Places<P, HEAD>,
+    ) -> io::Result<usize> {
+        places.recv(self.as_raw_fd(), front, front_len)
     }
 
     /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.
@@ -73,6 +106,13 @@ impl Socket {
     pub fn shutdown(&self) {
         // An error means that the peer was faster.
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+    }
+
+    /// [`Self::shutdown`]; what the peer has not read is thrown away when the descriptor closes.
+    pub fn reset(&self) {
+        // An error means that it is closed already.
+        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
+        self.shutdown();
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {

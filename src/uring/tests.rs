@@ -1,13 +1,15 @@
 //! The guards of design: what the driver does badly when it is used wrongly, and what it must survive.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use super::runtime::run_ring_of;
 use super::*;
 
 fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
-    run_ring(None, main).unwrap()
+    run_ring(main).unwrap()
 }
 
 async fn connected_pair() -> (Socket, TcpStream) {
@@ -47,6 +49,38 @@ fn bytes_gathered_from_many_spans_arrive_in_order() {
     assert_eq!(received.len(), 200 * 50_000);
 }
 
+struct Place([u8; 4]);
+
+// SAFETY: the array is borrowed with the place and nobody else knows it.
+unsafe impl Scatter for Place {
+    fn span(&mut self) -> libc::iovec {
+        libc::iovec { iov_base: self.0.as_mut_ptr().cast(), iov_len: self.0.len() }
+    }
+}
+
+#[test]
+fn what_has_arrived_is_received_to_many_places_in_order() {
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let mut front = RecvBuffer::with_capacity(10);
+        front.push(b"ab");
+        let mut places: Places<Place, 2> = Places::default();
+        (0..2).for_each(|_| places.push(Place([0; 4])));
+        let error = socket.try_recv(&mut front, 3, &mut places).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        other.write_all(b"cdeH1data").unwrap();
+        socket.readable().await.unwrap();
+        assert_eq!(socket.try_recv(&mut front, 3, &mut places).unwrap(), 9);
+        assert_eq!(front.filled(), b"abcde");
+        assert_eq!(places.heads().collect::<Vec<_>>(), [b"H1", &[0, 0]]);
+        assert_eq!(places.drain().map(|(_, place)| place.0).collect::<Vec<_>>(), [*b"data", [0; 4]]);
+        drop(other);
+        socket.readable().await.unwrap();
+        places.push(Place([0; 4]));
+        assert_eq!(socket.try_recv(&mut front, 0, &mut places).unwrap(), 0);
+    });
+}
+
 #[test]
 fn a_peer_that_resets_ends_a_send_with_an_error() {
     on_ring(|| async {
@@ -60,6 +94,12 @@ fn a_peer_that_resets_ends_a_send_with_an_error() {
         let (result, _) = socket.send_all(batch).await;
         assert!(result.is_err());
         resetter.join().unwrap();
+        // The number may be another test's by now, the connection's inode may not.
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&socket));
+        let inode = std::fs::read_link(&link).unwrap();
+        drop(socket);
+        no_op().await;
+        assert_ne!(std::fs::read_link(&link).ok(), Some(inode), "the descriptor is free");
     });
 }
 
@@ -119,6 +159,63 @@ fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
         assert!(started.elapsed() < Duration::from_millis(500));
         spinner.abort();
     });
+}
+
+#[test]
+fn a_task_that_always_sends_does_not_starve_another() {
+    #[expect(clippy::disallowed_methods, reason = "a guard against waiting for ever")]
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while other.read(&mut buffer).is_ok_and(|len| len > 0) {}
+        });
+        let sending = spawn({
+            let socket = socket.clone();
+            async move {
+                let mut batch: Box<[u8]> = vec![7; 16 << 10].into();
+                loop {
+                    let result;
+                    (result, batch) = socket.send_all(batch).await;
+                    if result.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            no_op().await;
+        }
+        assert!(started.elapsed() < Duration::from_secs(2));
+        socket.shutdown();
+        sending.await.unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn hundreds_of_operations_get_through_a_tiny_ring() {
+    run_ring_of(2, 4, || async {
+        let tasks: Vec<_> = (0..300).map(|_| spawn(async { no_op().await })).collect();
+        let (socket, mut other) = connected_pair().await;
+        let receivers: Vec<_> = (0..100)
+            .map(|_| {
+                let socket = socket.clone();
+                spawn(async move { socket.recv(RecvBuffer::with_capacity(1)).await.0.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        other.write_all(&[1; 100]).unwrap();
+        let mut received = 0;
+        for receiver in receivers {
+            received += receiver.await.unwrap();
+        }
+        assert_eq!(received, 100);
+    })
+    .unwrap();
 }
 
 #[test]
@@ -183,5 +280,52 @@ fn received_bytes_are_kept_until_consumed() {
         other.write_all(b" you").unwrap();
         let (result, buffer) = socket.recv(buffer).await;
         assert_eq!((result.unwrap(), buffer.filled()), (2, &b"lo y"[..]));
+    });
+}
+
+#[test]
+fn long_reads_come_whole_also_past_the_page_cache_and_end_where_the_file_does() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let bytes: Vec<u8> = (0..5_000_001u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let path = dir.path().join("file");
+    std::fs::write(&path, &bytes).unwrap();
+    let direct = || {
+        let file = File::open(&path).unwrap();
+        // Where it is refused, the same is read through the page cache.
+        let _ = rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::DIRECT);
+        SharedFile::new(file)
+    };
+    for file in [SharedFile::new(File::open(&path).unwrap()), direct()] {
+        on_ring(|| async {
+            let mut buffer = ReadBuffer::with_len(6 << 20).unwrap();
+            for (offset, len) in [(0, 6 << 20), (4096, 4096), (1 << 20, 3 << 20), (4_997_120, 8192), (5_005_312, 4096)]
+            {
+                buffer.bytes_mut().fill(0);
+                let (filled, read) = read_ahead(&file, buffer, offset, len).await.unwrap().unwrap();
+                let offset = usize::try_from(offset).unwrap();
+                let expected = bytes.get(offset..).unwrap_or_default();
+                let expected = &expected[..len.min(expected.len())];
+                assert!(filled == expected.len() && read.bytes().starts_with(expected), "{len} at {offset}");
+                buffer = read;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_read_that_nobody_waits_for_any_more_keeps_its_memory() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![7; 8 << 20]).unwrap();
+    let file = SharedFile::new(File::open(&path).unwrap());
+    on_ring(|| async {
+        drop(read_ahead(&file, ReadBuffer::with_len(8 << 20).unwrap(), 0, 8 << 20));
+        no_op().await;
+        let (filled, buffer) =
+            read_ahead(&file, ReadBuffer::with_len(8 << 20).unwrap(), 0, 8 << 20).await.unwrap().unwrap();
+        assert!(filled == 8 << 20 && buffer.bytes().iter().take(filled).all(|&byte| byte == 7));
+        // And one more is under way when the ring goes.
+        drop(read_ahead(&file, buffer, 0, 8 << 20));
+        no_op().await;
     });
 }

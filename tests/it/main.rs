@@ -6,8 +6,11 @@
     reason = "a test that cannot go on panics, and it waits by the real clock"
 )]
 
+mod bench;
 mod cli;
 mod create;
+mod create_faults;
+mod fuzz;
 mod interop;
 mod loopback;
 mod sim;

@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("hash", &["base"]),
     ("storage", &["base", "uring"]),
     ("uring", &["base"]),
-    ("create", &["base", "codec", "storage", "hash"]),
+    ("create", &["base", "codec", "storage", "hash", "uring"]),
     ("engine", &["base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "uring"]),
     ("web", &["base", "codec", "tracker", "engine"]),
     (

@@ -3,17 +3,22 @@
 
 Each pair moves one file of random bytes between two network namespaces joined by a veth pair, byte-for-byte compared
 afterwards. Rounds are interleaved, so that a noisy minute hits every pair; medians are printed as a Markdown table:
-wall GB/s from the downloader's start to its end, CPU-seconds per GB of both processes.
+wall GB/s from the downloader's start to its end, the multiple of each client's pair with itself, CPU-seconds per GB
+of both processes.
 
-Needs root, openssl, iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or target/venv's.
+Without pairs: every installed client with itself, and bt-fast with each of them both ways; --all: every seeder with
+every downloader. Needs root, openssl, iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or
+target/venv's, rqbit is $RQBIT or on PATH.
 Example: tools/compare/pairs.py --gib 2 --rounds 5 bt:bt lt:lt rqbit:rqbit bt:lt lt:bt
 """
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -27,14 +32,17 @@ SUPPORT = ROOT / "tests/it/support"
 SEED_IP, GET_IP = "10.77.0.1", "10.77.0.2"
 SEED_PORT, GET_PORT, TRACKER_PORT = 6981, 6982, 6969
 TRACKER_URL = f"http://{SEED_IP}:{TRACKER_PORT}/announce"
-CLIENTS = ["bt", "lt", "rqbit", "aria2", "tr"]
+NAMES = {"bt": "bt-fast", "lt": "libtorrent", "rqbit": "rqbit", "aria2": "aria2", "tr": "Transmission"}
+CLIENTS = list(NAMES)
 READY_TIMEOUT_S = 60
 POLL_S = 0.005
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="+", metavar="SEEDER:GETTER", help="of " + ", ".join(CLIENTS))
+    parser.add_argument("pairs", nargs="*", metavar="SEEDER:GETTER", help="of " + ", ".join(CLIENTS))
+    parser.add_argument("--all", action="store_true", help="every installed client with every other one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round's figures there")
     parser.add_argument("--gib", type=float, default=2, help="size of the file [2]")
     parser.add_argument("--rounds", type=int, default=5, help="[5]")
     parser.add_argument("--piece-kib", type=int, default=1024, help="piece length [1024]")
@@ -44,6 +52,8 @@ def arguments():
     parser.add_argument("--bt-seed-flags", default="--verify none", help="[--verify none: others do not hash either]")
     parser.add_argument("--bt-get-flags", default="", help="more flags for bt-fast get")
     options = parser.parse_args()
+    if options.pairs and options.all:
+        parser.error("give pairs or --all")
     for pair in options.pairs:
         if len(pair.split(":")) != 2 or not set(pair.split(":")) <= set(CLIENTS):
             parser.error(f"{pair}: not two of {', '.join(CLIENTS)} with a colon between")
@@ -52,6 +62,39 @@ def arguments():
 
 def python():
     return os.environ.get("LT_PYTHON", str(ROOT / "target/venv/bin/python"))
+
+
+def rqbit_program():
+    return os.environ.get("RQBIT", "rqbit")
+
+
+def versions(options):
+    """What is installed: each client with the version it tells."""
+    asked = {
+        "bt": [options.bt, "--version"],
+        "lt": [python(), "-c", "import libtorrent; print(libtorrent.__version__)"],
+        "rqbit": [rqbit_program(), "--version"],
+        "aria2": ["aria2c", "--version"],
+        "tr": ["transmission-cli", "--version"],
+    }
+    found = {}
+    for client, command in asked.items():
+        with contextlib.suppress(OSError):
+            said = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=30, check=False)
+            number = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+            if number:
+                found[client] = number[0]
+    return found
+
+
+def chosen_pairs(options, installed):
+    if options.pairs:
+        return options.pairs
+    clients = [client for client in CLIENTS if client in installed]
+    if options.all:
+        return [f"{seeder}:{getter}" for seeder in clients for getter in clients]
+    others = [client for client in clients if client != "bt"]
+    return ["bt:bt", *(pair for other in others for pair in (f"{other}:{other}", f"bt:{other}", f"{other}:bt"))]
 
 
 def call(*command):
@@ -120,7 +163,7 @@ def aria2(folder, port, torrent):
 
 
 def rqbit(folder, port, torrent):
-    return ["rqbit", "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", port,
+    return [rqbit_program(), "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--listen-port", port,
             "download", "-o", folder, torrent]
 
 
@@ -239,24 +282,39 @@ def machine():
     return f"{os.cpu_count()} × {model}, Linux {platform.release()}"
 
 
-def report(results, options):
-    print(f"{options.gib:g} GiB, {options.piece_kib} KiB pieces, median of {options.rounds}; {machine()}\n")
-    print("| seeder → getter | GB/s | seed CPU-s/GB | get CPU-s/GB | complete |")
-    print("|---|--:|--:|--:|--:|")
-    speeds = {}
+def medians(rounds):
+    """GB/s and CPU-s/GB of both sides, of the rounds that were complete; None without one."""
+    good = [figures for figures in rounds if figures]
+    return [statistics.median(column) for column in zip(*good)] if good else None
+
+
+def own_pairs(pair):
+    """The pairs of each of these clients with itself."""
+    return dict.fromkeys(f"{client}:{client}" for client in pair.split(":"))
+
+
+def report(results, options, installed):
+    """Markdown: one row for each pair, and how it stands to what its clients do among themselves."""
+    names = ", ".join(f"{client} = {NAMES[client]} {version}" for client, version in installed.items()
+                      if any(client in pair.split(":") for pair in results))
+    print(f"{options.gib:g} GiB, {options.piece_kib} KiB pieces, medians of {options.rounds} interleaved rounds, "
+          f"{datetime.date.today()}; {machine()}. {names}.\n")
+    print("| seeder → getter | GB/s | × own pair | seed CPU-s/GB | get CPU-s/GB | complete |")
+    print("|---|--:|--:|--:|--:|--:|")
+    figures = {pair: medians(rounds) for pair, rounds in results.items()}
     for pair, rounds in results.items():
-        good = [figures for figures in rounds if figures]
-        name = pair.replace(":", " → ")
-        if not good:
-            print(f"| {name} | – | – | – | 0/{len(rounds)} |")
+        name, complete = pair.replace(":", " → "), f"{sum(map(bool, rounds))}/{len(rounds)}"
+        if not figures[pair]:
+            print(f"| {name} | – | – | – | – | {complete} |")
             continue
-        speed, seed_cpu, get_cpu = (statistics.median(column) for column in zip(*good))
-        speeds[pair] = speed
-        print(f"| {name} | {speed:.2f} | {seed_cpu:.2f} | {get_cpu:.2f} | {len(good)}/{len(rounds)} |")
-    others = {pair: speed for pair, speed in speeds.items() if "bt" not in pair.split(":")}
-    if "bt:bt" in speeds and others:
+        speed, seed_cpu, get_cpu = figures[pair]
+        own = [f"{speed / figures[other][0]:.2f} {other.split(':')[0]}" for other in own_pairs(pair)
+               if other != pair and figures.get(other)]
+        print(f"| {name} | {speed:.2f} | {', '.join(own) or '–'} | {seed_cpu:.2f} | {get_cpu:.2f} | {complete} |")
+    others = {pair: figure[0] for pair, figure in figures.items() if figure and "bt" not in pair.split(":")}
+    if figures.get("bt:bt") and others:
         fastest = max(others, key=others.get)
-        print(f"\nbt → bt is {speeds['bt:bt'] / others[fastest]:.2f} × the fastest pair of others, "
+        print(f"\nbt → bt is {figures['bt:bt'][0] / others[fastest]:.2f} × the fastest pair of others, "
               f"{fastest.replace(':', ' → ')}.")
 
 
@@ -264,16 +322,26 @@ def main():
     options = arguments()
     options.work = options.work.resolve()
     options.bt = options.bt.resolve()
-    pairs = [pair for pair in options.pairs if "rqbit" not in pair or shutil.which("rqbit")]
-    for pair in set(options.pairs) - set(pairs):
-        print(f"{pair}: left out, rqbit is not on PATH", file=sys.stderr)
+    installed = versions(options)
+    wanted = chosen_pairs(options, installed)
+    pairs = [pair for pair in wanted if set(pair.split(":")) <= installed.keys()]
+    for pair in wanted:
+        if pair not in pairs:
+            absent = " and ".join(sorted(set(pair.split(":")) - installed.keys()))
+            print(f"{pair}: left out, {absent} is not installed", file=sys.stderr)
+    if not pairs:
+        sys.exit("no pair of installed clients: build bt-fast with 'cargo build --release' first")
     source, torrent = make_content(options)
     results = {pair: [] for pair in pairs}
     with Hosts() as hosts:
         for _ in range(options.rounds):
             for pair in pairs:
                 results[pair].append(transfer(hosts, pair, source, torrent, options))
-    report(results, options)
+    report(results, options, installed)
+    if options.json:
+        keys = ["gb_per_s", "seed_cpu_s_per_gb", "get_cpu_s_per_gb"]
+        rounds = {pair: [figures and dict(zip(keys, figures)) for figures in rounds] for pair, rounds in results.items()}
+        options.json.write_text(json.dumps({"machine": machine(), "gib": options.gib, "versions": installed, "pairs": rounds}))
     return 0 if all(all(rounds) for rounds in results.values()) else 1
 
 

@@ -122,7 +122,8 @@ impl Scenario {
             (1..=self.leechers).filter(|&node| matches!(run.kinds[node - 1], Kind::Honest | Kind::FreeRider)).collect();
         let rate = |node: usize| run.world.nodes[node].uplink_rate as f64;
         let slowest = takers.iter().map(|&node| rate(node)).fold(f64::MAX, f64::min);
-        let given: f64 = takers.iter().filter(|&&node| run.kinds[node - 1] == Kind::Honest).map(|&node| rate(node)).sum();
+        let given: f64 =
+            takers.iter().filter(|&&node| run.kinds[node - 1] == Kind::Honest).map(|&node| rate(node)).sum();
         let origin = self.origin_rate as f64;
         (len / origin).max(len / slowest).max(takers.len() as f64 * len / (origin + given))
     }
@@ -205,8 +206,7 @@ impl Scenario {
 
     fn absences(&self, run: &mut Run) -> Vec<Absence> {
         let t_min = self.bound(run);
-        let mut honest: Vec<usize> =
-            (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
+        let mut honest: Vec<usize> = (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
         run.world.rng.shuffle(&mut honest);
         honest.truncate(self.count_of(self.churn));
         let rng = &mut run.world.rng;
@@ -220,8 +220,7 @@ impl Scenario {
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     fn report(&self, run: &Run, t_min_s: f64) -> Outcome {
         let world = &run.world;
-        let honest: Vec<usize> =
-            (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
+        let honest: Vec<usize> = (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
         let mut times: Vec<f64> =
             honest.iter().filter_map(|&node| run.finished[node - 1]).map(|at| (at - run.start).as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);

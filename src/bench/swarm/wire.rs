@@ -62,12 +62,23 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) enum Event {
     /// This batch reaches this end.
-    Deliver { end: usize, batch: usize },
+    Deliver {
+        end: usize,
+        batch: usize,
+    },
     /// This end's batch has left the uplink.
-    Sent { end: usize, batch: usize },
-    Hashed { node: usize, open: Arc<OpenPiece<CountingSlot>> },
+    Sent {
+        end: usize,
+        batch: usize,
+    },
+    Hashed {
+        node: usize,
+        open: Arc<OpenPiece<CountingSlot>>,
+    },
     /// The connections of a node look at what is new.
-    News { node: usize },
+    News {
+        node: usize,
+    },
     /// Time-outs of connections.
     Tick,
     /// The control threads.
@@ -115,7 +126,9 @@ impl Queue {
         self.scheduled += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
+    /// The next event, if it is due at `deadline` or before.
+    pub(super) fn pop(&mut self, deadline: u64) -> Option<(u64, Event)> {
+        self.heap.peek().filter(|due| due.at <= deadline)?;
         self.heap.pop().map(|due| (due.at, due.event))
     }
 

@@ -22,7 +22,7 @@ use crate::tracker::Table;
 /// As the engine's threads look at time-outs, and at choking.
 const TICK: Duration = Duration::from_millis(250);
 const CONTROL_TICK: Duration = Duration::from_millis(50);
-/// What hashing and writing a piece takes.
+/// What hashing and writing a piece takes on a fast disk.
 const HASH_TIME: Duration = Duration::from_millis(2);
 /// Bytes of a connection between the uplink and the peer at most, beside what a round trip holds.
 const IN_FLIGHT_MIN: u64 = 512 << 10;
@@ -44,6 +44,8 @@ pub struct World {
     pub split: bool,
     /// What must hold after every step is looked at, which takes its time.
     pub checked: bool,
+    /// What hashing and writing a piece takes.
+    pub write_time: Duration,
     pub(super) geometry: Arc<Geometry>,
     pub(super) table: Table,
     pub(super) connected: HashMap<(usize, usize), usize>,
@@ -78,6 +80,7 @@ impl World {
             faults: Vec::new(),
             split: false,
             checked: false,
+            write_time: HASH_TIME,
             geometry: Arc::new(geometry),
             table: Table::open(),
             connected: HashMap::new(),
@@ -123,6 +126,7 @@ impl World {
                 opening: Opening::None,
                 listen_port: Some(6881),
                 peer_ip: None,
+                metadata: None,
             };
             let node = &mut self.nodes[side.node];
             let link = Link::new(setup, node.swarm.clone(), shared.clone(), self.now);
@@ -158,8 +162,7 @@ impl World {
             let Some(end) = self.ends[at].take() else { return };
             pair[side] = end.node;
             let shared = end.link.shared();
-            let useful =
-                shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0;
+            let useful = shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0;
             let node = &mut self.nodes[end.node];
             node.peers.retain(|peer| peer.key != shared.key);
             node.ends.retain(|&other| other != at);
@@ -182,11 +185,11 @@ impl World {
     pub fn run_while(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let deadline = self.now + limit;
         while !done(self) {
-            let Some((at, event)) = self.queue.pop() else { return false };
-            self.now = Duration::from_nanos(at);
-            if self.now > deadline {
+            let Some((at, event)) = self.queue.pop(nanos(deadline)) else {
+                self.now = deadline;
                 return false;
-            }
+            };
+            self.now = Duration::from_nanos(at);
             match event {
                 Event::Deliver { end, batch } => self.deliver(end, batch),
                 Event::Sent { end, batch } => self.handle_sent(end, batch),
@@ -289,7 +292,7 @@ impl World {
         }
         end.link.handle_bytes(now);
         let node = end.node;
-        complete.into_iter().for_each(|open| self.schedule(HASH_TIME, Event::Hashed { node, open }));
+        complete.into_iter().for_each(|open| self.schedule(self.write_time, Event::Hashed { node, open }));
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Reading metainfo files: every rule checked before anything is built.
 
+use std::collections::BTreeMap;
+
 use sha1::{Digest, Sha1};
 
 use super::path::{PathTree, check_element};
@@ -86,12 +88,16 @@ pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo
         created_by: text(b"created by"),
         creation_date: root.get(b"creation date").and_then(|date| date.as_i64()),
         warnings: warnings.0,
-        unknown_keys: root
-            .entries()
-            .filter(|(key, _)| !KNOWN_KEYS.contains(key))
-            .map(|(key, value)| (key.to_vec(), value.raw().to_vec()))
-            .collect(),
+        unknown_keys: unknown_keys(root),
     })
+}
+
+fn unknown_keys(root: Node<'_, '_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut unknown = BTreeMap::new();
+    for (key, value) in root.entries().filter(|(key, _)| !KNOWN_KEYS.contains(key)) {
+        unknown.entry(key).or_insert(value);
+    }
+    unknown.into_iter().map(|(key, value)| (key.to_vec(), value.raw().to_vec())).collect()
 }
 
 fn info(fields: Fields<'_, '_>, limits: &MetainfoLimits, warnings: &mut Warnings) -> Result<Info, MetainfoError> {

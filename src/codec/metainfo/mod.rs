@@ -7,7 +7,7 @@ mod decode;
 mod draft;
 mod error;
 mod path;
-mod urls;
+pub(super) mod urls;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,8 @@ pub struct Metainfo {
     /// What was passed over or put right while reading, one printable line each, at most
     /// [`limits::METAINFO_WARNINGS_MAX`].
     pub warnings: Vec<String>,
-    /// Top-level keys this program does not interpret, with their bencoded values; they are written back.
+    /// Top-level keys this program does not interpret, sorted, with their bencoded values; they are written back.
+    /// Of equal keys the first counts.
     pub unknown_keys: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -94,6 +95,25 @@ impl Metainfo {
     /// Reads a whole `.torrent` file.
     pub fn decode(bytes: &[u8], limits: &MetainfoLimits) -> Result<Self, MetainfoError> {
         decode::metainfo(bytes, limits)
+    }
+
+    /// A metainfo file of an info dictionary that came from peers (BEP 9), with what a magnet link says beside it.
+    pub fn from_info(
+        info_bytes: &[u8],
+        tiers: &[Vec<String>],
+        web_seeds: &[String],
+        limits: &MetainfoLimits,
+    ) -> Result<Self, MetainfoError> {
+        let envelope = draft::Envelope {
+            info: info_bytes,
+            tiers,
+            web_seeds,
+            comment: None,
+            created_by: None,
+            creation_date: None,
+            unknown_keys: &[],
+        };
+        Self::decode(&envelope.encode(), limits)
     }
 
     /// Writes the file with the info dictionary as it was read.

@@ -336,6 +336,8 @@ fn unknown_keys_are_written_back() {
     assert_eq!((again.comment.as_deref(), again.created_by.as_deref()), (Some("hi"), Some("me")));
     assert_eq!((again.creation_date, again.warnings.len()), (Some(7), 0));
     assert_eq!(again.encode(), written);
+    let twins = with_keys("3:keyi1e3:keyi2e", "");
+    assert_eq!(twins.unknown_keys, [(b"key".to_vec(), b"i1e".to_vec())]);
 }
 
 #[test]

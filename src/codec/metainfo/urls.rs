@@ -5,8 +5,8 @@ use crate::base::escape::printable;
 use crate::base::limits::{TRACKER_COUNT_MAX, URL_LEN_MAX, WEB_SEED_COUNT_MAX};
 use crate::codec::bencode::{Kind, Node};
 
-const TRACKER_SCHEMES: [&str; 3] = ["http", "https", "udp"];
-const WEB_SEED_SCHEMES: [&str; 2] = ["http", "https"];
+pub(in crate::codec) const TRACKER_SCHEMES: [&str; 3] = ["http", "https", "udp"];
+pub(in crate::codec) const WEB_SEED_SCHEMES: [&str; 2] = ["http", "https"];
 
 /// Bytes of a refused URL that a warning shows.
 const SHOWN_LEN: usize = 80;
@@ -53,7 +53,7 @@ impl Urls<'_> {
     /// Keeps a usable URL that is not there yet, warns of any other.
     fn keep(&mut self, node: Node<'_, '_>, count_max: usize) -> Option<String> {
         let shown = node.as_bytes().unwrap_or(node.raw());
-        let url = node.as_bytes().and_then(|bytes| self.usable(bytes));
+        let url = node.as_bytes().and_then(|bytes| usable(bytes, self.schemes));
         if url.as_ref().is_some_and(|url| self.seen.contains(url)) {
             return None;
         }
@@ -68,13 +68,14 @@ impl Urls<'_> {
         }
         url
     }
+}
 
-    fn usable(&self, bytes: &[u8]) -> Option<String> {
-        let url = std::str::from_utf8(bytes).ok()?.trim_ascii();
-        let (scheme, rest) = url.split_once("://")?;
-        let known = self.schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
-        let clean = url.len() <= URL_LEN_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
-        (known && has_host && clean).then(|| url.to_owned())
-    }
+/// The URL, if it is one of these schemes with a host, printable ASCII, and not too long.
+pub(in crate::codec) fn usable(bytes: &[u8], schemes: &[&str]) -> Option<String> {
+    let url = std::str::from_utf8(bytes).ok()?.trim_ascii();
+    let (scheme, rest) = url.split_once("://")?;
+    let known = schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
+    let clean = url.len() <= URL_LEN_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
+    (known && has_host && clean).then(|| url.to_owned())
 }

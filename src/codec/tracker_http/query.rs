@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::base::{InfoHash, PeerId, limits};
+use crate::codec::percent::{Plus, escape, unescape};
 
 /// What a peer tells its tracker. Field names are the query's keys (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +59,7 @@ impl AnnounceQuery<'_> {
         } else if !out.ends_with(['?', '&']) {
             out.push('&');
         }
+        // BEP 3: values "will almost certainly have to be escaped".
         out.push_str("info_hash=");
         escape(&mut out, &self.info_hash.0);
         out.push_str("&peer_id=");
@@ -78,17 +80,6 @@ impl AnnounceQuery<'_> {
             escape(&mut out, tracker_id);
         }
         out
-    }
-}
-
-/// BEP 3: values "will almost certainly have to be escaped": all but RFC 3986's unreserved characters.
-fn escape(out: &mut String, bytes: &[u8]) {
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
     }
 }
 
@@ -166,7 +157,7 @@ impl Params<'_> {
             Some((found, value)) => (found == key).then_some(value),
             None => (param == key).then_some(""),
         });
-        value.map(|value| unescape(value).ok_or(QueryError::Invalid { key })).transpose()
+        value.map(|value| unescape(value.as_bytes(), Plus::Space).ok_or(QueryError::Invalid { key })).transpose()
     }
 
     fn text(&self, key: &'static str) -> Result<Option<String>, QueryError> {
@@ -178,22 +169,4 @@ impl Params<'_> {
         let text = self.text(key)?;
         text.map(|text| text.parse().map_err(|_| QueryError::Invalid { key })).transpose()
     }
-}
-
-/// Undoes percent-escapes, and `+` for a space as form encoders write it.
-fn unescape(value: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(value.len());
-    let mut bytes = value.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
-            b'+' => b' ',
-            byte => byte,
-        });
-    }
-    Some(out)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    u8::try_from(char::from(digit).to_digit(16)?).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Block, Kernel, LANES_MAX, State, x86};
+use super::{Block, Kernel, LANES_MAX, State};
 
 /// One compression function.
 #[derive(Clone, Copy)]
@@ -24,6 +24,8 @@ pub(super) struct Units<const WORDS: usize> {
     pub(super) shani: Option<[Unit<WORDS>; 4]>,
     /// Lanes from which AVX-512's eight and sixteen are worth it, where they are faster than SHA streams when full.
     pub(super) avx512_from: [usize; 2],
+    /// Whether the first takes so many lanes along faster than the second, as found out by trying.
+    pub(super) is_faster: fn(&Unit<WORDS>, &Unit<WORDS>, usize) -> bool,
 }
 
 /// Which compression function runs for how many lanes. It displays as that.
@@ -65,10 +67,10 @@ impl<const WORDS: usize> Table<WORDS> {
         match (units.avx512, units.avx2, widest_shani) {
             (Some([x8, x16]), _, Some(streams)) => {
                 let [x8_from, x16_from] = units.avx512_from;
-                if x86::ticks(&x8, 8) < x86::ticks(&streams, 8) {
+                if (units.is_faster)(&x8, &streams, 8) {
                     table.fill(x8_from, x8);
                 }
-                if x86::ticks(&x16, 16) < x86::ticks(&streams, 16) {
+                if (units.is_faster)(&x16, &streams, 16) {
                     table.fill(x16_from, x16);
                 }
             }
@@ -77,7 +79,7 @@ impl<const WORDS: usize> Table<WORDS> {
                 table.fill(9, x16);
             }
             (None, Some(x8), None) => table.fill(2, x8),
-            (None, Some(x8), Some(streams)) if x86::ticks(&x8, 8) < x86::ticks(&streams, 8) => table.fill(7, x8),
+            (None, Some(x8), Some(streams)) if (units.is_faster)(&x8, &streams, 8) => table.fill(7, x8),
             _ => {}
         }
         table
@@ -128,7 +130,7 @@ impl<const WORDS: usize> fmt::Display for Table<WORDS> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SHA1_PORTABLE, SHA1_START, SHA256_START};
+    use super::super::{SHA1_PORTABLE, SHA1_START, SHA256_START, processor};
     use super::*;
 
     #[test]
@@ -165,11 +167,11 @@ mod tests {
 
     #[test]
     fn every_processor_hashes_sha1_alike() {
-        every_processor_hashes_alike(&x86::sha1(), SHA1_START);
+        every_processor_hashes_alike(&processor::sha1(), SHA1_START);
     }
 
     #[test]
     fn every_processor_hashes_sha256_alike() {
-        every_processor_hashes_alike(&x86::sha256(), SHA256_START);
+        every_processor_hashes_alike(&processor::sha256(), SHA256_START);
     }
 }

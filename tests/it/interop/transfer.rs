@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
     time::Duration,
 };
@@ -27,11 +27,11 @@ const GET_TIMEOUT: Duration = Duration::from_secs(45);
 /// To get 1 GiB on two busy cores. Transmission 3 sends its 512 queued blocks twice a second: 17 MB/s on any wire.
 const GET_GIBIBYTE_TIMEOUT: Duration = Duration::from_secs(240);
 
-const SEED_PORT: u16 = 6981;
+pub(super) const SEED_PORT: u16 = 6981;
 const GET_PORT: u16 = 6982;
 
 /// The torrent of a content, made once by `bt-fast create`. All tests have the same tracker address.
-fn torrent(content: Content) -> PathBuf {
+pub(super) fn torrent(content: Content) -> PathBuf {
     static MADE: OnceLock<Mutex<HashMap<&'static str, PathBuf>>> = OnceLock::new();
     static FOLDER: OnceLock<Scratch> = OnceLock::new();
     let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
@@ -46,9 +46,15 @@ fn torrent(content: Content) -> PathBuf {
     made.entry(content.name()).or_insert_with(make).clone()
 }
 
-/// `seeder` and a tracker on the left host, `getter` on the right one.
 #[track_caller]
-fn transfer(seeder: Client, getter: Client, content: Content, torrent: &std::path::Path) {
+fn transfer(seeder: Client, getter: Client, content: Content, torrent: &Path) {
+    transfer_by(seeder, getter, content, torrent, torrent);
+}
+
+/// `seeder` and a tracker on the left host, `getter` on the right one, where it is given `link`: the torrent, or a
+/// magnet link.
+#[track_caller]
+pub(super) fn transfer_by(seeder: Client, getter: Client, content: Content, torrent: &Path, link: &Path) {
     let source = content.folder();
     let scratch = Scratch::new();
     let target = scratch.folder("target");
@@ -67,7 +73,7 @@ fn transfer(seeder: Client, getter: Client, content: Content, torrent: &std::pat
     assert!(seeds, "{seeder:?} did not announce itself as a seeder\n{}{}", tracker.log_tail(), seed.log_tail());
 
     let get_site = Site { host: &net.right, port: GET_PORT, state: &get_state };
-    let mut get = getter.get(torrent, &target, &get_site);
+    let mut get = getter.get(link, &target, &get_site);
     let timeout = if matches!(content, Content::Gibibyte) { GET_GIBIBYTE_TIMEOUT } else { GET_TIMEOUT };
     let result = get.wait(timeout).and_then(|()| {
         let (expected, found) = (source.join(content.name()), target.join(content.name()));

@@ -1,8 +1,10 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
+mod crowd;
 mod faults;
 mod fetch;
 mod get_peers;
+mod magnet;
 mod resume;
 mod scripted;
 mod seed_peers;

@@ -254,3 +254,25 @@ fn the_seed_may_open_the_connection() {
     fixture.assert_complete(&target);
     seed.stop();
 }
+
+#[test]
+fn an_origin_that_was_checked_serves_without_hashing_until_a_file_changes() {
+    let fixture = Fixture::file(LEN);
+    let remembered = || {
+        let seed = fixture.seed();
+        let date = event(&seed.process.output(), "seeding").unwrap();
+        let target = fixture.scratch.folder(&format!("target {}", fastrand::u32(..)));
+        fixture.get(&target, &[seed.address]);
+        seed.stop();
+        !date["remembered"].is_null()
+    };
+    assert!(!remembered(), "the file was too young when the torrent was made");
+    // So old that no other write can have left its time stamps.
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let verify = || run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&fixture.source), DEADLINE).success();
+    verify();
+    assert!(remembered());
+    // The same bytes, written once more.
+    fs::write(fixture.source.join(NAME), fixture.bytes()).unwrap();
+    assert!(!remembered());
+}

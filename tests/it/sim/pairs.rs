@@ -1,5 +1,6 @@
 //! Two nodes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry};
@@ -91,6 +92,49 @@ fn a_long_fast_line_is_filled() {
     });
 }
 
+/// A peer on the same rack and one on another continent both fill a 1 Gbit/s line, soon.
+#[test]
+fn a_gigabit_line_is_full_within_two_seconds_whatever_the_round_trip() {
+    const RATE: u64 = 125_000_000;
+    for round_trip in [Duration::from_micros(100), Duration::from_millis(50)] {
+        with_seeds(1, |seed| {
+            let line = Line { rate: RATE, delay: round_trip / 2 };
+            let mut world = World::new(seed, geometry(1 << 20, 600, 0));
+            let (origin, leecher) = (world.add_origin(), world.add_leecher(256));
+            world.connect([Side { line, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
+            let received = |world: &World| world.nodes[leecher].swarm.totals.downloaded.load(Ordering::Relaxed);
+            world.run_for(Duration::from_secs(2));
+            let before = received(&world);
+            world.run_for(Duration::from_secs(1));
+            let share = (received(&world) - before) as f64 / RATE as f64;
+            assert!(share >= 0.9, "{round_trip:?}: {share:.2} of the line, {before} bytes in the first two seconds");
+        });
+    }
+}
+
+/// The disk takes four pieces a second at most: what the peer is asked for follows it, memory is what the slots are.
+#[test]
+fn a_slow_disk_holds_the_requests_back() {
+    with_seeds(2, |seed| {
+        let mut world = pair(seed, geometry(256 * K, 100, 0), |origin, leecher| [origin, leecher]);
+        world.write_time = Duration::from_secs(1);
+        let mut most = 0;
+        let took = {
+            let start = world.now;
+            world.run(Duration::from_secs(60), |world| {
+                let connection = world.ends.iter().flatten().find(|end| end.node == 1).unwrap().link.connection();
+                most = most.max(connection.outstanding_count());
+                world.nodes[1].swarm.pieces.is_complete()
+            });
+            world.now - start
+        };
+        assert!(most <= 4 * 16, "{most} blocks were outstanding, four slots hold 64");
+        assert!(took < Duration::from_secs(100 / 4 + 6), "{took:?}: the disk was waited for, and nothing else");
+        assert_eq!(world.wasted_blocks(&[1]), 0.0);
+        world.finish();
+    });
+}
+
 /// BEP 3's choking changes every ten seconds; nothing may break when a peer's does a hundred times as often.
 #[test]
 fn a_choke_storm_loses_nothing() {
@@ -108,7 +152,7 @@ fn a_choke_storm_loses_nothing() {
             }
             unchoke = !unchoke;
             let shared = world.nodes[origin].peers[0].clone();
-            shared.unchoke.store(unchoke, std::sync::atomic::Ordering::Relaxed);
+            shared.unchoke.store(unchoke, Ordering::Relaxed);
             world.spread_news(origin);
             let pause = world.rng.u64(5..if unchoke { 400 } else { 100 });
             world.run_for(Duration::from_millis(pause));

@@ -1,4 +1,4 @@
-"""A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get TORRENT FOLDER IP PORT"""
+"""A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get TORRENT|MAGNET FOLDER IP PORT"""
 
 import sys
 import time
@@ -48,8 +48,11 @@ def report(session):
 def main():
     role, torrent, folder, ip, port = sys.argv[1:]
     session = lt.session({**SETTINGS, "listen_interfaces": f"{ip}:{port}"})
-    parameters = lt.add_torrent_params()
-    parameters.ti = lt.torrent_info(torrent)
+    if torrent.startswith("magnet:"):
+        parameters = lt.parse_magnet_uri(torrent)
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = lt.torrent_info(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     if role == "seed":

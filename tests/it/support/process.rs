@@ -56,6 +56,11 @@ impl Running {
         status
     }
 
+    /// The process's id: `setpriv` has become the command.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

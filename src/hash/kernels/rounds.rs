@@ -2,15 +2,16 @@
 //!
 //! Macros and not generic functions: functions with `#[target_feature]` call each other without `unsafe` by name alone.
 
-/// Defines the compression function `$name`: `$words` words of state, in the variables of that many names.
+/// Defines the compression function `$name`: `$words` words of state, in the variables of that many names. It may use
+/// the processor's `$features`.
 ///
 /// In scope where it is used: `LANES`, `Vector`; `splat`, `add`, `xor`, `rotl`, `shr`; `choose`, `parity`, `majority`
 /// (FIPS 180-4, 4.1); `from_words`, `to_words`; `load`, which reads a sixteenth of one block of every lane, and
 /// `transpose`, which makes message words of the sixteen parts.
 macro_rules! lanes {
-    ($name:ident: $words:ident, $rounds:ident, $($word:ident)*, $features:literal) => {
+    ($name:ident: $words:ident, $rounds:ident, $($word:ident)* $(, $features:literal)?) => {
         /// Takes one run of blocks into each state. Runs are equally long; there are at most as many as lanes.
-        #[target_feature(enable = $features)]
+        $(#[target_feature(enable = $features)])?
         pub(super) fn $name(states: &mut [State<$words>], runs: &[&[Block]]) {
             let count = runs.first().map_or(0, |run| run.len());
             assert!(states.len() == runs.len() && runs.len() <= LANES && runs.iter().all(|run| run.len() == count));
@@ -33,7 +34,7 @@ macro_rules! lanes {
                 }
             }
 
-            #[target_feature(enable = $features)]
+            $(#[target_feature(enable = $features)])?
             fn compress(words: &mut [[u32; LANES]; $words], runs: &[&[Block]; LANES], count: usize) {
                 let [$(mut $word),*] = [splat(0); $words];
                 for (vector, words) in [$(&mut $word),*].into_iter().zip(&*words) {

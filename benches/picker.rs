@@ -1,0 +1,133 @@
+//! Blocks picked per second by one connection to a peer that has everything, of 262,144 pieces.
+//!
+//! `pick` times what chooses and queues requests alone, `whole life` also the arrival of every block and the end of every
+//! piece, as one ring thread does it; neither moves a byte of payload.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a benchmark that cannot go on panics, and it reads the clock"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bt_fast::base::{Bitfield, Geometry, Rng};
+use bt_fast::codec::message::{Bounds, Decoded, Message, decode};
+use bt_fast::peer::{Opening, Setup, Transmit};
+use bt_fast::swarm::{Link, OpenPiece, PeerShared, Slot, Swarm};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const PIECE_COUNT: u32 = 262_144;
+const BLOCK_LEN: u32 = 16 << 10;
+const PIECE_LEN: u32 = 16 * BLOCK_LEN;
+const SLOT_COUNT: usize = 1024;
+/// From a request to its block.
+const ROUND_TRIP: Duration = Duration::from_millis(1);
+
+struct Memory;
+
+impl Slot for Memory {
+    fn clear(&mut self, _piece_len: u32) -> bool {
+        true
+    }
+}
+
+/// A download in virtual time.
+struct Download {
+    swarm: Arc<Swarm<Memory>>,
+    link: Link<Memory>,
+    transmit: Transmit,
+    now: Duration,
+    /// Blocks received of each piece.
+    received: Vec<u32>,
+}
+
+/// What one turn did, and how long it took to pick and in all.
+struct Turn {
+    picked: u64,
+    picking: Duration,
+    whole: Duration,
+}
+
+impl Download {
+    fn start() -> Self {
+        let geometry = Geometry::new(PIECE_LEN, [u64::from(PIECE_COUNT) * u64::from(PIECE_LEN)]).unwrap();
+        let slots = std::iter::repeat_with(|| Memory).take(SLOT_COUNT).collect();
+        let have = Bitfield::new(PIECE_COUNT);
+        let swarm = Arc::new(Swarm::new(Arc::new(geometry), &have, slots, &mut Rng::with_seed(1)));
+        let setup = Setup {
+            geometry: swarm.geometry.clone(),
+            fast: true,
+            extension: false,
+            opening: Opening::None,
+            listen_port: None,
+            peer_ip: None,
+            metadata: None,
+        };
+        let shared = Arc::new(PeerShared::new(1, ([127, 0, 0, 1], 6881).into()));
+        let now = Duration::from_secs(1);
+        let mut link = Link::new(setup, swarm.clone(), shared, now);
+        for message in [Message::HaveAll, Message::Unchoke] {
+            link.handle_message(now, &message).unwrap();
+        }
+        link.sync(now).unwrap();
+        Self { swarm, link, transmit: Transmit::default(), now, received: vec![0; PIECE_COUNT as usize] }
+    }
+
+    /// Fills the window, and has everything answered a round trip later.
+    fn turn(&mut self) -> Turn {
+        let started = Instant::now();
+        self.link.request_blocks(self.now);
+        let picking = started.elapsed();
+        self.link.poll_transmit(self.now, &mut self.transmit, |_| false);
+        self.now += ROUND_TRIP;
+        let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
+        let mut control = &self.transmit.control[..];
+        let mut picked = 0;
+        while let Ok(Decoded::Message { message, consumed }) = decode(control, &bounds) {
+            control = &control[consumed..];
+            if let Message::Request { index, begin, length } = message {
+                picked += 1;
+                let arrival = self.link.handle_block(self.now, index, begin, length).unwrap();
+                self.link.handle_landed(self.now, &arrival, true);
+                let received = &mut self.received[index as usize];
+                *received += 1;
+                if *received == PIECE_LEN / BLOCK_LEN {
+                    let open: Arc<OpenPiece<Memory>> = arrival.open.unwrap();
+                    self.swarm.pieces.handle_written(&open);
+                }
+            }
+        }
+        self.link.sync(self.now).unwrap();
+        Turn { picked, picking, whole: started.elapsed() }
+    }
+}
+
+fn picker(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("picker");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    for (name, time) in [("pick", (|turn| turn.picking) as fn(&Turn) -> Duration), ("whole life", |turn| turn.whole)] {
+        let mut download = Download::start();
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|blocks| {
+                let (mut picked, mut took) = (0, Duration::ZERO);
+                while picked < blocks {
+                    let turn = download.turn();
+                    if turn.picked == 0 {
+                        assert!(download.swarm.pieces.is_complete());
+                        download = Download::start();
+                    }
+                    picked += turn.picked;
+                    took += time(&turn);
+                }
+                took.mul_f64(blocks as f64 / picked as f64)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, picker);
+criterion_main!(benches);

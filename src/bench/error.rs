@@ -1,0 +1,21 @@
+//! Why there are no figures.
+
+use std::io;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{what}: {error}")]
+    Io { what: &'static str, error: io::Error },
+    #[error("create: {0}")]
+    Create(#[from] crate::create::CreateError),
+    #[error("verify: {0}")]
+    Verify(#[from] crate::create::ContentError),
+    #[error("{side} ended early: {line}")]
+    Ended { side: &'static str, line: String },
+    #[error("the received files differ from what was sent")]
+    Differs,
+}
+
+pub(super) fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BenchError {
+    move |error| BenchError::Io { what, error }
+}

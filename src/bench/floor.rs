@@ -1,0 +1,261 @@
+//! `bench floor`: what the machine could do without BitTorrent, part by part and as the bare pair.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use memmap2::MmapMut;
+use serde::Serialize;
+
+use super::pair::{PairSettings, Work, cpu_time, open_to_write, pair};
+use super::{BenchError, Machine, gb_per_s, io_error, median, per_gb};
+use crate::base::{Rng, limits};
+use crate::hash::{Kernel, sha1_batch};
+
+/// Bytes of one call.
+const CHUNK_LEN: usize = 1 << 20;
+/// Bytes that memory is copied from, and as many to: far more than a cache.
+const COPY_LEN: usize = 256 << 20;
+/// Direct writes under way at a time.
+const DIRECT_WRITERS: u64 = 8;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct FloorSettings {
+    /// Bytes moved by each kind of work in each round.
+    pub len: u64,
+    pub piece_len: u32,
+    pub rounds: usize,
+    /// Folder for what is written, which must be empty.
+    pub folder: PathBuf,
+    pub hash_kernel: Kernel,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct FloorFigures {
+    pub bytes: u64,
+    pub piece_length: u32,
+    pub rounds: usize,
+    pub figures: Vec<FloorFigure>,
+    #[serde(flatten)]
+    pub machine: Machine,
+}
+
+/// Medians of one kind of work.
+#[derive(Debug, Clone, Serialize)]
+pub struct FloorFigure {
+    /// `tcp`, `memory_copy`, `page_cache_read`, `write_buffered`, `write_synced` (and on the disk), `write_direct`,
+    /// `hash` (all cores), `pair_direct`, `pair_buffered`, `pair_unwritten`.
+    pub work: &'static str,
+    pub gb_per_s: f64,
+    /// Processor seconds for each 10^9 bytes, of the sending and of the receiving process; where there is one, of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed_cpu_s_per_gb: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_cpu_s_per_gb: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_s_per_gb: Option<f64>,
+}
+
+/// One measurement.
+#[derive(Clone, Copy)]
+struct Sample {
+    gb_per_s: f64,
+    cpu: Cpu,
+}
+
+#[derive(Clone, Copy)]
+enum Cpu {
+    Sides { seed: f64, get: f64 },
+    One(f64),
+}
+
+type Measure = fn(&FloorSettings) -> Result<Sample, BenchError>;
+
+const WORKS: [(&str, Measure); 10] = [
+    ("tcp", |settings| pair_sample(settings, Work::Discard)),
+    ("memory_copy", |_| copy()),
+    ("page_cache_read", read),
+    ("write_buffered", |settings| write_buffered(settings, false)),
+    ("write_synced", |settings| write_buffered(settings, true)),
+    ("write_direct", write_direct),
+    ("hash", hash),
+    ("pair_direct", |settings| pair_sample(settings, written(settings, true))),
+    ("pair_buffered", |settings| pair_sample(settings, written(settings, false))),
+    ("pair_unwritten", |settings| pair_sample(settings, Work::Hash)),
+];
+
+/// Measures; `phase` hears of each round.
+pub fn floor(settings: &FloorSettings, phase: &mut dyn FnMut(&str)) -> Result<FloorFigures, BenchError> {
+    phase("making content");
+    super::content::write_random(&content(&settings.folder), settings.len, 1).map_err(io_error("make content"))?;
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); WORKS.len()];
+    for round in 1..=settings.rounds {
+        for ((work, measure), samples) in WORKS.iter().zip(&mut samples) {
+            phase(&format!("round {round} of {}: {}", settings.rounds, work.replace('_', " ")));
+            samples.push(measure(settings)?);
+        }
+    }
+    let figures = WORKS.iter().zip(samples).map(|((work, _), samples)| FloorFigure::of(work, &samples)).collect();
+    let FloorSettings { len, piece_len, rounds, .. } = *settings;
+    Ok(FloorFigures { bytes: len, piece_length: piece_len, rounds, figures, machine: Machine::this() })
+}
+
+impl FloorFigure {
+    fn of(work: &'static str, samples: &[Sample]) -> Self {
+        let median_of = |part: fn(&Sample) -> Option<f64>| {
+            let values: Vec<f64> = samples.iter().filter_map(part).collect();
+            (!values.is_empty()).then(|| median(values))
+        };
+        let seed = |sample: &Sample| if let Cpu::Sides { seed, .. } = sample.cpu { Some(seed) } else { None };
+        let get = |sample: &Sample| if let Cpu::Sides { get, .. } = sample.cpu { Some(get) } else { None };
+        let one = |sample: &Sample| if let Cpu::One(cpu) = sample.cpu { Some(cpu) } else { None };
+        Self {
+            work,
+            gb_per_s: median_of(|sample| Some(sample.gb_per_s)).unwrap_or(0.0),
+            seed_cpu_s_per_gb: median_of(seed),
+            get_cpu_s_per_gb: median_of(get),
+            cpu_s_per_gb: median_of(one),
+        }
+    }
+}
+
+fn content(folder: &Path) -> PathBuf {
+    folder.join("content.bin")
+}
+
+fn target(folder: &Path) -> PathBuf {
+    folder.join("written.bin")
+}
+
+fn written(settings: &FloorSettings, direct: bool) -> Work {
+    Work::Write { path: target(&settings.folder), direct }
+}
+
+fn pair_sample(settings: &FloorSettings, work: Work) -> Result<Sample, BenchError> {
+    let FloorSettings { len, piece_len, hash_kernel, .. } = *settings;
+    let figures = pair(&PairSettings { len, piece_len, work, hash_kernel })?;
+    remove(&target(&settings.folder))?;
+    let cpu = Cpu::Sides { seed: figures.seed_cpu_s_per_gb, get: figures.get_cpu_s_per_gb };
+    Ok(Sample { gb_per_s: figures.gb_per_s, cpu })
+}
+
+fn remove(path: &Path) -> Result<(), BenchError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove what was written")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Times `work`, which says how many bytes it moved.
+fn timed(what: &'static str, work: impl FnOnce() -> io::Result<u64>) -> Result<Sample, BenchError> {
+    let (started, before) = (Instant::now(), cpu_time());
+    let len = work().map_err(io_error(what))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let cpu = cpu_time().saturating_sub(before).as_secs_f64();
+    Ok(Sample { gb_per_s: gb_per_s(len, seconds), cpu: Cpu::One(per_gb(cpu, len)) })
+}
+
+/// One thread; the pages are there.
+fn copy() -> Result<Sample, BenchError> {
+    let from = vec![1u8; COPY_LEN];
+    let mut to = vec![2u8; COPY_LEN];
+    timed("copy memory", || {
+        black_box(&mut to).copy_from_slice(black_box(&from));
+        Ok(COPY_LEN as u64)
+    })
+}
+
+/// One thread, content that was just written.
+fn read(settings: &FloorSettings) -> Result<Sample, BenchError> {
+    let mut chunk = vec![0; CHUNK_LEN];
+    timed("read content", || {
+        let mut file = File::open(content(&settings.folder))?;
+        let mut len = 0;
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(len),
+                part => len += part as u64,
+            }
+        }
+    })
+}
+
+/// Chunks of a file of `settings.len`: offset and length.
+fn chunks(settings: &FloorSettings) -> u64 {
+    settings.len.div_ceil(CHUNK_LEN as u64)
+}
+
+fn write_buffered(settings: &FloorSettings, sync: bool) -> Result<Sample, BenchError> {
+    let path = target(&settings.folder);
+    let mut chunk = vec![0; CHUNK_LEN];
+    Rng::with_seed(2).fill(&mut chunk);
+    let sample = timed("write", || {
+        let file = open_to_write(&path, false, settings.len)?;
+        for index in 0..chunks(settings) {
+            file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
+        }
+        if sync {
+            file.sync_data()?;
+        }
+        Ok(chunks(settings) * CHUNK_LEN as u64)
+    })?;
+    // Its way to the disk must not disturb what comes next.
+    File::open(&path).and_then(|file| file.sync_data()).map_err(io_error("sync"))?;
+    remove(&path)?;
+    Ok(sample)
+}
+
+fn write_direct(settings: &FloorSettings) -> Result<Sample, BenchError> {
+    let path = target(&settings.folder);
+    let mut chunk = MmapMut::map_anon(CHUNK_LEN).map_err(io_error("memory"))?;
+    Rng::with_seed(3).fill(&mut chunk);
+    let sample = timed("write past the page cache", || {
+        let file = open_to_write(&path, true, settings.len)?;
+        let next = AtomicU64::new(0);
+        let write = || -> io::Result<()> {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= chunks(settings) {
+                    return Ok(());
+                }
+                file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
+            }
+        };
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..DIRECT_WRITERS).map(|_| scope.spawn(write)).collect();
+            super::pair::join_all(writers)
+        })?;
+        Ok(chunks(settings) * CHUNK_LEN as u64)
+    })?;
+    remove(&path)?;
+    Ok(sample)
+}
+
+/// All cores, each its own pieces side by side.
+fn hash(settings: &FloorSettings) -> Result<Sample, BenchError> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let piece_len = (settings.piece_len as usize).min(CHUNK_LEN);
+    let mut memory = vec![0; cores * limits::HASH_LANES * piece_len];
+    Rng::with_seed(4).fill(&mut memory);
+    let batch_len = limits::HASH_LANES * piece_len;
+    let per_core = usize::try_from(settings.len).unwrap_or(usize::MAX).div_ceil(cores);
+    let batches = per_core.div_ceil(batch_len);
+    timed("hash", || {
+        thread::scope(|scope| {
+            let hash = |part: &[u8]| {
+                (0..batches).for_each(|_| drop(black_box(sha1_batch(part.chunks(piece_len).map(|piece| [piece])))))
+            };
+            for part in memory.chunks(batch_len) {
+                scope.spawn(move || hash(part));
+            }
+        });
+        Ok((batches * batch_len * cores) as u64)
+    })
+}

@@ -1,0 +1,340 @@
+//! From what the processes said to what is shown.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Settings, WriteHow};
+use crate::bench::pair::PairFigures;
+use crate::bench::{Machine, gb_per_s, median, per_gb};
+
+/// Points of a curve that are kept.
+const POINTS_MAX: usize = 600;
+
+/// What came of it. Times are seconds. Medians of all rounds, and the details of the round whose transfer took the median time.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    /// Of the content; each peer gets that much.
+    pub bytes: u64,
+    pub piece_length: u32,
+    pub peers: usize,
+    pub rings: usize,
+    pub rounds: usize,
+    /// `disk` or `memory`.
+    pub place: &'static str,
+    /// `auto`, `buffered` or `direct`.
+    pub write: &'static str,
+    #[serde(flatten)]
+    pub machine: Machine,
+    pub create_s: f64,
+    /// From starting `get` to its end, everything verified and written; of the last one where there are several.
+    pub transfer_s: f64,
+    /// Hashing the received files once more.
+    pub verify_s: f64,
+    /// Of all peers together.
+    pub gb_per_s: f64,
+    /// Beside the bare pair, unless it was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<FloorShare>,
+    pub seed: Side,
+    /// All of them together; memory is that of the largest.
+    pub get: Side,
+    /// From queueing a request to its block, in microseconds; where there are several peers, the worst of them.
+    pub latency_p50_us: u64,
+    pub latency_p99_us: u64,
+    pub latency_p999_us: u64,
+    /// Upper bounds in microseconds, and how many blocks came that soon.
+    pub latency_buckets: Vec<(u64, u64)>,
+    /// From a piece's last block to its hash, where it is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_lag_p50_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_lag_p99_us: Option<u64>,
+    pub wasted_bytes: u64,
+    /// Copies that the seed sent for each one that a peer has.
+    pub seed_copies: f64,
+    /// Jain's index of the peers' rates: 1 when all are equal, 1/n when one has everything.
+    pub fairness: f64,
+    /// Every round in its order.
+    pub round_gb_per_s: Vec<f64>,
+    /// Seconds since the start, and bytes that all peers had by then.
+    pub progress: Vec<(f64, u64)>,
+}
+
+/// The bare pair in the same rounds.
+#[derive(Debug, Serialize)]
+pub struct FloorShare {
+    /// Its figures' medians.
+    #[serde(flatten)]
+    pub pair: PairFigures,
+    /// Our rate as a part of its rate: the median of the rounds' shares.
+    pub share: f64,
+    pub round_gb_per_s: Vec<f64>,
+}
+
+/// What one side used.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Side {
+    pub cpu_user_s: f64,
+    pub cpu_system_s: f64,
+    /// Processor seconds for each 10^9 bytes that it sent, or got.
+    pub cpu_s_per_gb: f64,
+    pub cpu_kinds: CpuKinds,
+    /// Context switches and page faults for each 10^9 bytes.
+    pub voluntary_switches_per_gb: f64,
+    pub involuntary_switches_per_gb: f64,
+    pub minor_faults_per_gb: f64,
+    pub major_faults_per_gb: f64,
+    /// Times that a ring thread waited for a disk inside a page fault.
+    pub ring_major_faults: u64,
+    /// Largest resident memory of a process in bytes: all of it, its own, mapped files.
+    pub memory_peak: u64,
+    pub memory_anon_peak: u64,
+    pub memory_file_peak: u64,
+    /// Payload bytes sent: copied into the socket, and not.
+    pub copied_bytes: u64,
+    pub zero_copied_bytes: u64,
+}
+
+/// Processor time by kind of thread.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct CpuKinds {
+    pub ring: CpuTime,
+    pub hash: CpuTime,
+    /// The kernel's workers for our rings.
+    pub kernel: CpuTime,
+    /// Everything else, also what ended before the end.
+    pub other: CpuTime,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct CpuTime {
+    pub user_s: f64,
+    pub system_s: f64,
+}
+
+/// The last record of a `seed` or `get`; what an older one lacks is zero.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Ended {
+    uploaded: u64,
+    downloaded: u64,
+    wasted: u64,
+    latency_p50_us: u64,
+    latency_p99_us: u64,
+    latency_p999_us: u64,
+    latency_buckets: Vec<(u64, u64)>,
+    hash_lag_p50_us: Option<u64>,
+    hash_lag_p99_us: Option<u64>,
+    cpu_user_s: f64,
+    cpu_system_s: f64,
+    minor_faults: u64,
+    major_faults: u64,
+    memory_peak: u64,
+    memory_anon_peak: u64,
+    memory_file_peak: u64,
+    zero_copied: u64,
+    threads: Kinds,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Kinds {
+    ring: Kind,
+    hash: Kind,
+    kernel: Kind,
+    other: Kind,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Kind {
+    cpu_user_s: f64,
+    cpu_system_s: f64,
+    major_faults: u64,
+    voluntary_switches: u64,
+    involuntary_switches: u64,
+}
+
+impl Ended {
+    pub(super) fn of(record: &Value) -> Self {
+        Self::deserialize(record).unwrap_or_default()
+    }
+}
+
+/// One round.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) progress: Vec<(f64, u64)>,
+    /// Seconds until each peer was done.
+    pub(super) peer_s: Vec<f64>,
+    pub(super) sent: Ended,
+    pub(super) got: Vec<Ended>,
+    pub(super) verify_s: f64,
+    pub(super) floor: Option<PairFigures>,
+}
+
+impl Round {
+    fn transfer_s(&self) -> f64 {
+        self.peer_s.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+impl Figures {
+    pub(super) fn of(settings: &Settings, piece_length: u32, create_s: f64, rounds: Vec<Round>) -> Self {
+        let moved = settings.len * settings.peer_count as u64;
+        let median_of = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part).collect());
+        let transfer_s = median_of(&Round::transfer_s);
+        let rate = |round: &Round| gb_per_s(moved, round.transfer_s());
+        let verify_s = median_of(&|round| round.verify_s);
+        let round_gb_per_s: Vec<f64> = rounds.iter().map(rate).collect();
+        let floor = FloorShare::of(&rounds, &round_gb_per_s);
+        let is_median = |round: &Round| round.transfer_s().total_cmp(&transfer_s).is_eq();
+        let typical = rounds.into_iter().find(is_median).unwrap_or_else(Round::empty);
+        let worst = |part: fn(&Ended) -> u64| typical.got.iter().map(part).max().unwrap_or(0);
+        let sum = |part: fn(&Ended) -> u64| typical.got.iter().map(part).sum::<u64>();
+        Self {
+            bytes: settings.len,
+            piece_length,
+            peers: settings.peer_count,
+            rings: settings.ring_count,
+            rounds: settings.rounds,
+            place: if settings.in_ram { "memory" } else { "disk" },
+            write: WriteHow::name(settings.write),
+            machine: Machine::this(),
+            create_s,
+            transfer_s,
+            verify_s,
+            gb_per_s: gb_per_s(moved, transfer_s),
+            floor,
+            seed: Side::of(std::slice::from_ref(&typical.sent), typical.sent.uploaded),
+            get: Side::of(&typical.got, sum(|got| got.downloaded)),
+            latency_p50_us: worst(|got| got.latency_p50_us),
+            latency_p99_us: worst(|got| got.latency_p99_us),
+            latency_p999_us: worst(|got| got.latency_p999_us),
+            latency_buckets: merged(typical.got.iter().map(|got| &got.latency_buckets[..])),
+            hash_lag_p50_us: typical.got.iter().filter_map(|got| got.hash_lag_p50_us).max(),
+            hash_lag_p99_us: typical.got.iter().filter_map(|got| got.hash_lag_p99_us).max(),
+            wasted_bytes: sum(|got| got.wasted),
+            seed_copies: per_gb(gb_per_s(typical.sent.uploaded, 1.0), settings.len),
+            fairness: fairness(&typical.peer_s),
+            round_gb_per_s,
+            progress: thinned(typical.progress),
+        }
+    }
+
+    /// Bytes that were moved in a round.
+    pub fn moved(&self) -> u64 {
+        self.bytes * self.peers as u64
+    }
+}
+
+impl Round {
+    fn empty() -> Self {
+        let sent = Ended::default();
+        Self { progress: Vec::new(), peer_s: Vec::new(), sent, got: Vec::new(), verify_s: 0.0, floor: None }
+    }
+}
+
+impl FloorShare {
+    fn of(rounds: &[Round], ours: &[f64]) -> Option<Self> {
+        let pairs: Vec<PairFigures> = rounds.iter().filter_map(|round| round.floor).collect();
+        if pairs.is_empty() {
+            return None;
+        }
+        let median_of = |part: fn(&PairFigures) -> f64| median(pairs.iter().map(part).collect());
+        let shares = pairs.iter().zip(ours).map(|(pair, ours)| ours / pair.gb_per_s.max(f64::MIN_POSITIVE));
+        Some(Self {
+            pair: PairFigures {
+                seconds: median_of(|pair| pair.seconds),
+                gb_per_s: median_of(|pair| pair.gb_per_s),
+                seed_cpu_s_per_gb: median_of(|pair| pair.seed_cpu_s_per_gb),
+                get_cpu_s_per_gb: median_of(|pair| pair.get_cpu_s_per_gb),
+            },
+            share: median(shares.collect()),
+            round_gb_per_s: pairs.iter().map(|pair| pair.gb_per_s).collect(),
+        })
+    }
+}
+
+impl Side {
+    /// `len`: payload bytes that these processes sent, or got.
+    fn of(processes: &[Ended], len: u64) -> Self {
+        let mut side = Self::default();
+        let mut whole = CpuTime::default();
+        let (mut voluntary, mut involuntary, mut minor_faults, mut major_faults) = (0, 0, 0, 0);
+        for process in processes {
+            let Kinds { ring, hash, kernel, other } = &process.threads;
+            whole.user_s += process.cpu_user_s;
+            whole.system_s += process.cpu_system_s;
+            side.cpu_kinds.ring.add(ring);
+            side.cpu_kinds.hash.add(hash);
+            side.cpu_kinds.kernel.add(kernel);
+            for kind in [ring, hash, kernel, other] {
+                voluntary += kind.voluntary_switches;
+                involuntary += kind.involuntary_switches;
+            }
+            minor_faults += process.minor_faults;
+            major_faults += process.major_faults;
+            side.ring_major_faults += ring.major_faults;
+            side.memory_peak = side.memory_peak.max(process.memory_peak);
+            side.memory_anon_peak = side.memory_anon_peak.max(process.memory_anon_peak);
+            side.memory_file_peak = side.memory_file_peak.max(process.memory_file_peak);
+            side.copied_bytes += process.uploaded.saturating_sub(process.zero_copied);
+            side.zero_copied_bytes += process.zero_copied;
+        }
+        let CpuKinds { ring, hash, kernel, .. } = side.cpu_kinds;
+        side.cpu_kinds.other = CpuTime {
+            user_s: (whole.user_s - ring.user_s - hash.user_s - kernel.user_s).max(0.0),
+            system_s: (whole.system_s - ring.system_s - hash.system_s - kernel.system_s).max(0.0),
+        };
+        Self {
+            cpu_user_s: whole.user_s,
+            cpu_system_s: whole.system_s,
+            cpu_s_per_gb: per_gb(whole.user_s + whole.system_s, len),
+            voluntary_switches_per_gb: per_gb(number(voluntary), len),
+            involuntary_switches_per_gb: per_gb(number(involuntary), len),
+            minor_faults_per_gb: per_gb(number(minor_faults), len),
+            major_faults_per_gb: per_gb(number(major_faults), len),
+            ..side
+        }
+    }
+}
+
+impl CpuTime {
+    fn add(&mut self, kind: &Kind) {
+        self.user_s += kind.cpu_user_s;
+        self.system_s += kind.cpu_system_s;
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+/// Jain's index of rates, which are as one over these times.
+fn fairness(seconds: &[f64]) -> f64 {
+    let rates: Vec<f64> = seconds.iter().filter(|seconds| **seconds > 0.0).map(|seconds| 1.0 / seconds).collect();
+    let (sum, squares): (f64, f64) = (rates.iter().sum(), rates.iter().map(|rate| rate * rate).sum());
+    if squares > 0.0 { sum * sum / (squares * number(rates.len() as u64)) } else { 1.0 }
+}
+
+/// Distributions over the same bounds as one.
+fn merged<'a>(all: impl Iterator<Item = &'a [(u64, u64)]>) -> Vec<(u64, u64)> {
+    let mut counts = std::collections::BTreeMap::new();
+    for &(bound, count) in all.flatten() {
+        *counts.entry(bound).or_insert(0) += count;
+    }
+    counts.into_iter().collect()
+}
+
+fn thinned(points: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    let stride = points.len().div_ceil(POINTS_MAX).max(1);
+    let last = points.len().saturating_sub(1);
+    let kept = |index: &usize| index.is_multiple_of(stride) || *index == last;
+    points.into_iter().enumerate().filter(|(index, _)| kept(index)).map(|(_, point)| point).collect()
+}
+
+#[cfg(test)]
+#[path = "figures_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::hash::Kernel;
+use serde_json::json;
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-9
+}
+
+fn settings(peer_count: usize, rounds: usize) -> Settings {
+    Settings {
+        len: 1_000_000_000,
+        piece_len: None,
+        folder: ".".into(),
+        in_ram: false,
+        peer_count,
+        rounds,
+        with_floor: true,
+        write: WriteHow::Auto,
+        ring_count: 2,
+        arena_len: 1 << 20,
+        hash_kernel: Kernel::Auto,
+        seed_flags: Vec::new(),
+        get_flags: Vec::new(),
+    }
+}
+
+fn ended(cpu_user_s: f64) -> Ended {
+    Ended::of(&json!({
+        "event": "complete", "downloaded": 1_000_000_000u64, "uploaded": 2_000_000_000u64, "wasted": 7,
+        "latency_p99_us": 900, "latency_buckets": [[16, 1], [32, 2]], "hash_lag_p50_us": 50,
+        "cpu_user_s": cpu_user_s, "cpu_system_s": 0.5, "minor_faults": 100, "memory_peak": 5, "zero_copied": 500_000_000u64,
+        "threads": {
+            "ring": { "cpu_user_s": 0.25, "cpu_system_s": 0.25, "major_faults": 3, "voluntary_switches": 10 },
+            "hash": { "cpu_user_s": 0.5, "involuntary_switches": 4 },
+        },
+    }))
+}
+
+fn round(seconds: f64, cpu_user_s: f64, floor_gb_per_s: f64) -> Round {
+    let floor = PairFigures { gb_per_s: floor_gb_per_s, seconds: 1.0, ..Default::default() };
+    Round {
+        progress: vec![(seconds, 1_000_000_000)],
+        peer_s: vec![seconds],
+        sent: ended(cpu_user_s),
+        got: vec![ended(cpu_user_s)],
+        verify_s: 1.0,
+        floor: Some(floor),
+    }
+}
+
+#[test]
+fn details_are_those_of_the_median_round() {
+    let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 3.0, 1.0)];
+    let figures = Figures::of(&settings(1, 3), 16384, 0.5, rounds);
+    assert!(near(figures.transfer_s, 2.0) && near(figures.gb_per_s, 0.5));
+    assert!(near(figures.get.cpu_user_s, 3.0) && near(figures.get.cpu_s_per_gb, 3.5), "{:?}", figures.get);
+    assert!(near(figures.seed.cpu_s_per_gb, 1.75), "the seed's is for what it sent");
+    assert_eq!(figures.progress, [(2.0, 1_000_000_000)]);
+    let floor = figures.floor.unwrap();
+    // 0.25, 0.5 and 0.5 of the floor.
+    assert!(near(floor.share, 0.5) && near(floor.pair.gb_per_s, 1.0), "{floor:?}");
+    assert!(near(figures.seed_copies, 2.0));
+    assert_eq!((figures.wasted_bytes, figures.latency_p99_us, figures.hash_lag_p50_us), (7, 900, Some(50)));
+}
+
+#[test]
+fn what_no_kind_has_is_other() {
+    let side = Side::of(&[ended(1.0), ended(1.0)], 2_000_000_000);
+    let CpuKinds { ring, hash, kernel, other } = side.cpu_kinds;
+    assert!(near(ring.user_s, 0.5) && near(hash.user_s, 1.0) && near(kernel.user_s, 0.0));
+    assert!(near(other.user_s, 0.5) && near(other.system_s, 0.5));
+    assert!(near(side.cpu_s_per_gb, 1.5) && near(side.voluntary_switches_per_gb, 10.0));
+    assert!(near(side.involuntary_switches_per_gb, 4.0) && near(side.minor_faults_per_gb, 100.0));
+    assert_eq!((side.ring_major_faults, side.memory_peak), (6, 5));
+    assert_eq!((side.copied_bytes, side.zero_copied_bytes), (3_000_000_000, 1_000_000_000));
+}
+
+#[test]
+fn peers_that_are_served_alike_are_fair() {
+    assert!(near(fairness(&[2.0, 2.0, 2.0]), 1.0));
+    assert!(near(fairness(&[1.0, f64::INFINITY]), 0.5));
+    assert!(near(fairness(&[]), 1.0));
+}
+
+#[test]
+fn distributions_add_up_and_curves_stay_short() {
+    let (a, b) = ([(16, 1), (32, 2)], [(32, 3), (64, 1)]);
+    assert_eq!(merged([&a[..], &b[..]].into_iter()), [(16, 1), (32, 5), (64, 1)]);
+    let long: Vec<(f64, u64)> = (0..2000).map(|at| (f64::from(at), 0)).collect();
+    let short = thinned(long);
+    assert!(short.len() <= POINTS_MAX && near(short.last().unwrap().0, 1999.0));
+}
+
+#[test]
+fn records_of_an_older_program_still_count() {
+    let ended = Ended::of(&json!({ "event": "complete", "downloaded": 5 }));
+    assert_eq!((ended.downloaded, ended.minor_faults), (5, 0));
+}

@@ -1,0 +1,243 @@
+//! `bench loopback`: random content is created, tracked, seeded, got and verified on this machine, beside the bare pair.
+//!
+//! Seed and every get are processes of their own, as users run them, so that each side's processor time is its own.
+
+mod figures;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+pub use figures::{CpuKinds, CpuTime, Figures, FloorShare, Side};
+use figures::{Ended, Round};
+
+use super::content::write_random;
+use super::pair::{PairFigures, PairSettings, Work, pair};
+use super::process::Running;
+use super::{BenchError, io_error};
+use crate::codec::metainfo::{Metainfo, MetainfoLimits};
+use crate::create::{Control, Plan, verify};
+use crate::hash::Kernel;
+use crate::tracker::Table;
+use crate::web;
+
+/// Milliseconds between two records of progress: as often as the engine looks.
+const PROGRESS_MS: &str = "50";
+
+/// What is measured.
+#[derive(Debug)]
+pub struct Settings {
+    /// Content in bytes, at least 1.
+    pub len: u64,
+    /// `None`: as `create` chooses it.
+    pub piece_len: Option<u32>,
+    /// Folder for everything that is made, which must be empty.
+    pub folder: PathBuf,
+    /// It lies in memory.
+    pub in_ram: bool,
+    /// Downloads at the same time, at least 1.
+    pub peer_count: usize,
+    pub rounds: usize,
+    /// The bare pair takes its turn in each round.
+    pub with_floor: bool,
+    pub write: WriteHow,
+    /// Ring threads of each process.
+    pub ring_count: usize,
+    /// Bytes of piece memory of each process.
+    pub arena_len: u64,
+    /// What each process hashes with.
+    pub hash_kernel: Kernel,
+    /// Further flags of `seed` and `get`.
+    pub seed_flags: Vec<OsString>,
+    pub get_flags: Vec<OsString>,
+}
+
+/// `get --write`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteHow {
+    Auto,
+    Buffered,
+    Direct,
+}
+
+impl WriteHow {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Buffered => "buffered",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// Runs every round; `phase` hears what is being done.
+pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
+    let from = settings.folder.join("seed");
+    fs::create_dir(&from).map_err(io_error("make a folder"))?;
+    phase("making content");
+    let content = from.join("content.bin");
+    write_random(&content, settings.len, settings.len).map_err(io_error("make content"))?;
+
+    let tracker = start_tracker().map_err(io_error("start the tracker"))?;
+    phase("creating");
+    let torrent = settings.folder.join("content.torrent");
+    let create_s = create(&content, &torrent, settings, tracker)?;
+    let metainfo = fs::read(&torrent).map_err(io_error("read the torrent"))?;
+    let Ok(metainfo) = Metainfo::decode(&metainfo, &MetainfoLimits::default()) else {
+        return Err(BenchError::Differs);
+    };
+
+    let mut rounds = Vec::new();
+    for number in 1..=settings.rounds {
+        let mut say = |what: &str| phase(&format!("round {number} of {}: {what}", settings.rounds));
+        let floor = if settings.with_floor {
+            say("bare pair");
+            Some(bare_pair(settings, metainfo.info.geometry.piece_len())?)
+        } else {
+            None
+        };
+        say("transferring");
+        let to = settings.folder.join("get");
+        fs::create_dir(&to).map_err(io_error("make a folder"))?;
+        let mut round = transfer(settings, &torrent, &from, &to)?;
+        say("verifying");
+        let started = Instant::now();
+        for peer in 0..settings.peer_count {
+            let control = Control { cancel: &AtomicBool::new(false), progress: &|_| () };
+            if !verify(&metainfo.info, &folder_of(&to, peer), control)?.is_match() {
+                return Err(BenchError::Differs);
+            }
+        }
+        round.verify_s = started.elapsed().as_secs_f64();
+        round.floor = floor;
+        rounds.push(round);
+        fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
+    }
+    Ok(Figures::of(settings, metainfo.info.geometry.piece_len(), create_s, rounds))
+}
+
+/// The same bytes in the same way.
+fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchError> {
+    let path = settings.folder.join("pair.bin");
+    let work = Work::Write { path: path.clone(), direct: settings.write != WriteHow::Buffered };
+    let len = settings.len * settings.peer_count as u64;
+    let figures = pair(&PairSettings { len, piece_len, work, hash_kernel: settings.hash_kernel })?;
+    fs::remove_file(path).map_err(io_error("remove what was written"))?;
+    Ok(figures)
+}
+
+fn folder_of(to: &Path, peer: usize) -> PathBuf {
+    to.join(peer.to_string())
+}
+
+/// Bytes that a peer had, and when, in seconds since the start.
+type Progress = (f64, usize, u64);
+
+fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<Round, BenchError> {
+    let mut flags: Vec<OsString> = ["--verify", "none", "--data"].map(Into::into).into();
+    flags.push(from.into());
+    flags.extend_from_slice(&settings.seed_flags);
+    let mut seed = start("seed", torrent, &flags, settings)?;
+    seed.wait_for("seeding", &mut |_| ())?;
+    let started = Instant::now();
+    let mut gets = Vec::new();
+    for peer in 0..settings.peer_count {
+        let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
+        flags.extend(["--write", settings.write.name(), "--progress-ms", PROGRESS_MS].map(OsString::from));
+        flags.extend_from_slice(&settings.get_flags);
+        gets.push(start("get", torrent, &flags, settings)?);
+    }
+    let progress = Mutex::new(Vec::new());
+    let note = |peer: usize, done: Option<u64>| {
+        if let (Some(done), Ok(mut progress)) = (done, progress.lock()) {
+            progress.push((started.elapsed().as_secs_f64(), peer, done));
+        }
+    };
+    let watch = |peer: usize, mut get: Running| {
+        let done = |record: &Value| record.get("bytes_done").and_then(Value::as_u64);
+        let complete = get.wait_for("complete", &mut |record| note(peer, done(record)))?;
+        note(peer, Some(settings.len));
+        get.wait()?;
+        Ok((started.elapsed().as_secs_f64(), Ended::of(&complete)))
+    };
+    let ends: Vec<Result<(f64, Ended), BenchError>> = thread::scope(|scope| {
+        let watch = &watch;
+        let threads: Vec<_> =
+            gets.into_iter().enumerate().map(|(peer, get)| scope.spawn(move || watch(peer, get))).collect();
+        let panicked = |_| Err(BenchError::Ended { side: "get", line: "its reader panicked".into() });
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    let (peer_s, got): (Vec<f64>, Vec<Ended>) = ends.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let sent = Ended::of(&seed.stop()?);
+    let progress: Vec<Progress> = progress.into_inner().unwrap_or_default();
+    Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: 0.0, floor: None })
+}
+
+/// All peers together.
+fn total(mut progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
+    let mut done = vec![0; peer_count];
+    let sum = |(at, peer, bytes): Progress| {
+        if let Some(done) = done.get_mut(peer) {
+            *done = bytes;
+        }
+        (at, done.iter().sum())
+    };
+    progress.sort_by(|a, b| a.0.total_cmp(&b.0));
+    progress.into_iter().map(sum).collect()
+}
+
+fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Settings) -> Result<Running, BenchError> {
+    let mut arguments: Vec<OsString> = vec![side.into(), torrent.into()];
+    arguments
+        .extend(["--json", "--listen", "127.0.0.1:0", "--hash-kernel", settings.hash_kernel.name()].map(Into::into));
+    arguments.extend(["--rings".into(), settings.ring_count.to_string().into()]);
+    arguments.extend(["--arena".into(), settings.arena_len.to_string().into()]);
+    arguments.extend_from_slice(flags);
+    Running::start(side, arguments, &[])
+}
+
+/// Hashes the content and writes the torrent; returns the seconds it took.
+fn create(content: &Path, torrent: &Path, settings: &Settings, tracker: u16) -> Result<f64, BenchError> {
+    let tiers = vec![vec![format!("http://127.0.0.1:{tracker}/announce")]];
+    let options = crate::create::Settings { piece_len: settings.piece_len, tiers, ..Default::default() };
+    let started = Instant::now();
+    let plan = Plan::new(content, &options, Some(torrent))?;
+    let created = plan.build(&options, Control { cancel: &AtomicBool::new(false), progress: &|_| () })?;
+    let seconds = started.elapsed().as_secs_f64();
+    fs::write(torrent, created.bytes).map_err(io_error("write the torrent"))?;
+    Ok(seconds)
+}
+
+/// A tracker on a thread of this process; returns its port. It ends with the process.
+fn start_tracker() -> io::Result<u16> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("tracker".into()).spawn(move || {
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            web::tracker::serve(listener, Arc::new(Mutex::new(Table::open()))).await
+        })
+    })?;
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_of_all_peers_adds_up() {
+        let progress = vec![(0.2, 1, 5), (0.1, 0, 10), (0.3, 0, 20), (0.4, 7, 1)];
+        assert_eq!(total(progress, 2), [(0.1, 10), (0.2, 15), (0.3, 25), (0.4, 25)]);
+    }
+}

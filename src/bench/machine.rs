@@ -1,0 +1,59 @@
+//! Where and when figures were taken: a figure without that says nothing.
+
+use std::fs;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::base::units::utc;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    pub cpu: String,
+    pub cores: usize,
+    /// Bytes.
+    pub memory: u64,
+    pub kernel: String,
+    /// Of this program.
+    pub version: &'static str,
+    /// `2026-01-31 12:00:00 UTC`
+    pub taken_at: String,
+}
+
+impl Machine {
+    /// What can't be found out is empty or zero.
+    pub(super) fn this() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let kib =
+            value(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        Self {
+            cpu: value(&read("/proc/cpuinfo"), "model name").unwrap_or(std::env::consts::ARCH.to_owned()),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            memory: kib.unwrap_or(0) * 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            taken_at: utc(i64::try_from(now).unwrap_or(0)),
+        }
+    }
+}
+
+/// What stands behind `key` and a colon.
+fn value(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim_start().strip_prefix(':')?.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_key() {
+        let text = "model\t: 1\nmodel name\t: Some: CPU\nMemTotal:   12 kB\n";
+        assert_eq!(value(text, "model name").as_deref(), Some("Some: CPU"));
+        assert_eq!(value(text, "MemTotal").as_deref(), Some("12 kB"));
+        assert_eq!(value(text, "none"), None);
+        assert!(Machine::this().cores > 0 && Machine::this().memory > 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! The receiving side: heads to scratch and blocks to their place with one call, pieces hashed side by side, runs written.
+
+use std::fs::{File, OpenOptions};
+use std::hint::black_box;
+use std::io::{self, IoSliceMut, Read};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use memmap2::{Advice, MmapMut};
+use socket2::Socket;
+
+use super::{BLOCK, PIECE_HEAD_LEN, Shape, Work, cores, cpu_time, join_all};
+use crate::base::limits;
+use crate::hash::sha1_batch;
+
+/// Memory for runs on their way, but at least [`RUNS_MIN`] of them.
+const ARENA_LEN: usize = 64 << 20;
+const RUNS_MIN: usize = 8;
+/// Threads that write: enough to keep a disk busy.
+const WRITERS: usize = 4;
+/// Bytes of one read that is thrown away.
+const DISCARD_LEN: usize = 1 << 20;
+/// Tried in this order where direct writes are refused.
+const DIRECT_THEN_NOT: [libc::c_int; 2] = [libc::O_DIRECT, 0];
+
+/// A run and the memory it lies in.
+type Run<'a> = (u64, &'a mut [u8]);
+
+/// Returns the processor time.
+pub(super) fn run(shape: Shape, port: u16, work: &Work) -> io::Result<Duration> {
+    let before = cpu_time();
+    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(Socket::from);
+    let sockets: Vec<Socket> = (0..shape.connection_count).map(connect).collect::<io::Result<_>>()?;
+    match work {
+        Work::Discard => discard(sockets)?,
+        Work::Hash => take(sockets, shape, None)?,
+        Work::Write { path, direct } => take(sockets, shape, Some(&open_to_write(path, *direct, shape.len())?))?,
+    }
+    Ok(cpu_time().saturating_sub(before))
+}
+
+pub(in crate::bench) fn open_to_write(path: &Path, direct: bool, len: u64) -> io::Result<File> {
+    let flags = if direct { &DIRECT_THEN_NOT[..] } else { &DIRECT_THEN_NOT[1..] };
+    let mut opened = Err(io::ErrorKind::InvalidInput.into());
+    for flag in flags {
+        opened = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(*flag).open(path);
+        if !opened.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::InvalidInput) {
+            break;
+        }
+    }
+    let file = opened?;
+    file.set_len(len)?;
+    Ok(file)
+}
+
+fn discard(sockets: Vec<Socket>) -> io::Result<()> {
+    thread::scope(|scope| {
+        let read = |mut socket: Socket| {
+            let mut buffer = vec![0; DISCARD_LEN];
+            while socket.read(&mut buffer)? > 0 {}
+            Ok(())
+        };
+        let threads: Vec<_> = sockets.into_iter().map(|socket| scope.spawn(move || read(socket))).collect();
+        join_all(threads)
+    })
+}
+
+/// Memory goes round: filled, hashed, written, free.
+fn take(sockets: Vec<Socket>, shape: Shape, file: Option<&File>) -> io::Result<()> {
+    let mut arena = MmapMut::map_anon(ARENA_LEN.max(RUNS_MIN * shape.run_len))?;
+    // Without huge pages it is slower, not wrong.
+    let _ = arena.advise(Advice::HugePage);
+    let free = Free::new(arena.chunks_exact_mut(shape.run_len).collect());
+    let (filled, filled_out) = channel();
+    let (hashed, hashed_out) = channel();
+    let (filled_out, hashed_out) = (Mutex::new(filled_out), Mutex::new(hashed_out));
+    thread::scope(|scope| {
+        let (free, filled_out, hashed_out) = (&free, &filled_out, &hashed_out);
+        let mut threads = Vec::new();
+        for (connection, socket) in sockets.into_iter().enumerate() {
+            let filled = filled.clone();
+            threads.push(scope.spawn(move || fill_runs(&socket, shape, connection, free, &filled)));
+        }
+        for _ in 0..cores() {
+            let hashed = hashed.clone();
+            threads.push(scope.spawn(move || hash_runs(shape, filled_out, &hashed)));
+        }
+        for _ in 0..WRITERS {
+            threads.push(scope.spawn(move || write_runs(shape, file, hashed_out, free)));
+        }
+        // Each stage ends when those before it have.
+        drop((filled, hashed));
+        join_all(threads)
+    })
+}
+
+/// Memory without a run. What was used last is taken first: it is still in the cache.
+struct Free<'a> {
+    /// `None` when nothing will come back.
+    memory: Mutex<Option<Vec<&'a mut [u8]>>>,
+    came: Condvar,
+}
+
+impl<'a> Free<'a> {
+    fn new(memory: Vec<&'a mut [u8]>) -> Self {
+        Self { memory: Mutex::new(Some(memory)), came: Condvar::new() }
+    }
+
+    /// Waits for some.
+    fn take(&self) -> Option<&'a mut [u8]> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |memory: &mut Option<Vec<_>>| memory.as_ref().is_some_and(Vec::is_empty);
+        self.came.wait_while(memory, is_empty).unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
+    }
+
+    fn put(&self, run: &'a mut [u8]) {
+        if let Some(memory) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            memory.push(run);
+        }
+        self.came.notify_one();
+    }
+
+    /// Nobody waits any more.
+    fn close(&self) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.came.notify_all();
+    }
+}
+
+/// The next of a stage's queue; `None` when the stage before it is done.
+fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn fill_runs<'a>(
+    socket: &Socket,
+    shape: Shape,
+    connection: usize,
+    free: &Free<'a>,
+    filled: &Sender<Run<'a>>,
+) -> io::Result<()> {
+    let mut heads = vec![[0; PIECE_HEAD_LEN]; shape.run_len / BLOCK];
+    for index in shape.runs(connection) {
+        let Some(memory) = free.take() else { return Ok(()) };
+        receive_run(socket, &mut heads, memory)?;
+        let _ = filled.send((index, memory));
+    }
+    Ok(())
+}
+
+fn receive_run(mut socket: &Socket, heads: &mut [[u8; PIECE_HEAD_LEN]], memory: &mut [u8]) -> io::Result<()> {
+    let blocks = heads.iter_mut().zip(memory.chunks_mut(BLOCK));
+    let mut slices: Vec<IoSliceMut<'_>> =
+        blocks.flat_map(|(head, block)| [IoSliceMut::new(head), IoSliceMut::new(block)]).collect();
+    let mut left = &mut slices[..];
+    while !left.is_empty() {
+        match socket.read_vectored(left)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            len => IoSliceMut::advance_slices(&mut left, len),
+        }
+    }
+    Ok(())
+}
+
+/// Takes what waits, up to as many pieces as the widest kernel hashes side by side, and waits a moment for half of that.
+fn hash_runs<'a>(shape: Shape, filled: &Mutex<Receiver<Run<'a>>>, hashed: &Sender<Run<'a>>) -> io::Result<()> {
+    let pieces_per_run = shape.run_len / shape.piece_len;
+    loop {
+        let mut batch: Vec<Run<'a>> = Vec::new();
+        {
+            let filled = filled.lock().unwrap_or_else(PoisonError::into_inner);
+            while batch.len() * pieces_per_run < limits::HASH_LANES {
+                let run = match batch.len() * pieces_per_run {
+                    0 => filled.recv().ok(),
+                    waiting if waiting < limits::HASH_LANES / 2 => filled.recv_timeout(limits::HASH_GATHER).ok(),
+                    _ => filled.try_recv().ok(),
+                };
+                let Some(run) = run else { break };
+                batch.push(run);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let pieces = batch.iter().flat_map(|(_, memory)| memory.chunks(shape.piece_len));
+        black_box(sha1_batch(pieces.map(|piece| [piece])));
+        batch.into_iter().for_each(|run| drop(hashed.send(run)));
+    }
+}
+
+fn write_runs<'a>(
+    shape: Shape,
+    file: Option<&File>,
+    hashed: &Mutex<Receiver<Run<'a>>>,
+    free: &Free<'a>,
+) -> io::Result<()> {
+    while let Some((index, memory)) = next(hashed) {
+        if let Some(file) = file {
+            file.write_all_at(memory, index * shape.run_len as u64).inspect_err(|_| free.close())?;
+        }
+        free.put(memory);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::pair::send;
+
+    /// More runs than the arena holds, so that those who fill would wait for ever.
+    #[test]
+    fn a_write_that_fails_ends_both_sides() {
+        let run_len = 256 << 10;
+        let run_count = (2 * ARENA_LEN / run_len) as u64;
+        let shape = Shape { run_count, run_len, piece_len: run_len, connection_count: 2 };
+        let (port, told) = channel();
+        let sender = thread::spawn(move || send::run(shape, &mut |at| port.send(at).map_err(io::Error::other)));
+        let port = told.recv().unwrap();
+        let sockets = (0..2).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap().into()).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read_only = File::open(file.path()).unwrap();
+        let error = take(sockets, shape, Some(&read_only)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        assert!(sender.join().unwrap().is_err());
+    }
+}

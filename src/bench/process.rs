@@ -1,0 +1,85 @@
+//! A `bt-fast` started as a process of its own, and the records it prints.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use super::{BenchError, io_error};
+
+/// Bytes of a failed process's stderr that are looked at.
+const STDERR_LEN_MAX: u64 = 4096;
+
+/// Killed when dropped.
+pub(super) struct Running {
+    what: &'static str,
+    child: Child,
+    records: io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// `input` is what it reads from its standard input.
+    pub(super) fn start(
+        what: &'static str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Result<Self, BenchError> {
+        let program = std::env::current_exe().map_err(io_error("find this program"))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(io_error("start this program"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Who ended already says why on stderr.
+            let _ = stdin.write_all(input);
+        }
+        let Some(stdout) = child.stdout.take() else {
+            return Err(BenchError::Ended { side: what, line: "no output".into() });
+        };
+        Ok(Self { what, child, records: BufReader::new(stdout).lines() })
+    }
+
+    /// The next record of this event; `other` hears of those before it.
+    pub(super) fn wait_for(&mut self, event: &str, other: &mut dyn FnMut(&Value)) -> Result<Value, BenchError> {
+        for line in &mut self.records {
+            let record = line.ok().and_then(|line| serde_json::from_str::<Value>(&line).ok()).unwrap_or_default();
+            if record.get("event").and_then(Value::as_str) == Some(event) {
+                return Ok(record);
+            }
+            other(&record);
+        }
+        let mut text = String::new();
+        if let Some(stderr) = self.child.stderr.as_mut() {
+            let _ = stderr.take(STDERR_LEN_MAX).read_to_string(&mut text);
+        }
+        Err(BenchError::Ended { side: self.what, line: text.lines().last().unwrap_or_default().to_owned() })
+    }
+
+    pub(super) fn wait(&mut self) -> Result<(), BenchError> {
+        self.child.wait().map(|_| ()).map_err(io_error("wait for a process"))
+    }
+
+    /// Ends a seed as Ctrl-C does; returns its last record.
+    pub(super) fn stop(&mut self) -> Result<Value, BenchError> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(|error| BenchError::Io { what: "stop a process", error: error.into() })?;
+        let last = self.wait_for("stopped", &mut |_| ());
+        self.wait()?;
+        last
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            // It may have ended meanwhile.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Charts as inline SVG. Colours are classes: the page's style gives them, for light and for dark.
+//!
+//! Every chart is one image to a screen reader, named by its title; the numbers are in the table behind it.
+
+use std::fmt::Write;
+
+use super::escape;
+
+/// The drawing, in units of its own; the page scales it.
+const WIDTH: f64 = 760.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 12.0;
+const BOTTOM: f64 = 40.0;
+const TOP: f64 = 30.0;
+/// Lines of a grid, about.
+const TICKS: f64 = 5.0;
+const BAR_HEIGHT: f64 = 26.0;
+const BAR_PITCH: f64 = 40.0;
+/// Width of the names beside bars.
+const NAMES: f64 = 132.0;
+/// Room for a mark's name at its right.
+const MARKS: f64 = 110.0;
+/// Room for the number behind a bar.
+const NUMBERS: f64 = 96.0;
+
+/// A drawing in the making.
+struct Svg {
+    text: String,
+    height: f64,
+}
+
+impl Svg {
+    fn new(height: f64) -> Self {
+        Self { text: String::new(), height }
+    }
+
+    /// Writing to a string does not fail.
+    fn add(&mut self, part: std::fmt::Arguments<'_>) {
+        let _ = self.text.write_fmt(part);
+    }
+
+    fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+        self.add(format_args!(r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#));
+    }
+
+    /// `anchor`: `start`, `middle` or `end`.
+    fn label(&mut self, class: &str, anchor: &str, (x, y): (f64, f64), text: &str) {
+        let text = escape(text);
+        self.add(format_args!(r#"<text class="{class}" text-anchor="{anchor}" x="{x:.1}" y="{y:.1}">{text}</text>"#));
+    }
+
+    /// `tip` is shown where the pointer rests.
+    fn bar(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), tip: &str) {
+        let (width, tip) = (width.max(0.0), escape(tip));
+        self.add(format_args!(
+            r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{tip}</title></rect>"#
+        ));
+    }
+
+    fn finish(self, title: &str) -> String {
+        let (height, title, text) = (self.height, escape(title), self.text);
+        format!(
+            r#"<svg role="img" viewBox="0 0 {WIDTH} {height}" aria-label="{title}"><title>{title}</title>{text}</svg>"#
+        )
+    }
+}
+
+/// 0, a step of 1, 2 or 5 times a power of ten, and so on up to the first that is not below `max`.
+fn ticks(max: f64) -> Vec<f64> {
+    let rough = max.max(f64::MIN_POSITIVE) / TICKS;
+    let power = 10f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    let count = (max / step - 1e-9).ceil().max(1.0);
+    std::iter::successors(Some(0.0), |tick| Some(tick + 1.0))
+        .take_while(|tick| *tick <= count)
+        .map(|tick| tick * step)
+        .collect()
+}
+
+/// As many digits as the step needs.
+fn tick_label(tick: f64, step: f64) -> String {
+    let digits = if step >= 1.0 {
+        0
+    } else if step >= 0.1 {
+        1
+    } else {
+        2
+    };
+    format!("{tick:.digits$}")
+}
+
+/// Grid and labels of the y axis; returns where a value lies.
+fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
+    let ticks = ticks(max);
+    let top_value = ticks.last().copied().unwrap_or(1.0);
+    let bottom = svg.height - BOTTOM;
+    let y = move |value: f64| bottom - value / top_value * (bottom - TOP);
+    let step = ticks.get(1).copied().unwrap_or(1.0);
+    for tick in ticks {
+        svg.line("grid", (LEFT, y(tick)), (WIDTH - RIGHT, y(tick)));
+        svg.label("", "end", (LEFT - 8.0, y(tick) + 4.0), &tick_label(tick, step));
+    }
+    svg.label("", "start", (0.0, 12.0), unit);
+    y
+}
+
+/// Rates over time, points of seconds and GB/s, and a line to hold against.
+pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> String {
+    let mut svg = Svg::new(280.0);
+    let highest = points.iter().map(|point| point.1).chain(floor).fold(0.0, f64::max);
+    let y = y_axis(&mut svg, highest, "GB/s");
+    let bottom = svg.height - BOTTOM;
+    let end = points.last().map_or(1.0, |point| point.0).max(f64::MIN_POSITIVE);
+    let x = |seconds: f64| LEFT + seconds / end * (WIDTH - LEFT - RIGHT);
+    let seconds = ticks(end);
+    let step = seconds.get(1).copied().unwrap_or(1.0);
+    for tick in seconds.into_iter().filter(|tick| *tick <= end) {
+        svg.label("", "middle", (x(tick), bottom + 18.0), &tick_label(tick, step));
+    }
+    svg.label("", "end", (WIDTH - RIGHT, bottom + 35.0), "seconds");
+    let mut path = String::new();
+    for (index, (seconds, rate)) in points.iter().enumerate() {
+        let _ = write!(path, "{}{:.1} {:.1}", if index == 0 { "M" } else { "L" }, x(*seconds), y(*rate));
+    }
+    if let Some((first, last)) = points.first().zip(points.last()) {
+        svg.add(format_args!(
+            r#"<path class="area" d="{path}L{:.1} {bottom}L{:.1} {bottom}Z"/>"#,
+            x(last.0),
+            x(first.0)
+        ));
+    }
+    svg.add(format_args!(r#"<path class="curve" d="{path}"/>"#));
+    svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
+    if let Some(floor) = floor {
+        svg.line("floor-line", (LEFT, y(floor)), (WIDTH - RIGHT, y(floor)));
+        svg.label("value", "end", (WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
+    }
+    svg.finish(title)
+}
+
+/// Blocks by latency: upper bounds in microseconds, each bucket's width the same; `marks` are named latencies.
+pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64)]) -> String {
+    let mut svg = Svg::new(280.0);
+    let all = number(buckets.iter().map(|bucket| bucket.1).sum()).max(1.0);
+    let share = |count: u64| number(count) / all * 100.0;
+    let y = y_axis(&mut svg, buckets.iter().map(|bucket| share(bucket.1)).fold(0.0, f64::max), "% of blocks");
+    let bottom = svg.height - BOTTOM;
+    let width = (WIDTH - LEFT - RIGHT) / number(buckets.len() as u64).max(1.0);
+    let label_every = buckets.len().div_ceil(8).max(1);
+    for (index, (bound, count)) in buckets.iter().enumerate() {
+        let left = LEFT + number(index as u64) * width;
+        let tip = format!("up to {}: {count} blocks, {:.2} %", duration(*bound), share(*count));
+        svg.bar("ours", (left + 1.0, y(share(*count))), (width - 2.0, bottom - y(share(*count))), &tip);
+        if index % label_every == label_every - 1 {
+            svg.label("", "middle", (left + width, bottom + 18.0), &duration(*bound));
+        }
+    }
+    svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
+    for (height, (name, at)) in marks.iter().enumerate() {
+        let x = LEFT + position(buckets, *at) * width;
+        let anchor = if x > WIDTH - MARKS { "end" } else { "start" };
+        let label_y = TOP + 2.0 + number(height as u64) * 16.0;
+        svg.line("mark", (x, TOP - 8.0), (x, bottom));
+        svg.label(
+            "value",
+            anchor,
+            (if anchor == "end" { x - 5.0 } else { x + 5.0 }, label_y),
+            &format!("{name} {}", duration(*at)),
+        );
+    }
+    svg.label("", "end", (WIDTH - RIGHT, bottom + 35.0), "from request to block, each bar 1.4 times as long");
+    svg.finish(title)
+}
+
+/// Where a latency lies among buckets, in buckets from the left.
+fn position(buckets: &[(u64, u64)], at: u64) -> f64 {
+    let index = buckets.iter().position(|(bound, _)| *bound >= at).unwrap_or(buckets.len());
+    let bound = |index: usize| buckets.get(index).map(|(bound, _)| number(*bound));
+    let upper = bound(index).unwrap_or(number(at));
+    let lower = index.checked_sub(1).and_then(bound).unwrap_or(upper / std::f64::consts::SQRT_2);
+    let inside = if upper > lower { (number(at) - lower) / (upper - lower) } else { 1.0 };
+    number(index as u64) + inside.clamp(0.0, 1.0)
+}
+
+/// A row of a bar chart: its name, the number behind it, and its segments: class, length, tip.
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) segments: Vec<(String, f64, String)>,
+}
+
+/// Bars from left to right on one scale.
+pub(super) fn bars(title: &str, rows: &[Row]) -> String {
+    let mut svg = Svg::new(BAR_PITCH * number(rows.len() as u64));
+    let length = |row: &Row| row.segments.iter().map(|segment| segment.1).sum::<f64>();
+    let longest = rows.iter().map(length).fold(f64::MIN_POSITIVE, f64::max);
+    let scale = (WIDTH - NAMES - NUMBERS) / longest;
+    for (index, row) in rows.iter().enumerate() {
+        let top = number(index as u64) * BAR_PITCH + (BAR_PITCH - BAR_HEIGHT) / 2.0;
+        let mut x = NAMES;
+        svg.label("name", "end", (NAMES - 12.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.name);
+        for (class, length, tip) in &row.segments {
+            // A hair's breadth apart, so that neighbours are told apart without colour.
+            svg.bar(class, (x, top), (length * scale - 1.0, BAR_HEIGHT), tip);
+            x += length * scale;
+        }
+        svg.label("value", "start", (x + 8.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.value);
+    }
+    svg.finish(title)
+}
+
+/// `16 µs`, `1.4 ms`, `2.0 s`
+pub(super) fn duration(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} µs"),
+        1000..1_000_000 => format!("{:.1} ms", number(us) / 1e3),
+        _ => format!("{:.1} s", number(us) / 1e6),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a drawing")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_reach_the_highest() {
+        let shown = |max: f64| ticks(max).iter().map(|tick| format!("{tick:.2}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(shown(1.3), "0.00 0.50 1.00 1.50");
+        assert_eq!(shown(1.0), "0.00 0.20 0.40 0.60 0.80 1.00");
+        assert_eq!(shown(43.0), "0.00 10.00 20.00 30.00 40.00 50.00");
+        assert!(ticks(0.0).len() >= 2);
+    }
+
+    #[test]
+    fn a_latency_lies_inside_its_bucket() {
+        let buckets = [(100, 1), (200, 1), (400, 1)];
+        assert!((position(&buckets, 300) - 2.5).abs() < 1e-9);
+        assert!((position(&buckets, 5000) - 3.0).abs() <= 1.0);
+        assert!(position(&[], 5).is_finite());
+        assert_eq!([999, 1500, 2_000_000].map(duration), ["999 µs", "1.5 ms", "2.0 s"]);
+    }
+
+    #[test]
+    fn nothing_to_draw_is_drawn_without_numbers_that_are_none() {
+        for drawing in [curve("t", &[], None), histogram("t", &[], &[]), bars("t", &[])] {
+            assert!(!drawing.contains("NaN") && !drawing.contains("inf"), "{drawing}");
+        }
+    }
+}

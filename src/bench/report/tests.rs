@@ -1,0 +1,92 @@
+use super::*;
+use crate::bench::{FloorShare, Machine, PairFigures};
+
+fn figures() -> Figures {
+    let side = Side {
+        cpu_s_per_gb: 0.5,
+        cpu_kinds: CpuKinds { ring: CpuTime { user_s: 0.1, system_s: 0.4 }, ..Default::default() },
+        copied_bytes: 1 << 30,
+        ..Default::default()
+    };
+    Figures {
+        bytes: 1 << 30,
+        piece_length: 1 << 20,
+        peers: 1,
+        rings: 2,
+        rounds: 3,
+        place: "disk",
+        write: "auto",
+        machine: Machine {
+            cpu: "<script>alert('x')</script> & \"Sons\"".into(),
+            cores: 2,
+            memory: 24 << 30,
+            kernel: "6.18<b>".into(),
+            version: "0",
+            taken_at: "2026-01-31 12:00:00 UTC".into(),
+        },
+        create_s: 0.5,
+        transfer_s: 1.0,
+        verify_s: 0.25,
+        gb_per_s: 1.07,
+        floor: Some(FloorShare {
+            pair: PairFigures { seconds: 0.9, gb_per_s: 1.2, seed_cpu_s_per_gb: 0.3, get_cpu_s_per_gb: 0.8 },
+            share: 0.89,
+            round_gb_per_s: vec![1.2, 1.1, 1.3],
+        }),
+        seed: side,
+        get: side,
+        latency_p50_us: 700,
+        latency_p99_us: 5_000,
+        latency_p999_us: 9_000,
+        latency_buckets: vec![(512, 10), (1024, 40), (2048, 5)],
+        hash_lag_p50_us: None,
+        hash_lag_p99_us: None,
+        wasted_bytes: 0,
+        seed_copies: 1.0,
+        fairness: 1.0,
+        round_gb_per_s: vec![1.07, 1.0, 1.1],
+        progress: vec![(0.1, 0), (0.5, 500_000_000), (1.0, 1 << 30)],
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_but_itself() {
+    let page = page(&figures());
+    for reach in ["http:", "https:", "src=", "href=", "url(", "@import", "<script", "<link", "<img", "<iframe"] {
+        assert!(!page.contains(reach), "{reach}");
+    }
+    assert!(page.contains("default-src 'none'") && page.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn names_from_outside_are_text() {
+    let page = page(&figures());
+    assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;Sons&quot;"), "{page}");
+    assert!(page.contains("6.18&lt;b&gt;") && !page.contains("<b>"));
+}
+
+#[test]
+fn every_chart_has_a_title_and_a_table() {
+    let page = page(&figures());
+    let charts = page.matches(r#"<svg role="img""#).count();
+    assert_eq!(charts, 4);
+    assert_eq!(page.matches("aria-label=").count(), charts);
+    assert_eq!(page.matches("<details>").count(), charts);
+    assert!(page.matches("<table>").count() > charts);
+    assert!(!page.contains("NaN") && !page.contains("inf\""));
+}
+
+#[test]
+fn a_run_without_the_bare_pair_or_any_progress_has_a_page_too() {
+    let bare = Figures { floor: None, progress: Vec::new(), latency_buckets: Vec::new(), ..figures() };
+    let page = page(&bare);
+    assert!(!page.contains("bare pair") && !page.contains("NaN") && page.contains("not counted"));
+}
+
+#[test]
+fn rates_are_taken_over_windows() {
+    let progress: Vec<(f64, u64)> = (1..=20u32).map(|at| (f64::from(at) * 0.05, u64::from(at) * 50_000_000)).collect();
+    let rates = rates(&progress);
+    assert!(rates.len() < progress.len());
+    assert!(rates[1..].iter().all(|(_, rate)| (rate - 1.0).abs() < 1e-6), "{rates:?}");
+}

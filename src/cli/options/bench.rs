@@ -1,0 +1,127 @@
+//! What `bt-fast bench` is asked to measure, checked.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{arena_len, create_piece_len, ring_count, size, usage};
+use crate::bench::WriteHow;
+use crate::bench::swarm::Scenario;
+use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
+use crate::cli::exit::Failure;
+use crate::hash::Kernel;
+
+/// Where files lie in memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+#[derive(Debug)]
+pub struct LoopbackOptions {
+    /// Content in bytes, at least 1.
+    pub size: u64,
+    /// `None`: as `create` chooses it.
+    pub piece_len: Option<u32>,
+    pub peer_count: usize,
+    pub rounds: usize,
+    pub with_floor: bool,
+    pub place: Place,
+    pub write: WriteHow,
+    pub rings: usize,
+    pub arena_len: u64,
+    pub hash_kernel: Kernel,
+    pub seed_flags: Vec<OsString>,
+    pub get_flags: Vec<OsString>,
+    pub html: Option<PathBuf>,
+    /// An older run's record.
+    pub compare: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct FloorOptions {
+    /// Bytes, at least 1.
+    pub len: u64,
+    pub piece_len: u32,
+    pub rounds: usize,
+    pub place: Place,
+    pub hash_kernel: Kernel,
+    pub compare: Option<PathBuf>,
+}
+
+/// Where a benchmark makes its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub parent: PathBuf,
+    pub in_ram: bool,
+}
+
+pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
+    Ok(LoopbackOptions {
+        size: size("--size", &args.size)?,
+        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
+        peer_count: usize::from(args.peers),
+        rounds: usize::from(args.rounds),
+        with_floor: !args.no_floor,
+        place: resolve_place(args.place),
+        write: match args.write {
+            WriteArg::Auto => WriteHow::Auto,
+            WriteArg::Buffered => WriteHow::Buffered,
+            WriteArg::Direct => WriteHow::Direct,
+        },
+        rings: ring_count(args.rings)?,
+        arena_len: arena_len(args.arena.as_deref())?,
+        hash_kernel,
+        seed_flags: words(args.seed_flags.as_deref()),
+        get_flags: words(args.get_flags.as_deref()),
+        html: args.html,
+        compare: args.older.compare,
+    })
+}
+
+pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<FloorOptions, Failure> {
+    Ok(FloorOptions {
+        len: gib(args.gib)?,
+        piece_len: create_piece_len(&args.piece_length)?,
+        rounds: usize::from(args.rounds),
+        place: resolve_place(args.place),
+        hash_kernel,
+        compare: args.older.compare,
+    })
+}
+
+pub(super) fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
+    let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
+    let bad = args.free_riders + args.corrupting + args.silent;
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
+        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
+    }
+    let link_rate = size("--link", &args.link)?;
+    Ok(Scenario {
+        seed: args.seed,
+        leechers: args.simulate as usize,
+        piece_count: args.pieces,
+        piece_len: create_piece_len(&args.piece_length)?,
+        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
+        link_rate,
+        mixed_rates: args.mixed,
+        churn: args.churn,
+        free_riders: args.free_riders,
+        corrupting: args.corrupting,
+        silent: args.silent,
+    })
+}
+
+fn resolve_place(args: PlaceArgs) -> Place {
+    let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
+    Place { parent, in_ram: args.ram }
+}
+
+fn words(text: Option<&str>) -> Vec<OsString> {
+    text.unwrap_or_default().split_whitespace().map(Into::into).collect()
+}
+
+/// In bytes; more than a mebibyte, less than any machine here has.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+fn gib(number: f64) -> Result<u64, Failure> {
+    if (0.001..=1024.0).contains(&number) {
+        return Ok((number * f64::from(1 << 30)) as u64);
+    }
+    Err(usage(format_args!("--gib: {number}: give 0.001 to 1024")))
+}

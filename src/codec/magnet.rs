@@ -1,0 +1,222 @@
+//! Magnet links (BEP 9): a torrent named by its info-hash, with hints where to find it.
+//!
+//! Unknown parameters are passed over, and so is a tracker, web seed or peer that can't be used: the info-hash alone must
+//! be right.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::metainfo::urls::{TRACKER_SCHEMES, WEB_SEED_SCHEMES, usable};
+use super::percent::{Plus, escape, hex, unescape};
+use crate::base::{InfoHash, limits};
+
+/// What a link says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Magnet {
+    /// `xt=urn:btih:`
+    pub info_hash: InfoHash,
+    /// `dn`: what to call it before more is known; any bytes.
+    pub name: Option<Vec<u8>>,
+    /// `xl`: length of the content in bytes, as claimed.
+    pub len: Option<u64>,
+    /// `tr`: trackers in order, no URL twice, at most [`limits::TRACKER_COUNT_MAX`].
+    pub trackers: Vec<String>,
+    /// `ws`: web seeds (BEP 19), at most [`limits::WEB_SEED_COUNT_MAX`].
+    pub web_seeds: Vec<String>,
+    /// `x.pe`: peers, at most [`limits::MAGNET_PEERS_MAX`].
+    pub peers: Vec<PeerAddress>,
+}
+
+/// `HOST:PORT` of an `x.pe`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerAddress {
+    Socket(SocketAddr),
+    /// A DNS name, to be looked up, and a port.
+    Name(String, u16),
+}
+
+/// Why a text is no magnet link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MagnetError {
+    #[error("not a magnet link: it has to begin with 'magnet:?'")]
+    NotMagnet,
+    #[error("the link is longer than {} bytes", limits::MAGNET_LEN_MAX)]
+    TooLong,
+    #[error("the link names no torrent: 'xt=urn:btih:' is missing")]
+    NoInfoHash,
+    #[error("the link's info-hash is broken: 'urn:btih:' wants 40 hexadecimal or 32 base32 digits")]
+    BadInfoHash,
+    #[error("the link names two torrents")]
+    TwoInfoHashes,
+    #[error("the link names a v2 torrent alone (BEP 52), which is not supported")]
+    V2Only,
+}
+
+const SCHEME: &str = "magnet:?";
+
+impl Magnet {
+    /// A link that says nothing but which torrent it is.
+    pub fn new(info_hash: InfoHash) -> Self {
+        Self { info_hash, name: None, len: None, trackers: Vec::new(), web_seeds: Vec::new(), peers: Vec::new() }
+    }
+
+    /// Whether a text is meant to be a magnet link, right or not.
+    pub fn is_meant(text: &[u8]) -> bool {
+        text.get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"))
+    }
+
+    pub fn parse(text: &[u8]) -> Result<Self, MagnetError> {
+        if text.len() > limits::MAGNET_LEN_MAX {
+            return Err(MagnetError::TooLong);
+        }
+        let (head, query) = text.split_at_checked(SCHEME.len()).ok_or(MagnetError::NotMagnet)?;
+        if !head.eq_ignore_ascii_case(SCHEME.as_bytes()) {
+            return Err(MagnetError::NotMagnet);
+        }
+        let mut info_hash = None;
+        let mut is_v2 = false;
+        let mut rest = Self::new(InfoHash([0; 20]));
+        for (key, value) in query.split(|&byte| byte == b'&').filter_map(parameter) {
+            match key {
+                b"xt" => match exact_topic(value) {
+                    Some(Topic::V1(found)) if info_hash.is_some_and(|known| known != found) => {
+                        return Err(MagnetError::TwoInfoHashes);
+                    }
+                    Some(Topic::V1(found)) => info_hash = Some(found),
+                    Some(Topic::V2) => is_v2 = true,
+                    Some(Topic::Broken) => return Err(MagnetError::BadInfoHash),
+                    None => {}
+                },
+                _ => rest.take(key, value),
+            }
+        }
+        let missing = if is_v2 { MagnetError::V2Only } else { MagnetError::NoInfoHash };
+        Ok(Self { info_hash: info_hash.ok_or(missing)?, ..rest })
+    }
+
+    /// One parameter that is a hint. The first name and length count.
+    fn take(&mut self, key: &[u8], value: &[u8]) {
+        // Names are written as form encoders do; a URL may have a plus.
+        let plus = if key == b"dn" { Plus::Space } else { Plus::Itself };
+        let Some(value) = unescape(value, plus) else { return };
+        match key {
+            b"dn" if self.name.is_none() && !value.is_empty() => self.name = Some(value),
+            b"xl" => self.len = self.len.or_else(|| std::str::from_utf8(&value).ok()?.parse().ok()),
+            b"tr" => keep(&mut self.trackers, usable(&value, &TRACKER_SCHEMES), limits::TRACKER_COUNT_MAX),
+            b"ws" => keep(&mut self.web_seeds, usable(&value, &WEB_SEED_SCHEMES), limits::WEB_SEED_COUNT_MAX),
+            b"x.pe" => keep(&mut self.peers, PeerAddress::parse(&value), limits::MAGNET_PEERS_MAX),
+            _ => {}
+        }
+    }
+
+    /// The link, its info-hash in hexadecimal digits, as every client reads it.
+    pub fn encode(&self) -> String {
+        let mut link = format!("{SCHEME}xt=urn:btih:{}", self.info_hash);
+        let mut add = |key: &str, value: &[u8]| {
+            let _ = write!(link, "&{key}=");
+            escape(&mut link, value);
+        };
+        self.name.iter().for_each(|name| add("dn", name));
+        self.len.iter().for_each(|len| add("xl", len.to_string().as_bytes()));
+        self.trackers.iter().for_each(|url| add("tr", url.as_bytes()));
+        self.web_seeds.iter().for_each(|url| add("ws", url.as_bytes()));
+        // aria2 and libtorrent read the colon of an address as it is.
+        for peer in &self.peers {
+            let _ = match peer {
+                PeerAddress::Socket(address) => write!(link, "&x.pe={address}"),
+                PeerAddress::Name(name, port) => write!(link, "&x.pe={name}:{port}"),
+            };
+        }
+        link
+    }
+}
+
+fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, count_max: usize) {
+    if let Some(item) = item.filter(|item| list.len() < count_max && !list.contains(item)) {
+        list.push(item);
+    }
+}
+
+/// A key without the number that tells repeated ones apart (`tr.1`), and its value as it stands.
+fn parameter(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, value) = text.split_at_checked(text.iter().position(|&byte| byte == b'=')?)?;
+    let value = value.get(1..)?;
+    let numbered = key.iter().rposition(|&byte| byte == b'.').and_then(|dot| key.split_at_checked(dot));
+    match numbered {
+        Some((name, [b'.', digits @ ..])) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            Some((name, value))
+        }
+        _ => Some((key, value)),
+    }
+}
+
+enum Topic {
+    V1(InfoHash),
+    /// `btmh`: a multihash, of a v2 info dictionary.
+    V2,
+    Broken,
+}
+
+/// `None`: of another network.
+fn exact_topic(value: &[u8]) -> Option<Topic> {
+    let value = unescape(value, Plus::Itself)?;
+    let urn = value.get(..9)?.to_ascii_lowercase();
+    let digits = value.get(9..)?;
+    match urn.as_slice() {
+        b"urn:btmh:" => Some(Topic::V2),
+        b"urn:btih:" => {
+            let hash = if digits.len() == 40 { from_hex(digits) } else { from_base32(digits) };
+            Some(hash.map_or(Topic::Broken, |hash| Topic::V1(InfoHash(hash))))
+        }
+        _ => None,
+    }
+}
+
+fn from_hex(digits: &[u8]) -> Option<[u8; 20]> {
+    let (pairs, _) = digits.as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|&[high, low]| Some(hex(high)? << 4 | hex(low)?)).collect();
+    bytes?.try_into().ok()
+}
+
+/// RFC 4648: five bits a digit, A to Z and 2 to 7; eight digits make five bytes.
+fn from_base32(digits: &[u8]) -> Option<[u8; 20]> {
+    if digits.len() != 32 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(20);
+    let (groups, _) = digits.as_chunks::<8>();
+    for group in groups {
+        let mut bits = 0_u64;
+        for digit in group {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a',
+                b'2'..=b'7' => digit - b'2' + 26,
+                _ => return None,
+            };
+            bits = bits << 5 | u64::from(value);
+        }
+        bytes.extend_from_slice(bits.to_be_bytes().get(3..)?);
+    }
+    bytes.try_into().ok()
+}
+
+impl PeerAddress {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            return (address.port() != 0).then_some(Self::Socket(address));
+        }
+        let (name, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|&port| port != 0)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        // 253 bytes is the longest name DNS can carry.
+        let is_name = (1..=253).contains(&name.len()) && name.bytes().all(plain) && name.parse::<IpAddr>().is_err();
+        is_name.then(|| Self::Name(name.to_owned(), port))
+    }
+}
+
+#[cfg(test)]
+#[path = "magnet_tests.rs"]
+mod tests;

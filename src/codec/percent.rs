@@ -1,0 +1,66 @@
+//! Percent-escapes of URLs and query strings (RFC 3986).
+
+use std::fmt::Write as _;
+
+/// Appends `bytes` with all but RFC 3986's unreserved characters escaped.
+pub(super) fn escape(out: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+/// What `+` stands for in the text to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Plus {
+    /// As form encoders write it.
+    Space,
+    Itself,
+}
+
+/// Undoes percent-escapes; `None` where one is broken.
+pub(super) fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            b'+' if plus == Plus::Space => b' ',
+            byte => byte,
+        });
+    }
+    Some(out)
+}
+
+/// The value of a hexadecimal digit.
+pub(super) fn hex(digit: u8) -> Option<u8> {
+    u8::try_from(char::from(digit).to_digit(16)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn broken_escapes_are_none() {
+        assert_eq!(unescape(b"a%2fb+", Plus::Space).unwrap(), b"a/b ");
+        assert_eq!(unescape(b"a%2Fb+", Plus::Itself).unwrap(), b"a/b+");
+        for broken in ["%", "%4", "%zz", "a%+1"] {
+            assert_eq!(unescape(broken.as_bytes(), Plus::Itself), None, "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut text = String::new();
+            escape(&mut text, &bytes);
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+            prop_assert_eq!(unescape(text.as_bytes(), Plus::Space).unwrap(), bytes);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Fetching the info dictionary of a magnet link (BEP 9) before there is a session to run.
+//!
+//! A few connections of a few kilobytes each, on one thread of its own runtime: trackers and peers are asked until the
+//! metadata is there. What is asked of whom is `swarm`'s, the words are `peer`'s.
+
+#![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::announcer::{self, Command, Found, Totals, announce_slots};
+use super::config::{Config, EngineError};
+use super::listen::listen;
+use crate::announce::Announce;
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{InfoHash, PeerId, Rng, Time, limits};
+use crate::codec::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
+use crate::codec::magnet::{Magnet, PeerAddress};
+use crate::peer::{Asking, AskingEvent, PeerFault};
+use crate::swarm::peer_list::{PeerList, Source};
+use crate::swarm::{MetadataFetch, MetadataProgress};
+
+/// How often the end is looked for and peers are connected to.
+const TICK: Duration = Duration::from_millis(50);
+/// Bytes received at a time.
+const RECV_LEN: usize = 16 << 10;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Metadata {
+    /// Its SHA-1 is the info-hash.
+    pub info_bytes: Vec<u8>,
+    /// The link's own peers, names looked up.
+    pub link_peers: Vec<SocketAddr>,
+    /// Peers that trackers named meanwhile.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// Why there is no metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("no metadata: no peer had it for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
+    Timeout(u64),
+    #[error("interrupted before the metadata was there")]
+    Interrupted,
+}
+
+/// Asks trackers and peers until the metadata is there, or `stop` is set, or `config.timeout` is over. With `leaving`
+/// trackers are told that we are gone again.
+pub fn fetch_metadata(
+    config: &Config,
+    magnet: &Magnet,
+    tiers: Vec<Vec<String>>,
+    leaving: bool,
+    stop: &AtomicBool,
+) -> Result<Metadata, MetadataError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
+    let found = LocalSet::new().block_on(&runtime, run(config, magnet, tiers, leaving, stop));
+    // A tracker that hangs is left behind.
+    runtime.shutdown_background();
+    found
+}
+
+/// What the connections share.
+struct Shared {
+    info_hash: InfoHash,
+    peer_id: PeerId,
+    listen_port: u16,
+    /// Where our own connections come from, where the user chose an address.
+    local: Option<SocketAddr>,
+    fetch: RefCell<MetadataFetch>,
+    peers: RefCell<PeerList>,
+    connection_count: RefCell<u32>,
+    next_key: RefCell<u32>,
+    /// Something became free to be asked for.
+    news: Notify,
+    complete: RefCell<Option<Vec<u8>>>,
+    started: Instant,
+}
+
+impl Shared {
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+}
+
+async fn run(
+    config: &Config,
+    magnet: &Magnet,
+    tiers: Vec<Vec<String>>,
+    leaving: bool,
+    stop: &AtomicBool,
+) -> Result<Metadata, MetadataError> {
+    let listener = listen(config.listen, 1).map_err(EngineError::from)?.into_iter().next();
+    let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
+    let shared = Rc::new(Shared {
+        info_hash: magnet.info_hash,
+        peer_id: config.identity.peer_id,
+        listen_port,
+        local: config.listen.filter(|addr| !addr.ip().is_unspecified()).map(|addr| SocketAddr::new(addr.ip(), 0)),
+        fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
+        peers: RefCell::default(),
+        connection_count: RefCell::new(0),
+        next_key: RefCell::new(0),
+        news: Notify::new(),
+        complete: RefCell::new(None),
+        started: Instant::now(),
+    });
+    let (announcer, commands, found) = announce(config, &shared, tiers);
+    let accepting = listener.map(|listener| spawn_local(accept(shared.clone(), listener)));
+    let link_peers = resolve(&magnet.peers).await;
+    let mut rng = Rng::new();
+    let named = link_peers.iter().chain(&config.peers).copied();
+    shared.peers.borrow_mut().handle_announced(named, Source::User, &mut rng);
+
+    let outcome = wait(config, &shared, found, stop).await;
+    if let Some(accepting) = accepting {
+        accepting.abort();
+    }
+    if leaving || outcome.is_err() {
+        let _ = commands.try_send(Command::Stop);
+        let _ = timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
+    } else {
+        announcer.abort();
+    }
+    for ip in shared.fetch.borrow().banned() {
+        warn!("{ip} sent wrong metadata");
+    }
+    outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers, peers })
+}
+
+type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<Vec<Found>>);
+
+fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announcing {
+    let announce = Announce::new(tiers, false, &mut Rng::new());
+    let identity = announcer::Identity {
+        info_hash: shared.info_hash,
+        peer_id: shared.peer_id,
+        ip: config.announce_ip.clone(),
+        port: shared.listen_port,
+        key: config.identity.key,
+    };
+    let (commands, inbox) = mpsc::channel(4);
+    let (found_in, found) = mpsc::channel(16);
+    // How much is left is not known, only that it is something.
+    let totals = || Totals { left: u64::from(BLOCK_LEN), ..Totals::default() };
+    let task = tokio::spawn(announcer::run(announce, identity, totals, announce_slots(), inbox, found_in));
+    (task, commands, found)
+}
+
+/// The link's peers, names looked up.
+async fn resolve(peers: &[PeerAddress]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for peer in peers {
+        match peer {
+            PeerAddress::Socket(address) => addresses.push(*address),
+            PeerAddress::Name(name, port) => {
+                let lookup = tokio::net::lookup_host((name.as_str(), *port));
+                match timeout(limits::LOOKUP_TIMEOUT, lookup).await {
+                    Ok(Ok(found)) => addresses.extend(found),
+                    Ok(Err(error)) => debug!("{name}: {error}"),
+                    Err(_) => debug!("{name}: no answer from DNS"),
+                }
+            }
+        }
+    }
+    addresses
+}
+
+/// The info dictionary, and the peers that trackers named.
+async fn wait(
+    config: &Config,
+    shared: &Rc<Shared>,
+    mut found: mpsc::Receiver<Vec<Found>>,
+    stop: &AtomicBool,
+) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
+    let mut rng = Rng::new();
+    let mut peers: Vec<SocketAddr> = Vec::new();
+    loop {
+        while let Ok(more) = found.try_recv() {
+            let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
+            shared.peers.borrow_mut().handle_announced(addresses.clone(), Source::Tracker, &mut rng);
+            peers.extend(addresses);
+            peers.truncate(limits::PEER_LIST_MAX);
+        }
+        if let Some(info_bytes) = shared.complete.take() {
+            info!("metadata of {} bytes", info_bytes.len());
+            return Ok((info_bytes, peers));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(MetadataError::Interrupted);
+        }
+        if let Some(limit) = config.timeout.filter(|limit| shared.now() >= *limit) {
+            return Err(MetadataError::Timeout(limit.as_secs()));
+        }
+        let room = limits::METADATA_CONNECTIONS_MAX.saturating_sub(*shared.connection_count.borrow() as usize);
+        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), room, &mut rng);
+        for address in chosen {
+            spawn_local(connect(shared.clone(), address));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = shared.news.notified() => {}
+        }
+    }
+}
+
+/// Why a connection brought nothing more.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("{0}")]
+    Fault(#[from] PeerFault),
+    #[error("too slow")]
+    Timeout(#[from] tokio::time::error::Elapsed),
+    #[error("another torrent")]
+    OtherTorrent,
+    #[error("it is ourselves")]
+    Own,
+    #[error("it speaks no extensions")]
+    NoExtensions,
+    #[error("it has no metadata")]
+    NotOffered,
+    #[error("it sent wrong metadata")]
+    Banned,
+    #[error("closed by the peer")]
+    Closed,
+}
+
+async fn connect(shared: Rc<Shared>, address: SocketAddr) {
+    *shared.connection_count.borrow_mut() += 1;
+    let open = async {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(local) = shared.local.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+            socket.bind(local)?;
+        }
+        socket.connect(address).await
+    };
+    let outcome = match timeout(limits::CONNECT_TIMEOUT, open).await {
+        Ok(Ok(stream)) => {
+            shared.peers.borrow_mut().handle_connected(address);
+            converse(&shared, stream, address, true).await
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(elapsed) => Err(elapsed.into()),
+    };
+    if let Err(reason) = outcome {
+        debug!("{address}: {reason}");
+        if matches!(reason, End::Own) {
+            shared.peers.borrow_mut().handle_own(address);
+        }
+    }
+    shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+    *shared.connection_count.borrow_mut() -= 1;
+}
+
+async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let Ok(listener) = listener.inspect_err(|error| debug!("accept: {error}")) else { return };
+    loop {
+        let Ok((stream, address)) = listener.accept().await else {
+            tokio::time::sleep(TICK).await;
+            continue;
+        };
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let room = (*shared.connection_count.borrow() as usize) < limits::METADATA_CONNECTIONS_MAX;
+        if !room || !shared.peers.borrow().accepts(address.ip()) {
+            continue;
+        }
+        *shared.connection_count.borrow_mut() += 1;
+        shared.peers.borrow_mut().handle_accepted(address);
+        let shared = shared.clone();
+        spawn_local(async move {
+            if let Err(reason) = converse(&shared, stream, address, false).await {
+                debug!("{address}: {reason}");
+            }
+            shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+            *shared.connection_count.borrow_mut() -= 1;
+        });
+    }
+}
+
+/// One connection from its handshake to its end.
+async fn converse(shared: &Rc<Shared>, mut stream: TcpStream, address: SocketAddr, outgoing: bool) -> Result<(), End> {
+    let theirs = timeout(limits::HANDSHAKE_TIMEOUT, greet(shared, &mut stream, outgoing)).await??;
+    if !theirs.reserved.has_extension() {
+        return Err(End::NoExtensions);
+    }
+    let key = {
+        let mut next = shared.next_key.borrow_mut();
+        *next += 1;
+        *next
+    };
+    let ended = ask(shared, &mut stream, address, key, theirs.reserved.has_fast()).await;
+    shared.fetch.borrow_mut().handle_gone(key);
+    shared.news.notify_waiters();
+    ended
+}
+
+/// BEP 3: both sides send the same info-hash; who was called answers.
+async fn greet(shared: &Shared, stream: &mut TcpStream, outgoing: bool) -> Result<Handshake, End> {
+    let Shared { info_hash, peer_id, .. } = *shared;
+    let ours = Handshake { reserved: Reserved::ours(), info_hash, peer_id }.encode();
+    if outgoing {
+        stream.write_all(&ours).await?;
+    }
+    let mut bytes = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut bytes).await?;
+    let theirs = Handshake::decode(&bytes)?;
+    if theirs.info_hash != info_hash {
+        return Err(End::OtherTorrent);
+    }
+    if theirs.peer_id == peer_id {
+        return Err(End::Own);
+    }
+    if !outgoing {
+        stream.write_all(&ours).await?;
+    }
+    Ok(theirs)
+}
+
+/// Asks for parts until all are there. A peer that says or brings nothing for a while is left.
+async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: u32, fast: bool) -> Result<(), End> {
+    let mut asking = Asking::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
+    let mut buffer = vec![0; RECV_LEN];
+    let mut deadline = shared.now() + limits::METADATA_TIMEOUT;
+    loop {
+        while let Some(event) = asking.poll_event() {
+            if matches!(event, AskingEvent::Part { .. } | AskingEvent::Offered { .. }) {
+                deadline = shared.now() + limits::METADATA_TIMEOUT;
+            }
+            handle_event(shared, address, key, event)?;
+        }
+        if shared.complete.borrow().is_some() {
+            return Ok(());
+        }
+        if shared.fetch.borrow().is_banned(address.ip()) {
+            return Err(End::Banned);
+        }
+        while asking.request_room() > 0
+            && let Some(part) = shared.fetch.borrow_mut().next_request(shared.now(), key)
+        {
+            asking.request(part);
+        }
+        let bytes = asking.poll_transmit();
+        if !bytes.is_empty() {
+            timeout(limits::METADATA_TIMEOUT, stream.write_all(&bytes)).await??;
+        }
+        let left = deadline.saturating_sub(shared.now());
+        tokio::select! {
+            received = stream.read(&mut buffer) => match received? {
+                0 => return Err(End::Closed),
+                len => asking.handle_bytes(buffer.get(..len).unwrap_or_default())?,
+            },
+            () = shared.news.notified() => {}
+            // What others were asked for may be free by now.
+            () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
+                if left.is_zero() {
+                    return Err(End::Closed);
+                }
+            }
+        }
+    }
+}
+
+fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: AskingEvent) -> Result<(), End> {
+    let mut fetch = shared.fetch.borrow_mut();
+    match event {
+        AskingEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
+        AskingEvent::NotOffered => return Err(End::NotOffered),
+        AskingEvent::Refused { part } => {
+            fetch.handle_refused(key, part);
+            return Err(End::NotOffered);
+        }
+        AskingEvent::Part { part, bytes } => match fetch.handle_part(key, part, bytes) {
+            MetadataProgress::More => {}
+            MetadataProgress::Complete(info_bytes) => {
+                *shared.complete.borrow_mut() = Some(info_bytes);
+                shared.news.notify_waiters();
+            }
+            MetadataProgress::Wrong => {
+                info!("metadata had a wrong hash and is fetched again");
+                shared.news.notify_waiters();
+            }
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The sending half of a connection: its writer task, and what makes queued blocks ready to leave.
+
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::conn::{Connection, End};
+use super::serving::{Readiness, STRETCH_LEN};
+use crate::base::{BlockRef, PieceIndex, Time, limits};
+use crate::codec::message::encode_piece_head;
+use crate::hash::PieceHasher;
+use crate::peer::Transmit;
+use crate::storage::ReadLease;
+use crate::uring::{Batch, populate_read, spawn};
+
+impl Connection {
+    pub(super) async fn write(self: &Rc<Self>) -> Result<(), End> {
+        let mut transmit = Transmit::default();
+        let mut batch = Batch::default();
+        loop {
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+            if !self.poll_transmit(&mut transmit)? {
+                self.wake.notified().await;
+                continue;
+            }
+            let sent = self.fill(&transmit, &mut batch)?;
+            let since = self.now();
+            self.send_since.set(Some(since));
+            let result;
+            (result, batch) = self.send(batch, sent).await;
+            self.send_since.set(None);
+            transmit.handle_sent(self.now().saturating_sub(since));
+            batch.clear();
+            if let Err(error) = result {
+                return Err(self.handle_send_error(error, &transmit).await);
+            }
+            self.link.borrow().handle_sent(sent as u64);
+        }
+    }
+
+    async fn send(&self, batch: Batch<ReadLease>, payload_len: usize) -> (io::Result<()>, Batch<ReadLease>) {
+        match &self.zero_copy {
+            // The batch is the kernel's until the peer has acknowledged it.
+            Some(sender) if sender.takes(payload_len) => (sender.send_all(&self.socket, batch).await, Batch::default()),
+            _ => self.socket.send_all(batch).await,
+        }
+    }
+
+    fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, End> {
+        let now = self.now();
+        self.link.borrow_mut().sync(now)?;
+        self.link.borrow_mut().request_blocks(now);
+        self.prepare(now);
+        let mut link = self.link.borrow_mut();
+        if link.is_useless() {
+            return Err(End::Useless);
+        }
+        let moment = self.ring.shared.cache.moment(now);
+        Ok(link.poll_transmit(now, transmit, |block| self.torrent.serving.is_ready(block, moment)))
+    }
+
+    /// Puts control bytes, heads and leases together; returns the payload's length.
+    fn fill(&self, transmit: &Transmit, batch: &mut Batch<ReadLease>) -> Result<usize, End> {
+        batch.push_bytes(&transmit.control);
+        let mut sent = 0;
+        for &block in &transmit.blocks {
+            let Some(lease) = self.torrent.store.lease(block) else {
+                self.torrent.handle_unservable(block.piece, "its file became shorter");
+                return Err(End::Storage);
+            };
+            batch.push_bytes(&encode_piece_head(block.piece.get(), block.begin, block.len));
+            batch.push_part(lease);
+            sent += block.len as usize;
+        }
+        Ok(sent)
+    }
+
+    /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.
+    async fn handle_send_error(&self, error: io::Error, transmit: &Transmit) -> End {
+        if error.raw_os_error() != Some(libc::EFAULT) {
+            return End::Io(error);
+        }
+        for &BlockRef { piece, begin, len } in &transmit.blocks {
+            let start = self.torrent.swarm.geometry.offset_of(piece) + u64::from(begin);
+            if !self.populate(&(start..start + u64::from(len))).await {
+                self.torrent.handle_unservable(piece, "its file became shorter or can't be read");
+            }
+        }
+        End::Storage
+    }
+
+    /// Starts what the next queued blocks need, and refuses those that can't be sent.
+    fn prepare(self: &Rc<Self>, now: Time) {
+        let mut unservable: Vec<PieceIndex> = Vec::new();
+        let mut waiting = false;
+        let moment = self.ring.shared.cache.moment(now);
+        for &block in self.link.borrow().connection().queued().take(self.ring.shared.read_ahead_blocks()) {
+            match self.torrent.serving.poll(block, moment) {
+                Readiness::Ready => continue,
+                Readiness::Wait => {}
+                Readiness::Verify(piece) => self.start_verify(piece),
+                Readiness::Populate(stretch) => self.start_populate(stretch),
+                Readiness::Unservable => unservable.push(block.piece),
+            }
+            waiting = true;
+        }
+        self.waiting.set(waiting);
+        unservable.dedup();
+        unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
+    }
+
+    /// Hashes a piece on disk before it is served for the first time.
+    fn start_verify(&self, piece: PieceIndex) {
+        let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
+        self.ring.shared.pool.spawn(move || {
+            let mut buffer = vec![0; limits::HASH_READ_LEN];
+            let mut hasher = PieceHasher::default();
+            match torrent.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
+                Ok(()) if torrent.hashes.get(piece.at()) == Some(&hasher.finish()) => {
+                    torrent.serving.handle_verified(piece);
+                }
+                Ok(()) => torrent.handle_unservable(piece, "its data does not match the torrent"),
+                Err(error) => torrent.handle_unservable(piece, &error.to_string()),
+            }
+            shared.announce_ready();
+        });
+    }
+
+    /// Maps and reads a stretch of the content into memory, off the ring thread.
+    fn start_populate(self: &Rc<Self>, stretch: u64) {
+        let connection = self.clone();
+        spawn(async move {
+            let range = stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN;
+            if !connection.populate(&range).await {
+                connection.populate_pieces(&range).await;
+            }
+            let shared = &connection.ring.shared;
+            let leaving = shared.cache.handle_populated(&connection.torrent, stretch);
+            connection.torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
+            shared.announce_ready();
+            if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
+            {
+                let shared = shared.clone();
+                connection.ring.shared.pool.spawn(move || {
+                    torrent.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
+                    torrent.serving.handle_left(stretch);
+                    shared.announce_ready();
+                });
+            }
+        });
+    }
+
+    /// When not all of a stretch can be read, only the pieces that lie in what is missing are lost.
+    async fn populate_pieces(&self, stretch: &Range<u64>) {
+        let geometry = &self.torrent.swarm.geometry;
+        let piece_len = u64::from(geometry.piece_len());
+        let indices = stretch.start / piece_len..stretch.end.div_ceil(piece_len);
+        for piece in indices.filter_map(|index| geometry.piece(u32::try_from(index).ok()?)) {
+            let start = geometry.offset_of(piece);
+            let end = start + u64::from(geometry.len_of(piece));
+            let part = start.max(stretch.start)..end.min(stretch.end);
+            if self.torrent.swarm.pieces.has(piece) && !self.populate(&part).await {
+                self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
+            }
+        }
+    }
+
+    /// False when not all of this range of the content can be mapped and read.
+    async fn populate(&self, range: &Range<u64>) -> bool {
+        let (offset, len) = (range.start, range.end - range.start);
+        let lease = match self.torrent.store.lease_range(offset, len) {
+            Some(lease) => Some(lease),
+            None => {
+                let (mapped, done) = tokio::sync::oneshot::channel();
+                let torrent = self.torrent.clone();
+                self.ring.shared.pool.spawn(move || {
+                    let _ = mapped.send(torrent.store.map_range(offset, len).is_ok());
+                });
+                // A dropped sender is a failed one.
+                let mapped = done.await.unwrap_or(false);
+                mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten()
+            }
+        };
+        match lease {
+            Some(lease) => populate_read(lease).await.0.is_ok(),
+            None => false,
+        }
+    }
+}

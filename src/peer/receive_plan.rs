@@ -1,0 +1,281 @@
+//! Where the next bytes of a connection will belong, if the peer answers in order: so that blocks are received in place.
+//!
+//! Owns the order of places and what a receive into them means. The memory is the caller's.
+//!
+//! A plan is the rest of the block whose first bytes are in the connection's buffer, then for each expected block its head
+//! and its payload. Blocks that came whole under the right head are where they belong. What follows them is
+//! [`Received::stray`]: it is moved behind what the buffer holds and decoded there.
+
+use crate::base::BlockRef;
+use crate::codec::message::{PIECE_HEAD_LEN, encode_piece_head};
+
+/// A block's head as it is on the wire.
+pub(super) type Head = [u8; PIECE_HEAD_LEN];
+
+/// See the module. Reused from receive to receive.
+#[derive(Debug, Default)]
+pub struct ReceivePlan {
+    /// Head of the block in the buffer, and what is missing of that block.
+    front: Option<Head>,
+    front_len: usize,
+    blocks: Vec<BlockRef>,
+}
+
+/// What a receive brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Blocks from the plan's start that are where they belong.
+    pub whole: usize,
+    /// Bytes behind them, in the heads and places of the blocks that follow.
+    pub stray: usize,
+    /// The peer has sent something else than was expected.
+    pub foreign: bool,
+}
+
+fn head_of(block: BlockRef) -> Head {
+    encode_piece_head(block.piece.get(), block.begin, block.len)
+}
+
+impl ReceivePlan {
+    /// Begins anew behind `buffered`, the first bytes of a message; `next` is the block that should be in it. False when it is
+    /// something else, so that nothing can be planned.
+    pub fn begin(&mut self, buffered: &[u8], next: Option<BlockRef>) -> bool {
+        self.blocks.clear();
+        (self.front, self.front_len) = (None, 0);
+        if buffered.is_empty() {
+            return true;
+        }
+        let Some(block) = next else { return false };
+        let head = head_of(block);
+        let known = buffered.len().min(PIECE_HEAD_LEN);
+        let message_len = PIECE_HEAD_LEN + block.len as usize;
+        let fits = buffered.get(..known) == head.get(..known) && buffered.len() < message_len;
+        if fits {
+            (self.front, self.front_len) = (Some(head), message_len - buffered.len());
+        }
+        fits
+    }
+
+    /// Adds the block that is expected next.
+    pub fn push(&mut self, block: BlockRef) {
+        self.blocks.push(block);
+    }
+
+    /// Bytes that are missing of the block in the buffer.
+    pub fn front_len(&self) -> usize {
+        self.front_len
+    }
+
+    pub fn blocks(&self) -> &[BlockRef] {
+        &self.blocks
+    }
+
+    /// Says what `len` received bytes are. The first of them, up to [`Self::front_len`], are in `buffered` by now; `heads` is
+    /// what has arrived where the blocks' heads should be.
+    pub fn handle_received<'a>(&self, len: usize, buffered: &[u8], heads: impl Iterator<Item = &'a Head>) -> Received {
+        let mut stray = len.saturating_sub(self.front_len);
+        let front_right = stray == 0 || self.front.is_none_or(|front| buffered.starts_with(&front));
+        let mut received = Received { foreign: !front_right, ..Received::default() };
+        for (block, head) in self.blocks.iter().zip(heads).take_while(|_| front_right) {
+            let expected = head_of(*block);
+            let known = stray.min(PIECE_HEAD_LEN);
+            received.foreign = head.get(..known) != expected.get(..known);
+            let message_len = PIECE_HEAD_LEN + block.len as usize;
+            if received.foreign || stray < message_len {
+                break;
+            }
+            stray -= message_len;
+            received.whole += 1;
+        }
+        Received { stray, ..received }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+    use crate::codec::message::{Bounds, Decoded, Message, decode};
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// What a stream says, in order: blocks with their payload, other messages as they are on the wire.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        Block(u32, u32, Vec<u8>),
+        Other(Vec<u8>),
+    }
+
+    const BOUNDS: Bounds = Bounds { piece_count: 8, block_len_max: 64 };
+
+    /// Takes the whole messages off the front of `bytes`.
+    fn decode_all(bytes: &mut Vec<u8>) -> Vec<Said> {
+        let (mut at, mut said) = (0, Vec::new());
+        loop {
+            let rest = &bytes[at..];
+            match decode(rest, &BOUNDS).unwrap() {
+                Decoded::Message { consumed, .. } => {
+                    said.push(Said::Other(rest[..consumed].to_vec()));
+                    at += consumed;
+                }
+                Decoded::Piece { index, begin, length } if rest.len() >= PIECE_HEAD_LEN + length as usize => {
+                    let end = PIECE_HEAD_LEN + length as usize;
+                    said.push(Said::Block(index, begin, rest[PIECE_HEAD_LEN..end].to_vec()));
+                    at += end;
+                }
+                Decoded::Piece { .. } | Decoded::Incomplete { .. } => break,
+            }
+        }
+        bytes.drain(..at);
+        said
+    }
+
+    /// The reader's part, with memory and kernel simulated: receives up to `len` bytes of `stream` as planned for `expected`.
+    fn receive(stream: &mut &[u8], len: usize, buffer: &mut Vec<u8>, expected: &VecDeque<BlockRef>) -> Vec<Said> {
+        let mut plan = ReceivePlan::default();
+        let mut blocks = expected.iter().copied();
+        let front = if buffer.is_empty() { None } else { blocks.next() };
+        let planned = plan.begin(buffer, front);
+        blocks.filter(|_| planned).for_each(|block| plan.push(block));
+        let mut parts: Vec<(Head, Vec<u8>)> =
+            plan.blocks().iter().map(|block| ([0; PIECE_HEAD_LEN], vec![0; block.len as usize])).collect();
+        let room = plan.front_len() + parts.iter().map(|(head, place)| head.len() + place.len()).sum::<usize>();
+        let len = len.min(stream.len()).min(if room > 0 { room } else { len });
+        let mut take = {
+            let mut bytes = stream.split_off(..len).unwrap();
+            move |len: usize| bytes.split_off(..len.min(bytes.len())).unwrap()
+        };
+        if room == 0 {
+            buffer.extend_from_slice(take(len));
+            return decode_all(buffer);
+        }
+        buffer.extend_from_slice(take(plan.front_len()));
+        for target in parts.iter_mut().flat_map(|(head, place)| [&mut head[..], &mut place[..]]) {
+            let bytes = take(target.len());
+            target[..bytes.len()].copy_from_slice(bytes);
+        }
+        let received = plan.handle_received(len, buffer, parts.iter().map(|(head, _)| head));
+        let mut said = if received.whole > 0 { decode_all(buffer) } else { Vec::new() };
+        for (block, (_, place)) in plan.blocks().iter().zip(&parts).take(received.whole) {
+            said.push(Said::Block(block.piece.get(), block.begin, place.clone()));
+        }
+        let mut stray = received.stray;
+        for bytes in parts.iter().skip(received.whole).flat_map(|(head, place)| [&head[..], &place[..]]) {
+            buffer.extend_from_slice(&bytes[..bytes.len().min(stray)]);
+            stray -= bytes.len().min(stray);
+        }
+        assert_eq!(stray, 0);
+        said.extend(decode_all(buffer));
+        said
+    }
+
+    fn geometry() -> Geometry {
+        Geometry::new(64, [512]).unwrap()
+    }
+
+    fn block() -> impl Strategy<Value = BlockRef> {
+        (0..8u32, 0..64u32, 1..=64u32)
+            .prop_map(|(index, begin, len)| geometry().span(index, begin, len.min(64 - begin)).unwrap())
+    }
+
+    /// One thing that a peer sends: the next block it owes, or another one, or another message; or it skips one it owes.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Answer,
+        Skip,
+        Block(BlockRef),
+        Message(Message<'static>),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let message = prop_oneof![
+            Just(Message::KeepAlive),
+            Just(Message::Choke),
+            (0..8u32).prop_map(|index| Message::Have { index }),
+            Just(Message::Bitfield(&[7])),
+            // As long as a head, and as a piece's but for the id.
+            (0..8u32, 0..64u32).prop_map(|(index, begin)| Message::Request { index, begin, length: 16 }),
+        ];
+        prop_oneof![
+            12 => Just(Act::Answer),
+            1 => Just(Act::Skip),
+            1 => block().prop_map(Act::Block),
+            2 => message.prop_map(Act::Message),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_peer_sends_and_however_it_is_split_is_read_as_from_one_buffer(
+            owed in prop::collection::vec(block(), 1..40),
+            acts in prop::collection::vec(act(), 1..60),
+            lens in prop::collection::vec(1..600usize, 1..20),
+            seen in 1..9usize,
+        ) {
+            let mut stream = Vec::new();
+            let mut next = owed.iter();
+            for (at, act) in acts.iter().enumerate() {
+                match act {
+                    Act::Skip => drop(next.next()),
+                    Act::Message(message) => message.encode(&mut stream),
+                    Act::Answer | Act::Block(_) => {
+                        let other = if let Act::Block(other) = act { Some(other) } else { next.next() };
+                        let Some(block) = other else { continue };
+                        stream.extend_from_slice(&head_of(*block));
+                        stream.extend((0..block.len).map(|i| u8::try_from((i as usize * 7 + at * 31) % 256).unwrap()));
+                    }
+                }
+            }
+            let oracle = decode_all(&mut stream.clone());
+            let mut expected: VecDeque<BlockRef> = owed.into();
+            let (mut buffer, mut said, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
+            for len in lens.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let reach: VecDeque<BlockRef> = expected.iter().copied().take(seen).collect();
+                for one in receive(&mut rest, *len, &mut buffer, &reach) {
+                    if let Said::Block(index, begin, payload) = &one {
+                        let is_it = |block: &BlockRef| {
+                            (block.piece.get(), block.begin, block.len as usize) == (*index, *begin, payload.len())
+                        };
+                        expected.iter().position(is_it).and_then(|at| expected.remove(at));
+                    }
+                    said.push(one);
+                }
+            }
+            prop_assert_eq!(said, oracle);
+            prop_assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn blocks_in_order_need_no_buffer_but_for_the_last_one() {
+        let blocks: Vec<BlockRef> = (0..4).map(|index| geometry().span(index, 0, 64).unwrap()).collect();
+        let heads: Vec<Head> = blocks.iter().map(|&block| head_of(block)).collect();
+        let mut plan = ReceivePlan::default();
+        assert!(plan.begin(&[], None));
+        blocks.iter().for_each(|&block| plan.push(block));
+        let message_len = PIECE_HEAD_LEN + 64;
+        let received = plan.handle_received(2 * message_len + 5, &[], heads.iter());
+        assert_eq!(received, Received { whole: 2, stray: 5, foreign: false });
+        let front = &heads[2][..9];
+        assert!(plan.begin(front, Some(blocks[2])));
+        assert_eq!(plan.front_len(), message_len - 9);
+        assert!(!plan.begin(front, Some(blocks[3])));
+        assert!(!plan.begin(front, None));
+    }
+
+    #[test]
+    fn another_message_ends_a_plan_early() {
+        let blocks: Vec<BlockRef> = (0..3).map(|index| geometry().span(index, 0, 64).unwrap()).collect();
+        let mut heads: Vec<Head> = blocks.iter().map(|&block| head_of(block)).collect();
+        heads[1] = head_of(blocks[2]);
+        let mut plan = ReceivePlan::default();
+        assert!(plan.begin(&[], None));
+        blocks.iter().for_each(|&block| plan.push(block));
+        let message_len = PIECE_HEAD_LEN + 64;
+        let received = plan.handle_received(3 * message_len, &[], heads.iter());
+        assert_eq!(received, Received { whole: 1, stray: 2 * message_len, foreign: true });
+    }
+}

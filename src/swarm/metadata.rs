@@ -1,0 +1,241 @@
+//! Metadata put together from several peers (BEP 9).
+//!
+//! Which of two peers lies is not known before all parts are there and the SHA-1 is that of the torrent. So peers that
+//! tell one length work on one version together; when it turns out wrong, those who had part in it bring it alone from
+//! then on, and whoever brings it wrong alone is banned. When it is right at last, so are those whose parts it refutes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use sha1::{Digest as _, Sha1};
+
+use crate::base::{InfoHash, Time, limits};
+use crate::codec::metadata::{metadata_part, metadata_part_count};
+
+/// See the module. A peer is known by a key of its connection.
+#[derive(Debug)]
+pub struct MetadataFetch {
+    info_hash: InfoHash,
+    peers: BTreeMap<u32, Peer>,
+    versions: Vec<Version>,
+    banned: BTreeSet<IpAddr>,
+    /// Those who had part in a wrong version, and the SHA-1 of what they sent.
+    suspects: Vec<Suspect>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    ip: IpAddr,
+    info_len: u32,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    ip: IpAddr,
+    info_len: u32,
+    part: u32,
+    sum: [u8; 20],
+}
+
+/// The metadata as some peers have it.
+#[derive(Debug)]
+struct Version {
+    info_len: u32,
+    /// Who brings it alone.
+    sole: Option<IpAddr>,
+    parts: Vec<Part>,
+    missing: usize,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Asked of these, last at that time.
+    Missing {
+        askers: Vec<u32>,
+        asked_at: Time,
+    },
+    Here {
+        bytes: Box<[u8]>,
+        from: IpAddr,
+    },
+}
+
+/// What a part led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MetadataProgress {
+    More,
+    /// All of the info dictionary; its SHA-1 is the info-hash.
+    Complete(Vec<u8>),
+    /// All parts were there, and it is not what the info-hash stands for.
+    Wrong,
+}
+
+impl MetadataFetch {
+    pub fn new(info_hash: InfoHash) -> Self {
+        Self { info_hash, peers: BTreeMap::new(), versions: Vec::new(), banned: BTreeSet::new(), suspects: Vec::new() }
+    }
+
+    /// A peer has metadata of this length.
+    pub fn handle_offer(&mut self, key: u32, ip: IpAddr, info_len: u32) {
+        if info_len > 0 && u64::from(info_len) <= limits::METAINFO_LEN_MAX {
+            self.peers.insert(key, Peer { ip: ip.to_canonical(), info_len });
+        }
+    }
+
+    /// The connection is gone: others are asked.
+    pub fn handle_gone(&mut self, key: u32) {
+        let Some(gone) = self.peers.remove(&key) else { return };
+        self.versions.iter_mut().for_each(|version| version.withdraw(key, None));
+        let peers = &self.peers;
+        self.versions.retain(|version| {
+            let alone = version.sole == Some(gone.ip) && !peers.values().any(|peer| peer.ip == gone.ip);
+            let empty = !version.parts.iter().any(|part| matches!(part, Part::Here { .. }));
+            let unwanted = !peers.values().any(|peer| peer.info_len == version.info_len);
+            !(alone || empty && unwanted)
+        });
+    }
+
+    /// It will not give this part.
+    pub fn handle_refused(&mut self, key: u32, part: u32) {
+        self.versions.iter_mut().for_each(|version| version.withdraw(key, Some(part)));
+    }
+
+    pub fn is_banned(&self, ip: IpAddr) -> bool {
+        self.banned.contains(&ip.to_canonical())
+    }
+
+    /// The addresses that sent what is not true.
+    pub fn banned(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.banned.iter().copied()
+    }
+
+    /// What to ask this peer for next.
+    pub fn next_request(&mut self, now: Time, key: u32) -> Option<u32> {
+        let peer = self.peers.get(&key).filter(|peer| !self.banned.contains(&peer.ip))?;
+        let (ip, info_len) = (peer.ip, peer.info_len);
+        let sole = self.suspects.iter().any(|suspect| suspect.ip == ip).then_some(ip);
+        let known = self.versions.iter().position(|version| version.info_len == info_len && version.sole == sole);
+        let at = match known {
+            Some(at) => at,
+            None if self.versions.len() < limits::METADATA_VERSIONS_MAX => {
+                self.versions.push(Version::new(info_len, sole));
+                self.versions.len() - 1
+            }
+            None => return None,
+        };
+        self.versions.get_mut(at)?.ask(now, key)
+    }
+
+    /// A part that this peer was asked for, of the length it must have.
+    pub fn handle_part(&mut self, key: u32, part: u32, bytes: Box<[u8]>) -> MetadataProgress {
+        let Some(peer) = self.peers.get(&key) else { return MetadataProgress::More };
+        let ip = peer.ip;
+        let is_asked = |version: &Version| version.is_asked(key, part);
+        let Some(at) = self.versions.iter().position(is_asked) else { return MetadataProgress::More };
+        let Some(version) = self.versions.get_mut(at) else { return MetadataProgress::More };
+        version.land(part, bytes, ip);
+        if version.missing > 0 {
+            return MetadataProgress::More;
+        }
+        let version = self.versions.swap_remove(at);
+        let info_bytes = version.bytes();
+        if InfoHash(Sha1::digest(&info_bytes).into()) == self.info_hash {
+            self.judge(&info_bytes);
+            return MetadataProgress::Complete(info_bytes);
+        }
+        self.handle_wrong(version);
+        MetadataProgress::Wrong
+    }
+
+    fn handle_wrong(&mut self, version: Version) {
+        let senders: BTreeSet<IpAddr> = version.senders().map(|(_, _, from)| from).collect();
+        if let (1, Some(&only)) = (senders.len(), senders.first()) {
+            self.banned.insert(only);
+            return;
+        }
+        for (part, bytes, ip) in version.senders() {
+            if self.suspects.len() < limits::TRUST_LIST_MAX {
+                let suspect = Suspect { ip, info_len: version.info_len, part, sum: Sha1::digest(bytes).into() };
+                self.suspects.push(suspect);
+            }
+        }
+    }
+
+    /// The truth is known: whoever sent something else is banned.
+    fn judge(&mut self, info_bytes: &[u8]) {
+        let len = u32::try_from(info_bytes.len()).unwrap_or(u32::MAX);
+        for Suspect { ip, info_len, part, sum } in self.suspects.drain(..) {
+            let truth = metadata_part(len, part).and_then(|range| info_bytes.get(range));
+            let agrees = info_len == len && truth.is_some_and(|bytes| <[u8; 20]>::from(Sha1::digest(bytes)) == sum);
+            if !agrees {
+                self.banned.insert(ip);
+            }
+        }
+    }
+}
+
+impl Version {
+    fn new(info_len: u32, sole: Option<IpAddr>) -> Self {
+        let missing = metadata_part_count(info_len) as usize;
+        let part = || Part::Missing { askers: Vec::new(), asked_at: Time::ZERO };
+        Self { info_len, sole, parts: std::iter::repeat_with(part).take(missing).collect(), missing }
+    }
+
+    /// First what nobody was asked for, then what was asked of others some time ago.
+    fn ask(&mut self, now: Time, key: u32) -> Option<u32> {
+        let rank = |part: &Part| match part {
+            Part::Missing { askers, .. } if askers.is_empty() => Some((0, Time::ZERO)),
+            Part::Missing { askers, asked_at } => {
+                let late = *asked_at + limits::METADATA_DOUBLE_AFTER <= now;
+                (late && !askers.contains(&key)).then_some((askers.len(), *asked_at))
+            }
+            Part::Here { .. } => None,
+        };
+        let ranked = self.parts.iter().enumerate().filter_map(|(at, part)| Some((rank(part)?, at)));
+        let (_, at) = ranked.min()?;
+        if let Some(Part::Missing { askers, asked_at }) = self.parts.get_mut(at) {
+            askers.push(key);
+            *asked_at = now;
+        }
+        u32::try_from(at).ok()
+    }
+
+    fn is_asked(&self, key: u32, part: u32) -> bool {
+        let part = self.parts.get(part as usize);
+        part.is_some_and(|part| matches!(part, Part::Missing { askers, .. } if askers.contains(&key)))
+    }
+
+    fn land(&mut self, part: u32, bytes: Box<[u8]>, from: IpAddr) {
+        if let Some(slot @ Part::Missing { .. }) = self.parts.get_mut(part as usize) {
+            *slot = Part::Here { bytes, from };
+            self.missing -= 1;
+        }
+    }
+
+    /// This peer brings this part, or any, no more.
+    fn withdraw(&mut self, key: u32, only: Option<u32>) {
+        for (at, part) in self.parts.iter_mut().enumerate() {
+            if let Part::Missing { askers, .. } = part
+                && only.is_none_or(|only| only as usize == at)
+            {
+                askers.retain(|&asker| asker != key);
+            }
+        }
+    }
+
+    /// Each part that is here, and who sent it.
+    fn senders(&self) -> impl Iterator<Item = (u32, &[u8], IpAddr)> {
+        self.parts.iter().zip(0..).filter_map(|(part, at)| match part {
+            Part::Here { bytes, from } => Some((at, &**bytes, *from)),
+            Part::Missing { .. } => None,
+        })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.senders().flat_map(|(_, bytes, _)| bytes.iter().copied()).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "metadata_tests.rs"]
+mod tests;

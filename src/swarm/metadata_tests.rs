@@ -1,0 +1,109 @@
+use super::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const PART: usize = 16 << 10;
+
+fn info(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from((at / 7 + at / PART) % 256).unwrap()).collect()
+}
+
+fn fetch(info: &[u8]) -> MetadataFetch {
+    MetadataFetch::new(InfoHash(Sha1::digest(info).into()))
+}
+
+fn ip(key: u32) -> IpAddr {
+    IpAddr::from([10, 0, 0, u8::try_from(key).unwrap()])
+}
+
+/// Peers answer in turns, each with its own truth, until the metadata is complete or nobody has anything to ask for.
+fn play(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option<Vec<u8>> {
+    let mut now = Time::from_secs(1);
+    for (&key, truth) in peers {
+        fetch.handle_offer(key, ip(key), u32::try_from(truth.len()).unwrap());
+    }
+    for _ in 0..10_000 {
+        let mut asked = Vec::new();
+        for &key in peers.keys() {
+            asked.extend(fetch.next_request(now, key).map(|part| (key, part)));
+        }
+        for &(key, part) in &asked {
+            let truth = &peers[&key];
+            let bytes = &truth[metadata_part(u32::try_from(truth.len()).unwrap(), part).unwrap()];
+            if let MetadataProgress::Complete(bytes) = fetch.handle_part(key, part, bytes.into()) {
+                return Some(bytes);
+            }
+        }
+        now += Duration::from_secs(1);
+    }
+    None
+}
+
+#[test]
+fn several_peers_bring_parts_side_by_side() {
+    let truth = info(5 * PART + 3);
+    let mut fetch = fetch(&truth);
+    let len = u32::try_from(truth.len()).unwrap();
+    fetch.handle_offer(1, ip(1), len);
+    fetch.handle_offer(2, ip(2), len);
+    let asked: Vec<_> = (0..6).map(|at| fetch.next_request(Time::ZERO, 1 + at % 2).unwrap()).collect();
+    assert_eq!(asked, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(fetch.next_request(Time::ZERO, 1), None, "all are asked for");
+    // What one of them does not bring is asked of the other: at once when it says so or leaves, else after a while.
+    fetch.handle_refused(1, 2);
+    assert_eq!(fetch.next_request(Time::ZERO, 2), Some(2));
+    assert_eq!(fetch.next_request(limits::METADATA_DOUBLE_AFTER, 2), Some(0));
+    fetch.handle_gone(2);
+    assert_eq!(fetch.next_request(Time::ZERO, 1), Some(1));
+    let peers = BTreeMap::from([(3, truth.clone())]);
+    assert_eq!(play(&mut fetch, &peers), Some(truth));
+}
+
+#[test]
+fn who_lies_alone_is_banned() {
+    let truth = info(3 * PART);
+    let mut fetch = fetch(&truth);
+    let lie = vec![1; 2 * PART];
+    assert_eq!(play(&mut fetch, &BTreeMap::from([(1, lie.clone())])), None);
+    assert!(fetch.is_banned(ip(1)));
+    assert_eq!(play(&mut fetch, &BTreeMap::from([(2, truth.clone()), (1, lie)])), Some(truth));
+    assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(1)]);
+}
+
+#[test]
+fn a_liar_among_honest_peers_is_found_out_and_they_are_not_blamed() {
+    let truth = info(7 * PART + 100);
+    for liar in 1..=4 {
+        let mut fetch = fetch(&truth);
+        let mut peers: BTreeMap<u32, Vec<u8>> = (1..=4).map(|key| (key, truth.clone())).collect();
+        // One byte in each part.
+        peers.get_mut(&liar).unwrap().iter_mut().step_by(PART).for_each(|byte| *byte ^= 1);
+        assert_eq!(play(&mut fetch, &peers), Some(truth.clone()));
+        assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(liar)]);
+    }
+}
+
+#[test]
+fn lengths_that_differ_are_versions_and_no_more_of_them_than_allowed() {
+    let truth = info(2 * PART);
+    let mut fetch = fetch(&truth);
+    for key in 1..=20 {
+        fetch.handle_offer(key, ip(key), 64 << 20);
+        fetch.handle_offer(key, ip(key), key);
+    }
+    let asked = (1..=20).filter(|&key| fetch.next_request(Time::ZERO, key).is_some()).count();
+    assert_eq!((asked, fetch.versions.len()), (8, 8));
+    // Those who do not answer are sent away, and make room.
+    (1..=20).for_each(|key| fetch.handle_gone(key));
+    assert!(fetch.versions.is_empty());
+    assert_eq!(play(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth));
+}
+
+#[test]
+fn impossible_lengths_are_no_offers() {
+    let mut fetch = fetch(b"x");
+    for len in [0, (64 << 20) + 1, u32::MAX] {
+        fetch.handle_offer(1, ip(1), len);
+        assert_eq!(fetch.next_request(Time::ZERO, 1), None);
+    }
+}

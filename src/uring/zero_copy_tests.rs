@@ -1,0 +1,173 @@
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::*;
+use crate::uring::{SocketOptions, no_op, run_ring};
+
+/// Bytes that tell when they are let go of.
+struct Watched(Box<[u8]>, Rc<Cell<bool>>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.1.set(true);
+    }
+}
+
+// SAFETY: a boxed slice does not move and is not written to while this owns it.
+unsafe impl Gather for Watched {
+    fn gather(&self, out: &mut Vec<libc::iovec>) {
+        self.0.gather(out);
+    }
+}
+
+async fn connected_pair() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = Socket::begin_connect(address, None, &SocketOptions::default()).unwrap();
+    socket.connect(address).await.unwrap();
+    (socket, listener.accept().unwrap().0)
+}
+
+fn started() -> ZeroCopyRing {
+    ZeroCopyRing::start(ZeroCopyMode::On).unwrap().unwrap()
+}
+
+/// Until the kernel has let go of everything.
+async fn drained(ring: &ZeroCopyRing) -> bool {
+    for _ in 0..500 {
+        if ring.in_flight() == 0 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+fn pattern(len: usize) -> Box<[u8]> {
+    (0..251u8).cycle().take(len).collect()
+}
+
+#[test]
+fn bytes_are_exact_and_held_until_the_notification() {
+    const LEN: usize = 20 << 20;
+    run_ring(|| async {
+        let ring = started();
+        let (socket, mut other) = connected_pair().await;
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            other.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let sender = ring.sender();
+        let gone = Rc::new(Cell::new(false));
+        // More than any socket buffer, so that the kernel has to continue.
+        sender.send_all(&socket, Watched(pattern(LEN), gone.clone())).await.unwrap();
+        assert_eq!(gone.get(), ring.in_flight() == 0);
+        sender.send_all(&socket, pattern(100_000)).await.unwrap();
+        assert!(drained(&ring).await && gone.get());
+        socket.shutdown();
+        let bytes = reader.join().unwrap().unwrap();
+        assert!(bytes[..LEN] == pattern(LEN)[..] && bytes[LEN..] == pattern(100_000)[..]);
+        // What stays on this machine is copied, and that is told.
+        let told = ring.take_told();
+        assert_eq!((told.uncopied, told.copied), (0, LEN as u64 + 100_000));
+        assert_eq!(ring.take_told(), Told::default());
+    })
+    .unwrap();
+}
+
+#[test]
+fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
+    for (mode, goes_on) in [(ZeroCopyMode::Auto, false), (ZeroCopyMode::On, true)] {
+        run_ring(|| async {
+            // An old kernel.
+            let Some(ring) = ZeroCopyRing::start(mode).unwrap() else { return };
+            let (socket, mut other) = connected_pair().await;
+            let sender = ring.sender();
+            assert!(sender.takes(limits::ZERO_COPY_LEN_MIN) && !sender.takes(limits::ZERO_COPY_LEN_MIN - 1));
+            sender.send_all(&socket, pattern(40_000)).await.unwrap();
+            other.read_exact(&mut [0; 40_000]).unwrap();
+            assert!(drained(&ring).await);
+            assert_eq!(sender.takes(40_000), goes_on);
+            assert!(ring.sender().takes(40_000), "another socket has its own chance");
+        })
+        .unwrap();
+    }
+    run_ring(|| async { assert!(ZeroCopyRing::start(ZeroCopyMode::Off).unwrap().is_none()) }).unwrap();
+}
+
+#[test]
+fn what_a_refused_send_leaves_is_sent_with_a_copy() {
+    run_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let batch = Rc::new(pattern(1000));
+        let mut spans = Vec::new();
+        batch.gather(&mut spans);
+        operation::advance(&mut spans, 300);
+        socket.send_all(Rest { spans, batch }).await.0.unwrap();
+        let mut bytes = [0; 700];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes[..], pattern(1000)[300..]);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_reset_ends_a_send_with_an_error_and_frees_all() {
+    run_ring(|| async {
+        let ring = started();
+        let (socket, other) = connected_pair().await;
+        let gone = Rc::new(Cell::new(false));
+        let sending = spawn({
+            let (sender, socket, batch) = (ring.sender(), socket.clone(), Watched(pattern(64 << 20), gone.clone()));
+            async move { sender.send_all(&socket, batch).await }
+        });
+        no_op().await;
+        socket2::SockRef::from(&other).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(other);
+        assert!(sending.await.unwrap().is_err());
+        assert!(drained(&ring).await && gone.get());
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
+    run_ring(|| async {
+        let ring = started();
+        let (socket, _other) = connected_pair().await;
+        let gone = Rc::new(Cell::new(false));
+        let sending = spawn({
+            let (sender, socket, batch) = (ring.sender(), socket.clone(), Watched(pattern(64 << 20), gone.clone()));
+            async move { sender.send_all(&socket, batch).await }
+        });
+        no_op().await;
+        sending.abort();
+        no_op().await;
+        assert!(!gone.get() && ring.in_flight() == 1);
+        // The peer reads nothing: what is queued for it would stay.
+        socket.reset();
+        drop(socket);
+        assert!(drained(&ring).await && gone.get());
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_runtime_ends_with_sends_on_their_way() {
+    run_ring(|| async {
+        let ring = started();
+        for _ in 0..20 {
+            let (socket, other) = connected_pair().await;
+            let sender = ring.sender();
+            spawn(async move {
+                let outcome = sender.send_all(&socket, pattern(32 << 20)).await.is_ok();
+                drop(other);
+                outcome
+            });
+        }
+        no_op().await;
+        assert_eq!(ring.in_flight(), 20);
+    })
+    .unwrap();
+}

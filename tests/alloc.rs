@@ -1,0 +1,141 @@
+//! What a block costs on its way through a connection's state: no allocation, from the request to the slot.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bt_fast::base::geometry::BLOCK_LEN;
+use bt_fast::base::{Bitfield, BlockRef, Geometry, Rng, Time};
+use bt_fast::codec::message::Message;
+use bt_fast::peer::{Opening, ReceivePlan, Setup, Transmit};
+use bt_fast::swarm::{Link, PeerShared, Slot, Swarm};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's, counting what each thread takes.
+struct Counting;
+
+// SAFETY: every call is the system allocator's with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(memory, layout, len) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Debug)]
+struct NoMemory;
+
+impl Slot for NoMemory {
+    fn clear(&mut self, _piece_len: u32) -> bool {
+        true
+    }
+}
+
+/// A download from one peer that answers in order.
+struct Download {
+    link: Link<NoMemory>,
+    swarm: Arc<Swarm<NoMemory>>,
+    now: Time,
+    transmit: Transmit,
+    plan: ReceivePlan,
+    left: Vec<u32>,
+}
+
+impl Download {
+    fn new(piece_len: u32, piece_count: u32) -> Self {
+        let geometry = Geometry::new(piece_len, [u64::from(piece_len) * u64::from(piece_count)]).unwrap();
+        let geometry = Arc::new(geometry);
+        let slots = (0..32).map(|_| NoMemory).collect();
+        let swarm = Arc::new(Swarm::new(geometry.clone(), &Bitfield::new(piece_count), slots, &mut Rng::with_seed(7)));
+        let setup = Setup {
+            geometry,
+            fast: true,
+            extension: false,
+            opening: Opening::None,
+            listen_port: None,
+            peer_ip: None,
+            metadata: None,
+        };
+        let shared = Arc::new(PeerShared::new(1, ([127, 0, 0, 1], 6881).into()));
+        let now = Duration::from_secs(1000);
+        let mut link = Link::new(setup, swarm.clone(), shared, now);
+        link.handle_message(now, &Message::HaveAll).unwrap();
+        link.handle_message(now, &Message::Unchoke).unwrap();
+        let left = vec![piece_len / BLOCK_LEN; piece_count as usize];
+        let mut download = Self { link, swarm, now, transmit: Transmit::default(), plan: ReceivePlan::default(), left };
+        download.ask();
+        download
+    }
+
+    fn ask(&mut self) {
+        self.link.sync(self.now).unwrap();
+        self.link.request_blocks(self.now);
+        while self.link.poll_transmit(self.now, &mut self.transmit, |_| true) {}
+    }
+
+    /// As many blocks as the engine would receive at a time, at 1 GB/s.
+    fn receive(&mut self, blocks: &mut [Option<BlockRef>]) {
+        self.plan.begin(&[], None);
+        blocks.fill(None);
+        for (place, (block, _)) in blocks.iter_mut().zip(self.link.expected()) {
+            *place = Some(block);
+            self.plan.push(block);
+        }
+        for block in blocks.iter().flatten() {
+            self.now += Duration::from_micros(16);
+            let arrival = self.link.handle_block(self.now, block.piece.get(), block.begin, block.len).unwrap();
+            self.link.handle_landed(self.now, &arrival, true);
+            let left = &mut self.left[block.piece.at()];
+            *left -= 1;
+            if *left == 0 {
+                self.swarm.pieces.handle_written(arrival.open.as_ref().unwrap());
+            }
+        }
+        self.link.handle_bytes(self.now);
+        self.ask();
+    }
+}
+
+#[test]
+fn blocks_of_an_open_piece_allocate_nothing() {
+    // One piece of 128 MiB, so that none is opened or completed while it is counted.
+    let mut download = Download::new(128 << 20, 2);
+    let mut blocks = [None; 32];
+    (0..100).for_each(|_| download.receive(&mut blocks));
+    let before = COUNT.get();
+    (0..100).for_each(|_| download.receive(&mut blocks));
+    assert_eq!(COUNT.get() - before, 0, "allocations in 3200 blocks");
+}
+
+#[test]
+fn a_piece_allocates_a_fixed_number_of_times() {
+    let mut download = Download::new(1 << 20, 400);
+    let mut blocks = [None; 32];
+    (0..200).for_each(|_| download.receive(&mut blocks));
+    let before = COUNT.get();
+    (0..400).for_each(|_| download.receive(&mut blocks));
+    let for_each_piece = (COUNT.get() - before) as f64 / 200.0;
+    println!("{for_each_piece:.1} allocations for each piece of 64 blocks");
+    assert!(for_each_piece <= 16.0, "{for_each_piece:.1}");
+}

@@ -1,0 +1,77 @@
+//! The measuring commands: what they tell, and that they leave nothing behind.
+
+use serde_json::Value;
+
+use crate::support::sandbox::Sandbox;
+
+#[test]
+fn hash_measures_every_kernel() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("bench hash --seconds 1 --json").ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    let figures = record["figures"].as_array().unwrap();
+    assert!(figures.iter().all(|figure| figure["gb_per_s"].as_f64().unwrap() > 0.0));
+    for (work, kernel) in [("sha1", "portable"), ("sha1", "crate"), ("sha256", "auto"), ("memory", "read")] {
+        assert!(figures.iter().any(|figure| figure["work"] == work && figure["kernel"] == kernel), "{work} {kernel}");
+    }
+}
+
+fn positive(record: &Value, path: &str) {
+    let number = record.pointer(path).and_then(Value::as_f64);
+    assert!(number.is_some_and(|number| number > 0.0), "{path}: {record}");
+}
+
+#[test]
+fn loopback_moves_verified_bytes_and_shows_them_beside_the_bare_pair() {
+    let sandbox = Sandbox::new();
+    let options = "--size 20M -l 256K --rounds 2 --peers 2 --rings 1 --dir . --html page.html";
+    let json = sandbox.run(&format!("bench loopback --json {options}")).ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    assert_eq!((&record["bytes"], &record["peers"], &record["rounds"]), (&20_971_520.into(), &2.into(), &2.into()));
+    assert_eq!((&record["piece_length"], &record["place"]), (&262_144.into(), &"disk".into()));
+    for path in ["/gb_per_s", "/transfer_s", "/floor/gb_per_s", "/floor/share", "/fairness", "/get/memory_anon_peak"] {
+        positive(record, path);
+    }
+    positive(record, "/latency_buckets/0/0");
+    positive(record, "/seed/copied_bytes");
+    assert_eq!(record["round_gb_per_s"].as_array().unwrap().len(), 2);
+    let last = record["progress"].as_array().unwrap().last().unwrap();
+    assert_eq!(last[1], 2 * 20_971_520, "what both peers have");
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && !page.contains("http:"));
+    assert_eq!(sandbox.names(), ["page.html"], "everything else is removed");
+}
+
+#[test]
+fn older_figures_stand_beside_new_ones() {
+    let sandbox = Sandbox::new();
+    sandbox.write("old.json", "{\"gb_per_s\":0.5,\"gone\":7}\n");
+    let run = sandbox.run("bench loopback --size 1M --rounds 1 --no-floor --dir . --compare old.json").ok();
+    let row = |name: &str| run.text().lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    let words: Vec<String> = row("gb_per_s ").unwrap().split_whitespace().map(str::to_owned).collect();
+    assert_eq!((words.len(), words[1].as_str()), (4, "0.5000"), "{words:?}");
+    assert!(row("gone ").unwrap().ends_with('-'), "nothing to compare it with");
+    assert!(row("seed.cpu_s_per_gb ").is_some() && row("floor").is_none());
+    for (name, text) in [("empty.json", ""), ("list.json", "[1]"), ("text.json", "GB/s")] {
+        sandbox.write(name, text);
+        sandbox.run(&format!("bench loopback --size 1M --dir . --compare {name}")).fails(2, name);
+    }
+    sandbox.run("bench loopback --size 1M --dir . --compare absent.json").fails(1, "absent.json");
+    sandbox.run("bench loopback --size 1M --dir . --html no/folder.html").fails(1, "no/folder.html");
+}
+
+#[test]
+fn floor_measures_every_part() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("bench floor --gib 0.02 --rounds 1 --dir . --json").ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    let works: Vec<&str> =
+        record["figures"].as_array().unwrap().iter().map(|figure| figure["work"].as_str().unwrap()).collect();
+    assert_eq!(works.len(), 10);
+    for (work, path) in [("tcp", "seed_cpu_s_per_gb"), ("pair_direct", "get_cpu_s_per_gb"), ("hash", "cpu_s_per_gb")] {
+        let at = works.iter().position(|name| *name == work).unwrap();
+        positive(record, &format!("/figures/{at}/gb_per_s"));
+        positive(record, &format!("/figures/{at}/{path}"));
+    }
+    assert!(sandbox.names().is_empty(), "{:?}", sandbox.names());
+}

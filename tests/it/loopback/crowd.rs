@@ -1,0 +1,144 @@
+//! Many peers at one origin: what they cost in memory, and what each gets.
+
+use std::{fs, net::SocketAddr};
+
+use bt_fast::base::limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
+
+use super::{DEADLINE, Fixture, Seed, own_address, own_ip};
+use crate::support::{
+    crowd::{Crowd, Habit},
+    process::wait_until,
+};
+
+/// What a stalled peer's socket keeps beside what was never sent: segments on their way when it stalled.
+const IN_FLIGHT_MAX: u64 = 128 << 10;
+
+/// A seed that serves whoever comes, and stays for as long as the returned value.
+fn seed_for_all(fixture: &Fixture, flags: &[&str]) -> Seed {
+    // The tests' own sockets: the limit that counts is the hard one.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    command.args(["--slots", "all", "--verify", "none"]).args(flags);
+    Seed::start(&command, address, &fixture.scratch.join("seed.log"))
+}
+
+/// Bytes of the process's own memory.
+fn memory(seed: &Seed) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", seed.process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// For each connection of the seed, the bytes that the kernel holds because the peer has not acknowledged them.
+fn unacknowledged(seed: SocketAddr) -> Vec<u64> {
+    let SocketAddr::V4(seed) = seed else { panic!("not IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from(*seed.ip()).swap_bytes(), seed.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let established = rows.filter(|row| row.get(1) == Some(&&*local) && row.get(3) == Some(&"01"));
+    established.map(|row| u64::from_str_radix(row[4].split(':').next().unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
+fn idle_peers_cost_little_memory() {
+    const COUNT: usize = 2000;
+    let fixture = Fixture::file(1 << 20);
+    let seed = seed_for_all(&fixture, &[]);
+    fixture.get_by_peer(seed.address);
+    let before = memory(&seed);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), COUNT, Habit::Idle, own_ip);
+    assert!(wait_until(DEADLINE, || crowd.greeted() == COUNT), "{} of {COUNT}", crowd.greeted());
+    let each = (memory(&seed) - before) / COUNT;
+    assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{each} bytes for each");
+    fixture.get_by_peer(seed.address);
+    assert_eq!(crowd.ended(), 0);
+    drop(crowd);
+    seed.stop();
+}
+
+#[test]
+fn peers_that_do_not_read_hold_a_bounded_amount() {
+    const COUNT: usize = 300;
+    let fixture = Fixture::file(64 << 20);
+    let seed = seed_for_all(&fixture, &[]);
+    fixture.get_by_peer(seed.address);
+    let before = memory(&seed);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), COUNT, Habit::Stalled, own_ip);
+    let each_max = u64::from(limits::SEND_UNSENT_LEN_MAX) + IN_FLIGHT_MAX;
+    // Each has been sent as much as it gets when it has as much as it may.
+    let full = || {
+        let held = unacknowledged(seed.address);
+        assert!(held.iter().all(|&len| len <= each_max), "{} of {each_max}", held.iter().max().unwrap());
+        held.iter().filter(|&&len| len >= u64::from(limits::SEND_UNSENT_LEN_MAX) / 2).count() == COUNT
+    };
+    assert!(wait_until(DEADLINE, full), "{:?}", unacknowledged(seed.address));
+    fixture.get_by_peer(seed.address);
+    let each = (memory(&seed) - before) / COUNT;
+    assert!(each <= limits::CONNECTION_STALLED_LEN_MAX, "{each} bytes for each");
+    assert_eq!(crowd.ended(), 0);
+    drop(crowd);
+    seed.stop();
+}
+
+#[test]
+fn many_readers_get_the_same() {
+    const COUNT: usize = 200;
+    let fixture = Fixture::file(32 << 20);
+    let seed = seed_for_all(&fixture, &[]);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), COUNT, Habit::Reading, own_ip);
+    let begun = || crowd.received().iter().all(|&len| len > 0);
+    assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
+    let before = crowd.received();
+    let gained =
+        || -> Vec<f64> { crowd.received().iter().zip(&before).map(|(now, before)| (now - before) as f64).collect() };
+    let much = COUNT as f64 * f64::from(12 << 20);
+    assert!(wait_until(DEADLINE, || gained().iter().sum::<f64>() >= much), "{:?}", gained());
+    let gained = gained();
+    let squares: f64 = gained.iter().map(|len| len * len).sum();
+    let jain = gained.iter().sum::<f64>().powi(2) / (COUNT as f64 * squares);
+    assert!(jain >= 0.95, "{jain}: {gained:?}");
+    assert_eq!(crowd.ended(), 0);
+    drop(crowd);
+    seed.stop();
+}
+
+/// Takes the content out of the page cache.
+fn chill(fixture: &Fixture) {
+    let file = fs::File::open(fixture.source.join(super::NAME)).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+#[test]
+fn a_ring_thread_never_waits_for_the_disk() {
+    let fixture = Fixture::file_with_piece_len(48 << 20, 1 << 20);
+    for flags in [&[][..], &["--cache", "drop-behind"], &["--zero-copy", "on"]] {
+        chill(&fixture);
+        let seed = seed_for_all(&fixture, flags);
+        fixture.get_by_peer(seed.address);
+        let stopped = seed.stop();
+        assert_eq!(stopped["threads"]["ring"]["major_faults"], 0, "{flags:?}: {stopped}");
+    }
+}
+
+#[test]
+fn zero_copy_sends_are_exact_and_given_up_where_the_kernel_copies() {
+    let fixture = Fixture::file(40 << 20);
+    let sent = |mode| -> Value {
+        let seed = seed_for_all(&fixture, &["--zero-copy", mode]);
+        fixture.get_by_peer(seed.address);
+        seed.stop()
+    };
+    let count = |stopped: &Value, key: &str| stopped[key].as_u64().unwrap();
+    // The kernel copies what goes to this machine: with `on` all is sent so all the same, with `auto` but the first.
+    let on = sent("on");
+    assert!(count(&on, "zero_copy_copied") > 20 << 20, "{on}");
+    let auto = sent("auto");
+    assert!(count(&auto, "zero_copy_copied") < 20 << 20, "{auto}");
+    let off = sent("off");
+    assert_eq!((count(&off, "zero_copied"), count(&off, "zero_copy_copied")), (0, 0));
+}

@@ -1,0 +1,270 @@
+//! Many peers on one thread: plain sockets that shake hands and then idle, stop reading, or read and throw away.
+
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use bt_fast::{
+    base::Geometry,
+    codec::{
+        handshake::{HANDSHAKE_LEN, Handshake, Reserved},
+        message::{Bounds, Decoded, Message, PIECE_HEAD_LEN, decode},
+        metainfo::Metainfo,
+    },
+};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::wire_peer::any_peer_id;
+
+const BLOCK_LEN: u32 = 16 << 10;
+/// Requests that a reading peer keeps waiting.
+const WINDOW: usize = 64;
+/// Peers of one address, below what an origin takes from one.
+const PEERS_PER_IP: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// Says nothing after the handshake.
+    Idle,
+    /// Asks for much and reads nothing.
+    Stalled,
+    /// Reads all it can.
+    Reading,
+}
+
+/// The peers of one thread; they leave when this is dropped.
+pub(crate) struct Crowd {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    to: SocketAddr,
+    metainfo: Metainfo,
+    habit: Habit,
+    /// Handshakes done.
+    greeted: AtomicUsize,
+    ended: AtomicUsize,
+    /// Payload by peer.
+    received: Box<[AtomicU64]>,
+    over: AtomicBool,
+}
+
+impl Crowd {
+    /// `ip` gives addresses of this machine that nobody else uses.
+    pub(crate) fn start(
+        to: SocketAddr,
+        metainfo: Metainfo,
+        count: usize,
+        habit: Habit,
+        mut ip: impl FnMut() -> Ipv4Addr,
+    ) -> Self {
+        let ips: Vec<Ipv4Addr> = (0..count.div_ceil(PEERS_PER_IP)).map(|_| ip()).collect();
+        let shared = Arc::new(Shared {
+            to,
+            metainfo,
+            habit,
+            greeted: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            received: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            over: AtomicBool::new(false),
+        });
+        let thread = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    for index in 0..count {
+                        let (shared, ip) = (shared.clone(), ips[index / PEERS_PER_IP]);
+                        tokio::spawn(async move {
+                            // An end that was not expected shows in `ended`.
+                            let _ = play(&shared, index, ip).await;
+                            shared.ended.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                    while !shared.over.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                });
+            }
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    pub(crate) fn greeted(&self) -> usize {
+        self.shared.greeted.load(Ordering::Relaxed)
+    }
+
+    /// Peers whose connection has ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.shared.ended.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes of each peer so far.
+    pub(crate) fn received(&self) -> Vec<u64> {
+        self.shared.received.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+async fn play(shared: &Shared, index: usize, ip: Ipv4Addr) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    if shared.habit == Habit::Stalled {
+        // Little that the kernel takes for the peer, so that it is soon the origin's to keep.
+        socket.set_recv_buffer_size(16 << 10)?;
+    }
+    socket.bind((ip, 0).into())?;
+    let stream = socket.connect(shared.to).await?;
+    let info_hash = shared.metainfo.info_hash;
+    let reserved = Reserved::ours();
+    write_all(&stream, &Handshake { reserved, info_hash, peer_id: any_peer_id() }.encode()).await?;
+    let mut answered = 0;
+    while answered < HANDSHAKE_LEN {
+        answered += read(&stream, &mut [0; HANDSHAKE_LEN][answered..]).await?;
+    }
+    shared.greeted.fetch_add(1, Ordering::Relaxed);
+    match shared.habit {
+        Habit::Idle => {
+            // Until the origin closes.
+            while read(&stream, &mut [0; 64]).await.is_ok() {}
+        }
+        Habit::Stalled => stall(shared, &stream).await?,
+        Habit::Reading => read_all(shared, index, &stream).await?,
+    }
+    Ok(())
+}
+
+async fn stall(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
+    say(stream, &[Message::Interested]).await?;
+    let mut requests = Requests::new(&shared.metainfo.info.geometry, 0);
+    let mut received = Vec::new();
+    let bounds = bounds(shared);
+    while !matches!(hear(stream, &mut received, &bounds).await?, Word::Unchoke) {}
+    let wanted: Vec<_> = (0..4096).map(|_| requests.next()).collect();
+    say(stream, &wanted).await?;
+    std::future::pending().await
+}
+
+async fn read_all(shared: &Shared, index: usize, stream: &TcpStream) -> std::io::Result<()> {
+    say(stream, &[Message::Interested]).await?;
+    let geometry = &shared.metainfo.info.geometry;
+    let mut requests = Requests::new(geometry, index);
+    let (mut received, bounds) = (Vec::new(), bounds(shared));
+    let mut waiting = 0;
+    loop {
+        match hear(stream, &mut received, &bounds).await? {
+            Word::Block(len) => {
+                waiting -= 1;
+                shared.received[index].fetch_add(u64::from(len), Ordering::Relaxed);
+            }
+            Word::Unchoke => {}
+            Word::Other if waiting == 0 => continue,
+            Word::Other => {}
+        }
+        if waiting <= WINDOW / 2 {
+            let wanted: Vec<_> = (waiting..WINDOW).map(|_| requests.next()).collect();
+            waiting = WINDOW;
+            say(stream, &wanted).await?;
+        }
+    }
+}
+
+/// Whole blocks of the content, round and round.
+struct Requests {
+    total_len: u64,
+    piece_len: u64,
+    at: u64,
+}
+
+impl Requests {
+    /// Each peer begins somewhere else.
+    fn new(geometry: &Geometry, index: usize) -> Self {
+        let blocks = geometry.total_len() / u64::from(BLOCK_LEN);
+        let at = index as u64 * 97 % blocks * u64::from(BLOCK_LEN);
+        Self { total_len: blocks * u64::from(BLOCK_LEN), piece_len: u64::from(geometry.piece_len()), at }
+    }
+
+    fn next(&mut self) -> Message<'static> {
+        let at = self.at;
+        self.at = (at + u64::from(BLOCK_LEN)) % self.total_len;
+        let index = u32::try_from(at / self.piece_len).unwrap();
+        let begin = u32::try_from(at % self.piece_len).unwrap();
+        Message::Request { index, begin, length: BLOCK_LEN }
+    }
+}
+
+enum Word {
+    Unchoke,
+    Block(u32),
+    Other,
+}
+
+fn bounds(shared: &Shared) -> Bounds {
+    Bounds { piece_count: shared.metainfo.info.geometry.piece_count(), block_len_max: BLOCK_LEN }
+}
+
+async fn say(stream: &TcpStream, messages: &[Message<'_>]) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    messages.iter().for_each(|message| message.encode(&mut bytes));
+    write_all(stream, &bytes).await
+}
+
+/// The next word; what is not looked at is not kept.
+async fn hear(stream: &TcpStream, received: &mut Vec<u8>, bounds: &Bounds) -> std::io::Result<Word> {
+    loop {
+        match decode(received, bounds).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))? {
+            Decoded::Message { message, consumed } => {
+                let word = if message == Message::Unchoke { Word::Unchoke } else { Word::Other };
+                received.drain(..consumed);
+                return Ok(word);
+            }
+            Decoded::Piece { length, .. } if received.len() >= PIECE_HEAD_LEN + length as usize => {
+                received.drain(..PIECE_HEAD_LEN + length as usize);
+                return Ok(Word::Block(length));
+            }
+            Decoded::Piece { .. } | Decoded::Incomplete { .. } => {}
+        }
+        let filled = received.len();
+        received.resize(filled + (64 << 10), 0);
+        let more = read(stream, &mut received[filled..]).await?;
+        received.truncate(filled + more);
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// At least one byte; the end of the stream is an error.
+async fn read(stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
