@@ -15,6 +15,7 @@ mod machine;
 mod pair;
 mod process;
 mod report;
+pub mod swarm;
 mod system_calls;
 
 pub use compare::{Change, compare};

@@ -259,9 +259,9 @@ pub struct EngineArgs {
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
-    /// Peers served at a time [default: 64 for seed, 4 for get]
-    #[arg(long, value_name = "N|all")]
-    pub slots: Option<String>,
+    /// Peers served at a time; auto grows with the upload rate, from 4 while getting, to 64 at most
+    #[arg(long, value_name = "N|auto|all", default_value = "auto")]
+    pub slots: String,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -352,8 +352,8 @@ pub enum BenchArgs {
     Hash(HashArgs),
     /// What the machine could do without BitTorrent: the bound that everything else is shown against
     Floor(FloorArgs),
-    /// One origin, many downloaders (not available yet)
-    Swarm(LaterArgs),
+    /// One origin, many downloaders: how near to the theoretical bound the last one finishes
+    Swarm(SwarmArgs),
     /// One side of the bare pair; its part is read from standard input
     #[command(hide = true)]
     Side,
@@ -410,6 +410,49 @@ pub struct LoopbackArgs {
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
+}
+
+const SWARM_AFTER_HELP: &str = "\
+The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all
+copies over all uplinks. The same options give the same run.";
+
+/// Shares are numbers from 0 to 1, of the downloaders.
+#[derive(Args, Debug)]
+#[command(after_help = SWARM_AFTER_HELP)]
+pub struct SwarmArgs {
+    /// Simulate this many downloaders on a virtual clock (measuring real ones is not available yet)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub simulate: u32,
+    /// Pieces of the content
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pieces: u32,
+    /// Piece length
+    #[arg(short = 'l', long, value_name = "LEN", default_value = "256K")]
+    pub piece_length: String,
+    /// Each downloader's link in bytes/s, up and down
+    #[arg(long, value_name = "RATE", default_value = "119M")]
+    pub link: String,
+    /// The origin's uplink in bytes/s [default: as the links]
+    #[arg(long, value_name = "RATE")]
+    pub origin: Option<String>,
+    /// Links of the full rate, a half and a quarter of it
+    #[arg(long)]
+    pub mixed: bool,
+    /// Leave without a word once, and come back
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub churn: f64,
+    /// Take and give nothing
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub free_riders: f64,
+    /// Send wrong blocks half of the time
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub corrupting: f64,
+    /// Say that they have everything and answer nothing
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub silent: f64,
+    /// Of all that is random
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
 }
 
 /// Where a benchmark puts its files.

@@ -16,12 +16,14 @@ use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
+use crate::bench::swarm::Scenario;
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
 use crate::engine::{CacheMode, WriteMode};
 use crate::hash::Kernel;
+use crate::swarm::choker::Slots;
 use crate::uring::ZeroCopyMode;
 
 mod bench;
@@ -64,6 +66,7 @@ pub enum Command {
     BenchFloor(FloorOptions),
     BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
+    BenchSwarm(Scenario),
 }
 
 #[derive(Debug)]
@@ -176,13 +179,6 @@ pub struct EngineOptions {
     pub metainfo: MetainfoLimits,
 }
 
-/// Peers unchoked at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slots {
-    Count(usize),
-    All,
-}
-
 #[derive(Debug)]
 pub struct VerifyOptions {
     pub torrent: PathBuf,
@@ -225,7 +221,7 @@ impl Options {
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
                 BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
-                BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
+                BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(&args)?),
             },
         };
         Ok(Self { output, hash_kernel, command })
@@ -328,7 +324,7 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         },
         serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
@@ -380,7 +376,7 @@ fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
         serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
@@ -411,13 +407,16 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     })
 }
 
-fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptions, Failure> {
-    let slots = match args.slots.as_deref() {
-        None => Slots::Count(slots_default),
-        Some("all") => Slots::All,
-        Some(text) => match text.parse() {
+fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
+    let slots = match args.slots.as_str() {
+        "auto" => Slots::Auto,
+        "all" => Slots::All,
+        text => match text.parse() {
             Ok(count @ 1..) => Slots::Count(count),
-            _ => return Err(usage(format_args!("--slots: '{}': give a number or 'all'", printable(text.as_bytes())))),
+            _ => {
+                let shown = printable(text.as_bytes());
+                return Err(usage(format_args!("--slots: '{shown}': give a number, 'auto' or 'all'")));
+            }
         },
     };
     Ok(EngineOptions {

@@ -134,7 +134,7 @@ impl Connection {
         let mut leases = places.drain();
         for (block, (_, lease)) in plan.blocks().iter().zip(leases.by_ref()).take(received.whole) {
             let arrival = link.handle_block(now, block.piece.get(), block.begin, block.len)?;
-            self.land(&mut link, arrival, |_| lease.land());
+            self.land(&mut link, now, arrival, |_| lease.land());
         }
         let mut stray = received.stray;
         for (head, lease) in leases {
@@ -187,7 +187,7 @@ impl Connection {
                     };
                     let arrival = link.handle_block(now, index, begin, length)?;
                     let block_index = arrival.block.block_index();
-                    self.land(link, arrival, |slot| slot.land(block_index, bytes));
+                    self.land(link, now, arrival, |slot| slot.land(block_index, bytes));
                     at += end;
                 }
             }
@@ -196,12 +196,12 @@ impl Connection {
         Ok(needed)
     }
 
-    fn land(&self, link: &mut Link<Slot>, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
+    fn land(&self, link: &mut Link<Slot>, now: Time, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
         if let Some(latency) = arrival.latency {
             self.ring.record_latency(latency);
         }
         let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| land(open.slot()));
-        link.handle_landed(&arrival, landed != Landed::Duplicate);
+        link.handle_landed(now, &arrival, landed != Landed::Duplicate);
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();

@@ -90,6 +90,9 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
     }
+    if outcome == Outcome::AllBanned {
+        return Err(EngineError::NoPeers("all that are known were banned for sending wrong data".into()));
+    }
     if let Some(fault) = shared.torrents.values().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;
         let source = source

@@ -1,7 +1,6 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -172,19 +171,11 @@ impl Torrent {
     }
 
     fn judge(&self, verdict: &Verdict, good: bool) {
-        let sole_source = verdict.senders.len() == 1;
-        let mut ips: Vec<IpAddr> = verdict.senders.iter().map(|sender| sender.address.ip()).collect();
-        ips.sort_unstable();
-        ips.dedup();
-        for ip in ips {
-            let mut peer_list = self.peer_list();
-            let known = peer_list.is_banned(ip);
-            if peer_list.handle_verdict(ip, good, sole_source) && !known {
-                drop(peer_list);
-                warn!("{}: {ip} is banned for sending wrong data", self.name);
-                for peer in self.peers().iter().filter(|peer| peer.address.ip() == ip) {
-                    peer.dismissed.store(true, Ordering::Relaxed);
-                }
+        let banned = self.peer_list().judge(verdict, good);
+        for ip in banned {
+            warn!("{}: {ip} is banned for sending wrong data", self.name);
+            for peer in self.peers().iter().filter(|peer| peer.address.ip().to_canonical() == ip) {
+                peer.dismissed.store(true, Ordering::Relaxed);
             }
         }
     }

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{arena_len, create_piece_len, ring_count, size, usage};
+use crate::bench::swarm::Scenario;
 use crate::bench::{WhereTo, WriteHow};
-use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, WriteArg};
+use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
 use crate::cli::exit::Failure;
 use crate::hash::Kernel;
 
@@ -85,6 +86,28 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
         place: resolve_place(args.place),
         hash_kernel,
         compare: args.older.compare,
+    })
+}
+
+pub(super) fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
+    let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
+    let bad = args.free_riders + args.corrupting + args.silent;
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
+        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
+    }
+    let link_rate = size("--link", &args.link)?;
+    Ok(Scenario {
+        seed: args.seed,
+        leechers: args.simulate as usize,
+        piece_count: args.pieces,
+        piece_len: create_piece_len(&args.piece_length)?,
+        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
+        link_rate,
+        mixed_rates: args.mixed,
+        churn: args.churn,
+        free_riders: args.free_riders,
+        corrupting: args.corrupting,
+        silent: args.silent,
     })
 }
 
