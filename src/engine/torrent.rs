@@ -13,6 +13,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
+use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
 
@@ -40,6 +41,7 @@ pub(super) struct Torrent {
     pub(super) store: Store,
     pub(super) writeback: Writeback,
     pub(super) serving: Serving,
+    pub(super) up: Limiter,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
@@ -59,7 +61,7 @@ struct Entry {
 
 impl Torrent {
     /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
-    /// [`super::cache::Cache`]'s.
+    /// [`super::cache::Cache`]'s; `up` limits what this torrent uploads.
     pub(super) fn new(
         metainfo: Metainfo,
         store: Store,
@@ -67,6 +69,7 @@ impl Torrent {
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
+        up: Limiter,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -79,6 +82,7 @@ impl Torrent {
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
             writeback: Writeback::new(),
+            up,
             write_mode,
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),
