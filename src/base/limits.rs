@@ -249,6 +249,11 @@ pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
 /// Addresses whose trust is remembered for one torrent.
 pub const TRUST_LIST_MAX: usize = 16_384;
 
+/// `--up` and `--down` are at least this, in bytes per second: a block each second, so that nobody takes us for silent.
+pub const RATE_LIMIT_MIN: u64 = 16 << 10;
+/// What waits for a rate limit looks again at least so often: whether there is still somebody to wait for.
+pub const RATE_WAIT_MAX: Duration = Duration::from_millis(250);
+
 /// BEP 3: "unchoking the four peers"; a fast uplink, or one that these do not fill, has more, up to the last.
 pub const UPLOAD_SLOTS_GET: usize = 4;
 /// An origin serves more peers at once: its uplink is what it is for.
@@ -256,8 +261,9 @@ pub const UPLOAD_SLOTS_SEED_MIN: usize = 16;
 pub const UPLOAD_SLOTS_MAX: usize = 64;
 /// A slot for each so many bytes per second of upload: on a fast link few slots make cliques, which pass newcomers by.
 pub const SLOT_RATE_AMPLE: u64 = 500_000;
-/// Slots beside the first ones come one and a part at a time while the uplink is idle, and go by this part in a round in
-/// which it never was.
+/// Slots beside the first ones come while the uplink is idle, each time one and this part of those that are used: a swarm
+/// that starts can't wait. They go by the second part in a round in which it never was.
+pub const SPARE_SLOTS_GROWTH: usize = 2;
 pub const SPARE_SLOTS_PART: usize = 4;
 /// A seeder serves a peer this many bytes, within these times, before others have their turn.
 pub const TURN_LEN: u64 = 32 << 20;

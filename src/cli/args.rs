@@ -164,9 +164,12 @@ pub struct SeedArgs {
     /// Serve landing page, tracker and metrics here (not available yet)
     #[arg(long, value_name = "ADDR:PORT")]
     pub web: Option<String>,
-    /// Upload rate limit in bytes/s (not available yet)
+    /// Upload rate limit in bytes/s, all torrents together
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
+    /// Upload rate limit of each torrent
+    #[arg(long, value_name = "RATE")]
+    pub up_each: Option<String>,
     /// Stop at this share ratio (not available yet)
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<String>,
@@ -211,10 +214,13 @@ pub struct GetArgs {
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
-    /// Download rate limit in bytes/s (not available yet)
+    /// Pieces in the order of the content, for reading while it comes: others gain less from us than by rarest first
+    #[arg(long)]
+    pub sequential: bool,
+    /// Download rate limit in bytes/s
     #[arg(long, value_name = "RATE")]
     pub down: Option<String>,
-    /// Upload rate limit in bytes/s (not available yet)
+    /// Upload rate limit in bytes/s
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
 }

@@ -21,7 +21,7 @@ use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
-use crate::engine::{CacheMode, WriteMode};
+use crate::engine::{CacheMode, RateLimits, WriteMode};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
 use crate::uring::ZeroCopyMode;
@@ -103,6 +103,7 @@ pub struct SeedOptions {
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
+    pub rates: RateLimits,
     pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
@@ -130,6 +131,9 @@ pub struct GetOptions {
     pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
+    /// Pieces by index.
+    pub sequential: bool,
+    pub rates: RateLimits,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
 }
@@ -300,7 +304,6 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
 fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     refuse_later(&[
         ("--web", args.web.is_some()),
-        ("--up", args.up.is_some()),
         ("--stop-ratio", args.stop_ratio.is_some()),
         ("--stop-time", args.stop_time.is_some()),
         ("--stop-copies", args.stop_copies.is_some()),
@@ -322,6 +325,11 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::Full => VerifyMode::Full,
             VerifyArg::None => VerifyMode::Never,
         },
+        rates: RateLimits {
+            up: rate_limit("--up", args.up.as_deref())?,
+            up_each: rate_limit("--up-each", args.up_each.as_deref())?,
+            down: None,
+        },
         serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine)?,
@@ -331,8 +339,6 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
 fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
-        ("--down", args.down.is_some()),
-        ("--up", args.up.is_some()),
         ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
     ])?;
     let source = match args.torrent.to_str() {
@@ -375,6 +381,12 @@ fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
         },
         serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
+        sequential: args.sequential,
+        rates: RateLimits {
+            up: rate_limit("--up", args.up.as_deref())?,
+            up_each: None,
+            down: rate_limit("--down", args.down.as_deref())?,
+        },
         network: resolve_network(&args.network)?,
         engine: resolve_engine(&args.engine)?,
     })
@@ -519,6 +531,20 @@ fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
 }
 
 /// Whether it is one of these schemes followed by `://` and a host.
+fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match size(flag, text)? {
+        rate if rate < limits::RATE_LIMIT_MIN => {
+            let least = Bytes(limits::RATE_LIMIT_MIN);
+            Err(usage(format_args!(
+                "{flag}: {}: give at least {least}, one block per second",
+                printable(text.as_bytes())
+            )))
+        }
+        rate => Ok(Some(rate)),
+    }
+}
+
 fn has_scheme(text: &str, schemes: &[&str]) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| {
         !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))

@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::base::Rng;
-use crate::engine::{Config, EngineError, Identity, Report, Stats, ThreadUsage, WriteMode};
+use crate::engine::{Config, EngineError, Identity, RateLimits, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 
 pub(super) fn config(
@@ -28,6 +28,8 @@ pub(super) fn config(
         preallocate: false,
         keep_seeding: true,
         timeout: None,
+        sequential: false,
+        rates: RateLimits::default(),
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) wake: Notify,
     /// The writer's next block is being made ready.
     pub(super) waiting: Cell<bool>,
+    /// The writer is held back by a rate limit, and will be woken.
+    pub(super) held: Cell<bool>,
     pub(super) send_since: Cell<Option<Time>>,
     pub(super) ended: Cell<bool>,
     pub(super) low_water: RefCell<LowWater>,
@@ -67,6 +69,7 @@ impl Connection {
             link: RefCell::new(link),
             wake: Notify::new(),
             waiting: Cell::new(false),
+            held: Cell::new(false),
             send_since: Cell::new(None),
             ended: Cell::new(false),
             low_water,

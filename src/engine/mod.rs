@@ -30,7 +30,7 @@ mod usage;
 mod writeback;
 
 pub use cache::CacheMode;
-pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
+pub use config::{Config, EngineError, Identity, Latency, RateLimits, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
 pub use stats::Stats;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::conn::{Connection, End};
 use super::receiving::Received;
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::{Decoded, PIECE_HEAD_LEN, decode};
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
@@ -48,7 +49,8 @@ impl Connection {
             if outstanding_count > 1 {
                 self.mark(|low_water| low_water.poll_mark(outstanding_count));
                 self.socket.readable().await?;
-                if self.plan(&mut reader) {
+                let len_max = self.await_limit().await?;
+                if self.plan(&mut reader, len_max) {
                     self.receive_planned(&mut reader)?;
                     needed = self.handle_received(&mut reader.buffer)?;
                     if reader.buffer.capacity() > limits::RECV_BUFFER_LEN_MAX {
@@ -58,17 +60,34 @@ impl Connection {
                 }
             }
             self.mark(LowWater::poll_any);
-            self.receive(&mut reader, needed).await?;
+            let len_max = self.await_limit().await?;
+            self.receive(&mut reader, needed, len_max).await?;
             needed = self.handle_received(&mut reader.buffer)?;
         }
     }
 
-    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all.
-    async fn receive(&self, reader: &mut Reader, needed: usize) -> Result<(), End> {
+    /// Waits until the session may download; how many bytes at a time, about.
+    async fn await_limit(&self) -> Result<usize, End> {
+        loop {
+            let now = self.now();
+            match self.ring.shared.down.poll(now) {
+                Ok(len_max) => return Ok(usize::try_from(len_max).unwrap_or(usize::MAX)),
+                Err(until) => tokio::time::sleep((until - now).min(limits::RATE_WAIT_MAX)).await,
+            }
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+        }
+    }
+
+    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all; it grows to
+    /// `len_max` for no more than is needed.
+    async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), End> {
+        let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
         let mut buffer = std::mem::take(&mut reader.buffer);
         let free = buffer.capacity() - buffer.filled().len();
-        if needed > buffer.capacity() || (free == 0 && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX) {
-            buffer.resize(limits::RECV_BUFFER_LEN_MAX.max(needed));
+        if needed > buffer.capacity() || (free == 0 && buffer.capacity() < len_max) {
+            buffer.resize(len_max.max(needed));
         }
         let free = buffer.capacity() - buffer.filled().len();
         let result;
@@ -77,8 +96,9 @@ impl Connection {
         if received == 0 || self.ended.get() {
             return Err(End::Closed);
         }
-        if received == free && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX {
-            buffer.resize(limits::RECV_BUFFER_LEN_MAX);
+        self.ring.shared.down.charge(self.now(), received as u64);
+        if received == free && buffer.capacity() < len_max {
+            buffer.resize(len_max);
         }
         let small = received < limits::RECV_BUFFER_LEN_MIN / 2;
         reader.small_receives = if small { reader.small_receives + 1 } else { 0 };
@@ -89,8 +109,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Leases the places of the blocks that come next; false when the next bytes are something else, or nobody's.
-    fn plan(&self, reader: &mut Reader) -> bool {
+    /// Leases the places of the blocks that come next, about `len_max` bytes; false when the next bytes are something else, or nobody's.
+    fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
         let Reader { buffer, plan, places, reach, .. } = reader;
         let link = self.link.borrow();
         let mut expected = link.expected();
@@ -98,7 +118,8 @@ impl Connection {
         if !plan.begin(buffer.filled(), front) {
             return false;
         }
-        for (block, open) in expected.take(*reach) {
+        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach);
+        for (block, open) in expected.take(block_count) {
             let Some(lease) = open.and_then(|open| open.slot().lease(block.block_index())) else { break };
             plan.push(block);
             places.push(lease);
@@ -121,6 +142,7 @@ impl Connection {
         if self.ended.get() {
             return Err(End::Closed);
         }
+        self.ring.shared.down.charge(self.now(), len as u64);
         let received = plan.handle_received(len, buffer.filled(), places.heads());
         *reach =
             if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };

@@ -23,6 +23,7 @@ use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
+use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list;
 use crate::uring::{RingError, probe, run_ring};
 
@@ -55,6 +56,7 @@ pub fn run(
         config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
         config.connections_max,
         (cache, config.zero_copy),
+        &config.rates,
     ));
     if config.preallocate {
         for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
@@ -146,7 +148,13 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent = Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted);
+    let up = Limiter::new(config.rates.up_each);
+    let torrent =
+        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, up);
+    if config.sequential {
+        torrent.swarm.order.set_sequential(true);
+        torrent.swarm.reorder(&mut Rng::new());
+    }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
 }

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
+use super::config::RateLimits;
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
 use super::stats::{Counters, latency_histogram};
@@ -18,6 +19,7 @@ use super::torrent::Torrent;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
+use crate::swarm::limiter::Limiter;
 use crate::uring::ZeroCopyMode;
 
 /// What a ring thread is told.
@@ -70,6 +72,9 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
+    /// What all torrents together may move.
+    pub(super) up: Limiter,
+    pub(super) down: Limiter,
     /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
@@ -86,6 +91,7 @@ impl Shared {
         local_address: Option<SocketAddr>,
         connections_max: usize,
         (cache, zero_copy): (Cache, ZeroCopyMode),
+        rates: &RateLimits,
     ) -> Self {
         Self {
             peer_id,
@@ -101,6 +107,8 @@ impl Shared {
             counters: Counters::new(),
             cache,
             zero_copy,
+            up: Limiter::new(rates.up),
+            down: Limiter::new(rates.down),
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),

@@ -14,6 +14,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
+use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
 use crate::uring::SharedFile;
@@ -44,6 +45,7 @@ pub(super) struct Torrent {
     /// `None`: nothing is written.
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) serving: Serving,
+    pub(super) up: Limiter,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
@@ -63,7 +65,7 @@ struct Entry {
 
 impl Torrent {
     /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
-    /// [`super::cache::Cache`]'s.
+    /// [`super::cache::Cache`]'s; `up` limits what this torrent uploads.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
@@ -71,6 +73,7 @@ impl Torrent {
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
+        up: Limiter,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -84,6 +87,7 @@ impl Torrent {
             store,
             checkpoint,
             writeback: Writeback::new(),
+            up,
             write_mode,
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),

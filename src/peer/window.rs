@@ -10,14 +10,15 @@ use crate::base::{Time, geometry::BLOCK_LEN, limits};
 const ROUND_TRIP_MIN: Duration = Duration::from_millis(4);
 /// The shortest time over which a rate is measured.
 const SAMPLE_MIN: Duration = Duration::from_millis(20);
-/// Samples remembered: the rate is the highest of them, so that a pause does not close the window.
-const SAMPLES: usize = 16;
+/// Samples remembered: the rate is the middle one of them, so that a pause does not close the window, nor a moment in which
+/// the peer had nobody else to serve open it for long.
+const SAMPLES: usize = 3;
 /// Age at which the shortest round trip is forgotten.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 /// A recent round trip counts up to twice the shortest ever and this: what is above is our own requests' waiting.
 const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
-/// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
+/// Window = 2 × recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
 /// than what it answers in twice its longest pause: some answer in bursts, and what waits at a busy peer nobody else is asked for.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -99,9 +100,11 @@ impl Window {
         }
     }
 
-    /// The highest recent rate in bytes per second; 0 when nothing is known.
+    /// The recent rate in bytes per second; 0 when nothing is known.
     pub(super) fn rate(&self) -> u64 {
-        self.samples.iter().copied().max().unwrap_or(0)
+        let [a, b, c] = self.samples;
+        let middle = a.max(b).min(c).max(a.min(b));
+        if a.min(b).min(c) == 0 { a.max(b).max(c) } else { middle }
     }
 
     /// What the peer answers in twice its longest pause, within bounds.

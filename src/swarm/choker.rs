@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::limits::{
-    CHOKE_INTERVAL, NEWCOMER_SHARE, OPTIMISTIC_INTERVAL, SLOT_RATE_AMPLE, SPARE_SLOTS_PART, TURN_LEN, TURN_TIME_MAX,
-    TURN_TIME_MIN, UPLOAD_SLOTS_GET, UPLOAD_SLOTS_MAX, UPLOAD_SLOTS_SEED_MIN,
+    CHOKE_INTERVAL, NEWCOMER_SHARE, OPTIMISTIC_INTERVAL, SLOT_RATE_AMPLE, SPARE_SLOTS_GROWTH, SPARE_SLOTS_PART,
+    TURN_LEN, TURN_TIME_MAX, TURN_TIME_MIN, UPLOAD_SLOTS_GET, UPLOAD_SLOTS_MAX, UPLOAD_SLOTS_SEED_MIN,
 };
 use crate::base::{Rng, Time};
 
@@ -218,7 +218,7 @@ impl Choker {
         let scarce = |count| slots_used(peers) >= count && count < UPLOAD_SLOTS_MAX;
         if idle && matches!(self.slots, Slots::Auto) && self.slot_count(complete).is_some_and(scarce) {
             self.was_idle = true;
-            self.spare_slots += 1 + self.spare_slots / SPARE_SLOTS_PART;
+            self.spare_slots += 1 + slots_used(peers) / SPARE_SLOTS_GROWTH;
         }
         self.handle_freed(peers, complete)
     }

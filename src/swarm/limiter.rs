@@ -1,34 +1,25 @@
-//! Rate limits: how many bytes may move now, in one direction, for all of a session or for one torrent.
+//! Rate limits: whether bytes may move now, in one direction, for all of a session or for one torrent.
 //!
-//! A token bucket in one atomic: whoever sends or receives asks for a grant of bytes, not of blocks, so the cost is one
-//! compare-and-swap for each call of the kernel whatever the rate. Reads no clock; waits for nothing: it says until when.
+//! A bucket in one atomic: who sends or receives looks before each call of the kernel and says afterwards what it moved,
+//! whatever the rate and however many blocks that were. Reads no clock; waits for nothing: it says until when.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Time;
 
-/// A quiet limiter saves up at most what this time brings: the line is never silent for longer between bursts.
+/// A quiet limiter saves up at most what this time brings, and no call should move more than that.
 const BURST_TIME: Time = Time::from_millis(50);
-/// A smaller grant is not worth a call of the kernel, unless nobody asks for more: a block.
-const GRANT_MIN: u64 = 16 << 10;
-
-/// What came of asking for bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Grant {
-    /// So many bytes may move now; at least 1, at most what was asked for.
-    Bytes(u64),
-    /// None before this moment.
-    Wait(Time),
-}
+/// A call may move a block whatever the rate is.
+const GRAIN_MIN: u64 = 16 << 10;
 
 /// One direction's limit.
 ///
-/// It keeps the moment up to which the line is spoken for: a grant moves it on by the time its bytes take, so that rates
-/// add up exactly however uneven the grants are.
+/// It keeps the moment up to which the line is spoken for. What moves puts it off by the time that takes at this rate, so
+/// rates add up exactly however uneven the calls are.
 #[derive(Debug)]
 pub struct Limiter {
     /// Bytes per second; 0 is no limit.
-    rate: AtomicU64,
+    rate: u64,
     /// In nanoseconds.
     spoken_for: AtomicU64,
 }
@@ -36,94 +27,46 @@ pub struct Limiter {
 impl Limiter {
     /// `None`: no limit.
     pub fn new(bytes_per_s: Option<u64>) -> Self {
-        let limiter = Self { rate: AtomicU64::new(0), spoken_for: AtomicU64::new(0) };
-        limiter.set_rate(bytes_per_s);
-        limiter
+        Self { rate: bytes_per_s.map_or(0, |rate| rate.max(1)), spoken_for: AtomicU64::new(0) }
     }
 
-    /// Applies to grants from now on.
-    pub fn set_rate(&self, bytes_per_s: Option<u64>) {
-        self.rate.store(bytes_per_s.map_or(0, |rate| rate.max(1)), Ordering::Relaxed);
-    }
-
-    /// Asks for up to `wanted` bytes, at least 1.
-    pub fn request(&self, now: Time, wanted: u64) -> Grant {
-        let rate = self.rate.load(Ordering::Relaxed);
-        if rate == 0 {
-            return Grant::Bytes(wanted);
+    /// How many bytes the next call should move at most, at least a block; or the moment before which none should.
+    pub fn poll(&self, now: Time) -> Result<u64, Time> {
+        if self.rate == 0 {
+            return Ok(u64::MAX);
         }
-        let now = nanos(now);
-        let burst = nanos(BURST_TIME).max(nanos_for(GRANT_MIN, rate));
-        let least = wanted.min(GRANT_MIN);
-        let mut spoken_for = self.spoken_for.load(Ordering::Relaxed);
-        loop {
-            // What was not used longer ago than a burst is lost.
-            let from = spoken_for.max(now.saturating_sub(burst));
-            let granted = bytes_in(now.saturating_sub(from), rate).min(wanted);
-            if granted < least {
-                return Grant::Wait(Time::from_nanos(from + nanos_for(least, rate)));
-            }
-            let until = from + nanos_for(granted, rate);
-            match self.spoken_for.compare_exchange_weak(spoken_for, until, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Grant::Bytes(granted),
-                Err(newer) => spoken_for = newer,
-            }
+        let spoken_for = self.spoken_for.load(Ordering::Relaxed);
+        if spoken_for > nanos(now) {
+            return Err(Time::from_nanos(spoken_for));
         }
+        let burst = u128::from(self.rate) * BURST_TIME.as_nanos() / 1_000_000_000;
+        Ok(u64::try_from(burst).unwrap_or(u64::MAX).max(GRAIN_MIN))
     }
 
-    /// Bytes moved that nobody asked for: what comes behind them waits for it.
+    /// So many bytes have moved, or are about to.
     pub fn charge(&self, now: Time, bytes: u64) {
-        let rate = self.rate.load(Ordering::Relaxed);
-        if rate > 0 {
-            let from = nanos(now).saturating_sub(nanos(BURST_TIME));
-            self.spoken_for.fetch_max(from, Ordering::Relaxed);
-            self.spoken_for.fetch_add(nanos_for(bytes, rate), Ordering::Relaxed);
-        }
-    }
-
-    /// Gives back what of a grant was not used.
-    pub fn give_back(&self, bytes: u64) {
-        let rate = self.rate.load(Ordering::Relaxed);
-        if rate > 0 {
-            self.spoken_for.fetch_sub(bytes_time_down(bytes, rate), Ordering::Relaxed);
+        if self.rate > 0 {
+            let takes = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate));
+            let takes = u64::try_from(takes).unwrap_or(u64::MAX);
+            // What was not used longer ago than a burst is lost.
+            let earliest = nanos(now.saturating_sub(BURST_TIME));
+            let put_off = |spoken_for: u64| Some(spoken_for.max(earliest).saturating_add(takes));
+            let _ = self.spoken_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put_off);
         }
     }
 }
 
-/// Asks several limiters, a torrent's and the session's, for the same bytes: all grant them, or none.
-pub fn request_all(limiters: &[&Limiter], now: Time, wanted: u64) -> Grant {
-    let mut granted = wanted;
-    for (at, limiter) in limiters.iter().enumerate() {
-        match limiter.request(now, granted) {
-            Grant::Bytes(bytes) => {
-                limiters.iter().take(at).for_each(|earlier| earlier.give_back(granted - bytes));
-                granted = bytes;
-            }
-            Grant::Wait(until) => {
-                limiters.iter().take(at).for_each(|earlier| earlier.give_back(granted));
-                return Grant::Wait(until);
-            }
-        }
+/// Several limiters at once, a torrent's and the session's: the narrowest decides.
+pub fn poll_all(limiters: [&Limiter; 2], now: Time) -> Result<u64, Time> {
+    match limiters.map(|limiter| limiter.poll(now)) {
+        [Ok(one), Ok(other)] => Ok(one.min(other)),
+        [Err(one), Err(other)] => Err(one.max(other)),
+        [Err(until), Ok(_)] | [Ok(_), Err(until)] => Err(until),
     }
-    Grant::Bytes(granted)
 }
 
 fn nanos(time: Time) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Rounded up, so that no rate is exceeded.
-fn nanos_for(bytes: u64, rate: u64) -> u64 {
-    let nanos = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(rate));
-    u64::try_from(nanos).unwrap_or(u64::MAX)
-}
-
-fn bytes_time_down(bytes: u64, rate: u64) -> u64 {
-    u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
-}
-
-fn bytes_in(nanos: u64, rate: u64) -> u64 {
-    u64::try_from(u128::from(nanos) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -132,17 +75,18 @@ mod tests {
 
     const START: Time = Time::from_secs(77);
 
-    /// Asks for `wanted` bytes again and again, as soon as it may; bytes in each tenth of a second.
-    fn drain(limiter: &Limiter, wanted: u64, tenths: usize) -> Vec<u64> {
+    /// Moves as much as it may, up to `call_max` at a time, as soon as it may; bytes in each tenth of a second.
+    fn drain(limiters: [&Limiter; 2], call_max: u64, tenths: usize) -> Vec<u64> {
         let mut moved = vec![0; tenths];
         let mut now = START;
         while let Some(tenth) = moved.get_mut(((now - START).as_millis() / 100) as usize) {
-            match limiter.request(now, wanted) {
-                Grant::Bytes(bytes) => {
-                    assert!(bytes > 0 && bytes <= wanted);
+            match poll_all(limiters, now) {
+                Ok(bytes) => {
+                    let bytes = bytes.min(call_max);
+                    limiters.iter().for_each(|limiter| limiter.charge(now, bytes));
                     *tenth += bytes;
                 }
-                Grant::Wait(until) => {
+                Err(until) => {
                     assert!(until > now);
                     now = until;
                 }
@@ -153,15 +97,16 @@ mod tests {
 
     #[test]
     fn slow_and_fast_rates_are_smooth_and_exact() {
-        for (rate, wanted) in
+        let free = Limiter::new(None);
+        for (rate, call_max) in
             [(100_000, 256 << 10), (100_000, 16 << 10), (125_000_000, 256 << 10), (10_000_000_000, 1 << 20)]
         {
-            let moved = drain(&Limiter::new(Some(rate)), wanted, 100);
+            let moved = drain([&Limiter::new(Some(rate)), &free], call_max, 100);
             let total: u64 = moved.iter().sum();
-            assert!(total.abs_diff(10 * rate) <= rate / 10 + GRANT_MIN, "{rate}: {total}");
+            assert!(total.abs_diff(10 * rate) <= rate / 10 + GRAIN_MIN, "{rate}: {total}");
             // The first burst is what a quiet line has saved.
-            for tenth in moved.get(2..).unwrap() {
-                assert!(tenth.abs_diff(rate / 10) <= rate / 50 + GRANT_MIN, "{rate}: {moved:?}");
+            for tenth in &moved[2..] {
+                assert!(tenth.abs_diff(rate / 10) <= rate / 20 + GRAIN_MIN, "{rate}: {moved:?}");
             }
         }
     }
@@ -169,61 +114,36 @@ mod tests {
     #[test]
     fn a_quiet_line_saves_no_more_than_a_burst() {
         let limiter = Limiter::new(Some(1_000_000));
-        assert_eq!(limiter.request(START + Time::from_secs(100), 10 << 20), Grant::Bytes(50_000));
-        assert!(matches!(limiter.request(START + Time::from_secs(100), 10 << 20), Grant::Wait(_)));
-    }
-
-    #[test]
-    fn without_a_limit_everything_is_granted() {
-        let limiter = Limiter::new(None);
-        assert_eq!(limiter.request(START, u64::MAX), Grant::Bytes(u64::MAX));
-        limiter.charge(START, 1 << 40);
-        limiter.set_rate(Some(1000));
-        assert!(matches!(limiter.request(START, 20), Grant::Bytes(20)), "what went before does not count");
-    }
-
-    #[test]
-    fn what_was_charged_is_paid_later() {
-        let limiter = Limiter::new(Some(1_000_000));
+        assert_eq!(limiter.poll(START), Ok(50_000));
+        limiter.charge(START, 50_000);
+        assert_eq!(limiter.poll(START), Ok(50_000), "the burst is used up, and no more");
         limiter.charge(START, 1_000_000);
-        let Grant::Wait(until) = limiter.request(START, 1 << 20) else { panic!("granted") };
-        assert!(until > START + Time::from_millis(950) && until < START + Time::from_millis(1000));
+        assert_eq!(limiter.poll(START), Err(START + Time::from_secs(1)));
     }
 
     #[test]
-    fn the_narrowest_of_several_limits_decides_and_the_others_lose_nothing() {
+    fn without_a_limit_everything_may_move() {
+        let limiter = Limiter::new(None);
+        limiter.charge(START, u64::MAX);
+        assert_eq!(limiter.poll(START), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn the_narrowest_of_several_limits_decides() {
         let (session, torrent) = (Limiter::new(Some(10_000_000)), Limiter::new(Some(1_000_000)));
-        let (mut now, mut moved) = (START, 0);
-        while now < START + Time::from_secs(1) {
-            match request_all(&[&session, &torrent], now, 256 << 10) {
-                Grant::Bytes(bytes) => moved += bytes,
-                Grant::Wait(until) => now = until,
-            }
-        }
+        let moved: u64 = drain([&session, &torrent], 256 << 10, 10).iter().sum();
         assert!((950_000..=1_100_000).contains(&moved), "{moved}");
-        let rest = (0..).map_while(|_| match session.request(now, 1 << 20) {
-            Grant::Bytes(bytes) => Some(bytes),
-            Grant::Wait(_) => None,
-        });
-        assert!(rest.sum::<u64>() > 400_000, "the session's burst is still there");
+        assert!(session.poll(START + Time::from_secs(1)).is_ok());
     }
 
     #[test]
-    fn threads_share_a_limit_exactly() {
-        let limiter = Limiter::new(Some(80_000_000));
-        let moved = std::sync::atomic::AtomicU64::new(0);
+    fn what_threads_charge_adds_up() {
+        let limiter = Limiter::new(Some(1_000_000));
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| {
-                    for ms in 0..1000 {
-                        if let Grant::Bytes(bytes) = limiter.request(START + Time::from_millis(ms), 256 << 10) {
-                            moved.fetch_add(bytes, Ordering::Relaxed);
-                        }
-                    }
-                });
+                scope.spawn(|| (0..1000).for_each(|_| limiter.charge(START, 1000)));
             }
         });
-        let moved = moved.into_inner();
-        assert!(moved <= 84_000_000 + (256 << 10), "{moved}");
+        assert_eq!(limiter.poll(START), Err(START + Time::from_secs(4) - BURST_TIME));
     }
 }

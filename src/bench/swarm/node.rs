@@ -44,6 +44,7 @@ pub struct Node {
     pub(super) ready: VecDeque<usize>,
     pub(super) downlink_free_at: u64,
     pub(super) news_due: bool,
+    pub(super) woken: bool,
     reorder_at: Time,
 }
 
@@ -79,6 +80,7 @@ impl Node {
             ready: VecDeque::new(),
             downlink_free_at: 0,
             news_due: false,
+            woken: false,
             reorder_at: now,
         }
     }

@@ -83,6 +83,10 @@ pub(super) enum Event {
     Tick,
     /// The control threads.
     Control,
+    /// That of one node, before its time.
+    Woken {
+        node: usize,
+    },
 }
 
 #[derive(Debug)]

@@ -26,8 +26,11 @@ const CONTROL_TICK: Duration = Duration::from_millis(50);
 const HASH_TIME: Duration = Duration::from_millis(2);
 /// Bytes of a connection between the uplink and the peer at most, beside what a round trip holds.
 const IN_FLIGHT_MIN: u64 = 512 << 10;
-/// A slow line takes no more at a time than it moves in this time, but a block.
+/// A slow line takes no more at a time than it moves in this time, but a block; connections share an uplink more finely.
 const BATCHES_PER_S: u64 = 20;
+const UPLINK_TURNS_PER_S: u64 = 200;
+/// A control thread that is woken acts this soon.
+const CONTROL_WAKE: Duration = Duration::from_millis(1);
 /// Every run starts here: not at zero, so that "long ago" is possible.
 const START: Duration = Duration::from_secs(1000);
 
@@ -197,6 +200,7 @@ impl World {
                 Event::News { node } => self.handle_news(node),
                 Event::Tick => self.tick(),
                 Event::Control => self.control(),
+                Event::Woken { node } => self.handle_woken(node),
             }
         }
         true
@@ -292,6 +296,10 @@ impl World {
         }
         end.link.handle_bytes(now);
         let node = end.node;
+        let choker_due = end.link.shared().choker_due.load(Ordering::Relaxed);
+        if choker_due {
+            self.wake_control(node);
+        }
         complete.into_iter().for_each(|open| self.schedule(self.write_time, Event::Hashed { node, open }));
         Ok(())
     }
@@ -325,7 +333,8 @@ impl World {
         end.link.request_blocks(now);
         let mut transmit = Transmit::default();
         let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
-        let (mut len, len_max) = (0, end.line.rate / BATCHES_PER_S);
+        let turn_len = self.nodes[end.node].uplink_rate / UPLINK_TURNS_PER_S;
+        let (mut len, len_max) = (0, turn_len.min(end.line.rate / BATCHES_PER_S));
         let something = end.link.poll_transmit(now, &mut transmit, |block| {
             let fits = may_send && (len == 0 || len < len_max);
             len += u64::from(block.len);
@@ -462,12 +471,29 @@ impl World {
         self.schedule(TICK, Event::Tick);
     }
 
+    /// Interest changed: the choker of this node looks again soon, as the engine's is woken for it.
+    fn wake_control(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        if this.steering.is_some() && !std::mem::replace(&mut this.woken, true) {
+            self.schedule(CONTROL_WAKE, Event::Woken { node });
+        }
+    }
+
+    fn handle_woken(&mut self, node: usize) {
+        self.nodes[node].woken = false;
+        self.steer(node);
+    }
+
+    fn steer(&mut self, node: usize) {
+        if self.nodes[node].steer(self.now, &mut self.rng) {
+            self.spread_news(node);
+        }
+    }
+
     fn control(&mut self) {
         for node in 0..self.nodes.len() {
             self.find_peers(node);
-            if self.nodes[node].steer(self.now, &mut self.rng) {
-                self.spread_news(node);
-            }
+            self.steer(node);
         }
         self.schedule(CONTROL_TICK, Event::Control);
     }
