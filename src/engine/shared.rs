@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
+use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
 use super::stats::{Counters, latency_histogram};
@@ -34,6 +35,7 @@ pub(super) enum Command {
         socket: OwnedFd,
         address: SocketAddr,
         counted: Counted,
+        on_doorstep: Place,
     },
     Stop,
 }
@@ -67,6 +69,7 @@ pub(super) struct Shared {
     pub(super) connection_count: AtomicUsize,
     pub(super) connections_max: usize,
     pub(super) half_open_count: AtomicUsize,
+    pub(super) doorstep: Doorstep,
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
@@ -98,6 +101,7 @@ impl Shared {
             connection_count: AtomicUsize::new(0),
             connections_max,
             half_open_count: AtomicUsize::new(0),
+            doorstep: Doorstep::default(),
             counters: Counters::new(),
             cache,
             zero_copy,
