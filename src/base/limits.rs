@@ -122,8 +122,9 @@ pub const REQUESTS_OUT_TIME_MIN: Duration = Duration::from_millis(100);
 pub const REQUESTS_OUT_TIME_MAX: Duration = Duration::from_secs(1);
 pub const REQUESTS_OUT_SLOW: usize = 4;
 pub const REQUESTS_OUT_STEADY: usize = 512;
-/// Invalid requests before a peer is dropped.
+/// Invalid requests within a time before a peer is dropped: an honest one sends some around each choke.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
+pub const INVALID_REQUESTS_TIME: Duration = Duration::from_secs(60);
 /// Requests in a row that an unchoking peer may reject before it is dropped.
 pub const REJECTS_MAX: u32 = 4096;
 /// A connection that finds nothing to ask for looks again after this long: others give back what they claimed.
@@ -219,7 +220,7 @@ pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
 /// again. What was written later was written by somebody else.
 pub const CHECKPOINT_WRITES: Duration = Duration::from_secs(120);
 /// Written files that are synced one by one; of more the whole file system is.
-pub const SYNC_FILES_MAX: usize = 64;
+pub const SYNC_FILES_MAX: usize = 16;
 /// Pieces of a resume record that are hashed before it is believed: one of each of as many files, the others at random.
 pub const RESUME_SAMPLES_MAX: usize = 64;
 pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
@@ -229,6 +230,11 @@ pub const CONNECTIONS_SEED_MAX: usize = 20_000;
 pub const CONNECTIONS_GET_MAX: usize = 500;
 /// Connections from one IP address: several downloaders behind one NAT, or on one host, are normal for an origin.
 pub const CONNECTIONS_PER_IP_MAX: usize = 64;
+/// Connections whose handshake has not told their torrent yet: from one address, and in all.
+pub const GREETING_PER_IP_MAX: u32 = 64;
+pub const GREETING_MAX: u32 = 2048;
+/// Blocks of wrong pieces whose senders are remembered until the piece is right: 40 bytes for each.
+pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
 /// Connections being opened by us at a time.
 pub const HALF_OPEN_MAX: usize = 100;
 /// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
@@ -282,6 +288,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte from the peer.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Bytes of a message that is not whole after this long count as silence.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// BEP 3: keep-alives "generally sent once every two minutes"; a little less, for peers that time out at two minutes.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// Without any requested block from a peer that owes some: it is snubbing us.

@@ -60,6 +60,7 @@ impl Received {
             shared.spread_news();
             return None;
         }
+        torrent.handle_right(&open);
         // Opening files may block: here, not on the ring.
         match torrent.store.write_steps(open.piece(), open.slot(), torrent.write_path()) {
             Ok(steps) => Some(Verified { torrent, open, steps }),

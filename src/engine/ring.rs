@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use super::conn::{Connection, DRAIN_TIMEOUT, End};
+use super::doorstep::Place;
 use super::greeting::{Greeted, greet_incoming, greet_outgoing};
 use super::receiving::{Verified, write};
 use super::shared::{Command, Counted, Shared};
@@ -101,8 +102,8 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
             Command::Connect { torrent, address, expected_id, counted } => {
                 spawn(connect(ring, torrent, address, expected_id, counted));
             }
-            Command::Adopt { socket, address, counted } => {
-                spawn(serve_incoming(ring, socket.into(), address, counted));
+            Command::Adopt { socket, address, counted, on_doorstep } => {
+                spawn(serve_incoming(ring, socket.into(), address, (counted, on_doorstep)));
             }
             Command::Stop => break,
         }
@@ -168,8 +169,11 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
         match listener.accept().await {
             Ok((socket, address)) => {
                 let shared = &ring.shared;
-                if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max {
-                    place(&ring, socket, canonical(address));
+                let address = canonical(address);
+                if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max
+                    && let Some(on_doorstep) = shared.doorstep.enter(address.ip())
+                {
+                    place(&ring, socket, address, on_doorstep);
                 }
             }
             // The listener was shut down.
@@ -183,18 +187,20 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
 }
 
 /// The kernel gives connections to rings by chance: what makes this ring busier than another goes there.
-fn place(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
+fn place(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, on_doorstep: Place) {
     let shared = &ring.shared;
     let other = shared.idlest_ring().filter(|&index| shared.connections_of(index) < shared.connections_of(ring.index));
     let counted = Counted::new(shared, other.unwrap_or(ring.index));
     let Some(handle) = other.and_then(|index| shared.rings().get(index)) else {
-        spawn(serve_incoming(ring.clone(), socket, address, counted));
+        spawn(serve_incoming(ring.clone(), socket, address, (counted, on_doorstep)));
         return;
     };
     match socket.into_fd() {
         // A ring that does not take it is overrun: the peer comes again.
-        Ok(socket) => drop(handle.commands.try_send(Command::Adopt { socket, address, counted })),
-        Err(socket) => drop(spawn(serve_incoming(ring.clone(), socket, address, counted))),
+        Ok(socket) => {
+            drop(handle.commands.try_send(Command::Adopt { socket, address, counted, on_doorstep }));
+        }
+        Err(socket) => drop(spawn(serve_incoming(ring.clone(), socket, address, (counted, on_doorstep)))),
     }
 }
 
@@ -203,11 +209,17 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-async fn serve_incoming(ring: Rc<Ring>, socket: Socket, address: SocketAddr, _counted: Counted) {
+async fn serve_incoming(
+    ring: Rc<Ring>,
+    socket: Socket,
+    address: SocketAddr,
+    (_counted, on_doorstep): (Counted, Place),
+) {
     let key = ring.shared.next_key();
     let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
     let greeted = greet_incoming(&ring.shared, &socket, address).await;
+    drop(on_doorstep);
     ring.greeting.borrow_mut().remove(&key);
     match greeted {
         Ok(greeted) => {

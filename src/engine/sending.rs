@@ -222,19 +222,14 @@ impl Connection {
     /// False when not all of this range of the content can be mapped and read.
     async fn populate(&self, range: &Range<u64>) -> bool {
         let (offset, len) = (range.start, range.end - range.start);
-        let lease = match self.torrent.store.lease_range(offset, len) {
-            Some(lease) => Some(lease),
-            None => {
-                let (mapped, done) = tokio::sync::oneshot::channel();
-                let torrent = self.torrent.clone();
-                self.ring.shared.pool.spawn(move || {
-                    let _ = mapped.send(torrent.store.map_range(offset, len).is_ok());
-                });
-                // A dropped sender is a failed one.
-                let mapped = done.await.unwrap_or(false);
-                mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten()
-            }
-        };
+        let (mapped, done) = tokio::sync::oneshot::channel();
+        let torrent = self.torrent.clone();
+        self.ring.shared.pool.spawn(move || {
+            let _ = mapped.send(torrent.store.map_range(offset, len).is_ok() && torrent.store.is_whole(offset, len));
+        });
+        // A dropped sender is a failed one.
+        let mapped = done.await.unwrap_or(false);
+        let lease = mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten();
         match lease {
             Some(lease) => populate_read(lease).await.0.is_ok(),
             None => false,

@@ -1,6 +1,7 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,6 +10,7 @@ use tracing::{info, warn};
 use super::checkpoint::Checkpoint;
 use super::config::WriteMode;
 use super::serving::Serving;
+use super::suspicion::Suspicion;
 use super::writeback::Writeback;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
@@ -49,6 +51,7 @@ pub(super) struct Torrent {
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
+    suspicion: Suspicion,
     unservable_count: AtomicU32,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
@@ -90,6 +93,7 @@ impl Torrent {
             up,
             write_mode,
             fault: OnceLock::new(),
+            suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
             connections: Mutex::default(),
             peer_list: Mutex::default(),
@@ -170,18 +174,35 @@ impl Torrent {
         self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
         let verdict = self.swarm.pieces.handle_wrong(open);
         info!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
+        self.suspicion.handle_wrong(open);
         self.judge(&verdict, false);
         self.swarm.reorder(&mut Rng::new());
     }
 
-    fn judge(&self, verdict: &Verdict, good: bool) {
-        let banned = self.peer_list().judge(verdict, good);
-        for ip in banned {
-            warn!("{}: {ip} is banned for sending wrong data", self.name);
-            for peer in self.peers().iter().filter(|peer| peer.address.ip().to_canonical() == ip) {
-                peer.dismissed.store(true, Ordering::Relaxed);
+    /// The hash of a received piece was right. Who spoilt it before is known now, and counts as if it had sent it alone.
+    pub(super) fn handle_right(&self, open: &Piece) {
+        for ip in self.suspicion.handle_right(open) {
+            info!("{}: piece {} had been spoilt by {ip}", self.name, open.piece().get());
+            let banned = {
+                let mut peer_list = self.peer_list();
+                !peer_list.is_banned(ip) && peer_list.handle_verdict(ip, false, true)
+            };
+            if banned {
+                self.ban(ip);
             }
         }
+    }
+
+    fn ban(&self, ip: IpAddr) {
+        warn!("{}: {ip} is banned for sending wrong data", self.name);
+        for peer in self.peers().iter().filter(|peer| peer.address.ip().to_canonical() == ip) {
+            peer.dismissed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn judge(&self, verdict: &Verdict, good: bool) {
+        let banned = self.peer_list().judge(verdict, good);
+        banned.into_iter().for_each(|ip| self.ban(ip));
     }
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::PeerFault;
+use super::flood::Flood;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::transmit::Transmit;
@@ -102,17 +103,11 @@ pub struct Connection {
     metadata: Option<MetadataOut>,
     control: Vec<u8>,
     choked_at: Time,
-    invalid_requests: u32,
+    invalid_requests: Flood,
     last_received: Time,
+    last_message: Time,
     last_sent: Time,
     flood: Flood,
-}
-
-/// Control messages of the running second.
-#[derive(Debug, Default)]
-struct Flood {
-    second: u64,
-    count: u32,
 }
 
 impl Connection {
@@ -136,8 +131,9 @@ impl Connection {
             metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
             control: Vec::new(),
             choked_at: now,
-            invalid_requests: 0,
+            invalid_requests: Flood::default(),
             last_received: now,
+            last_message: now,
             last_sent: now,
             flood: Flood::default(),
         };
@@ -220,7 +216,7 @@ impl Connection {
 
     /// Takes one message that arrived at `now`.
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<Event, PeerFault> {
-        self.last_received = now;
+        (self.last_received, self.last_message) = (now, now);
         self.count_control(now, message)?;
         let first = self.at_first_message;
         if !matches!(message, Message::Extended { .. } | Message::KeepAlive) {
@@ -242,7 +238,7 @@ impl Connection {
                 self.peer_interested = false;
                 Ok(Event::NotInterested)
             }
-            Message::Have { index } => self.handle_have(index),
+            Message::Have { index } => self.handle_have(now, index),
             Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
             Message::Bitfield(payload) => {
                 let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
@@ -281,11 +277,11 @@ impl Connection {
     }
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.flood.second != now.as_secs() {
-            self.flood = Flood { second: now.as_secs(), count: 0 };
+        if self.flood.count(now, Duration::from_secs(1)) > limits::CONTROL_MESSAGES_PER_S_MAX {
+            Err(PeerFault::Flood)
+        } else {
+            Ok(())
         }
-        self.flood.count += 1;
-        if self.flood.count > limits::CONTROL_MESSAGES_PER_S_MAX { Err(PeerFault::Flood) } else { Ok(()) }
     }
 
     fn handle_choke(&mut self) -> Event {
@@ -294,9 +290,10 @@ impl Connection {
         if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
     }
 
-    fn handle_have(&mut self, index: u32) -> Result<Event, PeerFault> {
+    fn handle_have(&mut self, now: Time, index: u32) -> Result<Event, PeerFault> {
         let piece = self.geometry.piece(index).ok_or(PeerFault::NoSuchPiece(index))?;
         if !self.peer_have.insert(piece) {
+            self.count(now)?;
             return Ok(Event::Quiet);
         }
         self.peer_has_all = self.peer_have.is_full();
@@ -333,8 +330,9 @@ impl Connection {
     }
 
     fn count_invalid_request(&mut self) -> Result<(), PeerFault> {
-        self.invalid_requests += 1;
-        if self.invalid_requests > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
+        // Requests are counted as they arrive.
+        let count = self.invalid_requests.count(self.last_received, limits::INVALID_REQUESTS_TIME);
+        if count > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
     }
 
     fn handle_cancel(&mut self, index: u32, begin: u32, length: u32) {
@@ -385,7 +383,7 @@ impl Connection {
 
     /// A whole block has arrived.
     pub fn handle_block(&mut self, now: Time, block: BlockRef) -> Result<BlockArrival, PeerFault> {
-        self.last_received = now;
+        (self.last_received, self.last_message) = (now, now);
         self.at_first_message = false;
         if let Some(latency) = self.requests_out.take(now, block) {
             return Ok(BlockArrival::Expected { latency });
@@ -397,9 +395,9 @@ impl Connection {
         Err(PeerFault::Unrequested { index: block.piece.get(), begin: block.begin, length: block.len })
     }
 
-    /// Part of a message has arrived: the peer is alive.
+    /// Part of a message has arrived: the peer is alive, as long as messages become whole in time.
     pub fn handle_bytes(&mut self, now: Time) {
-        self.last_received = now;
+        self.last_received = self.last_received.max(now.min(self.last_message + limits::MESSAGE_TIMEOUT));
     }
 
     /// More control bytes wait to be sent than a peer that reads would leave: what can wait should.
@@ -412,8 +410,6 @@ impl Connection {
         if !self.requests_in.push(block) {
             return self.refuse(block);
         }
-        // Each request that is served makes up for one that could not be.
-        self.invalid_requests = self.invalid_requests.saturating_sub(1);
         Ok(())
     }
 

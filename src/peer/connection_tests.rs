@@ -255,6 +255,8 @@ fn requests_that_crossed_a_choke_are_forgiven_and_later_ones_are_counted() {
     let late = START + Duration::from_secs(10);
     let served = (0..500).take_while(|_| connection.handle_message(late, &request(block(1, 1))).is_ok()).count();
     assert_eq!(u32::try_from(served).unwrap(), limits::INVALID_REQUESTS_MAX);
+    let later = late + limits::INVALID_REQUESTS_TIME;
+    assert!(connection.handle_message(later, &request(block(1, 1))).is_ok(), "what was long ago does not count");
 }
 
 #[test]
@@ -448,10 +450,23 @@ fn a_keep_alive_is_sent_after_the_interval_and_once() {
 #[test]
 fn a_peer_without_a_byte_for_too_long_is_closed() {
     let mut connection = connection(false);
-    let alive = START + Duration::from_secs(90);
+    let alive = START + Duration::from_secs(50);
     connection.handle_bytes(alive);
     assert!(connection.handle_timeout(alive + limits::SILENCE_TIMEOUT - Duration::from_secs(1)).is_ok());
     assert!(matches!(connection.handle_timeout(alive + limits::SILENCE_TIMEOUT), Err(PeerFault::Silent)));
+}
+
+#[test]
+fn a_message_that_drips_in_counts_as_silence_after_a_while() {
+    let mut connection = connection(false);
+    let late = START + limits::MESSAGE_TIMEOUT + limits::SILENCE_TIMEOUT;
+    for second in 0..late.as_secs() {
+        connection.handle_bytes(START.max(Duration::from_secs(second)));
+    }
+    assert!(connection.handle_timeout(late - Duration::from_secs(1)).is_ok());
+    assert!(matches!(connection.handle_timeout(late), Err(PeerFault::Silent)));
+    connection.handle_message(late, &Message::KeepAlive).unwrap();
+    assert!(connection.handle_timeout(late + Duration::from_secs(1)).is_ok());
 }
 
 #[test]
@@ -484,4 +499,13 @@ fn too_many_control_messages_in_a_second_close_the_connection() {
     let late = START + Duration::from_secs(60);
     let passed = (0..1000).take_while(|&n| connection.handle_message(late, &toggle(n)).is_ok()).count();
     assert_eq!(u32::try_from(passed).unwrap(), limits::CONTROL_MESSAGES_PER_S_MAX);
+}
+
+#[test]
+fn haves_that_say_nothing_new_are_counted() {
+    let mut connection = connection(false);
+    let have = |index| Message::Have { index };
+    connection.handle_message(START, &have(1)).unwrap();
+    let again = (0..1000).take_while(|_| connection.handle_message(START, &have(1)).is_ok()).count();
+    assert_eq!(u32::try_from(again).unwrap(), limits::CONTROL_MESSAGES_PER_S_MAX);
 }

@@ -7,6 +7,7 @@
 mod asking;
 mod connection;
 mod fault;
+mod flood;
 mod low_water;
 mod metadata;
 mod receive_plan;

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::error::{Action, StorageError};
 use crate::base::{FileIdentity, FileTime};
+use crate::uring::{Step, reach};
 
 /// The folder, and the torrent's files relative to it. File indices are the torrent's.
 #[derive(Debug)]
@@ -69,7 +70,8 @@ impl Layout {
     /// the page cache, where the file system can.
     pub fn open_to_write(&self, file_index: usize, direct: bool) -> Result<File, StorageError> {
         let flags = if direct { OFlags::RDWR | OFlags::DIRECT } else { OFlags::RDWR };
-        let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), flags)
+        let opened = reach(Step::Open)
+            .and_then(|()| Ok(open_beneath(self.folder.as_fd(), self.relative(file_index), flags)?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, opened)
     }

@@ -14,7 +14,7 @@ use super::error::{Action, StorageError};
 use super::layout::{Layout, Presence};
 use super::mapping::{Maps, ReadLease};
 use crate::base::{BlockRef, Geometry, PieceIndex, limits};
-use crate::uring::SharedFile;
+use crate::uring::{SharedFile, Step, reach};
 
 /// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
 const DIRECT_ALIGN: u64 = 4096;
@@ -127,8 +127,8 @@ impl Store {
                 let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
                 let bytes = &mut buffer[..len];
                 match &file {
-                    Some(file) => file
-                        .read_exact_at(bytes, at)
+                    Some(file) => reach(Step::Read)
+                        .and_then(|()| file.read_exact_at(bytes, at))
                         .map_err(|error| StorageError::new(Action::Read, self.layout.path(span.file_index), error))?,
                     None => bytes.fill(0),
                 }
@@ -137,6 +137,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Whether the files are as long as `len` bytes of the content at `offset` need. A map can't tell: behind the end of a file
+    /// its last page reads as zeros.
+    pub fn is_whole(&self, offset: u64, len: u64) -> bool {
+        self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)).all(|span| {
+            let presence = self.layout.presence(span.file_index);
+            matches!(presence, Ok(Presence::Here { len }) if span.offset + span.len <= len)
+        })
     }
 
     /// Maps the files that hold `len` bytes of the content at `offset`, so that they can be leased.
@@ -218,7 +227,15 @@ impl Store {
         if let Some((.., file)) = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path)) {
             return Ok((file.clone(), path));
         }
-        let file = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
+        let opened = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
+            // Those that are open for the next piece are fewer from now on.
+            Err(error) if matches!(error.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                open.clear();
+                self.layout.open_to_write(file_index, path == WritePath::Direct)
+            }
+            opened => opened,
+        };
+        let file = match opened {
             Err(error) if path == WritePath::Direct && error.source.raw_os_error() == Some(libc::EINVAL) => {
                 self.buffered_only.store(true, Ordering::Relaxed);
                 path = WritePath::Buffered;
@@ -324,6 +341,7 @@ mod tests {
         std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
         store.map_range(40_000, 10_000).unwrap();
         assert!(store.lease(last).is_none(), "short file");
+        assert!(store.is_whole(0, 45_000) && !store.is_whole(0, 45_001) && !store.is_whole(44_999, 2));
         let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
         assert!(store.lease(first).is_some());
         let error = store.read_piece(last.piece, &mut [0; 100], |_| ()).unwrap_err();

@@ -4,6 +4,7 @@
 //! type parameter ([`Slot`]) that is only carried here.
 
 mod availability;
+pub mod blame;
 pub mod choker;
 pub mod limiter;
 mod link;

@@ -536,6 +536,12 @@ impl<S: Slot> OpenPiece<S> {
         self.askers_of(block_index) > u16::from(claims)
     }
 
+    /// Who sent a block that has arrived.
+    pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
+        let mark = usize::from(self.sent_by.get(block_index)?.load(Ordering::Relaxed));
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
+    }
+
     fn verdict(&self) -> Verdict {
         let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = |mark: usize| self.sent_by.iter().any(|by| usize::from(by.load(Ordering::Relaxed)) == mark);

@@ -1,40 +1,142 @@
-//! Ends of the process where a test wants them. In release builds there is nothing of it.
+//! Faults where a test wants them. In release builds there is nothing of it.
 //!
-//! A program that `BT_FAST_KILL_AT=N` starts is killed right before its step number N, counted from 0 over all threads:
-//! tests go through every N until a run is untouched. A step is one call that changes what a crash leaves behind.
+//! - `BT_FAST_KILL_AT=N` kills the process right before its step number N that changes what a crash leaves behind (write,
+//!   sync, rename), counted from 0 over all threads: tests go through every N until a run is untouched.
+//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5` fails the fourth write with errno 28, and every sync with errno 5.
+//! - `BT_FAST_CHAOS=SEED` makes operations of the rings come late, and so in another order, and do less than was asked
+//!   for.
 
-use std::io;
-
-/// What is about to be done to a file or a folder.
+/// What is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Write,
     Sync,
     Rename,
+    /// Reading content, by user code or into a map.
+    Read,
+    Open,
 }
 
 /// A step is about to be made.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub fn reach(_step: Step) -> io::Result<()> {
+pub fn reach(_step: Step) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A step is about to be made. Does not return where the process is to end.
 #[cfg(debug_assertions)]
-pub fn reach(step: Step) -> io::Result<()> {
-    use std::sync::OnceLock;
+pub use injected::reach;
+
+/// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
+#[cfg(not(debug_assertions))]
+pub(super) async fn disturb(len: usize, _grain: usize) -> usize {
+    len
+}
+
+#[cfg(debug_assertions)]
+pub(super) use injected::disturb;
+
+#[cfg(debug_assertions)]
+mod injected {
+    use std::io;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    use std::time::Duration;
 
-    static KILL_AT: OnceLock<Option<u64>> = OnceLock::new();
-    static STEPS: AtomicU64 = AtomicU64::new(0);
+    use super::Step;
 
-    let kill_at = KILL_AT.get_or_init(|| std::env::var("BT_FAST_KILL_AT").ok()?.parse().ok());
-    if kill_at.is_some_and(|kill_at| STEPS.fetch_add(1, Ordering::Relaxed) == kill_at) {
-        tracing::debug!("killed before a {step:?}");
-        // Not to be caught, and nothing is put in order.
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::thread::park();
+    static PLAN: LazyLock<Plan> = LazyLock::new(|| {
+        let variable = |name| std::env::var(name).ok();
+        Plan {
+            kill_at: variable("BT_FAST_KILL_AT").and_then(|text| text.parse().ok()),
+            faults: variable("BT_FAST_FAULTS")
+                .iter()
+                .flat_map(|text| text.split(','))
+                .filter_map(Fault::read)
+                .collect(),
+            chaos: variable("BT_FAST_CHAOS")
+                .and_then(|text| text.parse().ok())
+                .map(fastrand::Rng::with_seed)
+                .map(Mutex::new),
+        }
+    });
+
+    struct Plan {
+        kill_at: Option<u64>,
+        faults: Vec<Fault>,
+        chaos: Option<Mutex<fastrand::Rng>>,
     }
-    Ok(())
+
+    /// The step of this kind with this number fails, or it and all that follow.
+    struct Fault {
+        step: Step,
+        number: u64,
+        lasting: bool,
+        errno: i32,
+    }
+
+    impl Fault {
+        fn read(text: &str) -> Option<Self> {
+            let (place, errno) = text.rsplit_once('=')?;
+            let (step, number) = place.split_once('@')?;
+            let steps = [Step::Write, Step::Sync, Step::Rename, Step::Read, Step::Open];
+            Some(Self {
+                step: *steps.iter().find(|known| format!("{known:?}").eq_ignore_ascii_case(step))?,
+                number: number.trim_end_matches('+').parse().ok()?,
+                lasting: number.ends_with('+'),
+                errno: errno.parse().ok()?,
+            })
+        }
+    }
+
+    /// A step is about to be made. Does not return where the process is to end.
+    pub fn reach(step: Step) -> io::Result<()> {
+        static CHANGES: AtomicU64 = AtomicU64::new(0);
+        static COUNTS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+        let plan = &*PLAN;
+        let changes = matches!(step, Step::Write | Step::Sync | Step::Rename);
+        if let Some(kill_at) = plan.kill_at.filter(|_| changes)
+            && CHANGES.fetch_add(1, Ordering::Relaxed) == kill_at
+        {
+            // Not to be caught, and nothing is put in order.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            std::thread::park();
+        }
+        if plan.faults.is_empty() {
+            return Ok(());
+        }
+        let number = COUNTS.get(step as usize).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
+        let hit =
+            |fault: &&Fault| fault.step == step && (number == fault.number || fault.lasting && number > fault.number);
+        plan.faults.iter().find(hit).map_or(Ok(()), |fault| Err(io::Error::from_raw_os_error(fault.errno)))
+    }
+
+    /// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
+    pub(in super::super) async fn disturb(len: usize, grain: usize) -> usize {
+        const LATE_MAX_US: u64 = 3000;
+        let Some(chaos) = &PLAN.chaos else { return len };
+        let (late, len) = {
+            let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = if rng.u8(..4) == 0 { rng.u64(1..LATE_MAX_US) } else { 0 };
+            (late, if len > grain && rng.bool() { rng.usize(1..=len / grain) * grain } else { len })
+        };
+        if late > 0 {
+            tokio::time::sleep(Duration::from_micros(late)).await;
+        }
+        len
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn faults_are_read_as_they_are_written() {
+            let fault = Fault::read("write@3=28").unwrap();
+            assert_eq!((fault.step, fault.number, fault.lasting, fault.errno), (Step::Write, 3, false, 28));
+            let fault = Fault::read("sync@0+=5").unwrap();
+            assert_eq!((fault.step, fault.number, fault.lasting, fault.errno), (Step::Sync, 0, true, 5));
+            assert!(["", "write@3", "leap@1=2", "write=5", "write@x=5"].iter().all(|text| Fault::read(text).is_none()));
+        }
+    }
 }

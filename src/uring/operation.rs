@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::fault::{Step, reach};
+use super::fault::{Step, disturb, reach};
+use crate::base::limits::DIRECT_ALIGN;
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
 pub(super) const SPANS_PER_CALL: usize = 1024;
@@ -176,8 +177,9 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     socket: S,
     mut buffer: RecvBuffer,
 ) -> (io::Result<usize>, RecvBuffer) {
+    let len = disturb(buffer.free().len(), 1).await;
     let free = buffer.free();
-    let len = u32::try_from(free.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), free.as_mut_ptr(), len).build();
     // SAFETY: the entry points into the buffer's heap memory, which the operation owns together with the socket.
     let (result, (_, mut buffer)) = unsafe { submit((socket, buffer), entry) }.await;
@@ -219,6 +221,15 @@ impl Message {
         &raw const self.0.0
     }
 
+    fn len(&self) -> usize {
+        self.0.1.len().min(SPANS_PER_CALL)
+    }
+
+    /// Has the kernel look at the first spans alone this time.
+    fn shorten(&mut self, len: usize) {
+        self.0.0.msg_iovlen = len;
+    }
+
     /// Drops the first `len` bytes; false when none is left.
     fn advance(&mut self, len: usize) -> bool {
         advance(&mut self.0.1, len);
@@ -237,6 +248,7 @@ where
     batch.gather(&mut spans);
     let (mut message, mut batch) = (Message::new(spans), batch);
     loop {
+        message.shorten(disturb(message.len(), 1).await);
         let fd = types::Fd(socket.as_raw_fd());
         let flags = u32::try_from(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).unwrap_or(0);
         let entry = opcode::SendMsg::new(fd, message.header()).flags(flags).build();
@@ -280,12 +292,20 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
         if let Err(error) = reach(Step::Write) {
             return (Err(error), source);
         }
-        let count = u32::try_from(spans.len().min(SPANS_PER_CALL)).unwrap_or(1);
+        let whole = spans.first().map_or(0, |span| span.iov_len);
+        let first = disturb(whole, DIRECT_ALIGN).await;
+        let count = if first < whole { 1 } else { u32::try_from(spans.len().min(SPANS_PER_CALL)).unwrap_or(1) };
+        if let Some(span) = spans.first_mut() {
+            span.iov_len = first;
+        }
         let entry = opcode::Writev::new(types::Fd(file.as_raw_fd()), spans.as_ptr(), count).offset(at).build();
         // SAFETY: the array of spans is heap memory of the vector, the spans point into what `source` keeps (contract of
         // `Gather`); the operation owns both and the file.
         let (result, (_, v, s)) = unsafe { submit((file.clone(), spans, source), entry) }.await;
         (spans, source) = (v, s);
+        if let Some(span) = spans.first_mut() {
+            span.iov_len = whole;
+        }
         match result {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), source),
             Ok(written) => {
@@ -320,6 +340,9 @@ pub async fn populate_read<G: Gather>(source: G) -> (io::Result<()>, G) {
     source.gather(&mut spans);
     let mut source = source;
     for span in spans {
+        if let Err(error) = reach(Step::Read) {
+            return (Err(error), source);
+        }
         let into_page = span.iov_base.addr() % PAGE;
         let start = span.iov_base.wrapping_byte_sub(into_page);
         let len = libc::off_t::try_from(into_page + span.iov_len).unwrap_or(libc::off_t::MAX);

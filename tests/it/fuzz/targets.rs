@@ -3,6 +3,9 @@
 //! Shared by libFuzzer (`tools/fuzz`) and the test that replays the corpus, so it uses the crate under test and the hash
 //! crates alone. The oracles are written apart from the program, and for shortness, not for speed.
 
+#[path = "sessions.rs"]
+mod sessions;
+
 use std::path::{Component, Path};
 
 use bt_fast::base::{PieceHash, limits};
@@ -19,18 +22,24 @@ use bt_fast::hash::{Kernel, PieceHasher, sha1_batch_with, sha256_batch_with};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
+pub use sessions::{magnet, peer_session, receive_plan, resume};
+
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. A corpus folder and a binary of `tools/fuzz` have the same name.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 13] = [
     ("bencode", bencode),
     ("extension", extension),
     ("handshake", handshake),
     ("hash", hash),
+    ("magnet", magnet),
     ("message", message),
     ("metainfo", metainfo),
     ("path", path),
+    ("peer_session", peer_session),
+    ("receive_plan", receive_plan),
+    ("resume", resume),
     ("tracker_query", tracker_query),
     ("tracker_reply", tracker_reply),
 ];

@@ -24,7 +24,7 @@ use super::{
     warnings,
 };
 use crate::support::{
-    process::wait_until,
+    process::{run, wait_until},
     wire_peer::{Heard, ListeningPeer, WirePeer, any_peer_id},
 };
 
@@ -73,6 +73,30 @@ fn who_corrupts_now_and_then_cannot_spoil_the_file() {
         Reply::Block(if number % 7 == 3 { spoiled(block) } else { block.to_vec() })
     });
     fixture.get(&fixture.scratch.folder("target"), &[bad.address, seed.address]);
+}
+
+/// Its blocks alone differ once the pieces are right, however many had a part in them.
+#[test]
+fn one_of_five_that_spoils_a_block_of_each_piece_is_named() {
+    let fixture = Fixture::file_with_piece_len(8 << 20, 256 << 10);
+    let slowly = |block: &[u8]| {
+        std::thread::sleep(Duration::from_millis(1));
+        block.to_vec()
+    };
+    let liar = seeder(&fixture, own_ip(), move |number, _, block| {
+        Reply::Block(if number % 4 == 0 { spoiled(&slowly(block)) } else { slowly(block) })
+    });
+    let honest: Vec<_> =
+        (0..4).map(|_| seeder(&fixture, own_ip(), move |_, _, block| Reply::Block(slowly(block)))).collect();
+    let peers: Vec<_> = [&liar].into_iter().chain(&honest).map(|peer| peer.address).collect();
+    let finished = run(fixture.get_command(&fixture.scratch.folder("target"), &peers).arg("-v"), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    fixture.assert_complete(&fixture.scratch.join("target"));
+    let named: Vec<_> = finished.stderr.lines().filter(|line| line.contains("had been spoilt by")).collect();
+    let liar = liar.address.ip().to_string();
+    assert!(!named.is_empty() && named.iter().all(|line| line.ends_with(&liar)), "{finished:#?}");
+    let banned: Vec<_> = finished.stderr.lines().filter(|line| line.contains("is banned")).collect();
+    assert!(banned.len() == 1 && banned[0].contains(&liar), "{finished:#?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod magnet;
 mod resume;
 mod scripted;
 mod seed_peers;
+mod storage_faults;
 mod trackers;
 mod transfer;
 

@@ -1,0 +1,37 @@
+//! How much of something a peer does in a time.
+
+use std::time::Duration;
+
+use crate::base::Time;
+
+/// Counts in intervals of the clock: whoever does something at the end of one and the start of the next may do twice as
+/// much.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    interval: u64,
+    count: u32,
+}
+
+impl Flood {
+    /// Counts one more; how many there are in this interval of whole seconds.
+    pub(super) fn count(&mut self, now: Time, interval: Duration) -> u32 {
+        let interval = now.as_secs() / interval.as_secs().max(1);
+        if self.interval != interval {
+            *self = Self { interval, count: 0 };
+        }
+        self.count += 1;
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_forgotten_with_its_interval() {
+        let mut flood = Flood::default();
+        let second = |s| Duration::from_secs(s);
+        assert_eq!([60, 61, 119, 120, 121].map(|s| flood.count(second(s), second(60))), [1, 2, 3, 1, 2]);
+    }
+}

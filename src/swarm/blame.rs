@@ -1,0 +1,116 @@
+//! Who sent the wrong block of a piece that several peers had a part in.
+//!
+//! What each of them sent is remembered by its hash until the piece is right; then the blocks that differ name their
+//! senders. Content does not come here: hashes are arguments.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::base::limits::BLAMED_BLOCKS_MAX;
+use crate::base::{PieceHash, PieceIndex};
+
+/// A block as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    pub block_index: usize,
+    pub sender: IpAddr,
+    /// SHA-1 of the block: who knows the right one must not be able to send another one with the same hash.
+    pub hash: PieceHash,
+}
+
+/// Wrong pieces that are not right yet: at most [`BLAMED_BLOCKS_MAX`] blocks, the oldest go.
+#[derive(Debug, Default)]
+pub struct Blame {
+    pieces: VecDeque<(PieceIndex, Vec<Sent>)>,
+    block_count: usize,
+}
+
+impl Blame {
+    /// A piece was wrong, and more than one peer sent it: a lone sender needs no proof.
+    pub fn handle_wrong(&mut self, piece: PieceIndex, sent: Vec<Sent>) {
+        if sent.len() > BLAMED_BLOCKS_MAX {
+            return;
+        }
+        self.block_count += sent.len();
+        self.pieces.push_back((piece, sent));
+        while self.block_count > BLAMED_BLOCKS_MAX {
+            let Some((_, forgotten)) = self.pieces.pop_front() else { return };
+            self.block_count -= forgotten.len();
+        }
+    }
+
+    /// Whether [`Self::handle_right`] has something to say about this piece.
+    pub fn is_open(&self, piece: PieceIndex) -> bool {
+        self.pieces.iter().any(|(blamed, _)| *blamed == piece)
+    }
+
+    /// A piece is right, with these hashes of its blocks: who sent other ones, an address for each wrong copy of the piece.
+    pub fn handle_right(&mut self, piece: PieceIndex, blocks: &[PieceHash]) -> Vec<IpAddr> {
+        let mut guilty = Vec::new();
+        self.pieces.retain(|(blamed, sent)| {
+            if *blamed != piece {
+                return true;
+            }
+            let wrong = sent.iter().filter(|sent| blocks.get(sent.block_index) != Some(&sent.hash));
+            let mut senders: Vec<IpAddr> = wrong.map(|sent| sent.sender.to_canonical()).collect();
+            senders.sort_unstable();
+            senders.dedup();
+            guilty.extend(senders);
+            self.block_count -= sent.len();
+            false
+        });
+        guilty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+
+    fn piece(index: u32) -> PieceIndex {
+        Geometry::new(1, [100_000]).unwrap().piece(index).unwrap()
+    }
+
+    fn sent(block_index: usize, host: u8, content: u8) -> Sent {
+        Sent { block_index, sender: IpAddr::from([10, 0, 0, host]), hash: PieceHash([content; 20]) }
+    }
+
+    fn right(contents: &[u8]) -> Vec<PieceHash> {
+        contents.iter().map(|&content| PieceHash([content; 20])).collect()
+    }
+
+    #[test]
+    fn the_sender_of_the_differing_block_is_named_and_nobody_else() {
+        let mut blame = Blame::default();
+        blame.handle_wrong(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
+        blame.handle_wrong(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
+        assert!(blame.is_open(piece(3)) && !blame.is_open(piece(5)));
+        assert_eq!(blame.handle_right(piece(3), &right(&[10, 11, 12])), [IpAddr::from([10, 0, 0, 2])]);
+        assert!(!blame.is_open(piece(3)) && blame.is_open(piece(4)));
+        assert!(blame.handle_right(piece(3), &right(&[0, 0, 0])).is_empty());
+        assert!(blame.handle_right(piece(4), &right(&[1, 2])).is_empty());
+        assert_eq!(blame.block_count, 0);
+    }
+
+    #[test]
+    fn each_wrong_copy_of_a_piece_counts() {
+        let mut blame = Blame::default();
+        blame.handle_wrong(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        blame.handle_wrong(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        let named = blame.handle_right(piece(0), &right(&[1, 2, 3]));
+        assert_eq!(named, [1, 1, 2].map(|host| IpAddr::from([10, 0, 0, host])));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_goes() {
+        let mut blame = Blame::default();
+        let many = |host| (0..1000).map(|at| sent(at, host, 0)).collect::<Vec<_>>();
+        for index in 0..100 {
+            blame.handle_wrong(piece(index), many(1));
+        }
+        assert!(blame.block_count <= BLAMED_BLOCKS_MAX && !blame.is_open(piece(0)) && blame.is_open(piece(99)));
+        blame.handle_wrong(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
+        assert!(!blame.is_open(piece(200)) && blame.is_open(piece(99)));
+    }
+}

@@ -1,0 +1,130 @@
+//! Errors of the file system at any moment of a `get`, and operations that come late, in another order and in part.
+//!
+//! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work in debug builds alone (`uring::fault`).
+
+use std::{fs, path::Path};
+
+use super::{
+    DEADLINE, Fixture, PIECE_LEN, Seed, assert_fails, event, failures,
+    killed::{assert_claims, assert_no_litter},
+    own_address,
+};
+use crate::support::process::run;
+
+const PIECE_COUNT: u32 = 6;
+const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
+
+/// A `get` with these faults; what it claims is right, and the next run without them finishes it.
+#[track_caller]
+fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> crate::support::process::Finished {
+    let mut get = fixture.get_command(target, &[seed.address]);
+    let finished = run(get.env("BT_FAST_FAULTS", faults), DEADLINE);
+    assert_claims(fixture, target);
+    let again = fixture.get(target, &[seed.address]);
+    assert!(failures(&again.stderr).is_empty(), "{again:#?}");
+    assert_no_litter(target);
+    finished
+}
+
+#[test]
+fn every_write_and_sync_fails_once_and_for_good() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    // Data is written by so many steps, and synced by one; then come the record and the folder.
+    for (step, numbers) in [("write", 0..PIECE_COUNT), ("sync", 0..1)] {
+        for number in numbers {
+            for lasting in ["", "+"] {
+                let target = fixture.scratch.folder(&format!("{step} {number}{lasting}"));
+                let finished = get_with(&fixture, &seed, &target, &format!("{step}@{number}{lasting}={}", libc::EIO));
+                assert_fails(&finished, 5, "/content: can't write");
+                fs::remove_dir_all(target).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn each_errno_has_its_code_and_its_remedy() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for (errno, code, part) in [
+        (libc::ENOSPC, 5, "disk is full"),
+        (libc::EDQUOT, 5, "quota is used up"),
+        (libc::EROFS, 5, "read-only"),
+        (libc::EFBIG, 5, "ulimit -f"),
+        (libc::EIO, 5, "content"),
+        (libc::EPERM, 1, "permission denied"),
+    ] {
+        let target = fixture.scratch.folder(&format!("errno {errno}"));
+        let finished = get_with(&fixture, &seed, &target, &format!("write@2+={errno}"));
+        assert_fails(&finished, code, part);
+    }
+    // One that passes when descriptors are given back is no fault.
+    let target = fixture.scratch.folder("descriptors");
+    let finished = get_with(&fixture, &seed, &target, &format!("open@0={}", libc::EMFILE));
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+#[test]
+fn a_record_that_cannot_be_written() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    // Half of it fails to be written, so that a record is due at the end, for which there is no room either.
+    let target = fixture.scratch.folder("target");
+    let faults = format!("write@3+={},sync@1+={}", libc::ENOSPC, libc::ENOSPC);
+    let finished = get_with(&fixture, &seed, &target, &faults);
+    assert_fails(&finished, 5, "disk is full");
+}
+
+#[test]
+fn whatever_cannot_be_read_is_not_served_and_the_rest_is() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let address = own_address();
+    // The first piece that is looked at can't be read; whose it is, is chance.
+    let mut command = fixture.seed_command(address);
+    command.env("BT_FAST_FAULTS", format!("read@0={}", libc::EIO));
+    let broken = Seed::start(&command, address, &fixture.scratch.join("broken.log"));
+    let whole = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let finished = fixture.get(&target, &[broken.address, whole.address]);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], 0);
+    drop(broken);
+    whole.stop();
+}
+
+#[test]
+fn completions_that_are_short_late_and_in_another_order() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    const LEN: u64 = 3 << 20;
+    let fixture = Fixture::file(LEN);
+    for _ in 0..4 {
+        let chaos = fastrand::u64(..).to_string();
+        let address = own_address();
+        let mut command = fixture.seed_command(address);
+        command.env("BT_FAST_CHAOS", &chaos);
+        let seed = Seed::start(&command, address, &fixture.scratch.join("seed.log"));
+        for write in ["direct", "buffered"] {
+            let target = fixture.scratch.folder(&format!("{chaos} {write}"));
+            let mut get = fixture.get_command(&target, &[seed.address]);
+            let finished = run(get.args(["--write", write]).env("BT_FAST_CHAOS", &chaos), DEADLINE);
+            assert_eq!(finished.code, Some(0), "BT_FAST_CHAOS={chaos}: {finished:#?}");
+            fixture.assert_complete(&target);
+            assert_no_litter(&target);
+        }
+        seed.stop();
+    }
+}
