@@ -261,11 +261,12 @@ impl Connection {
         }
     }
 
-    /// Cheap messages that make work are counted: have, request, piece, cancel and metadata have bounds of their own.
+    /// Cheap messages that make work are counted: have, suggest, request, piece, cancel and metadata have bounds of their own.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(
             message,
             Message::Have { .. }
+                | Message::Suggest { .. }
                 | Message::Request { .. }
                 | Message::Cancel { .. }
                 | Message::Reject { .. }
