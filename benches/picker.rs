@@ -91,7 +91,7 @@ impl Download {
             if let Message::Request { index, begin, length } = message {
                 picked += 1;
                 let arrival = self.link.handle_block(self.now, index, begin, length).unwrap();
-                self.link.handle_landed(&arrival, true);
+                self.link.handle_landed(self.now, &arrival, true);
                 let received = &mut self.received[index as usize];
                 *received += 1;
                 if *received == PIECE_LEN / BLOCK_LEN {

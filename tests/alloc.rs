@@ -105,7 +105,7 @@ impl Download {
         for block in blocks.iter().flatten() {
             self.now += Duration::from_micros(16);
             let arrival = self.link.handle_block(self.now, block.piece.get(), block.begin, block.len).unwrap();
-            self.link.handle_landed(&arrival, true);
+            self.link.handle_landed(self.now, &arrival, true);
             let left = &mut self.left[block.piece.at()];
             *left -= 1;
             if *left == 0 {

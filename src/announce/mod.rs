@@ -303,7 +303,7 @@ impl fmt::Display for Notice {
             NoticeKind::Recovered => write!(f, "tracker {tracker}: answers again"),
             NoticeKind::Warning(text) => write!(f, "tracker {tracker} warns: {text}"),
             NoticeKind::Unsupported => {
-                write!(f, "tracker {tracker}: skipped, only http and https trackers are spoken to")
+                write!(f, "tracker {tracker}: skipped, only http, https and udp trackers are spoken to")
             }
         }
     }

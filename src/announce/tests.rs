@@ -352,10 +352,10 @@ fn the_tracker_id_is_echoed_to_its_tracker() {
 
 #[test]
 fn trackers_we_cannot_speak_to_are_skipped_with_a_notice() {
-    let tiers = vec![vec!["udp://u:1/announce".to_owned(), "HTTP://a/".into()], vec!["HTTP://a/".into()]];
+    let tiers = vec![vec!["wss://u:1/announce".to_owned(), "HTTP://a/".into()], vec!["HTTP://a/".into()]];
     let mut announce = Announce::new(tiers, false, &mut Rng::with_seed(1));
     let notice = announce.poll_notice().unwrap();
-    assert_eq!((notice.tracker.as_str(), notice.kind), ("udp://u:1", NoticeKind::Unsupported));
+    assert_eq!((notice.tracker.as_str(), notice.kind), ("wss://u:1", NoticeKind::Unsupported));
     assert_eq!(announce.poll_notice(), None);
     assert_eq!(announce.tiers.iter().count(), 1, "each URL once");
     assert!(announce.has_trackers());

@@ -40,7 +40,7 @@ impl Tiers {
                     continue;
                 }
                 seen.push(url.clone());
-                if is_http(&url) { tier.push(Tracker::new(url)) } else { unsupported.push(url) }
+                if is_known(&url) { tier.push(Tracker::new(url)) } else { unsupported.push(url) }
             }
             rng.shuffle(&mut tier);
             shuffled.push(tier);
@@ -96,7 +96,7 @@ impl Tracker {
     }
 }
 
-fn is_http(url: &str) -> bool {
+fn is_known(url: &str) -> bool {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    ["http", "https", "udp"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }

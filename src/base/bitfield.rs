@@ -8,6 +8,8 @@ use super::PieceIndex;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Bitfield {
     bits: BitVec<u8, Msb0>,
+    /// Bits that are set.
+    count: usize,
 }
 
 /// Why a `bitfield` payload was refused (BEP 3).
@@ -22,12 +24,12 @@ pub enum BitfieldError {
 impl Bitfield {
     /// An empty set over `piece_count` pieces.
     pub fn new(piece_count: u32) -> Self {
-        Self { bits: BitVec::repeat(false, piece_count as usize) }
+        Self { bits: BitVec::repeat(false, piece_count as usize), count: 0 }
     }
 
     /// The set of all pieces.
     pub fn full(piece_count: u32) -> Self {
-        Self { bits: BitVec::repeat(true, piece_count as usize) }
+        Self { bits: BitVec::repeat(true, piece_count as usize), count: piece_count as usize }
     }
 
     /// Reads a `bitfield` payload: exact length, spare bits zero.
@@ -41,7 +43,8 @@ impl Bitfield {
             return Err(BitfieldError::SpareBits);
         }
         bits.truncate(piece_count as usize);
-        Ok(Self { bits })
+        let count = bits.count_ones();
+        Ok(Self { bits, count })
     }
 
     /// The payload of a `bitfield` message.
@@ -67,17 +70,23 @@ impl Bitfield {
 
     /// Adds a piece; false when it was there already.
     pub fn insert(&mut self, piece: PieceIndex) -> bool {
-        self.bits.get_mut(piece.at()).is_some_and(|mut bit| !bit.replace(true))
+        let added = self.bits.get_mut(piece.at()).is_some_and(|mut bit| !bit.replace(true));
+        self.count += usize::from(added);
+        added
     }
 
     /// Takes a piece out; false when it was not there.
     pub fn remove(&mut self, piece: PieceIndex) -> bool {
-        self.bits.get_mut(piece.at()).is_some_and(|mut bit| bit.replace(false))
+        let removed = self.bits.get_mut(piece.at()).is_some_and(|mut bit| bit.replace(false));
+        self.count -= usize::from(removed);
+        removed
     }
 
     /// What is in either; both are over the same pieces.
     pub fn union(&self, other: &Self) -> Self {
-        Self { bits: self.bits.clone() | &other.bits }
+        let bits = self.bits.clone() | &other.bits;
+        let count = bits.count_ones();
+        Self { bits, count }
     }
 
     /// Whether `other` has all of this.
@@ -86,15 +95,15 @@ impl Bitfield {
     }
 
     pub fn count(&self) -> usize {
-        self.bits.count_ones()
+        self.count
     }
 
     pub fn is_full(&self) -> bool {
-        self.bits.all()
+        self.count == self.bits.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bits.not_any()
+        self.count == 0
     }
 
     /// Indices in the set, ascending.

@@ -115,9 +115,11 @@ pub const REQUESTS_OUT_MAX: usize = 4096;
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
 /// Requests outstanding with an unchoked peer of which nothing is known yet.
 pub const REQUESTS_OUT_START: usize = 32;
-/// Whatever the round trip says, as many requests are outstanding as the peer answers in this time, within the two bounds
-/// that follow: some answer in bursts (Transmission twice a second), and what a slow one was asked nobody else is asked.
-pub const REQUESTS_OUT_TIME: Duration = Duration::from_secs(1);
+/// Whatever the round trip says, as many requests are outstanding as the peer answers in twice the longest pause it makes,
+/// but in this time: some answer in bursts (Transmission twice a second), and what a busy or slow one was asked nobody
+/// else is asked. Within the two bounds that follow.
+pub const REQUESTS_OUT_TIME_MIN: Duration = Duration::from_millis(100);
+pub const REQUESTS_OUT_TIME_MAX: Duration = Duration::from_secs(1);
 pub const REQUESTS_OUT_SLOW: usize = 4;
 pub const REQUESTS_OUT_STEADY: usize = 512;
 /// Invalid requests within a time before a peer is dropped: an honest one sends some around each choke.
@@ -129,6 +131,22 @@ pub const REJECTS_MAX: u32 = 4096;
 pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// Blocks an idle connection asks for a second time in the endgame, at a time.
 pub const ENDGAME_BLOCKS_MAX: usize = 16;
+/// Connections that a block is asked of in the endgame. More only when none of them brings it.
+pub const ENDGAME_ASKERS_MAX: u16 = 2;
+/// An open piece that gets no block for this long is rescued by whoever has nothing to ask for.
+pub const RESCUE_AFTER: Duration = Duration::from_secs(1);
+/// While memory for pieces is short, a peer that needs longer than this for one begins none as long as others do.
+pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
+/// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
+/// better use for its uplink than copies of what others have, and the next suggestion is on its way.
+pub const GUIDED_TIME: Duration = Duration::from_secs(2);
+/// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
+pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
+/// Suggestions remembered of one peer, and made to one peer, at most; and made at first.
+pub const SUGGESTED_MAX: usize = 64;
+pub const SUGGESTED_START: usize = 3;
+/// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
+pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
 /// Control messages (all but request, piece, cancel, have) a peer may send in a second.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 
@@ -159,6 +177,12 @@ pub const RECV_BUFFER_LEN_MAX: usize = 256 << 10;
 
 /// Blocks that are received in place in one call: a mebibyte, and a quarter of the spans that Linux takes in one.
 pub const PLANNED_BLOCKS_MAX: usize = 64;
+
+/// A fast peer's reader is woken once for what arrives in this time, within these bounds in bytes. Longer would be heard in
+/// the answers' latency; below the least, two blocks, there is nothing to gain.
+pub const LOW_WATER_TIME: Duration = Duration::from_millis(1);
+pub const LOW_WATER_LEN_MIN: u32 = 32 << 10;
+pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
 
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
@@ -213,6 +237,14 @@ pub const GREETING_MAX: u32 = 2048;
 pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
 /// Connections being opened by us at a time.
 pub const HALF_OPEN_MAX: usize = 100;
+/// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
+pub const CONNECTS_PER_S: u32 = 50;
+/// A download stops looking for peers at so many: each of them costs a message per piece. It still accepts others.
+pub const CONNECTIONS_SOUGHT: usize = 20;
+/// When so many tenths of the connections are taken, those over which nothing moves and nobody wants anything make room
+/// for others, after this time.
+pub const CROWDED_TENTHS: usize = 9;
+pub const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// Peers remembered for one torrent.
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.
@@ -223,10 +255,28 @@ pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
 /// Addresses whose trust is remembered for one torrent.
 pub const TRUST_LIST_MAX: usize = 16_384;
 
-/// BEP 3: "unchoking the four peers".
+/// `--up` and `--down` are at least this, in bytes per second: a block each second, so that nobody takes us for silent.
+pub const RATE_LIMIT_MIN: u64 = 16 << 10;
+/// What waits for a rate limit looks again at least so often: whether there is still somebody to wait for.
+pub const RATE_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// BEP 3: "unchoking the four peers"; a fast uplink, or one that these do not fill, has more, up to the last.
 pub const UPLOAD_SLOTS_GET: usize = 4;
 /// An origin serves more peers at once: its uplink is what it is for.
-pub const UPLOAD_SLOTS_SEED: usize = 64;
+pub const UPLOAD_SLOTS_SEED_MIN: usize = 16;
+pub const UPLOAD_SLOTS_MAX: usize = 64;
+/// A slot for each so many bytes per second of upload: on a fast link few slots make cliques, which pass newcomers by.
+pub const SLOT_RATE_AMPLE: u64 = 500_000;
+/// Slots beside the first ones come while the uplink is idle, each time one and this part of those that are used: a swarm
+/// that starts can't wait. They go by the second part in a round in which it never was.
+pub const SPARE_SLOTS_GROWTH: usize = 2;
+pub const SPARE_SLOTS_PART: usize = 4;
+/// A seeder serves a peer this many bytes, within these times, before others have their turn.
+pub const TURN_LEN: u64 = 32 << 20;
+pub const TURN_TIME_MIN: Duration = Duration::from_secs(20);
+pub const TURN_TIME_MAX: Duration = Duration::from_secs(60);
+/// One in so many of a seeder's free slots goes to somebody who was never served first.
+pub const NEWCOMER_SHARE: usize = 4;
 /// BEP 3: "only changing who's choked once every ten seconds".
 pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
 /// BEP 3: the optimistic unchoke "rotates every 30 seconds".
@@ -263,10 +313,10 @@ pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 
-/// Trust of a peer address: a piece it had a part in passed or failed, or failed with nobody else to blame; banned at or
-/// below the last. One wrong block may be an accident, so a stranger is banned at the second piece of its own.
+/// Trust of a peer address: a piece it had a part in passed, or failed with nobody else to blame; banned at or below the
+/// last. One wrong block may be an accident, so a stranger is banned at the second piece of its own. Of several senders of
+/// a wrong piece nobody knows which it was: each gets pieces of its own until one of them is right.
 pub const TRUST_GOOD_PIECE: i32 = 1;
-pub const TRUST_BAD_PIECE: i32 = -2;
 pub const TRUST_BAD_PIECE_ALONE: i32 = -4;
 pub const TRUST_MAX: i32 = 8;
 pub const TRUST_BANNED: i32 = -7;
@@ -274,6 +324,12 @@ pub const TRUST_BANNED: i32 = -7;
 /// A tracker's reply, raw and inflated.
 pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;
 pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// BEP 15: a UDP packet without an answer is sent again after this, and then after twice as long.
+pub const TRACKER_UDP_RESEND_AFTER: Duration = Duration::from_secs(15);
+/// With one family's answer the other one's is waited for this much longer.
+pub const TRACKER_UDP_FAMILY_GRACE: Duration = Duration::from_secs(1);
+/// A tracker's packet: as long as UDP packets get.
+pub const TRACKER_UDP_REPLY_LEN_MAX: usize = 64 << 10;
 /// `stopped` gets this long when we leave.
 pub const TRACKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TRACKER_INTERVAL_DEFAULT: Duration = Duration::from_secs(1800);

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+use super::system_calls::SystemCalls;
 use super::{BenchError, io_error};
 
 /// Bytes of a failed process's stderr that are looked at.
@@ -16,6 +17,7 @@ pub(super) struct Running {
     what: &'static str,
     child: Child,
     records: io::Lines<BufReader<ChildStdout>>,
+    system_calls: Option<SystemCalls>,
 }
 
 impl Running {
@@ -33,6 +35,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(io_error("start this program"))?;
+        let system_calls = SystemCalls::of(child.id());
         if let Some(mut stdin) = child.stdin.take() {
             // Who ended already says why on stderr.
             let _ = stdin.write_all(input);
@@ -40,7 +43,7 @@ impl Running {
         let Some(stdout) = child.stdout.take() else {
             return Err(BenchError::Ended { side: what, line: "no output".into() });
         };
-        Ok(Self { what, child, records: BufReader::new(stdout).lines() })
+        Ok(Self { what, child, records: BufReader::new(stdout).lines(), system_calls })
     }
 
     /// The next record of this event; `other` hears of those before it.
@@ -61,6 +64,11 @@ impl Running {
 
     pub(super) fn wait(&mut self) -> Result<(), BenchError> {
         self.child.wait().map(|_| ()).map_err(io_error("wait for a process"))
+    }
+
+    /// System calls until now, where they can be counted.
+    pub(super) fn system_calls(&mut self) -> Option<u64> {
+        self.system_calls.as_mut()?.count()
     }
 
     /// Ends a seed as Ctrl-C does; returns its last record.

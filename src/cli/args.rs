@@ -164,9 +164,12 @@ pub struct SeedArgs {
     /// Serve landing page, tracker and metrics here (not available yet)
     #[arg(long, value_name = "ADDR:PORT")]
     pub web: Option<String>,
-    /// Upload rate limit in bytes/s (not available yet)
+    /// Upload rate limit in bytes/s, all torrents together
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
+    /// Upload rate limit of each torrent
+    #[arg(long, value_name = "RATE")]
+    pub up_each: Option<String>,
     /// Stop at this share ratio (not available yet)
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<String>,
@@ -211,10 +214,13 @@ pub struct GetArgs {
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
-    /// Download rate limit in bytes/s (not available yet)
+    /// Pieces in the order of the content, for reading while it comes: others gain less from us than by rarest first
+    #[arg(long)]
+    pub sequential: bool,
+    /// Download rate limit in bytes/s
     #[arg(long, value_name = "RATE")]
     pub down: Option<String>,
-    /// Upload rate limit in bytes/s (not available yet)
+    /// Upload rate limit in bytes/s
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
 }
@@ -228,9 +234,12 @@ pub struct NetworkArgs {
     /// A peer to connect to; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
-    /// A tracker beside those of the torrent; repeatable
+    /// A tracker beside those of the torrent, http, https or udp; repeatable
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
+    /// Ask no tracker of the torrent, only those of --announce
+    #[arg(long)]
+    pub announce_only: bool,
     /// The address or DNS name that trackers are told, for an origin that they would see at another one
     #[arg(long, value_name = "HOST")]
     pub announce_ip: Option<String>,
@@ -256,9 +265,9 @@ pub struct EngineArgs {
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
-    /// Peers served at a time [default: 64 for seed, 4 for get]
-    #[arg(long, value_name = "N|all")]
-    pub slots: Option<String>,
+    /// Peers served at a time; auto grows with the upload rate, from 4 while getting, to 64 at most
+    #[arg(long, value_name = "N|auto|all", default_value = "auto")]
+    pub slots: String,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -349,8 +358,8 @@ pub enum BenchArgs {
     Hash(HashArgs),
     /// What the machine could do without BitTorrent: the bound that everything else is shown against
     Floor(FloorArgs),
-    /// One origin, many downloaders (not available yet)
-    Swarm(LaterArgs),
+    /// One origin, many downloaders: how near to the theoretical bound the last one finishes
+    Swarm(SwarmArgs),
     /// One side of the bare pair; its part is read from standard input
     #[command(hide = true)]
     Side,
@@ -362,8 +371,7 @@ verified and written; its share of the bare pair (two processes of plain threads
 write the same bytes without any protocol, in turn with ours); processor time by kind of thread; page faults, context \
 switches, memory; latency from request to block.
 
-System calls are not counted: the rings' driver does not say how often it enters the kernel, and counting from outside \
-slows it down. There is no content without memory behind it: --ram is the way to leave the disk out.";
+System calls are told where the kernel lets us count them: to root, or with CAP_PERFMON and a readable tracefs.";
 
 #[derive(Args, Debug)]
 #[command(after_help = LOOPBACK_AFTER_HELP)]
@@ -385,6 +393,9 @@ pub struct LoopbackArgs {
     pub no_floor: bool,
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Content that is nowhere: zeros that no disk and no page cache holds, hashed and not written
+    #[arg(long, conflicts_with_all = ["dir", "ram", "write"])]
+    pub null_data: bool,
     /// How get writes pieces
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
@@ -405,6 +416,49 @@ pub struct LoopbackArgs {
     /// Memory for pieces on their way [default: 256M]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
+}
+
+const SWARM_AFTER_HELP: &str = "\
+The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all
+copies over all uplinks. The same options give the same run.";
+
+/// Shares are numbers from 0 to 1, of the downloaders.
+#[derive(Args, Debug)]
+#[command(after_help = SWARM_AFTER_HELP)]
+pub struct SwarmArgs {
+    /// Simulate this many downloaders on a virtual clock (measuring real ones is not available yet)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub simulate: u32,
+    /// Pieces of the content
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pieces: u32,
+    /// Piece length
+    #[arg(short = 'l', long, value_name = "LEN", default_value = "256K")]
+    pub piece_length: String,
+    /// Each downloader's link in bytes/s, up and down
+    #[arg(long, value_name = "RATE", default_value = "119M")]
+    pub link: String,
+    /// The origin's uplink in bytes/s [default: as the links]
+    #[arg(long, value_name = "RATE")]
+    pub origin: Option<String>,
+    /// Links of the full rate, a half and a quarter of it
+    #[arg(long)]
+    pub mixed: bool,
+    /// Leave without a word once, and come back
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub churn: f64,
+    /// Take and give nothing
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub free_riders: f64,
+    /// Send wrong blocks half of the time
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub corrupting: f64,
+    /// Say that they have everything and answer nothing
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub silent: f64,
+    /// Of all that is random
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
 }
 
 /// Where a benchmark puts its files.

@@ -28,7 +28,7 @@ pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), 
         len: options.size,
         piece_len: options.piece_len,
         folder: folder.path().to_owned(),
-        in_ram: options.place.in_ram,
+        to: options.place.to,
         peer_count: options.peer_count,
         rounds: options.rounds,
         with_floor: options.with_floor,
@@ -137,13 +137,13 @@ fn show_loopback(figures: &Figures, output: &Output) {
         let rate = Rate { bytes, over: std::time::Duration::from_secs_f64(seconds) }.to_string();
         output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));
     };
-    row("create", figures.bytes, figures.create_s, "hashed");
+    figures.create_s.into_iter().for_each(|seconds| row("create", figures.bytes, seconds, "hashed"));
     row("seed → get", figures.moved(), figures.transfer_s, "start to exit; verified and written");
     if let Some(floor) = &figures.floor {
         let note = format!("no protocol; seed → get is {:.2} of it", floor.share);
         row("bare pair", figures.moved(), floor.pair.seconds, &note);
     }
-    row("verify", figures.moved(), figures.verify_s, "hashed again");
+    figures.verify_s.into_iter().for_each(|seconds| row("verify", figures.moved(), seconds, "hashed again"));
     let pair = figures.floor.as_ref().map(|floor| floor.pair);
     show_side("seed", &figures.seed, pair.map(|pair| pair.seed_cpu_s_per_gb), output);
     show_side("get", &figures.get, pair.map(|pair| pair.get_cpu_s_per_gb), output);
@@ -182,6 +182,9 @@ fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
         side.minor_faults_per_gb,
         side.major_faults_per_gb
     ));
+    if let Some(count) = side.system_calls_per_gb {
+        output.result(format_args!("  …                   {count:.0} system calls"));
+    }
     output.result(format_args!(
         "  memory              {} own, {} mapped files; {} major faults on ring threads",
         Bytes(side.memory_anon_peak),

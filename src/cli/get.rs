@@ -42,6 +42,8 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
         preallocate: options.preallocate,
         keep_seeding: options.seed,
         timeout: options.timeout,
+        sequential: options.sequential,
+        rates: options.rates,
         ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)
     };
     let found = load(&options, &mut config, &stop, output)?;

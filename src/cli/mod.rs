@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bench;
+mod bench_swarm;
 mod bound;
 mod checks;
 mod create;
@@ -71,6 +72,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
             bench::hash(hash_kernel, seconds, output);
             Ok(())
         }
+        Command::BenchSwarm(scenario) => bench_swarm::run(&scenario, output),
     }
 }
 

@@ -16,12 +16,14 @@ use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
+use crate::bench::swarm::Scenario;
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
 use crate::create::{Filters, Settings};
-use crate::engine::{CacheMode, WriteMode};
+use crate::engine::{CacheMode, RateLimits, WriteMode};
 use crate::hash::Kernel;
+use crate::swarm::choker::Slots;
 use crate::uring::ZeroCopyMode;
 
 mod bench;
@@ -64,6 +66,7 @@ pub enum Command {
     BenchFloor(FloorOptions),
     BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
+    BenchSwarm(Scenario),
 }
 
 #[derive(Debug)]
@@ -100,6 +103,7 @@ pub struct SeedOptions {
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
+    pub rates: RateLimits,
     pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
@@ -127,6 +131,9 @@ pub struct GetOptions {
     pub preallocate: bool,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
+    /// Pieces by index.
+    pub sequential: bool,
+    pub rates: RateLimits,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
 }
@@ -152,8 +159,9 @@ pub struct NetworkOptions {
     /// `None`: the first free port of 6881 to 6889 (BEP 3).
     pub listen: Option<SocketAddr>,
     pub peers: Vec<SocketAddr>,
-    /// Trackers beside those of the torrent.
+    /// Trackers beside those of the torrent, or in their place.
     pub announce: Vec<String>,
+    pub announce_only: bool,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
 }
@@ -173,13 +181,6 @@ pub struct EngineOptions {
     pub arena_len: u64,
     pub slots: Slots,
     pub metainfo: MetainfoLimits,
-}
-
-/// Peers unchoked at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slots {
-    Count(usize),
-    All,
 }
 
 #[derive(Debug)]
@@ -224,7 +225,7 @@ impl Options {
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
                 BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
-                BenchArgs::Swarm(_) => return Err(Failure::not_yet("bench swarm")),
+                BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(&args)?),
             },
         };
         Ok(Self { output, hash_kernel, command })
@@ -303,7 +304,6 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
 fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     refuse_later(&[
         ("--web", args.web.is_some()),
-        ("--up", args.up.is_some()),
         ("--stop-ratio", args.stop_ratio.is_some()),
         ("--stop-time", args.stop_time.is_some()),
         ("--stop-copies", args.stop_copies.is_some()),
@@ -325,17 +325,20 @@ fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             VerifyArg::Full => VerifyMode::Full,
             VerifyArg::None => VerifyMode::Never,
         },
+        rates: RateLimits {
+            up: rate_limit("--up", args.up.as_deref())?,
+            up_each: rate_limit("--up-each", args.up_each.as_deref())?,
+            down: None,
+        },
         serving: resolve_serving(&args.serving),
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_SEED)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
 fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
-        ("--down", args.down.is_some()),
-        ("--up", args.up.is_some()),
         ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
     ])?;
     let source = match args.torrent.to_str() {
@@ -378,8 +381,14 @@ fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
         },
         serving: resolve_serving(&args.serving),
         timeout: args.timeout.map(Duration::from_secs),
+        sequential: args.sequential,
+        rates: RateLimits {
+            up: rate_limit("--up", args.up.as_deref())?,
+            up_each: None,
+            down: rate_limit("--down", args.down.as_deref())?,
+        },
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine, limits::UPLOAD_SLOTS_GET)?,
+        engine: resolve_engine(&args.engine)?,
     })
 }
 
@@ -405,17 +414,21 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
         peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
+        announce_only: args.announce_only,
         announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
     })
 }
 
-fn resolve_engine(args: &EngineArgs, slots_default: usize) -> Result<EngineOptions, Failure> {
-    let slots = match args.slots.as_deref() {
-        None => Slots::Count(slots_default),
-        Some("all") => Slots::All,
-        Some(text) => match text.parse() {
+fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
+    let slots = match args.slots.as_str() {
+        "auto" => Slots::Auto,
+        "all" => Slots::All,
+        text => match text.parse() {
             Ok(count @ 1..) => Slots::Count(count),
-            _ => return Err(usage(format_args!("--slots: '{}': give a number or 'all'", printable(text.as_bytes())))),
+            _ => {
+                let shown = printable(text.as_bytes());
+                return Err(usage(format_args!("--slots: '{shown}': give a number, 'auto' or 'all'")));
+            }
         },
     };
     Ok(EngineOptions {
@@ -518,6 +531,20 @@ fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
 }
 
 /// Whether it is one of these schemes followed by `://` and a host.
+fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match size(flag, text)? {
+        rate if rate < limits::RATE_LIMIT_MIN => {
+            let least = Bytes(limits::RATE_LIMIT_MIN);
+            Err(usage(format_args!(
+                "{flag}: {}: give at least {least}, one block per second",
+                printable(text.as_bytes())
+            )))
+        }
+        rate => Ok(Some(rate)),
+    }
+}
+
 fn has_scheme(text: &str, schemes: &[&str]) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| {
         !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))

@@ -69,7 +69,6 @@ fn nonsense_is_refused_before_any_work() {
 fn what_comes_later_is_refused_by_name() {
     for line in [
         "track --listen 0.0.0.0:1",
-        "bench swarm",
         "seed .",
         "seed x.torrent --web 0.0.0.0:80",
         "seed x.torrent --up 10M",
@@ -100,7 +99,7 @@ fn get_knows_files_from_urls() {
     assert_eq!(get.source, MetainfoSource::File("x.torrent".into()));
     assert!(!get.seed);
     assert_eq!(get.network.peers.len(), 2);
-    assert_eq!(get.engine.slots, Slots::Count(limits::UPLOAD_SLOTS_GET));
+    assert_eq!(get.engine.slots, Slots::Auto);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
-use crate::engine::{self, Source, survey};
+use crate::engine::{self, Config, Source, survey};
 use crate::storage::Presence;
 
 /// Files that are named when they are not as they should be; the rest are counted.
@@ -58,7 +58,10 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         names.push(Named::new(&metainfo, &have, &check));
         sources.push(Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() });
     }
-    let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
+    let config = Config {
+        rates: options.rates,
+        ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
+    };
     let progress = output.transfer_progress("seeding", None);
     let mut announced = false;
     let report = engine::run(&config, sources, &stop, &mut |now| {

@@ -1,12 +1,11 @@
 //! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{EngineOptions, NetworkOptions, ServingOptions, Slots};
+use super::options::{EngineOptions, NetworkOptions, ServingOptions};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::base::Rng;
-use crate::engine::{Config, EngineError, Identity, Report, Stats, ThreadUsage, WriteMode};
+use crate::engine::{Config, EngineError, Identity, RateLimits, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
-use crate::swarm::choker;
 
 pub(super) fn config(
     network: &NetworkOptions,
@@ -19,10 +18,7 @@ pub(super) fn config(
         listen: network.listen,
         ring_count: engine.rings,
         arena_len: engine.arena_len,
-        slots: match engine.slots {
-            Slots::Count(count) => choker::Slots::Count(count),
-            Slots::All => choker::Slots::All,
-        },
+        slots: engine.slots,
         connections_max,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
@@ -32,11 +28,14 @@ pub(super) fn config(
         preallocate: false,
         keep_seeding: true,
         timeout: None,
+        sequential: false,
+        rates: RateLimits::default(),
     }
 }
 
-/// The torrent's trackers and those of the command line, each of these a tier of its own.
+/// The torrent's trackers unless they are to be left out, and those of the command line, each of these a tier of its own.
 pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
+    let own = if network.announce_only { &[] } else { own };
     own.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
 }
 

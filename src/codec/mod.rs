@@ -15,3 +15,4 @@ mod percent;
 pub mod reader;
 pub mod resume;
 pub mod tracker_http;
+pub mod tracker_udp;

@@ -1,6 +1,6 @@
 //! The task that talks to one torrent's trackers.
 //!
-//! Owns the meeting of [`Announce`] with the clock, HTTP and DNS. When to ask whom is `announce`'s, what the peers are
+//! Owns the meeting of [`Announce`] with the clock, HTTP, UDP and DNS. When to ask whom is `announce`'s, what the peers are
 //! good for is the swarm's.
 
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
@@ -14,8 +14,11 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::http::{self, FetchLimits, HttpError};
+use super::udp::{self, Patience};
 use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
-use crate::base::limits::{ANNOUNCES_MAX, LOOKUP_TIMEOUT, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT};
+use crate::base::limits::{
+    ANNOUNCES_MAX, LOOKUP_TIMEOUT, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT, TRACKER_UDP_RESEND_AFTER,
+};
 use crate::base::{InfoHash, PeerId, Time};
 use crate::codec::tracker_http::{
     AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, TrackerReplyError, decode_reply,
@@ -142,30 +145,13 @@ impl<F: Fn() -> Totals> Announcer<F> {
     fn send_requests(&mut self, stopping: bool) {
         let timeout = if stopping { TRACKER_STOP_TIMEOUT } else { FetchLimits::announce().timeout };
         while let Some(request) = self.announce.poll_request(self.now()) {
-            let url = self.url(&request);
+            let (totals, identity) = ((self.totals)(), self.identity.clone());
             let slots = Arc::clone(&self.slots);
-            self.tasks.spawn(async move { Done::Announced(request.id, announce_to(url, timeout, slots).await) });
+            self.tasks.spawn(async move {
+                let id = request.id;
+                Done::Announced(id, announce_to(&request, &identity, totals, timeout, slots).await)
+            });
         }
-    }
-
-    fn url(&self, request: &Request) -> String {
-        let Totals { uploaded, downloaded, left } = (self.totals)();
-        let Identity { info_hash, peer_id, port, key, ref ip } = self.identity;
-        let query = AnnounceQuery {
-            info_hash,
-            peer_id,
-            ip: ip.as_deref(),
-            port,
-            uploaded,
-            downloaded,
-            // Complete at the time of the event, whatever was counted since.
-            left: if request.event == Event::Completed { 0 } else { left },
-            event: request.event,
-            numwant: request.numwant,
-            key,
-            tracker_id: request.tracker_id.as_deref(),
-        };
-        query.append_to(&request.url)
     }
 
     fn handle_done(&mut self, done: Done) {
@@ -202,14 +188,44 @@ impl<F: Fn() -> Totals> Announcer<F> {
     }
 }
 
-async fn announce_to(url: String, timeout: Duration, slots: Arc<Semaphore>) -> Result<AnnounceReply, AnnounceFailure> {
-    let lost = |_| AnnounceFailure::Transport("the announce was given up".to_owned());
+async fn announce_to(
+    request: &Request,
+    identity: &Identity,
+    totals: Totals,
+    timeout: Duration,
+    slots: Arc<Semaphore>,
+) -> Result<AnnounceReply, AnnounceFailure> {
     let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let query = query(request, identity, totals);
+    if request.url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
+        let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
+        return udp::announce(&request.url, &query, patience).await;
+    }
+    let url = query.append_to(&request.url);
     let fetching = tokio::task::spawn_blocking(move || {
         let _slot = slot;
         understand(http::fetch(&url, FetchLimits { timeout, ..FetchLimits::announce() }))
     });
-    fetching.await.unwrap_or_else(|error| Err(lost(error)))
+    fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+}
+
+fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> AnnounceQuery<'a> {
+    let Identity { info_hash, peer_id, port, key, ref ip } = *identity;
+    let Totals { uploaded, downloaded, left } = totals;
+    AnnounceQuery {
+        info_hash,
+        peer_id,
+        ip: ip.as_deref(),
+        port,
+        uploaded,
+        downloaded,
+        // Complete at the time of the event, whatever was counted since.
+        left: if request.event == Event::Completed { 0 } else { left },
+        event: request.event,
+        numwant: request.numwant,
+        key,
+        tracker_id: request.tracker_id.as_deref(),
+    }
 }
 
 /// What a tracker meant, whatever its HTTP status.

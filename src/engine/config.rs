@@ -40,6 +40,19 @@ pub struct Config {
     pub keep_seeding: bool,
     /// End after this long without any peer.
     pub timeout: Option<Duration>,
+    /// Pieces by index instead of rarest first.
+    pub sequential: bool,
+    pub rates: RateLimits,
+}
+
+/// Bytes per second at most; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RateLimits {
+    /// All torrents together.
+    pub up: Option<u64>,
+    pub down: Option<u64>,
+    /// Of each torrent.
+    pub up_each: Option<u64>,
 }
 
 /// Who we are to peers and trackers: one for a run.

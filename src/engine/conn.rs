@@ -14,7 +14,7 @@ use crate::base::escape::printable;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::Bounds;
-use crate::peer::PeerFault;
+use crate::peer::{LowWater, PeerFault};
 use crate::storage::Slot;
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
@@ -49,14 +49,18 @@ pub(super) struct Connection {
     pub(super) wake: Notify,
     /// The writer's next block is being made ready.
     pub(super) waiting: Cell<bool>,
+    /// The writer is held back by a rate limit, and will be woken.
+    pub(super) held: Cell<bool>,
     pub(super) send_since: Cell<Option<Time>>,
     pub(super) ended: Cell<bool>,
+    pub(super) low_water: RefCell<LowWater>,
     pub(super) bounds: Bounds,
 }
 
 impl Connection {
     pub(super) fn new(ring: Rc<Ring>, torrent: Arc<Torrent>, socket: Socket, link: Link<Slot>) -> Self {
         let bounds = Bounds { piece_count: torrent.swarm.geometry.piece_count(), block_len_max: BLOCK_LEN };
+        let low_water = RefCell::new(LowWater::new(ring.shared.now()));
         Self {
             zero_copy: ring.zero_copy.as_ref().map(ZeroCopyRing::sender),
             ring,
@@ -65,8 +69,10 @@ impl Connection {
             link: RefCell::new(link),
             wake: Notify::new(),
             waiting: Cell::new(false),
+            held: Cell::new(false),
             send_since: Cell::new(None),
             ended: Cell::new(false),
+            low_water,
             bounds,
         }
     }
@@ -111,6 +117,7 @@ impl Connection {
         if self.send_since.get().is_some_and(|since| now > since + limits::SEND_STALL_TIMEOUT) {
             return self.end(&End::SendStalled);
         }
+        self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {
             let outcome = link.handle_timeout(now);
@@ -120,6 +127,12 @@ impl Connection {
                 Err(fault) => self.end(&fault.into()),
             }
         }
+    }
+
+    /// Tells the socket when to wake the reader, where that changes.
+    pub(super) fn mark(&self, poll: impl FnOnce(&mut LowWater) -> Option<u32>) {
+        let changed = poll(&mut self.low_water.borrow_mut());
+        changed.into_iter().for_each(|len| self.socket.set_recv_mark(len));
     }
 
     /// Runs both tasks to the end of the connection; `buffer` may hold bytes that came behind the handshake.

@@ -16,19 +16,15 @@ use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
-use crate::swarm::PeerShared;
-use crate::swarm::choker::{Changes, Choker, PeerView};
 use crate::swarm::peer_list::Source;
-use crate::swarm::rate::RateMeter;
+use crate::swarm::steering::Steering;
 
 /// How often progress is shown and the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How often rates are sampled.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often memory is measured, a record is due, and a download that lacks peers says so to its trackers.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Progress shows the rate of this long.
 const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
-/// A download with fewer peers than this asks its trackers for more.
-const PEERS_WANTED: usize = 20;
 
 /// How a session came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,25 +33,22 @@ pub(super) enum Outcome {
     Stopped,
     Failed,
     NoPeers,
+    /// Those there were are banned, and nobody can tell of others.
+    AllBanned,
 }
 
 /// One torrent's part of the control thread.
 struct Steered {
     torrent: Arc<Torrent>,
-    choker: Choker,
-    rates: HashMap<u32, PeerRates>,
+    steering: Steering,
     peer_count: usize,
     expected_ids: HashMap<SocketAddr, PeerId>,
     commands: mpsc::Sender<announcer::Command>,
     found: mpsc::Receiver<Vec<Found>>,
     announcer: JoinHandle<()>,
+    has_trackers: bool,
     complete: bool,
     reorder_at: Time,
-}
-
-struct PeerRates {
-    download: RateMeter,
-    upload: RateMeter,
 }
 
 /// See the module. Runs on the control thread's runtime until the session is over.
@@ -71,6 +64,7 @@ pub(super) async fn run(
     let mut steered: Vec<Steered> = Vec::new();
     for (torrent, tiers) in tiers {
         let announce = Announce::new(tiers, torrent.swarm.pieces.is_complete(), &mut rng);
+        let has_trackers = announce.has_trackers();
         let identity = Identity {
             info_hash: torrent.info_hash,
             peer_id: shared.peer_id,
@@ -85,7 +79,8 @@ pub(super) async fn run(
             move || totals(&torrent)
         };
         let announcer = tokio::spawn(announcer::run(announce, identity, totals, slots.clone(), inbox, found_in));
-        steered.push(Steered::new(torrent, config, commands, found, announcer, shared.now(), &mut rng));
+        let one = Steered::new(torrent, config, commands, found, announcer, shared.now(), &mut rng);
+        steered.push(Steered { has_trackers, ..one });
     }
     let outcome = steer(shared, config, &mut steered, stop, observer, &mut rng).await;
     for one in &steered {
@@ -117,7 +112,7 @@ async fn steer(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown = ShownRates::default();
-    let mut sampled_at = Time::ZERO;
+    let mut looked_at = Time::ZERO;
     let mut alone_since = shared.now();
     loop {
         let ticked = tokio::select! {
@@ -125,13 +120,13 @@ async fn steer(
             _ = tick.tick() => true,
         };
         let now = shared.now();
-        let sample = now >= sampled_at + SAMPLE_INTERVAL;
-        if sample {
-            sampled_at = now;
+        let look = now >= looked_at + LOOK_INTERVAL;
+        if look {
+            looked_at = now;
             shared.counters.sample_memory();
         }
         for one in steered.iter_mut().filter(|one| !one.torrent.has_failed()) {
-            one.step(shared, config, now, sample, rng);
+            one.step(shared, config, now, look, rng);
         }
         let peer_count = steered.iter().map(|one| one.peer_count).sum();
         if ticked || stop.load(Ordering::Relaxed) {
@@ -153,6 +148,9 @@ async fn steer(
         if config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
             return Outcome::NoPeers;
         }
+        if steered.iter().all(Steered::is_hopeless) {
+            return Outcome::AllBanned;
+        }
     }
 }
 
@@ -168,10 +166,10 @@ impl Steered {
     ) -> Self {
         torrent.peer_list().handle_announced(config.peers.iter().copied(), Source::User, rng);
         Self {
+            has_trackers: false,
             complete: torrent.swarm.pieces.is_complete(),
             torrent,
-            choker: Choker::new(config.slots, now),
-            rates: HashMap::new(),
+            steering: Steering::new(config.slots, now),
             peer_count: 0,
             expected_ids: HashMap::new(),
             commands,
@@ -181,9 +179,9 @@ impl Steered {
         }
     }
 
-    fn step(&mut self, shared: &Arc<Shared>, config: &Config, now: Time, sample: bool, rng: &mut Rng) {
+    fn step(&mut self, shared: &Arc<Shared>, config: &Config, now: Time, look: bool, rng: &mut Rng) {
         self.take_found(rng);
-        self.steer_choking(shared, now, sample, rng);
+        self.steer_choking(shared, now, rng);
         if now >= self.reorder_at {
             self.reorder_at = now + limits::ORDER_INTERVAL;
             self.torrent.swarm.reorder_if_changed(rng);
@@ -196,12 +194,17 @@ impl Steered {
         if !self.complete || config.keep_seeding {
             self.connect(shared, now, rng);
         }
-        if let Some(checkpoint) = self.torrent.checkpoint.as_ref().filter(|_| sample) {
+        if let Some(checkpoint) = self.torrent.checkpoint.as_ref().filter(|_| look) {
             checkpoint.begin_when_due(shared, &self.torrent);
         }
-        if sample && !self.complete && self.peer_count < PEERS_WANTED {
+        if look && !self.complete && self.peer_count < limits::CONNECTIONS_SOUGHT {
             let _ = self.commands.try_send(announcer::Command::Hungry);
         }
+    }
+
+    /// Nothing can come any more but by chance.
+    fn is_hopeless(&self) -> bool {
+        !self.complete && !self.has_trackers && self.torrent.peer_list().is_hopeless()
     }
 
     fn take_found(&mut self, rng: &mut Rng) {
@@ -223,7 +226,11 @@ impl Steered {
     fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
         let half_open = shared.half_open_count.load(Ordering::Relaxed);
         let open = shared.connection_count.load(Ordering::Relaxed);
-        let room = limits::HALF_OPEN_MAX.saturating_sub(half_open).min(shared.connections_max.saturating_sub(open));
+        let sought = if self.complete { usize::MAX } else { limits::CONNECTIONS_SOUGHT };
+        let room = limits::HALF_OPEN_MAX
+            .saturating_sub(half_open)
+            .min(shared.connections_max.saturating_sub(open))
+            .min(sought.saturating_sub(self.peer_count + half_open));
         if room == 0 || shared.rings().is_empty() {
             return;
         }
@@ -247,72 +254,21 @@ impl Steered {
         }
     }
 
-    fn steer_choking(&mut self, shared: &Shared, now: Time, sample: bool, rng: &mut Rng) {
+    fn steer_choking(&mut self, shared: &Shared, now: Time, rng: &mut Rng) {
         let peers = self.torrent.peers();
-        let gone = peers.len() < self.peer_count;
         self.peer_count = peers.len();
-        if sample || gone {
-            self.rates.retain(|key, _| peers.iter().any(|peer| peer.key == *key));
-        }
-        for peer in peers.iter().filter(|_| sample) {
-            let rates = self
-                .rates
-                .entry(peer.key)
-                .or_insert_with(|| PeerRates { download: RateMeter::new(now), upload: RateMeter::new(now) });
-            rates.download.handle_total(now, peer.downloaded.load(Ordering::Relaxed));
-            rates.upload.handle_total(now, peer.uploaded.load(Ordering::Relaxed));
-        }
-        let due: Vec<u32> = peers
-            .iter()
-            .filter(|peer| peer.choker_due.swap(false, Ordering::AcqRel) && peer.interested.load(Ordering::Relaxed))
-            .map(|peer| peer.key)
-            .collect();
-        let round = now >= self.choker.poll_timeout();
-        if !round && due.is_empty() && !gone {
-            return;
-        }
-        let complete = self.torrent.swarm.pieces.is_complete();
-        let mut changed = false;
-        if round {
-            let changes = self.choker.handle_timeout(now, &self.views(&peers, now), complete, rng);
-            changed |= apply(&peers, &changes);
-        }
-        for key in due {
-            let changes = self.choker.handle_interested(u64::from(key), &self.views(&peers, now), complete);
-            changed |= apply(&peers, &changes);
-        }
-        if gone {
-            let changes = self.choker.handle_disconnected(&self.views(&peers, now), complete);
-            changed |= apply(&peers, &changes);
+        let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
+        let open = shared.connection_count.load(Ordering::Relaxed);
+        if open * 10 >= shared.connections_max * limits::CROWDED_TENTHS
+            && let Some(peer) = self.steering.find_useless(now, &peers)
+        {
+            peer.dismissed.store(true, Ordering::Relaxed);
+            changed = true;
         }
         if changed {
             shared.spread_news();
         }
     }
-
-    fn views(&self, peers: &[Arc<PeerShared>], now: Time) -> Vec<PeerView> {
-        let rate = |meter: fn(&PeerRates) -> &RateMeter, key| {
-            self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
-        };
-        let view = |peer: &Arc<PeerShared>| PeerView {
-            key: u64::from(peer.key),
-            interested: peer.interested.load(Ordering::Relaxed),
-            choked: !peer.is_unchoked(),
-            snubbed: peer.snubbed.load(Ordering::Relaxed),
-            download_rate: rate(|rates| &rates.download, peer.key),
-            upload_rate: rate(|rates| &rates.upload, peer.key),
-        };
-        peers.iter().map(view).collect()
-    }
-}
-
-fn apply(peers: &[Arc<PeerShared>], changes: &Changes) -> bool {
-    for (keys, unchoke) in [(&changes.choke, false), (&changes.unchoke, true)] {
-        for peer in peers.iter().filter(|peer| keys.contains(&u64::from(peer.key))) {
-            peer.unchoke.store(unchoke, Ordering::Relaxed);
-        }
-    }
-    !changes.is_empty()
 }
 
 /// Totals over the last moments, for the rates that people see.

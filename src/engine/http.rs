@@ -26,17 +26,28 @@ pub struct FetchLimits {
     pub timeout: Duration,
     /// Bytes of the body, raw and inflated.
     pub body_len_max: u64,
+    pub on_this_host: OnThisHost,
+}
+
+/// What may be asked for where a name leads to this very host: a torrent from anywhere must not make us call other
+/// services that listen here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnThisHost {
+    /// Paths that begin with `/announce`, as libtorrent has it.
+    AnnounceAlone,
+    /// The user named the URL.
+    Anything,
 }
 
 impl FetchLimits {
     /// For a tracker's reply.
     pub fn announce() -> Self {
-        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX }
+        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX, on_this_host: OnThisHost::AnnounceAlone }
     }
 
     /// For a `.torrent` file.
     pub fn metainfo() -> Self {
-        Self { timeout: TRACKER_TIMEOUT, body_len_max: METAINFO_LEN_MAX }
+        Self { timeout: TRACKER_TIMEOUT, body_len_max: METAINFO_LEN_MAX, on_this_host: OnThisHost::Anything }
     }
 }
 
@@ -56,6 +67,8 @@ pub enum HttpError {
     TooManyRedirects,
     #[error("redirect refused: {0}")]
     BadRedirect(&'static str),
+    #[error("refused: on this host a tracker's path has to begin with /announce")]
+    NotAnnounce,
     #[error("{0}")]
     Transport(String),
 }
@@ -76,7 +89,7 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
             if hop > 0 {
                 return Err(HttpError::BadRedirect("from a public to a local address"));
             }
-            agent = &*ANY_AGENT;
+            agent = if limits.on_this_host == OnThisHost::AnnounceAlone { &*TRACKER_AGENT } else { &*ANY_AGENT };
             response = send(agent, &url, deadline);
         }
         let response = response.map_err(|error| explain(error, limits))?;
@@ -90,6 +103,8 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
 
 /// Refuses names that lead to this host or its network.
 static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(PublicResolver::default()));
+/// Refuses what [`OnThisHost::AnnounceAlone`] does.
+static TRACKER_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(TrackerResolver::default()));
 static ANY_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(DefaultResolver::default()));
 
 fn agent(resolver: impl Resolver) -> Agent {
@@ -175,6 +190,7 @@ fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
             Ok(inner) => explain(inner, limits),
             Err(io) => HttpError::Transport(printable(io.to_string().as_bytes())),
         },
+        ureq::Error::Other(error) if error.is::<NotAnnounce>() => HttpError::NotAnnounce,
         other => HttpError::Transport(printable(other.to_string().as_bytes())),
     }
 }
@@ -204,6 +220,36 @@ impl Resolver for PublicResolver {
         let addrs = self.0.resolve(uri, config, timeout)?;
         if addrs.iter().any(|addr| is_local(addr.ip())) {
             return Err(ureq::Error::Other(Box::new(LocalAddress)));
+        }
+        Ok(addrs)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("not an announce")]
+struct NotAnnounce;
+
+/// Names resolved as usual, and those of this host refused for other paths than `/announce`.
+#[derive(Default)]
+struct TrackerResolver(DefaultResolver);
+
+impl std::fmt::Debug for TrackerResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TrackerResolver")
+    }
+}
+
+impl Resolver for TrackerResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let addrs = self.0.resolve(uri, config, timeout)?;
+        let is_own = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+        if addrs.iter().any(|addr| is_own(addr.ip())) && !uri.path().starts_with("/announce") {
+            return Err(ureq::Error::Other(Box::new(NotAnnounce)));
         }
         Ok(addrs)
     }

@@ -32,7 +32,7 @@ fn redirect(location: &str) -> Vec<u8> {
 }
 
 fn limits() -> FetchLimits {
-    FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000 }
+    FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000, on_this_host: OnThisHost::Anything }
 }
 
 #[test]
@@ -61,6 +61,20 @@ fn redirects_are_followed_up_to_five() {
     assert_eq!(fetch(&format!("http://{addr}/5"), limits()).unwrap(), b"done");
     assert!(matches!(fetch(&format!("http://{addr}/6"), limits()), Err(HttpError::TooManyRedirects)));
     assert!(matches!(fetch(&format!("http://{addr}/loop"), limits()), Err(HttpError::TooManyRedirects)));
+}
+
+/// T5: a torrent's tracker URL must not reach other services of this host, not by way of a redirect either.
+#[test]
+fn announces_reach_nothing_else_on_this_host() {
+    let addr = serve(|path| if path.starts_with("/announce/moved") { redirect("/admin") } else { ok(b"body") });
+    let announce = FetchLimits { on_this_host: OnThisHost::AnnounceAlone, ..limits() };
+    let fetched = |path: &str| fetch(&format!("http://{addr}{path}"), announce);
+    assert_eq!(fetched("/announce?x").unwrap(), b"body");
+    for path in ["/", "/admin?/announce", "/announce/moved"] {
+        assert!(matches!(fetched(path), Err(HttpError::NotAnnounce)), "{path}");
+    }
+    assert!(matches!(fetch(&format!("http://localhost:{}/x", addr.port()), announce), Err(HttpError::NotAnnounce)));
+    assert_eq!(fetch(&format!("http://{addr}/admin"), limits()).unwrap(), b"body");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,11 +82,13 @@ struct Shared {
     local: Option<SocketAddr>,
     fetch: RefCell<MetadataFetch>,
     peers: RefCell<PeerList>,
-    connection_count: RefCell<u32>,
-    next_key: RefCell<u32>,
+    connection_count: Cell<usize>,
+    next_key: Cell<u32>,
     /// Something became free to be asked for.
     news: Notify,
     complete: RefCell<Option<Vec<u8>>>,
+    /// When the last part came.
+    progress_at: Cell<Time>,
     started: Instant,
 }
 
@@ -112,10 +114,11 @@ async fn run(
         local: config.listen.filter(|addr| !addr.ip().is_unspecified()).map(|addr| SocketAddr::new(addr.ip(), 0)),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
         peers: RefCell::default(),
-        connection_count: RefCell::new(0),
-        next_key: RefCell::new(0),
+        connection_count: Cell::new(0),
+        next_key: Cell::new(0),
         news: Notify::new(),
         complete: RefCell::new(None),
+        progress_at: Cell::new(Time::ZERO),
         started: Instant::now(),
     });
     let (announcer, commands, found) = announce(config, &shared, tiers);
@@ -202,10 +205,10 @@ async fn wait(
         if stop.load(Ordering::Relaxed) {
             return Err(MetadataError::Interrupted);
         }
-        if let Some(limit) = config.timeout.filter(|limit| shared.now() >= *limit) {
+        if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
             return Err(MetadataError::Timeout(limit.as_secs()));
         }
-        let room = limits::METADATA_CONNECTIONS_MAX.saturating_sub(*shared.connection_count.borrow() as usize);
+        let room = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
         let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), room, &mut rng);
         for address in chosen {
             spawn_local(connect(shared.clone(), address));
@@ -238,12 +241,14 @@ enum End {
     NotOffered,
     #[error("it sent wrong metadata")]
     Banned,
+    #[error("it brings nothing")]
+    Idle,
     #[error("closed by the peer")]
     Closed,
 }
 
 async fn connect(shared: Rc<Shared>, address: SocketAddr) {
-    *shared.connection_count.borrow_mut() += 1;
+    shared.connection_count.update(|count| count + 1);
     let open = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(local) = shared.local.filter(|local| local.is_ipv4() == address.is_ipv4()) {
@@ -266,7 +271,7 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
         }
     }
     shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
-    *shared.connection_count.borrow_mut() -= 1;
+    shared.connection_count.update(|count| count - 1);
 }
 
 async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
@@ -278,11 +283,11 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
             continue;
         };
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let room = (*shared.connection_count.borrow() as usize) < limits::METADATA_CONNECTIONS_MAX;
+        let room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
         if !room || !shared.peers.borrow().accepts(address.ip()) {
             continue;
         }
-        *shared.connection_count.borrow_mut() += 1;
+        shared.connection_count.update(|count| count + 1);
         shared.peers.borrow_mut().handle_accepted(address);
         let shared = shared.clone();
         spawn_local(async move {
@@ -290,7 +295,7 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
                 debug!("{address}: {reason}");
             }
             shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
-            *shared.connection_count.borrow_mut() -= 1;
+            shared.connection_count.update(|count| count - 1);
         });
     }
 }
@@ -301,11 +306,7 @@ async fn converse(shared: &Rc<Shared>, mut stream: TcpStream, address: SocketAdd
     if !theirs.reserved.has_extension() {
         return Err(End::NoExtensions);
     }
-    let key = {
-        let mut next = shared.next_key.borrow_mut();
-        *next += 1;
-        *next
-    };
+    let key = shared.next_key.replace(shared.next_key.get() + 1);
     let ended = ask(shared, &mut stream, address, key, theirs.reserved.has_fast()).await;
     shared.fetch.borrow_mut().handle_gone(key);
     shared.news.notify_waiters();
@@ -371,7 +372,7 @@ async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: 
             // What others were asked for may be free by now.
             () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
                 if left.is_zero() {
-                    return Err(End::Closed);
+                    return Err(End::Idle);
                 }
             }
         }
@@ -380,6 +381,9 @@ async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: 
 
 fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: AskingEvent) -> Result<(), End> {
     let mut fetch = shared.fetch.borrow_mut();
+    if matches!(event, AskingEvent::Part { .. }) {
+        shared.progress_at.set(shared.now());
+    }
     match event {
         AskingEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
         AskingEvent::NotOffered => return Err(End::NotOffered),

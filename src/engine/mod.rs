@@ -27,11 +27,12 @@ mod stats;
 mod survey;
 mod suspicion;
 mod torrent;
+pub mod udp;
 mod usage;
 mod writeback;
 
 pub use cache::CacheMode;
-pub use config::{Config, EngineError, Identity, Latency, Report, Snapshot, Source, WriteMode};
+pub use config::{Config, EngineError, Identity, Latency, RateLimits, Report, Snapshot, Source, WriteMode};
 pub use listen::ListenError;
 pub use session::run;
 pub use stats::Stats;

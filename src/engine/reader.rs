@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 
 use super::conn::{Connection, End};
 use super::receiving::Received;
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::{Decoded, PIECE_HEAD_LEN, decode};
-use crate::peer::{PeerFault, ReceivePlan};
+use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, Slot};
 use crate::swarm::{Arrival, Link};
 use crate::uring::{Places, RecvBuffer};
@@ -44,9 +45,12 @@ impl Connection {
         };
         let mut needed = self.handle_received(&mut reader.buffer)?;
         loop {
-            if self.link.borrow().connection().outstanding_count() > 1 {
+            let outstanding_count = self.link.borrow().connection().outstanding_count();
+            if outstanding_count > 1 {
+                self.mark(|low_water| low_water.poll_mark(outstanding_count));
                 self.socket.readable().await?;
-                if self.plan(&mut reader) {
+                let len_max = self.await_limit().await?;
+                if self.plan(&mut reader, len_max) {
                     self.receive_planned(&mut reader)?;
                     needed = self.handle_received(&mut reader.buffer)?;
                     if reader.buffer.capacity() > limits::RECV_BUFFER_LEN_MAX {
@@ -55,17 +59,35 @@ impl Connection {
                     continue;
                 }
             }
-            self.receive(&mut reader, needed).await?;
+            self.mark(LowWater::poll_any);
+            let len_max = self.await_limit().await?;
+            self.receive(&mut reader, needed, len_max).await?;
             needed = self.handle_received(&mut reader.buffer)?;
         }
     }
 
-    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all.
-    async fn receive(&self, reader: &mut Reader, needed: usize) -> Result<(), End> {
+    /// Waits until the session may download; how many bytes at a time, about.
+    async fn await_limit(&self) -> Result<usize, End> {
+        loop {
+            let now = self.now();
+            match self.ring.shared.down.poll(now) {
+                Ok(len_max) => return Ok(usize::try_from(len_max).unwrap_or(usize::MAX)),
+                Err(until) => tokio::time::sleep((until - now).min(limits::RATE_WAIT_MAX)).await,
+            }
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+        }
+    }
+
+    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all; it grows to
+    /// `len_max` for no more than is needed.
+    async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), End> {
+        let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
         let mut buffer = std::mem::take(&mut reader.buffer);
         let free = buffer.capacity() - buffer.filled().len();
-        if needed > buffer.capacity() || (free == 0 && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX) {
-            buffer.resize(limits::RECV_BUFFER_LEN_MAX.max(needed));
+        if needed > buffer.capacity() || (free == 0 && buffer.capacity() < len_max) {
+            buffer.resize(len_max.max(needed));
         }
         let free = buffer.capacity() - buffer.filled().len();
         let result;
@@ -74,8 +96,9 @@ impl Connection {
         if received == 0 || self.ended.get() {
             return Err(End::Closed);
         }
-        if received == free && buffer.capacity() < limits::RECV_BUFFER_LEN_MAX {
-            buffer.resize(limits::RECV_BUFFER_LEN_MAX);
+        self.ring.shared.down.charge(self.now(), received as u64);
+        if received == free && buffer.capacity() < len_max {
+            buffer.resize(len_max);
         }
         let small = received < limits::RECV_BUFFER_LEN_MIN / 2;
         reader.small_receives = if small { reader.small_receives + 1 } else { 0 };
@@ -86,8 +109,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Leases the places of the blocks that come next; false when the next bytes are something else, or nobody's.
-    fn plan(&self, reader: &mut Reader) -> bool {
+    /// Leases the places of the blocks that come next, about `len_max` bytes; false when the next bytes are something else, or nobody's.
+    fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
         let Reader { buffer, plan, places, reach, .. } = reader;
         let link = self.link.borrow();
         let mut expected = link.expected();
@@ -95,7 +118,8 @@ impl Connection {
         if !plan.begin(buffer.filled(), front) {
             return false;
         }
-        for (block, open) in expected.take(*reach) {
+        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach);
+        for (block, open) in expected.take(block_count) {
             let Some(lease) = open.and_then(|open| open.slot().lease(block.block_index())) else { break };
             plan.push(block);
             places.push(lease);
@@ -118,10 +142,12 @@ impl Connection {
         if self.ended.get() {
             return Err(End::Closed);
         }
+        self.ring.shared.down.charge(self.now(), len as u64);
         let received = plan.handle_received(len, buffer.filled(), places.heads());
         *reach =
             if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };
         let now = self.now();
+        self.low_water.borrow_mut().handle_received(now, len);
         let mut link = self.link.borrow_mut();
         if received.whole > 0 {
             // The block in front of them.
@@ -130,7 +156,7 @@ impl Connection {
         let mut leases = places.drain();
         for (block, (_, lease)) in plan.blocks().iter().zip(leases.by_ref()).take(received.whole) {
             let arrival = link.handle_block(now, block.piece.get(), block.begin, block.len)?;
-            self.land(&mut link, arrival, |_| lease.land());
+            self.land(&mut link, now, arrival, |_| lease.land());
         }
         let mut stray = received.stray;
         for (head, lease) in leases {
@@ -183,7 +209,7 @@ impl Connection {
                     };
                     let arrival = link.handle_block(now, index, begin, length)?;
                     let block_index = arrival.block.block_index();
-                    self.land(link, arrival, |slot| slot.land(block_index, bytes));
+                    self.land(link, now, arrival, |slot| slot.land(block_index, bytes));
                     at += end;
                 }
             }
@@ -192,12 +218,12 @@ impl Connection {
         Ok(needed)
     }
 
-    fn land(&self, link: &mut Link<Slot>, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
+    fn land(&self, link: &mut Link<Slot>, now: Time, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
         if let Some(latency) = arrival.latency {
             self.ring.record_latency(latency);
         }
         let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| land(open.slot()));
-        link.handle_landed(&arrival, landed != Landed::Duplicate);
+        link.handle_landed(now, &arrival, landed != Landed::Duplicate);
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();

@@ -13,6 +13,7 @@ use crate::codec::message::encode_piece_head;
 use crate::hash::PieceHasher;
 use crate::peer::Transmit;
 use crate::storage::ReadLease;
+use crate::swarm::limiter;
 use crate::uring::{Batch, populate_read, spawn};
 
 impl Connection {
@@ -29,6 +30,9 @@ impl Connection {
             }
             let sent = self.fill(&transmit, &mut batch)?;
             let since = self.now();
+            for limiter in [&self.ring.shared.up, &self.torrent.up] {
+                limiter.charge(since, sent as u64);
+            }
             self.send_since.set(Some(since));
             let result;
             (result, batch) = self.send(batch, sent).await;
@@ -60,7 +64,30 @@ impl Connection {
             return Err(End::Useless);
         }
         let moment = self.ring.shared.cache.moment(now);
-        Ok(link.poll_transmit(now, transmit, |block| self.torrent.serving.is_ready(block, moment)))
+        let limit = limiter::poll_all([&self.ring.shared.up, &self.torrent.up], now);
+        let mut left = limit.unwrap_or(0);
+        let something = link.poll_transmit(now, transmit, |block| {
+            let leaves = left > 0 && self.torrent.serving.is_ready(block, moment);
+            left = left.saturating_sub(if leaves { block.len.into() } else { 0 });
+            leaves
+        });
+        if let (Err(until), Some(_)) = (limit, link.connection().queued().next()) {
+            self.wake_at(until);
+        }
+        Ok(something)
+    }
+
+    /// The writer looks again then, or earlier.
+    fn wake_at(self: &Rc<Self>, until: Time) {
+        if !self.held.replace(true) {
+            let connection = self.clone();
+            spawn(async move {
+                let wait = until.saturating_sub(connection.now()).min(limits::RATE_WAIT_MAX);
+                tokio::time::sleep(wait).await;
+                connection.held.set(false);
+                connection.wake();
+            });
+        }
     }
 
     /// Puts control bytes, heads and leases together; returns the payload's length.

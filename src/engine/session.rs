@@ -1,7 +1,7 @@
 //! A session from start to end: opens what it needs, starts the threads, waits, and says what came of it.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread;
@@ -23,6 +23,7 @@ use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
+use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list;
 use crate::uring::{RingError, probe, run_ring};
 
@@ -48,13 +49,11 @@ pub fn run(
         tiers.push((torrent, its_tiers));
     }
     let shared = Arc::new(Shared::new(
-        config.identity.peer_id,
+        config,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
-        config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
-        config.connections_max,
-        (cache, config.zero_copy),
+        cache,
     ));
     if config.preallocate {
         for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
@@ -89,6 +88,9 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
     if outcome == Outcome::NoPeers {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
+    }
+    if outcome == Outcome::AllBanned {
+        return Err(EngineError::NoPeers("all that are known were banned for sending wrong data".into()));
     }
     if let Some(fault) = shared.torrents.values().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;
@@ -143,7 +145,13 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent = Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted);
+    let up = Limiter::new(config.rates.up_each);
+    let torrent =
+        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, up);
+    if config.sequential {
+        torrent.swarm.order.set_sequential(true);
+        torrent.swarm.reorder(&mut Rng::new());
+    }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
 }

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
+use super::config::Config;
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
@@ -19,6 +20,7 @@ use super::torrent::Torrent;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
+use crate::swarm::limiter::Limiter;
 use crate::uring::ZeroCopyMode;
 
 /// What a ring thread is told.
@@ -73,6 +75,9 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
+    /// What all torrents together may move.
+    pub(super) up: Limiter,
+    pub(super) down: Limiter,
     /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
@@ -82,29 +87,30 @@ pub(super) struct Shared {
 impl Shared {
     #[expect(clippy::disallowed_methods, reason = "the engine's one clock")]
     pub(super) fn new(
-        peer_id: PeerId,
+        config: &Config,
         torrents: HashMap<InfoHash, Arc<Torrent>>,
         pool: Pool<Received>,
         listen_port: u16,
-        local_address: Option<SocketAddr>,
-        connections_max: usize,
-        (cache, zero_copy): (Cache, ZeroCopyMode),
+        cache: Cache,
     ) -> Self {
+        let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
-            peer_id,
+            peer_id: config.identity.peer_id,
             torrents,
             pool,
             rings: OnceLock::new(),
             listen_port,
-            local_address,
+            local_address: bound.map(|address| SocketAddr::new(address.ip(), 0)),
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
-            connections_max,
+            connections_max: config.connections_max,
             half_open_count: AtomicUsize::new(0),
             doorstep: Doorstep::default(),
             counters: Counters::new(),
             cache,
-            zero_copy,
+            zero_copy: config.zero_copy,
+            up: Limiter::new(config.rates.up),
+            down: Limiter::new(config.rates.down),
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),

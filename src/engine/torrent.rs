@@ -16,6 +16,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
+use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
 use crate::uring::SharedFile;
@@ -46,6 +47,7 @@ pub(super) struct Torrent {
     /// `None`: nothing is written.
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) serving: Serving,
+    pub(super) up: Limiter,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
@@ -66,7 +68,7 @@ struct Entry {
 
 impl Torrent {
     /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
-    /// [`super::cache::Cache`]'s.
+    /// [`super::cache::Cache`]'s; `up` limits what this torrent uploads.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
@@ -74,6 +76,7 @@ impl Torrent {
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
+        up: Limiter,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -87,6 +90,7 @@ impl Torrent {
             store,
             checkpoint,
             writeback: Writeback::new(),
+            up,
             write_mode,
             fault: OnceLock::new(),
             suspicion: Suspicion::default(),
@@ -197,18 +201,8 @@ impl Torrent {
     }
 
     fn judge(&self, verdict: &Verdict, good: bool) {
-        let sole_source = verdict.senders.len() == 1;
-        let mut ips: Vec<IpAddr> = verdict.senders.iter().map(|sender| sender.address.ip()).collect();
-        ips.sort_unstable();
-        ips.dedup();
-        for ip in ips {
-            let mut peer_list = self.peer_list();
-            let known = peer_list.is_banned(ip);
-            if peer_list.handle_verdict(ip, good, sole_source) && !known {
-                drop(peer_list);
-                self.ban(ip.to_canonical());
-            }
-        }
+        let banned = self.peer_list().judge(verdict, good);
+        banned.into_iter().for_each(|ip| self.ban(ip));
     }
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.

@@ -11,7 +11,7 @@ use super::fault::PeerFault;
 use super::flood::Flood;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
-use crate::base::geometry::BLOCK_LEN;
+use super::transmit::Transmit;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
@@ -62,6 +62,8 @@ pub enum Event {
     Request(BlockRef),
     /// The peer will not answer this request (BEP 6).
     Rejected(BlockRef),
+    /// The peer would like to be asked for this piece (BEP 6).
+    Suggested(PieceIndex),
 }
 
 /// What a block that arrived is.
@@ -79,32 +81,6 @@ pub enum TimeoutEvent {
     Quiet,
     /// The peer owes blocks and sends none: these requests are void, it gets one at a time until it answers.
     Snubbed(Vec<BlockRef>),
-}
-
-/// What to send next: `control`, then each block with its head. Reused from call to call.
-#[derive(Debug)]
-pub struct Transmit {
-    pub control: Vec<u8>,
-    pub blocks: Vec<BlockRef>,
-    /// Payload bytes that may be taken at a time; a single block is taken whatever its length.
-    pub len_max: usize,
-}
-
-impl Default for Transmit {
-    fn default() -> Self {
-        Self { control: Vec::new(), blocks: Vec::new(), len_max: limits::SEND_LEN_MAX }
-    }
-}
-
-impl Transmit {
-    /// The last one took so long to leave: the next one is cut to what leaves quickly.
-    pub fn handle_sent(&mut self, took: Duration) {
-        if took > limits::SEND_SLOW {
-            self.len_max = (self.len_max / 2).max(BLOCK_LEN as usize);
-        } else if took < limits::SEND_QUICK {
-            self.len_max = (self.len_max * 2).min(limits::SEND_LEN_MAX);
-        }
-    }
 }
 
 /// See the module.
@@ -399,6 +375,8 @@ impl Connection {
                     self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
+            // BEP 6: advisory, so an index that does not exist is as good as not said.
+            Message::Suggest { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested)),
             _ => Ok(Event::Quiet),
         }
     }
@@ -429,7 +407,10 @@ impl Connection {
 
     /// Queues a block the peer asked for, if the peer keeps to our `reqq`.
     pub fn serve(&mut self, block: BlockRef) -> Result<(), PeerFault> {
-        if self.requests_in.push(block) { Ok(()) } else { self.refuse(block) }
+        if !self.requests_in.push(block) {
+            return self.refuse(block);
+        }
+        Ok(())
     }
 
     /// Will not serve a block the peer asked for.
@@ -485,6 +466,18 @@ impl Connection {
         self.queue(&Message::Have { index: piece.get() });
     }
 
+    /// Tells the peer which piece it had best ask for (BEP 6). Without the extension there is no such word.
+    pub fn suggest(&mut self, piece: PieceIndex) {
+        if self.fast {
+            self.queue(&Message::Suggest { index: piece.get() });
+        }
+    }
+
+    /// The best recent rate at which the peer answers, in bytes per second; 0 when nothing is known.
+    pub fn download_rate(&self) -> u64 {
+        self.requests_out.rate()
+    }
+
     /// Requests that may be added now: none while choked; in batches, so that requests leave many at a time.
     pub fn request_room(&self) -> usize {
         let room = self.requests_out.room();
@@ -521,7 +514,7 @@ impl Connection {
     }
 
     /// The peer's requests that wait to be served, next first.
-    pub fn queued(&self) -> impl Iterator<Item = &BlockRef> {
+    pub fn queued(&self) -> impl ExactSizeIterator<Item = &BlockRef> {
         self.requests_in.iter()
     }
 

@@ -8,13 +8,17 @@ mod asking;
 mod connection;
 mod fault;
 mod flood;
+mod low_water;
 mod metadata;
 mod receive_plan;
 mod requests;
+mod transmit;
 mod window;
 
 pub use asking::{Asking, AskingEvent};
-pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent, Transmit};
+pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent};
 pub use fault::PeerFault;
+pub use low_water::LowWater;
 pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
+pub use transmit::Transmit;

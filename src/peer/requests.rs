@@ -50,6 +50,11 @@ impl RequestsOut {
         window.saturating_sub(self.queue.len())
     }
 
+    /// Bytes per second.
+    pub(super) fn rate(&self) -> u64 {
+        self.window.rate()
+    }
+
     pub(super) fn window(&self) -> usize {
         self.window.requests(self.peer_max)
     }
@@ -140,7 +145,7 @@ impl RequestsIn {
         self.queue.pop_front()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &BlockRef> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &BlockRef> {
         self.queue.iter()
     }
 

@@ -10,21 +10,26 @@ use crate::base::{Time, geometry::BLOCK_LEN, limits};
 const ROUND_TRIP_MIN: Duration = Duration::from_millis(4);
 /// The shortest time over which a rate is measured.
 const SAMPLE_MIN: Duration = Duration::from_millis(20);
-/// Samples remembered: the rate is the highest of them, so that a pause does not close the window.
-const SAMPLES: usize = 16;
+/// Samples remembered: the rate is the middle one of them, so that a pause does not close the window, nor a moment in which
+/// the peer had nobody else to serve open it for long.
+const SAMPLES: usize = 3;
 /// Age at which the shortest round trip is forgotten.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 /// A recent round trip counts up to twice the shortest ever and this: what is above is our own requests' waiting.
 const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
-/// Window = 2 × highest recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
-/// than a time's worth of requests ([`limits::REQUESTS_OUT_TIME`]).
+/// Window = 2 × recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
+/// than what it answers in twice its longest pause: some answer in bursts, and what waits at a busy peer nobody else is asked for.
 #[derive(Debug)]
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
-    /// When the last block came, or the first was asked for after a pause.
-    last_block: Time,
+    /// When the last block came, or the first was asked for after a pause. Blocks of one moment, which come in one receive,
+    /// belong to one sample.
+    newest: Time,
+    /// Longest pauses between blocks of the current and the previous age, while some were outstanding.
+    pause: Duration,
+    previous_pause: Duration,
     /// Bytes per second, newest overwriting the oldest.
     samples: [u64; SAMPLES],
     next_sample: usize,
@@ -40,7 +45,9 @@ impl Window {
         Self {
             sample_start: now,
             sample_bytes: 0,
-            last_block: now,
+            newest: now,
+            pause: Duration::ZERO,
+            previous_pause: Duration::ZERO,
             samples: [0; SAMPLES],
             next_sample: 0,
             round_trip: Duration::MAX,
@@ -54,26 +61,36 @@ impl Window {
     pub(super) fn handle_block(&mut self, now: Time, len: u32, latency: Duration) {
         if now.saturating_sub(self.age_start) > ROUND_TRIP_AGE {
             self.previous_round_trip = std::mem::replace(&mut self.round_trip, Duration::MAX);
+            self.previous_pause = std::mem::take(&mut self.pause);
             self.age_start = now;
         }
         self.round_trip = self.round_trip.min(latency);
         self.shortest_ever = self.shortest_ever.min(latency);
+        if now > self.newest {
+            self.pause = self.pause.max(now - self.newest.max(self.sample_start));
+            self.take_sample(SAMPLE_MIN.max(self.shortest_round_trip()));
+        }
+        self.newest = now;
         self.sample_bytes += u64::from(len);
-        self.last_block = now;
-        let elapsed = now.saturating_sub(self.sample_start);
-        if elapsed >= SAMPLE_MIN.max(self.shortest_round_trip()) {
-            let rate = u128::from(self.sample_bytes) * 1_000_000 / elapsed.as_micros().max(1);
+    }
+
+    /// Takes the time up to the newest block as a sample, if it is long enough.
+    fn take_sample(&mut self, span_min: Duration) {
+        let span = self.newest.saturating_sub(self.sample_start);
+        if span >= span_min && self.sample_bytes > 0 {
+            let rate = u128::from(self.sample_bytes) * 1_000_000 / span.as_micros().max(1);
             self.samples[self.next_sample] = u64::try_from(rate).unwrap_or(u64::MAX);
             self.next_sample = (self.next_sample + 1) % SAMPLES;
-            self.sample_start = now;
+            self.sample_start = self.newest;
             self.sample_bytes = 0;
         }
     }
 
     /// Something is asked for after nothing was outstanding: the time since the last block was not the peer's.
     pub(super) fn handle_idle(&mut self, now: Time) {
-        self.sample_start += now.saturating_sub(self.last_block);
-        self.last_block = now;
+        self.take_sample(SAMPLE_MIN);
+        self.sample_start += now.saturating_sub(self.newest);
+        self.newest = now;
     }
 
     fn shortest_round_trip(&self) -> Duration {
@@ -83,23 +100,32 @@ impl Window {
         }
     }
 
+    /// The recent rate in bytes per second; 0 when nothing is known.
+    pub(super) fn rate(&self) -> u64 {
+        let [a, b, c] = self.samples;
+        let middle = a.max(b).min(c).max(a.min(b));
+        if a.min(b).min(c) == 0 { a.max(b).max(c) } else { middle }
+    }
+
+    /// What the peer answers in twice its longest pause, within bounds.
+    fn floor(&self, rate_bytes_per_s: u64) -> usize {
+        if rate_bytes_per_s == 0 {
+            return limits::REQUESTS_OUT_START;
+        }
+        let pause = self.pause.max(self.previous_pause);
+        let time = (2 * pause).clamp(limits::REQUESTS_OUT_TIME_MIN, limits::REQUESTS_OUT_TIME_MAX);
+        let bytes = u128::from(rate_bytes_per_s) * time.as_micros() / 1_000_000;
+        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
+        blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
+    }
+
     /// Requests to keep outstanding with a peer that takes `peer_max`.
     pub(super) fn requests(&self, peer_max: usize) -> usize {
-        let rate = self.samples.iter().copied().max().unwrap_or(0);
+        let rate = self.rate();
         let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        blocks.max(floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+        blocks.max(self.floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
     }
-}
-
-/// What the peer answers in [`limits::REQUESTS_OUT_TIME`], within bounds.
-fn floor(rate_bytes_per_s: u64) -> usize {
-    if rate_bytes_per_s == 0 {
-        return limits::REQUESTS_OUT_START;
-    }
-    let blocks = rate_bytes_per_s.saturating_mul(limits::REQUESTS_OUT_TIME.as_secs()) / u64::from(BLOCK_LEN);
-    let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-    blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
 }
 
 #[cfg(test)]
@@ -133,6 +159,21 @@ mod tests {
     #[test]
     fn a_short_pipe_keeps_a_bounded_window() {
         assert_eq!(settle(125e6, Duration::from_micros(100), 1.0), limits::REQUESTS_OUT_STEADY);
+    }
+
+    /// All that is outstanding comes in one receive, and nothing is outstanding then.
+    #[test]
+    fn blocks_of_one_moment_are_one_sample() {
+        let mut window = Window::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..10 {
+            let outstanding = window.requests(4096);
+            window.handle_idle(now);
+            now += Duration::from_millis(100);
+            (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_millis(100)));
+        }
+        window.handle_idle(now);
+        assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
     }
 
     /// A fast peer may answer all that is outstanding before we look.

@@ -62,6 +62,11 @@ impl Availability {
         (0..piece_count as usize).for_each(|index| self.shift(index, u16::MAX));
     }
 
+    /// Whether a connected peer that has not everything has this piece.
+    pub fn is_with_leechers(&self, piece: PieceIndex) -> bool {
+        self.pieces.get(piece.at()).is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
     /// Connected peers that have this piece.
     pub fn of(&self, piece: PieceIndex) -> u32 {
         let partial = self.pieces.get(piece.at()).map_or(0, |count| count.load(Ordering::Relaxed));

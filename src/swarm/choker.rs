@@ -1,12 +1,15 @@
-//! Who may download from us: BEP 3's choking algorithm.
+//! Who may download from us: BEP 3's choking algorithm while we download, turns when we have everything.
 //!
-//! Owns the rounds, the rotation of the optimistic unchoke and the ranking. Does not measure rates, and does not send
-//! `choke` or `unchoke`: it says which connections change.
+//! Owns the rounds, the number of slots, the rotation of the optimistic unchoke and the ranking. Does not measure rates, and
+//! does not send `choke` or `unchoke`: it says which connections change.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use crate::base::limits::{CHOKE_INTERVAL, OPTIMISTIC_INTERVAL};
+use crate::base::limits::{
+    CHOKE_INTERVAL, NEWCOMER_SHARE, OPTIMISTIC_INTERVAL, SLOT_RATE_AMPLE, SPARE_SLOTS_GROWTH, SPARE_SLOTS_PART,
+    TURN_LEN, TURN_TIME_MAX, TURN_TIME_MIN, UPLOAD_SLOTS_GET, UPLOAD_SLOTS_MAX, UPLOAD_SLOTS_SEED_MIN,
+};
 use crate::base::{Rng, Time};
 
 /// How many interested peers may download from us at a time.
@@ -14,6 +17,8 @@ use crate::base::{Rng, Time};
 pub enum Slots {
     /// BEP 3 has four.
     Count(usize),
+    /// Four, and one for each [`SLOT_RATE_AMPLE`] that we upload, and more as long as the uplink is idle with them.
+    Auto,
     /// Nobody is ever choked.
     All,
 }
@@ -33,6 +38,8 @@ pub struct PeerView {
     pub download_rate: u64,
     /// Bytes per second to the peer.
     pub upload_rate: u64,
+    /// Bytes to the peer so far.
+    pub uploaded: u64,
 }
 
 /// Connections whose choking changes.
@@ -51,8 +58,8 @@ impl Changes {
 /// The choker of one torrent.
 ///
 /// Call [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) says so,
-/// [`handle_interested`](Self::handle_interested) and [`handle_disconnected`](Self::handle_disconnected) when that
-/// happens to a peer, and apply what they return.
+/// [`handle_interested`](Self::handle_interested), [`handle_freed`](Self::handle_freed) and
+/// [`handle_load`](Self::handle_load) when that happens, and apply what they return.
 #[derive(Debug)]
 pub struct Choker {
     slots: Slots,
@@ -61,13 +68,39 @@ pub struct Choker {
     /// All connections in the order of the optimistic unchoke; the first one that can use it has it.
     rotation: Vec<u64>,
     optimistic: Option<u64>,
+    /// What [`Slots::Auto`] stands at: at least, and beside that because the uplink was idle with less.
+    base_slots: usize,
+    spare_slots: usize,
+    /// The uplink was idle since the last round.
+    was_idle: bool,
+    turns: HashMap<u64, Turn>,
+}
+
+/// A connection's place among those that a seeder serves in turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It has waited since then and was never served.
+    New { since: Time },
+    /// It is served since then, and had got so many bytes before.
+    Served { since: Time, uploaded: u64 },
+    /// It had its turn, which ended then.
+    Waiting { since: Time },
 }
 
 impl Choker {
     /// The first round is due at `now`.
     pub fn new(slots: Slots, now: Time) -> Self {
-        let next_rotation = now + OPTIMISTIC_INTERVAL;
-        Self { slots, next_round: now, next_rotation, rotation: Vec::new(), optimistic: None }
+        Self {
+            slots,
+            next_round: now,
+            next_rotation: now + OPTIMISTIC_INTERVAL,
+            rotation: Vec::new(),
+            optimistic: None,
+            base_slots: UPLOAD_SLOTS_GET,
+            spare_slots: 0,
+            was_idle: false,
+            turns: HashMap::new(),
+        }
     }
 
     /// When the next round is due.
@@ -80,6 +113,18 @@ impl Choker {
         self.optimistic
     }
 
+    /// Interested peers that may be unchoked; `None` is no bound.
+    pub fn slot_count(&self, complete: bool) -> Option<usize> {
+        match self.slots {
+            Slots::Count(count) => Some(count),
+            Slots::Auto => {
+                let least = if complete { self.base_slots.max(UPLOAD_SLOTS_SEED_MIN) } else { self.base_slots };
+                Some((least + self.spare_slots).min(UPLOAD_SLOTS_MAX))
+            }
+            Slots::All => None,
+        }
+    }
+
     /// Plays a round, if one is due: ranks everybody, and every 30 seconds rotates the optimistic unchoke.
     ///
     /// `complete`: we have the whole content.
@@ -88,12 +133,30 @@ impl Choker {
             return Changes::default();
         }
         self.next_round = now + CHOKE_INTERVAL;
+        if !std::mem::take(&mut self.was_idle) {
+            self.spare_slots -= self.spare_slots.div_ceil(SPARE_SLOTS_PART);
+        }
         self.follow_connections(peers, rng);
         if now >= self.next_rotation {
             self.next_rotation = now + OPTIMISTIC_INTERVAL;
             self.rotate(peers);
         }
-        let unchoked = self.rank(peers, complete);
+        let unchoked = match self.slot_count(complete) {
+            None => peers.iter().map(|peer| peer.key).collect(),
+            Some(slot_count) if complete => {
+                self.optimistic = None;
+                self.follow_turns(now, peers);
+                let unchoked: HashSet<u64> =
+                    rank_for_seeding(now, peers, &self.turns, &self.rotation, slot_count).into_iter().collect();
+                self.begin_turns(now, peers.iter().filter(|peer| unchoked.contains(&peer.key)));
+                unchoked
+            }
+            Some(slot_count) => {
+                let ranking = rank_for_downloading(peers, &self.rotation, slot_count);
+                self.optimistic = ranking.optimistic;
+                ranking.unchoked
+            }
+        };
         let mut changes = Changes::default();
         for peer in peers {
             match (peer.choked, unchoked.contains(&peer.key)) {
@@ -105,7 +168,7 @@ impl Choker {
         changes
     }
 
-    /// A peer became interested; `peers` shows it so. Between rounds this alone changes who is choked.
+    /// A peer became interested; `peers` shows it so. Between rounds this and free slots alone change who is choked.
     ///
     /// If it was unchoked already (for its rate, while not interested) and the slots do not suffice now, the worst
     /// one is choked. If it was choked it waits for the round, unless a slot is free: taking a free slot displaces
@@ -114,12 +177,10 @@ impl Choker {
         let mut changes = Changes::default();
         let Some(peer) = peers.iter().find(|peer| peer.key == key) else { return changes };
         let used = slots_used(peers);
-        match self.slots {
-            Slots::All if peer.choked => changes.unchoke.push(key),
-            Slots::Count(count) if peer.choked && used < count && reciprocates(peer, complete) => {
-                changes.unchoke.push(key);
-            }
-            Slots::Count(count) if !peer.choked && used > count => {
+        match self.slot_count(complete) {
+            None if peer.choked => changes.unchoke.push(key),
+            Some(count) if peer.choked && used < count && reciprocates(peer, complete) => changes.unchoke.push(key),
+            Some(count) if !peer.choked && used > count => {
                 let worst = peers
                     .iter()
                     .filter(|peer| peer.interested && !peer.choked && Some(peer.key) != self.optimistic)
@@ -131,18 +192,35 @@ impl Choker {
         changes
     }
 
-    /// A connection ended; `peers` no longer shows it. If that freed a slot, the best of those who wait has it at
-    /// once: nobody is displaced.
-    pub fn handle_disconnected(&mut self, peers: &[PeerView], complete: bool) -> Changes {
-        let Slots::Count(count) = self.slots else { return Changes::default() };
-        if slots_used(peers) >= count {
+    /// Slots may have become free: a connection ended, or lost its interest. The best of those who wait have them at once:
+    /// nobody is displaced.
+    pub fn handle_freed(&mut self, peers: &[PeerView], complete: bool) -> Changes {
+        let Some(count) = self.slot_count(complete) else { return Changes::default() };
+        let free = count.saturating_sub(slots_used(peers));
+        if free == 0 {
             return Changes::default();
         }
-        let best = peers
-            .iter()
-            .filter(|peer| peer.interested && peer.choked && reciprocates(peer, complete))
-            .max_by_key(|peer| rate(peer, complete));
-        Changes { unchoke: best.map(|peer| peer.key).into_iter().collect(), choke: Vec::new() }
+        let mut waiting: Vec<&PeerView> =
+            peers.iter().filter(|peer| peer.interested && peer.choked && reciprocates(peer, complete)).collect();
+        if complete {
+            waiting.sort_by_key(|peer| self.turns.get(&peer.key).map(|turn| turn.since()));
+        } else {
+            waiting.sort_by_key(|peer| Reverse(peer.download_rate));
+        }
+        Changes { unchoke: waiting.iter().take(free).map(|peer| peer.key).collect(), choke: Vec::new() }
+    }
+
+    /// We upload so many bytes per second, over all connections, and nobody whom we serve waits for a block (`idle`):
+    /// [`Slots::Auto`] follows, and new slots are given at once. They are taken back in rounds alone.
+    pub fn handle_load(&mut self, bytes_per_s: u64, idle: bool, peers: &[PeerView], complete: bool) -> Changes {
+        let grown = usize::try_from(bytes_per_s / SLOT_RATE_AMPLE).unwrap_or(usize::MAX);
+        self.base_slots = UPLOAD_SLOTS_GET.saturating_add(grown).min(UPLOAD_SLOTS_MAX);
+        let scarce = |count| slots_used(peers) >= count && count < UPLOAD_SLOTS_MAX;
+        if idle && matches!(self.slots, Slots::Auto) && self.slot_count(complete).is_some_and(scarce) {
+            self.was_idle = true;
+            self.spare_slots += 1 + slots_used(peers) / SPARE_SLOTS_GROWTH;
+        }
+        self.handle_freed(peers, complete)
     }
 
     /// Takes out connections that ended and puts in the new ones: three times as likely at the front, as the current
@@ -150,10 +228,40 @@ impl Choker {
     fn follow_connections(&mut self, peers: &[PeerView], rng: &mut Rng) {
         let connected: HashSet<u64> = peers.iter().map(|peer| peer.key).collect();
         self.rotation.retain(|key| connected.contains(key));
+        self.turns.retain(|key, _| connected.contains(key));
         let known: HashSet<u64> = self.rotation.iter().copied().collect();
         for peer in peers.iter().filter(|peer| !known.contains(&peer.key)) {
             let place = rng.usize(0..self.rotation.len() + 3).saturating_sub(2);
             self.rotation.insert(place, peer.key);
+        }
+    }
+
+    /// Turns begin and end as peers were unchoked and choked since the last round, and when they have lasted.
+    fn follow_turns(&mut self, now: Time, peers: &[PeerView]) {
+        for peer in peers {
+            let served = !peer.choked && peer.interested;
+            match (self.turns.get(&peer.key), served) {
+                (Some(Turn::Served { .. }), false) => _ = self.turns.insert(peer.key, Turn::Waiting { since: now }),
+                (Some(turn @ Turn::Served { .. }), true) if turn.is_over(now, peer.uploaded) => {
+                    self.turns.insert(peer.key, Turn::Waiting { since: now });
+                }
+                (Some(Turn::Served { .. }), true) => {}
+                // Unchoked between rounds.
+                (_, true) => self.begin_turns(now, [peer]),
+                (None, false) if peer.interested => {
+                    self.turns.insert(peer.key, Turn::New { since: now });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn begin_turns<'a>(&mut self, now: Time, peers: impl IntoIterator<Item = &'a PeerView>) {
+        for peer in peers {
+            let turn = self.turns.entry(peer.key).or_insert(Turn::Waiting { since: now });
+            if !matches!(turn, Turn::Served { .. }) {
+                *turn = Turn::Served { since: now, uploaded: peer.uploaded };
+            }
         }
     }
 
@@ -165,38 +273,89 @@ impl Choker {
             self.rotation.rotate_left(next);
         }
     }
+}
 
-    /// The connections to be unchoked now.
-    fn rank(&mut self, peers: &[PeerView], complete: bool) -> HashSet<u64> {
-        let slot_count = match self.slots {
-            Slots::All => return peers.iter().map(|peer| peer.key).collect(),
-            Slots::Count(0) => return HashSet::new(),
-            Slots::Count(count) => count,
-        };
-        let mut ranked: Vec<&PeerView> = peers.iter().filter(|peer| reciprocates(peer, complete)).collect();
-        // Among equals those who are unchoked stay so.
-        ranked.sort_by_key(|peer| (Reverse(rate(peer, complete)), peer.choked));
-
-        let best: Vec<&PeerView> = ranked.iter().copied().filter(|peer| peer.interested).take(slot_count - 1).collect();
-        // With slots to spare nobody has to be outdone.
-        let worst = best.last().filter(|_| best.len() + 1 == slot_count);
-        let worst_rate = worst.map_or(0, |peer| rate(peer, complete));
-        let mut unchoked: HashSet<u64> = best.iter().map(|peer| peer.key).collect();
-        self.optimistic = self.pick_optimistic(peers, &unchoked);
-        unchoked.extend(self.optimistic);
-        let better = ranked.iter().filter(|peer| !peer.interested && rate(peer, complete) > worst_rate);
-        unchoked.extend(better.map(|peer| peer.key));
-        unchoked
+impl Turn {
+    fn since(self) -> Time {
+        match self {
+            Self::New { since } | Self::Served { since, .. } | Self::Waiting { since } => since,
+        }
     }
 
-    /// The first in the rotation that is interested and has no slot by its rate; if nobody is, the first without a
-    /// slot, which then does not count.
-    fn pick_optimistic(&self, peers: &[PeerView], unchoked: &HashSet<u64>) -> Option<u64> {
-        let interested: HashMap<u64, bool> = peers.iter().map(|peer| (peer.key, peer.interested)).collect();
-        let mut without_slot = self.rotation.iter().copied().filter(|key| !unchoked.contains(key));
-        let first = without_slot.next()?;
-        std::iter::once(first).chain(without_slot).find(|key| interested.get(key) == Some(&true)).or(Some(first))
+    /// A turn lasts until enough was served, within bounds of time.
+    fn is_over(self, now: Time, total: u64) -> bool {
+        match self {
+            Self::Served { since, uploaded } => {
+                let lasted = now.saturating_sub(since);
+                let had_enough = total.saturating_sub(uploaded) >= TURN_LEN;
+                lasted >= TURN_TIME_MAX || (lasted >= TURN_TIME_MIN && had_enough)
+            }
+            Self::New { .. } | Self::Waiting { .. } => true,
+        }
     }
+}
+
+/// Who is unchoked after a round while we download, and who of them regardless of its rate.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    pub unchoked: HashSet<u64>,
+    pub optimistic: Option<u64>,
+}
+
+/// BEP 3's ranking: the best download rates that are interested, everybody better who is not, and the first of `rotation`
+/// that has no slot by its rate.
+pub fn rank_for_downloading(peers: &[PeerView], rotation: &[u64], slot_count: usize) -> Ranking {
+    let Some(by_rate) = slot_count.checked_sub(1) else { return Ranking::default() };
+    let mut ranked: Vec<&PeerView> = peers.iter().filter(|peer| !peer.snubbed).collect();
+    // Among equals those who are unchoked stay so.
+    ranked.sort_by_key(|peer| (Reverse(peer.download_rate), peer.choked));
+
+    let best: Vec<&PeerView> = ranked.iter().copied().filter(|peer| peer.interested).take(by_rate).collect();
+    // With slots to spare nobody has to be outdone.
+    let worst_rate = best.last().filter(|_| best.len() == by_rate).map_or(0, |peer| peer.download_rate);
+    let mut unchoked: HashSet<u64> = best.iter().map(|peer| peer.key).collect();
+    let optimistic = pick_optimistic(peers, rotation, &unchoked);
+    unchoked.extend(optimistic);
+    let better = ranked.iter().filter(|peer| !peer.interested && peer.download_rate > worst_rate);
+    unchoked.extend(better.map(|peer| peer.key));
+    Ranking { unchoked, optimistic }
+}
+
+/// The first in the rotation that is interested and has no slot by its rate; if nobody is, the first without a slot, which
+/// then does not count.
+fn pick_optimistic(peers: &[PeerView], rotation: &[u64], unchoked: &HashSet<u64>) -> Option<u64> {
+    let interested: HashMap<u64, bool> = peers.iter().map(|peer| (peer.key, peer.interested)).collect();
+    let mut without_slot = rotation.iter().copied().filter(|key| !unchoked.contains(key));
+    let first = without_slot.next()?;
+    std::iter::once(first).chain(without_slot).find(|key| interested.get(key) == Some(&true)).or(Some(first))
+}
+
+/// A seeder's ranking: whoever is in its turn goes on, best upload rate first; the other slots go to those whose last turn
+/// ended longest ago, of each [`NEWCOMER_SHARE`] slots one to somebody who had none yet.
+pub fn rank_for_seeding(
+    now: Time,
+    peers: &[PeerView],
+    turns: &HashMap<u64, Turn>,
+    rotation: &[u64],
+    slot_count: usize,
+) -> Vec<u64> {
+    let interested = || peers.iter().filter(|peer| peer.interested);
+    let in_turn = |peer: &&PeerView| turns.get(&peer.key).is_some_and(|turn| !turn.is_over(now, peer.uploaded));
+    let mut unchoked: Vec<&PeerView> = interested().filter(in_turn).collect();
+    unchoked.sort_by_key(|peer| Reverse(peer.upload_rate));
+    unchoked.truncate(slot_count);
+    let mut unchoked: Vec<u64> = unchoked.iter().map(|peer| peer.key).collect();
+
+    let place: HashMap<u64, usize> = rotation.iter().enumerate().map(|(place, &key)| (key, place)).collect();
+    let mut waiting: Vec<&PeerView> = interested().filter(|peer| !in_turn(peer)).collect();
+    // Those whose turns end now go on if nobody else wants their slots.
+    waiting.sort_by_key(|peer| (!peer.choked, turns.get(&peer.key).map(|turn| turn.since()), place.get(&peer.key)));
+    let is_new = |peer: &&PeerView| matches!(turns.get(&peer.key), Some(Turn::New { .. }));
+    for at in 0..(slot_count - unchoked.len()).min(waiting.len()) {
+        let newcomer = if at % NEWCOMER_SHARE == 0 { waiting.iter().position(is_new) } else { None };
+        unchoked.push(waiting.remove(newcomer.unwrap_or(0)).key);
+    }
+    unchoked
 }
 
 /// Interested peers that are unchoked.

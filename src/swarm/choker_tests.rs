@@ -13,7 +13,7 @@ struct World {
 
 /// Interested, choked, and sending us `download_rate`.
 fn leecher(key: u64, download_rate: u64) -> PeerView {
-    PeerView { key, interested: true, choked: true, snubbed: false, download_rate, upload_rate: 0 }
+    PeerView { key, interested: true, choked: true, snubbed: false, download_rate, upload_rate: 0, uploaded: 0 }
 }
 
 impl World {
@@ -151,19 +151,22 @@ fn a_free_slot_is_given_at_once() {
     world.peers.push(leecher(4, 0));
     assert!(world.interested(4).is_empty(), "no slot is left");
     world.peers.retain(|peer| peer.key != 1);
-    let changes = world.choker.handle_disconnected(&world.peers, false);
+    let changes = world.choker.handle_freed(&world.peers, false);
     assert_eq!(changes, Changes { choke: vec![], unchoke: vec![4] });
 }
 
+/// Of those whose turn it is: everybody has a turn.
 #[test]
 fn who_has_the_complete_file_uses_its_upload_rate() {
-    let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100 * key)));
+    let mut world = World::new(Slots::Count(8), (0..8).map(|key| leecher(key, 100 * key)));
+    world.complete = true;
+    world.round();
     for peer in &mut world.peers {
         peer.upload_rate = 1000 - peer.download_rate;
     }
-    world.complete = true;
+    world.choker.slots = Slots::Count(3);
     world.round();
-    assert_eq!(world.regular(), [0, 1, 2]);
+    assert_eq!(world.unchoked(), [0, 1, 2]);
 }
 
 #[test]
@@ -235,9 +238,12 @@ fn a_snubbing_peer_is_unchoked_only_optimistically() {
         assert!(!world.regular().contains(&5));
     }
     world.complete = true;
-    world.peer(5).upload_rate = 1;
-    world.round();
-    assert!(world.regular().contains(&5), "nobody owes anything to a seeder");
+    let mut served = HashSet::new();
+    for _ in 0..20 {
+        world.round();
+        served.extend(world.unchoked());
+    }
+    assert!(served.contains(&5), "nobody owes anything to a seeder");
 }
 
 #[test]
@@ -245,14 +251,87 @@ fn a_seeder_serves_everybody_in_the_end() {
     let mut world = World::new(Slots::Count(4), (0..20).map(|key| leecher(key, 0)));
     world.complete = true;
     let mut served = HashSet::new();
-    for _ in 0..3 * 20 {
+    let mut bytes = 0;
+    for _ in 0..3 * 5 {
         world.round();
-        for peer in &mut world.peers {
-            peer.upload_rate = if peer.choked { 0 } else { 1000 };
-        }
+        bytes += serve(&mut world, TURN_LEN);
         served.extend(world.unchoked());
     }
     assert_eq!(served.len(), 20);
+    let most = world.peers.iter().map(|peer| peer.uploaded).max().unwrap();
+    assert!(most <= 2 * bytes / 20, "served alike");
+}
+
+/// Everybody unchoked gets this many bytes until the next round.
+fn serve(world: &mut World, bytes: u64) -> u64 {
+    let unchoked = world.peers.iter_mut().filter(|peer| !peer.choked);
+    unchoked.map(|peer| (peer.uploaded += bytes, bytes).1).sum()
+}
+
+#[test]
+fn a_seeder_s_turn_lasts_until_enough_was_served_and_no_longer_than_a_minute() {
+    let mut world = World::new(Slots::Count(2), (0..6).map(|key| leecher(key, 0)));
+    world.complete = true;
+    world.round();
+    let [fast, slow] = world.unchoked()[..] else { panic!("two slots") };
+    for round in 1.. {
+        world.peer(fast).uploaded += TURN_LEN / 2;
+        world.peer(slow).uploaded += 1;
+        world.round();
+        match round {
+            1 => assert_eq!(world.unchoked(), [fast, slow], "round {round}"),
+            2..6 => assert!(!world.unchoked().contains(&fast) && world.unchoked().contains(&slow), "round {round}"),
+            _ => break,
+        }
+    }
+    assert!(!world.unchoked().contains(&slow));
+}
+
+#[test]
+fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
+    let mut world = World::new(Slots::Count(8), (0..24).map(|key| leecher(key, 0)));
+    world.complete = true;
+    (0..9).for_each(|_| {
+        world.round();
+        serve(&mut world, TURN_LEN);
+    });
+    assert!(world.peers.iter().all(|peer| peer.uploaded > 0));
+    // From here on more come than there are slots.
+    for key in 0..40 {
+        world.peers.push(leecher(100 + key, 0));
+    }
+    let mut before_newcomers = 0;
+    for _ in 0..6 {
+        let before = world.unchoked();
+        world.round();
+        serve(&mut world, TURN_LEN);
+        let new = world.unchoked().into_iter().filter(|key| !before.contains(key));
+        let (newcomers, others): (Vec<u64>, Vec<u64>) = new.partition(|&key| key >= 100);
+        assert!(newcomers.len() >= (newcomers.len() + others.len()).div_ceil(NEWCOMER_SHARE));
+        before_newcomers += others.len();
+    }
+    assert!(before_newcomers >= 8, "those who have waited longer come before most newcomers");
+}
+
+#[test]
+fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
+    let mut world = World::new(Slots::Auto, (0..100).map(|key| leecher(key, 100)));
+    world.round();
+    assert_eq!(world.unchoked().len(), UPLOAD_SLOTS_GET);
+    let load = |world: &mut World, rate: u64, idle: bool| {
+        let changes = world.choker.handle_load(rate, idle, &world.peers, false);
+        world.apply(&changes);
+        world.unchoked().len()
+    };
+    assert_eq!(load(&mut world, 400_000, false), 4, "a slow uplink has BEP 3's four");
+    assert_eq!(load(&mut world, 5_000_000, false), 14, "at once: nobody is displaced");
+    assert_eq!(load(&mut world, 5_000_000, true), 15);
+    assert_eq!(load(&mut world, 1_000_000_000, false), UPLOAD_SLOTS_MAX);
+    assert_eq!(load(&mut world, 400_000, false), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
+    world.round();
+    assert_eq!(world.unchoked().len(), 5);
+    world.round();
+    assert_eq!(world.unchoked().len(), 4, "it was busy for a whole round");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::order::Snapshot;
+use super::picking::Walk;
 use super::pieces::{OpenPiece, Slot};
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
@@ -16,43 +16,51 @@ use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
-/// Connections that ask for one block at most, in the worst of endgames.
-const RETRIES_COUNTED: u16 = 30;
-
 /// See the module.
 #[derive(Debug)]
 pub struct Link<S: Slot> {
-    connection: Connection,
-    swarm: Arc<Swarm<S>>,
-    shared: Arc<PeerShared>,
-    working: Vec<Work<S>>,
+    pub(super) connection: Connection,
+    pub(super) swarm: Arc<Swarm<S>>,
+    pub(super) shared: Arc<PeerShared>,
+    pub(super) working: Vec<Work<S>>,
     /// Place in the have log, and what the peer has been told up to there; `None` when that is everything.
     had_cursor: usize,
     told: Option<Bitfield>,
-    order: Arc<Snapshot>,
-    order_at: usize,
-    /// Pieces the peer announced after `order_at` had passed them.
-    fresh: VecDeque<PieceIndex>,
+    pub(super) walk: Walk,
+    /// How things stood when no piece was found to have a share in.
+    pub(super) shared_in_vain: u32,
+    /// Since then the peer announced one that may do.
+    pub(super) may_share: bool,
+    /// What the peer suggests (BEP 6), and until when it is asked for nothing else.
+    pub(super) suggested: VecDeque<PieceIndex>,
+    pub(super) guided_until: Time,
+    /// What we suggested to the peer and it has not asked for, and how many such there should be.
+    offered: Vec<PieceIndex>,
+    offered_wanted: usize,
+    /// The peer is counted among those that are interested.
+    counted: bool,
     /// Pieces the peer has and we don't.
     wanted: u32,
     recounts_seen: u32,
     doubles_seen: u64,
-    rejects: u32,
+    /// Others brought what this peer owed, and it has brought nothing since: it is not worth asking in the endgame.
+    pub(super) overtaken: bool,
+    pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
-    avoided: Vec<PieceIndex>,
+    pub(super) avoided: Vec<PieceIndex>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
-    retry_at: Option<Time>,
-    retries: u16,
-    claims: Vec<BlockRef>,
+    pub(super) retry_at: Option<Time>,
+    pub(super) retries: u16,
+    pub(super) claims: Vec<BlockRef>,
 }
 
 /// An open piece this connection has claims in.
 #[derive(Debug)]
-struct Work<S: Slot> {
-    open: Arc<OpenPiece<S>>,
+pub(super) struct Work<S: Slot> {
+    pub(super) open: Arc<OpenPiece<S>>,
     /// Our mark as its sender.
-    mark: u16,
-    outstanding: u32,
+    pub(super) mark: u16,
+    pub(super) outstanding: u32,
 }
 
 /// A block that has arrived, to be landed in its piece's slot.
@@ -78,17 +86,23 @@ impl<S: Slot> Link<S> {
         };
         let mut link = Self {
             connection: Connection::new(setup, now),
-            order: swarm.order.snapshot(),
-            order_at: 0,
+            walk: Walk::default(),
+            shared_in_vain: 0,
+            may_share: false,
+            suggested: VecDeque::new(),
+            guided_until: Time::ZERO,
+            offered: Vec::new(),
+            offered_wanted: limits::SUGGESTED_START,
+            counted: false,
             swarm,
             shared,
             working: Vec::new(),
             had_cursor,
             told,
-            fresh: VecDeque::new(),
             wanted: 0,
             recounts_seen,
             doubles_seen: 0,
+            overtaken: false,
             rejects: 0,
             avoided: Vec::new(),
             retry_at: None,
@@ -123,14 +137,22 @@ impl<S: Slot> Link<S> {
                 self.rejects = 0;
                 self.ask_all_again();
             }
-            Event::Choked(voided) => self.release(&voided),
+            Event::Choked(voided) => {
+                self.suggested.clear();
+                self.guided_until = Time::ZERO;
+                self.release(&voided);
+            }
             Event::Interested => self.show_interest(true),
             Event::NotInterested => self.show_interest(false),
-            Event::Request(block) if self.swarm.pieces.has(block.piece) => self.connection.serve(block)?,
+            Event::Request(block) if self.swarm.pieces.has(block.piece) => {
+                self.follow_offer(block.piece);
+                self.connection.serve(block)?;
+            }
             Event::Request(block) if self.lacks(block.piece) => self.connection.refuse(block)?,
             // We said that we have it, and lost it: that is not the peer's fault.
             Event::Request(block) => self.connection.reject(block),
             Event::Rejected(block) => self.handle_rejected(block)?,
+            Event::Suggested(piece) => self.handle_suggested(now, piece),
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
@@ -154,11 +176,17 @@ impl<S: Slot> Link<S> {
     fn ask_all_again(&mut self) {
         if !self.avoided.is_empty() {
             self.avoided.clear();
-            self.order_at = 0;
+            self.walk.restart();
+            self.may_share = true;
         }
     }
 
-    fn show_interest(&self, interested: bool) {
+    fn show_interest(&mut self, interested: bool) {
+        if self.counted != interested {
+            self.counted = interested;
+            let by = if interested { 1 } else { u32::MAX };
+            self.swarm.interested_count.fetch_add(by, Ordering::Relaxed);
+        }
         self.shared.interested.store(interested, Ordering::Relaxed);
         self.shared.choker_due.store(true, Ordering::Release);
     }
@@ -178,8 +206,10 @@ impl<S: Slot> Link<S> {
         for &piece in pieces {
             if self.lacks(piece) {
                 self.wanted += 1;
-                if self.fresh.len() < limits::FRESH_PIECES_MAX {
-                    self.fresh.push_back(piece);
+                if self.swarm.pieces.is_missing(piece) {
+                    self.walk.handle_fresh(piece);
+                } else if self.swarm.pieces.is_shareable(piece) {
+                    self.may_share = true;
                 }
             }
         }
@@ -187,7 +217,7 @@ impl<S: Slot> Link<S> {
     }
 
     /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
-    fn lacks(&self, piece: PieceIndex) -> bool {
+    pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
         self.told.as_ref().is_some_and(|told| !told.contains(piece))
     }
 
@@ -234,7 +264,7 @@ impl<S: Slot> Link<S> {
     }
 
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
-    pub fn handle_landed(&mut self, arrival: &Arrival<S>, landed: bool) {
+    pub fn handle_landed(&mut self, now: Time, arrival: &Arrival<S>, landed: bool) {
         let len = u64::from(arrival.block.len);
         self.shared.downloaded.fetch_add(len, Ordering::Relaxed);
         let Some(open) = arrival.open.as_ref().filter(|_| landed) else {
@@ -242,6 +272,8 @@ impl<S: Slot> Link<S> {
             return self.leave_finished();
         };
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
+        open.touch(now);
+        self.overtaken = false;
         let working = self.working.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark);
         let mark = working.unwrap_or_else(|| {
             let mark = open.join(&self.shared);
@@ -257,7 +289,7 @@ impl<S: Slot> Link<S> {
     }
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.
-    fn leave_finished(&mut self) {
+    pub(super) fn leave_finished(&mut self) {
         self.leave(|open| open.is_retired() || !open.has_unclaimed());
     }
 
@@ -279,6 +311,7 @@ impl<S: Slot> Link<S> {
             if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
                 work.outstanding = work.outstanding.saturating_sub(1);
                 work.open.release(block);
+                self.swarm.pieces.handle_unclaimed(&work.open);
             }
         }
         // Others may go on with them; a choked or snubbed connection must not keep them.
@@ -345,6 +378,7 @@ impl<S: Slot> Link<S> {
             self.connection.outstanding().map(|request| request.block).filter(|&block| arrived(block)).collect();
         for block in void {
             self.connection.cancel(block);
+            self.overtaken = true;
             if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
                 work.outstanding = work.outstanding.saturating_sub(1);
             }
@@ -353,125 +387,58 @@ impl<S: Slot> Link<S> {
     }
 
     fn follow_choker(&mut self, now: Time) {
-        if self.shared.is_unchoked() { self.connection.unchoke() } else { self.connection.choke(now) }
+        if self.shared.is_unchoked() {
+            self.connection.unchoke();
+            if self.swarm.spread.is_active() {
+                self.offer(now);
+            }
+        } else {
+            self.connection.choke(now);
+            self.withdraw_offer();
+        }
     }
 
-    /// Requests as many blocks as the window takes.
-    pub fn request_blocks(&mut self, now: Time) {
-        let room = self.connection.request_room();
-        if room == 0 {
-            self.retry_at = None;
+    /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
+    fn offer(&mut self, now: Time) {
+        let several = self.swarm.interested_count.load(Ordering::Relaxed) > 1;
+        if !several || !self.counted || !self.connection.is_fast() {
             return;
         }
-        let mut claims = std::mem::take(&mut self.claims);
-        claims.clear();
-        self.claim(room, &mut claims);
-        for &block in &claims {
-            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
-                work.outstanding += 1;
-            }
-            self.connection.request(now, block);
-        }
-        self.claims = claims;
-        if self.connection.outstanding_count() > 0 {
-            (self.retry_at, self.retries) = (None, 0);
-        } else {
-            self.retry_at.get_or_insert(now + limits::IDLE_RETRY);
-        }
-    }
-
-    /// First what this connection has begun, then what somebody left behind, then new pieces, then a share of what others
-    /// have open, and in the endgame what others have claimed.
-    fn claim(&mut self, room: usize, claims: &mut Vec<BlockRef>) {
-        for work in &self.working {
-            if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.open.piece()) {
-                work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
-            }
-        }
-        while claims.len() < room
-            && let Some(open) = self.next_piece()
+        let have = self.connection.peer_have();
+        self.offered.retain(|&piece| !have.contains(piece));
+        // What it has asked for and not got counts too: pieces held in queues are nobody else's.
+        let blocks_per_piece = (self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize).max(1);
+        let queued = self.connection.queued().len() / blocks_per_piece;
+        while self.offered.len() + queued < self.offered_wanted
+            && let Some(piece) = self.swarm.spread.next(now, &self.swarm.availability)
         {
-            let mark = open.join(&self.shared);
-            open.claim(&self.swarm.geometry, room - claims.len(), claims);
-            self.working.push(Work { open, mark, outstanding: 0 });
-        }
-        if claims.is_empty() && self.connection.outstanding_count() == 0 {
-            // Somebody may have been faster with all that was found.
-            self.leave_finished();
-            self.double(room.min(limits::ENDGAME_BLOCKS_MAX), claims);
+            self.connection.suggest(piece);
+            self.offered.push(piece);
         }
     }
 
-    fn next_piece(&mut self) -> Option<Arc<OpenPiece<S>>> {
-        if let Some(open) = self.swarm.pieces.adopt(|piece| self.may_begin(piece)) {
-            return Some(open);
-        }
-        if let Some(open) = self.open_next() {
-            return Some(open);
-        }
-        self.swarm.pieces.find_open(|open| open.has_unclaimed() && self.may_begin(open.piece()))
-    }
-
-    /// The peer has the piece and gives it, and we don't ask for any of it yet.
-    fn may_begin(&self, piece: PieceIndex) -> bool {
-        self.connection.peer_have().contains(piece)
-            && !self.avoided.contains(&piece)
-            && !self.working.iter().any(|work| work.open.piece() == piece)
-    }
-
-    /// Opens the next missing piece of the order that the peer has.
-    fn open_next(&mut self) -> Option<Arc<OpenPiece<S>>> {
-        let newest = self.swarm.order.snapshot();
-        if newest.version != self.order.version {
-            self.order = newest;
-            self.order_at = 0;
-            self.fresh.clear();
-        }
-        while let Some(piece) = self.order.pieces.get(self.order_at).and_then(|&index| self.swarm.geometry.piece(index))
-        {
-            if let Some(opened) = self.open_missing(piece) {
-                return opened;
+    /// The peer asks for a block of this piece.
+    fn follow_offer(&mut self, piece: PieceIndex) {
+        if let Some(at) = self.offered.iter().position(|&offered| offered == piece) {
+            self.offered.swap_remove(at);
+            let idle = self.offered.is_empty() && self.connection.queued().next().is_none();
+            if idle {
+                // It may have had to wait for this suggestion: the next ones come earlier.
+                self.offered_wanted = (2 * self.offered_wanted).min(limits::SUGGESTED_MAX);
             }
-            self.order_at += 1;
         }
-        while let Some(&piece) = self.fresh.front() {
-            if let Some(opened) = self.open_missing(piece) {
-                return opened;
-            }
-            self.fresh.pop_front();
-        }
-        None
     }
 
-    /// Opens this piece if it is missing and the peer has it. `Some(None)`: no slot is free, stay here.
-    fn open_missing(&self, piece: PieceIndex) -> Option<Option<Arc<OpenPiece<S>>>> {
-        if !self.swarm.pieces.is_missing(piece) || !self.may_begin(piece) {
-            return None;
+    fn withdraw_offer(&mut self) {
+        if !self.offered.is_empty() {
+            self.swarm.spread.give_back(self.offered.drain(..));
         }
-        let opened = self.swarm.pieces.open(piece);
-        // If it is no longer missing somebody else was faster.
-        (opened.is_some() || self.swarm.pieces.is_missing(piece)).then_some(opened)
     }
 
-    /// BEP 3's endgame: asks for what others have been asked for. Idle connections only, and two of them for a block
-    /// at first, so that little comes twice; the longer nothing else is found, the more.
-    ///
-    /// While slots are wanting it is the same with what is open, only later: others may be slow with it.
-    fn double(&mut self, max: usize, claims: &mut Vec<BlockRef>) {
-        let askers_max = match &self.swarm.pieces {
-            pieces if pieces.is_endgame() => 2 + self.retries,
-            pieces if self.retries > 0 && pieces.free_slots() == 0 => 1 + self.retries,
-            _ => return,
-        };
-        for open in self.swarm.pieces.open_list() {
-            if claims.len() < max && self.may_begin(open.piece()) && !open.is_retired() {
-                let before = claims.len();
-                open.double(&self.swarm.geometry, max - before, askers_max, claims);
-                if claims.len() > before {
-                    let mark = open.join(&self.shared);
-                    self.working.push(Work { open, mark, outstanding: 0 });
-                }
-            }
+    fn handle_suggested(&mut self, now: Time, piece: PieceIndex) {
+        if self.lacks(piece) && self.suggested.len() < limits::SUGGESTED_MAX {
+            self.suggested.push_back(piece);
+            self.guided_until = now + limits::GUIDED_TIME;
         }
     }
 
@@ -482,7 +449,10 @@ impl<S: Slot> Link<S> {
         transmit: &mut Transmit,
         is_ready: impl FnMut(BlockRef) -> bool,
     ) -> bool {
-        self.connection.poll_transmit(now, transmit, is_ready)
+        let something = self.connection.poll_transmit(now, transmit, is_ready);
+        let queued = u32::try_from(self.connection.queued().len()).unwrap_or(u32::MAX);
+        self.shared.queued.store(queued, Ordering::Relaxed);
+        something
     }
 
     /// Blocks of this many bytes have left.
@@ -514,7 +484,7 @@ impl<S: Slot> Link<S> {
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
-            self.retries = self.retries.saturating_add(1).min(RETRIES_COUNTED);
+            self.retries = self.retries.saturating_add(1);
             self.ask_all_again();
         }
         Ok(())
@@ -527,6 +497,8 @@ impl<S: Slot> Drop for Link<S> {
         let claimed: Vec<BlockRef> = self.connection.outstanding().map(|request| request.block).collect();
         self.release(&claimed);
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
+        self.withdraw_offer();
+        self.show_interest(false);
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }

@@ -79,7 +79,7 @@ fn outstanding(link: &Link<Memory>) -> Vec<BlockRef> {
 fn answer(link: &mut Link<Memory>, block: BlockRef) {
     let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
     let landed = arrival.open.as_ref().is_some_and(|open| !open.is_received(block.block_index()));
-    link.handle_landed(&arrival, landed);
+    link.handle_landed(START, &arrival, landed);
     if let Some(open) = arrival.open.filter(|open| (0..2).all(|index| open.is_received(index))) {
         link.swarm.pieces.handle_written(&open);
     }

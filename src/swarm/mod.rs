@@ -6,13 +6,18 @@
 mod availability;
 pub mod blame;
 pub mod choker;
+pub mod limiter;
 mod link;
 mod metadata;
 mod order;
 pub mod peer_list;
+mod picking;
 mod pieces;
+pub mod priority;
 pub mod rate;
 mod shared;
+mod spread;
+pub mod steering;
 
 pub use availability::Availability;
 pub use link::{Arrival, Link};

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 
+use super::pieces::Verdict;
 use crate::base::limits::{
-    CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, PEER_LIST_MAX, TRUST_BAD_PIECE,
-    TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
+    CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
+    PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
 };
 use crate::base::{Rng, Time};
 
@@ -46,6 +48,9 @@ pub struct PeerList {
     /// Connections, opening or open, in and out.
     connections: BTreeMap<IpAddr, usize>,
     trust: BTreeMap<IpAddr, i32>,
+    /// Attempts lately made, in thousandths, which time makes up for; as of `connects_at`.
+    connects: u128,
+    connects_at: Time,
 }
 
 impl PeerList {
@@ -76,7 +81,15 @@ impl PeerList {
         }
     }
 
-    /// Up to `max` peers to connect to now, those with the fewest failures first, otherwise at random. Each one's outcome
+    /// Nobody is connected and nobody can be: those we know of are banned or given up, and some are banned. Only
+    /// newly announced peers, or such that come by themselves, can help.
+    pub fn is_hopeless(&self) -> bool {
+        self.connections.is_empty()
+            && self.trust.values().any(|&trust| trust <= TRUST_BANNED)
+            && !self.peers.iter().any(|(addr, peer)| peer.is_candidate() && !self.is_banned(addr.ip()))
+    }
+
+    /// Up to `max` peers to connect to now, no more than [`CONNECTS_PER_S`] over time, those with the fewest failures first, otherwise at random. Each one's outcome
     /// must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
     pub fn poll_connect(&mut self, now: Time, max: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let mut due: Vec<(SocketAddr, u32)> = self
@@ -87,6 +100,7 @@ impl PeerList {
             .collect();
         rng.shuffle(&mut due);
         due.sort_by_key(|&(_, failures)| failures);
+        let max = max.min(self.connects_allowed(now));
 
         let mut chosen = Vec::new();
         for (addr, _) in due {
@@ -97,10 +111,18 @@ impl PeerList {
             if self.accepts(addr.ip()) {
                 self.count_connection(addr.ip());
                 self.set_state(addr, State::Connecting);
+                self.connects += 1000;
                 chosen.push(addr);
             }
         }
         chosen
+    }
+
+    fn connects_allowed(&mut self, now: Time) -> usize {
+        let elapsed = now.saturating_sub(self.connects_at).as_millis();
+        self.connects_at = self.connects_at.max(now);
+        self.connects = self.connects.saturating_sub(elapsed * u128::from(CONNECTS_PER_S));
+        HALF_OPEN_MAX.saturating_sub(usize::try_from(self.connects.div_ceil(1000)).unwrap_or(usize::MAX))
     }
 
     /// When the next peer may be tried, if there is one to try. May lie in the past.
@@ -147,8 +169,27 @@ impl PeerList {
         self.set_state(canonical(addr), State::Own);
     }
 
-    /// A piece that `ip` sent blocks of was checked. Trust falls with each bad piece, most with one
-    /// that it sent alone, and grows with each good one. True when it is banned now.
+    /// A piece was checked: its senders gain or lose trust. Returns the addresses that are banned from now on.
+    ///
+    /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
+    pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
+        let sole_source = verdict.senders.len() == 1;
+        for sender in &verdict.senders {
+            if good && sole_source {
+                sender.on_parole.store(false, Ordering::Relaxed);
+            } else if !good {
+                sender.on_parole.store(true, Ordering::Relaxed);
+            }
+        }
+        let mut ips: Vec<IpAddr> = verdict.senders.iter().map(|sender| sender.address.ip().to_canonical()).collect();
+        ips.sort_unstable();
+        ips.dedup();
+        ips.retain(|&ip| !self.is_banned(ip) && self.handle_verdict(ip, good, sole_source));
+        ips
+    }
+
+    /// A piece that `ip` sent blocks of was checked. Trust falls with each bad piece that it sent alone, and grows with
+    /// each good one. True when it is banned now.
     pub fn handle_verdict(&mut self, ip: IpAddr, good: bool, sole_source: bool) -> bool {
         let ip = ip.to_canonical();
         if !self.trust.contains_key(&ip) && self.trust.len() >= TRUST_LIST_MAX {
@@ -159,7 +200,7 @@ impl PeerList {
             *trust = match (good, sole_source) {
                 (true, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
                 (false, true) => *trust + TRUST_BAD_PIECE_ALONE,
-                (false, false) => *trust + TRUST_BAD_PIECE,
+                (false, false) => *trust,
             };
         }
         *trust <= TRUST_BANNED

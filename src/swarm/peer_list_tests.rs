@@ -114,16 +114,17 @@ fn our_own_address_is_never_tried_again() {
 fn trust_falls_to_a_ban_and_grows_to_a_bound() {
     let mut list = list(2);
     let ip = peer(0).ip();
-    assert!((0..3).all(|_| !list.handle_verdict(ip, false, false)));
-    assert!(list.handle_verdict(ip, false, false), "the fourth in a row");
+    assert!((0..100).all(|_| !list.handle_verdict(ip, false, false)), "it may have been somebody else");
+    assert!(!list.handle_verdict(ip, false, true));
+    assert!(list.handle_verdict(ip, false, true));
     assert!(list.is_banned(ip) && !list.accepts(ip));
     assert!(list.handle_verdict(ip, true, false), "a ban stays");
     assert_eq!(list.poll_connect(NOW, 10, &mut rng()), [peer(1)]);
 
     let honest = peer(1).ip();
     (0..100).for_each(|_| assert!(!list.handle_verdict(honest, true, true)));
-    assert!((0..7).all(|_| !list.handle_verdict(honest, false, false)));
-    assert!(list.handle_verdict(honest, false, false));
+    assert!((0..3).all(|_| !list.handle_verdict(honest, false, true)));
+    assert!(list.handle_verdict(honest, false, true));
 }
 
 #[test]
@@ -182,4 +183,47 @@ fn a_full_list_lets_only_a_worse_peer_go() {
     list.handle_announced([peer(full + 1)], Source::User, &mut rng());
     assert!(list.peers.contains_key(&peer(full + 1)));
     assert_eq!(list.len(), PEER_LIST_MAX);
+}
+
+/// Of several senders of a wrong piece only the one that sends another one alone is banned.
+#[test]
+fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
+    use std::sync::Arc;
+
+    use super::super::shared::PeerShared;
+
+    let mut list = PeerList::new();
+    let senders = [0, 1].map(|n| Arc::new(PeerShared::new(n, peer(n))));
+    let of = |senders: &[Arc<PeerShared>]| Verdict { senders: senders.to_vec() };
+    let on_parole = || [0, 1].map(|n| senders[n].on_parole.load(Ordering::Relaxed));
+    (0..20).for_each(|_| assert!(list.judge(&of(&senders), false).is_empty()));
+    assert_eq!(on_parole(), [true, true]);
+    assert!(list.judge(&of(&senders[..1]), true).is_empty());
+    assert_eq!(on_parole(), [false, true]);
+    assert!(list.judge(&of(&senders[1..]), false).is_empty());
+    assert_eq!(list.judge(&of(&senders[1..]), false), [peer(1).ip()]);
+    assert!(list.judge(&of(&senders[1..]), false).is_empty(), "said once");
+}
+
+#[test]
+fn attempts_are_spread_over_time() {
+    let mut list = list(1000);
+    assert_eq!(list.poll_connect(NOW, 1000, &mut rng()).len(), HALF_OPEN_MAX);
+    assert!(list.poll_connect(NOW, 1000, &mut rng()).is_empty());
+    let tenth = NOW + Time::from_millis(100);
+    assert_eq!(list.poll_connect(tenth, 1000, &mut rng()).len(), 5);
+}
+
+#[test]
+fn a_download_whose_peers_are_all_banned_is_hopeless() {
+    let mut list = list(1);
+    assert!(!list.is_hopeless() && !PeerList::new().is_hopeless());
+    let chosen = list.poll_connect(NOW, 1, &mut rng());
+    list.handle_connected(chosen[0]);
+    (0..2).for_each(|_| _ = list.handle_verdict(peer(0).ip(), false, true));
+    assert!(!list.is_hopeless(), "it is still connected");
+    list.handle_disconnected(NOW, peer(0), true);
+    assert!(list.is_hopeless());
+    list.handle_announced([peer(1)], Source::Tracker, &mut rng());
+    assert!(!list.is_hopeless());
 }

@@ -3,11 +3,11 @@
 //! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
 //! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use super::shared::PeerShared;
-use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex};
+use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time};
 
 /// Memory for one piece, carried by [`OpenPiece`] and reused.
 pub trait Slot: Send + Sync + 'static {
@@ -18,6 +18,8 @@ pub trait Slot: Send + Sync + 'static {
 const MISSING: u8 = 0;
 const OPEN: u8 = 1;
 const HAVE: u8 = 2;
+/// Open, and blocks of it may be unclaimed.
+const SHARED: u8 = 3;
 
 /// What a failed piece says of its senders.
 #[derive(Debug)]
@@ -41,18 +43,29 @@ pub struct Pieces<S: Slot> {
     /// A piece was lost since somebody asked.
     lost: AtomicBool,
     open: RwLock<Vec<Arc<OpenPiece<S>>>>,
-    /// Open pieces with unclaimed blocks that nobody is working on.
-    orphans: AtomicU32,
+    /// Counts what may have left blocks unclaimed in an open piece, since it was last found that there are none.
+    shareable: AtomicU32,
+    /// Counts the pieces that became missing again.
+    reopened: AtomicU32,
+    slot_count: usize,
     slots: Arc<SlotPool<S>>,
     can_receive: bool,
 }
 
 #[derive(Debug)]
-struct SlotPool<S>(Mutex<Vec<S>>);
+struct SlotPool<S> {
+    slots: Mutex<Vec<S>>,
+    free_count: AtomicUsize,
+}
 
 impl<S> SlotPool<S> {
     fn lock(&self) -> MutexGuard<'_, Vec<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, slot: S) {
+        self.lock().push(slot);
+        self.free_count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -80,8 +93,10 @@ impl<S: Slot> Pieces<S> {
             lost: AtomicBool::new(false),
             can_receive: !slots.is_empty(),
             open: RwLock::default(),
-            orphans: AtomicU32::new(0),
-            slots: Arc::new(SlotPool(Mutex::new(slots))),
+            shareable: AtomicU32::new(0),
+            reopened: AtomicU32::new(0),
+            slot_count: slots.len(),
+            slots: Arc::new(SlotPool { free_count: AtomicUsize::new(slots.len()), slots: Mutex::new(slots) }),
             geometry,
         }
     }
@@ -164,7 +179,17 @@ impl<S: Slot> Pieces<S> {
 
     /// Slots that no piece is using.
     pub fn free_slots(&self) -> usize {
-        self.slots.lock().len()
+        self.slots.free_count.load(Ordering::Relaxed)
+    }
+
+    /// Most of the memory for pieces is in use: what is open comes before what is not.
+    pub(super) fn is_short_of_slots(&self) -> bool {
+        self.free_slots() * 4 <= self.slot_count
+    }
+
+    /// Changes when a piece became missing again.
+    pub(super) fn reopened(&self) -> u32 {
+        self.reopened.load(Ordering::Acquire)
     }
 
     /// Opens a missing piece for receiving; `None` when somebody else was faster or no slot is free.
@@ -172,7 +197,7 @@ impl<S: Slot> Pieces<S> {
         let state = self.states.get(piece.at())?;
         let slot = self.take_slot(piece)?;
         if state.compare_exchange(MISSING, OPEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            self.slots.lock().push(slot);
+            self.slots.put(slot);
             return None;
         }
         self.missing_count.fetch_sub(1, Ordering::AcqRel);
@@ -185,6 +210,7 @@ impl<S: Slot> Pieces<S> {
         let mut slots = self.slots.lock();
         // A slot that can't be cleared is still read by somebody: its time comes later.
         let at = slots.iter_mut().rposition(|slot| slot.clear(self.geometry.len_of(piece)))?;
+        self.slots.free_count.fetch_sub(1, Ordering::Relaxed);
         Some(slots.swap_remove(at))
     }
 
@@ -199,23 +225,65 @@ impl<S: Slot> Pieces<S> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// An open piece that nobody works on and that has blocks to claim, for which `wanted` holds.
-    pub(super) fn adopt(&self, wanted: impl Fn(PieceIndex) -> bool) -> Option<Arc<OpenPiece<S>>> {
-        if self.orphans.load(Ordering::Relaxed) == 0 {
+    /// An open piece that has blocks to claim and for which `wanted` holds; one that nobody works on, if there is one.
+    pub(super) fn find_shareable(&self, wanted: impl Fn(&OpenPiece<S>) -> bool) -> Option<Arc<OpenPiece<S>>> {
+        let seen = self.shareable.load(Ordering::Acquire);
+        if seen == 0 {
             return None;
         }
-        let orphan = |open: &OpenPiece<S>| open.is_orphan() && open.has_unclaimed();
-        let adopted = self.find_open(|open| orphan(open) && wanted(open.piece));
-        if adopted.is_none() && self.find_open(orphan).is_none() {
-            self.orphans.store(0, Ordering::Relaxed);
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let mut any = false;
+        let mut found = None;
+        for open in open.iter().filter(|open| open.has_unclaimed()) {
+            any = true;
+            if wanted(open) {
+                found = Some(open);
+                if open.is_orphan() {
+                    break;
+                }
+            }
         }
-        adopted
+        if !any {
+            // Unless somebody counted up in between.
+            let _ = self.shareable.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        found.cloned()
+    }
+
+    /// 0 while every block of every open piece is claimed; otherwise it changes when more are not.
+    pub(super) fn shareable(&self) -> u32 {
+        self.shareable.load(Ordering::Acquire)
+    }
+
+    /// The piece is open and may have blocks to claim.
+    pub(super) fn is_shareable(&self, piece: PieceIndex) -> bool {
+        self.state(piece) == SHARED
+    }
+
+    /// Blocks of an open piece are there to be claimed.
+    pub(super) fn handle_unclaimed(&self, open: &OpenPiece<S>) {
+        self.shift_state(open.piece, OPEN, SHARED);
+        self.shareable.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All blocks of an open piece were found claimed.
+    pub(super) fn handle_claimed(&self, open: &OpenPiece<S>) {
+        // Whoever gives a block back in between says so after that: it is looked at once more.
+        if self.shift_state(open.piece, SHARED, OPEN) && open.has_unclaimed() {
+            self.handle_unclaimed(open);
+        }
+    }
+
+    fn shift_state(&self, piece: PieceIndex, from: u8, to: u8) -> bool {
+        let state = self.states.get(piece.at());
+        state.is_some_and(|state| state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     /// A worker leaves an open piece, its claims released.
     pub(super) fn leave(&self, open: &OpenPiece<S>) {
-        if open.workers.fetch_sub(1, Ordering::AcqRel) == 1 && open.has_unclaimed() && !open.is_retired() {
-            self.orphans.fetch_add(1, Ordering::Relaxed);
+        open.workers.fetch_sub(1, Ordering::AcqRel);
+        if open.has_unclaimed() && !open.is_retired() {
+            self.handle_unclaimed(open);
         }
     }
 
@@ -233,6 +301,7 @@ impl<S: Slot> Pieces<S> {
         if let Some(state) = self.states.get(open.piece.at()) {
             state.store(MISSING, Ordering::Release);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
+            self.reopened.fetch_add(1, Ordering::AcqRel);
         }
         open.verdict()
     }
@@ -262,6 +331,7 @@ impl<S: Slot> Pieces<S> {
         {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
+            self.reopened.fetch_add(1, Ordering::AcqRel);
             if self.can_receive {
                 self.recounts.fetch_add(1, Ordering::AcqRel);
                 self.lost.store(true, Ordering::Relaxed);
@@ -286,6 +356,10 @@ pub struct OpenPiece<S: Slot> {
     senders: Mutex<Vec<Arc<PeerShared>>>,
     workers: AtomicU32,
     retired: AtomicBool,
+    /// One sender alone: its verdict will be beyond doubt.
+    alone: AtomicBool,
+    /// When a block was last claimed or received, in milliseconds.
+    touched_ms: AtomicU64,
     slot: Option<S>,
     pool: Weak<SlotPool<S>>,
 }
@@ -312,6 +386,8 @@ impl<S: Slot> OpenPiece<S> {
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
+            touched_ms: AtomicU64::new(0),
             slot: Some(slot),
             pool,
         }
@@ -340,6 +416,25 @@ impl<S: Slot> OpenPiece<S> {
     /// The piece was verified, or failed: nothing of it is wanted any more.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// Nobody else may have a part in it.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_alone(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// A block was claimed or received.
+    pub(super) fn touch(&self, now: Time) {
+        self.touched_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long nothing has happened.
+    pub(super) fn quiet_for(&self, now: Time) -> Time {
+        now.saturating_sub(Time::from_millis(self.touched_ms.load(Ordering::Relaxed)))
     }
 
     fn is_orphan(&self) -> bool {
@@ -458,7 +553,7 @@ impl<S: Slot> OpenPiece<S> {
 impl<S: Slot> Drop for OpenPiece<S> {
     fn drop(&mut self) {
         if let (Some(slot), Some(pool)) = (self.slot.take(), self.pool.upgrade()) {
-            pool.lock().push(slot);
+            pool.put(slot);
         }
     }
 }

@@ -149,19 +149,27 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
 }
 
 #[test]
-fn what_nobody_works_on_is_adopted() {
-    let pieces = pieces(2, 2, memory(2));
-    let open = pieces.open_at(0).unwrap();
-    open.join(&peer(1));
-    let claims = pieces.claim_all(&open);
-    assert!(pieces.adopt(|_| true).is_none());
-    open.release(claims[0]);
-    pieces.leave(&open);
-    assert!(pieces.adopt(|_| false).is_none());
-    let adopted = pieces.adopt(|_| true).unwrap();
-    assert!(Arc::ptr_eq(&adopted, &open));
-    adopted.join(&peer(2));
-    assert!(pieces.adopt(|_| true).is_none());
+fn of_pieces_to_share_the_one_that_nobody_works_on_comes_first() {
+    let pieces = pieces(3, 2, memory(3));
+    let found = |pieces: &Pieces<Memory>| pieces.find_shareable(|_| true).map(|open| open.piece().get());
+    let open: Vec<_> = (0..3).map(|index| pieces.open_at(index).unwrap()).collect();
+    for open in &open {
+        open.join(&peer(1));
+        pieces.claim_all(open);
+    }
+    assert_eq!(pieces.shareable(), 0);
+    for at in [1, 2] {
+        open[at].release(pieces.geometry.block(open[at].piece(), 0).unwrap());
+        pieces.handle_unclaimed(&open[at]);
+    }
+    assert!(found(&pieces).is_some_and(|index| index > 0));
+    pieces.leave(&open[1]);
+    assert_eq!(found(&pieces), Some(1));
+    assert!(pieces.find_shareable(|_| false).is_none() && pieces.shareable() > 0);
+    pieces.claim_all(&open[1]);
+    pieces.claim_all(&open[2]);
+    assert!(found(&pieces).is_none());
+    assert_eq!(pieces.shareable(), 0, "nobody has to look again");
 }
 
 #[test]

@@ -37,12 +37,13 @@ impl RateMeter {
         }
     }
 
-    /// Takes a running total of bytes, counted from 0 when the meter was made. A smaller total than before counts as
-    /// nothing.
-    pub fn handle_total(&mut self, now: Time, total: u64) {
+    /// Takes a running total of bytes, counted from 0 when the meter was made; returns what was added. A smaller total
+    /// than before counts as nothing.
+    pub fn handle_total(&mut self, now: Time, total: u64) -> u64 {
         let bytes = total.saturating_sub(self.total);
         self.total = total;
         self.handle_bytes(now, bytes);
+        bytes
     }
 
     /// Bytes per second over the window, or since the start while that is shorter.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::availability::Availability;
 use super::order::Order;
 use super::pieces::{Pieces, Slot};
+use super::spread::Spread;
 use crate::base::{Bitfield, Geometry, Rng};
 
 /// One torrent's transfer, shared by every thread.
@@ -16,6 +17,10 @@ pub struct Swarm<S: Slot> {
     pub pieces: Pieces<S>,
     pub availability: Availability,
     pub order: Order,
+    /// Who of the leechers gets the first copy of which piece from us.
+    pub(super) spread: Spread,
+    /// Connected peers that want something of us.
+    pub(super) interested_count: AtomicU32,
     pub totals: Totals,
 }
 
@@ -37,6 +42,8 @@ impl<S: Slot> Swarm<S> {
             pieces: Pieces::new(geometry.clone(), have, slots),
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
+            spread: Spread::new(&geometry, have.is_full(), rng),
+            interested_count: AtomicU32::new(0),
             totals: Totals::default(),
             geometry,
         };
@@ -74,7 +81,11 @@ pub struct PeerShared {
     pub choker_due: AtomicBool,
     /// The connection has to end: the peer was banned, or this is the second connection to it.
     pub dismissed: AtomicBool,
+    /// It had a part in a wrong piece: it gets pieces of its own until one is right.
+    pub on_parole: AtomicBool,
     pub have_count: AtomicU32,
+    /// Blocks it asked for that wait to be sent.
+    pub queued: AtomicU32,
     client: Mutex<Option<Box<[u8]>>>,
 }
 
@@ -90,7 +101,9 @@ impl PeerShared {
             unchoke: AtomicBool::new(false),
             choker_due: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
+            on_parole: AtomicBool::new(false),
             have_count: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
             client: Mutex::default(),
         }
     }

@@ -86,6 +86,17 @@ impl Socket {
         operation::readable(self.clone()).await
     }
 
+    /// `SO_RCVLOWAT`: [`Self::readable`], and a receive that has to wait, wait for so many bytes, or the end of the stream.
+    pub fn set_recv_mark(&self, len: u32) {
+        let len = libc::c_int::try_from(len).unwrap_or(libc::c_int::MAX);
+        let size = libc::socklen_t::try_from(size_of_val(&len)).unwrap_or(0);
+        // An error means that the socket has failed, which the next receive tells.
+        // SAFETY: the kernel reads an integer that lives here.
+        let _ = unsafe {
+            libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const len).cast(), size)
+        };
+    }
+
     /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
     /// `Ok(0)` is the end of the stream.
     pub fn try_recv<P: Scatter, const HEAD: usize>(

@@ -21,6 +21,12 @@ fn positive(record: &Value, path: &str) {
     assert!(number.is_some_and(|number| number > 0.0), "{path}: {record}");
 }
 
+/// Tracepoints are for root, and only where a tracefs is mounted.
+fn can_count_system_calls() -> bool {
+    let folders = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    folders.iter().any(|folder| std::fs::read(format!("{folder}/events/raw_syscalls/sys_enter/id")).is_ok())
+}
+
 #[test]
 fn loopback_moves_verified_bytes_and_shows_them_beside_the_bare_pair() {
     let sandbox = Sandbox::new();
@@ -34,6 +40,10 @@ fn loopback_moves_verified_bytes_and_shows_them_beside_the_bare_pair() {
     }
     positive(record, "/latency_buckets/0/0");
     positive(record, "/seed/copied_bytes");
+    if can_count_system_calls() {
+        positive(record, "/seed/system_calls_per_gb");
+        positive(record, "/get/system_calls_per_gb");
+    }
     assert_eq!(record["round_gb_per_s"].as_array().unwrap().len(), 2);
     let last = record["progress"].as_array().unwrap().last().unwrap();
     assert_eq!(last[1], 2 * 20_971_520, "what both peers have");
@@ -74,4 +84,15 @@ fn floor_measures_every_part() {
         positive(record, &format!("/figures/{at}/{path}"));
     }
     assert!(sandbox.names().is_empty(), "{:?}", sandbox.names());
+}
+
+#[test]
+fn loopback_without_content_writes_nothing() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("bench loopback --json --null-data --size 9000001 -l 64K --rounds 1 --no-floor").ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    assert_eq!((&record["bytes"], &record["place"]), (&9_000_001.into(), &"nowhere".into()));
+    assert_eq!(record["progress"].as_array().unwrap().last().unwrap()[1], 9_000_001, "all of it went over");
+    assert!(record.get("create_s").is_none() && record.get("verify_s").is_none());
+    sandbox.run("bench loopback --null-data --ram").fails(2, "--ram");
 }

@@ -19,17 +19,20 @@ pub struct Figures {
     pub peers: usize,
     pub rings: usize,
     pub rounds: usize,
-    /// `disk` or `memory`.
+    /// `disk`, `memory` or `nowhere`.
     pub place: &'static str,
     /// `auto`, `buffered` or `direct`.
     pub write: &'static str,
     #[serde(flatten)]
     pub machine: Machine,
-    pub create_s: f64,
+    /// Absent without content, as the next but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_s: Option<f64>,
     /// From starting `get` to its end, everything verified and written; of the last one where there are several.
     pub transfer_s: f64,
     /// Hashing the received files once more.
-    pub verify_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_s: Option<f64>,
     /// Of all peers together.
     pub gb_per_s: f64,
     /// Beside the bare pair, unless it was left out.
@@ -84,6 +87,9 @@ pub struct Side {
     pub involuntary_switches_per_gb: f64,
     pub minor_faults_per_gb: f64,
     pub major_faults_per_gb: f64,
+    /// Where the kernel lets us count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_calls_per_gb: Option<f64>,
     /// Times that a ring thread waited for a disk inside a page fault.
     pub ring_major_faults: u64,
     /// Largest resident memory of a process in bytes: all of it, its own, mapped files.
@@ -134,6 +140,9 @@ pub(super) struct Ended {
     memory_file_peak: u64,
     zero_copied: u64,
     threads: Kinds,
+    /// Not the record's: counted from outside.
+    #[serde(skip)]
+    system_calls: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -159,6 +168,10 @@ impl Ended {
     pub(super) fn of(record: &Value) -> Self {
         Self::deserialize(record).unwrap_or_default()
     }
+
+    pub(super) fn with_system_calls(self, system_calls: Option<u64>) -> Self {
+        Self { system_calls, ..self }
+    }
 }
 
 /// One round.
@@ -169,7 +182,7 @@ pub(super) struct Round {
     pub(super) peer_s: Vec<f64>,
     pub(super) sent: Ended,
     pub(super) got: Vec<Ended>,
-    pub(super) verify_s: f64,
+    pub(super) verify_s: Option<f64>,
     pub(super) floor: Option<PairFigures>,
 }
 
@@ -180,12 +193,12 @@ impl Round {
 }
 
 impl Figures {
-    pub(super) fn of(settings: &Settings, piece_length: u32, create_s: f64, rounds: Vec<Round>) -> Self {
+    pub(super) fn of(settings: &Settings, piece_length: u32, create_s: Option<f64>, rounds: Vec<Round>) -> Self {
         let moved = settings.len * settings.peer_count as u64;
         let median_of = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part).collect());
         let transfer_s = median_of(&Round::transfer_s);
         let rate = |round: &Round| gb_per_s(moved, round.transfer_s());
-        let verify_s = median_of(&|round| round.verify_s);
+        let verify_s = rounds.iter().map(|round| round.verify_s).collect::<Option<Vec<f64>>>().map(median);
         let round_gb_per_s: Vec<f64> = rounds.iter().map(rate).collect();
         let floor = FloorShare::of(&rounds, &round_gb_per_s);
         let is_median = |round: &Round| round.transfer_s().total_cmp(&transfer_s).is_eq();
@@ -198,7 +211,7 @@ impl Figures {
             peers: settings.peer_count,
             rings: settings.ring_count,
             rounds: settings.rounds,
-            place: if settings.in_ram { "memory" } else { "disk" },
+            place: settings.to.name(),
             write: WriteHow::name(settings.write),
             machine: Machine::this(),
             create_s,
@@ -231,7 +244,7 @@ impl Figures {
 impl Round {
     fn empty() -> Self {
         let sent = Ended::default();
-        Self { progress: Vec::new(), peer_s: Vec::new(), sent, got: Vec::new(), verify_s: 0.0, floor: None }
+        Self { progress: Vec::new(), peer_s: Vec::new(), sent, got: Vec::new(), verify_s: None, floor: None }
     }
 }
 
@@ -262,6 +275,7 @@ impl Side {
         let mut side = Self::default();
         let mut whole = CpuTime::default();
         let (mut voluntary, mut involuntary, mut minor_faults, mut major_faults) = (0, 0, 0, 0);
+        let mut system_calls = Some(0);
         for process in processes {
             let Kinds { ring, hash, kernel, other } = &process.threads;
             whole.user_s += process.cpu_user_s;
@@ -273,6 +287,7 @@ impl Side {
                 voluntary += kind.voluntary_switches;
                 involuntary += kind.involuntary_switches;
             }
+            system_calls = system_calls.zip(process.system_calls).map(|(all, more)| all + more);
             minor_faults += process.minor_faults;
             major_faults += process.major_faults;
             side.ring_major_faults += ring.major_faults;
@@ -295,6 +310,7 @@ impl Side {
             involuntary_switches_per_gb: per_gb(number(involuntary), len),
             minor_faults_per_gb: per_gb(number(minor_faults), len),
             major_faults_per_gb: per_gb(number(major_faults), len),
+            system_calls_per_gb: system_calls.map(|count| per_gb(number(count), len)),
             ..side
         }
     }

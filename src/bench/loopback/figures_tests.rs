@@ -1,4 +1,5 @@
 use super::*;
+use crate::bench::WhereTo;
 use crate::hash::Kernel;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ fn settings(peer_count: usize, rounds: usize) -> Settings {
         len: 1_000_000_000,
         piece_len: None,
         folder: ".".into(),
-        in_ram: false,
+        to: WhereTo::Disk,
         peer_count,
         rounds,
         with_floor: true,
@@ -43,7 +44,7 @@ fn round(seconds: f64, cpu_user_s: f64, floor_gb_per_s: f64) -> Round {
         peer_s: vec![seconds],
         sent: ended(cpu_user_s),
         got: vec![ended(cpu_user_s)],
-        verify_s: 1.0,
+        verify_s: Some(1.0),
         floor: Some(floor),
     }
 }
@@ -51,7 +52,7 @@ fn round(seconds: f64, cpu_user_s: f64, floor_gb_per_s: f64) -> Round {
 #[test]
 fn details_are_those_of_the_median_round() {
     let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 3.0, 1.0)];
-    let figures = Figures::of(&settings(1, 3), 16384, 0.5, rounds);
+    let figures = Figures::of(&settings(1, 3), 16384, Some(0.5), rounds);
     assert!(near(figures.transfer_s, 2.0) && near(figures.gb_per_s, 0.5));
     assert!(near(figures.get.cpu_user_s, 3.0) && near(figures.get.cpu_s_per_gb, 3.5), "{:?}", figures.get);
     assert!(near(figures.seed.cpu_s_per_gb, 1.75), "the seed's is for what it sent");
@@ -65,7 +66,10 @@ fn details_are_those_of_the_median_round() {
 
 #[test]
 fn what_no_kind_has_is_other() {
-    let side = Side::of(&[ended(1.0), ended(1.0)], 2_000_000_000);
+    let counted = |count| ended(1.0).with_system_calls(Some(count));
+    let side = Side::of(&[counted(6), counted(8)], 2_000_000_000);
+    assert!(side.system_calls_per_gb.is_some_and(|count| near(count, 7.0)));
+    assert_eq!(Side::of(&[counted(6), ended(1.0)], 1).system_calls_per_gb, None, "all of them or none");
     let CpuKinds { ring, hash, kernel, other } = side.cpu_kinds;
     assert!(near(ring.user_s, 0.5) && near(hash.user_s, 1.0) && near(kernel.user_s, 0.0));
     assert!(near(other.user_s, 0.5) && near(other.system_s, 0.5));

@@ -23,9 +23,9 @@ use super::content::write_random;
 use super::pair::{PairFigures, PairSettings, Work, pair};
 use super::process::Running;
 use super::{BenchError, io_error};
-use crate::codec::metainfo::{Metainfo, MetainfoLimits};
-use crate::create::{Control, Plan, verify};
-use crate::hash::Kernel;
+use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use crate::create::{Control, Plan, piece_len, verify};
+use crate::hash::{Kernel, sha1_batch};
 use crate::tracker::Table;
 use crate::web;
 
@@ -41,8 +41,7 @@ pub struct Settings {
     pub piece_len: Option<u32>,
     /// Folder for everything that is made, which must be empty.
     pub folder: PathBuf,
-    /// It lies in memory.
-    pub in_ram: bool,
+    pub to: WhereTo,
     /// Downloads at the same time, at least 1.
     pub peer_count: usize,
     pub rounds: usize,
@@ -58,6 +57,25 @@ pub struct Settings {
     /// Further flags of `seed` and `get`.
     pub seed_flags: Vec<OsString>,
     pub get_flags: Vec<OsString>,
+}
+
+/// Where content lies, and what was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhereTo {
+    Disk,
+    Memory,
+    /// The content is one long pad file (BEP 47): zeros, which are sent from a map of nothing, hashed, and not written.
+    Nowhere,
+}
+
+impl WhereTo {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Memory => "memory",
+            Self::Nowhere => "nowhere",
+        }
+    }
 }
 
 /// `get --write`.
@@ -82,14 +100,20 @@ impl WriteHow {
 pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
     let from = settings.folder.join("seed");
     fs::create_dir(&from).map_err(io_error("make a folder"))?;
-    phase("making content");
-    let content = from.join("content.bin");
-    write_random(&content, settings.len, settings.len).map_err(io_error("make content"))?;
-
     let tracker = start_tracker().map_err(io_error("start the tracker"))?;
-    phase("creating");
+    let tiers = vec![vec![format!("http://127.0.0.1:{tracker}/announce")]];
     let torrent = settings.folder.join("content.torrent");
-    let create_s = create(&content, &torrent, settings, tracker)?;
+    let create_s = if settings.to == WhereTo::Nowhere {
+        phase("hashing");
+        fs::write(&torrent, null_torrent(settings, tiers)).map_err(io_error("write the torrent"))?;
+        None
+    } else {
+        phase("making content");
+        let content = from.join("content.bin");
+        write_random(&content, settings.len, settings.len).map_err(io_error("make content"))?;
+        phase("creating");
+        Some(create(&content, &torrent, settings, tiers)?)
+    };
     let metainfo = fs::read(&torrent).map_err(io_error("read the torrent"))?;
     let Ok(metainfo) = Metainfo::decode(&metainfo, &MetainfoLimits::default()) else {
         return Err(BenchError::Differs);
@@ -108,15 +132,10 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         let to = settings.folder.join("get");
         fs::create_dir(&to).map_err(io_error("make a folder"))?;
         let mut round = transfer(settings, &torrent, &from, &to)?;
-        say("verifying");
-        let started = Instant::now();
-        for peer in 0..settings.peer_count {
-            let control = Control { cancel: &AtomicBool::new(false), progress: &|_| () };
-            if !verify(&metainfo.info, &folder_of(&to, peer), None, control)?.is_match() {
-                return Err(BenchError::Differs);
-            }
+        if settings.to != WhereTo::Nowhere {
+            say("verifying");
+            round.verify_s = Some(verify_all(&metainfo, settings, &to)?);
         }
-        round.verify_s = started.elapsed().as_secs_f64();
         round.floor = floor;
         rounds.push(round);
         fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
@@ -124,13 +143,30 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
     Ok(Figures::of(settings, metainfo.info.geometry.piece_len(), create_s, rounds))
 }
 
+/// Hashes what every peer has got; returns the seconds it took.
+fn verify_all(metainfo: &Metainfo, settings: &Settings, to: &Path) -> Result<f64, BenchError> {
+    let started = Instant::now();
+    for peer in 0..settings.peer_count {
+        let control = Control { cancel: &AtomicBool::new(false), progress: &|_| () };
+        if !verify(&metainfo.info, &folder_of(to, peer), None, control)?.is_match() {
+            return Err(BenchError::Differs);
+        }
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
 /// The same bytes in the same way.
 fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchError> {
     let path = settings.folder.join("pair.bin");
-    let work = Work::Write { path: path.clone(), direct: settings.write != WriteHow::Buffered };
+    let work = match settings.to {
+        WhereTo::Nowhere => Work::Hash,
+        _ => Work::Write { path: path.clone(), direct: settings.write != WriteHow::Buffered },
+    };
     let len = settings.len * settings.peer_count as u64;
     let figures = pair(&PairSettings { len, piece_len, work, hash_kernel: settings.hash_kernel })?;
-    fs::remove_file(path).map_err(io_error("remove what was written"))?;
+    if settings.to != WhereTo::Nowhere {
+        fs::remove_file(path).map_err(io_error("remove what was written"))?;
+    }
     Ok(figures)
 }
 
@@ -166,7 +202,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
         let complete = get.wait_for("complete", &mut |record| note(peer, done(record)))?;
         note(peer, Some(settings.len));
         get.wait()?;
-        Ok((started.elapsed().as_secs_f64(), Ended::of(&complete)))
+        Ok((started.elapsed().as_secs_f64(), Ended::of(&complete).with_system_calls(get.system_calls())))
     };
     let ends: Vec<Result<(f64, Ended), BenchError>> = thread::scope(|scope| {
         let watch = &watch;
@@ -176,9 +212,9 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
     let (peer_s, got): (Vec<f64>, Vec<Ended>) = ends.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let sent = Ended::of(&seed.stop()?);
+    let sent = Ended::of(&seed.stop()?).with_system_calls(seed.system_calls());
     let progress: Vec<Progress> = progress.into_inner().unwrap_or_default();
-    Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: 0.0, floor: None })
+    Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: None, floor: None })
 }
 
 /// All peers together.
@@ -205,8 +241,7 @@ fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Sett
 }
 
 /// Hashes the content and writes the torrent; returns the seconds it took.
-fn create(content: &Path, torrent: &Path, settings: &Settings, tracker: u16) -> Result<f64, BenchError> {
-    let tiers = vec![vec![format!("http://127.0.0.1:{tracker}/announce")]];
+fn create(content: &Path, torrent: &Path, settings: &Settings, tiers: Vec<Vec<String>>) -> Result<f64, BenchError> {
     let options = crate::create::Settings { piece_len: settings.piece_len, tiers, ..Default::default() };
     let started = Instant::now();
     let plan = Plan::new(content, &options, Some(torrent))?;
@@ -214,6 +249,32 @@ fn create(content: &Path, torrent: &Path, settings: &Settings, tracker: u16) -> 
     let seconds = started.elapsed().as_secs_f64();
     fs::write(torrent, created.bytes).map_err(io_error("write the torrent"))?;
     Ok(seconds)
+}
+
+/// The torrent of a pad file.
+fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
+    let piece_len = settings.piece_len.unwrap_or_else(|| piece_len::automatic(settings.len));
+    let zeros = vec![0; piece_len as usize];
+    let last_len = usize::try_from(settings.len % u64::from(piece_len)).unwrap_or(0);
+    let (whole, last) = (sha1_batch([[&zeros[..]]]), sha1_batch([[&zeros[..last_len]]]));
+    let whole_count = usize::try_from(settings.len / u64::from(piece_len)).unwrap_or(0);
+    let mut pieces = vec![whole[0]; whole_count];
+    pieces.extend(last.into_iter().filter(|_| last_len > 0));
+    let path = vec![b".pad".to_vec(), settings.len.to_string().into_bytes()];
+    Draft {
+        name: b"content".to_vec(),
+        piece_len,
+        files: DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true }]),
+        pieces,
+        private: false,
+        source: None,
+        tiers,
+        web_seeds: Vec::new(),
+        comment: None,
+        created_by: None,
+        creation_date: None,
+    }
+    .encode()
 }
 
 /// A tracker on a thread of this process; returns its port. It ends with the process.

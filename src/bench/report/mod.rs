@@ -206,6 +206,9 @@ fn rest(figures: &Figures) -> String {
         row("minor page faults per GB", |side| format!("{:.0}", side.minor_faults_per_gb)),
         row("major page faults per GB", |side| format!("{:.1}", side.major_faults_per_gb)),
         row("… on ring threads, in all", |side| side.ring_major_faults.to_string()),
+        row("system calls per GB", |side| {
+            side.system_calls_per_gb.map_or("not counted".to_owned(), |count| format!("{count:.0}"))
+        }),
         row("voluntary context switches per GB", |side| format!("{:.0}", side.voluntary_switches_per_gb)),
         row("involuntary context switches per GB", |side| format!("{:.0}", side.involuntary_switches_per_gb)),
         row("copied into sockets", |side| Bytes(side.copied_bytes).to_string()),
@@ -214,13 +217,14 @@ fn rest(figures: &Figures) -> String {
     let mut sides = table(&["", "seed", "get"], rows);
     let lag = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us);
     let lag = lag.map_or("not counted".to_owned(), |(p50, p99)| format!("{}, {}", duration(p50), duration(p99)));
+    let seconds = |taken: Option<f64>| taken.map_or("-".to_owned(), |taken| format!("{taken:.2} s"));
     let rows = [
         vec!["received twice or too late".to_owned(), Bytes(figures.wasted_bytes).to_string()],
         vec!["copies that the seed sent".to_owned(), format!("{:.2}", figures.seed_copies)],
         vec!["fairness between peers (Jain)".to_owned(), format!("{:.3}", figures.fairness)],
         vec!["last block to hash, p50 and p99".to_owned(), lag],
-        vec!["create".to_owned(), format!("{:.2} s", figures.create_s)],
-        vec!["verify again".to_owned(), format!("{:.2} s", figures.verify_s)],
+        vec!["create".to_owned(), seconds(figures.create_s)],
+        vec!["verify again".to_owned(), seconds(figures.verify_s)],
         vec!["transfer".to_owned(), format!("{:.2} s", figures.transfer_s)],
     ];
     sides.push_str(&table(&["", ""], rows));

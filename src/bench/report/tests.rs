@@ -24,9 +24,9 @@ fn figures() -> Figures {
             version: "0",
             taken_at: "2026-01-31 12:00:00 UTC".into(),
         },
-        create_s: 0.5,
+        create_s: Some(0.5),
         transfer_s: 1.0,
-        verify_s: 0.25,
+        verify_s: None,
         gb_per_s: 1.07,
         floor: Some(FloorShare {
             pair: PairFigures { seconds: 0.9, gb_per_s: 1.2, seed_cpu_s_per_gb: 0.3, get_cpu_s_per_gb: 0.8 },

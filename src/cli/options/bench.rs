@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{arena_len, create_piece_len, ring_count, size, usage};
-use crate::bench::WriteHow;
-use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, WriteArg};
+use crate::bench::swarm::Scenario;
+use crate::bench::{WhereTo, WriteHow};
+use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
 use crate::cli::exit::Failure;
 use crate::hash::Kernel;
 
@@ -48,7 +49,7 @@ pub struct FloorOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub parent: PathBuf,
-    pub in_ram: bool,
+    pub to: WhereTo,
 }
 
 pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
@@ -58,7 +59,10 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         peer_count: usize::from(args.peers),
         rounds: usize::from(args.rounds),
         with_floor: !args.no_floor,
-        place: resolve_place(args.place),
+        place: match resolve_place(args.place) {
+            place if args.null_data => Place { to: WhereTo::Nowhere, ..place },
+            place => place,
+        },
         write: match args.write {
             WriteArg::Auto => WriteHow::Auto,
             WriteArg::Buffered => WriteHow::Buffered,
@@ -85,9 +89,31 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
     })
 }
 
+pub(super) fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
+    let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
+    let bad = args.free_riders + args.corrupting + args.silent;
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
+        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
+    }
+    let link_rate = size("--link", &args.link)?;
+    Ok(Scenario {
+        seed: args.seed,
+        leechers: args.simulate as usize,
+        piece_count: args.pieces,
+        piece_len: create_piece_len(&args.piece_length)?,
+        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
+        link_rate,
+        mixed_rates: args.mixed,
+        churn: args.churn,
+        free_riders: args.free_riders,
+        corrupting: args.corrupting,
+        silent: args.silent,
+    })
+}
+
 fn resolve_place(args: PlaceArgs) -> Place {
     let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
-    Place { parent, in_ram: args.ram }
+    Place { parent, to: if args.ram { WhereTo::Memory } else { WhereTo::Disk } }
 }
 
 fn words(text: Option<&str>) -> Vec<OsString> {

@@ -2,4 +2,5 @@
 
 mod magnet;
 mod metainfo;
+mod opentracker;
 mod transfer;

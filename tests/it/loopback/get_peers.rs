@@ -314,3 +314,47 @@ fn a_peer_that_goes_away_is_sought_again() {
     fixture.get(&fixture.scratch.folder("target"), &[peer.address]);
     assert_eq!(peer.connections(), 2);
 }
+
+/// Fast for 32 MiB, so that little bytes need not be waited for; then a few of them say all.
+#[test]
+fn a_fast_seeder_that_chokes_in_between_is_heard() {
+    let fixture = Fixture::file(48 << 20);
+    let copy = Copy::of(&fixture);
+    let served = AtomicUsize::new(0);
+    let seeder = ListeningPeer::start(own_ip(), fixture.piece_count(), move |mut peer| {
+        if !copy.open(&mut peer) {
+            return;
+        }
+        loop {
+            match peer.hear() {
+                Heard::Request { index, begin, length } if served.load(Ordering::Relaxed) == 2048 => {
+                    // All that came before has been received.
+                    std::thread::sleep(Duration::from_millis(100));
+                    peer.say(&Message::Choke);
+                    peer.say(&Message::Reject { index, begin, length });
+                    peer.set_patience(Duration::from_millis(100));
+                    loop {
+                        match peer.hear() {
+                            Heard::Request { index, begin, length } => {
+                                peer.say(&Message::Reject { index, begin, length });
+                            }
+                            Heard::Silence => break,
+                            _ => {}
+                        }
+                    }
+                    peer.set_patience(DEADLINE);
+                    peer.say(&Message::Unchoke);
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+                Heard::Request { index, begin, length } => {
+                    served.fetch_add(1, Ordering::Relaxed);
+                    peer.send_piece(index, begin, copy.block(index, begin, length));
+                }
+                Heard::Closed | Heard::Silence => return,
+                _ => {}
+            }
+        }
+    });
+    let finished = fixture.get(&fixture.scratch.folder("target"), &[seeder.address]);
+    assert!(event(&finished.stdout, "complete").unwrap()["seconds"].as_f64().unwrap() < 20.0, "{finished:#?}");
+}

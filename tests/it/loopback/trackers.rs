@@ -7,9 +7,12 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{DEADLINE, Fixture, STOP_DEADLINE, Seed, assert_fails, event, exit_code, own_address, own_ip, warnings};
+use super::{
+    DEADLINE, Fixture, NAME, STOP_DEADLINE, Seed, assert_fails, event, exit_code, own_address, own_ip, warnings,
+};
 use crate::support::{
     bencode::{Bencoded, dictionary, integer, list, string},
+    bt_fast,
     http_server::{Answer, HttpServer},
     process::{Running, run, wait_until},
 };
@@ -106,6 +109,23 @@ fn a_seed_tells_no_completed_and_does_not_ask_too_often() {
 }
 
 #[test]
+fn trackers_of_the_torrent_can_be_left_out() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let (own, given) = (tracker_of(&[]), tracker_of(&[seed.address]));
+    let torrent = fixture.scratch.join("with.torrent");
+    let mut create = bt_fast();
+    create.args(["create", "-a", &own.url("/announce"), "-l", "32K", "-o"]).arg(&torrent);
+    run(create.arg(fixture.source.join(NAME)), DEADLINE).success();
+    let target = fixture.scratch.folder("target");
+    let mut command = bt_fast();
+    command.arg("get").arg(&torrent).arg("-o").arg(&target).args(["--listen", &own_address().to_string()]);
+    run(command.args(["--announce-only", "--announce", &given.url("/announce")]), DEADLINE).success();
+    fixture.assert_complete(&target);
+    assert!(own.requests().is_empty() && !given.requests().is_empty());
+}
+
+#[test]
 fn complete_at_the_start_tells_no_completed() {
     let tracker = tracker_of(&[]);
     let fixture = Fixture::file_with_trackers(LEN, &[&tracker.url("/announce")]);
@@ -153,7 +173,7 @@ fn a_warning_message_is_told() {
         ("warning message", string("slow today")),
     ]);
     let target = fixture.scratch.folder("target");
-    let finished = run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/a")]), DEADLINE);
+    let finished = run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/announce")]), DEADLINE);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let told = warnings(&finished.stderr);
     assert!(told.len() == 1 && told[0].contains("slow today"), "{finished:#?}");
@@ -187,7 +207,7 @@ fn peers_as_dictionaries_with_addresses_and_names() {
         let peers = [peer("no.such.name.invalid", 5), peer("", 5), peer(host, 0), peer("0.0.0.0", 6), peer(host, port)];
         let tracker = tracker([("interval", integer(1800)), ("peers", list(peers))]);
         let target = fixture.scratch.folder(host);
-        run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/a")]), DEADLINE).success();
+        run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/announce")]), DEADLINE).success();
         fixture.assert_complete(&target);
     }
 }
@@ -205,7 +225,7 @@ fn a_peer_with_another_id_than_told_is_left() {
     let tracker = tracker([("interval", integer(1800)), ("peers", list([peer]))]);
     let target = fixture.scratch.folder("target");
     let mut command = fixture.get_command(&target, &[]);
-    let finished = run(command.args(["--announce", &tracker.url("/a"), "--timeout", "2"]), DEADLINE);
+    let finished = run(command.args(["--announce", &tracker.url("/announce"), "--timeout", "2"]), DEADLINE);
     assert_fails(&finished, 4, "no peers");
 }
 
@@ -218,7 +238,7 @@ fn ipv6_peers() {
     let peer = SocketAddr::from((Ipv6Addr::LOCALHOST, u16::try_from(port).unwrap()));
     let tracker = tracker([("interval", integer(1800)), ("peers", string("")), ("peers6", compact(&[peer]))]);
     let target = fixture.scratch.folder("target");
-    run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/a")]), DEADLINE).success();
+    run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/announce")]), DEADLINE).success();
     fixture.assert_complete(&target);
 }
 
@@ -240,7 +260,7 @@ fn a_tracker_id_is_sent_back() {
     let tracker = tracker([("interval", integer(1800)), ("peers", string("")), ("tracker id", string(b"a b&\xff"))]);
     let address = own_address();
     let mut command = fixture.seed_command(address);
-    command.args(["--announce", &tracker.url("/a")]);
+    command.args(["--announce", &tracker.url("/announce")]);
     let seed = Seed::start(&command, address, &fixture.scratch.join("seed.log"));
     assert!(tracker.saw_event("started", DEADLINE));
     seed.stop();
@@ -262,7 +282,7 @@ fn a_tracker_that_hangs_holds_nobody() {
     });
     let address = own_address();
     let mut command = fixture.seed_command(address);
-    command.args(["--announce", &tracker.url("/a")]);
+    command.args(["--announce", &tracker.url("/announce")]);
     let seed = Seed::start(&command, address, &fixture.scratch.join("seed.log"));
     assert!(tracker.saw_event("started", DEADLINE));
     fixture.get_by_peer(address);

@@ -1,14 +1,12 @@
-//! Whole swarms of the sans-io core in memory, on a virtual clock: the real links, pieces, choker and codec between
-//! nodes whose sockets, disks and hashes are simulated. Every run follows from its seed; a failure prints it, and
+//! Whole swarms of the sans-io core in memory, on a virtual clock, in the world of `bt_fast::bench::swarm`. Every run follows from its seed; a failure prints it, and
 //! `BT_FAST_SIM_SEED` runs that one again.
 
-mod node;
+mod fleets;
 mod pairs;
-mod slot;
 mod swarms;
-mod world;
 
 use bt_fast::base::Geometry;
+use bt_fast::bench::swarm::World;
 
 /// Says at a failure how to see it again.
 struct Replay(u64);
@@ -19,6 +17,13 @@ impl Drop for Replay {
             eprintln!("again with: BT_FAST_SIM_SEED={}", self.0);
         }
     }
+}
+
+/// A world whose invariants are looked at after every step.
+fn world(seed: u64, geometry: Geometry) -> World {
+    let mut world = World::new(seed, geometry);
+    world.checked = true;
+    world
 }
 
 /// Runs a simulation once per seed, or with the one that is asked for.

@@ -4,16 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry};
+use bt_fast::bench::swarm::{LAN, Line, Side, World};
 use bt_fast::swarm::choker::Slots;
 
-use super::world::{LAN, Side, World};
-use super::{geometry, with_seeds};
+use super::{geometry, with_seeds, world};
 
 const K: u32 = 1 << 10;
 
 /// An origin and a leecher, connected.
 fn pair(seed: u64, geometry: Geometry, sides: impl FnOnce(Side, Side) -> [Side; 2]) -> World {
-    let mut world = World::new(seed, geometry);
+    let mut world = world(seed, geometry);
     let origin = world.add_origin();
     let leecher = world.add_leecher(4);
     world.connect(sides(Side::of(origin), Side::of(leecher)));
@@ -53,7 +53,7 @@ fn a_pair_finishes_with_any_extensions_and_any_number_of_pieces() {
 fn both_sides_of_a_pair_give_each_other_what_they_lack() {
     with_seeds(8, |seed| {
         let shape = geometry(64 * K, 40, 70);
-        let mut world = World::new(seed, shape.clone());
+        let mut world = world(seed, shape.clone());
         let mut have = [Bitfield::new(41), Bitfield::new(41)];
         for piece in shape.pieces() {
             have[world.rng.usize(..2)].insert(piece);
@@ -69,10 +69,10 @@ fn both_sides_of_a_pair_give_each_other_what_they_lack() {
 }
 
 #[test]
-fn bytes_may_come_one_at_a_time() {
+fn messages_may_come_a_few_bytes_at_a_time() {
     with_seeds(1, |seed| {
         let mut world = pair(seed, geometry(20 * K, 2, 3), |origin, leecher| [origin, leecher]);
-        world.split_max = 1;
+        world.split = true;
         world.run_until_complete(&[1], Duration::from_secs(30));
         world.finish();
     });
@@ -81,8 +81,8 @@ fn bytes_may_come_one_at_a_time() {
 #[test]
 fn a_long_fast_line_is_filled() {
     with_seeds(2, |seed| {
-        let line = super::world::Line { rate: 20_000_000, delay: Duration::from_millis(50) };
-        let mut world = World::new(seed, geometry(1 << 20, 60, 0));
+        let line = Line { rate: 20_000_000, delay: Duration::from_millis(50) };
+        let mut world = world(seed, geometry(1 << 20, 60, 0));
         let (origin, leecher) = (world.add_origin(), world.add_leecher(16));
         world.connect([Side { line, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
         let took = world.run_until_complete(&[leecher], Duration::from_secs(60));
@@ -98,7 +98,7 @@ fn a_gigabit_line_is_full_within_two_seconds_whatever_the_round_trip() {
     const RATE: u64 = 125_000_000;
     for round_trip in [Duration::from_micros(100), Duration::from_millis(50)] {
         with_seeds(1, |seed| {
-            let line = super::world::Line { rate: RATE, delay: round_trip / 2 };
+            let line = Line { rate: RATE, delay: round_trip / 2 };
             let mut world = World::new(seed, geometry(1 << 20, 600, 0));
             let (origin, leecher) = (world.add_origin(), world.add_leecher(256));
             world.connect([Side { line, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
@@ -139,10 +139,10 @@ fn a_slow_disk_holds_the_requests_back() {
 #[test]
 fn a_choke_storm_loses_nothing() {
     with_seeds(8, |seed| {
-        let line = super::world::Line { rate: 500_000, delay: Duration::from_millis(40) };
-        let mut world = World::new(seed, geometry(64 * K, 30, 1234));
+        let line = Line { rate: 500_000, delay: Duration::from_millis(40) };
+        let mut world = world(seed, geometry(64 * K, 30, 1234));
         let (origin, leecher) = (world.add_origin(), world.add_leecher(4));
-        world.nodes[origin].choker = None;
+        world.nodes[origin].steering = None;
         let fast = seed % 2 == 0;
         world.connect([Side { line, fast, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
         let mut unchoke = false;
@@ -168,7 +168,7 @@ fn a_choke_storm_loses_nothing() {
 #[test]
 fn an_idle_pair_is_kept_alive() {
     with_seeds(1, |seed| {
-        let mut world = World::new(seed, geometry(16 * K, 2, 0));
+        let mut world = world(seed, geometry(16 * K, 2, 0));
         let leechers = [world.add_leecher(2), world.add_leecher(2)];
         world.connect(leechers.map(Side::of));
         world.run_for(Duration::from_secs(1000));
@@ -180,10 +180,10 @@ fn an_idle_pair_is_kept_alive() {
 #[test]
 fn a_peer_that_went_away_without_a_word_is_given_up() {
     with_seeds(1, |seed| {
-        let mut world = World::new(seed, geometry(16 * K, 2, 0));
+        let mut world = world(seed, geometry(16 * K, 2, 0));
         let leechers = [world.add_leecher(2), world.add_leecher(2)];
         // A byte takes longer than any time-out.
-        let dead = super::world::Line { rate: LAN.rate, delay: Duration::from_secs(10_000) };
+        let dead = Line { rate: LAN.rate, delay: Duration::from_secs(10_000) };
         world.connect(leechers.map(|node| Side { line: dead, ..Side::of(node) }));
         world.run_for(Duration::from_secs(200));
         assert!(world.ends[0].is_none());

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bt_fast::base::Geometry;
 use bt_fast::base::limits::SNUB_TIMEOUT;
+use bt_fast::bench::swarm::{LAN, Line, Side, World};
 
-use super::world::{LAN, Line, Side, World};
-use super::{geometry, with_seeds};
+use super::{geometry, with_seeds, world};
 
 const K: u32 = 1 << 10;
 /// A leecher's endgame with eight connections costs so many blocks, however large the content is.
@@ -18,7 +18,7 @@ fn secs(secs: u64) -> Duration {
 
 /// Node 0 is an origin, the others are leechers; everybody is connected to everybody.
 fn mesh(seed: u64, geometry: Geometry, leechers: usize, slot_count: usize) -> World {
-    let mut world = World::new(seed, geometry);
+    let mut world = world(seed, geometry);
     world.add_origin();
     for _ in 0..leechers {
         world.add_leecher(slot_count);
@@ -74,7 +74,7 @@ fn rarest_first_spreads_what_only_a_slow_origin_has() {
 #[test]
 fn when_a_peer_leaves_the_others_take_what_it_had_claimed() {
     with_seeds(6, |seed| {
-        let mut world = World::new(seed, geometry(256 * K, 16, 77));
+        let mut world = world(seed, geometry(256 * K, 16, 77));
         let origins = [world.add_origin(), world.add_origin()];
         let leecher = world.add_leecher(2);
         let slow = Line { rate: 100_000, ..LAN };
@@ -112,7 +112,7 @@ fn a_peer_that_comes_and_goes_breaks_nothing() {
 #[test]
 fn a_silent_peer_is_snubbed_and_others_bring_its_blocks() {
     with_seeds(4, |seed| {
-        let mut world = World::new(seed, geometry(64 * K, 20, 0));
+        let mut world = world(seed, geometry(64 * K, 20, 0));
         let (silent, origin) = (world.add_origin(), world.add_origin());
         let leecher = world.add_leecher(2);
         // It says that it has everything, unchokes, and never sends a block.
@@ -136,7 +136,7 @@ fn a_silent_peer_is_snubbed_and_others_bring_its_blocks() {
 #[test]
 fn only_a_silent_peer_for_long_and_then_it_speaks() {
     with_seeds(2, |seed| {
-        let mut world = World::new(seed, geometry(64 * K, 20, 0));
+        let mut world = world(seed, geometry(64 * K, 20, 0));
         let (origin, leecher) = (world.add_origin(), world.add_leecher(2));
         let first = world.connect([Side { silent: true, fast: seed % 2 == 0, ..Side::of(origin) }, Side::of(leecher)]);
         world.run_for(secs(100));
@@ -149,7 +149,7 @@ fn only_a_silent_peer_for_long_and_then_it_speaks() {
 #[test]
 fn wrong_blocks_are_fetched_again_and_the_sender_is_named() {
     with_seeds(4, |seed| {
-        let mut world = World::new(seed, geometry(64 * K, 24, 100));
+        let mut world = world(seed, geometry(64 * K, 24, 100));
         let (liar, honest) = (world.add_origin(), world.add_origin());
         world.nodes[liar].corrupts = 0.1;
         let leechers = [world.add_leecher(4), world.add_leecher(4)];
@@ -167,7 +167,7 @@ fn wrong_blocks_are_fetched_again_and_the_sender_is_named() {
 #[test]
 fn a_lone_liar_is_the_only_one_blamed() {
     with_seeds(2, |seed| {
-        let mut world = World::new(seed, geometry(64 * K, 12, 100));
+        let mut world = world(seed, geometry(64 * K, 12, 100));
         let (liar, leecher) = (world.add_origin(), world.add_leecher(3));
         world.nodes[liar].corrupts = 0.05;
         world.connect([Side::of(liar), Side::of(leecher)]);
@@ -182,7 +182,7 @@ fn a_lone_liar_is_the_only_one_blamed() {
 fn the_last_blocks_of_a_slow_peer_are_asked_of_others_and_cancelled() {
     for (slow_count, slots, bound) in [(1, 40, 8), (1, 2, 20), (4, 40, 8), (4, 2, 60)] {
         with_seeds(2, |seed| {
-            let mut world = World::new(seed, geometry(128 * K, 32, 0));
+            let mut world = world(seed, geometry(128 * K, 32, 0));
             let leecher = world.add_leecher(slots);
             // A block takes eight seconds: too fast to be snubbed.
             let slow = Line { rate: 2000, ..LAN };
@@ -210,7 +210,7 @@ fn the_last_blocks_of_a_slow_peer_are_asked_of_others_and_cancelled() {
 fn a_lost_piece_is_fetched_again() {
     with_seeds(4, |seed| {
         let shape = geometry(64 * K, 6, 0);
-        let mut world = World::new(seed, shape.clone());
+        let mut world = world(seed, shape.clone());
         let (origin, leecher, other) = (world.add_origin(), world.add_leecher(2), world.add_leecher(2));
         world.connect([Side::of(origin), Side::of(leecher)]);
         world.connect([Side::of(leecher), Side::of(other)]);

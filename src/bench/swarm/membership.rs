@@ -1,0 +1,113 @@
+//! How nodes find each other, trust each other, come and go: the real tracker table, announcing and peer list.
+
+use std::time::Duration;
+
+use super::node::{Member, address_of, node_of};
+use super::wire::{Line, Side};
+use super::world::World;
+use crate::base::{InfoHash, limits};
+use crate::codec::tracker_http::AnnounceReply;
+use crate::swarm::Verdict;
+use crate::swarm::peer_list::Source;
+use crate::tracker::Announcement;
+
+const TRACKER: &str = "http://tracker.invalid/announce";
+const INFO_HASH: InfoHash = InfoHash([7; 20]);
+/// Between members lines are as fast as their links, and this long.
+const DELAY: Duration = Duration::from_millis(1);
+
+impl World {
+    /// The node comes to the swarm by its tracker, or comes back with what it had.
+    pub fn join(&mut self, node: usize) {
+        self.nodes[node].join(TRACKER, &mut self.rng);
+    }
+
+    /// The node goes away without a word.
+    pub fn leave(&mut self, node: usize) {
+        if let Some(member) = &mut self.nodes[node].member {
+            member.online = false;
+        }
+        for at in self.nodes[node].ends.clone() {
+            self.disconnect(at);
+        }
+    }
+
+    pub(super) fn is_online(&self, node: usize) -> bool {
+        self.nodes[node].member.as_ref().is_some_and(|member| member.online)
+    }
+
+    /// The announcing and connecting part of a step of the control thread.
+    pub(super) fn find_peers(&mut self, node: usize) {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        let pieces = &this.swarm.pieces;
+        let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.ends.len());
+        let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
+        if complete && !std::mem::replace(&mut member.told_complete, true) {
+            member.announce.handle_complete();
+        }
+        if !complete && open < limits::CONNECTIONS_SOUGHT {
+            member.announce.handle_hungry(now);
+        }
+        while let Some(request) = member.announce.poll_request(now) {
+            let address = address_of(node);
+            let announcement = Announcement {
+                info_hash: INFO_HASH,
+                peer_id: member.peer_id,
+                source: address.ip(),
+                local: address.ip(),
+                port: address.port(),
+                left,
+                event: request.event,
+                numwant: request.numwant as usize,
+            };
+            let Ok(reply) = self.table.handle_announce(now, &announcement, &mut self.rng) else { return };
+            let interval = Some(reply.interval.as_secs());
+            let answer = AnnounceReply { interval, min_interval: Some(1), ..AnnounceReply::default() };
+            member.announce.handle_reply(now, request.id, Ok(answer));
+            let peers = reply.peers.iter().map(|peer| peer.addr);
+            member.peer_list.handle_announced(peers, Source::Tracker, &mut self.rng);
+        }
+        let max = limits::CONNECTIONS_SOUGHT.saturating_sub(open);
+        if complete || max == 0 {
+            return;
+        }
+        for address in member.peer_list.poll_connect(now, max, &mut self.rng) {
+            self.open_connection(node, node_of(address));
+        }
+    }
+
+    fn open_connection(&mut self, from: usize, to: usize) {
+        let pair = (from.min(to), from.max(to));
+        let welcome = !self.connected.contains_key(&pair)
+            && self.nodes[to].ends.len() < if to == 0 { 500 } else { 3 * limits::CONNECTIONS_SOUGHT / 2 }
+            && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
+        let now = self.now;
+        let Some(member) = &mut self.nodes[from].member else { return };
+        if !welcome {
+            return member.peer_list.handle_failed(now, address_of(to));
+        }
+        member.peer_list.handle_connected(address_of(to));
+        if let Some(member) = &mut self.nodes[to].member {
+            member.peer_list.handle_accepted(address_of(from));
+        }
+        let side = |node: usize| Side { line: Line { rate: u64::MAX, delay: DELAY }, ..Side::of(node) };
+        self.connect([side(from), side(to)]);
+    }
+
+    /// Senders of a checked piece gain or lose trust; who is banned is dismissed.
+    pub(super) fn judge(&mut self, node: usize, verdict: &Verdict, right: bool) {
+        let this = &mut self.nodes[node];
+        let Some(member) = &mut this.member else { return };
+        for ip in member.peer_list.judge(verdict, right) {
+            for peer in this.peers.iter().filter(|peer| peer.address.ip() == ip) {
+                peer.dismissed.store(true, std::sync::atomic::Ordering::Relaxed);
+                this.banned.insert(node_of(peer.address));
+            }
+        }
+    }
+}
+
+fn accepts(member: &Member, from: usize) -> bool {
+    member.online && member.peer_list.accepts(address_of(from).ip())
+}

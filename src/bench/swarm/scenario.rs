@@ -1,0 +1,320 @@
+//! A swarm to be simulated: how many, how fast, how bad; and what came of it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::world::World;
+use crate::base::{Bitfield, Geometry, Time};
+use crate::swarm::choker::Slots;
+
+/// Piece memory of a leecher: what `--arena` is by default, but no more slots than a real one keeps busy.
+const SLOTS_MAX: u64 = 512;
+/// Moments at which the pieces of all are counted.
+const SAMPLES: usize = 60;
+/// A run that takes so many times the bound is given up.
+const PATIENCE: u32 = 40;
+
+/// What is simulated. Shares are of the leechers, from 0 to 1.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub leechers: usize,
+    pub piece_count: u32,
+    pub piece_len: u32,
+    /// Bytes per second.
+    pub origin_rate: u64,
+    pub link_rate: u64,
+    /// Links of the full rate, a half and a quarter of it, instead of equal ones.
+    pub mixed_rates: bool,
+    /// Leave without a word once, and come back.
+    pub churn: f64,
+    /// Take and do not give.
+    pub free_riders: f64,
+    /// Send wrong blocks, half of the time.
+    pub corrupting: f64,
+    /// Say that they have everything and answer nothing.
+    pub silent: f64,
+}
+
+/// What came of it. Times are seconds of virtual time.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    pub seed: u64,
+    pub leechers: usize,
+    pub honest: usize,
+    pub bytes: u64,
+    pub pieces: u32,
+    pub piece_length: u32,
+    /// max(F / u_s, F / d_min, N·F / (u_s + Σu_i)) over the honest leechers.
+    pub t_min_s: f64,
+    pub t_first_s: f64,
+    pub t_p50_s: f64,
+    pub t_last_s: f64,
+    pub efficiency_last: f64,
+    pub efficiency_p50: f64,
+    /// Honest leechers that have everything.
+    pub finished: usize,
+    pub origin_copies: f64,
+    /// Jain's index of the finish times of the honest.
+    pub jain: f64,
+    /// Bytes received twice or in vain, of all received; without what was wrong.
+    pub waste: f64,
+    pub corrupt_bytes: u64,
+    pub corrupting: usize,
+    /// Pairs of an honest peer that banned a corrupting one, and an honest one.
+    pub bans: usize,
+    pub honest_bans: usize,
+    /// For each honest leecher.
+    pub control_bytes_per_peer: f64,
+    pub choke_changes_per_peer: f64,
+    pub connections_per_peer: f64,
+    pub faults: usize,
+    /// Seconds of real time.
+    pub wall_s: f64,
+    /// Fewest, median and most pieces of an honest leecher, at equal distances of time.
+    pub progress: Vec<Progress>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Progress {
+    pub at_s: f64,
+    pub fewest: u32,
+    pub median: u32,
+    pub most: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Honest,
+    FreeRider,
+    Corrupting,
+    Silent,
+}
+
+/// One absence of a leecher.
+#[derive(Debug)]
+struct Absence {
+    node: usize,
+    from: Time,
+    until: Time,
+}
+
+/// A scenario under way.
+struct Run {
+    world: World,
+    origin: usize,
+    /// Of each leecher, by its node's number less one.
+    kinds: Vec<Kind>,
+    absences: Vec<Absence>,
+    start: Time,
+    finished: Vec<Option<Time>>,
+    progress: Vec<Progress>,
+}
+
+impl Scenario {
+    /// The fluid bound for the honest leechers, free riders among the takers.
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
+    fn bound(&self, run: &Run) -> f64 {
+        let len = run.world.geometry.total_len() as f64;
+        let takers: Vec<usize> =
+            (1..=self.leechers).filter(|&node| matches!(run.kinds[node - 1], Kind::Honest | Kind::FreeRider)).collect();
+        let rate = |node: usize| run.world.nodes[node].uplink_rate as f64;
+        let slowest = takers.iter().map(|&node| rate(node)).fold(f64::MAX, f64::min);
+        let given: f64 =
+            takers.iter().filter(|&&node| run.kinds[node - 1] == Kind::Honest).map(|&node| rate(node)).sum();
+        let origin = self.origin_rate as f64;
+        (len / origin).max(len / slowest).max(takers.len() as f64 * len / (origin + given))
+    }
+
+    /// Runs it; `progressed` hears the share of the honest that have finished, from time to time.
+    pub fn run(&self, progressed: &mut dyn FnMut(f64)) -> Option<Outcome> {
+        let started = std::time::Instant::now();
+        let total_len = u64::from(self.piece_len) * u64::from(self.piece_count);
+        let mut run = self.set_up(Geometry::new(self.piece_len, [total_len])?);
+        let t_min = self.bound(&run);
+        let step = Duration::from_secs_f64(t_min / 40.0);
+        let limit = run.start + Duration::from_secs_f64(t_min * f64::from(PATIENCE) + 60.0);
+        while run.finished.iter().zip(&run.kinds).any(|(at, &kind)| kind == Kind::Honest && at.is_none())
+            && run.world.now < limit
+        {
+            run.step(step);
+            progressed(run.share_finished());
+        }
+        let mut outcome = self.report(&run, t_min);
+        outcome.wall_s = started.elapsed().as_secs_f64();
+        Some(outcome)
+    }
+
+    fn set_up(&self, geometry: Geometry) -> Run {
+        let mut world = World::new(self.seed, geometry);
+        let piece_count = self.piece_count;
+        let slots = (crate::base::limits::ARENA_LEN_DEFAULT / u64::from(self.piece_len)).clamp(2, SLOTS_MAX);
+        let slots = usize::try_from(slots).unwrap_or(2);
+        let origin = world.add_origin();
+        world.nodes[origin].uplink_rate = self.origin_rate;
+        world.nodes[origin].downlink_rate = self.origin_rate;
+        let kinds = self.kinds(&mut world);
+        for (i, &kind) in kinds.iter().enumerate() {
+            let upload_slots = if kind == Kind::FreeRider { Slots::Count(0) } else { Slots::Auto };
+            // Every second of those who corrupt says that it has everything; the silent all do.
+            let liar = kind == Kind::Silent || (kind == Kind::Corrupting && i % 2 == 0);
+            let have = if liar { Bitfield::full(piece_count) } else { Bitfield::new(piece_count) };
+            let node = world.add_node(&have, slots, upload_slots);
+            let share = if self.mixed_rates { [1, 2, 4][i % 3] } else { 1 };
+            let node = &mut world.nodes[node];
+            node.uplink_rate = self.link_rate / share;
+            node.downlink_rate = self.link_rate / share;
+            node.silent = kind == Kind::Silent;
+            node.corrupts = if kind == Kind::Corrupting { 0.5 } else { 0.0 };
+        }
+        (0..=self.leechers).for_each(|node| world.join(node));
+        let start = world.now;
+        let mut run = Run {
+            finished: vec![None; self.leechers],
+            world,
+            origin,
+            kinds,
+            absences: Vec::new(),
+            start,
+            progress: Vec::new(),
+        };
+        run.absences = self.absences(&mut run);
+        run
+    }
+
+    fn kinds(&self, world: &mut World) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Honest; self.leechers];
+        let mut at = 0;
+        for (share, kind) in
+            [(self.free_riders, Kind::FreeRider), (self.corrupting, Kind::Corrupting), (self.silent, Kind::Silent)]
+        {
+            let count = self.count_of(share);
+            kinds.iter_mut().skip(at).take(count).for_each(|slot| *slot = kind);
+            at += count;
+        }
+        world.rng.shuffle(&mut kinds);
+        kinds
+    }
+
+    /// At least one, if any.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share")]
+    fn count_of(&self, share: f64) -> usize {
+        (share * self.leechers as f64).ceil() as usize
+    }
+
+    fn absences(&self, run: &mut Run) -> Vec<Absence> {
+        let t_min = self.bound(run);
+        let mut honest: Vec<usize> = (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
+        run.world.rng.shuffle(&mut honest);
+        honest.truncate(self.count_of(self.churn));
+        let rng = &mut run.world.rng;
+        let absence = |node| {
+            let from = run.start + Duration::from_secs_f64(t_min * (0.1 + 0.6 * rng.f64()));
+            Absence { node, from, until: from + Duration::from_secs_f64(t_min * (0.02 + 0.08 * rng.f64())) }
+        };
+        honest.into_iter().map(absence).collect()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
+    fn report(&self, run: &Run, t_min_s: f64) -> Outcome {
+        let world = &run.world;
+        let honest: Vec<usize> = (1..=self.leechers).filter(|&node| run.kinds[node - 1] == Kind::Honest).collect();
+        let mut times: Vec<f64> =
+            honest.iter().filter_map(|&node| run.finished[node - 1]).map(|at| (at - run.start).as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        let last = if times.len() == honest.len() { times.last().copied() } else { None };
+        let (last, p50) = (last.unwrap_or(f64::INFINITY), times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY));
+        let sum = |of: &dyn Fn(usize) -> u64| honest.iter().map(|&node| of(node)).sum::<u64>();
+        let totals = |node: usize| &world.nodes[node].swarm.totals;
+        let wasted = sum(&|node| totals(node).wasted.load(Ordering::Relaxed));
+        let received = sum(&|node| totals(node).downloaded.load(Ordering::Relaxed)) + wasted;
+        let bans = |of: &dyn Fn(Kind) -> bool| {
+            let banned = honest.iter().flat_map(|&node| &world.nodes[node].banned);
+            banned.filter(|&&node| node == run.origin || of(run.kinds[node - 1])).count()
+        };
+        let squares: f64 = times.iter().map(|time| time * time).sum();
+        let peers = honest.len().max(1) as f64;
+        Outcome {
+            seed: self.seed,
+            leechers: self.leechers,
+            honest: honest.len(),
+            bytes: world.geometry.total_len(),
+            pieces: self.piece_count,
+            piece_length: self.piece_len,
+            t_min_s,
+            t_first_s: times.first().copied().unwrap_or(f64::INFINITY),
+            t_p50_s: p50,
+            t_last_s: last,
+            efficiency_last: t_min_s / last,
+            efficiency_p50: t_min_s / p50,
+            finished: times.len(),
+            origin_copies: world.copies(run.origin),
+            jain: times.iter().sum::<f64>().powi(2) / (times.len().max(1) as f64 * squares.max(f64::MIN_POSITIVE)),
+            waste: wasted as f64 / received.max(1) as f64,
+            corrupt_bytes: sum(&|node| totals(node).corrupt.load(Ordering::Relaxed)),
+            corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
+            bans: bans(&|kind| kind == Kind::Corrupting),
+            honest_bans: bans(&|kind| kind != Kind::Corrupting),
+            control_bytes_per_peer: sum(&|node| world.nodes[node].control_len) as f64 / peers,
+            choke_changes_per_peer: sum(&|node| world.nodes[node].choke_changes()) as f64 / peers,
+            connections_per_peer: sum(&|node| world.nodes[node].connection_count) as f64 / peers,
+            faults: world.faults.len(),
+            wall_s: 0.0,
+            progress: thinned(&run.progress),
+        }
+    }
+}
+
+/// At most [`SAMPLES`] of them.
+fn thinned(progress: &[Progress]) -> Vec<Progress> {
+    progress.iter().copied().step_by(progress.len().div_ceil(SAMPLES).max(1)).collect()
+}
+
+impl Run {
+    fn step(&mut self, step: Duration) {
+        let end = self.world.now + step;
+        let (finished, absences) = (&mut self.finished, &mut self.absences);
+        let mut look_at = self.world.now;
+        self.world.run_while(step + step, |world| {
+            if world.now >= look_at {
+                look_at = world.now + Duration::from_millis(10);
+                let waiting = finished.iter_mut().zip(1..).filter(|(at, _)| at.is_none());
+                for (at, _) in waiting.filter(|&(_, node)| world.nodes[node].swarm.pieces.is_complete()) {
+                    *at = Some(world.now);
+                }
+                come_and_go(world, absences);
+            }
+            world.now >= end
+        });
+        let mut counts: Vec<u32> = (1..=self.kinds.len())
+            .filter(|&node| self.kinds[node - 1] == Kind::Honest)
+            .map(|node| self.world.nodes[node].swarm.pieces.have_count())
+            .collect();
+        counts.sort_unstable();
+        let at_s = (self.world.now - self.start).as_secs_f64();
+        if let (Some(&fewest), Some(&most)) = (counts.first(), counts.last()) {
+            self.progress.push(Progress { at_s, fewest, median: counts[counts.len() / 2], most });
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn share_finished(&self) -> f64 {
+        self.finished.iter().flatten().count() as f64 / self.finished.len().max(1) as f64
+    }
+}
+
+fn come_and_go(world: &mut World, absences: &mut Vec<Absence>) {
+    let now = world.now;
+    absences.retain(|absence| {
+        if now >= absence.until {
+            world.join(absence.node);
+            return false;
+        }
+        if now >= absence.from && world.is_online(absence.node) {
+            world.leave(absence.node);
+        }
+        true
+    });
+}

@@ -1,0 +1,62 @@
+//! Piece memory of the simulation: what has landed, and whether it is right, instead of the bytes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::base::BlockRef;
+use crate::base::geometry::BLOCK_LEN;
+use crate::swarm::Slot;
+
+/// What came of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Landed {
+    More,
+    Complete,
+    Duplicate,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct CountingSlot(Mutex<Blocks>);
+
+#[derive(Debug, Default)]
+struct Blocks {
+    landed: Vec<u64>,
+    missing: u32,
+    wrong: bool,
+}
+
+impl Slot for CountingSlot {
+    fn clear(&mut self, piece_len: u32) -> bool {
+        let blocks = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        blocks.missing = piece_len.div_ceil(BLOCK_LEN);
+        blocks.wrong = false;
+        blocks.landed.clear();
+        blocks.landed.resize(blocks.missing.div_ceil(64) as usize, 0);
+        true
+    }
+}
+
+impl CountingSlot {
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block has come, with the right bytes or not.
+    pub fn land(&self, block: BlockRef, right: bool) -> Landed {
+        let mut blocks = self.lock();
+        let (word, bit) = (block.block_index() / 64, 1 << (block.block_index() % 64));
+        match blocks.landed.get_mut(word) {
+            Some(landed) if *landed & bit == 0 => *landed |= bit,
+            _ => return Landed::Duplicate,
+        }
+        blocks.missing -= 1;
+        blocks.wrong |= !right;
+        if blocks.missing > 0 { Landed::More } else { Landed::Complete }
+    }
+
+    /// Every block is there and right: what a hash says.
+    pub fn is_right(&self) -> bool {
+        let blocks = self.lock();
+        blocks.missing == 0 && !blocks.wrong
+    }
+}

@@ -1,0 +1,227 @@
+//! Announces over UDP (BEP 15, BEP 41): packets to a tracker, and what it answers. All numbers are big-endian.
+//!
+//! Owns bytes only. When to send again, and whose packets to believe, are others' matter.
+
+use std::net::IpAddr;
+
+use super::reader::Reader;
+use super::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, ip_from_bytes};
+use crate::base::escape::printable;
+use crate::base::limits;
+
+/// What a connect request has in place of a connection id.
+const PROTOCOL_ID: u64 = 0x0417_2710_1980;
+const CONNECT: u32 = 0;
+const ANNOUNCE: u32 = 1;
+const ERROR: u32 = 3;
+
+/// BEP 41's options: nothing follows; a part of the URL's path and query.
+const OPTION_END: u8 = 0;
+const OPTION_URL_DATA: u8 = 2;
+
+/// A tracker's packet. BEP 15: packets may be longer than is said here, what follows is passed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UdpReply {
+    /// Use this connection id for a minute.
+    Connected {
+        connection_id: u64,
+    },
+    Announced(AnnounceReply),
+    /// The text is printable and of bounded length.
+    Refused {
+        reason: String,
+    },
+}
+
+/// A request for a connection id.
+pub fn encode_connect(transaction_id: u32) -> [u8; 16] {
+    let mut packet = [0; 16];
+    let (head, tail) = packet.split_at_mut(8);
+    head.copy_from_slice(&PROTOCOL_ID.to_be_bytes());
+    tail.copy_from_slice(&(u64::from(CONNECT) << 32 | u64::from(transaction_id)).to_be_bytes());
+    packet
+}
+
+/// An announce. `url_data` is path and query of the tracker's URL (BEP 41), empty where it has none.
+pub fn encode_announce(query: &AnnounceQuery<'_>, url_data: &str, connection_id: u64, transaction_id: u32) -> Vec<u8> {
+    let event: u32 = match query.event {
+        Event::Empty => 0,
+        Event::Completed => 1,
+        Event::Started => 2,
+        Event::Stopped => 3,
+    };
+    // "IP address (optional)": IPv4 alone fits; 0 is the one the packet comes from.
+    let ip = match query.ip.and_then(|ip| ip.parse().ok()) {
+        Some(IpAddr::V4(ip)) => ip.to_bits(),
+        _ => 0,
+    };
+    let mut packet = Vec::with_capacity(98 + url_data.len());
+    packet.extend(connection_id.to_be_bytes());
+    packet.extend(ANNOUNCE.to_be_bytes());
+    packet.extend(transaction_id.to_be_bytes());
+    packet.extend(query.info_hash.0);
+    packet.extend(query.peer_id.0);
+    for total in [query.downloaded, query.left, query.uploaded] {
+        packet.extend(total.to_be_bytes());
+    }
+    for number in [event, ip, query.key, query.numwant] {
+        packet.extend(number.to_be_bytes());
+    }
+    packet.extend(query.port.to_be_bytes());
+    if !url_data.is_empty() {
+        for part in url_data.as_bytes().chunks(usize::from(u8::MAX)) {
+            packet.extend([OPTION_URL_DATA, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
+            packet.extend(part);
+        }
+        packet.push(OPTION_END);
+    }
+    packet
+}
+
+/// The answer to the transaction, or `None` for a packet that is none. Peers have IPv6 addresses where `is_ipv6`: the
+/// family is that of the packet.
+pub fn decode_reply(packet: &[u8], transaction_id: u32, is_ipv6: bool) -> Option<UdpReply> {
+    let mut reader = Reader::new(packet);
+    let action = reader.u32()?;
+    if reader.u32()? != transaction_id {
+        return None;
+    }
+    match action {
+        CONNECT => {
+            let (high, low) = (reader.u32()?, reader.u32()?);
+            Some(UdpReply::Connected { connection_id: u64::from(high) << 32 | u64::from(low) })
+        }
+        ANNOUNCE => {
+            let (interval, leechers, seeders) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            let (peers, peers_skipped) = peers(reader, if is_ipv6 { 16 } else { 4 });
+            Some(UdpReply::Announced(AnnounceReply {
+                interval: Some(interval.into()),
+                complete: Some(seeders.into()),
+                incomplete: Some(leechers.into()),
+                peers,
+                peers_skipped,
+                ..AnnounceReply::default()
+            }))
+        }
+        ERROR => {
+            let text = reader.rest();
+            let reason = printable(text.get(..limits::TRACKER_TEXT_LEN_MAX).unwrap_or(text));
+            Some(UdpReply::Refused { reason })
+        }
+        _ => None,
+    }
+}
+
+/// The peers that can be used, and the number of others.
+fn peers(mut reader: Reader<'_>, ip_len: usize) -> (Vec<TrackerPeer>, usize) {
+    let (mut peers, mut skipped) = (Vec::new(), 0);
+    while let Some((ip, port)) = reader.take(ip_len).zip(reader.u16()) {
+        match ip_from_bytes(ip).filter(|_| port != 0 && peers.len() < limits::TRACKER_REPLY_PEERS_MAX) {
+            Some(ip) => peers.push(TrackerPeer { host: PeerHost::Ip(ip), port, peer_id: None }),
+            None => skipped += 1,
+        }
+    }
+    (peers, skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{InfoHash, PeerId};
+    use proptest::prelude::*;
+
+    fn query() -> AnnounceQuery<'static> {
+        AnnounceQuery {
+            info_hash: InfoHash([0xaa; 20]),
+            peer_id: PeerId([0xbb; 20]),
+            ip: None,
+            port: 6881,
+            uploaded: 3,
+            downloaded: 1,
+            left: 2,
+            event: Event::Started,
+            numwant: 80,
+            key: 0x0102_0304,
+            tracker_id: None,
+        }
+    }
+
+    fn addresses(reply: UdpReply) -> (Vec<String>, usize) {
+        let UdpReply::Announced(reply) = reply else { panic!("{reply:?}") };
+        let shown = |peer: &TrackerPeer| match &peer.host {
+            PeerHost::Ip(ip) => format!("{ip} {}", peer.port),
+            PeerHost::Name(name) => panic!("{name}"),
+        };
+        (reply.peers.iter().map(shown).collect(), reply.peers_skipped)
+    }
+
+    #[test]
+    fn packets_are_those_of_bep_15() {
+        let connect = [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 1, 2, 3, 4];
+        assert_eq!(encode_connect(0x0102_0304), connect);
+        let packet = encode_announce(&query(), "", 0x1122_3344_5566_7788, 9);
+        let expected = [
+            &[0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 1, 0, 0, 0, 9][..],
+            &[0xaa; 20],
+            &[0xbb; 20],
+            &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3],
+            &[0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 80, 0x1a, 0xe1],
+        ];
+        assert_eq!(packet, expected.concat());
+        let stopped = AnnounceQuery { event: Event::Stopped, ip: Some("10.1.2.3"), ..query() };
+        let packet = encode_announce(&stopped, "", 0, 0);
+        assert_eq!(packet[80..88], [0, 0, 0, 3, 10, 1, 2, 3]);
+        assert_eq!(encode_announce(&AnnounceQuery { ip: Some("::1"), ..query() }, "", 0, 0)[84..88], [0; 4]);
+    }
+
+    /// BEP 41: "a single URLData option [...] up to 255 bytes", more of them for a longer one.
+    #[test]
+    fn path_and_query_follow_as_options() {
+        let packet = encode_announce(&query(), "/announce?pass=x", 0, 0);
+        assert_eq!(packet[98..], *b"\x02\x10/announce?pass=x\0");
+        let packet = encode_announce(&query(), &"x".repeat(300), 0, 0);
+        assert_eq!((packet.len(), packet[99], packet[98 + 257 + 1]), (98 + 257 + 47 + 1, 255, 45));
+    }
+
+    #[test]
+    fn replies_are_read_in_both_families() {
+        let connected = [&[0; 4][..], &7_u32.to_be_bytes(), &[1, 2, 3, 4, 5, 6, 7, 8], b"more"].concat();
+        let expected = UdpReply::Connected { connection_id: 0x0102_0304_0506_0708 };
+        assert_eq!(decode_reply(&connected, 7, false), Some(expected));
+        let head = [1_u32, 7, 1800, 5, 6].map(u32::to_be_bytes).concat();
+        let v4 = [&head[..], &[127, 0, 0, 1, 0x1a, 0xe1, 10, 0, 0, 1, 0, 0, 1, 2, 3]].concat();
+        let reply = decode_reply(&v4, 7, false).unwrap();
+        let UdpReply::Announced(told) = &reply else { panic!() };
+        assert_eq!((told.interval, told.incomplete, told.complete), (Some(1800), Some(5), Some(6)));
+        assert_eq!(addresses(reply), (vec!["127.0.0.1 6881".to_owned()], 1));
+        let mut v6 = head;
+        v6.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        v6.extend([0, 80]);
+        assert_eq!(addresses(decode_reply(&v6, 7, true).unwrap()), (vec!["2001:db8::1 80".to_owned()], 0));
+        let error = [&[0, 0, 0, 3, 0, 0, 0, 7][..], b"no\x1b[31m"].concat();
+        assert_eq!(decode_reply(&error, 7, false), Some(UdpReply::Refused { reason: "no\\x1b[31m".into() }));
+    }
+
+    /// T8: what is short or belongs to another transaction is as good as not received.
+    #[test]
+    fn other_packets_are_none() {
+        let announced = [1_u32, 7, 1800, 5, 6].map(u32::to_be_bytes).concat();
+        assert_eq!(decode_reply(&announced, 8, false), None);
+        for len in 0..announced.len() {
+            assert_eq!(decode_reply(&announced[..len], 7, false), None, "{len}");
+        }
+        assert_eq!(decode_reply(&[0, 0, 0, 9, 0, 0, 0, 7], 7, false), None);
+        let many = [announced, vec![1; 60_000]].concat();
+        assert_eq!(addresses(decode_reply(&many, 7, false).unwrap()).0.len(), limits::TRACKER_REPLY_PEERS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_packets_do_no_harm(mut packet in prop::collection::vec(any::<u8>(), 0..200), action in 0..4_u8) {
+            if let Some(head) = packet.get_mut(..8) {
+                head.copy_from_slice(&[0, 0, 0, action, 0, 0, 0, 0]);
+            }
+            let _ = decode_reply(&packet, 0, action % 2 == 0);
+        }
+    }
+}

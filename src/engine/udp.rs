@@ -1,0 +1,303 @@
+//! Announcing over UDP (BEP 15): one announce to one tracker, from its name to its answer.
+//!
+//! Owns sockets, time and transaction ids. A socket is connected to the address it asks, so that nobody else's packets
+//! reach it; a connection id lives for one announce, far less than the minute it is good for.
+
+#![allow(clippy::disallowed_methods, reason = "packets are sent again by the clock")]
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::announce::AnnounceFailure;
+use crate::base::limits::{LOOKUP_TIMEOUT, TRACKER_UDP_FAMILY_GRACE, TRACKER_UDP_REPLY_LEN_MAX};
+use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, TrackerReplyError};
+use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect};
+
+/// How long an announce may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In all, without the name's lookup.
+    pub timeout: Duration,
+    /// BEP 15: a packet without an answer is sent again after 15 s, the next time after twice that.
+    pub resend_after: Duration,
+}
+
+/// `udp://HOST:PORT`, and what follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct UdpUrl<'a> {
+    host: &'a str,
+    port: u16,
+    /// Path and query, for BEP 41.
+    url_data: &'a str,
+}
+
+impl<'a> UdpUrl<'a> {
+    fn parse(url: &'a str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let rest = rest.split('#').next().filter(|_| scheme.eq_ignore_ascii_case("udp"))?;
+        let (authority, url_data) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = authority.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().ok().filter(|&port| port != 0)?;
+        Some(Self { host, port, url_data }).filter(|_| !host.is_empty())
+    }
+}
+
+/// Announces over IPv4 and over IPv6 where the tracker has both: each family has its own peers (BEP 7). One answer is
+/// enough.
+pub async fn announce(
+    url: &str,
+    query: &AnnounceQuery<'_>,
+    patience: Patience,
+) -> Result<AnnounceReply, AnnounceFailure> {
+    let UdpUrl { host, port, url_data } =
+        UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let found: Vec<SocketAddr> =
+        found.map_err(|_| failed("its name was not found in time"))?.map_err(failed)?.collect();
+    let v4 = found.iter().copied().find(SocketAddr::is_ipv4);
+    let v6 = found.iter().copied().find(SocketAddr::is_ipv6);
+    let one = |address: Option<SocketAddr>| async move {
+        match address {
+            Some(address) => Some(exchange(address, query, url_data, patience).await),
+            None => None,
+        }
+    };
+    match both(one(v4), one(v6)).await {
+        (Some(Ok(v4)), Some(Ok(v6))) => Ok(merge(v4, v6)),
+        (Some(Ok(reply)), _) | (_, Some(Ok(reply))) => Ok(reply),
+        (Some(Err(failure)), _) | (None, Some(Err(failure))) => Err(failure),
+        (None, None) => Err(failed("its name has no address")),
+    }
+}
+
+type Answer = Option<Result<AnnounceReply, AnnounceFailure>>;
+
+/// Who has an answer does not wait long for that of the other family: it may have no way out of here.
+async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>) -> (Answer, Answer) {
+    async fn wait(early: &Answer, late: impl Future<Output = Answer>) -> Answer {
+        match early {
+            Some(Ok(_)) => timeout(TRACKER_UDP_FAMILY_GRACE, late).await.ok().flatten(),
+            _ => late.await,
+        }
+    }
+    tokio::pin!(v4, v6);
+    tokio::select! {
+        early = &mut v4 => {
+            let late = wait(&early, v6).await;
+            (early, late)
+        }
+        early = &mut v6 => {
+            let late = wait(&early, v4).await;
+            (late, early)
+        }
+    }
+}
+
+/// Both families' peers; the longer waits, the larger swarm.
+fn merge(one: AnnounceReply, other: AnnounceReply) -> AnnounceReply {
+    AnnounceReply {
+        interval: one.interval.max(other.interval),
+        complete: one.complete.max(other.complete),
+        incomplete: one.incomplete.max(other.incomplete),
+        peers: one.peers.into_iter().chain(other.peers).collect(),
+        peers_skipped: one.peers_skipped + other.peers_skipped,
+        ..AnnounceReply::default()
+    }
+}
+
+async fn exchange(
+    address: SocketAddr,
+    query: &AnnounceQuery<'_>,
+    url_data: &str,
+    patience: Patience,
+) -> Result<AnnounceReply, AnnounceFailure> {
+    let any: SocketAddr =
+        if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await.map_err(failed)?;
+    socket.connect(address).await.map_err(failed)?;
+    let deadline = Instant::now() + patience.timeout;
+    let asking = Asking { socket, is_ipv6: address.is_ipv6(), deadline, patience };
+
+    let transaction_id = fastrand::u32(..);
+    let connected = asking.ask(&encode_connect(transaction_id), transaction_id).await?;
+    let UdpReply::Connected { connection_id } = connected else { return Err(failed("it answers something else")) };
+    let transaction_id = fastrand::u32(..);
+    let packet = encode_announce(query, url_data, connection_id, transaction_id);
+    match asking.ask(&packet, transaction_id).await? {
+        UdpReply::Announced(reply) => Ok(reply),
+        _ => Err(failed("it answers something else")),
+    }
+}
+
+struct Asking {
+    socket: UdpSocket,
+    is_ipv6: bool,
+    deadline: Instant,
+    patience: Patience,
+}
+
+impl Asking {
+    /// Sends until there is an answer to this transaction. A refusal is an error.
+    async fn ask(&self, packet: &[u8], transaction_id: u32) -> Result<UdpReply, AnnounceFailure> {
+        let mut wait = self.patience.resend_after;
+        while Instant::now() < self.deadline {
+            self.socket.send(packet).await.map_err(failed)?;
+            let until = self.deadline.min(Instant::now() + wait);
+            match timeout_at(until, self.hear(transaction_id)).await {
+                Ok(Ok(UdpReply::Refused { reason })) => {
+                    return Err(TrackerReplyError::Failure { reason, retry_in: None }.into());
+                }
+                Ok(heard) => return heard.map_err(failed),
+                Err(_) => wait *= 2,
+            }
+        }
+        Err(failed(format_args!("no answer within {} s", self.patience.timeout.as_secs())))
+    }
+
+    async fn hear(&self, transaction_id: u32) -> io::Result<UdpReply> {
+        let mut packet = vec![0; TRACKER_UDP_REPLY_LEN_MAX];
+        loop {
+            let len = self.socket.recv(&mut packet).await?;
+            let packet = packet.get(..len).unwrap_or_default();
+            if let Some(reply) = decode_reply(packet, transaction_id, self.is_ipv6) {
+                return Ok(reply);
+            }
+        }
+    }
+}
+
+fn failed(why: impl std::fmt::Display) -> AnnounceFailure {
+    AnnounceFailure::Transport(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{InfoHash, PeerId};
+    use crate::codec::tracker_http::{Event, PeerHost};
+    use std::net::UdpSocket as StdSocket;
+    use std::sync::mpsc;
+    use std::thread;
+
+    const QUERY: AnnounceQuery<'static> = AnnounceQuery {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        ip: None,
+        port: 6881,
+        uploaded: 0,
+        downloaded: 0,
+        left: 1,
+        event: Event::Started,
+        numwant: 50,
+        key: 7,
+        tracker_id: None,
+    };
+    const QUICK: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_millis(100) };
+
+    /// A tracker whose `answer` says what packets follow each packet it gets; these are passed on too.
+    fn tracker(
+        bind: &str,
+        answer: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
+    ) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
+        let socket = StdSocket::bind(bind).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (seen, packets) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            for number in 0.. {
+                let Ok((len, from)) = socket.recv_from(&mut buffer) else { return };
+                for packet in answer(number, &buffer[..len]) {
+                    let _ = socket.send_to(&packet, from);
+                }
+                let _ = seen.send(buffer[..len].to_vec());
+            }
+        });
+        (address, packets)
+    }
+
+    /// An honest answer: connection id 42, and these peers.
+    fn honest(packet: &[u8], peers: &[u8]) -> Vec<u8> {
+        let transaction = &packet[12..16];
+        match packet[11] {
+            0 => [&[0; 4], transaction, &42_u64.to_be_bytes()].concat(),
+            _ => [&1_u32.to_be_bytes(), transaction, &[0, 0, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2], peers].concat(),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_connects_and_then_announces_with_the_id_and_the_path() {
+        let (address, packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
+        let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK).await.unwrap();
+        assert_eq!((reply.interval, reply.complete, reply.incomplete), (Some(768), Some(2), Some(1)));
+        assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
+        assert_eq!(packets.recv().unwrap().len(), 16);
+        let packet = packets.recv().unwrap();
+        assert_eq!(packet[..12], [0, 0, 0, 0, 0, 0, 0, 42, 0, 0, 0, 1]);
+        assert!(packet.ends_with(b"\x02\x0d/announce?k=v\0"));
+    }
+
+    #[tokio::test]
+    async fn both_families_are_asked_where_there_are_both() {
+        let (v4, _packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
+        let v6 = |_, packet: &[u8]| vec![honest(packet, &[[0xfd; 16].as_slice(), &[0, 81]].concat())];
+        let (v6, _packets6) = tracker(&format!("[::1]:{}", v4.port()), v6);
+        let reply = exchange(v6, &QUERY, "", QUICK).await.unwrap();
+        assert_eq!(reply.peers[0].host, PeerHost::Ip([0xfd; 16].into()));
+        let merged = merge(exchange(v4, &QUERY, "", QUICK).await.unwrap(), reply.clone());
+        assert_eq!(merged.peers.iter().map(|peer| peer.port).collect::<Vec<_>>(), [80, 81]);
+        // One family that is silent does not keep the other's answer.
+        let answered = both(async { Some(Ok(reply)) }, std::future::pending()).await;
+        assert!(matches!(answered, (Some(Ok(_)), None)));
+    }
+
+    /// T8
+    #[tokio::test]
+    async fn lost_packets_are_sent_again_and_strange_ones_ignored() {
+        let (address, packets) = tracker("127.0.0.1:0", |number, packet| match number {
+            0 | 2 => Vec::new(),
+            _ => {
+                let right = honest(packet, &[]);
+                let mut wrong = right.clone();
+                wrong[4..8].copy_from_slice(&[0xff; 4]);
+                vec![wrong, right[..7].to_vec(), vec![0; 1500], right.clone(), right]
+            }
+        });
+        announce(&format!("udp://{address}"), &QUERY, QUICK).await.unwrap();
+        let sent: Vec<Vec<u8>> = (0..4).map(|_| packets.recv().unwrap()).collect();
+        assert_eq!(sent[0], sent[1]);
+        assert_eq!(sent[2], sent[3]);
+    }
+
+    #[tokio::test]
+    async fn refusals_silence_and_nonsense_are_failures_of_one_line() {
+        let refuse = |_, packet: &[u8]| vec![[&[0, 0, 0, 3], &packet[12..16], b"go\x1baway"].concat()];
+        let (address, _packets) = tracker("127.0.0.1:0", refuse);
+        let text = |failure: AnnounceFailure| failure.to_string();
+        let failure = announce(&format!("udp://{address}"), &QUERY, QUICK).await.unwrap_err();
+        assert!(text(failure).ends_with("go\\x1baway"));
+
+        let (silent, _packets) = tracker("127.0.0.1:0", |_, _| Vec::new());
+        let brief = Patience { timeout: Duration::from_millis(500), ..QUICK };
+        let failure = announce(&format!("udp://{silent}"), &QUERY, brief).await.unwrap_err();
+        assert!(text(failure).contains("no answer"));
+        // Nobody is there: the kernel says so at once.
+        let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK).await.unwrap_err();
+        assert!(text(failure).contains("refused"));
+    }
+
+    #[test]
+    fn urls_have_host_and_port() {
+        let url = |host, port, url_data| Some(UdpUrl { host, port, url_data });
+        assert_eq!(UdpUrl::parse("udp://t.example:80"), url("t.example", 80, ""));
+        assert_eq!(UdpUrl::parse("UDP://[::1]:80/a?b#c"), url("::1", 80, "/a?b"));
+        assert_eq!(UdpUrl::parse("udp://t:80?x"), url("t", 80, "?x"));
+        for bad in ["http://t:80/", "udp://t/", "udp://:80/", "udp://t:0/", "udp://t:99999", "udp:t:80"] {
+            assert_eq!(UdpUrl::parse(bad), None, "{bad}");
+        }
+    }
+}

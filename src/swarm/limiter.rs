@@ -1,0 +1,149 @@
+//! Rate limits: whether bytes may move now, in one direction, for all of a session or for one torrent.
+//!
+//! A bucket in one atomic: who sends or receives looks before each call of the kernel and says afterwards what it moved,
+//! whatever the rate and however many blocks that were. Reads no clock; waits for nothing: it says until when.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::Time;
+
+/// A quiet limiter saves up at most what this time brings, and no call should move more than that.
+const BURST_TIME: Time = Time::from_millis(50);
+/// A call may move a block whatever the rate is.
+const GRAIN_MIN: u64 = 16 << 10;
+
+/// One direction's limit.
+///
+/// It keeps the moment up to which the line is spoken for. What moves puts it off by the time that takes at this rate, so
+/// rates add up exactly however uneven the calls are.
+#[derive(Debug)]
+pub struct Limiter {
+    /// Bytes per second; 0 is no limit.
+    rate: u64,
+    /// In nanoseconds.
+    spoken_for: AtomicU64,
+}
+
+impl Limiter {
+    /// `None`: no limit.
+    pub fn new(bytes_per_s: Option<u64>) -> Self {
+        Self { rate: bytes_per_s.map_or(0, |rate| rate.max(1)), spoken_for: AtomicU64::new(0) }
+    }
+
+    /// How many bytes the next call should move at most, at least a block; or the moment before which none should.
+    pub fn poll(&self, now: Time) -> Result<u64, Time> {
+        if self.rate == 0 {
+            return Ok(u64::MAX);
+        }
+        let spoken_for = self.spoken_for.load(Ordering::Relaxed);
+        if spoken_for > nanos(now) {
+            return Err(Time::from_nanos(spoken_for));
+        }
+        let burst = u128::from(self.rate) * BURST_TIME.as_nanos() / 1_000_000_000;
+        Ok(u64::try_from(burst).unwrap_or(u64::MAX).max(GRAIN_MIN))
+    }
+
+    /// So many bytes have moved, or are about to.
+    pub fn charge(&self, now: Time, bytes: u64) {
+        if self.rate > 0 {
+            let takes = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate));
+            let takes = u64::try_from(takes).unwrap_or(u64::MAX);
+            // What was not used longer ago than a burst is lost.
+            let earliest = nanos(now.saturating_sub(BURST_TIME));
+            let put_off = |spoken_for: u64| Some(spoken_for.max(earliest).saturating_add(takes));
+            let _ = self.spoken_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put_off);
+        }
+    }
+}
+
+/// Several limiters at once, a torrent's and the session's: the narrowest decides.
+pub fn poll_all(limiters: [&Limiter; 2], now: Time) -> Result<u64, Time> {
+    match limiters.map(|limiter| limiter.poll(now)) {
+        [Ok(one), Ok(other)] => Ok(one.min(other)),
+        [Err(one), Err(other)] => Err(one.max(other)),
+        [Err(until), Ok(_)] | [Ok(_), Err(until)] => Err(until),
+    }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Time = Time::from_secs(77);
+
+    /// Moves as much as it may, up to `call_max` at a time, as soon as it may; bytes in each tenth of a second.
+    fn drain(limiters: [&Limiter; 2], call_max: u64, tenths: usize) -> Vec<u64> {
+        let mut moved = vec![0; tenths];
+        let mut now = START;
+        while let Some(tenth) = moved.get_mut(((now - START).as_millis() / 100) as usize) {
+            match poll_all(limiters, now) {
+                Ok(bytes) => {
+                    let bytes = bytes.min(call_max);
+                    limiters.iter().for_each(|limiter| limiter.charge(now, bytes));
+                    *tenth += bytes;
+                }
+                Err(until) => {
+                    assert!(until > now);
+                    now = until;
+                }
+            }
+        }
+        moved
+    }
+
+    #[test]
+    fn slow_and_fast_rates_are_smooth_and_exact() {
+        let free = Limiter::new(None);
+        for (rate, call_max) in
+            [(100_000, 256 << 10), (100_000, 16 << 10), (125_000_000, 256 << 10), (10_000_000_000, 1 << 20)]
+        {
+            let moved = drain([&Limiter::new(Some(rate)), &free], call_max, 100);
+            let total: u64 = moved.iter().sum();
+            assert!(total.abs_diff(10 * rate) <= rate / 10 + GRAIN_MIN, "{rate}: {total}");
+            // The first burst is what a quiet line has saved.
+            for tenth in &moved[2..] {
+                assert!(tenth.abs_diff(rate / 10) <= rate / 20 + GRAIN_MIN, "{rate}: {moved:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quiet_line_saves_no_more_than_a_burst() {
+        let limiter = Limiter::new(Some(1_000_000));
+        assert_eq!(limiter.poll(START), Ok(50_000));
+        limiter.charge(START, 50_000);
+        assert_eq!(limiter.poll(START), Ok(50_000), "the burst is used up, and no more");
+        limiter.charge(START, 1_000_000);
+        assert_eq!(limiter.poll(START), Err(START + Time::from_secs(1)));
+    }
+
+    #[test]
+    fn without_a_limit_everything_may_move() {
+        let limiter = Limiter::new(None);
+        limiter.charge(START, u64::MAX);
+        assert_eq!(limiter.poll(START), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn the_narrowest_of_several_limits_decides() {
+        let (session, torrent) = (Limiter::new(Some(10_000_000)), Limiter::new(Some(1_000_000)));
+        let moved: u64 = drain([&session, &torrent], 256 << 10, 10).iter().sum();
+        assert!((950_000..=1_100_000).contains(&moved), "{moved}");
+        assert!(session.poll(START + Time::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn what_threads_charge_adds_up() {
+        let limiter = Limiter::new(Some(1_000_000));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| limiter.charge(START, 1000)));
+            }
+        });
+        assert_eq!(limiter.poll(START), Err(START + Time::from_secs(4) - BURST_TIME));
+    }
+}

@@ -1,0 +1,250 @@
+//! What a connection asks for next.
+//!
+//! First what it has begun; then what somebody left behind; then, while memory for pieces is short, a share of what others
+//! have begun; then a new piece; then a share again; in the endgame, or when somebody is too slow, what others have claimed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::link::{Link, Work};
+use super::order::Snapshot;
+use super::pieces::{OpenPiece, Slot};
+use crate::base::{BlockRef, PieceIndex, Time, limits};
+
+/// A connection's place in the order of missing pieces. What it has passed it does not look at again, until the order is
+/// made anew while there was still something to find.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    order: Arc<Snapshot>,
+    at: usize,
+    /// Pieces the peer announced since the walk began.
+    fresh: VecDeque<PieceIndex>,
+    /// There were more of these than are remembered.
+    overflowed: bool,
+    /// Pieces were left for later that only seeders have.
+    skipped_rare: bool,
+    /// [`super::Pieces::reopened`] when the walk began.
+    reopened: u32,
+}
+
+impl Walk {
+    /// The peer announced a missing piece.
+    pub(super) fn handle_fresh(&mut self, piece: PieceIndex) {
+        if self.fresh.len() < limits::FRESH_PIECES_MAX {
+            self.fresh.push_back(piece);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.at = 0;
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at >= self.order.pieces.len()
+    }
+}
+
+impl<S: Slot> Link<S> {
+    /// Requests as many blocks as the window takes.
+    pub fn request_blocks(&mut self, now: Time) {
+        let room = self.connection.request_room();
+        if room == 0 {
+            self.retry_at = None;
+            return;
+        }
+        let mut claims = std::mem::take(&mut self.claims);
+        claims.clear();
+        self.claim(now, room, &mut claims);
+        for &block in &claims {
+            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
+                work.outstanding += 1;
+            }
+            self.connection.request(now, block);
+        }
+        self.claims = claims;
+        if self.connection.outstanding_count() > 0 {
+            (self.retry_at, self.retries) = (None, 0);
+        } else {
+            let guided = (now < self.guided_until).then_some(self.guided_until);
+            self.retry_at.get_or_insert(guided.unwrap_or(now + limits::IDLE_RETRY));
+        }
+    }
+
+    fn claim(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
+        for work in &self.working {
+            if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.open.piece()) {
+                work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
+            }
+        }
+        while claims.len() < room
+            && let Some(open) = self.next_piece(now)
+        {
+            let mark = open.join(&self.shared);
+            open.touch(now);
+            open.claim(&self.swarm.geometry, room - claims.len(), claims);
+            if open.has_unclaimed() {
+                self.swarm.pieces.handle_unclaimed(&open);
+            } else {
+                self.swarm.pieces.handle_claimed(&open);
+            }
+            self.working.push(Work { open, mark, outstanding: 0 });
+        }
+        if claims.is_empty() && self.connection.outstanding_count() == 0 {
+            // Somebody may have been faster with all that was found.
+            self.leave_finished();
+            self.double(now, room, claims);
+        }
+    }
+
+    fn next_piece(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
+        let guided = now < self.guided_until || !self.suggested.is_empty();
+        let on_parole = self.is_on_parole();
+        if self.swarm.pieces.is_short_of_slots() && !guided && !on_parole {
+            if let Some(open) = self.share() {
+                return Some(open);
+            }
+            if self.is_slow() && self.retries == 0 {
+                return None;
+            }
+        }
+        let opened = self.open_suggested(now).or_else(|| if guided { None } else { self.open_next(now) });
+        if let Some(opened) = &opened
+            && on_parole
+        {
+            opened.set_alone();
+        }
+        if opened.is_some() || guided || on_parole { opened } else { self.share() }
+    }
+
+    fn is_on_parole(&self) -> bool {
+        self.shared.on_parole.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The peer would hold a piece open for long.
+    fn is_slow(&self) -> bool {
+        let rate = self.connection.download_rate();
+        rate > 0 && u64::from(self.swarm.geometry.piece_len()) / rate >= limits::SLOW_PIECE_TIME.as_secs()
+    }
+
+    /// A piece that others have begun and that has blocks to claim.
+    fn share(&mut self) -> Option<Arc<OpenPiece<S>>> {
+        let state = self.swarm.pieces.shareable();
+        if state == 0 || (state == self.shared_in_vain && !self.may_share) {
+            return None;
+        }
+        let found = self.swarm.pieces.find_shareable(|open| !open.is_alone() && self.may_begin(open.piece()));
+        self.may_share = found.is_some();
+        if found.is_none() {
+            self.shared_in_vain = state;
+        }
+        found
+    }
+
+    /// The peer has the piece and gives it, and we don't ask for any of it yet.
+    fn may_begin(&self, piece: PieceIndex) -> bool {
+        self.connection.peer_have().contains(piece)
+            && !self.avoided.contains(&piece)
+            && !self.working.iter().any(|work| work.open.piece() == piece)
+    }
+
+    /// Opens a piece that the peer suggests.
+    fn open_suggested(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
+        while let Some(&piece) = self.suggested.front() {
+            self.guided_until = now + limits::GUIDED_TIME;
+            if let Some(opened) = self.open_missing(piece) {
+                if opened.is_some() {
+                    self.suggested.pop_front();
+                }
+                return opened;
+            }
+            self.suggested.pop_front();
+        }
+        None
+    }
+
+    /// Opens the next missing piece of the order that the peer has.
+    fn open_next(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
+        self.follow_order();
+        let guide = self.guided_until > Time::ZERO && now < self.guided_until + limits::GUIDED_RARE_TIME;
+        if !guide && std::mem::take(&mut self.walk.skipped_rare) {
+            self.walk.restart();
+        }
+        while let Some(piece) =
+            self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
+        {
+            if guide && !self.swarm.availability.is_with_leechers(piece) {
+                self.walk.skipped_rare = true;
+            } else if let Some(opened) = self.open_missing(piece) {
+                return opened;
+            }
+            self.walk.at += 1;
+        }
+        while let Some(&piece) = self.walk.fresh.front() {
+            if let Some(opened) = self.open_missing(piece) {
+                return opened;
+            }
+            self.walk.fresh.pop_front();
+        }
+        None
+    }
+
+    /// Takes a newer order. A walk that came to its end has left nothing behind but what the peer announced since.
+    fn follow_order(&mut self) {
+        let version = self.swarm.order.version();
+        if version == self.walk.order.version {
+            return;
+        }
+        let reopened = self.swarm.pieces.reopened();
+        if self.walk.order.version > 0
+            && self.walk.is_at_end()
+            && !self.walk.overflowed
+            && !self.walk.skipped_rare
+            && reopened == self.walk.reopened
+        {
+            return;
+        }
+        let order = self.swarm.order.snapshot();
+        self.walk = Walk { order, at: 0, fresh: VecDeque::new(), overflowed: false, skipped_rare: false, reopened };
+    }
+
+    /// Opens this piece if it is missing and the peer has it. `Some(None)`: no slot is free, stay here.
+    fn open_missing(&self, piece: PieceIndex) -> Option<Option<Arc<OpenPiece<S>>>> {
+        if !self.swarm.pieces.is_missing(piece) || !self.may_begin(piece) {
+            return None;
+        }
+        let opened = self.swarm.pieces.open(piece);
+        // If it is no longer missing somebody else was faster.
+        (opened.is_some() || self.swarm.pieces.is_missing(piece)).then_some(opened)
+    }
+
+    /// BEP 3's endgame: asks for what others have been asked for. Idle connections only, and two of them for a block, so
+    /// that little comes twice; when a piece lies still its blocks are asked of one more every so often, in the endgame or
+    /// not: whoever was to bring them is too slow.
+    fn double(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
+        let endgame = self.swarm.pieces.is_endgame();
+        let short = self.swarm.pieces.free_slots() == 0;
+        if (!endgame && !short) || now < self.guided_until || self.is_on_parole() {
+            return;
+        }
+        for open in self.swarm.pieces.open_list() {
+            let lies_still = open.quiet_for(now).as_millis() / limits::RESCUE_AFTER.as_millis();
+            let lies_still = u16::try_from(lies_still).unwrap_or(u16::MAX).min(self.retries);
+            let (askers_max, max) = match lies_still {
+                0 if endgame && !self.overtaken => (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX),
+                0 => continue,
+                times => (times.saturating_add(1), room),
+            };
+            let max = max.min(room).saturating_sub(claims.len());
+            if max > 0 && self.may_begin(open.piece()) && !open.is_retired() {
+                let before = claims.len();
+                open.double(&self.swarm.geometry, max, askers_max, claims);
+                if claims.len() > before {
+                    let mark = open.join(&self.shared);
+                    self.working.push(Work { open, mark, outstanding: 0 });
+                }
+            }
+        }
+    }
+}

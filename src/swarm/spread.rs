@@ -1,0 +1,119 @@
+//! An origin's first copy: distinct pieces to distinct peers, until each has been seen elsewhere.
+//!
+//! Owns which piece is suggested (BEP 6) to whom next. Nothing is hidden and nothing refused: who asks for something else
+//! gets it, so a peer that knows no suggestions is served as ever.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::availability::Availability;
+use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
+
+/// See the module. Locked once per piece.
+#[derive(Debug)]
+pub(super) struct Spread {
+    /// Pieces are left that nobody else is known to have.
+    active: AtomicBool,
+    left: Mutex<Left>,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    /// Suggested to nobody yet, in random order; the last is next.
+    waiting: Vec<PieceIndex>,
+    /// Suggested to somebody then, and not seen yet, oldest first.
+    given: VecDeque<(PieceIndex, Time)>,
+}
+
+impl Spread {
+    /// `origin`: we have everything from the start.
+    pub(super) fn new(geometry: &Geometry, origin: bool, rng: &mut Rng) -> Self {
+        let mut waiting: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
+        rng.shuffle(&mut waiting);
+        let active = AtomicBool::new(!waiting.is_empty());
+        Self { active, left: Mutex::new(Left { waiting, given: VecDeque::new() }) }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece to suggest to somebody: one that no connected peer has, never suggested or a long time ago.
+    pub(super) fn next(&self, now: Time, availability: &Availability) -> Option<PieceIndex> {
+        let is_seen = |piece| availability.of(piece) > 0;
+        let mut left = self.lock();
+        let mut next = None;
+        while next.is_none()
+            && let Some(piece) = left.waiting.pop()
+        {
+            next = (!is_seen(piece)).then_some(piece);
+        }
+        while next.is_none()
+            && let Some(&(piece, at)) = left.given.front()
+            && (is_seen(piece) || now >= at + limits::SUGGEST_AGAIN)
+        {
+            left.given.pop_front();
+            next = (!is_seen(piece)).then_some(piece);
+        }
+        match next {
+            Some(piece) => left.given.push_back((piece, now)),
+            None if left.given.is_empty() => self.active.store(false, Ordering::Relaxed),
+            None => {}
+        }
+        next
+    }
+
+    /// What was suggested to a peer that will not ask for it now.
+    pub(super) fn give_back(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        let mut left = self.lock();
+        for piece in pieces {
+            left.given.retain(|&(given, _)| given != piece);
+            left.waiting.push(piece);
+        }
+        if !left.waiting.is_empty() {
+            self.active.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Time = Time::from_secs(100);
+
+    fn all(spread: &Spread, now: Time, availability: &Availability) -> Vec<u32> {
+        let mut pieces: Vec<u32> = std::iter::from_fn(|| spread.next(now, availability)).map(PieceIndex::get).collect();
+        pieces.sort_unstable();
+        pieces
+    }
+
+    #[test]
+    fn each_piece_is_given_once_until_it_was_not_seen_for_long() {
+        let geometry = Geometry::new(1, [5]).unwrap();
+        let availability = Availability::new(5);
+        let spread = Spread::new(&geometry, true, &mut Rng::with_seed(1));
+        availability.add(geometry.piece(3).unwrap());
+        assert_eq!(all(&spread, START, &availability), [0, 1, 2, 4]);
+        spread.give_back(geometry.piece(2));
+        assert_eq!(all(&spread, START, &availability), [2]);
+        availability.add(geometry.piece(0).unwrap());
+        assert_eq!(all(&spread, START + limits::SUGGEST_AGAIN, &availability), [1, 2, 4]);
+        assert!(spread.is_active());
+        geometry.pieces().for_each(|piece| availability.add(piece));
+        assert!(all(&spread, START + limits::SUGGEST_AGAIN, &availability).is_empty());
+        assert!(!spread.is_active());
+    }
+
+    #[test]
+    fn who_is_no_origin_spreads_nothing() {
+        let geometry = Geometry::new(1, [5]).unwrap();
+        let spread = Spread::new(&geometry, false, &mut Rng::with_seed(1));
+        assert!(!spread.is_active() && spread.next(START, &Availability::new(5)).is_none());
+    }
+}

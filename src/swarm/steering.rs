@@ -1,0 +1,169 @@
+//! The choker at work on live connections: measures their rates, follows their interest, sets who is unchoked.
+//!
+//! Owns one torrent's [`Choker`] and its rate meters. Knows no connection beyond its [`PeerShared`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::choker::{Changes, Choker, PeerView, Slots};
+use super::rate::RateMeter;
+use super::shared::PeerShared;
+use crate::base::{Rng, Time, limits};
+
+/// How often rates are sampled, and it is looked whether the uplink is idle.
+const LOOK_INTERVAL: Time = Time::from_millis(100);
+/// Looks that tell what is uploaded just now: long enough for the buffer of a socket to be filled and not to count.
+const RECENT_LOOKS: usize = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Steering {
+    choker: Choker,
+    rates: HashMap<u32, Rates>,
+    uploading: RateMeter,
+    /// Bytes uploaded between the last looks.
+    recent: [u64; RECENT_LOOKS],
+    look_count: usize,
+    look_at: Time,
+    peer_count: usize,
+    change_count: u64,
+}
+
+#[derive(Debug)]
+struct Rates {
+    since: Time,
+    download: RateMeter,
+    upload: RateMeter,
+}
+
+impl Steering {
+    pub fn new(slots: Slots, now: Time) -> Self {
+        Self {
+            choker: Choker::new(slots, now),
+            rates: HashMap::new(),
+            uploading: RateMeter::new(now),
+            recent: [0; RECENT_LOOKS],
+            look_count: 0,
+            look_at: now,
+            peer_count: 0,
+            change_count: 0,
+        }
+    }
+
+    /// Chokes and unchokes so far.
+    pub fn change_count(&self) -> u64 {
+        self.change_count
+    }
+
+    /// To be called many times a second with all connections: true when somebody's choking changed.
+    ///
+    /// `complete`: we have the whole content.
+    pub fn step(&mut self, now: Time, peers: &[Arc<PeerShared>], complete: bool, rng: &mut Rng) -> bool {
+        let look = now >= self.look_at;
+        if look {
+            self.look_at = now + LOOK_INTERVAL;
+            self.sample(now, peers);
+        }
+        let idle = look && is_idle(peers);
+        let mut freed = peers.len() < self.peer_count;
+        self.peer_count = peers.len();
+        let mut interested = Vec::new();
+        for peer in peers.iter().filter(|peer| peer.choker_due.swap(false, Ordering::AcqRel)) {
+            if peer.interested.load(Ordering::Relaxed) {
+                interested.push(u64::from(peer.key));
+            } else {
+                freed = true;
+            }
+        }
+        let round = now >= self.choker.poll_timeout();
+        if !round && !look && !freed && interested.is_empty() {
+            return false;
+        }
+        let before = self.change_count;
+        if round {
+            let changes = self.choker.handle_timeout(now, &self.views(now, peers), complete, rng);
+            self.apply(peers, &changes);
+        }
+        for key in interested {
+            let changes = self.choker.handle_interested(key, &self.views(now, peers), complete);
+            self.apply(peers, &changes);
+        }
+        if freed {
+            let changes = self.choker.handle_freed(&self.views(now, peers), complete);
+            self.apply(peers, &changes);
+        }
+        if look {
+            let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
+            let changes = self.choker.handle_load(rate, idle, &self.views(now, peers), complete);
+            self.apply(peers, &changes);
+        }
+        self.change_count > before
+    }
+
+    /// A connection that may make room when there are too many: for a while nothing has moved over it, and the peer wants
+    /// nothing of us.
+    pub fn find_useless<'a>(&self, now: Time, peers: &'a [Arc<PeerShared>]) -> Option<&'a Arc<PeerShared>> {
+        peers.iter().find(|peer| {
+            let rates = self.rates.get(&peer.key);
+            let quiet = |rates: &Rates| {
+                let idle = rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0;
+                idle && now >= rates.since + limits::USELESS_AFTER
+            };
+            !peer.interested.load(Ordering::Relaxed) && rates.is_some_and(quiet)
+        })
+    }
+
+    fn sample(&mut self, now: Time, peers: &[Arc<PeerShared>]) {
+        if self.rates.len() > peers.len() + peers.len() / 8 {
+            let connected: HashSet<u32> = peers.iter().map(|peer| peer.key).collect();
+            self.rates.retain(|key, _| connected.contains(key));
+        }
+        let mut uploaded = 0;
+        for peer in peers {
+            let new = || Rates { since: now, download: RateMeter::new(now), upload: RateMeter::new(now) };
+            let rates = self.rates.entry(peer.key).or_insert_with(new);
+            rates.download.handle_total(now, peer.downloaded.load(Ordering::Relaxed));
+            uploaded += rates.upload.handle_total(now, peer.uploaded.load(Ordering::Relaxed));
+        }
+        self.uploading.handle_bytes(now, uploaded);
+        self.recent[self.look_count % RECENT_LOOKS] = uploaded;
+        self.look_count += 1;
+    }
+
+    /// What was uploaded just now, in bytes per second: a swarm that starts can't wait for an average.
+    fn recent_rate(&self) -> u64 {
+        let span_ms = LOOK_INTERVAL.as_millis() * RECENT_LOOKS as u128;
+        u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
+    }
+
+    fn views(&self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
+        let rate = |meter: fn(&Rates) -> &RateMeter, key| {
+            self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
+        };
+        let view = |peer: &Arc<PeerShared>| PeerView {
+            key: u64::from(peer.key),
+            interested: peer.interested.load(Ordering::Relaxed),
+            choked: !peer.is_unchoked(),
+            snubbed: peer.snubbed.load(Ordering::Relaxed),
+            download_rate: rate(|rates| &rates.download, peer.key),
+            upload_rate: rate(|rates| &rates.upload, peer.key),
+            uploaded: peer.uploaded.load(Ordering::Relaxed),
+        };
+        peers.iter().map(view).collect()
+    }
+
+    fn apply(&mut self, peers: &[Arc<PeerShared>], changes: &Changes) {
+        for (keys, unchoke) in [(&changes.choke, false), (&changes.unchoke, true)] {
+            for peer in peers.iter().filter(|peer| keys.contains(&u64::from(peer.key))) {
+                peer.unchoke.store(unchoke, Ordering::Relaxed);
+                self.change_count += 1;
+            }
+        }
+    }
+}
+
+/// Nobody whom we serve waits for a block.
+fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
+    peers.iter().filter(|peer| peer.is_unchoked()).all(|peer| peer.queued.load(Ordering::Relaxed) == 0)
+}

@@ -1,0 +1,102 @@
+//! A tracker of others, over UDP and HTTP: bt-fast and the clients of others find each other there.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+
+use serde_json::Value;
+
+use super::transfer::SEED_PORT;
+use crate::support::{
+    bt_fast,
+    client::{Client, Site},
+    content::{self, Content},
+    net::{Host, NetPair},
+    process::{Running, run, wait_until},
+    python,
+    scratch::Scratch,
+};
+
+const PORT: u16 = 6971;
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONTENT: Content = Content::Tree;
+
+/// Debian's opentracker serves the torrents of a list, as user `nobody` in a folder it is shut into.
+fn start(host: &Host, folder: &Path, info_hash: &str) -> Running {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.join("list"), format!("{info_hash}\n")).unwrap();
+    let (ip, port) = (host.ip.to_string(), PORT.to_string());
+    let mut command = Command::new("opentracker");
+    command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "list", "-d"]).arg(folder).current_dir(folder);
+    Running::start("opentracker", &host.command(&command), &folder.join("log"))
+}
+
+/// Seeders that the tracker counts.
+fn seeders(host: &Host, info_hash: &str) -> usize {
+    let escaped: String =
+        info_hash.as_bytes().chunks(2).map(|pair| format!("%{}{}", pair[0] as char, pair[1] as char)).collect();
+    let url = format!("http://{}:{PORT}/scrape?info_hash={escaped}", host.ip);
+    let script = "import sys, urllib.request as r; sys.stdout.write(ascii(r.urlopen(sys.argv[1], timeout=5).read()))";
+    let finished = run(&host.command(Command::new(python()).args(["-c", script, &url])), TIMEOUT);
+    let count = finished.stdout.split("completei").nth(1).and_then(|rest| rest.split('e').next()?.parse().ok());
+    count.unwrap_or(0)
+}
+
+#[track_caller]
+fn transfer(scheme: &str, seeder: Client, getter: Client) {
+    let scratch = Scratch::new();
+    let source = CONTENT.folder();
+    let torrent = scratch.join("a.torrent");
+    let url = format!("{scheme}://{}:{PORT}/announce", NetPair::LEFT_IP);
+    let mut create = bt_fast();
+    create.args(["create", "--json", "-a", &url, "-l", &CONTENT.piece_len().to_string(), "-o"]).arg(&torrent);
+    let created = run(create.arg(source.join(CONTENT.name())), TIMEOUT).success();
+    let created: Value = serde_json::from_str(created.lines().last().unwrap()).unwrap();
+    let info_hash = created["info_hash"].as_str().unwrap();
+
+    let net = NetPair::new();
+    let mut tracker = start(&net.left, &scratch.folder("tracker"), info_hash);
+    let (seed_state, get_state, target) =
+        (scratch.folder("seeder"), scratch.folder("getter"), scratch.folder("target"));
+    let mut seed = seeder.seed(&torrent, &source, &Site { host: &net.left, port: SEED_PORT, state: &seed_state });
+    let told = wait_until(TIMEOUT, || seeders(&net.left, info_hash) == 1);
+    assert!(told, "{seeder:?} did not announce itself\n{}{}", seed.log_tail(), tracker.log_tail());
+    let mut get = getter.get(&torrent, &target, &Site { host: &net.right, port: SEED_PORT + 1, state: &get_state });
+    let result = get.wait(TIMEOUT).and_then(|()| {
+        let (expected, found) = (source.join(CONTENT.name()), target.join(CONTENT.name()));
+        content::difference(&expected, &found, getter.makes_empty_files()).map_or(Ok(()), Err)
+    });
+    if let Err(reason) = result {
+        let logs = [get.process.log_tail(), seed.log_tail(), tracker.log_tail()].concat();
+        panic!("{seeder:?} -> {getter:?} by {url}: {reason}\n{logs}");
+    }
+}
+
+#[test]
+fn bt_fast_finds_itself_by_udp() {
+    transfer("udp", Client::BtFast, Client::BtFast);
+}
+
+#[test]
+fn bt_fast_finds_itself_by_http() {
+    transfer("http", Client::BtFast, Client::BtFast);
+}
+
+#[test]
+fn libtorrent_finds_bt_fast_by_udp() {
+    transfer("udp", Client::BtFast, Client::Libtorrent);
+}
+
+#[test]
+fn bt_fast_finds_libtorrent_by_udp() {
+    transfer("udp", Client::Libtorrent, Client::BtFast);
+}
+
+/// aria2 has UDP trackers only together with DHT.
+#[test]
+fn aria2_finds_bt_fast_by_http() {
+    transfer("http", Client::BtFast, Client::Aria2);
+}
+
+#[test]
+fn bt_fast_finds_transmission_by_udp() {
+    transfer("udp", Client::Transmission, Client::BtFast);
+}

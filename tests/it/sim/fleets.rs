@@ -1,0 +1,86 @@
+//! Swarms that find each other by a tracker: how near to the bound the last one finishes, and what bad company costs.
+//! The full sizes are `bt-fast bench swarm --simulate`.
+
+use bt_fast::bench::swarm::{Outcome, Scenario};
+
+use super::with_seeds;
+
+/// Equal links of 100 Mbit/s.
+fn equal(seed: u64, leechers: usize, piece_count: u32) -> Scenario {
+    Scenario {
+        seed,
+        leechers,
+        piece_count,
+        piece_len: 64 << 10,
+        origin_rate: 12_500_000,
+        link_rate: 12_500_000,
+        mixed_rates: false,
+        churn: 0.0,
+        free_riders: 0.0,
+        corrupting: 0.0,
+        silent: 0.0,
+    }
+}
+
+fn run(scenario: &Scenario) -> Outcome {
+    let outcome = scenario.run(&mut |_| ()).unwrap();
+    println!(
+        "{} leechers: T_min/T_last {:.3} of {:.1} s, origin {:.2} copies, Jain {:.4}, waste {:.3} %",
+        outcome.leechers,
+        outcome.efficiency_last,
+        outcome.t_min_s,
+        outcome.origin_copies,
+        outcome.jain,
+        100.0 * outcome.waste
+    );
+    assert_eq!(outcome.finished, outcome.honest, "not all of the honest finished");
+    assert_eq!(outcome.honest_bans, 0);
+    outcome
+}
+
+#[test]
+fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
+    with_seeds(2, |seed| {
+        for (leechers, pieces) in [(5, 1000), (10, 2000)] {
+            let outcome = run(&equal(seed, leechers, pieces));
+            assert!(outcome.efficiency_last >= 0.85, "{}", outcome.efficiency_last);
+            assert!(outcome.origin_copies <= 1.1, "{}", outcome.origin_copies);
+            assert!(outcome.waste < 0.01 && outcome.jain > 0.95);
+        }
+    });
+}
+
+#[test]
+fn bad_company_costs_the_honest_little_and_is_banned() {
+    with_seeds(2, |seed| {
+        let clean = Scenario { mixed_rates: true, ..equal(seed, 40, 800) };
+        let bad = Scenario { churn: 0.2, free_riders: 0.1, corrupting: 0.03, silent: 0.03, ..clean.clone() };
+        let (clean, bad) = (run(&clean), run(&bad));
+        assert!(bad.t_last_s <= 1.3 * clean.t_last_s, "{} after {}", bad.t_last_s, clean.t_last_s);
+        assert!(bad.corrupting > 0 && bad.bans > 0);
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| serde_json::to_string(&Outcome { wall_s: 0.0, ..run(&equal(seed, 6, 100)) }).unwrap();
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+/// Ten times the peers: what one of them sends beside content grows with its connections, which are bounded.
+#[test]
+fn a_larger_fleet_costs_a_peer_no_more_decisions() {
+    with_seeds(1, |seed| {
+        let [few, many] = [15, 150].map(|leechers| run(&equal(seed, leechers, 200)));
+        let log = (150f64).ln() / (15f64).ln();
+        for (what, few, many) in [
+            ("control bytes", few.control_bytes_per_peer, many.control_bytes_per_peer),
+            ("chokes", few.choke_changes_per_peer, many.choke_changes_per_peer),
+            ("connections", few.connections_per_peer, many.connections_per_peer),
+        ] {
+            println!("{what} for each peer: {few:.0} of 15, {many:.0} of 150");
+            assert!(many <= few * log * 2.0, "{what}: {few} to {many}");
+        }
+    });
+}
