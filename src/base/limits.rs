@@ -228,7 +228,7 @@ pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
 /// Connections of a `seed` and of a `get`.
 pub const CONNECTIONS_SEED_MAX: usize = 20_000;
 pub const CONNECTIONS_GET_MAX: usize = 500;
-/// Connections from one IP address: several downloaders behind one NAT, or on one host, are normal for an origin.
+/// Connections from one IPv4 address or one /64 of IPv6: several downloaders behind one NAT, or on one host, are normal for an origin.
 pub const CONNECTIONS_PER_IP_MAX: usize = 64;
 /// Connections whose handshake has not told their torrent yet: from one address, and in all.
 pub const GREETING_PER_IP_MAX: u32 = 64;

@@ -4,6 +4,7 @@ pub mod bitfield;
 pub mod escape;
 pub mod file_identity;
 pub mod geometry;
+pub mod host;
 pub mod ids;
 pub mod limits;
 pub mod units;
@@ -11,6 +12,7 @@ pub mod units;
 pub use bitfield::Bitfield;
 pub use file_identity::{FileIdentity, FileTime};
 pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
+pub use host::host_of;
 pub use ids::{InfoHash, PeerId, PieceHash};
 
 /// Time since an arbitrary start, the same for everything in one process. Layers below the engine take it as an argument.

@@ -3,10 +3,10 @@
 //! Those that have are counted by their torrent's peer list.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::limits;
+use crate::base::{host_of, limits};
 
 /// See the module. Shared by all rings.
 #[derive(Debug, Default)]
@@ -53,14 +53,6 @@ impl Drop for Place {
     }
 }
 
-/// One host has a whole /64 of IPv6 addresses to choose from.
-fn host_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,11 +83,5 @@ mod tests {
         places.clear();
         let counts = doorstep.0.lock().unwrap();
         assert!(counts.by_host.is_empty() && counts.all == 0);
-    }
-
-    #[test]
-    fn ipv4_inside_ipv6_is_ipv4() {
-        assert_eq!(host_of(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
-        assert_eq!(host_of(ip("10.0.0.1")), ip("10.0.0.1"));
     }
 }

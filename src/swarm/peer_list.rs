@@ -1,6 +1,6 @@
 //! The peers we know of, and whether to connect to them.
 //!
-//! Owns addresses, attempts with their back-off, trust and bans, and the count of connections for each IP address. Knows
+//! Owns addresses, attempts with their back-off, trust and bans, and the count of connections for each host. Knows
 //! no connection: it is told what became of each.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::base::limits::{
     CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
     PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
 };
-use crate::base::{Rng, Time};
+use crate::base::{Rng, Time, host_of};
 
 /// Who told us of a peer; a later one is worth more than an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -151,10 +151,11 @@ impl PeerList {
     /// A connection, in or out, ended. `useful`: a block came or went on it, so the peer is worth coming back to.
     pub fn handle_disconnected(&mut self, now: Time, addr: SocketAddr, useful: bool) {
         let addr = canonical(addr);
-        if let Some(count) = self.connections.get_mut(&addr.ip()) {
+        let host = host_of(addr.ip());
+        if let Some(count) = self.connections.get_mut(&host) {
             *count -= 1;
             if *count == 0 {
-                self.connections.remove(&addr.ip());
+                self.connections.remove(&host);
             }
         }
         let Some(peer) = self.peers.get_mut(&addr).filter(|peer| peer.state != State::Own) else { return };
@@ -212,12 +213,12 @@ impl PeerList {
 
     /// Whether one more connection with this address is welcome.
     pub fn accepts(&self, ip: IpAddr) -> bool {
-        let count = self.connections.get(&ip.to_canonical()).copied().unwrap_or(0);
+        let count = self.connections.get(&host_of(ip)).copied().unwrap_or(0);
         count < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip)
     }
 
     fn count_connection(&mut self, ip: IpAddr) {
-        *self.connections.entry(ip).or_insert(0) += 1;
+        *self.connections.entry(host_of(ip)).or_insert(0) += 1;
     }
 
     fn set_state(&mut self, addr: SocketAddr, state: State) {

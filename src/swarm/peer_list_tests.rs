@@ -168,6 +168,14 @@ fn connections_for_an_ip_are_bounded() {
     assert!(!list.accepts(peer(0).ip()));
     list.handle_disconnected(NOW, port(50_000), true);
     assert!(list.accepts(peer(0).ip()));
+    // Of a /64 one host has every address.
+    let mut list = PeerList::new();
+    let address = |low: usize| SocketAddr::new(format!("2001:db8:1:2:{low:x}::1").parse().unwrap(), 6881);
+    (0..CONNECTIONS_PER_IP_MAX).for_each(|low| list.handle_accepted(address(low)));
+    assert!(!list.accepts(address(5000).ip()));
+    assert!(list.accepts("2001:db8:1:3::1".parse().unwrap()));
+    list.handle_disconnected(NOW, address(0), true);
+    assert!(list.accepts(address(5000).ip()));
 }
 
 #[test]

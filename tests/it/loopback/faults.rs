@@ -164,7 +164,7 @@ fn a_file_cut_short_while_it_is_seeded() {
 
 /// Runs a shell script that has `get`, the command that downloads into the folder `$TARGET`, on which it may mount what it
 /// likes.
-fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
+pub(super) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
     let target = fixture.scratch.folder("target");
     let peers: Vec<_> = peer.iter().map(|seed| seed.address).collect();
     let get = fixture.get_command(&target, &peers);

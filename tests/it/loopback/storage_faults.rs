@@ -2,21 +2,29 @@
 //!
 //! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work in debug builds alone (`uring::fault`).
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
+
+use rustix::process::Signal;
 
 use super::{
     DEADLINE, Fixture, PIECE_LEN, Seed, assert_fails, event, failures,
+    faults::with_mounts,
     killed::{assert_claims, assert_no_litter},
-    own_address,
+    own_address, own_ip,
+    scripted::seeder_that_stops,
+    warnings,
 };
-use crate::support::process::run;
+use crate::support::{
+    content::write_random,
+    process::{Finished, Running, run, wait_until},
+};
 
 const PIECE_COUNT: u32 = 6;
 const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
 /// A `get` with these faults; what it claims is right, and the next run without them finishes it.
 #[track_caller]
-fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> crate::support::process::Finished {
+fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> Finished {
     let mut get = fixture.get_command(target, &[seed.address]);
     let finished = run(get.env("BT_FAST_FAULTS", faults), DEADLINE);
     assert_claims(fixture, target);
@@ -77,12 +85,73 @@ fn a_record_that_cannot_be_written() {
         return;
     }
     let fixture = Fixture::file(LEN);
-    let seed = fixture.seed();
-    // Half of it fails to be written, so that a record is due at the end, for which there is no room either.
     let target = fixture.scratch.folder("target");
-    let faults = format!("write@3+={},sync@1+={}", libc::ENOSPC, libc::ENOSPC);
-    let finished = get_with(&fixture, &seed, &target, &faults);
-    assert_fails(&finished, 5, "disk is full");
+    // Half of it comes, and then nothing more.
+    let peer = seeder_that_stops(&fixture, own_ip(), 6);
+    let mut command = fixture.get_command(&target, &[peer]);
+    // The data is synced first.
+    command.env("BT_FAST_FAULTS", format!("sync@1+={}", libc::ENOSPC));
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    let has_some = |get: &Running| {
+        let progress = event(&get.output(), "progress");
+        progress.is_some_and(|progress| progress["bytes_done"].as_u64() >= Some(u64::from(PIECE_LEN)))
+    };
+    assert!(wait_until(DEADLINE, || has_some(&get)), "{}", get.log_tail());
+    get.signal(Signal::INT);
+    assert_eq!(get.wait(DEADLINE).unwrap().code(), Some(5), "{}", get.log_tail());
+    let output = get.output();
+    let told = failures(&output);
+    assert!(told.len() == 1 && told[0].contains(".content.bt-fast-resume: can't write: the disk is full"), "{output}");
+    let seed = fixture.seed();
+    fixture.get(&target, &[seed.address]);
+    assert_no_litter(&target);
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment() {
+    const LEN: u64 = 2 << 20;
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    // Nothing at all, half of it, all but the last block: the lock takes a page.
+    for size_kib in [4, 1024, 2048] {
+        let script = format!(
+            r#"mount -t tmpfs -o size={size_kib}k none "$TARGET" && get; echo "code $?"
+               mount -o remount,size=64m "$TARGET"; echo --- >&2
+               get; echo "code $?"; cmp "$SOURCE" "$TARGET/content" && ls -A "$TARGET""#
+        );
+        let finished = with_mounts(&fixture, Some(&seed), &script);
+        let codes: Vec<_> = finished.stdout.lines().filter(|line| line.starts_with("code ")).collect();
+        assert_eq!(codes, ["code 5", "code 0"], "{size_kib}: {finished:#?}");
+        assert!(finished.stdout.ends_with("\ncontent\n"), "{size_kib}: {finished:#?}");
+        let (first, second) = finished.stderr.split_once("---").unwrap();
+        let told = failures(first);
+        assert!(told.len() == 1 && told[0].contains("the disk is full"), "{size_kib}: {finished:#?}");
+        assert!(failures(second).is_empty() && warnings(second).is_empty(), "{size_kib}: {finished:#?}");
+        fs::remove_dir_all(fixture.scratch.join("target")).unwrap();
+    }
+}
+
+#[test]
+fn few_descriptors_and_many_files() {
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        (0..300).for_each(|at| write_random(&root.join(format!("{at}")), 1000 + at, at));
+    });
+    let seed = fixture.seed();
+    for (limit, is_enough) in [(64, false), (256, true)] {
+        let target = fixture.scratch.folder(&format!("{limit}"));
+        let get = fixture.get_command(&target, &[seed.address]);
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}:{limit}")).arg(get.get_program()).args(get.get_args());
+        let finished = run(&limited, DEADLINE);
+        // One piece has bytes of thirty files: some of them are written at a time.
+        if is_enough || finished.code == Some(0) {
+            assert_eq!(finished.code, Some(0), "{finished:#?}");
+        } else {
+            assert_fails(&finished, 1, "raise 'ulimit -n'");
+        }
+        fixture.get(&target, &[seed.address]);
+        assert_no_litter(&target);
+    }
 }
 
 #[test]

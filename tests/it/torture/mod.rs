@@ -1,3 +1,4 @@
 //! Bad input from outside, given to the real binary.
 
 mod metainfo;
+mod table;
