@@ -1,7 +1,7 @@
 //! A session from start to end: opens what it needs, starts the threads, waits, and says what came of it.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread;
@@ -48,14 +48,11 @@ pub fn run(
         tiers.push((torrent, its_tiers));
     }
     let shared = Arc::new(Shared::new(
-        config.identity.peer_id,
+        config,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
-        config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
-        config.connections_max,
-        (cache, config.zero_copy),
-        &config.rates,
+        cache,
     ));
     if config.preallocate {
         for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {

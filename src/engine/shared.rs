@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
-use super::config::RateLimits;
+use super::config::Config;
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
 use super::stats::{Counters, latency_histogram};
@@ -84,31 +84,29 @@ pub(super) struct Shared {
 impl Shared {
     #[expect(clippy::disallowed_methods, reason = "the engine's one clock")]
     pub(super) fn new(
-        peer_id: PeerId,
+        config: &Config,
         torrents: HashMap<InfoHash, Arc<Torrent>>,
         pool: Pool<Received>,
         listen_port: u16,
-        local_address: Option<SocketAddr>,
-        connections_max: usize,
-        (cache, zero_copy): (Cache, ZeroCopyMode),
-        rates: &RateLimits,
+        cache: Cache,
     ) -> Self {
+        let chosen = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
-            peer_id,
+            peer_id: config.identity.peer_id,
             torrents,
             pool,
             rings: OnceLock::new(),
             listen_port,
-            local_address,
+            local_address: chosen.map(|address| SocketAddr::new(address.ip(), 0)),
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
-            connections_max,
+            connections_max: config.connections_max,
             half_open_count: AtomicUsize::new(0),
             counters: Counters::new(),
             cache,
-            zero_copy,
-            up: Limiter::new(rates.up),
-            down: Limiter::new(rates.down),
+            zero_copy: config.zero_copy,
+            up: Limiter::new(config.rates.up),
+            down: Limiter::new(config.rates.down),
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),

@@ -30,7 +30,7 @@ use crate::tracker::Table;
 use crate::web;
 
 /// Milliseconds between two records of progress: as often as the engine looks.
-const PROGRESS_MS: &str = "50";
+pub(in crate::bench) const PROGRESS_MS: &str = "50";
 
 /// What is measured.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
     let tracker = start_tracker().map_err(io_error("start the tracker"))?;
     phase("creating");
     let torrent = settings.folder.join("content.torrent");
-    let create_s = create(&content, &torrent, settings, tracker)?;
+    let create_s = create(&content, &torrent, settings, Some(tracker))?;
     let metainfo = fs::read(&torrent).map_err(io_error("read the torrent"))?;
     let Ok(metainfo) = Metainfo::decode(&metainfo, &MetainfoLimits::default()) else {
         return Err(BenchError::Differs);
@@ -176,7 +176,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
     let (peer_s, got): (Vec<f64>, Vec<Ended>) = ends.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let sent = Ended::of(&seed.stop()?);
+    let sent = Ended::of(&seed.stop("stopped")?);
     let progress: Vec<Progress> = progress.into_inner().unwrap_or_default();
     Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: 0.0, floor: None })
 }
@@ -194,7 +194,12 @@ fn total(mut progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
     progress.into_iter().map(sum).collect()
 }
 
-fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Settings) -> Result<Running, BenchError> {
+pub(in crate::bench) fn start(
+    side: &'static str,
+    torrent: &Path,
+    flags: &[OsString],
+    settings: &Settings,
+) -> Result<Running, BenchError> {
     let mut arguments: Vec<OsString> = vec![side.into(), torrent.into()];
     arguments
         .extend(["--json", "--listen", "127.0.0.1:0", "--hash-kernel", settings.hash_kernel.name()].map(Into::into));
@@ -204,9 +209,14 @@ fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Sett
     Running::start(side, arguments, &[])
 }
 
-/// Hashes the content and writes the torrent; returns the seconds it took.
-fn create(content: &Path, torrent: &Path, settings: &Settings, tracker: u16) -> Result<f64, BenchError> {
-    let tiers = vec![vec![format!("http://127.0.0.1:{tracker}/announce")]];
+/// Hashes the content and writes the torrent, with our tracker at this port; returns the seconds it took.
+pub(in crate::bench) fn create(
+    content: &Path,
+    torrent: &Path,
+    settings: &Settings,
+    tracker: Option<u16>,
+) -> Result<f64, BenchError> {
+    let tiers = tracker.map(|port| vec![format!("http://127.0.0.1:{port}/announce")]).into_iter().collect();
     let options = crate::create::Settings { piece_len: settings.piece_len, tiers, ..Default::default() };
     let started = Instant::now();
     let plan = Plan::new(content, &options, Some(torrent))?;
@@ -217,7 +227,7 @@ fn create(content: &Path, torrent: &Path, settings: &Settings, tracker: u16) -> 
 }
 
 /// A tracker on a thread of this process; returns its port. It ends with the process.
-fn start_tracker() -> io::Result<u16> {
+pub(in crate::bench) fn start_tracker() -> io::Result<u16> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
