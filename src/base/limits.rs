@@ -164,6 +164,8 @@ pub const SEND_SLOW: Duration = Duration::from_millis(250);
 pub const SEND_UNSENT_LEN_MAX: u32 = 128 << 10;
 /// Zero-copy sends are at least this long: below, keeping the books on pages costs more than copying them.
 pub const ZERO_COPY_LEN_MIN: usize = 32 << 10;
+/// Memory of the process for each idle torrent of few pieces, at most.
+pub const TORRENT_IDLE_LEN_MAX: usize = 8 << 10;
 /// Memory of the process for each idle connection, at most, for a small torrent.
 pub const CONNECTION_IDLE_LEN_MAX: usize = 10 << 10;
 /// And for each that reads nothing and has filled its queue of requests (48 KiB), which came through a larger buffer.

@@ -71,12 +71,12 @@ impl Running {
         self.system_calls.as_mut()?.count()
     }
 
-    /// Ends a seed as Ctrl-C does; returns its last record.
-    pub(super) fn stop(&mut self) -> Result<Value, BenchError> {
+    /// Ends a `seed`, or a `get --seed`, as Ctrl-C does; returns its last record, which is of this event.
+    pub(super) fn stop(&mut self, event: &str) -> Result<Value, BenchError> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)
             .map_err(|error| BenchError::Io { what: "stop a process", error: error.into() })?;
-        let last = self.wait_for("stopped", &mut |_| ());
+        let last = self.wait_for(event, &mut |_| ());
         self.wait()?;
         last
     }

@@ -419,45 +419,61 @@ pub struct LoopbackArgs {
 }
 
 const SWARM_AFTER_HELP: &str = "\
-The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all
-copies over all uplinks. The same options give the same run.";
+The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all \
+copies over all uplinks. Real downloaders share this machine: what it can do is measured in each round, by all of them \
+getting everything straight from the origin, and nothing else than that time or the bound of the links counts.
 
-/// Shares are numbers from 0 to 1, of the downloaders.
+Simulated, the same options give the same run. Shares are numbers from 0 to 1, of the downloaders.";
+
 #[derive(Args, Debug)]
 #[command(after_help = SWARM_AFTER_HELP)]
 pub struct SwarmArgs {
-    /// Simulate this many downloaders on a virtual clock (measuring real ones is not available yet)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub simulate: u32,
-    /// Pieces of the content
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub pieces: u32,
-    /// Piece length
-    #[arg(short = 'l', long, value_name = "LEN", default_value = "256K")]
-    pub piece_length: String,
-    /// Each downloader's link in bytes/s, up and down
-    #[arg(long, value_name = "RATE", default_value = "119M")]
-    pub link: String,
+    /// Downloaders, each a process of its own on this machine
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(conflicts_with = "simulate")]
+    pub peers: u16,
+    /// Length of the content
+    #[arg(long, value_name = "SIZE", default_value = "1G", conflicts_with = "simulate")]
+    pub size: String,
+    /// Measure so often; the round of the median is told
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=99))]
+    #[arg(conflicts_with = "simulate")]
+    pub rounds: u16,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Piece length [default: as create chooses it; simulated: 256K]
+    #[arg(short = 'l', long, value_name = "LEN")]
+    pub piece_length: Option<String>,
+    /// Each downloader's link in bytes/s, up and down [default: without a limit; simulated: 125000000, 1 Gbit/s]
+    #[arg(long, value_name = "RATE")]
+    pub link: Option<String>,
     /// The origin's uplink in bytes/s [default: as the links]
     #[arg(long, value_name = "RATE")]
     pub origin: Option<String>,
+    /// Simulate this many downloaders on a virtual clock instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub simulate: Option<u32>,
+    /// Pieces of the content
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(requires = "simulate")]
+    pub pieces: u32,
     /// Links of the full rate, a half and a quarter of it
-    #[arg(long)]
+    #[arg(long, requires = "simulate")]
     pub mixed: bool,
     /// Leave without a word once, and come back
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
     pub churn: f64,
     /// Take and give nothing
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
     pub free_riders: f64,
     /// Send wrong blocks half of the time
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
     pub corrupting: f64,
     /// Say that they have everything and answer nothing
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
     pub silent: f64,
     /// Of all that is random
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", requires = "simulate")]
     pub seed: u64,
 }
 

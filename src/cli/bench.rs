@@ -24,10 +24,19 @@ pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), 
     let older = options.compare.as_deref().map(Older::read).transpose()?;
     let html = options.html.as_deref().map(Html::create).transpose()?;
     let folder = folder(&options.place)?;
-    let settings = Settings {
+    let settings = settings(options, folder.path());
+    let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
+    output.record(&figures);
+    show_loopback(&figures, output);
+    older.iter().for_each(|older| older.show_beside(&figures, output));
+    html.map_or(Ok(()), |html| html.write(&bench::page(&figures)))
+}
+
+pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
+    Settings {
         len: options.size,
         piece_len: options.piece_len,
-        folder: folder.path().to_owned(),
+        folder: folder.to_owned(),
         to: options.place.to,
         peer_count: options.peer_count,
         rounds: options.rounds,
@@ -38,12 +47,7 @@ pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), 
         hash_kernel: options.hash_kernel,
         seed_flags: options.seed_flags,
         get_flags: options.get_flags,
-    };
-    let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
-    output.record(&figures);
-    show_loopback(&figures, output);
-    older.iter().for_each(|older| older.show_beside(&figures, output));
-    html.map_or(Ok(()), |html| html.write(&bench::page(&figures)))
+    }
 }
 
 pub(super) fn floor(options: FloorOptions, output: &Output) -> Result<(), Failure> {
@@ -68,7 +72,7 @@ pub(super) fn side() -> Result<(), Failure> {
     Ok(bench::side(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?)
 }
 
-fn folder(place: &Place) -> Result<TempDir, Failure> {
+pub(super) fn folder(place: &Place) -> Result<TempDir, Failure> {
     let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&place.parent);
     made.map_err(|error| Failure::io("can't make a folder", &shown(&place.parent), &error))
 }

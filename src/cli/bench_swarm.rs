@@ -1,16 +1,51 @@
 //! `bt-fast bench swarm`.
 
+use super::bench::{folder, settings};
 use super::exit::{Exit, Failure};
+use super::options::{LoopbackOptions, SwarmOptions};
 use super::output::Output;
 use crate::base::units::Bytes;
-use crate::bench::swarm::{Outcome, Progress, Scenario};
+use crate::bench::swarm::{FleetFigures, Links, Outcome, Progress, Scenario, fleet};
 
 /// Characters for all pieces.
 const PLOT_WIDTH: u32 = 60;
 /// Lines of the plot.
 const PLOT_LINES: usize = 24;
 
-pub(super) fn run(scenario: &Scenario, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(options: SwarmOptions, output: &Output) -> Result<(), Failure> {
+    match options {
+        SwarmOptions::Simulated(scenario) => simulate(&scenario, output),
+        SwarmOptions::Fleet { transfer, link, origin } => measure(transfer, Links { link, origin }, output),
+    }
+}
+
+fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<(), Failure> {
+    let folder = folder(&options.place)?;
+    let figures =
+        fleet(&settings(options, folder.path()), links, &mut |phase| output.message(format_args!("{phase} …")))?;
+    output.record(&figures);
+    let FleetFigures { leechers, t_min_s, star_s, .. } = figures;
+    let (size, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
+    output.result(format_args!(
+        "{leechers} downloaders on this machine, {}; {size}, pieces of {piece_len}",
+        figures.place
+    ));
+    row(output, "star", format!("{star_s:.2} s"), "all copies straight from the origin: what the machine can do");
+    row(output, "T_min", format!("{t_min_s:.2} s"), "the star's time, or the bound of the links where that is later");
+    let note = format!(
+        "first {:.2} s, median {:.2} s; {:.2} GB/s together",
+        figures.t_first_s, figures.t_p50_s, figures.gb_per_s
+    );
+    row(output, "T_last", format!("{:.2} s", figures.t_last_s), &note);
+    let note = format!("T_min/T_p50 {:.3}", figures.efficiency_p50);
+    row(output, "T_min/T_last", format!("{:.3}", figures.efficiency_last), &note);
+    row(output, "origin", format!("{:.2} copies", figures.origin_copies), "sent by it");
+    row(output, "Jain index", format!("{:.4}", figures.jain), "of the finish times; 1 is equal");
+    row(output, "waste", format!("{:.3} %", 100.0 * figures.waste), "received twice or in vain");
+    Ok(())
+}
+
+fn simulate(scenario: &Scenario, output: &Output) -> Result<(), Failure> {
     output.message(format_args!("simulating {} downloaders …", scenario.leechers));
     let Some(outcome) = scenario.run(&mut |_| ()) else {
         return Err(Failure::new(Exit::Usage, "bench swarm: the content is too long: fewer or shorter pieces"));
@@ -34,34 +69,43 @@ fn show(outcome: &Outcome, output: &Output) {
     output.result(format_args!(
         "simulated: {leechers} downloaders, {honest} honest; {size}, {pieces} pieces of {piece_len}"
     ));
-    let row = |what: &str, figure: String, note: &str| output.result(format_args!("{what:<22}{figure:>12}   {note}"));
-    row("T_min", format!("{:.2} s", outcome.t_min_s), "what no protocol can undercut");
+    row(output, "T_min", format!("{:.2} s", outcome.t_min_s), "what no protocol can undercut");
     let times = format!("{:.2} s", outcome.t_last_s);
     let note = format!("first {:.2} s, median {:.2} s", outcome.t_first_s, outcome.t_p50_s);
-    row("T_last", times, &note);
+    row(output, "T_last", times, &note);
     row(
+        output,
         "T_min/T_last",
         format!("{:.3}", outcome.efficiency_last),
         &format!("T_min/T_p50 {:.3}", outcome.efficiency_p50),
     );
-    row("origin", format!("{:.2} copies", outcome.origin_copies), "sent by it");
-    row("Jain index", format!("{:.4}", outcome.jain), "of the finish times; 1 is equal");
-    row("waste", format!("{:.3} %", 100.0 * outcome.waste), "received twice or in vain");
+    row(output, "origin", format!("{:.2} copies", outcome.origin_copies), "sent by it");
+    row(output, "Jain index", format!("{:.4}", outcome.jain), "of the finish times; 1 is equal");
+    row(output, "waste", format!("{:.3} %", 100.0 * outcome.waste), "received twice or in vain");
     let control = outcome.control_bytes_per_peer / 1e3;
     let note = format!(
         "{:.0} chokes and unchokes, {:.0} connections",
         outcome.choke_changes_per_peer, outcome.connections_per_peer
     );
-    row("control, each", format!("{control:.0} kB"), &note);
+    row(output, "control, each", format!("{control:.0} kB"), &note);
     if outcome.corrupting > 0 {
         let bans = format!("{} bans", outcome.bans);
-        row("corrupting", bans, &format!("of {} peers; of honest ones {}", outcome.corrupting, outcome.honest_bans));
+        row(
+            output,
+            "corrupting",
+            bans,
+            &format!("of {} peers; of honest ones {}", outcome.corrupting, outcome.honest_bans),
+        );
     }
     output.result(format_args!("pieces over time: fewest #, median =, most -"));
     let step = outcome.progress.len().div_ceil(PLOT_LINES).max(1);
     for progress in outcome.progress.iter().step_by(step) {
         output.result(format_args!("{:>8.2} s |{}|", progress.at_s, bar(progress, pieces)));
     }
+}
+
+fn row(output: &Output, what: &str, figure: String, note: &str) {
+    output.result(format_args!("{what:<22}{figure:>12}   {note}"));
 }
 
 fn bar(progress: &Progress, pieces: u32) -> String {

@@ -72,7 +72,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
             bench::hash(hash_kernel, seconds, output);
             Ok(())
         }
-        Command::BenchSwarm(scenario) => bench_swarm::run(&scenario, output),
+        Command::BenchSwarm(options) => bench_swarm::run(options, output),
     }
 }
 

@@ -16,7 +16,6 @@ use super::progress::RECORD_INTERVAL;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
-use crate::bench::swarm::Scenario;
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::open::shown;
@@ -28,7 +27,7 @@ use crate::uring::ZeroCopyMode;
 
 mod bench;
 
-pub use bench::{FloorOptions, LoopbackOptions, Place};
+pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
 
 #[derive(Debug)]
 pub struct Options {
@@ -66,7 +65,7 @@ pub enum Command {
     BenchFloor(FloorOptions),
     BenchSide,
     BenchHash { hash_kernel: Kernel, seconds: u64 },
-    BenchSwarm(Scenario),
+    BenchSwarm(SwarmOptions),
 }
 
 #[derive(Debug)]
@@ -225,7 +224,7 @@ impl Options {
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
                 BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
-                BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(&args)?),
+                BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(args, hash_kernel)?),
             },
         };
         Ok(Self { output, hash_kernel, command })

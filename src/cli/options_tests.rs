@@ -71,13 +71,11 @@ fn what_comes_later_is_refused_by_name() {
         "track --listen 0.0.0.0:1",
         "seed .",
         "seed x.torrent --web 0.0.0.0:80",
-        "seed x.torrent --up 10M",
         "seed x.torrent --stop-ratio 2",
         "seed x.torrent --stop-time 1h",
         "seed x.torrent --stop-copies 3",
         "get x.torrent --select 1",
         "get x.torrent --seed=2.0",
-        "get x.torrent --down 10M",
     ] {
         let refusal = refused(line);
         assert!(refusal.ends_with("is not available yet"), "{line}: {refusal}");
@@ -113,4 +111,17 @@ fn verify_looks_beside_the_torrent() {
 #[test]
 fn the_declarations_are_sound() {
     <crate::cli::args::Arguments as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn rate_limits_are_bytes_per_second_and_at_least_a_block() {
+    let Command::Get(get) = resolve("get x.torrent --down 10M --up 100K --sequential").unwrap() else {
+        panic!("not get")
+    };
+    assert_eq!((get.rates.down, get.rates.up, get.sequential), (Some(10 << 20), Some(100 << 10), true));
+    let Command::Seed(seed) = resolve("seed x.torrent --up-each 1M").unwrap() else { panic!("not seed") };
+    assert_eq!((seed.rates.up, seed.rates.up_each), (None, Some(1 << 20)));
+    for line in ["get x.torrent --down 1K", "seed x.torrent --up 0", "seed x.torrent --up-each fast"] {
+        refused(line);
+    }
 }

@@ -325,13 +325,13 @@ fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
     };
     assert_eq!(load(&mut world, 400_000, false), 4, "a slow uplink has BEP 3's four");
     assert_eq!(load(&mut world, 5_000_000, false), 14, "at once: nobody is displaced");
-    assert_eq!(load(&mut world, 5_000_000, true), 15);
+    assert_eq!(load(&mut world, 5_000_000, true), 22, "half as many again");
     assert_eq!(load(&mut world, 1_000_000_000, false), UPLOAD_SLOTS_MAX);
     assert_eq!(load(&mut world, 400_000, false), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
     world.round();
-    assert_eq!(world.unchoked().len(), 5);
+    assert_eq!(world.unchoked().len(), 12, "four, and those that an idle uplink brought");
     world.round();
-    assert_eq!(world.unchoked().len(), 4, "it was busy for a whole round");
+    assert_eq!(world.unchoked().len(), 10, "it was busy for a whole round");
 }
 
 #[test]

@@ -13,7 +13,6 @@ mod order;
 pub mod peer_list;
 mod picking;
 mod pieces;
-pub mod priority;
 pub mod rate;
 mod shared;
 mod spread;

@@ -96,3 +96,31 @@ fn loopback_without_content_writes_nothing() {
     assert!(record.get("create_s").is_none() && record.get("verify_s").is_none());
     sandbox.run("bench loopback --null-data --ram").fails(2, "--ram");
 }
+
+#[test]
+fn swarm_measures_processes_beside_what_the_machine_can_do() {
+    let sandbox = Sandbox::new();
+    let json = sandbox.run("bench swarm --size 10M -l 64K --peers 3 --link 5M --dir . --json").ok().json();
+    let [record] = &json[..] else { panic!("{json:?}") };
+    assert_eq!((&record["bytes"], &record["leechers"]), (&10_485_760.into(), &3.into()));
+    // The link alone needs two seconds, less what it saves while it is quiet.
+    assert!(record["t_min_s"].as_f64().unwrap() >= 2.0 && record["t_last_s"].as_f64().unwrap() >= 1.8, "{record}");
+    for path in ["/star_s", "/efficiency_last", "/efficiency_p50", "/jain", "/gb_per_s"] {
+        positive(record, path);
+    }
+    let copies = record["origin_copies"].as_f64().unwrap();
+    assert!((1.0..=3.0).contains(&copies), "{copies}");
+    assert!(sandbox.names().is_empty(), "{:?}", sandbox.names());
+}
+
+#[test]
+fn swarm_simulates_many_downloaders() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run("bench swarm --simulate 10 --pieces 200").ok();
+    for name in ["T_min ", "T_last ", "T_min/T_last ", "origin ", "Jain index ", "waste "] {
+        assert!(run.text().lines().any(|line| line.starts_with(name)), "{name}: {}", run.text());
+    }
+    sandbox.run("bench swarm --simulate 10 --ram").fails(2, "--ram");
+    sandbox.run("bench swarm --simulate 10 --churn 0.7 --silent 0.7").fails(2, "shares");
+    sandbox.run("bench swarm --churn 0.1").fails(2, "--simulate");
+}

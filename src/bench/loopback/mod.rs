@@ -30,7 +30,7 @@ use crate::tracker::Table;
 use crate::web;
 
 /// Milliseconds between two records of progress: as often as the engine looks.
-const PROGRESS_MS: &str = "50";
+pub(in crate::bench) const PROGRESS_MS: &str = "50";
 
 /// What is measured.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub enum WhereTo {
 }
 
 impl WhereTo {
-    fn name(self) -> &'static str {
+    pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
             Self::Memory => "memory",
@@ -101,7 +101,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
     let from = settings.folder.join("seed");
     fs::create_dir(&from).map_err(io_error("make a folder"))?;
     let tracker = start_tracker().map_err(io_error("start the tracker"))?;
-    let tiers = vec![vec![format!("http://127.0.0.1:{tracker}/announce")]];
+    let tiers = vec![vec![tracker]];
     let torrent = settings.folder.join("content.torrent");
     let create_s = if settings.to == WhereTo::Nowhere {
         phase("hashing");
@@ -212,7 +212,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
     let (peer_s, got): (Vec<f64>, Vec<Ended>) = ends.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let sent = Ended::of(&seed.stop()?).with_system_calls(seed.system_calls());
+    let sent = Ended::of(&seed.stop("stopped")?).with_system_calls(seed.system_calls());
     let progress: Vec<Progress> = progress.into_inner().unwrap_or_default();
     Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: None, floor: None })
 }
@@ -230,7 +230,12 @@ fn total(mut progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
     progress.into_iter().map(sum).collect()
 }
 
-fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Settings) -> Result<Running, BenchError> {
+pub(in crate::bench) fn start(
+    side: &'static str,
+    torrent: &Path,
+    flags: &[OsString],
+    settings: &Settings,
+) -> Result<Running, BenchError> {
     let mut arguments: Vec<OsString> = vec![side.into(), torrent.into()];
     arguments
         .extend(["--json", "--listen", "127.0.0.1:0", "--hash-kernel", settings.hash_kernel.name()].map(Into::into));
@@ -241,7 +246,12 @@ fn start(side: &'static str, torrent: &Path, flags: &[OsString], settings: &Sett
 }
 
 /// Hashes the content and writes the torrent; returns the seconds it took.
-fn create(content: &Path, torrent: &Path, settings: &Settings, tiers: Vec<Vec<String>>) -> Result<f64, BenchError> {
+pub(in crate::bench) fn create(
+    content: &Path,
+    torrent: &Path,
+    settings: &Settings,
+    tiers: Vec<Vec<String>>,
+) -> Result<f64, BenchError> {
     let options = crate::create::Settings { piece_len: settings.piece_len, tiers, ..Default::default() };
     let started = Instant::now();
     let plan = Plan::new(content, &options, Some(torrent))?;
@@ -277,8 +287,8 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     .encode()
 }
 
-/// A tracker on a thread of this process; returns its port. It ends with the process.
-fn start_tracker() -> io::Result<u16> {
+/// A tracker on a thread of this process; returns its URL. It ends with the process.
+pub(in crate::bench) fn start_tracker() -> io::Result<String> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
@@ -289,7 +299,7 @@ fn start_tracker() -> io::Result<u16> {
             web::tracker::serve(listener, Arc::new(Mutex::new(Table::open()))).await
         })
     })?;
-    Ok(port)
+    Ok(format!("http://127.0.0.1:{port}/announce"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! `bench swarm --simulate N`: whole swarms of the sans-io core in memory, on a virtual clock.
+//! `bench swarm`: how near to the theoretical bound the last of many downloaders is done.
 //!
-//! The real links, pieces, chokers, peer lists, announcing, tracker table and codec between nodes whose sockets, disks and
+//! `fleet` measures processes on this machine. The rest is `--simulate N`: whole swarms of the sans-io core in memory, on a
+//! virtual clock. The real links, pieces, chokers, peer lists, announcing, tracker table and codec between nodes whose sockets, disks and
 //! hashes are simulated. Every run follows from its seed.
 
+mod fleet;
 mod membership;
 mod node;
 mod scenario;
@@ -10,8 +12,38 @@ mod slot;
 mod wire;
 mod world;
 
+pub use fleet::{FleetFigures, Links, fleet};
 pub use node::Node;
 pub use scenario::{Outcome, Progress, Scenario};
 pub use slot::{CountingSlot, Landed};
 pub use wire::{End, Line, Side};
 pub use world::{LAN, World};
+
+/// No protocol is faster, in seconds: max(F / u_s, F / d_min, N·F / (u_s + Σu_i)). Bytes, and bytes per second.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn fluid_bound(len: f64, takers: usize, origin_rate: f64, slowest_rate: f64, given_rate: f64) -> f64 {
+    (len / origin_rate).max(len / slowest_rate).max(takers as f64 * len / (origin_rate + given_rate))
+}
+
+/// Jain's index: 1 when all are equal, 1/n when one has it all.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn jain(values: &[f64]) -> f64 {
+    let squares: f64 = values.iter().map(|value| value * value).sum();
+    values.iter().sum::<f64>().powi(2) / (values.len().max(1) as f64 * squares.max(f64::MIN_POSITIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_place_makes_the_bound() {
+        let near = |is: f64, expected: f64| assert!((is - expected).abs() < 1e-9, "{is} {expected}");
+        near(fluid_bound(100.0, 3, 10.0, 50.0, 150.0), 10.0);
+        near(fluid_bound(100.0, 3, 100.0, 5.0, 15.0), 20.0);
+        near(fluid_bound(100.0, 9, 10.0, 50.0, 20.0), 30.0);
+        near(fluid_bound(100.0, 9, f64::INFINITY, f64::INFINITY, f64::INFINITY), 0.0);
+        near(jain(&[2.0, 2.0, 2.0]), 1.0);
+        near(jain(&[0.0, 0.0, 3.0]), 1.0 / 3.0);
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::world::World;
+use super::{fluid_bound, jain};
 use crate::base::{Bitfield, Geometry, Time};
 use crate::swarm::choker::Slots;
 
@@ -124,8 +125,7 @@ impl Scenario {
         let slowest = takers.iter().map(|&node| rate(node)).fold(f64::MAX, f64::min);
         let given: f64 =
             takers.iter().filter(|&&node| run.kinds[node - 1] == Kind::Honest).map(|&node| rate(node)).sum();
-        let origin = self.origin_rate as f64;
-        (len / origin).max(len / slowest).max(takers.len() as f64 * len / (origin + given))
+        fluid_bound(len, takers.len(), self.origin_rate as f64, slowest, given)
     }
 
     /// Runs it; `progressed` hears the share of the honest that have finished, from time to time.
@@ -234,7 +234,6 @@ impl Scenario {
             let banned = honest.iter().flat_map(|&node| &world.nodes[node].banned);
             banned.filter(|&&node| node == run.origin || of(run.kinds[node - 1])).count()
         };
-        let squares: f64 = times.iter().map(|time| time * time).sum();
         let peers = honest.len().max(1) as f64;
         Outcome {
             seed: self.seed,
@@ -251,7 +250,7 @@ impl Scenario {
             efficiency_p50: t_min_s / p50,
             finished: times.len(),
             origin_copies: world.copies(run.origin),
-            jain: times.iter().sum::<f64>().powi(2) / (times.len().max(1) as f64 * squares.max(f64::MIN_POSITIVE)),
+            jain: jain(&times),
             waste: wasted as f64 / received.max(1) as f64,
             corrupt_bytes: sum(&|node| totals(node).corrupt.load(Ordering::Relaxed)),
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{arena_len, create_piece_len, ring_count, size, usage};
+use super::{arena_len, create_piece_len, rate_limit, ring_count, size, usage};
 use crate::bench::swarm::Scenario;
 use crate::bench::{WhereTo, WriteHow};
 use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
@@ -12,6 +12,9 @@ use crate::hash::Kernel;
 
 /// Where files lie in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// 1 Gbit/s, in bytes per second.
+const SIMULATED_LINK: u64 = 125_000_000;
+const SIMULATED_PIECE_LEN: u32 = 256 << 10;
 
 #[derive(Debug)]
 pub struct LoopbackOptions {
@@ -43,6 +46,17 @@ pub struct FloorOptions {
     pub place: Place,
     pub hash_kernel: Kernel,
     pub compare: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub enum SwarmOptions {
+    Simulated(Scenario),
+    /// Processes; bytes per second of their links, where they have a limit.
+    Fleet {
+        transfer: LoopbackOptions,
+        link: Option<u64>,
+        origin: Option<u64>,
+    },
 }
 
 /// Where a benchmark makes its folder.
@@ -89,26 +103,55 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
     })
 }
 
-pub(super) fn resolve_swarm(args: &SwarmArgs) -> Result<Scenario, Failure> {
+pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<SwarmOptions, Failure> {
+    let rate = |flag, text: &Option<String>| text.as_deref().map(|text| size(flag, text)).transpose();
+    let (link, origin) = (rate("--link", &args.link)?, rate("--origin", &args.origin)?);
+    let Some(leechers) = args.simulate else {
+        let (link, origin) =
+            (rate_limit("--link", args.link.as_deref())?, rate_limit("--origin", args.origin.as_deref())?);
+        return Ok(SwarmOptions::Fleet {
+            transfer: LoopbackOptions {
+                size: size("--size", &args.size)?,
+                piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
+                peer_count: usize::from(args.peers),
+                rounds: usize::from(args.rounds),
+                with_floor: false,
+                place: resolve_place(args.place),
+                write: WriteHow::Auto,
+                rings: ring_count(None)?,
+                arena_len: arena_len(None)?,
+                hash_kernel,
+                seed_flags: Vec::new(),
+                get_flags: Vec::new(),
+                html: None,
+                compare: None,
+            },
+            link,
+            origin: origin.or(link),
+        });
+    };
+    if args.place.ram || args.place.dir.is_some() {
+        return Err(usage("bench swarm: what is simulated needs no files: leave --ram and --dir out"));
+    }
     let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
     let bad = args.free_riders + args.corrupting + args.silent;
     if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
         return Err(usage("bench swarm: shares are from 0 to 1, together too"));
     }
-    let link_rate = size("--link", &args.link)?;
-    Ok(Scenario {
+    let link_rate = link.unwrap_or(SIMULATED_LINK);
+    Ok(SwarmOptions::Simulated(Scenario {
         seed: args.seed,
-        leechers: args.simulate as usize,
+        leechers: leechers as usize,
         piece_count: args.pieces,
-        piece_len: create_piece_len(&args.piece_length)?,
-        origin_rate: args.origin.as_deref().map_or(Ok(link_rate), |rate| size("--origin", rate))?,
+        piece_len: args.piece_length.as_deref().map_or(Ok(SIMULATED_PIECE_LEN), create_piece_len)?,
+        origin_rate: origin.unwrap_or(link_rate),
         link_rate,
         mixed_rates: args.mixed,
         churn: args.churn,
         free_riders: args.free_riders,
         corrupting: args.corrupting,
         silent: args.silent,
-    })
+    }))
 }
 
 fn resolve_place(args: PlaceArgs) -> Place {

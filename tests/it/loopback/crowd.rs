@@ -27,7 +27,7 @@ fn seed_for_all(fixture: &Fixture, flags: &[&str]) -> Seed {
 }
 
 /// Bytes of the process's own memory.
-fn memory(seed: &Seed) -> usize {
+pub(super) fn memory(seed: &Seed) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", seed.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10

@@ -41,7 +41,7 @@ fn run(scenario: &Scenario) -> Outcome {
 #[test]
 fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
     with_seeds(2, |seed| {
-        for (leechers, pieces) in [(5, 1000), (10, 2000)] {
+        for (leechers, pieces) in [(10, 2000), (40, 4000)] {
             let outcome = run(&equal(seed, leechers, pieces));
             assert!(outcome.efficiency_last >= 0.85, "{}", outcome.efficiency_last);
             assert!(outcome.origin_copies <= 1.1, "{}", outcome.origin_copies);
