@@ -485,3 +485,12 @@ fn too_many_control_messages_in_a_second_close_the_connection() {
     let passed = (0..1000).take_while(|&n| connection.handle_message(late, &toggle(n)).is_ok()).count();
     assert_eq!(u32::try_from(passed).unwrap(), limits::CONTROL_MESSAGES_PER_S_MAX);
 }
+
+#[test]
+fn an_origin_may_suggest_as_fast_as_it_serves() {
+    let mut connection = Connection::new(setup(true, Opening::None), START);
+    for n in 0..10 * limits::CONTROL_MESSAGES_PER_S_MAX {
+        let suggested = connection.handle_message(START, &Message::Suggest { index: n % PIECE_COUNT });
+        assert!(matches!(suggested, Ok(Event::Suggested(_))));
+    }
+}

@@ -51,7 +51,6 @@ fn bad_usage_is_one_line_and_code_2() {
         ("create - -n x --dry-run", "--dry-run"),
         ("verify x -q -v", "--quiet"),
         ("get x --timeout soon", "--timeout"),
-        ("bench swarm --peers 8", "not available yet"),
         ("bench loopback --peers 0", "--peers"),
         ("bench loopback --peers 1000", "--peers"),
         ("bench loopback --rounds 0", "--rounds"),

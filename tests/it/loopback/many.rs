@@ -39,7 +39,7 @@ fn ten_thousand_idle_torrents_cost_little_memory_and_each_is_served() {
     command.args(["seed", "--json", "--listen", &address.to_string()]);
     command.args((0..COUNT).map(|number| scratch.join(&format!("f{number:05}.torrent"))));
     let seed = Seed::start(&command, address, &scratch.join("seed.log"));
-    let all = || seed.process.output().matches("\"seeding\"").count() == COUNT;
+    let all = || seed.process.output().matches("\"event\":\"seeding\"").count() == COUNT;
     assert!(wait_until(DEADLINE, all), "not all are served");
     let taken = memory(&seed);
     assert!(taken <= PROCESS_LEN + COUNT * limits::TORRENT_IDLE_LEN_MAX, "{taken} bytes");
