@@ -135,6 +135,8 @@ pub const ENDGAME_BLOCKS_MAX: usize = 16;
 pub const ENDGAME_ASKERS_MAX: u16 = 2;
 /// An open piece that gets no block for this long is rescued by whoever has nothing to ask for.
 pub const RESCUE_AFTER: Duration = Duration::from_secs(1);
+/// A peer that was overtaken there leaves rescues to others for so many tries.
+pub const OVERTAKEN_WAITS: u16 = 4;
 /// While memory for pieces is short, a peer that needs longer than this for one begins none as long as others do.
 pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
 /// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
@@ -147,7 +149,8 @@ pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
-/// Control messages (all but request, piece, cancel, have) a peer may send in a second.
+/// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
+/// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 
 /// Blocks that leave in one `sendmsg`.

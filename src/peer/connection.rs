@@ -270,6 +270,7 @@ impl Connection {
                 | Message::Request { .. }
                 | Message::Cancel { .. }
                 | Message::Reject { .. }
+                | Message::Suggest { .. }
                 | Message::Extended { id: METADATA_ID, .. }
         ) {
             return Ok(());

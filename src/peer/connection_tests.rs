@@ -509,3 +509,12 @@ fn haves_that_say_nothing_new_are_counted() {
     let again = (0..1000).take_while(|_| connection.handle_message(START, &have(1)).is_ok()).count();
     assert_eq!(u32::try_from(again).unwrap(), limits::CONTROL_MESSAGES_PER_S_MAX);
 }
+
+#[test]
+fn an_origin_may_suggest_as_fast_as_it_serves() {
+    let mut connection = Connection::new(setup(true, Opening::None), START);
+    for n in 0..10 * limits::CONTROL_MESSAGES_PER_S_MAX {
+        let suggested = connection.handle_message(START, &Message::Suggest { index: n % PIECE_COUNT });
+        assert!(matches!(suggested, Ok(Event::Suggested(_))));
+    }
+}

@@ -51,7 +51,9 @@ impl<S: Slot> Link<S> {
     pub fn request_blocks(&mut self, now: Time) {
         let room = self.connection.request_room();
         if room == 0 {
-            self.retry_at = None;
+            if self.connection.outstanding_count() > 0 {
+                self.retry_at = None;
+            }
             return;
         }
         let mut claims = std::mem::take(&mut self.claims);
@@ -230,7 +232,8 @@ impl<S: Slot> Link<S> {
         }
         for open in self.swarm.pieces.open_list() {
             let lies_still = open.quiet_for(now).as_millis() / limits::RESCUE_AFTER.as_millis();
-            let lies_still = u16::try_from(lies_still).unwrap_or(u16::MAX).min(self.retries);
+            let handicap = if self.overtaken { limits::OVERTAKEN_WAITS } else { 0 };
+            let lies_still = u16::try_from(lies_still).unwrap_or(u16::MAX).min(self.retries).saturating_sub(handicap);
             let (askers_max, max) = match lies_still {
                 0 if endgame && !self.overtaken => (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX),
                 0 => continue,

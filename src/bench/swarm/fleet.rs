@@ -148,7 +148,8 @@ fn downloaders<T: Send>(
     let mut gets = Vec::new();
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
-        flags.extend(["--progress-ms", PROGRESS_MS].map(OsString::from));
+        // Who seeds afterwards writes through the page cache: the star does the same.
+        flags.extend(["--progress-ms", PROGRESS_MS, "--write", "buffered"].map(OsString::from));
         flags.extend_from_slice(more);
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
