@@ -270,7 +270,6 @@ impl Connection {
                 | Message::Request { .. }
                 | Message::Cancel { .. }
                 | Message::Reject { .. }
-                | Message::Suggest { .. }
                 | Message::Extended { id: METADATA_ID, .. }
         ) {
             return Ok(());
