@@ -26,12 +26,16 @@ pub(super) fn config(
         connections_max,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
+        filter: network.filter.clone(),
+        device: network.device,
+        dscp: network.dscp,
         write_mode: WriteMode::default(),
         cache_mode: serving.cache_mode,
         zero_copy: serving.zero_copy,
         preallocate: false,
         keep_seeding: true,
         timeout: None,
+        monitor: None,
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
 use super::config::{Config, Snapshot};
+use super::monitor::{self, TorrentStatus};
 use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
@@ -117,7 +118,7 @@ async fn steer(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown = ShownRates::default();
-    let mut sampled_at = Time::ZERO;
+    let (mut sampled_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
     let mut alone_since = shared.now();
     loop {
         let ticked = tokio::select! {
@@ -135,7 +136,14 @@ async fn steer(
         }
         let peer_count = steered.iter().map(|one| one.peer_count).sum();
         if ticked || stop.load(Ordering::Relaxed) {
-            observer(&Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) });
+            let snapshot = Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) };
+            observer(&snapshot);
+            if let Some(monitor) = config.monitor.as_deref().filter(|_| now >= pictured_at + SAMPLE_INTERVAL) {
+                pictured_at = now;
+                let with_peers = monitor.take_wish();
+                let torrents = steered.iter().map(|one| one.status(now, with_peers)).collect();
+                monitor.show(monitor::status(shared, &snapshot, torrents));
+            }
         }
         if peer_count > 0 {
             alone_since = now;
@@ -287,6 +295,14 @@ impl Steered {
         }
     }
 
+    fn status(&self, now: Time, with_peers: bool) -> TorrentStatus {
+        let rates = |peer: &PeerShared| {
+            let rates = self.rates.get(&peer.key);
+            rates.map_or((0, 0), |rates| (rates.upload.bytes_per_s(now), rates.download.bytes_per_s(now)))
+        };
+        monitor::torrent_status(&self.torrent, with_peers, rates)
+    }
+
     fn views(&self, peers: &[Arc<PeerShared>], now: Time) -> Vec<PeerView> {
         let rate = |meter: fn(&PeerRates) -> &RateMeter, key| {
             self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
@@ -336,8 +352,9 @@ impl ShownRates {
 
 /// The totals of these torrents.
 pub(super) fn snapshot<'a>(torrents: impl Iterator<Item = &'a Torrent>) -> Snapshot {
-    let mut sum = Snapshot::default();
+    let mut sum = Snapshot { copies: usize::MAX, ..Snapshot::default() };
     for torrent in torrents {
+        sum.copies = sum.copies.min(torrent.copies());
         let totals = &torrent.swarm.totals;
         sum.have_len += torrent.swarm.geometry.total_len() - torrent.swarm.pieces.left();
         sum.downloaded += totals.downloaded.load(Ordering::Relaxed);

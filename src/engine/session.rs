@@ -23,7 +23,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
 use crate::swarm::peer_list;
-use crate::uring::{RingError, probe, run_ring};
+use crate::uring::{RingError, SocketOptions, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
 ///
@@ -36,7 +36,7 @@ pub fn run(
 ) -> Result<Report, EngineError> {
     probe()?;
     raise_descriptor_limit();
-    let listeners = listen(config.listen, config.ring_count)?;
+    let listeners = listen(config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
@@ -46,6 +46,12 @@ pub fn run(
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
+    let socket_options = SocketOptions {
+        unsent_len: Some(limits::SEND_UNSENT_LEN_MAX),
+        dscp: config.dscp,
+        device: config.device,
+        ..SocketOptions::default()
+    };
     let shared = Arc::new(Shared::new(
         config.identity.peer_id,
         torrents,
@@ -53,7 +59,7 @@ pub fn run(
         first.map_or(0, |address| address.port()),
         config.listen.filter(|address| !address.ip().is_unspecified()).map(|address| SocketAddr::new(address.ip(), 0)),
         config.connections_max,
-        (cache, config.zero_copy),
+        (cache, config.zero_copy, socket_options),
     ));
     if config.preallocate {
         for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
@@ -128,7 +134,8 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent = Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted);
+    let torrent =
+        Torrent::new(metainfo, store, (&have, trusted), slots, write_mode, stretches_trusted, config.filter.clone());
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
 }

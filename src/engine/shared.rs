@@ -18,7 +18,7 @@ use super::torrent::Torrent;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
-use crate::uring::ZeroCopyMode;
+use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// What a ring thread is told.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
+    /// What every peer socket is set to.
+    pub(super) socket_options: SocketOptions,
     /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
@@ -85,7 +87,7 @@ impl Shared {
         listen_port: u16,
         local_address: Option<SocketAddr>,
         connections_max: usize,
-        (cache, zero_copy): (Cache, ZeroCopyMode),
+        (cache, zero_copy, socket_options): (Cache, ZeroCopyMode, SocketOptions),
     ) -> Self {
         Self {
             peer_id,
@@ -101,6 +103,7 @@ impl Shared {
             counters: Counters::new(),
             cache,
             zero_copy,
+            socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),

@@ -1,6 +1,6 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::config::WriteMode;
 use super::serving::Serving;
 use super::writeback::Writeback;
+use crate::base::cidr::AddressFilter;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
@@ -45,6 +46,7 @@ pub(super) struct Torrent {
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
     unservable_count: AtomicU32,
+    copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
 }
@@ -68,6 +70,7 @@ impl Torrent {
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
+        filter: AddressFilter,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -84,7 +87,8 @@ impl Torrent {
             fault: OnceLock::new(),
             unservable_count: AtomicU32::new(0),
             connections: Mutex::default(),
-            peer_list: Mutex::default(),
+            copies: Mutex::default(),
+            peer_list: Mutex::new(PeerList::with_filter(filter)),
         }
     }
 
@@ -135,7 +139,21 @@ impl Torrent {
     }
 
     pub(super) fn leave(&self, shared: &PeerShared) {
-        self.connections().remove(&shared.key);
+        let left = self.connections().remove(&shared.key);
+        let (had, uploaded) = (shared.have_count.load(Ordering::Relaxed), shared.uploaded.load(Ordering::Relaxed));
+        // Who leaves at once when it is complete does not say so any more.
+        let complete = had == self.swarm.geometry.piece_count() || uploaded >= self.swarm.geometry.total_len();
+        if let Some(entry) = left.filter(|_| complete && uploaded > 0) {
+            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            if copies.len() < limits::PEER_LIST_MAX {
+                copies.insert(entry.peer_id);
+            }
+        }
+    }
+
+    /// Peers that took something from us and had everything when they left.
+    pub(super) fn copies(&self) -> usize {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Stops the torrent for a fault of our own; the first one counts.

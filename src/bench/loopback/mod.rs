@@ -9,8 +9,8 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, verify};
 use crate::hash::Kernel;
 use crate::tracker::Table;
-use crate::web;
+use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two records of progress: as often as the engine looks.
 const PROGRESS_MS: &str = "50";
@@ -225,7 +225,7 @@ fn start_tracker() -> io::Result<u16> {
     thread::Builder::new().name("tracker".into()).spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            web::tracker::serve(listener, Arc::new(Mutex::new(Table::open()))).await
+            http::serve(listener, Tracker::new(Table::open())).await
         })
     })?;
     Ok(port)

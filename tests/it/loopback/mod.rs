@@ -5,6 +5,8 @@ mod faults;
 mod fetch;
 mod get_peers;
 mod magnet;
+mod operations;
+mod origin;
 mod resume;
 mod scripted;
 mod seed_peers;
