@@ -1,4 +1,4 @@
-//! Text from outside (names, tracker messages, client names) made safe for a terminal.
+//! Text from outside (names, tracker messages, client names) made safe for a terminal and for HTML.
 
 use std::fmt::Write as _;
 
@@ -22,6 +22,22 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// [`printable`] text made safe for HTML, inside of elements and of quoted attributes.
+pub fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Characters that reorder or hide the text around them.
 fn is_invisible_format(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
@@ -30,7 +46,15 @@ fn is_invisible_format(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{html, printable};
+
+    #[test]
+    fn nothing_that_is_markup_comes_through() {
+        assert_eq!(
+            html("<img src=x onerror='a(\"b\")'>&"),
+            "&lt;img src=x onerror=&#39;a(&quot;b&quot;)&#39;&gt;&amp;"
+        );
+    }
 
     #[test]
     fn nothing_that_steers_a_terminal_comes_through() {

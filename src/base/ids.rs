@@ -17,6 +17,16 @@ pub struct PieceHash(pub [u8; SHA1_LEN]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);
 
+impl InfoHash {
+    /// Forty hexadecimal digits, in either case.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+        if rest.is_empty() { Some(Self(bytes?.try_into().ok()?)) } else { None }
+    }
+}
+
 /// Our prefix in the style of BEP 20: client `FB`, version 0.1.0.0.
 const PEER_ID_PREFIX: &[u8; 8] = b"-FB0100-";
 
@@ -86,6 +96,10 @@ mod tests {
     #[test]
     fn ids_print_as_hex_or_safe_text() {
         assert_eq!(InfoHash([0xab; 20]).to_string(), "ab".repeat(20));
+        assert_eq!(InfoHash::from_hex(&"aB".repeat(20)), Some(InfoHash([0xab; 20])));
+        for bad in ["ab".repeat(19), "ab".repeat(21), "a".repeat(41), "zz".repeat(20)] {
+            assert_eq!(InfoHash::from_hex(&bad), None);
+        }
         assert_eq!(PeerId(*b"-FB0100-\x1b[31mabcdefg").to_string(), "-FB0100-.[31mabcdefg");
     }
 }

@@ -365,15 +365,23 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 
+/// Torrents in one scrape: as many as BEP 15 has room for in a packet.
+pub const TRACKER_SCRAPE_MAX: usize = 74;
+
 /// Peers our own tracker remembers for one torrent, and gives in one reply.
 pub const TRACKER_SWARM_MAX: usize = 10_000;
 pub const TRACKER_PEERS_GIVEN_MAX: usize = 200;
-/// Of those it remembers, peers of one IP address in one torrent.
+/// One divided by this: the part of a leecher's peers that are leechers where seeders would fill all places.
+pub const TRACKER_LEECHERS_SHARE: usize = 4;
+/// Of those it remembers, peers of one IPv4 address, or of one /64 of IPv6, in one torrent.
 pub const TRACKER_PEERS_PER_IP_MAX: usize = CONNECTIONS_PER_IP_MAX;
 /// Torrents of an open tracker, and peers it remembers in all.
 pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
 pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
-/// Between announces, as we tell those who announce to us; libtorrent asks no more often than this anyway.
+/// Locks among which the torrents of our own tracker are spread.
+pub const TRACKER_SHARDS: usize = 64;
+/// Between announces, as we tell those who announce to us: as long as the swarm is old, within these bounds; libtorrent
+/// asks no more often than the longest anyway.
 pub const TRACKER_SERVED_INTERVAL: Duration = Duration::from_secs(300);
 pub const TRACKER_SERVED_INTERVAL_MIN: Duration = Duration::from_secs(30);
 /// A peer that has not announced for two intervals and a bit is gone.
@@ -381,9 +389,51 @@ pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
 /// Swarms are swept of expired peers this often.
 pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// HTTP connections our own tracker has open at a time, and how long one may last: an announce takes milliseconds.
-pub const TRACKER_CONNECTIONS_MAX: usize = 2048;
-pub const TRACKER_CONNECTION_LIFETIME: Duration = Duration::from_secs(20);
+/// The query string of a scrape: each torrent has 71 bytes with everything escaped.
+pub const TRACKER_SCRAPE_QUERY_LEN_MAX: usize = 8 << 10;
+/// UDP requests that are read: announces have 98 bytes and the options of BEP 41, scrapes 1,496. The rest is cut.
+pub const TRACKER_UDP_REQUEST_LEN_MAX: usize = 2048;
+/// An answer over UDP, so that it goes through any network in one packet.
+pub const TRACKER_UDP_SERVED_LEN_MAX: usize = 1400;
+/// For the answer to a scrape: somebody waits for it at a terminal. A packet may be lost once.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const TRACKER_UDP_SCRAPE_RESEND_AFTER: Duration = Duration::from_secs(4);
+/// UDP requests that may wait in the kernel.
+pub const TRACKER_UDP_RECV_BUFFER_LEN: usize = 4 << 20;
+/// How often a thread of the UDP tracker looks whether it is over.
+pub const TRACKER_UDP_POLL: Duration = Duration::from_millis(250);
+
+/// Where an origin's pages are served unless `--web` and `--admin` say otherwise: the first port that is free. The ports in
+/// between are BEP 3's for peers.
+pub const WEB_PORTS: [u16; 11] = [6880, 6890, 6891, 6892, 6893, 6894, 6895, 6896, 6897, 6898, 6899];
+pub const ADMIN_PORTS: [u16; 10] = [6870, 6871, 6872, 6873, 6874, 6875, 6876, 6877, 6878, 6879];
+/// HTTP connections of the operator's pages: browsers and scrapers of one or a few people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Between two events of the dashboard: the session makes its picture as often.
+pub const WEB_EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a file that are read at a time for a client of HTTP.
+pub const WEB_READ_LEN: usize = 256 << 10;
+/// Files of one torrent that the landing page names.
+pub const FILES_SHOWN_MAX: usize = 1000;
+
+/// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
+pub const PEERS_SHOWN_MAX: usize = 100;
+pub const PIECE_MAP_LEN: u32 = 512;
+
+/// A list of torrents for our own tracker: a million of them.
+pub const TRACKER_LIST_LEN_MAX: u64 = 64 << 20;
+/// Threads of our own tracker for each of HTTP and UDP at most.
+pub const TRACKER_THREADS_MAX: usize = 64;
+
+/// HTTP connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+pub const WEB_BACKLOG: i32 = 4096;
+/// How often an HTTP server looks whether it is over.
+pub const WEB_POLL: Duration = Duration::from_millis(250);
+/// HTTP connections to us open at a time, of all clients and of one address; others wait, or are closed.
+pub const WEB_CONNECTIONS_MAX: usize = 4096;
+pub const WEB_CONNECTIONS_PER_IP_MAX: usize = 512;
+/// A connection to which nothing could be written for so long is closed: no request came, or nobody reads the answer.
+pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

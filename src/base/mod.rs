@@ -1,6 +1,7 @@
 //! The vocabulary every layer shares. Imports nothing of ours, reads no clock, opens nothing.
 
 pub mod bitfield;
+pub mod cidr;
 pub mod escape;
 pub mod file_identity;
 pub mod geometry;

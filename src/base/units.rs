@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::escape::printable;
+
 /// Why a size was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a size: write bytes, or 16K, 4MiB, 2^22")]
@@ -30,6 +32,28 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
         _ => return Err(refuse()),
     };
     number.checked_mul(1 << shift).ok_or_else(refuse)
+}
+
+/// Why a time was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a time: write seconds, or 90s, 30m, 12h, 7d")]
+pub struct DurationError(String);
+
+/// Reads a time: `90`, `90s`, `30m`, `12h`, `7d`.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let refuse = || DurationError(printable(text.as_bytes()));
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(refuse()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    // A century, so that it can be added to any time.
+    seconds.filter(|&seconds| seconds <= 100 * 366 * 24 * 3600).map(Duration::from_secs).ok_or_else(refuse)
 }
 
 /// Shows bytes with a binary unit: `512 B`, `1.5 MiB`.
@@ -106,6 +130,16 @@ pub fn utc(unix_time: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("7d", 604_800), ("0", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "m", "1.5h", "-1", "1w", "99999999999999999999d", "99999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_in_every_spelling() {

@@ -9,7 +9,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::hash::Kernel;
 
 const AFTER_HELP: &str = "\
-Sizes: 65536, 64K, 4M, 4MiB, 2^22. Progress and messages go to stderr, results to stdout.
+Sizes: 65536, 64K, 4M, 4MiB, 2^22. Times: 90s, 30m, 12h, 7d. Every flag --some-flag is also \
+BT_FAST_SOME_FLAG in the environment, which counts before the file of --config. Progress and messages go to stderr, results to stdout.
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match,
 4 no peers or trackers in --timeout, 5 storage full, read-only or broken, 130 interrupted.";
 
@@ -39,6 +40,10 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
+    /// Read flags from this file: `flag = value` lines, below [COMMAND] for one command alone [default:
+    /// ~/.config/bt-fast/config, else /etc/bt-fast/config]
+    #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
+    pub config: Option<PathBuf>,
     /// Least time between two progress records, for measurements
     #[arg(long, value_name = "MS", global = true, hide = true)]
     pub progress_ms: Option<u64>,
@@ -66,8 +71,19 @@ pub enum CommandArgs {
     Show(ShowArgs),
     /// Print a torrent's magnet link
     Magnet(MagnetArgs),
-    /// Run the tracker alone (not available yet)
-    Track(LaterArgs),
+    /// Run a tracker, over HTTP and UDP
+    Track(TrackArgs),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a folder
+    Manual {
+        /// The folder, made where it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Measure this machine
     Bench {
         #[command(subcommand)]
@@ -145,7 +161,8 @@ pub struct CreateArgs {
 
 #[derive(Args, Debug)]
 pub struct SeedArgs {
-    /// .torrent files (content without one is not available yet)
+    /// .torrent files; or files and folders, whose torrents are made, remembered and given out on a
+    /// page, with a tracker
     #[arg(value_name = "TORRENT|PATH", required = true)]
     pub torrents: Vec<PathBuf>,
     /// Folder that holds the torrent's name [default: the folder of the .torrent]
@@ -161,24 +178,45 @@ pub struct SeedArgs {
     /// inode, size or times changed since), all at start, or never
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
     pub verify: VerifyArg,
-    /// Serve landing page, tracker and metrics here (not available yet)
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub web: Option<String>,
+    #[command(flatten)]
+    pub web: WebArgs,
     /// Upload rate limit in bytes/s, all torrents together
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
     /// Upload rate limit of each torrent
     #[arg(long, value_name = "RATE")]
     pub up_each: Option<String>,
-    /// Stop at this share ratio (not available yet)
+    /// Stop when so many times the content was sent
     #[arg(long, value_name = "R")]
-    pub stop_ratio: Option<String>,
-    /// Stop after this time (not available yet)
-    #[arg(long, value_name = "T")]
+    pub stop_ratio: Option<f64>,
+    /// Stop after this time: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
-    /// Stop when this many complete copies are elsewhere (not available yet)
+    /// Stop when so many others have got everything, as they and our tracker tell (of several torrents, of each)
     #[arg(long, value_name = "K")]
-    pub stop_copies: Option<String>,
+    pub stop_copies: Option<usize>,
+    /// Stop when nothing was sent for this time
+    #[arg(long, value_name = "TIME")]
+    pub stop_idle: Option<String>,
+}
+
+/// Tracker and pages. They are there for content without a .torrent, and where one of these flags is given.
+#[derive(Args, Debug)]
+pub struct WebArgs {
+    /// Page, .torrent files and tracker (HTTP, and UDP on the same port) are here, or off [default: all
+    /// addresses, port 6880 or the first free one of 6890-6899]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub web: Option<String>,
+    /// Dashboard, /metrics and /api are here, or off [default: the loopback, the first free port of
+    /// 6870-6879]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub admin: Option<String>,
+    /// What others reach the page by, behind a proxy or NAT; a proxy on this host has to send X-Forwarded-For
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Give the content out over HTTP too, as it lies on the disk: a web seed, or a plain download
+    #[arg(long)]
+    pub web_seed: bool,
 }
 
 #[derive(Args, Debug)]
@@ -211,6 +249,10 @@ pub struct GetArgs {
     /// Reserve the disk space of all files at the start, in the background, where the file system can
     #[arg(long)]
     pub preallocate: bool,
+    /// Run this by the shell when everything is verified and written; BT_FAST_NAME, BT_FAST_OUTPUT (the
+    /// folder) and BT_FAST_INFO_HASH tell what
+    #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
+    pub on_complete: Option<OsString>,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,
@@ -240,6 +282,18 @@ pub struct NetworkArgs {
     /// Ask no tracker of the torrent, only those of --announce
     #[arg(long)]
     pub announce_only: bool,
+    /// Exchange with peers of this range alone, as 10.0.0.0/8 or 2001:db8::/32; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub allow_peer: Vec<String>,
+    /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
+    #[arg(long, value_name = "CIDR")]
+    pub deny_peer: Vec<String>,
+    /// Peer connections go through this network interface alone
+    #[arg(long, value_name = "NAME")]
+    pub bind_device: Option<String>,
+    /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=63))]
+    pub dscp: Option<u8>,
     /// The address or DNS name that trackers are told, for an origin that they would see at another one
     #[arg(long, value_name = "HOST")]
     pub announce_ip: Option<String>,
@@ -334,6 +388,9 @@ pub struct ShowArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
     pub torrent: PathBuf,
+    /// Ask each tracker how large the swarm is
+    #[arg(long)]
+    pub scrape: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -348,6 +405,30 @@ pub struct MagnetArgs {
     pub peer: Vec<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+const TRACK_AFTER_HELP: &str = "\
+A list has one info-hash in hexadecimal a line; empty lines, those that begin with # and what follows the \
+info-hash are passed over. SIGHUP reads it anew.
+
+An announced ip= is ignored: only the address that an announce comes from counts. There is /scrape too, for \
+torrents that are named.";
+
+#[derive(Args, Debug)]
+#[command(after_help = TRACK_AFTER_HELP)]
+pub struct TrackArgs {
+    /// Track whatever is announced
+    #[arg(long, conflicts_with = "allow")]
+    pub open: bool,
+    /// Track the torrents of this list alone
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+    /// Listen here, with TCP for HTTP and with UDP
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6969")]
+    pub listen: String,
+    /// Threads for each of HTTP and UDP, 1 to 64 [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Subcommand, Debug)]

@@ -56,7 +56,7 @@ impl Check {
 }
 
 /// XDG Base Directory Specification: paths that are not absolute are ignored.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(cache.join("bt-fast"))

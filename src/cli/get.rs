@@ -1,17 +1,18 @@
 //! `bt-fast get`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
-use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, NetworkOptions};
+use super::options::{Destination, GetOptions, GetOutput, MetainfoSource};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
@@ -48,7 +49,7 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     };
     let found = load(&options, &mut config, &stop, output)?;
     match &options.output {
-        GetOutput::Content(folder) => download(found, folder, &config, &options.network, &stop, output),
+        GetOutput::Content(folder) => download(found, folder, &config, &options, &stop, output),
         GetOutput::Metainfo(destination) => save(&found, destination, output),
     }
 }
@@ -57,7 +58,7 @@ fn download(
     found: Found,
     folder: &Path,
     config: &Config,
-    network: &NetworkOptions,
+    options: &GetOptions,
     stop: &AtomicBool,
     output: &Output,
 ) -> Result<(), Failure> {
@@ -68,15 +69,19 @@ fn download(
     let name = printable(&metainfo.info.name);
     let info_hash = metainfo.info_hash.to_string();
     let total_len = metainfo.info.geometry.total_len();
-    let tiers = tiers(&metainfo.tiers, network);
+    let tiers = tiers(&metainfo.tiers, &options.network);
     let source =
         Source { metainfo, folder: folder.to_owned(), have, trusted: true, target: Some(target), tiers, peers };
 
     let progress = output.transfer_progress("downloading", Some(total_len));
     let mut complete = false;
+    let mut hook = options.on_complete.as_deref().map(|line| hook(line, &name, folder, &info_hash));
     let report = engine::run(config, vec![source], stop, &mut |now| {
         if config.keep_seeding && now.have_len == total_len && !std::mem::replace(&mut complete, true) {
             output.message(format_args!("{name} is complete; uploading until Ctrl-C"));
+            if let Some(started) = hook.as_mut().map(Command::spawn) {
+                report_hook(started.map(|_| None), output);
+            }
         }
         progress.update(TransferSnapshot {
             done: now.have_len,
@@ -95,7 +100,32 @@ fn download(
         return Err(Failure::new(Exit::Interrupted, line));
     }
     conclude(&report, &name, info_hash, total_len, folder, output);
+    // With --seed it has run already.
+    if let Some(hook) = hook.as_mut().filter(|_| !config.keep_seeding) {
+        report_hook(hook.status().map(Some), output);
+    }
     Ok(())
+}
+
+/// `--on-complete`, ready to run.
+fn hook(line: &OsStr, name: &str, folder: &Path, info_hash: &str) -> Command {
+    let mut hook = Command::new("/bin/sh");
+    hook.arg("-c").arg(line).stdin(Stdio::null());
+    hook.env("BT_FAST_NAME", name).env("BT_FAST_OUTPUT", folder).env("BT_FAST_INFO_HASH", info_hash);
+    // Standard output is for our records.
+    hook.stdout(std::io::stderr());
+    hook
+}
+
+/// The content is here whatever became of the command.
+fn report_hook(ended: std::io::Result<Option<ExitStatus>>, output: &Output) {
+    match ended {
+        Ok(Some(status)) if !status.success() => {
+            output.warning(format_args!("--on-complete: its command failed: {status}"))
+        }
+        Ok(_) => {}
+        Err(error) => output.warning(format_args!("--on-complete: can't start /bin/sh: {error}")),
+    }
 }
 
 fn conclude(report: &Report, name: &str, info_hash: String, total_len: u64, folder: &Path, output: &Output) {

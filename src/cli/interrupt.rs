@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM as a flag; a file-size limit as an error instead of an end.
+//! Ctrl-C and SIGTERM as a flag, SIGHUP as another one; a file-size limit as an error instead of an end.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use super::exit::{Exit, Failure};
@@ -21,4 +21,12 @@ pub fn flag() -> Result<Arc<AtomicBool>, Failure> {
     flag::register(SIGXFSZ, Arc::default())
         .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
     Ok(interrupted)
+}
+
+/// A flag that each SIGHUP sets: what was read from files is to be read anew.
+pub fn reload_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let reload = Arc::new(AtomicBool::new(false));
+    flag::register(SIGHUP, Arc::clone(&reload))
+        .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
+    Ok(reload)
 }

@@ -11,34 +11,49 @@ mod bound;
 mod checks;
 mod create;
 pub mod exit;
+mod generate;
 mod get;
 pub mod interrupt;
 mod magnet;
 pub mod metainfo_file;
+pub mod notify;
 pub mod options;
 pub mod output;
 pub mod progress;
 pub mod records;
 mod seed;
+pub mod settings;
 mod show;
+mod track;
 mod transfer;
 mod verify;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::Arguments;
 use exit::{Exit, Failure};
 use options::{Command, Options};
 use output::Output;
+use settings::Settings;
 
 use crate::hash;
 
 /// Runs the program: `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let settings = Settings::load(&args);
+    let command = match settings.and_then(|(settings, path)| settings.apply(Arguments::command(), &path)) {
+        Ok(command) => command,
+        Err(failure) => {
+            Output::default().failure(&failure);
+            return failure.exit;
+        }
+    };
+    let matches = command.try_get_matches_from(args);
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
@@ -55,7 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     hash::choose(options.hash_kernel)?;
-    if !matches!(options.command, Command::Show(_) | Command::Magnet(_)) {
+    if matches!(options.command, Command::Create(_) | Command::Seed(_) | Command::Get(_) | Command::Verify(_)) {
         tracing::info!("hash kernel: {}", hash::chosen());
     }
     match options.command {
@@ -65,6 +80,9 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Verify(options) => verify::run(&options, output),
         Command::Show(options) => show::run(&options, output),
         Command::Magnet(options) => magnet::run(&options, output),
+        Command::Track(options) => track::run(&options, output),
+        Command::Completions(shell) => generate::completions(shell, output),
+        Command::Manual(folder) => generate::manual(&folder, output),
         Command::BenchLoopback(options) => bench::loopback(options, output),
         Command::BenchFloor(options) => bench::floor(options, output),
         Command::BenchSide => bench::side(),

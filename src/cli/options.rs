@@ -1,7 +1,7 @@
 //! The command line resolved: typed, in range, with defaults filled in. Everything that can be refused without doing any
 //! work is refused here.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -9,25 +9,27 @@ use std::time::Duration;
 
 use super::args::{
     Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
-    SeedArgs, ServingArgs, SharedArgs, ShowArgs, VerifyArg, VerifyArgs, WriteArg, ZeroCopyArg,
+    ServingArgs, SharedArgs, ShowArgs, TrackArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use super::progress::RECORD_INTERVAL;
+use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
-use crate::create::open::shown;
 use crate::create::{Filters, Settings};
 use crate::engine::{CacheMode, RateLimits, WriteMode};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
-use crate::uring::ZeroCopyMode;
+use crate::uring::{Device, ZeroCopyMode};
 
 mod bench;
+mod seed;
 
 pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
+pub use seed::{AdminPlace, UntilOptions, WebOptions, is_torrent};
 
 #[derive(Debug)]
 pub struct Options {
@@ -61,10 +63,17 @@ pub enum Command {
     Verify(VerifyOptions),
     Show(ShowOptions),
     Magnet(MagnetOptions),
+    Track(TrackOptions),
+    Completions(clap_complete::Shell),
+    /// The folder.
+    Manual(PathBuf),
     BenchLoopback(LoopbackOptions),
     BenchFloor(FloorOptions),
     BenchSide,
-    BenchHash { hash_kernel: Kernel, seconds: u64 },
+    BenchHash {
+        hash_kernel: Kernel,
+        seconds: u64,
+    },
     BenchSwarm(SwarmOptions),
 }
 
@@ -97,12 +106,15 @@ pub enum Destination {
 
 #[derive(Debug)]
 pub struct SeedOptions {
-    /// `.torrent` files, at least one.
+    /// `.torrent` files and content, at least one.
     pub torrents: Vec<PathBuf>,
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
     pub rates: RateLimits,
+    /// Tracker and pages; `None`: neither.
+    pub web: Option<WebOptions>,
+    pub until: UntilOptions,
     pub serving: ServingOptions,
     pub network: NetworkOptions,
     pub engine: EngineOptions,
@@ -128,6 +140,8 @@ pub struct GetOptions {
     pub serving: ServingOptions,
     /// Reserve the disk space at the start.
     pub preallocate: bool,
+    /// For the shell, when everything is here.
+    pub on_complete: Option<OsString>,
     /// Exit 4 after this long without peers or trackers; `None`: never.
     pub timeout: Option<Duration>,
     /// Pieces by index.
@@ -163,6 +177,10 @@ pub struct NetworkOptions {
     pub announce_only: bool,
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
+    pub filter: AddressFilter,
+    pub device: Option<Device>,
+    /// 0 to 63.
+    pub dscp: Option<u8>,
 }
 
 /// How content reaches the network.
@@ -195,6 +213,8 @@ pub struct VerifyOptions {
 #[derive(Debug)]
 pub struct ShowOptions {
     pub torrent: PathBuf,
+    /// Trackers are asked for the swarm.
+    pub scrape: bool,
     pub metainfo: MetainfoLimits,
 }
 
@@ -206,6 +226,23 @@ pub struct MagnetOptions {
     pub metainfo: MetainfoLimits,
 }
 
+#[derive(Debug)]
+pub struct TrackOptions {
+    pub list: TrackList,
+    pub listen: SocketAddr,
+    /// For each of HTTP and UDP, at least one.
+    pub threads: usize,
+}
+
+/// What is tracked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TrackList {
+    /// Whatever is announced.
+    Open,
+    /// The info-hashes of this file.
+    File(PathBuf),
+}
+
 impl Options {
     pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
         let output = resolve_output(&arguments.shared);
@@ -213,12 +250,14 @@ impl Options {
         hash_kernel.plan()?;
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
-            CommandArgs::Seed(args) => Command::Seed(resolve_seed(args)?),
+            CommandArgs::Seed(args) => Command::Seed(seed::resolve_seed(args)?),
             CommandArgs::Get(args) => Command::Get(resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
-            CommandArgs::Track(_) => return Err(Failure::not_yet("track")),
+            CommandArgs::Track(args) => Command::Track(resolve_track(args)?),
+            CommandArgs::Completions { shell } => Command::Completions(shell),
+            CommandArgs::Manual { folder } => Command::Manual(folder),
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
                 BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
@@ -300,41 +339,6 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
     Err(usage(refusal))
 }
 
-fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
-    refuse_later(&[
-        ("--web", args.web.is_some()),
-        ("--stop-ratio", args.stop_ratio.is_some()),
-        ("--stop-time", args.stop_time.is_some()),
-        ("--stop-copies", args.stop_copies.is_some()),
-    ])?;
-    for path in &args.torrents {
-        if Magnet::is_meant(path.as_os_str().as_bytes()) {
-            return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
-        }
-        if path.is_dir() || (path.extension() != Some(OsStr::new("torrent")) && path.is_file()) {
-            let what = format_args!("seed of content without a .torrent ({})", shown(path)).to_string();
-            return Err(Failure::not_yet(what));
-        }
-    }
-    Ok(SeedOptions {
-        torrents: args.torrents,
-        data: args.data,
-        verify: match args.verify {
-            VerifyArg::Lazy => VerifyMode::Lazy,
-            VerifyArg::Full => VerifyMode::Full,
-            VerifyArg::None => VerifyMode::Never,
-        },
-        rates: RateLimits {
-            up: rate_limit("--up", args.up.as_deref())?,
-            up_each: rate_limit("--up-each", args.up_each.as_deref())?,
-            down: None,
-        },
-        serving: resolve_serving(&args.serving),
-        network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine)?,
-    })
-}
-
 fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[
         ("--select", args.select.is_some()),
@@ -379,6 +383,7 @@ fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
             WriteArg::Direct => WriteMode::Direct,
         },
         serving: resolve_serving(&args.serving),
+        on_complete: args.on_complete,
         timeout: args.timeout.map(Duration::from_secs),
         sequential: args.sequential,
         rates: RateLimits {
@@ -397,7 +402,7 @@ fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
 }
 
 fn resolve_show(args: ShowArgs) -> ShowOptions {
-    ShowOptions { torrent: args.torrent, metainfo: metainfo_limits(&args.limits) }
+    ShowOptions { torrent: args.torrent, scrape: args.scrape, metainfo: metainfo_limits(&args.limits) }
 }
 
 fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
@@ -408,6 +413,19 @@ fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
     })
 }
 
+fn resolve_track(args: TrackArgs) -> Result<TrackOptions, Failure> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(limits::TRACKER_THREADS_MAX);
+    Ok(TrackOptions {
+        list: match args.allow {
+            Some(path) => TrackList::File(path),
+            None if args.open => TrackList::Open,
+            None => return Err(usage("track: what? give --allow FILE, or --open for any torrent")),
+        },
+        listen: address("--listen", &args.listen)?,
+        threads: args.threads.map_or_else(cores, usize::from),
+    })
+}
+
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     Ok(NetworkOptions {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
@@ -415,6 +433,12 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
         announce_only: args.announce_only,
         announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
+        filter: AddressFilter {
+            allow: args.allow_peer.iter().map(|text| range("--allow-peer", text)).collect::<Result<_, _>>()?,
+            deny: args.deny_peer.iter().map(|text| range("--deny-peer", text)).collect::<Result<_, _>>()?,
+        },
+        device: args.bind_device.as_deref().map(device).transpose()?,
+        dscp: args.dscp,
     })
 }
 
@@ -503,6 +527,15 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
     text.parse().map_err(|_| {
         usage(format_args!("{flag}: '{}': give ADDR:PORT, as 0.0.0.0:6881 or [::]:6881", printable(text.as_bytes())))
     })
+}
+
+fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {
+    text.parse().map_err(|error| usage(format_args!("{flag}: '{}': {error}", printable(text.as_bytes()))))
+}
+
+fn device(text: &str) -> Result<Device, Failure> {
+    let refuse = || usage(format_args!("--bind-device: '{}': give an interface's name", printable(text.as_bytes())));
+    Device::new(text).ok_or_else(refuse)
 }
 
 fn host(text: &str) -> Result<String, Failure> {

@@ -67,16 +67,7 @@ fn nonsense_is_refused_before_any_work() {
 
 #[test]
 fn what_comes_later_is_refused_by_name() {
-    for line in [
-        "track --listen 0.0.0.0:1",
-        "seed .",
-        "seed x.torrent --web 0.0.0.0:80",
-        "seed x.torrent --stop-ratio 2",
-        "seed x.torrent --stop-time 1h",
-        "seed x.torrent --stop-copies 3",
-        "get x.torrent --select 1",
-        "get x.torrent --seed=2.0",
-    ] {
+    for line in ["get x.torrent --select 1", "get x.torrent --seed=2.0"] {
         let refusal = refused(line);
         assert!(refusal.ends_with("is not available yet"), "{line}: {refusal}");
     }

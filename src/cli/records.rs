@@ -88,6 +88,30 @@ pub enum Record<'a> {
     },
     /// `magnet`.
     Magnet { info_hash: String, link: &'a str },
+    /// Where a torrent of `seed` is given out.
+    Published {
+        info_hash: String,
+        name: &'a str,
+        page: &'a str,
+        torrent: &'a str,
+        magnet: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dashboard: Option<&'a str>,
+    },
+    /// `track` answers from now on, over HTTP and UDP.
+    Tracking { address: String, torrents: usize },
+    /// The end of `track`.
+    Tracked {
+        seconds: f64,
+        http_announces: u64,
+        udp_announces: u64,
+        scrapes: u64,
+        refused: u64,
+        torrents: usize,
+        peers: usize,
+    },
     /// The end of `get --metadata-only`.
     Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },
     /// A `seed` serves from now on.
@@ -196,6 +220,23 @@ pub struct Shown<'a> {
     pub source: Option<String>,
     pub magnet: String,
     pub warnings: &'a [String],
+    /// `show --scrape`: one for each tracker.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub swarms: Vec<ShownSwarm>,
+}
+
+/// What a tracker says of the swarm, or why it says nothing.
+#[derive(Debug, Serialize)]
+pub struct ShownSwarm {
+    pub tracker: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeders: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leechers: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

@@ -5,22 +5,48 @@ use super::magnet::link;
 use super::metainfo_file::load_metainfo;
 use super::options::ShowOptions;
 use super::output::Output;
-use super::records::{Shown, ShownFile};
+use super::records::{Shown, ShownFile, ShownSwarm};
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
+use crate::codec::tracker_http::ScrapedSwarm;
+use crate::engine::scrape::scrape;
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
+    let swarms = if options.scrape { scraped(&metainfo)? } else { Vec::new() };
     if output.is_json() {
-        output.record(&record(&metainfo));
-    } else {
-        print(&metainfo, output);
+        output.record(&record(&metainfo, swarms));
+        return Ok(());
+    }
+    print(&metainfo, output);
+    for ShownSwarm { tracker, seeders, leechers, completed, error } in swarms {
+        let told = error.unwrap_or_else(|| {
+            let count = Option::unwrap_or_default;
+            format!("{} seeders, {} leechers, {} downloaded", count(seeders), count(leechers), count(completed))
+        });
+        output.result(format_args!("{:<12} {tracker}: {told}", "swarm"));
     }
     Ok(())
 }
 
-fn record(metainfo: &Metainfo) -> Shown<'_> {
+fn scraped(metainfo: &Metainfo) -> Result<Vec<ShownSwarm>, Failure> {
+    let urls = metainfo.tiers.concat();
+    let answers = scrape(&urls, metainfo.info_hash).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
+    let shown = |(tracker, answer): (String, Result<ScrapedSwarm, String>)| {
+        let swarm = answer.as_ref().ok().copied();
+        ShownSwarm {
+            tracker,
+            seeders: swarm.map(|swarm| swarm.seeders),
+            leechers: swarm.map(|swarm| swarm.leechers),
+            completed: swarm.map(|swarm| swarm.completed),
+            error: answer.err().map(|error| printable(error.as_bytes())),
+        }
+    };
+    Ok(urls.into_iter().zip(answers).map(shown).collect())
+}
+
+fn record(metainfo: &Metainfo, swarms: Vec<ShownSwarm>) -> Shown<'_> {
     let info = &metainfo.info;
     let text = |text: &Option<String>| text.as_ref().map(|text| printable(text.as_bytes()));
     Shown {
@@ -43,6 +69,7 @@ fn record(metainfo: &Metainfo) -> Shown<'_> {
         source: info.source.as_deref().map(printable),
         magnet: link(metainfo, &[]),
         warnings: &metainfo.warnings,
+        swarms,
     }
 }
 

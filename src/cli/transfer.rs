@@ -22,6 +22,9 @@ pub(super) fn config(
         connections_max,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
+        filter: network.filter.clone(),
+        device: network.device,
+        dscp: network.dscp,
         write_mode: WriteMode::default(),
         cache_mode: serving.cache_mode,
         zero_copy: serving.zero_copy,
@@ -30,6 +33,7 @@ pub(super) fn config(
         timeout: None,
         sequential: false,
         rates: RateLimits::default(),
+        monitor: None,
     }
 }
 

@@ -11,7 +11,7 @@ pub mod magnet;
 pub mod message;
 pub mod metadata;
 pub mod metainfo;
-mod percent;
+pub mod percent;
 pub mod reader;
 pub mod resume;
 pub mod tracker_http;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Appends `bytes` with all but RFC 3986's unreserved characters escaped.
-pub(super) fn escape(out: &mut String, bytes: &[u8]) {
+pub fn escape(out: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
@@ -15,14 +15,14 @@ pub(super) fn escape(out: &mut String, bytes: &[u8]) {
 
 /// What `+` stands for in the text to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Plus {
+pub enum Plus {
     /// As form encoders write it.
     Space,
     Itself,
 }
 
 /// Undoes percent-escapes; `None` where one is broken.
-pub(super) fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
+pub fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -36,7 +36,7 @@ pub(super) fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
 }
 
 /// The value of a hexadecimal digit.
-pub(super) fn hex(digit: u8) -> Option<u8> {
+pub fn hex(digit: u8) -> Option<u8> {
     u8::try_from(char::from(digit).to_digit(16)?).ok()
 }
 

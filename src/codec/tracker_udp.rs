@@ -2,17 +2,20 @@
 //!
 //! Owns bytes only. When to send again, and whose packets to believe, are others' matter.
 
+pub mod served;
+
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use super::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, ip_from_bytes};
+use super::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost, ScrapedSwarm, TrackerPeer, ip_from_bytes};
 use crate::base::escape::printable;
-use crate::base::limits;
+use crate::base::{InfoHash, limits};
 
 /// What a connect request has in place of a connection id.
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// BEP 41's options: nothing follows; a part of the URL's path and query.
@@ -27,6 +30,8 @@ pub enum UdpReply {
         connection_id: u64,
     },
     Announced(AnnounceReply),
+    /// The first torrent of a scrape.
+    Scraped(ScrapedSwarm),
     /// The text is printable and of bounded length.
     Refused {
         reason: String,
@@ -78,6 +83,16 @@ pub fn encode_announce(query: &AnnounceQuery<'_>, url_data: &str, connection_id:
     packet
 }
 
+/// A scrape of one torrent.
+pub fn encode_scrape(info_hash: InfoHash, connection_id: u64, transaction_id: u32) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(36);
+    packet.extend(connection_id.to_be_bytes());
+    packet.extend(SCRAPE.to_be_bytes());
+    packet.extend(transaction_id.to_be_bytes());
+    packet.extend(info_hash.0);
+    packet
+}
+
 /// The answer to the transaction, or `None` for a packet that is none. Peers have IPv6 addresses where `is_ipv6`: the
 /// family is that of the packet.
 pub fn decode_reply(packet: &[u8], transaction_id: u32, is_ipv6: bool) -> Option<UdpReply> {
@@ -101,6 +116,14 @@ pub fn decode_reply(packet: &[u8], transaction_id: u32, is_ipv6: bool) -> Option
                 peers,
                 peers_skipped,
                 ..AnnounceReply::default()
+            }))
+        }
+        SCRAPE => {
+            let (seeders, completed, leechers) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            Some(UdpReply::Scraped(ScrapedSwarm {
+                seeders: seeders.into(),
+                completed: completed.into(),
+                leechers: leechers.into(),
             }))
         }
         ERROR => {
@@ -127,7 +150,7 @@ fn peers(mut reader: Reader<'_>, ip_len: usize) -> (Vec<TrackerPeer>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{InfoHash, PeerId};
+    use crate::base::PeerId;
     use proptest::prelude::*;
 
     fn query() -> AnnounceQuery<'static> {

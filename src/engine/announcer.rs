@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,8 +82,16 @@ pub async fn run(
     mut commands: mpsc::Receiver<Command>,
     found: mpsc::Sender<Vec<Found>>,
 ) {
-    let mut announcer =
-        Announcer { announce, identity, totals, slots, found, tasks: JoinSet::new(), started_at: Instant::now() };
+    let mut announcer = Announcer {
+        announce,
+        identity,
+        totals,
+        slots,
+        found,
+        tasks: JoinSet::new(),
+        external_ip: None,
+        started_at: Instant::now(),
+    };
     while let Some(notice) = announcer.announce.poll_notice() {
         report(&notice);
     }
@@ -123,6 +131,8 @@ struct Announcer<F> {
     slots: Arc<Semaphore>,
     found: mpsc::Sender<Vec<Found>>,
     tasks: JoinSet<Done>,
+    /// Our address as a tracker told it last (BEP 24).
+    external_ip: Option<IpAddr>,
     /// Where this task's [`Time`] begins.
     started_at: Instant,
 }
@@ -157,6 +167,11 @@ impl<F: Fn() -> Totals> Announcer<F> {
     fn handle_done(&mut self, done: Done) {
         match done {
             Done::Announced(id, reply) => {
+                if let Some(ip) = reply.as_ref().ok().and_then(|reply| reply.external_ip)
+                    && self.external_ip.replace(ip) != Some(ip)
+                {
+                    info!("a tracker sees us at {ip}");
+                }
                 let outcome = self.announce.handle_reply(self.now(), id, reply);
                 outcome.notices.iter().for_each(report);
                 self.handle_peers(outcome.peers);

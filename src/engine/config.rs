@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::CacheMode;
 use super::listen::ListenError;
+use super::monitor::Monitor;
 use super::stats::Stats;
+use crate::base::cidr::AddressFilter;
 use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
 use crate::swarm::choker::Slots;
-use crate::uring::{RingError, ZeroCopyMode};
+use crate::uring::{Device, RingError, ZeroCopyMode};
 
 /// How a session is run.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub struct Config {
     pub connections_max: usize,
     /// Peers to connect to beside those the trackers tell.
     pub peers: Vec<SocketAddr>,
+    /// Whom we connect to and accept.
+    pub filter: AddressFilter,
+    /// The interface that peer connections go through.
+    pub device: Option<Device>,
+    /// Their mark for routers (RFC 2474), 0 to 63.
+    pub dscp: Option<u8>,
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
     pub write_mode: WriteMode,
@@ -43,6 +52,8 @@ pub struct Config {
     /// Pieces by index instead of rarest first.
     pub sequential: bool,
     pub rates: RateLimits,
+    /// Is shown a picture of the session once a second.
+    pub monitor: Option<Arc<Monitor>>,
 }
 
 /// Bytes per second at most; `None` is no limit.
@@ -143,6 +154,8 @@ pub struct Snapshot {
     pub wasted: u64,
     pub corrupt: u64,
     pub peer_count: usize,
+    /// Peers that had everything when they left; of several torrents, of the one with the fewest.
+    pub copies: usize,
     /// Where we listen.
     pub port: u16,
     pub down_bytes_per_s: f64,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
 use super::config::{Config, Snapshot};
+use super::monitor::{self, TorrentStatus};
 use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
@@ -112,7 +113,7 @@ async fn steer(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown = ShownRates::default();
-    let mut looked_at = Time::ZERO;
+    let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
     let mut alone_since = shared.now();
     loop {
         let ticked = tokio::select! {
@@ -130,7 +131,14 @@ async fn steer(
         }
         let peer_count = steered.iter().map(|one| one.peer_count).sum();
         if ticked || stop.load(Ordering::Relaxed) {
-            observer(&Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) });
+            let snapshot = Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) };
+            observer(&snapshot);
+            if let Some(monitor) = config.monitor.as_deref().filter(|_| now >= pictured_at + LOOK_INTERVAL) {
+                pictured_at = now;
+                let with_peers = monitor.take_wish();
+                let torrents = steered.iter().map(|one| one.status(now, with_peers)).collect();
+                monitor.show(monitor::status(shared, &snapshot, torrents));
+            }
         }
         if peer_count > 0 {
             alone_since = now;
@@ -269,6 +277,10 @@ impl Steered {
             shared.spread_news();
         }
     }
+
+    fn status(&self, now: Time, with_peers: bool) -> TorrentStatus {
+        monitor::torrent_status(&self.torrent, with_peers, |peer| self.steering.rates(now, peer))
+    }
 }
 
 /// Totals over the last moments, for the rates that people see.
@@ -295,8 +307,9 @@ impl ShownRates {
 
 /// The totals of these torrents.
 pub(super) fn snapshot<'a>(torrents: impl Iterator<Item = &'a Torrent>) -> Snapshot {
-    let mut sum = Snapshot::default();
+    let mut sum = Snapshot { copies: usize::MAX, ..Snapshot::default() };
     for torrent in torrents {
+        sum.copies = sum.copies.min(torrent.copies());
         let totals = &torrent.swarm.totals;
         sum.have_len += torrent.swarm.geometry.total_len() - torrent.swarm.pieces.left();
         sum.downloaded += totals.downloaded.load(Ordering::Relaxed);

@@ -33,8 +33,8 @@ pub struct FetchLimits {
 /// services that listen here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnThisHost {
-    /// Paths that begin with `/announce`, as libtorrent has it.
-    AnnounceAlone,
+    /// Paths that begin with `/announce`, as libtorrent has it, or with `/scrape`.
+    TrackerAlone,
     /// The user named the URL.
     Anything,
 }
@@ -42,7 +42,7 @@ pub enum OnThisHost {
 impl FetchLimits {
     /// For a tracker's reply.
     pub fn announce() -> Self {
-        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX, on_this_host: OnThisHost::AnnounceAlone }
+        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX, on_this_host: OnThisHost::TrackerAlone }
     }
 
     /// For a `.torrent` file.
@@ -67,7 +67,7 @@ pub enum HttpError {
     TooManyRedirects,
     #[error("redirect refused: {0}")]
     BadRedirect(&'static str),
-    #[error("refused: on this host a tracker's path has to begin with /announce")]
+    #[error("refused: on this host a tracker's path has to begin with /announce or /scrape")]
     NotAnnounce,
     #[error("{0}")]
     Transport(String),
@@ -89,7 +89,7 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
             if hop > 0 {
                 return Err(HttpError::BadRedirect("from a public to a local address"));
             }
-            agent = if limits.on_this_host == OnThisHost::AnnounceAlone { &*TRACKER_AGENT } else { &*ANY_AGENT };
+            agent = if limits.on_this_host == OnThisHost::TrackerAlone { &*TRACKER_AGENT } else { &*ANY_AGENT };
             response = send(agent, &url, deadline);
         }
         let response = response.map_err(|error| explain(error, limits))?;
@@ -103,7 +103,7 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
 
 /// Refuses names that lead to this host or its network.
 static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(PublicResolver::default()));
-/// Refuses what [`OnThisHost::AnnounceAlone`] does.
+/// Refuses what [`OnThisHost::TrackerAlone`] does.
 static TRACKER_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(TrackerResolver::default()));
 static ANY_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(DefaultResolver::default()));
 
@@ -229,7 +229,7 @@ impl Resolver for PublicResolver {
 #[error("not an announce")]
 struct NotAnnounce;
 
-/// Names resolved as usual, and those of this host refused for other paths than `/announce`.
+/// Names resolved as usual, and those of this host refused for other paths than a tracker's.
 #[derive(Default)]
 struct TrackerResolver(DefaultResolver);
 
@@ -248,11 +248,15 @@ impl Resolver for TrackerResolver {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let addrs = self.0.resolve(uri, config, timeout)?;
         let is_own = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
-        if addrs.iter().any(|addr| is_own(addr.ip())) && !uri.path().starts_with("/announce") {
+        if addrs.iter().any(|addr| is_own(addr.ip())) && !is_tracker_path(uri.path()) {
             return Err(ureq::Error::Other(Box::new(NotAnnounce)));
         }
         Ok(addrs)
     }
+}
+
+fn is_tracker_path(path: &str) -> bool {
+    path.starts_with("/announce") || path.starts_with("/scrape")
 }
 
 /// This host, its links and private networks.

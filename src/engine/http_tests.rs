@@ -67,7 +67,7 @@ fn redirects_are_followed_up_to_five() {
 #[test]
 fn announces_reach_nothing_else_on_this_host() {
     let addr = serve(|path| if path.starts_with("/announce/moved") { redirect("/admin") } else { ok(b"body") });
-    let announce = FetchLimits { on_this_host: OnThisHost::AnnounceAlone, ..limits() };
+    let announce = FetchLimits { on_this_host: OnThisHost::TrackerAlone, ..limits() };
     let fetched = |path: &str| fetch(&format!("http://{addr}{path}"), announce);
     assert_eq!(fetched("/announce?x").unwrap(), b"body");
     for path in ["/", "/admin?/announce", "/announce/moved"] {

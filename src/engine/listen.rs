@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use crate::uring::Listener;
+use crate::uring::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
 const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
@@ -20,13 +20,17 @@ pub enum ListenError {
 }
 
 /// One share of the port for each ring; the port is that of the first one.
-pub(super) fn listen(wanted: Option<SocketAddr>, ring_count: usize) -> Result<Vec<TcpListener>, ListenError> {
+pub(super) fn listen(
+    wanted: Option<SocketAddr>,
+    ring_count: usize,
+    device: Option<Device>,
+) -> Result<Vec<TcpListener>, ListenError> {
     if let Some(address) = wanted {
-        return bind_shares(address, ring_count).map_err(|source| ListenError::Address { address, source });
+        return bind_shares(address, ring_count, device).map_err(|source| ListenError::Address { address, source });
     }
     for port in PORTS {
         for address in [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()] {
-            match bind_shares(address, ring_count) {
+            match bind_shares(address, ring_count, device) {
                 Ok(shares) => return Ok(shares),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
                 // No IPv6 here: IPv4 alone.
@@ -38,10 +42,10 @@ pub(super) fn listen(wanted: Option<SocketAddr>, ring_count: usize) -> Result<Ve
     Err(ListenError::AllTaken)
 }
 
-fn bind_shares(address: SocketAddr, ring_count: usize) -> io::Result<Vec<TcpListener>> {
+fn bind_shares(address: SocketAddr, ring_count: usize, device: Option<Device>) -> io::Result<Vec<TcpListener>> {
     // Two processes of one user could share a port without noticing: this one can't be bound twice.
-    let exclusive = Listener::bind_exclusive(address)?;
+    let exclusive = Listener::bind_exclusive(address, device)?;
     let address = exclusive.local_addr()?;
     drop(exclusive);
-    (0..ring_count.max(1)).map(|_| Listener::bind_share(address, BACKLOG)).collect()
+    (0..ring_count.max(1)).map(|_| Listener::bind_share(address, BACKLOG, device)).collect()
 }

@@ -29,6 +29,7 @@ use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::peer::{Asking, AskingEvent, PeerFault};
 use crate::swarm::peer_list::{PeerList, Source};
 use crate::swarm::{MetadataFetch, MetadataProgress};
+use crate::uring::Device;
 
 /// How often the end is looked for and peers are connected to.
 const TICK: Duration = Duration::from_millis(50);
@@ -82,6 +83,7 @@ struct Shared {
     local: Option<SocketAddr>,
     fetch: RefCell<MetadataFetch>,
     peers: RefCell<PeerList>,
+    device: Option<Device>,
     connection_count: Cell<usize>,
     next_key: Cell<u32>,
     /// Something became free to be asked for.
@@ -105,7 +107,7 @@ async fn run(
     leaving: bool,
     stop: &AtomicBool,
 ) -> Result<Metadata, MetadataError> {
-    let listener = listen(config.listen, 1).map_err(EngineError::from)?.into_iter().next();
+    let listener = listen(config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
     let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
     let shared = Rc::new(Shared {
         info_hash: magnet.info_hash,
@@ -113,7 +115,8 @@ async fn run(
         listen_port,
         local: config.listen.filter(|addr| !addr.ip().is_unspecified()).map(|addr| SocketAddr::new(addr.ip(), 0)),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
-        peers: RefCell::default(),
+        peers: RefCell::new(PeerList::with_filter(config.filter.clone())),
+        device: config.device,
         connection_count: Cell::new(0),
         next_key: Cell::new(0),
         news: Notify::new(),
@@ -251,6 +254,9 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     shared.connection_count.update(|count| count + 1);
     let open = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(device) = &shared.device {
+            socket.bind_device(Some(device.name()))?;
+        }
         if let Some(local) = shared.local.filter(|local| local.is_ipv4() == address.is_ipv4()) {
             socket.bind(local)?;
         }

@@ -22,16 +22,12 @@ use super::torrent::Torrent;
 use crate::base::{PeerId, Time, limits};
 use crate::peer::{Opening, Setup};
 use crate::swarm::{Link, PeerShared};
-use crate::uring::{Listener, Socket, SocketOptions, Told, ZeroCopyRing, no_op, spawn};
+use crate::uring::{Listener, Socket, Told, ZeroCopyRing, no_op, spawn};
 
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What every peer socket is set to.
-const PEER_SOCKET: SocketOptions =
-    SocketOptions { unsent_len: Some(limits::SEND_UNSENT_LEN_MAX), send_buffer_len: None, recv_buffer_len: None };
 
 /// What a ring thread is given.
 pub(super) struct Inbox {
@@ -78,7 +74,7 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
         latency: RefCell::new(latency_histogram()),
         zero_copy,
     });
-    let listener = listener.map(|listener| Listener::from_std(listener, PEER_SOCKET));
+    let listener = listener.map(|listener| Listener::from_std(listener, ring.shared.socket_options));
     if let Some(listener) = &listener {
         spawn(accept(ring.clone(), listener.clone()));
     }
@@ -264,7 +260,7 @@ async fn open(
     expected_id: Option<PeerId>,
 ) -> Result<(Socket, Greeted), super::greeting::GreetingError> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
-    let socket = Socket::begin_connect(address, local, &PEER_SOCKET)?;
+    let socket = Socket::begin_connect(address, local, &ring.shared.socket_options)?;
     let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
     socket.connect(address).await?;

@@ -23,9 +23,8 @@ use crate::base::{Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
 use crate::storage::{Layout, Slot, StorageError, Store, slots};
-use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list;
-use crate::uring::{RingError, probe, run_ring};
+use crate::uring::{RingError, SocketOptions, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
 ///
@@ -38,7 +37,7 @@ pub fn run(
 ) -> Result<Report, EngineError> {
     probe()?;
     raise_descriptor_limit();
-    let listeners = listen(config.listen, config.ring_count)?;
+    let listeners = listen(config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
@@ -48,12 +47,18 @@ pub fn run(
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
+    let socket_options = SocketOptions {
+        unsent_len: Some(limits::SEND_UNSENT_LEN_MAX),
+        dscp: config.dscp,
+        device: config.device,
+        ..SocketOptions::default()
+    };
     let shared = Arc::new(Shared::new(
         config,
         torrents,
         Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
         first.map_or(0, |address| address.port()),
-        cache,
+        (cache, socket_options),
     ));
     if config.preallocate {
         for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
@@ -145,9 +150,8 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let up = Limiter::new(config.rates.up_each);
     let torrent =
-        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, up);
+        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, config);
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());

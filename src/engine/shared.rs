@@ -21,7 +21,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
 use crate::swarm::limiter::Limiter;
-use crate::uring::ZeroCopyMode;
+use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// What a ring thread is told.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub(super) struct Shared {
     /// What all torrents together may move.
     pub(super) up: Limiter,
     pub(super) down: Limiter,
+    /// What every peer socket is set to.
+    pub(super) socket_options: SocketOptions,
     /// From queueing a request to its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     next_key: AtomicU32,
@@ -91,7 +93,7 @@ impl Shared {
         torrents: HashMap<InfoHash, Arc<Torrent>>,
         pool: Pool<Received>,
         listen_port: u16,
-        cache: Cache,
+        (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
         let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
@@ -111,6 +113,7 @@ impl Shared {
             zero_copy: config.zero_copy,
             up: Limiter::new(config.rates.up),
             down: Limiter::new(config.rates.down),
+            socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),
             started: Instant::now(),

@@ -1,6 +1,6 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::{info, warn};
 
 use super::checkpoint::Checkpoint;
-use super::config::WriteMode;
+use super::config::{Config, WriteMode};
 use super::serving::Serving;
 use super::suspicion::Suspicion;
 use super::writeback::Writeback;
@@ -53,6 +53,7 @@ pub(super) struct Torrent {
     pub(super) fault: OnceLock<StorageError>,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
+    copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
 }
@@ -68,7 +69,7 @@ struct Entry {
 
 impl Torrent {
     /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
-    /// [`super::cache::Cache`]'s; `up` limits what this torrent uploads.
+    /// [`super::cache::Cache`]'s; `config` says what it may upload, and with whom.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
@@ -76,7 +77,7 @@ impl Torrent {
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
-        up: Limiter,
+        config: &Config,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
@@ -90,13 +91,14 @@ impl Torrent {
             store,
             checkpoint,
             writeback: Writeback::new(),
-            up,
+            up: Limiter::new(config.rates.up_each),
             write_mode,
             fault: OnceLock::new(),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
             connections: Mutex::default(),
-            peer_list: Mutex::default(),
+            copies: Mutex::default(),
+            peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),
         }
     }
 
@@ -147,7 +149,21 @@ impl Torrent {
     }
 
     pub(super) fn leave(&self, shared: &PeerShared) {
-        self.connections().remove(&shared.key);
+        let left = self.connections().remove(&shared.key);
+        let (had, uploaded) = (shared.have_count.load(Ordering::Relaxed), shared.uploaded.load(Ordering::Relaxed));
+        // Who leaves at once when it is complete does not say so any more.
+        let complete = had == self.swarm.geometry.piece_count() || uploaded >= self.swarm.geometry.total_len();
+        if let Some(entry) = left.filter(|_| complete && uploaded > 0) {
+            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            if copies.len() < limits::PEER_LIST_MAX {
+                copies.insert(entry.peer_id);
+            }
+        }
+    }
+
+    /// Peers that took something from us and had everything when they left.
+    pub(super) fn copies(&self) -> usize {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Stops the torrent for a fault of our own; the first one counts.

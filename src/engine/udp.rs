@@ -1,4 +1,4 @@
-//! Announcing over UDP (BEP 15): one announce to one tracker, from its name to its answer.
+//! Announcing and scraping over UDP (BEP 15): one request to one tracker, from its name to its answer.
 //!
 //! Owns sockets, time and transaction ids. A socket is connected to the address it asks, so that nobody else's packets
 //! reach it; a connection id lives for one announce, far less than the minute it is good for.
@@ -13,9 +13,10 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::announce::AnnounceFailure;
+use crate::base::InfoHash;
 use crate::base::limits::{LOOKUP_TIMEOUT, TRACKER_UDP_FAMILY_GRACE, TRACKER_UDP_REPLY_LEN_MAX};
-use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, TrackerReplyError};
-use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect};
+use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, ScrapedSwarm, TrackerReplyError};
+use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
 
 /// How long an announce may take.
 #[derive(Clone, Copy, Debug)]
@@ -116,23 +117,31 @@ async fn exchange(
     url_data: &str,
     patience: Patience,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let any: SocketAddr =
-        if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any).await.map_err(failed)?;
-    socket.connect(address).await.map_err(failed)?;
-    let deadline = Instant::now() + patience.timeout;
-    let asking = Asking { socket, is_ipv6: address.is_ipv6(), deadline, patience };
-
-    let transaction_id = fastrand::u32(..);
-    let connected = asking.ask(&encode_connect(transaction_id), transaction_id).await?;
-    let UdpReply::Connected { connection_id } = connected else { return Err(failed("it answers something else")) };
+    let asking = Asking::open(address, patience).await?;
+    let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     let packet = encode_announce(query, url_data, connection_id, transaction_id);
     match asking.ask(&packet, transaction_id).await? {
         UdpReply::Announced(reply) => Ok(reply),
-        _ => Err(failed("it answers something else")),
+        _ => Err(failed(SOMETHING_ELSE)),
     }
 }
+
+/// Asks for the size of a swarm, over whichever family the tracker's name has first.
+pub async fn scrape(url: &str, info_hash: InfoHash, patience: Patience) -> Result<ScrapedSwarm, AnnounceFailure> {
+    let UdpUrl { host, port, .. } = UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let address = found.map_err(|_| failed("its name was not found in time"))?.map_err(failed)?.next();
+    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience).await?;
+    let connection_id = asking.connect().await?;
+    let transaction_id = fastrand::u32(..);
+    match asking.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {
+        UdpReply::Scraped(swarm) => Ok(swarm),
+        _ => Err(failed(SOMETHING_ELSE)),
+    }
+}
+
+const SOMETHING_ELSE: &str = "it answers something else";
 
 struct Asking {
     socket: UdpSocket,
@@ -142,6 +151,23 @@ struct Asking {
 }
 
 impl Asking {
+    async fn open(address: SocketAddr, patience: Patience) -> Result<Self, AnnounceFailure> {
+        let any: SocketAddr =
+            if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let socket = UdpSocket::bind(any).await.map_err(failed)?;
+        socket.connect(address).await.map_err(failed)?;
+        let deadline = Instant::now() + patience.timeout;
+        Ok(Self { socket, is_ipv6: address.is_ipv6(), deadline, patience })
+    }
+
+    async fn connect(&self) -> Result<u64, AnnounceFailure> {
+        let transaction_id = fastrand::u32(..);
+        match self.ask(&encode_connect(transaction_id), transaction_id).await? {
+            UdpReply::Connected { connection_id } => Ok(connection_id),
+            _ => Err(failed(SOMETHING_ELSE)),
+        }
+    }
+
     /// Sends until there is an answer to this transaction. A refusal is an error.
     async fn ask(&self, packet: &[u8], transaction_id: u32) -> Result<UdpReply, AnnounceFailure> {
         let mut wait = self.patience.resend_after;
@@ -178,7 +204,7 @@ fn failed(why: impl std::fmt::Display) -> AnnounceFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{InfoHash, PeerId};
+    use crate::base::PeerId;
     use crate::codec::tracker_http::{Event, PeerHost};
     use std::net::UdpSocket as StdSocket;
     use std::sync::mpsc;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use super::pieces::Verdict;
+use crate::base::cidr::AddressFilter;
 use crate::base::limits::{
     CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
     PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
@@ -45,6 +46,7 @@ struct Peer {
 #[derive(Clone, Debug, Default)]
 pub struct PeerList {
     peers: BTreeMap<SocketAddr, Peer>,
+    filter: AddressFilter,
     /// Connections, opening or open, in and out.
     connections: BTreeMap<IpAddr, usize>,
     trust: BTreeMap<IpAddr, i32>,
@@ -65,6 +67,11 @@ impl PeerList {
 
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
+    }
+
+    /// Knows nobody yet, and never connects to whom `filter` keeps out.
+    pub fn with_filter(filter: AddressFilter) -> Self {
+        Self { filter, ..Self::default() }
     }
 
     /// Somebody names peers. Addresses nobody can listen on are skipped; one given up before gets one more attempt. When
@@ -214,7 +221,7 @@ impl PeerList {
     /// Whether one more connection with this address is welcome.
     pub fn accepts(&self, ip: IpAddr) -> bool {
         let count = self.connections.get(&host_of(ip)).copied().unwrap_or(0);
-        count < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip)
+        count < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip) && self.filter.permits(ip)
     }
 
     fn count_connection(&mut self, ip: IpAddr) {

@@ -56,6 +56,12 @@ impl Steering {
         self.change_count
     }
 
+    /// A peer's upload and download in bytes/s.
+    pub fn rates(&self, now: Time, peer: &PeerShared) -> (u64, u64) {
+        let rates = self.rates.get(&peer.key);
+        rates.map_or((0, 0), |rates| (rates.upload.bytes_per_s(now), rates.download.bytes_per_s(now)))
+    }
+
     /// To be called many times a second with all connections: true when somebody's choking changed.
     ///
     /// `complete`: we have the whole content.

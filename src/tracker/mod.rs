@@ -1,7 +1,10 @@
 //! The swarms our own tracker knows: announcements in, peers out (BEP 3, BEP 7, BEP 23).
 //!
-//! Owns who is in which swarm and since when, within bounds. The wire format is `codec`'s, HTTP is `web`'s.
+//! Owns who is in which swarm and since when, within bounds, and BEP 15's connection ids. The wire format is `codec`'s,
+//! sockets are `web`'s.
 
+pub mod connection_id;
+mod swarm;
 pub mod table;
 
 pub use table::{Announcement, Origin, Refusal, Reply, SwarmPeer, SwarmStats, Table};

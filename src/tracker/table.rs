@@ -1,14 +1,13 @@
 //! Swarms by info-hash, and the answer to one announcement.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::limits::{
-    TRACKER_PEER_COUNT_MAX, TRACKER_PEER_EXPIRY, TRACKER_PEERS_GIVEN_MAX, TRACKER_PEERS_PER_IP_MAX,
-    TRACKER_SERVED_INTERVAL, TRACKER_SERVED_INTERVAL_MIN, TRACKER_SWARM_COUNT_MAX, TRACKER_SWARM_MAX,
-    TRACKER_SWEEP_INTERVAL,
-};
+use super::swarm::Swarm;
+use crate::base::limits::{TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX, TRACKER_SWEEP_INTERVAL};
 use crate::base::{InfoHash, PeerId, Rng, Time};
 use crate::codec::tracker_http::Event;
 
@@ -28,6 +27,8 @@ pub struct Announcement {
     pub event: Event,
     /// Peers it wants.
     pub numwant: usize,
+    /// The answer has no room for peers of the other family (BEP 15).
+    pub own_family_alone: bool,
 }
 
 /// A peer as given to others.
@@ -63,6 +64,8 @@ pub enum Refusal {
 pub struct Origin {
     pub port: u16,
     pub peer_id: PeerId,
+    /// Where peers reach it, where that is somewhere else.
+    pub ip: Option<IpAddr>,
 }
 
 /// A swarm in numbers.
@@ -74,173 +77,156 @@ pub struct SwarmStats {
     pub completed: u64,
 }
 
-/// All swarms of one tracker.
-#[derive(Debug, Default)]
+/// All swarms of one tracker, shared by the threads that answer for it: torrents are spread over shards, each behind a
+/// lock that is held for one announcement.
+#[derive(Debug)]
 pub struct Table {
-    swarms: HashMap<InfoHash, Swarm>,
+    shards: Box<[Mutex<Shard>]>,
     /// Swarms come into being when announced to, and end with their last peer.
     open: bool,
-    peer_count: usize,
-    next_sweep: Time,
+    swarm_count: AtomicUsize,
+    peer_count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Swarm {
-    /// Put on the list by us: it stays when it is empty.
-    listed: bool,
-    origin: Option<Origin>,
-    peers: BTreeMap<SocketAddr, Entry>,
-    completed: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    peer_id: PeerId,
-    seeder: bool,
-    seen_at: Time,
+struct Shard {
+    swarms: HashMap<InfoHash, Swarm>,
+    next_sweep: Time,
 }
 
 impl Table {
     /// A tracker for the torrents named with [`Self::allow`].
     pub fn listed() -> Self {
-        Self::default()
+        Self::new(false)
     }
 
     /// A tracker for any torrent, at most [`TRACKER_SWARM_COUNT_MAX`] at a time.
     pub fn open() -> Self {
-        Self { open: true, ..Self::default() }
+        Self::new(true)
+    }
+
+    fn new(open: bool) -> Self {
+        Self {
+            shards: (0..TRACKER_SHARDS).map(|_| Mutex::default()).collect(),
+            open,
+            swarm_count: AtomicUsize::new(0),
+            peer_count: AtomicUsize::new(0),
+        }
     }
 
     /// Puts a torrent on the list.
-    pub fn allow(&mut self, info_hash: InfoHash) {
-        self.swarms.entry(info_hash).or_default().listed = true;
+    pub fn allow(&self, info_hash: InfoHash) {
+        self.list(info_hash, None);
     }
 
     /// Puts a torrent on the list together with the seeder that runs here.
-    pub fn allow_with_origin(&mut self, info_hash: InfoHash, origin: Origin) {
-        self.allow(info_hash);
-        if let Some(swarm) = self.swarms.get_mut(&info_hash) {
-            swarm.origin = Some(origin);
-        }
+    pub fn allow_with_origin(&self, info_hash: InfoHash, origin: Origin) {
+        self.list(info_hash, Some(origin));
     }
 
-    /// The torrents known, in no order.
-    pub fn info_hashes(&self) -> impl Iterator<Item = InfoHash> + '_ {
-        self.swarms.keys().copied()
+    /// The list is these torrents and no others. Swarms that are not on it any more end at once, unless the tracker is open
+    /// or their seeder runs here.
+    pub fn allow_only(&self, info_hashes: &HashSet<InfoHash>) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = (shard.swarms.len(), peers_of(&shard));
+            shard.swarms.retain(|info_hash, swarm| {
+                swarm.listed = swarm.origin.is_some() || info_hashes.contains(info_hash);
+                swarm.listed || self.open
+            });
+            self.count_again(&shard, before);
+        }
+        info_hashes.iter().for_each(|&info_hash| self.allow(info_hash));
+    }
+
+    /// Torrents and peers known.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.swarm_count.load(Ordering::Relaxed), self.peer_count.load(Ordering::Relaxed))
     }
 
     /// One swarm in numbers, its origin among the seeders.
-    pub fn stats(&self, info_hash: InfoHash) -> Option<SwarmStats> {
-        self.swarms.get(&info_hash).map(Swarm::stats)
+    pub fn stats(&self, now: Time, info_hash: InfoHash) -> Option<SwarmStats> {
+        let mut shard = self.shard(info_hash);
+        self.sweep(&mut shard, now);
+        shard.swarms.get(&info_hash).map(Swarm::stats)
     }
 
     /// Takes an announcement and answers it.
-    pub fn handle_announce(&mut self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
+    pub fn handle_announce(&self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let source = SocketAddr::new(announcement.source.to_canonical(), announcement.port);
-        self.sweep(now);
-        let full = self.peer_count >= TRACKER_PEER_COUNT_MAX;
-        let swarm = self.swarm(announcement)?;
-        let before = swarm.peers.len();
+        let mut shard = self.shard(announcement.info_hash);
+        self.sweep(&mut shard, now);
+        let full = self.peer_count.load(Ordering::Relaxed) >= TRACKER_PEER_COUNT_MAX;
+        let swarm = self.swarm(&mut shard, announcement.info_hash)?;
+        let before = swarm.peer_count();
         swarm.record(now, source, announcement, full);
-        let after = swarm.peers.len();
-        let reply = swarm.reply(source, announcement, rng);
-        self.peer_count = self.peer_count + after - before;
-        Ok(reply)
+        shift(&self.peer_count, before, swarm.peer_count());
+        Ok(swarm.reply(now, source, announcement, rng))
     }
 
-    fn swarm(&mut self, announcement: &Announcement) -> Result<&mut Swarm, Refusal> {
-        let info_hash = announcement.info_hash;
-        if !self.swarms.contains_key(&info_hash) {
+    fn swarm<'a>(&self, shard: &'a mut Shard, info_hash: InfoHash) -> Result<&'a mut Swarm, Refusal> {
+        if !shard.swarms.contains_key(&info_hash) {
             if !self.open {
                 return Err(Refusal::UnknownTorrent);
             }
-            if self.swarms.len() >= TRACKER_SWARM_COUNT_MAX {
+            if self.swarm_count.load(Ordering::Relaxed) >= TRACKER_SWARM_COUNT_MAX {
                 return Err(Refusal::Full);
             }
+            self.swarm_count.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(self.swarms.entry(info_hash).or_default())
+        Ok(shard.swarms.entry(info_hash).or_default())
+    }
+
+    fn list(&self, info_hash: InfoHash, origin: Option<Origin>) {
+        let mut shard = self.shard(info_hash);
+        let before = (shard.swarms.len(), peers_of(&shard));
+        let swarm = shard.swarms.entry(info_hash).or_default();
+        swarm.listed = true;
+        swarm.origin = origin.or(swarm.origin);
+        self.count_again(&shard, before);
+    }
+
+    /// Info-hashes are evenly spread by themselves.
+    fn shard(&self, info_hash: InfoHash) -> MutexGuard<'_, Shard> {
+        let [.., last] = info_hash.0;
+        lock(&self.shards[usize::from(last) % self.shards.len()])
     }
 
     /// Forgets peers that went without a word, and swarms that came by themselves and are empty.
-    fn sweep(&mut self, now: Time) {
-        if now < self.next_sweep {
+    fn sweep(&self, shard: &mut Shard, now: Time) {
+        if now < shard.next_sweep {
             return;
         }
-        self.next_sweep = now + TRACKER_SWEEP_INTERVAL;
-        self.swarms.retain(|_, swarm| {
-            swarm.peers.retain(|_, entry| now < entry.seen_at + TRACKER_PEER_EXPIRY);
-            swarm.listed || !swarm.peers.is_empty()
+        shard.next_sweep = now + TRACKER_SWEEP_INTERVAL;
+        let before = (shard.swarms.len(), peers_of(shard));
+        shard.swarms.retain(|_, swarm| {
+            swarm.expire(now);
+            swarm.listed || swarm.peer_count() > 0
         });
-        self.peer_count = self.swarms.values().map(|swarm| swarm.peers.len()).sum();
+        self.count_again(shard, before);
+    }
+
+    /// A shard had `before` swarms and peers.
+    fn count_again(&self, shard: &Shard, before: (usize, usize)) {
+        shift(&self.swarm_count, before.0, shard.swarms.len());
+        shift(&self.peer_count, before.1, peers_of(shard));
     }
 }
 
-impl Swarm {
-    fn stats(&self) -> SwarmStats {
-        let seeding = self.peers.values().filter(|entry| entry.seeder).count();
-        SwarmStats {
-            seeders: seeding + usize::from(self.origin.is_some()),
-            leechers: self.peers.len() - seeding,
-            completed: self.completed,
-        }
-    }
+fn peers_of(shard: &Shard) -> usize {
+    shard.swarms.values().map(Swarm::peer_count).sum()
+}
 
-    /// Remembers the peer where there is room, or forgets it when it stops.
-    fn record(&mut self, now: Time, source: SocketAddr, announcement: &Announcement, full: bool) {
-        if announcement.event == Event::Stopped {
-            self.peers.remove(&source);
-            return;
-        }
-        let seeder = announcement.left == 0;
-        let entry = Entry { peer_id: announcement.peer_id, seeder, seen_at: now };
-        if let Some(known) = self.peers.get_mut(&source) {
-            if announcement.event == Event::Completed && !known.seeder {
-                self.completed += 1;
-            }
-            *known = entry;
-        } else if source.port() != 0 && !full && self.has_room_for(source.ip()) {
-            self.peers.insert(source, entry);
-        }
-    }
+/// No operation leaves a shard half changed.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn has_room_for(&self, ip: IpAddr) -> bool {
-        let of_this_ip = self.peers.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).count();
-        self.peers.len() < TRACKER_SWARM_MAX && of_this_ip < TRACKER_PEERS_PER_IP_MAX
-    }
-
-    fn reply(&self, source: SocketAddr, announcement: &Announcement, rng: &mut Rng) -> Reply {
-        let SwarmStats { seeders, leechers, .. } = self.stats();
-        Reply {
-            interval: TRACKER_SERVED_INTERVAL,
-            min_interval: TRACKER_SERVED_INTERVAL_MIN,
-            seeders,
-            leechers,
-            peers: if announcement.event == Event::Stopped {
-                Vec::new()
-            } else {
-                self.choose_peers(source, announcement, rng)
-            },
-        }
-    }
-
-    /// Seeders are of no use to a seeder.
-    fn choose_peers(&self, source: SocketAddr, announcement: &Announcement, rng: &mut Rng) -> Vec<SwarmPeer> {
-        let seeder = announcement.left == 0;
-        let wanted = announcement.numwant.min(TRACKER_PEERS_GIVEN_MAX);
-        let origin = self.origin.filter(|_| !seeder && wanted > 0).map(|origin| SwarmPeer {
-            addr: SocketAddr::new(announcement.local.to_canonical(), origin.port),
-            peer_id: origin.peer_id,
-        });
-        let others = self
-            .peers
-            .iter()
-            .filter(|&(&addr, entry)| addr != source && entry.peer_id != announcement.peer_id)
-            .filter(|(_, entry)| !(seeder && entry.seeder))
-            .map(|(&addr, entry)| SwarmPeer { addr, peer_id: entry.peer_id });
-        let mut peers = rng.choose_multiple(others, wanted - usize::from(origin.is_some()));
-        peers.extend(origin);
-        rng.shuffle(&mut peers);
-        peers
+fn shift(count: &AtomicUsize, before: usize, after: usize) {
+    if after > before {
+        count.fetch_add(after - before, Ordering::Relaxed);
+    } else {
+        count.fetch_sub(before - after, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,8 @@
 use super::*;
+use crate::base::limits::{
+    TRACKER_PEER_EXPIRY, TRACKER_PEERS_GIVEN_MAX, TRACKER_PEERS_PER_IP_MAX, TRACKER_SERVED_INTERVAL,
+    TRACKER_SERVED_INTERVAL_MIN, TRACKER_SWARM_MAX,
+};
 
 const HASH: InfoHash = InfoHash([7; 20]);
 const NOW: Time = Time::from_secs(500);
@@ -13,6 +17,7 @@ fn leecher(n: u8) -> Announcement {
         left: 1,
         event: Event::Empty,
         numwant: 50,
+        own_family_alone: false,
     }
 }
 
@@ -21,12 +26,12 @@ fn seeder(n: u8) -> Announcement {
 }
 
 fn table() -> Table {
-    let mut table = Table::listed();
+    let table = Table::listed();
     table.allow(HASH);
     table
 }
 
-fn announce(table: &mut Table, now: Time, announcement: &Announcement) -> Reply {
+fn announce(table: &Table, now: Time, announcement: &Announcement) -> Reply {
     table.handle_announce(now, announcement, &mut Rng::with_seed(1)).unwrap()
 }
 
@@ -39,44 +44,44 @@ fn numbers(reply: &Reply) -> Vec<u8> {
 
 #[test]
 fn peers_learn_of_each_other_and_not_of_themselves() {
-    let mut table = table();
-    assert_eq!(announce(&mut table, NOW, &leecher(1)).peers, []);
-    let reply = announce(&mut table, NOW, &leecher(2));
+    let table = table();
+    assert_eq!(announce(&table, NOW, &leecher(1)).peers, []);
+    let reply = announce(&table, NOW, &leecher(2));
     let first = SwarmPeer { addr: "10.0.0.1:6881".parse().unwrap(), peer_id: PeerId([1; 20]) };
     assert_eq!(reply.peers, [first]);
     assert_eq!((reply.seeders, reply.leechers), (0, 2));
-    assert_eq!(numbers(&announce(&mut table, NOW, &leecher(1))), [2]);
+    assert_eq!(numbers(&announce(&table, NOW, &leecher(1))), [2]);
 }
 
 #[test]
 fn seeders_are_not_given_to_seeders() {
-    let mut table = table();
-    announce(&mut table, NOW, &seeder(1));
-    announce(&mut table, NOW, &leecher(2));
-    assert_eq!(numbers(&announce(&mut table, NOW, &seeder(3))), [2]);
-    assert_eq!(numbers(&announce(&mut table, NOW, &leecher(4))), [1, 2, 3]);
+    let table = table();
+    announce(&table, NOW, &seeder(1));
+    announce(&table, NOW, &leecher(2));
+    assert_eq!(numbers(&announce(&table, NOW, &seeder(3))), [2]);
+    assert_eq!(numbers(&announce(&table, NOW, &leecher(4))), [1, 2, 3]);
 }
 
 #[test]
 fn stopped_takes_a_peer_out_and_completed_makes_it_a_seeder() {
-    let mut table = table();
-    announce(&mut table, NOW, &leecher(1));
+    let table = table();
+    announce(&table, NOW, &leecher(1));
     let done = Announcement { event: Event::Completed, ..seeder(1) };
-    announce(&mut table, NOW, &done);
-    announce(&mut table, NOW, &done);
-    assert_eq!(table.stats(HASH), Some(SwarmStats { seeders: 1, leechers: 0, completed: 1 }));
-    let reply = announce(&mut table, NOW, &Announcement { event: Event::Stopped, ..seeder(1) });
+    announce(&table, NOW, &done);
+    announce(&table, NOW, &done);
+    assert_eq!(table.stats(NOW, HASH), Some(SwarmStats { seeders: 1, leechers: 0, completed: 1 }));
+    let reply = announce(&table, NOW, &Announcement { event: Event::Stopped, ..seeder(1) });
     assert_eq!((reply.seeders, reply.peers.len()), (0, 0));
-    assert_eq!(table.peer_count, 0);
+    assert_eq!(table.counts().1, 0);
 }
 
 #[test]
 fn silent_peers_expire() {
-    let mut table = table();
-    announce(&mut table, NOW, &leecher(1));
-    announce(&mut table, NOW + TRACKER_PEER_EXPIRY / 2, &leecher(2));
-    assert_eq!(numbers(&announce(&mut table, NOW + TRACKER_PEER_EXPIRY, &leecher(3))), [2]);
-    assert_eq!(table.peer_count, 2);
+    let table = table();
+    announce(&table, NOW, &leecher(1));
+    announce(&table, NOW + TRACKER_PEER_EXPIRY / 2, &leecher(2));
+    assert_eq!(numbers(&announce(&table, NOW + TRACKER_PEER_EXPIRY, &leecher(3))), [2]);
+    assert_eq!(table.counts().1, 2);
 }
 
 #[test]
@@ -85,47 +90,51 @@ fn only_listed_torrents_are_served_unless_open() {
     let refused = table().handle_announce(NOW, &other, &mut Rng::with_seed(1));
     assert_eq!(refused, Err(Refusal::UnknownTorrent));
 
-    let mut open = Table::open();
+    let open = Table::open();
     for n in 0..TRACKER_SWARM_COUNT_MAX {
         let mut hash = [0; 20];
-        hash[..8].copy_from_slice(&n.to_be_bytes());
-        announce(&mut open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(1) });
+        hash[12..].copy_from_slice(&n.to_be_bytes());
+        announce(&open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(1) });
     }
     assert_eq!(open.handle_announce(NOW, &other, &mut Rng::with_seed(1)), Err(Refusal::Full));
-    announce(&mut open, NOW + TRACKER_PEER_EXPIRY, &other);
-    assert_eq!(open.info_hashes().count(), 1);
+    announce(&open, NOW + TRACKER_PEER_EXPIRY, &other);
+    for hash in 0..=u8::MAX {
+        // The sweep goes shard by shard.
+        let _ = open.stats(NOW + TRACKER_PEER_EXPIRY, InfoHash([hash; 20]));
+    }
+    assert_eq!(open.counts(), (1, 1));
 }
 
 #[test]
 fn a_swarm_and_an_address_are_bounded() {
-    let mut table = table();
+    let table = table();
     for port in 1..=1000 {
-        announce(&mut table, NOW, &Announcement { port, ..leecher(1) });
+        announce(&table, NOW, &Announcement { port, ..leecher(1) });
     }
-    assert_eq!(table.peer_count, TRACKER_PEERS_PER_IP_MAX);
+    assert_eq!(table.counts().1, TRACKER_PEERS_PER_IP_MAX);
     for n in 0..TRACKER_SWARM_MAX + 100 {
-        let source = IpAddr::from(u128::try_from(n).unwrap().to_be_bytes());
-        announce(&mut table, NOW, &Announcement { source, numwant: 0, ..leecher(2) });
+        let source = IpAddr::from((u128::try_from(n).unwrap() << 64).to_be_bytes());
+        announce(&table, NOW, &Announcement { source, numwant: 0, ..leecher(2) });
     }
-    assert_eq!(table.peer_count, TRACKER_SWARM_MAX);
-    let reply = announce(&mut table, NOW, &Announcement { numwant: usize::MAX, ..leecher(3) });
+    assert_eq!(table.counts().1, TRACKER_SWARM_MAX);
+    let reply = announce(&table, NOW, &Announcement { numwant: usize::MAX, ..leecher(3) });
     assert_eq!(reply.peers.len(), TRACKER_PEERS_GIVEN_MAX);
 }
 
 #[test]
 fn who_does_not_listen_is_given_peers_and_not_remembered() {
-    let mut table = table();
-    announce(&mut table, NOW, &leecher(1));
-    assert_eq!(numbers(&announce(&mut table, NOW, &Announcement { port: 0, ..leecher(2) })), [1]);
-    assert_eq!(table.peer_count, 1);
+    let table = table();
+    announce(&table, NOW, &leecher(1));
+    assert_eq!(numbers(&announce(&table, NOW, &Announcement { port: 0, ..leecher(2) })), [1]);
+    assert_eq!(table.counts().1, 1);
 }
 
 #[test]
 fn ipv4_inside_ipv6_is_ipv4() {
-    let mut table = table();
-    announce(&mut table, NOW, &Announcement { source: "::ffff:10.0.0.1".parse().unwrap(), ..leecher(1) });
-    announce(&mut table, NOW, &Announcement { source: "2001:db8::2".parse().unwrap(), ..leecher(2) });
-    let reply = announce(&mut table, NOW, &leecher(3));
+    let table = table();
+    announce(&table, NOW, &Announcement { source: "::ffff:10.0.0.1".parse().unwrap(), ..leecher(1) });
+    announce(&table, NOW, &Announcement { source: "2001:db8::2".parse().unwrap(), ..leecher(2) });
+    let reply = announce(&table, NOW, &leecher(3));
     let mut addrs: Vec<String> = reply.peers.iter().map(|peer| peer.addr.to_string()).collect();
     addrs.sort_unstable();
     assert_eq!(addrs, ["10.0.0.1:6881", "[2001:db8::2]:6881"]);
@@ -133,21 +142,124 @@ fn ipv4_inside_ipv6_is_ipv4() {
 
 #[test]
 fn the_origin_is_given_where_the_tracker_was_reached() {
-    let mut table = Table::listed();
-    table.allow_with_origin(HASH, Origin { port: 7000, peer_id: PeerId([9; 20]) });
-    let reply = announce(&mut table, NOW, &leecher(1));
+    let table = Table::listed();
+    table.allow_with_origin(HASH, Origin { port: 7000, peer_id: PeerId([9; 20]), ip: None });
+    let reply = announce(&table, NOW, &leecher(1));
     assert_eq!(reply.peers, [SwarmPeer { addr: "192.0.2.1:7000".parse().unwrap(), peer_id: PeerId([9; 20]) }]);
     assert_eq!((reply.seeders, reply.leechers), (1, 1));
-    assert_eq!(announce(&mut table, NOW, &Announcement { numwant: 0, ..leecher(1) }).peers, []);
-    assert_eq!(numbers(&announce(&mut table, NOW, &seeder(2))), [1]);
+    assert_eq!(announce(&table, NOW, &Announcement { numwant: 0, ..leecher(1) }).peers, []);
+    assert_eq!(numbers(&announce(&table, NOW, &seeder(2))), [1]);
 }
 
 #[test]
 fn the_choice_is_random_and_reproducible() {
-    let mut table = table();
-    (0..100).for_each(|n| drop(announce(&mut table, NOW, &leecher(n))));
+    let table = table();
+    (0..100).for_each(|n| drop(announce(&table, NOW, &leecher(n))));
     let asks = Announcement { numwant: 5, ..leecher(200) };
-    let mut given = |seed| table.handle_announce(NOW, &asks, &mut Rng::with_seed(seed)).unwrap().peers;
+    let given = |seed| table.handle_announce(NOW, &asks, &mut Rng::with_seed(seed)).unwrap().peers;
     assert_eq!(given(1), given(1));
     assert_ne!(given(1), given(2));
+}
+
+#[test]
+fn leechers_get_seeders_first_and_some_leechers_in_any_case() {
+    let table = table();
+    (0..100).for_each(|n| drop(announce(&table, NOW, &seeder(n))));
+    (100..200).for_each(|n| drop(announce(&table, NOW, &leecher(n))));
+    let given = numbers(&announce(&table, NOW, &Announcement { numwant: 40, ..leecher(200) }));
+    assert_eq!((given.len(), given.iter().filter(|&&n| n < 100).count()), (40, 30));
+    let given = numbers(&announce(&table, NOW, &Announcement { numwant: 160, ..leecher(200) }));
+    assert_eq!((given.len(), given.iter().filter(|&&n| n < 100).count()), (160, 100));
+    let given = numbers(&announce(&table, NOW, &Announcement { numwant: 200, ..seeder(201) }));
+    assert_eq!((given.len(), given.iter().filter(|&&n| n < 100).count()), (101, 0));
+}
+
+#[test]
+fn nobody_is_given_twice_and_everybody_sometimes() {
+    let table = table();
+    (0..50).for_each(|n| drop(announce(&table, NOW, &leecher(n))));
+    let mut seen = HashSet::new();
+    for seed in 0..100 {
+        let asks = Announcement { numwant: 10, ..leecher(200) };
+        let peers = table.handle_announce(NOW, &asks, &mut Rng::with_seed(seed)).unwrap().peers;
+        let given: HashSet<PeerId> = peers.iter().map(|peer| peer.peer_id).collect();
+        assert_eq!(given.len(), 10);
+        seen.extend(given);
+    }
+    assert_eq!(seen.len(), 50);
+}
+
+#[test]
+fn intervals_are_short_while_a_swarm_is_young() {
+    let table = table();
+    let after = |seconds| announce(&table, NOW + Duration::from_secs(seconds), &leecher(1)).interval;
+    assert_eq!(after(0), TRACKER_SERVED_INTERVAL_MIN);
+    assert_eq!(after(100), Duration::from_secs(100));
+    assert_eq!(after(500), TRACKER_SERVED_INTERVAL);
+    // Everybody had gone: it begins anew.
+    assert_eq!(after(10_000), TRACKER_SERVED_INTERVAL_MIN);
+}
+
+#[test]
+fn only_their_own_family_where_the_answer_has_no_room_for_the_other() {
+    let table = table();
+    announce(&table, NOW, &leecher(1));
+    announce(&table, NOW, &Announcement { source: "2001:db8::2".parse().unwrap(), ..leecher(2) });
+    let own = |announcement| announce(&table, NOW, &Announcement { own_family_alone: true, ..announcement });
+    assert_eq!(numbers(&own(leecher(3))), [1]);
+    assert_eq!(numbers(&own(Announcement { source: "2001:db8::9".parse().unwrap(), ..leecher(4) })), [2]);
+}
+
+#[test]
+fn one_customer_of_ipv6_is_one_source() {
+    let table = table();
+    for n in 0..1000_u128 {
+        let source = IpAddr::from((0x2001_u128 << 112 | n).to_be_bytes());
+        announce(&table, NOW, &Announcement { source, ..leecher(1) });
+    }
+    assert_eq!(table.counts(), (1, TRACKER_PEERS_PER_IP_MAX));
+}
+
+#[test]
+fn places_stay_right_through_any_coming_and_going() {
+    let table = table();
+    let mut rng = Rng::with_seed(7);
+    let mut there = std::collections::HashMap::new();
+    for _ in 0..5000 {
+        let n = rng.u8(..40);
+        let mut announcement = if rng.bool() { leecher(n) } else { seeder(n) };
+        if rng.u8(..3) == 0 {
+            announcement.event = Event::Stopped;
+            there.remove(&n);
+        } else {
+            there.insert(n, announcement.left == 0);
+        }
+        announce(&table, NOW, &announcement);
+        let seeders = there.values().filter(|&&seeder| seeder).count();
+        let stats = table.stats(NOW, HASH).unwrap();
+        assert_eq!((stats.seeders, stats.leechers), (seeders, there.len() - seeders));
+    }
+    let mut expected: Vec<u8> = there.keys().copied().collect();
+    expected.sort_unstable();
+    assert_eq!(numbers(&announce(&table, NOW, &Announcement { port: 0, ..leecher(200) })), expected);
+}
+
+#[test]
+fn a_new_list_ends_swarms_that_are_not_on_it() {
+    let table = table();
+    table.allow_with_origin(InfoHash([9; 20]), Origin { port: 1, peer_id: PeerId([0; 20]), ip: None });
+    announce(&table, NOW, &leecher(1));
+    table.allow_only(&HashSet::from([InfoHash([8; 20])]));
+    assert_eq!(table.stats(NOW, HASH), None);
+    assert!(table.stats(NOW, InfoHash([8; 20])).is_some() && table.stats(NOW, InfoHash([9; 20])).is_some());
+    assert_eq!(table.counts(), (2, 0));
+}
+
+/// aria2 announces a magnet link with nothing left.
+#[test]
+fn who_starts_with_nothing_left_is_given_seeders_once() {
+    let table = table();
+    announce(&table, NOW, &seeder(1));
+    assert_eq!(numbers(&announce(&table, NOW, &Announcement { event: Event::Started, ..seeder(2) })), [1]);
+    assert_eq!(numbers(&announce(&table, NOW, &seeder(2))), [0; 0]);
 }

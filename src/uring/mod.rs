@@ -23,7 +23,7 @@ pub use probe::{RingError, probe};
 pub use read::{ReadBuffer, read_ahead};
 pub use runtime::{RingTask, run_ring, spawn};
 pub use scatter::{Places, Scatter};
-pub use socket::{Listener, Socket, SocketOptions};
+pub use socket::{Device, Listener, Socket, SocketOptions};
 pub use zero_copy::{Told, ZeroCopyMode, ZeroCopyRing, ZeroCopySender};
 
 #[cfg(test)]

@@ -22,10 +22,44 @@ pub struct SocketOptions {
     pub unsent_len: Option<u32>,
     /// `SO_RCVBUF` in bytes; `None` leaves the kernel's own tuning.
     pub recv_buffer_len: Option<usize>,
+    /// The mark of every packet for routers (RFC 2474), 0 to 63.
+    pub dscp: Option<u8>,
+    /// The interface that packets go through; listeners have theirs from their start.
+    pub device: Option<Device>,
+}
+
+/// A network interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Device {
+    name: [u8; libc::IFNAMSIZ],
+    len: usize,
+}
+
+impl Device {
+    /// `None` for what can be no interface's name.
+    pub fn new(name: &str) -> Option<Self> {
+        let mut bytes = [0; libc::IFNAMSIZ];
+        // One byte is the kernel's.
+        let good = !name.is_empty() && name.len() < bytes.len() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        bytes.get_mut(..name.len()).filter(|_| good)?.copy_from_slice(name.as_bytes());
+        Some(Self { name: bytes, len: name.len() })
+    }
+
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.len).unwrap_or_default()
+    }
 }
 
 impl SocketOptions {
     fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
+        if let Some(dscp) = self.dscp {
+            // The two lowest bits are congestion control's.
+            let class = u32::from(dscp) << 2;
+            socket.set_tos_v4(class)?;
+            if socket.domain()? == Domain::IPV6 {
+                socket.set_tclass_v6(class)?;
+            }
+        }
         socket.set_tcp_nodelay(true)?;
         self.unsent_len.map_or(Ok(()), |len| socket.set_tcp_notsent_lowat(len))?;
         self.send_buffer_len.map_or(Ok(()), |len| socket.set_send_buffer_size(len))?;
@@ -55,6 +89,9 @@ impl Socket {
     pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         options.apply(SockRef::from(&socket))?;
+        if let Some(device) = &options.device {
+            socket.bind_device(Some(device.name()))?;
+        }
         if let Some(local) = local {
             socket.set_reuse_address(true)?;
             socket.bind(&local.into())?;
@@ -150,8 +187,8 @@ impl Listener {
     }
 
     /// Binds one share of `address`; more shares bind the same address again. `backlog` connections may wait.
-    pub fn bind_share(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
-        let socket = Self::new_socket(address)?;
+    pub fn bind_share(address: SocketAddr, backlog: i32, device: Option<Device>) -> io::Result<std::net::TcpListener> {
+        let socket = Self::new_socket(address, device)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
@@ -159,17 +196,20 @@ impl Listener {
     }
 
     /// Binds `address` alone: fails when anybody listens there.
-    pub fn bind_exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-        let socket = Self::new_socket(address)?;
+    pub fn bind_exclusive(address: SocketAddr, device: Option<Device>) -> io::Result<std::net::TcpListener> {
+        let socket = Self::new_socket(address, device)?;
         socket.bind(&address.into())?;
         socket.listen(1)?;
         Ok(socket.into())
     }
 
     /// `[::]` takes IPv4 connections too.
-    fn new_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    fn new_socket(address: SocketAddr, device: Option<Device>) -> io::Result<socket2::Socket> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        if let Some(device) = &device {
+            socket.bind_device(Some(device.name()))?;
+        }
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
         }

@@ -222,7 +222,7 @@ fn hundreds_of_operations_get_through_a_tiny_ring() {
 fn dropping_the_runtime_with_operations_pending_ends() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
     on_ring(|| async move {
-        let share = Listener::bind_share(address, 16).unwrap();
+        let share = Listener::bind_share(address, 16, None).unwrap();
         let listener = Listener::from_std(share, SocketOptions::default());
         spawn(async move { listener.accept().await.is_ok() });
         for _ in 0..20 {
@@ -239,7 +239,7 @@ fn dropping_the_runtime_with_operations_pending_ends() {
 
 #[test]
 fn shutdown_ends_accept() {
-    let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+    let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
     on_ring(|| async {
         let listener = Listener::from_std(share, SocketOptions::default());
         let waiting = spawn({
@@ -328,4 +328,23 @@ fn a_read_that_nobody_waits_for_any_more_keeps_its_memory() {
         drop(read_ahead(&file, buffer, 0, 8 << 20));
         no_op().await;
     });
+}
+
+#[test]
+fn marks_and_devices_are_set_on_sockets() {
+    let options = SocketOptions { dscp: Some(10), device: Device::new("lo"), ..SocketOptions::default() };
+    for address in ["127.0.0.1:1", "[::1]:1"] {
+        let socket = Socket::begin_connect(address.parse().unwrap(), None, &options).unwrap();
+        // SAFETY: the socket outlives the borrow.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
+        let socket = socket2::SockRef::from(&fd);
+        assert_eq!(socket.tos_v4().unwrap(), 40);
+        assert_eq!(socket.device().unwrap().as_deref(), Some(&b"lo"[..]));
+    }
+    let missing = SocketOptions { device: Device::new("no-such-one"), ..SocketOptions::default() };
+    let error = Socket::begin_connect("127.0.0.1:1".parse().unwrap(), None, &missing).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    for bad in ["", "a b", "sixteen-bytes-xx"] {
+        assert_eq!(Device::new(bad), None, "{bad}");
+    }
 }

@@ -1,11 +1,15 @@
-//! Accepting connections within bounds: so many at a time, each for so long.
+//! Accepting connections within bounds: so many at a time, so many from one address, and none on which nothing is sent.
 //!
-//! A client that sends its request byte by byte, or none at all, loses its place in time.
+//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time. A
+//! long answer to one that reads it does not end.
 
+#![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
+
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,22 +18,30 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-/// A listener that accepts no more connections than it has room for; the others wait in the backlog.
+use crate::base::limits::WEB_CONNECTIONS_PER_IP_MAX;
+
+/// A listener that accepts no more connections than it has room for; the others wait in the backlog. Those above the
+/// share of one address are closed at once.
 #[derive(Debug)]
 pub struct BoundedListener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
-    lifetime: Duration,
+    silence_max: Duration,
+    by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// A connection that ends after its lifetime, busy or not.
+/// A connection that ends when nothing could be written to it for some time.
 #[derive(Debug)]
 pub struct BoundedStream {
     stream: TcpStream,
-    end: Pin<Box<Sleep>>,
+    silence_max: Duration,
+    /// The start, or the last time that something was written.
+    written_at: Instant,
+    check: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// Both ends of a connection, to be had as `ConnectInfo<Endpoints>`.
@@ -40,9 +52,41 @@ pub struct Endpoints {
     pub local: SocketAddr,
 }
 
+/// One connection of an address, counted while it lives.
+#[derive(Debug)]
+struct Share {
+    ip: IpAddr,
+    by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Share {
+    /// `None` where the address has its share already.
+    fn take(ip: IpAddr, by_ip: &Arc<Mutex<HashMap<IpAddr, usize>>>) -> Option<Self> {
+        let mut counts = by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(ip).or_default();
+        if *count >= WEB_CONNECTIONS_PER_IP_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Self { ip, by_ip: Arc::clone(by_ip) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
+    }
+}
+
 impl BoundedListener {
-    pub fn new(listener: TcpListener, connections_max: usize, lifetime: Duration) -> Self {
-        Self { listener, slots: Arc::new(Semaphore::new(connections_max)), lifetime }
+    pub fn new(listener: TcpListener, connections_max: usize, silence_max: Duration) -> Self {
+        Self { listener, slots: Arc::new(Semaphore::new(connections_max)), silence_max, by_ip: Arc::default() }
     }
 }
 
@@ -56,10 +100,18 @@ impl Listener for BoundedListener {
             // This one waits out errors such as too many open files.
             let (stream, remote) = Listener::accept(&mut self.listener).await;
             // A connection without a local address is gone already.
-            if let Ok(local) = stream.local_addr() {
-                let end = Box::pin(tokio::time::sleep(self.lifetime));
-                return (BoundedStream { stream, end, _slot: slot }, Endpoints { remote, local });
-            }
+            let Ok(local) = stream.local_addr() else { continue };
+            let Some(share) = Share::take(remote.ip().to_canonical(), &self.by_ip) else { continue };
+            let now = Instant::now();
+            let bounded = BoundedStream {
+                stream,
+                silence_max: self.silence_max,
+                written_at: now,
+                check: Box::pin(tokio::time::sleep_until(now + self.silence_max)),
+                _slot: slot,
+                _share: share,
+            };
+            return (bounded, Endpoints { remote, local });
         }
     }
 
@@ -76,26 +128,37 @@ impl Connected<IncomingStream<'_, BoundedListener>> for Endpoints {
 }
 
 impl BoundedStream {
-    fn check_lifetime(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.end.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    fn check_silence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.check.as_mut().poll(cx).is_ready() {
+            let end = self.written_at + self.silence_max;
+            if end <= Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.check.as_mut().reset(end);
+        }
+        Ok(())
     }
 }
 
 impl AsyncRead for BoundedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_lifetime(cx)?;
+        self.check_silence(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_lifetime(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.check_silence(cx)?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(1..)) = written {
+            self.written_at = Instant::now();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check_lifetime(cx)?;
+        self.check_silence(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -1,6 +1,12 @@
-//! Control-plane HTTP: the tracker's end points, on a listener with bounds.
+//! Control-plane HTTP: the tracker's end points (and those of BEP 15), an origin's public pages and the operator's, all on
+//! listeners with bounds.
 //!
-//! Owns no swarm: `tracker` answers, this layer speaks HTTP.
+//! Owns no swarm and no session: `tracker` answers, `engine::Monitor` is shown, and this layer speaks HTTP.
 
+pub mod admin;
+pub mod hosts;
 pub mod listener;
+pub mod server;
+pub mod shares;
+pub mod site;
 pub mod tracker;

@@ -65,6 +65,19 @@ fn bad_usage_is_one_line_and_code_2() {
         ("get magnet:?xt=urn:btih:00", "info-hash is broken"),
         ("get magnet:?xt=urn:btih:0000000000000000000000000000000000000000", "--peer"),
         ("create x --hash-kernel md5", "avx512x16"),
+        ("track", "--allow"),
+        ("track --open --allow x", "--allow"),
+        ("track --open --listen here", "--listen"),
+        ("track --open --threads 0", "--threads"),
+        ("seed x.torrent --web here", "--web"),
+        ("seed x.torrent --web off --web-seed", "--web-seed"),
+        ("seed x.torrent --public-url here", "public URL"),
+        ("seed x.torrent --public-url http://x/?y", "--public-url"),
+        ("seed x.torrent --stop-ratio 0", "--stop-ratio"),
+        ("seed x.torrent --stop-time soon", "--stop-time"),
+        ("seed x.torrent --deny-peer 10.0.0.0/33", "--deny-peer"),
+        ("seed x.torrent --dscp 64", "--dscp"),
+        ("seed x.torrent --bind-device a/very/long/name", "--bind-device"),
     ] {
         let run = sandbox.run(line).fails(2, part);
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");

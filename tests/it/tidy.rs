@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("uring", &["base"]),
     ("create", &["base", "codec", "storage", "hash", "uring"]),
     ("engine", &["base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "uring"]),
-    ("web", &["base", "codec", "tracker", "engine"]),
+    ("web", &["base", "codec", "tracker", "storage", "engine"]),
     (
         "bench",
         &[

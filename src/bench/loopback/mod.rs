@@ -9,8 +9,8 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLim
 use crate::create::{Control, Plan, piece_len, verify};
 use crate::hash::{Kernel, sha1_batch};
 use crate::tracker::Table;
-use crate::web;
+use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two records of progress: as often as the engine looks.
 pub(in crate::bench) const PROGRESS_MS: &str = "50";
@@ -296,7 +296,7 @@ pub(in crate::bench) fn start_tracker() -> io::Result<String> {
     thread::Builder::new().name("tracker".into()).spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            web::tracker::serve(listener, Arc::new(Mutex::new(Table::open()))).await
+            http::serve(listener, Tracker::new(Table::open())).await
         })
     })?;
     Ok(format!("http://127.0.0.1:{port}/announce"))

@@ -60,6 +60,7 @@ impl World {
                 left,
                 event: request.event,
                 numwant: request.numwant as usize,
+                own_family_alone: false,
             };
             let Ok(reply) = self.table.handle_announce(now, &announcement, &mut self.rng) else { return };
             let interval = Some(reply.interval.as_secs());

@@ -1,9 +1,10 @@
-//! Announces over HTTP (BEP 3, 7, 23, 24, 31): the query and the reply, for both of their ends.
+//! Announces and scrapes over HTTP (BEP 3, 7, 23, 24, 31, 48): the query and the reply, for both of their ends.
 //!
 //! Owns bytes only. URLs, redirects, time limits and when to announce are others' matter.
 
 mod query;
 mod reply;
+mod scrape;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use reply::{
     AnnounceReply, PeerForm, PeerHost, RetryIn, TrackerPeer, TrackerReplyError, decode_reply, encode_failure,
     encode_reply,
 };
+pub use scrape::{ScrapedSwarm, decode_scrape, decode_scrape_query, encode_scrape, scrape_url};
 
 /// An address as 4 or 16 bytes; an IPv4 address in IPv6 dress comes out as what it is.
 pub(super) fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {

@@ -149,9 +149,15 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
 }
 
 /// A query string, looked up by key.
-struct Params<'a>(&'a str);
+pub(super) struct Params<'a>(pub(super) &'a str);
 
-impl Params<'_> {
+impl<'a> Params<'a> {
+    /// The values of all keys of this name.
+    pub(super) fn all(&self, key: &'static str) -> impl Iterator<Item = Result<Vec<u8>, QueryError>> + use<'a> {
+        let values = self.0.split('&').filter_map(move |param| param.strip_prefix(key)?.strip_prefix('='));
+        values.map(move |value| unescape(value.as_bytes(), Plus::Space).ok_or(QueryError::Invalid { key }))
+    }
+
     fn bytes(&self, key: &'static str) -> Result<Option<Vec<u8>>, QueryError> {
         let value = self.0.split('&').find_map(|param| match param.split_once('=') {
             Some((found, value)) => (found == key).then_some(value),

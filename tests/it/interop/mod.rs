@@ -1,6 +1,8 @@
 //! bt-fast and the clients of others move the same content, both ways, through real sockets.
 
+mod browser;
 mod magnet;
 mod metainfo;
-mod opentracker;
+mod origin;
+mod trackers;
 mod transfer;

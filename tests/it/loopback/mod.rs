@@ -9,6 +9,8 @@ mod limits;
 mod magnet;
 mod many;
 mod opentracker;
+mod operations;
+mod origin;
 mod resume;
 mod scripted;
 mod seed_peers;

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod creator;
 pub(crate) mod crowd;
+pub(crate) mod http_client;
 pub(crate) mod http_server;
 pub(crate) mod net;
 pub(crate) mod process;

@@ -1,19 +1,30 @@
 //! `bt-fast seed`.
 
-use std::path::Path;
+mod made;
+mod origin;
+mod until;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use made::Made;
+use origin::Origin;
+use until::Until;
 
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
-use super::options::{SeedOptions, VerifyMode, folder_of};
+use super::notify;
+use super::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
-use super::transfer::{config, tiers, transfer};
+use super::transfer::{self, tiers, transfer};
 use crate::base::escape::printable;
 use crate::base::units::Bytes;
-use crate::base::{Bitfield, limits};
+use crate::base::{Bitfield, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
@@ -28,45 +39,35 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let stop = interrupt::flag()?;
     let mut sources: Vec<Source> = Vec::new();
     let mut names = Vec::new();
-    let mut total_len = 0;
     for path in &options.torrents {
-        let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
-        if sources.iter().any(|source| source.metainfo.info_hash == metainfo.info_hash) {
+        let (source, trust) = prepare(path, &options, &stop, output)?;
+        if sources.iter().any(|known| known.metainfo.info_hash == source.metainfo.info_hash) {
             output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
             continue;
         }
-        let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
-        let (have, check) = match options.verify {
-            VerifyMode::Full => (hash_all(&metainfo, &folder, &stop, output)?, Trust::Checked),
-            VerifyMode::Lazy => match recall(&metainfo, &folder) {
-                Some(date) => (Bitfield::full(metainfo.info.geometry.piece_count()), Trust::Remembered(date)),
-                None => (look(&metainfo, &folder, output)?, Trust::None),
-            },
-            VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
-        };
-        if have.is_empty() && have.piece_count() > 0 {
-            let line = format!(
-                "no data: {}: nothing of '{}' is there and right: name its folder with --data",
-                shown(&folder),
-                printable(&metainfo.info.name)
-            );
-            return Err(Failure::new(Exit::Mismatch, line));
-        }
-        total_len += metainfo.info.geometry.total_len();
-        let tiers = tiers(&metainfo.tiers, &options.network);
-        let trusted = !matches!(check, Trust::None);
-        names.push(Named::new(&metainfo, &have, &check));
-        sources.push(Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() });
+        names.push(Named::new(&source.metainfo, &source.have, &trust));
+        sources.push(source);
     }
-    let config = Config {
+    let total_len = names.iter().map(|named| named.total_len).sum();
+    let mut config = Config {
         rates: options.rates,
-        ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
+        ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
     };
+    let origin = options.web.as_ref().map(|web| {
+        let monitor = Arc::default();
+        config.monitor = Some(Arc::clone(&monitor));
+        let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
+        Origin::start(web, options.network.announce_ip.as_deref(), &torrents, &monitor, &stop)
+    });
+    let origin = origin.transpose()?;
     let progress = output.transfer_progress("seeding", None);
+    let mut until = Until::new(options.until, total_len);
     let mut announced = false;
     let report = engine::run(&config, sources, &stop, &mut |now| {
         if !std::mem::replace(&mut announced, true) {
-            names.iter().for_each(|named| named.announce(now.port, output));
+            origin.iter().for_each(|origin| origin.open(now.port, config.identity.peer_id));
+            names.iter().for_each(|named| named.announce(now.port, origin.as_ref(), output));
+            notify::ready(&format!("seeding on port {}", now.port));
         }
         progress.update(TransferSnapshot {
             done: now.uploaded,
@@ -74,12 +75,53 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
             up_bytes_per_s: now.up_bytes_per_s,
             peers: now.peer_count,
         });
+        if let Some(why) = until.met(now, origin.as_ref().map_or(0, Origin::completed)) {
+            output.message(format_args!("stopping: {why}"));
+            stop.store(true, Ordering::Relaxed);
+        }
     })?;
     drop(progress);
+    notify::stopping();
+    stop.store(true, Ordering::Relaxed);
+    origin.into_iter().for_each(Origin::join);
     let copies = Copies { uploaded: report.totals.uploaded, total_len };
     output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
     output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
     Ok(())
+}
+
+/// A `.torrent` with its content, or content whose torrent is made.
+fn prepare(path: &Path, options: &SeedOptions, stop: &AtomicBool, output: &Output) -> Result<(Source, Trust), Failure> {
+    if !is_torrent(path) {
+        let Made { metainfo, folder, trust } = made::make(path, &options.engine.metainfo, stop, output)?;
+        let have = Bitfield::full(metainfo.info.geometry.piece_count());
+        return Ok((source(metainfo, folder, have, &trust, options), trust));
+    }
+    let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+    let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
+    let (have, trust) = match options.verify {
+        VerifyMode::Full => (hash_all(&metainfo, &folder, stop, output)?, Trust::Checked),
+        VerifyMode::Lazy => match recall(&metainfo, &folder) {
+            Some(date) => (Bitfield::full(metainfo.info.geometry.piece_count()), Trust::Remembered(date)),
+            None => (look(&metainfo, &folder, output)?, Trust::None),
+        },
+        VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
+    };
+    if have.is_empty() && have.piece_count() > 0 {
+        let line = format!(
+            "no data: {}: nothing of '{}' is there and right: name its folder with --data",
+            shown(&folder),
+            printable(&metainfo.info.name)
+        );
+        return Err(Failure::new(Exit::Mismatch, line));
+    }
+    Ok((source(metainfo, folder, have, &trust, options), trust))
+}
+
+fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
+    let tiers = tiers(&metainfo.tiers, &options.network);
+    let trusted = !matches!(trust, Trust::None);
+    Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() }
 }
 
 /// Why content need not be hashed before it is served.
@@ -95,7 +137,7 @@ enum Trust {
 }
 
 struct Named {
-    info_hash: String,
+    info_hash: InfoHash,
     name: String,
     total_len: u64,
     pieces_served: usize,
@@ -106,7 +148,7 @@ struct Named {
 impl Named {
     fn new(metainfo: &Metainfo, have: &Bitfield, trust: &Trust) -> Self {
         Self {
-            info_hash: metainfo.info_hash.to_string(),
+            info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
             total_len: metainfo.info.geometry.total_len(),
             pieces_served: have.count(),
@@ -115,9 +157,13 @@ impl Named {
         }
     }
 
-    fn announce(&self, port: u16, output: &Output) {
+    fn announce(&self, port: u16, origin: Option<&Origin>, output: &Output) {
+        if let Some(origin) = origin {
+            origin.tell(self.info_hash, &self.name, port, output);
+        }
         let Self { info_hash, name, total_len, pieces_served, pieces, remembered } = self;
-        let (info_hash, pieces_served, pieces, remembered) = (info_hash.clone(), *pieces_served, *pieces, *remembered);
+        let (info_hash, pieces_served, pieces, remembered) =
+            (info_hash.to_string(), *pieces_served, *pieces, *remembered);
         output.message(format_args!("seeding {name} ({}) on port {port}; Ctrl-C stops", Bytes(*total_len)));
         output.record(&Record::Seeding { info_hash, name, port, pieces_served, pieces, remembered });
     }
@@ -143,12 +189,7 @@ fn recall(metainfo: &Metainfo, folder: &Path) -> Option<i64> {
 }
 
 /// Every piece is hashed; those that are right are served.
-fn hash_all(
-    metainfo: &Metainfo,
-    folder: &Path,
-    stop: &std::sync::atomic::AtomicBool,
-    output: &Output,
-) -> Result<Bitfield, Failure> {
+fn hash_all(metainfo: &Metainfo, folder: &Path, stop: &AtomicBool, output: &Output) -> Result<Bitfield, Failure> {
     let check = Check::begin();
     let before = Observation::of_content(&metainfo.info, folder);
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());

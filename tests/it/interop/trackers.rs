@@ -1,4 +1,5 @@
-//! A tracker of others, over UDP and HTTP: bt-fast and the clients of others find each other there.
+//! Trackers, over UDP and HTTP: bt-fast and the clients of others find each other at Debian's opentracker, and the clients of
+//! others at ours.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
@@ -19,14 +20,33 @@ const PORT: u16 = 6971;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONTENT: Content = Content::Tree;
 
-/// Debian's opentracker serves the torrents of a list, as user `nobody` in a folder it is shut into.
-fn start(host: &Host, folder: &Path, info_hash: &str) -> Running {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(folder.join("list"), format!("{info_hash}\n")).unwrap();
-    let (ip, port) = (host.ip.to_string(), PORT.to_string());
-    let mut command = Command::new("opentracker");
-    command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "list", "-d"]).arg(folder).current_dir(folder);
-    Running::start("opentracker", &host.command(&command), &folder.join("log"))
+#[derive(Clone, Copy, Debug)]
+enum Tracker {
+    Opentracker,
+    BtFast,
+}
+
+impl Tracker {
+    /// It serves the torrents of a list; opentracker as user `nobody`, in a folder it is shut into.
+    fn start(self, host: &Host, folder: &Path, info_hash: &str) -> Running {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.join("list"), format!("{info_hash}\n")).unwrap();
+        let (ip, port) = (host.ip.to_string(), PORT.to_string());
+        let command = match self {
+            Self::Opentracker => {
+                let mut command = Command::new("opentracker");
+                command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "list", "-d"]).arg(folder);
+                command
+            }
+            Self::BtFast => {
+                let mut command = bt_fast();
+                command.args(["track", "--allow", "list", "--listen", &format!("{ip}:{port}")]);
+                command
+            }
+        };
+        let mut command = host.command(&command);
+        Running::start(&format!("{self:?}"), command.current_dir(folder), &folder.join("log"))
+    }
 }
 
 /// Seeders that the tracker counts.
@@ -41,7 +61,7 @@ fn seeders(host: &Host, info_hash: &str) -> usize {
 }
 
 #[track_caller]
-fn transfer(scheme: &str, seeder: Client, getter: Client) {
+fn transfer(tracker: Tracker, scheme: &str, seeder: Client, getter: Client) {
     let scratch = Scratch::new();
     let source = CONTENT.folder();
     let torrent = scratch.join("a.torrent");
@@ -53,7 +73,7 @@ fn transfer(scheme: &str, seeder: Client, getter: Client) {
     let info_hash = created["info_hash"].as_str().unwrap();
 
     let net = NetPair::new();
-    let mut tracker = start(&net.left, &scratch.folder("tracker"), info_hash);
+    let mut tracker = tracker.start(&net.left, &scratch.folder("tracker"), info_hash);
     let (seed_state, get_state, target) =
         (scratch.folder("seeder"), scratch.folder("getter"), scratch.folder("target"));
     let mut seed = seeder.seed(&torrent, &source, &Site { host: &net.left, port: SEED_PORT, state: &seed_state });
@@ -72,31 +92,52 @@ fn transfer(scheme: &str, seeder: Client, getter: Client) {
 
 #[test]
 fn bt_fast_finds_itself_by_udp() {
-    transfer("udp", Client::BtFast, Client::BtFast);
+    transfer(Tracker::Opentracker, "udp", Client::BtFast, Client::BtFast);
 }
 
 #[test]
 fn bt_fast_finds_itself_by_http() {
-    transfer("http", Client::BtFast, Client::BtFast);
+    transfer(Tracker::Opentracker, "http", Client::BtFast, Client::BtFast);
 }
 
 #[test]
 fn libtorrent_finds_bt_fast_by_udp() {
-    transfer("udp", Client::BtFast, Client::Libtorrent);
+    transfer(Tracker::Opentracker, "udp", Client::BtFast, Client::Libtorrent);
 }
 
 #[test]
 fn bt_fast_finds_libtorrent_by_udp() {
-    transfer("udp", Client::Libtorrent, Client::BtFast);
+    transfer(Tracker::Opentracker, "udp", Client::Libtorrent, Client::BtFast);
 }
 
 /// aria2 has UDP trackers only together with DHT.
 #[test]
 fn aria2_finds_bt_fast_by_http() {
-    transfer("http", Client::BtFast, Client::Aria2);
+    transfer(Tracker::Opentracker, "http", Client::BtFast, Client::Aria2);
 }
 
 #[test]
 fn bt_fast_finds_transmission_by_udp() {
-    transfer("udp", Client::Transmission, Client::BtFast);
+    transfer(Tracker::Opentracker, "udp", Client::Transmission, Client::BtFast);
+}
+
+/// None of ours but the tracker.
+#[test]
+fn libtorrent_finds_transmission_at_our_tracker_by_udp() {
+    transfer(Tracker::BtFast, "udp", Client::Transmission, Client::Libtorrent);
+}
+
+#[test]
+fn transmission_finds_libtorrent_at_our_tracker_by_http() {
+    transfer(Tracker::BtFast, "http", Client::Libtorrent, Client::Transmission);
+}
+
+#[test]
+fn aria2_finds_libtorrent_at_our_tracker_by_http() {
+    transfer(Tracker::BtFast, "http", Client::Libtorrent, Client::Aria2);
+}
+
+#[test]
+fn bt_fast_finds_aria2_at_our_tracker() {
+    transfer(Tracker::BtFast, "http", Client::Aria2, Client::BtFast);
 }

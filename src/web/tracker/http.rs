@@ -1,64 +1,104 @@
-//! Our own tracker's `/announce` over HTTP (BEP 3, BEP 7, BEP 23, BEP 24).
-//!
-//! Owns the way from a request to the swarm table and back. Who is in which swarm is `tracker`'s.
-
-#![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
+//! `/announce` and `/scrape` over HTTP (BEP 3, BEP 7, BEP 23, BEP 24, BEP 48).
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::listener::{BoundedListener, Endpoints};
-use crate::base::limits::{TRACKER_CONNECTION_LIFETIME, TRACKER_CONNECTIONS_MAX, TRACKER_NUMWANT};
-use crate::base::{Rng, Time};
+use super::Tracker;
+use crate::base::Rng;
+use crate::base::limits::{TRACKER_NUMWANT, WEB_CONNECTIONS_MAX, WEB_SILENCE_TIMEOUT};
 use crate::codec::tracker_http::{
-    AnnounceReply, OwnedAnnounceQuery, PeerForm, PeerHost, TrackerPeer, decode_query, encode_failure, encode_reply,
+    AnnounceReply, OwnedAnnounceQuery, PeerForm, PeerHost, ScrapedSwarm, TrackerPeer, decode_query,
+    decode_scrape_query, encode_failure, encode_reply, encode_scrape,
 };
-use crate::tracker::{Announcement, Reply, SwarmPeer, Table};
+use crate::tracker::{Announcement, Reply, SwarmPeer};
+use crate::web::listener::{BoundedListener, Endpoints};
+use crate::web::server::stopped;
 
-/// The table as the handlers share it.
-#[derive(Clone, Debug)]
-struct Shared {
-    table: Arc<Mutex<Table>>,
-    /// Where the table's [`Time`] begins.
-    started_at: Instant,
-}
-
-/// Answers `/announce` from `table`. To be served with `into_make_service_with_connect_info::<Endpoints>()`: the address
-/// a request came from is the only one that counts.
-pub fn router(table: Arc<Mutex<Table>>) -> Router {
-    let shared = Shared { table, started_at: Instant::now() };
-    Router::new().route("/announce", get(announce)).with_state(shared)
+/// Answers `/announce` and `/scrape`. To be served with `into_make_service_with_connect_info::<Endpoints>()`: the address a
+/// request came from is the only one that counts.
+pub fn router(tracker: Tracker) -> Router {
+    Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
 }
 
 /// Serves [`router`] alone on `listener`, until the future is dropped.
-pub async fn serve(listener: TcpListener, table: Arc<Mutex<Table>>) -> io::Result<()> {
-    let listener = BoundedListener::new(listener, TRACKER_CONNECTIONS_MAX, TRACKER_CONNECTION_LIFETIME);
-    axum::serve(listener, router(table).into_make_service_with_connect_info::<Endpoints>()).await
+pub async fn serve(listener: TcpListener, tracker: Tracker) -> io::Result<()> {
+    let listener = BoundedListener::new(listener, WEB_CONNECTIONS_MAX, WEB_SILENCE_TIMEOUT);
+    axum::serve(listener, router(tracker).into_make_service_with_connect_info::<Endpoints>()).await
+}
+
+/// A thread for each listener, until `stop` is set; the requests of one connection stay on one thread.
+pub fn start(
+    listeners: Vec<std::net::TcpListener>,
+    tracker: &Tracker,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, listener): (usize, std::net::TcpListener)| {
+        let (tracker, stop) = (tracker.clone(), Arc::clone(stop));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
+            runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    _ = serve(listener, tracker) => {}
+                    () = stopped(&stop) => {}
+                }
+            });
+        })
+    };
+    listeners.into_iter().enumerate().map(start).collect()
 }
 
 /// Refusals are replies like others: peers read the `failure reason` only where the status says that all is well.
 async fn announce(
-    State(shared): State<Shared>,
+    State(tracker): State<Tracker>,
     ConnectInfo(endpoints): ConnectInfo<Endpoints>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> impl IntoResponse {
-    let body = match decode_query(query.as_deref().unwrap_or_default()) {
-        Ok(query) => shared.answer(endpoints, &query),
+    tracker.counters().http_announces.fetch_add(1, Ordering::Relaxed);
+    let answer = decode_query(query.as_deref().unwrap_or_default()).map_err(|error| error.to_string());
+    let body = answer.and_then(|query| tracker.answer(tracker.believed(endpoints, &headers), &query)).unwrap_or_else(
+        |reason| {
+            tracker.counters().refused.fetch_add(1, Ordering::Relaxed);
+            encode_failure(&reason)
+        },
+    );
+    ([(header::CONTENT_TYPE, "text/plain")], body)
+}
+
+async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let body = match decode_scrape_query(query.as_deref().unwrap_or_default()) {
+        Ok(hashes) => encode_scrape(hashes.into_iter().filter_map(|hash| {
+            let stats = tracker.scrape(hash)?;
+            let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            let (seeders, leechers) = (count(stats.seeders), count(stats.leechers));
+            Some((hash, ScrapedSwarm { seeders, completed: stats.completed, leechers }))
+        })),
         Err(error) => encode_failure(&error.to_string()),
     };
     ([(header::CONTENT_TYPE, "text/plain")], body)
 }
 
-impl Shared {
-    fn answer(&self, endpoints: Endpoints, query: &OwnedAnnounceQuery) -> Vec<u8> {
+impl Tracker {
+    /// The last address that a proxy of ours names is the one that it has seen itself.
+    fn believed(&self, endpoints: Endpoints, headers: &HeaderMap) -> Endpoints {
+        let proxied = self.behind_proxy && endpoints.remote.ip().to_canonical().is_loopback();
+        let named = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| proxied);
+        let last = named.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        last.map_or(endpoints, |ip| Endpoints { remote: SocketAddr::new(ip, endpoints.remote.port()), ..endpoints })
+    }
+
+    fn answer(&self, endpoints: Endpoints, query: &OwnedAnnounceQuery) -> Result<Vec<u8>, String> {
         let source = endpoints.remote.ip().to_canonical();
         let announcement = Announcement {
             info_hash: query.info_hash,
@@ -69,19 +109,10 @@ impl Shared {
             left: query.left,
             event: query.event,
             numwant: query.numwant.unwrap_or(TRACKER_NUMWANT).try_into().unwrap_or(usize::MAX),
+            own_family_alone: false,
         };
-        let now: Time = self.started_at.elapsed();
-        // No handler leaves the table half changed.
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let reply = table.handle_announce(now, &announcement, &mut Rng::new());
-        drop(table);
-        match reply {
-            Ok(reply) => {
-                let reply = AnnounceReply { external_ip: Some(source), ..told(&reply) };
-                encode_reply(&reply, form(query))
-            }
-            Err(refusal) => encode_failure(&refusal.to_string()),
-        }
+        let reply = self.announce(&announcement, &mut Rng::new()).map_err(|refusal| refusal.to_string())?;
+        Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..told(&reply) }, form(query)))
     }
 }
 
@@ -115,10 +146,12 @@ mod tests {
     use super::*;
     use crate::announce::Announce;
     use crate::base::{InfoHash, PeerId};
-    use crate::codec::tracker_http::{AnnounceQuery, Event, TrackerReplyError, decode_reply};
+    use crate::codec::tracker_http::{
+        AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
+    };
     use crate::engine::announcer::{self, Command, Identity, Totals, announce_slots};
     use crate::engine::http::{FetchLimits, fetch};
-    use crate::tracker::{Origin, SwarmStats};
+    use crate::tracker::{Origin, SwarmStats, Table};
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
@@ -127,14 +160,14 @@ mod tests {
     const HASH: InfoHash = InfoHash([0xf7; 20]);
 
     /// A tracker on the loopback with an origin on port 7000.
-    async fn start(bind: &str) -> (SocketAddr, Arc<Mutex<Table>>) {
+    async fn start(bind: &str) -> (SocketAddr, Tracker) {
         let listener = TcpListener::bind(bind).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let mut table = Table::listed();
-        table.allow_with_origin(HASH, Origin { port: 7000, peer_id: PeerId([b'o'; 20]) });
-        let table = Arc::new(Mutex::new(table));
-        tokio::spawn(serve(listener, Arc::clone(&table)));
-        (addr, table)
+        let table = Table::listed();
+        table.allow_with_origin(HASH, Origin { port: 7000, peer_id: PeerId([b'o'; 20]), ip: None });
+        let tracker = Tracker::new(table);
+        tokio::spawn(serve(listener, tracker.clone()));
+        (addr, tracker)
     }
 
     fn leecher(n: u8) -> AnnounceQuery<'static> {
@@ -169,17 +202,16 @@ mod tests {
 
     #[tokio::test]
     async fn peers_find_each_other_and_the_origin() {
-        let (addr, table) = start("127.0.0.1:0").await;
+        let (addr, tracker) = start("127.0.0.1:0").await;
         let reply = ask(addr, leecher(1)).await.unwrap();
         assert_eq!(ports(&reply), [7000]);
         assert_eq!((reply.complete, reply.incomplete), (Some(1), Some(1)));
-        assert_eq!((reply.interval, reply.min_interval), (Some(300), Some(30)));
+        assert_eq!((reply.interval, reply.min_interval), (Some(30), Some(30)));
         assert_eq!(reply.external_ip, Some([127, 0, 0, 1].into()));
         assert_eq!(ports(&ask(addr, leecher(2)).await.unwrap()), [6882, 7000]);
         let gone = AnnounceQuery { event: Event::Stopped, ..leecher(2) };
         assert_eq!(ports(&ask(addr, gone).await.unwrap()), [0; 0]);
-        let stats = table.lock().unwrap().stats(HASH);
-        assert_eq!(stats, Some(SwarmStats { seeders: 1, leechers: 1, completed: 0 }));
+        assert_eq!(tracker.stats(HASH), Some(SwarmStats { seeders: 1, leechers: 1, completed: 0 }));
     }
 
     #[tokio::test]
@@ -223,6 +255,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_scrape_tells_the_swarm() {
+        let (addr, _) = start("127.0.0.1:0").await;
+        ask(addr, leecher(1)).await.unwrap();
+        let url = |hash| scrape_url(&format!("http://{addr}/announce"), hash).unwrap();
+        let body = fetch_any(url(HASH)).await;
+        assert_eq!(decode_scrape(&body, HASH), Some(ScrapedSwarm { seeders: 1, completed: 0, leechers: 1 }));
+        assert_eq!(fetch_any(url(InfoHash([1; 20]))).await, b"d5:filesdee");
+        let error = decode_reply(&fetch_any(format!("http://{addr}/scrape")).await).unwrap_err();
+        assert_eq!(error.to_string(), "the tracker refused: info_hash is missing");
+    }
+
+    async fn fetch_any(url: String) -> Vec<u8> {
+        tokio::task::spawn_blocking(move || fetch(&url, FetchLimits::metainfo()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
     async fn replies_are_plain_text() {
         let (addr, _) = start("127.0.0.1:0").await;
         let exchange = move || {
@@ -240,7 +288,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let bounded = BoundedListener::new(listener, 1, Duration::from_secs(1));
-        let app = router(Arc::default()).into_make_service_with_connect_info::<Endpoints>();
+        let app = router(Tracker::new(Table::listed())).into_make_service_with_connect_info::<Endpoints>();
         tokio::spawn(async move { axum::serve(bounded, app).await });
         let mut silent = TcpStream::connect(addr).unwrap();
         silent.write_all(b"GET /ann").unwrap();
@@ -250,7 +298,7 @@ mod tests {
 
     #[tokio::test]
     async fn our_announcers_find_each_other_here() {
-        let (addr, table) = start("127.0.0.1:0").await;
+        let (addr, tracker) = start("127.0.0.1:0").await;
         let mut running = Vec::new();
         for n in 1..=2u8 {
             let tiers = vec![vec![format!("http://{addr}/announce")]];
@@ -270,6 +318,6 @@ mod tests {
             commands.send(Command::Stop).await.unwrap();
             task.await.unwrap();
         }
-        assert_eq!(table.lock().unwrap().stats(HASH).map(|stats| stats.leechers), Some(0));
+        assert_eq!(tracker.stats(HASH).map(|stats| stats.leechers), Some(0));
     }
 }

@@ -1,0 +1,39 @@
+//! `completions` and `manual`: what is made of the command line's own description.
+
+use std::path::Path;
+
+use clap::{Command, CommandFactory as _};
+
+use super::args::Arguments;
+use super::exit::Failure;
+use super::output::Output;
+use crate::create::open::shown;
+
+/// Prints the completions of a shell.
+pub(super) fn completions(shell: clap_complete::Shell, output: &Output) -> Result<(), Failure> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "bt-fast", &mut out);
+    output.bytes(&out)
+}
+
+/// Writes a page for the program and for each command into a folder: `bt-fast.1`, `bt-fast-create.1` …
+pub(super) fn manual(folder: &Path, output: &Output) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::io("cannot write the manual", &shown(folder), &error);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut command = Arguments::command();
+    // Pages of commands are called as their commands then.
+    command.build();
+    for page in std::iter::once(&command).chain(visible(&command)) {
+        let page = page.clone().name(page.get_display_name().unwrap_or("bt-fast").to_owned());
+        let path = folder.join(format!("{}.1", page.get_name()));
+        let mut text = Vec::new();
+        clap_mangen::Man::new(page).render(&mut text).map_err(failed)?;
+        std::fs::write(&path, text).map_err(failed)?;
+        output.result(shown(&path));
+    }
+    Ok(())
+}
+
+fn visible(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+}

@@ -1,0 +1,126 @@
+//! `seed`.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{
+    SeedOptions, VerifyMode, address, rate_limit, resolve_engine, resolve_network, resolve_serving, url, usage,
+};
+use crate::base::escape::printable;
+use crate::base::units::parse_duration;
+use crate::cli::args::{SeedArgs, VerifyArg, WebArgs};
+use crate::cli::exit::Failure;
+use crate::codec::magnet::Magnet;
+use crate::engine::RateLimits;
+
+/// Tracker and pages of an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebOptions {
+    /// `None`: all addresses, the first free port of [`limits::WEB_PORTS`].
+    pub address: Option<SocketAddr>,
+    pub admin: AdminPlace,
+    /// `http` or `https`; what all links begin with.
+    pub public_url: Option<String>,
+    /// The content is given out over HTTP too.
+    pub web_seed: bool,
+}
+
+/// Where the operator's pages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminPlace {
+    Off,
+    /// The first free port of [`limits::ADMIN_PORTS`].
+    Loopback,
+    At(SocketAddr),
+}
+
+/// Conditions that end a seed; `None`: never.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct UntilOptions {
+    /// Bytes sent, divided by those of the content.
+    pub ratio: Option<f64>,
+    pub time: Option<Duration>,
+    /// Others that have got everything.
+    pub copies: Option<usize>,
+    /// Without anything sent.
+    pub idle: Option<Duration>,
+}
+
+/// Whether a path is a `.torrent`; what is not here is believed to be one, and refused when it is read.
+pub fn is_torrent(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || !path.exists()
+}
+
+pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
+    if args.torrents.iter().any(|path| Magnet::is_meant(path.as_os_str().as_bytes())) {
+        return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
+    }
+    let duration = |flag: &str, text: Option<&str>| {
+        let parsed = text.map(parse_duration).transpose();
+        parsed.map_err(|error| usage(format_args!("{flag}: {error}")))
+    };
+    if args.stop_ratio.is_some_and(|ratio| !ratio.is_finite() || ratio <= 0.0) {
+        return Err(usage("--stop-ratio: give a number above 0"));
+    }
+    let until = UntilOptions {
+        ratio: args.stop_ratio,
+        time: duration("--stop-time", args.stop_time.as_deref())?,
+        copies: args.stop_copies,
+        idle: duration("--stop-idle", args.stop_idle.as_deref())?,
+    };
+    let has_content = args.torrents.iter().any(|path| !is_torrent(path));
+    Ok(SeedOptions {
+        web: resolve_web(&args.web, has_content)?,
+        until,
+        torrents: args.torrents,
+        data: args.data,
+        verify: match args.verify {
+            VerifyArg::Lazy => VerifyMode::Lazy,
+            VerifyArg::Full => VerifyMode::Full,
+            VerifyArg::None => VerifyMode::Never,
+        },
+        rates: RateLimits {
+            up: rate_limit("--up", args.up.as_deref())?,
+            up_each: rate_limit("--up-each", args.up_each.as_deref())?,
+            down: None,
+        },
+        serving: resolve_serving(&args.serving),
+        network: resolve_network(&args.network)?,
+        engine: resolve_engine(&args.engine)?,
+    })
+}
+
+/// Content without a `.torrent` needs a place where its torrent is had; the others need none.
+fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, Failure> {
+    let flags =
+        [("--admin", args.admin.is_some()), ("--public-url", args.public_url.is_some()), ("--web-seed", args.web_seed)];
+    let is_on = match args.web.as_deref() {
+        Some("off") => false,
+        Some(_) => true,
+        None => has_content || flags.iter().any(|(_, given)| *given),
+    };
+    if !is_on {
+        if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+            return Err(usage(format_args!("{flag} needs the web side: leave --web off out")));
+        }
+        return Ok(None);
+    }
+    let public_url = args.public_url.as_deref().map(|text| url("public", text, &["http", "https"])).transpose()?;
+    if let Some(text) = public_url.as_deref().filter(|text| text.contains(['?', '#', '"', '<', '>', '\\', '@'])) {
+        let text = printable(text.as_bytes());
+        return Err(usage(format_args!("--public-url: '{text}': give scheme, host and path alone")));
+    }
+    Ok(Some(WebOptions {
+        address: args.web.as_deref().map(|text| address("--web", text)).transpose()?,
+        admin: match args.admin.as_deref() {
+            None => AdminPlace::Loopback,
+            Some("off") => AdminPlace::Off,
+            Some(text) => AdminPlace::At(address("--admin", text)?),
+        },
+        public_url,
+        web_seed: args.web_seed,
+    }))
+}

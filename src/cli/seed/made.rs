@@ -1,0 +1,88 @@
+//! Torrents of content that has none: made once, and found again as long as the content is the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::Trust;
+use crate::cli::checks::{self, Check};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::metainfo_file::read_metainfo_file;
+use crate::cli::options::folder_of;
+use crate::cli::output::Output;
+use crate::codec::metainfo::{Metainfo, MetainfoLimits};
+use crate::create::open::shown;
+use crate::create::remembered::Observation;
+use crate::create::write::write_atomically;
+use crate::create::{Control, Plan, Settings};
+use crate::hash::sha1;
+
+/// A torrent of content that is here.
+pub(super) struct Made {
+    pub(super) metainfo: Metainfo,
+    /// Holds the torrent's name.
+    pub(super) folder: PathBuf,
+    pub(super) trust: Trust,
+}
+
+/// Hashes what lies at `path`, unless that was done before and no file has changed since.
+pub(super) fn make(path: &Path, limits: &MetainfoLimits, stop: &AtomicBool, output: &Output) -> Result<Made, Failure> {
+    let settings = Settings::default();
+    let plan = Plan::new(path, &settings, None)?;
+    let folder = folder_of_content(path, &plan)?;
+    let place = place(path);
+    let check = Check::begin();
+    let observation = Observation::of_plan(&plan);
+    if let Some(metainfo) = place.as_deref().and_then(|place| read_metainfo_file(place).ok())
+        && let Ok(metainfo) = Metainfo::decode(&metainfo, limits)
+        && is_of(&metainfo, &plan)
+        && let Some(date) = observation.as_ref().and_then(|seen| check.recall(metainfo.info_hash, seen))
+    {
+        return Ok(Made { metainfo, folder, trust: Trust::Remembered(date) });
+    }
+    let progress = output.content_progress("hashing", plan.scan.total_len);
+    let created = plan.build(&settings, Control { cancel: stop, progress: &|done| progress.update(done) })?;
+    drop(progress);
+    if let Some(content) = Observation::of_plan(&plan) {
+        check.remember(created.info_hash, &content);
+    }
+    if let Some(Err(error)) = place.map(|place| keep(&place, &created.bytes)) {
+        tracing::info!("the torrent is not remembered: {error}");
+    }
+    let metainfo = Metainfo::decode(&created.bytes, limits)
+        .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
+    Ok(Made { metainfo, folder, trust: Trust::Checked })
+}
+
+/// The folder in which the content has the torrent's name.
+fn folder_of_content(path: &Path, plan: &Plan) -> Result<PathBuf, Failure> {
+    use std::os::unix::ffi::OsStrExt as _;
+    if path.file_name().is_some_and(|name| name.as_bytes() == plan.name) {
+        return Ok(folder_of(path));
+    }
+    // The path ends in `.` or `..`.
+    let real = std::fs::canonicalize(path).map_err(|error| Failure::io("cannot find", &shown(path), &error))?;
+    Ok(folder_of(&real))
+}
+
+/// Whether a torrent of these files, cut in the same way, is what would be made now. Names and lengths only.
+fn is_of(metainfo: &Metainfo, plan: &Plan) -> bool {
+    let info = &metainfo.info;
+    let found = info.files.iter().map(|file| (file.path.get(1..).unwrap_or_default(), file.len));
+    let planned = plan.scan.files.iter().map(|file| (&file.elements[..], file.stamp.len()));
+    let same_files = if info.single_file { plan.scan.single_file } else { found.eq(planned) };
+    let (old, new) = (&info.geometry, &plan.geometry);
+    same_files && info.name == plan.name && (old.piece_len(), old.total_len()) == (new.piece_len(), new.total_len())
+}
+
+/// Where the torrent of this path is kept; `None` where nothing is.
+fn place(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let real = std::fs::canonicalize(path).ok()?;
+    let name: String = sha1(&[real.as_os_str().as_bytes()]).0.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(checks::folder()?.join("made").join(format!("{name}.torrent")))
+}
+
+fn keep(place: &Path, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder_of(place))?;
+    Ok(write_atomically(place, bytes, true)?)
+}

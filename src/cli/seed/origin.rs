@@ -1,0 +1,163 @@
+//! The web side of `seed`: tracker, pages and metrics, and what the user is told of them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use crate::base::{InfoHash, PeerId};
+use crate::cli::exit::{Failure, exit_of};
+use crate::cli::options::{AdminPlace, WebOptions};
+use crate::cli::output::Output;
+use crate::cli::records::Record;
+use crate::codec::metainfo::Metainfo;
+use crate::engine::Monitor;
+use crate::tracker::Table;
+use crate::web::admin::Admin;
+use crate::web::hosts::{Authority, Hosts};
+use crate::web::server::{self, PublicSockets};
+use crate::web::site::{Published, Site};
+use crate::web::tracker::Tracker;
+
+/// Everything that answers HTTP, running.
+pub(super) struct Origin {
+    site: Site,
+    info_hashes: Vec<InfoHash>,
+    /// `HOST:PORT` for whoever is told of it.
+    host: String,
+    /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
+    ip: Option<IpAddr>,
+    dashboard: Option<String>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Origin {
+    /// Starts all of it; the threads end when `stop` is set.
+    pub(super) fn start(
+        options: &WebOptions,
+        announce_ip: Option<&str>,
+        torrents: &[(Metainfo, PathBuf)],
+        monitor: &Arc<Monitor>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
+        let cannot = |what: &str, flag: &str, error: &io::Error| {
+            Failure::new(
+                exit_of(error),
+                format_args!("can't listen for {what}: {error}: choose an address with {flag}"),
+            )
+        };
+        let sockets = PublicSockets::bind(options.address).map_err(|error| cannot("the web page", "--web", &error))?;
+        let table = Table::listed();
+        let mut published = Vec::new();
+        for (metainfo, folder) in torrents {
+            table.allow(metainfo.info_hash);
+            published.push(Published::new(metainfo.clone(), folder, options.web_seed)?);
+        }
+        let tracker = Tracker::new(table).behind_proxy(options.public_url.is_some());
+        let address = sockets.address;
+        let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
+        let hosts = Hosts::new(own_names(options.public_url.as_deref()));
+        let admin = match options.admin {
+            AdminPlace::Off => None,
+            AdminPlace::Loopback => Some(None),
+            AdminPlace::At(address) => Some(Some(address)),
+        };
+        let admin =
+            admin.map(server::bind_admin).transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
+        let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let router = Admin::new(Arc::clone(monitor), tracker.clone()).router(hosts.clone());
+        let admin = admin.map(|listener| (listener, router));
+        let threads = server::start(sockets, site.router(hosts), &tracker, admin, stop)
+            .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
+        Ok(Self {
+            site,
+            info_hashes: torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect(),
+            host: reachable(address).to_string(),
+            ip: origin_ip(announce_ip, options.public_url.as_deref()),
+            dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
+            threads,
+        })
+    }
+
+    /// The seeder listens on this port from now on.
+    pub(super) fn open(&self, port: u16, peer_id: PeerId) {
+        self.site.add_origin(port, peer_id, self.ip);
+    }
+
+    /// Downloads that came to their end, as our tracker was told; of several torrents, of the one with the fewest.
+    pub(super) fn completed(&self) -> usize {
+        let completed = self.info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
+        completed.map(|stats| usize::try_from(stats.completed).unwrap_or(usize::MAX)).min().unwrap_or(0)
+    }
+
+    /// Tells where everything is; the seeder listens on this port.
+    pub(super) fn tell(&self, info_hash: InfoHash, name: &str, port: u16, output: &Output) {
+        let seeder = self.ip.or_else(|| Some(self.host.parse::<SocketAddr>().ok()?.ip()));
+        let seeder = seeder.map(|ip| SocketAddr::new(ip, port));
+        let Some(links) = self.site.links(info_hash, &self.host, seeder) else { return };
+        if output.is_json() {
+            output.record(&Record::Published {
+                info_hash: info_hash.to_string(),
+                name,
+                page: &links.page,
+                torrent: &links.torrent,
+                magnet: &links.magnet,
+                content: links.content.as_deref(),
+                dashboard: self.dashboard.as_deref(),
+            });
+            return;
+        }
+        output.result(format_args!("page       {}", links.page));
+        output.result(format_args!("torrent    {}", links.torrent));
+        output.result(format_args!("magnet     {}", links.magnet));
+        if let Some(content) = links.content {
+            output.result(format_args!("content    {content}"));
+        }
+        if let Some(dashboard) = &self.dashboard {
+            output.result(format_args!("dashboard  {dashboard}"));
+        }
+        output.result(format_args!("get it     bt-fast get {}", links.torrent));
+    }
+
+    /// Waits for the threads; `stop` has been set.
+    pub(super) fn join(self) {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Names by which a browser may ask for us.
+fn own_names(public_url: Option<&str>) -> Vec<String> {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let local = format!("{hostname}.local");
+    let public = public_url.and_then(host_of).map(|authority| authority.host.to_owned());
+    [hostname, local].into_iter().chain(public).collect()
+}
+
+fn host_of(url: &str) -> Option<Authority<'_>> {
+    Authority::parse(url.split_once("://")?.1.split('/').next()?)
+}
+
+/// An address that others can use: in the place of "all addresses" the one that leads to the world.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    // TEST-NET-1 (RFC 5737): connecting sends nothing, and finds the way that anything would take.
+    let route = || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        socket.connect(("192.0.2.1", 9))?;
+        socket.local_addr()
+    };
+    let ip = route().map_or(IpAddr::from([127, 0, 0, 1]), |local| local.ip());
+    SocketAddr::new(ip, address.port())
+}
+
+/// Where the seeder is for peers that come through a proxy or NAT.
+fn origin_ip(announce_ip: Option<&str>, public_url: Option<&str>) -> Option<IpAddr> {
+    let named = |host: &str| (host, 0_u16).to_socket_addrs().ok()?.next().map(|address| address.ip());
+    announce_ip.or_else(|| host_of(public_url?).map(|authority| authority.host)).and_then(named)
+}

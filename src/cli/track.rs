@@ -1,0 +1,118 @@
+//! `bt-fast track`.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::exit::{Exit, Failure, exit_of};
+use super::interrupt;
+use super::notify;
+use super::options::{TrackList, TrackOptions};
+use super::output::Output;
+use super::records::Record;
+use crate::base::InfoHash;
+use crate::base::limits::TRACKER_LIST_LEN_MAX;
+use crate::create::open::{open_regular, shown};
+use crate::tracker::Table;
+use crate::web::shares::{bind_tcp, bind_udp};
+use crate::web::tracker::{Tracker, http, udp};
+
+/// How often signals are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure> {
+    let stop = interrupt::flag()?;
+    let reload = interrupt::reload_flag()?;
+    let table = match &options.list {
+        TrackList::Open => Table::open(),
+        TrackList::File(path) => {
+            let table = Table::listed();
+            table.allow_only(&load_list(path)?);
+            table
+        }
+    };
+    let tracker = Tracker::new(table);
+    let refuse = |error: &io::Error| {
+        let line =
+            format!("can't listen on {}: {error}: choose another address with --listen ADDR:PORT", options.listen);
+        Failure::new(exit_of(error), line)
+    };
+    let listeners = bind_tcp(options.listen, options.threads).map_err(|error| refuse(&error))?;
+    let address = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(options.listen);
+    let sockets = bind_udp(address, options.threads).map_err(|error| refuse(&error))?;
+    let failed = |error: io::Error| Failure::io("can't start a thread", "tracker", &error);
+    let mut threads = udp::start(sockets, &tracker, &stop).map_err(failed)?;
+    threads.extend(http::start(listeners, &tracker, &stop).map_err(failed)?);
+    tell(address, &tracker, &options.list, output);
+
+    notify::ready(&format!("tracking on {address}"));
+    let started = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(TICK);
+        if let (TrackList::File(path), true) = (&options.list, reload.swap(false, Ordering::Relaxed)) {
+            reread(path, &tracker, output);
+        }
+    }
+    notify::stopping();
+    for thread in threads {
+        let _ = thread.join();
+    }
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = tracker.counters();
+    let (torrents, peers) = tracker.table().counts();
+    output.record(&Record::Tracked {
+        seconds: started.elapsed().as_secs_f64(),
+        http_announces: count(&counters.http_announces),
+        udp_announces: count(&counters.udp_announces),
+        scrapes: count(&counters.scrapes),
+        refused: count(&counters.refused),
+        torrents,
+        peers,
+    });
+    Ok(())
+}
+
+fn tell(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Output) {
+    let (torrents, _) = tracker.table().counts();
+    let what = match list {
+        TrackList::Open => "any torrent".to_owned(),
+        TrackList::File(path) => format!("{torrents} torrents of {}", shown(path)),
+    };
+    output.message(format_args!("tracking {what} on {address}, http and udp; Ctrl-C stops"));
+    output.record(&Record::Tracking { address: address.to_string(), torrents });
+}
+
+/// A list that can't be read leaves the one there is.
+fn reread(path: &Path, tracker: &Tracker, output: &Output) {
+    match load_list(path) {
+        Ok(list) => {
+            tracker.table().allow_only(&list);
+            output.message(format_args!("{} torrents of {}", list.len(), shown(path)));
+        }
+        Err(failure) => output.warning(format_args!("the list stays as it is: {failure}")),
+    }
+}
+
+/// One info-hash in hexadecimal a line; what follows it, empty lines and those that begin with `#` are passed over.
+fn load_list(path: &Path) -> Result<HashSet<InfoHash>, Failure> {
+    let unreadable = |error: &io::Error| Failure::io("cannot read the list", &shown(path), error);
+    let (file, metadata) = open_regular(path).map_err(|error| unreadable(&error))?;
+    if metadata.len() > TRACKER_LIST_LEN_MAX {
+        let line = format!("cannot read the list: {}: more than {TRACKER_LIST_LEN_MAX} bytes", shown(path));
+        return Err(Failure::new(Exit::Failed, line));
+    }
+    let text = io::read_to_string(io::Read::take(file, TRACKER_LIST_LEN_MAX)).map_err(|error| unreadable(&error))?;
+    let mut list = HashSet::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(word) = line.split_whitespace().next().filter(|word| !word.starts_with('#')) else { continue };
+        let info_hash = InfoHash::from_hex(word).ok_or_else(|| {
+            let line = format!("bad list: {}: line {number}: give an info-hash of 40 hexadecimal digits", shown(path));
+            Failure::new(Exit::Failed, line)
+        })?;
+        list.insert(info_hash);
+    }
+    Ok(list)
+}

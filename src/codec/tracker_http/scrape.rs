@@ -1,0 +1,106 @@
+//! Scrapes over HTTP (BEP 48): a tracker asked for the size of swarms without joining them.
+
+use super::query::{Params, QueryError};
+use crate::base::{InfoHash, limits};
+use crate::codec::bencode::{self, Document, Value};
+use crate::codec::percent::escape;
+
+/// A swarm in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ScrapedSwarm {
+    /// Seeders, BEP 48's `complete`.
+    pub seeders: u64,
+    /// Downloads that came to their end so far, BEP 48's `downloaded`.
+    pub completed: u64,
+    /// BEP 48's `incomplete`.
+    pub leechers: u64,
+}
+
+/// The scrape URL of a tracker, with the query: BEP 48 has `scrape` in the place of `announce` at the start of the last
+/// part of the path, and no scrape where that part begins otherwise.
+pub fn scrape_url(announce_url: &str, info_hash: InfoHash) -> Option<String> {
+    let url = announce_url.split('#').next()?;
+    let path_end = url.find('?').unwrap_or(url.len());
+    let (path, query) = url.split_at(path_end);
+    let (head, last) = path.rsplit_once('/')?;
+    let rest = last.strip_prefix("announce")?;
+    let mut out = format!("{head}/scrape{rest}{query}");
+    out.push(if query.is_empty() { '?' } else { '&' });
+    out.push_str("info_hash=");
+    escape(&mut out, &info_hash.0);
+    Some(out)
+}
+
+/// The torrents that a request to our own tracker names, at most [`limits::TRACKER_SCRAPE_MAX`].
+pub fn decode_scrape_query(query: &str) -> Result<Vec<InfoHash>, QueryError> {
+    if query.len() > limits::TRACKER_SCRAPE_QUERY_LEN_MAX {
+        return Err(QueryError::TooLong { max: limits::TRACKER_SCRAPE_QUERY_LEN_MAX });
+    }
+    let hash = |value: Result<Vec<u8>, QueryError>| {
+        Ok(InfoHash(value?.try_into().map_err(|_| QueryError::Invalid { key: "info_hash" })?))
+    };
+    let hashes = Params(query).all("info_hash").take(limits::TRACKER_SCRAPE_MAX).map(hash);
+    let hashes: Vec<InfoHash> = hashes.collect::<Result<_, _>>()?;
+    // What other trackers answer with, their whole list, nobody needs.
+    if hashes.is_empty() { Err(QueryError::Missing { key: "info_hash" }) } else { Ok(hashes) }
+}
+
+/// The body of our own tracker's answer; torrents it does not know are left out.
+pub fn encode_scrape(swarms: impl IntoIterator<Item = (InfoHash, ScrapedSwarm)>) -> Vec<u8> {
+    let swarm = |(info_hash, swarm): (InfoHash, ScrapedSwarm)| {
+        let ScrapedSwarm { seeders, completed, leechers } = swarm;
+        let counts = [("complete", seeders), ("downloaded", completed), ("incomplete", leechers)];
+        (info_hash.0, Value::dictionary(counts.map(|(key, count)| (key, Value::from(count)))))
+    };
+    Value::dictionary([("files", Value::dictionary(swarms.into_iter().map(swarm)))]).encode()
+}
+
+/// What a tracker answers about this torrent; `None` where it does not know it, or answers something else.
+pub fn decode_scrape(bytes: &[u8], info_hash: InfoHash) -> Option<ScrapedSwarm> {
+    let caps = bencode::Limits { depth_max: limits::TRACKER_REPLY_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
+    let (document, _) = Document::decode_prefix(bytes, &caps).ok()?;
+    let swarm = document.root().get(b"files")?.get(&info_hash.0)?;
+    let count = |key: &[u8]| swarm.get(key).and_then(|count| u64::try_from(count.as_i64()?).ok());
+    Some(ScrapedSwarm {
+        seeders: count(b"complete")?,
+        completed: count(b"downloaded").unwrap_or(0),
+        leechers: count(b"incomplete")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: InfoHash = InfoHash([b'%'; 20]);
+
+    #[test]
+    fn urls_are_those_of_bep_48() {
+        let escaped = "%25".repeat(20);
+        for (announce, scrape) in [
+            ("http://t/announce", format!("http://t/scrape?info_hash={escaped}")),
+            ("http://t/x/announce", format!("http://t/x/scrape?info_hash={escaped}")),
+            ("http://t/announce.php?x=2#f", format!("http://t/scrape.php?x=2&info_hash={escaped}")),
+        ] {
+            assert_eq!(scrape_url(announce, HASH), Some(scrape));
+        }
+        for none in ["http://t/a", "http://t/announce/x", "http://t/x%064announce", "http://t/?x/announce"] {
+            assert_eq!(scrape_url(none, HASH), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_scrape_is_read_again() {
+        let url = scrape_url("http://t/announce", HASH).unwrap();
+        let query = url.split_once('?').unwrap().1;
+        assert_eq!(decode_scrape_query(&format!("{query}&x=1&{query}")), Ok(vec![HASH, HASH]));
+        assert_eq!(decode_scrape_query("x=1"), Err(QueryError::Missing { key: "info_hash" }));
+        assert_eq!(decode_scrape_query("info_hash=abc"), Err(QueryError::Invalid { key: "info_hash" }));
+        let swarm = ScrapedSwarm { seeders: 1, completed: 2, leechers: 3 };
+        let body = encode_scrape([(HASH, swarm)]);
+        assert_eq!(body, b"d5:filesd20:%%%%%%%%%%%%%%%%%%%%d8:completei1e10:downloadedi2e10:incompletei3eeee");
+        assert_eq!(decode_scrape(&body, HASH), Some(swarm));
+        assert_eq!(decode_scrape(&body, InfoHash([0; 20])), None);
+        assert_eq!(decode_scrape(b"d5:filesle", HASH), None);
+    }
+}

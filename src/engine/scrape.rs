@@ -1,0 +1,41 @@
+//! The size of a swarm, asked of its trackers without joining it (BEP 15, BEP 48).
+
+use tokio::task::JoinSet;
+
+use super::http::{FetchLimits, fetch};
+use super::udp::{self, Patience};
+use crate::base::InfoHash;
+use crate::base::limits::{SCRAPE_TIMEOUT, TRACKER_UDP_SCRAPE_RESEND_AFTER};
+use crate::codec::tracker_http::{ScrapedSwarm, TrackerReplyError, decode_reply, decode_scrape, scrape_url};
+
+/// Asks each tracker once, all at a time; what each of `urls` says, or why it says nothing, in one line. Blocks for up to
+/// [`SCRAPE_TIMEOUT`] and the lookup of names.
+pub fn scrape(urls: &[String], info_hash: InfoHash) -> std::io::Result<Vec<Result<ScrapedSwarm, String>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answers = runtime.block_on(async {
+        let mut asking = JoinSet::new();
+        for (index, url) in urls.iter().cloned().enumerate() {
+            asking.spawn(async move { (index, ask(url, info_hash).await) });
+        }
+        let mut answers = asking.join_all().await;
+        answers.sort_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    });
+    runtime.shutdown_background();
+    Ok(answers)
+}
+
+async fn ask(url: String, info_hash: InfoHash) -> Result<ScrapedSwarm, String> {
+    if url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
+        let patience = Patience { timeout: SCRAPE_TIMEOUT, resend_after: TRACKER_UDP_SCRAPE_RESEND_AFTER };
+        return udp::scrape(&url, info_hash, patience).await.map_err(|failure| failure.to_string());
+    }
+    let url = scrape_url(&url, info_hash).ok_or("it has no scrape: its path does not end in /announce")?;
+    let limits = FetchLimits { timeout: SCRAPE_TIMEOUT, ..FetchLimits::announce() };
+    let fetched = tokio::task::spawn_blocking(move || fetch(&url, limits)).await;
+    let body = fetched.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    decode_scrape(&body, info_hash).ok_or_else(|| match decode_reply(&body) {
+        Err(refused @ TrackerReplyError::Failure { .. }) => refused.to_string(),
+        _ => "it does not know this torrent".to_owned(),
+    })
+}

@@ -1,0 +1,136 @@
+//! The operator's pages: the dashboard and its stream of events, `/api`, `/metrics`. All of it only shows.
+
+mod metrics;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::get;
+use axum::{Router, middleware};
+use futures_util::Stream;
+use futures_util::stream;
+use serde::Serialize;
+
+use super::hosts::{self, Hosts};
+use super::site::{self, PAGE_HEADERS};
+use super::tracker::Tracker;
+use crate::base::InfoHash;
+use crate::base::limits::WEB_EVENT_INTERVAL;
+use crate::engine::Monitor;
+use crate::engine::monitor::Status;
+
+const PAGE: &str = include_str!("../assets/dashboard.html");
+const SCRIPT: &str = include_str!("../assets/dashboard.js");
+
+/// What the operator's pages show.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    monitor: Arc<Monitor>,
+    tracker: Tracker,
+}
+
+/// `/api`, and the data of each event.
+#[derive(Debug, Serialize)]
+struct View<'a> {
+    version: &'static str,
+    #[serde(flatten)]
+    status: &'a Status,
+    tracker: TrackerView,
+}
+
+#[derive(Debug, Serialize)]
+struct TrackerView {
+    http_announces: u64,
+    udp_announces: u64,
+    scrapes: u64,
+    refused: u64,
+    torrents: usize,
+    peers: usize,
+    /// In the order of the torrents.
+    swarms: Vec<SwarmView>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct SwarmView {
+    seeders: usize,
+    leechers: usize,
+    completed: u64,
+}
+
+impl Admin {
+    pub fn new(monitor: Arc<Monitor>, tracker: Tracker) -> Self {
+        Self { monitor, tracker }
+    }
+
+    /// The routes, `hosts` being the names that are ours.
+    pub fn router(&self, hosts: Hosts) -> Router {
+        Router::new()
+            .route("/", get(|| async { Redirect::to("/dashboard") }))
+            .route("/dashboard", get(dashboard))
+            .route("/dashboard.js", get(script))
+            .route("/style.css", get(site::style))
+            .route("/events", get(events))
+            .route("/api", get(api))
+            .route("/metrics", get(metrics_page))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .with_state(self.clone())
+            .layer(middleware::from_fn_with_state(hosts, hosts::check))
+    }
+
+    fn json(&self) -> String {
+        let status = self.monitor.status();
+        let view = View { version: env!("CARGO_PKG_VERSION"), status: &status, tracker: self.tracker_view(&status) };
+        serde_json::to_string(&view).unwrap_or_default()
+    }
+
+    fn tracker_view(&self, status: &Status) -> TrackerView {
+        let counters = self.tracker.counters();
+        let (torrents, peers) = self.tracker.table().counts();
+        let swarm = |info_hash: &str| {
+            let stats = InfoHash::from_hex(info_hash).and_then(|hash| self.tracker.stats(hash)).unwrap_or_default();
+            SwarmView { seeders: stats.seeders, leechers: stats.leechers, completed: stats.completed }
+        };
+        TrackerView {
+            http_announces: counters.http_announces.load(Ordering::Relaxed),
+            udp_announces: counters.udp_announces.load(Ordering::Relaxed),
+            scrapes: counters.scrapes.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            torrents,
+            peers,
+            swarms: status.torrents.iter().map(|torrent| swarm(&torrent.info_hash)).collect(),
+        }
+    }
+}
+
+async fn dashboard() -> impl IntoResponse {
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE)
+}
+
+async fn script() -> impl IntoResponse {
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)
+}
+
+async fn api(State(admin): State<Admin>) -> impl IntoResponse {
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], admin.json())
+}
+
+async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
+    let status = admin.monitor.peek();
+    let text = metrics::text(&status, &admin.tracker_view(&status));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// One at once, then one a second, each what `/api` would say.
+async fn events(State(admin): State<Admin>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let start = tokio::time::interval(WEB_EVENT_INTERVAL);
+    Sse::new(stream::unfold((admin, start), |(admin, mut ticks)| async move {
+        ticks.tick().await;
+        let event = Event::default().data(admin.json());
+        Some((Ok(event), (admin, ticks)))
+    }))
+}

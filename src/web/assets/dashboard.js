@@ -1,0 +1,179 @@
+// The dashboard: one event a second, drawn. Text from outside reaches the page as text alone.
+"use strict";
+
+const KEPT = 300;
+const SVG = "http://www.w3.org/2000/svg";
+const rates = [];
+let last = null;
+
+const element = (id) => document.getElementById(id);
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let unit = 0;
+  while (count >= 1024 && unit < units.length - 1) {
+    count /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? Math.round(count) : count.toFixed(count < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+
+const rate = (bytesPerSecond) => `${bytes(bytesPerSecond)}/s`;
+
+function draw(parent, name, attributes, text) {
+  const shape = document.createElementNS(SVG, name);
+  Object.entries(attributes).forEach(([key, value]) => shape.setAttribute(key, value));
+  if (text !== undefined) shape.textContent = text;
+  parent.append(shape);
+}
+
+function drawRates() {
+  const svg = element("rates");
+  svg.replaceChildren();
+  const top = Math.max(1, ...rates.flatMap(({ up, down }) => [up, down]));
+  const x = (index) => 600 - ((rates.length - 1 - index) * 600) / (KEPT - 1);
+  const y = (value) => 130 - (value / top) * 112;
+  draw(svg, "line", { x1: 0, x2: 600, y1: 130, y2: 130, class: "axis" });
+  draw(svg, "line", { x1: 0, x2: 600, y1: 18, y2: 18, class: "axis" });
+  draw(svg, "text", { x: 2, y: 13 }, rate(top));
+  draw(svg, "text", { x: 598, y: 13, "text-anchor": "end" }, "now");
+  for (const side of ["down", "up"]) {
+    const points = rates.map((at, index) => `${x(index).toFixed(1)},${y(at[side]).toFixed(1)}`);
+    draw(svg, "polyline", { points: points.join(" "), class: `line ${side}` });
+  }
+}
+
+function duration(micros) {
+  if (micros < 1000) return `${micros} µs`;
+  return micros < 1e6 ? `${(micros / 1000).toPrecision(2)} ms` : `${(micros / 1e6).toPrecision(2)} s`;
+}
+
+function drawLatency(buckets) {
+  element("latency-section").hidden = buckets.length === 0;
+  const svg = element("latency");
+  svg.replaceChildren();
+  const top = Math.max(1, ...buckets.map(([, count]) => count));
+  const width = 600 / Math.max(buckets.length, 1);
+  draw(svg, "line", { x1: 0, x2: 600, y1: 100, y2: 100, class: "axis" });
+  buckets.forEach(([, count], index) => {
+    const height = (count / top) * 95;
+    draw(svg, "rect", { x: index * width + 1, width: Math.max(width - 2, 1), y: 100 - height, height, class: "bar" });
+  });
+  const step = Math.ceil(buckets.length / 8);
+  buckets.forEach(([upper], index) => {
+    if (index % step === 0) draw(svg, "text", { x: index * width + 1, y: 115 }, `≤ ${duration(upper)}`);
+  });
+}
+
+function cell(row, text, isNumber) {
+  const td = row.insertCell();
+  td.textContent = text;
+  if (isNumber) td.className = "number";
+}
+
+function make(parent, name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  parent.append(made);
+  return made;
+}
+
+function torrentSection(info_hash) {
+  const id = `torrent-${info_hash}`;
+  let section = element(id);
+  if (!section) {
+    section = make(element("torrents"), "section");
+    section.id = id;
+    make(section, "h2");
+    make(section, "p", undefined, "facts");
+    make(section, "h3", "Pieces among the peers");
+    const map = make(section, "canvas");
+    map.setAttribute("role", "img");
+    make(section, "h3", "Peers");
+    const table = make(make(section, "div", undefined, "scroll"), "table");
+    const head = table.createTHead().insertRow();
+    ["Address", "Client"].forEach((title) => make(head, "th", title));
+    ["Upload", "Download", "Sent", "Has"].forEach((title) => make(head, "th", title, "number"));
+    make(head, "th", "Idle");
+    table.createTBody();
+  }
+  return section;
+}
+
+function drawMap(canvas, { availability, rarest, pieces, pieces_had }) {
+  const style = getComputedStyle(document.documentElement);
+  canvas.hidden = availability.length === 0;
+  canvas.width = Math.max(availability.length, 1);
+  canvas.height = 1;
+  canvas.setAttribute("aria-label", `The rarest piece is at ${counted(rarest, "connected peer")}`);
+  const context = canvas.getContext("2d");
+  const top = Math.max(1, ...availability);
+  // What is nowhere else is a worry only where it is not here either.
+  const nowhere = pieces_had === pieces ? "--map-1" : "--map-0";
+  availability.forEach((count, index) => {
+    context.globalAlpha = 1;
+    context.fillStyle = style.getPropertyValue(count === 0 ? nowhere : "--map-1");
+    context.fillRect(index, 0, 1, 1);
+    context.globalAlpha = count / top;
+    context.fillStyle = style.getPropertyValue("--map-9");
+    context.fillRect(index, 0, 1, 1);
+  });
+}
+
+function drawTorrent(torrent, swarm) {
+  const section = torrentSection(torrent.info_hash);
+  const percent = torrent.pieces ? (100 * torrent.pieces_had) / torrent.pieces : 100;
+  section.querySelector("h2").textContent = torrent.name;
+  const facts = [bytes(torrent.length), `${percent.toFixed(percent === 100 ? 0 : 1)} % here`, `sent ${bytes(torrent.uploaded)}`,
+    `${counted(torrent.peers, "peer")}, ${torrent.seeders} with everything`];
+  if (swarm) facts.push(`tracker: ${counted(swarm.seeders, "seeder")}, ${counted(swarm.leechers, "leecher")}, ${swarm.completed} downloaded`);
+  if (torrent.failed) facts.push("STORAGE FAILED");
+  const line = section.querySelector(".facts");
+  line.textContent = facts.join(" · ");
+  line.classList.toggle("bad", torrent.failed);
+  drawMap(section.querySelector("canvas"), torrent);
+  const body = section.querySelector("tbody");
+  body.replaceChildren();
+  for (const peer of torrent.peer_list) {
+    const row = body.insertRow();
+    cell(row, peer.address);
+    cell(row, peer.client || "?");
+    cell(row, rate(peer.up_bytes_per_s), true);
+    cell(row, rate(peer.down_bytes_per_s), true);
+    cell(row, bytes(peer.uploaded), true);
+    cell(row, torrent.pieces ? `${((100 * peer.pieces_had) / torrent.pieces).toFixed(0)} %` : "–", true);
+    cell(row, peer.idle);
+  }
+}
+
+function show(now) {
+  element("state").textContent = `version ${now.version}, running for ${Math.floor(now.seconds)} s, port ${now.port}`;
+  element("up").textContent = rate(now.up_bytes_per_s);
+  element("down").textContent = rate(now.down_bytes_per_s);
+  element("sent").textContent = bytes(now.uploaded);
+  element("connections").textContent = now.connections;
+  element("memory").textContent = bytes(now.memory_anon);
+  element("hashed").textContent = now.hashed_pieces;
+  element("announces").textContent = now.tracker.http_announces + now.tracker.udp_announces;
+  const busy = now.cpu_user_s + now.cpu_system_s;
+  if (last && now.seconds > last.seconds) {
+    element("cpu").textContent = `${((100 * (busy - last.busy)) / (now.seconds - last.seconds)).toFixed(0)} %`;
+  }
+  if (!last || now.seconds > last.seconds) {
+    last = { seconds: now.seconds, busy };
+    rates.push({ up: now.up_bytes_per_s, down: now.down_bytes_per_s });
+    if (rates.length > KEPT) rates.shift();
+  }
+  drawRates();
+  drawLatency(now.latency_buckets);
+  now.torrents.forEach((torrent, index) => drawTorrent(torrent, now.tracker.swarms[index]));
+}
+
+const events = new EventSource("events");
+events.onmessage = (event) => show(JSON.parse(event.data));
+events.onerror = () => {
+  element("state").textContent = "the origin does not answer";
+};

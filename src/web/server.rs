@@ -1,0 +1,120 @@
+//! The web side of an origin as it runs: one thread for the public pages and the operator's, some for the UDP tracker.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use axum::Router;
+
+use super::listener::{BoundedListener, Endpoints};
+use super::shares::{bind_tcp, bind_udp};
+use super::tracker::{Tracker, udp};
+use crate::base::limits::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_CONNECTIONS_MAX, WEB_POLL, WEB_PORTS, WEB_SILENCE_TIMEOUT,
+};
+
+/// Sockets of the public side: the same port over TCP and UDP.
+#[derive(Debug)]
+pub struct PublicSockets {
+    pub address: SocketAddr,
+    tcp: TcpListener,
+    udp: std::net::UdpSocket,
+}
+
+impl PublicSockets {
+    /// At `address`, or on all addresses with the first of [`WEB_PORTS`] that is free.
+    pub fn bind(address: Option<SocketAddr>) -> io::Result<Self> {
+        match address {
+            Some(address) => Self::bind_both(address),
+            None => first_free(&WEB_PORTS, [[0_u16; 8].into(), [0; 4].into()], Self::bind_both),
+        }
+    }
+
+    fn bind_both(address: SocketAddr) -> io::Result<Self> {
+        let tcp = one(bind_tcp(address, 1)?)?;
+        let address = tcp.local_addr()?;
+        Ok(Self { address, tcp, udp: one(bind_udp(address, 1)?)? })
+    }
+}
+
+/// The operator's socket at `address`, or on the loopback with the first of [`ADMIN_PORTS`] that is free.
+pub fn bind_admin(address: Option<SocketAddr>) -> io::Result<TcpListener> {
+    let bind = |address| one(bind_tcp(address, 1)?);
+    match address {
+        Some(address) => bind(address),
+        None => first_free(&ADMIN_PORTS, [[127, 0, 0, 1].into(), [0, 0, 0, 0, 0, 0, 0, 1].into()], bind),
+    }
+}
+
+fn first_free<S>(
+    ports: &[u16],
+    ips: [std::net::IpAddr; 2],
+    bind: impl Fn(SocketAddr) -> io::Result<S>,
+) -> io::Result<S> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for &port in ports {
+        for ip in ips {
+            match bind((ip, port).into()) {
+                Ok(socket) => return Ok(socket),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
+                // One family is not here: the other one.
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+fn one<S>(shares: Vec<S>) -> io::Result<S> {
+    shares.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// Answers until `stop` is set. The threads end by themselves.
+pub fn start(
+    sockets: PublicSockets,
+    site: Router,
+    tracker: &Tracker,
+    admin: Option<(TcpListener, Router)>,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let PublicSockets { tcp, udp, .. } = sockets;
+    let mut threads = udp::start(vec![udp], tracker, stop)?;
+    threads.push(serve("web", tcp, WEB_CONNECTIONS_MAX, site, stop)?);
+    if let Some((listener, router)) = admin {
+        threads.push(serve("admin", listener, ADMIN_CONNECTIONS_MAX, router, stop)?);
+    }
+    Ok(threads)
+}
+
+fn serve(
+    name: &str,
+    listener: TcpListener,
+    connections_max: usize,
+    router: Router,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Arc::clone(stop);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+            let listener = BoundedListener::new(listener, connections_max, WEB_SILENCE_TIMEOUT);
+            let service = router.into_make_service_with_connect_info::<Endpoints>();
+            tokio::select! {
+                _ = axum::serve(listener, service) => {}
+                () = stopped(&stop) => {}
+            }
+        });
+        // A file that hangs is left behind.
+        runtime.shutdown_background();
+    })
+}
+
+pub(super) async fn stopped(stop: &AtomicBool) {
+    let mut poll = tokio::time::interval(WEB_POLL);
+    while !stop.load(Ordering::Relaxed) {
+        poll.tick().await;
+    }
+}

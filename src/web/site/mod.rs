@@ -1,0 +1,209 @@
+//! The public pages of an origin: landing page, `.torrent` files, content for web seeds and curl, and the tracker.
+//!
+//! Owns what is published and under which URLs. A file is looked for among the published ones and opened by its number: no
+//! path is ever made of a request.
+
+mod content;
+mod page;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::hosts::{self, Authority, Hosts};
+use super::tracker::{Tracker, http};
+use crate::base::escape::printable;
+use crate::base::{InfoHash, PeerId};
+use crate::codec::magnet::{Magnet, PeerAddress};
+use crate::codec::metainfo::Metainfo;
+use crate::codec::percent;
+use crate::storage::{Layout, StorageError};
+use crate::tracker::Origin;
+
+pub use page::STYLE;
+
+/// One torrent that everybody may have.
+#[derive(Debug)]
+pub struct Published {
+    pub metainfo: Metainfo,
+    /// Its files, where they are given to web seeds.
+    content: Option<Layout>,
+}
+
+impl Published {
+    /// `folder` holds the torrent's name.
+    pub fn new(metainfo: Metainfo, folder: &Path, as_web_seed: bool) -> Result<Self, StorageError> {
+        let files = metainfo.info.files.iter().map(|file| file.path.clone());
+        let content = if as_web_seed { Some(Layout::open(folder, files)?) } else { None };
+        Ok(Self { metainfo, content })
+    }
+}
+
+/// An origin's public side.
+#[derive(Clone, Debug)]
+pub struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    torrents: Vec<Published>,
+    tracker: Tracker,
+    /// Without a slash at its end; `None`: as the client calls us.
+    public_url: Option<String>,
+    /// Where we listen, with TCP, and with UDP for the tracker.
+    port: u16,
+}
+
+/// The URLs of a torrent, for somebody who reaches us by a certain name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Links {
+    pub page: String,
+    pub torrent: String,
+    pub magnet: String,
+    /// Of the content, where it is given out; of a folder it ends in a slash.
+    pub content: Option<String>,
+}
+
+impl Site {
+    pub fn new(torrents: Vec<Published>, tracker: Tracker, public_url: Option<String>, port: u16) -> Self {
+        let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
+        Self(Arc::new(Inner { torrents, tracker, public_url, port }))
+    }
+
+    pub fn tracker(&self) -> &Tracker {
+        &self.0.tracker
+    }
+
+    /// From now on the tracker gives this seeder to everybody who asks for our torrents.
+    pub fn add_origin(&self, port: u16, peer_id: PeerId, ip: Option<IpAddr>) {
+        for torrent in &self.0.torrents {
+            self.0.tracker.table().allow_with_origin(torrent.metainfo.info_hash, Origin { port, peer_id, ip });
+        }
+    }
+
+    /// The links of a torrent for those who call us `host` (`HOST:PORT`), with the seeder's own address where known.
+    pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
+        let published = self.published(info_hash)?;
+        let base = self.base(host);
+        let metainfo = self.metainfo_for(published, &base);
+        let magnet = Magnet {
+            name: Some(metainfo.info.name.clone()),
+            len: Some(metainfo.info.geometry.total_len()),
+            trackers: metainfo.tiers.concat(),
+            web_seeds: metainfo.web_seeds.clone(),
+            peers: seeder.into_iter().map(PeerAddress::Socket).collect(),
+            ..Magnet::new(info_hash)
+        };
+        let mut content = published.content.is_some().then(|| format!("{base}/f/{info_hash}/"));
+        if let Some(url) = &mut content {
+            percent::escape(url, &metainfo.info.name);
+            if !metainfo.info.single_file {
+                url.push('/');
+            }
+        }
+        Some(Links {
+            page: format!("{base}/"),
+            torrent: format!("{base}/t/{info_hash}.torrent"),
+            magnet: magnet.encode(),
+            content,
+        })
+    }
+
+    /// The routes, `hosts` being the names that are ours.
+    pub fn router(&self, hosts: Hosts) -> Router {
+        Router::new()
+            .route("/", get(landing))
+            .route("/style.css", get(style))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/t/{name}", get(torrent))
+            .route("/f/{info_hash}/{*path}", get(content::file))
+            .with_state(self.clone())
+            .merge(http::router(self.0.tracker.clone()))
+            .layer(middleware::from_fn_with_state(hosts, hosts::check))
+    }
+
+    fn published(&self, info_hash: InfoHash) -> Option<&Published> {
+        self.0.torrents.iter().find(|torrent| torrent.metainfo.info_hash == info_hash)
+    }
+
+    /// What all our URLs begin with.
+    fn base(&self, host: &str) -> String {
+        self.0.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
+    }
+
+    /// The metainfo with our tracker in the first tier and our content among the web seeds.
+    fn metainfo_for(&self, published: &Published, base: &str) -> Metainfo {
+        let mut metainfo = published.metainfo.clone();
+        let mut own = vec![format!("{base}/announce")];
+        // What is in front of a public URL passes on HTTP alone.
+        if let (None, Some((_, authority))) = (&self.0.public_url, base.split_once("://"))
+            && let Some(Authority { host, .. }) = Authority::parse(authority)
+        {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            own.push(format!("udp://{host}:{}/announce", self.0.port));
+        }
+        metainfo.tiers.insert(0, own);
+        if published.content.is_some() {
+            // BEP 19: with a slash at the end, "the client must add the name".
+            metainfo.web_seeds.insert(0, format!("{base}/f/{}/", metainfo.info_hash));
+        }
+        metainfo
+    }
+}
+
+/// What every page of ours is sent with: nothing from elsewhere, nothing run but our own, no frames.
+pub(super) const PAGE_HEADERS: [(header::HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// As the middleware has let it through.
+fn host(headers: &HeaderMap) -> &str {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost")
+}
+
+async fn landing(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page::landing(&site, host(&headers)))
+}
+
+pub(super) async fn style() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/css")], [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")], STYLE)
+}
+
+/// `/t/INFO_HASH.torrent`
+async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): UrlPath<String>) -> Response {
+    let info_hash = name.strip_suffix(".torrent").and_then(InfoHash::from_hex);
+    let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let metainfo = site.metainfo_for(published, &site.base(host(&headers)));
+    let disposition = disposition(&[&metainfo.info.name[..], b".torrent"].concat());
+    let types = [(header::CONTENT_TYPE, "application/x-bittorrent"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (types, [(header::CONTENT_DISPOSITION, disposition)], metainfo.encode()).into_response()
+}
+
+/// RFC 6266: a name of plain letters for everybody, the right one for those who know RFC 8187.
+fn disposition(name: &[u8]) -> String {
+    let plain =
+        |&byte: &u8| if byte.is_ascii_alphanumeric() || b".-_ ".contains(&byte) { char::from(byte) } else { '_' };
+    let ascii: String = name.iter().map(plain).collect();
+    let mut text = format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''");
+    percent::escape(&mut text, printable(name).as_bytes());
+    text
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

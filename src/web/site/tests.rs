@@ -1,0 +1,191 @@
+use super::*;
+use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, MetainfoLimits};
+use crate::tracker::Table;
+use crate::web::listener::{BoundedListener, Endpoints};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const NAME: &[u8] = b"<b>\"t\xffree";
+const ELEMENT: &[u8] = b"a&b <script>";
+
+fn metainfo() -> Metainfo {
+    let draft = Draft {
+        name: NAME.to_vec(),
+        piece_len: 1 << 14,
+        files: DraftFiles::Many(vec![
+            FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false },
+            FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false },
+        ]),
+        pieces: vec![crate::base::PieceHash([0; 20])],
+        private: false,
+        source: None,
+        tiers: vec![vec!["http://other.example/announce".to_owned()]],
+        web_seeds: Vec::new(),
+        comment: None,
+        created_by: None,
+        creation_date: None,
+    };
+    Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap()
+}
+
+struct Served {
+    address: SocketAddr,
+    info_hash: InfoHash,
+    site: Site,
+    _folder: tempfile::TempDir,
+}
+
+async fn serve(public_url: Option<&str>, as_web_seed: bool) -> Served {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join(std::ffi::OsStr::from_bytes(NAME));
+    std::fs::create_dir_all(root.join("sub")).unwrap();
+    std::fs::write(root.join("sub").join(std::ffi::OsStr::from_bytes(ELEMENT)), b"0123456789").unwrap();
+    std::fs::write(root.join("empty"), b"").unwrap();
+    std::fs::write(folder.path().join("secret"), b"nobody's").unwrap();
+    let published = Published::new(metainfo(), folder.path(), as_web_seed).unwrap();
+    let info_hash = published.metainfo.info_hash;
+    let table = Table::listed();
+    table.allow(info_hash);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let site = Site::new(vec![published], Tracker::new(table), public_url.map(str::to_owned), address.port());
+    let listener = BoundedListener::new(listener, 100, Duration::from_secs(5));
+    let service =
+        site.router(Hosts::new(["origin.example".to_owned()])).into_make_service_with_connect_info::<Endpoints>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    Served { address, info_hash, site, _folder: folder }
+}
+
+impl Served {
+    /// Status, head and body of an answer.
+    async fn get(&self, target: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        self.ask("GET", target, headers).await
+    }
+
+    async fn ask(&self, method: &str, target: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        let host = if headers.to_ascii_lowercase().contains("host:") {
+            String::new()
+        } else {
+            format!("Host: {}\r\n", self.address)
+        };
+        let request = format!("{method} {target} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
+        let address = self.address;
+        let exchange = move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(exchange).await.unwrap();
+        let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head[9..12].parse().unwrap();
+        (status, head, answer[end + 4..].to_vec())
+    }
+}
+
+#[tokio::test]
+async fn the_page_has_every_torrent_and_names_are_text() {
+    let served = serve(None, true).await;
+    let (status, head, body) = served.get("/", "").await;
+    let body = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200);
+    assert!(head.contains("default-src 'none'"), "{head}");
+    assert!(body.contains("&lt;b&gt;&quot;t\\xffree") && body.contains("sub/a&amp;b &lt;script&gt;"), "{body}");
+    assert!(!body.contains("<b>") && !body.contains("<script"), "{body}");
+    let torrent = format!("http://{}/t/{}.torrent", served.address, served.info_hash);
+    assert!(body.contains(&format!("bt-fast get {torrent}")) && body.contains("href=\"magnet:?xt="), "{body}");
+}
+
+#[tokio::test]
+async fn the_torrent_names_our_tracker_first_and_our_content() {
+    let served = serve(None, true).await;
+    let (status, head, body) = served.get(&format!("/t/{}.torrent", served.info_hash), "").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/x-bittorrent\r\n"), "{head}");
+    assert!(head.contains("filename=\"_b__t_ree.torrent\"; filename*=UTF-8''%3Cb%3E%22t%5Cxffree.torrent"), "{head}");
+    let found = Metainfo::decode(&body, &MetainfoLimits::default()).unwrap();
+    let address = served.address;
+    let own = vec![format!("http://{address}/announce"), format!("udp://{address}/announce")];
+    assert_eq!((found.info_hash, &found.tiers[0]), (served.info_hash, &own));
+    assert_eq!(found.tiers[1], ["http://other.example/announce"]);
+    assert_eq!(found.web_seeds, [format!("http://{address}/f/{}/", served.info_hash)]);
+    for unknown in
+        ["/t/x.torrent".to_owned(), format!("/t/{}.torrent", "0".repeat(40)), format!("/t/{}", served.info_hash)]
+    {
+        assert_eq!(served.get(&unknown, "").await.0, 404, "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_url_is_what_everything_begins_with() {
+    let served = serve(Some("https://origin.example/bt/"), false).await;
+    let links = served.site.links(served.info_hash, "ignored:1", None).unwrap();
+    assert_eq!(links.page, "https://origin.example/bt/");
+    assert_eq!(links.torrent, format!("https://origin.example/bt/t/{}.torrent", served.info_hash));
+    let magnet = Magnet::parse(links.magnet.as_bytes()).unwrap();
+    assert_eq!(magnet.trackers, ["https://origin.example/bt/announce", "http://other.example/announce"]);
+    assert_eq!(links.content, None);
+}
+
+#[tokio::test]
+async fn content_is_given_out_with_ranges_when_told_so() {
+    let served = serve(None, true).await;
+    let target = format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash);
+    let (status, head, body) = served.get(&target, "").await;
+    assert_eq!((status, &body[..]), (200, &b"0123456789"[..]), "{head}");
+    let (status, head, body) = served.get(&target, "Range: bytes=2-4\r\n").await;
+    assert_eq!((status, &body[..]), (206, &b"234"[..]));
+    assert!(head.contains("content-range: bytes 2-4/10"), "{head}");
+    let (status, head, _) = served.get(&target, "Range: bytes=10-\r\n").await;
+    assert!(status == 416 && head.contains("content-range: bytes */10"), "{head}");
+    let (status, head, body) = served.ask("HEAD", &target, "Range: bytes=-3\r\n").await;
+    assert!(status == 206 && head.contains("content-length: 3") && body.is_empty(), "{head}");
+    let (_, _, body) = served.get(&target, "Range: bytes=2-4\r\nIf-Range: \"other\"\r\n").await;
+    assert_eq!(body.len(), 10);
+    let empty = format!("/f/{}/%3Cb%3E%22t%FFree/empty", served.info_hash);
+    assert_eq!(served.get(&empty, "").await.2, b"");
+    assert_eq!(serve(None, false).await.get(&target, "").await.0, 404);
+}
+
+/// Only whole paths of the torrent's files are known, so no other file can be named.
+#[tokio::test]
+async fn path_tricks_lead_nowhere() {
+    let served = serve(None, true).await;
+    let hash = served.info_hash;
+    for path in [
+        format!("/f/{hash}/../secret"),
+        format!("/f/{hash}/%2e%2e/secret"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/..%2f..%2fsecret"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/sub/../empty"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree//empty"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/empty%00"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/sub"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/"),
+        format!("/f/{hash}//etc/passwd"),
+        format!("/f/{hash}/%zz"),
+        "/f/..".to_owned(),
+        "/f/../../etc/passwd".to_owned(),
+        "/etc/passwd".to_owned(),
+    ] {
+        assert_eq!(served.get(&path, "").await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_host_gets_no_page() {
+    let served = serve(None, true).await;
+    for host in ["Host: evil.example\r\n", "Host: \r\n", "Host: a\"><script>\r\n"] {
+        for target in ["/".to_owned(), format!("/t/{}.torrent", served.info_hash)] {
+            let (status, _, body) = served.get(&target, host).await;
+            assert!((400..500).contains(&status), "{host} {status}");
+            assert!(!String::from_utf8_lossy(&body).contains("evil"), "{host}");
+        }
+    }
+    assert_eq!(served.get("/", "Host: ORIGIN.example:80\r\n").await.0, 200);
+    assert_eq!(served.get("/healthz", "Host: anything\r\n").await.2, b"ok\n");
+}

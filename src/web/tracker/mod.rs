@@ -1,0 +1,90 @@
+//! Our own tracker's end points: `/announce` and `/scrape` over HTTP, and the same over UDP.
+//!
+//! Owns the way from a request to the swarm table and back, and the clock and randomness that the table is given. Who is
+//! in which swarm is `tracker`'s.
+
+#![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
+
+pub mod http;
+pub mod udp;
+
+use std::hash::RandomState;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::base::{InfoHash, Rng, Time};
+use crate::tracker::connection_id::ConnectionIds;
+use crate::tracker::{Announcement, Refusal, Reply, SwarmStats, Table};
+
+/// A tracker as its end points share it.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    table: Arc<Table>,
+    connection_ids: ConnectionIds,
+    counters: Arc<Counters>,
+    /// Where the table's [`Time`] begins.
+    started_at: Instant,
+    behind_proxy: bool,
+}
+
+/// What was asked so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub http_announces: AtomicU64,
+    pub udp_announces: AtomicU64,
+    pub scrapes: AtomicU64,
+    /// Announces that were refused, whatever the reason.
+    pub refused: AtomicU64,
+}
+
+impl Tracker {
+    pub fn new(table: Table) -> Self {
+        Self {
+            table: Arc::new(table),
+            connection_ids: ConnectionIds::new(RandomState::new()),
+            counters: Arc::default(),
+            started_at: Instant::now(),
+            behind_proxy: false,
+        }
+    }
+
+    /// A proxy on this very host is believed whom it speaks for (`X-Forwarded-For`).
+    pub fn behind_proxy(self, behind_proxy: bool) -> Self {
+        Self { behind_proxy, ..self }
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn stats(&self, info_hash: InfoHash) -> Option<SwarmStats> {
+        self.table.stats(self.now(), info_hash)
+    }
+
+    fn now(&self) -> Time {
+        self.started_at.elapsed()
+    }
+
+    fn announce(&self, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
+        self.table.handle_announce(self.now(), announcement, rng)
+    }
+
+    fn scrape(&self, info_hash: InfoHash) -> Option<SwarmStats> {
+        self.counters.scrapes.fetch_add(1, Ordering::Relaxed);
+        self.stats(info_hash)
+    }
+
+    fn issue(&self, to: IpAddr) -> u64 {
+        self.connection_ids.issue(self.now(), to)
+    }
+
+    fn accepts(&self, from: IpAddr, connection_id: u64) -> bool {
+        self.connection_ids.accepts(self.now(), from, connection_id)
+    }
+}

@@ -1,0 +1,63 @@
+//! Headless Chromium on the pages of an origin: they are what they say, in light and dark, with scripts and styles of
+//! their own alone.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use serde_json::Value;
+
+use super::transfer::SEED_PORT;
+use crate::support::{
+    bt_fast,
+    client::{Client, Site},
+    content::Content,
+    net::{Host, NetPair},
+    process::{Running, run, wait_until},
+    python,
+    scratch::Scratch,
+    script,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The text of a page once `expression` is true in it; a picture of it stays in Cargo's folder for tests.
+fn text_of(host: &Host, url: &str, scheme: &str, name: &str, expression: &str) -> String {
+    let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{scheme}.png"));
+    let mut command = Command::new(python());
+    command.arg(script("browser.py")).args([url, scheme]).arg(&picture).arg(expression);
+    let text = run(&host.command(&command), TIMEOUT).success();
+    assert!(fs::metadata(picture).unwrap().len() > 5000, "an empty picture");
+    text
+}
+
+#[test]
+fn page_and_dashboard_show_the_swarm_in_a_browser() {
+    let (scratch, net) = (Scratch::new(), NetPair::new());
+    let content = Content::Tree;
+    let web = format!("{}:6880", net.left.ip);
+    let mut command = bt_fast();
+    command.args(["seed", "--json"]).arg(content.folder().join(content.name())).args(["--web", &web]);
+    command.args(["--listen", &format!("{}:{SEED_PORT}", net.left.ip), "--admin", "127.0.0.1:6870"]);
+    let mut seed = Running::start("seed", &net.left.command(&command), &scratch.join("seed.log"));
+    let published = |seed: &Running| {
+        let output = seed.output();
+        let mut records = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.find(|record| record["event"] == "published")
+    };
+    assert!(wait_until(TIMEOUT, || published(&seed).is_some()), "{}", seed.log_tail());
+    let torrent = published(&seed).unwrap()["torrent"].as_str().unwrap().to_owned();
+    let page = text_of(&net.left, &format!("http://{web}/"), "light", "page", "document.links.length > 1");
+    assert!(page.contains(content.name()) && page.contains(&format!("bt-fast get {torrent}")), "{page}");
+
+    let file = scratch.join("a.torrent");
+    let save = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1]).read())";
+    run(&net.right.command(Command::new(python()).args(["-c", save, &torrent]).arg(&file)), TIMEOUT).success();
+    let (target, state) = (scratch.folder("target"), scratch.folder("getter"));
+    let mut get = Client::BtFast.get(&file, &target, &Site { host: &net.right, port: SEED_PORT, state: &state });
+    get.wait(TIMEOUT).unwrap();
+    for scheme in ["light", "dark"] {
+        let drawn = "document.querySelectorAll('#rates polyline').length === 2 && last.seconds > 1 \
+                     && document.querySelectorAll('#torrents section').length === 1";
+        let text = text_of(&net.left, "http://127.0.0.1:6870/dashboard", scheme, "dashboard", drawn);
+        assert!(text.contains(content.name()) && text.contains("100 % here · sent 1.45 MiB"), "{text}");
+    }
+}

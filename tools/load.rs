@@ -1,0 +1,232 @@
+//! A load for trackers: announces over UDP or HTTP as fast as they are answered, for some seconds; prints how many.
+//!
+//!     rustc -O --edition 2024 tools/load.rs -o target/load
+//!     target/load udp 127.0.0.1:6969 [--seconds S] [--threads N] [--window N] [--hash HEX | --torrents N] [--numwant N]
+//!     target/load http 127.0.0.1:6969 [--keep-alive] …
+//!
+//! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window of announces
+//! under way (UDP) or one (HTTP). One in eight peers is a seeder. Answers are looked at: a refusal, or one that names no
+//! interval, counts as a failure. Torrents are made up from their number; `--list` prints their info-hashes for a tracker
+//! that wants them named.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+const PEERS_PER_HOST: u64 = 64;
+
+#[derive(Clone)]
+struct Load {
+    http: bool,
+    keep_alive: bool,
+    tracker: SocketAddr,
+    seconds: u64,
+    threads: u64,
+    window: u64,
+    torrents: u64,
+    numwant: u64,
+}
+
+#[derive(Default)]
+struct Count {
+    answered: u64,
+    failed: u64,
+    bytes: u64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let value = |flag: &str, default: u64| {
+        let at = args.iter().position(|arg| arg == flag);
+        at.map_or(default, |at| args.get(at + 1).and_then(|text| text.parse().ok()).unwrap_or_else(|| usage()))
+    };
+    let torrents = value("--torrents", 100);
+    if args.iter().any(|arg| arg == "--list") {
+        (0..torrents).for_each(|number| println!("{}", hex(&info_hash(number))));
+        return;
+    }
+    let (Some(kind), Some(tracker)) = (args.first(), args.get(1).and_then(|text| text.parse().ok())) else { usage() };
+    let load = Load {
+        http: kind == "http",
+        keep_alive: args.iter().any(|arg| arg == "--keep-alive"),
+        tracker,
+        seconds: value("--seconds", 5),
+        threads: value("--threads", 1),
+        window: value("--window", 32),
+        torrents,
+        numwant: value("--numwant", 50),
+    };
+    let started = Instant::now();
+    let threads: Vec<_> = (0..load.threads)
+        .map(|number| {
+            let load = load.clone();
+            std::thread::spawn(move || if load.http { http(&load, number) } else { udp(&load, number) })
+        })
+        .collect();
+    let mut sum = Count::default();
+    for thread in threads {
+        let Count { answered, failed, bytes } = thread.join().expect("a thread of the load").expect("the load's sockets");
+        sum = Count { answered: sum.answered + answered, failed: sum.failed + failed, bytes: sum.bytes + bytes };
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{{\"kind\":\"{kind}\",\"announces\":{},\"failed\":{},\"seconds\":{seconds:.2},\"announces_per_s\":{:.0},\"reply_len\":{:.0}}}",
+        sum.answered,
+        sum.failed,
+        sum.answered as f64 / seconds,
+        sum.bytes as f64 / (sum.answered.max(1)) as f64,
+    );
+}
+
+fn usage() -> ! {
+    eprintln!("load udp|http ADDR:PORT [--seconds S] [--threads N] [--window N] [--torrents N] [--numwant N] [--keep-alive] [--list]");
+    std::process::exit(2);
+}
+
+fn info_hash(number: u64) -> [u8; 20] {
+    let mut state = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    std::array::from_fn(|_| random(&mut state) as u8)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// xorshift64*
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 24
+}
+
+fn host(number: u64) -> Ipv4Addr {
+    Ipv4Addr::new(127, 77, (number >> 8) as u8, number as u8 + 1)
+}
+
+struct Peer {
+    info_hash: [u8; 20],
+    id: [u8; 20],
+    port: u16,
+    left: u64,
+}
+
+fn peer(load: &Load, state: &mut u64) -> Peer {
+    let number = random(state) % PEERS_PER_HOST;
+    let mut id = *b"-LD0000-000000000000";
+    id[19] = number as u8;
+    let left = if number % 8 == 0 { 0 } else { 1 << 20 };
+    Peer { info_hash: info_hash(random(state) % load.torrents), id, port: 10_000 + number as u16, left }
+}
+
+fn udp(load: &Load, number: u64) -> std::io::Result<Count> {
+    let socket = UdpSocket::bind((host(number), 0))?;
+    socket.connect(load.tracker)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut answer = [0; 4096];
+    socket.send(&[0x0417_2710_1980_u64.to_be_bytes().as_slice(), &[0; 8]].concat())?;
+    let len = socket.recv(&mut answer)?;
+    assert_eq!(len, 16, "no connection id");
+    let connection_id: [u8; 8] = answer[8..16].try_into().expect("eight bytes");
+
+    let mut state = number + 1;
+    let mut count = Count::default();
+    let mut send = |transaction: u64| {
+        let Peer { info_hash, id, port, left } = peer(load, &mut state);
+        let mut packet = Vec::with_capacity(98);
+        packet.extend(connection_id);
+        packet.extend(1_u32.to_be_bytes());
+        packet.extend((transaction as u32).to_be_bytes());
+        packet.extend(info_hash);
+        packet.extend(id);
+        packet.extend([0; 8]);
+        packet.extend(left.to_be_bytes());
+        packet.extend([0; 16]);
+        packet.extend(load.numwant.to_be_bytes());
+        packet.extend(port.to_be_bytes());
+        socket.send(&packet)
+    };
+    let end = Instant::now() + Duration::from_secs(load.seconds);
+    let mut sent = 0;
+    for _ in 0..load.window {
+        send(sent)?;
+        sent += 1;
+    }
+    while sent % 64 != 0 || Instant::now() < end {
+        match socket.recv(&mut answer) {
+            Ok(len) if len >= 20 && answer[..4] == [0, 0, 0, 1] => {
+                count.answered += 1;
+                count.bytes += len as u64;
+            }
+            Ok(_) => count.failed += 1,
+            // Lost: begin a window anew.
+            Err(_) => {
+                count.failed += load.window;
+                for _ in 1..load.window {
+                    send(sent)?;
+                    sent += 1;
+                }
+            }
+        }
+        send(sent)?;
+        sent += 1;
+    }
+    Ok(count)
+}
+
+fn http(load: &Load, number: u64) -> std::io::Result<Count> {
+    let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let hashes: Vec<String> = (0..load.torrents).map(|number| escape(&info_hash(number))).collect();
+    let mut state = number + 1;
+    let mut count = Count::default();
+    let mut kept: Option<TcpStream> = None;
+    let mut answer = vec![0; 64 << 10];
+    let end = Instant::now() + Duration::from_secs(load.seconds);
+    while Instant::now() < end {
+        let Peer { id, port, left, .. } = peer(load, &mut state);
+        let request = format!(
+            "GET /announce?info_hash={}&peer_id={}&port={port}&uploaded=0&downloaded=0&left={left}&compact=1&numwant={} HTTP/1.1\r\nHost: {}\r\nConnection: {}\r\n\r\n",
+            hashes[(random(&mut state) % load.torrents) as usize],
+            escape(&id),
+            load.numwant,
+            load.tracker,
+            if load.keep_alive { "keep-alive" } else { "close" },
+        );
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => TcpStream::connect(load.tracker)?,
+        };
+        stream.write_all(request.as_bytes())?;
+        let Some(len) = receive(&mut stream, &mut answer, load.keep_alive)? else {
+            count.failed += 1;
+            continue;
+        };
+        let good = answer[..len].windows(10).any(|part| part == b"8:interval");
+        if good { count.answered += 1 } else { count.failed += 1 }
+        count.bytes += len as u64;
+        if load.keep_alive {
+            kept = Some(stream);
+        }
+    }
+    Ok(count)
+}
+
+/// Bytes of one answer: to its end, or by its length where the connection is kept.
+fn receive(stream: &mut TcpStream, answer: &mut [u8], keep_alive: bool) -> std::io::Result<Option<usize>> {
+    let mut len = 0;
+    loop {
+        let received = stream.read(&mut answer[len..])?;
+        len += received;
+        if received == 0 {
+            return Ok((len > 0).then_some(len));
+        }
+        let head = answer[..len].windows(4).position(|part| part == b"\r\n\r\n");
+        if let (true, Some(head)) = (keep_alive, head) {
+            let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+            let body = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+            if body.is_some_and(|body: usize| len >= head + 4 + body) {
+                return Ok(Some(len));
+            }
+        }
+    }
+}
