@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::args::{
     Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
-    ServingArgs, SharedArgs, ShowArgs, TrackArgs, VerifyArgs, WriteArg, ZeroCopyArg,
+    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use super::progress::RECORD_INTERVAL;
@@ -27,9 +27,11 @@ use crate::uring::{Device, ZeroCopyMode};
 
 mod bench;
 mod seed;
+mod track;
 
 pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
 pub use seed::{AdminPlace, UntilOptions, WebOptions, is_torrent};
+pub use track::{TrackList, TrackOptions};
 
 #[derive(Debug)]
 pub struct Options {
@@ -226,23 +228,6 @@ pub struct MagnetOptions {
     pub metainfo: MetainfoLimits,
 }
 
-#[derive(Debug)]
-pub struct TrackOptions {
-    pub list: TrackList,
-    pub listen: SocketAddr,
-    /// For each of HTTP and UDP, at least one.
-    pub threads: usize,
-}
-
-/// What is tracked.
-#[derive(Debug, PartialEq, Eq)]
-pub enum TrackList {
-    /// Whatever is announced.
-    Open,
-    /// The info-hashes of this file.
-    File(PathBuf),
-}
-
 impl Options {
     pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
         let output = resolve_output(&arguments.shared);
@@ -255,7 +240,7 @@ impl Options {
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
-            CommandArgs::Track(args) => Command::Track(resolve_track(args)?),
+            CommandArgs::Track(args) => Command::Track(track::resolve_track(args)?),
             CommandArgs::Completions { shell } => Command::Completions(shell),
             CommandArgs::Manual { folder } => Command::Manual(folder),
             CommandArgs::Bench { command } => match command {
@@ -410,19 +395,6 @@ fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
         torrent: args.torrent.clone(),
         peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
         metainfo: metainfo_limits(&args.limits),
-    })
-}
-
-fn resolve_track(args: TrackArgs) -> Result<TrackOptions, Failure> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(limits::TRACKER_THREADS_MAX);
-    Ok(TrackOptions {
-        list: match args.allow {
-            Some(path) => TrackList::File(path),
-            None if args.open => TrackList::Open,
-            None => return Err(usage("track: what? give --allow FILE, or --open for any torrent")),
-        },
-        listen: address("--listen", &args.listen)?,
-        threads: args.threads.map_or_else(cores, usize::from),
     })
 }
 
