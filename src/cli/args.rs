@@ -44,7 +44,7 @@ pub struct SharedArgs {
     /// Print one JSON object per line on stdout, and nothing else there
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
-    /// Read flags from this file: `flag = value` lines, below [COMMAND] for one command alone [default:
+    /// Read flags from this file: `flag = value` lines, below `[COMMAND]` for one command alone [default:
     /// ~/.config/bt-fast/config, else /etc/bt-fast/config]
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
     pub config: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! The resume record of a download: which pieces are on disk, and which files they are in. A format of our own.
 //!
-//! [`MAGIC`] and a byte for the version; the info-hash; whether the run that wrote it has ended, one byte, 0 or 1; when it
+//! `MAGIC` and a byte for the version; the info-hash; whether the run that wrote it has ended, one byte, 0 or 1; when it
 //! was written and until when files without all their pieces may have been written to since, seconds since 1970; the
 //! number of files, and seven numbers for each; the number of pieces, and a `bitfield` (BEP 3) of those that are had; the
 //! SHA-1 of all that. Numbers are 64 bits wide, the highest byte first.

@@ -53,7 +53,7 @@ impl LowWater {
         self.change(if mark < limits::LOW_WATER_LEN_MIN { ANY } else { mark })
     }
 
-    /// Time passes. What has come and stays below the mark is heard after [`SILENCE`].
+    /// Time passes. What has come and stays below the mark is heard after 50 ms of silence.
     pub fn handle_tick(&mut self, now: Time) -> Option<u32> {
         if self.mark == ANY || now.saturating_sub(self.newest) < SILENCE {
             return None;

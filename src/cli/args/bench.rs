@@ -76,10 +76,10 @@ pub struct LoopbackArgs {
 
 const SWARM_AFTER_HELP: &str = "\
 The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all \
-copies over all uplinks. Real downloaders share this machine: what it can do is measured in each round, by all of them \
-getting everything straight from the origin, and nothing else than that time or the bound of the links counts.
+copies over all uplinks. Real downloaders share this machine: beside them, in each round, all of them get everything straight from the origin, \
+which is the yardstick where the links have no limit. It is no bound: a swarm that is faster has more than 1.
 
-Simulated, the same options give the same run. Shares are numbers from 0 to 1, of the downloaders.";
+Simulated, the same options give the same run; a hundred downloaders take about a minute, a thousand very long. Shares are numbers from 0 to 1, of the downloaders.";
 
 #[derive(Args, Debug)]
 #[command(after_help = SWARM_AFTER_HELP)]

@@ -19,7 +19,7 @@ use crate::engine::RateLimits;
 /// Tracker and pages of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebOptions {
-    /// `None`: all addresses, the first free port of [`limits::WEB_PORTS`].
+    /// `None`: all addresses, the first free port of [`crate::base::limits::WEB_PORTS`].
     pub address: Option<SocketAddr>,
     pub admin: AdminPlace,
     /// `http` or `https`; what all links begin with.
@@ -32,7 +32,7 @@ pub struct WebOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminPlace {
     Off,
-    /// The first free port of [`limits::ADMIN_PORTS`].
+    /// The first free port of [`crate::base::limits::ADMIN_PORTS`].
     Loopback,
     At(SocketAddr),
 }
