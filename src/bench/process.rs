@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
@@ -28,14 +29,14 @@ impl Running {
         input: &[u8],
     ) -> Result<Self, BenchError> {
         let program = std::env::current_exe().map_err(io_error("find this program"))?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(io_error("start this program"))?;
-        let system_calls = SystemCalls::of(child.id());
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // On a thread of its own, whose next children would be counted here too.
+        let started = thread::scope(|scope| scope.spawn(move || (SystemCalls::of_children(), command.spawn())).join());
+        let Ok((system_calls, child)) = started else {
+            return Err(BenchError::Ended { side: what, line: "could not be started".into() });
+        };
+        let mut child = child.map_err(io_error("start this program"))?;
         if let Some(mut stdin) = child.stdin.take() {
             // Who ended already says why on stderr.
             let _ = stdin.write_all(input);

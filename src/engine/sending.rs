@@ -222,14 +222,22 @@ impl Connection {
     /// False when not all of this range of the content can be mapped and read.
     async fn populate(&self, range: &Range<u64>) -> bool {
         let (offset, len) = (range.start, range.end - range.start);
-        let (mapped, done) = tokio::sync::oneshot::channel();
-        let torrent = self.torrent.clone();
-        self.ring.shared.pool.spawn(move || {
-            let _ = mapped.send(torrent.store.map_range(offset, len).is_ok() && torrent.store.is_whole(offset, len));
-        });
-        // A dropped sender is a failed one.
-        let mapped = done.await.unwrap_or(false);
-        let lease = mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten();
+        // The pool's turn costs more than the populating: files' lengths are not looked at for each stretch.
+        let mapped = self.torrent.store.lease_range(offset, len);
+        let lease = match mapped.filter(|_| !self.torrent.take_length_check(self.now())) {
+            Some(lease) => Some(lease),
+            None => {
+                let (mapped, done) = tokio::sync::oneshot::channel();
+                let torrent = self.torrent.clone();
+                self.ring.shared.pool.spawn(move || {
+                    let store = &torrent.store;
+                    let _ = mapped.send(store.map_range(offset, len).is_ok() && store.is_whole(offset, len));
+                });
+                // A dropped sender is a failed one.
+                let mapped = done.await.unwrap_or(false);
+                mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten()
+            }
+        };
         match lease {
             Some(lease) => populate_read(lease).await.0.is_ok(),
             None => false,

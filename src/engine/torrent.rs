@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
@@ -53,6 +53,8 @@ pub(super) struct Torrent {
     pub(super) fault: OnceLock<StorageError>,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
+    /// When the files' lengths are looked at next, in milliseconds since the session's start.
+    lengths_due_ms: AtomicU64,
     copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
@@ -96,6 +98,7 @@ impl Torrent {
             fault: OnceLock::new(),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
+            lengths_due_ms: AtomicU64::new(0),
             connections: Mutex::default(),
             copies: Mutex::default(),
             peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),
@@ -207,6 +210,14 @@ impl Torrent {
                 self.ban(ip);
             }
         }
+    }
+
+    /// Whether it is this caller's turn to look whether the files still have their lengths.
+    pub(super) fn take_length_check(&self, now: Time) -> bool {
+        let ms = |time: Time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let due = self.lengths_due_ms.load(Ordering::Relaxed);
+        let next = ms(now + limits::LENGTH_CHECK_INTERVAL);
+        ms(now) >= due && self.lengths_due_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn ban(&self, ip: IpAddr) {
