@@ -142,7 +142,16 @@ fn show_loopback(figures: &Figures, output: &Output) {
         output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));
     };
     figures.create_s.into_iter().for_each(|seconds| row("create", figures.bytes, seconds, "hashed"));
-    row("seed → get", figures.moved(), figures.transfer_s, "start to exit; verified and written");
+    row(
+        "seed → get",
+        figures.moved(),
+        figures.transfer_s,
+        if figures.is_written() {
+            "start to exit; verified and written"
+        } else {
+            "start to exit; verified, not written"
+        },
+    );
     if let Some(floor) = &figures.floor {
         let note = format!("no protocol; seed → get is {:.2} of it", floor.share);
         row("bare pair", figures.moved(), floor.pair.seconds, &note);
@@ -187,7 +196,7 @@ fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
         side.major_faults_per_gb
     ));
     if let Some(count) = side.system_calls_per_gb {
-        output.result(format_args!("  …                   {count:.0} system calls"));
+        output.result(format_args!("                      {count:.0} system calls"));
     }
     output.result(format_args!(
         "  memory              {} own, {} mapped files; {} major faults on ring threads",

@@ -102,9 +102,9 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
 }
 
 /// Refuses names that lead to this host or its network.
-static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(PublicResolver::default()));
+static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(CheckedResolver::new(check_public)));
 /// Refuses what [`OnThisHost::TrackerAlone`] does.
-static TRACKER_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(TrackerResolver::default()));
+static TRACKER_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(CheckedResolver::new(check_tracker)));
 static ANY_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(DefaultResolver::default()));
 
 fn agent(resolver: impl Resolver) -> Agent {
@@ -199,60 +199,49 @@ fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
 #[error("local address")]
 struct LocalAddress;
 
-/// Names resolved as usual, and refused when they lead to a local address. Checking the very addresses that are connected
-/// to leaves no room for a name that changes its mind.
-#[derive(Default)]
-struct PublicResolver(DefaultResolver);
-
-impl std::fmt::Debug for PublicResolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PublicResolver")
-    }
-}
-
-impl Resolver for PublicResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let addrs = self.0.resolve(uri, config, timeout)?;
-        if addrs.iter().any(|addr| is_local(addr.ip())) {
-            return Err(ureq::Error::Other(Box::new(LocalAddress)));
-        }
-        Ok(addrs)
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 #[error("not an announce")]
 struct NotAnnounce;
 
-/// Names resolved as usual, and those of this host refused for other paths than a tracker's.
-#[derive(Default)]
-struct TrackerResolver(DefaultResolver);
+/// Names resolved as usual, and what they lead to checked. Checking the very addresses that are connected to leaves no room
+/// for a name that changes its mind.
+struct CheckedResolver {
+    names: DefaultResolver,
+    check: fn(&Uri, IpAddr) -> Result<(), ureq::Error>,
+}
 
-impl std::fmt::Debug for TrackerResolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TrackerResolver")
+impl CheckedResolver {
+    fn new(check: fn(&Uri, IpAddr) -> Result<(), ureq::Error>) -> Self {
+        Self { names: DefaultResolver::default(), check }
     }
 }
 
-impl Resolver for TrackerResolver {
+impl std::fmt::Debug for CheckedResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CheckedResolver")
+    }
+}
+
+impl Resolver for CheckedResolver {
     fn resolve(
         &self,
         uri: &Uri,
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let addrs = self.0.resolve(uri, config, timeout)?;
-        let is_own = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
-        if addrs.iter().any(|addr| is_own(addr.ip())) && !is_tracker_path(uri.path()) {
-            return Err(ureq::Error::Other(Box::new(NotAnnounce)));
-        }
+        let addrs = self.names.resolve(uri, config, timeout)?;
+        addrs.iter().try_for_each(|addr| (self.check)(uri, addr.ip()))?;
         Ok(addrs)
     }
+}
+
+fn check_public(_: &Uri, ip: IpAddr) -> Result<(), ureq::Error> {
+    if is_local(ip) { Err(ureq::Error::Other(Box::new(LocalAddress))) } else { Ok(()) }
+}
+
+fn check_tracker(url: &Uri, ip: IpAddr) -> Result<(), ureq::Error> {
+    let is_own = ip.to_canonical().is_loopback() || ip.is_unspecified();
+    if is_own && !is_tracker_path(url.path()) { Err(ureq::Error::Other(Box::new(NotAnnounce))) } else { Ok(()) }
 }
 
 fn is_tracker_path(path: &str) -> bool {

@@ -58,12 +58,12 @@ impl LowWater {
         if self.mark == ANY || now.saturating_sub(self.newest) < SILENCE {
             return None;
         }
-        self.poll_any()
+        self.ample = 0;
+        self.change(ANY)
     }
 
-    /// Any byte shall wake from now on: until the rate has been measured anew.
+    /// Any byte shall wake the next receive: what comes is no block that was asked for.
     pub fn poll_any(&mut self) -> Option<u32> {
-        self.ample = 0;
         self.change(ANY)
     }
 
@@ -102,6 +102,15 @@ mod tests {
             assert!(mark == ANY || u64::from(mark) * 4 <= owed as u64 * u64::from(BLOCK_LEN), "{owed}: {mark}");
         }
         assert_eq!(low_water.mark, ANY);
+    }
+
+    #[test]
+    fn other_messages_do_not_make_a_peer_slow() {
+        let mut low_water = steady(1_000_000);
+        let mark = low_water.poll_mark(4096);
+        assert_eq!(low_water.poll_any(), Some(ANY));
+        assert_eq!(low_water.poll_any(), None, "said once");
+        assert_eq!(low_water.poll_mark(4096), mark);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Settings, WriteHow};
+use super::{Settings, WhereTo, WriteHow};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Machine, gb_per_s, median, per_gb};
 
@@ -233,6 +233,11 @@ impl Figures {
             round_gb_per_s,
             progress: thinned(typical.progress),
         }
+    }
+
+    /// What was got is somewhere.
+    pub fn is_written(&self) -> bool {
+        self.place != WhereTo::Nowhere.name()
     }
 
     /// Bytes that were moved in a round.

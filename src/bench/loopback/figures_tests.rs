@@ -1,5 +1,4 @@
 use super::*;
-use crate::bench::WhereTo;
 use crate::hash::Kernel;
 use serde_json::json;
 

@@ -143,6 +143,7 @@ fn told(reply: &Reply) -> AnnounceReply {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{HASH, leecher};
     use super::*;
     use crate::announce::Announce;
     use crate::base::{InfoHash, PeerId};
@@ -157,8 +158,6 @@ mod tests {
     use std::time::Duration;
     use tokio::sync::mpsc;
 
-    const HASH: InfoHash = InfoHash([0xf7; 20]);
-
     /// A tracker on the loopback with an origin on port 7000.
     async fn start(bind: &str) -> (SocketAddr, Tracker) {
         let listener = TcpListener::bind(bind).await.unwrap();
@@ -168,22 +167,6 @@ mod tests {
         let tracker = Tracker::new(table);
         tokio::spawn(serve(listener, tracker.clone()));
         (addr, tracker)
-    }
-
-    fn leecher(n: u8) -> AnnounceQuery<'static> {
-        AnnounceQuery {
-            info_hash: HASH,
-            peer_id: PeerId([n; 20]),
-            ip: None,
-            port: 6881 + u16::from(n),
-            uploaded: 0,
-            downloaded: 0,
-            left: 1,
-            event: Event::Started,
-            numwant: 80,
-            key: 1,
-            tracker_id: None,
-        }
     }
 
     async fn get_url(url: String) -> Vec<u8> {

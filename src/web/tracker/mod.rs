@@ -88,3 +88,29 @@ impl Tracker {
         self.connection_ids.accepts(self.now(), from, connection_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::PeerId;
+    use crate::codec::tracker_http::{AnnounceQuery, Event};
+
+    pub(super) const HASH: InfoHash = InfoHash([0xf7; 20]);
+
+    /// One that begins, and claims another address than its own.
+    pub(super) fn leecher(n: u8) -> AnnounceQuery<'static> {
+        AnnounceQuery {
+            info_hash: HASH,
+            peer_id: PeerId([n; 20]),
+            ip: Some("192.0.2.66"),
+            port: 6881 + u16::from(n),
+            uploaded: 0,
+            downloaded: 0,
+            left: 1,
+            event: Event::Started,
+            numwant: 80,
+            key: 1,
+            tracker_id: None,
+        }
+    }
+}

@@ -146,6 +146,7 @@ fn count(count: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{HASH, leecher};
     use super::*;
     use crate::base::{InfoHash, PeerId};
     use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost};
@@ -154,7 +155,6 @@ mod tests {
     use crate::web::shares::bind_udp;
     use std::time::Duration;
 
-    const HASH: InfoHash = InfoHash([0xf7; 20]);
     const PATIENCE: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_secs(5) };
 
     struct Running {
@@ -178,22 +178,6 @@ mod tests {
         let stop = Arc::default();
         start(sockets, &tracker, &stop).unwrap();
         Running { address, tracker, stop }
-    }
-
-    fn leecher(n: u8) -> AnnounceQuery<'static> {
-        AnnounceQuery {
-            info_hash: HASH,
-            peer_id: PeerId([n; 20]),
-            ip: Some("192.0.2.66"),
-            port: 6881 + u16::from(n),
-            uploaded: 0,
-            downloaded: 0,
-            left: 1,
-            event: Event::Started,
-            numwant: 80,
-            key: 1,
-            tracker_id: None,
-        }
     }
 
     fn peers(reply: &AnnounceReply) -> Vec<String> {

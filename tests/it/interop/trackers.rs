@@ -1,7 +1,7 @@
 //! Trackers, over UDP and HTTP: bt-fast and the clients of others find each other at Debian's opentracker, and the clients of
 //! others at ours.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use crate::support::{
     client::{Client, Site},
     content::{self, Content},
     net::{Host, NetPair},
+    opentracker::opentracker,
     process::{Running, run, wait_until},
     python,
     scratch::Scratch,
@@ -27,20 +28,15 @@ enum Tracker {
 }
 
 impl Tracker {
-    /// It serves the torrents of a list; opentracker as user `nobody`, in a folder it is shut into.
+    /// It serves the torrents of a list.
     fn start(self, host: &Host, folder: &Path, info_hash: &str) -> Running {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(folder.join("list"), format!("{info_hash}\n")).unwrap();
-        let (ip, port) = (host.ip.to_string(), PORT.to_string());
+        let ip = host.ip.to_string();
         let command = match self {
-            Self::Opentracker => {
-                let mut command = Command::new("opentracker");
-                command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "list", "-d"]).arg(folder);
-                command
-            }
+            Self::Opentracker => opentracker(&ip, PORT, folder, info_hash),
             Self::BtFast => {
+                fs::write(folder.join("listed"), format!("{info_hash}\n")).unwrap();
                 let mut command = bt_fast();
-                command.args(["track", "--allow", "list", "--listen", &format!("{ip}:{port}")]);
+                command.args(["track", "--allow", "listed", "--listen", &format!("{ip}:{PORT}")]);
                 command
             }
         };

@@ -1,14 +1,12 @@
 //! Several origins behind a tracker that is not ours: opentracker as Debian builds it, which tracks listed torrents alone.
 
-use std::{
-    fs::{self, Permissions},
-    net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
-    process::Command,
-};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use super::{DEADLINE, Fixture, Seed};
-use crate::support::process::{Running, run, wait_until};
+use crate::support::{
+    opentracker::opentracker,
+    process::{Running, run, wait_until},
+};
 
 const LEN: u64 = (2 << 20) + 77;
 
@@ -21,13 +19,8 @@ fn free_address() -> SocketAddr {
 fn two_origins_behind_opentracker_serve_several_downloaders() {
     let tracker = free_address();
     let fixture = Fixture::file_with_trackers(LEN, &[&format!("http://{tracker}/announce")]);
-    // It goes into this folder for good and gives its rights away.
-    let folder = fixture.scratch.folder("opentracker");
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-    fs::write(folder.join("listed"), format!("{}\n", fixture.metainfo.info_hash)).unwrap();
-    let port = tracker.port().to_string();
-    let mut command = Command::new("opentracker");
-    command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "listed", "-d"]).arg(&folder);
+    let (folder, info_hash) = (fixture.scratch.folder("opentracker"), fixture.metainfo.info_hash.to_string());
+    let command = opentracker("127.0.0.1", tracker.port(), &folder, &info_hash);
     let _tracker = Running::start("opentracker", &command, &fixture.scratch.join("opentracker.log"));
     assert!(wait_until(DEADLINE, || TcpStream::connect(tracker).is_ok()), "opentracker does not listen");
 

@@ -122,14 +122,19 @@ fn with_the_record_of_another_torrent() {
     checks_all(&fixture, &target, "another torrent");
 }
 
+/// Spoils the first piece that is claimed.
+fn alter(fixture: &Fixture, target: &Path) {
+    let index = claimed(fixture, target).unwrap().iter().next().unwrap();
+    let mut bytes = fs::read(target.join(NAME)).unwrap();
+    bytes[index * PIECE_LEN as usize] ^= 1;
+    fs::write(target.join(NAME), bytes).unwrap();
+}
+
 #[test]
 fn with_a_file_that_was_altered_meanwhile() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
-    let index = claimed(&fixture, &target).unwrap().iter().next().unwrap();
-    let mut bytes = fs::read(target.join(NAME)).unwrap();
-    bytes[index * PIECE_LEN as usize] ^= 1;
-    fs::write(target.join(NAME), bytes).unwrap();
+    alter(&fixture, &target);
     checks_all(&fixture, &target, "written to by somebody else");
 }
 
@@ -138,10 +143,7 @@ fn with_a_file_that_was_altered_meanwhile() {
 fn with_a_file_that_was_altered_and_looks_the_same() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
-    let index = claimed(&fixture, &target).unwrap().iter().next().unwrap();
-    let mut bytes = fs::read(target.join(NAME)).unwrap();
-    bytes[index * PIECE_LEN as usize] ^= 1;
-    fs::write(target.join(NAME), bytes).unwrap();
+    alter(&fixture, &target);
     assert!(stamp(&fixture, &target).have.count() <= 64, "each of them is a sample");
     checks_all(&fixture, &target, "a piece is not as it says");
 }
