@@ -210,7 +210,10 @@ pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
 pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
 pub const MAPPED_FILES_MAX: usize = 32_768;
-/// Files held open for writing at a time.
+/// Files held open for writing at a time: this share of the descriptors that the process may have, within these bounds.
+/// As many again may be under way to the disk.
+pub const OPEN_FILES_SHARE: u64 = 8;
+pub const OPEN_FILES_MIN: usize = 8;
 pub const OPEN_FILES_MAX: usize = 512;
 
 /// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the

@@ -83,6 +83,7 @@ impl Torrent {
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
+        let writeback = Writeback::new(store.open_files_max());
         Self {
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
@@ -92,7 +93,7 @@ impl Torrent {
             swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
             store,
             checkpoint,
-            writeback: Writeback::new(),
+            writeback,
             up: Limiter::new(config.rates.up_each),
             write_mode,
             fault: OnceLock::new(),
@@ -178,11 +179,18 @@ impl Torrent {
         self.fault.get().is_some()
     }
 
-    /// A received piece has been verified and written to these files.
-    pub(super) fn handle_written(&self, open: &Piece, files: Vec<(usize, SharedFile)>) {
+    /// A part of a verified piece is in this file.
+    pub(super) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.handle_file_written(file_index, file);
+        }
+    }
+
+    /// A received piece has been verified, and all of it is in its files.
+    pub(super) fn handle_written(&self, open: &Piece) {
         self.serving.handle_verified(open.piece());
         if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.handle_written(open.piece(), files);
+            checkpoint.handle_written(open.piece());
         }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);

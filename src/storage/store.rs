@@ -29,13 +29,12 @@ pub enum WritePath {
     Direct,
 }
 
-/// One file's part of a verified piece, ready for the ring to write.
+/// One file's part of a verified piece, for the ring to write.
 #[derive(Debug)]
 pub struct WriteStep {
-    pub file: SharedFile,
-    /// How `file` is open.
-    pub path: WritePath,
     pub file_index: usize,
+    /// How it is best written.
+    pub path: WritePath,
     /// Byte offset in the file.
     pub offset: u64,
     pub source: SlotSpan,
@@ -49,7 +48,9 @@ pub struct Store {
     /// Pad files (BEP 47) read as zeros and are never made.
     pads: Box<[bool]>,
     maps: Maps,
+    /// Open for writing, the first one for the longest time.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
+    open_files_max: usize,
     /// The file system has refused direct writes.
     buffered_only: AtomicBool,
 }
@@ -60,7 +61,20 @@ impl Store {
         let zero_lens: Vec<_> =
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
         let maps = Maps::new(&zero_lens).map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
-        Ok(Self { layout, geometry, pads, maps, writable: Mutex::default(), buffered_only: AtomicBool::new(false) })
+        Ok(Self {
+            layout,
+            geometry,
+            pads,
+            maps,
+            writable: Mutex::default(),
+            open_files_max: open_files_max(),
+            buffered_only: AtomicBool::new(false),
+        })
+    }
+
+    /// Files that may be open for writing at a time: a share of the descriptors that the process may have.
+    pub fn open_files_max(&self) -> usize {
+        self.open_files_max
     }
 
     pub fn layout(&self) -> &Layout {
@@ -213,24 +227,31 @@ impl Store {
                 let source = slot.span(at, len).ok_or_else(incomplete)?;
                 let aligned = [span.offset, span.len, u64::from(at)].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
                 let path = if aligned && slot.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
-                let (file, path) = self.open_shared(span.file_index, path)?;
-                steps.push(WriteStep { file, path, file_index: span.file_index, offset: span.offset, source });
+                steps.push(WriteStep { file_index: span.file_index, path, offset: span.offset, source });
             }
             at = at.saturating_add(len);
         }
         Ok(steps)
     }
 
-    fn open_shared(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
-        let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
-        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., file)) = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path)) {
-            return Ok((file.clone(), path));
+    /// A file to write to, and how it is open, if it is open already. Does not block.
+    pub fn writable_at_hand(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
+        let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
+        let open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path));
+        found.map(|(.., file)| (file.clone(), path))
+    }
+
+    /// A file to write to, and how it is open.
+    pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
+        if let Some(open) = self.writable_at_hand(file_index, path) {
+            return Ok(open);
         }
+        let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let opened = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
             // Those that are open for the next piece are fewer from now on.
             Err(error) if matches!(error.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                open.clear();
+                self.writable.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.layout.open_to_write(file_index, path == WritePath::Direct)
             }
             opened => opened,
@@ -244,12 +265,19 @@ impl Store {
             opened => opened?,
         };
         let file = Arc::new(file);
-        if open.len() >= limits::OPEN_FILES_MAX {
+        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= self.open_files_max {
             open.pop_front();
         }
         open.push_back((file_index, path, file.clone()));
         Ok((file, path))
     }
+}
+
+fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = usize::try_from(limit / limits::OPEN_FILES_SHARE).unwrap_or(usize::MAX);
+    share.clamp(limits::OPEN_FILES_MIN, limits::OPEN_FILES_MAX)
 }
 
 #[cfg(test)]
@@ -287,7 +315,9 @@ mod tests {
         let steps = store.write_steps(piece, &slot, path).unwrap();
         run_ring(|| async {
             for step in steps {
-                write_all_at(step.file, step.source, step.offset).await.0.unwrap();
+                let (file, _) = store.writable(step.file_index, step.path).unwrap();
+                assert!(store.writable_at_hand(step.file_index, step.path).is_some());
+                write_all_at(file, step.source, step.offset).await.0.unwrap();
             }
         })
         .unwrap();
