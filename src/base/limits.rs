@@ -191,7 +191,8 @@ pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
 
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
-/// Served files' lengths are looked at this often, while content is read into memory.
+/// The length of a served file is looked at before its end leaves; of files shorter than this one of a torrent in so long.
+pub const LENGTH_CHECK_LEN_MIN: u64 = 1 << 20;
 pub const LENGTH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
 pub const RESIDENT_MIN: Duration = Duration::from_millis(50);

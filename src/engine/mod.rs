@@ -13,6 +13,7 @@ mod control;
 mod doorstep;
 mod greeting;
 pub mod http;
+mod lengths;
 mod listen;
 pub mod metadata;
 pub mod monitor;

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
+use super::lengths::Lengths;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
 use super::writeback::Writeback;
@@ -53,8 +54,7 @@ pub(super) struct Torrent {
     pub(super) fault: OnceLock<StorageError>,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
-    /// When the files' lengths are looked at next, in milliseconds since the session's start.
-    lengths_due_ms: AtomicU64,
+    pub(super) lengths: Lengths,
     copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
@@ -83,7 +83,7 @@ impl Torrent {
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
         let mut rng = Rng::new();
-        let writeback = Writeback::new(store.open_files_max());
+        let (writeback, file_count) = (Writeback::new(store.open_files_max()), store.layout().file_count());
         Self {
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
@@ -99,7 +99,7 @@ impl Torrent {
             fault: OnceLock::new(),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
-            lengths_due_ms: AtomicU64::new(0),
+            lengths: Lengths::new(file_count),
             connections: Mutex::default(),
             copies: Mutex::default(),
             peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),
@@ -218,14 +218,6 @@ impl Torrent {
                 self.ban(ip);
             }
         }
-    }
-
-    /// Whether it is this caller's turn to look whether the files still have their lengths.
-    pub(super) fn take_length_check(&self, now: Time) -> bool {
-        let ms = |time: Time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let due = self.lengths_due_ms.load(Ordering::Relaxed);
-        let next = ms(now + limits::LENGTH_CHECK_INTERVAL);
-        ms(now) >= due && self.lengths_due_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn ban(&self, ip: IpAddr) {

@@ -153,6 +153,27 @@ impl Store {
         Ok(())
     }
 
+    /// The file in which a range of the content ends, and the range of the content that is this file's last page; `None` when
+    /// the first range has something of it.
+    pub fn last_page_behind(&self, offset: u64, len: u64) -> Option<(usize, (u64, u64))> {
+        let span = self.geometry.file_spans(offset, len).last().filter(|span| !self.is_pad(span.file_index))?;
+        let page = self.last_page_at(span.file_index);
+        let end = span.offset + span.len;
+        let file_len = self.geometry.file_len(span.file_index);
+        (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
+    }
+
+    /// The files of whose last page a block has something.
+    pub fn ends_in(&self, block: BlockRef) -> impl Iterator<Item = usize> + '_ {
+        let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
+        spans.filter(|span| span.offset + span.len > self.last_page_at(span.file_index)).map(|span| span.file_index)
+    }
+
+    fn last_page_at(&self, file_index: usize) -> u64 {
+        let last = self.geometry.file_len(file_index).saturating_sub(1);
+        last - last % rustix::param::page_size() as u64
+    }
+
     /// Whether the files are as long as `len` bytes of the content at `offset` need. A map can't tell: behind the end of a file
     /// its last page reads as zeros.
     pub fn is_whole(&self, offset: u64, len: u64) -> bool {

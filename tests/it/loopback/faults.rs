@@ -159,6 +159,34 @@ fn a_file_cut_short_while_it_is_seeded() {
     seed.stop();
 }
 
+/// Whoever asks for the bytes around the new end alone meets no page that is missing: behind the end there are zeros.
+#[test]
+fn the_new_end_of_a_file_that_was_cut_is_never_sent() {
+    let (piece_len, block_len) = (u64::from(PIECE_LEN), u64::from(BLOCK_LEN));
+    // In the last page of a block in the middle, and in the last page of the file.
+    for new_len in [20 * piece_len + 2 * block_len - 100, LEN - 5] {
+        let fixture = Fixture::file(LEN);
+        let mut seed = fixture.seed();
+        let mut peer = unchoked(&fixture, &seed);
+        for index in 0..fixture.piece_count() {
+            (0..PIECE_LEN).step_by(BLOCK_LEN as usize).for_each(|begin| drop(peer.fetch(index, begin, BLOCK_LEN)));
+        }
+        File::options().write(true).open(fixture.source.join(NAME)).unwrap().set_len(new_len).unwrap();
+        let (index, begin) = ((new_len / piece_len) as u32, ((new_len % piece_len) / block_len * block_len) as u32);
+        peer.say(&Message::Request { index, begin, length: BLOCK_LEN });
+        let answer = std::iter::repeat_with(|| peer.hear())
+            .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
+        assert!(matches!(answer, Some(Heard::Reject { .. } | Heard::Closed)), "{new_len}: {answer:?}");
+        assert!(!warnings(&seed.process.output()).is_empty(), "{}", seed.process.log_tail());
+        // What is still there is served.
+        let bytes = fixture.bytes();
+        assert!(
+            unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == bytes[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]
+        );
+        seed.stop();
+    }
+}
+
 /// Runs a shell script that has `get`, the command that downloads into the folder `$TARGET`, on which it may mount what it
 /// likes.
 pub(super) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
