@@ -3,6 +3,7 @@
 mod crowd;
 mod faults;
 mod fetch;
+mod file_systems;
 mod get_peers;
 mod killed;
 mod limits;
