@@ -305,6 +305,8 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// Without any requested block from a peer that owes some: it is snubbing us.
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
+/// After this long a send, of 256 KiB at most, that does not end is a peer that does not read: its slot is somebody else's.
+pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
