@@ -292,7 +292,7 @@ pub struct NetworkArgs {
     /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
-    /// Peer connections go through this network interface alone
+    /// Peers and trackers are reached through this network interface alone
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::announcer::{self, Found, Identity, Totals};
 use super::config::{Config, Snapshot};
+use super::http::Fetcher;
 use super::monitor::{self, TorrentStatus};
 use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
@@ -61,6 +62,7 @@ pub(super) async fn run(
     observer: &mut dyn FnMut(&Snapshot),
 ) -> Outcome {
     let slots = announcer::announce_slots();
+    let fetcher = Fetcher::new(config.way());
     let mut rng = Rng::new();
     let mut steered: Vec<Steered> = Vec::new();
     for (torrent, tiers) in tiers {
@@ -72,6 +74,7 @@ pub(super) async fn run(
             ip: config.announce_ip.clone(),
             port: shared.listen_port,
             key: config.identity.key,
+            fetcher: fetcher.clone(),
         };
         let (commands, inbox) = mpsc::channel(4);
         let (found_in, found) = mpsc::channel(16);

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
-use super::config::Config;
+use super::config::{Config, Listen};
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool<Received>,
     pub(super) rings: OnceLock<Box<[RingHandle]>>,
     pub(super) listen_port: u16,
+    /// Somebody else has the listening socket too.
+    pub(super) listener_is_handed: bool,
     /// The address our own connections come from, where the user chose one.
     pub(super) local_address: Option<SocketAddr>,
     /// Wakes the control thread.
@@ -95,14 +97,14 @@ impl Shared {
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
-        let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
             peer_id: config.identity.peer_id,
             torrents,
             pool,
             rings: OnceLock::new(),
             listen_port,
-            local_address: bound.map(|address| SocketAddr::new(address.ip(), 0)),
+            listener_is_handed: matches!(config.listen, Listen::Handed(_)),
+            local_address: config.listen.local_address(),
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
             connections_max: config.connections_max,

@@ -12,6 +12,7 @@ use made::Made;
 use origin::Origin;
 use until::Until;
 
+use super::activation::Handed;
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
@@ -29,7 +30,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
-use crate::engine::{self, Config, Source, survey};
+use crate::engine::{self, Config, Listen, Source, survey};
 use crate::storage::Presence;
 
 /// Files that are named when they are not as they should be; the rest are counted.
@@ -37,6 +38,8 @@ const MISFITS_SHOWN_MAX: usize = 10;
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
+    let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
+    handed.check(options.web.is_some())?;
     let mut sources: Vec<Source> = Vec::new();
     let mut names = Vec::new();
     for path in &options.torrents {
@@ -53,11 +56,21 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         rates: options.rates,
         ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
     };
+    if let Some(listener) = handed.peers.take() {
+        config.listen = Listen::Handed(listener);
+    }
     let origin = options.web.as_ref().map(|web| {
         let monitor = Arc::default();
         config.monitor = Some(Arc::clone(&monitor));
         let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
-        Origin::start(web, options.network.announce_ip.as_deref(), &torrents, &monitor, &stop)
+        Origin::start(
+            web,
+            std::mem::take(&mut handed),
+            options.network.announce_ip.as_deref(),
+            &torrents,
+            &monitor,
+            &stop,
+        )
     });
     let origin = origin.transpose()?;
     let progress = output.transfer_progress("seeding", None);
