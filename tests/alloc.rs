@@ -73,6 +73,7 @@ impl Download {
             fast: true,
             extension: false,
             opening: Opening::None,
+            upload_only: false,
             listen_port: None,
             peer_ip: None,
             metadata: None,

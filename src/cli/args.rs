@@ -239,9 +239,10 @@ pub struct GetArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Download only these files (not available yet)
-    #[arg(long, value_name = "LIST|GLOB")]
-    pub select: Option<String>,
+    /// Download only these files: their numbers in `show`, as 1,3-5, or those that match a glob as for create -g. Repeatable;
+    /// what an earlier one names comes first
+    #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
+    pub select: Vec<String>,
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,

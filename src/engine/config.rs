@@ -14,6 +14,7 @@ use crate::base::{Bitfield, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
+use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, RingError, ZeroCopyMode};
 
@@ -98,6 +99,8 @@ pub struct Source {
     pub folder: PathBuf,
     /// Pieces that are there.
     pub have: Bitfield,
+    /// What becomes of each file, pad files kept; `None`: all are wanted.
+    pub choices: Option<Box<[Choice]>>,
     /// `have` needs no hash before it is served.
     pub trusted: bool,
     /// The right to make and write the files; nothing is written without.
@@ -113,7 +116,7 @@ pub struct Source {
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    /// Everything is had; false when it was stopped before.
+    /// Everything wanted is there; false when it was stopped before.
     pub complete: bool,
     pub stats: Stats,
     pub hashed: Hashed,
@@ -147,7 +150,7 @@ pub enum EngineError {
 /// A session as it stands, all torrents together. Bytes are payload.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
-    /// Verified, written and had.
+    /// Wanted, verified and written.
     pub have_len: u64,
     pub downloaded: u64,
     pub uploaded: u64,

@@ -64,7 +64,7 @@ pub(super) async fn run(
     let mut rng = Rng::new();
     let mut steered: Vec<Steered> = Vec::new();
     for (torrent, tiers) in tiers {
-        let announce = Announce::new(tiers, torrent.swarm.pieces.is_complete(), &mut rng);
+        let announce = Announce::new(tiers, torrent.swarm.pieces.has_all(), &mut rng);
         let has_trackers = announce.has_trackers();
         let identity = Identity {
             info_hash: torrent.info_hash,
@@ -196,7 +196,10 @@ impl Steered {
         }
         if !self.complete && self.torrent.swarm.pieces.is_complete() {
             self.complete = true;
-            let _ = self.commands.try_send(announcer::Command::Complete);
+            // To a tracker it is a matter of the whole.
+            if self.torrent.swarm.pieces.has_all() {
+                let _ = self.commands.try_send(announcer::Command::Complete);
+            }
         }
         // Who has everything waits to be connected to: what it would gain is only others' gain to seek.
         if !self.complete || config.keep_seeding {
@@ -311,7 +314,7 @@ pub(super) fn snapshot<'a>(torrents: impl Iterator<Item = &'a Torrent>) -> Snaps
     for torrent in torrents {
         sum.copies = sum.copies.min(torrent.copies());
         let totals = &torrent.swarm.totals;
-        sum.have_len += torrent.swarm.geometry.total_len() - torrent.swarm.pieces.left();
+        sum.have_len += torrent.wanted_len.saturating_sub(torrent.swarm.pieces.wanted_left());
         sum.downloaded += totals.downloaded.load(Ordering::Relaxed);
         sum.uploaded += totals.uploaded.load(Ordering::Relaxed);
         sum.wasted += totals.wasted.load(Ordering::Relaxed);

@@ -291,6 +291,7 @@ async fn serve(
         fast,
         extension,
         opening: Opening::None,
+        upload_only: false,
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
         metadata: torrent.metadata.clone(),

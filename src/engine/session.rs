@@ -19,11 +19,11 @@ use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
 use super::usage::{Threads, Usage};
-use crate::base::{Rng, limits};
+use crate::base::{Bitfield, Geometry, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
-use crate::storage::{Layout, Slot, StorageError, Store, slots};
-use crate::swarm::peer_list;
+use crate::storage::{Layout, Presence, Slot, StorageError, Store, slots};
+use crate::swarm::{Choice, Selection, peer_list};
 use crate::uring::{RingError, SocketOptions, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
@@ -82,7 +82,11 @@ pub fn run(
 fn save(torrent: &Torrent) {
     if let Some(checkpoint) = &torrent.checkpoint {
         // After a fault there is a line already; this much may be saved all the same.
-        if let Err(error) = checkpoint.run(&torrent.store, true) {
+        let saved = checkpoint.run(&torrent.store, true).and_then(|()| match &torrent.swarm.pieces {
+            pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_record(),
+            _ => Ok(()),
+        });
+        if let Err(error) = saved {
             torrent.fail(error);
         }
         checkpoint.release();
@@ -134,30 +138,70 @@ fn prepare(
     config: &Config,
     stretches_trusted: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, target, tiers, peers } = source;
+    let Source { metainfo, folder, mut have, choices, trusted, target, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
-    let store = Store::new(layout, info.geometry.clone(), pads)?;
+    let mut store = Store::new(layout, info.geometry.clone(), pads)?;
+    let mut selection = None;
+    if let Some(mut choices) = choices {
+        (store, have) = leave_out(store, &mut choices, &info.geometry, have)?;
+        selection = Some(Selection::new(&info.geometry, &choices));
+    }
     let checkpoint = target.map(|target| {
         store.create_files()?;
         Checkpoint::new(target, metainfo.info_hash, &store, &have)
     });
     let checkpoint = checkpoint.transpose()?;
-    let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, config.arena_len)? };
+    let has_wanted =
+        |selection: &Selection| info.geometry.pieces().all(|piece| have.contains(piece) || !selection.is_wanted(piece));
+    let has_wanted = selection.as_ref().map_or_else(|| have.is_full(), has_wanted);
+    let slots = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
     // What will be seeded is read again soon: it belongs into the page cache.
     let write_mode = match config.write_mode {
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent =
-        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, config);
+    let torrent = Torrent::new(
+        metainfo,
+        (store, checkpoint),
+        (&have, selection, trusted),
+        slots,
+        write_mode,
+        stretches_trusted,
+        config,
+    );
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());
     }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
+}
+
+/// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and
+/// nothing is claimed of them.
+fn leave_out(
+    store: Store,
+    choices: &mut [Choice],
+    geometry: &Geometry,
+    mut have: Bitfield,
+) -> Result<(Store, Bitfield), EngineError> {
+    for file_index in store.listed() {
+        let expected = Presence::Here { len: geometry.file_len(file_index) };
+        if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
+            && store.layout().presence(file_index)? == expected
+        {
+            *choice = Choice::Kept;
+        }
+    }
+    let left_out: Box<[bool]> = choices.iter().map(|&choice| choice == Choice::LeftOut).collect();
+    for (file_index, _) in left_out.iter().enumerate().filter(|(_, left_out)| **left_out) {
+        for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
+            have.remove(piece);
+        }
+    }
+    Ok((store.leaving_out(left_out), have))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.

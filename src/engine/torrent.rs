@@ -18,7 +18,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
-use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
+use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 
 /// Pieces that are named when they turn out to be wrong on disk; for the rest there is one line.
@@ -42,6 +42,8 @@ pub(super) struct Torrent {
     /// The info dictionary, for peers that ask for it (BEP 9); a private torrent's is not given away (BEP 27).
     pub(super) metadata: Option<Arc<[u8]>>,
     pub(super) swarm: Arc<Swarm<Slot>>,
+    /// Bytes that are wanted.
+    pub(super) wanted_len: u64,
     pub(super) store: Store,
     pub(super) writeback: Writeback,
     /// `None`: nothing is written.
@@ -70,18 +72,23 @@ struct Entry {
 }
 
 impl Torrent {
-    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
+    /// `have` is verified, or trusted where `trusted`; `selection` is [`Swarm`]'s; `slots` is memory for pieces to be received; `stretches_trusted` is
     /// [`super::cache::Cache`]'s; `config` says what it may upload, and with whom.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
-        (have, trusted): (&Bitfield, bool),
+        (have, selection, trusted): (&Bitfield, Option<Selection>, bool),
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
         config: &Config,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
+        let wanted = |piece| selection.as_ref().map_or(0, |selection| selection.wanted_len(&geometry, piece));
+        let wanted_len = match &selection {
+            Some(_) => geometry.pieces().map(wanted).sum(),
+            None => geometry.total_len(),
+        };
         let mut rng = Rng::new();
         Self {
             info_hash: metainfo.info_hash,
@@ -89,7 +96,8 @@ impl Torrent {
             metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
             hashes: metainfo.info.pieces,
             serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
-            swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
+            swarm: Arc::new(Swarm::with_selection(geometry, have, selection, slots, &mut rng)),
+            wanted_len,
             store,
             checkpoint,
             writeback: Writeback::new(),
@@ -182,7 +190,8 @@ impl Torrent {
     pub(super) fn handle_written(&self, open: &Piece, files: Vec<(usize, SharedFile)>) {
         self.serving.handle_verified(open.piece());
         if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.handle_written(open.piece(), files);
+            let whole = Some(open.piece()).filter(|&piece| !self.swarm.pieces.is_cut(piece));
+            checkpoint.handle_written(whole, files);
         }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);

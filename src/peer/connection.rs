@@ -29,6 +29,8 @@ pub struct Setup {
     /// Both sides set the extension bit (BEP 10).
     pub extension: bool,
     pub opening: Opening,
+    /// We download nothing (BEP 21).
+    pub upload_only: bool,
     /// Told in the extension handshake: where we listen, and the address we see the peer at.
     pub listen_port: Option<u16>,
     pub peer_ip: Option<IpAddr>,
@@ -137,13 +139,12 @@ impl Connection {
             last_sent: now,
             flood: Flood::default(),
         };
-        let complete = matches!(setup.opening, Opening::All);
         connection.queue_opening(setup.opening);
         if setup.extension {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
                 requests_max: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
-                upload_only: complete,
+                upload_only: setup.upload_only,
                 listen_port: setup.listen_port,
                 your_ip: setup.peer_ip,
                 metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),

@@ -23,7 +23,7 @@ pub struct Link<S: Slot> {
     pub(super) swarm: Arc<Swarm<S>>,
     pub(super) shared: Arc<PeerShared>,
     pub(super) working: Vec<Work<S>>,
-    /// Place in the have log, and what the peer has been told up to there; `None` when that is everything.
+    /// Place in the have log, and up to there what the peer has been told, with what we don't want; `None` when that is everything.
     had_cursor: usize,
     told: Option<Bitfield>,
     pub(super) walk: Walk,
@@ -39,7 +39,7 @@ pub struct Link<S: Slot> {
     offered_wanted: usize,
     /// The peer is counted among those that are interested.
     counted: bool,
-    /// Pieces the peer has and we don't.
+    /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
     doubles_seen: u64,
@@ -77,8 +77,9 @@ impl<S: Slot> Link<S> {
     /// Joins a connection to the swarm; `setup.opening` is filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts_seen = swarm.pieces.recounts();
-        let (have, had_cursor) = swarm.pieces.opening();
-        let told = (!have.is_full()).then(|| have.clone());
+        let (have, settled, had_cursor) = swarm.pieces.opening();
+        let told = Some(settled.unwrap_or_else(|| have.clone())).filter(|told| !told.is_full());
+        setup.upload_only = swarm.pieces.is_complete();
         setup.opening = match have {
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
@@ -124,7 +125,7 @@ impl<S: Slot> Link<S> {
 
     /// Neither side will ever want anything of the other.
     pub fn is_useless(&self) -> bool {
-        self.swarm.pieces.is_complete() && self.connection.peer_has_all()
+        self.swarm.pieces.is_complete() && (self.connection.peer_has_all() || self.connection.peer_upload_only())
     }
 
     /// Takes one message that is not a block.
@@ -148,7 +149,9 @@ impl<S: Slot> Link<S> {
                 self.follow_offer(block.piece);
                 self.connection.serve(block)?;
             }
-            Event::Request(block) if self.lacks(block.piece) => self.connection.refuse(block)?,
+            Event::Request(block) if self.lacks(block.piece) || self.swarm.pieces.is_unclaimed(block.piece) => {
+                self.connection.refuse(block)?;
+            }
             // We said that we have it, and lost it: that is not the peer's fault.
             Event::Request(block) => self.connection.reject(block),
             Event::Rejected(block) => self.handle_rejected(block)?,
@@ -216,7 +219,7 @@ impl<S: Slot> Link<S> {
         self.connection.set_interested(self.wanted > 0);
     }
 
-    /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
+    /// We want the piece and lack it, as far as this connection has followed the have log: `wanted` counts by that alone.
     pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
         self.told.as_ref().is_some_and(|told| !told.contains(piece))
     }
@@ -345,7 +348,9 @@ impl<S: Slot> Link<S> {
 
     fn tell(&mut self, piece: PieceIndex) {
         if self.told.as_mut().is_some_and(|told| told.insert(piece)) {
-            self.connection.have(piece);
+            if self.swarm.pieces.has(piece) {
+                self.connection.have(piece);
+            }
             self.wanted -= u32::from(self.connection.peer_have().contains(piece));
         }
     }
@@ -354,11 +359,11 @@ impl<S: Slot> Link<S> {
     fn recount(&mut self) {
         let swarm = self.swarm.clone();
         let told = self.told.get_or_insert_with(|| Bitfield::full(swarm.geometry.piece_count()));
-        for piece in swarm.geometry.pieces().filter(|&piece| !swarm.pieces.has(piece)) {
+        for piece in swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_lacking(piece)) {
             told.remove(piece);
         }
         self.count_wanted();
-        swarm.geometry.pieces().filter(|&piece| swarm.pieces.has(piece)).for_each(|piece| self.tell(piece));
+        swarm.geometry.pieces().filter(|&piece| !swarm.pieces.is_lacking(piece)).for_each(|piece| self.tell(piece));
     }
 
     /// BEP 3: in the endgame "it sends cancels to everyone else every time a piece arrives".

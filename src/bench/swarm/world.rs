@@ -127,6 +127,7 @@ impl World {
                 fast,
                 extension,
                 opening: Opening::None,
+                upload_only: false,
                 listen_port: Some(6881),
                 peer_ip: None,
                 metadata: None,

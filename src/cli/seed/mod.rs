@@ -121,7 +121,7 @@ fn prepare(path: &Path, options: &SeedOptions, stop: &AtomicBool, output: &Outpu
 fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
     let tiers = tiers(&metainfo.tiers, &options.network);
     let trusted = !matches!(trust, Trust::None);
-    Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() }
+    Source { metainfo, folder, have, choices: None, trusted, target: None, tiers, peers: Vec::new() }
 }
 
 /// Why content need not be hashed before it is served.
