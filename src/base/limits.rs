@@ -418,6 +418,16 @@ pub const WEB_READ_LEN: usize = 256 << 10;
 /// Files of one torrent that the landing page names.
 pub const FILES_SHOWN_MAX: usize = 1000;
 
+/// Torrents that are added to or dropped from a running session before it looks at anything else.
+pub const CHANGES_AT_ONCE: usize = 64;
+/// `seed --watch`: `.torrent` files of the folder that are looked at; an idle torrent takes [`TORRENT_IDLE_LEN_MAX`].
+pub const WATCHED_FILES_MAX: usize = 100_000;
+/// How often it is looked whether the folder has changed, and how often each file whatever the folder says. A file that is no
+/// torrent is believed to be on its way for the third.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub const WATCH_ALL_INTERVAL: Duration = Duration::from_secs(60);
+pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
+
 /// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
 pub const PEERS_SHOWN_MAX: usize = 100;
 pub const PIECE_MAP_LEN: u32 = 512;

@@ -167,8 +167,11 @@ pub struct CreateArgs {
 pub struct SeedArgs {
     /// .torrent files; or files and folders, whose torrents are made, remembered and given out on a
     /// page, with a tracker
-    #[arg(value_name = "TORRENT|PATH", required = true)]
+    #[arg(value_name = "TORRENT|PATH", required_unless_present = "watch")]
     pub torrents: Vec<PathBuf>,
+    /// Serve the .torrent files of this folder too, those that come later, and not those that are removed; SIGHUP looks at once
+    #[arg(long, value_name = "DIR")]
+    pub watch: Option<PathBuf>,
     /// Folder that holds the torrent's name [default: the folder of the .torrent]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

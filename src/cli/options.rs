@@ -109,8 +109,10 @@ pub enum Destination {
 
 #[derive(Debug)]
 pub struct SeedOptions {
-    /// `.torrent` files and content, at least one.
+    /// `.torrent` files and content, at least one without `watch`.
     pub torrents: Vec<PathBuf>,
+    /// A folder of `.torrent` files that come and go.
+    pub watch: Option<PathBuf>,
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,

@@ -124,6 +124,8 @@ pub enum Record<'a> {
         /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
         remembered: Option<i64>,
     },
+    /// `seed --watch`: its `.torrent` is gone, or is another one.
+    Dropped { info_hash: String, name: &'a str },
     /// `get` has everything that is wanted, verified and written.
     Complete {
         info_hash: String,

@@ -10,7 +10,7 @@ use super::listen::ListenError;
 use super::monitor::Monitor;
 use super::stats::Stats;
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, PeerId, Rng, Time};
+use crate::base::{Bitfield, InfoHash, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
@@ -110,6 +110,17 @@ pub struct Source {
     /// Peers that are known already.
     pub peers: Vec<SocketAddr>,
 }
+
+/// What becomes of a session's torrents while it runs.
+#[derive(Debug)]
+pub enum Change {
+    Add(Box<Source>),
+    /// Its trackers are told that we leave, its peers are let go.
+    Remove(InfoHash),
+}
+
+/// Changes to come, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
+pub type Changes = tokio::sync::mpsc::Receiver<Change>;
 
 /// What a session has done.
 #[derive(Debug)]

@@ -247,7 +247,7 @@ async fn connect(
         Err(error) => {
             debug!("{address}: connect: {error}");
             torrent.peer_list().handle_failed(ring.shared.now(), address);
-            ring.shared.control.notify_one();
+            ring.shared.attend(&torrent);
         }
     }
 }
@@ -299,11 +299,11 @@ async fn serve(
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
     ring.connections.borrow_mut().insert(key, connection.clone());
-    ring.shared.control.notify_one();
+    ring.shared.attend(&torrent);
     let shared = connection.shared();
     connection.run(buffer).await;
     ring.connections.borrow_mut().remove(&key);
     torrent.leave(&shared);
-    ring.shared.control.notify_one();
+    ring.shared.attend(&torrent);
     shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
-use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+use super::config::{Changes, Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
 use super::receiving;
@@ -35,6 +35,17 @@ pub fn run(
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
 ) -> Result<Report, EngineError> {
+    run_with(config, sources, None, stop, observer)
+}
+
+/// The same for torrents that come and go, which lasts until `stop` is set.
+pub fn run_with(
+    config: &Config,
+    sources: Vec<Source>,
+    changes: Option<Changes>,
+    stop: &AtomicBool,
+    observer: &mut dyn FnMut(&Snapshot),
+) -> Result<Report, EngineError> {
     probe()?;
     raise_descriptor_limit();
     let listeners = listen(config.listen, config.ring_count, config.device)?;
@@ -42,8 +53,8 @@ pub fn run(
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
-    for source in sources {
-        let (torrent, its_tiers) = prepare(source, config, cache.trusted)?;
+    for (source, number) in sources.into_iter().zip(0..) {
+        let (torrent, its_tiers) = prepare(source, config, cache.trusted, number)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
@@ -61,21 +72,21 @@ pub fn run(
         (cache, socket_options),
     ));
     if config.preallocate {
-        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
-            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+        for torrent in shared.torrents().into_iter().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let session = Arc::clone(&shared);
             shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
         }
     }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
-    let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
+    let (outcome, gone) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
     // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
-    shared.torrents.values().for_each(|torrent| save(torrent));
-    conclude(&shared, config, outcome, threads)
+    shared.torrents().iter().for_each(|torrent| save(torrent));
+    conclude(&shared, config, (outcome, gone), threads)
 }
 
 /// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
@@ -93,7 +104,13 @@ fn save(torrent: &Torrent) {
     }
 }
 
-fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads) -> Result<Report, EngineError> {
+fn conclude(
+    shared: &Shared,
+    config: &Config,
+    (outcome, gone): (Outcome, Snapshot),
+    threads: Threads,
+) -> Result<Report, EngineError> {
+    let torrents = shared.torrents();
     if outcome == Outcome::NoPeers {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
@@ -101,17 +118,19 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
     if outcome == Outcome::AllBanned {
         return Err(EngineError::NoPeers("all that are known were banned for sending wrong data".into()));
     }
-    if let Some(fault) = shared.torrents.values().find_map(|torrent| torrent.fault.get()) {
+    if let Some(fault) = torrents.iter().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;
         let source = source
             .raw_os_error()
             .map_or_else(|| std::io::Error::new(source.kind(), source.to_string()), std::io::Error::from_raw_os_error);
         return Err(StorageError::new(*action, path, source).into());
     }
+    let mut totals = Snapshot { copies: usize::MAX, ..gone };
+    torrents.iter().for_each(|torrent| control::add(&mut totals, torrent));
     Ok(Report {
-        totals: control::snapshot(shared.torrents.values().map(|torrent| &**torrent)),
+        totals,
         elapsed: shared.now(),
-        complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
+        complete: torrents.iter().all(|torrent| torrent.swarm.pieces.is_complete()),
         stats: stats(shared, threads),
         hashed: shared.pool.hashed(),
     })
@@ -133,10 +152,12 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
     }
 }
 
-fn prepare(
+/// A torrent ready to be served, and its trackers; `number` is its own in this session.
+pub(super) fn prepare(
     source: Source,
     config: &Config,
     stretches_trusted: u32,
+    number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
     let Source { metainfo, folder, mut have, choices, trusted, target, tiers, peers } = source;
     let info = &metainfo.info;
@@ -162,7 +183,7 @@ fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent = Torrent::new(
+    let mut torrent = Torrent::new(
         metainfo,
         (store, checkpoint),
         (&have, selection, trusted),
@@ -171,6 +192,7 @@ fn prepare(
         stretches_trusted,
         config,
     );
+    torrent.number = number;
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
@@ -35,6 +35,8 @@ impl crate::swarm::Slot for Slot {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Torrent {
+    /// Differs from torrent to torrent of a session.
+    pub(super) number: u32,
     pub(super) info_hash: InfoHash,
     /// Safe for a terminal.
     pub(super) name: String,
@@ -53,6 +55,10 @@ pub(super) struct Torrent {
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
+    /// It is no torrent of the session any more.
+    stopped: AtomicBool,
+    /// The control thread has been asked to look at it.
+    attention: AtomicBool,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
     /// When the files' lengths are looked at next, in milliseconds since the session's start.
@@ -91,6 +97,7 @@ impl Torrent {
         };
         let mut rng = Rng::new();
         Self {
+            number: 0,
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
             metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
@@ -104,6 +111,8 @@ impl Torrent {
             up: Limiter::new(config.rates.up_each),
             write_mode,
             fault: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+            attention: AtomicBool::new(false),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
             lengths_due_ms: AtomicU64::new(0),
@@ -136,7 +145,8 @@ impl Torrent {
         self.connections().values().map(|entry| entry.shared.clone()).collect()
     }
 
-    /// Registers a connection whose handshake is complete; false when it is the second one to the same peer.
+    /// Registers a connection whose handshake is complete; false when it is the second one to the same peer, or the torrent
+    /// was dropped.
     ///
     /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
     /// opened; an older one always stays.
@@ -148,6 +158,9 @@ impl Torrent {
         now: Time,
     ) -> bool {
         let mut connections = self.connections();
+        if self.stopped.load(Ordering::Acquire) {
+            return false;
+        }
         if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
             let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
             if !crossed || outgoing != (own_id > peer_id) {
@@ -175,6 +188,22 @@ impl Torrent {
     /// Peers that took something from us and had everything when they left.
     pub(super) fn copies(&self) -> usize {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// It is dropped: nobody joins any more, and who is there has to leave.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.peers().iter().for_each(|peer| peer.dismissed.store(true, Ordering::Relaxed));
+    }
+
+    /// False when that was asked for already.
+    pub(super) fn ask_for_attention(&self) -> bool {
+        !self.attention.swap(true, Ordering::AcqRel)
+    }
+
+    /// It is about to be looked at.
+    pub(super) fn handle_attended(&self) {
+        self.attention.store(false, Ordering::Release);
     }
 
     /// Stops the torrent for a fault of our own; the first one counts.

@@ -18,6 +18,7 @@ mod select;
 mod storage_faults;
 mod trackers;
 mod transfer;
+mod watch;
 
 use std::{
     ffi::OsStr,
