@@ -74,6 +74,7 @@ impl Download {
             extension: false,
             opening: Opening::None,
             upload_only: false,
+            info_hash: None,
             listen_port: None,
             peer_ip: None,
             metadata: None,

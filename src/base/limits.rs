@@ -149,6 +149,11 @@ pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
+/// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
+pub const ALLOWED_FAST_MAX: usize = 10;
+pub const ALLOWED_FAST_LEN_MAX: u64 = 4 << 20;
+/// Requests outstanding with a peer that chokes us, for such pieces.
+pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;

@@ -292,6 +292,7 @@ async fn serve(
         extension,
         opening: Opening::None,
         upload_only: false,
+        info_hash: Some(torrent.info_hash),
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
         metadata: torrent.metadata.clone(),

@@ -15,6 +15,7 @@ fn setup(fast: bool, opening: Opening) -> Setup {
         fast,
         extension: false,
         upload_only: matches!(opening, Opening::All),
+        info_hash: None,
         opening,
         listen_port: None,
         peer_ip: None,

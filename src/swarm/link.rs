@@ -12,7 +12,7 @@ use super::picking::Walk;
 use super::pieces::{OpenPiece, Slot};
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
@@ -48,6 +48,8 @@ pub struct Link<S: Slot> {
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
+    /// The torrent, until it was told what it may have choked.
+    allows_fast: Option<InfoHash>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
     pub(super) retry_at: Option<Time>,
     pub(super) retries: u16,
@@ -85,6 +87,7 @@ impl<S: Slot> Link<S> {
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
         };
+        let setup_info_hash = setup.info_hash;
         let mut link = Self {
             connection: Connection::new(setup, now),
             walk: Walk::default(),
@@ -106,6 +109,7 @@ impl<S: Slot> Link<S> {
             overtaken: false,
             rejects: 0,
             avoided: Vec::new(),
+            allows_fast: setup_info_hash,
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
@@ -156,11 +160,26 @@ impl<S: Slot> Link<S> {
             Event::Request(block) => self.connection.reject(block),
             Event::Rejected(block) => self.handle_rejected(block)?,
             Event::Suggested(piece) => self.handle_suggested(now, piece),
+            // Whether to ask for it is looked at where requests are made.
+            Event::AllowedFast(_) => {}
+        }
+        if matches!(message, Message::HaveNone | Message::Bitfield(_)) {
+            self.allow_fast();
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
         }
         Ok(())
+    }
+
+    /// A newcomer may have some pieces before its turn (BEP 6), once that costs the swarm no first copies.
+    fn allow_fast(&mut self) {
+        let Some(info_hash) = self.allows_fast.take() else { return };
+        if !self.swarm.spread.is_active() && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX {
+            let (pieces, have) = (&self.swarm.pieces, self.connection.peer_have().clone());
+            let ip = self.shared.address.ip();
+            self.connection.allow_fast(ip, info_hash, |piece| pieces.has(piece) && !have.contains(piece));
+        }
     }
 
     fn handle_rejected(&mut self, block: BlockRef) -> Result<(), PeerFault> {

@@ -36,6 +36,7 @@ fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
         extension: false,
         opening: Opening::None,
         upload_only: false,
+        info_hash: None,
         listen_port: None,
         peer_ip: None,
         metadata: None,

@@ -128,6 +128,7 @@ impl World {
                 extension,
                 opening: Opening::None,
                 upload_only: false,
+                info_hash: None,
                 listen_port: Some(6881),
                 peer_ip: None,
                 metadata: None,
