@@ -149,6 +149,11 @@ pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
+/// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
+pub const ALLOWED_FAST_MAX: usize = 10;
+pub const ALLOWED_FAST_LEN_MAX: u64 = 4 << 20;
+/// Requests outstanding with a peer that chokes us, for such pieces.
+pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
@@ -417,6 +422,16 @@ pub const WEB_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 pub const WEB_READ_LEN: usize = 256 << 10;
 /// Files of one torrent that the landing page names.
 pub const FILES_SHOWN_MAX: usize = 1000;
+
+/// Torrents that are added to or dropped from a running session before it looks at anything else.
+pub const CHANGES_AT_ONCE: usize = 64;
+/// `seed --watch`: `.torrent` files of the folder that are looked at; an idle torrent takes [`TORRENT_IDLE_LEN_MAX`].
+pub const WATCHED_FILES_MAX: usize = 100_000;
+/// How often it is looked whether the folder has changed, and how often each file whatever the folder says. A file that is no
+/// torrent is believed to be on its way for the third.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub const WATCH_ALL_INTERVAL: Duration = Duration::from_secs(60);
+pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
 pub const PEERS_SHOWN_MAX: usize = 100;

@@ -23,6 +23,7 @@ pub mod output;
 pub mod progress;
 pub mod records;
 mod seed;
+pub mod select;
 pub mod settings;
 mod show;
 mod track;

@@ -52,6 +52,20 @@ pub struct Found {
     pub peer_id: Option<PeerId>,
 }
 
+/// Where the peers go that a torrent's trackers name: all torrents share a channel.
+#[derive(Clone, Debug)]
+pub struct Finds {
+    torrent: u32,
+    channel: mpsc::Sender<(u32, Vec<Found>)>,
+}
+
+impl Finds {
+    /// They are sent with `torrent`, which means nothing here.
+    pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
+        Self { torrent, channel }
+    }
+}
+
 /// How we are known to trackers.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -74,7 +88,7 @@ pub fn announce_slots() -> Arc<Semaphore> {
 
 /// Runs until it is told to stop, then for up to [`TRACKER_STOP_TIMEOUT`].
 ///
-/// Each reply's peers go to `found` in one piece; they are dropped when it is full, as the next announce brings them
+/// Each reply's peers go to `finds` in one piece; they are dropped when it is full, as the next announce brings them
 /// again. `totals` is asked at each announce. A request that hangs may outlive the task on tokio's blocking pool: end the
 /// runtime with `shutdown_background`.
 pub async fn run(
@@ -83,14 +97,14 @@ pub async fn run(
     totals: impl Fn() -> Totals,
     slots: Arc<Semaphore>,
     mut commands: mpsc::Receiver<Command>,
-    found: mpsc::Sender<Vec<Found>>,
+    finds: Finds,
 ) {
     let mut announcer = Announcer {
         announce,
         identity,
         totals,
         slots,
-        found,
+        finds,
         tasks: JoinSet::new(),
         external_ip: None,
         started_at: Instant::now(),
@@ -132,7 +146,7 @@ struct Announcer<F> {
     identity: Identity,
     totals: F,
     slots: Arc<Semaphore>,
-    found: mpsc::Sender<Vec<Found>>,
+    finds: Finds,
     tasks: JoinSet<Done>,
     /// Our address as a tracker told it last (BEP 24).
     external_ip: Option<IpAddr>,
@@ -200,7 +214,7 @@ impl<F: Fn() -> Totals> Announcer<F> {
     }
 
     fn pass_on(&self, found: Vec<Found>) {
-        if !found.is_empty() && self.found.try_send(found).is_err() {
+        if !found.is_empty() && self.finds.channel.try_send((self.finds.torrent, found)).is_err() {
             debug!("peers from a tracker dropped: nobody takes them");
         }
     }
@@ -293,7 +307,7 @@ async fn resolve(names: Vec<(String, u16, Option<PeerId>)>) -> Vec<Found> {
     found
 }
 
-fn report(notice: &Notice) {
+pub(super) fn report(notice: &Notice) {
     match notice.kind {
         NoticeKind::Recovered => info!("{notice}"),
         _ => warn!("{notice}"),

@@ -37,7 +37,7 @@ fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Rece
 
 struct Running {
     commands: mpsc::Sender<Command>,
-    found: mpsc::Receiver<Vec<Found>>,
+    found: mpsc::Receiver<(u32, Vec<Found>)>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -46,7 +46,7 @@ fn start(tiers: Vec<Vec<String>>) -> Running {
     let (commands, commands_rx) = mpsc::channel(4);
     let (found_tx, found) = mpsc::channel(4);
     let totals = || Totals { uploaded: 1, downloaded: 2, left: 3 };
-    let task = tokio::spawn(run(announce, identity(), totals, announce_slots(), commands_rx, found_tx));
+    let task = tokio::spawn(run(announce, identity(), totals, announce_slots(), commands_rx, Finds::new(7, found_tx)));
     Running { commands, found, task }
 }
 
@@ -58,7 +58,7 @@ fn next_query(queries: &std_mpsc::Receiver<String>) -> String {
 async fn peers_are_found_and_events_are_sent() {
     let (url, queries) = tracker("200 OK", b"d8:intervali900e5:peers12:\x7f\0\0\x01\x1a\xe1\x0a\0\0\x02\0\x50e");
     let mut running = start(vec![vec![url]]);
-    let found = running.found.recv().await.unwrap();
+    let (_, found) = running.found.recv().await.unwrap();
     assert_eq!(addresses(&found), ["127.0.0.1:6881", "10.0.0.2:80"].map(|addr| addr.parse().unwrap()));
     let query = next_query(&queries);
     for part in ["event=started", "uploaded=1", "downloaded=2", "left=3", "port=6881", "numwant=80", "key=00000ABC"] {
@@ -79,7 +79,7 @@ async fn names_in_peer_lists_are_resolved() {
     let (url, _queries) =
         tracker("200 OK", b"d8:intervali900e5:peersld2:ip9:localhost4:porti7eed2:ip13:x.invalid.foo4:porti8eeee");
     let mut running = start(vec![vec![url]]);
-    let found = running.found.recv().await.unwrap();
+    let (_, found) = running.found.recv().await.unwrap();
     assert!(addresses(&found).iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7), "{found:?}");
     drop(running.commands);
     running.task.await.unwrap();

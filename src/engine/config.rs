@@ -11,10 +11,11 @@ use super::monitor::Monitor;
 use super::stats::Stats;
 use super::way::Way;
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, PeerId, Rng, Time};
+use crate::base::{Bitfield, InfoHash, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
+use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, RingError, ZeroCopyMode};
 
@@ -125,6 +126,8 @@ pub struct Source {
     pub folder: PathBuf,
     /// Pieces that are there.
     pub have: Bitfield,
+    /// What becomes of each file, pad files kept; `None`: all are wanted.
+    pub choices: Option<Box<[Choice]>>,
     /// `have` needs no hash before it is served.
     pub trusted: bool,
     /// The right to make and write the files; nothing is written without.
@@ -135,12 +138,23 @@ pub struct Source {
     pub peers: Vec<SocketAddr>,
 }
 
+/// What becomes of a session's torrents while it runs.
+#[derive(Debug)]
+pub enum Change {
+    Add(Box<Source>),
+    /// Its trackers are told that we leave, its peers are let go.
+    Remove(InfoHash),
+}
+
+/// Changes to come, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
+pub type Changes = tokio::sync::mpsc::Receiver<Change>;
+
 /// What a session has done.
 #[derive(Debug)]
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    /// Everything is had; false when it was stopped before.
+    /// Everything wanted is there; false when it was stopped before.
     pub complete: bool,
     pub stats: Stats,
     pub hashed: Hashed,
@@ -174,7 +188,7 @@ pub enum EngineError {
 /// A session as it stands, all torrents together. Bytes are payload.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
-    /// Verified, written and had.
+    /// Wanted, verified and written.
     pub have_len: u64,
     pub downloaded: u64,
     pub uploaded: u64,

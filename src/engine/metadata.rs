@@ -148,7 +148,7 @@ async fn run(
     outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers, peers })
 }
 
-type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<Vec<Found>>);
+type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<(u32, Vec<Found>)>);
 
 fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announcing {
     let announce = Announce::new(tiers, false, &mut Rng::new());
@@ -164,7 +164,14 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
     let (found_in, found) = mpsc::channel(16);
     // How much is left is not known, only that it is something.
     let totals = || Totals { left: u64::from(BLOCK_LEN), ..Totals::default() };
-    let task = tokio::spawn(announcer::run(announce, identity, totals, announce_slots(), inbox, found_in));
+    let task = tokio::spawn(announcer::run(
+        announce,
+        identity,
+        totals,
+        announce_slots(),
+        inbox,
+        announcer::Finds::new(0, found_in),
+    ));
     (task, commands, found)
 }
 
@@ -191,13 +198,13 @@ async fn resolve(peers: &[PeerAddress]) -> Vec<SocketAddr> {
 async fn wait(
     config: &Config,
     shared: &Rc<Shared>,
-    mut found: mpsc::Receiver<Vec<Found>>,
+    mut found: mpsc::Receiver<(u32, Vec<Found>)>,
     stop: &AtomicBool,
 ) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
     let mut rng = Rng::new();
     let mut peers: Vec<SocketAddr> = Vec::new();
     loop {
-        while let Ok(more) = found.try_recv() {
+        while let Ok((_, more)) = found.try_recv() {
             let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
             shared.peers.borrow_mut().handle_announced(addresses.clone(), Source::Tracker, &mut rng);
             peers.extend(addresses);

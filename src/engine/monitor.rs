@@ -43,7 +43,7 @@ pub struct Status {
     pub down_bytes_per_s: f64,
     /// Handshakes included.
     pub connections: usize,
-    pub torrents: Vec<TorrentStatus>,
+    pub torrents: Vec<Arc<TorrentStatus>>,
     /// Pieces that were hashed in memory, and in how many batches.
     pub hashed_pieces: u64,
     pub hash_batches: u64,
@@ -128,7 +128,7 @@ impl Monitor {
     }
 }
 
-pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<TorrentStatus>) -> Status {
+pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentStatus>>) -> Status {
     let hashed = shared.pool.hashed();
     let usage = Usage::of_this_process();
     Status {

@@ -249,7 +249,7 @@ async fn connect(
         Err(error) => {
             debug!("{address}: connect: {error}");
             torrent.peer_list().handle_failed(ring.shared.now(), address);
-            ring.shared.control.notify_one();
+            ring.shared.attend(&torrent);
         }
     }
 }
@@ -293,6 +293,8 @@ async fn serve(
         fast,
         extension,
         opening: Opening::None,
+        upload_only: false,
+        info_hash: Some(torrent.info_hash),
         listen_port: Some(ring.shared.listen_port),
         peer_ip: Some(address.ip()),
         metadata: torrent.metadata.clone(),
@@ -300,11 +302,11 @@ async fn serve(
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
     ring.connections.borrow_mut().insert(key, connection.clone());
-    ring.shared.control.notify_one();
+    ring.shared.attend(&torrent);
     let shared = connection.shared();
     connection.run(buffer).await;
     ring.connections.borrow_mut().remove(&key);
     torrent.leave(&shared);
-    ring.shared.control.notify_one();
+    ring.shared.attend(&torrent);
     shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
 }

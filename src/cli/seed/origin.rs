@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::base::{InfoHash, PeerId};
@@ -25,7 +25,8 @@ use crate::web::tracker::Tracker;
 /// Everything that answers HTTP, running.
 pub(super) struct Origin {
     site: Site,
-    info_hashes: Vec<InfoHash>,
+    info_hashes: Mutex<Vec<InfoHash>>,
+    web_seed: bool,
     /// `HOST:PORT` for whoever is told of it.
     host: String,
     /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
@@ -82,7 +83,8 @@ impl Origin {
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         Ok(Self {
             site,
-            info_hashes: torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect(),
+            info_hashes: Mutex::new(torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect()),
+            web_seed: options.web_seed,
             host: reachable(address).to_string(),
             ip: origin_ip(announce_ip, options.public_url.as_deref()),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
@@ -95,9 +97,27 @@ impl Origin {
         self.site.add_origin(port, peer_id, self.ip);
     }
 
+    /// One more torrent, whose name `folder` holds; the seeder is known.
+    pub(super) fn add(&self, metainfo: Metainfo, folder: &Path, (port, peer_id): (u16, PeerId)) -> Result<(), Failure> {
+        let info_hash = metainfo.info_hash;
+        self.site.publish(Published::new(metainfo, folder, self.web_seed)?, (port, peer_id, self.ip));
+        self.info_hashes().push(info_hash);
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, info_hash: InfoHash) {
+        self.site.withdraw(info_hash);
+        self.info_hashes().retain(|&known| known != info_hash);
+    }
+
+    fn info_hashes(&self) -> MutexGuard<'_, Vec<InfoHash>> {
+        self.info_hashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Downloads that came to their end, as our tracker was told; of several torrents, of the one with the fewest.
     pub(super) fn completed(&self) -> usize {
-        let completed = self.info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
+        let info_hashes = self.info_hashes();
+        let completed = info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
         completed.map(|stats| usize::try_from(stats.completed).unwrap_or(usize::MAX)).min().unwrap_or(0)
     }
 
