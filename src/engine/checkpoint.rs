@@ -41,7 +41,7 @@ struct Written {
 #[derive(Debug)]
 struct Saved {
     have: Bitfield,
-    /// By file; of a pad file there is nothing to know.
+    /// By file; of a pad file, or one left out, there is nothing to know.
     files: Vec<FileIdentity>,
     next_at: Instant,
 }
@@ -150,7 +150,7 @@ impl Checkpoint {
                 ended,
                 written_at,
                 writes_until: written_at.saturating_add_unsigned(limits::CHECKPOINT_WRITES.as_secs()),
-                files: store.file_indices().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
+                files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
                 have: saved.have.clone(),
             };
             self.target.save(&record.encode())?;
@@ -158,6 +158,11 @@ impl Checkpoint {
         let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
         saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
         Ok(())
+    }
+
+    /// Nothing is left to go on with: what else is ever wanted of the torrent finds its files as anybody else would.
+    pub(super) fn remove_record(&self) -> Result<(), StorageError> {
+        self.target.remove_record()
     }
 
     /// Nothing is written any more: others may.
