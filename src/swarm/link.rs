@@ -52,6 +52,7 @@ pub struct Link<S: Slot> {
     pub(super) retry_at: Option<Time>,
     pub(super) retries: u16,
     pub(super) claims: Vec<BlockRef>,
+    pub(super) looks: u64,
 }
 
 /// An open piece this connection has claims in.
@@ -108,6 +109,7 @@ impl<S: Slot> Link<S> {
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
+            looks: 0,
         };
         link.swarm.availability.add_set(link.connection.peer_have());
         link.follow_choker(now);
@@ -120,6 +122,11 @@ impl<S: Slot> Link<S> {
 
     pub fn shared(&self) -> &Arc<PeerShared> {
         &self.shared
+    }
+
+    /// Pieces looked at so far to find one to ask for.
+    pub fn looks(&self) -> u64 {
+        self.looks
     }
 
     /// Neither side will ever want anything of the other.

@@ -256,10 +256,10 @@ impl Scenario {
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
             bans: bans(&|kind| kind == Kind::Corrupting),
             honest_bans: bans(&|kind| kind != Kind::Corrupting),
-            control_bytes_per_peer: sum(&|node| world.nodes[node].control_len) as f64 / peers,
+            control_bytes_per_peer: sum(&|node| world.nodes[node].effort.control_len) as f64 / peers,
             choke_changes_per_peer: sum(&|node| world.nodes[node].choke_changes()) as f64 / peers,
-            connections_per_peer: sum(&|node| world.nodes[node].connection_count) as f64 / peers,
-            faults: world.faults.len(),
+            connections_per_peer: sum(&|node| world.nodes[node].effort.connections) as f64 / peers,
+            faults: world.faults().count(),
             wall_s: 0.0,
             progress: thinned(&run.progress),
         }
