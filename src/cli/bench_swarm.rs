@@ -88,6 +88,9 @@ fn show(outcome: &Outcome, output: &Output) {
         outcome.choke_changes_per_peer, outcome.connections_per_peer
     );
     row(output, "control, each", format!("{control:.0} kB"), &note);
+    let (messages, looks) = (outcome.messages_per_peer / 1e3, outcome.looks_per_peer / 1e3);
+    let note = format!("looks at pieces {looks:.1}k, at peers to choke {:.1}k", outcome.ranked_per_peer / 1e3);
+    row(output, "messages, each", format!("{messages:.0}k"), &note);
     if outcome.corrupting > 0 {
         let bans = format!("{} bans", outcome.bans);
         row(
@@ -97,10 +100,11 @@ fn show(outcome: &Outcome, output: &Output) {
             &format!("of {} peers; of honest ones {}", outcome.corrupting, outcome.honest_bans),
         );
     }
-    output.result(format_args!("pieces over time: fewest #, median =, most -"));
+    output.result(format_args!("pieces over time: fewest #, median =, most -; how busy the uplinks are"));
     let step = outcome.progress.len().div_ceil(PLOT_LINES).max(1);
     for progress in outcome.progress.iter().step_by(step) {
-        output.result(format_args!("{:>8.2} s |{}|", progress.at_s, bar(progress, pieces)));
+        let busy = 100.0 * progress.uplinks_busy;
+        output.result(format_args!("{:>8.2} s |{}| {busy:>3.0} %", progress.at_s, bar(progress, pieces)));
     }
 }
 
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_bar_shows_fewest_median_and_most() {
-        let progress = Progress { at_s: 1.0, fewest: 10, median: 50, most: 100 };
+        let progress = Progress { at_s: 1.0, fewest: 10, median: 50, most: 100, uplinks_busy: 1.0 };
         let bar = bar(&progress, 100);
         let count = |mark| bar.chars().filter(|&at| at == mark).count();
         assert_eq!([count('#'), count('='), count('-'), bar.len()], [6, 24, 30, 60]);

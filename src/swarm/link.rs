@@ -23,9 +23,12 @@ pub struct Link<S: Slot> {
     pub(super) swarm: Arc<Swarm<S>>,
     pub(super) shared: Arc<PeerShared>,
     pub(super) working: Vec<Work<S>>,
-    /// Place in the have log, and what the peer has been told up to there; `None` when that is everything.
+    /// Up to this place in the have log the peer was told what we have.
     had_cursor: usize,
+    /// What it was told, since pieces were lost, of which the log says nothing.
     told: Option<Bitfield>,
+    /// Announced by the peer, and not counted yet: see [`Self::count_heard`].
+    heard: Vec<PieceIndex>,
     pub(super) walk: Walk,
     /// How things stood when no piece was found to have a share in.
     pub(super) shared_in_vain: u32,
@@ -79,7 +82,7 @@ impl<S: Slot> Link<S> {
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts_seen = swarm.pieces.recounts();
         let (have, had_cursor) = swarm.pieces.opening();
-        let told = (!have.is_full()).then(|| have.clone());
+        let told = (recounts_seen > 0).then(|| have.clone());
         setup.opening = match have {
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
@@ -100,6 +103,7 @@ impl<S: Slot> Link<S> {
             working: Vec::new(),
             had_cursor,
             told,
+            heard: Vec::new(),
             wanted: 0,
             recounts_seen,
             doubles_seen: 0,
@@ -138,8 +142,11 @@ impl<S: Slot> Link<S> {
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
-            Event::Have(piece) => self.handle_have(&[piece]),
-            Event::HaveMany(pieces) => self.handle_have(&pieces),
+            Event::Have(piece) => self.heard.push(piece),
+            Event::HaveMany(pieces) => {
+                self.heard.extend(pieces);
+                self.count_heard();
+            }
             Event::Unchoked => {
                 self.rejects = 0;
                 self.ask_all_again();
@@ -198,19 +205,14 @@ impl<S: Slot> Link<S> {
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
-    /// The peer has these pieces more; its `peer_have` shows them already.
-    fn handle_have(&mut self, pieces: &[PieceIndex]) {
-        let availability = &self.swarm.availability;
-        if pieces.len() > 1 && pieces.len() == self.connection.peer_have().piece_count() {
-            availability.add_set(self.connection.peer_have());
-        } else if !pieces.is_empty() {
-            pieces.iter().for_each(|&piece| availability.add(piece));
-            if self.connection.peer_has_all() {
-                availability.complete(self.swarm.geometry.piece_count());
-            }
+    /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
+    /// over memory, and waited for together.
+    fn count_heard(&mut self) {
+        if self.heard.is_empty() {
+            return;
         }
-        self.shared.have_count.fetch_add(u32::try_from(pieces.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        for &piece in pieces {
+        let heard = std::mem::take(&mut self.heard);
+        for &piece in &heard {
             if self.lacks(piece) {
                 self.wanted += 1;
                 if self.swarm.pieces.is_missing(piece) {
@@ -220,12 +222,27 @@ impl<S: Slot> Link<S> {
                 }
             }
         }
+        let availability = &self.swarm.availability;
+        if heard.len() > 1 && heard.len() == self.connection.peer_have().piece_count() {
+            availability.add_set(self.connection.peer_have());
+        } else {
+            heard.iter().for_each(|&piece| availability.add(piece));
+            if self.connection.peer_has_all() {
+                availability.complete(self.swarm.geometry.piece_count());
+            }
+        }
+        self.shared.have_count.fetch_add(u32::try_from(heard.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.connection.set_interested(self.wanted > 0);
+        self.heard = heard;
+        self.heard.clear();
     }
 
     /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
     pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
-        self.told.as_ref().is_some_and(|told| !told.contains(piece))
+        match &self.told {
+            None => !self.swarm.pieces.is_logged(piece, self.had_cursor),
+            Some(told) => !told.contains(piece),
+        }
     }
 
     fn count_wanted(&mut self) {
@@ -251,7 +268,7 @@ impl<S: Slot> Link<S> {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
                 Some(work.open.clone())
             }
-            None => self.swarm.pieces.find_open(|open| open.piece() == block.piece),
+            None => self.swarm.pieces.find_open(block.piece),
         };
         let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
@@ -330,6 +347,7 @@ impl<S: Slot> Link<S> {
         if self.shared.dismissed.load(Ordering::Relaxed) {
             return Err(PeerFault::Dismissed);
         }
+        self.count_heard();
         self.tell_haves();
         self.cancel_received();
         self.connection.set_interested(self.wanted > 0);
@@ -351,7 +369,7 @@ impl<S: Slot> Link<S> {
     }
 
     fn tell(&mut self, piece: PieceIndex) {
-        if self.told.as_mut().is_some_and(|told| told.insert(piece)) {
+        if self.told.as_mut().is_none_or(|told| told.insert(piece)) {
             self.connection.have(piece);
             self.wanted -= u32::from(self.connection.peer_have().contains(piece));
         }
@@ -360,10 +378,16 @@ impl<S: Slot> Link<S> {
     /// Looks at every piece: some were lost, or came again, of which the have log says nothing.
     fn recount(&mut self) {
         let swarm = self.swarm.clone();
-        let told = self.told.get_or_insert_with(|| Bitfield::full(swarm.geometry.piece_count()));
+        let mut told = self.told.take().unwrap_or_else(|| {
+            let mut told = Bitfield::new(swarm.geometry.piece_count());
+            let logged = swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_logged(piece, self.had_cursor));
+            logged.for_each(|piece| _ = told.insert(piece));
+            told
+        });
         for piece in swarm.geometry.pieces().filter(|&piece| !swarm.pieces.has(piece)) {
             told.remove(piece);
         }
+        self.told = Some(told);
         self.count_wanted();
         swarm.geometry.pieces().filter(|&piece| swarm.pieces.has(piece)).for_each(|piece| self.tell(piece));
     }
@@ -506,6 +530,7 @@ impl<S: Slot> Drop for Link<S> {
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
         self.withdraw_offer();
         self.show_interest(false);
+        self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }

@@ -136,6 +136,7 @@ impl<S: Slot> Link<S> {
         if state == 0 || (state == self.shared_in_vain && !self.may_share) {
             return None;
         }
+        self.looks += 1;
         let found = self.swarm.pieces.find_shareable(|open| !open.is_alone() && self.may_begin(open.piece()));
         self.may_share = found.is_some();
         if found.is_none() {
@@ -155,6 +156,7 @@ impl<S: Slot> Link<S> {
     fn open_suggested(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
         while let Some(&piece) = self.suggested.front() {
             self.guided_until = now + limits::GUIDED_TIME;
+            self.looks += 1;
             if let Some(opened) = self.open_missing(piece) {
                 if opened.is_some() {
                     self.suggested.pop_front();
@@ -176,6 +178,7 @@ impl<S: Slot> Link<S> {
         while let Some(piece) =
             self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
         {
+            self.looks += 1;
             if guide && !self.swarm.availability.is_with_leechers(piece) {
                 self.walk.skipped_rare = true;
             } else if let Some(opened) = self.open_missing(piece) {
@@ -184,6 +187,7 @@ impl<S: Slot> Link<S> {
             self.walk.at += 1;
         }
         while let Some(&piece) = self.walk.fresh.front() {
+            self.looks += 1;
             if let Some(opened) = self.open_missing(piece) {
                 return opened;
             }

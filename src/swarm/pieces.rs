@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use super::have_log::HaveLog;
 use super::shared::PeerShared;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time};
 
@@ -42,7 +43,7 @@ pub struct Pieces<S: Slot> {
     recounts: AtomicU32,
     /// A piece was lost since somebody asked.
     lost: AtomicBool,
-    open: RwLock<Vec<Arc<OpenPiece<S>>>>,
+    open: RwLock<Vec<Listed<S>>>,
     /// Counts what may have left blocks unclaimed in an open piece, since it was last found that there are none.
     shareable: AtomicU32,
     /// Counts the pieces that became missing again.
@@ -69,12 +70,11 @@ impl<S> SlotPool<S> {
     }
 }
 
-/// Pieces in the order in which they became had since the start; append-only, read without a lock.
+/// An open piece, its number beside it: to look for one touches no other.
 #[derive(Debug)]
-struct HaveLog {
-    /// Index + 1; 0 is not written yet.
-    entries: Box<[AtomicU32]>,
-    next: AtomicU32,
+struct Listed<S: Slot> {
+    piece: PieceIndex,
+    open: Arc<OpenPiece<S>>,
 }
 
 impl<S: Slot> Pieces<S> {
@@ -88,7 +88,7 @@ impl<S: Slot> Pieces<S> {
             have_count: AtomicU32::new(have_count),
             missing_count: AtomicU32::new(left),
             doubles_received: AtomicU64::new(0),
-            log: HaveLog { entries: (0..left).map(|_| AtomicU32::new(0)).collect(), next: AtomicU32::new(0) },
+            log: HaveLog::new(&geometry, have),
             recounts: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             can_receive: !slots.is_empty(),
@@ -128,9 +128,9 @@ impl<S: Slot> Pieces<S> {
 
     /// What we have now, for a connection that starts, and the place in the have log to go on from.
     pub(super) fn opening(&self) -> (Bitfield, usize) {
-        let cursor = self.log.next.load(Ordering::Acquire) as usize;
+        let cursor = self.log.len();
         let mut have = Bitfield::new(self.geometry.piece_count());
-        for piece in self.geometry.pieces().filter(|&piece| self.has(piece)) {
+        for piece in self.geometry.pieces().filter(|&piece| self.has(piece) && self.is_logged(piece, cursor)) {
             have.insert(piece);
         }
         (have, cursor)
@@ -138,10 +138,13 @@ impl<S: Slot> Pieces<S> {
 
     /// The next entry of the have log at `cursor`, which it moves.
     pub(super) fn next_had(&self, cursor: &mut usize) -> Option<PieceIndex> {
-        let entry = self.log.entries.get(*cursor)?.load(Ordering::Acquire);
-        let piece = self.geometry.piece(entry.checked_sub(1)?)?;
-        *cursor += 1;
-        Some(piece)
+        self.log.next(&self.geometry, cursor)
+    }
+
+    /// Whether the piece was had from the start, or is in the have log before `cursor`. Of pieces that were lost it says
+    /// nothing: see [`Self::recounts`].
+    pub(super) fn is_logged(&self, piece: PieceIndex, cursor: usize) -> bool {
+        self.log.contains(piece, cursor)
     }
 
     /// Changes when [`Self::next_had`] does not tell all: what is had has to be looked through.
@@ -202,7 +205,8 @@ impl<S: Slot> Pieces<S> {
         }
         self.missing_count.fetch_sub(1, Ordering::AcqRel);
         let opened = Arc::new(OpenPiece::new(&self.geometry, piece, slot, Arc::downgrade(&self.slots)));
-        self.open.write().unwrap_or_else(PoisonError::into_inner).push(opened.clone());
+        let listed = Listed { piece, open: opened.clone() };
+        self.open.write().unwrap_or_else(PoisonError::into_inner).push(listed);
         Some(opened)
     }
 
@@ -214,15 +218,16 @@ impl<S: Slot> Pieces<S> {
         Some(slots.swap_remove(at))
     }
 
-    /// The first open piece for which `wanted` holds.
-    pub(super) fn find_open(&self, wanted: impl Fn(&OpenPiece<S>) -> bool) -> Option<Arc<OpenPiece<S>>> {
+    /// This piece, if it is open.
+    pub(super) fn find_open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|open| wanted(open)).cloned()
+        open.iter().find(|listed| listed.piece == piece).map(|listed| listed.open.clone())
     }
 
     /// Everything that is open.
     pub(super) fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|listed| listed.open.clone()).collect()
     }
 
     /// An open piece that has blocks to claim and for which `wanted` holds; one that nobody works on, if there is one.
@@ -231,10 +236,14 @@ impl<S: Slot> Pieces<S> {
         if seen == 0 {
             return None;
         }
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let list = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
         let mut found = None;
-        for open in open.iter().filter(|open| open.has_unclaimed()) {
+        for Listed { open, .. } in list.iter().filter(|listed| self.is_shareable(listed.piece)) {
+            if !open.has_unclaimed() {
+                self.handle_claimed(open);
+                continue;
+            }
             any = true;
             if wanted(open) {
                 found = Some(open);
@@ -312,10 +321,7 @@ impl<S: Slot> Pieces<S> {
         if let Some(state) = self.states.get(open.piece.at()) {
             state.store(HAVE, Ordering::Release);
             self.have_count.fetch_add(1, Ordering::AcqRel);
-            let at = self.log.next.fetch_add(1, Ordering::AcqRel) as usize;
-            if let Some(entry) = self.log.entries.get(at) {
-                entry.store(open.piece.get() + 1, Ordering::Release);
-            } else {
+            if !self.log.append(open.piece) {
                 // The log has room for what was missing at the start, not for what was lost later.
                 self.recounts.fetch_add(1, Ordering::AcqRel);
             }
@@ -332,6 +338,7 @@ impl<S: Slot> Pieces<S> {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
+            self.log.forget(piece);
             if self.can_receive {
                 self.recounts.fetch_add(1, Ordering::AcqRel);
                 self.lost.store(true, Ordering::Relaxed);
@@ -346,13 +353,8 @@ pub struct OpenPiece<S: Slot> {
     piece: PieceIndex,
     piece_len: u32,
     block_count: u32,
-    /// Somebody has requested the block; it has arrived.
-    claimed: Box<[AtomicU64]>,
-    received: Box<[AtomicU64]>,
-    /// For each block, how many connections have requested it: more than one in the endgame.
-    askers: Box<[AtomicU16]>,
-    /// For each block, the position in `senders` of who sent it, + 1.
-    sent_by: Box<[AtomicU16]>,
+    words: Box<[Word]>,
+    blocks: Box<[Block]>,
     senders: Mutex<Vec<Arc<PeerShared>>>,
     workers: AtomicU32,
     retired: AtomicBool,
@@ -364,8 +366,21 @@ pub struct OpenPiece<S: Slot> {
     pool: Weak<SlotPool<S>>,
 }
 
-fn bits(count: u32) -> Box<[AtomicU64]> {
-    (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+/// 64 blocks, a bit for each.
+#[derive(Debug, Default)]
+struct Word {
+    /// Somebody has requested it.
+    claimed: AtomicU64,
+    /// It has arrived.
+    received: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    /// How many connections have requested it: more than one in the endgame.
+    askers: AtomicU16,
+    /// The position in `senders` of who sent it, + 1.
+    sent_by: AtomicU16,
 }
 
 fn bit_of(block_index: usize) -> (usize, u64) {
@@ -379,10 +394,8 @@ impl<S: Slot> OpenPiece<S> {
             piece,
             piece_len: geometry.len_of(piece),
             block_count,
-            claimed: bits(block_count),
-            received: bits(block_count),
-            askers: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
-            sent_by: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
+            words: (0..block_count.div_ceil(64)).map(|_| Word::default()).collect(),
+            blocks: (0..block_count).map(|_| Block::default()).collect(),
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
@@ -460,31 +473,31 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     pub(super) fn has_unclaimed(&self) -> bool {
-        (0..self.claimed.len()).any(|word| self.unclaimed(word) != 0)
+        (0..self.words.len()).any(|word| self.unclaimed(word) != 0)
     }
 
     /// Blocks of the word that have not arrived and that nobody has requested.
     fn unclaimed(&self, word: usize) -> u64 {
-        let load = |words: &[AtomicU64]| words.get(word).map_or(u64::MAX, |word| word.load(Ordering::Acquire));
-        !(load(&self.claimed) | load(&self.received)) & self.mask(word)
+        let taken = |word: &Word| word.claimed.load(Ordering::Acquire) | word.received.load(Ordering::Acquire);
+        !self.words.get(word).map_or(u64::MAX, taken) & self.mask(word)
     }
 
     pub(super) fn is_received(&self, block_index: usize) -> bool {
         let (word, bit) = bit_of(block_index);
-        self.received.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        self.words.get(word).is_some_and(|word| word.received.load(Ordering::Acquire) & bit != 0)
     }
 
     /// Claims up to `max` blocks that nobody has claimed, lowest first.
     pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
         let wanted = out.len() + max;
-        for (i, (word, first)) in self.claimed.iter().zip((0u32..).step_by(64)).enumerate() {
+        for (i, (word, first)) in self.words.iter().zip((0u32..).step_by(64)).enumerate() {
             while out.len() < wanted {
                 let free = self.unclaimed(i);
                 let bit = free & free.wrapping_neg();
                 if bit == 0 {
                     break;
                 }
-                if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+                if word.claimed.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
                     let block_index = first + bit.trailing_zeros();
                     self.count_asker(block_index as usize);
                     out.extend(geometry.block(self.piece, block_index));
@@ -494,13 +507,13 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     fn count_asker(&self, block_index: usize) {
-        if let Some(askers) = self.askers.get(block_index) {
-            askers.fetch_add(1, Ordering::AcqRel);
+        if let Some(block) = self.blocks.get(block_index) {
+            block.askers.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn askers_of(&self, block_index: usize) -> u16 {
-        self.askers.get(block_index).map_or(0, |askers| askers.load(Ordering::Acquire))
+        self.blocks.get(block_index).map_or(0, |block| block.askers.load(Ordering::Acquire))
     }
 
     /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
@@ -515,7 +528,9 @@ impl<S: Slot> OpenPiece<S> {
     /// Gives a claim back: the block may be asked of somebody else.
     pub(super) fn release(&self, block: BlockRef) {
         let (word, bit) = bit_of(block.block_index());
-        let (Some(askers), Some(claimed)) = (self.askers.get(block.block_index()), self.claimed.get(word)) else {
+        let (Some(Block { askers, .. }), Some(Word { claimed, .. })) =
+            (self.blocks.get(block.block_index()), self.words.get(word))
+        else {
             return;
         };
         // Who asks in between makes the block asked for twice at worst, never claimed by nobody.
@@ -527,24 +542,25 @@ impl<S: Slot> OpenPiece<S> {
     /// A block is in the slot, brought by the holder of `mark`, who still claims it or not. True when others do.
     pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> bool {
         let (word, bit) = bit_of(block_index);
-        if let Some(sent_by) = self.sent_by.get(block_index) {
-            sent_by.store(mark, Ordering::Relaxed);
+        if let Some(block) = self.blocks.get(block_index) {
+            block.sent_by.store(mark, Ordering::Relaxed);
         }
-        if let Some(received) = self.received.get(word) {
-            received.fetch_or(bit, Ordering::AcqRel);
+        if let Some(word) = self.words.get(word) {
+            word.received.fetch_or(bit, Ordering::AcqRel);
         }
         self.askers_of(block_index) > u16::from(claims)
     }
 
     /// Who sent a block that has arrived.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
-        let mark = usize::from(self.sent_by.get(block_index)?.load(Ordering::Relaxed));
+        let mark = usize::from(self.blocks.get(block_index)?.sent_by.load(Ordering::Relaxed));
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
     }
 
     fn verdict(&self) -> Verdict {
         let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = |mark: usize| self.sent_by.iter().any(|by| usize::from(by.load(Ordering::Relaxed)) == mark);
+        let sent =
+            |mark: usize| self.blocks.iter().any(|block| usize::from(block.sent_by.load(Ordering::Relaxed)) == mark);
         let senders = joined.iter().enumerate().filter(|(at, _)| sent(at + 1)).map(|(_, peer)| peer.clone()).collect();
         Verdict { senders }
     }

@@ -135,6 +135,16 @@ impl Node {
         });
     }
 
+    /// Pieces looked at to find one to ask for.
+    pub fn looks(&self) -> u64 {
+        self.effort.looks + self.ends.iter().flatten().map(|end| end.link.looks()).sum::<u64>()
+    }
+
+    /// Peers looked at to decide who is unchoked.
+    pub fn ranked(&self) -> u64 {
+        self.steering.as_ref().map_or(0, Steering::ranked_count)
+    }
+
     /// Chokes and unchokes so far.
     pub fn choke_changes(&self) -> u64 {
         self.steering.as_ref().map_or(0, Steering::change_count)
