@@ -40,8 +40,9 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     offered: Vec<PieceIndex>,
     offered_wanted: usize,
-    /// The peer is counted among those that are interested.
+    /// The peer is counted among those that are interested, and among those that owe us blocks.
     counted: bool,
+    pub(super) asked: bool,
     /// Pieces the peer has and we don't.
     wanted: u32,
     recounts_seen: u32,
@@ -98,6 +99,7 @@ impl<S: Slot> Link<S> {
             offered: Vec::new(),
             offered_wanted: limits::SUGGESTED_START,
             counted: false,
+            asked: false,
             swarm,
             shared,
             working: Vec::new(),
@@ -530,6 +532,9 @@ impl<S: Slot> Drop for Link<S> {
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
         self.withdraw_offer();
         self.show_interest(false);
+        if self.asked {
+            self.swarm.asked_count.fetch_sub(1, Ordering::Relaxed);
+        }
         self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::link::{Link, Work};
 use super::order::Snapshot;
@@ -49,8 +50,9 @@ impl Walk {
 impl<S: Slot> Link<S> {
     /// Requests as many blocks as the window takes.
     pub fn request_blocks(&mut self, now: Time) {
-        let room = self.connection.request_room();
+        let room = self.connection.request_room().min(self.shared_room());
         if room == 0 {
+            self.count_asked();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
             }
@@ -66,11 +68,26 @@ impl<S: Slot> Link<S> {
             self.connection.request(now, block);
         }
         self.claims = claims;
+        self.count_asked();
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
             let guided = (now < self.guided_until).then_some(self.guided_until);
             self.retry_at.get_or_insert(guided.unwrap_or(now + limits::IDLE_RETRY));
+        }
+    }
+
+    /// Requests that may be added while others are asked too: what waits in the queue of one peer nobody else is asked for.
+    fn shared_room(&self) -> usize {
+        let asked = self.swarm.asked_count.load(Ordering::Relaxed) as usize;
+        self.connection.request_share(asked).saturating_sub(self.connection.outstanding_count())
+    }
+
+    /// Counts the peer among those that owe us blocks, or no more.
+    fn count_asked(&mut self) {
+        let asked = self.connection.outstanding_count() > 0;
+        if std::mem::replace(&mut self.asked, asked) != asked {
+            self.swarm.asked_count.fetch_add(if asked { 1 } else { u32::MAX }, Ordering::Relaxed);
         }
     }
 
@@ -121,7 +138,7 @@ impl<S: Slot> Link<S> {
     }
 
     fn is_on_parole(&self) -> bool {
-        self.shared.on_parole.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.on_parole.load(Ordering::Relaxed)
     }
 
     /// The peer would hold a piece open for long.
