@@ -24,14 +24,20 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
     let figures =
         fleet(&settings(options, folder.path()), links, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
-    let FleetFigures { leechers, t_min_s, star_s, .. } = figures;
+    let FleetFigures { leechers, t_min_s, pairs_s, .. } = figures;
     let (size, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
         "{leechers} downloaders on this machine, {}; {size}, pieces of {piece_len}",
         figures.place
     ));
-    row(output, "star", format!("{star_s:.2} s"), "all copies straight from the origin: what the machine can do");
-    row(output, "T_min", format!("{t_min_s:.2} s"), "the star's time, or the bound of the links where that is later");
+    row(output, "pairs", format!("{pairs_s:.2} s"), "each with an origin of its own: what the machine can do");
+    let measured = [("origin", figures.origin_measured), ("up", figures.up_measured), ("down", figures.down_measured)];
+    let mb = |(what, rate): (&str, Option<f64>)| rate.map(|rate| format!("{what} {:.1}", rate / 1e6));
+    let links: Vec<String> = measured.into_iter().filter_map(mb).collect();
+    if !links.is_empty() {
+        row(output, "links", links.join(", "), "MB/s, each measured alone");
+    }
+    row(output, "T_min", format!("{t_min_s:.2} s"), "the pairs' time, or the bound of the links where that is later");
     let note = format!(
         "first {:.2} s, median {:.2} s; {:.2} GB/s together",
         figures.t_first_s, figures.t_p50_s, figures.gb_per_s

@@ -80,7 +80,10 @@ impl<S: Slot> Link<S> {
     /// Requests that may be added while others are asked too: what waits in the queue of one peer nobody else is asked for.
     fn shared_room(&self) -> usize {
         let asked = self.swarm.asked_count.load(Ordering::Relaxed) as usize;
-        self.connection.request_share(asked).saturating_sub(self.connection.outstanding_count())
+        let share = self.connection.request_share(asked);
+        let room = share.saturating_sub(self.connection.outstanding_count());
+        // In batches, as the whole window is.
+        if room < share / 4 { 0 } else { room }
     }
 
     /// Counts the peer among those that owe us blocks, or no more.
