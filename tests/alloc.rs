@@ -73,6 +73,8 @@ impl Download {
             fast: true,
             extension: false,
             opening: Opening::None,
+            upload_only: false,
+            info_hash: None,
             listen_port: None,
             peer_ip: None,
             metadata: None,

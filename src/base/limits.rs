@@ -149,6 +149,11 @@ pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
+/// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
+pub const ALLOWED_FAST_MAX: usize = 10;
+pub const ALLOWED_FAST_LEN_MAX: u64 = 4 << 20;
+/// Requests outstanding with a peer that chokes us, for such pieces.
+pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
@@ -334,7 +339,7 @@ pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
 /// BEP 15: a UDP packet without an answer is sent again after this, and then after twice as long.
 pub const TRACKER_UDP_RESEND_AFTER: Duration = Duration::from_secs(15);
 /// With one family's answer the other one's is waited for this much longer.
-pub const TRACKER_UDP_FAMILY_GRACE: Duration = Duration::from_secs(1);
+pub const TRACKER_FAMILY_GRACE: Duration = Duration::from_secs(1);
 /// A tracker's packet: as long as UDP packets get.
 pub const TRACKER_UDP_REPLY_LEN_MAX: usize = 64 << 10;
 /// `stopped` gets this long when we leave.
@@ -418,9 +423,21 @@ pub const WEB_READ_LEN: usize = 256 << 10;
 /// Files of one torrent that the landing page names.
 pub const FILES_SHOWN_MAX: usize = 1000;
 
+/// Torrents that are added to or dropped from a running session before it looks at anything else.
+pub const CHANGES_AT_ONCE: usize = 64;
+/// `seed --watch`: `.torrent` files of the folder that are looked at; an idle torrent takes [`TORRENT_IDLE_LEN_MAX`].
+pub const WATCHED_FILES_MAX: usize = 100_000;
+/// How often it is looked whether the folder has changed, and how often each file whatever the folder says. A file that is no
+/// torrent is believed to be on its way for the third.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+pub const WATCH_ALL_INTERVAL: Duration = Duration::from_secs(60);
+pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
+
 /// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
 pub const PEERS_SHOWN_MAX: usize = 100;
 pub const PIECE_MAP_LEN: u32 = 512;
+/// Seconds of rates that a session remembers for whoever looks.
+pub const RATES_KEPT_MAX: usize = 300;
 
 /// A list of torrents for our own tracker: a million of them.
 pub const TRACKER_LIST_LEN_MAX: u64 = 64 << 20;

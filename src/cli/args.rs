@@ -167,8 +167,11 @@ pub struct CreateArgs {
 pub struct SeedArgs {
     /// .torrent files; or files and folders, whose torrents are made, remembered and given out on a
     /// page, with a tracker
-    #[arg(value_name = "TORRENT|PATH", required = true)]
+    #[arg(value_name = "TORRENT|PATH", required_unless_present = "watch")]
     pub torrents: Vec<PathBuf>,
+    /// Serve the .torrent files of this folder too, those that come later, and not those that are removed; SIGHUP looks at once
+    #[arg(long, value_name = "DIR")]
+    pub watch: Option<PathBuf>,
     /// Folder that holds the torrent's name [default: the folder of the .torrent]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -239,9 +242,10 @@ pub struct GetArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Download only these files (not available yet)
-    #[arg(long, value_name = "LIST|GLOB")]
-    pub select: Option<String>,
+    /// Download only these files: their numbers in `show`, as 1,3-5, or those that match a glob as for create -g. Repeatable;
+    /// what an earlier one names comes first
+    #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
+    pub select: Vec<String>,
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
@@ -292,7 +296,7 @@ pub struct NetworkArgs {
     /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
-    /// Peer connections go through this network interface alone
+    /// Peers and trackers are reached through this network interface alone
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"

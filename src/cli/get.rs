@@ -16,6 +16,7 @@ use super::options::{Destination, GetOptions, GetOutput, MetainfoSource};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
+use super::select::choose;
 use super::transfer::{config, tiers, transfer};
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
@@ -63,22 +64,33 @@ fn download(
     output: &Output,
 ) -> Result<(), Failure> {
     let Found { metainfo, peers, .. } = found;
+    let chosen = choose(&options.select, &metainfo)?;
     fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
     let target = Target::lock(folder, &metainfo.info.name)?;
     let have = check(&metainfo, folder, &target, stop, output)?;
     let name = printable(&metainfo.info.name);
     let info_hash = metainfo.info_hash.to_string();
-    let total_len = metainfo.info.geometry.total_len();
+    let total_len = chosen.as_ref().map_or(metainfo.info.geometry.total_len(), |chosen| chosen.len);
+    let selected = chosen.as_ref().map(|chosen| chosen.file_count);
+    let choices = chosen.map(|chosen| chosen.choices);
     let tiers = tiers(&metainfo.tiers, &options.network);
-    let source =
-        Source { metainfo, folder: folder.to_owned(), have, trusted: true, target: Some(target), tiers, peers };
+    let source = Source {
+        metainfo,
+        folder: folder.to_owned(),
+        have,
+        choices,
+        trusted: true,
+        target: Some(target),
+        tiers,
+        peers,
+    };
 
     let progress = output.transfer_progress("downloading", Some(total_len));
     let mut complete = false;
     let mut hook = options.on_complete.as_deref().map(|line| hook(line, &name, folder, &info_hash));
     let report = engine::run(config, vec![source], stop, &mut |now| {
         if config.keep_seeding && now.have_len == total_len && !std::mem::replace(&mut complete, true) {
-            output.message(format_args!("{name} is complete; uploading until Ctrl-C"));
+            output.message(format_args!("{}{name} complete; uploading until Ctrl-C", Selected(selected)));
             if let Some(started) = hook.as_mut().map(Command::spawn) {
                 report_hook(started.map(|_| None), output);
             }
@@ -93,13 +105,14 @@ fn download(
     drop(progress);
     if !report.complete {
         let line = format!(
-            "interrupted: {name}: {} of {} are here: run the same command to go on",
+            "interrupted: {}{name}: {} of {} are here: run the same command to go on",
+            Selected(selected),
             Bytes(report.totals.have_len),
             Bytes(total_len)
         );
         return Err(Failure::new(Exit::Interrupted, line));
     }
-    conclude(&report, &name, info_hash, total_len, folder, output);
+    conclude(&report, &name, info_hash, (total_len, selected), folder, output);
     // With --seed it has run already.
     if let Some(hook) = hook.as_mut().filter(|_| !config.keep_seeding) {
         report_hook(hook.status().map(Some), output);
@@ -128,11 +141,19 @@ fn report_hook(ended: std::io::Result<Option<ExitStatus>>, output: &Output) {
     }
 }
 
-fn conclude(report: &Report, name: &str, info_hash: String, total_len: u64, folder: &Path, output: &Output) {
+fn conclude(
+    report: &Report,
+    name: &str,
+    info_hash: String,
+    (total_len, selected_files): (u64, Option<usize>),
+    folder: &Path,
+    output: &Output,
+) {
     let seconds = report.elapsed.as_secs_f64();
     let rate = Rate { bytes: report.totals.downloaded, over: report.elapsed };
     output.message(format_args!(
-        "got {name}: {} in {seconds:.1} s, {rate}, verified, in {}",
+        "got {}{name}: {} in {seconds:.1} s, {rate}, verified, in {}",
+        Selected(selected_files),
         Bytes(report.totals.downloaded),
         shown(folder)
     ));
@@ -141,9 +162,23 @@ fn conclude(report: &Report, name: &str, info_hash: String, total_len: u64, fold
         name,
         output: &shown(folder),
         bytes: total_len,
+        selected_files,
         seconds,
         transfer: transfer(report),
     });
+}
+
+/// `3 files of `, where not all of them were wanted.
+struct Selected(Option<usize>);
+
+impl std::fmt::Display for Selected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(1) => f.write_str("1 file of "),
+            Some(count) => write!(f, "{count} files of "),
+        }
+    }
 }
 
 /// A torrent to get.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "commands time themselves and date what they make")]
 
+mod activation;
 pub mod args;
 mod bench;
 mod bench_swarm;
@@ -22,6 +23,7 @@ pub mod output;
 pub mod progress;
 pub mod records;
 mod seed;
+pub mod select;
 pub mod settings;
 mod show;
 mod track;

@@ -3,13 +3,13 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, GetArgs, LimitArgs, MagnetArgs, NetworkArgs,
-    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use super::progress::RECORD_INTERVAL;
@@ -17,19 +17,20 @@ use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
-use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::{Filters, Settings};
-use crate::engine::{CacheMode, RateLimits, WriteMode};
+use crate::engine::{CacheMode, RateLimits};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, ZeroCopyMode};
 
 mod bench;
+mod get;
 mod seed;
 mod track;
 
 pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
+pub use get::{GetOptions, GetOutput, MetainfoSource};
 pub use seed::{AdminPlace, UntilOptions, WebOptions, is_torrent};
 pub use track::{TrackList, TrackOptions};
 
@@ -108,8 +109,10 @@ pub enum Destination {
 
 #[derive(Debug)]
 pub struct SeedOptions {
-    /// `.torrent` files and content, at least one.
+    /// `.torrent` files and content, at least one without `watch`.
     pub torrents: Vec<PathBuf>,
+    /// A folder of `.torrent` files that come and go.
+    pub watch: Option<PathBuf>,
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
@@ -130,43 +133,6 @@ pub enum VerifyMode {
     /// All of it at start.
     Full,
     Never,
-}
-
-#[derive(Debug)]
-pub struct GetOptions {
-    pub source: MetainfoSource,
-    pub output: GetOutput,
-    /// Keep uploading when complete.
-    pub seed: bool,
-    pub write_mode: WriteMode,
-    pub serving: ServingOptions,
-    /// Reserve the disk space at the start.
-    pub preallocate: bool,
-    /// For the shell, when everything is here.
-    pub on_complete: Option<OsString>,
-    /// Exit 4 after this long without peers or trackers; `None`: never.
-    pub timeout: Option<Duration>,
-    /// Pieces by index.
-    pub sequential: bool,
-    pub rates: RateLimits,
-    pub network: NetworkOptions,
-    pub engine: EngineOptions,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum GetOutput {
-    /// Folder that will hold the torrent's name.
-    Content(PathBuf),
-    /// The `.torrent` alone.
-    Metainfo(Destination),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum MetainfoSource {
-    File(PathBuf),
-    /// `http` or `https`.
-    Url(String),
-    Magnet(Magnet),
 }
 
 #[derive(Debug, Default)]
@@ -236,7 +202,7 @@ impl Options {
         let command = match arguments.command {
             CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(seed::resolve_seed(args)?),
-            CommandArgs::Get(args) => Command::Get(resolve_get(args, output.json)?),
+            CommandArgs::Get(args) => Command::Get(get::resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)),
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
@@ -322,63 +288,6 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
         return Ok(ContentSource::Stdin);
     };
     Err(usage(refusal))
-}
-
-fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
-    refuse_later(&[
-        ("--select", args.select.is_some()),
-        ("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty())),
-    ])?;
-    let source = match args.torrent.to_str() {
-        _ if Magnet::is_meant(args.torrent.as_bytes()) => {
-            let magnet = Magnet::parse(args.torrent.as_bytes()).map_err(|error| usage(printed(&error)))?;
-            let told =
-                magnet.trackers.len() + magnet.peers.len() + args.network.announce.len() + args.network.peer.len();
-            if told == 0 {
-                return Err(usage(
-                    "the link names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
-                ));
-            }
-            MetainfoSource::Magnet(magnet)
-        }
-        Some(text) if has_scheme(text, &["http", "https"]) => {
-            MetainfoSource::Url(url("URL", text, &["http", "https"])?)
-        }
-        Some(text) if text.contains("://") => {
-            return Err(usage(format_args!("not a URL to get: {}: give http or https", printable(text.as_bytes()))));
-        }
-        _ => MetainfoSource::File(args.torrent.into()),
-    };
-    let output = if args.metadata_only {
-        GetOutput::Metainfo(destination(args.output))
-    } else {
-        GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
-    };
-    if json && output == GetOutput::Metainfo(Destination::Stdout) {
-        return Err(usage("-o - and --json both want standard output: leave one out"));
-    }
-    Ok(GetOptions {
-        source,
-        output,
-        seed: args.seed.is_some(),
-        preallocate: args.preallocate,
-        write_mode: match args.write {
-            WriteArg::Auto => WriteMode::Auto,
-            WriteArg::Buffered => WriteMode::Buffered,
-            WriteArg::Direct => WriteMode::Direct,
-        },
-        serving: resolve_serving(&args.serving),
-        on_complete: args.on_complete,
-        timeout: args.timeout.map(Duration::from_secs),
-        sequential: args.sequential,
-        rates: RateLimits {
-            up: rate_limit("--up", args.up.as_deref())?,
-            up_each: None,
-            down: rate_limit("--down", args.down.as_deref())?,
-        },
-        network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine)?,
-    })
 }
 
 fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
@@ -568,7 +477,7 @@ fn printed(error: &impl std::fmt::Display) -> String {
     printable(error.to_string().as_bytes())
 }
 
-fn usage(line: impl std::fmt::Display) -> Failure {
+pub(super) fn usage(line: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, line)
 }
 

@@ -124,12 +124,18 @@ pub enum Record<'a> {
         /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
         remembered: Option<i64>,
     },
-    /// `get` has everything, verified and written.
+    /// `seed --watch`: its `.torrent` is gone, or is another one.
+    Dropped { info_hash: String, name: &'a str },
+    /// `get` has everything that is wanted, verified and written.
     Complete {
         info_hash: String,
         name: &'a str,
         output: &'a str,
+        /// Of the wanted files.
         bytes: u64,
+        /// `--select`: so many files.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        selected_files: Option<usize>,
         seconds: f64,
         #[serde(flatten)]
         transfer: Transfer,
@@ -241,6 +247,9 @@ pub struct ShownSwarm {
 
 #[derive(Debug, Serialize)]
 pub struct ShownFile {
+    /// What `get --select` knows it by: its position among those that are on disk, from 1 on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
     /// Elements joined by `/`; the first one is the torrent's name.
     pub path: String,
     pub length: u64,

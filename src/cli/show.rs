@@ -49,6 +49,7 @@ fn scraped(metainfo: &Metainfo) -> Result<Vec<ShownSwarm>, Failure> {
 fn record(metainfo: &Metainfo, swarms: Vec<ShownSwarm>) -> Shown<'_> {
     let info = &metainfo.info;
     let text = |text: &Option<String>| text.as_ref().map(|text| printable(text.as_bytes()));
+    let mut number = 0;
     Shown {
         name: printable(&info.name),
         info_hash: metainfo.info_hash.to_string(),
@@ -58,7 +59,15 @@ fn record(metainfo: &Metainfo, swarms: Vec<ShownSwarm>) -> Shown<'_> {
         files: info
             .files
             .iter()
-            .map(|file| ShownFile { path: path_of(file), length: file.len, pad: file.pad })
+            .map(|file| {
+                number += usize::from(!file.pad);
+                ShownFile {
+                    number: (!file.pad).then_some(number),
+                    path: path_of(file),
+                    length: file.len,
+                    pad: file.pad,
+                }
+            })
             .collect(),
         private: info.private,
         trackers: &metainfo.tiers,
@@ -94,8 +103,8 @@ fn print(metainfo: &Metainfo, output: &Output) {
     info.source.iter().for_each(|source| row("source", &printable(source)));
     row("magnet", &link(metainfo, &[]));
     row("files", &info.files.iter().filter(|file| !file.pad).count().to_string());
-    for file in info.files.iter().filter(|file| !file.pad) {
-        output.result(format_args!("{:>12} {}", Bytes(file.len).to_string(), path_of(file)));
+    for (number, file) in (1..).zip(info.files.iter().filter(|file| !file.pad)) {
+        output.result(format_args!("{number:>5} {:>12} {}", Bytes(file.len).to_string(), path_of(file)));
     }
 }
 

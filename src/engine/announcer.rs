@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::http::{self, FetchLimits, HttpError};
+use super::families;
+use super::http::{FetchLimits, Fetcher, HttpError, IpFamily};
 use super::udp::{self, Patience};
 use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
 use crate::base::limits::{
@@ -51,6 +52,20 @@ pub struct Found {
     pub peer_id: Option<PeerId>,
 }
 
+/// Where the peers go that a torrent's trackers name: all torrents share a channel.
+#[derive(Clone, Debug)]
+pub struct Finds {
+    torrent: u32,
+    channel: mpsc::Sender<(u32, Vec<Found>)>,
+}
+
+impl Finds {
+    /// They are sent with `torrent`, which means nothing here.
+    pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
+        Self { torrent, channel }
+    }
+}
+
 /// How we are known to trackers.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -62,6 +77,8 @@ pub struct Identity {
     pub port: u16,
     /// At random, one for each run.
     pub key: u32,
+    /// By which way trackers are asked.
+    pub fetcher: Fetcher,
 }
 
 /// Places for announces under way, to be shared by the announcers of a process.
@@ -71,7 +88,7 @@ pub fn announce_slots() -> Arc<Semaphore> {
 
 /// Runs until it is told to stop, then for up to [`TRACKER_STOP_TIMEOUT`].
 ///
-/// Each reply's peers go to `found` in one piece; they are dropped when it is full, as the next announce brings them
+/// Each reply's peers go to `finds` in one piece; they are dropped when it is full, as the next announce brings them
 /// again. `totals` is asked at each announce. A request that hangs may outlive the task on tokio's blocking pool: end the
 /// runtime with `shutdown_background`.
 pub async fn run(
@@ -80,14 +97,14 @@ pub async fn run(
     totals: impl Fn() -> Totals,
     slots: Arc<Semaphore>,
     mut commands: mpsc::Receiver<Command>,
-    found: mpsc::Sender<Vec<Found>>,
+    finds: Finds,
 ) {
     let mut announcer = Announcer {
         announce,
         identity,
         totals,
         slots,
-        found,
+        finds,
         tasks: JoinSet::new(),
         external_ip: None,
         started_at: Instant::now(),
@@ -129,7 +146,7 @@ struct Announcer<F> {
     identity: Identity,
     totals: F,
     slots: Arc<Semaphore>,
-    found: mpsc::Sender<Vec<Found>>,
+    finds: Finds,
     tasks: JoinSet<Done>,
     /// Our address as a tracker told it last (BEP 24).
     external_ip: Option<IpAddr>,
@@ -197,7 +214,7 @@ impl<F: Fn() -> Totals> Announcer<F> {
     }
 
     fn pass_on(&self, found: Vec<Found>) {
-        if !found.is_empty() && self.found.try_send(found).is_err() {
+        if !found.is_empty() && self.finds.channel.try_send((self.finds.torrent, found)).is_err() {
             debug!("peers from a tracker dropped: nobody takes them");
         }
     }
@@ -211,21 +228,33 @@ async fn announce_to(
     slots: Arc<Semaphore>,
 ) -> Result<AnnounceReply, AnnounceFailure> {
     let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let slot = Arc::new(slot);
     let query = query(request, identity, totals);
     if request.url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
         let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
-        return udp::announce(&request.url, &query, patience).await;
+        return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
     }
     let url = query.append_to(&request.url);
-    let fetching = tokio::task::spawn_blocking(move || {
-        let _slot = slot;
-        understand(http::fetch(&url, FetchLimits { timeout, ..FetchLimits::announce() }))
-    });
-    fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+    let fetch = |ip_family| {
+        let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
+        let fetching = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            understand(fetcher.fetch(&url, FetchLimits { timeout, ip_family, ..FetchLimits::announce() }))
+        });
+        async {
+            fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+        }
+    };
+    // One family is enough where there is no other to reach us by.
+    if identity.fetcher.way().local.is_some() || families::is_address(&url) || !families::have_routes() {
+        return fetch(IpFamily::Any).await;
+    }
+    let one = |ip_family| async move { Some(fetch(ip_family).await) };
+    families::ask(one(IpFamily::Ipv4Only), one(IpFamily::Ipv6Only)).await
 }
 
 fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> AnnounceQuery<'a> {
-    let Identity { info_hash, peer_id, port, key, ref ip } = *identity;
+    let Identity { info_hash, peer_id, port, key, ref ip, .. } = *identity;
     let Totals { uploaded, downloaded, left } = totals;
     AnnounceQuery {
         info_hash,
@@ -278,7 +307,7 @@ async fn resolve(names: Vec<(String, u16, Option<PeerId>)>) -> Vec<Found> {
     found
 }
 
-fn report(notice: &Notice) {
+pub(super) fn report(notice: &Notice) {
     match notice.kind {
         NoticeKind::Recovered => info!("{notice}"),
         _ => warn!("{notice}"),

@@ -39,7 +39,7 @@ struct Written {
 #[derive(Debug)]
 struct Saved {
     have: Bitfield,
-    /// By file; of a pad file there is nothing to know.
+    /// By file; of a pad file, or one left out, there is nothing to know.
     files: Vec<FileIdentity>,
     next_at: Instant,
 }
@@ -72,11 +72,15 @@ impl Checkpoint {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece's bytes are in these files.
-    pub(super) fn handle_written(&self, piece: PieceIndex, files: impl IntoIterator<Item = (usize, SharedFile)>) {
+    /// A piece's bytes are in these files; all of them, unless `piece` is `None`.
+    pub(super) fn handle_written(
+        &self,
+        piece: Option<PieceIndex>,
+        files: impl IntoIterator<Item = (usize, SharedFile)>,
+    ) {
         let mut written = self.written();
         files.into_iter().for_each(|(file_index, file)| written.files.handle_written(file_index, file));
-        written.changes.push((piece, true));
+        written.changes.extend(piece.map(|piece| (piece, true)));
     }
 
     /// A piece that was had is not right on disk.
@@ -142,7 +146,7 @@ impl Checkpoint {
                 ended,
                 written_at,
                 writes_until: written_at.saturating_add_unsigned(limits::CHECKPOINT_WRITES.as_secs()),
-                files: store.file_indices().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
+                files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
                 have: saved.have.clone(),
             };
             self.target.save(&record.encode())?;
@@ -150,6 +154,11 @@ impl Checkpoint {
         let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
         saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
         Ok(())
+    }
+
+    /// Nothing is left to go on with: what else is ever wanted of the torrent finds its files as anybody else would.
+    pub(super) fn remove_record(&self) -> Result<(), StorageError> {
+        self.target.remove_record()
     }
 
     /// Nothing is written any more: others may.

@@ -1,6 +1,6 @@
 //! What a session is given, what it shows, and what it leaves.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,13 @@ use super::cache::CacheMode;
 use super::listen::ListenError;
 use super::monitor::Monitor;
 use super::stats::Stats;
+use super::way::Way;
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, PeerId, Rng, Time};
+use crate::base::{Bitfield, InfoHash, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
+use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, RingError, ZeroCopyMode};
 
@@ -21,8 +23,7 @@ use crate::uring::{Device, RingError, ZeroCopyMode};
 #[derive(Debug)]
 pub struct Config {
     pub identity: Identity,
-    /// `None`: the first free port of 6881 to 6889 (BEP 3).
-    pub listen: Option<SocketAddr>,
+    pub listen: Listen,
     /// Ring threads, at least 1.
     pub ring_count: usize,
     /// Bytes of piece memory; never less than two pieces.
@@ -54,6 +55,33 @@ pub struct Config {
     pub rates: RateLimits,
     /// Is shown a picture of the session once a second.
     pub monitor: Option<Arc<Monitor>>,
+}
+
+impl Config {
+    /// How trackers are reached: as peers are.
+    pub(super) fn way(&self) -> Way {
+        Way { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
+    }
+}
+
+/// Where peers reach us.
+#[derive(Debug)]
+pub enum Listen {
+    /// All addresses, the first free port of 6881 to 6889 (BEP 3).
+    FirstFree,
+    At(SocketAddr),
+    /// A socket that listens already. Whoever opened it may go on with it when the session has ended.
+    Handed(TcpListener),
+}
+
+impl Listen {
+    /// The address that our own connections come from, where one was chosen; any port.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) if !address.ip().is_unspecified() => Some(SocketAddr::new(address.ip(), 0)),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes per second at most; `None` is no limit.
@@ -98,6 +126,8 @@ pub struct Source {
     pub folder: PathBuf,
     /// Pieces that are there.
     pub have: Bitfield,
+    /// What becomes of each file, pad files kept; `None`: all are wanted.
+    pub choices: Option<Box<[Choice]>>,
     /// `have` needs no hash before it is served.
     pub trusted: bool,
     /// The right to make and write the files; nothing is written without.
@@ -108,12 +138,23 @@ pub struct Source {
     pub peers: Vec<SocketAddr>,
 }
 
+/// What becomes of a session's torrents while it runs.
+#[derive(Debug)]
+pub enum Change {
+    Add(Box<Source>),
+    /// Its trackers are told that we leave, its peers are let go.
+    Remove(InfoHash),
+}
+
+/// Changes to come, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
+pub type Changes = tokio::sync::mpsc::Receiver<Change>;
+
 /// What a session has done.
 #[derive(Debug)]
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    /// Everything is had; false when it was stopped before.
+    /// Everything wanted is there; false when it was stopped before.
     pub complete: bool,
     pub stats: Stats,
     pub hashed: Hashed,
@@ -147,7 +188,7 @@ pub enum EngineError {
 /// A session as it stands, all torrents together. Bytes are payload.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
-    /// Verified, written and had.
+    /// Wanted, verified and written.
     pub have_len: u64,
     pub downloaded: u64,
     pub uploaded: u64,

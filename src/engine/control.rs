@@ -1,31 +1,35 @@
 //! The control thread: trackers, choking, connecting, the order of pieces, progress and the end.
+//!
+//! A torrent is looked at when it asks for it ([`Shared::attend`]) and when its time has come, so that one without peers
+//! costs nothing.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::warn;
 
-use super::announcer::{self, Found, Identity, Totals};
-use super::config::{Config, Snapshot};
-use super::monitor::{self, TorrentStatus};
-use super::shared::{Command, Counted, Shared};
+use super::announcer::{self, Found};
+use super::config::{Change, Changes, Config, Snapshot};
+use super::http::Fetcher;
+use super::monitor;
+use super::session::prepare;
+use super::shared::Shared;
+use super::steered::{Announcing, Steered};
 use super::torrent::Torrent;
-use crate::announce::Announce;
-use crate::base::{PeerId, Rng, Time, limits};
-use crate::swarm::peer_list::Source;
-use crate::swarm::steering::Steering;
+use crate::base::{InfoHash, Rng, Time, limits};
 
-/// How often progress is shown and the stop flag is looked at.
-const TICK: Duration = Duration::from_millis(50);
-/// How often memory is measured, a record is due, and a download that lacks peers says so to its trackers.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often progress is shown, the stop flag is looked at, and a busy torrent.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// How often memory is measured, and a torrent looked at that has peers and nothing to do.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Progress shows the rate of this long.
 const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
+/// Peers that trackers told of and nobody has taken: so many announces' worth.
+const FOUND_WAITING_MAX: usize = 256;
 
 /// How a session came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,248 +42,253 @@ pub(super) enum Outcome {
     AllBanned,
 }
 
-/// One torrent's part of the control thread.
-struct Steered {
-    torrent: Arc<Torrent>,
-    steering: Steering,
+/// What the control thread keeps.
+struct Control<'a> {
+    shared: &'a Arc<Shared>,
+    config: &'a Config,
+    announcing: Announcing,
+    /// By the torrents' numbers.
+    steered: BTreeMap<u32, Steered>,
+    due: BTreeSet<(Time, u32)>,
+    busy: BTreeSet<u32>,
+    found: mpsc::Receiver<(u32, Vec<Found>)>,
+    next_number: u32,
     peer_count: usize,
-    expected_ids: HashMap<SocketAddr, PeerId>,
-    commands: mpsc::Sender<announcer::Command>,
-    found: mpsc::Receiver<Vec<Found>>,
-    announcer: JoinHandle<()>,
-    has_trackers: bool,
-    complete: bool,
-    reorder_at: Time,
+    /// Announcers that say goodbye.
+    leaving: Vec<JoinHandle<()>>,
+    /// What torrents moved that were dropped.
+    gone: Snapshot,
+    /// Of the torrents that are not busy; `None`: to be counted anew.
+    quiet: Option<Snapshot>,
+    rng: Rng,
 }
 
-/// See the module. Runs on the control thread's runtime until the session is over.
+/// See the module. Runs on the control thread's runtime until the session is over; tells what all torrents moved.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     config: &Config,
-    tiers: Vec<(Arc<Torrent>, Vec<Vec<String>>)>,
+    torrents: Vec<(Arc<Torrent>, Vec<Vec<String>>)>,
+    changes: Option<Changes>,
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
-) -> Outcome {
-    let slots = announcer::announce_slots();
-    let mut rng = Rng::new();
-    let mut steered: Vec<Steered> = Vec::new();
-    for (torrent, tiers) in tiers {
-        let announce = Announce::new(tiers, torrent.swarm.pieces.is_complete(), &mut rng);
-        let has_trackers = announce.has_trackers();
-        let identity = Identity {
-            info_hash: torrent.info_hash,
-            peer_id: shared.peer_id,
-            ip: config.announce_ip.clone(),
-            port: shared.listen_port,
-            key: config.identity.key,
-        };
-        let (commands, inbox) = mpsc::channel(4);
-        let (found_in, found) = mpsc::channel(16);
-        let totals = {
-            let torrent = torrent.clone();
-            move || totals(&torrent)
-        };
-        let announcer = tokio::spawn(announcer::run(announce, identity, totals, slots.clone(), inbox, found_in));
-        let one = Steered::new(torrent, config, commands, found, announcer, shared.now(), &mut rng);
-        steered.push(Steered { has_trackers, ..one });
+) -> (Outcome, Snapshot) {
+    let (found_in, found) = mpsc::channel(FOUND_WAITING_MAX);
+    let mut control = Control {
+        shared,
+        config,
+        announcing: Announcing {
+            slots: announcer::announce_slots(),
+            fetcher: Fetcher::new(config.way()),
+            found: found_in,
+        },
+        steered: BTreeMap::new(),
+        due: BTreeSet::new(),
+        busy: BTreeSet::new(),
+        found,
+        next_number: 0,
+        peer_count: 0,
+        leaving: Vec::new(),
+        gone: Snapshot::default(),
+        quiet: None,
+        rng: Rng::new(),
+    };
+    for (torrent, tiers) in torrents {
+        control.add(torrent, tiers);
     }
-    let outcome = steer(shared, config, &mut steered, stop, observer, &mut rng).await;
-    for one in &steered {
-        let _ = one.commands.try_send(announcer::Command::Stop);
+    let outcome = control.steer(changes, stop, observer).await;
+    let leaving = std::mem::take(&mut control.leaving);
+    let announcers: Vec<_> = control.steered.values_mut().filter_map(Steered::stop).collect();
+    for announcer in leaving.into_iter().chain(announcers) {
+        let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
-    for one in steered {
-        let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, one.announcer).await;
-    }
-    outcome
+    (outcome, control.gone)
 }
 
-fn totals(torrent: &Torrent) -> Totals {
-    let swarm = &torrent.swarm;
-    Totals {
-        uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
-        downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
-        left: swarm.pieces.left(),
-    }
-}
-
-async fn steer(
-    shared: &Arc<Shared>,
-    config: &Config,
-    steered: &mut [Steered],
-    stop: &AtomicBool,
-    observer: &mut dyn FnMut(&Snapshot),
-    rng: &mut Rng,
-) -> Outcome {
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut shown = ShownRates::default();
-    let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
-    let mut alone_since = shared.now();
-    loop {
-        let ticked = tokio::select! {
-            () = shared.control.notified() => false,
-            _ = tick.tick() => true,
-        };
-        let now = shared.now();
-        let look = now >= looked_at + LOOK_INTERVAL;
-        if look {
-            looked_at = now;
-            shared.counters.sample_memory();
-        }
-        for one in steered.iter_mut().filter(|one| !one.torrent.has_failed()) {
-            one.step(shared, config, now, look, rng);
-        }
-        let peer_count = steered.iter().map(|one| one.peer_count).sum();
-        if ticked || stop.load(Ordering::Relaxed) {
-            let snapshot = Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) };
-            observer(&snapshot);
-            if let Some(monitor) = config.monitor.as_deref().filter(|_| now >= pictured_at + LOOK_INTERVAL) {
-                pictured_at = now;
-                let with_peers = monitor.take_wish();
-                let torrents = steered.iter().map(|one| one.status(now, with_peers)).collect();
-                monitor.show(monitor::status(shared, &snapshot, torrents));
+impl Control<'_> {
+    async fn steer(
+        &mut self,
+        mut changes: Option<Changes>,
+        stop: &AtomicBool,
+        observer: &mut dyn FnMut(&Snapshot),
+    ) -> Outcome {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut shown = ShownRates::default();
+        let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
+        let mut alone_since = self.shared.now();
+        loop {
+            let (mut ticked, mut change) = (false, None);
+            tokio::select! {
+                () = self.shared.control.notified() => {}
+                Some((number, found)) = self.found.recv() => self.take_found(number, &found),
+                Some(one) = next_change(&mut changes) => change = Some(one),
+                _ = tick.tick() => ticked = true,
             }
-        }
-        if peer_count > 0 {
-            alone_since = now;
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Outcome::Stopped;
-        }
-        if steered.iter().all(|one| one.torrent.has_failed()) {
-            return Outcome::Failed;
-        }
-        if !config.keep_seeding && steered.iter().all(|one| one.complete) {
-            observer(&Snapshot { port: shared.listen_port, ..shown.snapshot(steered, now, peer_count) });
-            return Outcome::Complete;
-        }
-        if config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
-            return Outcome::NoPeers;
-        }
-        if steered.iter().all(Steered::is_hopeless) {
-            return Outcome::AllBanned;
-        }
-    }
-}
-
-impl Steered {
-    fn new(
-        torrent: Arc<Torrent>,
-        config: &Config,
-        commands: mpsc::Sender<announcer::Command>,
-        found: mpsc::Receiver<Vec<Found>>,
-        announcer: JoinHandle<()>,
-        now: Time,
-        rng: &mut Rng,
-    ) -> Self {
-        torrent.peer_list().handle_announced(config.peers.iter().copied(), Source::User, rng);
-        Self {
-            has_trackers: false,
-            complete: torrent.swarm.pieces.is_complete(),
-            torrent,
-            steering: Steering::new(config.slots, now),
-            peer_count: 0,
-            expected_ids: HashMap::new(),
-            commands,
-            found,
-            announcer,
-            reorder_at: now,
-        }
-    }
-
-    fn step(&mut self, shared: &Arc<Shared>, config: &Config, now: Time, look: bool, rng: &mut Rng) {
-        self.take_found(rng);
-        self.steer_choking(shared, now, rng);
-        if now >= self.reorder_at {
-            self.reorder_at = now + limits::ORDER_INTERVAL;
-            self.torrent.swarm.reorder_if_changed(rng);
-        }
-        if !self.complete && self.torrent.swarm.pieces.is_complete() {
-            self.complete = true;
-            let _ = self.commands.try_send(announcer::Command::Complete);
-        }
-        // Who has everything waits to be connected to: what it would gain is only others' gain to seek.
-        if !self.complete || config.keep_seeding {
-            self.connect(shared, now, rng);
-        }
-        if let Some(checkpoint) = self.torrent.checkpoint.as_ref().filter(|_| look) {
-            checkpoint.begin_when_due(shared, &self.torrent);
-        }
-        if look && !self.complete && self.peer_count < limits::CONNECTIONS_SOUGHT {
-            let _ = self.commands.try_send(announcer::Command::Hungry);
-        }
-    }
-
-    /// Nothing can come any more but by chance.
-    fn is_hopeless(&self) -> bool {
-        !self.complete && !self.has_trackers && self.torrent.peer_list().is_hopeless()
-    }
-
-    fn take_found(&mut self, rng: &mut Rng) {
-        while let Ok(found) = self.found.try_recv() {
-            for peer in &found {
-                match peer.peer_id {
-                    Some(id) if self.expected_ids.len() < limits::PEER_LIST_MAX => {
-                        self.expected_ids.insert(peer.address, id);
-                    }
-                    _ => drop(self.expected_ids.remove(&peer.address)),
+            if let Some(change) = change {
+                self.handle_changes(change, changes.as_mut());
+            }
+            let now = self.shared.now();
+            if now >= looked_at + LOOK_INTERVAL {
+                looked_at = now;
+                self.shared.counters.sample_memory();
+            }
+            self.step(now);
+            if ticked || stop.load(Ordering::Relaxed) {
+                let snapshot = self.snapshot(&mut shown, now);
+                observer(&snapshot);
+                if let Some(monitor) = self.config.monitor.as_deref().filter(|_| now >= pictured_at + LOOK_INTERVAL) {
+                    pictured_at = now;
+                    let with_peers = monitor.take_wish();
+                    let torrents = self.steered.values_mut().map(|one| one.status(now, with_peers)).collect();
+                    monitor.show(monitor::status(self.shared, &snapshot, torrents));
                 }
             }
-            let addresses = found.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
-            self.torrent.peer_list().handle_announced(addresses, Source::Tracker, rng);
-        }
-    }
-
-    /// A complete torrent opens connections only to those the user named: leechers come by themselves.
-    fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
-        let half_open = shared.half_open_count.load(Ordering::Relaxed);
-        let open = shared.connection_count.load(Ordering::Relaxed);
-        let sought = if self.complete { usize::MAX } else { limits::CONNECTIONS_SOUGHT };
-        let room = limits::HALF_OPEN_MAX
-            .saturating_sub(half_open)
-            .min(shared.connections_max.saturating_sub(open))
-            .min(sought.saturating_sub(self.peer_count + half_open));
-        if room == 0 || shared.rings().is_empty() {
-            return;
-        }
-        let chosen = self.torrent.peer_list().poll_connect(now, room, rng);
-        for address in chosen {
-            let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
-            else {
-                return;
-            };
-            let command = Command::Connect {
-                torrent: self.torrent.clone(),
-                address,
-                expected_id: self.expected_ids.get(&address).copied(),
-                counted: Counted::new(shared, index),
-            };
-            shared.half_open_count.fetch_add(1, Ordering::Relaxed);
-            if ring.commands.try_send(command).is_err() {
-                shared.half_open_count.fetch_sub(1, Ordering::Relaxed);
-                self.torrent.peer_list().handle_failed(now, address);
+            if self.peer_count > 0 {
+                alone_since = now;
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Outcome::Stopped;
+            }
+            let outcome = self.outcome(now, alone_since);
+            if let Some(outcome) = outcome.filter(|_| changes.is_none()) {
+                if outcome == Outcome::Complete {
+                    observer(&self.snapshot(&mut shown, now));
+                }
+                return outcome;
             }
         }
     }
 
-    fn steer_choking(&mut self, shared: &Shared, now: Time, rng: &mut Rng) {
-        let peers = self.torrent.peers();
-        self.peer_count = peers.len();
-        let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
-        let open = shared.connection_count.load(Ordering::Relaxed);
-        if open * 10 >= shared.connections_max * limits::CROWDED_TENTHS
-            && let Some(peer) = self.steering.find_useless(now, &peers)
-        {
-            peer.dismissed.store(true, Ordering::Relaxed);
-            changed = true;
+    fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {
+        let mut torrents = self.steered.values();
+        if torrents.all(|one| one.torrent.has_failed()) {
+            return Some(Outcome::Failed);
         }
-        if changed {
-            shared.spread_news();
+        if !self.config.keep_seeding && self.steered.values().all(|one| one.complete) {
+            return Some(Outcome::Complete);
+        }
+        if self.config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
+            return Some(Outcome::NoPeers);
+        }
+        self.steered.values().all(Steered::is_hopeless).then_some(Outcome::AllBanned)
+    }
+
+    fn add(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
+        let number = torrent.number;
+        self.next_number = self.next_number.max(number + 1);
+        let one = Steered::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
+        self.steered.insert(number, one);
+        self.due.insert((Time::ZERO, number));
+        self.quiet = None;
+    }
+
+    /// One change, and those that wait behind it, up to a bound.
+    fn handle_changes(&mut self, first: Change, mut more: Option<&mut Changes>) {
+        let mut change = Some(first);
+        for _ in 0..limits::CHANGES_AT_ONCE {
+            match change {
+                Some(Change::Add(source)) => {
+                    let name = crate::base::escape::printable(&source.metainfo.info.name);
+                    match prepare(*source, self.config, self.shared.cache.trusted, self.next_number) {
+                        Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
+                        Ok(_) => warn!("{name}: it is served already"),
+                        Err(error) => warn!("{name}: {error}"),
+                    }
+                }
+                Some(Change::Remove(info_hash)) => self.remove(info_hash),
+                None => return,
+            }
+            change = more.as_mut().and_then(|more| more.try_recv().ok());
         }
     }
 
-    fn status(&self, now: Time, with_peers: bool) -> TorrentStatus {
-        monitor::torrent_status(&self.torrent, with_peers, |peer| self.steering.rates(now, peer))
+    /// A torrent is dropped: its trackers are told, its peers are let go, and with the last of them its files.
+    fn remove(&mut self, info_hash: InfoHash) {
+        let Some(torrent) = self.shared.remove(info_hash) else { return };
+        torrent.stop();
+        self.shared.spread_news();
+        if let Some(mut one) = self.steered.remove(&torrent.number) {
+            self.due.remove(&(one.due_at, torrent.number));
+            self.busy.remove(&torrent.number);
+            self.peer_count -= one.peer_count;
+            self.leaving.retain(|announcer| !announcer.is_finished());
+            self.leaving.extend(one.stop());
+            let copies = self.gone.copies;
+            add(&mut self.gone, &torrent);
+            self.gone.copies = copies;
+            self.quiet = None;
+        }
+    }
+
+    fn take_found(&mut self, number: u32, found: &[Found]) {
+        if let Some(one) = self.steered.get_mut(&number) {
+            one.take_found(found, &mut self.rng);
+            self.shared.attend(&one.torrent);
+        }
+    }
+
+    /// Looks at the torrents that ask for it and at those whose time has come.
+    fn step(&mut self, now: Time) {
+        while let Ok((number, found)) = self.found.try_recv() {
+            self.take_found(number, &found);
+        }
+        for number in self.shared.take_attention() {
+            if let Some(one) = self.steered.get_mut(&number) {
+                one.torrent.handle_attended();
+                self.due.remove(&(one.due_at, number));
+                one.due_at = now;
+                self.due.insert((now, number));
+            }
+        }
+        while let Some(&(at, number)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            let Some(one) = self.steered.get_mut(&number) else { continue };
+            let before = one.peer_count;
+            one.due_at = one.step(self.shared, self.config, now, &mut self.rng);
+            self.peer_count = self.peer_count + one.peer_count - before;
+            if one.due_at < Time::MAX {
+                self.due.insert((one.due_at, number));
+            }
+            let is_busy = one.due_at <= now + TICK;
+            let changed = if is_busy { self.busy.insert(number) } else { self.busy.remove(&number) };
+            if changed || !is_busy {
+                self.quiet = None;
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
+    fn snapshot(&mut self, shown: &mut ShownRates, now: Time) -> Snapshot {
+        let (steered, busy, gone) = (&self.steered, &self.busy, self.gone);
+        let mut sum = *self.quiet.get_or_insert_with(|| {
+            let quiet = steered.iter().filter(|(number, _)| !busy.contains(number));
+            let mut sum = Snapshot { copies: usize::MAX, ..gone };
+            quiet.for_each(|(_, one)| add(&mut sum, &one.torrent));
+            sum
+        });
+        for one in self.busy.iter().filter_map(|number| self.steered.get(number)) {
+            add(&mut sum, &one.torrent);
+        }
+        if self.steered.is_empty() {
+            sum.copies = 0;
+        }
+        (sum.port, sum.peer_count) = (self.shared.listen_port, self.peer_count);
+        if let Some((at, downloaded, uploaded)) = shown.since(now, &sum) {
+            let seconds = (now - at).as_secs_f64().max(TICK.as_secs_f64());
+            sum.down_bytes_per_s = sum.downloaded.saturating_sub(downloaded) as f64 / seconds;
+            sum.up_bytes_per_s = sum.uploaded.saturating_sub(uploaded) as f64 / seconds;
+        }
+        sum
+    }
+}
+
+/// Never, where nothing changes.
+async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
+    match changes {
+        Some(changes) => changes.recv().await,
+        None => None,
     }
 }
 
@@ -288,34 +297,23 @@ impl Steered {
 struct ShownRates(VecDeque<(Time, u64, u64)>);
 
 impl ShownRates {
-    #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
-    fn snapshot(&mut self, steered: &[Steered], now: Time, peer_count: usize) -> Snapshot {
-        let mut snapshot = snapshot(steered.iter().map(|one| &*one.torrent));
-        snapshot.peer_count = peer_count;
-        self.0.push_back((now, snapshot.downloaded, snapshot.uploaded));
+    /// The totals from which a rate is to be taken.
+    fn since(&mut self, now: Time, sum: &Snapshot) -> Option<(Time, u64, u64)> {
+        self.0.push_back((now, sum.downloaded, sum.uploaded));
         while self.0.front().is_some_and(|(at, ..)| *at + SHOWN_RATE_WINDOW < now) {
             self.0.pop_front();
         }
-        if let Some(&(at, downloaded, uploaded)) = self.0.front() {
-            let seconds = (now - at).as_secs_f64().max(TICK.as_secs_f64());
-            snapshot.down_bytes_per_s = (snapshot.downloaded - downloaded) as f64 / seconds;
-            snapshot.up_bytes_per_s = (snapshot.uploaded - uploaded) as f64 / seconds;
-        }
-        snapshot
+        self.0.front().copied()
     }
 }
 
-/// The totals of these torrents.
-pub(super) fn snapshot<'a>(torrents: impl Iterator<Item = &'a Torrent>) -> Snapshot {
-    let mut sum = Snapshot { copies: usize::MAX, ..Snapshot::default() };
-    for torrent in torrents {
-        sum.copies = sum.copies.min(torrent.copies());
-        let totals = &torrent.swarm.totals;
-        sum.have_len += torrent.swarm.geometry.total_len() - torrent.swarm.pieces.left();
-        sum.downloaded += totals.downloaded.load(Ordering::Relaxed);
-        sum.uploaded += totals.uploaded.load(Ordering::Relaxed);
-        sum.wasted += totals.wasted.load(Ordering::Relaxed);
-        sum.corrupt += totals.corrupt.load(Ordering::Relaxed);
-    }
-    sum
+/// Adds the totals of one more torrent.
+pub(super) fn add(sum: &mut Snapshot, torrent: &Torrent) {
+    sum.copies = sum.copies.min(torrent.copies());
+    let totals = &torrent.swarm.totals;
+    sum.have_len += torrent.wanted_len.saturating_sub(torrent.swarm.pieces.wanted_left());
+    sum.downloaded += totals.downloaded.load(Ordering::Relaxed);
+    sum.uploaded += totals.uploaded.load(Ordering::Relaxed);
+    sum.wasted += totals.wasted.load(Ordering::Relaxed);
+    sum.corrupt += totals.corrupt.load(Ordering::Relaxed);
 }

@@ -55,8 +55,8 @@ pub(super) async fn greet_incoming(
     buffer = receive(socket, buffer, UPTO_INFO_HASH_LEN).await?;
     let hash = buffer.filled().get(UPTO_INFO_HASH_LEN - 20..UPTO_INFO_HASH_LEN).and_then(|bytes| bytes.try_into().ok());
     let info_hash = InfoHash(hash.ok_or(GreetingError::Closed)?);
-    let torrent = shared.torrents.get(&info_hash).filter(|torrent| !torrent.has_failed());
-    let torrent = torrent.ok_or(GreetingError::UnknownTorrent(info_hash))?.clone();
+    let torrent = shared.torrent(&info_hash).filter(|torrent| !torrent.has_failed());
+    let torrent = torrent.ok_or(GreetingError::UnknownTorrent(info_hash))?;
     // Counted from here: several of one address may be greeted at a time, on several rings.
     {
         let mut peers = torrent.peer_list();

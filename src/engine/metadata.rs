@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::announcer::{self, Command, Found, Totals, announce_slots};
 use super::config::{Config, EngineError};
+use super::http::Fetcher;
 use super::listen::listen;
 use crate::announce::Announce;
 use crate::base::geometry::BLOCK_LEN;
@@ -107,13 +108,13 @@ async fn run(
     leaving: bool,
     stop: &AtomicBool,
 ) -> Result<Metadata, MetadataError> {
-    let listener = listen(config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
+    let listener = listen(&config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
     let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
     let shared = Rc::new(Shared {
         info_hash: magnet.info_hash,
         peer_id: config.identity.peer_id,
         listen_port,
-        local: config.listen.filter(|addr| !addr.ip().is_unspecified()).map(|addr| SocketAddr::new(addr.ip(), 0)),
+        local: config.listen.local_address(),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
         peers: RefCell::new(PeerList::with_filter(config.filter.clone())),
         device: config.device,
@@ -147,7 +148,7 @@ async fn run(
     outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers, peers })
 }
 
-type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<Vec<Found>>);
+type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<(u32, Vec<Found>)>);
 
 fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announcing {
     let announce = Announce::new(tiers, false, &mut Rng::new());
@@ -157,12 +158,20 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
         ip: config.announce_ip.clone(),
         port: shared.listen_port,
         key: config.identity.key,
+        fetcher: Fetcher::new(config.way()),
     };
     let (commands, inbox) = mpsc::channel(4);
     let (found_in, found) = mpsc::channel(16);
     // How much is left is not known, only that it is something.
     let totals = || Totals { left: u64::from(BLOCK_LEN), ..Totals::default() };
-    let task = tokio::spawn(announcer::run(announce, identity, totals, announce_slots(), inbox, found_in));
+    let task = tokio::spawn(announcer::run(
+        announce,
+        identity,
+        totals,
+        announce_slots(),
+        inbox,
+        announcer::Finds::new(0, found_in),
+    ));
     (task, commands, found)
 }
 
@@ -189,13 +198,13 @@ async fn resolve(peers: &[PeerAddress]) -> Vec<SocketAddr> {
 async fn wait(
     config: &Config,
     shared: &Rc<Shared>,
-    mut found: mpsc::Receiver<Vec<Found>>,
+    mut found: mpsc::Receiver<(u32, Vec<Found>)>,
     stop: &AtomicBool,
 ) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
     let mut rng = Rng::new();
     let mut peers: Vec<SocketAddr> = Vec::new();
     loop {
-        while let Ok(more) = found.try_recv() {
+        while let Ok((_, more)) = found.try_recv() {
             let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
             shared.peers.borrow_mut().handle_announced(addresses.clone(), Source::Tracker, &mut rng);
             peers.extend(addresses);

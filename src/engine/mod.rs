@@ -11,6 +11,7 @@ mod config;
 mod conn;
 mod control;
 mod doorstep;
+mod families;
 mod greeting;
 pub mod http;
 mod listen;
@@ -26,18 +27,22 @@ mod serving;
 mod session;
 mod shared;
 mod stats;
+mod steered;
 mod survey;
 mod suspicion;
 mod torrent;
 pub mod udp;
 mod usage;
+pub mod way;
 mod writeback;
 
 pub use cache::CacheMode;
-pub use config::{Config, EngineError, Identity, Latency, RateLimits, Report, Snapshot, Source, WriteMode};
+pub use config::{
+    Change, Changes, Config, EngineError, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source, WriteMode,
+};
 pub use listen::ListenError;
 pub use monitor::Monitor;
-pub use session::run;
+pub use session::{run, run_with};
 pub use stats::Stats;
 pub use survey::{Survey, survey};
 pub use usage::{Memory, ThreadUsage, Threads, Usage};

@@ -180,7 +180,7 @@ impl Connection {
             return Err(End::Useless);
         }
         if link.shared().choker_due.load(Ordering::Relaxed) {
-            self.ring.shared.control.notify_one();
+            self.ring.shared.attend(&self.torrent);
         }
         link.sync(now)?;
         link.request_blocks(now);

@@ -95,7 +95,7 @@ pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
     torrent.handle_written(&open, files);
     shared.spread_news();
     if torrent.swarm.pieces.is_complete() {
-        shared.control.notify_one();
+        shared.attend(&torrent);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, FileIdentity, FileTime, PieceIndex, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::codec::resume::{ResumeError, ResumeRecord};
-use crate::storage::{Layout, StorageError, Target};
+use crate::storage::{Layout, Presence, StorageError, Target};
 
 /// Clocks of file systems are this coarse at worst: what looks so much newer than now is not from the future.
 const CLOCK_GRAIN_S: i64 = 2;
@@ -84,8 +84,20 @@ fn claims(
     }
     let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
     let file_indices: Vec<usize> = (0..info.files.len()).filter(|&at| !info.files[at].pad).collect();
+    let mut unknown = Bitfield::new(info.geometry.piece_count());
     for (&file_index, expected) in file_indices.iter().zip(&record.files) {
         let shown = || printable(layout.path(file_index).as_os_str().as_encoded_bytes());
+        if *expected == FileIdentity::default() {
+            // That run left it out. Whoever has made it since is asked what it holds.
+            let pieces = info.geometry.pieces_of_file(file_index).filter_map(|index| info.geometry.piece(index));
+            if pieces.clone().any(|piece| record.have.contains(piece)) {
+                return Err(Refusal::OtherFile(shown()));
+            }
+            if layout.presence(file_index)? != Presence::Absent {
+                pieces.for_each(|piece| _ = unknown.insert(piece));
+            }
+            continue;
+        }
         let found = match layout.identity(file_index) {
             Ok(found) if found.is_same_file(expected) => found,
             Ok(_) => return Err(Refusal::OtherFile(shown())),
@@ -98,7 +110,6 @@ fn claims(
             return Err(Refusal::Written(shown()));
         }
     }
-    let mut unknown = Bitfield::new(info.geometry.piece_count());
     let unclaimed = info.geometry.pieces().filter(|&piece| !record.ended && !record.have.contains(piece));
     unclaimed.for_each(|piece| {
         unknown.insert(piece);

@@ -68,7 +68,8 @@ impl Content {
             let piece = self.geometry().piece(index).unwrap();
             let write =
                 |file_index| (file_index, SharedFile::new(store.layout().open_to_write(file_index, false).unwrap()));
-            checkpoint.handle_written(piece, self.geometry().piece_spans(piece).map(|span| write(span.file_index)));
+            checkpoint
+                .handle_written(Some(piece), self.geometry().piece_spans(piece).map(|span| write(span.file_index)));
         }
         checkpoint.run(&store, ended).unwrap();
     }
@@ -210,7 +211,7 @@ fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
         let none = Bitfield::new(PIECE_COUNT);
         let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none).unwrap();
         let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
-        checkpoint.handle_written(content.geometry().piece(7).unwrap(), [(1, file)]);
+        checkpoint.handle_written(content.geometry().piece(7), [(1, file)]);
         fs::remove_file(content.path("b")).unwrap();
         if replaced {
             fs::write(content.path("b"), [0; 40]).unwrap();

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
-use super::config::{Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+use super::config::{Changes, Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::listen::listen;
 use super::receiving;
@@ -19,11 +19,11 @@ use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
 use super::usage::{Threads, Usage};
-use crate::base::{Rng, limits};
+use crate::base::{Bitfield, Geometry, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
-use crate::storage::{Layout, Slot, StorageError, Store, slots};
-use crate::swarm::peer_list;
+use crate::storage::{Layout, Presence, Slot, StorageError, Store, slots};
+use crate::swarm::{Choice, Selection, peer_list};
 use crate::uring::{RingError, SocketOptions, probe, run_ring};
 
 /// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
@@ -35,15 +35,26 @@ pub fn run(
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
 ) -> Result<Report, EngineError> {
+    run_with(config, sources, None, stop, observer)
+}
+
+/// The same for torrents that come and go, which lasts until `stop` is set.
+pub fn run_with(
+    config: &Config,
+    sources: Vec<Source>,
+    changes: Option<Changes>,
+    stop: &AtomicBool,
+    observer: &mut dyn FnMut(&Snapshot),
+) -> Result<Report, EngineError> {
     probe()?;
     raise_descriptor_limit();
-    let listeners = listen(config.listen, config.ring_count, config.device)?;
+    let listeners = listen(&config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
-    for source in sources {
-        let (torrent, its_tiers) = prepare(source, config, cache.trusted)?;
+    for (source, number) in sources.into_iter().zip(0..) {
+        let (torrent, its_tiers) = prepare(source, config, cache.trusted, number)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
@@ -61,35 +72,45 @@ pub fn run(
         (cache, socket_options),
     ));
     if config.preallocate {
-        for torrent in shared.torrents.values().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
-            let (session, torrent) = (Arc::clone(&shared), Arc::clone(torrent));
+        for torrent in shared.torrents().into_iter().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
+            let session = Arc::clone(&shared);
             shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
         }
     }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
-    let outcome = runtime.block_on(control::run(&shared, config, tiers, stop, observer));
+    let (outcome, gone) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
     // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
-    shared.torrents.values().for_each(|torrent| save(torrent));
-    conclude(&shared, config, outcome, threads)
+    shared.torrents().iter().for_each(|torrent| save(torrent));
+    conclude(&shared, config, (outcome, gone), threads)
 }
 
 /// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
 fn save(torrent: &Torrent) {
     if let Some(checkpoint) = &torrent.checkpoint {
         // After a fault there is a line already; this much may be saved all the same.
-        if let Err(error) = checkpoint.run(&torrent.store, true) {
+        let saved = checkpoint.run(&torrent.store, true).and_then(|()| match &torrent.swarm.pieces {
+            pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_record(),
+            _ => Ok(()),
+        });
+        if let Err(error) = saved {
             torrent.fail(error);
         }
         checkpoint.release();
     }
 }
 
-fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads) -> Result<Report, EngineError> {
+fn conclude(
+    shared: &Shared,
+    config: &Config,
+    (outcome, gone): (Outcome, Snapshot),
+    threads: Threads,
+) -> Result<Report, EngineError> {
+    let torrents = shared.torrents();
     if outcome == Outcome::NoPeers {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
@@ -97,17 +118,19 @@ fn conclude(shared: &Shared, config: &Config, outcome: Outcome, threads: Threads
     if outcome == Outcome::AllBanned {
         return Err(EngineError::NoPeers("all that are known were banned for sending wrong data".into()));
     }
-    if let Some(fault) = shared.torrents.values().find_map(|torrent| torrent.fault.get()) {
+    if let Some(fault) = torrents.iter().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;
         let source = source
             .raw_os_error()
             .map_or_else(|| std::io::Error::new(source.kind(), source.to_string()), std::io::Error::from_raw_os_error);
         return Err(StorageError::new(*action, path, source).into());
     }
+    let mut totals = Snapshot { copies: usize::MAX, ..gone };
+    torrents.iter().for_each(|torrent| control::add(&mut totals, torrent));
     Ok(Report {
-        totals: control::snapshot(shared.torrents.values().map(|torrent| &**torrent)),
+        totals,
         elapsed: shared.now(),
-        complete: shared.torrents.values().all(|torrent| torrent.swarm.pieces.is_complete()),
+        complete: torrents.iter().all(|torrent| torrent.swarm.pieces.is_complete()),
         stats: stats(shared, threads),
         hashed: shared.pool.hashed(),
     })
@@ -129,35 +152,78 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
     }
 }
 
-fn prepare(
+/// A torrent ready to be served, and its trackers; `number` is its own in this session.
+pub(super) fn prepare(
     source: Source,
     config: &Config,
     stretches_trusted: u32,
+    number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, have, trusted, target, tiers, peers } = source;
+    let Source { metainfo, folder, mut have, choices, trusted, target, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
-    let store = Store::new(layout, info.geometry.clone(), pads)?;
+    let mut store = Store::new(layout, info.geometry.clone(), pads)?;
+    let mut selection = None;
+    if let Some(mut choices) = choices {
+        (store, have) = leave_out(store, &mut choices, &info.geometry, have)?;
+        selection = Some(Selection::new(&info.geometry, &choices));
+    }
     let checkpoint = target.map(|target| {
         store.create_files()?;
         Checkpoint::new(target, metainfo.info_hash, &store, &have)
     });
     let checkpoint = checkpoint.transpose()?;
-    let slots = if have.is_full() { Vec::new() } else { arena(&metainfo, config.arena_len)? };
+    let has_wanted =
+        |selection: &Selection| info.geometry.pieces().all(|piece| have.contains(piece) || !selection.is_wanted(piece));
+    let has_wanted = selection.as_ref().map_or_else(|| have.is_full(), has_wanted);
+    let slots = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
     // What will be seeded is read again soon: it belongs into the page cache.
     let write_mode = match config.write_mode {
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let torrent =
-        Torrent::new(metainfo, (store, checkpoint), (&have, trusted), slots, write_mode, stretches_trusted, config);
+    let mut torrent = Torrent::new(
+        metainfo,
+        (store, checkpoint),
+        (&have, selection, trusted),
+        slots,
+        write_mode,
+        stretches_trusted,
+        config,
+    );
+    torrent.number = number;
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());
     }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     Ok((Arc::new(torrent), tiers))
+}
+
+/// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and
+/// nothing is claimed of them.
+fn leave_out(
+    store: Store,
+    choices: &mut [Choice],
+    geometry: &Geometry,
+    mut have: Bitfield,
+) -> Result<(Store, Bitfield), EngineError> {
+    for file_index in store.listed() {
+        let expected = Presence::Here { len: geometry.file_len(file_index) };
+        if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
+            && store.layout().presence(file_index)? == expected
+        {
+            *choice = Choice::Kept;
+        }
+    }
+    let left_out: Box<[bool]> = choices.iter().map(|&choice| choice == Choice::LeftOut).collect();
+    for (file_index, _) in left_out.iter().enumerate().filter(|(_, left_out)| **left_out) {
+        for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
+            have.remove(piece);
+        }
+    }
+    Ok((store.leaving_out(left_out), have))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.

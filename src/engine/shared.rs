@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
-use super::config::Config;
+use super::config::{Config, Listen};
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
 use super::serving::STRETCH_LEN;
@@ -59,10 +59,14 @@ pub(super) struct RingHandle {
 /// See the module.
 pub(super) struct Shared {
     pub(super) peer_id: PeerId,
-    pub(super) torrents: HashMap<InfoHash, Arc<Torrent>>,
+    torrents: RwLock<HashMap<InfoHash, Arc<Torrent>>>,
+    /// Numbers of the torrents that the control thread has to look at.
+    attention: Mutex<Vec<u32>>,
     pub(super) pool: Pool<Received>,
     pub(super) rings: OnceLock<Box<[RingHandle]>>,
     pub(super) listen_port: u16,
+    /// Somebody else has the listening socket too.
+    pub(super) listener_is_handed: bool,
     /// The address our own connections come from, where the user chose one.
     pub(super) local_address: Option<SocketAddr>,
     /// Wakes the control thread.
@@ -95,14 +99,15 @@ impl Shared {
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
-        let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
             peer_id: config.identity.peer_id,
-            torrents,
+            torrents: RwLock::new(torrents),
+            attention: Mutex::default(),
             pool,
             rings: OnceLock::new(),
             listen_port,
-            local_address: bound.map(|address| SocketAddr::new(address.ip(), 0)),
+            listener_is_handed: matches!(config.listen, Listen::Handed(_)),
+            local_address: config.listen.local_address(),
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
             connections_max: config.connections_max,
@@ -123,6 +128,41 @@ impl Shared {
     /// Time since the session started.
     pub(super) fn now(&self) -> Time {
         self.started.elapsed()
+    }
+
+    pub(super) fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
+        self.torrents.read().unwrap_or_else(PoisonError::into_inner).get(info_hash).cloned()
+    }
+
+    pub(super) fn torrents(&self) -> Vec<Arc<Torrent>> {
+        self.torrents.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// False when there is such a one already.
+    pub(super) fn insert(&self, torrent: &Arc<Torrent>) -> bool {
+        let mut torrents = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !torrents.contains_key(&torrent.info_hash);
+        if is_new {
+            torrents.insert(torrent.info_hash, torrent.clone());
+        }
+        is_new
+    }
+
+    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Arc<Torrent>> {
+        self.torrents.write().unwrap_or_else(PoisonError::into_inner).remove(&info_hash)
+    }
+
+    /// The control thread has to look at this torrent.
+    pub(super) fn attend(&self, torrent: &Torrent) {
+        if torrent.ask_for_attention() {
+            self.attention.lock().unwrap_or_else(PoisonError::into_inner).push(torrent.number);
+        }
+        self.control.notify_one();
+    }
+
+    /// The torrents that asked to be looked at.
+    pub(super) fn take_attention(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.attention.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A key for a new connection.

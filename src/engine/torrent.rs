@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
@@ -18,7 +18,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
-use crate::swarm::{OpenPiece, PeerShared, Swarm, Verdict};
+use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 
 /// Pieces that are named when they turn out to be wrong on disk; for the rest there is one line.
@@ -35,6 +35,8 @@ impl crate::swarm::Slot for Slot {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Torrent {
+    /// Differs from torrent to torrent of a session.
+    pub(super) number: u32,
     pub(super) info_hash: InfoHash,
     /// Safe for a terminal.
     pub(super) name: String,
@@ -42,6 +44,8 @@ pub(super) struct Torrent {
     /// The info dictionary, for peers that ask for it (BEP 9); a private torrent's is not given away (BEP 27).
     pub(super) metadata: Option<Arc<[u8]>>,
     pub(super) swarm: Arc<Swarm<Slot>>,
+    /// Bytes that are wanted.
+    pub(super) wanted_len: u64,
     pub(super) store: Store,
     pub(super) writeback: Writeback,
     /// `None`: nothing is written.
@@ -51,6 +55,10 @@ pub(super) struct Torrent {
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
+    /// It is no torrent of the session any more.
+    stopped: AtomicBool,
+    /// The control thread has been asked to look at it.
+    attention: AtomicBool,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
     /// When the files' lengths are looked at next, in milliseconds since the session's start.
@@ -70,32 +78,41 @@ struct Entry {
 }
 
 impl Torrent {
-    /// `have` is verified, or trusted where `trusted`; `slots` is memory for pieces to be received; `stretches_trusted` is
+    /// `have` is verified, or trusted where `trusted`; `selection` is [`Swarm`]'s; `slots` is memory for pieces to be received; `stretches_trusted` is
     /// [`super::cache::Cache`]'s; `config` says what it may upload, and with whom.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
-        (have, trusted): (&Bitfield, bool),
+        (have, selection, trusted): (&Bitfield, Option<Selection>, bool),
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
         config: &Config,
     ) -> Self {
         let geometry = Arc::new(metainfo.info.geometry);
+        let wanted = |piece| selection.as_ref().map_or(0, |selection| selection.wanted_len(&geometry, piece));
+        let wanted_len = match &selection {
+            Some(_) => geometry.pieces().map(wanted).sum(),
+            None => geometry.total_len(),
+        };
         let mut rng = Rng::new();
         Self {
+            number: 0,
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
             metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
             hashes: metainfo.info.pieces,
             serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
-            swarm: Arc::new(Swarm::new(geometry, have, slots, &mut rng)),
+            swarm: Arc::new(Swarm::with_selection(geometry, have, selection, slots, &mut rng)),
+            wanted_len,
             store,
             checkpoint,
             writeback: Writeback::new(),
             up: Limiter::new(config.rates.up_each),
             write_mode,
             fault: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+            attention: AtomicBool::new(false),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
             lengths_due_ms: AtomicU64::new(0),
@@ -128,7 +145,8 @@ impl Torrent {
         self.connections().values().map(|entry| entry.shared.clone()).collect()
     }
 
-    /// Registers a connection whose handshake is complete; false when it is the second one to the same peer.
+    /// Registers a connection whose handshake is complete; false when it is the second one to the same peer, or the torrent
+    /// was dropped.
     ///
     /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
     /// opened; an older one always stays.
@@ -140,6 +158,9 @@ impl Torrent {
         now: Time,
     ) -> bool {
         let mut connections = self.connections();
+        if self.stopped.load(Ordering::Acquire) {
+            return false;
+        }
         if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
             let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
             if !crossed || outgoing != (own_id > peer_id) {
@@ -169,6 +190,22 @@ impl Torrent {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// It is dropped: nobody joins any more, and who is there has to leave.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.peers().iter().for_each(|peer| peer.dismissed.store(true, Ordering::Relaxed));
+    }
+
+    /// False when that was asked for already.
+    pub(super) fn ask_for_attention(&self) -> bool {
+        !self.attention.swap(true, Ordering::AcqRel)
+    }
+
+    /// It is about to be looked at.
+    pub(super) fn handle_attended(&self) {
+        self.attention.store(false, Ordering::Release);
+    }
+
     /// Stops the torrent for a fault of our own; the first one counts.
     pub(super) fn fail(&self, error: StorageError) {
         let _ = self.fault.set(error);
@@ -182,7 +219,8 @@ impl Torrent {
     pub(super) fn handle_written(&self, open: &Piece, files: Vec<(usize, SharedFile)>) {
         self.serving.handle_verified(open.piece());
         if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.handle_written(open.piece(), files);
+            let whole = Some(open.piece()).filter(|&piece| !self.swarm.pieces.is_cut(piece));
+            checkpoint.handle_written(whole, files);
         }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowed_fast::{AllowedIn, AllowedOut};
+use super::event::{BlockArrival, Event, TimeoutEvent};
 use super::fault::PeerFault;
 use super::flood::Flood;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::transmit::Transmit;
-use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
 use crate::codec::metadata::METADATA_EXTENSION;
@@ -29,6 +31,10 @@ pub struct Setup {
     /// Both sides set the extension bit (BEP 10).
     pub extension: bool,
     pub opening: Opening,
+    /// We download nothing (BEP 21).
+    pub upload_only: bool,
+    /// Whose newcomers may have some pieces while choked (BEP 6); `None`: nobody may.
+    pub info_hash: Option<InfoHash>,
     /// Told in the extension handshake: where we listen, and the address we see the peer at.
     pub listen_port: Option<u16>,
     pub peer_ip: Option<IpAddr>,
@@ -42,45 +48,6 @@ pub enum Opening {
     All,
     None,
     Some(Bitfield),
-}
-
-/// What a message means for the swarm.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing beyond this connection.
-    Quiet,
-    /// The peer has one more piece.
-    Have(PieceIndex),
-    /// The peer has these pieces more.
-    HaveMany(Vec<PieceIndex>),
-    Unchoked,
-    /// The peer serves us no more: these requests are void.
-    Choked(Vec<BlockRef>),
-    Interested,
-    NotInterested,
-    /// The peer asks for a block inside a piece: answer with [`Connection::serve`] or [`Connection::refuse`].
-    Request(BlockRef),
-    /// The peer will not answer this request (BEP 6).
-    Rejected(BlockRef),
-    /// The peer would like to be asked for this piece (BEP 6).
-    Suggested(PieceIndex),
-}
-
-/// What a block that arrived is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum BlockArrival {
-    /// The answer to a request, this long after it was queued.
-    Expected { latency: Duration },
-    /// The answer to a request that was taken back.
-    Late,
-}
-
-/// What a deadline brought.
-#[derive(Debug, PartialEq, Eq)]
-pub enum TimeoutEvent {
-    Quiet,
-    /// The peer owes blocks and sends none: these requests are void, it gets one at a time until it answers.
-    Snubbed(Vec<BlockRef>),
 }
 
 /// See the module.
@@ -100,6 +67,8 @@ pub struct Connection {
     at_first_message: bool,
     requests_in: RequestsIn,
     requests_out: RequestsOut,
+    allowed_out: AllowedOut,
+    allowed_in: AllowedIn,
     metadata: Option<MetadataOut>,
     control: Vec<u8>,
     choked_at: Time,
@@ -128,6 +97,8 @@ impl Connection {
             at_first_message: true,
             requests_in: RequestsIn::default(),
             requests_out: RequestsOut::new(now),
+            allowed_out: AllowedOut::default(),
+            allowed_in: AllowedIn::default(),
             metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
             control: Vec::new(),
             choked_at: now,
@@ -137,13 +108,12 @@ impl Connection {
             last_sent: now,
             flood: Flood::default(),
         };
-        let complete = matches!(setup.opening, Opening::All);
         connection.queue_opening(setup.opening);
         if setup.extension {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
                 requests_max: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
-                upload_only: complete,
+                upload_only: setup.upload_only,
                 listen_port: setup.listen_port,
                 your_ip: setup.peer_ip,
                 metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),
@@ -320,7 +290,7 @@ impl Connection {
         }
         let outside = PeerFault::RequestOutside { index, begin, length };
         let block = self.geometry.span(index, begin, length).ok_or(outside)?;
-        if !self.am_choking {
+        if !self.am_choking || self.allowed_out.take(block) {
             return Ok(Event::Request(block));
         }
         self.reject(block);
@@ -374,10 +344,16 @@ impl Connection {
             Message::Reject { index, begin, length } => {
                 let rejected =
                     self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
+                // Should it allow this one all the same, it would be asked for it again at once.
+                rejected.filter(|_| self.peer_choking).iter().for_each(|block| self.allowed_in.remove(block.piece));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
             // BEP 6: advisory, so an index that does not exist is as good as not said.
             Message::Suggest { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested)),
+            Message::AllowedFast { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, |piece| {
+                self.allowed_in.insert(piece);
+                Event::AllowedFast(piece)
+            })),
             _ => Ok(Event::Quiet),
         }
     }
@@ -441,10 +417,26 @@ impl Connection {
             self.am_choking = true;
             self.choked_at = now;
             self.queue(&Message::Choke);
-            for block in self.requests_in.drain().collect::<Vec<_>>() {
+            // BEP 6: all but those for pieces that it may have choked.
+            let allowed_out = &self.allowed_out;
+            for block in self.requests_in.extract(|block| !allowed_out.contains(block.piece)) {
                 self.reject(block);
             }
         }
+    }
+
+    /// Tells the peer which pieces it may have although it is choked (BEP 6); `has`: we have it. Without the extension there is
+    /// no such word.
+    pub fn allow_fast(&mut self, ip: IpAddr, info_hash: InfoHash, has: impl Fn(PieceIndex) -> bool) {
+        if self.fast {
+            let pieces = self.allowed_out.grant(ip, info_hash, &self.geometry, has).to_vec();
+            pieces.iter().for_each(|piece| self.queue(&Message::AllowedFast { index: piece.get() }));
+        }
+    }
+
+    /// Pieces that the peer gives though it chokes us, while it does.
+    pub fn allowed_fast(&self) -> &[PieceIndex] {
+        if self.peer_choking { self.allowed_in.pieces() } else { &[] }
     }
 
     pub fn unchoke(&mut self) {
@@ -479,8 +471,11 @@ impl Connection {
         self.requests_out.rate()
     }
 
-    /// Requests that may be added now: none while choked; in batches, so that requests leave many at a time.
+    /// Requests that may be added now: while choked few, and for [`Self::allowed_fast`] alone; in batches, so that requests leave many at a time.
     pub fn request_room(&self) -> usize {
+        if self.peer_choking && self.am_interested && !self.allowed_in.pieces().is_empty() {
+            return limits::REQUESTS_OUT_CHOKED.saturating_sub(self.requests_out.len());
+        }
         let room = self.requests_out.room();
         let batch = (self.requests_out.window() / 4).max(1);
         if self.peer_choking || !self.am_interested || (room < batch && !self.requests_out.snubbed) { 0 } else { room }

@@ -10,7 +10,17 @@ const PIECE_COUNT: u32 = 10;
 
 fn setup(fast: bool, opening: Opening) -> Setup {
     let geometry = Arc::new(Geometry::new(4 * BLOCK_LEN, [u64::from(9 * 4 * BLOCK_LEN) + 100]).unwrap());
-    Setup { geometry, fast, extension: false, opening, listen_port: None, peer_ip: None, metadata: None }
+    Setup {
+        geometry,
+        fast,
+        extension: false,
+        upload_only: matches!(opening, Opening::All),
+        info_hash: None,
+        opening,
+        listen_port: None,
+        peer_ip: None,
+        metadata: None,
+    }
 }
 
 fn connection(fast: bool) -> Connection {

@@ -4,8 +4,10 @@
 //! extension handshake (BEP 10), metadata (BEP 9), keep-alives and silence. Payload never enters: a block is three numbers here. What to
 //! request, whom to unchoke and what we have is decided by `swarm`.
 
+mod allowed_fast;
 mod asking;
 mod connection;
+mod event;
 mod fault;
 mod flood;
 mod low_water;
@@ -15,8 +17,10 @@ mod requests;
 mod transmit;
 mod window;
 
+pub use allowed_fast::allowed_fast_set;
 pub use asking::{Asking, AskingEvent};
-pub use connection::{BlockArrival, Connection, Event, Opening, Setup, TimeoutEvent};
+pub use connection::{Connection, Opening, Setup};
+pub use event::{BlockArrival, Event, TimeoutEvent};
 pub use fault::PeerFault;
 pub use low_water::LowWater;
 pub use receive_plan::{ReceivePlan, Received};

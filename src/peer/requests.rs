@@ -153,10 +153,6 @@ impl RequestsIn {
         self.queue.iter()
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = BlockRef> + '_ {
-        self.queue.drain(..)
-    }
-
     /// Takes out the requests for which `refused` holds.
     pub(super) fn extract(&mut self, refused: impl Fn(BlockRef) -> bool) -> Vec<BlockRef> {
         let (out, keep) = self.queue.drain(..).partition(|&block| refused(block));

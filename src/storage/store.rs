@@ -48,6 +48,8 @@ pub struct Store {
     geometry: Geometry,
     /// Pad files (BEP 47) read as zeros and are never made.
     pads: Box<[bool]>,
+    /// Files that are neither made nor written; empty: none.
+    left_out: Box<[bool]>,
     maps: Maps,
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
     /// The file system has refused direct writes.
@@ -60,7 +62,21 @@ impl Store {
         let zero_lens: Vec<_> =
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
         let maps = Maps::new(&zero_lens).map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
-        Ok(Self { layout, geometry, pads, maps, writable: Mutex::default(), buffered_only: AtomicBool::new(false) })
+        Ok(Self {
+            layout,
+            geometry,
+            pads,
+            left_out: Box::default(),
+            maps,
+            writable: Mutex::default(),
+            buffered_only: AtomicBool::new(false),
+        })
+    }
+
+    /// The same without the files for which `left_out[i]` holds: they are neither made nor written.
+    #[must_use]
+    pub fn leaving_out(self, left_out: Box<[bool]>) -> Self {
+        Self { left_out, ..self }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -69,6 +85,20 @@ impl Store {
 
     pub(super) fn is_pad(&self, file_index: usize) -> bool {
         self.pads.get(file_index).copied().unwrap_or(false)
+    }
+
+    fn is_left_out(&self, file_index: usize) -> bool {
+        self.left_out.get(file_index).copied().unwrap_or(false)
+    }
+
+    /// The files that are read and written: all but pad files and those left out.
+    pub fn file_indices(&self) -> impl Iterator<Item = usize> + '_ {
+        self.listed().filter(|&file_index| !self.is_left_out(file_index))
+    }
+
+    /// All but pad files.
+    pub fn listed(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.layout.file_count()).filter(|&file_index| !self.is_pad(file_index))
     }
 
     /// Makes every file with its length, sparse. Called before a download writes.
@@ -81,8 +111,8 @@ impl Store {
     pub fn preallocate(&self) -> Result<(), StorageError> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
-        let lens = (0..self.geometry.file_count()).map(|file_index| (file_index, self.geometry.file_len(file_index)));
-        for (file_index, len) in lens.filter(|&(file_index, len)| len > 0 && !self.is_pad(file_index)) {
+        let lens = self.file_indices().map(|file_index| (file_index, self.geometry.file_len(file_index)));
+        for (file_index, len) in lens.filter(|&(_, len)| len > 0) {
             let file = self.layout.open_to_write(file_index, false)?;
             match fallocate(&file, FallocateFlags::empty(), 0, len) {
                 Ok(()) => {}
@@ -202,7 +232,7 @@ impl Store {
         let mut at = 0u32;
         for span in self.geometry.piece_spans(piece) {
             let len = u32::try_from(span.len).unwrap_or(u32::MAX);
-            if !self.is_pad(span.file_index) {
+            if !self.is_pad(span.file_index) && !self.is_left_out(span.file_index) {
                 let incomplete = || {
                     StorageError::new(
                         Action::Write,

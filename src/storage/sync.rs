@@ -42,11 +42,6 @@ impl Unsynced {
 }
 
 impl Store {
-    /// The files there are: all but pad files.
-    pub fn file_indices(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.layout().file_count()).filter(|&file_index| !self.is_pad(file_index))
-    }
-
     /// Returns when all that these files hold is on the disk; their times too if `times`.
     ///
     /// After an error what was written since the last sync may be gone, whatever a later sync says: the kernel forgets

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::{Bitfield, Geometry, PieceIndex};
+use crate::base::{Geometry, PieceIndex};
 
 /// The place of a piece that is not in the log.
 const NOWHERE: u32 = u32::MAX;
@@ -14,7 +14,7 @@ const NOWHERE: u32 = u32::MAX;
 pub(super) struct HaveLog {
     /// Piece indices; as many as were missing at the start.
     entries: Box<[AtomicU32]>,
-    /// For each piece its place in `entries`, + 1; 0 when it was had from the start, as all were when this is empty.
+    /// For each piece its place in `entries`, + 1; 0 when it was not lacking from the start, as none was when this is empty.
     places: Box<[AtomicU32]>,
     /// Entries that are written.
     len: AtomicU32,
@@ -22,12 +22,12 @@ pub(super) struct HaveLog {
 }
 
 impl HaveLog {
-    /// `have` is had from the start.
-    pub(super) fn new(geometry: &Geometry, have: &Bitfield) -> Self {
+    /// `lacking` says what is wanted and not had at the start.
+    pub(super) fn new(geometry: &Geometry, lacking: impl Fn(PieceIndex) -> bool) -> Self {
         let zeros = |count: u32| (0..count).map(|_| AtomicU32::new(0)).collect::<Box<[AtomicU32]>>();
-        let left = geometry.pieces().filter(|&piece| !have.contains(piece)).fold(0, |count, _| count + 1);
+        let left = geometry.pieces().filter(|&piece| lacking(piece)).fold(0, |count, _| count + 1);
         let places = zeros(if left > 0 { geometry.piece_count() } else { 0 });
-        for piece in geometry.pieces().filter(|&piece| !have.contains(piece)) {
+        for piece in geometry.pieces().filter(|&piece| lacking(piece)) {
             places[piece.at()].store(NOWHERE, Ordering::Relaxed);
         }
         Self { entries: zeros(left), places, len: AtomicU32::new(0), append: Mutex::default() }
@@ -58,7 +58,7 @@ impl HaveLog {
         geometry.piece(entry.load(Ordering::Relaxed))
     }
 
-    /// Whether the piece was had from the start, or stands before `cursor`.
+    /// Whether the piece was not lacking from the start, or stands before `cursor`.
     pub(super) fn contains(&self, piece: PieceIndex, cursor: usize) -> bool {
         let place = self.places.get(piece.at()).map_or(0, |place| place.load(Ordering::Acquire));
         place != NOWHERE && place as usize <= cursor
@@ -80,9 +80,7 @@ mod tests {
     fn what_stands_before_a_cursor_is_told_from_what_comes_after() {
         let geometry = Geometry::new(1, [4]).unwrap();
         let piece = |index| geometry.piece(index).unwrap();
-        let mut have = Bitfield::new(4);
-        have.insert(piece(2));
-        let log = HaveLog::new(&geometry, &have);
+        let log = HaveLog::new(&geometry, |lacking| lacking != piece(2));
         assert!(log.append(piece(3)) && log.append(piece(0)));
         let contained = |cursor| geometry.pieces().map(|piece| log.contains(piece, cursor)).collect::<Vec<_>>();
         assert_eq!(contained(0), [false, false, true, false]);
@@ -98,7 +96,7 @@ mod tests {
     #[test]
     fn who_has_everything_has_had_it_from_the_start() {
         let geometry = Geometry::new(1, [3]).unwrap();
-        let log = HaveLog::new(&geometry, &Bitfield::full(3));
+        let log = HaveLog::new(&geometry, |_| false);
         assert!(geometry.pieces().all(|piece| log.contains(piece, 0)) && log.len() == 0);
     }
 }

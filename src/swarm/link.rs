@@ -12,7 +12,7 @@ use super::picking::Walk;
 use super::pieces::{OpenPiece, Slot};
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
@@ -23,7 +23,7 @@ pub struct Link<S: Slot> {
     pub(super) swarm: Arc<Swarm<S>>,
     pub(super) shared: Arc<PeerShared>,
     pub(super) working: Vec<Work<S>>,
-    /// Up to this place in the have log the peer was told what we have.
+    /// Up to this place in the have log the peer was told what we have, and what we don't want.
     had_cursor: usize,
     /// What it was told, since pieces were lost, of which the log says nothing.
     told: Option<Bitfield>,
@@ -43,7 +43,7 @@ pub struct Link<S: Slot> {
     /// The peer is counted among those that are interested, and among those that owe us blocks.
     counted: bool,
     pub(super) asked: bool,
-    /// Pieces the peer has and we don't.
+    /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
     doubles_seen: u64,
@@ -52,6 +52,8 @@ pub struct Link<S: Slot> {
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
+    /// The torrent, until it was told what it may have choked.
+    allows_fast: Option<InfoHash>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
     pub(super) retry_at: Option<Time>,
     pub(super) retries: u16,
@@ -82,13 +84,15 @@ impl<S: Slot> Link<S> {
     /// Joins a connection to the swarm; `setup.opening` is filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts_seen = swarm.pieces.recounts();
-        let (have, had_cursor) = swarm.pieces.opening();
-        let told = (recounts_seen > 0).then(|| have.clone());
+        let (have, settled, had_cursor) = swarm.pieces.opening();
+        let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
+        setup.upload_only = swarm.pieces.is_complete();
         setup.opening = match have {
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
         };
+        let setup_info_hash = setup.info_hash;
         let mut link = Self {
             connection: Connection::new(setup, now),
             walk: Walk::default(),
@@ -112,6 +116,7 @@ impl<S: Slot> Link<S> {
             overtaken: false,
             rejects: 0,
             avoided: Vec::new(),
+            allows_fast: setup_info_hash,
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
@@ -137,7 +142,7 @@ impl<S: Slot> Link<S> {
 
     /// Neither side will ever want anything of the other.
     pub fn is_useless(&self) -> bool {
-        self.swarm.pieces.is_complete() && self.connection.peer_has_all()
+        self.swarm.pieces.is_complete() && (self.connection.peer_has_all() || self.connection.peer_upload_only())
     }
 
     /// Takes one message that is not a block.
@@ -164,16 +169,33 @@ impl<S: Slot> Link<S> {
                 self.follow_offer(block.piece);
                 self.connection.serve(block)?;
             }
-            Event::Request(block) if self.lacks(block.piece) => self.connection.refuse(block)?,
+            Event::Request(block) if self.lacks(block.piece) || self.swarm.pieces.is_unclaimed(block.piece) => {
+                self.connection.refuse(block)?;
+            }
             // We said that we have it, and lost it: that is not the peer's fault.
             Event::Request(block) => self.connection.reject(block),
             Event::Rejected(block) => self.handle_rejected(block)?,
             Event::Suggested(piece) => self.handle_suggested(now, piece),
+            // Whether to ask for it is looked at where requests are made.
+            Event::AllowedFast(_) => {}
+        }
+        if matches!(message, Message::HaveNone | Message::Bitfield(_)) {
+            self.allow_fast();
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
         }
         Ok(())
+    }
+
+    /// A newcomer may have some pieces before its turn (BEP 6), once that costs the swarm no first copies.
+    fn allow_fast(&mut self) {
+        let Some(info_hash) = self.allows_fast.take() else { return };
+        if !self.swarm.spread.is_active() && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX {
+            let (pieces, have) = (&self.swarm.pieces, self.connection.peer_have().clone());
+            let ip = self.shared.address.ip();
+            self.connection.allow_fast(ip, info_hash, |piece| pieces.has(piece) && !have.contains(piece));
+        }
     }
 
     fn handle_rejected(&mut self, block: BlockRef) -> Result<(), PeerFault> {
@@ -239,7 +261,7 @@ impl<S: Slot> Link<S> {
         self.heard.clear();
     }
 
-    /// We lack the piece, as far as this connection has followed the have log: `wanted` counts by that alone.
+    /// We want the piece and lack it, as far as this connection has followed the have log: `wanted` counts by that alone.
     pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
         match &self.told {
             None => !self.swarm.pieces.is_logged(piece, self.had_cursor),
@@ -372,7 +394,9 @@ impl<S: Slot> Link<S> {
 
     fn tell(&mut self, piece: PieceIndex) {
         if self.told.as_mut().is_none_or(|told| told.insert(piece)) {
-            self.connection.have(piece);
+            if self.swarm.pieces.has(piece) {
+                self.connection.have(piece);
+            }
             self.wanted -= u32::from(self.connection.peer_have().contains(piece));
         }
     }
@@ -386,12 +410,12 @@ impl<S: Slot> Link<S> {
             logged.for_each(|piece| _ = told.insert(piece));
             told
         });
-        for piece in swarm.geometry.pieces().filter(|&piece| !swarm.pieces.has(piece)) {
+        for piece in swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_lacking(piece)) {
             told.remove(piece);
         }
         self.told = Some(told);
         self.count_wanted();
-        swarm.geometry.pieces().filter(|&piece| swarm.pieces.has(piece)).for_each(|piece| self.tell(piece));
+        swarm.geometry.pieces().filter(|&piece| !swarm.pieces.is_lacking(piece)).for_each(|piece| self.tell(piece));
     }
 
     /// BEP 3: in the endgame "it sends cancels to everyone else every time a piece arrives".

@@ -35,6 +35,8 @@ fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
         fast: true,
         extension: false,
         opening: Opening::None,
+        upload_only: false,
+        info_hash: None,
         listen_port: None,
         peer_ip: None,
         metadata: None,
@@ -250,4 +252,39 @@ fn a_dismissed_connection_ends() {
     let mut link = link(&swarm, 1);
     link.shared.dismissed.store(true, Relaxed);
     assert!(matches!(link.sync(START), Err(PeerFault::Dismissed)));
+}
+
+#[test]
+fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_announced() {
+    use super::super::{Choice, Selection};
+    // Six pieces in three files of one and a half, three, and one and a half.
+    let lens = [3, 6, 3].map(|blocks| blocks * u64::from(BLOCK_LEN));
+    let geometry = Arc::new(Geometry::new(2 * BLOCK_LEN, lens).unwrap());
+    let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::Kept]);
+    let slots = (0..6).map(|_| Memory).collect();
+    let have = Bitfield::new(PIECE_COUNT);
+    let swarm = Arc::new(Swarm::with_selection(geometry, &have, Some(selection), slots, &mut Rng::with_seed(1)));
+    assert_eq!(swarm.pieces.wanted_left(), 6 * u64::from(BLOCK_LEN));
+    let mut link = link(&swarm, 1);
+    take(&mut link, Message::Have { index: 5 });
+    assert!(!link.connection().am_interested(), "nobody wants it");
+    for index in 1..5 {
+        take(&mut link, Message::Have { index });
+    }
+    assert!(link.connection().am_interested());
+    take(&mut link, Message::Unchoke);
+    link.request_blocks(START);
+    let mut asked = outstanding(&link);
+    asked.sort_by_key(|block| (block.piece, block.begin));
+    assert_eq!(asked.iter().map(|block| block.piece.get()).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 4, 4]);
+    sent(&mut link);
+    let told = |message: &String| message.starts_with("Have");
+    asked.into_iter().for_each(|block| answer(&mut link, block));
+    let told: Vec<String> = sent(&mut link).into_iter().filter(told).collect();
+    assert_eq!(told, ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"], "half of 1 is nowhere");
+    assert!(swarm.pieces.is_complete() && !swarm.pieces.has_all() && !link.connection().am_interested());
+    assert_eq!((swarm.pieces.wanted_left(), swarm.pieces.left()), (0, 6 * u64::from(BLOCK_LEN)));
+    assert!(!link.is_useless(), "the peer lacks a piece");
+    take(&mut link, Message::Have { index: 0 });
+    assert!(link.is_useless());
 }

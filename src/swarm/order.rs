@@ -117,7 +117,7 @@ mod tests {
                 None => _ = have.insert(piece),
             }
         }
-        let pieces = Pieces::<Nothing>::new(geometry, &have, Vec::new());
+        let pieces = Pieces::<Nothing>::new(geometry, &have, None, Vec::new());
         let order = Order::new();
         prepare(&order);
         for seed in 0..5 {
@@ -143,7 +143,7 @@ mod tests {
         let geometry = Arc::new(Geometry::new(1, [100]).unwrap());
         let availability = Availability::new(100);
         geometry.pieces().take(50).for_each(|piece| availability.add(piece));
-        let pieces = Pieces::<Nothing>::new(geometry, &Bitfield::new(100), Vec::new());
+        let pieces = Pieces::<Nothing>::new(geometry, &Bitfield::new(100), None, Vec::new());
         let order = Order::new();
         let made = |seed| {
             order.rebuild(&pieces, &availability, &mut Rng::with_seed(seed));

@@ -95,6 +95,9 @@ impl<S: Slot> Link<S> {
     }
 
     fn claim(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
+        if self.connection.peer_choking() {
+            return self.claim_allowed(now, room, claims);
+        }
         for work in &self.working {
             if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.open.piece()) {
                 work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
@@ -103,21 +106,43 @@ impl<S: Slot> Link<S> {
         while claims.len() < room
             && let Some(open) = self.next_piece(now)
         {
-            let mark = open.join(&self.shared);
-            open.touch(now);
-            open.claim(&self.swarm.geometry, room - claims.len(), claims);
-            if open.has_unclaimed() {
-                self.swarm.pieces.handle_unclaimed(&open);
-            } else {
-                self.swarm.pieces.handle_claimed(&open);
-            }
-            self.working.push(Work { open, mark, outstanding: 0 });
+            self.begin(open, now, room, claims);
         }
         if claims.is_empty() && self.connection.outstanding_count() == 0 {
             // Somebody may have been faster with all that was found.
             self.leave_finished();
             self.double(now, room, claims);
         }
+    }
+
+    /// Of what the peer gives though it chokes us (BEP 6).
+    fn claim_allowed(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
+        for piece in self.connection.allowed_fast().to_vec() {
+            if claims.len() >= room {
+                return;
+            }
+            let begun = self.working.iter().find(|work| work.open.piece() == piece);
+            if let Some(work) = begun {
+                if !work.open.is_retired() {
+                    work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
+                }
+            } else if let Some(open) = self.open_missing(piece).flatten() {
+                self.begin(open, now, room, claims);
+            }
+        }
+    }
+
+    /// Claims blocks of a piece that this connection had no part in.
+    fn begin(&mut self, open: Arc<OpenPiece<S>>, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
+        let mark = open.join(&self.shared);
+        open.touch(now);
+        open.claim(&self.swarm.geometry, room - claims.len(), claims);
+        if open.has_unclaimed() {
+            self.swarm.pieces.handle_unclaimed(&open);
+        } else {
+            self.swarm.pieces.handle_claimed(&open);
+        }
+        self.working.push(Work { open, mark, outstanding: 0 });
     }
 
     fn next_piece(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {

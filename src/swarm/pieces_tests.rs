@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::super::PeerShared;
 use super::*;
+use crate::base::BlockRef;
 use crate::base::geometry::BLOCK_LEN;
 
 #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ impl Slot for Memory {
 fn pieces(piece_count: u32, blocks_per_piece: u32, slots: Vec<Memory>) -> Pieces<Memory> {
     let piece_len = blocks_per_piece * BLOCK_LEN;
     let geometry = Geometry::new(piece_len, [u64::from(piece_count) * u64::from(piece_len)]).unwrap();
-    Pieces::new(Arc::new(geometry), &Bitfield::new(piece_count), slots)
+    Pieces::new(Arc::new(geometry), &Bitfield::new(piece_count), None, slots)
 }
 
 fn memory(count: usize) -> Vec<Memory> {
@@ -76,7 +78,7 @@ fn haves_are_told_in_the_order_in_which_they_were_written() {
         pieces.handle_written(&pieces.open_at(index).unwrap());
     }
     assert_eq!(pieces.log(), [3, 0, 4]);
-    let (have, cursor) = pieces.opening();
+    let (have, _, cursor) = pieces.opening();
     assert_eq!((have.iter().collect::<Vec<_>>(), cursor), (vec![0, 3, 4], 3));
     assert_eq!(pieces.left(), 2 * u64::from(BLOCK_LEN));
     assert_eq!(pieces.missing().count(), 2);

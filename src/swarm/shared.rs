@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::availability::Availability;
 use super::order::Order;
 use super::pieces::{Pieces, Slot};
+use super::selection::Selection;
 use super::spread::Spread;
 use crate::base::{Bitfield, Geometry, Rng};
 
@@ -40,8 +41,20 @@ pub struct Totals {
 impl<S: Slot> Swarm<S> {
     /// `have` is what is on disk and verified; `slots` is memory for pieces being received.
     pub fn new(geometry: Arc<Geometry>, have: &Bitfield, slots: Vec<S>, rng: &mut Rng) -> Self {
+        Self::with_selection(geometry, have, None, slots, rng)
+    }
+
+    /// The same for a part of the pieces, unless that is `None`.
+    pub fn with_selection(
+        geometry: Arc<Geometry>,
+        have: &Bitfield,
+        selection: Option<Selection>,
+        slots: Vec<S>,
+        rng: &mut Rng,
+    ) -> Self {
+        let priorities = selection.as_ref().map(Selection::priorities);
         let swarm = Self {
-            pieces: Pieces::new(geometry.clone(), have, slots),
+            pieces: Pieces::new(geometry.clone(), have, selection, slots),
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
             spread: Spread::new(&geometry, have.is_full(), rng),
@@ -50,6 +63,7 @@ impl<S: Slot> Swarm<S> {
             totals: Totals::default(),
             geometry,
         };
+        priorities.into_iter().for_each(|priorities| swarm.order.set_priorities(priorities));
         swarm.reorder(rng);
         swarm
     }

@@ -124,6 +124,18 @@ impl Table {
         self.list(info_hash, Some(origin));
     }
 
+    /// Takes a torrent off the list; its swarm ends at once, unless the tracker is open.
+    pub fn forbid(&self, info_hash: InfoHash) {
+        let mut shard = self.shard(info_hash);
+        let before = (shard.swarms.len(), peers_of(&shard));
+        if !self.open {
+            shard.swarms.remove(&info_hash);
+        } else if let Some(swarm) = shard.swarms.get_mut(&info_hash) {
+            (swarm.listed, swarm.origin) = (false, None);
+        }
+        self.count_again(&shard, before);
+    }
+
     /// The list is these torrents and no others. Swarms that are not on it any more end at once, unless the tracker is open
     /// or their seeder runs here.
     pub fn allow_only(&self, info_hashes: &HashSet<InfoHash>) {

@@ -127,6 +127,8 @@ impl World {
                 fast,
                 extension,
                 opening: Opening::None,
+                upload_only: false,
+                info_hash: None,
                 listen_port: Some(6881),
                 peer_ip: None,
                 metadata: None,

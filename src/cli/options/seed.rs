@@ -76,6 +76,7 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         web: resolve_web(&args.web, has_content)?,
         until,
         torrents: args.torrents,
+        watch: args.watch,
         data: args.data,
         verify: match args.verify {
             VerifyArg::Lazy => VerifyMode::Lazy,

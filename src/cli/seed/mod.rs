@@ -3,15 +3,20 @@
 mod made;
 mod origin;
 mod until;
+mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use made::Made;
 use origin::Origin;
+use tokio::sync::mpsc;
 use until::Until;
+use watch::{Surroundings, Watch};
 
+use super::activation::Handed;
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
@@ -29,7 +34,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
-use crate::engine::{self, Config, Source, survey};
+use crate::engine::{self, Changes, Config, EngineError, Listen, Report, Source, survey};
 use crate::storage::Presence;
 
 /// Files that are named when they are not as they should be; the rest are counted.
@@ -37,10 +42,77 @@ const MISFITS_SHOWN_MAX: usize = 10;
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
-    let mut sources: Vec<Source> = Vec::new();
-    let mut names = Vec::new();
+    let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
+    handed.check(options.web.is_some())?;
+    let reload = interrupt::reload_flag()?;
+    if let Some(folder) = &options.watch {
+        std::fs::read_dir(folder).map_err(|error| Failure::io("can't watch", &shown(folder), &error))?;
+    }
+    let (sources, names) = prepare_all(&options, &stop, output)?;
+    let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
+    let mut config = Config {
+        rates: options.rates,
+        ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
+    };
+    if let Some(listener) = handed.peers.take() {
+        config.listen = Listen::Handed(listener);
+    }
+    let origin = options.web.as_ref().map(|web| {
+        let monitor = Arc::default();
+        config.monitor = Some(Arc::clone(&monitor));
+        let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
+        Origin::start(
+            web,
+            std::mem::take(&mut handed),
+            options.network.announce_ip.as_deref(),
+            &torrents,
+            &monitor,
+            &stop,
+        )
+    });
+    let origin = origin.transpose()?;
+    let port = OnceLock::new();
+    let watched = options.watch.as_deref().map(|folder| {
+        let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
+        let around = Surroundings {
+            options: &options,
+            output,
+            origin: origin.as_ref(),
+            peer_id: config.identity.peer_id,
+            port: &port,
+            total_len: &total_len,
+            stop: &stop,
+            reload: &reload,
+            changes,
+        };
+        (Watch::new(folder, names.iter().map(|named| named.info_hash), around), inbox)
+    });
+    let (watch, changes) = watched.unzip();
+    let session = Session { config: &config, names: &names, origin: origin.as_ref(), port: &port, stop: &stop, output };
+    let report = thread::scope(|scope| {
+        watch.map(|watch| scope.spawn(|| watch.run()));
+        let until = Until::new(options.until, Arc::clone(&total_len));
+        let report = session.run(sources, changes, until);
+        stop.store(true, Ordering::Relaxed);
+        report
+    })?;
+    notify::stopping();
+    origin.into_iter().for_each(Origin::join);
+    let copies = Copies { uploaded: report.totals.uploaded, total_len: total_len.load(Ordering::Relaxed) };
+    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
+    output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
+    Ok(())
+}
+
+/// What the command line names, each torrent once.
+fn prepare_all(
+    options: &SeedOptions,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<(Vec<Source>, Vec<Named>), Failure> {
+    let (mut sources, mut names) = (Vec::<Source>::new(), Vec::new());
     for path in &options.torrents {
-        let (source, trust) = prepare(path, &options, &stop, output)?;
+        let (source, trust) = prepare(path, options, stop, output)?;
         if sources.iter().any(|known| known.metainfo.info_hash == source.metainfo.info_hash) {
             output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
             continue;
@@ -48,46 +120,43 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         names.push(Named::new(&source.metainfo, &source.have, &trust));
         sources.push(source);
     }
-    let total_len = names.iter().map(|named| named.total_len).sum();
-    let mut config = Config {
-        rates: options.rates,
-        ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
-    };
-    let origin = options.web.as_ref().map(|web| {
-        let monitor = Arc::default();
-        config.monitor = Some(Arc::clone(&monitor));
-        let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
-        Origin::start(web, options.network.announce_ip.as_deref(), &torrents, &monitor, &stop)
-    });
-    let origin = origin.transpose()?;
-    let progress = output.transfer_progress("seeding", None);
-    let mut until = Until::new(options.until, total_len);
-    let mut announced = false;
-    let report = engine::run(&config, sources, &stop, &mut |now| {
-        if !std::mem::replace(&mut announced, true) {
-            origin.iter().for_each(|origin| origin.open(now.port, config.identity.peer_id));
-            names.iter().for_each(|named| named.announce(now.port, origin.as_ref(), output));
-            notify::ready(&format!("seeding on port {}", now.port));
-        }
-        progress.update(TransferSnapshot {
-            done: now.uploaded,
-            down_bytes_per_s: now.down_bytes_per_s,
-            up_bytes_per_s: now.up_bytes_per_s,
-            peers: now.peer_count,
-        });
-        if let Some(why) = until.met(now, origin.as_ref().map_or(0, Origin::completed)) {
-            output.message(format_args!("stopping: {why}"));
-            stop.store(true, Ordering::Relaxed);
-        }
-    })?;
-    drop(progress);
-    notify::stopping();
-    stop.store(true, Ordering::Relaxed);
-    origin.into_iter().for_each(Origin::join);
-    let copies = Copies { uploaded: report.totals.uploaded, total_len };
-    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
-    output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
-    Ok(())
+    Ok((sources, names))
+}
+
+/// What runs while it serves.
+struct Session<'a> {
+    config: &'a Config,
+    /// The torrents of the command line.
+    names: &'a [Named],
+    origin: Option<&'a Origin>,
+    /// Told as soon as it is known.
+    port: &'a OnceLock<u16>,
+    stop: &'a AtomicBool,
+    output: &'a Output,
+}
+
+impl Session<'_> {
+    fn run(&self, sources: Vec<Source>, changes: Option<Changes>, mut until: Until) -> Result<Report, EngineError> {
+        let Self { config, names, origin, port, stop, output } = *self;
+        let progress = output.transfer_progress("seeding", None);
+        engine::run_with(config, sources, changes, stop, &mut |now| {
+            if port.set(now.port).is_ok() {
+                origin.iter().for_each(|origin| origin.open(now.port, config.identity.peer_id));
+                names.iter().for_each(|named| named.announce(now.port, origin, output));
+                notify::ready(&format!("seeding on port {}", now.port));
+            }
+            progress.update(TransferSnapshot {
+                done: now.uploaded,
+                down_bytes_per_s: now.down_bytes_per_s,
+                up_bytes_per_s: now.up_bytes_per_s,
+                peers: now.peer_count,
+            });
+            if let Some(why) = until.met(now, || origin.map_or(0, Origin::completed)) {
+                output.message(format_args!("stopping: {why}"));
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+    }
 }
 
 /// A `.torrent` with its content, or content whose torrent is made.
@@ -121,7 +190,7 @@ fn prepare(path: &Path, options: &SeedOptions, stop: &AtomicBool, output: &Outpu
 fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
     let tiers = tiers(&metainfo.tiers, &options.network);
     let trusted = !matches!(trust, Trust::None);
-    Source { metainfo, folder, have, trusted, target: None, tiers, peers: Vec::new() }
+    Source { metainfo, folder, have, choices: None, trusted, target: None, tiers, peers: Vec::new() }
 }
 
 /// Why content need not be hashed before it is served.

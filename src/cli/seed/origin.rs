@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::base::{InfoHash, PeerId};
+use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
 use crate::cli::options::{AdminPlace, WebOptions};
 use crate::cli::output::Output;
@@ -24,7 +25,8 @@ use crate::web::tracker::Tracker;
 /// Everything that answers HTTP, running.
 pub(super) struct Origin {
     site: Site,
-    info_hashes: Vec<InfoHash>,
+    info_hashes: Mutex<Vec<InfoHash>>,
+    web_seed: bool,
     /// `HOST:PORT` for whoever is told of it.
     host: String,
     /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
@@ -37,6 +39,7 @@ impl Origin {
     /// Starts all of it; the threads end when `stop` is set.
     pub(super) fn start(
         options: &WebOptions,
+        handed: Handed,
         announce_ip: Option<&str>,
         torrents: &[(Metainfo, PathBuf)],
         monitor: &Arc<Monitor>,
@@ -48,7 +51,11 @@ impl Origin {
                 format_args!("can't listen for {what}: {error}: choose an address with {flag}"),
             )
         };
-        let sockets = PublicSockets::bind(options.address).map_err(|error| cannot("the web page", "--web", &error))?;
+        let sockets = match &handed.web {
+            Some(listener) => PublicSockets::handed(listener, handed.tracker.as_ref()),
+            None => PublicSockets::bind(options.address),
+        };
+        let sockets = sockets.map_err(|error| cannot("the web page", "--web", &error))?;
         let table = Table::listed();
         let mut published = Vec::new();
         for (metainfo, folder) in torrents {
@@ -64,8 +71,11 @@ impl Origin {
             AdminPlace::Loopback => Some(None),
             AdminPlace::At(address) => Some(Some(address)),
         };
-        let admin =
-            admin.map(server::bind_admin).transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
+        let admin = match handed.admin {
+            Some(listener) => Some(listener.set_nonblocking(true).map(|()| listener)),
+            None => admin.map(server::bind_admin),
+        };
+        let admin = admin.transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let router = Admin::new(Arc::clone(monitor), tracker.clone()).router(hosts.clone());
         let admin = admin.map(|listener| (listener, router));
@@ -73,7 +83,8 @@ impl Origin {
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         Ok(Self {
             site,
-            info_hashes: torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect(),
+            info_hashes: Mutex::new(torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect()),
+            web_seed: options.web_seed,
             host: reachable(address).to_string(),
             ip: origin_ip(announce_ip, options.public_url.as_deref()),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
@@ -86,9 +97,27 @@ impl Origin {
         self.site.add_origin(port, peer_id, self.ip);
     }
 
+    /// One more torrent, whose name `folder` holds; the seeder is known.
+    pub(super) fn add(&self, metainfo: Metainfo, folder: &Path, (port, peer_id): (u16, PeerId)) -> Result<(), Failure> {
+        let info_hash = metainfo.info_hash;
+        self.site.publish(Published::new(metainfo, folder, self.web_seed)?, (port, peer_id, self.ip));
+        self.info_hashes().push(info_hash);
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, info_hash: InfoHash) {
+        self.site.withdraw(info_hash);
+        self.info_hashes().retain(|&known| known != info_hash);
+    }
+
+    fn info_hashes(&self) -> MutexGuard<'_, Vec<InfoHash>> {
+        self.info_hashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Downloads that came to their end, as our tracker was told; of several torrents, of the one with the fewest.
     pub(super) fn completed(&self) -> usize {
-        let completed = self.info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
+        let info_hashes = self.info_hashes();
+        let completed = info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
         completed.map(|stats| usize::try_from(stats.completed).unwrap_or(usize::MAX)).min().unwrap_or(0)
     }
 

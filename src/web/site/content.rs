@@ -55,7 +55,7 @@ pub(super) async fn file(State(site): State<Site>, method: Method, uri: Uri, hea
 }
 
 /// The file with this very path, element by element.
-fn find<'a>(site: &'a Site, path: &str) -> Option<(&'a Published, usize)> {
+fn find(site: &Site, path: &str) -> Option<(Arc<Published>, usize)> {
     let mut elements = path.strip_prefix("/f/")?.split('/');
     let published = site.published(InfoHash::from_hex(elements.next()?)?)?;
     let wanted: Vec<Vec<u8>> = elements.map(|text| unescape(text.as_bytes(), Plus::Itself)).collect::<Option<_>>()?;

@@ -8,7 +8,7 @@ mod page;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{Path as UrlPath, State};
@@ -52,7 +52,7 @@ pub struct Site(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    torrents: Vec<Published>,
+    torrents: RwLock<Vec<Arc<Published>>>,
     tracker: Tracker,
     /// Without a slash at its end; `None`: as the client calls us.
     public_url: Option<String>,
@@ -73,6 +73,7 @@ pub struct Links {
 impl Site {
     pub fn new(torrents: Vec<Published>, tracker: Tracker, public_url: Option<String>, port: u16) -> Self {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
+        let torrents = RwLock::new(torrents.into_iter().map(Arc::new).collect());
         Self(Arc::new(Inner { torrents, tracker, public_url, port }))
     }
 
@@ -82,16 +83,34 @@ impl Site {
 
     /// From now on the tracker gives this seeder to everybody who asks for our torrents.
     pub fn add_origin(&self, port: u16, peer_id: PeerId, ip: Option<IpAddr>) {
-        for torrent in &self.0.torrents {
+        for torrent in self.torrents() {
             self.0.tracker.table().allow_with_origin(torrent.metainfo.info_hash, Origin { port, peer_id, ip });
         }
+    }
+
+    /// One more torrent, with its seeder.
+    pub fn publish(&self, torrent: Published, (port, peer_id, ip): (u16, PeerId, Option<IpAddr>)) {
+        self.0.tracker.table().allow_with_origin(torrent.metainfo.info_hash, Origin { port, peer_id, ip });
+        self.0.torrents.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(torrent));
+    }
+
+    /// A torrent is not given out, nor tracked, any more.
+    pub fn withdraw(&self, info_hash: InfoHash) {
+        let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        torrents.retain(|torrent| torrent.metainfo.info_hash != info_hash);
+        drop(torrents);
+        self.0.tracker.table().forbid(info_hash);
+    }
+
+    fn torrents(&self) -> Vec<Arc<Published>> {
+        self.0.torrents.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The links of a torrent for those who call us `host` (`HOST:PORT`), with the seeder's own address where known.
     pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
         let published = self.published(info_hash)?;
         let base = self.base(host);
-        let metainfo = self.metainfo_for(published, &base);
+        let metainfo = self.metainfo_for(&published, &base);
         let magnet = Magnet {
             name: Some(metainfo.info.name.clone()),
             len: Some(metainfo.info.geometry.total_len()),
@@ -128,8 +147,9 @@ impl Site {
             .layer(middleware::from_fn_with_state(hosts, hosts::check))
     }
 
-    fn published(&self, info_hash: InfoHash) -> Option<&Published> {
-        self.0.torrents.iter().find(|torrent| torrent.metainfo.info_hash == info_hash)
+    fn published(&self, info_hash: InfoHash) -> Option<Arc<Published>> {
+        let torrents = self.0.torrents.read().unwrap_or_else(PoisonError::into_inner);
+        torrents.iter().find(|torrent| torrent.metainfo.info_hash == info_hash).cloned()
     }
 
     /// What all our URLs begin with.
@@ -188,7 +208,7 @@ async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): Ur
     let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let metainfo = site.metainfo_for(published, &site.base(host(&headers)));
+    let metainfo = site.metainfo_for(&published, &site.base(host(&headers)));
     let disposition = disposition(&[&metainfo.info.name[..], b".torrent"].concat());
     let types = [(header::CONTENT_TYPE, "application/x-bittorrent"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (types, [(header::CONTENT_DISPOSITION, disposition)], metainfo.encode()).into_response()

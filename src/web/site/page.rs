@@ -11,8 +11,9 @@ use crate::base::units::Bytes;
 pub const STYLE: &str = include_str!("../assets/style.css");
 
 pub(super) fn landing(site: &Site, host: &str) -> String {
-    let torrents: String = site.0.torrents.iter().filter_map(|torrent| article(site, torrent, host)).collect();
-    let count = site.0.torrents.len();
+    let published = site.torrents();
+    let torrents: String = published.iter().filter_map(|torrent| article(site, torrent, host)).collect();
+    let count = published.len();
     let what = counted(count, "torrent");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\

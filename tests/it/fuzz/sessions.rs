@@ -70,6 +70,8 @@ impl Session {
                 1 => Opening::None,
                 _ => Opening::Some(some),
             },
+            upload_only: bits & 32 != 0,
+            info_hash: Some(InfoHash([7; 20])),
             listen_port: Some(6881),
             peer_ip: None,
             metadata: (bits & 16 != 0).then(|| vec![7; 40_000].into()),

@@ -18,7 +18,7 @@ const COUNT: usize = 10_000;
 const PROCESS_LEN: usize = 16 << 20;
 
 /// A file of 600 bytes and its torrent.
-fn make(scratch: &Scratch, number: usize) {
+pub(super) fn make(scratch: &Scratch, number: usize) {
     let name = format!("f{number:05}");
     let content = name.repeat(100);
     let mut metainfo =

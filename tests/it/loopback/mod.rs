@@ -1,5 +1,6 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
+mod activation;
 mod crowd;
 mod faults;
 mod fetch;
@@ -14,13 +15,17 @@ mod origin;
 mod resume;
 mod scripted;
 mod seed_peers;
+mod select;
 mod storage_faults;
 mod trackers;
 mod transfer;
+mod watch;
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
@@ -106,6 +111,13 @@ impl Fixture {
     /// The content of the only file.
     fn bytes(&self) -> Vec<u8> {
         fs::read(self.source.join(NAME)).unwrap()
+    }
+
+    /// All files, one behind the other.
+    fn content(&self) -> Vec<u8> {
+        let path = |elements: &[Vec<u8>]| -> PathBuf { elements.iter().map(|name| OsStr::from_bytes(name)).collect() };
+        let files = self.metainfo.info.files.iter();
+        files.flat_map(|file| fs::read(self.source.join(path(&file.path))).unwrap()).collect()
     }
 
     fn seed_command(&self, listen: SocketAddr) -> Command {

@@ -30,7 +30,7 @@ impl Copy {
     pub(super) fn of(fixture: &Fixture) -> Arc<Self> {
         Arc::new(Self {
             info_hash: fixture.metainfo.info_hash,
-            bytes: fixture.bytes(),
+            bytes: fixture.content(),
             piece_len: fixture.metainfo.info.geometry.piece_len(),
         })
     }

@@ -1,0 +1,246 @@
+//! One torrent's part of the control thread.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::announcer::{self, Finds, Found, Identity, Totals};
+use super::config::Config;
+use super::control::{LOOK_INTERVAL, TICK};
+use super::http::Fetcher;
+use super::monitor::{self, TorrentStatus};
+use super::shared::{Command, Counted, Shared};
+use super::torrent::Torrent;
+use crate::announce::Announce;
+use crate::base::{PeerId, Rng, Time, limits};
+use crate::swarm::peer_list::Source;
+use crate::swarm::steering::Steering;
+
+/// What the announcers of all torrents share.
+pub(super) struct Announcing {
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) fetcher: Fetcher,
+    pub(super) found: mpsc::Sender<(u32, Vec<Found>)>,
+}
+
+/// See the module.
+pub(super) struct Steered {
+    pub(super) torrent: Arc<Torrent>,
+    pub(super) complete: bool,
+    pub(super) peer_count: usize,
+    /// When it is to be looked at next.
+    pub(super) due_at: Time,
+    steering: Steering,
+    expected_ids: HashMap<SocketAddr, PeerId>,
+    /// `None`: it has no trackers.
+    announcer: Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)>,
+    reorder_at: Time,
+    look_at: Time,
+    /// The last one, where nothing has changed since.
+    status: Option<Arc<TorrentStatus>>,
+}
+
+impl Steered {
+    pub(super) fn new(
+        torrent: Arc<Torrent>,
+        tiers: Vec<Vec<String>>,
+        shared: &Shared,
+        config: &Config,
+        announcing: &Announcing,
+        rng: &mut Rng,
+    ) -> Self {
+        torrent.peer_list().handle_announced(config.peers.iter().copied(), Source::User, rng);
+        let now = shared.now();
+        Self {
+            announcer: announce(&torrent, tiers, shared, config, announcing, rng),
+            complete: torrent.swarm.pieces.is_complete(),
+            torrent,
+            peer_count: 0,
+            due_at: Time::ZERO,
+            steering: Steering::new(config.slots, now),
+            expected_ids: HashMap::new(),
+            reorder_at: now,
+            look_at: now,
+            status: None,
+        }
+    }
+
+    /// Its trackers are told that we leave; what to wait for.
+    pub(super) fn stop(&mut self) -> Option<JoinHandle<()>> {
+        let (commands, announcer) = self.announcer.take()?;
+        let _ = commands.try_send(announcer::Command::Stop);
+        Some(announcer)
+    }
+
+    fn tell_announcer(&self, command: announcer::Command) {
+        if let Some((commands, _)) = &self.announcer {
+            let _ = commands.try_send(command);
+        }
+    }
+
+    /// Does what is due; returns when to look again.
+    pub(super) fn step(&mut self, shared: &Arc<Shared>, config: &Config, now: Time, rng: &mut Rng) -> Time {
+        self.status = None;
+        if self.torrent.has_failed() {
+            return Time::MAX;
+        }
+        let is_wanted = self.steer_choking(shared, now, rng);
+        if now >= self.reorder_at {
+            self.reorder_at = now + limits::ORDER_INTERVAL;
+            self.torrent.swarm.reorder_if_changed(rng);
+        }
+        if !self.complete && self.torrent.swarm.pieces.is_complete() {
+            self.complete = true;
+            // To a tracker it is a matter of the whole.
+            if self.torrent.swarm.pieces.has_all() {
+                self.tell_announcer(announcer::Command::Complete);
+            }
+        }
+        // Who has everything waits to be connected to: what it would gain is only others' gain to seek.
+        if !self.complete || config.keep_seeding {
+            self.connect(shared, now, rng);
+        }
+        if now >= self.look_at {
+            self.look_at = now + LOOK_INTERVAL;
+            if let Some(checkpoint) = &self.torrent.checkpoint {
+                checkpoint.begin_when_due(shared, &self.torrent);
+            }
+            if !self.complete && self.peer_count < limits::CONNECTIONS_SOUGHT {
+                self.tell_announcer(announcer::Command::Hungry);
+            }
+        }
+        let lacks = !self.torrent.swarm.pieces.is_complete();
+        match () {
+            () if lacks || is_wanted => now + TICK,
+            () if self.peer_count > 0 || self.torrent.checkpoint.is_some() => now + LOOK_INTERVAL,
+            () => {
+                let retry = self.torrent.peer_list().poll_timeout();
+                retry.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
+            }
+        }
+    }
+
+    /// Nothing can come any more but by chance.
+    pub(super) fn is_hopeless(&self) -> bool {
+        !self.complete && self.announcer.is_none() && self.torrent.peer_list().is_hopeless()
+    }
+
+    pub(super) fn take_found(&mut self, found: &[Found], rng: &mut Rng) {
+        for peer in found {
+            match peer.peer_id {
+                Some(id) if self.expected_ids.len() < limits::PEER_LIST_MAX => {
+                    self.expected_ids.insert(peer.address, id);
+                }
+                _ => drop(self.expected_ids.remove(&peer.address)),
+            }
+        }
+        let addresses = found.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
+        self.torrent.peer_list().handle_announced(addresses, Source::Tracker, rng);
+    }
+
+    /// A complete torrent opens connections only to those the user named: leechers come by themselves.
+    fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
+        let half_open = shared.half_open_count.load(Ordering::Relaxed);
+        let open = shared.connection_count.load(Ordering::Relaxed);
+        let sought = if self.complete { usize::MAX } else { limits::CONNECTIONS_SOUGHT };
+        let room = limits::HALF_OPEN_MAX
+            .saturating_sub(half_open)
+            .min(shared.connections_max.saturating_sub(open))
+            .min(sought.saturating_sub(self.peer_count + half_open));
+        if room == 0 || shared.rings().is_empty() {
+            return;
+        }
+        let chosen = self.torrent.peer_list().poll_connect(now, room, rng);
+        for address in chosen {
+            let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
+            else {
+                return;
+            };
+            let command = Command::Connect {
+                torrent: self.torrent.clone(),
+                address,
+                expected_id: self.expected_ids.get(&address).copied(),
+                counted: Counted::new(shared, index),
+            };
+            shared.half_open_count.fetch_add(1, Ordering::Relaxed);
+            if ring.commands.try_send(command).is_err() {
+                shared.half_open_count.fetch_sub(1, Ordering::Relaxed);
+                self.torrent.peer_list().handle_failed(now, address);
+            }
+        }
+    }
+
+    /// True when somebody wants something of us.
+    fn steer_choking(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
+        let peers = self.torrent.peers();
+        self.peer_count = peers.len();
+        let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
+        let open = shared.connection_count.load(Ordering::Relaxed);
+        if open * 10 >= shared.connections_max * limits::CROWDED_TENTHS
+            && let Some(peer) = self.steering.find_useless(now, &peers)
+        {
+            peer.dismissed.store(true, Ordering::Relaxed);
+            changed = true;
+        }
+        if changed {
+            shared.spread_news();
+        }
+        peers.iter().any(|peer| peer.interested.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
+        let (torrent, steering) = (&self.torrent, &self.steering);
+        let make = || Arc::new(monitor::torrent_status(torrent, with_peers, |peer| steering.rates(now, peer)));
+        match &self.status {
+            // Of nobody's peers there is nothing to tell more.
+            Some(status) if self.peer_count == 0 => Arc::clone(status),
+            _ => Arc::clone(self.status.insert(make())),
+        }
+    }
+}
+
+fn announce(
+    torrent: &Arc<Torrent>,
+    tiers: Vec<Vec<String>>,
+    shared: &Shared,
+    config: &Config,
+    announcing: &Announcing,
+    rng: &mut Rng,
+) -> Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)> {
+    let mut announce = Announce::new(tiers, torrent.swarm.pieces.has_all(), rng);
+    if !announce.has_trackers() {
+        while let Some(notice) = announce.poll_notice() {
+            announcer::report(&notice);
+        }
+        return None;
+    }
+    let identity = Identity {
+        info_hash: torrent.info_hash,
+        peer_id: shared.peer_id,
+        ip: config.announce_ip.clone(),
+        port: shared.listen_port,
+        key: config.identity.key,
+        fetcher: announcing.fetcher.clone(),
+    };
+    let (commands, inbox) = mpsc::channel(4);
+    let totals = {
+        let torrent = torrent.clone();
+        move || totals(&torrent)
+    };
+    let finds = Finds::new(torrent.number, announcing.found.clone());
+    let announcer = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
+    Some((commands, announcer))
+}
+
+fn totals(torrent: &Torrent) -> Totals {
+    let swarm = &torrent.swarm;
+    Totals {
+        uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
+        downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
+        left: swarm.pieces.left(),
+    }
+}

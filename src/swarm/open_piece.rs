@@ -1,0 +1,294 @@
+//! A piece that is being received: which of its blocks are claimed and which have come, from whom, and its memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::shared::PeerShared;
+use crate::base::{BlockRef, Geometry, PieceIndex, Time};
+
+/// Memory for one piece, carried by [`OpenPiece`] and reused.
+pub trait Slot: Send + Sync + 'static {
+    /// Empties the slot for a piece of `piece_len` bytes; false when it can't be used again.
+    fn clear(&mut self, piece_len: u32) -> bool;
+}
+
+/// What a failed piece says of its senders.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Everybody who sent a block of it.
+    pub senders: Vec<Arc<PeerShared>>,
+}
+
+/// Slots that wait for pieces.
+#[derive(Debug)]
+pub(super) struct SlotPool<S> {
+    slots: Mutex<Vec<S>>,
+    free_count: AtomicUsize,
+}
+
+impl<S> SlotPool<S> {
+    pub(super) fn new(slots: Vec<S>) -> Self {
+        Self { free_count: AtomicUsize::new(slots.len()), slots: Mutex::new(slots) }
+    }
+
+    /// Slots that no piece is using.
+    pub(super) fn free_count(&self) -> usize {
+        self.free_count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<S>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, slot: S) {
+        self.lock().push(slot);
+        self.free_count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<S: Slot> SlotPool<S> {
+    /// An empty slot for a piece of this length.
+    pub(super) fn take(&self, piece_len: u32) -> Option<S> {
+        let mut slots = self.lock();
+        // A slot that can't be cleared is still read by somebody: its time comes later.
+        let at = slots.iter_mut().rposition(|slot| slot.clear(piece_len))?;
+        self.free_count.fetch_sub(1, Ordering::Relaxed);
+        Some(slots.swap_remove(at))
+    }
+}
+
+/// A piece whose blocks are being received.
+#[derive(Debug)]
+pub struct OpenPiece<S: Slot> {
+    piece: PieceIndex,
+    piece_len: u32,
+    block_count: u32,
+    words: Box<[Word]>,
+    pub(super) blocks: Box<[Block]>,
+    senders: Mutex<Vec<Arc<PeerShared>>>,
+    workers: AtomicU32,
+    retired: AtomicBool,
+    /// One sender alone: its verdict will be beyond doubt.
+    alone: AtomicBool,
+    /// When a block was last claimed or received, in milliseconds.
+    touched_ms: AtomicU64,
+    slot: Option<S>,
+    pool: Weak<SlotPool<S>>,
+}
+
+/// 64 blocks, a bit for each.
+#[derive(Debug, Default)]
+struct Word {
+    /// Somebody has requested it.
+    claimed: AtomicU64,
+    /// It has arrived.
+    received: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// How many connections have requested it: more than one in the endgame.
+    pub(super) askers: AtomicU16,
+    /// The position in `senders` of who sent it, + 1.
+    sent_by: AtomicU16,
+}
+
+fn bit_of(block_index: usize) -> (usize, u64) {
+    (block_index / 64, 1 << (block_index % 64))
+}
+
+impl<S: Slot> OpenPiece<S> {
+    pub(super) fn new(geometry: &Geometry, piece: PieceIndex, slot: S, pool: Weak<SlotPool<S>>) -> Self {
+        let block_count = geometry.block_count(piece);
+        Self {
+            piece,
+            piece_len: geometry.len_of(piece),
+            block_count,
+            words: (0..block_count.div_ceil(64)).map(|_| Word::default()).collect(),
+            blocks: (0..block_count).map(|_| Block::default()).collect(),
+            senders: Mutex::default(),
+            workers: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
+            touched_ms: AtomicU64::new(0),
+            slot: Some(slot),
+            pool,
+        }
+    }
+
+    pub fn piece(&self) -> PieceIndex {
+        self.piece
+    }
+
+    pub fn len(&self) -> u32 {
+        self.piece_len
+    }
+
+    /// A piece is never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The piece's memory.
+    pub fn slot(&self) -> &S {
+        // It is taken out in `drop` alone.
+        #[expect(clippy::unwrap_used, reason = "there from construction to drop")]
+        self.slot.as_ref().unwrap()
+    }
+
+    /// The piece was verified, or failed: nothing of it is wanted any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// A worker leaves.
+    pub(super) fn quit(&self) {
+        self.workers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Nobody else may have a part in it.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_alone(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// A block was claimed or received.
+    pub(super) fn touch(&self, now: Time) {
+        self.touched_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long nothing has happened.
+    pub(super) fn quiet_for(&self, now: Time) -> Time {
+        now.saturating_sub(Time::from_millis(self.touched_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn is_orphan(&self) -> bool {
+        self.workers.load(Ordering::Acquire) == 0
+    }
+
+    /// Somebody starts to work on this piece; returns its mark for [`Self::handle_received`].
+    pub(super) fn join(&self, peer: &Arc<PeerShared>) -> u16 {
+        self.workers.fetch_add(1, Ordering::AcqRel);
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = senders.iter().position(|sender| Arc::ptr_eq(sender, peer));
+        let at = known.unwrap_or_else(|| {
+            senders.push(peer.clone());
+            senders.len() - 1
+        });
+        u16::try_from(at + 1).unwrap_or(u16::MAX)
+    }
+
+    /// Blocks of the word that exist.
+    fn mask(&self, word: usize) -> u64 {
+        let left = (self.block_count as usize).saturating_sub(word * 64);
+        if left >= 64 { u64::MAX } else { (1 << left) - 1 }
+    }
+
+    pub(super) fn has_unclaimed(&self) -> bool {
+        (0..self.words.len()).any(|word| self.unclaimed(word) != 0)
+    }
+
+    /// Blocks of the word that have not arrived and that nobody has requested.
+    fn unclaimed(&self, word: usize) -> u64 {
+        let taken = |word: &Word| word.claimed.load(Ordering::Acquire) | word.received.load(Ordering::Acquire);
+        !self.words.get(word).map_or(u64::MAX, taken) & self.mask(word)
+    }
+
+    pub(super) fn is_received(&self, block_index: usize) -> bool {
+        let (word, bit) = bit_of(block_index);
+        self.words.get(word).is_some_and(|word| word.received.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Claims up to `max` blocks that nobody has claimed, lowest first.
+    pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
+        let wanted = out.len() + max;
+        for (i, (word, first)) in self.words.iter().zip((0u32..).step_by(64)).enumerate() {
+            while out.len() < wanted {
+                let free = self.unclaimed(i);
+                let bit = free & free.wrapping_neg();
+                if bit == 0 {
+                    break;
+                }
+                if word.claimed.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+                    let block_index = first + bit.trailing_zeros();
+                    self.count_asker(block_index as usize);
+                    out.extend(geometry.block(self.piece, block_index));
+                }
+            }
+        }
+    }
+
+    fn count_asker(&self, block_index: usize) {
+        if let Some(block) = self.blocks.get(block_index) {
+            block.askers.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn askers_of(&self, block_index: usize) -> u16 {
+        self.blocks.get(block_index).map_or(0, |block| block.askers.load(Ordering::Acquire))
+    }
+
+    /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
+    pub(super) fn double(&self, geometry: &Geometry, max: usize, askers_max: u16, out: &mut Vec<BlockRef>) {
+        let open = |&block_index: &usize| !self.is_received(block_index) && self.askers_of(block_index) < askers_max;
+        for block_index in (0..self.block_count as usize).filter(open).take(max) {
+            self.count_asker(block_index);
+            out.extend(u32::try_from(block_index).ok().and_then(|index| geometry.block(self.piece, index)));
+        }
+    }
+
+    /// Gives a claim back: the block may be asked of somebody else.
+    pub(super) fn release(&self, block: BlockRef) {
+        let (word, bit) = bit_of(block.block_index());
+        let (Some(Block { askers, .. }), Some(Word { claimed, .. })) =
+            (self.blocks.get(block.block_index()), self.words.get(word))
+        else {
+            return;
+        };
+        // Who asks in between makes the block asked for twice at worst, never claimed by nobody.
+        if askers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            claimed.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// A block is in the slot, brought by the holder of `mark`, who still claims it or not. True when others do.
+    pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> bool {
+        let (word, bit) = bit_of(block_index);
+        if let Some(block) = self.blocks.get(block_index) {
+            block.sent_by.store(mark, Ordering::Relaxed);
+        }
+        if let Some(word) = self.words.get(word) {
+            word.received.fetch_or(bit, Ordering::AcqRel);
+        }
+        self.askers_of(block_index) > u16::from(claims)
+    }
+
+    /// Who sent a block that has arrived.
+    pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
+        let mark = usize::from(self.blocks.get(block_index)?.sent_by.load(Ordering::Relaxed));
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent =
+            |mark: usize| self.blocks.iter().any(|block| usize::from(block.sent_by.load(Ordering::Relaxed)) == mark);
+        let senders = joined.iter().enumerate().filter(|(at, _)| sent(at + 1)).map(|(_, peer)| peer.clone()).collect();
+        Verdict { senders }
+    }
+}
+
+impl<S: Slot> Drop for OpenPiece<S> {
+    fn drop(&mut self) {
+        if let (Some(slot), Some(pool)) = (self.slot.take(), self.pool.upgrade()) {
+            pool.put(slot);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Which pieces are wanted, where that is not the whole torrent.
+
+use std::collections::BTreeMap;
+
+use crate::base::{Bitfield, Geometry, PieceIndex};
+
+/// Made of the choice of files; see [`Self::new`].
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Pieces with wanted bytes.
+    wanted: Bitfield,
+    /// Those of them with bytes that nobody keeps.
+    cut: Bitfield,
+    /// Wanted bytes of the pieces that have others too.
+    lens: BTreeMap<u32, u64>,
+    /// For each piece, the greater the earlier.
+    priorities: Box<[u8]>,
+}
+
+/// What becomes of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// It is fetched, those of greater numbers first.
+    Wanted(u8),
+    /// It is there, and what comes of it besides is written to it.
+    Kept,
+    /// It is not there, or not to be touched.
+    LeftOut,
+}
+
+impl Selection {
+    /// `choices` has one for each file. A pad file (BEP 47) is kept: its bytes are known.
+    pub fn new(geometry: &Geometry, choices: &[Choice]) -> Self {
+        let mut selection = Self {
+            wanted: Bitfield::new(geometry.piece_count()),
+            cut: Bitfield::new(geometry.piece_count()),
+            lens: BTreeMap::new(),
+            priorities: vec![0; geometry.piece_count() as usize].into(),
+        };
+        for (file_index, choice) in choices.iter().enumerate() {
+            if let Choice::Wanted(priority) = *choice {
+                for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
+                    selection.wanted.insert(piece);
+                    if let Some(of_piece) = selection.priorities.get_mut(piece.at()) {
+                        *of_piece = priority.max(*of_piece);
+                    }
+                }
+            }
+        }
+        // Only pieces at a file's ends can have bytes of others.
+        for file_index in 0..geometry.file_count() {
+            let pieces = geometry.pieces_of_file(file_index);
+            for piece in [Some(pieces.start), pieces.end.checked_sub(1)].into_iter().flatten() {
+                if let Some(piece) = geometry.piece(piece).filter(|&piece| selection.wanted.contains(piece)) {
+                    selection.look_into(geometry, choices, piece);
+                }
+            }
+        }
+        selection
+    }
+
+    fn look_into(&mut self, geometry: &Geometry, choices: &[Choice], piece: PieceIndex) {
+        let mut wanted_len = 0;
+        for span in geometry.piece_spans(piece) {
+            match choices.get(span.file_index) {
+                Some(Choice::Wanted(_)) => wanted_len += span.len,
+                Some(Choice::LeftOut) => _ = self.cut.insert(piece),
+                Some(Choice::Kept) | None => {}
+            }
+        }
+        if wanted_len < u64::from(geometry.len_of(piece)) {
+            self.lens.insert(piece.get(), wanted_len);
+        }
+    }
+
+    pub fn is_wanted(&self, piece: PieceIndex) -> bool {
+        self.wanted.contains(piece)
+    }
+
+    /// The piece is wanted, and not all of it is kept: once verified and written in part it is done with, but not had.
+    pub fn is_cut(&self, piece: PieceIndex) -> bool {
+        self.cut.contains(piece)
+    }
+
+    /// Wanted bytes of a wanted piece.
+    pub fn len_of(&self, geometry: &Geometry, piece: PieceIndex) -> u64 {
+        self.lens.get(&piece.get()).copied().unwrap_or_else(|| u64::from(geometry.len_of(piece)))
+    }
+
+    /// The same, or nothing of one that is not.
+    pub fn wanted_len(&self, geometry: &Geometry, piece: PieceIndex) -> u64 {
+        if self.is_wanted(piece) { self.len_of(geometry, piece) } else { 0 }
+    }
+
+    pub(super) fn priorities(&self) -> Box<[u8]> {
+        self.priorities.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_at_the_ends_of_wanted_files_are_cut_unless_the_neighbour_is_kept() {
+        // Pieces of 10: 0 | 0 1 1 | 1 2 | 2 | 2 3
+        let geometry = Geometry::new(10, [12, 15, 15, 5]).unwrap();
+        let check = |choices: [Choice; 4], wanted: &[u32], cut: &[u32], lens: &[u64]| {
+            let selection = Selection::new(&geometry, &choices);
+            let of = |is: &dyn Fn(PieceIndex) -> bool| -> Vec<u32> {
+                geometry.pieces().filter(|&piece| is(piece)).map(PieceIndex::get).collect()
+            };
+            assert_eq!(of(&|piece| selection.is_wanted(piece)), wanted, "{choices:?}");
+            assert_eq!(of(&|piece| selection.is_cut(piece)), cut, "{choices:?}");
+            let found = wanted.iter().map(|&index| selection.len_of(&geometry, geometry.piece(index).unwrap()));
+            assert_eq!(found.collect::<Vec<_>>(), lens, "{choices:?}");
+        };
+        use Choice::{Kept, LeftOut, Wanted};
+        check([LeftOut, Wanted(1), LeftOut, LeftOut], &[1, 2], &[1, 2], &[8, 7]);
+        check([Kept, Wanted(1), LeftOut, LeftOut], &[1, 2], &[2], &[8, 7]);
+        check([Wanted(1), Wanted(2), LeftOut, Wanted(3)], &[0, 1, 2, 4], &[2, 4], &[10, 10, 7, 5]);
+        check([LeftOut, LeftOut, Wanted(1), Wanted(1)], &[2, 3, 4], &[2], &[3, 10, 7]);
+        let selection = Selection::new(&geometry, &[Wanted(1), Wanted(2), LeftOut, Wanted(3)]);
+        assert_eq!(*selection.priorities(), [1, 2, 2, 0, 3]);
+    }
+
+    #[test]
+    fn files_without_bytes_take_no_part() {
+        let geometry = Geometry::new(10, [0, 20, 0]).unwrap();
+        let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::LeftOut]);
+        assert!(geometry.pieces().all(|piece| selection.is_wanted(piece) && !selection.is_cut(piece)));
+        let nothing = Selection::new(&geometry, &[Choice::Wanted(1), Choice::LeftOut, Choice::Wanted(1)]);
+        assert!(!geometry.pieces().any(|piece| nothing.is_wanted(piece)));
+    }
+}
