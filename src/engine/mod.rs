@@ -20,6 +20,7 @@ mod reader;
 mod receiving;
 pub mod resume;
 mod ring;
+mod room;
 pub mod scrape;
 mod sending;
 mod serving;

@@ -1,7 +1,7 @@
 //! What all threads of a session share, and how they reach a ring.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -14,6 +14,7 @@ use super::cache::Cache;
 use super::config::Config;
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
+use super::room::Room;
 use super::serving::STRETCH_LEN;
 use super::stats::{Counters, latency_histogram};
 use super::torrent::Torrent;
@@ -74,6 +75,7 @@ pub(super) struct Shared {
     pub(super) connections_max: usize,
     pub(super) half_open_count: AtomicUsize,
     pub(super) doorstep: Doorstep,
+    pub(super) room: Arc<Room>,
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
@@ -97,6 +99,8 @@ impl Shared {
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
+        let listen = config.listen.map_or(IpAddr::from([0; 4]), |address| address.ip());
+        let listen = SocketAddr::new(listen, listen_port);
         let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
             peer_id: config.identity.peer_id,
@@ -111,6 +115,7 @@ impl Shared {
             connections_max: config.connections_max,
             half_open_count: AtomicUsize::new(0),
             doorstep: Doorstep::default(),
+            room: Arc::new(Room::new(listen)),
             counters: Counters::new(),
             cache,
             zero_copy: config.zero_copy,

@@ -15,6 +15,7 @@ pub mod peer_list;
 mod picking;
 mod pieces;
 pub mod rate;
+mod reveal;
 mod selection;
 mod shared;
 mod spread;

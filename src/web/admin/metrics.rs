@@ -135,7 +135,7 @@ mod tests {
             peer_list: Vec::new(),
         };
         let status =
-            Status { torrents: vec![torrent], latency_buckets: vec![(1000, 2), (2000, 3)], ..Status::default() };
+            Status { torrents: vec![torrent.into()], latency_buckets: vec![(1000, 2), (2000, 3)], ..Status::default() };
         let tracker = TrackerView {
             http_announces: 5,
             udp_announces: 6,

@@ -291,9 +291,15 @@ mod tests {
             let (commands, commands_rx) = mpsc::channel(1);
             let (found_tx, mut found) = mpsc::channel(1);
             let totals = || Totals { left: 1, ..Totals::default() };
-            let task =
-                tokio::spawn(announcer::run(announce, identity, totals, announce_slots(), commands_rx, found_tx));
-            let addrs = found.recv().await.unwrap();
+            let task = tokio::spawn(announcer::run(
+                announce,
+                identity,
+                totals,
+                announce_slots(),
+                commands_rx,
+                announcer::Finds::new(0, found_tx),
+            ));
+            let (_, addrs) = found.recv().await.unwrap();
             assert_eq!(addrs.iter().any(|addr| addr.address.port() == 101), n == 2, "{addrs:?}");
             running.push((commands, task));
         }
