@@ -22,6 +22,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
 use crate::swarm::limiter::Limiter;
+use crate::swarm::sharing::Sharing;
 use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// What a ring thread is told.
@@ -82,6 +83,8 @@ pub(super) struct Shared {
     /// What all torrents together may move.
     pub(super) up: Limiter,
     pub(super) down: Limiter,
+    /// What of `up` is whose turn.
+    pub(super) sharing: Sharing,
     /// What every peer socket is set to.
     pub(super) socket_options: SocketOptions,
     /// From queueing a request to its block, in microseconds.
@@ -121,6 +124,7 @@ impl Shared {
             zero_copy: config.zero_copy,
             up: Limiter::new(config.rates.up),
             down: Limiter::new(config.rates.down),
+            sharing: Sharing::default(),
             socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),

@@ -18,6 +18,7 @@ pub mod rate;
 mod reveal;
 mod selection;
 mod shared;
+pub mod sharing;
 mod spread;
 pub mod steering;
 
