@@ -351,7 +351,7 @@ pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
 /// BEP 15: a UDP packet without an answer is sent again after this, and then after twice as long.
 pub const TRACKER_UDP_RESEND_AFTER: Duration = Duration::from_secs(15);
 /// With one family's answer the other one's is waited for this much longer.
-pub const TRACKER_UDP_FAMILY_GRACE: Duration = Duration::from_secs(1);
+pub const TRACKER_FAMILY_GRACE: Duration = Duration::from_secs(1);
 /// A tracker's packet: as long as UDP packets get.
 pub const TRACKER_UDP_REPLY_LEN_MAX: usize = 64 << 10;
 /// `stopped` gets this long when we leave.
@@ -448,6 +448,8 @@ pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
 /// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
 pub const PEERS_SHOWN_MAX: usize = 100;
 pub const PIECE_MAP_LEN: u32 = 512;
+/// Seconds of rates that a session remembers for whoever looks.
+pub const RATES_KEPT_MAX: usize = 300;
 
 /// A list of torrents for our own tracker: a million of them.
 pub const TRACKER_LIST_LEN_MAX: u64 = 64 << 20;

@@ -303,7 +303,7 @@ pub struct NetworkArgs {
     /// Peer connections at a time, handshakes included [default: 20000 for seed, 500 for get]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// Peer connections go through this network interface alone
+    /// Peers and trackers are reached through this network interface alone
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"

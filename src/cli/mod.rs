@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "commands time themselves and date what they make")]
 
+mod activation;
 pub mod args;
 mod bench;
 mod bench_swarm;

@@ -489,7 +489,7 @@ fn printed(error: &impl std::fmt::Display) -> String {
     printable(error.to_string().as_bytes())
 }
 
-fn usage(line: impl std::fmt::Display) -> Failure {
+pub(super) fn usage(line: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, line)
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::activation::Handed;
 use super::exit::{Exit, Failure, exit_of};
 use super::interrupt;
 use super::notify;
@@ -17,7 +18,7 @@ use crate::base::InfoHash;
 use crate::base::limits::TRACKER_LIST_LEN_MAX;
 use crate::create::open::{open_regular, shown};
 use crate::tracker::Table;
-use crate::web::shares::{bind_tcp, bind_udp};
+use crate::web::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
 use crate::web::tracker::{Tracker, http, udp};
 
 /// How often signals are looked at.
@@ -40,9 +41,18 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
             format!("can't listen on {}: {error}: choose another address with --listen ADDR:PORT", options.listen);
         Failure::new(exit_of(error), line)
     };
-    let listeners = bind_tcp(options.listen, options.threads).map_err(|error| refuse(&error))?;
+    let Handed { web, tracker: udp, .. } = Handed::take(&["web", "tracker"])?;
+    let listeners = match web {
+        Some(listener) => share_tcp(&listener, options.threads),
+        None => bind_tcp(options.listen, options.threads),
+    };
+    let listeners = listeners.map_err(|error| refuse(&error))?;
     let address = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(options.listen);
-    let sockets = bind_udp(address, options.threads).map_err(|error| refuse(&error))?;
+    let sockets = match udp {
+        Some(socket) => share_udp(&socket, options.threads),
+        None => bind_udp(address, options.threads),
+    };
+    let sockets = sockets.map_err(|error| refuse(&error))?;
     let failed = |error: io::Error| Failure::io("can't start a thread", "tracker", &error);
     let mut threads = udp::start(sockets, &tracker, &stop).map_err(failed)?;
     threads.extend(http::start(listeners, &tracker, &stop).map_err(failed)?);

@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::base::Rng;
-use crate::engine::{Config, EngineError, Identity, RateLimits, Report, Stats, ThreadUsage, WriteMode};
+use crate::engine::{Config, EngineError, Identity, Listen, RateLimits, Report, Stats, ThreadUsage, WriteMode};
 use crate::storage::StorageError;
 
 pub(super) fn config(
@@ -15,7 +15,7 @@ pub(super) fn config(
 ) -> Config {
     Config {
         identity: Identity::generate(&mut Rng::new()),
-        listen: network.listen,
+        listen: network.listen.map_or(Listen::FirstFree, Listen::At),
         ring_count: engine.rings,
         arena_len: engine.arena_len,
         slots: engine.slots,

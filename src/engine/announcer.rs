@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::http::{self, FetchLimits, HttpError};
+use super::families;
+use super::http::{FetchLimits, Fetcher, HttpError, IpFamily};
 use super::room::Room;
 use super::udp::{self, Patience};
 use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
@@ -83,6 +84,8 @@ pub struct Identity {
     pub port: u16,
     /// At random, one for each run.
     pub key: u32,
+    /// By which way trackers are asked.
+    pub fetcher: Fetcher,
 }
 
 /// Places for announces under way, to be shared by the announcers of a process.
@@ -233,21 +236,33 @@ async fn announce_to(
     slots: Arc<Semaphore>,
 ) -> Result<AnnounceReply, AnnounceFailure> {
     let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let slot = Arc::new(slot);
     let query = query(request, identity, totals);
     if request.url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
         let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
-        return udp::announce(&request.url, &query, patience).await;
+        return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
     }
     let url = query.append_to(&request.url);
-    let fetching = tokio::task::spawn_blocking(move || {
-        let _slot = slot;
-        understand(http::fetch(&url, FetchLimits { timeout, ..FetchLimits::announce() }))
-    });
-    fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+    let fetch = |ip_family| {
+        let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
+        let fetching = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            understand(fetcher.fetch(&url, FetchLimits { timeout, ip_family, ..FetchLimits::announce() }))
+        });
+        async {
+            fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+        }
+    };
+    // One family is enough where there is no other to reach us by.
+    if identity.fetcher.way().local.is_some() || families::is_address(&url) || !families::have_routes() {
+        return fetch(IpFamily::Any).await;
+    }
+    let one = |ip_family| async move { Some(fetch(ip_family).await) };
+    families::ask(one(IpFamily::Ipv4Only), one(IpFamily::Ipv6Only)).await
 }
 
 fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> AnnounceQuery<'a> {
-    let Identity { info_hash, peer_id, port, key, ref ip } = *identity;
+    let Identity { info_hash, peer_id, port, key, ref ip, .. } = *identity;
     let Totals { uploaded, downloaded, left } = totals;
     AnnounceQuery {
         info_hash,

@@ -1,12 +1,19 @@
 use super::*;
 use crate::base::Rng;
+use crate::engine::way::Way;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc as std_mpsc;
 use std::thread;
 
-const IDENTITY: Identity =
-    Identity { info_hash: InfoHash([b'h'; 20]), peer_id: PeerId([b'p'; 20]), ip: None, port: 6881, key: 0xabc };
+fn identity() -> Identity {
+    let fetcher = Fetcher::new(Way { device: None, local: Some(FROM.into()) });
+    let (info_hash, peer_id) = (InfoHash([b'h'; 20]), PeerId([b'p'; 20]));
+    Identity { info_hash, peer_id, ip: None, port: 6881, key: 0xabc, fetcher }
+}
+
+/// Where its announces come from.
+const FROM: [u8; 4] = [127, 7, 6, 5];
 
 /// A tracker that gives `body` to everybody and passes on the query of each announce.
 fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Receiver<String>) {
@@ -16,6 +23,7 @@ fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Rece
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from(FROM));
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             let request = lines.next().unwrap_or_default();
             lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
@@ -38,7 +46,7 @@ fn start(tiers: Vec<Vec<String>>) -> Running {
     let (commands, commands_rx) = mpsc::channel(4);
     let (found_tx, found) = mpsc::channel(4);
     let totals = || Totals { uploaded: 1, downloaded: 2, left: 3 };
-    let task = tokio::spawn(run(announce, IDENTITY, totals, announce_slots(), commands_rx, Finds::new(7, found_tx)));
+    let task = tokio::spawn(run(announce, identity(), totals, announce_slots(), commands_rx, Finds::new(7, found_tx)));
     Running { commands, found, task }
 }
 

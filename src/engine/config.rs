@@ -1,6 +1,6 @@
 //! What a session is given, what it shows, and what it leaves.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use super::cache::CacheMode;
 use super::listen::ListenError;
 use super::monitor::Monitor;
 use super::stats::Stats;
+use super::way::Way;
 use crate::base::cidr::AddressFilter;
 use crate::base::{Bitfield, InfoHash, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
@@ -22,8 +23,7 @@ use crate::uring::{Device, RingError, ZeroCopyMode};
 #[derive(Debug)]
 pub struct Config {
     pub identity: Identity,
-    /// `None`: the first free port of 6881 to 6889 (BEP 3).
-    pub listen: Option<SocketAddr>,
+    pub listen: Listen,
     /// Ring threads, at least 1.
     pub ring_count: usize,
     /// Bytes of piece memory; never less than two pieces.
@@ -57,6 +57,33 @@ pub struct Config {
     pub rates: RateLimits,
     /// Is shown a picture of the session once a second.
     pub monitor: Option<Arc<Monitor>>,
+}
+
+impl Config {
+    /// How trackers are reached: as peers are.
+    pub(super) fn way(&self) -> Way {
+        Way { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
+    }
+}
+
+/// Where peers reach us.
+#[derive(Debug)]
+pub enum Listen {
+    /// All addresses, the first free port of 6881 to 6889 (BEP 3).
+    FirstFree,
+    At(SocketAddr),
+    /// A socket that listens already. Whoever opened it may go on with it when the session has ended.
+    Handed(TcpListener),
+}
+
+impl Listen {
+    /// The address that our own connections come from, where one was chosen; any port.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) if !address.ip().is_unspecified() => Some(SocketAddr::new(address.ip(), 0)),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes per second at most; `None` is no limit.

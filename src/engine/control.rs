@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::announcer::{self, Found};
 use super::config::{Change, Changes, Config, Snapshot};
+use super::http::Fetcher;
 use super::monitor;
 use super::session::prepare;
 use super::shared::Shared;
@@ -75,7 +76,11 @@ pub(super) async fn run(
     let mut control = Control {
         shared,
         config,
-        announcing: Announcing { slots: announcer::announce_slots(), found: found_in },
+        announcing: Announcing {
+            slots: announcer::announce_slots(),
+            fetcher: Fetcher::new(config.way()),
+            found: found_in,
+        },
         steered: BTreeMap::new(),
         due: BTreeSet::new(),
         busy: BTreeSet::new(),

@@ -10,12 +10,16 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+pub use ureq::config::IpFamily;
 use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector as _, DefaultConnector, NextTimeout, RustlsConnector,
+};
 use ureq::{Agent, Body};
 
+use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
 use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
 
@@ -27,6 +31,8 @@ pub struct FetchLimits {
     /// Bytes of the body, raw and inflated.
     pub body_len_max: u64,
     pub on_this_host: OnThisHost,
+    /// Addresses that may be asked.
+    pub ip_family: IpFamily,
 }
 
 /// What may be asked for where a name leads to this very host: a torrent from anywhere must not make us call other
@@ -42,12 +48,17 @@ pub enum OnThisHost {
 impl FetchLimits {
     /// For a tracker's reply.
     pub fn announce() -> Self {
-        Self { timeout: TRACKER_TIMEOUT, body_len_max: TRACKER_REPLY_LEN_MAX, on_this_host: OnThisHost::TrackerAlone }
+        Self {
+            timeout: TRACKER_TIMEOUT,
+            body_len_max: TRACKER_REPLY_LEN_MAX,
+            on_this_host: OnThisHost::TrackerAlone,
+            ip_family: IpFamily::Any,
+        }
     }
 
     /// For a `.torrent` file.
     pub fn metainfo() -> Self {
-        Self { timeout: TRACKER_TIMEOUT, body_len_max: METAINFO_LEN_MAX, on_this_host: OnThisHost::Anything }
+        Self { body_len_max: METAINFO_LEN_MAX, on_this_host: OnThisHost::Anything, ..Self::announce() }
     }
 }
 
@@ -73,41 +84,67 @@ pub enum HttpError {
     Transport(String),
 }
 
-/// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
+/// [`Fetcher::fetch`] by the way that the kernel chooses.
 pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
-    let deadline = Instant::now() + limits.timeout;
-    let mut url: Uri = url.parse().map_err(|_| HttpError::BadUrl)?;
-    check_scheme(&url)?;
-
-    // A public server must not send us to a local one. Whoever starts at a local one may stay there.
-    let mut agent = &*PUBLIC_AGENT;
-    for hop in 0..=REDIRECTS_MAX {
-        let mut response = send(agent, &url, deadline);
-        if let Err(ureq::Error::Other(error)) = &response
-            && error.is::<LocalAddress>()
-        {
-            if hop > 0 {
-                return Err(HttpError::BadRedirect("from a public to a local address"));
-            }
-            agent = if limits.on_this_host == OnThisHost::TrackerAlone { &*TRACKER_AGENT } else { &*ANY_AGENT };
-            response = send(agent, &url, deadline);
-        }
-        let response = response.map_err(|error| explain(error, limits))?;
-        match redirect_target(&url, &response)? {
-            Some(target) => url = target,
-            None => return read_body(response, limits),
-        }
-    }
-    Err(HttpError::TooManyRedirects)
+    static FETCHER: LazyLock<Fetcher> = LazyLock::new(|| Fetcher::new(Way::default()));
+    FETCHER.fetch(url, limits)
 }
 
-/// Refuses names that lead to this host or its network.
-static PUBLIC_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(CheckedResolver::new(check_public)));
-/// Refuses what [`OnThisHost::TrackerAlone`] does.
-static TRACKER_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(CheckedResolver::new(check_tracker)));
-static ANY_AGENT: LazyLock<Agent> = LazyLock::new(|| agent(DefaultResolver::default()));
+/// Fetches by one way out of this host. Clones share what they know of servers.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    way: Way,
+    /// Refuses names that lead to this host or its network.
+    public: Agent,
+    /// Refuses what [`OnThisHost::TrackerAlone`] does.
+    tracker: Agent,
+    any: Agent,
+}
 
-fn agent(resolver: impl Resolver) -> Agent {
+impl Fetcher {
+    pub fn new(way: Way) -> Self {
+        Self {
+            way,
+            public: agent(way, CheckedResolver::new(check_public)),
+            tracker: agent(way, CheckedResolver::new(check_tracker)),
+            any: agent(way, DefaultResolver::default()),
+        }
+    }
+
+    pub(super) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
+    pub fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+        let deadline = Instant::now() + limits.timeout;
+        let mut url: Uri = url.parse().map_err(|_| HttpError::BadUrl)?;
+        check_scheme(&url)?;
+
+        // A public server must not send us to a local one. Whoever starts at a local one may stay there.
+        let mut agent = &self.public;
+        for hop in 0..=REDIRECTS_MAX {
+            let mut response = send(agent, &url, limits.ip_family, deadline);
+            if let Err(ureq::Error::Other(error)) = &response
+                && error.is::<LocalAddress>()
+            {
+                if hop > 0 {
+                    return Err(HttpError::BadRedirect("from a public to a local address"));
+                }
+                agent = if limits.on_this_host == OnThisHost::TrackerAlone { &self.tracker } else { &self.any };
+                response = send(agent, &url, limits.ip_family, deadline);
+            }
+            let response = response.map_err(|error| explain(error, limits))?;
+            match redirect_target(&url, &response)? {
+                Some(target) => url = target,
+                None => return read_body(response, limits),
+            }
+        }
+        Err(HttpError::TooManyRedirects)
+    }
+}
+
+fn agent(way: Way, resolver: impl Resolver) -> Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -116,13 +153,19 @@ fn agent(resolver: impl Resolver) -> Agent {
         // Redirects are followed in `fetch`, which checks each.
         .max_redirects(0)
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), resolver)
+    if way == Way::default() {
+        return Agent::with_parts(config, DefaultConnector::default(), resolver);
+    }
+    let connector =
+        ().chain(ConnectProxyConnector::default()).chain(WayConnector(way)).chain(RustlsConnector::default());
+    Agent::with_parts(config, connector, resolver)
 }
 
-fn send(agent: &Agent, url: &Uri, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
+fn send(agent: &Agent, url: &Uri, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
     let left = deadline.saturating_duration_since(Instant::now());
     // The timeout reaches into the reading of the body.
-    agent.get(url).config().timeout_global(Some(left.max(Duration::from_millis(1)))).build().call()
+    let left = Some(left.max(Duration::from_millis(1)));
+    agent.get(url).config().timeout_global(left).ip_family(ip_family).build().call()
 }
 
 /// Reads the body of a final answer.

@@ -32,7 +32,7 @@ fn redirect(location: &str) -> Vec<u8> {
 }
 
 fn limits() -> FetchLimits {
-    FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000, on_this_host: OnThisHost::Anything }
+    FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000, ..FetchLimits::metainfo() }
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn nobody_there_is_one_line() {
 fn the_agent_for_redirects_refuses_names_that_lead_home() {
     for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
         let url = format!("http://{host}:1/").parse().unwrap();
-        match send(&PUBLIC_AGENT, &url, Instant::now() + Duration::from_secs(5)) {
+        match send(&Fetcher::new(Way::default()).public, &url, IpFamily::Any, Instant::now() + Duration::from_secs(5)) {
             Err(ureq::Error::Other(error)) => assert!(error.is::<LocalAddress>(), "{host}"),
             other => panic!("{host}: {other:?}"),
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use super::config::Listen;
 use crate::uring::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
@@ -17,17 +18,28 @@ pub enum ListenError {
     Address { address: SocketAddr, source: io::Error },
     #[error("can't listen: ports 6881 to 6889 are all taken: choose one with --listen ADDR:PORT")]
     AllTaken,
+    #[error("can't listen on the socket that was handed over: {0}")]
+    Handed(io::Error),
 }
 
 /// One share of the port for each ring; the port is that of the first one.
 pub(super) fn listen(
-    wanted: Option<SocketAddr>,
+    wanted: &Listen,
     ring_count: usize,
     device: Option<Device>,
 ) -> Result<Vec<TcpListener>, ListenError> {
-    if let Some(address) = wanted {
-        return bind_shares(address, ring_count, device).map_err(|source| ListenError::Address { address, source });
+    match wanted {
+        Listen::At(address) => bind_shares(*address, ring_count, device)
+            .map_err(|source| ListenError::Address { address: *address, source }),
+        // Each connection wakes one of those who wait for it.
+        Listen::Handed(listener) => {
+            (0..ring_count.max(1)).map(|_| listener.try_clone()).collect::<Result<_, _>>().map_err(ListenError::Handed)
+        }
+        Listen::FirstFree => bind_first_free(ring_count, device),
     }
+}
+
+fn bind_first_free(ring_count: usize, device: Option<Device>) -> Result<Vec<TcpListener>, ListenError> {
     for port in PORTS {
         for address in [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()] {
             match bind_shares(address, ring_count, device) {

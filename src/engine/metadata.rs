@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::announcer::{self, Command, Found, Totals, announce_slots};
 use super::config::{Config, EngineError};
+use super::http::Fetcher;
 use super::listen::listen;
 use crate::announce::Announce;
 use crate::base::geometry::BLOCK_LEN;
@@ -107,13 +108,13 @@ async fn run(
     leaving: bool,
     stop: &AtomicBool,
 ) -> Result<Metadata, MetadataError> {
-    let listener = listen(config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
+    let listener = listen(&config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
     let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
     let shared = Rc::new(Shared {
         info_hash: magnet.info_hash,
         peer_id: config.identity.peer_id,
         listen_port,
-        local: config.listen.filter(|addr| !addr.ip().is_unspecified()).map(|addr| SocketAddr::new(addr.ip(), 0)),
+        local: config.listen.local_address(),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
         peers: RefCell::new(PeerList::with_filter(config.filter.clone())),
         device: config.device,
@@ -157,6 +158,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
         ip: config.announce_ip.clone(),
         port: shared.listen_port,
         key: config.identity.key,
+        fetcher: Fetcher::new(config.way()),
     };
     let (commands, inbox) = mpsc::channel(4);
     let (found_in, found) = mpsc::channel(16);

@@ -11,6 +11,7 @@ mod config;
 mod conn;
 mod control;
 mod doorstep;
+mod families;
 mod greeting;
 pub mod http;
 mod listen;
@@ -33,11 +34,12 @@ mod suspicion;
 mod torrent;
 pub mod udp;
 mod usage;
+pub mod way;
 mod writeback;
 
 pub use cache::CacheMode;
 pub use config::{
-    Change, Changes, Config, EngineError, Identity, Latency, RateLimits, Report, Snapshot, Source, WriteMode,
+    Change, Changes, Config, EngineError, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source, WriteMode,
 };
 pub use listen::ListenError;
 pub use monitor::Monitor;

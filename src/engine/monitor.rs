@@ -1,5 +1,6 @@
 //! What a session shows of itself while it runs, for whoever looks: a picture, made once a second by the control thread.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use super::stats::buckets;
 use super::torrent::Torrent;
 use super::usage::Usage;
 use crate::base::escape::printable;
-use crate::base::limits::{PEERS_SHOWN_MAX, PIECE_MAP_LEN};
+use crate::base::limits::{PEERS_SHOWN_MAX, PIECE_MAP_LEN, RATES_KEPT_MAX};
 use crate::swarm::PeerShared;
 
 /// Pictures with peers are made for so many seconds after one was looked at.
@@ -21,6 +22,8 @@ const LOOKED_AT_S: u32 = 10;
 #[derive(Debug, Default)]
 pub struct Monitor {
     status: Mutex<Arc<Status>>,
+    /// Bytes/s up and down, the latest last; at most [`RATES_KEPT_MAX`].
+    rates: Mutex<VecDeque<(f64, f64)>>,
     /// Pictures with peers still to be made.
     with_peers: AtomicU32,
 }
@@ -109,7 +112,18 @@ impl Monitor {
         left > 0
     }
 
+    /// Bytes/s up and down of the last pictures, the latest last.
+    pub fn rates(&self) -> Vec<(f64, f64)> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
     pub(super) fn show(&self, status: Status) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() >= RATES_KEPT_MAX {
+            rates.pop_front();
+        }
+        rates.push_back((status.up_bytes_per_s, status.down_bytes_per_s));
+        drop(rates);
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 }
@@ -226,6 +240,16 @@ mod tests {
         monitor.status();
         monitor.peek();
         assert_eq!((0..20).filter(|_| monitor.take_wish()).count(), 10);
+    }
+
+    #[test]
+    fn the_rates_of_the_last_minutes_are_kept() {
+        let monitor = Monitor::default();
+        for second in 0..1000_u32 {
+            monitor.show(Status { up_bytes_per_s: second.into(), ..Status::default() });
+        }
+        let rates = monitor.rates();
+        assert_eq!((rates.len(), rates[0], rates[RATES_KEPT_MAX - 1]), (RATES_KEPT_MAX, (700.0, 0.0), (999.0, 0.0)));
     }
 
     #[test]

@@ -75,9 +75,7 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
         zero_copy,
     });
     let listener = listener.map(|listener| Listener::from_std(listener, ring.shared.socket_options));
-    if let Some(listener) = &listener {
-        spawn(accept(ring.clone(), listener.clone()));
-    }
+    let accepting = listener.as_ref().map(|listener| spawn(accept(ring.clone(), listener.clone())));
     spawn(pass_news(ring.clone(), news));
     spawn(pass_ready(ring.clone(), ready));
     spawn(keep_time(ring.clone()));
@@ -104,11 +102,17 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
             Command::Stop => break,
         }
     }
-    stop(&ring, listener.as_ref()).await;
+    if let Some(accepting) = accepting {
+        // Its last accept ends with the ring, and with it a connection that comes until then.
+        accepting.abort();
+    }
+    if let Some(listener) = listener.filter(|_| !ring.shared.listener_is_handed) {
+        listener.shutdown();
+    }
+    stop(&ring).await;
 }
 
-async fn stop(ring: &Ring, listener: Option<&Listener>) {
-    listener.inspect(|listener| listener.shutdown());
+async fn stop(ring: &Ring) {
     ring.greeting.borrow().values().for_each(|(socket, _)| socket.shutdown());
     ring.connections().iter().for_each(|connection| connection.end(&End::Stopping));
     let deadline = ring.shared.now() + DRAIN_TIMEOUT;
@@ -172,8 +176,6 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
                     place(&ring, socket, address, on_doorstep);
                 }
             }
-            // The listener was shut down.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
             Err(error) => {
                 debug!("accept: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -48,7 +48,7 @@ pub fn run_with(
 ) -> Result<Report, EngineError> {
     probe()?;
     raise_descriptor_limit();
-    let listeners = listen(config.listen, config.ring_count, config.device)?;
+    let listeners = listen(&config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();

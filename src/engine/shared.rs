@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
-use super::config::Config;
+use super::config::{Config, Listen};
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
 use super::room::Room;
@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool<Received>,
     pub(super) rings: OnceLock<Box<[RingHandle]>>,
     pub(super) listen_port: u16,
+    /// Somebody else has the listening socket too.
+    pub(super) listener_is_handed: bool,
     /// The address our own connections come from, where the user chose one.
     pub(super) local_address: Option<SocketAddr>,
     /// Wakes the control thread.
@@ -102,9 +104,8 @@ impl Shared {
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
-        let listen = config.listen.map_or(IpAddr::from([0; 4]), |address| address.ip());
+        let listen = config.listen.local_address().map_or(IpAddr::from([0; 4]), |address| address.ip());
         let listen = SocketAddr::new(listen, listen_port);
-        let bound = config.listen.filter(|address| !address.ip().is_unspecified());
         Self {
             peer_id: config.identity.peer_id,
             torrents: RwLock::new(torrents),
@@ -112,7 +113,8 @@ impl Shared {
             pool,
             rings: OnceLock::new(),
             listen_port,
-            local_address: bound.map(|address| SocketAddr::new(address.ip(), 0)),
+            listener_is_handed: matches!(config.listen, Listen::Handed(_)),
+            local_address: config.listen.local_address(),
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
             connections_max: config.connections_max,

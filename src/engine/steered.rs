@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::announcer::{self, Finds, Found, Identity, Totals};
 use super::config::Config;
 use super::control::{LOOK_INTERVAL, TICK};
+use super::http::Fetcher;
 use super::monitor::{self, TorrentStatus};
 use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
@@ -23,6 +24,7 @@ use crate::swarm::steering::Steering;
 /// What the announcers of all torrents share.
 pub(super) struct Announcing {
     pub(super) slots: Arc<Semaphore>,
+    pub(super) fetcher: Fetcher,
     pub(super) found: mpsc::Sender<(u32, Vec<Found>)>,
 }
 
@@ -242,6 +244,7 @@ fn announce(
         ip: config.announce_ip.clone(),
         port: shared.listen_port,
         key: config.identity.key,
+        fetcher: announcing.fetcher.clone(),
     };
     let (commands, inbox) = mpsc::channel(4);
     let totals = {

@@ -6,15 +6,17 @@
 #![allow(clippy::disallowed_methods, reason = "packets are sent again by the clock")]
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::families;
+use super::way::Way;
 use crate::announce::AnnounceFailure;
 use crate::base::InfoHash;
-use crate::base::limits::{LOOKUP_TIMEOUT, TRACKER_UDP_FAMILY_GRACE, TRACKER_UDP_REPLY_LEN_MAX};
+use crate::base::limits::{LOOKUP_TIMEOUT, TRACKER_UDP_REPLY_LEN_MAX};
 use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, ScrapedSwarm, TrackerReplyError};
 use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
 
@@ -54,6 +56,7 @@ pub async fn announce(
     url: &str,
     query: &AnnounceQuery<'_>,
     patience: Patience,
+    way: &Way,
 ) -> Result<AnnounceReply, AnnounceFailure> {
     let UdpUrl { host, port, url_data } =
         UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
@@ -64,51 +67,11 @@ pub async fn announce(
     let v6 = found.iter().copied().find(SocketAddr::is_ipv6);
     let one = |address: Option<SocketAddr>| async move {
         match address {
-            Some(address) => Some(exchange(address, query, url_data, patience).await),
+            Some(address) => Some(exchange(address, query, url_data, patience, way).await),
             None => None,
         }
     };
-    match both(one(v4), one(v6)).await {
-        (Some(Ok(v4)), Some(Ok(v6))) => Ok(merge(v4, v6)),
-        (Some(Ok(reply)), _) | (_, Some(Ok(reply))) => Ok(reply),
-        (Some(Err(failure)), _) | (None, Some(Err(failure))) => Err(failure),
-        (None, None) => Err(failed("its name has no address")),
-    }
-}
-
-type Answer = Option<Result<AnnounceReply, AnnounceFailure>>;
-
-/// Who has an answer does not wait long for that of the other family: it may have no way out of here.
-async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>) -> (Answer, Answer) {
-    async fn wait(early: &Answer, late: impl Future<Output = Answer>) -> Answer {
-        match early {
-            Some(Ok(_)) => timeout(TRACKER_UDP_FAMILY_GRACE, late).await.ok().flatten(),
-            _ => late.await,
-        }
-    }
-    tokio::pin!(v4, v6);
-    tokio::select! {
-        early = &mut v4 => {
-            let late = wait(&early, v6).await;
-            (early, late)
-        }
-        early = &mut v6 => {
-            let late = wait(&early, v4).await;
-            (late, early)
-        }
-    }
-}
-
-/// Both families' peers; the longer waits, the larger swarm.
-fn merge(one: AnnounceReply, other: AnnounceReply) -> AnnounceReply {
-    AnnounceReply {
-        interval: one.interval.max(other.interval),
-        complete: one.complete.max(other.complete),
-        incomplete: one.incomplete.max(other.incomplete),
-        peers: one.peers.into_iter().chain(other.peers).collect(),
-        peers_skipped: one.peers_skipped + other.peers_skipped,
-        ..AnnounceReply::default()
-    }
+    families::ask(one(v4), one(v6)).await
 }
 
 async fn exchange(
@@ -116,8 +79,9 @@ async fn exchange(
     query: &AnnounceQuery<'_>,
     url_data: &str,
     patience: Patience,
+    way: &Way,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let asking = Asking::open(address, patience).await?;
+    let asking = Asking::open(address, patience, way)?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     let packet = encode_announce(query, url_data, connection_id, transaction_id);
@@ -132,7 +96,7 @@ pub async fn scrape(url: &str, info_hash: InfoHash, patience: Patience) -> Resul
     let UdpUrl { host, port, .. } = UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
     let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
     let address = found.map_err(|_| failed("its name was not found in time"))?.map_err(failed)?.next();
-    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience).await?;
+    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, &Way::default())?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     match asking.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {
@@ -151,11 +115,8 @@ struct Asking {
 }
 
 impl Asking {
-    async fn open(address: SocketAddr, patience: Patience) -> Result<Self, AnnounceFailure> {
-        let any: SocketAddr =
-            if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let socket = UdpSocket::bind(any).await.map_err(failed)?;
-        socket.connect(address).await.map_err(failed)?;
+    fn open(address: SocketAddr, patience: Patience, way: &Way) -> Result<Self, AnnounceFailure> {
+        let socket = way.udp_socket(address).and_then(UdpSocket::from_std).map_err(failed)?;
         let deadline = Instant::now() + patience.timeout;
         Ok(Self { socket, is_ipv6: address.is_ipv6(), deadline, patience })
     }
@@ -223,6 +184,7 @@ mod tests {
         key: 7,
         tracker_id: None,
     };
+    const WAY: Way = Way { device: None, local: None };
     const QUICK: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_millis(100) };
 
     /// A tracker whose `answer` says what packets follow each packet it gets; these are passed on too.
@@ -258,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn it_connects_and_then_announces_with_the_id_and_the_path() {
         let (address, packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
-        let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK).await.unwrap();
+        let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK, &WAY).await.unwrap();
         assert_eq!((reply.interval, reply.complete, reply.incomplete), (Some(768), Some(2), Some(1)));
         assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
         assert_eq!(packets.recv().unwrap().len(), 16);
@@ -268,17 +230,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_families_are_asked_where_there_are_both() {
+    async fn peers_are_of_the_family_that_was_asked() {
         let (v4, _packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
         let v6 = |_, packet: &[u8]| vec![honest(packet, &[[0xfd; 16].as_slice(), &[0, 81]].concat())];
         let (v6, _packets6) = tracker(&format!("[::1]:{}", v4.port()), v6);
-        let reply = exchange(v6, &QUERY, "", QUICK).await.unwrap();
+        let reply = exchange(v6, &QUERY, "", QUICK, &WAY).await.unwrap();
         assert_eq!(reply.peers[0].host, PeerHost::Ip([0xfd; 16].into()));
-        let merged = merge(exchange(v4, &QUERY, "", QUICK).await.unwrap(), reply.clone());
-        assert_eq!(merged.peers.iter().map(|peer| peer.port).collect::<Vec<_>>(), [80, 81]);
-        // One family that is silent does not keep the other's answer.
-        let answered = both(async { Some(Ok(reply)) }, std::future::pending()).await;
-        assert!(matches!(answered, (Some(Ok(_)), None)));
+        let reply = exchange(v4, &QUERY, "", QUICK, &WAY).await.unwrap();
+        assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
     }
 
     /// T8
@@ -293,7 +252,7 @@ mod tests {
                 vec![wrong, right[..7].to_vec(), vec![0; 1500], right.clone(), right]
             }
         });
-        announce(&format!("udp://{address}"), &QUERY, QUICK).await.unwrap();
+        announce(&format!("udp://{address}"), &QUERY, QUICK, &WAY).await.unwrap();
         let sent: Vec<Vec<u8>> = (0..4).map(|_| packets.recv().unwrap()).collect();
         assert_eq!(sent[0], sent[1]);
         assert_eq!(sent[2], sent[3]);
@@ -304,15 +263,15 @@ mod tests {
         let refuse = |_, packet: &[u8]| vec![[&[0, 0, 0, 3], &packet[12..16], b"go\x1baway"].concat()];
         let (address, _packets) = tracker("127.0.0.1:0", refuse);
         let text = |failure: AnnounceFailure| failure.to_string();
-        let failure = announce(&format!("udp://{address}"), &QUERY, QUICK).await.unwrap_err();
+        let failure = announce(&format!("udp://{address}"), &QUERY, QUICK, &WAY).await.unwrap_err();
         assert!(text(failure).ends_with("go\\x1baway"));
 
         let (silent, _packets) = tracker("127.0.0.1:0", |_, _| Vec::new());
         let brief = Patience { timeout: Duration::from_millis(500), ..QUICK };
-        let failure = announce(&format!("udp://{silent}"), &QUERY, brief).await.unwrap_err();
+        let failure = announce(&format!("udp://{silent}"), &QUERY, brief, &WAY).await.unwrap_err();
         assert!(text(failure).contains("no answer"));
         // Nobody is there: the kernel says so at once.
-        let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK).await.unwrap_err();
+        let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK, &WAY).await.unwrap_err();
         assert!(text(failure).contains("refused"));
     }
 

@@ -1,7 +1,7 @@
 //! The web side of an origin as it runs: one thread for the public pages and the operator's, some for the UDP tracker.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use axum::Router;
 
 use super::listener::{BoundedListener, Endpoints};
-use super::shares::{bind_tcp, bind_udp};
+use super::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_CONNECTIONS_MAX, WEB_POLL, WEB_PORTS, WEB_SILENCE_TIMEOUT,
@@ -20,22 +20,34 @@ use crate::base::limits::{
 pub struct PublicSockets {
     pub address: SocketAddr,
     tcp: TcpListener,
-    udp: std::net::UdpSocket,
+    udp: UdpSocket,
 }
 
 impl PublicSockets {
     /// At `address`, or on all addresses with the first of [`WEB_PORTS`] that is free.
     pub fn bind(address: Option<SocketAddr>) -> io::Result<Self> {
+        let bind = |address| {
+            let tcp = one(bind_tcp(address, 1)?)?;
+            Self::beside(tcp, None)
+        };
         match address {
-            Some(address) => Self::bind_both(address),
-            None => first_free(&WEB_PORTS, [[0_u16; 8].into(), [0; 4].into()], Self::bind_both),
+            Some(address) => bind(address),
+            None => first_free(&WEB_PORTS, [[0_u16; 8].into(), [0; 4].into()], bind),
         }
     }
 
-    fn bind_both(address: SocketAddr) -> io::Result<Self> {
-        let tcp = one(bind_tcp(address, 1)?)?;
+    /// Of sockets that were handed over; UDP is bound beside TCP where it was not.
+    pub fn handed(tcp: &TcpListener, udp: Option<&UdpSocket>) -> io::Result<Self> {
+        Self::beside(one(share_tcp(tcp, 1)?)?, udp)
+    }
+
+    fn beside(tcp: TcpListener, udp: Option<&UdpSocket>) -> io::Result<Self> {
         let address = tcp.local_addr()?;
-        Ok(Self { address, tcp, udp: one(bind_udp(address, 1)?)? })
+        let udp = one(udp.map_or_else(|| bind_udp(address, 1), |udp| share_udp(udp, 1))?)?;
+        if udp.local_addr()?.port() != address.port() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the tracker's UDP socket has another port"));
+        }
+        Ok(Self { address, tcp, udp })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::base::limits::{TRACKER_UDP_POLL, TRACKER_UDP_RECV_BUFFER_LEN, WEB_BACKLOG};
 
@@ -22,13 +22,30 @@ pub fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener
 /// So many sockets on one address, likewise; a receive ends without a packet after [`TRACKER_UDP_POLL`].
 pub fn bind_udp(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
     let open = |address, shared| {
-        let socket = bind(address, Type::DGRAM, shared)?;
-        // What comes while a thread has not its turn waits here; the kernel gives what it permits.
-        let _ = socket.set_recv_buffer_size(TRACKER_UDP_RECV_BUFFER_LEN);
-        socket.set_read_timeout(Some(TRACKER_UDP_POLL))?;
-        Ok(UdpSocket::from(socket))
+        let socket = UdpSocket::from(bind(address, Type::DGRAM, shared)?);
+        prepare_udp(&socket)?;
+        Ok(socket)
     };
     share(address, count, open, UdpSocket::local_addr)
+}
+
+/// The same of a listener that was handed over.
+pub fn share_tcp(listener: &TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    listener.set_nonblocking(true)?;
+    (0..count.max(1)).map(|_| listener.try_clone()).collect()
+}
+
+/// The same of a socket that was handed over.
+pub fn share_udp(socket: &UdpSocket, count: usize) -> io::Result<Vec<UdpSocket>> {
+    socket.set_nonblocking(false)?;
+    prepare_udp(socket)?;
+    (0..count.max(1)).map(|_| socket.try_clone()).collect()
+}
+
+fn prepare_udp(socket: &UdpSocket) -> io::Result<()> {
+    // What comes while a thread has not its turn waits here; the kernel gives what it permits.
+    let _ = SockRef::from(socket).set_recv_buffer_size(TRACKER_UDP_RECV_BUFFER_LEN);
+    socket.set_read_timeout(Some(TRACKER_UDP_POLL))
 }
 
 fn share<S>(

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use until::Until;
 use watch::{Surroundings, Watch};
 
+use super::activation::Handed;
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt;
@@ -33,7 +34,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
-use crate::engine::{self, Changes, Config, EngineError, Report, Source, survey};
+use crate::engine::{self, Changes, Config, EngineError, Listen, Report, Source, survey};
 use crate::storage::Presence;
 
 /// Files that are named when they are not as they should be; the rest are counted.
@@ -41,31 +42,34 @@ const MISFITS_SHOWN_MAX: usize = 10;
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
+    let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
+    handed.check(options.web.is_some())?;
     let reload = interrupt::reload_flag()?;
     if let Some(folder) = &options.watch {
         std::fs::read_dir(folder).map_err(|error| Failure::io("can't watch", &shown(folder), &error))?;
     }
-    let (mut sources, mut names) = (Vec::<Source>::new(), Vec::new());
-    for path in &options.torrents {
-        let (source, trust) = prepare(path, &options, &stop, output)?;
-        if sources.iter().any(|known| known.metainfo.info_hash == source.metainfo.info_hash) {
-            output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
-            continue;
-        }
-        names.push(Named::new(&source.metainfo, &source.have, &trust));
-        sources.push(source);
-    }
+    let (sources, names) = prepare_all(&options, &stop, output)?;
     let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
     let mut config = Config {
         rates: options.rates,
         super_seed: options.super_seed,
         ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
     };
+    if let Some(listener) = handed.peers.take() {
+        config.listen = Listen::Handed(listener);
+    }
     let origin = options.web.as_ref().map(|web| {
         let monitor = Arc::default();
         config.monitor = Some(Arc::clone(&monitor));
         let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
-        Origin::start(web, options.network.announce_ip.as_deref(), &torrents, &monitor, &stop)
+        Origin::start(
+            web,
+            std::mem::take(&mut handed),
+            options.network.announce_ip.as_deref(),
+            &torrents,
+            &monitor,
+            &stop,
+        )
     });
     let origin = origin.transpose()?;
     let port = OnceLock::new();
@@ -99,6 +103,25 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
     output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
     Ok(())
+}
+
+/// What the command line names, each torrent once.
+fn prepare_all(
+    options: &SeedOptions,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<(Vec<Source>, Vec<Named>), Failure> {
+    let (mut sources, mut names) = (Vec::<Source>::new(), Vec::new());
+    for path in &options.torrents {
+        let (source, trust) = prepare(path, options, stop, output)?;
+        if sources.iter().any(|known| known.metainfo.info_hash == source.metainfo.info_hash) {
+            output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
+            continue;
+        }
+        names.push(Named::new(&source.metainfo, &source.have, &trust));
+        sources.push(source);
+    }
+    Ok((sources, names))
 }
 
 /// What runs while it serves.

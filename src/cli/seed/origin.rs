@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::base::{InfoHash, PeerId};
+use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
 use crate::cli::options::{AdminPlace, WebOptions};
 use crate::cli::output::Output;
@@ -38,6 +39,7 @@ impl Origin {
     /// Starts all of it; the threads end when `stop` is set.
     pub(super) fn start(
         options: &WebOptions,
+        handed: Handed,
         announce_ip: Option<&str>,
         torrents: &[(Metainfo, PathBuf)],
         monitor: &Arc<Monitor>,
@@ -49,7 +51,11 @@ impl Origin {
                 format_args!("can't listen for {what}: {error}: choose an address with {flag}"),
             )
         };
-        let sockets = PublicSockets::bind(options.address).map_err(|error| cannot("the web page", "--web", &error))?;
+        let sockets = match &handed.web {
+            Some(listener) => PublicSockets::handed(listener, handed.tracker.as_ref()),
+            None => PublicSockets::bind(options.address),
+        };
+        let sockets = sockets.map_err(|error| cannot("the web page", "--web", &error))?;
         let table = Table::listed();
         let mut published = Vec::new();
         for (metainfo, folder) in torrents {
@@ -65,8 +71,11 @@ impl Origin {
             AdminPlace::Loopback => Some(None),
             AdminPlace::At(address) => Some(Some(address)),
         };
-        let admin =
-            admin.map(server::bind_admin).transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
+        let admin = match handed.admin {
+            Some(listener) => Some(listener.set_nonblocking(true).map(|()| listener)),
+            None => admin.map(server::bind_admin),
+        };
+        let admin = admin.transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let router = Admin::new(Arc::clone(monitor), tracker.clone()).router(hosts.clone());
         let admin = admin.map(|listener| (listener, router));

@@ -116,6 +116,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn names_can_not_end_their_label() {
@@ -134,8 +135,11 @@ mod tests {
             availability: Vec::new(),
             peer_list: Vec::new(),
         };
-        let status =
-            Status { torrents: vec![torrent.into()], latency_buckets: vec![(1000, 2), (2000, 3)], ..Status::default() };
+        let status = Status {
+            torrents: vec![Arc::new(torrent)],
+            latency_buckets: vec![(1000, 2), (2000, 3)],
+            ..Status::default()
+        };
         let tracker = TrackerView {
             http_announces: 5,
             udp_announces: 6,

@@ -76,6 +76,7 @@ impl Admin {
             .route("/style.css", get(site::style))
             .route("/events", get(events))
             .route("/api", get(api))
+            .route("/rates", get(rates))
             .route("/metrics", get(metrics_page))
             .route("/healthz", get(|| async { "ok\n" }))
             .with_state(self.clone())
@@ -117,6 +118,12 @@ async fn script() -> impl IntoResponse {
 
 async fn api(State(admin): State<Admin>) -> impl IntoResponse {
     (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], admin.json())
+}
+
+/// Bytes/s up and down in the last minutes, one pair a second, the latest last.
+async fn rates(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = serde_json::to_string(&admin.monitor.rates()).unwrap_or_default();
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], text)
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {

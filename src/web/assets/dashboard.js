@@ -29,10 +29,16 @@ function draw(parent, name, attributes, text) {
   parent.append(shape);
 }
 
+// The next higher round number of bytes.
+function scale(top) {
+  const step = 2 ** Math.floor(Math.log2(top)) / 4;
+  return Math.ceil(top / step) * step;
+}
+
 function drawRates() {
   const svg = element("rates");
   svg.replaceChildren();
-  const top = Math.max(1, ...rates.flatMap(({ up, down }) => [up, down]));
+  const top = scale(Math.max(1, ...rates.flatMap(({ up, down }) => [up, down])));
   const x = (index) => 600 - ((rates.length - 1 - index) * 600) / (KEPT - 1);
   const y = (value) => 130 - (value / top) * 112;
   draw(svg, "line", { x1: 0, x2: 600, y1: 130, y2: 130, class: "axis" });
@@ -172,8 +178,14 @@ function show(now) {
   now.torrents.forEach((torrent, index) => drawTorrent(torrent, now.tracker.swarms[index]));
 }
 
-const events = new EventSource("events");
-events.onmessage = (event) => show(JSON.parse(event.data));
-events.onerror = () => {
-  element("state").textContent = "the origin does not answer";
-};
+async function start() {
+  const before = await fetch("rates").then((answer) => answer.json(), () => []);
+  rates.push(...before.map(([up, down]) => ({ up, down })).slice(-KEPT));
+  const events = new EventSource("events");
+  events.onmessage = (event) => show(JSON.parse(event.data));
+  events.onerror = () => {
+    element("state").textContent = "the origin does not answer";
+  };
+}
+
+start();

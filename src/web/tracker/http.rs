@@ -150,8 +150,9 @@ mod tests {
     use crate::codec::tracker_http::{
         AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
     };
-    use crate::engine::announcer::{self, Command, Identity, Totals, announce_slots};
-    use crate::engine::http::{FetchLimits, fetch};
+    use crate::engine::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
+    use crate::engine::http::{FetchLimits, Fetcher, fetch};
+    use crate::engine::way::Way;
     use crate::tracker::{Origin, SwarmStats, Table};
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
@@ -286,8 +287,14 @@ mod tests {
         for n in 1..=2u8 {
             let tiers = vec![vec![format!("http://{addr}/announce")]];
             let announce = Announce::new(tiers, false, &mut Rng::with_seed(1));
-            let identity =
-                Identity { info_hash: HASH, peer_id: PeerId([n; 20]), ip: None, port: 100 + u16::from(n), key: 0 };
+            let identity = Identity {
+                info_hash: HASH,
+                peer_id: PeerId([n; 20]),
+                ip: None,
+                port: 100 + u16::from(n),
+                key: 0,
+                fetcher: Fetcher::new(Way::default()),
+            };
             let (commands, commands_rx) = mpsc::channel(1);
             let (found_tx, mut found) = mpsc::channel(1);
             let totals = || Totals { left: 1, ..Totals::default() };
@@ -297,7 +304,7 @@ mod tests {
                 totals,
                 announce_slots(),
                 commands_rx,
-                announcer::Finds::new(0, found_tx),
+                Finds::new(0, found_tx),
             ));
             let (_, addrs) = found.recv().await.unwrap();
             assert_eq!(addrs.iter().any(|addr| addr.address.port() == 101), n == 2, "{addrs:?}");

@@ -151,6 +151,7 @@ mod tests {
     use crate::base::{InfoHash, PeerId};
     use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost};
     use crate::engine::udp::{Patience, announce};
+    use crate::engine::way::Way;
     use crate::tracker::{Origin, Table};
     use crate::web::shares::bind_udp;
     use std::time::Duration;
@@ -192,13 +193,13 @@ mod tests {
     async fn our_client_finds_peers_and_the_origin_and_its_claimed_ip_is_ignored() {
         let running = running("127.0.0.1:0");
         let url = format!("udp://{}/announce", running.address);
-        let reply = announce(&url, &leecher(1), PATIENCE).await.unwrap();
+        let reply = announce(&url, &leecher(1), PATIENCE, &Way::default()).await.unwrap();
         assert_eq!(peers(&reply), ["127.0.0.1 7000"]);
         assert_eq!((reply.complete, reply.incomplete, reply.interval), (Some(1), Some(1), Some(30)));
-        let reply = announce(&url, &leecher(2), PATIENCE).await.unwrap();
+        let reply = announce(&url, &leecher(2), PATIENCE, &Way::default()).await.unwrap();
         assert_eq!(peers(&reply), ["127.0.0.1 6882", "127.0.0.1 7000"]);
         let unknown = AnnounceQuery { info_hash: InfoHash([1; 20]), ..leecher(3) };
-        let refused = announce(&url, &unknown, PATIENCE).await.unwrap_err();
+        let refused = announce(&url, &unknown, PATIENCE, &Way::default()).await.unwrap_err();
         assert!(refused.to_string().contains("does not serve this torrent"), "{refused}");
         assert_eq!(running.tracker.counters().refused.load(Ordering::Relaxed), 1);
     }
@@ -207,9 +208,9 @@ mod tests {
     async fn a_wildcard_serves_both_families_and_tells_each_its_own_origin() {
         let running = running("[::]:0");
         let port = running.address.port();
-        let v4 = announce(&format!("udp://127.0.0.1:{port}"), &leecher(1), PATIENCE).await.unwrap();
+        let v4 = announce(&format!("udp://127.0.0.1:{port}"), &leecher(1), PATIENCE, &Way::default()).await.unwrap();
         assert_eq!(peers(&v4), ["127.0.0.1 7000"]);
-        let v6 = announce(&format!("udp://[::1]:{port}"), &leecher(2), PATIENCE).await.unwrap();
+        let v6 = announce(&format!("udp://[::1]:{port}"), &leecher(2), PATIENCE, &Way::default()).await.unwrap();
         assert_eq!(peers(&v6), ["::1 7000"]);
     }
 

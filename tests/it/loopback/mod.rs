@@ -1,5 +1,6 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
+mod activation;
 mod crowd;
 mod faults;
 mod fetch;

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use super::{DEADLINE, Fixture, NAME, STOP_DEADLINE, event, exit_code, own_address, own_ip};
 use crate::support::{
     bt_fast,
+    content::write_random,
     http_client::get,
     process::{Running, run, wait_until},
     scratch::Scratch,
@@ -169,4 +170,39 @@ fn ranges_of_addresses_keep_peers_out() {
     let denied = run(ours.args(["--timeout", "2", "--allow-peer", "10.0.0.0/8"]), DEADLINE);
     assert_eq!(denied.code, Some(4), "{denied:#?}");
     fixture.get(&target, &[open.address]);
+}
+
+/// Bytes that a process asked the kernel to read, cached or not.
+fn bytes_read(process: &Running) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", process.id())).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_origin_of_a_hundred_torrents_starts_again_without_reading_them() {
+    const TORRENTS: usize = 100;
+    const EACH_LEN: u64 = 256 << 10;
+    let scratch = Scratch::new();
+    let contents: Vec<_> = (0..TORRENTS).map(|number| scratch.join(&format!("{number}.bin"))).collect();
+    contents.iter().for_each(|path| write_random(path, EACH_LEN, fastrand::u64(..)));
+    // What was written within the last two seconds is not remembered.
+    std::thread::sleep(Duration::from_millis(4100));
+    let cache = scratch.folder("cache");
+    let ip = own_ip();
+    let mut command = bt_fast();
+    command.args(["seed", "--json"]).args(&contents).env("XDG_CACHE_HOME", &cache);
+    command.args(["--listen", &format!("{ip}:7000"), "--web", &format!("{ip}:7001"), "--admin", "off"]);
+    let serving = |process: &mut Running| {
+        let all = |output: &str| output.matches("\"event\":\"seeding\"").count() == TORRENTS;
+        assert!(wait_until(DEADLINE, || all(&process.output())), "{}", process.log_tail());
+        let read = bytes_read(process);
+        process.signal(Signal::TERM);
+        assert_eq!(exit_code(process, STOP_DEADLINE), Some(0), "{}", process.log_tail());
+        read
+    };
+    let log = scratch.join("log");
+    let first = serving(&mut Running::start("seed", &command, &log));
+    assert!(first >= TORRENTS as u64 * EACH_LEN, "{first}");
+    let again = serving(&mut Running::start("seed", &command, &log));
+    assert!(again < TORRENTS as u64 * EACH_LEN / 4, "{again}");
 }

@@ -172,10 +172,10 @@ fn content_comes_over_http_when_it_may() {
 #[test]
 fn the_operators_pages_are_not_on_the_public_address() {
     let origin = Origin::start(&[]);
-    for path in ["/dashboard", "/dashboard.js", "/metrics", "/api", "/events"] {
+    for path in ["/dashboard", "/dashboard.js", "/metrics", "/api", "/rates", "/events"] {
         assert_eq!(get(origin.web(), path, "").status, 404, "{path}");
     }
-    for path in ["/dashboard", "/dashboard.js", "/metrics", "/api", "/style.css", "/healthz"] {
+    for path in ["/dashboard", "/dashboard.js", "/metrics", "/api", "/rates", "/style.css", "/healthz"] {
         assert_eq!(get(origin.admin(), path, "").status, 200, "{path}");
         let forged = get(origin.admin(), path, "Host: evil.example\r\n").status;
         assert_eq!(forged, if path == "/healthz" { 200 } else { 421 }, "{path}");

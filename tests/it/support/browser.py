@@ -7,6 +7,7 @@ the DevTools protocol by itself: WebSocket (RFC 6455) with text frames is all it
 import base64
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -58,13 +59,35 @@ class DevTools:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True).get("result", {}).get("value")
 
 
+def end(chromium):
+    """Ends Chromium with its helpers, which write to the profile as long as they live."""
+    os.killpg(chromium.pid, signal.SIGKILL)
+    chromium.wait()
+    deadline = time.monotonic() + DEADLINE_S
+    while in_session(chromium.pid):
+        assert time.monotonic() < deadline, "Chromium did not end"
+        time.sleep(0.02)
+
+
+def in_session(session):
+    """Whether a process of this session still runs; one that has ended and waits to be collected writes no more."""
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state, _, _, its_session = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state not in "ZX":
+            return True
+    return False
+
+
 def main(url, scheme, screenshot, expression):
     deadline = time.monotonic() + DEADLINE_S
     with tempfile.TemporaryDirectory() as profile:
         chromium = subprocess.Popen(
             ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1500",
              "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             place = os.path.join(profile, "DevToolsActivePort")
             while not (os.path.exists(place) and open(place).read().count("\n") >= 1):
@@ -83,8 +106,7 @@ def main(url, scheme, screenshot, expression):
                 file.write(base64.b64decode(picture))
             print(page.value("document.body.innerText"))
         finally:
-            chromium.kill()
-            chromium.wait()
+            end(chromium)
 
 
 main(*sys.argv[1:])

@@ -3,11 +3,13 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::scratch::Scratch;
@@ -40,9 +42,14 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `command` with both output streams in `log`.
     pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Self {
+        Self::start_with(name, command, log, Vec::new())
+    }
+
+    /// Likewise, with these descriptors handed over as 3, 4 and so on.
+    pub(crate) fn start_with(name: &str, command: &Command, log: &Path, handed: Vec<OwnedFd>) -> Self {
         let out = File::create(log).unwrap();
         let err = out.try_clone().unwrap();
-        let child = spawn(command, out, err);
+        let child = spawn(command, out, err, handed);
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
@@ -122,7 +129,7 @@ pub(crate) fn run(command: &Command, within: Duration) -> Finished {
     let scratch = Scratch::new();
     let (out, err) = (scratch.join("stdout"), scratch.join("stderr"));
     let start = Instant::now();
-    let mut child = spawn(command, File::create(&out).unwrap(), File::create(&err).unwrap());
+    let mut child = spawn(command, File::create(&out).unwrap(), File::create(&err).unwrap(), Vec::new());
     let mut status = None;
     wait_until(within, || {
         status = child.try_wait().unwrap();
@@ -138,7 +145,7 @@ pub(crate) fn run(command: &Command, within: Duration) -> Finished {
 }
 
 /// `command` under `setpriv --pdeathsig`, so that a test run that is killed leaves no process behind.
-fn spawn(command: &Command, out: File, err: File) -> Child {
+fn spawn(command: &Command, out: File, err: File, handed: Vec<OwnedFd>) -> Child {
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
@@ -147,6 +154,8 @@ fn spawn(command: &Command, out: File, err: File) -> Child {
     if let Some(folder) = command.get_current_dir() {
         guarded.current_dir(folder);
     }
+    let mappings = handed.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+    guarded.fd_mappings(mappings.collect()).unwrap();
     guarded
         .stdin(Stdio::null())
         .stdout(out)
