@@ -1,7 +1,7 @@
 //! One torrent's part of the control thread.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +17,7 @@ use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
+use crate::swarm::PeerShared;
 use crate::swarm::peer_list::Source;
 use crate::swarm::steering::Steering;
 
@@ -39,6 +40,8 @@ pub(super) struct Steered {
     /// `None`: it has no trackers.
     announcer: Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)>,
     reorder_at: Time,
+    /// Some of its peers are listed as useless.
+    offers_room: bool,
     look_at: Time,
     /// The last one, where nothing has changed since.
     status: Option<Arc<TorrentStatus>>,
@@ -64,6 +67,7 @@ impl Steered {
             steering: Steering::new(config.slots, now),
             expected_ids: HashMap::new(),
             reorder_at: now,
+            offers_room: false,
             look_at: now,
             status: None,
         }
@@ -180,16 +184,32 @@ impl Steered {
         self.peer_count = peers.len();
         let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
         let open = shared.connection_count.load(Ordering::Relaxed);
-        if open * 10 >= shared.connections_max * limits::CROWDED_TENTHS
-            && let Some(peer) = self.steering.find_useless(now, &peers)
-        {
+        let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;
+        if is_crowded && let Some(peer) = self.steering.useless(now, &peers, limits::USELESS_AFTER).next() {
             peer.dismissed.store(true, Ordering::Relaxed);
             changed = true;
+        }
+        if is_crowded || self.offers_room {
+            self.offer_room(shared, now, &peers, is_crowded);
         }
         if changed {
             shared.spread_news();
         }
         peers.iter().any(|peer| peer.interested.load(Ordering::Relaxed))
+    }
+
+    /// While it is crowded: who could go, and where we are seen.
+    fn offer_room(&mut self, shared: &Shared, now: Time, peers: &[Arc<PeerShared>], is_crowded: bool) {
+        let after = limits::USELESS_AT_CAP_AFTER;
+        let useless = self.steering.useless(now, peers, after).filter(|_| is_crowded).take(limits::USELESS_LISTED_MAX);
+        let useless: Vec<_> = useless.cloned().collect();
+        self.offers_room = !useless.is_empty();
+        shared.room.offer(self.torrent.number, useless);
+        let mut seen: HashMap<IpAddr, usize> = HashMap::new();
+        peers.iter().filter_map(|peer| peer.sees_us.get()).for_each(|&ip| *seen.entry(ip).or_default() += 1);
+        if let Some((ip, _)) = seen.into_iter().filter(|&(_, count)| count > 1).max_by_key(|&(_, count)| count) {
+            shared.room.handle_seen(ip);
+        }
     }
 
     pub(super) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
@@ -231,7 +251,7 @@ fn announce(
         let torrent = torrent.clone();
         move || totals(&torrent)
     };
-    let finds = Finds::new(torrent.number, announcing.found.clone());
+    let finds = Finds::new(torrent.number, announcing.found.clone()).seen_by(shared.room.clone());
     let announcer = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
     Some((commands, announcer))
 }

@@ -18,6 +18,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
+use crate::swarm::sharing::Share;
 use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 
@@ -52,6 +53,7 @@ pub(super) struct Torrent {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) serving: Serving,
     pub(super) up: Limiter,
+    pub(super) share: Share,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
@@ -109,6 +111,7 @@ impl Torrent {
             checkpoint,
             writeback: Writeback::new(),
             up: Limiter::new(config.rates.up_each),
+            share: Share::default(),
             write_mode,
             fault: OnceLock::new(),
             stopped: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::picking::Walk;
 use super::pieces::{OpenPiece, Slot};
+use super::reveal::Reveal;
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Time, limits};
@@ -52,6 +53,8 @@ pub struct Link<S: Slot> {
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
+    /// Super-seeding: what the peer has been shown; `None`: everything that we have.
+    pub(super) reveal: Option<Reveal>,
     /// The torrent, until it was told what it may have choked.
     allows_fast: Option<InfoHash>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
@@ -86,8 +89,11 @@ impl<S: Slot> Link<S> {
         let recounts_seen = swarm.pieces.recounts();
         let (have, settled, had_cursor) = swarm.pieces.opening();
         let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
-        setup.upload_only = swarm.pieces.is_complete();
+        let hidden = swarm.spread.hides(now) && swarm.pieces.has_all();
+        let reveal = hidden.then(|| Reveal::new(swarm.geometry.piece_count(), now));
+        setup.upload_only = swarm.pieces.is_complete() && !hidden;
         setup.opening = match have {
+            _ if hidden => Opening::None,
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
@@ -117,6 +123,7 @@ impl<S: Slot> Link<S> {
             rejects: 0,
             avoided: Vec::new(),
             allows_fast: setup_info_hash,
+            reveal,
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
@@ -165,6 +172,7 @@ impl<S: Slot> Link<S> {
             }
             Event::Interested => self.show_interest(true),
             Event::NotInterested => self.show_interest(false),
+            Event::Request(block) if self.is_hidden(block.piece) => self.connection.refuse(block)?,
             Event::Request(block) if self.swarm.pieces.has(block.piece) => {
                 self.follow_offer(block.piece);
                 self.connection.serve(block)?;
@@ -184,14 +192,22 @@ impl<S: Slot> Link<S> {
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
+            self.connection.peer_sees_us().iter().for_each(|&ip| _ = self.shared.sees_us.set(ip));
         }
         Ok(())
+    }
+
+    fn is_hidden(&self, piece: PieceIndex) -> bool {
+        self.reveal.as_ref().is_some_and(|reveal| !reveal.has_shown(piece))
     }
 
     /// A newcomer may have some pieces before its turn (BEP 6), once that costs the swarm no first copies.
     fn allow_fast(&mut self) {
         let Some(info_hash) = self.allows_fast.take() else { return };
-        if !self.swarm.spread.is_active() && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX {
+        if !self.swarm.spread.is_active()
+            && self.reveal.is_none()
+            && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX
+        {
             let (pieces, have) = (&self.swarm.pieces, self.connection.peer_have().clone());
             let ip = self.shared.address.ip();
             self.connection.allow_fast(ip, info_hash, |piece| pieces.has(piece) && !have.contains(piece));
@@ -373,6 +389,7 @@ impl<S: Slot> Link<S> {
         }
         self.count_heard();
         self.tell_haves();
+        self.show(now);
         self.cancel_received();
         self.connection.set_interested(self.wanted > 0);
         self.follow_choker(now);
@@ -446,7 +463,7 @@ impl<S: Slot> Link<S> {
     fn follow_choker(&mut self, now: Time) {
         if self.shared.is_unchoked() {
             self.connection.unchoke();
-            if self.swarm.spread.is_active() {
+            if self.reveal.is_none() && self.swarm.spread.is_active() {
                 self.offer(now);
             }
         } else {
@@ -529,7 +546,8 @@ impl<S: Slot> Link<S> {
     }
 
     pub fn poll_timeout(&self) -> Time {
-        let timeout = self.connection.poll_timeout();
+        let reveal = self.reveal.as_ref().map_or(Time::MAX, Reveal::poll_timeout);
+        let timeout = self.connection.poll_timeout().min(reveal);
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
@@ -555,6 +573,7 @@ impl<S: Slot> Drop for Link<S> {
         self.release(&claimed);
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
         self.withdraw_offer();
+        self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
         if self.asked {
             self.swarm.asked_count.fetch_sub(1, Ordering::Relaxed);

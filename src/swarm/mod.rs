@@ -16,8 +16,10 @@ pub mod peer_list;
 mod picking;
 mod pieces;
 pub mod rate;
+mod reveal;
 mod selection;
 mod shared;
+pub mod sharing;
 mod spread;
 pub mod steering;
 

@@ -1,8 +1,8 @@
 //! What all connections of a torrent share, and what one connection shows to the others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::availability::Availability;
 use super::order::Order;
@@ -68,6 +68,11 @@ impl<S: Slot> Swarm<S> {
         swarm
     }
 
+    /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
+    pub fn hide(&self) {
+        self.spread.hide();
+    }
+
     /// Makes the order of missing pieces anew.
     pub fn reorder(&self, rng: &mut Rng) {
         self.order.rebuild(&self.pieces, &self.availability, rng);
@@ -104,6 +109,8 @@ pub struct PeerShared {
     /// Blocks it asked for that wait to be sent.
     pub queued: AtomicU32,
     client: Mutex<Option<Box<[u8]>>>,
+    /// The address the peer says that it sees us at.
+    pub sees_us: OnceLock<IpAddr>,
 }
 
 impl PeerShared {
@@ -122,6 +129,7 @@ impl PeerShared {
             have_count: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             client: Mutex::default(),
+            sees_us: OnceLock::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::choker::{Changes, Choker, PeerView, Slots};
 use super::rate::RateMeter;
 use super::shared::PeerShared;
-use crate::base::{Rng, Time, limits};
+use crate::base::{Rng, Time};
 
 /// How often rates are sampled, and it is looked whether the uplink is idle.
 const LOOK_INTERVAL: Time = Time::from_millis(100);
@@ -118,14 +118,19 @@ impl Steering {
         self.change_count > before
     }
 
-    /// A connection that may make room when there are too many: for a while nothing has moved over it, and the peer wants
-    /// nothing of us.
-    pub fn find_useless<'a>(&self, now: Time, peers: &'a [Arc<PeerShared>]) -> Option<&'a Arc<PeerShared>> {
-        peers.iter().find(|peer| {
+    /// Connections that may make room when there are too many: for this time and longer nothing has moved over them, and the
+    /// peer wants nothing of us.
+    pub fn useless<'a>(
+        &self,
+        now: Time,
+        peers: &'a [Arc<PeerShared>],
+        after: Time,
+    ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
+        peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key);
             let quiet = |rates: &Rates| {
                 let idle = rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0;
-                idle && now >= rates.since + limits::USELESS_AFTER
+                idle && now >= rates.since + after
             };
             !peer.interested.load(Ordering::Relaxed) && rates.is_some_and(quiet)
         })
