@@ -489,6 +489,13 @@ impl Connection {
         if self.peer_choking || !self.am_interested || (room < batch && !self.requests_out.snubbed) { 0 } else { room }
     }
 
+    /// Requests to have outstanding when `sharers` peers are asked at the time: what bridges a peer's pauses beyond its pipe
+    /// they have together, since the others go on meanwhile.
+    pub fn request_share(&self, sharers: usize) -> usize {
+        let pipe = self.requests_out.pipe().max(limits::REQUESTS_OUT_SLOW);
+        (self.requests_out.window() / sharers.max(1)).max(pipe)
+    }
+
     /// Asks for a block.
     pub fn request(&mut self, now: Time, block: BlockRef) {
         let BlockRef { piece, begin, len } = block;

@@ -24,9 +24,12 @@ pub struct Link<S: Slot> {
     pub(super) swarm: Arc<Swarm<S>>,
     pub(super) shared: Arc<PeerShared>,
     pub(super) working: Vec<Work<S>>,
-    /// Place in the have log, and up to there what the peer has been told, with what we don't want; `None` when that is everything.
+    /// Up to this place in the have log the peer was told what we have, and what we don't want.
     had_cursor: usize,
+    /// What it was told, since pieces were lost, of which the log says nothing.
     told: Option<Bitfield>,
+    /// Announced by the peer, and not counted yet: see [`Self::count_heard`].
+    heard: Vec<PieceIndex>,
     pub(super) walk: Walk,
     /// How things stood when no piece was found to have a share in.
     pub(super) shared_in_vain: u32,
@@ -38,8 +41,9 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     offered: Vec<PieceIndex>,
     offered_wanted: usize,
-    /// The peer is counted among those that are interested.
+    /// The peer is counted among those that are interested, and among those that owe us blocks.
     counted: bool,
+    pub(super) asked: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
@@ -57,6 +61,7 @@ pub struct Link<S: Slot> {
     pub(super) retry_at: Option<Time>,
     pub(super) retries: u16,
     pub(super) claims: Vec<BlockRef>,
+    pub(super) looks: u64,
 }
 
 /// An open piece this connection has claims in.
@@ -83,7 +88,7 @@ impl<S: Slot> Link<S> {
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts_seen = swarm.pieces.recounts();
         let (have, settled, had_cursor) = swarm.pieces.opening();
-        let told = Some(settled.unwrap_or_else(|| have.clone())).filter(|told| !told.is_full());
+        let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
         let hidden = swarm.spread.hides(now) && swarm.pieces.has_all();
         let reveal = hidden.then(|| Reveal::new(swarm.geometry.piece_count(), now));
         setup.upload_only = swarm.pieces.is_complete() && !hidden;
@@ -104,11 +109,13 @@ impl<S: Slot> Link<S> {
             offered: Vec::new(),
             offered_wanted: limits::SUGGESTED_START,
             counted: false,
+            asked: false,
             swarm,
             shared,
             working: Vec::new(),
             had_cursor,
             told,
+            heard: Vec::new(),
             wanted: 0,
             recounts_seen,
             doubles_seen: 0,
@@ -120,6 +127,7 @@ impl<S: Slot> Link<S> {
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
+            looks: 0,
         };
         link.swarm.availability.add_set(link.connection.peer_have());
         link.follow_choker(now);
@@ -134,6 +142,11 @@ impl<S: Slot> Link<S> {
         &self.shared
     }
 
+    /// Pieces looked at so far to find one to ask for.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
     /// Neither side will ever want anything of the other.
     pub fn is_useless(&self) -> bool {
         self.swarm.pieces.is_complete() && (self.connection.peer_has_all() || self.connection.peer_upload_only())
@@ -143,8 +156,11 @@ impl<S: Slot> Link<S> {
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
-            Event::Have(piece) => self.handle_have(&[piece]),
-            Event::HaveMany(pieces) => self.handle_have(&pieces),
+            Event::Have(piece) => self.heard.push(piece),
+            Event::HaveMany(pieces) => {
+                self.heard.extend(pieces);
+                self.count_heard();
+            }
             Event::Unchoked => {
                 self.rejects = 0;
                 self.ask_all_again();
@@ -229,19 +245,14 @@ impl<S: Slot> Link<S> {
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
-    /// The peer has these pieces more; its `peer_have` shows them already.
-    fn handle_have(&mut self, pieces: &[PieceIndex]) {
-        let availability = &self.swarm.availability;
-        if pieces.len() > 1 && pieces.len() == self.connection.peer_have().piece_count() {
-            availability.add_set(self.connection.peer_have());
-        } else if !pieces.is_empty() {
-            pieces.iter().for_each(|&piece| availability.add(piece));
-            if self.connection.peer_has_all() {
-                availability.complete(self.swarm.geometry.piece_count());
-            }
+    /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
+    /// over memory, and waited for together.
+    fn count_heard(&mut self) {
+        if self.heard.is_empty() {
+            return;
         }
-        self.shared.have_count.fetch_add(u32::try_from(pieces.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        for &piece in pieces {
+        let heard = std::mem::take(&mut self.heard);
+        for &piece in &heard {
             if self.lacks(piece) {
                 self.wanted += 1;
                 if self.swarm.pieces.is_missing(piece) {
@@ -251,12 +262,27 @@ impl<S: Slot> Link<S> {
                 }
             }
         }
+        let availability = &self.swarm.availability;
+        if heard.len() > 1 && heard.len() == self.connection.peer_have().piece_count() {
+            availability.add_set(self.connection.peer_have());
+        } else {
+            heard.iter().for_each(|&piece| availability.add(piece));
+            if self.connection.peer_has_all() {
+                availability.complete(self.swarm.geometry.piece_count());
+            }
+        }
+        self.shared.have_count.fetch_add(u32::try_from(heard.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.connection.set_interested(self.wanted > 0);
+        self.heard = heard;
+        self.heard.clear();
     }
 
     /// We want the piece and lack it, as far as this connection has followed the have log: `wanted` counts by that alone.
     pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
-        self.told.as_ref().is_some_and(|told| !told.contains(piece))
+        match &self.told {
+            None => !self.swarm.pieces.is_logged(piece, self.had_cursor),
+            Some(told) => !told.contains(piece),
+        }
     }
 
     fn count_wanted(&mut self) {
@@ -282,7 +308,7 @@ impl<S: Slot> Link<S> {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
                 Some(work.open.clone())
             }
-            None => self.swarm.pieces.find_open(|open| open.piece() == block.piece),
+            None => self.swarm.pieces.find_open(block.piece),
         };
         let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
@@ -361,6 +387,7 @@ impl<S: Slot> Link<S> {
         if self.shared.dismissed.load(Ordering::Relaxed) {
             return Err(PeerFault::Dismissed);
         }
+        self.count_heard();
         self.tell_haves();
         self.show(now);
         self.cancel_received();
@@ -383,7 +410,7 @@ impl<S: Slot> Link<S> {
     }
 
     fn tell(&mut self, piece: PieceIndex) {
-        if self.told.as_mut().is_some_and(|told| told.insert(piece)) {
+        if self.told.as_mut().is_none_or(|told| told.insert(piece)) {
             if self.swarm.pieces.has(piece) {
                 self.connection.have(piece);
             }
@@ -394,10 +421,16 @@ impl<S: Slot> Link<S> {
     /// Looks at every piece: some were lost, or came again, of which the have log says nothing.
     fn recount(&mut self) {
         let swarm = self.swarm.clone();
-        let told = self.told.get_or_insert_with(|| Bitfield::full(swarm.geometry.piece_count()));
+        let mut told = self.told.take().unwrap_or_else(|| {
+            let mut told = Bitfield::new(swarm.geometry.piece_count());
+            let logged = swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_logged(piece, self.had_cursor));
+            logged.for_each(|piece| _ = told.insert(piece));
+            told
+        });
         for piece in swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_lacking(piece)) {
             told.remove(piece);
         }
+        self.told = Some(told);
         self.count_wanted();
         swarm.geometry.pieces().filter(|&piece| !swarm.pieces.is_lacking(piece)).for_each(|piece| self.tell(piece));
     }
@@ -542,6 +575,10 @@ impl<S: Slot> Drop for Link<S> {
         self.withdraw_offer();
         self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
+        if self.asked {
+            self.swarm.asked_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }

@@ -6,6 +6,7 @@
 mod availability;
 pub mod blame;
 pub mod choker;
+mod have_log;
 pub mod limiter;
 mod link;
 mod metadata;

@@ -22,6 +22,8 @@ pub struct Swarm<S: Slot> {
     pub(super) spread: Spread,
     /// Connected peers that want something of us.
     pub(super) interested_count: AtomicU32,
+    /// Connected peers that owe us blocks.
+    pub(super) asked_count: AtomicU32,
     pub totals: Totals,
 }
 
@@ -57,6 +59,7 @@ impl<S: Slot> Swarm<S> {
             order: Order::new(),
             spread: Spread::new(&geometry, have.is_full(), rng),
             interested_count: AtomicU32::new(0),
+            asked_count: AtomicU32::new(0),
             totals: Totals::default(),
             geometry,
         };

@@ -28,6 +28,7 @@ pub struct Steering {
     look_at: Time,
     peer_count: usize,
     change_count: u64,
+    ranked_count: u64,
 }
 
 #[derive(Debug)]
@@ -48,12 +49,18 @@ impl Steering {
             look_at: now,
             peer_count: 0,
             change_count: 0,
+            ranked_count: 0,
         }
     }
 
     /// Chokes and unchokes so far.
     pub fn change_count(&self) -> u64 {
         self.change_count
+    }
+
+    /// Peers looked at to decide who is unchoked, each time anew.
+    pub fn ranked_count(&self) -> u64 {
+        self.ranked_count
     }
 
     /// A peer's upload and download in bytes/s.
@@ -88,20 +95,24 @@ impl Steering {
         }
         let before = self.change_count;
         if round {
-            let changes = self.choker.handle_timeout(now, &self.views(now, peers), complete, rng);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_timeout(now, &views, complete, rng);
             self.apply(peers, &changes);
         }
         for key in interested {
-            let changes = self.choker.handle_interested(key, &self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_interested(key, &views, complete);
             self.apply(peers, &changes);
         }
         if freed {
-            let changes = self.choker.handle_freed(&self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_freed(&views, complete);
             self.apply(peers, &changes);
         }
         if look {
             let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
-            let changes = self.choker.handle_load(rate, idle, &self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_load(rate, idle, &views, complete);
             self.apply(peers, &changes);
         }
         self.change_count > before
@@ -148,7 +159,8 @@ impl Steering {
         u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
     }
 
-    fn views(&self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
+    fn views(&mut self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
+        self.ranked_count += peers.len() as u64;
         let rate = |meter: fn(&Rates) -> &RateMeter, key| {
             self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
         };

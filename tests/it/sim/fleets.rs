@@ -68,7 +68,7 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(1), run(2));
 }
 
-/// Ten times the peers: what one of them sends beside content grows with its connections, which are bounded.
+/// Ten times the peers: what one of them sends, hears and decides beside content grows with its connections, which are bounded.
 #[test]
 fn a_larger_fleet_costs_a_peer_no_more_decisions() {
     with_seeds(1, |seed| {
@@ -76,6 +76,9 @@ fn a_larger_fleet_costs_a_peer_no_more_decisions() {
         let log = (150f64).ln() / (15f64).ln();
         for (what, few, many) in [
             ("control bytes", few.control_bytes_per_peer, many.control_bytes_per_peer),
+            ("messages", few.messages_per_peer, many.messages_per_peer),
+            ("looks at pieces", few.looks_per_peer, many.looks_per_peer),
+            ("looks at peers to choke", few.ranked_per_peer / few.t_last_s, many.ranked_per_peer / many.t_last_s),
             ("chokes", few.choke_changes_per_peer, many.choke_changes_per_peer),
             ("connections", few.connections_per_peer, many.connections_per_peer),
         ] {
