@@ -551,6 +551,13 @@ impl<S: Slot> Link<S> {
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
+    /// Whether the peer leaves what it is sent unread.
+    pub fn set_stalled(&self, stalled: bool) {
+        if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
+            self.shared.choker_due.store(true, Ordering::Release);
+        }
+    }
+
     /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerFault> {
         if let TimeoutEvent::Snubbed(voided) = self.connection.handle_timeout(now)? {
