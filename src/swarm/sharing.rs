@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Time;
 
-/// Whoever gives way looks again after this.
+/// Who gives way looks again at the next multiple of this: all at once, so that the one that has waited longest comes first.
 const YIELD_TIME: Time = Time::from_millis(5);
 /// A turn that is not taken is over this long after the line was free.
 const TURN_TIME: Time = Time::from_millis(50);
@@ -46,7 +46,7 @@ impl Sharing {
         let is_turn = nanos(now) < self.turn_until.load(Ordering::Relaxed);
         let waiting = self.waiting_tag.load(Ordering::Relaxed);
         match limited {
-            Ok(_) if is_turn && tag > waiting => Err(now + YIELD_TIME),
+            Ok(_) if is_turn && tag > waiting => Err(next_look(now)),
             Ok(bytes) => Ok(bytes),
             Err(until) => {
                 if !is_turn || tag <= waiting {
@@ -72,6 +72,11 @@ impl Sharing {
     fn tag_of(&self, share: &Share) -> u64 {
         share.0.load(Ordering::Relaxed).max(self.tag.load(Ordering::Relaxed).saturating_sub(self.slack))
     }
+}
+
+fn next_look(now: Time) -> Time {
+    let step = nanos(YIELD_TIME);
+    Time::from_nanos((nanos(now) / step + 1) * step)
 }
 
 fn nanos(time: Time) -> u64 {

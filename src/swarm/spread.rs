@@ -78,10 +78,8 @@ impl Spread {
         }
         match next {
             Some(piece) => left.given.push_back((piece, now)),
-            None if left.given.is_empty() => {
-                if self.active.swap(false, Ordering::Relaxed) {
-                    self.over_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
+            None if left.given.is_empty() && self.active.swap(false, Ordering::Relaxed) => {
+                self.over_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
             None => {}
         }

@@ -124,7 +124,8 @@ def main():
         for _ in range(options.mib):
             file.write(os.urandom(1 << 20))
     announce = f"http://{IP}:{TRACKER_PORT}/announce"
-    subprocess.run([options.bt, "create", content, "-o", torrent, "-l", options.piece, "-a", announce, "-q"], check=True)
+    create = [options.bt, "create", content, "-o", torrent, "-l", options.piece, "-a", announce, "-q"]
+    subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
     tracker = start([str(options.bt), "track", "--open", "--listen", f"{IP}:{TRACKER_PORT}"], options.work / "tracker.log")
     failed = False
     try:

@@ -73,7 +73,7 @@ impl Node {
                 self.start_next(around);
             }
             Event::Sent { end } => self.handle_sent(around, end),
-            Event::Hashed(open) => self.handle_hashed(around, &open),
+            Event::Hashed(open) => self.handle_hashed(&open),
             Event::News => {
                 self.news_due = false;
                 self.spread_news(around);
@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// The hash of a complete piece is known; what is right is written at once.
-    fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingSlot>) {
+    fn handle_hashed(&mut self, open: &OpenPiece<CountingSlot>) {
         let swarm = self.swarm.clone();
         let right = open.slot().is_right();
         let verdict = if right {
@@ -322,7 +322,6 @@ impl Node {
         if !std::mem::replace(&mut self.news_due, true) {
             self.schedule(limits::HAVE_GATHER, Event::News);
         }
-        let _ = around;
     }
 
     /// Every connection looks at what is new.
