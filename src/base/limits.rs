@@ -153,6 +153,8 @@ pub const SUGGESTED_START: usize = 3;
 pub const SUPER_SEED_PENDING: usize = 2;
 pub const SUPER_SEED_LOOK: Duration = Duration::from_millis(200);
 pub const SUPER_SEED_GRACE: Duration = Duration::from_secs(10);
+/// What a peer was shown others are not shown while it waits for us to send it, but no longer than this.
+pub const SUPER_SEED_HELD_MAX: Duration = Duration::from_secs(600);
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
 /// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
@@ -273,6 +275,8 @@ pub const USELESS_AT_CAP_AFTER: Duration = Duration::from_secs(10);
 pub const USELESS_LISTED_MAX: usize = 64;
 /// What `--connections` takes at most: as many descriptors as Linux gives a process by default at most (`fs.nr_open`), halved.
 pub const CONNECTIONS_MAX: usize = 1 << 19;
+/// Hosts that have to see us at the same address before it is believed to be ours, where no tracker tells.
+pub const OWN_ADDRESS_HOSTS_MIN: usize = 3;
 /// Peers remembered for one torrent.
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.

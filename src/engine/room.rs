@@ -26,6 +26,12 @@ impl Room {
         Self { own: Mutex::new(listen), told: AtomicBool::new(false), useless: Mutex::default() }
     }
 
+    /// Where others see us, if it is known.
+    pub(super) fn own(&self) -> Option<SocketAddr> {
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        (!own.ip().is_unspecified()).then_some(own)
+    }
+
     /// A tracker sees us there (BEP 24).
     pub(super) fn handle_told(&self, ip: IpAddr) {
         self.told.store(true, Ordering::Relaxed);

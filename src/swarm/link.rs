@@ -42,7 +42,7 @@ pub struct Link<S: Slot> {
     offered: Vec<PieceIndex>,
     offered_wanted: usize,
     /// The peer is counted among those that are interested, and among those that owe us blocks.
-    counted: bool,
+    pub(super) counted: bool,
     pub(super) asked: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
