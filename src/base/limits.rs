@@ -153,6 +153,8 @@ pub const SUGGESTED_START: usize = 3;
 pub const SUPER_SEED_PENDING: usize = 2;
 pub const SUPER_SEED_LOOK: Duration = Duration::from_millis(200);
 pub const SUPER_SEED_GRACE: Duration = Duration::from_secs(10);
+/// What a peer was shown others are not shown while it waits for us to send it, but no longer than this.
+pub const SUPER_SEED_HELD_MAX: Duration = Duration::from_secs(600);
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
 /// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
@@ -202,7 +204,8 @@ pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
 
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
-/// Served files' lengths are looked at this often, while content is read into memory.
+/// The length of a served file is looked at before its end leaves; of files shorter than this one of a torrent in so long.
+pub const LENGTH_CHECK_LEN_MIN: u64 = 1 << 20;
 pub const LENGTH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
 pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
@@ -221,7 +224,10 @@ pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
 pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
 pub const MAPPED_FILES_MAX: usize = 32_768;
-/// Files held open for writing at a time.
+/// Files held open for writing at a time: this share of the descriptors that the process may have, within these bounds.
+/// As many again may be under way to the disk.
+pub const OPEN_FILES_SHARE: u64 = 8;
+pub const OPEN_FILES_MIN: usize = 8;
 pub const OPEN_FILES_MAX: usize = 512;
 
 /// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the
@@ -269,6 +275,8 @@ pub const USELESS_AT_CAP_AFTER: Duration = Duration::from_secs(10);
 pub const USELESS_LISTED_MAX: usize = 64;
 /// What `--connections` takes at most: as many descriptors as Linux gives a process by default at most (`fs.nr_open`), halved.
 pub const CONNECTIONS_MAX: usize = 1 << 19;
+/// Hosts that have to see us at the same address before it is believed to be ours, where no tracker tells.
+pub const OWN_ADDRESS_HOSTS_MIN: usize = 3;
 /// Peers remembered for one torrent.
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.
@@ -318,6 +326,8 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// Without any requested block from a peer that owes some: it is snubbing us.
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
+/// After this long a send, of 256 KiB at most, that does not end is a peer that does not read: its slot is somebody else's.
+pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 

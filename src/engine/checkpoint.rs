@@ -33,6 +33,8 @@ struct Written {
     /// In the order in which it happened: the piece is had, or no longer.
     changes: Vec<(PieceIndex, bool)>,
     files: Unsynced,
+    /// A sync has failed: it may have been told of writes that came after it began, and no later one is.
+    sync_failed: bool,
 }
 
 /// What the record says, or will say next.
@@ -62,7 +64,7 @@ impl Checkpoint {
         Ok(Self {
             target,
             info_hash,
-            written: Mutex::new(Written { changes: Vec::new(), files }),
+            written: Mutex::new(Written { changes: Vec::new(), files, sync_failed: false }),
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
             is_running: AtomicBool::new(false),
         })
@@ -72,15 +74,14 @@ impl Checkpoint {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece's bytes are in these files; all of them, unless `piece` is `None`.
-    pub(super) fn handle_written(
-        &self,
-        piece: Option<PieceIndex>,
-        files: impl IntoIterator<Item = (usize, SharedFile)>,
-    ) {
-        let mut written = self.written();
-        files.into_iter().for_each(|(file_index, file)| written.files.handle_written(file_index, file));
-        written.changes.extend(piece.map(|piece| (piece, true)));
+    /// A write to this file has ended. Told of each file of a piece before the piece is.
+    pub(super) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
+        self.written().files.handle_written(file_index, file);
+    }
+
+    /// All of a piece is in its files.
+    pub(super) fn handle_written(&self, piece: PieceIndex) {
+        self.written().changes.push((piece, true));
     }
 
     /// A piece that was had is not right on disk.
@@ -119,11 +120,14 @@ impl Checkpoint {
     pub(super) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        let Written { changes, files } = {
+        let (changes, files) = {
             let mut written = self.written();
-            std::mem::replace(&mut *written, Written { changes: Vec::new(), files: Unsynced::default() })
+            (std::mem::take(&mut written.changes), std::mem::take(&mut written.files))
         };
-        store.sync(&files, ended)?;
+        let synced = store.sync(&files, ended);
+        self.written().sync_failed |= synced.is_err();
+        synced?;
+        let claimable = !self.written().sync_failed;
         for file_index in files.iter() {
             let now = store.layout().identity(file_index)?;
             match saved.files.get_mut(file_index) {
@@ -135,7 +139,7 @@ impl Checkpoint {
             }
         }
         for (piece, had) in changes {
-            let _ = if had { saved.have.insert(piece) } else { saved.have.remove(piece) };
+            let _ = if had { claimable && saved.have.insert(piece) } else { saved.have.remove(piece) };
         }
         if saved.have.is_full() {
             self.target.remove_record()?;

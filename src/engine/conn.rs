@@ -114,9 +114,11 @@ impl Connection {
 
     /// What time brings: keep-alives, silence, snubbing, a send that does not move.
     pub(super) fn handle_tick(&self, now: Time) {
-        if self.send_since.get().is_some_and(|since| now > since + limits::SEND_STALL_TIMEOUT) {
+        let sends_for_longer = |time| self.send_since.get().is_some_and(|since| now > since + time);
+        if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
             return self.end(&End::SendStalled);
         }
+        self.link.borrow().set_stalled(sends_for_longer(limits::SEND_STALL_NOTICE));
         self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {

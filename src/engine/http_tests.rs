@@ -131,6 +131,32 @@ fn a_long_body_is_refused_raw_and_inflated() {
     }
 }
 
+#[test]
+fn a_broken_body_is_refused_and_one_packed_twice_is_unpacked_once() {
+    let addr = serve(|path| {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n";
+        let mut body = bomb();
+        match path {
+            "/cut" => body.truncate(20),
+            "/corrupt" => body[12] ^= 0xff,
+            "/sum" => body[22] ^= 1,
+            // Stored as it is, in one last block (RFC 1951, 3.2.4).
+            _ => {
+                body =
+                    [&bomb()[..10], &[1, 29, 0, 226, 255], &bomb(), &[0x0c, 0x3e, 0x5d, 0x02, 0x1d, 0x00, 0x00, 0x00]]
+                        .concat()
+            }
+        }
+        [&head[..], &body].concat()
+    });
+    let large = FetchLimits { body_len_max: 2000, ..limits() };
+    for path in ["cut", "corrupt", "sum"] {
+        let fetched = fetch(&format!("http://{addr}/{path}"), large);
+        assert!(matches!(fetched, Err(HttpError::Transport(_))), "{path}: {fetched:?}");
+    }
+    assert_eq!(fetch(&format!("http://{addr}/nested"), large).unwrap(), bomb());
+}
+
 /// 1032 zeroes: `head -c 1032 /dev/zero | gzip -n`.
 fn bomb() -> Vec<u8> {
     vec![

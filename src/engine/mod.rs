@@ -14,6 +14,7 @@ mod doorstep;
 mod families;
 mod greeting;
 pub mod http;
+mod lengths;
 mod listen;
 pub mod metadata;
 pub mod monitor;

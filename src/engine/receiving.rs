@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::shared::Shared;
 use super::torrent::{Piece, Torrent};
 use super::writeback::Flush;
-use crate::base::PieceHash;
+use crate::base::{PieceHash, limits};
 use crate::hash::Job;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
-use crate::uring::{spawn, write_all_at};
+use crate::uring::{SharedFile, spawn, write_all_at};
 
 /// A piece all of whose blocks have landed, on its way through the hash pool.
 pub(super) struct Received {
@@ -61,8 +63,14 @@ impl Received {
             return None;
         }
         torrent.handle_right(&open);
-        // Opening files may block: here, not on the ring.
-        match torrent.store.write_steps(open.piece(), open.slot(), torrent.write_path()) {
+        let store = &torrent.store;
+        // Opening may block: here, not on the ring. Of a piece of very many files the others wait for their turn.
+        let at_once = store.open_files_max() / limits::HASH_LANES;
+        let opened = store.write_steps(open.piece(), open.slot(), torrent.write_path()).and_then(|steps| {
+            steps.iter().take(at_once).try_for_each(|step| store.writable(step.file_index, step.path).map(drop))?;
+            Ok(steps)
+        });
+        match opened {
             Ok(steps) => Some(Verified { torrent, open, steps }),
             Err(error) => {
                 fail(&shared, &torrent, error);
@@ -75,38 +83,60 @@ impl Received {
 /// Writes a verified piece; then it is had.
 pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
     let Verified { torrent, open, steps } = verified;
-    let mut files = Vec::new();
     for step in steps {
-        let WriteStep { file, path, file_index, offset, source } = step;
-        let len = source.len();
-        let reserved = match path {
-            WritePath::Buffered => Some(torrent.writeback.reserve(len).await),
-            WritePath::Direct => None,
-        };
-        if let (Err(error), _) = write_all_at(file.clone(), source, offset).await {
-            return fail_write(&shared, &torrent, file_index, error);
-        }
-        files.push((file_index, file.clone()));
-        let dirty = |reserved| torrent.writeback.handle_written((file, file_index), (offset, len), reserved);
-        if let Some(flush) = reserved.and_then(dirty) {
-            spawn(finish_flush(shared.clone(), torrent.clone(), flush));
+        if let Err(error) = write_step(&shared, &torrent, step).await {
+            return fail(&shared, &torrent, error);
         }
     }
-    torrent.handle_written(&open, files);
+    torrent.handle_written(&open);
     shared.spread_news();
     if torrent.swarm.pieces.is_complete() {
         shared.attend(&torrent);
     }
 }
 
-async fn finish_flush(shared: Arc<Shared>, torrent: Arc<Torrent>, flush: Flush) {
-    if let Err((file_index, error)) = torrent.writeback.flush(flush).await {
-        fail_write(&shared, &torrent, file_index, error);
+async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteStep) -> Result<(), StorageError> {
+    let WriteStep { file_index, path, offset, source } = step;
+    let failed = |error| StorageError::new(Action::Write, torrent.store.layout().path(file_index), error);
+    let len = source.len();
+    let place = torrent.writeback.take_place().await;
+    let (file, path) = open(shared, torrent, file_index, path).await?;
+    let reserved = match path {
+        WritePath::Buffered => Some(torrent.writeback.reserve(len).await),
+        WritePath::Direct => None,
+    };
+    write_all_at(file.clone(), source, offset).await.0.map_err(failed)?;
+    torrent.handle_file_written(file_index, &file);
+    let dirty = |reserved| torrent.writeback.handle_written((file, file_index), (offset, len), (reserved, place));
+    if let Some(flush) = reserved.and_then(dirty) {
+        spawn(finish_flush(shared.clone(), torrent.clone(), flush));
     }
+    Ok(())
 }
 
-fn fail_write(shared: &Shared, torrent: &Torrent, file_index: usize, error: std::io::Error) {
-    fail(shared, torrent, StorageError::new(Action::Write, torrent.store.layout().path(file_index), error));
+/// Opening may block: that is done by the pool.
+async fn open(
+    shared: &Shared,
+    torrent: &Arc<Torrent>,
+    file_index: usize,
+    path: WritePath,
+) -> Result<(SharedFile, WritePath), StorageError> {
+    if let Some(open) = torrent.store.writable_at_hand(file_index, path) {
+        return Ok(open);
+    }
+    let (sender, opened) = oneshot::channel();
+    let of_pool = torrent.clone();
+    shared.pool.spawn(move || drop(sender.send(of_pool.store.writable(file_index, path))));
+    opened.await.unwrap_or_else(|_| {
+        let error = std::io::Error::other("the work on files has ended");
+        Err(StorageError::new(Action::Open, torrent.store.layout().path(file_index), error))
+    })
+}
+
+async fn finish_flush(shared: Arc<Shared>, torrent: Arc<Torrent>, flush: Flush) {
+    if let Err((file_index, error)) = torrent.writeback.flush(flush).await {
+        fail(&shared, &torrent, StorageError::new(Action::Write, torrent.store.layout().path(file_index), error));
+    }
 }
 
 /// Reserves the space of the torrent's files; may block for long.

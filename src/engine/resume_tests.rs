@@ -66,10 +66,11 @@ impl Content {
             Checkpoint::new(self.target(), self.metainfo.info_hash, &store, &Bitfield::new(PIECE_COUNT)).unwrap();
         for &index in pieces {
             let piece = self.geometry().piece(index).unwrap();
-            let write =
-                |file_index| (file_index, SharedFile::new(store.layout().open_to_write(file_index, false).unwrap()));
-            checkpoint
-                .handle_written(Some(piece), self.geometry().piece_spans(piece).map(|span| write(span.file_index)));
+            for span in self.geometry().piece_spans(piece) {
+                let file = SharedFile::new(store.layout().open_to_write(span.file_index, false).unwrap());
+                checkpoint.handle_file_written(span.file_index, &file);
+            }
+            checkpoint.handle_written(piece);
         }
         checkpoint.run(&store, ended).unwrap();
     }
@@ -211,7 +212,8 @@ fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
         let none = Bitfield::new(PIECE_COUNT);
         let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none).unwrap();
         let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
-        checkpoint.handle_written(content.geometry().piece(7), [(1, file)]);
+        checkpoint.handle_file_written(1, &file);
+        checkpoint.handle_written(content.geometry().piece(7).unwrap());
         fs::remove_file(content.path("b")).unwrap();
         if replaced {
             fs::write(content.path("b"), [0; 40]).unwrap();

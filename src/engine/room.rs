@@ -26,6 +26,12 @@ impl Room {
         Self { own: Mutex::new(listen), told: AtomicBool::new(false), useless: Mutex::default() }
     }
 
+    /// Where others see us, if it is known.
+    pub(super) fn own(&self) -> Option<SocketAddr> {
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        (!own.ip().is_unspecified()).then_some(own)
+    }
+
     /// A tracker sees us there (BEP 24).
     pub(super) fn handle_told(&self, ip: IpAddr) {
         self.told.store(true, Ordering::Relaxed);
@@ -87,7 +93,7 @@ mod tests {
     #[test]
     fn the_useless_peer_of_the_lowest_priority_goes_for_one_of_a_higher() {
         let own: SocketAddr = "123.213.32.10:1".parse().unwrap();
-        let mut peers: Vec<_> = (1..=5).map(|key| peer(key, &format!("98.76.{}.32:1", key * 40))).collect();
+        let mut peers: Vec<_> = (1..=5).map(|key| peer(key, &format!("98.{key}.0.0:1"))).collect();
         peers.sort_by_key(|peer| canonical_priority(own, peer.address));
         let newcomer = peers.remove(2).address;
         let room = Room::new("0.0.0.0:1".parse().unwrap());

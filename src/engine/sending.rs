@@ -28,6 +28,7 @@ impl Connection {
                 self.wake.notified().await;
                 continue;
             }
+            self.check_ends(&transmit).await?;
             let sent = self.fill(&transmit, &mut batch)?;
             let since = self.now();
             for limiter in [&self.ring.shared.up, &self.torrent.up] {
@@ -87,6 +88,25 @@ impl Connection {
         let shares = waits && own.is_ok() && shared.up.is_limited();
         let session = if shares { shared.sharing.poll(&self.torrent.share, now, session) } else { session };
         limiter::narrowest([session, own])
+    }
+
+    /// What was cut off a file's last page reads as zeros.
+    async fn check_ends(&self, transmit: &Transmit) -> Result<(), End> {
+        for file_index in self.torrent.ends_among(&transmit.blocks, self.now()) {
+            self.check_length(file_index).await;
+        }
+        let is_lost = |block: &BlockRef| self.torrent.serving.is_unservable(block.piece);
+        if transmit.blocks.iter().any(is_lost) { Err(End::Storage) } else { Ok(()) }
+    }
+
+    async fn check_length(&self, file_index: usize) {
+        let (checked, done) = tokio::sync::oneshot::channel();
+        let torrent = self.torrent.clone();
+        self.ring.shared.pool.spawn(move || {
+            torrent.check_length(file_index);
+            let _ = checked.send(());
+        });
+        let _ = done.await;
     }
 
     /// The writer looks again then, or earlier.
@@ -153,10 +173,16 @@ impl Connection {
         unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
     }
 
-    /// The kernel takes pages back without a word: what leaves next is looked at once more, neighbours together.
+    /// The kernel takes pages back without a word, and others cut files: what leaves next is looked at once more, neighbours
+    /// together.
     fn look_again(&self, moment: Moment) {
+        let store = &self.torrent.store;
+        let is_there = |offset, len| {
+            let end = self.torrent.last_page_behind(offset, len);
+            store.is_resident(offset, len) && end.is_none_or(|(offset, len)| store.is_resident(offset, len))
+        };
         let check = |range: &Range<u64>| {
-            if !range.is_empty() && !self.torrent.store.is_resident(range.start, range.end - range.start) {
+            if !range.is_empty() && !is_there(range.start, range.end - range.start) {
                 let stretches = range.start / STRETCH_LEN..=(range.end - 1) / STRETCH_LEN;
                 stretches.for_each(|stretch| self.torrent.serving.handle_evicted(stretch));
             }
@@ -234,9 +260,17 @@ impl Connection {
     /// False when not all of this range of the content can be mapped and read.
     async fn populate(&self, range: &Range<u64>) -> bool {
         let (offset, len) = (range.start, range.end - range.start);
-        // The pool's turn costs more than the populating: files' lengths are not looked at for each stretch.
-        let mapped = self.torrent.store.lease_range(offset, len);
-        let lease = match mapped.filter(|_| !self.torrent.take_length_check(self.now())) {
+        if let Some((offset, len)) = self.torrent.last_page_behind(offset, len)
+            && !self.read_in(offset, len).await
+            && let Some(span) = self.torrent.swarm.geometry.file_spans(offset, len).next()
+        {
+            self.check_length(span.file_index).await;
+        }
+        self.read_in(offset, len).await
+    }
+
+    async fn read_in(&self, offset: u64, len: u64) -> bool {
+        let lease = match self.torrent.store.lease_range(offset, len) {
             Some(lease) => Some(lease),
             None => {
                 let (mapped, done) = tokio::sync::oneshot::channel();

@@ -121,6 +121,10 @@ impl Serving {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
     }
 
+    pub(super) fn is_unservable(&self, piece: PieceIndex) -> bool {
+        self.piece(piece).is_none_or(|state| state.load(Ordering::Acquire) == UNSERVABLE)
+    }
+
     /// What can be read of a stretch is in memory.
     pub(super) fn handle_populated(&self, stretch: u64, now: Moment) {
         if let Some(at) = self.stretch(stretch) {

@@ -126,7 +126,7 @@ impl Shared {
             zero_copy: config.zero_copy,
             up: Limiter::new(config.rates.up),
             down: Limiter::new(config.rates.down),
-            sharing: Sharing::default(),
+            sharing: Sharing::new(config.rates.up),
             socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),

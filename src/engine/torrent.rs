@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::{info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
+use super::lengths::Lengths;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
 use super::writeback::Writeback;
@@ -63,8 +64,7 @@ pub(super) struct Torrent {
     attention: AtomicBool,
     suspicion: Suspicion,
     unservable_count: AtomicU32,
-    /// When the files' lengths are looked at next, in milliseconds since the session's start.
-    lengths_due_ms: AtomicU64,
+    pub(super) lengths: Lengths,
     copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
@@ -98,6 +98,7 @@ impl Torrent {
             None => geometry.total_len(),
         };
         let mut rng = Rng::new();
+        let (writeback, file_count) = (Writeback::new(store.open_files_max()), store.layout().file_count());
         Self {
             number: 0,
             info_hash: metainfo.info_hash,
@@ -109,7 +110,7 @@ impl Torrent {
             wanted_len,
             store,
             checkpoint,
-            writeback: Writeback::new(),
+            writeback,
             up: Limiter::new(config.rates.up_each),
             share: Share::default(),
             write_mode,
@@ -118,7 +119,7 @@ impl Torrent {
             attention: AtomicBool::new(false),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
-            lengths_due_ms: AtomicU64::new(0),
+            lengths: Lengths::new(file_count),
             connections: Mutex::default(),
             copies: Mutex::default(),
             peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),
@@ -218,12 +219,20 @@ impl Torrent {
         self.fault.get().is_some()
     }
 
-    /// A received piece has been verified and written to these files.
-    pub(super) fn handle_written(&self, open: &Piece, files: Vec<(usize, SharedFile)>) {
+    /// A part of a verified piece is in this file.
+    pub(super) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.handle_file_written(file_index, file);
+        }
+    }
+
+    /// A received piece has been verified, and all of it is in its files.
+    pub(super) fn handle_written(&self, open: &Piece) {
         self.serving.handle_verified(open.piece());
         if let Some(checkpoint) = &self.checkpoint {
-            let whole = Some(open.piece()).filter(|&piece| !self.swarm.pieces.is_cut(piece));
-            checkpoint.handle_written(whole, files);
+            if !self.swarm.pieces.is_cut(open.piece()) {
+                checkpoint.handle_written(open.piece());
+            }
         }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);
@@ -251,14 +260,6 @@ impl Torrent {
                 self.ban(ip);
             }
         }
-    }
-
-    /// Whether it is this caller's turn to look whether the files still have their lengths.
-    pub(super) fn take_length_check(&self, now: Time) -> bool {
-        let ms = |time: Time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let due = self.lengths_due_ms.load(Ordering::Relaxed);
-        let next = ms(now + limits::LENGTH_CHECK_INTERVAL);
-        ms(now) >= due && self.lengths_due_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn ban(&self, ip: IpAddr) {

@@ -1,19 +1,24 @@
 //! Bounds what has been written through the page cache and is not on disk yet: without it the kernel takes gigabytes in,
 //! then stops every writer of the machine until they are out.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::base::limits;
 use crate::uring::{SharedFile, flush_range};
 
-/// One torrent's dirty bytes. Who has no room waits, and with it the slot it writes from.
+/// One torrent's dirty bytes, and the files that are open for them. Who has no room waits, and with it the slot it writes from.
 #[derive(Debug)]
 pub(super) struct Writeback {
     /// A permit for each byte.
     room: Semaphore,
+    /// A permit for each file that is being written to or waits for a flush.
+    places: Semaphore,
+    /// Files that a flush has at most: others may be written to while it lasts.
+    flush_files_max: usize,
     written: Mutex<Written>,
 }
 
@@ -23,6 +28,8 @@ struct Written {
     ranges: Vec<Range>,
     /// Bytes of room that they hold.
     reserved: usize,
+    /// Files they are of: a place each.
+    files: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -41,9 +48,25 @@ pub(super) struct Flush(Written);
 #[derive(Debug)]
 pub(super) struct Reserved(u32);
 
+/// The right to have one more file open.
+#[derive(Debug)]
+pub(super) struct Place<'a>(Option<SemaphorePermit<'a>>);
+
 impl Writeback {
-    pub(super) fn new() -> Self {
-        Self { room: Semaphore::new(limits::DIRTY_LEN_MAX), written: Mutex::default() }
+    /// `files_max`: files that are open for all this at a time, at least two.
+    pub(super) fn new(files_max: usize) -> Self {
+        Self {
+            room: Semaphore::new(limits::DIRTY_LEN_MAX),
+            places: Semaphore::new(files_max.max(2)),
+            flush_files_max: (files_max / 2).max(1),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Waits until one more file may be open. Taken before any room is reserved.
+    pub(super) async fn take_place(&self) -> Place<'_> {
+        // It is never closed.
+        Place(self.places.acquire().await.ok())
     }
 
     /// Waits until `len` bytes more may be dirty. A longer write counts as all of the room that a flush may leave.
@@ -62,12 +85,16 @@ impl Writeback {
         &self,
         (file, file_index): (SharedFile, usize),
         (offset, len): (u64, u32),
-        Reserved(reserved): Reserved,
+        (Reserved(reserved), Place(place)): (Reserved, Place<'_>),
     ) -> Option<Flush> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.ranges.push(Range { file, file_index, offset, len });
         written.reserved += reserved as usize;
-        (written.reserved >= limits::DIRTY_RUN_LEN).then(|| Flush(std::mem::take(&mut written)))
+        if written.files.insert(file_index) {
+            place.into_iter().for_each(SemaphorePermit::forget);
+        }
+        let is_enough = written.reserved >= limits::DIRTY_RUN_LEN || written.files.len() >= self.flush_files_max;
+        is_enough.then(|| Flush(std::mem::take(&mut written)))
     }
 
     /// Brings a flush to its end and gives its room back; `Err` names the file that could not be written.
@@ -81,7 +108,10 @@ impl Writeback {
                 }
             }
         }
-        self.room.add_permits(written.reserved);
+        let Written { ranges, reserved, files } = written;
+        drop(ranges);
+        self.room.add_permits(reserved);
+        self.places.add_permits(files.len());
         result
     }
 }
@@ -96,19 +126,21 @@ mod tests {
 
     const MIB: u32 = 1 << 20;
 
-    fn written(writeback: &Writeback, file: &SharedFile, reserved: Reserved) -> Option<Flush> {
-        writeback.handle_written((file.clone(), 0), (0, MIB), reserved)
+    /// A write to this file, if the torrent has that many.
+    async fn written(writeback: &Writeback, file: &SharedFile, file_index: usize, len: u32) -> Option<Flush> {
+        let place = writeback.take_place().await;
+        let reserved = writeback.reserve(len).await;
+        writeback.handle_written((file.clone(), file_index), (0, len.min(MIB)), (reserved, place))
     }
 
     #[test]
     fn who_writes_faster_than_the_disk_waits_for_a_flush() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
-            let writeback = Rc::new(Writeback::new());
+            let writeback = Rc::new(Writeback::new(100));
             let mut flushes = Vec::new();
             for _ in 0..limits::DIRTY_LEN_MAX / MIB as usize {
-                let reserved = writeback.reserve(MIB).await;
-                flushes.extend(written(&writeback, &file, reserved));
+                flushes.extend(written(&writeback, &file, 0, MIB).await);
             }
             assert_eq!(flushes.len(), limits::DIRTY_LEN_MAX / limits::DIRTY_RUN_LEN);
             let passed = Rc::new(Cell::new(false));
@@ -133,13 +165,32 @@ mod tests {
     fn the_longest_piece_finds_room_behind_what_no_flush_has_begun_for() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
-            let writeback = Writeback::new();
-            let reserved = writeback.reserve(MIB).await;
-            assert!(written(&writeback, &file, reserved).is_none());
-            let reserved = writeback.reserve(limits::PIECE_LEN_READ_MAX).await;
-            let flush = written(&writeback, &file, reserved).unwrap();
+            let writeback = Writeback::new(100);
+            assert!(written(&writeback, &file, 0, MIB).await.is_none());
+            let flush = written(&writeback, &file, 0, limits::PIECE_LEN_READ_MAX).await.unwrap();
             writeback.flush(flush).await.unwrap();
             assert_eq!(writeback.room.available_permits(), limits::DIRTY_LEN_MAX);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn however_many_files_are_written_to_few_are_open() {
+        const FILES_MAX: usize = 8;
+        let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
+        run_ring(|| async move {
+            let writeback = Writeback::new(FILES_MAX);
+            for file_index in 0..1000 {
+                // Twice: a file has one place.
+                let flush = written(&writeback, &file, file_index, 10).await;
+                let again = written(&writeback, &file, file_index, 10).await;
+                assert!(Arc::strong_count(&file) <= 2 + 2 * FILES_MAX);
+                for flush in flush.into_iter().chain(again) {
+                    writeback.flush(flush).await.unwrap();
+                }
+            }
+            assert!(writeback.places.available_permits() > FILES_MAX / 2);
+            writeback.places.close();
         })
         .unwrap();
     }

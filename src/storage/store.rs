@@ -29,13 +29,12 @@ pub enum WritePath {
     Direct,
 }
 
-/// One file's part of a verified piece, ready for the ring to write.
+/// One file's part of a verified piece, for the ring to write.
 #[derive(Debug)]
 pub struct WriteStep {
-    pub file: SharedFile,
-    /// How `file` is open.
-    pub path: WritePath,
     pub file_index: usize,
+    /// How it is best written.
+    pub path: WritePath,
     /// Byte offset in the file.
     pub offset: u64,
     pub source: SlotSpan,
@@ -51,7 +50,9 @@ pub struct Store {
     /// Files that are neither made nor written; empty: none.
     left_out: Box<[bool]>,
     maps: Maps,
+    /// Open for writing, the first one for the longest time.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
+    open_files_max: usize,
     /// The file system has refused direct writes.
     buffered_only: AtomicBool,
 }
@@ -69,8 +70,14 @@ impl Store {
             left_out: Box::default(),
             maps,
             writable: Mutex::default(),
+            open_files_max: open_files_max(),
             buffered_only: AtomicBool::new(false),
         })
+    }
+
+    /// Files that may be open for writing at a time: a share of the descriptors that the process may have.
+    pub fn open_files_max(&self) -> usize {
+        self.open_files_max
     }
 
     /// The same without the files for which `left_out[i]` holds: they are neither made nor written.
@@ -169,6 +176,27 @@ impl Store {
         Ok(())
     }
 
+    /// The file in which a range of the content ends, and the range of the content that is this file's last page; `None` when
+    /// the first range has something of it.
+    pub fn last_page_behind(&self, offset: u64, len: u64) -> Option<(usize, (u64, u64))> {
+        let span = self.geometry.file_spans(offset, len).last().filter(|span| !self.is_pad(span.file_index))?;
+        let page = self.last_page_at(span.file_index);
+        let end = span.offset + span.len;
+        let file_len = self.geometry.file_len(span.file_index);
+        (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
+    }
+
+    /// The files of whose last page a block has something.
+    pub fn ends_in(&self, block: BlockRef) -> impl Iterator<Item = usize> + '_ {
+        let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
+        spans.filter(|span| span.offset + span.len > self.last_page_at(span.file_index)).map(|span| span.file_index)
+    }
+
+    fn last_page_at(&self, file_index: usize) -> u64 {
+        let last = self.geometry.file_len(file_index).saturating_sub(1);
+        last - last % rustix::param::page_size() as u64
+    }
+
     /// Whether the files are as long as `len` bytes of the content at `offset` need. A map can't tell: behind the end of a file
     /// its last page reads as zeros.
     pub fn is_whole(&self, offset: u64, len: u64) -> bool {
@@ -243,24 +271,31 @@ impl Store {
                 let source = slot.span(at, len).ok_or_else(incomplete)?;
                 let aligned = [span.offset, span.len, u64::from(at)].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
                 let path = if aligned && slot.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
-                let (file, path) = self.open_shared(span.file_index, path)?;
-                steps.push(WriteStep { file, path, file_index: span.file_index, offset: span.offset, source });
+                steps.push(WriteStep { file_index: span.file_index, path, offset: span.offset, source });
             }
             at = at.saturating_add(len);
         }
         Ok(steps)
     }
 
-    fn open_shared(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
-        let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
-        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., file)) = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path)) {
-            return Ok((file.clone(), path));
+    /// A file to write to, and how it is open, if it is open already. Does not block.
+    pub fn writable_at_hand(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
+        let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
+        let open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path));
+        found.map(|(.., file)| (file.clone(), path))
+    }
+
+    /// A file to write to, and how it is open.
+    pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
+        if let Some(open) = self.writable_at_hand(file_index, path) {
+            return Ok(open);
         }
+        let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let opened = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
             // Those that are open for the next piece are fewer from now on.
             Err(error) if matches!(error.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                open.clear();
+                self.writable.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.layout.open_to_write(file_index, path == WritePath::Direct)
             }
             opened => opened,
@@ -274,12 +309,19 @@ impl Store {
             opened => opened?,
         };
         let file = Arc::new(file);
-        if open.len() >= limits::OPEN_FILES_MAX {
+        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= self.open_files_max {
             open.pop_front();
         }
         open.push_back((file_index, path, file.clone()));
         Ok((file, path))
     }
+}
+
+fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = usize::try_from(limit / limits::OPEN_FILES_SHARE).unwrap_or(usize::MAX);
+    share.clamp(limits::OPEN_FILES_MIN, limits::OPEN_FILES_MAX)
 }
 
 #[cfg(test)]
@@ -317,7 +359,9 @@ mod tests {
         let steps = store.write_steps(piece, &slot, path).unwrap();
         run_ring(|| async {
             for step in steps {
-                write_all_at(step.file, step.source, step.offset).await.0.unwrap();
+                let (file, _) = store.writable(step.file_index, step.path).unwrap();
+                assert!(store.writable_at_hand(step.file_index, step.path).is_some());
+                write_all_at(file, step.source, step.offset).await.0.unwrap();
             }
         })
         .unwrap();

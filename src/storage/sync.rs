@@ -26,9 +26,9 @@ impl Unsynced {
     }
 
     /// A write to this file has ended.
-    pub fn handle_written(&mut self, file_index: usize, file: SharedFile) {
+    pub fn handle_written(&mut self, file_index: usize, file: &SharedFile) {
         let has_room = self.files.len() < limits::SYNC_FILES_MAX;
-        self.files.entry(file_index).or_insert_with(|| has_room.then_some(file));
+        self.files.entry(file_index).or_insert_with(|| has_room.then(|| file.clone()));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -108,7 +108,7 @@ mod tests {
             let mut unsynced = Unsynced::all(&store);
             assert_eq!(unsynced.iter().count(), file_count - 1, "no pad file");
             let file = SharedFile::new(store.layout().open_to_write(0, false).unwrap());
-            unsynced.handle_written(0, file);
+            unsynced.handle_written(0, &file);
             store.sync(&unsynced, true).unwrap();
             store.sync(&unsynced, false).unwrap();
             std::fs::remove_file(folder.path().join("f2")).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     fn descriptors_are_kept_for_a_few_files_alone() {
         let file = SharedFile::new(tempfile::tempfile().unwrap());
         let mut unsynced = Unsynced::default();
-        (0..1000).for_each(|file_index| unsynced.handle_written(file_index, file.clone()));
+        (0..1000).for_each(|file_index| unsynced.handle_written(file_index, &file));
         assert_eq!(unsynced.iter().count(), 1000);
         assert_eq!(std::sync::Arc::strong_count(&file), 1 + limits::SYNC_FILES_MAX);
     }

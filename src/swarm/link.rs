@@ -42,7 +42,7 @@ pub struct Link<S: Slot> {
     offered: Vec<PieceIndex>,
     offered_wanted: usize,
     /// The peer is counted among those that are interested, and among those that owe us blocks.
-    counted: bool,
+    pub(super) counted: bool,
     pub(super) asked: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
@@ -549,6 +549,13 @@ impl<S: Slot> Link<S> {
         let reveal = self.reveal.as_ref().map_or(Time::MAX, Reveal::poll_timeout);
         let timeout = self.connection.poll_timeout().min(reveal);
         self.retry_at.map_or(timeout, |at| at.min(timeout))
+    }
+
+    /// Whether the peer leaves what it is sent unread.
+    pub fn set_stalled(&self, stalled: bool) {
+        if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
+            self.shared.choker_due.store(true, Ordering::Release);
+        }
     }
 
     /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.

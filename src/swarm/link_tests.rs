@@ -326,6 +326,33 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
 }
 
 #[test]
+fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    swarm.hide();
+    let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
+    let of_one = haves(&mut one, START);
+    for index in (0..6).filter(|index| !of_one.contains(index)) {
+        take(&mut other, Message::Have { index });
+    }
+    haves(&mut other, START);
+    take(&mut one, Message::Interested);
+    one.shared().unchoke.store(true, Relaxed);
+    sent(&mut one);
+    // Through a thin uplink not even a block leaves for a long time.
+    take(&mut one, Message::Request { index: of_one[0], begin: 0, length: BLOCK_LEN });
+    let mut now = START;
+    while now < START + limits::SUPER_SEED_HELD_MAX {
+        assert_eq!(haves(&mut other, now), [0; 0], "{now:?}");
+        one.sync(now).unwrap();
+        now += limits::SUGGEST_AGAIN / 4;
+    }
+    // But nobody keeps a piece from the others for ever.
+    let mut shown = haves(&mut other, now + limits::SUGGEST_AGAIN);
+    shown.sort_unstable();
+    assert!(shown.len() == 2 && shown.iter().all(|index| of_one.contains(index)), "{shown:?} {of_one:?}");
+}
+
+#[test]
 fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     swarm.hide();

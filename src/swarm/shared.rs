@@ -97,9 +97,11 @@ pub struct PeerShared {
     pub uploaded: AtomicU64,
     pub interested: AtomicBool,
     pub snubbed: AtomicBool,
+    /// It asked for more than it reads, for some time: whoever reads has its slot.
+    pub stalled: AtomicBool,
     /// The choker's will; the connection follows.
     pub unchoke: AtomicBool,
-    /// The choker has to look again soon: interest changed.
+    /// The choker has to look again soon: interest changed, or whether it reads.
     pub choker_due: AtomicBool,
     /// The connection has to end: the peer was banned, or this is the second connection to it.
     pub dismissed: AtomicBool,
@@ -122,6 +124,7 @@ impl PeerShared {
             uploaded: AtomicU64::new(0),
             interested: AtomicBool::new(false),
             snubbed: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             unchoke: AtomicBool::new(false),
             choker_due: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
@@ -140,6 +143,11 @@ impl PeerShared {
     /// The client's name as it tells it; bytes from outside.
     pub fn client(&self) -> Option<Box<[u8]>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It wants what it can be sent.
+    pub(super) fn wants(&self) -> bool {
+        self.interested.load(Ordering::Relaxed) && !self.stalled.load(Ordering::Relaxed)
     }
 
     pub fn is_unchoked(&self) -> bool {

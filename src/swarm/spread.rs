@@ -86,6 +86,15 @@ impl Spread {
         next
     }
 
+    /// The piece is still on its way to whom it was given.
+    pub(super) fn keep(&self, piece: PieceIndex, now: Time) {
+        let mut left = self.lock();
+        if let Some(at) = left.given.iter().position(|&(given, _)| given == piece) {
+            left.given.remove(at);
+            left.given.push_back((piece, now));
+        }
+    }
+
     /// What was suggested to a peer that will not ask for it now.
     pub(super) fn give_back(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
         let mut left = self.lock();

@@ -83,7 +83,7 @@ impl Steering {
         self.peer_count = peers.len();
         let mut interested = Vec::new();
         for peer in peers.iter().filter(|peer| peer.choker_due.swap(false, Ordering::AcqRel)) {
-            if peer.interested.load(Ordering::Relaxed) {
+            if peer.wants() {
                 interested.push(u64::from(peer.key));
             } else {
                 freed = true;
@@ -166,7 +166,7 @@ impl Steering {
         };
         let view = |peer: &Arc<PeerShared>| PeerView {
             key: u64::from(peer.key),
-            interested: peer.interested.load(Ordering::Relaxed),
+            interested: peer.wants(),
             choked: !peer.is_unchoked(),
             snubbed: peer.snubbed.load(Ordering::Relaxed),
             download_rate: rate(|rates| &rates.download, peer.key),
@@ -188,5 +188,50 @@ impl Steering {
 
 /// Nobody whom we serve waits for a block.
 fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
-    peers.iter().filter(|peer| peer.is_unchoked()).all(|peer| peer.queued.load(Ordering::Relaxed) == 0)
+    let mut served = peers.iter().filter(|peer| peer.is_unchoked() && !peer.stalled.load(Ordering::Relaxed));
+    served.all(|peer| peer.queued.load(Ordering::Relaxed) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits;
+
+    fn peer(key: u32) -> Arc<PeerShared> {
+        let peer = PeerShared::new(key, ([127, 0, 0, 1], 6881).into());
+        peer.interested.store(true, Ordering::Relaxed);
+        peer.choker_due.store(true, Ordering::Relaxed);
+        peer.queued.store(100, Ordering::Relaxed);
+        Arc::new(peer)
+    }
+
+    #[test]
+    fn whoever_reads_has_the_slots_of_those_that_do_not() {
+        let ms = Time::from_millis;
+        let rng = &mut Rng::with_seed(1);
+        let mut steering = Steering::new(Slots::Auto, ms(0));
+        let mut peers: Vec<_> = (0..limits::UPLOAD_SLOTS_MAX as u32 * 4).map(peer).collect();
+        steering.step(ms(0), &peers, true, rng);
+        peers.push(peer(10_000));
+        let honest = peers.last().unwrap().clone();
+        steering.step(ms(50), &peers, true, rng);
+        assert!(!honest.is_unchoked(), "no slot is free");
+        let mut now = ms(100);
+        for _ in 0..200 {
+            // Nobody else reads a byte; the engine says so after a while.
+            for stalled in peers.iter().filter(|peer| peer.key != honest.key && peer.is_unchoked()) {
+                stalled.choker_due.store(!stalled.stalled.swap(true, Ordering::Relaxed), Ordering::Relaxed);
+            }
+            steering.step(now, &peers, true, rng);
+            now += LOOK_INTERVAL;
+        }
+        assert!(honest.is_unchoked());
+        let unchoked = || peers.iter().filter(|peer| peer.is_unchoked()).count();
+        assert_eq!(unchoked(), 1, "the others lose theirs with the round");
+        // Who reads again is one of many.
+        peers[0].stalled.store(false, Ordering::Relaxed);
+        peers[0].choker_due.store(true, Ordering::Relaxed);
+        steering.step(now, &peers, true, rng);
+        assert_eq!(unchoked(), 2);
+    }
 }

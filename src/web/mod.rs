@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod hosts;
 pub mod listener;
+pub mod range;
 pub mod server;
 pub mod shares;
 pub mod site;

@@ -3,7 +3,6 @@
 //! Bytes are sent as they lie on the disk; who wants them verified takes the torrent.
 
 use std::fs::File;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::{Published, Site, disposition};
 use crate::base::InfoHash;
 use crate::base::limits::WEB_READ_LEN;
 use crate::codec::percent::{Plus, unescape};
+use crate::web::range::{Wanted, wanted};
 
 /// `/f/INFO_HASH/NAME` and `/f/INFO_HASH/NAME/PATH…`, percent-escaped, of any bytes.
 pub(super) async fn file(State(site): State<Site>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
@@ -63,41 +63,6 @@ fn find(site: &Site, path: &str) -> Option<(Arc<Published>, usize)> {
     Some((published, index))
 }
 
-/// What a `Range` header asks for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Wanted {
-    /// No range, or one that may be passed over (RFC 9110 14.2): of another unit, malformed, or several at once.
-    All,
-    Part(RangeInclusive<u64>),
-    /// Beyond the end.
-    Nothing,
-}
-
-fn wanted(range: &str, len: u64) -> Wanted {
-    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
-        return Wanted::All;
-    };
-    let number =
-        |text: &str| if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse::<u64>().ok() } else { None };
-    match (first, last) {
-        ("", last) => match number(last) {
-            Some(0) => Wanted::Nothing,
-            Some(_) if len == 0 => Wanted::Nothing,
-            Some(count) => Wanted::Part(len.saturating_sub(count)..=len - 1),
-            None => Wanted::All,
-        },
-        (first, last) => {
-            let last = if last.is_empty() { Some(u64::MAX) } else { number(last) };
-            match number(first).zip(last) {
-                Some((first, last)) if first > last => Wanted::All,
-                Some((first, _)) if first >= len => Wanted::Nothing,
-                Some((first, last)) => Wanted::Part(first..=last.min(len - 1)),
-                None => Wanted::All,
-            }
-        }
-    }
-}
-
 /// The bytes from `from` to before `end`, read as fast as they are taken. A file that has become shorter ends the
 /// connection early, which the client sees.
 fn body(file: File, from: u64, end: u64) -> Body {
@@ -117,31 +82,4 @@ fn body(file: File, from: u64, end: u64) -> Body {
             Ok(Some((Bytes::from(bytes), at + len as u64)))
         }
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_those_of_rfc_9110() {
-        for (range, expected) in [
-            ("bytes=0-0", Wanted::Part(0..=0)),
-            ("bytes=2-", Wanted::Part(2..=9)),
-            ("bytes=2-100", Wanted::Part(2..=9)),
-            ("bytes=-3", Wanted::Part(7..=9)),
-            ("bytes=-30", Wanted::Part(0..=9)),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=3-2", Wanted::All),
-            ("bytes=0-1,3-4", Wanted::All),
-            ("bytes=+1-2", Wanted::All),
-            ("lines=1-2", Wanted::All),
-            ("bytes=99999999999999999999-", Wanted::All),
-        ] {
-            assert_eq!(wanted(range, 10), expected, "{range}");
-        }
-        assert_eq!(wanted("bytes=0-", 0), Wanted::Nothing);
-        assert_eq!(wanted("bytes=-1", 0), Wanted::Nothing);
-    }
 }

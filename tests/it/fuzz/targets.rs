@@ -3,6 +3,8 @@
 //! Shared by libFuzzer (`tools/fuzz`) and the test that replays the corpus, so it uses the crate under test and the hash
 //! crates alone. The oracles are written apart from the program, and for shortness, not for speed.
 
+#[path = "control.rs"]
+mod control;
 #[path = "sessions.rs"]
 mod sessions;
 
@@ -22,17 +24,19 @@ use bt_fast::hash::{Kernel, PieceHasher, sha1_batch_with, sha256_batch_with};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
+pub use control::{http_request, tracker_udp, tracker_udp_request};
 pub use sessions::{magnet, peer_session, receive_plan, resume};
 
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. A corpus folder and a binary of `tools/fuzz` have the same name.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 16] = [
     ("bencode", bencode),
     ("extension", extension),
     ("handshake", handshake),
     ("hash", hash),
+    ("http_request", http_request),
     ("magnet", magnet),
     ("message", message),
     ("metainfo", metainfo),
@@ -42,6 +46,8 @@ pub const TARGETS: [Target; 13] = [
     ("resume", resume),
     ("tracker_query", tracker_query),
     ("tracker_reply", tracker_reply),
+    ("tracker_udp", tracker_udp),
+    ("tracker_udp_request", tracker_udp_request),
 ];
 
 /// Fuzz bytes as choices: from the front, zeros when there are no more.

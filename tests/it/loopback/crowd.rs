@@ -106,6 +106,25 @@ fn many_readers_get_the_same() {
     seed.stop();
 }
 
+#[test]
+fn a_file_cut_short_under_a_hundred_readers() {
+    const COUNT: usize = 100;
+    let fixture = Fixture::file(16 << 20);
+    let mut seed = seed_for_all(&fixture, &[]);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), COUNT, Habit::Reading, own_ip);
+    let begun = || crowd.received().iter().all(|&len| len > 1 << 20);
+    assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
+    let file = fs::File::options().write(true).open(fixture.source.join(super::NAME)).unwrap();
+    file.set_len(3 << 20).unwrap();
+    let noticed = || seed.process.output().contains("became shorter");
+    assert!(wait_until(DEADLINE, noticed) && seed.process.is_running(), "{}", seed.process.log_tail());
+    // Nothing keeps the others from what is still there.
+    let mut late = super::faults::unchoked(&fixture, &seed);
+    assert!(late.fetch(1, 0, 16 << 10) == fixture.bytes()[super::PIECE_LEN as usize..][..16 << 10]);
+    drop(crowd);
+    seed.stop();
+}
+
 /// Takes the content out of the page cache.
 fn chill(fixture: &Fixture) {
     let file = fs::File::open(fixture.source.join(super::NAME)).unwrap();

@@ -23,7 +23,7 @@ use crate::support::{
 const BLOCK_LEN: u32 = 16 << 10;
 const LEN: u64 = 40 * PIECE_LEN as u64;
 
-fn unchoked(fixture: &Fixture, seed: &Seed) -> WirePeer {
+pub(super) fn unchoked(fixture: &Fixture, seed: &Seed) -> WirePeer {
     let info_hash = fixture.metainfo.info_hash;
     let mut peer = WirePeer::greet(seed.address, info_hash, fixture.piece_count(), Reserved::ours());
     peer.say(&Message::Interested);
@@ -159,6 +159,62 @@ fn a_file_cut_short_while_it_is_seeded() {
     seed.stop();
 }
 
+/// Somebody puts links in the place of folders while they are written to.
+#[test]
+fn a_symbolic_link_that_is_put_there_during_a_download() {
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        (0..40).for_each(|at| write_random(&root.join(format!("{at}/file")), u64::from(PIECE_LEN), at));
+    });
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    let seed = Seed::start(command.args(["--up", "300k"]), address, &fixture.scratch.join("seed.log"));
+    let (target, outside) = (fixture.scratch.folder("target"), fixture.scratch.folder("outside"));
+    fs::write(outside.join("file"), "keep").unwrap();
+    let mut get =
+        Running::start("get", &fixture.get_command(&target, &[seed.address]), &fixture.scratch.join("get.log"));
+    let begun = wait_until(DEADLINE, || event(&get.output(), "progress").is_some_and(|p| p["bytes_done"] != 0));
+    assert!(begun, "{}", get.log_tail());
+    for at in 0..40 {
+        let folder = target.join(NAME).join(at.to_string());
+        fs::rename(&folder, target.join(format!("moved {at}"))).unwrap();
+        std::os::unix::fs::symlink(&outside, folder).unwrap();
+    }
+    let code = get.wait(DEADLINE).unwrap().code();
+    let output = get.output();
+    assert!(matches!(code, Some(1 | 5)) && failures(&output).len() == 1, "{code:?} {output}");
+    assert!(failures(&output)[0].contains("symbolic link"), "{output}");
+    assert_eq!(fs::read(outside.join("file")).unwrap(), b"keep");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+/// Whoever asks for the bytes around the new end alone meets no page that is missing: behind the end there are zeros.
+#[test]
+fn the_new_end_of_a_file_that_was_cut_is_never_sent() {
+    let (piece_len, block_len) = (u64::from(PIECE_LEN), u64::from(BLOCK_LEN));
+    // In the last page of a block in the middle, and in the last page of the file.
+    for new_len in [20 * piece_len + 2 * block_len - 100, LEN - 5] {
+        let fixture = Fixture::file(LEN);
+        let mut seed = fixture.seed();
+        let mut peer = unchoked(&fixture, &seed);
+        for index in 0..fixture.piece_count() {
+            (0..PIECE_LEN).step_by(BLOCK_LEN as usize).for_each(|begin| drop(peer.fetch(index, begin, BLOCK_LEN)));
+        }
+        File::options().write(true).open(fixture.source.join(NAME)).unwrap().set_len(new_len).unwrap();
+        let (index, begin) = ((new_len / piece_len) as u32, ((new_len % piece_len) / block_len * block_len) as u32);
+        peer.say(&Message::Request { index, begin, length: BLOCK_LEN });
+        let answer = std::iter::repeat_with(|| peer.hear())
+            .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
+        assert!(matches!(answer, Some(Heard::Reject { .. } | Heard::Closed)), "{new_len}: {answer:?}");
+        assert!(!warnings(&seed.process.output()).is_empty(), "{}", seed.process.log_tail());
+        // What is still there is served.
+        let bytes = fixture.bytes();
+        assert!(
+            unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == bytes[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]
+        );
+        seed.stop();
+    }
+}
+
 /// Runs a shell script that has `get`, the command that downloads into the folder `$TARGET`, on which it may mount what it
 /// likes.
 pub(super) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
@@ -255,6 +311,21 @@ fn no_io_uring() {
             assert_fails(&finished, 1, remedy);
         }
     }
+}
+
+#[test]
+fn hardly_any_memory_that_may_be_locked() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let get = fixture.get_command(&target, &[seed.address]);
+    let mut limited = Command::new("prlimit");
+    // Who may lock as much as it likes is not held by the limit.
+    limited.args(["--memlock=4096:4096", "setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"]);
+    limited.arg(get.get_program()).args(get.get_args());
+    let finished = run(&limited, DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    fixture.assert_complete(&target);
 }
 
 #[test]

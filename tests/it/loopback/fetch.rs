@@ -70,33 +70,41 @@ fn what_cannot_be_had_or_read_is_said_in_one_line() {
 }
 
 #[test]
-fn over_https_from_an_authority_that_is_trusted() {
+fn over_https_with_a_certificate_that_is_trusted_of_this_host_and_time() {
     let fixture = Fixture::file(LEN);
     let (seed, folder) = (fixture.seed(), fixture.scratch.folder("tls"));
     let ip = own_ip();
     fs::copy(&fixture.torrent, folder.join("a.torrent")).unwrap();
-    fs::write(folder.join("leaf.ext"), format!("subjectAltName=IP:{ip}\nbasicConstraints=CA:FALSE\n")).unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(&folder, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
     openssl(&folder, &format!("req {key} -keyout leaf.key -out leaf.csr -subj /CN=tracker"));
-    openssl(
-        &folder,
-        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out leaf.pem",
-    );
-    let mut server = Command::new("openssl");
-    server.args(["s_server", "-accept", &format!("{ip}:7443"), "-cert", "leaf.pem", "-key", "leaf.key", "-WWW"]);
-    let mut server = Running::start("openssl", server.current_dir(&folder), &folder.join("log"));
-    assert!(wait_until(DEADLINE, || server.output().contains("ACCEPT")), "{}", server.log_tail());
-
-    let url = format!("https://{ip}:7443/a.torrent");
+    let mut servers = Vec::new();
+    for (port, name, days) in [(7443, ip, "2"), (7444, own_ip(), "2"), (7445, ip, "-1")] {
+        fs::write(folder.join("leaf.ext"), format!("subjectAltName=IP:{name}\nbasicConstraints=CA:FALSE\n")).unwrap();
+        let sign = "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile leaf.ext";
+        openssl(&folder, &format!("{sign} -days {days} -out {port}.pem"));
+        let mut server = Command::new("openssl");
+        server.args(["s_server", "-accept", &format!("{ip}:{port}"), "-cert", &format!("{port}.pem")]);
+        server.args(["-key", "leaf.key", "-WWW"]).current_dir(&folder);
+        let mut server = Running::start("openssl", &server, &folder.join(format!("{port}.log")));
+        assert!(wait_until(DEADLINE, || server.output().contains("ACCEPT")), "{}", server.log_tail());
+        servers.push(server);
+    }
+    let url = |port| format!("https://{ip}:{port}/a.torrent");
+    let get = |port, target: &Path| {
+        let mut command = get(&url(port), target, &[seed.address]);
+        run(command.env("SSL_CERT_FILE", folder.join("ca.pem")), DEADLINE)
+    };
     let target = fixture.scratch.folder("target");
-    let finished = run(get(&url, &target, &[seed.address]).env("SSL_CERT_FILE", folder.join("ca.pem")), DEADLINE);
-    assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", server.log_tail());
+    let finished = get(7443, &target);
+    assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", servers[0].log_tail());
     fixture.assert_complete(&target);
-
+    // Another host's, and one whose time is over.
+    for port in [7444, 7445] {
+        assert_fails(&get(port, &fixture.scratch.folder(&format!("{port}"))), 1, "can't fetch");
+    }
     // Without the authority the same certificate is nobody's.
-    let finished = run(&get(&url, &target, &[]), DEADLINE);
-    assert_fails(&finished, 1, "can't fetch");
+    assert_fails(&run(&self::get(&url(7443), &target, &[]), DEADLINE), 1, "can't fetch");
 }
 
 #[track_caller]

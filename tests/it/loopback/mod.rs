@@ -4,6 +4,7 @@ mod activation;
 mod crowd;
 mod faults;
 mod fetch;
+mod file_systems;
 mod get_peers;
 mod killed;
 mod limits;

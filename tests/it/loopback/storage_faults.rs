@@ -137,7 +137,7 @@ fn few_descriptors_and_many_files() {
         (0..300).for_each(|at| write_random(&root.join(format!("{at}")), 1000 + at, at));
     });
     let seed = fixture.seed();
-    for (limit, is_enough) in [(64, false), (1024, true)] {
+    for (limit, is_enough) in [(64, false), (256, true), (1024, true)] {
         let target = fixture.scratch.folder(&format!("{limit}"));
         let get = fixture.get_command(&target, &[seed.address]);
         let mut limited = Command::new("prlimit");
