@@ -59,6 +59,7 @@ pub struct Node {
     pub(super) queue: Queue,
     pub(super) rng: Rng,
     /// Batches to be used again.
+    #[expect(clippy::vec_box, reason = "a batch goes from node to node in its box")]
     pub(super) spare: Vec<Box<Batch>>,
     reorder_at: Time,
 }

@@ -324,8 +324,12 @@ fn hardly_any_memory_that_may_be_locked() {
     limited.args(["--memlock=4096:4096", "setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"]);
     limited.arg(get.get_program()).args(get.get_args());
     let finished = run(&limited, DEADLINE);
-    assert_eq!(finished.code, Some(0), "{finished:#?}");
-    fixture.assert_complete(&target);
+    // Whether a ring counts is the kernel's choice.
+    match finished.code {
+        Some(0) => fixture.assert_complete(&target),
+        code => assert_eq!((code, failures(&finished.stderr).len()), (Some(1), 1), "{finished:#?}"),
+    }
+    assert!(finished.code == Some(0) || finished.stderr.contains("raise the limit with 'ulimit -l'"), "{finished:#?}");
 }
 
 #[test]
