@@ -229,10 +229,10 @@ impl Torrent {
     /// A received piece has been verified, and all of it is in its files.
     pub(super) fn handle_written(&self, open: &Piece) {
         self.serving.handle_verified(open.piece());
-        if let Some(checkpoint) = &self.checkpoint {
-            if !self.swarm.pieces.is_cut(open.piece()) {
-                checkpoint.handle_written(open.piece());
-            }
+        if let Some(checkpoint) = &self.checkpoint
+            && !self.swarm.pieces.is_cut(open.piece())
+        {
+            checkpoint.handle_written(open.piece());
         }
         let verdict = self.swarm.pieces.handle_written(open);
         self.judge(&verdict, true);

@@ -210,7 +210,7 @@ mod tests {
         let ms = Time::from_millis;
         let rng = &mut Rng::with_seed(1);
         let mut steering = Steering::new(Slots::Auto, ms(0));
-        let mut peers: Vec<_> = (0..limits::UPLOAD_SLOTS_MAX as u32 * 4).map(peer).collect();
+        let mut peers: Vec<_> = (0..u32::try_from(4 * limits::UPLOAD_SLOTS_MAX).unwrap()).map(peer).collect();
         steering.step(ms(0), &peers, true, rng);
         peers.push(peer(10_000));
         let honest = peers.last().unwrap().clone();

@@ -200,7 +200,8 @@ fn the_new_end_of_a_file_that_was_cut_is_never_sent() {
             (0..PIECE_LEN).step_by(BLOCK_LEN as usize).for_each(|begin| drop(peer.fetch(index, begin, BLOCK_LEN)));
         }
         File::options().write(true).open(fixture.source.join(NAME)).unwrap().set_len(new_len).unwrap();
-        let (index, begin) = ((new_len / piece_len) as u32, ((new_len % piece_len) / block_len * block_len) as u32);
+        let [index, begin] = [new_len / piece_len, (new_len % piece_len) / block_len * block_len]
+            .map(|number| u32::try_from(number).unwrap());
         peer.say(&Message::Request { index, begin, length: BLOCK_LEN });
         let answer = std::iter::repeat_with(|| peer.hear())
             .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
@@ -324,8 +325,12 @@ fn hardly_any_memory_that_may_be_locked() {
     limited.args(["--memlock=4096:4096", "setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"]);
     limited.arg(get.get_program()).args(get.get_args());
     let finished = run(&limited, DEADLINE);
-    assert_eq!(finished.code, Some(0), "{finished:#?}");
-    fixture.assert_complete(&target);
+    // Whether a ring counts is the kernel's choice.
+    match finished.code {
+        Some(0) => fixture.assert_complete(&target),
+        code => assert_eq!((code, failures(&finished.stderr).len()), (Some(1), 1), "{finished:#?}"),
+    }
+    assert!(finished.code == Some(0) || finished.stderr.contains("raise the limit with 'ulimit -l'"), "{finished:#?}");
 }
 
 #[test]

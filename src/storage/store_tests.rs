@@ -1,0 +1,95 @@
+use super::*;
+use crate::storage::{Landed, slots};
+use crate::uring::{run_ring, write_all_at};
+
+fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
+    let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
+    let layout = Layout::open(folder, files).unwrap();
+    Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into()).unwrap()
+}
+
+#[test]
+fn a_verified_piece_is_written_across_files_and_read_back() {
+    for path in [WritePath::Buffered, WritePath::Direct] {
+        write_and_read_back(path);
+    }
+}
+
+fn write_and_read_back(path: WritePath) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[10_000, 0, 5_000, 30_000], &[false, false, true, false]);
+    assert_eq!(store.misfits().unwrap().len(), 3);
+    store.create_files().unwrap();
+    assert_eq!(store.misfits().unwrap(), []);
+    let mut slot = slots(40_000, 1).unwrap().pop().unwrap();
+    let piece = store.geometry.piece(0).unwrap();
+    assert!(slot.clear(40_000));
+    let bytes: Vec<u8> =
+        (0..40_000u32).map(|i| if (10_000..15_000).contains(&i) { 0 } else { i.to_le_bytes()[0] }).collect();
+    let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| slot.land(i, block)).collect();
+    assert_eq!(outcomes.last(), Some(&Landed::Complete));
+    let steps = store.write_steps(piece, &slot, path).unwrap();
+    run_ring(|| async {
+        for step in steps {
+            let (file, _) = store.writable(step.file_index, step.path).unwrap();
+            assert!(store.writable_at_hand(step.file_index, step.path).is_some());
+            write_all_at(file, step.source, step.offset).await.0.unwrap();
+        }
+    })
+    .unwrap();
+    let mut back = Vec::new();
+    store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part)).unwrap();
+    assert!(back == bytes);
+    assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
+}
+
+#[test]
+fn what_was_dropped_is_not_resident_until_it_is_populated() {
+    // A file system whose pages can leave memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let store = store(folder.path(), &[300_000], &[false]);
+    store.create_files().unwrap();
+    let file = store.layout.open_to_write(0, false).unwrap();
+    std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
+    file.sync_all().unwrap();
+    assert!(!store.is_resident(100_000, 100_000), "not mapped");
+    store.map_range(100_000, 100_000).unwrap();
+    store.drop_range(0, 300_000);
+    assert!(!store.is_resident(100_000, 100_000));
+    let lease = store.lease_range(100_000, 100_000).unwrap();
+    run_ring(|| crate::uring::populate_read(lease)).unwrap().0.unwrap();
+    assert!(store.is_resident(100_000, 100_000));
+    store.drop_range(0, 300_000);
+    assert!(!store.is_resident(100_000, 100_000));
+}
+
+#[test]
+fn space_is_reserved_for_all_but_pad_files() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[100_000, 0, 5_000], &[false, false, true]);
+    store.create_files().unwrap();
+    let blocks = || std::fs::metadata(folder.path().join("t/f0")).unwrap().blocks();
+    assert_eq!(blocks(), 0);
+    store.preallocate().unwrap();
+    // Elsewhere than on the usual file systems nothing may have happened.
+    assert!(blocks() == 0 || blocks() * 512 >= 100_000);
+    assert_eq!(store.misfits().unwrap(), []);
+}
+
+#[test]
+fn leases_need_a_map_and_a_file_long_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[50_000], &[false]);
+    store.create_files().unwrap();
+    let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
+    assert!(store.lease(last).is_none());
+    std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
+    store.map_range(40_000, 10_000).unwrap();
+    assert!(store.lease(last).is_none(), "short file");
+    assert!(store.is_whole(0, 45_000) && !store.is_whole(0, 45_001) && !store.is_whole(44_999, 2));
+    let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
+    assert!(store.lease(first).is_some());
+    let error = store.read_piece(last.piece, &mut [0; 100], |_| ()).unwrap_err();
+    assert!(error.is_absent() && error.to_string().contains("f0"));
+}
