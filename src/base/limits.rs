@@ -147,6 +147,14 @@ pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
 /// Suggestions remembered of one peer, and made to one peer, at most; and made at first.
 pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;
+/// Super-seeding (BEP 16): pieces that a peer is shown before others were seen with them, so that one comes while the other
+/// goes on; how often it is looked whether they were; and how long after the first copy everything is shown, for the peers to
+/// have it from each other.
+pub const SUPER_SEED_PENDING: usize = 2;
+pub const SUPER_SEED_LOOK: Duration = Duration::from_millis(200);
+pub const SUPER_SEED_GRACE: Duration = Duration::from_secs(10);
+/// What a peer was shown others are not shown while it waits for us to send it, but no longer than this.
+pub const SUPER_SEED_HELD_MAX: Duration = Duration::from_secs(600);
 /// A piece that was suggested to a peer, and that nobody announced for so long, is suggested to another one.
 pub const SUGGEST_AGAIN: Duration = Duration::from_secs(10);
 /// Pieces that a choked peer may have of us (BEP 6 proposes ten), and their bytes; as many are remembered of its own offer.
@@ -261,6 +269,14 @@ pub const CONNECTIONS_SOUGHT: usize = 20;
 /// for others, after this time.
 pub const CROWDED_TENTHS: usize = 9;
 pub const USELESS_AFTER: Duration = Duration::from_secs(60);
+/// When all are taken, a newcomer of higher priority (BEP 40) takes the place of one over which nothing moved for this time
+/// already. So many of a torrent's are kept in mind.
+pub const USELESS_AT_CAP_AFTER: Duration = Duration::from_secs(10);
+pub const USELESS_LISTED_MAX: usize = 64;
+/// What `--connections` takes at most: as many descriptors as Linux gives a process by default at most (`fs.nr_open`), halved.
+pub const CONNECTIONS_MAX: usize = 1 << 19;
+/// Hosts that have to see us at the same address before it is believed to be ours, where no tracker tells.
+pub const OWN_ADDRESS_HOSTS_MIN: usize = 3;
 /// Peers remembered for one torrent.
 pub const PEER_LIST_MAX: usize = 4000;
 /// Failed attempts to connect before a peer is forgotten until it is announced again.

@@ -8,6 +8,7 @@ pub mod geometry;
 pub mod host;
 pub mod ids;
 pub mod limits;
+pub mod priority;
 pub mod units;
 
 pub use bitfield::Bitfield;
@@ -15,6 +16,7 @@ pub use file_identity::{FileIdentity, FileTime};
 pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
 pub use host::host_of;
 pub use ids::{InfoHash, PeerId, PieceHash};
+pub use priority::canonical_priority;
 
 /// Time since an arbitrary start, the same for everything in one process. Layers below the engine take it as an argument.
 pub type Time = std::time::Duration;

@@ -193,6 +193,10 @@ pub struct SeedArgs {
     /// Upload rate limit of each torrent
     #[arg(long, value_name = "RATE")]
     pub up_each: Option<String>,
+    /// For a thin uplink: show each peer a piece or two at a time, and the next when others have those (BEP 16), until the first
+    /// copy is out
+    #[arg(long)]
+    pub super_seed: bool,
     /// Stop when so many times the content was sent
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<f64>,
@@ -296,6 +300,9 @@ pub struct NetworkArgs {
     /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
+    /// Peer connections at a time, handshakes included [default: 20000 for seed, 500 for get]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
     /// Peers and trackers are reached through this network interface alone
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,

@@ -24,14 +24,20 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
     let figures =
         fleet(&settings(options, folder.path()), links, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
-    let FleetFigures { leechers, t_min_s, star_s, .. } = figures;
+    let FleetFigures { leechers, t_min_s, pairs_s, .. } = figures;
     let (size, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
         "{leechers} downloaders on this machine, {}; {size}, pieces of {piece_len}",
         figures.place
     ));
-    row(output, "star", format!("{star_s:.2} s"), "all copies straight from the origin: what the machine can do");
-    row(output, "T_min", format!("{t_min_s:.2} s"), "the star's time, or the bound of the links where that is later");
+    row(output, "pairs", format!("{pairs_s:.2} s"), "each with an origin of its own: what the machine can do");
+    let measured = [("origin", figures.origin_measured), ("up", figures.up_measured), ("down", figures.down_measured)];
+    let mb = |(what, rate): (&str, Option<f64>)| rate.map(|rate| format!("{what} {:.1}", rate / 1e6));
+    let links: Vec<String> = measured.into_iter().filter_map(mb).collect();
+    if !links.is_empty() {
+        row(output, "links", links.join(", "), "MB/s, each measured alone");
+    }
+    row(output, "T_min", format!("{t_min_s:.2} s"), "the pairs' time, or the bound of the links where that is later");
     let note = format!(
         "first {:.2} s, median {:.2} s; {:.2} GB/s together",
         figures.t_first_s, figures.t_p50_s, figures.gb_per_s
@@ -88,6 +94,9 @@ fn show(outcome: &Outcome, output: &Output) {
         outcome.choke_changes_per_peer, outcome.connections_per_peer
     );
     row(output, "control, each", format!("{control:.0} kB"), &note);
+    let (messages, looks) = (outcome.messages_per_peer / 1e3, outcome.looks_per_peer / 1e3);
+    let note = format!("looks at pieces {looks:.1}k, at peers to choke {:.1}k", outcome.ranked_per_peer / 1e3);
+    row(output, "messages, each", format!("{messages:.0}k"), &note);
     if outcome.corrupting > 0 {
         let bans = format!("{} bans", outcome.bans);
         row(
@@ -97,10 +106,11 @@ fn show(outcome: &Outcome, output: &Output) {
             &format!("of {} peers; of honest ones {}", outcome.corrupting, outcome.honest_bans),
         );
     }
-    output.result(format_args!("pieces over time: fewest #, median =, most -"));
+    output.result(format_args!("pieces over time: fewest #, median =, most -; how busy the uplinks are"));
     let step = outcome.progress.len().div_ceil(PLOT_LINES).max(1);
     for progress in outcome.progress.iter().step_by(step) {
-        output.result(format_args!("{:>8.2} s |{}|", progress.at_s, bar(progress, pieces)));
+        let busy = 100.0 * progress.uplinks_busy;
+        output.result(format_args!("{:>8.2} s |{}| {busy:>3.0} %", progress.at_s, bar(progress, pieces)));
     }
 }
 
@@ -126,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_bar_shows_fewest_median_and_most() {
-        let progress = Progress { at_s: 1.0, fewest: 10, median: 50, most: 100 };
+        let progress = Progress { at_s: 1.0, fewest: 10, median: 50, most: 100, uplinks_busy: 1.0 };
         let bar = bar(&progress, 100);
         let count = |mark| bar.chars().filter(|&at| at == mark).count();
         assert_eq!([count('#'), count('='), count('-'), bar.len()], [6, 24, 30, 60]);

@@ -111,6 +111,8 @@ pub enum Destination {
 pub struct SeedOptions {
     /// `.torrent` files and content, at least one without `watch`.
     pub torrents: Vec<PathBuf>,
+    /// Peers are shown a piece at a time (BEP 16).
+    pub super_seed: bool,
     /// A folder of `.torrent` files that come and go.
     pub watch: Option<PathBuf>,
     /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
@@ -146,6 +148,8 @@ pub struct NetworkOptions {
     /// BEP 3's `ip`: an IP address or DNS name.
     pub announce_ip: Option<String>,
     pub filter: AddressFilter,
+    /// At a time; `None`: as many as suit the command.
+    pub connections_max: Option<usize>,
     pub device: Option<Device>,
     /// 0 to 63.
     pub dscp: Option<u8>,
@@ -318,6 +322,7 @@ fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
             allow: args.allow_peer.iter().map(|text| range("--allow-peer", text)).collect::<Result<_, _>>()?,
             deny: args.deny_peer.iter().map(|text| range("--deny-peer", text)).collect::<Result<_, _>>()?,
         },
+        connections_max: args.connections.map(connections).transpose()?,
         device: args.bind_device.as_deref().map(device).transpose()?,
         dscp: args.dscp,
     })
@@ -412,6 +417,13 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
 
 fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {
     text.parse().map_err(|error| usage(format_args!("{flag}: '{}': {error}", printable(text.as_bytes()))))
+}
+
+fn connections(count: usize) -> Result<usize, Failure> {
+    if (1..=limits::CONNECTIONS_MAX).contains(&count) {
+        return Ok(count);
+    }
+    Err(usage(format_args!("--connections: {count}: give 1 to {}", limits::CONNECTIONS_MAX)))
 }
 
 fn device(text: &str) -> Result<Device, Failure> {

@@ -19,7 +19,7 @@ pub(super) fn config(
         ring_count: engine.rings,
         arena_len: engine.arena_len,
         slots: engine.slots,
-        connections_max,
+        connections_max: network.connections_max.unwrap_or(connections_max),
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
         filter: network.filter.clone(),
@@ -32,6 +32,7 @@ pub(super) fn config(
         keep_seeding: true,
         timeout: None,
         sequential: false,
+        super_seed: false,
         rates: RateLimits::default(),
         monitor: None,
     }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::families;
 use super::http::{FetchLimits, Fetcher, HttpError, IpFamily};
+use super::room::Room;
 use super::udp::{self, Patience};
 use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
 use crate::base::limits::{
@@ -57,12 +58,18 @@ pub struct Found {
 pub struct Finds {
     torrent: u32,
     channel: mpsc::Sender<(u32, Vec<Found>)>,
+    /// Wants to know where trackers see us.
+    room: Option<Arc<Room>>,
 }
 
 impl Finds {
     /// They are sent with `torrent`, which means nothing here.
     pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
-        Self { torrent, channel }
+        Self { torrent, channel, room: None }
+    }
+
+    pub(super) fn seen_by(self, room: Arc<Room>) -> Self {
+        Self { room: Some(room), ..self }
     }
 }
 
@@ -188,6 +195,7 @@ impl<F: Fn() -> Totals> Announcer<F> {
                     && self.external_ip.replace(ip) != Some(ip)
                 {
                     info!("a tracker sees us at {ip}");
+                    self.finds.room.iter().for_each(|room| room.handle_told(ip));
                 }
                 let outcome = self.announce.handle_reply(self.now(), id, reply);
                 outcome.notices.iter().for_each(report);

@@ -52,6 +52,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// Pieces by index instead of rarest first.
     pub sequential: bool,
+    /// What is complete is shown piece by piece (BEP 16).
+    pub super_seed: bool,
     pub rates: RateLimits,
     /// Is shown a picture of the session once a second.
     pub monitor: Option<Arc<Monitor>>,

@@ -22,6 +22,7 @@ mod reader;
 mod receiving;
 pub mod resume;
 mod ring;
+mod room;
 pub mod scrape;
 mod sending;
 mod serving;

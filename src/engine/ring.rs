@@ -170,7 +170,7 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
             Ok((socket, address)) => {
                 let shared = &ring.shared;
                 let address = canonical(address);
-                if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max
+                if has_place(shared, address)
                     && let Some(on_doorstep) = shared.doorstep.enter(address.ip())
                 {
                     place(&ring, socket, address, on_doorstep);
@@ -182,6 +182,18 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
             }
         }
     }
+}
+
+/// At the cap somebody of no use may go.
+fn has_place(shared: &Shared, address: SocketAddr) -> bool {
+    if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max {
+        return true;
+    }
+    let replaces = shared.room.replace(address);
+    if replaces {
+        shared.spread_news();
+    }
+    replaces
 }
 
 /// The kernel gives connections to rings by chance: what makes this ring busier than another goes there.

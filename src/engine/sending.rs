@@ -34,6 +34,9 @@ impl Connection {
             for limiter in [&self.ring.shared.up, &self.torrent.up] {
                 limiter.charge(since, sent as u64);
             }
+            if self.ring.shared.up.is_limited() {
+                self.ring.shared.sharing.charge(&self.torrent.share, sent as u64);
+            }
             self.send_since.set(Some(since));
             let result;
             (result, batch) = self.send(batch, sent).await;
@@ -65,7 +68,7 @@ impl Connection {
             return Err(End::Useless);
         }
         let moment = self.ring.shared.cache.moment(now);
-        let limit = limiter::poll_all([&self.ring.shared.up, &self.torrent.up], now);
+        let limit = self.poll_limit(now, link.connection().queued().next().is_some());
         let mut left = limit.unwrap_or(0);
         let something = link.poll_transmit(now, transmit, |block| {
             let leaves = left > 0 && self.torrent.serving.is_ready(block, moment);
@@ -76,6 +79,15 @@ impl Connection {
             self.wake_at(until);
         }
         Ok(something)
+    }
+
+    /// What may leave now by all limits; among torrents, those that wait for the session's line take turns.
+    fn poll_limit(&self, now: Time, waits: bool) -> Result<u64, Time> {
+        let shared = &self.ring.shared;
+        let (session, own) = (shared.up.poll(now), self.torrent.up.poll(now));
+        let shares = waits && own.is_ok() && shared.up.is_limited();
+        let session = if shares { shared.sharing.poll(&self.torrent.share, now, session) } else { session };
+        limiter::narrowest([session, own])
     }
 
     /// What was cut off a file's last page reads as zeros.

@@ -193,6 +193,9 @@ pub(super) fn prepare(
         config,
     );
     torrent.number = number;
+    if config.super_seed {
+        torrent.swarm.hide();
+    }
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());

@@ -1,7 +1,7 @@
 //! What all threads of a session share, and how they reach a ring.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -14,6 +14,7 @@ use super::cache::Cache;
 use super::config::{Config, Listen};
 use super::doorstep::{Doorstep, Place};
 use super::receiving::{Received, Verified};
+use super::room::Room;
 use super::serving::STRETCH_LEN;
 use super::stats::{Counters, latency_histogram};
 use super::torrent::Torrent;
@@ -21,6 +22,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::hash::Pool;
 use crate::swarm::limiter::Limiter;
+use crate::swarm::sharing::Sharing;
 use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// What a ring thread is told.
@@ -76,12 +78,15 @@ pub(super) struct Shared {
     pub(super) connections_max: usize,
     pub(super) half_open_count: AtomicUsize,
     pub(super) doorstep: Doorstep,
+    pub(super) room: Arc<Room>,
     pub(super) counters: Counters,
     pub(super) cache: Cache,
     pub(super) zero_copy: ZeroCopyMode,
     /// What all torrents together may move.
     pub(super) up: Limiter,
     pub(super) down: Limiter,
+    /// What of `up` is whose turn.
+    pub(super) sharing: Sharing,
     /// What every peer socket is set to.
     pub(super) socket_options: SocketOptions,
     /// From queueing a request to its block, in microseconds.
@@ -99,6 +104,8 @@ impl Shared {
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
+        let listen = config.listen.local_address().map_or(IpAddr::from([0; 4]), |address| address.ip());
+        let listen = SocketAddr::new(listen, listen_port);
         Self {
             peer_id: config.identity.peer_id,
             torrents: RwLock::new(torrents),
@@ -113,11 +120,13 @@ impl Shared {
             connections_max: config.connections_max,
             half_open_count: AtomicUsize::new(0),
             doorstep: Doorstep::default(),
+            room: Arc::new(Room::new(listen)),
             counters: Counters::new(),
             cache,
             zero_copy: config.zero_copy,
             up: Limiter::new(config.rates.up),
             down: Limiter::new(config.rates.down),
+            sharing: Sharing::new(config.rates.up),
             socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),

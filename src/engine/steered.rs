@@ -1,7 +1,7 @@
 //! One torrent's part of the control thread.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,8 @@ use super::monitor::{self, TorrentStatus};
 use super::shared::{Command, Counted, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
-use crate::base::{PeerId, Rng, Time, limits};
+use crate::base::{PeerId, Rng, Time, host_of, limits};
+use crate::swarm::PeerShared;
 use crate::swarm::peer_list::Source;
 use crate::swarm::steering::Steering;
 
@@ -39,6 +40,8 @@ pub(super) struct Steered {
     /// `None`: it has no trackers.
     announcer: Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)>,
     reorder_at: Time,
+    /// Some of its peers are listed as useless.
+    offers_room: bool,
     look_at: Time,
     /// The last one, where nothing has changed since.
     status: Option<Arc<TorrentStatus>>,
@@ -64,6 +67,7 @@ impl Steered {
             steering: Steering::new(config.slots, now),
             expected_ids: HashMap::new(),
             reorder_at: now,
+            offers_room: false,
             look_at: now,
             status: None,
         }
@@ -154,7 +158,11 @@ impl Steered {
         if room == 0 || shared.rings().is_empty() {
             return;
         }
-        let chosen = self.torrent.peer_list().poll_connect(now, room, rng);
+        let chosen = {
+            let mut peer_list = self.torrent.peer_list();
+            peer_list.set_own(shared.room.own());
+            peer_list.poll_connect(now, room, rng)
+        };
         for address in chosen {
             let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
             else {
@@ -180,16 +188,30 @@ impl Steered {
         self.peer_count = peers.len();
         let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
         let open = shared.connection_count.load(Ordering::Relaxed);
-        if open * 10 >= shared.connections_max * limits::CROWDED_TENTHS
-            && let Some(peer) = self.steering.find_useless(now, &peers)
-        {
+        let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;
+        if is_crowded && let Some(peer) = self.steering.useless(now, &peers, limits::USELESS_AFTER).next() {
             peer.dismissed.store(true, Ordering::Relaxed);
             changed = true;
+        }
+        if now >= self.look_at {
+            learn_own(shared, &peers);
+        }
+        if is_crowded || self.offers_room {
+            self.offer_room(shared, now, &peers, is_crowded);
         }
         if changed {
             shared.spread_news();
         }
         peers.iter().any(|peer| peer.interested.load(Ordering::Relaxed))
+    }
+
+    /// While it is crowded: who could go.
+    fn offer_room(&mut self, shared: &Shared, now: Time, peers: &[Arc<PeerShared>], is_crowded: bool) {
+        let after = limits::USELESS_AT_CAP_AFTER;
+        let useless = self.steering.useless(now, peers, after).filter(|_| is_crowded).take(limits::USELESS_LISTED_MAX);
+        let useless: Vec<_> = useless.cloned().collect();
+        self.offers_room = !useless.is_empty();
+        shared.room.offer(self.torrent.number, useless);
     }
 
     pub(super) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
@@ -200,6 +222,17 @@ impl Steered {
             Some(status) if self.peer_count == 0 => Arc::clone(status),
             _ => Arc::clone(self.status.insert(make())),
         }
+    }
+}
+
+/// Where most peers see us, if several hosts agree.
+fn learn_own(shared: &Shared, peers: &[Arc<PeerShared>]) {
+    let told = peers.iter().filter_map(|peer| Some((*peer.sees_us.get()?, host_of(peer.address.ip()))));
+    let mut seen: HashMap<IpAddr, usize> = HashMap::new();
+    told.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
+    let most = seen.into_iter().max_by_key(|&(_, hosts)| hosts);
+    if let Some((ip, _)) = most.filter(|&(_, hosts)| hosts >= limits::OWN_ADDRESS_HOSTS_MIN) {
+        shared.room.handle_seen(ip);
     }
 }
 
@@ -231,7 +264,7 @@ fn announce(
         let torrent = torrent.clone();
         move || totals(&torrent)
     };
-    let finds = Finds::new(torrent.number, announcing.found.clone());
+    let finds = Finds::new(torrent.number, announcing.found.clone()).seen_by(shared.room.clone());
     let announcer = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
     Some((commands, announcer))
 }

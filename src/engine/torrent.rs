@@ -19,6 +19,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
+use crate::swarm::sharing::Share;
 use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 
@@ -53,6 +54,7 @@ pub(super) struct Torrent {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) serving: Serving,
     pub(super) up: Limiter,
+    pub(super) share: Share,
     write_mode: WriteMode,
     /// Our own fault: the torrent has stopped.
     pub(super) fault: OnceLock<StorageError>,
@@ -110,6 +112,7 @@ impl Torrent {
             checkpoint,
             writeback,
             up: Limiter::new(config.rates.up_each),
+            share: Share::default(),
             write_mode,
             fault: OnceLock::new(),
             stopped: AtomicBool::new(false),
@@ -226,7 +229,9 @@ impl Torrent {
     /// A received piece has been verified, and all of it is in its files.
     pub(super) fn handle_written(&self, open: &Piece) {
         self.serving.handle_verified(open.piece());
-        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| !self.swarm.pieces.is_cut(open.piece())) {
+        if let Some(checkpoint) = &self.checkpoint
+            && !self.swarm.pieces.is_cut(open.piece())
+        {
             checkpoint.handle_written(open.piece());
         }
         let verdict = self.swarm.pieces.handle_written(open);

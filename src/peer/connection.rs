@@ -63,6 +63,7 @@ pub struct Connection {
     peer_has_all: bool,
     peer_upload_only: bool,
     peer_client: Option<Vec<u8>>,
+    peer_sees_us: Option<IpAddr>,
     /// No message but extended ones has come yet, so that a bitfield still may.
     at_first_message: bool,
     requests_in: RequestsIn,
@@ -94,6 +95,7 @@ impl Connection {
             peer_has_all: piece_count == 0,
             peer_upload_only: false,
             peer_client: None,
+            peer_sees_us: None,
             at_first_message: true,
             requests_in: RequestsIn::default(),
             requests_out: RequestsOut::new(now),
@@ -168,6 +170,11 @@ impl Connection {
     /// The peer says that it downloads nothing (BEP 21).
     pub fn peer_upload_only(&self) -> bool {
         self.peer_upload_only
+    }
+
+    /// The address the peer says that it sees us at (`yourip`, BEP 10).
+    pub fn peer_sees_us(&self) -> Option<IpAddr> {
+        self.peer_sees_us
     }
 
     /// The client's name as it tells it; bytes from outside.
@@ -328,6 +335,7 @@ impl Connection {
                 metadata.set_peer_id(id);
             }
             self.peer_client = handshake.client;
+            self.peer_sees_us = handshake.your_ip;
         } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
         {
             self.count(now)?;
@@ -479,6 +487,13 @@ impl Connection {
         let room = self.requests_out.room();
         let batch = (self.requests_out.window() / 4).max(1);
         if self.peer_choking || !self.am_interested || (room < batch && !self.requests_out.snubbed) { 0 } else { room }
+    }
+
+    /// Requests to have outstanding when `sharers` peers are asked at the time: what bridges a peer's pauses beyond its pipe
+    /// they have together, since the others go on meanwhile.
+    pub fn request_share(&self, sharers: usize) -> usize {
+        let pipe = self.requests_out.pipe().max(limits::REQUESTS_OUT_SLOW);
+        (self.requests_out.window() / sharers.max(1)).max(pipe)
     }
 
     /// Asks for a block.

@@ -335,6 +335,11 @@ fn blocks_leave_in_order_in_batches_and_wait_for_the_one_that_is_not_ready() {
 #[test]
 fn several_requests_are_pipelined_up_to_what_the_peer_takes() {
     let mut connection = downloading(true);
+    let start = limits::REQUESTS_OUT_START;
+    assert_eq!(
+        [0, 1, 4, 100].map(|n| connection.request_share(n)),
+        [start, start, start / 4, limits::REQUESTS_OUT_SLOW]
+    );
     assert_eq!(connection.request_room(), limits::REQUESTS_OUT_START);
     let reqq = Message::Extended { id: 0, payload: b"d4:reqqi3ee" };
     connection.handle_message(START, &reqq).unwrap();

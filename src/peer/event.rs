@@ -18,7 +18,7 @@ pub enum Event {
     Choked(Vec<BlockRef>),
     Interested,
     NotInterested,
-    /// The peer asks for a block inside a piece: answer with [`Connection::serve`] or [`Connection::refuse`].
+    /// The peer asks for a block inside a piece: answer with [`super::Connection::serve`] or [`super::Connection::refuse`].
     Request(BlockRef),
     /// The peer will not answer this request (BEP 6).
     Rejected(BlockRef),

@@ -55,6 +55,10 @@ impl RequestsOut {
         self.window.rate()
     }
 
+    pub(super) fn pipe(&self) -> usize {
+        self.window.pipe()
+    }
+
     pub(super) fn window(&self) -> usize {
         self.window.requests(self.peer_max)
     }

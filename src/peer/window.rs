@@ -121,10 +121,13 @@ impl Window {
 
     /// Requests to keep outstanding with a peer that takes `peer_max`.
     pub(super) fn requests(&self, peer_max: usize) -> usize {
-        let rate = self.rate();
-        let bytes = 2 * u128::from(rate) * self.shortest_round_trip().as_micros() / 1_000_000;
-        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        blocks.max(self.floor(rate)).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+        self.pipe().max(self.floor(self.rate())).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
+    }
+
+    /// Requests that fill the pipe twice, whatever pauses the peer makes.
+    pub(super) fn pipe(&self) -> usize {
+        let bytes = 2 * u128::from(self.rate()) * self.shortest_round_trip().as_micros() / 1_000_000;
+        usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
     }
 }
 

@@ -1,5 +1,3 @@
-//! Files of all kinds, written, read back and leased.
-
 use super::*;
 use crate::storage::{Landed, slots};
 use crate::uring::{run_ring, write_all_at};

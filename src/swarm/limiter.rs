@@ -30,6 +30,10 @@ impl Limiter {
         Self { rate: bytes_per_s.map_or(0, |rate| rate.max(1)), spoken_for: AtomicU64::new(0) }
     }
 
+    pub fn is_limited(&self) -> bool {
+        self.rate > 0
+    }
+
     /// How many bytes the next call should move at most, at least a block; or the moment before which none should.
     pub fn poll(&self, now: Time) -> Result<u64, Time> {
         if self.rate == 0 {
@@ -56,9 +60,9 @@ impl Limiter {
     }
 }
 
-/// Several limiters at once, a torrent's and the session's: the narrowest decides.
-pub fn poll_all(limiters: [&Limiter; 2], now: Time) -> Result<u64, Time> {
-    match limiters.map(|limiter| limiter.poll(now)) {
+/// What two limits allow together, a torrent's and the session's.
+pub fn narrowest(polled: [Result<u64, Time>; 2]) -> Result<u64, Time> {
+    match polled {
         [Ok(one), Ok(other)] => Ok(one.min(other)),
         [Err(one), Err(other)] => Err(one.max(other)),
         [Err(until), Ok(_)] | [Ok(_), Err(until)] => Err(until),
@@ -80,7 +84,7 @@ mod tests {
         let mut moved = vec![0; tenths];
         let mut now = START;
         while let Some(tenth) = moved.get_mut(((now - START).as_millis() / 100) as usize) {
-            match poll_all(limiters, now) {
+            match narrowest(limiters.map(|limiter| limiter.poll(now))) {
                 Ok(bytes) => {
                     let bytes = bytes.min(call_max);
                     limiters.iter().for_each(|limiter| limiter.charge(now, bytes));

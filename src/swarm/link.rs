@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::picking::Walk;
 use super::pieces::{OpenPiece, Slot};
+use super::reveal::Reveal;
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Time, limits};
@@ -23,9 +24,12 @@ pub struct Link<S: Slot> {
     pub(super) swarm: Arc<Swarm<S>>,
     pub(super) shared: Arc<PeerShared>,
     pub(super) working: Vec<Work<S>>,
-    /// Place in the have log, and up to there what the peer has been told, with what we don't want; `None` when that is everything.
+    /// Up to this place in the have log the peer was told what we have, and what we don't want.
     had_cursor: usize,
+    /// What it was told, since pieces were lost, of which the log says nothing.
     told: Option<Bitfield>,
+    /// Announced by the peer, and not counted yet: see [`Self::count_heard`].
+    heard: Vec<PieceIndex>,
     pub(super) walk: Walk,
     /// How things stood when no piece was found to have a share in.
     pub(super) shared_in_vain: u32,
@@ -37,8 +41,9 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     offered: Vec<PieceIndex>,
     offered_wanted: usize,
-    /// The peer is counted among those that are interested.
-    counted: bool,
+    /// The peer is counted among those that are interested, and among those that owe us blocks.
+    pub(super) counted: bool,
+    pub(super) asked: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
@@ -48,12 +53,15 @@ pub struct Link<S: Slot> {
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
+    /// Super-seeding: what the peer has been shown; `None`: everything that we have.
+    pub(super) reveal: Option<Reveal>,
     /// The torrent, until it was told what it may have choked.
     allows_fast: Option<InfoHash>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
     pub(super) retry_at: Option<Time>,
     pub(super) retries: u16,
     pub(super) claims: Vec<BlockRef>,
+    pub(super) looks: u64,
 }
 
 /// An open piece this connection has claims in.
@@ -80,9 +88,12 @@ impl<S: Slot> Link<S> {
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts_seen = swarm.pieces.recounts();
         let (have, settled, had_cursor) = swarm.pieces.opening();
-        let told = Some(settled.unwrap_or_else(|| have.clone())).filter(|told| !told.is_full());
-        setup.upload_only = swarm.pieces.is_complete();
+        let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
+        let hidden = swarm.spread.hides(now) && swarm.pieces.has_all();
+        let reveal = hidden.then(|| Reveal::new(swarm.geometry.piece_count(), now));
+        setup.upload_only = swarm.pieces.is_complete() && !hidden;
         setup.opening = match have {
+            _ if hidden => Opening::None,
             have if have.piece_count() > 0 && have.is_full() => Opening::All,
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
@@ -98,11 +109,13 @@ impl<S: Slot> Link<S> {
             offered: Vec::new(),
             offered_wanted: limits::SUGGESTED_START,
             counted: false,
+            asked: false,
             swarm,
             shared,
             working: Vec::new(),
             had_cursor,
             told,
+            heard: Vec::new(),
             wanted: 0,
             recounts_seen,
             doubles_seen: 0,
@@ -110,9 +123,11 @@ impl<S: Slot> Link<S> {
             rejects: 0,
             avoided: Vec::new(),
             allows_fast: setup_info_hash,
+            reveal,
             retry_at: None,
             retries: 0,
             claims: Vec::new(),
+            looks: 0,
         };
         link.swarm.availability.add_set(link.connection.peer_have());
         link.follow_choker(now);
@@ -127,6 +142,11 @@ impl<S: Slot> Link<S> {
         &self.shared
     }
 
+    /// Pieces looked at so far to find one to ask for.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
     /// Neither side will ever want anything of the other.
     pub fn is_useless(&self) -> bool {
         self.swarm.pieces.is_complete() && (self.connection.peer_has_all() || self.connection.peer_upload_only())
@@ -136,8 +156,11 @@ impl<S: Slot> Link<S> {
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
-            Event::Have(piece) => self.handle_have(&[piece]),
-            Event::HaveMany(pieces) => self.handle_have(&pieces),
+            Event::Have(piece) => self.heard.push(piece),
+            Event::HaveMany(pieces) => {
+                self.heard.extend(pieces);
+                self.count_heard();
+            }
             Event::Unchoked => {
                 self.rejects = 0;
                 self.ask_all_again();
@@ -149,6 +172,7 @@ impl<S: Slot> Link<S> {
             }
             Event::Interested => self.show_interest(true),
             Event::NotInterested => self.show_interest(false),
+            Event::Request(block) if self.is_hidden(block.piece) => self.connection.refuse(block)?,
             Event::Request(block) if self.swarm.pieces.has(block.piece) => {
                 self.follow_offer(block.piece);
                 self.connection.serve(block)?;
@@ -168,14 +192,22 @@ impl<S: Slot> Link<S> {
         }
         if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
             self.shared.set_client(client);
+            self.connection.peer_sees_us().iter().for_each(|&ip| _ = self.shared.sees_us.set(ip));
         }
         Ok(())
+    }
+
+    fn is_hidden(&self, piece: PieceIndex) -> bool {
+        self.reveal.as_ref().is_some_and(|reveal| !reveal.has_shown(piece))
     }
 
     /// A newcomer may have some pieces before its turn (BEP 6), once that costs the swarm no first copies.
     fn allow_fast(&mut self) {
         let Some(info_hash) = self.allows_fast.take() else { return };
-        if !self.swarm.spread.is_active() && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX {
+        if !self.swarm.spread.is_active()
+            && self.reveal.is_none()
+            && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX
+        {
             let (pieces, have) = (&self.swarm.pieces, self.connection.peer_have().clone());
             let ip = self.shared.address.ip();
             self.connection.allow_fast(ip, info_hash, |piece| pieces.has(piece) && !have.contains(piece));
@@ -213,19 +245,14 @@ impl<S: Slot> Link<S> {
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
-    /// The peer has these pieces more; its `peer_have` shows them already.
-    fn handle_have(&mut self, pieces: &[PieceIndex]) {
-        let availability = &self.swarm.availability;
-        if pieces.len() > 1 && pieces.len() == self.connection.peer_have().piece_count() {
-            availability.add_set(self.connection.peer_have());
-        } else if !pieces.is_empty() {
-            pieces.iter().for_each(|&piece| availability.add(piece));
-            if self.connection.peer_has_all() {
-                availability.complete(self.swarm.geometry.piece_count());
-            }
+    /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
+    /// over memory, and waited for together.
+    fn count_heard(&mut self) {
+        if self.heard.is_empty() {
+            return;
         }
-        self.shared.have_count.fetch_add(u32::try_from(pieces.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        for &piece in pieces {
+        let heard = std::mem::take(&mut self.heard);
+        for &piece in &heard {
             if self.lacks(piece) {
                 self.wanted += 1;
                 if self.swarm.pieces.is_missing(piece) {
@@ -235,12 +262,27 @@ impl<S: Slot> Link<S> {
                 }
             }
         }
+        let availability = &self.swarm.availability;
+        if heard.len() > 1 && heard.len() == self.connection.peer_have().piece_count() {
+            availability.add_set(self.connection.peer_have());
+        } else {
+            heard.iter().for_each(|&piece| availability.add(piece));
+            if self.connection.peer_has_all() {
+                availability.complete(self.swarm.geometry.piece_count());
+            }
+        }
+        self.shared.have_count.fetch_add(u32::try_from(heard.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.connection.set_interested(self.wanted > 0);
+        self.heard = heard;
+        self.heard.clear();
     }
 
     /// We want the piece and lack it, as far as this connection has followed the have log: `wanted` counts by that alone.
     pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
-        self.told.as_ref().is_some_and(|told| !told.contains(piece))
+        match &self.told {
+            None => !self.swarm.pieces.is_logged(piece, self.had_cursor),
+            Some(told) => !told.contains(piece),
+        }
     }
 
     fn count_wanted(&mut self) {
@@ -266,7 +308,7 @@ impl<S: Slot> Link<S> {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
                 Some(work.open.clone())
             }
-            None => self.swarm.pieces.find_open(|open| open.piece() == block.piece),
+            None => self.swarm.pieces.find_open(block.piece),
         };
         let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })
@@ -345,7 +387,9 @@ impl<S: Slot> Link<S> {
         if self.shared.dismissed.load(Ordering::Relaxed) {
             return Err(PeerFault::Dismissed);
         }
+        self.count_heard();
         self.tell_haves();
+        self.show(now);
         self.cancel_received();
         self.connection.set_interested(self.wanted > 0);
         self.follow_choker(now);
@@ -366,7 +410,7 @@ impl<S: Slot> Link<S> {
     }
 
     fn tell(&mut self, piece: PieceIndex) {
-        if self.told.as_mut().is_some_and(|told| told.insert(piece)) {
+        if self.told.as_mut().is_none_or(|told| told.insert(piece)) {
             if self.swarm.pieces.has(piece) {
                 self.connection.have(piece);
             }
@@ -377,10 +421,16 @@ impl<S: Slot> Link<S> {
     /// Looks at every piece: some were lost, or came again, of which the have log says nothing.
     fn recount(&mut self) {
         let swarm = self.swarm.clone();
-        let told = self.told.get_or_insert_with(|| Bitfield::full(swarm.geometry.piece_count()));
+        let mut told = self.told.take().unwrap_or_else(|| {
+            let mut told = Bitfield::new(swarm.geometry.piece_count());
+            let logged = swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_logged(piece, self.had_cursor));
+            logged.for_each(|piece| _ = told.insert(piece));
+            told
+        });
         for piece in swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_lacking(piece)) {
             told.remove(piece);
         }
+        self.told = Some(told);
         self.count_wanted();
         swarm.geometry.pieces().filter(|&piece| !swarm.pieces.is_lacking(piece)).for_each(|piece| self.tell(piece));
     }
@@ -413,7 +463,7 @@ impl<S: Slot> Link<S> {
     fn follow_choker(&mut self, now: Time) {
         if self.shared.is_unchoked() {
             self.connection.unchoke();
-            if self.swarm.spread.is_active() {
+            if self.reveal.is_none() && self.swarm.spread.is_active() {
                 self.offer(now);
             }
         } else {
@@ -496,7 +546,8 @@ impl<S: Slot> Link<S> {
     }
 
     pub fn poll_timeout(&self) -> Time {
-        let timeout = self.connection.poll_timeout();
+        let reveal = self.reveal.as_ref().map_or(Time::MAX, Reveal::poll_timeout);
+        let timeout = self.connection.poll_timeout().min(reveal);
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
@@ -529,7 +580,12 @@ impl<S: Slot> Drop for Link<S> {
         self.release(&claimed);
         self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
         self.withdraw_offer();
+        self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
+        if self.asked {
+            self.swarm.asked_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }

@@ -288,3 +288,127 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     take(&mut link, Message::Have { index: 0 });
     assert!(link.is_useless());
 }
+
+fn haves(link: &mut Link<Memory>, now: Time) -> Vec<u32> {
+    link.sync(now).unwrap();
+    let number = |message: &String| message.strip_prefix("Have { index: ")?.strip_suffix(" }")?.parse().ok();
+    sent(link).iter().filter_map(number).collect()
+}
+
+#[test]
+fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    swarm.hide();
+    let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
+    let (of_one, of_other) = (haves(&mut one, START), haves(&mut other, START));
+    assert_eq!((of_one.len(), of_other.len()), (2, 2));
+    assert!(of_one.iter().all(|index| !of_other.contains(index)));
+    for link in [&mut one, &mut other] {
+        take(link, Message::Interested);
+        link.shared().unchoke.store(true, Relaxed);
+        sent(link);
+    }
+    let request = |index| Message::Request { index, begin: 0, length: BLOCK_LEN };
+    take(&mut one, request(of_other[0]));
+    assert!(sent(&mut one).iter().any(|message| message.starts_with("Reject")), "it was not shown");
+    take(&mut one, request(of_one[0]));
+    assert_eq!(one.connection().queued().len(), 1);
+    take(&mut one, Message::Have { index: of_one[0] });
+    assert_eq!(haves(&mut one, START), [0; 0], "nobody else has it");
+    take(&mut other, Message::Have { index: of_one[0] });
+    assert_eq!(haves(&mut one, START).len(), 1);
+    assert_eq!(haves(&mut other, START), [0; 0]);
+    // Who is alone need not wait for others.
+    drop(other);
+    take(&mut one, Message::Have { index: of_one[1] });
+    assert_eq!(haves(&mut one, START).len(), 1);
+    assert!(one.poll_timeout() <= START + limits::SUPER_SEED_LOOK);
+}
+
+#[test]
+fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    swarm.hide();
+    let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
+    let of_one = haves(&mut one, START);
+    for index in (0..6).filter(|index| !of_one.contains(index)) {
+        take(&mut other, Message::Have { index });
+    }
+    haves(&mut other, START);
+    take(&mut one, Message::Interested);
+    one.shared().unchoke.store(true, Relaxed);
+    sent(&mut one);
+    // Through a thin uplink not even a block leaves for a long time.
+    take(&mut one, Message::Request { index: of_one[0], begin: 0, length: BLOCK_LEN });
+    let mut now = START;
+    while now < START + limits::SUPER_SEED_HELD_MAX {
+        assert_eq!(haves(&mut other, now), [0; 0], "{now:?}");
+        one.sync(now).unwrap();
+        now += limits::SUGGEST_AGAIN / 4;
+    }
+    // But nobody keeps a piece from the others for ever.
+    let mut shown = haves(&mut other, now + limits::SUGGEST_AGAIN);
+    shown.sort_unstable();
+    assert!(shown.len() == 2 && shown.iter().all(|index| of_one.contains(index)), "{shown:?} {of_one:?}");
+}
+
+#[test]
+fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    swarm.hide();
+    let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
+    haves(&mut one, START);
+    for index in 0..6 {
+        take(&mut one, Message::Have { index });
+    }
+    let shown = haves(&mut other, START).len();
+    let late = START + limits::SUPER_SEED_GRACE / 2;
+    assert_eq!(haves(&mut other, late).len(), 0);
+    assert_eq!(haves(&mut other, START + limits::SUPER_SEED_GRACE).len(), 6 - shown);
+    let mut third = link(&swarm, 3);
+    third.sync(START + limits::SUPER_SEED_GRACE).unwrap();
+    assert_eq!(third.connection().peer_have().count(), 0);
+}
+
+#[test]
+fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
+    let info_hash = Some(crate::base::InfoHash([0xaa; 20]));
+    let setup = |swarm: &Arc<Swarm<Memory>>| Setup {
+        geometry: swarm.geometry.clone(),
+        fast: true,
+        extension: false,
+        opening: Opening::None,
+        upload_only: false,
+        info_hash,
+        listen_port: None,
+        peer_ip: None,
+        metadata: None,
+    };
+    // Not an origin: its first copy is not its own to spread.
+    let (ours, theirs) = (swarm(&[0, 1, 2, 3, 4], 1), swarm(&[], 6));
+    let shared = |key| Arc::new(PeerShared::new(key, ([80, 4, 4, 200], 6881).into()));
+    let mut link = Link::new(setup(&ours), ours.clone(), shared(1), START);
+    sent(&mut link);
+    take(&mut link, Message::HaveNone);
+    let offered = sent(&mut link);
+    assert_eq!(offered.iter().filter(|message| message.starts_with("AllowedFast")).count(), 5, "{offered:?}");
+    take(&mut link, Message::Request { index: 5, begin: 0, length: BLOCK_LEN });
+    take(&mut link, Message::Request { index: 2, begin: 0, length: BLOCK_LEN });
+    assert_eq!(link.connection().queued().map(|block| block.piece.get()).collect::<Vec<_>>(), [2]);
+    // The other side.
+    let mut newcomer = Link::new(setup(&theirs), theirs.clone(), shared(2), START);
+    take(&mut newcomer, Message::HaveAll);
+    newcomer.request_blocks(START);
+    assert!(outstanding(&newcomer).is_empty(), "it is choked");
+    take(&mut newcomer, Message::AllowedFast { index: 3 });
+    newcomer.request_blocks(START);
+    let asked = outstanding(&newcomer);
+    assert_eq!(asked.iter().map(|block| block.piece.get()).collect::<Vec<_>>(), [3, 3]);
+    answer(&mut newcomer, asked[0]);
+    take(&mut newcomer, reject(asked[1]));
+    newcomer.request_blocks(START);
+    assert!(outstanding(&newcomer).is_empty(), "it is not asked again for what it rejects");
+    take(&mut newcomer, Message::Unchoke);
+    newcomer.request_blocks(START);
+    assert!(outstanding(&newcomer).contains(&asked[1]));
+}

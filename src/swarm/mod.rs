@@ -6,6 +6,7 @@
 mod availability;
 pub mod blame;
 pub mod choker;
+mod have_log;
 pub mod limiter;
 mod link;
 mod metadata;
@@ -15,8 +16,10 @@ pub mod peer_list;
 mod picking;
 mod pieces;
 pub mod rate;
+mod reveal;
 mod selection;
 mod shared;
+pub mod sharing;
 mod spread;
 pub mod steering;
 

@@ -63,13 +63,8 @@ pub struct OpenPiece<S: Slot> {
     piece: PieceIndex,
     piece_len: u32,
     block_count: u32,
-    /// Somebody has requested the block; it has arrived.
-    claimed: Box<[AtomicU64]>,
-    received: Box<[AtomicU64]>,
-    /// For each block, how many connections have requested it: more than one in the endgame.
-    pub(super) askers: Box<[AtomicU16]>,
-    /// For each block, the position in `senders` of who sent it, + 1.
-    sent_by: Box<[AtomicU16]>,
+    words: Box<[Word]>,
+    pub(super) blocks: Box<[Block]>,
     senders: Mutex<Vec<Arc<PeerShared>>>,
     workers: AtomicU32,
     retired: AtomicBool,
@@ -81,8 +76,21 @@ pub struct OpenPiece<S: Slot> {
     pool: Weak<SlotPool<S>>,
 }
 
-fn bits(count: u32) -> Box<[AtomicU64]> {
-    (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+/// 64 blocks, a bit for each.
+#[derive(Debug, Default)]
+struct Word {
+    /// Somebody has requested it.
+    claimed: AtomicU64,
+    /// It has arrived.
+    received: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// How many connections have requested it: more than one in the endgame.
+    pub(super) askers: AtomicU16,
+    /// The position in `senders` of who sent it, + 1.
+    sent_by: AtomicU16,
 }
 
 fn bit_of(block_index: usize) -> (usize, u64) {
@@ -96,10 +104,8 @@ impl<S: Slot> OpenPiece<S> {
             piece,
             piece_len: geometry.len_of(piece),
             block_count,
-            claimed: bits(block_count),
-            received: bits(block_count),
-            askers: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
-            sent_by: (0..block_count).map(|_| AtomicU16::new(0)).collect(),
+            words: (0..block_count.div_ceil(64)).map(|_| Word::default()).collect(),
+            blocks: (0..block_count).map(|_| Block::default()).collect(),
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
@@ -186,31 +192,31 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     pub(super) fn has_unclaimed(&self) -> bool {
-        (0..self.claimed.len()).any(|word| self.unclaimed(word) != 0)
+        (0..self.words.len()).any(|word| self.unclaimed(word) != 0)
     }
 
     /// Blocks of the word that have not arrived and that nobody has requested.
     fn unclaimed(&self, word: usize) -> u64 {
-        let load = |words: &[AtomicU64]| words.get(word).map_or(u64::MAX, |word| word.load(Ordering::Acquire));
-        !(load(&self.claimed) | load(&self.received)) & self.mask(word)
+        let taken = |word: &Word| word.claimed.load(Ordering::Acquire) | word.received.load(Ordering::Acquire);
+        !self.words.get(word).map_or(u64::MAX, taken) & self.mask(word)
     }
 
     pub(super) fn is_received(&self, block_index: usize) -> bool {
         let (word, bit) = bit_of(block_index);
-        self.received.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        self.words.get(word).is_some_and(|word| word.received.load(Ordering::Acquire) & bit != 0)
     }
 
     /// Claims up to `max` blocks that nobody has claimed, lowest first.
     pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
         let wanted = out.len() + max;
-        for (i, (word, first)) in self.claimed.iter().zip((0u32..).step_by(64)).enumerate() {
+        for (i, (word, first)) in self.words.iter().zip((0u32..).step_by(64)).enumerate() {
             while out.len() < wanted {
                 let free = self.unclaimed(i);
                 let bit = free & free.wrapping_neg();
                 if bit == 0 {
                     break;
                 }
-                if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+                if word.claimed.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
                     let block_index = first + bit.trailing_zeros();
                     self.count_asker(block_index as usize);
                     out.extend(geometry.block(self.piece, block_index));
@@ -220,13 +226,13 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     fn count_asker(&self, block_index: usize) {
-        if let Some(askers) = self.askers.get(block_index) {
-            askers.fetch_add(1, Ordering::AcqRel);
+        if let Some(block) = self.blocks.get(block_index) {
+            block.askers.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn askers_of(&self, block_index: usize) -> u16 {
-        self.askers.get(block_index).map_or(0, |askers| askers.load(Ordering::Acquire))
+        self.blocks.get(block_index).map_or(0, |block| block.askers.load(Ordering::Acquire))
     }
 
     /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
@@ -241,7 +247,9 @@ impl<S: Slot> OpenPiece<S> {
     /// Gives a claim back: the block may be asked of somebody else.
     pub(super) fn release(&self, block: BlockRef) {
         let (word, bit) = bit_of(block.block_index());
-        let (Some(askers), Some(claimed)) = (self.askers.get(block.block_index()), self.claimed.get(word)) else {
+        let (Some(Block { askers, .. }), Some(Word { claimed, .. })) =
+            (self.blocks.get(block.block_index()), self.words.get(word))
+        else {
             return;
         };
         // Who asks in between makes the block asked for twice at worst, never claimed by nobody.
@@ -253,24 +261,25 @@ impl<S: Slot> OpenPiece<S> {
     /// A block is in the slot, brought by the holder of `mark`, who still claims it or not. True when others do.
     pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> bool {
         let (word, bit) = bit_of(block_index);
-        if let Some(sent_by) = self.sent_by.get(block_index) {
-            sent_by.store(mark, Ordering::Relaxed);
+        if let Some(block) = self.blocks.get(block_index) {
+            block.sent_by.store(mark, Ordering::Relaxed);
         }
-        if let Some(received) = self.received.get(word) {
-            received.fetch_or(bit, Ordering::AcqRel);
+        if let Some(word) = self.words.get(word) {
+            word.received.fetch_or(bit, Ordering::AcqRel);
         }
         self.askers_of(block_index) > u16::from(claims)
     }
 
     /// Who sent a block that has arrived.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
-        let mark = usize::from(self.sent_by.get(block_index)?.load(Ordering::Relaxed));
+        let mark = usize::from(self.blocks.get(block_index)?.sent_by.load(Ordering::Relaxed));
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
     }
 
     pub(super) fn verdict(&self) -> Verdict {
         let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = |mark: usize| self.sent_by.iter().any(|by| usize::from(by.load(Ordering::Relaxed)) == mark);
+        let sent =
+            |mark: usize| self.blocks.iter().any(|block| usize::from(block.sent_by.load(Ordering::Relaxed)) == mark);
         let senders = joined.iter().enumerate().filter(|(at, _)| sent(at + 1)).map(|(_, peer)| peer.clone()).collect();
         Verdict { senders }
     }

@@ -3,6 +3,7 @@
 //! Owns addresses, attempts with their back-off, trust and bans, and the count of connections for each host. Knows
 //! no connection: it is told what became of each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use crate::base::limits::{
     CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
     PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
 };
-use crate::base::{Rng, Time, host_of};
+use crate::base::{Rng, Time, canonical_priority, host_of};
 
 /// Who told us of a peer; a later one is worth more than an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +48,8 @@ struct Peer {
 pub struct PeerList {
     peers: BTreeMap<SocketAddr, Peer>,
     filter: AddressFilter,
+    /// Where others see us, if it is known.
+    own: Option<SocketAddr>,
     /// Connections, opening or open, in and out.
     connections: BTreeMap<IpAddr, usize>,
     trust: BTreeMap<IpAddr, i32>,
@@ -74,6 +77,11 @@ impl PeerList {
         Self { filter, ..Self::default() }
     }
 
+    /// Where others see us; `None`: nobody said.
+    pub fn set_own(&mut self, own: Option<SocketAddr>) {
+        self.own = own;
+    }
+
     /// Somebody names peers. Addresses nobody can listen on are skipped; one given up before gets one more attempt. When
     /// the list is full only a peer worse than the new one makes room.
     pub fn handle_announced(&mut self, addrs: impl IntoIterator<Item = SocketAddr>, source: Source, rng: &mut Rng) {
@@ -96,8 +104,8 @@ impl PeerList {
             && !self.peers.iter().any(|(addr, peer)| peer.is_candidate() && !self.is_banned(addr.ip()))
     }
 
-    /// Up to `max` peers to connect to now, no more than [`CONNECTS_PER_S`] over time, those with the fewest failures first, otherwise at random. Each one's outcome
-    /// must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
+    /// Up to `max` peers to connect to now, no more than [`CONNECTS_PER_S`] over time, those with the fewest failures first, then
+    /// by canonical priority (BEP 40) once it is known where others see us, otherwise at random. Each one's outcome must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
     pub fn poll_connect(&mut self, now: Time, max: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         let mut due: Vec<(SocketAddr, u32)> = self
             .peers
@@ -106,7 +114,8 @@ impl PeerList {
             .map(|(&addr, peer)| (addr, peer.failures))
             .collect();
         rng.shuffle(&mut due);
-        due.sort_by_key(|&(_, failures)| failures);
+        let priority = |addr| self.own.map(|own| canonical_priority(own, addr));
+        due.sort_by_cached_key(|&(addr, failures)| (failures, Reverse(priority(addr))));
         let max = max.min(self.connects_allowed(now));
 
         let mut chosen = Vec::new();

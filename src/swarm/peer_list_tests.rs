@@ -235,3 +235,16 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
     list.handle_announced([peer(1)], Source::Tracker, &mut rng());
     assert!(!list.is_hopeless());
 }
+
+#[test]
+fn peers_of_higher_priority_are_tried_first_once_our_address_is_known() {
+    let mut list = list(20);
+    let failed = list.poll_connect(NOW, 1, &mut rng())[0];
+    list.handle_failed(NOW, failed);
+    let own: SocketAddr = "123.213.32.10:6881".parse().unwrap();
+    list.set_own(Some(own));
+    let chosen = list.poll_connect(NOW + CONNECT_RETRY_MAX, 20, &mut rng());
+    assert_eq!((chosen.len(), chosen[19]), (20, failed), "whoever failed comes last");
+    assert!(chosen[..19].is_sorted_by_key(|&addr| Reverse(canonical_priority(own, addr))));
+    assert_ne!(canonical_priority(own, chosen[0]), canonical_priority(own, chosen[18]));
+}

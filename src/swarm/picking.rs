@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::link::{Link, Work};
 use super::order::Snapshot;
@@ -49,8 +50,9 @@ impl Walk {
 impl<S: Slot> Link<S> {
     /// Requests as many blocks as the window takes.
     pub fn request_blocks(&mut self, now: Time) {
-        let room = self.connection.request_room();
+        let room = self.connection.request_room().min(self.shared_room());
         if room == 0 {
+            self.count_asked();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
             }
@@ -66,11 +68,29 @@ impl<S: Slot> Link<S> {
             self.connection.request(now, block);
         }
         self.claims = claims;
+        self.count_asked();
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
             let guided = (now < self.guided_until).then_some(self.guided_until);
             self.retry_at.get_or_insert(guided.unwrap_or(now + limits::IDLE_RETRY));
+        }
+    }
+
+    /// Requests that may be added while others are asked too: what waits in the queue of one peer nobody else is asked for.
+    fn shared_room(&self) -> usize {
+        let asked = self.swarm.asked_count.load(Ordering::Relaxed) as usize;
+        let share = self.connection.request_share(asked);
+        let room = share.saturating_sub(self.connection.outstanding_count());
+        // In batches, as the whole window is.
+        if room < share / 4 { 0 } else { room }
+    }
+
+    /// Counts the peer among those that owe us blocks, or no more.
+    fn count_asked(&mut self) {
+        let asked = self.connection.outstanding_count() > 0;
+        if std::mem::replace(&mut self.asked, asked) != asked {
+            self.swarm.asked_count.fetch_add(if asked { 1 } else { u32::MAX }, Ordering::Relaxed);
         }
     }
 
@@ -146,7 +166,7 @@ impl<S: Slot> Link<S> {
     }
 
     fn is_on_parole(&self) -> bool {
-        self.shared.on_parole.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.on_parole.load(Ordering::Relaxed)
     }
 
     /// The peer would hold a piece open for long.
@@ -161,6 +181,7 @@ impl<S: Slot> Link<S> {
         if state == 0 || (state == self.shared_in_vain && !self.may_share) {
             return None;
         }
+        self.looks += 1;
         let found = self.swarm.pieces.find_shareable(|open| !open.is_alone() && self.may_begin(open.piece()));
         self.may_share = found.is_some();
         if found.is_none() {
@@ -180,6 +201,7 @@ impl<S: Slot> Link<S> {
     fn open_suggested(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
         while let Some(&piece) = self.suggested.front() {
             self.guided_until = now + limits::GUIDED_TIME;
+            self.looks += 1;
             if let Some(opened) = self.open_missing(piece) {
                 if opened.is_some() {
                     self.suggested.pop_front();
@@ -201,6 +223,7 @@ impl<S: Slot> Link<S> {
         while let Some(piece) =
             self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
         {
+            self.looks += 1;
             if guide && !self.swarm.availability.is_with_leechers(piece) {
                 self.walk.skipped_rare = true;
             } else if let Some(opened) = self.open_missing(piece) {
@@ -209,6 +232,7 @@ impl<S: Slot> Link<S> {
             self.walk.at += 1;
         }
         while let Some(&piece) = self.walk.fresh.front() {
+            self.looks += 1;
             if let Some(opened) = self.open_missing(piece) {
                 return opened;
             }

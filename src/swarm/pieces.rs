@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::have_log::HaveLog;
 use super::open_piece::SlotPool;
 pub use super::open_piece::{OpenPiece, Slot, Verdict};
 use super::selection::Selection;
@@ -41,7 +42,7 @@ pub struct Pieces<S: Slot> {
     recounts: AtomicU32,
     /// A piece was lost since somebody asked.
     lost: AtomicBool,
-    open: RwLock<Vec<Arc<OpenPiece<S>>>>,
+    open: RwLock<Vec<Listed<S>>>,
     /// Counts what may have left blocks unclaimed in an open piece, since it was last found that there are none.
     shareable: AtomicU32,
     /// Counts the pieces that became missing again.
@@ -51,12 +52,11 @@ pub struct Pieces<S: Slot> {
     can_receive: bool,
 }
 
-/// Pieces in the order in which they became had since the start; append-only, read without a lock.
+/// An open piece, its number beside it: to look for one touches no other.
 #[derive(Debug)]
-struct HaveLog {
-    /// Index + 1; 0 is not written yet.
-    entries: Box<[AtomicU32]>,
-    next: AtomicU32,
+struct Listed<S: Slot> {
+    piece: PieceIndex,
+    open: Arc<OpenPiece<S>>,
 }
 
 impl<S: Slot> Pieces<S> {
@@ -72,9 +72,12 @@ impl<S: Slot> Pieces<S> {
                 MISSING
             }
         };
-        let states = geometry.pieces().map(state).map(AtomicU8::new).collect();
+        let states: Box<[AtomicU8]> = geometry.pieces().map(state).map(AtomicU8::new).collect();
         let have_count = u32::try_from(have.count()).unwrap_or(u32::MAX);
+        let lacking =
+            |piece: PieceIndex| states.get(piece.at()).is_some_and(|state| state.load(Ordering::Relaxed) == MISSING);
         Self {
+            log: HaveLog::new(&geometry, lacking),
             states,
             unfinished_count: AtomicU32::new(left),
             unfinished_len: AtomicU64::new(left_len),
@@ -82,7 +85,6 @@ impl<S: Slot> Pieces<S> {
             have_count: AtomicU32::new(have_count),
             missing_count: AtomicU32::new(left),
             doubles_received: AtomicU64::new(0),
-            log: HaveLog { entries: (0..left).map(|_| AtomicU32::new(0)).collect(), next: AtomicU32::new(0) },
             recounts: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             can_receive: !slots.is_empty(),
@@ -144,9 +146,9 @@ impl<S: Slot> Pieces<S> {
     /// For a connection that starts: what we have now; what we lack nothing of, where that is more; and the place in the have
     /// log to go on from.
     pub(super) fn opening(&self) -> (Bitfield, Option<Bitfield>, usize) {
-        let cursor = self.log.next.load(Ordering::Acquire) as usize;
+        let cursor = self.log.len();
         let mut have = Bitfield::new(self.geometry.piece_count());
-        for piece in self.geometry.pieces().filter(|&piece| self.has(piece)) {
+        for piece in self.geometry.pieces().filter(|&piece| self.has(piece) && self.is_logged(piece, cursor)) {
             have.insert(piece);
         }
         let settled = self.selection.is_some().then(|| {
@@ -161,10 +163,13 @@ impl<S: Slot> Pieces<S> {
 
     /// The next entry of the have log at `cursor`, which it moves.
     pub(super) fn next_had(&self, cursor: &mut usize) -> Option<PieceIndex> {
-        let entry = self.log.entries.get(*cursor)?.load(Ordering::Acquire);
-        let piece = self.geometry.piece(entry.checked_sub(1)?)?;
-        *cursor += 1;
-        Some(piece)
+        self.log.next(&self.geometry, cursor)
+    }
+
+    /// Whether the piece was not lacking from the start, or is in the have log before `cursor`. Of pieces that were lost it
+    /// says nothing: see [`Self::recounts`].
+    pub(super) fn is_logged(&self, piece: PieceIndex, cursor: usize) -> bool {
+        self.log.contains(piece, cursor)
     }
 
     /// Changes when [`Self::next_had`] does not tell all: what is had has to be looked through.
@@ -225,19 +230,21 @@ impl<S: Slot> Pieces<S> {
         }
         self.missing_count.fetch_sub(1, Ordering::AcqRel);
         let opened = Arc::new(OpenPiece::new(&self.geometry, piece, slot, Arc::downgrade(&self.slots)));
-        self.open.write().unwrap_or_else(PoisonError::into_inner).push(opened.clone());
+        let listed = Listed { piece, open: opened.clone() };
+        self.open.write().unwrap_or_else(PoisonError::into_inner).push(listed);
         Some(opened)
     }
 
-    /// The first open piece for which `wanted` holds.
-    pub(super) fn find_open(&self, wanted: impl Fn(&OpenPiece<S>) -> bool) -> Option<Arc<OpenPiece<S>>> {
+    /// This piece, if it is open.
+    pub(super) fn find_open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|open| wanted(open)).cloned()
+        open.iter().find(|listed| listed.piece == piece).map(|listed| listed.open.clone())
     }
 
     /// Everything that is open.
     pub(super) fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|listed| listed.open.clone()).collect()
     }
 
     /// An open piece that has blocks to claim and for which `wanted` holds; one that nobody works on, if there is one.
@@ -246,10 +253,14 @@ impl<S: Slot> Pieces<S> {
         if seen == 0 {
             return None;
         }
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let list = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
         let mut found = None;
-        for open in open.iter().filter(|open| open.has_unclaimed()) {
+        for Listed { open, .. } in list.iter().filter(|listed| self.is_shareable(listed.piece)) {
+            if !open.has_unclaimed() {
+                self.handle_claimed(open);
+                continue;
+            }
             any = true;
             if wanted(open) {
                 found = Some(open);
@@ -309,7 +320,7 @@ impl<S: Slot> Pieces<S> {
     fn retire(&self, open: &OpenPiece<S>) {
         open.retire();
         let mut list = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = list.iter().position(|listed| listed.piece() == open.piece()) {
+        if let Some(at) = list.iter().position(|listed| listed.piece == open.piece()) {
             list.swap_remove(at);
         }
     }
@@ -343,10 +354,7 @@ impl<S: Slot> Pieces<S> {
             }
             self.unfinished_len.fetch_sub(self.wanted_len_of(open.piece()), Ordering::AcqRel);
             self.unfinished_count.fetch_sub(1, Ordering::AcqRel);
-            let at = self.log.next.fetch_add(1, Ordering::AcqRel) as usize;
-            if let Some(entry) = self.log.entries.get(at) {
-                entry.store(open.piece().get() + 1, Ordering::Release);
-            } else {
+            if !self.log.append(open.piece()) {
                 // The log has room for what was missing at the start, not for what was lost later.
                 self.recounts.fetch_add(1, Ordering::AcqRel);
             }
@@ -370,6 +378,7 @@ impl<S: Slot> Pieces<S> {
             self.unfinished_count.fetch_add(1, Ordering::AcqRel);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
+            self.log.forget(piece);
             if self.can_receive {
                 self.recounts.fetch_add(1, Ordering::AcqRel);
                 self.lost.store(true, Ordering::Relaxed);

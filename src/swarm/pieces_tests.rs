@@ -230,7 +230,10 @@ fn threads_claim_each_block_once() {
     });
     assert_eq!(landed.len(), 8 * BLOCKS as usize);
     assert_eq!(landed.iter().copied().collect::<HashSet<_>>().len(), landed.len());
-    assert!(open.iter().all(|open| open.is_orphan() && open.askers.iter().all(|n| n.load(Ordering::Relaxed) == 1)));
+    assert!(
+        open.iter()
+            .all(|open| open.is_orphan() && open.blocks.iter().all(|block| block.askers.load(Ordering::Relaxed) == 1))
+    );
 }
 
 #[test]

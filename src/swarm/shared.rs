@@ -1,8 +1,8 @@
 //! What all connections of a torrent share, and what one connection shows to the others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::availability::Availability;
 use super::order::Order;
@@ -22,6 +22,8 @@ pub struct Swarm<S: Slot> {
     pub(super) spread: Spread,
     /// Connected peers that want something of us.
     pub(super) interested_count: AtomicU32,
+    /// Connected peers that owe us blocks.
+    pub(super) asked_count: AtomicU32,
     pub totals: Totals,
 }
 
@@ -57,12 +59,18 @@ impl<S: Slot> Swarm<S> {
             order: Order::new(),
             spread: Spread::new(&geometry, have.is_full(), rng),
             interested_count: AtomicU32::new(0),
+            asked_count: AtomicU32::new(0),
             totals: Totals::default(),
             geometry,
         };
         priorities.into_iter().for_each(|priorities| swarm.order.set_priorities(priorities));
         swarm.reorder(rng);
         swarm
+    }
+
+    /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
+    pub fn hide(&self) {
+        self.spread.hide();
     }
 
     /// Makes the order of missing pieces anew.
@@ -103,6 +111,8 @@ pub struct PeerShared {
     /// Blocks it asked for that wait to be sent.
     pub queued: AtomicU32,
     client: Mutex<Option<Box<[u8]>>>,
+    /// The address the peer says that it sees us at.
+    pub sees_us: OnceLock<IpAddr>,
 }
 
 impl PeerShared {
@@ -122,6 +132,7 @@ impl PeerShared {
             have_count: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             client: Mutex::default(),
+            sees_us: OnceLock::new(),
         }
     }
 

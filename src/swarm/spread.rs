@@ -4,7 +4,7 @@
 //! gets it, so a peer that knows no suggestions is served as ever.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::Availability;
@@ -15,6 +15,10 @@ use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 pub(super) struct Spread {
     /// Pieces are left that nobody else is known to have.
     active: AtomicBool,
+    /// Nothing is told of what we have but piece by piece (BEP 16).
+    hiding: AtomicBool,
+    /// When the last piece was seen with somebody, in milliseconds.
+    over_ms: AtomicU64,
     left: Mutex<Left>,
 }
 
@@ -32,11 +36,23 @@ impl Spread {
         let mut waiting: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
         rng.shuffle(&mut waiting);
         let active = AtomicBool::new(!waiting.is_empty());
-        Self { active, left: Mutex::new(Left { waiting, given: VecDeque::new() }) }
+        let (hiding, over_ms) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { active, hiding, over_ms, left: Mutex::new(Left { waiting, given: VecDeque::new() }) }
     }
 
     pub(super) fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// From now on what we have is hidden.
+    pub(super) fn hide(&self) {
+        self.hiding.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a peer may be told only of what is meant for it.
+    pub(super) fn hides(&self, now: Time) -> bool {
+        let over = Time::from_millis(self.over_ms.load(Ordering::Relaxed));
+        self.hiding.load(Ordering::Relaxed) && (self.is_active() || now < over + limits::SUPER_SEED_GRACE)
     }
 
     fn lock(&self) -> MutexGuard<'_, Left> {
@@ -62,10 +78,21 @@ impl Spread {
         }
         match next {
             Some(piece) => left.given.push_back((piece, now)),
-            None if left.given.is_empty() => self.active.store(false, Ordering::Relaxed),
+            None if left.given.is_empty() && self.active.swap(false, Ordering::Relaxed) => {
+                self.over_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
             None => {}
         }
         next
+    }
+
+    /// The piece is still on its way to whom it was given.
+    pub(super) fn keep(&self, piece: PieceIndex, now: Time) {
+        let mut left = self.lock();
+        if let Some(at) = left.given.iter().position(|&(given, _)| given == piece) {
+            left.given.remove(at);
+            left.given.push_back((piece, now));
+        }
     }
 
     /// What was suggested to a peer that will not ask for it now.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::choker::{Changes, Choker, PeerView, Slots};
 use super::rate::RateMeter;
 use super::shared::PeerShared;
-use crate::base::{Rng, Time, limits};
+use crate::base::{Rng, Time};
 
 /// How often rates are sampled, and it is looked whether the uplink is idle.
 const LOOK_INTERVAL: Time = Time::from_millis(100);
@@ -28,6 +28,7 @@ pub struct Steering {
     look_at: Time,
     peer_count: usize,
     change_count: u64,
+    ranked_count: u64,
 }
 
 #[derive(Debug)]
@@ -48,12 +49,18 @@ impl Steering {
             look_at: now,
             peer_count: 0,
             change_count: 0,
+            ranked_count: 0,
         }
     }
 
     /// Chokes and unchokes so far.
     pub fn change_count(&self) -> u64 {
         self.change_count
+    }
+
+    /// Peers looked at to decide who is unchoked, each time anew.
+    pub fn ranked_count(&self) -> u64 {
+        self.ranked_count
     }
 
     /// A peer's upload and download in bytes/s.
@@ -88,33 +95,42 @@ impl Steering {
         }
         let before = self.change_count;
         if round {
-            let changes = self.choker.handle_timeout(now, &self.views(now, peers), complete, rng);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_timeout(now, &views, complete, rng);
             self.apply(peers, &changes);
         }
         for key in interested {
-            let changes = self.choker.handle_interested(key, &self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_interested(key, &views, complete);
             self.apply(peers, &changes);
         }
         if freed {
-            let changes = self.choker.handle_freed(&self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_freed(&views, complete);
             self.apply(peers, &changes);
         }
         if look {
             let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
-            let changes = self.choker.handle_load(rate, idle, &self.views(now, peers), complete);
+            let views = self.views(now, peers);
+            let changes = self.choker.handle_load(rate, idle, &views, complete);
             self.apply(peers, &changes);
         }
         self.change_count > before
     }
 
-    /// A connection that may make room when there are too many: for a while nothing has moved over it, and the peer wants
-    /// nothing of us.
-    pub fn find_useless<'a>(&self, now: Time, peers: &'a [Arc<PeerShared>]) -> Option<&'a Arc<PeerShared>> {
-        peers.iter().find(|peer| {
+    /// Connections that may make room when there are too many: for this time and longer nothing has moved over them, and the
+    /// peer wants nothing of us.
+    pub fn useless<'a>(
+        &self,
+        now: Time,
+        peers: &'a [Arc<PeerShared>],
+        after: Time,
+    ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
+        peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key);
             let quiet = |rates: &Rates| {
                 let idle = rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0;
-                idle && now >= rates.since + limits::USELESS_AFTER
+                idle && now >= rates.since + after
             };
             !peer.interested.load(Ordering::Relaxed) && rates.is_some_and(quiet)
         })
@@ -143,7 +159,8 @@ impl Steering {
         u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
     }
 
-    fn views(&self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
+    fn views(&mut self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
+        self.ranked_count += peers.len() as u64;
         let rate = |meter: fn(&Rates) -> &RateMeter, key| {
             self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
         };
@@ -178,6 +195,7 @@ fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits;
 
     fn peer(key: u32) -> Arc<PeerShared> {
         let peer = PeerShared::new(key, ([127, 0, 0, 1], 6881).into());
@@ -192,7 +210,7 @@ mod tests {
         let ms = Time::from_millis;
         let rng = &mut Rng::with_seed(1);
         let mut steering = Steering::new(Slots::Auto, ms(0));
-        let mut peers: Vec<_> = (0..).take(limits::UPLOAD_SLOTS_MAX * 4).map(peer).collect();
+        let mut peers: Vec<_> = (0..u32::try_from(4 * limits::UPLOAD_SLOTS_MAX).unwrap()).map(peer).collect();
         steering.step(ms(0), &peers, true, rng);
         peers.push(peer(10_000));
         let honest = peers.last().unwrap().clone();

@@ -1,14 +1,15 @@
 //! `bench swarm`: an origin and its downloaders, each a process of its own, on this machine.
 //!
-//! What the machine can do is measured in the same round by the *star*: every downloader gets everything straight from the
-//! origin and knows nobody else. The swarm moves, hashes and writes the same bytes, so it can't be expected to be faster.
+//! The bound is made of what was measured in the same run. What the machine can do is told in each round by *pairs*: every downloader
+//! gets everything from an origin of its own, all at once. The swarm moves, hashes and writes the same bytes with as many
+//! processes less, so it can't be expected to be much faster. Where links have a limit, each kind is measured alone before.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +31,19 @@ pub struct Links {
     pub origin: Option<u64>,
 }
 
+/// How long a link is measured.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+/// A transfer that took less says nothing of a link.
+const PROBE_TIME_MIN: Duration = Duration::from_millis(200);
+
+/// What links with a limit carry, in bytes per second; endless where they have none.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    origin: f64,
+    up: f64,
+    down: f64,
+}
+
 /// What came of it: the round whose efficiency is the median. Times are seconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct FleetFigures {
@@ -44,9 +58,13 @@ pub struct FleetFigures {
     pub origin_bytes_per_s: Option<u64>,
     #[serde(flatten)]
     pub machine: Machine,
-    /// The star: until the last downloader has everything from the origin.
-    pub star_s: f64,
-    /// The later of the star's time and the bound of the links.
+    /// Bytes per second that the links carried, each kind measured alone.
+    pub origin_measured: Option<f64>,
+    pub up_measured: Option<f64>,
+    pub down_measured: Option<f64>,
+    /// Pairs: until the last downloader has everything from an origin of its own.
+    pub pairs_s: f64,
+    /// The later of the pairs' time and the bound of the links as measured.
     pub t_min_s: f64,
     pub t_first_s: f64,
     pub t_p50_s: f64,
@@ -88,13 +106,18 @@ pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> 
     let Ok(Metainfo { info, .. }) = Metainfo::decode(&bytes, &MetainfoLimits::default()) else {
         return Err(BenchError::Differs);
     };
+    if links.link.or(links.origin).is_some() {
+        phase("measuring the links");
+    }
+    let measured = measure(settings, links, &alone, &from)?;
     let mut rounds = Vec::new();
     for number in 1..=settings.rounds {
-        phase(&format!("round {number} of {}: the star", settings.rounds));
-        let star_s = in_folder(settings, &info, |to| star(settings, &alone, &from, to))?;
+        phase(&format!("round {number} of {}: pairs", settings.rounds));
+        let pairs_s = in_folder(settings, &info, |to| pairs(settings, &alone, &from, to))?;
         phase(&format!("round {number} of {}: the swarm", settings.rounds));
         let swarmed = in_folder(settings, &info, |to| swarm(settings, links, &tracked, &from, to))?;
-        rounds.push(figures(settings, links, info.geometry.piece_len(), star_s, swarmed));
+        let round = figures(settings, (links, measured), (pairs_s, swarmed));
+        rounds.push(FleetFigures { piece_length: info.geometry.piece_len(), ..round });
     }
     rounds.sort_by(|a, b| a.efficiency_last.total_cmp(&b.efficiency_last));
     let round_efficiency_last = rounds.iter().map(|round| round.efficiency_last).collect();
@@ -142,15 +165,15 @@ fn downloaders<T: Send>(
     settings: &Settings,
     torrent: &Path,
     to: &Path,
-    more: &[OsString],
+    more: impl Fn(usize) -> Vec<OsString>,
     watch: impl Fn(Running) -> Result<T, BenchError> + Sync,
 ) -> Result<Vec<T>, BenchError> {
     let mut gets = Vec::new();
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
-        // Who seeds afterwards writes through the page cache: the star does the same.
+        // Who seeds afterwards writes through the page cache: pairs do the same.
         flags.extend(["--progress-ms", PROGRESS_MS, "--write", "buffered"].map(OsString::from));
-        flags.extend_from_slice(more);
+        flags.extend(more(peer));
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
     }
@@ -162,37 +185,114 @@ fn downloaders<T: Send>(
     })
 }
 
-/// Seconds until everybody has everything straight from the origin.
-fn star(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<f64, BenchError> {
-    let (mut origin, port) = origin(settings, torrent, from, &["--slots".into(), "all".into()])?;
-    let started = Instant::now();
-    let peer = ["--peer".into(), format!("127.0.0.1:{port}").into()];
-    downloaders(settings, torrent, to, &peer, |mut get| {
-        get.wait_for("complete", &mut |_| ())?;
-        get.wait()
-    })?;
-    let seconds = started.elapsed().as_secs_f64();
-    origin.stop("stopped")?;
-    Ok(seconds)
+fn flag(name: &str, rate: Option<u64>) -> Vec<OsString> {
+    rate.map(|rate| [name.into(), rate.to_string().into()]).into_iter().flatten().collect()
 }
 
-fn swarm(settings: &Settings, links: Links, torrent: &Path, from: &Path, to: &Path) -> Result<Swarmed, BenchError> {
-    let limit = |flag: &str, rate: Option<u64>| {
-        rate.map(|rate| [flag.into(), rate.to_string().into()]).into_iter().flatten().collect::<Vec<OsString>>()
+fn from_port(port: u64) -> [OsString; 2] {
+    ["--peer".into(), format!("127.0.0.1:{port}").into()]
+}
+
+/// What each kind of link carries: an origin's, a downloader's up and down, the other side without a limit.
+fn measure(settings: &Settings, links: Links, torrent: &Path, from: &Path) -> Result<Measured, BenchError> {
+    let measured = |limit: Option<u64>, sides: [&str; 2]| {
+        if limit.is_none() {
+            return Ok::<f64, BenchError>(f64::INFINITY);
+        }
+        let to = settings.folder.join("probe");
+        fs::create_dir(&to).map_err(io_error("make a folder"))?;
+        let limits = sides.map(|side| if side.is_empty() { Vec::new() } else { flag(side, limit) });
+        let rate = probe(settings, torrent, from, &to, &limits)?;
+        fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
+        Ok(rate)
     };
-    let (mut origin, _) = origin(settings, torrent, from, &limit("--up", links.origin))?;
-    let mut flags: Vec<OsString> = vec!["--seed".into()];
-    flags.extend(limit("--up", links.link));
-    flags.extend(limit("--down", links.link));
+    Ok(Measured {
+        origin: measured(links.origin, ["--up", ""])?,
+        up: measured(links.link, ["--up", ""])?,
+        down: measured(links.link, ["", "--down"])?,
+    })
+}
+
+/// Bytes per second from a seed to a downloader with these flags, for a few seconds.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn probe(
+    settings: &Settings,
+    torrent: &Path,
+    from: &Path,
+    to: &Path,
+    [seed, get]: &[Vec<OsString>; 2],
+) -> Result<f64, BenchError> {
+    let (mut origin, port) = origin(settings, torrent, from, seed)?;
+    let mut flags: Vec<OsString> = vec!["-o".into(), to.into(), "--seed".into()];
+    flags.extend(["--progress-ms", PROGRESS_MS].map(OsString::from));
+    flags.extend(from_port(port));
+    flags.extend_from_slice(get);
+    let mut get = start("get", torrent, &flags, settings)?;
+    let (mut first, mut rate) = (None, f64::INFINITY);
+    loop {
+        let record = get.wait_for("progress", &mut |_| ())?;
+        let (done, now) = (number(&record, "bytes_done"), Instant::now());
+        if done == 0 {
+            continue;
+        }
+        let (done_before, before) = *first.get_or_insert((done, now));
+        let took = now - before;
+        if took >= PROBE_TIME_MIN {
+            rate = (done - done_before) as f64 / took.as_secs_f64();
+        }
+        if done >= settings.len || took >= PROBE_TIME {
+            break;
+        }
+    }
+    drop(get);
+    origin.stop("stopped")?;
+    Ok(rate)
+}
+
+/// Seconds until everybody has everything from an origin of its own.
+fn pairs(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<f64, BenchError> {
+    let all = ["--slots".into(), "all".into()];
+    let origins: Vec<(Running, u64)> =
+        (0..settings.peer_count).map(|_| origin(settings, torrent, from, &all)).collect::<Result<_, _>>()?;
+    let flags = |peer: usize| {
+        let port = origins.get(peer).map_or(0, |&(_, port)| port);
+        from_port(port).into_iter().chain(["--seed".into()]).collect()
+    };
+    let finished = finish(settings, torrent, to, flags)?;
+    let last = finished.iter().map(|&(at_s, _)| at_s).fold(0.0, f64::max);
+    for (_, mut get) in finished {
+        get.stop("complete")?;
+    }
+    for (mut origin, _) in origins {
+        origin.stop("stopped")?;
+    }
+    Ok(last)
+}
+
+/// Runs all downloaders until they have everything; when that was, and the processes, which go on seeding.
+fn finish(
+    settings: &Settings,
+    torrent: &Path,
+    to: &Path,
+    more: impl Fn(usize) -> Vec<OsString>,
+) -> Result<Vec<(f64, Running)>, BenchError> {
     let started = Instant::now();
-    let finished = downloaders(settings, torrent, to, &flags, |mut get| {
+    downloaders(settings, torrent, to, more, |mut get| {
         loop {
             let record = get.wait_for("progress", &mut |_| ())?;
             if number(&record, "bytes_done") >= settings.len {
                 return Ok((started.elapsed().as_secs_f64(), get));
             }
         }
-    })?;
+    })
+}
+
+fn swarm(settings: &Settings, links: Links, torrent: &Path, from: &Path, to: &Path) -> Result<Swarmed, BenchError> {
+    let (mut origin, _) = origin(settings, torrent, from, &flag("--up", links.origin))?;
+    let mut flags: Vec<OsString> = vec!["--seed".into()];
+    flags.extend(flag("--up", links.link));
+    flags.extend(flag("--down", links.link));
+    let finished = finish(settings, torrent, to, |_| flags.clone())?;
     let (mut finished_s, gets): (Vec<f64>, Vec<Running>) = finished.into_iter().unzip();
     finished_s.sort_by(f64::total_cmp);
     let mut swarmed = Swarmed { finished_s, sent_by_origin: 0, downloaded: 0, wasted: 0 };
@@ -210,24 +310,31 @@ fn number(record: &Value, key: &str) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
-fn figures(settings: &Settings, links: Links, piece_length: u32, star_s: f64, swarmed: Swarmed) -> FleetFigures {
+fn figures(
+    settings: &Settings,
+    (links, measured): (Links, Measured),
+    (pairs_s, swarmed): (f64, Swarmed),
+) -> FleetFigures {
     let (len, leechers) = (settings.len as f64, settings.peer_count);
-    let rate = |rate: Option<u64>| rate.map_or(f64::INFINITY, |rate| rate as f64);
-    let (origin, link) = (rate(links.origin), rate(links.link));
-    let t_min_s = star_s.max(fluid_bound(len, leechers, origin, link, leechers as f64 * link));
+    let Measured { origin, up, down } = measured;
+    let t_min_s = pairs_s.max(fluid_bound(len, leechers, origin, down, leechers as f64 * up));
+    let known = |rate: f64| rate.is_finite().then_some(rate);
     let times = &swarmed.finished_s;
     let at = |index: usize| times.get(index).copied().unwrap_or(f64::INFINITY);
     let (first, p50, last) = (at(0), at(times.len() / 2), at(times.len().saturating_sub(1)));
     FleetFigures {
         bytes: settings.len,
-        piece_length,
+        piece_length: 0,
         leechers,
         rounds: settings.rounds,
         place: settings.to.name(),
         link_bytes_per_s: links.link,
         origin_bytes_per_s: links.origin,
         machine: Machine::this(),
-        star_s,
+        origin_measured: known(origin),
+        up_measured: known(up),
+        down_measured: known(down),
+        pairs_s,
         t_min_s,
         t_first_s: first,
         t_p50_s: p50,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::node::{Member, address_of, node_of};
-use super::wire::{Line, Side};
+use super::node::{Member, Node, address_of, node_of};
+use super::wire::{Line, Place, Side};
 use super::world::World;
 use crate::base::{InfoHash, limits};
 use crate::codec::tracker_http::AnnounceReply;
@@ -27,8 +27,9 @@ impl World {
         if let Some(member) = &mut self.nodes[node].member {
             member.online = false;
         }
-        for at in self.nodes[node].ends.clone() {
-            self.disconnect(at);
+        for end in self.nodes[node].open.clone() {
+            let peer = self.nodes[node].end(end).map(|end| end.peer);
+            [Some(Place { node, end }), peer].into_iter().flatten().for_each(|place| self.part(place));
         }
     }
 
@@ -40,8 +41,9 @@ impl World {
     pub(super) fn find_peers(&mut self, node: usize) {
         let now = self.now;
         let this = &mut self.nodes[node];
+        this.now = now;
         let pieces = &this.swarm.pieces;
-        let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.ends.len());
+        let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.open.len());
         let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
         if complete && !std::mem::replace(&mut member.told_complete, true) {
             member.announce.handle_complete();
@@ -81,7 +83,7 @@ impl World {
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
         let welcome = !self.connected.contains_key(&pair)
-            && self.nodes[to].ends.len() < if to == 0 { 500 } else { 3 * limits::CONNECTIONS_SOUGHT / 2 }
+            && self.nodes[to].open.len() < if to == 0 { 500 } else { 3 * limits::CONNECTIONS_SOUGHT / 2 }
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
         let now = self.now;
         let Some(member) = &mut self.nodes[from].member else { return };
@@ -95,15 +97,16 @@ impl World {
         let side = |node: usize| Side { line: Line { rate: u64::MAX, delay: DELAY }, ..Side::of(node) };
         self.connect([side(from), side(to)]);
     }
+}
 
+impl Node {
     /// Senders of a checked piece gain or lose trust; who is banned is dismissed.
-    pub(super) fn judge(&mut self, node: usize, verdict: &Verdict, right: bool) {
-        let this = &mut self.nodes[node];
-        let Some(member) = &mut this.member else { return };
+    pub(super) fn judge(&mut self, verdict: &Verdict, right: bool) {
+        let Some(member) = &mut self.member else { return };
         for ip in member.peer_list.judge(verdict, right) {
-            for peer in this.peers.iter().filter(|peer| peer.address.ip() == ip) {
+            for peer in self.peers.iter().filter(|peer| peer.address.ip() == ip) {
                 peer.dismissed.store(true, std::sync::atomic::Ordering::Relaxed);
-                this.banned.insert(node_of(peer.address));
+                self.banned.insert(node_of(peer.address));
             }
         }
     }

@@ -7,6 +7,7 @@
 mod fleet;
 mod membership;
 mod node;
+mod play;
 mod scenario;
 mod slot;
 mod wire;

@@ -1,12 +1,16 @@
-//! One client of the simulation: its swarm, its choking and connecting as the engine's control thread does them.
+//! One client of the simulation: what it has and is, and its choking as the engine's control thread does it. What happens to it is
+//! `play`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::slot::CountingSlot;
+use super::wire::{Batch, End, Event, Place, Queue};
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
+use crate::peer::PeerFault;
 use crate::swarm::choker::Slots;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::steering::Steering;
@@ -15,11 +19,18 @@ use crate::swarm::{PeerShared, Swarm};
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
+    /// Its number.
+    pub at: usize,
+    pub now: Time,
     pub swarm: Arc<Swarm<CountingSlot>>,
     pub slot_count: usize,
     pub peers: Vec<Arc<PeerShared>>,
-    /// Its ends of connections, in no order.
-    pub(super) ends: Vec<usize>,
+    /// Its ends of connections; `None` when one has ended. A number is never used again.
+    pub(super) ends: Vec<Option<Box<End>>>,
+    /// The numbers of those that are open, in no order.
+    pub(super) open: Vec<usize>,
+    /// Other nodes to which a connection has ended, until the world has seen it.
+    pub(super) parted: Vec<usize>,
     /// Bytes per second, over all connections.
     pub uplink_rate: u64,
     pub downlink_rate: u64,
@@ -32,20 +43,39 @@ pub struct Node {
     /// Nodes that had a part in pieces that were wrong here, and those it banned.
     pub blamed: BTreeSet<usize>,
     pub banned: BTreeSet<usize>,
+    pub(super) faults: Vec<PeerFault>,
+    /// When it had everything for the first time.
+    pub completed_at: Option<Time>,
     /// `None`: somebody else decides who is choked.
     pub steering: Option<Steering>,
     pub(super) member: Option<Member>,
-    /// Control bytes it has sent.
-    pub control_len: u64,
-    /// Connections it has had.
-    pub connection_count: u64,
+    pub effort: Effort,
     pub(super) uplink_busy: bool,
     /// Ends with something to send, waiting for the uplink in turn.
     pub(super) ready: VecDeque<usize>,
     pub(super) downlink_free_at: u64,
     pub(super) news_due: bool,
     pub(super) woken: bool,
+    pub(super) queue: Queue,
+    pub(super) rng: Rng,
+    /// Batches to be used again.
+    #[expect(clippy::vec_box, reason = "a batch goes from node to node in its box")]
+    pub(super) spare: Vec<Box<Batch>>,
     reorder_at: Time,
+}
+
+/// What a node has done, beside content.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Effort {
+    /// Control bytes it has sent, and messages it has handled.
+    pub control_len: u64,
+    pub messages: u64,
+    /// Events it was woken for.
+    pub events: u64,
+    /// Connections it has had.
+    pub connections: u64,
+    /// Pieces looked at to find one to ask for, over connections that have ended.
+    pub looks: u64,
 }
 
 /// What a node that finds its peers by the tracker has beside.
@@ -59,28 +89,38 @@ pub(super) struct Member {
 }
 
 impl Node {
-    pub(super) fn new(swarm: Arc<Swarm<CountingSlot>>, upload_slots: Slots, now: Time) -> Self {
+    pub(super) fn new(at: usize, swarm: Arc<Swarm<CountingSlot>>, upload_slots: Slots, now: Time, rng: Rng) -> Self {
+        let mut queue = Queue::new(at);
+        [Event::Tick, Event::Steer].into_iter().for_each(|event| queue.schedule(nanos(now), event));
         Self {
+            at,
+            now,
             slot_count: swarm.pieces.free_slots(),
             served: vec![0; swarm.geometry.piece_count() as usize],
             swarm,
             peers: Vec::new(),
             ends: Vec::new(),
+            open: Vec::new(),
+            parted: Vec::new(),
             uplink_rate: 1_000_000_000,
             downlink_rate: 10_000_000_000,
             corrupts: 0.0,
             silent: false,
             blamed: BTreeSet::new(),
             banned: BTreeSet::new(),
+            faults: Vec::new(),
+            completed_at: None,
             steering: Some(Steering::new(upload_slots, now)),
             member: None,
-            control_len: 0,
-            connection_count: 0,
+            effort: Effort::default(),
             uplink_busy: false,
             ready: VecDeque::new(),
             downlink_free_at: 0,
             news_due: false,
             woken: false,
+            queue,
+            rng,
+            spare: Vec::new(),
             reorder_at: now,
         }
     }
@@ -96,6 +136,16 @@ impl Node {
         });
     }
 
+    /// Pieces looked at to find one to ask for.
+    pub fn looks(&self) -> u64 {
+        self.effort.looks + self.ends.iter().flatten().map(|end| end.link.looks()).sum::<u64>()
+    }
+
+    /// Peers looked at to decide who is unchoked.
+    pub fn ranked(&self) -> u64 {
+        self.steering.as_ref().map_or(0, Steering::ranked_count)
+    }
+
     /// Chokes and unchokes so far.
     pub fn choke_changes(&self) -> u64 {
         self.steering.as_ref().map_or(0, Steering::change_count)
@@ -106,15 +156,42 @@ impl Node {
         format!("has {} of {}, {} slots free", pieces.have_count(), geometry.piece_count(), pieces.free_slots())
     }
 
+    pub(super) fn end(&self, at: usize) -> Option<&End> {
+        self.ends.get(at)?.as_deref()
+    }
+
     /// The choking part of a step of the control thread; true when connections have to look who is choked.
-    pub(super) fn steer(&mut self, now: Time, rng: &mut Rng) -> bool {
+    pub(super) fn steer(&mut self) -> bool {
+        let now = self.now;
         if now >= self.reorder_at {
             self.reorder_at = now + limits::ORDER_INTERVAL;
-            self.swarm.reorder_if_changed(rng);
+            self.swarm.reorder_if_changed(&mut self.rng);
         }
         let complete = self.swarm.pieces.is_complete();
-        self.steering.as_mut().is_some_and(|steering| steering.step(now, &self.peers, complete, rng))
+        self.steering.as_mut().is_some_and(|steering| steering.step(now, &self.peers, complete, &mut self.rng))
     }
+
+    /// Ends the connection on this side, and says where the other side is.
+    pub(super) fn close(&mut self, at: usize) -> Option<Place> {
+        let end = self.ends.get_mut(at)?.take()?;
+        let shared = end.link.shared();
+        let useful = shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0;
+        self.peers.retain(|peer| peer.key != shared.key);
+        self.open.retain(|&other| other != at);
+        self.parted.push(end.peer.node);
+        self.effort.looks += end.link.looks();
+        if end.leaving.is_some() {
+            self.uplink_busy = false;
+        }
+        if let Some(member) = &mut self.member {
+            member.peer_list.handle_disconnected(self.now, shared.address, useful);
+        }
+        Some(end.peer)
+    }
+}
+
+pub(super) fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where the node listens.

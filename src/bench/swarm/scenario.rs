@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::node::Node;
 use super::world::World;
 use super::{fluid_bound, jain};
 use crate::base::{Bitfield, Geometry, Time};
@@ -69,9 +70,15 @@ pub struct Outcome {
     pub honest_bans: usize,
     /// For each honest leecher.
     pub control_bytes_per_peer: f64,
+    pub messages_per_peer: f64,
+    /// Pieces looked at to find one to ask for, and peers looked at to decide who is unchoked.
+    pub looks_per_peer: f64,
+    pub ranked_per_peer: f64,
     pub choke_changes_per_peer: f64,
     pub connections_per_peer: f64,
     pub faults: usize,
+    /// Events that all nodes were woken for.
+    pub events: u64,
     /// Seconds of real time.
     pub wall_s: f64,
     /// Fewest, median and most pieces of an honest leecher, at equal distances of time.
@@ -84,6 +91,8 @@ pub struct Progress {
     pub fewest: u32,
     pub median: u32,
     pub most: u32,
+    /// The share of all uplinks that carried blocks since the moment before.
+    pub uplinks_busy: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +120,7 @@ struct Run {
     absences: Vec<Absence>,
     start: Time,
     finished: Vec<Option<Time>>,
+    uploaded: u64,
     progress: Vec<Progress>,
 }
 
@@ -173,6 +183,7 @@ impl Scenario {
         let start = world.now;
         let mut run = Run {
             finished: vec![None; self.leechers],
+            uploaded: 0,
             world,
             origin,
             kinds,
@@ -256,10 +267,14 @@ impl Scenario {
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
             bans: bans(&|kind| kind == Kind::Corrupting),
             honest_bans: bans(&|kind| kind != Kind::Corrupting),
-            control_bytes_per_peer: sum(&|node| world.nodes[node].control_len) as f64 / peers,
+            control_bytes_per_peer: sum(&|node| world.nodes[node].effort.control_len) as f64 / peers,
+            messages_per_peer: sum(&|node| world.nodes[node].effort.messages) as f64 / peers,
+            looks_per_peer: sum(&|node| world.nodes[node].looks()) as f64 / peers,
+            ranked_per_peer: sum(&|node| world.nodes[node].ranked()) as f64 / peers,
             choke_changes_per_peer: sum(&|node| world.nodes[node].choke_changes()) as f64 / peers,
-            connections_per_peer: sum(&|node| world.nodes[node].connection_count) as f64 / peers,
-            faults: world.faults.len(),
+            connections_per_peer: sum(&|node| world.nodes[node].effort.connections) as f64 / peers,
+            faults: world.faults().count(),
+            events: world.nodes.iter().map(|node| node.effort.events).sum(),
             wall_s: 0.0,
             progress: thinned(&run.progress),
         }
@@ -272,6 +287,7 @@ fn thinned(progress: &[Progress]) -> Vec<Progress> {
 }
 
 impl Run {
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     fn step(&mut self, step: Duration) {
         let end = self.world.now + step;
         let (finished, absences) = (&mut self.finished, &mut self.absences);
@@ -280,9 +296,7 @@ impl Run {
             if world.now >= look_at {
                 look_at = world.now + Duration::from_millis(10);
                 let waiting = finished.iter_mut().zip(1..).filter(|(at, _)| at.is_none());
-                for (at, _) in waiting.filter(|&(_, node)| world.nodes[node].swarm.pieces.is_complete()) {
-                    *at = Some(world.now);
-                }
+                waiting.for_each(|(at, node)| *at = world.nodes[node].completed_at);
                 come_and_go(world, absences);
             }
             world.now >= end
@@ -293,8 +307,13 @@ impl Run {
             .collect();
         counts.sort_unstable();
         let at_s = (self.world.now - self.start).as_secs_f64();
+        let uploaded = |node: &Node| node.swarm.totals.uploaded.load(Ordering::Relaxed);
+        let uploaded: u64 = self.world.nodes.iter().map(uploaded).sum();
+        let rates: u64 = self.world.nodes.iter().map(|node| node.uplink_rate).sum();
+        let carried = uploaded - std::mem::replace(&mut self.uploaded, uploaded);
+        let uplinks_busy = carried as f64 / (rates as f64 * step.as_secs_f64());
         if let (Some(&fewest), Some(&most)) = (counts.first(), counts.last()) {
-            self.progress.push(Progress { at_s, fewest, median: counts[counts.len() / 2], most });
+            self.progress.push(Progress { at_s, fewest, median: counts[counts.len() / 2], most, uplinks_busy });
         }
     }
 

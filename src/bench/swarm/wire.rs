@@ -1,8 +1,9 @@
-//! What travels between two nodes, and the virtual clock's queue of events.
+//! What travels between two nodes, and when: the ends of a connection, each node's queue of events, the post between nodes.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering as Atomically};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::slot::CountingSlot;
@@ -14,6 +15,7 @@ use crate::swarm::{Link, OpenPiece};
 pub struct Line {
     /// Bytes per second.
     pub rate: u64,
+    /// Not zero.
     pub delay: Duration,
 }
 
@@ -29,24 +31,35 @@ pub struct Side {
     pub silent: bool,
 }
 
+/// Where an end is: its node, and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) node: usize,
+    pub(super) end: usize,
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct End {
     pub node: usize,
     pub link: Link<CountingSlot>,
+    /// The other end.
+    pub(super) peer: Place,
     pub(super) line: Line,
     pub(super) silent: bool,
     /// Control bytes received and not whole yet.
     pub(super) inbox: Vec<u8>,
-    /// A batch is on the uplink.
-    pub(super) sending: bool,
+    /// On the uplink now.
+    pub(super) leaving: Option<Box<Batch>>,
     /// It waits for the uplink.
     pub(super) ready: bool,
-    /// Bytes sent and not received yet.
+    /// Bytes of batches with blocks that were sent and are not known to have been received.
     pub(super) in_flight: u64,
     pub(super) in_flight_max: u64,
     pub(super) line_free_at: u64,
+    /// When the last batch is through our downlink, and how many are not yet.
     pub(super) delivered_at: u64,
+    pub(super) undelivered: u32,
 }
 
 /// What leaves at once.
@@ -57,42 +70,51 @@ pub(super) struct Batch {
     pub(super) wrong: u32,
     pub(super) len: u64,
     pub(super) payload_len: u64,
+    /// When it has left the sender's uplink.
+    pub(super) left_at: u64,
 }
 
+/// Something that happens at a node; `end` is one of its own.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// This batch reaches this end.
+    /// This batch reaches the downlink, and has come through it.
+    Arrive {
+        end: usize,
+        batch: Box<Batch>,
+    },
     Deliver {
         end: usize,
-        batch: usize,
+        batch: Box<Batch>,
+    },
+    /// The peer has received so many bytes.
+    Acknowledged {
+        end: usize,
+        len: u64,
+    },
+    /// The peer has ended the connection.
+    Closed {
+        end: usize,
     },
     /// This end's batch has left the uplink.
     Sent {
         end: usize,
-        batch: usize,
     },
-    Hashed {
-        node: usize,
-        open: Arc<OpenPiece<CountingSlot>>,
-    },
-    /// The connections of a node look at what is new.
-    News {
-        node: usize,
-    },
+    Hashed(Arc<OpenPiece<CountingSlot>>),
+    /// The connections look at what is new.
+    News,
     /// Time-outs of connections.
     Tick,
-    /// The control threads.
-    Control,
-    /// That of one node, before its time.
-    Woken {
-        node: usize,
-    },
+    /// The control thread, in its time and when it is woken.
+    Steer,
+    Woken,
 }
 
+/// An event and its time in nanoseconds.
 #[derive(Debug)]
-struct Due {
+pub(super) struct Due {
     at: u64,
-    sequence: u64,
+    /// Who scheduled it, and how many that one had before: equal times have an order that no thread has a say in.
+    order: u64,
     event: Event,
 }
 
@@ -111,29 +133,43 @@ impl PartialOrd for Due {
 }
 
 impl Ord for Due {
-    /// The earliest is the greatest; what was scheduled first comes first.
+    /// The earliest is the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+        (other.at, other.order).cmp(&(self.at, self.order))
     }
 }
 
-/// Events by their time, in nanoseconds.
-#[derive(Debug, Default)]
+/// One node's events by their time.
+#[derive(Debug)]
 pub(super) struct Queue {
     heap: BinaryHeap<Due>,
-    scheduled: u64,
+    order: u64,
 }
 
 impl Queue {
-    pub(super) fn schedule(&mut self, at: u64, event: Event) {
-        self.heap.push(Due { at, sequence: self.scheduled, event });
-        self.scheduled += 1;
+    pub(super) fn new(node: usize) -> Self {
+        Self { heap: BinaryHeap::new(), order: (node as u64) << 40 }
     }
 
-    /// The next event, if it is due at `deadline` or before.
-    pub(super) fn pop(&mut self, deadline: u64) -> Option<(u64, Event)> {
-        self.heap.peek().filter(|due| due.at <= deadline)?;
+    /// An event of this node, or of another one that has to be posted.
+    pub(super) fn due(&mut self, at: u64, event: Event) -> Due {
+        self.order += 1;
+        Due { at, order: self.order, event }
+    }
+
+    pub(super) fn schedule(&mut self, at: u64, event: Event) {
+        let due = self.due(at, event);
+        self.heap.push(due);
+    }
+
+    /// The next event before `until`.
+    pub(super) fn pop(&mut self, until: u64) -> Option<(u64, Event)> {
+        self.heap.peek().filter(|due| due.at < until)?;
         self.heap.pop().map(|due| (due.at, due.event))
+    }
+
+    fn next_at(&self) -> u64 {
+        self.heap.peek().map_or(u64::MAX, |due| due.at)
     }
 
     pub(super) fn clear(&mut self) {
@@ -141,33 +177,55 @@ impl Queue {
     }
 }
 
-/// Batches under way, their memory used again and again.
+/// What nodes send each other: it never arrives before the current window is over, so that it does not matter which node
+/// plays its part of a window first.
 #[derive(Debug, Default)]
-pub(super) struct Batches {
-    batches: Vec<Batch>,
-    free: Vec<usize>,
+pub(super) struct Post {
+    boxes: Vec<Letters>,
 }
 
-impl Batches {
-    pub(super) fn put(&mut self, batch: Batch) -> usize {
-        match self.free.pop() {
-            Some(at) => {
-                self.batches[at] = batch;
-                at
-            }
-            None => {
-                self.batches.push(batch);
-                self.batches.len() - 1
-            }
-        }
+#[derive(Debug)]
+struct Letters {
+    /// The earliest event of the node, here or in its queue.
+    next_at: AtomicU64,
+    letters: Mutex<Vec<Due>>,
+}
+
+impl Post {
+    pub(super) fn add_node(&mut self) {
+        self.boxes.push(Letters { next_at: AtomicU64::new(u64::MAX), letters: Mutex::default() });
     }
 
-    pub(super) fn take(&mut self, at: usize) -> Batch {
-        self.free.push(at);
-        std::mem::take(&mut self.batches[at])
+    pub(super) fn send(&self, to: usize, due: Due) {
+        let Letters { next_at, letters } = &self.boxes[to];
+        let mut letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
+        next_at.fetch_min(due.at, Atomically::Relaxed);
+        letters.push(due);
     }
 
-    pub(super) fn get(&self, at: usize) -> &Batch {
-        &self.batches[at]
+    /// Puts what has come for a node into its queue.
+    pub(super) fn fetch(&self, node: usize, queue: &mut Queue) {
+        let Letters { next_at, letters } = &self.boxes[node];
+        let mut letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
+        next_at.store(u64::MAX, Atomically::Relaxed);
+        queue.heap.extend(letters.drain(..));
+    }
+
+    /// The node waits for what its queue holds now.
+    pub(super) fn wait(&self, node: usize, queue: &Queue) {
+        self.boxes[node].next_at.fetch_min(queue.next_at(), Atomically::Relaxed);
+    }
+
+    pub(super) fn is_due(&self, node: usize, until: u64) -> bool {
+        self.boxes[node].next_at.load(Atomically::Relaxed) < until
+    }
+
+    pub(super) fn due_count(&self, until: u64) -> usize {
+        (0..self.boxes.len()).filter(|&node| self.is_due(node, until)).count()
+    }
+
+    /// The earliest event of all.
+    pub(super) fn next_at(&self) -> u64 {
+        self.boxes.iter().map(|letters| letters.next_at.load(Atomically::Relaxed)).min().unwrap_or(u64::MAX)
     }
 }

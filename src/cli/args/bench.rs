@@ -76,10 +76,12 @@ pub struct LoopbackArgs {
 
 const SWARM_AFTER_HELP: &str = "\
 The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): content over the origin's rate, over the slowest link, and all \
-copies over all uplinks. Real downloaders share this machine: beside them, in each round, all of them get everything straight from the origin, \
-which is the yardstick where the links have no limit. It is no bound: a swarm that is faster has more than 1.
+copies over all uplinks. Real downloaders share this machine, so what it can do is measured in each round: all of them \
+get everything at once, each from an origin of its own, with the same reading, sending, hashing and writing. T_min is that time, or the \
+links' bound where that is later. With --link or --origin each kind of link is measured alone before, for three \
+seconds, and the bound is made of what it carried.
 
-Simulated, the same options give the same run; a hundred downloaders take about a minute, a thousand very long. Shares are numbers from 0 to 1, of the downloaders.";
+Simulated, the same options give the same run, on however many cores. Shares are numbers from 0 to 1, of the downloaders.";
 
 #[derive(Args, Debug)]
 #[command(after_help = SWARM_AFTER_HELP)]

@@ -77,6 +77,7 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         until,
         torrents: args.torrents,
         watch: args.watch,
+        super_seed: args.super_seed,
         data: args.data,
         verify: match args.verify {
             VerifyArg::Lazy => VerifyMode::Lazy,

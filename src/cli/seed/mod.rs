@@ -52,6 +52,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
     let mut config = Config {
         rates: options.rates,
+        super_seed: options.super_seed,
         ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
     };
     if let Some(listener) = handed.peers.take() {

@@ -3,6 +3,7 @@
 mod browser;
 mod magnet;
 mod metainfo;
+mod mixed;
 mod origin;
 mod trackers;
 mod transfer;

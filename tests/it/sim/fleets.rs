@@ -61,14 +61,15 @@ fn bad_company_costs_the_honest_little_and_is_banned() {
     });
 }
 
+/// So many that all cores play them.
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let run = |seed| serde_json::to_string(&Outcome { wall_s: 0.0, ..run(&equal(seed, 6, 100)) }).unwrap();
+    let run = |seed| serde_json::to_string(&Outcome { wall_s: 0.0, ..run(&equal(seed, 50, 60)) }).unwrap();
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
 
-/// Ten times the peers: what one of them sends beside content grows with its connections, which are bounded.
+/// Ten times the peers: what one of them sends, hears and decides beside content grows with its connections, which are bounded.
 #[test]
 fn a_larger_fleet_costs_a_peer_no_more_decisions() {
     with_seeds(1, |seed| {
@@ -76,6 +77,9 @@ fn a_larger_fleet_costs_a_peer_no_more_decisions() {
         let log = (150f64).ln() / (15f64).ln();
         for (what, few, many) in [
             ("control bytes", few.control_bytes_per_peer, many.control_bytes_per_peer),
+            ("messages", few.messages_per_peer, many.messages_per_peer),
+            ("looks at pieces", few.looks_per_peer, many.looks_per_peer),
+            ("looks at peers to choke", few.ranked_per_peer / few.t_last_s, many.ranked_per_peer / many.t_last_s),
             ("chokes", few.choke_changes_per_peer, many.choke_changes_per_peer),
             ("connections", few.connections_per_peer, many.connections_per_peer),
         ] {

@@ -44,7 +44,7 @@ fn a_swarm_of_eight_finishes_and_spreads_the_pieces() {
             println!(
                 "swarm of 8, {pieces} pieces: {took:?}, {wasted:.1} blocks wasted, {copies:.2} copies from origin"
             );
-            assert!(world.faults.is_empty(), "{:?}", world.faults);
+            assert!(world.faults().count() == 0, "{:?}", world.faults().collect::<Vec<_>>());
             assert!(wasted < WASTED_BLOCKS_MAX, "{wasted}");
             if pieces > 50 {
                 assert!(copies < 4.0, "{copies}");
@@ -97,8 +97,8 @@ fn a_peer_that_comes_and_goes_breaks_nothing() {
         for _ in 0..40 {
             let moment = Duration::from_millis(world.rng.u64(1..400));
             world.run_for(moment);
-            let end = world.rng.usize(..world.ends.len());
-            let node = |end: usize| world.ends[end].as_ref().map(|end| end.node);
+            let end = world.rng.usize(..world.end_count());
+            let node = |end: usize| world.end(end).map(|end| end.node);
             if let Some((a, b)) = node(end).zip(node(end ^ 1)) {
                 world.disconnect(end);
                 world.connect([Side { fast: seed % 2 == 0, ..Side::of(a) }, Side::of(b)]);
@@ -119,7 +119,7 @@ fn a_silent_peer_is_snubbed_and_others_bring_its_blocks() {
         let fast = seed % 2 == 0;
         let first = world.connect([Side { silent: true, fast, ..Side::of(silent) }, Side::of(leecher)]);
         let state = |world: &World| {
-            let connection = world.ends[first + 1].as_ref().unwrap().link.connection();
+            let connection = world.end(first + 1).unwrap().link.connection();
             (connection.is_snubbed(), connection.outstanding_count())
         };
         world.run_for(secs(1));
@@ -198,9 +198,9 @@ fn the_last_blocks_of_a_slow_peer_are_asked_of_others_and_cancelled() {
             let wasted = world.wasted_blocks(&[leecher]);
             println!("{slow_count} slow, {slots} slots: {took:?}, {wasted:.1} blocks wasted");
             world.run_for(secs(1));
-            let waiting = world.ends.iter().flatten().filter(|at| at.node == leecher);
+            let waiting = world.ends().filter(|at| at.node == leecher);
             assert_eq!(waiting.map(|end| end.link.connection().outstanding_count()).sum::<usize>(), 0);
-            assert!(world.ends[end].is_some() && world.faults.is_empty());
+            assert!(world.end(end).is_some() && world.faults().count() == 0);
             world.finish();
         });
     }

@@ -1,4 +1,6 @@
-"""A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get TORRENT|MAGNET FOLDER IP PORT"""
+"""A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get|share TORRENT|MAGNET FOLDER IP PORT [RATE]
+
+share: says "complete" and goes on as a seed. RATE: bytes/s, up and down."""
 
 import sys
 import time
@@ -46,8 +48,9 @@ def report(session):
 
 
 def main():
-    role, torrent, folder, ip, port = sys.argv[1:]
-    session = lt.session({**SETTINGS, "listen_interfaces": f"{ip}:{port}"})
+    role, torrent, folder, ip, port, *rate = sys.argv[1:]
+    limits = {limit: int(rate[0]) for limit in ("upload_rate_limit", "download_rate_limit") if rate}
+    session = lt.session({**SETTINGS, **limits, "listen_interfaces": f"{ip}:{port}"})
     if torrent.startswith("magnet:"):
         parameters = lt.parse_magnet_uri(torrent)
     else:
@@ -60,7 +63,12 @@ def main():
     torrent = session.add_torrent(parameters)
     while role == "seed" or not torrent.status().is_seeding:
         report(session)
-        time.sleep(0.01 if role == "get" else 0.2)
+        time.sleep(0.2 if role == "seed" else 0.01)
+    if role == "share":
+        print("complete", flush=True)
+        while True:
+            report(session)
+            time.sleep(0.2)
     torrent.flush_cache()
     deadline = time.monotonic() + FLUSH_TIMEOUT_S
     while "cache_flushed" not in report(session) and time.monotonic() < deadline:

@@ -1,0 +1,373 @@
+//! What happens to one node: batches arrive and leave, pieces are hashed, time-outs pass, the choker acts.
+//!
+//! A node touches nothing but itself and the post.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::node::{Node, nanos, node_of};
+use super::slot::{CountingSlot, Landed};
+use super::wire::{Batch, End, Event, Post};
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{Geometry, PieceIndex, limits};
+use crate::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
+use crate::peer::PeerFault;
+use crate::swarm::{OpenPiece, Swarm};
+
+/// As the engine's threads look at time-outs, and at choking.
+const TICK: Duration = Duration::from_millis(250);
+pub(super) const CONTROL_TICK: Duration = Duration::from_millis(50);
+/// A control thread that is woken acts this soon.
+const CONTROL_WAKE: Duration = Duration::from_millis(1);
+/// A slow line takes no more at a time than it moves in this time, but a block; connections share an uplink more finely.
+const BATCHES_PER_S: u64 = 20;
+const UPLINK_TURNS_PER_S: u64 = 200;
+/// Batches that a node keeps to be used again.
+const SPARE_MAX: usize = 64;
+
+/// What all nodes see of the world.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) geometry: &'a Geometry,
+    pub(super) post: &'a Post,
+    pub(super) split: bool,
+    pub(super) checked: bool,
+    pub(super) write_time: Duration,
+}
+
+/// What so many bytes take at this rate, in nanoseconds.
+fn transfer_nanos(len: u64, rate: u64) -> u64 {
+    len.saturating_mul(1_000_000_000) / rate.max(1)
+}
+
+impl Node {
+    /// Plays everything that happens before `until`, in nanoseconds.
+    pub(super) fn play(&mut self, around: &Surroundings<'_>, until: u64) {
+        around.post.fetch(self.at, &mut self.queue);
+        while let Some((at, event)) = self.queue.pop(until) {
+            self.now = Duration::from_nanos(at);
+            self.effort.events += 1;
+            self.handle(around, at, event);
+        }
+        around.post.wait(self.at, &self.queue);
+    }
+
+    fn handle(&mut self, around: &Surroundings<'_>, at: u64, event: Event) {
+        match event {
+            Event::Arrive { end, batch } => self.handle_arrived(around, at, end, batch),
+            Event::Deliver { end, batch } => {
+                if let Some(end) = self.end_mut(end) {
+                    end.undelivered -= 1;
+                }
+                self.deliver(around, end, batch);
+            }
+            Event::Acknowledged { end: at, len } => {
+                if let Some(end) = self.end_mut(at) {
+                    end.in_flight -= len;
+                    self.make_ready(at);
+                    self.start_next(around);
+                }
+            }
+            Event::Closed { end } => {
+                self.close(end);
+                self.start_next(around);
+            }
+            Event::Sent { end } => self.handle_sent(around, end),
+            Event::Hashed(open) => self.handle_hashed(&open),
+            Event::News => {
+                self.news_due = false;
+                self.spread_news(around);
+            }
+            Event::Tick => self.tick(around),
+            Event::Steer => {
+                self.steer_all(around);
+                self.schedule(CONTROL_TICK, Event::Steer);
+            }
+            Event::Woken => {
+                self.woken = false;
+                self.steer_all(around);
+            }
+        }
+    }
+
+    fn end_mut(&mut self, at: usize) -> Option<&mut End> {
+        self.ends.get_mut(at)?.as_deref_mut()
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.queue.schedule(nanos(self.now + after), event);
+    }
+
+    /// A batch is at the downlink, which takes what comes in order.
+    fn handle_arrived(&mut self, around: &Surroundings<'_>, now: u64, at: usize, batch: Box<Batch>) {
+        let (rate, free_at) = (self.downlink_rate, self.downlink_free_at);
+        let Some(end) = self.end_mut(at) else { return };
+        end.delivered_at = end.delivered_at.max(now);
+        if !batch.transmit.blocks.is_empty() {
+            let free_at = free_at.max(batch.left_at) + transfer_nanos(batch.len, rate);
+            end.delivered_at = end.delivered_at.max(free_at);
+            self.downlink_free_at = free_at;
+        }
+        let Some(end) = self.end_mut(at) else { return };
+        if end.delivered_at == now && end.undelivered == 0 {
+            return self.deliver(around, at, batch);
+        }
+        end.undelivered += 1;
+        let delivered_at = end.delivered_at;
+        self.queue.schedule(delivered_at, Event::Deliver { end: at, batch });
+    }
+
+    fn deliver(&mut self, around: &Surroundings<'_>, at: usize, batch: Box<Batch>) {
+        let Some(end) = self.end_mut(at) else { return };
+        if !batch.transmit.blocks.is_empty() {
+            let (peer, known_after) = (end.peer, end.line.delay);
+            let due =
+                self.queue.due(nanos(self.now + known_after), Event::Acknowledged { end: peer.end, len: batch.len });
+            around.post.send(peer.node, due);
+        }
+        let received = self.handle_received(around, at, &batch);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(batch);
+        }
+        match received {
+            Ok(()) => self.wake(around, at),
+            Err(fault) => self.handle_fault(around, at, fault),
+        }
+    }
+
+    fn handle_fault(&mut self, around: &Surroundings<'_>, at: usize, fault: PeerFault) {
+        self.faults.push(fault);
+        self.disconnect(around, at);
+    }
+
+    /// Ends the connection; the other side hears of it.
+    fn disconnect(&mut self, around: &Surroundings<'_>, at: usize) {
+        let Some(delay) = self.end(at).map(|end| end.line.delay) else { return };
+        if let Some(peer) = self.close(at) {
+            let due = self.queue.due(nanos(self.now + delay), Event::Closed { end: peer.end });
+            around.post.send(peer.node, due);
+        }
+        self.start_next(around);
+    }
+
+    /// The engine's reader.
+    fn handle_received(&mut self, around: &Surroundings<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
+        let Self { now, rng, effort, queue, .. } = self;
+        let now = *now;
+        let Some(Some(end)) = self.ends.get_mut(at) else { return Ok(()) };
+        let bounds = Bounds { piece_count: around.geometry.piece_count(), block_len_max: BLOCK_LEN };
+        let mut control = &batch.transmit.control[..];
+        while !control.is_empty() {
+            let len = if around.split { rng.usize(1..=control.len().min(20)) } else { control.len() };
+            let (chunk, rest) = control.split_at(len);
+            control = rest;
+            let mut inbox = std::mem::take(&mut end.inbox);
+            let held = !inbox.is_empty();
+            if held {
+                inbox.extend_from_slice(chunk);
+            }
+            let (bytes, mut from) = (if held { &inbox[..] } else { chunk }, 0);
+            while let Decoded::Message { message, consumed } = decode(&bytes[from..], &bounds)? {
+                end.link.handle_message(now, &message)?;
+                effort.messages += 1;
+                from += consumed;
+            }
+            if held {
+                inbox.drain(..from);
+            } else {
+                inbox.extend_from_slice(&chunk[from..]);
+            }
+            end.inbox = inbox;
+        }
+        for (i, &block) in batch.transmit.blocks.iter().enumerate() {
+            let arrival = end.link.handle_block(now, block.piece.get(), block.begin, block.len)?;
+            let right = batch.wrong >> i & 1 == 0;
+            let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| open.slot().land(arrival.block, right));
+            end.link.handle_landed(now, &arrival, landed != Landed::Duplicate);
+            effort.messages += 1;
+            if let Some(open) = arrival.open.filter(|_| landed == Landed::Complete) {
+                queue.schedule(nanos(now + around.write_time), Event::Hashed(open));
+            }
+        }
+        end.link.handle_bytes(now);
+        if end.link.shared().choker_due.load(Ordering::Relaxed) {
+            self.wake_control();
+        }
+        Ok(())
+    }
+
+    /// The engine's writer looks whether there is something to send.
+    pub(super) fn wake(&mut self, around: &Surroundings<'_>, at: usize) {
+        self.poll(around, at, !self.uplink_busy);
+    }
+
+    fn poll(&mut self, around: &Surroundings<'_>, at: usize, uplink_free: bool) {
+        let now = self.now;
+        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        if end.leaving.is_some() {
+            return;
+        }
+        if let Err(fault) = end.link.sync(now) {
+            return self.handle_fault(around, at, fault);
+        }
+        if end.link.is_useless() && self.member.is_some() {
+            return self.disconnect(around, at);
+        }
+        end.link.request_blocks(now);
+        let mut batch = self.spare.pop().unwrap_or_default();
+        let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
+        let turn_len = self.uplink_rate / UPLINK_TURNS_PER_S;
+        let (mut len, len_max) = (0, turn_len.min(end.line.rate / BATCHES_PER_S));
+        let something = end.link.poll_transmit(now, &mut batch.transmit, |block| {
+            let fits = may_send && (len == 0 || len < len_max);
+            len += u64::from(block.len);
+            fits
+        });
+        if around.checked {
+            self.check(around, at);
+        }
+        if something {
+            self.send(around, at, batch);
+        } else {
+            self.spare.push(batch);
+        }
+        self.make_ready(at);
+    }
+
+    /// It has blocks to send and waits for the uplink.
+    fn make_ready(&mut self, at: usize) {
+        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let waits = end.leaving.is_none() && !end.ready && !end.silent && end.link.connection().queued().len() > 0;
+        if waits && end.in_flight < end.in_flight_max {
+            end.ready = true;
+            self.ready.push_back(at);
+        }
+    }
+
+    /// The uplink takes a batch of the next connection.
+    pub(super) fn start_next(&mut self, around: &Surroundings<'_>) {
+        while !self.uplink_busy
+            && let Some(at) = self.ready.pop_front()
+        {
+            if let Some(end) = self.end_mut(at) {
+                end.ready = false;
+                self.poll(around, at, true);
+            }
+        }
+    }
+
+    fn send(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>) {
+        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        (batch.len, batch.wrong, batch.payload_len) = (batch.transmit.control.len() as u64, 0, 0);
+        self.effort.control_len += batch.len;
+        for (i, block) in batch.transmit.blocks.iter().enumerate() {
+            self.served[block.piece.at()] += 1;
+            batch.len += PIECE_HEAD_LEN as u64;
+            batch.payload_len += u64::from(block.len);
+            if self.corrupts > 0.0 && self.rng.f64() < self.corrupts {
+                batch.wrong |= 1 << i;
+            }
+        }
+        batch.len += batch.payload_len;
+        let left_at = nanos(self.now) + transfer_nanos(batch.len, self.uplink_rate);
+        if batch.transmit.blocks.is_empty() {
+            // A few bytes find their way between the batches.
+            return self.carry(around, at, batch, left_at);
+        }
+        end.in_flight += batch.len;
+        end.leaving = Some(batch);
+        self.uplink_busy = true;
+        self.queue.schedule(left_at, Event::Sent { end: at });
+    }
+
+    /// From the uplink, which it leaves at `left_at`, to the other end.
+    fn carry(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
+        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        batch.left_at = left_at;
+        end.line_free_at = left_at.max(end.line_free_at + transfer_nanos(batch.len, end.line.rate));
+        let arrival = end.line_free_at + nanos(end.line.delay);
+        let due = self.queue.due(arrival, Event::Arrive { end: end.peer.end, batch });
+        around.post.send(end.peer.node, due);
+    }
+
+    fn handle_sent(&mut self, around: &Surroundings<'_>, at: usize) {
+        let Some(end) = self.end_mut(at) else { return };
+        let Some(batch) = end.leaving.take() else { return };
+        end.link.handle_sent(batch.payload_len);
+        self.uplink_busy = false;
+        self.carry(around, at, batch, nanos(self.now));
+        // What it has to say leaves at once; its next blocks wait for their turn.
+        self.poll(around, at, false);
+        self.start_next(around);
+    }
+
+    /// The hash of a complete piece is known; what is right is written at once.
+    fn handle_hashed(&mut self, open: &OpenPiece<CountingSlot>) {
+        let swarm = self.swarm.clone();
+        let right = open.slot().is_right();
+        let verdict = if right {
+            assert!(!swarm.pieces.has(open.piece()), "received twice");
+            swarm.pieces.handle_written(open)
+        } else {
+            swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
+            let verdict = swarm.pieces.handle_wrong(open);
+            swarm.reorder(&mut self.rng);
+            self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address)));
+            verdict
+        };
+        if swarm.pieces.is_complete() {
+            self.completed_at.get_or_insert(self.now);
+        }
+        self.judge(&verdict, right);
+        if !std::mem::replace(&mut self.news_due, true) {
+            self.schedule(limits::HAVE_GATHER, Event::News);
+        }
+    }
+
+    /// Every connection looks at what is new.
+    pub(super) fn spread_news(&mut self, around: &Surroundings<'_>) {
+        for at in self.open.clone() {
+            self.wake(around, at);
+        }
+    }
+
+    fn tick(&mut self, around: &Surroundings<'_>) {
+        let now = self.now;
+        for at in self.open.clone() {
+            let Some(end) = self.end_mut(at).filter(|end| now >= end.link.poll_timeout()) else { continue };
+            match end.link.handle_timeout(now) {
+                Ok(()) => self.wake(around, at),
+                Err(fault) => self.handle_fault(around, at, fault),
+            }
+        }
+        self.schedule(TICK, Event::Tick);
+    }
+
+    /// Interest changed: the choker looks again soon, as the engine's is woken for it.
+    fn wake_control(&mut self) {
+        if self.steering.is_some() && !std::mem::replace(&mut self.woken, true) {
+            self.schedule(CONTROL_WAKE, Event::Woken);
+        }
+    }
+
+    fn steer_all(&mut self, around: &Surroundings<'_>) {
+        if self.steer() {
+            self.spread_news(around);
+        }
+    }
+
+    /// What is true after every step.
+    fn check(&self, around: &Surroundings<'_>, at: usize) {
+        let Some(end) = self.end(at) else { return };
+        let connection = end.link.connection();
+        let Swarm { pieces, .. } = &*self.swarm;
+        if !connection.is_backlogged() {
+            let lacked = |piece: PieceIndex| !pieces.has(piece) && connection.peer_have().contains(piece);
+            // BEP 3: "Interest state must be kept up to date at all times".
+            assert_eq!(connection.am_interested(), around.geometry.pieces().any(lacked), "interest of end {at}");
+        }
+        let void = connection.peer_choking() && !connection.is_fast();
+        assert!(!void || connection.outstanding_count() == 0, "end {at} waits for a peer that chokes it");
+        assert!(connection.outstanding_count() <= limits::REQUESTS_OUT_MAX);
+    }
+}

@@ -1,0 +1,102 @@
+//! The have log: pieces in the order in which they became had since the start. Append-only; read without a lock, by each connection
+//! from a place of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::{Geometry, PieceIndex};
+
+/// The place of a piece that is not in the log.
+const NOWHERE: u32 = u32::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct HaveLog {
+    /// Piece indices; as many as were missing at the start.
+    entries: Box<[AtomicU32]>,
+    /// For each piece its place in `entries`, + 1; 0 when it was not lacking from the start, as none was when this is empty.
+    places: Box<[AtomicU32]>,
+    /// Entries that are written.
+    len: AtomicU32,
+    append: Mutex<()>,
+}
+
+impl HaveLog {
+    /// `lacking` says what is wanted and not had at the start.
+    pub(super) fn new(geometry: &Geometry, lacking: impl Fn(PieceIndex) -> bool) -> Self {
+        let zeros = |count: u32| (0..count).map(|_| AtomicU32::new(0)).collect::<Box<[AtomicU32]>>();
+        let left = geometry.pieces().filter(|&piece| lacking(piece)).fold(0, |count, _| count + 1);
+        let places = zeros(if left > 0 { geometry.piece_count() } else { 0 });
+        for piece in geometry.pieces().filter(|&piece| lacking(piece)) {
+            places[piece.at()].store(NOWHERE, Ordering::Relaxed);
+        }
+        Self { entries: zeros(left), places, len: AtomicU32::new(0), append: Mutex::default() }
+    }
+
+    /// The place after the last entry.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire) as usize
+    }
+
+    /// False when there is no room: some were had twice.
+    pub(super) fn append(&self, piece: PieceIndex) -> bool {
+        let _alone = self.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.len.load(Ordering::Relaxed);
+        let Some(entry) = self.entries.get(at as usize) else { return false };
+        entry.store(piece.get(), Ordering::Relaxed);
+        if let Some(place) = self.places.get(piece.at()) {
+            place.store(at + 1, Ordering::Release);
+        }
+        self.len.store(at + 1, Ordering::Release);
+        true
+    }
+
+    /// The next entry at `cursor`, which it moves.
+    pub(super) fn next(&self, geometry: &Geometry, cursor: &mut usize) -> Option<PieceIndex> {
+        let entry = self.entries.get(*cursor).filter(|_| *cursor < self.len())?;
+        *cursor += 1;
+        geometry.piece(entry.load(Ordering::Relaxed))
+    }
+
+    /// Whether the piece was not lacking from the start, or stands before `cursor`.
+    pub(super) fn contains(&self, piece: PieceIndex, cursor: usize) -> bool {
+        let place = self.places.get(piece.at()).map_or(0, |place| place.load(Ordering::Acquire));
+        place != NOWHERE && place as usize <= cursor
+    }
+
+    /// The piece is had no more; its entry stays.
+    pub(super) fn forget(&self, piece: PieceIndex) {
+        if let Some(place) = self.places.get(piece.at()) {
+            place.store(NOWHERE, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_before_a_cursor_is_told_from_what_comes_after() {
+        let geometry = Geometry::new(1, [4]).unwrap();
+        let piece = |index| geometry.piece(index).unwrap();
+        let log = HaveLog::new(&geometry, |lacking| lacking != piece(2));
+        assert!(log.append(piece(3)) && log.append(piece(0)));
+        let contained = |cursor| geometry.pieces().map(|piece| log.contains(piece, cursor)).collect::<Vec<_>>();
+        assert_eq!(contained(0), [false, false, true, false]);
+        assert_eq!(contained(1), [false, false, true, true]);
+        assert_eq!(contained(2), [true, false, true, true]);
+        let mut cursor = 1;
+        assert_eq!((log.next(&geometry, &mut cursor), log.next(&geometry, &mut cursor)), (Some(piece(0)), None));
+        log.forget(piece(3));
+        assert_eq!(contained(2), [true, false, true, false]);
+        assert!(log.append(piece(1)) && !log.append(piece(3)), "as many as were missing");
+    }
+
+    #[test]
+    fn who_has_everything_has_had_it_from_the_start() {
+        let geometry = Geometry::new(1, [3]).unwrap();
+        let log = HaveLog::new(&geometry, |_| false);
+        assert!(geometry.pieces().all(|piece| log.contains(piece, 0)) && log.len() == 0);
+    }
+}
