@@ -5,7 +5,7 @@ use super::exit::{Exit, Failure};
 use super::options::{LoopbackOptions, SwarmOptions};
 use super::output::Output;
 use crate::base::units::Bytes;
-use crate::bench::swarm::{FleetFigures, Links, Outcome, Progress, Scenario, fleet};
+use crate::bench::swarm::{Finish, FleetFigures, Links, Outcome, Progress, Scenario, fleet};
 
 /// Characters for all pieces.
 const PLOT_WIDTH: u32 = 60;
@@ -24,7 +24,7 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
     let figures =
         fleet(&settings(options, folder.path()), links, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
-    let FleetFigures { leechers, t_min_s, pairs_s, .. } = figures;
+    let FleetFigures { leechers, pairs_s, .. } = figures;
     let (size, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
         "{leechers} downloaders on this machine, {}; {size}, pieces of {piece_len}",
@@ -37,17 +37,8 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
     if !links.is_empty() {
         row(output, "links", links.join(", "), "MB/s, each measured alone");
     }
-    row(output, "T_min", format!("{t_min_s:.2} s"), "the pairs' time, or the bound of the links where that is later");
-    let note = format!(
-        "first {:.2} s, median {:.2} s; {:.2} GB/s together",
-        figures.t_first_s, figures.t_p50_s, figures.gb_per_s
-    );
-    row(output, "T_last", format!("{:.2} s", figures.t_last_s), &note);
-    let note = format!("T_min/T_p50 {:.3}", figures.efficiency_p50);
-    row(output, "T_min/T_last", format!("{:.3}", figures.efficiency_last), &note);
-    row(output, "origin", format!("{:.2} copies", figures.origin_copies), "sent by it");
-    row(output, "Jain index", format!("{:.4}", figures.jain), "of the finish times; 1 is equal");
-    row(output, "waste", format!("{:.3} %", 100.0 * figures.waste), "received twice or in vain");
+    let together = format!("; {:.2} GB/s together", figures.gb_per_s);
+    show_finish(&figures.finish, ("the pairs' time, or the bound of the links where that is later", &together), output);
     Ok(())
 }
 
@@ -68,6 +59,18 @@ fn simulate(scenario: &Scenario, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `bound` says what T_min is, `together` what else is to be told of the times.
+fn show_finish(finish: &Finish, (bound, together): (&str, &str), output: &Output) {
+    row(output, "T_min", format!("{:.2} s", finish.t_min_s), bound);
+    let note = format!("first {:.2} s, median {:.2} s{together}", finish.t_first_s, finish.t_p50_s);
+    row(output, "T_last", format!("{:.2} s", finish.t_last_s), &note);
+    let note = format!("T_min/T_p50 {:.3}", finish.efficiency_p50);
+    row(output, "T_min/T_last", format!("{:.3}", finish.efficiency_last), &note);
+    row(output, "origin", format!("{:.2} copies", finish.origin_copies), "sent by it");
+    row(output, "Jain index", format!("{:.4}", finish.jain), "of the finish times; 1 is equal");
+    row(output, "waste", format!("{:.3} %", 100.0 * finish.waste), "received twice or in vain");
+}
+
 fn show(outcome: &Outcome, output: &Output) {
     let Outcome { leechers, honest, pieces, .. } = *outcome;
     let piece_len = Bytes(u64::from(outcome.piece_length));
@@ -75,19 +78,7 @@ fn show(outcome: &Outcome, output: &Output) {
     output.result(format_args!(
         "simulated: {leechers} downloaders, {honest} honest; {size}, {pieces} pieces of {piece_len}"
     ));
-    row(output, "T_min", format!("{:.2} s", outcome.t_min_s), "what no protocol can undercut");
-    let times = format!("{:.2} s", outcome.t_last_s);
-    let note = format!("first {:.2} s, median {:.2} s", outcome.t_first_s, outcome.t_p50_s);
-    row(output, "T_last", times, &note);
-    row(
-        output,
-        "T_min/T_last",
-        format!("{:.3}", outcome.efficiency_last),
-        &format!("T_min/T_p50 {:.3}", outcome.efficiency_p50),
-    );
-    row(output, "origin", format!("{:.2} copies", outcome.origin_copies), "sent by it");
-    row(output, "Jain index", format!("{:.4}", outcome.jain), "of the finish times; 1 is equal");
-    row(output, "waste", format!("{:.3} %", 100.0 * outcome.waste), "received twice or in vain");
+    show_finish(&outcome.finish, ("what no protocol can undercut", ""), output);
     let control = outcome.control_bytes_per_peer / 1e3;
     let note = format!(
         "{:.0} chokes and unchokes, {:.0} connections",

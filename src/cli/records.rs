@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::bound::Bound;
+use crate::web::tracker::TrackerTotals;
 
 /// Something that happened; the key `event` names it.
 #[derive(Debug, Serialize)]
@@ -105,12 +106,8 @@ pub enum Record<'a> {
     /// The end of `track`.
     Tracked {
         seconds: f64,
-        http_announces: u64,
-        udp_announces: u64,
-        scrapes: u64,
-        refused: u64,
-        torrents: usize,
-        peers: usize,
+        #[serde(flatten)]
+        totals: TrackerTotals,
     },
     /// The end of `get --metadata-only`.
     Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },

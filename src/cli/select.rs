@@ -117,19 +117,8 @@ mod tests {
             len: 10,
             pad: false,
         };
-        let draft = Draft {
-            name: b"top".to_vec(),
-            piece_len: 16_384,
-            files: DraftFiles::Many(paths.iter().map(entry).collect()),
-            pieces: vec![PieceHash([0; 20])],
-            private: false,
-            source: None,
-            tiers: Vec::new(),
-            web_seeds: Vec::new(),
-            comment: None,
-            created_by: None,
-            creation_date: None,
-        };
+        let files = DraftFiles::Many(paths.iter().map(entry).collect());
+        let draft = Draft::new(b"top".to_vec(), 16_384, files, vec![PieceHash([0; 20])]);
         let metainfo = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
         let selectors: Result<Vec<_>, _> = selectors.iter().map(|text| Selector::parse(text)).collect();
         let chosen = choose(&selectors.map_err(|e| e.to_string())?, &metainfo).map_err(|e| e.to_string())?;

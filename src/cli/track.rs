@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::activation::Handed;
@@ -70,18 +70,7 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
     for thread in threads {
         let _ = thread.join();
     }
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let counters = tracker.counters();
-    let (torrents, peers) = tracker.table().counts();
-    output.record(&Record::Tracked {
-        seconds: started.elapsed().as_secs_f64(),
-        http_announces: count(&counters.http_announces),
-        udp_announces: count(&counters.udp_announces),
-        scrapes: count(&counters.scrapes),
-        refused: count(&counters.refused),
-        torrents,
-        peers,
-    });
+    output.record(&Record::Tracked { seconds: started.elapsed().as_secs_f64(), totals: tracker.totals() });
     Ok(())
 }
 

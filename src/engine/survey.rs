@@ -51,19 +51,7 @@ mod tests {
     fn pieces_that_reach_beyond_a_short_file_are_not_had() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), [0; 40_000]).unwrap();
-        let draft = Draft {
-            name: b"x".to_vec(),
-            piece_len: 16_384,
-            files: DraftFiles::Single(60_000),
-            pieces: vec![PieceHash([0; 20]); 4],
-            private: false,
-            source: None,
-            tiers: Vec::new(),
-            web_seeds: Vec::new(),
-            comment: None,
-            created_by: None,
-            creation_date: None,
-        };
+        let draft = Draft::new(b"x".to_vec(), 16_384, DraftFiles::Single(60_000), vec![PieceHash([0; 20]); 4]);
         let metainfo = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
         let found = survey(&metainfo.info, folder.path()).unwrap();
         assert_eq!(found.have.iter().collect::<Vec<_>>(), [0, 1]);

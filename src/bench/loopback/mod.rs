@@ -271,20 +271,8 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     let mut pieces = vec![whole[0]; whole_count];
     pieces.extend(last.into_iter().filter(|_| last_len > 0));
     let path = vec![b".pad".to_vec(), settings.len.to_string().into_bytes()];
-    Draft {
-        name: b"content".to_vec(),
-        piece_len,
-        files: DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true }]),
-        pieces,
-        private: false,
-        source: None,
-        tiers,
-        web_seeds: Vec::new(),
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    }
-    .encode()
+    let files = DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true }]);
+    Draft { tiers, ..Draft::new(b"content".to_vec(), piece_len, files, pieces) }.encode()
 }
 
 /// A tracker on a thread of this process; returns its URL. It ends with the process.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{fluid_bound, jain};
+use super::{Finish, fluid_bound};
 use crate::bench::content::write_random;
 use crate::bench::loopback::{PROGRESS_MS, Settings, create, start, start_tracker};
 use crate::bench::process::Running;
@@ -64,20 +64,11 @@ pub struct FleetFigures {
     pub down_measured: Option<f64>,
     /// Pairs: until the last downloader has everything from an origin of its own.
     pub pairs_s: f64,
-    /// The later of the pairs' time and the bound of the links as measured.
-    pub t_min_s: f64,
-    pub t_first_s: f64,
-    pub t_p50_s: f64,
-    pub t_last_s: f64,
-    pub efficiency_last: f64,
-    pub efficiency_p50: f64,
+    /// Its bound is the later of the pairs' time and the bound of the links as measured.
+    #[serde(flatten)]
+    pub finish: Finish,
     /// Received by all, in 10^9 bytes per second.
     pub gb_per_s: f64,
-    pub origin_copies: f64,
-    /// Jain's index of the finish times.
-    pub jain: f64,
-    /// Bytes received twice or in vain, of all received.
-    pub waste: f64,
     /// Of every round.
     pub round_efficiency_last: Vec<f64>,
 }
@@ -119,8 +110,8 @@ pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> 
         let round = figures(settings, (links, measured), (pairs_s, swarmed));
         rounds.push(FleetFigures { piece_length: info.geometry.piece_len(), ..round });
     }
-    rounds.sort_by(|a, b| a.efficiency_last.total_cmp(&b.efficiency_last));
-    let round_efficiency_last = rounds.iter().map(|round| round.efficiency_last).collect();
+    rounds.sort_by(|a, b| a.finish.efficiency_last.total_cmp(&b.finish.efficiency_last));
+    let round_efficiency_last = rounds.iter().map(|round| round.finish.efficiency_last).collect();
     let median = rounds.get(rounds.len() / 2).cloned().ok_or(BenchError::Differs)?;
     Ok(FleetFigures { round_efficiency_last, ..median })
 }
@@ -319,9 +310,9 @@ fn figures(
     let Measured { origin, up, down } = measured;
     let t_min_s = pairs_s.max(fluid_bound(len, leechers, origin, down, leechers as f64 * up));
     let known = |rate: f64| rate.is_finite().then_some(rate);
-    let times = &swarmed.finished_s;
-    let at = |index: usize| times.get(index).copied().unwrap_or(f64::INFINITY);
-    let (first, p50, last) = (at(0), at(times.len() / 2), at(times.len().saturating_sub(1)));
+    let Swarmed { finished_s, sent_by_origin, downloaded, wasted } = swarmed;
+    let copies = sent_by_origin as f64 / len;
+    let finish = Finish::new(t_min_s, (&finished_s, finished_s.len()), copies, (wasted, downloaded + wasted));
     FleetFigures {
         bytes: settings.len,
         piece_length: 0,
@@ -335,16 +326,8 @@ fn figures(
         up_measured: known(up),
         down_measured: known(down),
         pairs_s,
-        t_min_s,
-        t_first_s: first,
-        t_p50_s: p50,
-        t_last_s: last,
-        efficiency_last: t_min_s / last,
-        efficiency_p50: t_min_s / p50,
-        gb_per_s: gb_per_s(settings.len * leechers as u64, last),
-        origin_copies: swarmed.sent_by_origin as f64 / len,
-        jain: jain(times),
-        waste: swarmed.wasted as f64 / (swarmed.downloaded + swarmed.wasted).max(1) as f64,
+        gb_per_s: gb_per_s(settings.len * leechers as u64, finish.t_last_s),
+        finish,
         round_efficiency_last: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 //! virtual clock. The real links, pieces, chokers, peer lists, announcing, tracker table and codec between nodes whose sockets, disks and
 //! hashes are simulated. Every run follows from its seed.
 
+mod finish;
 mod fleet;
 mod membership;
 mod node;
@@ -13,6 +14,7 @@ mod slot;
 mod wire;
 mod world;
 
+pub use finish::Finish;
 pub use fleet::{FleetFigures, Links, fleet};
 pub use node::Node;
 pub use scenario::{Outcome, Progress, Scenario};
@@ -26,13 +28,6 @@ fn fluid_bound(len: f64, takers: usize, origin_rate: f64, slowest_rate: f64, giv
     (len / origin_rate).max(len / slowest_rate).max(takers as f64 * len / (origin_rate + given_rate))
 }
 
-/// Jain's index: 1 when all are equal, 1/n when one has it all.
-#[expect(clippy::cast_precision_loss, reason = "a measurement")]
-fn jain(values: &[f64]) -> f64 {
-    let squares: f64 = values.iter().map(|value| value * value).sum();
-    values.iter().sum::<f64>().powi(2) / (values.len().max(1) as f64 * squares.max(f64::MIN_POSITIVE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,7 +39,5 @@ mod tests {
         near(fluid_bound(100.0, 3, 100.0, 5.0, 15.0), 20.0);
         near(fluid_bound(100.0, 9, 10.0, 50.0, 20.0), 30.0);
         near(fluid_bound(100.0, 9, f64::INFINITY, f64::INFINITY, f64::INFINITY), 0.0);
-        near(jain(&[2.0, 2.0, 2.0]), 1.0);
-        near(jain(&[0.0, 0.0, 3.0]), 1.0 / 3.0);
     }
 }

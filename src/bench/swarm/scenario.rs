@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::node::Node;
 use super::world::World;
-use super::{fluid_bound, jain};
+use super::{Finish, fluid_bound};
 use crate::base::{Bitfield, Geometry, Time};
 use crate::swarm::choker::Slots;
 
@@ -49,20 +49,11 @@ pub struct Outcome {
     pub bytes: u64,
     pub pieces: u32,
     pub piece_length: u32,
-    /// max(F / u_s, F / d_min, N·F / (u_s + Σu_i)) over the honest leechers.
-    pub t_min_s: f64,
-    pub t_first_s: f64,
-    pub t_p50_s: f64,
-    pub t_last_s: f64,
-    pub efficiency_last: f64,
-    pub efficiency_p50: f64,
+    /// Of the honest leechers; the bound is max(F / u_s, F / d_min, N·F / (u_s + Σu_i)) over them.
+    #[serde(flatten)]
+    pub finish: Finish,
     /// Honest leechers that have everything.
     pub finished: usize,
-    pub origin_copies: f64,
-    /// Jain's index of the finish times of the honest.
-    pub jain: f64,
-    /// Bytes received twice or in vain, of all received; without what was wrong.
-    pub waste: f64,
     pub corrupt_bytes: u64,
     pub corrupting: usize,
     /// Pairs of an honest peer that banned a corrupting one, and an honest one.
@@ -235,8 +226,6 @@ impl Scenario {
         let mut times: Vec<f64> =
             honest.iter().filter_map(|&node| run.finished[node - 1]).map(|at| (at - run.start).as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
-        let last = if times.len() == honest.len() { times.last().copied() } else { None };
-        let (last, p50) = (last.unwrap_or(f64::INFINITY), times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY));
         let sum = |of: &dyn Fn(usize) -> u64| honest.iter().map(|&node| of(node)).sum::<u64>();
         let totals = |node: usize| &world.nodes[node].swarm.totals;
         let wasted = sum(&|node| totals(node).wasted.load(Ordering::Relaxed));
@@ -253,16 +242,8 @@ impl Scenario {
             bytes: world.geometry.total_len(),
             pieces: self.piece_count,
             piece_length: self.piece_len,
-            t_min_s,
-            t_first_s: times.first().copied().unwrap_or(f64::INFINITY),
-            t_p50_s: p50,
-            t_last_s: last,
-            efficiency_last: t_min_s / last,
-            efficiency_p50: t_min_s / p50,
+            finish: Finish::new(t_min_s, (&times, honest.len()), world.copies(run.origin), (wasted, received)),
             finished: times.len(),
-            origin_copies: world.copies(run.origin),
-            jain: jain(&times),
-            waste: wasted as f64 / received.max(1) as f64,
             corrupt_bytes: sum(&|node| totals(node).corrupt.load(Ordering::Relaxed)),
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
             bans: bans(&|kind| kind == Kind::Corrupting),

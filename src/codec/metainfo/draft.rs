@@ -33,6 +33,23 @@ pub enum DraftFiles {
 }
 
 impl Draft {
+    /// The content alone: nothing that a metainfo file may say beside it.
+    pub fn new(name: Vec<u8>, piece_len: u32, files: DraftFiles, pieces: Vec<PieceHash>) -> Self {
+        Self {
+            name,
+            piece_len,
+            files,
+            pieces,
+            private: false,
+            source: None,
+            tiers: Vec::new(),
+            web_seeds: Vec::new(),
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        }
+    }
+
     /// The bytes of the `.torrent` file.
     pub fn encode(&self) -> Vec<u8> {
         Envelope {

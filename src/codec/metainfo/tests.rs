@@ -357,19 +357,7 @@ fn a_million_files_are_read_in_linear_time() {
 }
 
 fn draft(files: DraftFiles, piece_len: u32, piece_count: usize) -> Draft {
-    Draft {
-        name: b"a".to_vec(),
-        piece_len,
-        files,
-        pieces: vec![PieceHash([7; 20]); piece_count],
-        private: false,
-        source: None,
-        tiers: vec![],
-        web_seeds: vec![],
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    }
+    Draft::new(b"a".to_vec(), piece_len, files, vec![PieceHash([7; 20]); piece_count])
 }
 
 #[test]

@@ -40,11 +40,11 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
         "counter",
         "Announces to our tracker",
         "protocol",
-        [("http", tracker.http_announces), ("udp", tracker.udp_announces)],
+        [("http", tracker.totals.http_announces), ("udp", tracker.totals.udp_announces)],
     );
-    out.one("tracker_scrapes_total", "counter", "Torrents scraped", tracker.scrapes);
-    out.one("tracker_refused_total", "counter", "Announces refused", tracker.refused);
-    out.one("tracker_peers", "gauge", "Peers our tracker remembers", tracker.peers);
+    out.one("tracker_scrapes_total", "counter", "Torrents scraped", tracker.totals.scrapes);
+    out.one("tracker_refused_total", "counter", "Announces refused", tracker.totals.refused);
+    out.one("tracker_peers", "gauge", "Peers our tracker remembers", tracker.totals.peers);
     out.0
 }
 
@@ -116,6 +116,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::tracker::TrackerTotals;
     use std::sync::Arc;
 
     #[test]
@@ -140,15 +141,8 @@ mod tests {
             latency_buckets: vec![(1000, 2), (2000, 3)],
             ..Status::default()
         };
-        let tracker = TrackerView {
-            http_announces: 5,
-            udp_announces: 6,
-            scrapes: 0,
-            refused: 0,
-            torrents: 1,
-            peers: 2,
-            swarms: Vec::new(),
-        };
+        let totals = TrackerTotals { http_announces: 5, udp_announces: 6, torrents: 1, peers: 2, ..Default::default() };
+        let tracker = TrackerView { totals, swarms: Vec::new() };
         let text = text(&status, &tracker);
         for line in [
             "btfast_torrent_uploaded_bytes_total{info_hash=\"00\",name=\"a\\\"} 1\\nevil \\\\\"} 7",

@@ -4,7 +4,6 @@ mod metrics;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::header;
@@ -18,7 +17,7 @@ use serde::Serialize;
 
 use super::hosts::{self, Hosts};
 use super::site::{self, PAGE_HEADERS};
-use super::tracker::Tracker;
+use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
 use crate::base::limits::WEB_EVENT_INTERVAL;
 use crate::engine::Monitor;
@@ -45,12 +44,8 @@ struct View<'a> {
 
 #[derive(Debug, Serialize)]
 struct TrackerView {
-    http_announces: u64,
-    udp_announces: u64,
-    scrapes: u64,
-    refused: u64,
-    torrents: usize,
-    peers: usize,
+    #[serde(flatten)]
+    totals: TrackerTotals,
     /// In the order of the torrents.
     swarms: Vec<SwarmView>,
 }
@@ -90,19 +85,12 @@ impl Admin {
     }
 
     fn tracker_view(&self, status: &Status) -> TrackerView {
-        let counters = self.tracker.counters();
-        let (torrents, peers) = self.tracker.table().counts();
         let swarm = |info_hash: &str| {
             let stats = InfoHash::from_hex(info_hash).and_then(|hash| self.tracker.stats(hash)).unwrap_or_default();
             SwarmView { seeders: stats.seeders, leechers: stats.leechers, completed: stats.completed }
         };
         TrackerView {
-            http_announces: counters.http_announces.load(Ordering::Relaxed),
-            udp_announces: counters.udp_announces.load(Ordering::Relaxed),
-            scrapes: counters.scrapes.load(Ordering::Relaxed),
-            refused: counters.refused.load(Ordering::Relaxed),
-            torrents,
-            peers,
+            totals: self.tracker.totals(),
             swarms: status.torrents.iter().map(|torrent| swarm(&torrent.info_hash)).collect(),
         }
     }

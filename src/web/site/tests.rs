@@ -10,22 +10,12 @@ const NAME: &[u8] = b"<b>\"t\xffree";
 const ELEMENT: &[u8] = b"a&b <script>";
 
 fn metainfo() -> Metainfo {
-    let draft = Draft {
-        name: NAME.to_vec(),
-        piece_len: 1 << 14,
-        files: DraftFiles::Many(vec![
-            FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false },
-            FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false },
-        ]),
-        pieces: vec![crate::base::PieceHash([0; 20])],
-        private: false,
-        source: None,
-        tiers: vec![vec!["http://other.example/announce".to_owned()]],
-        web_seeds: Vec::new(),
-        comment: None,
-        created_by: None,
-        creation_date: None,
-    };
+    let files = DraftFiles::Many(vec![
+        FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false },
+        FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false },
+    ]);
+    let content = Draft::new(NAME.to_vec(), 1 << 14, files, vec![crate::base::PieceHash([0; 20])]);
+    let draft = Draft { tiers: vec![vec!["http://other.example/announce".to_owned()]], ..content };
     Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap()
 }
 

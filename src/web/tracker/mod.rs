@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::base::{InfoHash, Rng, Time};
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Refusal, Reply, SwarmStats, Table};
@@ -39,6 +41,17 @@ pub struct Counters {
     pub refused: AtomicU64,
 }
 
+/// [`Counters`] and the table at one moment.
+#[derive(Debug, Default, Serialize)]
+pub struct TrackerTotals {
+    pub http_announces: u64,
+    pub udp_announces: u64,
+    pub scrapes: u64,
+    pub refused: u64,
+    pub torrents: usize,
+    pub peers: usize,
+}
+
 impl Tracker {
     pub fn new(table: Table) -> Self {
         Self {
@@ -61,6 +74,20 @@ impl Tracker {
 
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub fn totals(&self) -> TrackerTotals {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { http_announces, udp_announces, scrapes, refused } = self.counters();
+        let (torrents, peers) = self.table.counts();
+        TrackerTotals {
+            http_announces: count(http_announces),
+            udp_announces: count(udp_announces),
+            scrapes: count(scrapes),
+            refused: count(refused),
+            torrents,
+            peers,
+        }
     }
 
     pub fn stats(&self, info_hash: InfoHash) -> Option<SwarmStats> {

@@ -1,14 +1,8 @@
 //! Rate limits and the order of pieces. Of time only the least is asserted: a busy machine is slower, never faster.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use super::{
-    DEADLINE, Fixture, Seed, event, own_address, own_ip,
-    scripted::{Reply, seeder},
-};
+use super::{DEADLINE, Fixture, Seed, event, own_address, own_ip, scripted::seeder_that_notes};
 use crate::support::process::run;
 
 /// Three seconds at [`RATE`], less what a quiet line saves.
@@ -64,14 +58,7 @@ fn what_a_get_downloads_is_limited_over_all_peers() {
 #[test]
 fn sequential_asks_for_pieces_in_the_order_of_the_content() {
     let fixture = Fixture::file(LEN);
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let peer = seeder(&fixture, own_ip(), {
-        let asked = asked.clone();
-        move |_, (index, _, _), block| {
-            asked.lock().unwrap().push(index);
-            Reply::Block(block.to_vec())
-        }
-    });
+    let (peer, asked) = seeder_that_notes(&fixture, own_ip());
     let target = fixture.scratch.folder("target");
     run(fixture.get_command(&target, &[peer.address]).arg("--sequential"), DEADLINE).success();
     fixture.assert_complete(&target);

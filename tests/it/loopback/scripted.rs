@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -84,6 +84,17 @@ pub(super) fn seeder(
             }
         }
     })
+}
+
+/// Answers every request, and notes the pieces that are asked for.
+pub(super) fn seeder_that_notes(fixture: &Fixture, ip: Ipv4Addr) -> (ListeningPeer, Arc<Mutex<Vec<u32>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&asked);
+    let peer = seeder(fixture, ip, move |_, (index, _, _), block| {
+        notes.lock().unwrap().push(index);
+        Reply::Block(block.to_vec())
+    });
+    (peer, asked)
 }
 
 /// Answers `limit` requests and is mute from then on.

@@ -1,10 +1,6 @@
 //! `get --select`: a part of the files.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{fs, path::Path};
 
 use bt_fast::codec::{handshake::Reserved, message::Message};
 use rustix::process::Signal;
@@ -13,7 +9,7 @@ use super::{
     DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, assert_fails, event, exit_code,
     killed::assert_no_litter,
     own_address, own_ip,
-    scripted::{Reply, seeder, seeder_that_stops},
+    scripted::{seeder_that_notes, seeder_that_stops},
 };
 use crate::support::{
     bt_fast,
@@ -93,14 +89,7 @@ fn a_selection_that_was_interrupted_goes_on_and_its_record_claims_no_half_piece(
 #[test]
 fn what_an_earlier_one_names_comes_first() {
     let fixture = fixture();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let peer = seeder(&fixture, own_ip(), {
-        let asked = asked.clone();
-        move |_, (index, _, _), block| {
-            asked.lock().unwrap().push(index);
-            Reply::Block(block.to_vec())
-        }
-    });
+    let (peer, asked) = seeder_that_notes(&fixture, own_ip());
     let target = fixture.scratch.folder("target");
     let mut command = fixture.get_command(&target, &[peer.address]);
     run(command.args(["--select", "4", "--select", "1"]), DEADLINE).success();

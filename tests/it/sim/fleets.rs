@@ -27,11 +27,11 @@ fn run(scenario: &Scenario) -> Outcome {
     println!(
         "{} leechers: T_min/T_last {:.3} of {:.1} s, origin {:.2} copies, Jain {:.4}, waste {:.3} %",
         outcome.leechers,
-        outcome.efficiency_last,
-        outcome.t_min_s,
-        outcome.origin_copies,
-        outcome.jain,
-        100.0 * outcome.waste
+        outcome.finish.efficiency_last,
+        outcome.finish.t_min_s,
+        outcome.finish.origin_copies,
+        outcome.finish.jain,
+        100.0 * outcome.finish.waste
     );
     assert_eq!(outcome.finished, outcome.honest, "not all of the honest finished");
     assert_eq!(outcome.honest_bans, 0);
@@ -43,9 +43,9 @@ fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
     with_seeds(2, |seed| {
         for (leechers, pieces) in [(10, 2000), (40, 4000)] {
             let outcome = run(&equal(seed, leechers, pieces));
-            assert!(outcome.efficiency_last >= 0.85, "{}", outcome.efficiency_last);
-            assert!(outcome.origin_copies <= 1.1, "{}", outcome.origin_copies);
-            assert!(outcome.waste < 0.01 && outcome.jain > 0.95);
+            assert!(outcome.finish.efficiency_last >= 0.85, "{}", outcome.finish.efficiency_last);
+            assert!(outcome.finish.origin_copies <= 1.1, "{}", outcome.finish.origin_copies);
+            assert!(outcome.finish.waste < 0.01 && outcome.finish.jain > 0.95);
         }
     });
 }
@@ -56,7 +56,12 @@ fn bad_company_costs_the_honest_little_and_is_banned() {
         let clean = Scenario { mixed_rates: true, ..equal(seed, 40, 800) };
         let bad = Scenario { churn: 0.2, free_riders: 0.1, corrupting: 0.03, silent: 0.03, ..clean.clone() };
         let (clean, bad) = (run(&clean), run(&bad));
-        assert!(bad.t_last_s <= 1.3 * clean.t_last_s, "{} after {}", bad.t_last_s, clean.t_last_s);
+        assert!(
+            bad.finish.t_last_s <= 1.3 * clean.finish.t_last_s,
+            "{} after {}",
+            bad.finish.t_last_s,
+            clean.finish.t_last_s
+        );
         assert!(bad.corrupting > 0 && bad.bans > 0);
     });
 }
@@ -79,7 +84,11 @@ fn a_larger_fleet_costs_a_peer_no_more_decisions() {
             ("control bytes", few.control_bytes_per_peer, many.control_bytes_per_peer),
             ("messages", few.messages_per_peer, many.messages_per_peer),
             ("looks at pieces", few.looks_per_peer, many.looks_per_peer),
-            ("looks at peers to choke", few.ranked_per_peer / few.t_last_s, many.ranked_per_peer / many.t_last_s),
+            (
+                "looks at peers to choke",
+                few.ranked_per_peer / few.finish.t_last_s,
+                many.ranked_per_peer / many.finish.t_last_s,
+            ),
             ("chokes", few.choke_changes_per_peer, many.choke_changes_per_peer),
             ("connections", few.connections_per_peer, many.connections_per_peer),
         ] {
