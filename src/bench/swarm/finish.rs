@@ -1,0 +1,78 @@
+//! What is told of every swarm, of processes or simulated: when its downloaders were done, and at what cost.
+
+use serde::Serialize;
+
+/// Times are seconds, endless where somebody did not finish.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finish {
+    /// What nothing can undercut.
+    pub t_min_s: f64,
+    pub t_first_s: f64,
+    pub t_p50_s: f64,
+    pub t_last_s: f64,
+    pub efficiency_last: f64,
+    pub efficiency_p50: f64,
+    pub origin_copies: f64,
+    /// Jain's index of the finish times.
+    pub jain: f64,
+    /// Bytes received twice or in vain, of all received; without what was wrong.
+    pub waste: f64,
+}
+
+impl Finish {
+    /// `times` are those of the downloaders that finished, of `count` in all, ascending; `wasted` is a part of `received`.
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
+    pub(super) fn new(
+        t_min_s: f64,
+        (times, count): (&[f64], usize),
+        origin_copies: f64,
+        (wasted, received): (u64, u64),
+    ) -> Self {
+        let at = |index: usize| times.get(index).copied().unwrap_or(f64::INFINITY);
+        let (p50, last) = (at(times.len() / 2), at(count.saturating_sub(1)));
+        Self {
+            t_min_s,
+            t_first_s: at(0),
+            t_p50_s: p50,
+            t_last_s: last,
+            efficiency_last: t_min_s / last,
+            efficiency_p50: t_min_s / p50,
+            origin_copies,
+            jain: jain(times),
+            waste: wasted as f64 / received.max(1) as f64,
+        }
+    }
+}
+
+/// Jain's index: 1 when all are equal, 1/n when one has it all.
+#[expect(clippy::cast_precision_loss, reason = "a measurement")]
+fn jain(values: &[f64]) -> f64 {
+    let squares: f64 = values.iter().map(|value| value * value).sum();
+    values.iter().sum::<f64>().powi(2) / (values.len().max(1) as f64 * squares.max(f64::MIN_POSITIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(is: f64, expected: f64) {
+        assert!((is - expected).abs() < 1e-9, "{is} {expected}");
+    }
+
+    #[test]
+    fn equal_is_one_and_alone_is_a_share() {
+        near(jain(&[2.0, 2.0, 2.0]), 1.0);
+        near(jain(&[0.0, 0.0, 3.0]), 1.0 / 3.0);
+    }
+
+    #[test]
+    fn the_last_one_counts_and_who_never_finishes_is_endless() {
+        let finish = Finish::new(2.0, (&[2.5, 4.0, 5.0], 3), 1.5, (1, 100));
+        assert_eq!((finish.t_first_s, finish.t_p50_s, finish.t_last_s), (2.5, 4.0, 5.0));
+        near(finish.efficiency_last, 0.4);
+        near(finish.efficiency_p50, 0.5);
+        near(finish.waste, 0.01);
+        let finish = Finish::new(2.0, (&[2.5], 3), 1.0, (0, 0));
+        assert!(finish.t_last_s.is_infinite() && finish.efficiency_last == 0.0 && finish.waste == 0.0);
+    }
+}
