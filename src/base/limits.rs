@@ -344,6 +344,11 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 /// processor time of one by one.
 pub const HASH_GATHER_PIECES: usize = 12;
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
+/// Threads for work on files that may block; a torrent's share of them, about what keeps a fast disk busy; and how long one that
+/// has nothing to do is kept.
+pub const FILE_THREADS_MAX: usize = 512;
+pub const FILE_THREADS_EACH: usize = 8;
+pub const FILE_THREAD_IDLE: Duration = Duration::from_secs(10);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 

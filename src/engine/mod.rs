@@ -1,8 +1,9 @@
 //! Where clock, ring, storage, hash and swarm meet.
 //!
-//! A session is one listening port, some ring threads, a hash pool and a control thread, for any number of torrents. Ring
-//! threads (`ring`, `conn`) do peer sockets and file writes and nothing else; the control thread (`control`) does trackers,
-//! choking, connecting and progress; the hash pool hashes and does what may block on the file system.
+//! A session is one listening port, some ring threads, a hash pool, file threads and a control thread, for any number of
+//! torrents. Ring threads (`ring`, `conn`) do peer sockets and file writes and nothing else; the control thread (`control`)
+//! does trackers, choking, connecting and progress; the hash pool hashes what was received; file threads (`file_threads`) do
+//! what else may block on a file system.
 
 pub mod announcer;
 mod cache;
@@ -12,6 +13,7 @@ mod conn;
 mod control;
 mod doorstep;
 mod families;
+mod file_threads;
 mod greeting;
 pub mod http;
 mod lengths;

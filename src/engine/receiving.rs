@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::shared::Shared;
 use super::torrent::{Piece, Torrent};
 use super::writeback::Flush;
@@ -114,7 +112,7 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
     Ok(())
 }
 
-/// Opening may block: that is done by the pool.
+/// Opening may block: that is not done here.
 async fn open(
     shared: &Shared,
     torrent: &Arc<Torrent>,
@@ -124,10 +122,9 @@ async fn open(
     if let Some(open) = torrent.store.writable_at_hand(file_index, path) {
         return Ok(open);
     }
-    let (sender, opened) = oneshot::channel();
-    let of_pool = torrent.clone();
-    shared.pool.spawn(move || drop(sender.send(of_pool.store.writable(file_index, path))));
-    opened.await.unwrap_or_else(|_| {
+    let there = torrent.clone();
+    let opened = shared.files.run(&torrent.file_share, move || there.store.writable(file_index, path)).await;
+    opened.unwrap_or_else(|| {
         let error = std::io::Error::other("the work on files has ended");
         Err(StorageError::new(Action::Open, torrent.store.layout().path(file_index), error))
     })

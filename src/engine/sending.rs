@@ -10,11 +10,10 @@ use super::conn::{Connection, End};
 use super::serving::{Readiness, STRETCH_LEN};
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::encode_piece_head;
-use crate::hash::PieceHasher;
 use crate::peer::Transmit;
 use crate::storage::ReadLease;
 use crate::swarm::limiter;
-use crate::uring::{Batch, populate_read, spawn};
+use crate::uring::{Batch, spawn};
 
 impl Connection {
     pub(super) async fn write(self: &Rc<Self>) -> Result<(), End> {
@@ -100,13 +99,10 @@ impl Connection {
     }
 
     async fn check_length(&self, file_index: usize) {
-        let (checked, done) = tokio::sync::oneshot::channel();
         let torrent = self.torrent.clone();
-        self.ring.shared.pool.spawn(move || {
-            torrent.check_length(file_index);
-            let _ = checked.send(());
-        });
-        let _ = done.await;
+        let check = move || torrent.check_length(file_index);
+        // After the session nothing is sent either.
+        let _ = self.ring.shared.files.run(&self.torrent.file_share, check).await;
     }
 
     /// The writer looks again then, or earlier.
@@ -204,16 +200,9 @@ impl Connection {
     /// Hashes a piece on disk before it is served for the first time.
     fn start_verify(&self, piece: PieceIndex) {
         let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
-        self.ring.shared.pool.spawn(move || {
-            let mut buffer = vec![0; limits::HASH_READ_LEN];
-            let mut hasher = PieceHasher::default();
-            match torrent.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
-                Ok(()) if torrent.hashes.get(piece.at()) == Some(&hasher.finish()) => {
-                    torrent.serving.handle_verified(piece);
-                }
-                Ok(()) => torrent.handle_unservable(piece, "its data does not match the torrent"),
-                Err(error) => torrent.handle_unservable(piece, &error.to_string()),
-            }
+        spawn(async move {
+            let there = torrent.clone();
+            let _ = shared.files.run(&torrent.file_share, move || there.verify(piece)).await;
             shared.announce_ready();
         });
     }
@@ -232,12 +221,11 @@ impl Connection {
             shared.announce_ready();
             if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
             {
-                let shared = shared.clone();
-                connection.ring.shared.pool.spawn(move || {
-                    torrent.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
-                    torrent.serving.handle_left(stretch);
-                    shared.announce_ready();
-                });
+                let there = torrent.clone();
+                let drop_range = move || there.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
+                let _ = shared.files.run(&torrent.file_share, drop_range).await;
+                torrent.serving.handle_left(stretch);
+                shared.announce_ready();
             }
         });
     }
@@ -270,23 +258,8 @@ impl Connection {
     }
 
     async fn read_in(&self, offset: u64, len: u64) -> bool {
-        let lease = match self.torrent.store.lease_range(offset, len) {
-            Some(lease) => Some(lease),
-            None => {
-                let (mapped, done) = tokio::sync::oneshot::channel();
-                let torrent = self.torrent.clone();
-                self.ring.shared.pool.spawn(move || {
-                    let store = &torrent.store;
-                    let _ = mapped.send(store.map_range(offset, len).is_ok() && store.is_whole(offset, len));
-                });
-                // A dropped sender is a failed one.
-                let mapped = done.await.unwrap_or(false);
-                mapped.then(|| self.torrent.store.lease_range(offset, len)).flatten()
-            }
-        };
-        match lease {
-            Some(lease) => populate_read(lease).await.0.is_ok(),
-            None => false,
-        }
+        let torrent = self.torrent.clone();
+        let read_in = move || torrent.store.read_in(offset, len);
+        self.ring.shared.files.run(&self.torrent.file_share, read_in).await.unwrap_or(false)
     }
 }

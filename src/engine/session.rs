@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::config::{Changes, Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
+use super::file_threads::FileThreads;
 use super::listen::listen;
 use super::receiving;
 use super::ring::{self, Inbox};
@@ -64,17 +65,18 @@ pub fn run_with(
         device: config.device,
         ..SocketOptions::default()
     };
+    let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?;
     let shared = Arc::new(Shared::new(
         config,
         torrents,
-        Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?,
+        (pool, FileThreads::new().map_err(EngineError::Threads)?),
         first.map_or(0, |address| address.port()),
         (cache, socket_options),
     ));
     if config.preallocate {
         for torrent in shared.torrents().into_iter().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
             let session = Arc::clone(&shared);
-            shared.pool.spawn(move || receiving::preallocate(&session, &torrent));
+            shared.files.spawn(move || receiving::preallocate(&session, &torrent));
         }
     }
     let rings = start_rings(&shared, listeners)?;

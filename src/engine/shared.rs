@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use super::cache::Cache;
 use super::config::{Config, Listen};
 use super::doorstep::{Doorstep, Place};
+use super::file_threads::FileThreads;
 use super::receiving::{Received, Verified};
 use super::room::Room;
 use super::serving::STRETCH_LEN;
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     /// Numbers of the torrents that the control thread has to look at.
     attention: Mutex<Vec<u32>>,
     pub(super) pool: Pool<Received>,
+    pub(super) files: FileThreads,
     pub(super) rings: OnceLock<Box<[RingHandle]>>,
     pub(super) listen_port: u16,
     /// Somebody else has the listening socket too.
@@ -100,7 +102,7 @@ impl Shared {
     pub(super) fn new(
         config: &Config,
         torrents: HashMap<InfoHash, Arc<Torrent>>,
-        pool: Pool<Received>,
+        (pool, files): (Pool<Received>, FileThreads),
         listen_port: u16,
         (cache, socket_options): (Cache, SocketOptions),
     ) -> Self {
@@ -111,6 +113,7 @@ impl Shared {
             torrents: RwLock::new(torrents),
             attention: Mutex::default(),
             pool,
+            files,
             rings: OnceLock::new(),
             listen_port,
             listener_is_handed: matches!(config.listen, Listen::Handed(_)),

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
+use super::file_threads::FileShare;
 use super::lengths::Lengths;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
@@ -16,6 +17,7 @@ use super::writeback::Writeback;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
+use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
@@ -49,6 +51,7 @@ pub(super) struct Torrent {
     /// Bytes that are wanted.
     pub(super) wanted_len: u64,
     pub(super) store: Store,
+    pub(super) file_share: FileShare,
     pub(super) writeback: Writeback,
     /// `None`: nothing is written.
     pub(super) checkpoint: Option<Checkpoint>,
@@ -109,6 +112,7 @@ impl Torrent {
             swarm: Arc::new(Swarm::with_selection(geometry, have, selection, slots, &mut rng)),
             wanted_len,
             store,
+            file_share: FileShare::default(),
             checkpoint,
             writeback,
             up: Limiter::new(config.rates.up_each),
@@ -272,6 +276,17 @@ impl Torrent {
     fn judge(&self, verdict: &Verdict, good: bool) {
         let banned = self.peer_list().judge(verdict, good);
         banned.into_iter().for_each(|ip| self.ban(ip));
+    }
+
+    /// Hashes a piece on disk before it is served for the first time. May block.
+    pub(super) fn verify(&self, piece: PieceIndex) {
+        let mut buffer = vec![0; limits::HASH_READ_LEN];
+        let mut hasher = PieceHasher::default();
+        match self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
+            Ok(()) if self.hashes.get(piece.at()) == Some(&hasher.finish()) => self.serving.handle_verified(piece),
+            Ok(()) => self.handle_unservable(piece, "its data does not match the torrent"),
+            Err(error) => self.handle_unservable(piece, &error.to_string()),
+        }
     }
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.

@@ -1,6 +1,6 @@
-//! The hash pool: pieces in memory are hashed in batches, work on files runs beside them.
+//! The hash pool: pieces in memory are hashed in batches.
 //!
-//! Jobs are bounded by what they hold: a piece in memory holds a slot of the arena, work on files is admitted by its owner.
+//! Jobs are bounded by what they hold: a piece in memory holds a slot of the arena.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -96,11 +96,6 @@ impl<J: Job> Pool<J> {
     pub fn hashed(&self) -> Hashed {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Hashed { batches: load(&self.queue.batches), pieces: load(&self.queue.pieces) }
-    }
-
-    /// Runs other blocking work on the same threads.
-    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        self.threads.spawn(work);
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use memmap2::{Mmap, MmapMut, UncheckedAdvice};
+use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use crate::base::{FileSpan, limits};
-use crate::uring::Gather;
+use crate::uring::{Gather, Step, reach};
 
 /// The maps that exist, at most [`limits::MAPPED_FILES_MAX`].
 #[derive(Debug)]
@@ -110,6 +110,17 @@ struct MapSpan {
 #[derive(Debug)]
 pub struct ReadLease {
     spans: Vec<MapSpan>,
+}
+
+impl ReadLease {
+    /// Makes the pages of the spans resident. `EFAULT` means that a file is shorter than its map; `EIO` that it can't be read.
+    /// May block.
+    pub(super) fn read_in(&self) -> std::io::Result<()> {
+        self.spans.iter().try_for_each(|span| {
+            reach(Step::Read)?;
+            span.map.advise_range(Advice::PopulateRead, span.offset, span.len)
+        })
+    }
 }
 
 // SAFETY: the spans lie inside maps that the lease keeps alive. The files may be written to by others, which the kernel

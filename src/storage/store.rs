@@ -1,6 +1,6 @@
 //! One torrent's content on disk: read for checks, leased for sends, written piece by verified piece.
 //!
-//! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to the hash pool.
+//! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to others.
 
 use std::collections::VecDeque;
 use std::io;
@@ -244,9 +244,12 @@ impl Store {
         }
     }
 
-    /// The right to send a range of the content from the maps. Does not block; `None` until [`Self::map_range`] was done.
-    pub fn lease_range(&self, offset: u64, len: u64) -> Option<ReadLease> {
-        self.maps.lease(self.geometry.file_spans(offset, len))
+    /// Maps a range of the content and reads it into memory, so that it can be leased and no ring thread waits for a disk.
+    /// False when not all of it is there or can be read. May block.
+    pub fn read_in(&self, offset: u64, len: u64) -> bool {
+        let lease = || self.maps.lease(self.geometry.file_spans(offset, len));
+        let mapped = || (self.map_range(offset, len).is_ok() && self.is_whole(offset, len)).then(lease).flatten();
+        lease().or_else(mapped).is_some_and(|lease| lease.read_in().is_ok())
     }
 
     /// The right to send a block from the maps. Does not block; `None` until [`Self::map_range`] was done.

@@ -94,6 +94,36 @@ mod tests {
     }
 
     #[test]
+    fn threads_read_each_entry_whole_and_in_order() {
+        const COUNT: u32 = if cfg!(miri) { 20 } else { 2000 };
+        let geometry = Geometry::new(1, [u64::from(COUNT)]).unwrap();
+        let log = HaveLog::new(&geometry, |_| true);
+        let read = || {
+            let (mut cursor, mut seen) = (0, Vec::new());
+            while seen.len() < COUNT as usize {
+                let Some(piece) = log.next(&geometry, &mut cursor) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                assert!(log.contains(piece, cursor) && !log.contains(piece, cursor - 1));
+                seen.push(piece.get());
+            }
+            seen
+        };
+        std::thread::scope(|scope| {
+            let readers = [(); 2].map(|()| scope.spawn(read));
+            for part in 0..2 {
+                let log = &log;
+                let pieces = geometry.pieces().filter(move |piece| piece.get() % 2 == part);
+                scope.spawn(move || pieces.for_each(|piece| assert!(log.append(piece))));
+            }
+            let [first, second] = readers.map(|reader| reader.join().unwrap());
+            assert_eq!(first, second);
+            assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>().len(), COUNT as usize);
+        });
+    }
+
+    #[test]
     fn who_has_everything_has_had_it_from_the_start() {
         let geometry = Geometry::new(1, [3]).unwrap();
         let log = HaveLog::new(&geometry, |_| false);

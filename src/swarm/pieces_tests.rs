@@ -198,7 +198,7 @@ fn a_lost_piece_is_missing_again_and_counted_once() {
 /// Four threads take, give back and finish blocks in any order: each block is landed by exactly one of them.
 #[test]
 fn threads_claim_each_block_once() {
-    const BLOCKS: u32 = 150;
+    const BLOCKS: u32 = if cfg!(miri) { 10 } else { 150 };
     let pieces = pieces(8, BLOCKS, memory(8));
     let open: Vec<_> = (0..8).map(|index| pieces.open_at(index).unwrap()).collect();
     let work = |seed: u64| {
@@ -238,7 +238,7 @@ fn threads_claim_each_block_once() {
 
 #[test]
 fn threads_open_each_piece_once_and_every_have_is_told() {
-    const COUNT: u32 = 400;
+    const COUNT: u32 = if cfg!(miri) { 12 } else { 400 };
     let pieces = pieces(COUNT, 1, memory(5));
     std::thread::scope(|scope| {
         for seed in 0..4 {

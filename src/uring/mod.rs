@@ -18,7 +18,7 @@ mod socket;
 mod zero_copy;
 
 pub use fault::{Step, reach};
-pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, populate_read, write_all_at};
+pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, write_all_at};
 pub use probe::{RingError, probe};
 pub use read::{ReadBuffer, read_ahead};
 pub use runtime::{RingTask, run_ring, spawn};

@@ -330,29 +330,3 @@ pub async fn flush_range(file: SharedFile, offset: u64, len: u32, wait: bool) ->
     let (result, _) = unsafe { submit(file, entry) }.await;
     result.map(|_| ())
 }
-
-/// Makes the pages of mapped spans resident on a kernel worker, so that nobody faults on the ring thread.
-///
-/// `EFAULT` means that the file behind the map is shorter than the map; `EIO` that it can't be read.
-pub async fn populate_read<G: Gather>(source: G) -> (io::Result<()>, G) {
-    const PAGE: usize = 4096;
-    let mut spans = Vec::new();
-    source.gather(&mut spans);
-    let mut source = source;
-    for span in spans {
-        if let Err(error) = reach(Step::Read) {
-            return (Err(error), source);
-        }
-        let into_page = span.iov_base.addr() % PAGE;
-        let start = span.iov_base.wrapping_byte_sub(into_page);
-        let len = libc::off_t::try_from(into_page + span.iov_len).unwrap_or(libc::off_t::MAX);
-        let entry = opcode::Madvise::new(start, len, libc::MADV_POPULATE_READ).build();
-        // SAFETY: populating pages of a map changes no memory; `source` keeps the map.
-        let (result, s) = unsafe { submit(source, entry) }.await;
-        source = s;
-        if let Err(error) = result {
-            return (Err(error), source);
-        }
-    }
-    (Ok(()), source)
-}

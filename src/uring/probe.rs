@@ -46,7 +46,7 @@ pub fn probe() -> Result<(), RingError> {
         ("recv", opcode::Recv::CODE),
         ("sendmsg", opcode::SendMsg::CODE),
         ("writev", opcode::Writev::CODE),
-        ("madvise", opcode::Madvise::CODE),
+        ("sync_file_range", opcode::SyncFileRange::CODE),
     ];
     match needed.iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(RingError::Operation(name)),

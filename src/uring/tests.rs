@@ -253,7 +253,7 @@ fn shutdown_ends_accept() {
 }
 
 #[test]
-fn writes_land_at_their_offset_and_populate_reports_a_short_file() {
+fn writes_land_at_their_offset() {
     let path = tempfile::NamedTempFile::new().unwrap();
     let file = std::sync::Arc::new(path.reopen().unwrap());
     on_ring(|| async {

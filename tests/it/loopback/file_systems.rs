@@ -1,13 +1,18 @@
 //! Other file systems than the one the tests run on, made in files of their own: the power goes, they stand still, and what
 //! is written through the ring is read through maps. Needs root.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use super::{
-    DEADLINE, Fixture, NAME, Seed, event, failures,
+    DEADLINE, Fixture, NAME, Seed, event, exit_code, failures,
     killed::{assert_claims, assert_no_litter},
+    own_address,
 };
-use crate::support::process::{Finished, run};
+use crate::support::{
+    bt_fast,
+    process::{Finished, Running, run, wait_until},
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A shell script with the functions `get`, which downloads into `$TARGET`, and `get_again`, which gets the same from
 /// there into `$COPY`. What is mounted goes with it.
@@ -93,6 +98,70 @@ fn a_file_system_that_stands_still_for_a_while() {
     seed.stop();
 }
 
+/// No call to one of two file systems ends: what lies on the other one is served as ever, to newcomers too.
+#[test]
+fn a_file_system_that_hangs_holds_its_own_torrents_alone() {
+    let (hung, other) = (Fixture::file(24 << 20), Fixture::file(4 << 20));
+    let (seed, daemon, mut waiting) = hang(&hung, &other);
+    (0..3).for_each(|_| other.get_by_peer(seed.address));
+    assert!(waiting.is_running(), "{}", waiting.log_tail());
+    daemon.signal(Signal::CONT);
+    assert_eq!(exit_code(&mut waiting, DEADLINE), Some(0), "{}", waiting.log_tail());
+    hung.assert_complete(&hung.scratch.join("target"));
+    seed.stop();
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_no_end_up() {
+    let (hung, other) = (Fixture::file(24 << 20), Fixture::file(4 << 20));
+    let (seed, _daemon, _waiting) = hang(&hung, &other);
+    seed.stop();
+}
+
+/// A seed of both, the files of one on a file system that does not answer any more; and somebody who waits for them.
+fn hang(hung: &Fixture, other: &Fixture) -> (Seed, Daemon, Running) {
+    for fixture in [hung, other] {
+        fs::copy(&fixture.torrent, fixture.source.join("a.torrent")).unwrap();
+    }
+    let (mount, pid) = (hung.scratch.folder("mount"), hung.scratch.join("pid"));
+    let mut seed = bt_fast();
+    let address = own_address();
+    seed.args(["seed", "--json", "--listen", &address.to_string()]);
+    seed.arg(mount.join("a.torrent")).arg(other.source.join("a.torrent"));
+    let script = r#"bindfs -f "$FROM" "$TO" & echo $! > "$PID"
+        until mountpoint -q "$TO"; do sleep 0.02; done; exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(seed.get_program()).args(seed.get_args());
+    command.env("FROM", &hung.source).env("TO", &mount).env("PID", &pid);
+    let mut seed = Seed::start(&command, address, &hung.scratch.join("seed.log"));
+    let all = || seed.process.output().matches("\"event\":\"seeding\"").count() == 2;
+    assert!(wait_until(DEADLINE, all), "{}", seed.process.log_tail());
+
+    let daemon = Daemon(Pid::from_raw(fs::read_to_string(&pid).unwrap().trim().parse().unwrap()).unwrap());
+    daemon.signal(Signal::STOP);
+    let target = hung.scratch.folder("target");
+    let waiting = Running::start("get", &hung.get_command(&target, &[address]), &hung.scratch.join("get.log"));
+    // It has asked for all that it may, and nothing comes.
+    std::thread::sleep(Duration::from_secs(1));
+    (seed, daemon, waiting)
+}
+
+/// A file system's process, which ends with its test. Dropped before its users are waited for, who would wait for ever.
+struct Daemon(Pid);
+
+impl Daemon {
+    fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
+        self.signal(Signal::TERM);
+    }
+}
+
 #[test]
 fn what_the_ring_writes_is_what_maps_read() {
     let image = r#"truncate -s 400m "$IMAGE" &&"#;
@@ -106,6 +175,10 @@ fn what_the_ring_writes_is_what_maps_read() {
             format!(r#"{image} mkfs.btrfs -q "$IMAGE" {mounted} && mount -o remount,compress-force=zstd "$TARGET""#),
         ),
         ("tmpfs", r#"mount -t tmpfs none "$TARGET""#.to_owned()),
+        (
+            "FUSE",
+            r#"mount -t tmpfs none "$KEPT" && bindfs "$KEPT" "$TARGET" && trap 'umount -l "$TARGET"' EXIT"#.to_owned(),
+        ),
         (
             "overlay",
             r#"mount -t tmpfs none "$KEPT" && mkdir "$KEPT/lower" "$KEPT/upper" "$KEPT/work" &&
