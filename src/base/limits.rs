@@ -218,8 +218,9 @@ pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
 /// Ring threads at most.
 pub const RINGS_MAX: usize = 8;
-/// Piece arena unless `--arena` says otherwise; never less than two pieces.
+/// Piece arena unless `--arena` says otherwise, where that is no more than this share of memory; never less than two pieces.
 pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
+pub const ARENA_MEMORY_SHARE: u64 = 4;
 /// Pieces open at a time at most, however small they are.
 pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
@@ -230,10 +231,13 @@ pub const OPEN_FILES_SHARE: u64 = 8;
 pub const OPEN_FILES_MIN: usize = 8;
 pub const OPEN_FILES_MAX: usize = 512;
 
-/// Bytes of a torrent that are written to the page cache and not on disk, and how many of them are flushed at a time: the
-/// kernel's own bound is a fifth of memory, at which it stops everybody.
+/// Bytes of a torrent that are written to the page cache and not on disk: the kernel's own bound is a fifth of memory, at which it
+/// stops everybody, and in some control groups there is none. No more than a share of memory; and a share of that is flushed at
+/// a time.
 pub const DIRTY_LEN_MAX: usize = 256 << 20;
-pub const DIRTY_RUN_LEN: usize = 32 << 20;
+pub const DIRTY_LEN_MIN: usize = 4 << 20;
+pub const DIRTY_MEMORY_SHARE: u64 = 8;
+pub const DIRTY_RUN_SHARE: usize = 8;
 
 /// What is had is written down this often, and no oftener than so many times what it took before: 2 % of the time of a disk
 /// that is busy with it, much less of a processor's; but at last after the longest.

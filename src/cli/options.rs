@@ -19,7 +19,7 @@ use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
 use crate::create::{Filters, Settings};
-use crate::engine::{CacheMode, RateLimits};
+use crate::engine::{CacheMode, RateLimits, arena_len_default};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, ZeroCopyMode};
@@ -376,7 +376,7 @@ fn ring_count(rings: Option<usize>) -> Result<usize, Failure> {
 }
 
 fn arena_len(text: Option<&str>) -> Result<u64, Failure> {
-    text.map_or(Ok(limits::ARENA_LEN_DEFAULT), |text| size("--arena", text))
+    text.map_or_else(|| Ok(arena_len_default()), |text| size("--arena", text))
 }
 
 /// At least one byte.

@@ -5,11 +5,10 @@
 //! [`limits::CACHE_BEHIND_LEN`] of what was served stays in memory.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::memory_limit::memory_limit;
 use super::serving::STRETCH_LEN;
 use super::torrent::Torrent;
 use crate::base::{Time, limits};
@@ -65,48 +64,5 @@ impl Cache {
         behind.push_back((torrent.clone(), stretch));
         let full = behind.len() as u64 * STRETCH_LEN > limits::CACHE_BEHIND_LEN;
         if full { behind.pop_front() } else { None }
-    }
-}
-
-/// Bytes of memory this process may fill: the machine's, or less where a control group says so.
-fn memory_limit() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map(|kib| kib * 1024);
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = groups.lines().filter_map(limit_file).flat_map(|(root, path, name)| {
-        // A limit of any group above counts too.
-        path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
-    });
-    let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
-    limits.chain(total).min().unwrap_or(u64::MAX)
-}
-
-/// Of a line of `/proc/self/cgroup`: where the hierarchy is mounted, the group in it, the file with its memory limit.
-fn limit_file(line: &str) -> Option<(&'static Path, PathBuf, &'static str)> {
-    let (_, rest) = line.split_once(':')?;
-    let (controllers, path) = rest.split_once(':')?;
-    let path = PathBuf::from(path.trim_start_matches('/'));
-    match controllers {
-        "" => Some((Path::new("/sys/fs/cgroup"), path, "memory.max")),
-        list if list.split(',').any(|name| name == "memory") => {
-            Some((Path::new("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes"))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_kinds_of_control_groups_are_read() {
-        let (root, path, name) = limit_file("0::/a/b").unwrap();
-        assert_eq!((root.join(path), name), ("/sys/fs/cgroup/a/b".into(), "memory.max"));
-        let (root, path, name) = limit_file("4:cpu,memory:/").unwrap();
-        assert_eq!((root.join(path), name), ("/sys/fs/cgroup/memory/".into(), "memory.limit_in_bytes"));
-        assert_eq!(limit_file("5:cpuset:/x"), None);
-        assert!(memory_limit() > 1 << 20);
     }
 }

@@ -3,11 +3,12 @@
 //! It has threads of its own, and each torrent a share of them, so that a file system that hangs holds up its own torrents
 //! alone. Threads start as they are needed and end when they are not. What is written, and synced, is not done here.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::base::limits;
 
@@ -15,13 +16,19 @@ use crate::base::limits;
 #[derive(Debug)]
 pub(super) struct FileThreads(Option<Runtime>);
 
-/// A torrent's share of the threads; who finds it in use waits.
-#[derive(Debug)]
-pub(super) struct FileShare(Arc<Semaphore>);
+/// A torrent's work, and its share of the threads. What waits is bounded by who asks for it: a piece or a stretch at a time.
+#[derive(Debug, Default)]
+pub(super) struct FileShare(Arc<Mutex<Share>>);
 
-impl Default for FileShare {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::FILE_THREADS_EACH)))
+#[derive(Default)]
+struct Share {
+    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} wait for {} threads", self.waiting.len(), self.threads)
     }
 }
 
@@ -35,18 +42,19 @@ impl FileThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs `work` when `share` has room; `None` when the session has ended.
+    /// Runs `work` in its turn; `None` when the session has ended.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         share: &FileShare,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let place = share.0.clone().acquire_owned().await.ok()?;
-        let work = move || {
-            let _place = place;
-            work()
-        };
-        self.0.as_ref()?.spawn_blocking(work).await.ok()
+        let (sender, done) = oneshot::channel();
+        let hired = share.push(Box::new(move || drop(sender.send(work()))));
+        if hired {
+            let share = FileShare(share.0.clone());
+            self.spawn(move || std::iter::from_fn(|| share.pop()).for_each(|work| work()));
+        }
+        done.await.ok()
     }
 
     /// Runs `work` that nobody waits for, and that is nobody's share.
@@ -54,6 +62,29 @@ impl FileThreads {
         if let Some(runtime) = &self.0 {
             drop(runtime.spawn_blocking(work));
         }
+    }
+}
+
+impl FileShare {
+    fn lock(&self) -> MutexGuard<'_, Share> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when one more thread is needed for it.
+    fn push(&self, work: Box<dyn FnOnce() + Send>) -> bool {
+        let mut share = self.lock();
+        share.waiting.push_back(work);
+        let hired = share.threads < limits::FILE_THREADS_EACH;
+        share.threads += usize::from(hired);
+        hired
+    }
+
+    /// A thread's next work; without any it has left.
+    fn pop(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut share = self.lock();
+        let next = share.waiting.pop_front();
+        share.threads -= usize::from(next.is_none());
+        next
     }
 }
 
@@ -69,13 +100,14 @@ impl Drop for FileThreads {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::task::{Context, Waker};
 
     #[test]
     fn work_that_hangs_holds_its_own_torrent_alone() {
         let threads = FileThreads::new().unwrap();
         let (hung, other) = (FileShare::default(), FileShare::default());
         let (release, gate) = mpsc::channel::<()>();
-        let gate = Arc::new(std::sync::Mutex::new(gate));
+        let gate = Arc::new(Mutex::new(gate));
         let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let hang = || {
@@ -83,20 +115,19 @@ mod tests {
                 threads.run(&hung, move || gate.lock().unwrap().recv().is_err())
             };
             let mut hanging: Vec<_> = (0..=limits::FILE_THREADS_EACH).map(|_| Box::pin(hang())).collect();
-            for work in &mut hanging {
-                assert!(
-                    std::future::poll_fn(|context| std::task::Poll::Ready(work.as_mut().poll(context)))
-                        .await
-                        .is_pending()
-                );
-            }
-            assert_eq!(hung.0.available_permits(), 0);
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(hanging.iter_mut().all(|work| work.as_mut().poll(&mut context).is_pending()));
+            assert_eq!(hung.lock().threads, limits::FILE_THREADS_EACH);
             for i in 0..3 {
                 assert_eq!(threads.run(&other, move || i).await, Some(i));
             }
             drop(release);
             for work in hanging {
                 assert_eq!(work.await, Some(true));
+            }
+            // The last one may not have looked for more work yet.
+            while hung.lock().threads > 0 {
+                std::thread::yield_now();
             }
         });
     }

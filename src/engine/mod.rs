@@ -18,6 +18,7 @@ mod greeting;
 pub mod http;
 mod lengths;
 mod listen;
+mod memory_limit;
 pub mod metadata;
 pub mod monitor;
 mod reader;
@@ -45,6 +46,7 @@ pub use config::{
     Change, Changes, Config, EngineError, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source, WriteMode,
 };
 pub use listen::ListenError;
+pub use memory_limit::arena_len_default;
 pub use monitor::Monitor;
 pub use session::{run, run_with};
 pub use stats::Stats;

@@ -11,6 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
 use super::file_threads::FileShare;
 use super::lengths::Lengths;
+use super::memory_limit::dirty_len_max;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
 use super::writeback::Writeback;
@@ -101,7 +102,8 @@ impl Torrent {
             None => geometry.total_len(),
         };
         let mut rng = Rng::new();
-        let (writeback, file_count) = (Writeback::new(store.open_files_max()), store.layout().file_count());
+        let (writeback, file_count) =
+            (Writeback::new(dirty_len_max(), store.open_files_max()), store.layout().file_count());
         Self {
             number: 0,
             info_hash: metainfo.info_hash,
@@ -280,7 +282,8 @@ impl Torrent {
 
     /// Hashes a piece on disk before it is served for the first time. May block.
     pub(super) fn verify(&self, piece: PieceIndex) {
-        let mut buffer = vec![0; limits::HASH_READ_LEN];
+        let len = usize::try_from(self.swarm.geometry.len_of(piece)).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; len.min(limits::HASH_READ_LEN)];
         let mut hasher = PieceHasher::default();
         match self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
             Ok(()) if self.hashes.get(piece.at()) == Some(&hasher.finish()) => self.serving.handle_verified(piece),

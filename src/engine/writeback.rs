@@ -15,6 +15,9 @@ use crate::uring::{SharedFile, flush_range};
 pub(super) struct Writeback {
     /// A permit for each byte.
     room: Semaphore,
+    /// Bytes that are flushed at a time, and the most that one write may reserve.
+    run_len: usize,
+    reserve_max: u32,
     /// A permit for each file that is being written to or waits for a flush.
     places: Semaphore,
     /// Files that a flush has at most: others may be written to while it lasts.
@@ -53,10 +56,13 @@ pub(super) struct Reserved(u32);
 pub(super) struct Place<'a>(Option<SemaphorePermit<'a>>);
 
 impl Writeback {
-    /// `files_max`: files that are open for all this at a time, at least two.
-    pub(super) fn new(files_max: usize) -> Self {
+    /// `len_max`: bytes that may be dirty; `files_max`: files that are open for all this at a time, at least two.
+    pub(super) fn new(len_max: usize, files_max: usize) -> Self {
+        let run_len = len_max / limits::DIRTY_RUN_SHARE;
         Self {
-            room: Semaphore::new(limits::DIRTY_LEN_MAX),
+            room: Semaphore::new(len_max),
+            run_len,
+            reserve_max: u32::try_from(len_max - run_len).unwrap_or(u32::MAX),
             places: Semaphore::new(files_max.max(2)),
             flush_files_max: (files_max / 2).max(1),
             written: Mutex::default(),
@@ -71,8 +77,7 @@ impl Writeback {
 
     /// Waits until `len` bytes more may be dirty. A longer write counts as all of the room that a flush may leave.
     pub(super) async fn reserve(&self, len: u32) -> Reserved {
-        let most = u32::try_from(limits::DIRTY_LEN_MAX - limits::DIRTY_RUN_LEN).unwrap_or(u32::MAX);
-        let len = len.min(most);
+        let len = len.min(self.reserve_max);
         // It is never closed.
         if let Ok(permits) = self.room.acquire_many(len).await {
             permits.forget();
@@ -93,7 +98,7 @@ impl Writeback {
         if written.files.insert(file_index) {
             place.into_iter().for_each(SemaphorePermit::forget);
         }
-        let is_enough = written.reserved >= limits::DIRTY_RUN_LEN || written.files.len() >= self.flush_files_max;
+        let is_enough = written.reserved >= self.run_len || written.files.len() >= self.flush_files_max;
         is_enough.then(|| Flush(std::mem::take(&mut written)))
     }
 
@@ -137,12 +142,12 @@ mod tests {
     fn who_writes_faster_than_the_disk_waits_for_a_flush() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
-            let writeback = Rc::new(Writeback::new(100));
+            let writeback = Rc::new(Writeback::new(limits::DIRTY_LEN_MAX, 100));
             let mut flushes = Vec::new();
             for _ in 0..limits::DIRTY_LEN_MAX / MIB as usize {
                 flushes.extend(written(&writeback, &file, 0, MIB).await);
             }
-            assert_eq!(flushes.len(), limits::DIRTY_LEN_MAX / limits::DIRTY_RUN_LEN);
+            assert_eq!(flushes.len(), limits::DIRTY_RUN_SHARE);
             let passed = Rc::new(Cell::new(false));
             let waiter = spawn({
                 let (writeback, passed) = (writeback.clone(), passed.clone());
@@ -165,11 +170,11 @@ mod tests {
     fn the_longest_piece_finds_room_behind_what_no_flush_has_begun_for() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
-            let writeback = Writeback::new(100);
-            assert!(written(&writeback, &file, 0, MIB).await.is_none());
+            let writeback = Writeback::new(limits::DIRTY_LEN_MIN, 100);
+            assert!(written(&writeback, &file, 0, MIB / 4).await.is_none());
             let flush = written(&writeback, &file, 0, limits::PIECE_LEN_READ_MAX).await.unwrap();
             writeback.flush(flush).await.unwrap();
-            assert_eq!(writeback.room.available_permits(), limits::DIRTY_LEN_MAX);
+            assert_eq!(writeback.room.available_permits(), limits::DIRTY_LEN_MIN);
         })
         .unwrap();
     }
@@ -179,7 +184,7 @@ mod tests {
         const FILES_MAX: usize = 8;
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
-            let writeback = Writeback::new(FILES_MAX);
+            let writeback = Writeback::new(limits::DIRTY_LEN_MAX, FILES_MAX);
             for file_index in 0..1000 {
                 // Twice: a file has one place.
                 let flush = written(&writeback, &file, file_index, 10).await;

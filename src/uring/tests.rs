@@ -218,6 +218,29 @@ fn hundreds_of_operations_get_through_a_tiny_ring() {
     .unwrap();
 }
 
+/// More completions at once than the ring has room for: the kernel keeps the rest, and nobody is forgotten.
+#[test]
+fn completions_that_overflow_are_all_delivered() {
+    run_ring_of(2, 4, || async {
+        let mut pairs = Vec::new();
+        for _ in 0..100 {
+            pairs.push(connected_pair().await);
+        }
+        let receive = |(socket, _): &(Socket, TcpStream)| {
+            let socket = socket.clone();
+            spawn(async move { socket.recv(RecvBuffer::with_capacity(1)).await.0.unwrap() })
+        };
+        let receivers: Vec<_> = pairs.iter().map(receive).collect();
+        no_op().await;
+        // The thread does not look at its ring meanwhile.
+        pairs.iter_mut().for_each(|(_, other)| other.write_all(&[1]).unwrap());
+        for receiver in receivers {
+            assert_eq!(receiver.await.unwrap(), 1);
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn dropping_the_runtime_with_operations_pending_ends() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -8,6 +8,7 @@ mod file_systems;
 mod get_peers;
 mod killed;
 mod limits;
+mod little_memory;
 mod magnet;
 mod many;
 mod opentracker;

@@ -1,0 +1,66 @@
+//! How much memory there is: the machine's, or less where a control group says so; and what bounds follow.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::base::limits;
+
+/// Bytes of memory this process may fill, its share of the page cache included.
+pub(super) fn memory_limit() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(read)
+}
+
+fn read() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map(|kib| kib * 1024);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().filter_map(limit_file).flat_map(|(root, path, name)| {
+        // A limit of any group above counts too.
+        path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
+    });
+    let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    limits.chain(total).min().unwrap_or(u64::MAX)
+}
+
+/// What `--arena` is unless somebody says otherwise.
+pub fn arena_len_default() -> u64 {
+    limits::ARENA_LEN_DEFAULT.min(memory_limit() / limits::ARENA_MEMORY_SHARE)
+}
+
+/// Bytes of a torrent that may have been written to the page cache and not be on disk.
+pub(super) fn dirty_len_max() -> usize {
+    let share = usize::try_from(memory_limit() / limits::DIRTY_MEMORY_SHARE).unwrap_or(usize::MAX);
+    limits::DIRTY_LEN_MAX.min(share).max(limits::DIRTY_LEN_MIN)
+}
+
+/// Of a line of `/proc/self/cgroup`: where the hierarchy is mounted, the group in it, the file with its memory limit.
+fn limit_file(line: &str) -> Option<(&'static Path, PathBuf, &'static str)> {
+    let (_, rest) = line.split_once(':')?;
+    let (controllers, path) = rest.split_once(':')?;
+    let path = PathBuf::from(path.trim_start_matches('/'));
+    match controllers {
+        "" => Some((Path::new("/sys/fs/cgroup"), path, "memory.max")),
+        list if list.split(',').any(|name| name == "memory") => {
+            Some((Path::new("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_control_groups_are_read() {
+        let (root, path, name) = limit_file("0::/a/b").unwrap();
+        assert_eq!((root.join(path), name), ("/sys/fs/cgroup/a/b".into(), "memory.max"));
+        let (root, path, name) = limit_file("4:cpu,memory:/").unwrap();
+        assert_eq!((root.join(path), name), ("/sys/fs/cgroup/memory/".into(), "memory.limit_in_bytes"));
+        assert_eq!(limit_file("5:cpuset:/x"), None);
+        assert!(memory_limit() > 1 << 20);
+    }
+}
