@@ -2,6 +2,7 @@
 
 mod activation;
 mod crowd;
+mod dark_line;
 mod faults;
 mod fetch;
 mod file_systems;

@@ -77,6 +77,12 @@ impl NetPair {
             ip(&format!("-n {namespace} link set veth0 up"));
         }
     }
+
+    /// Whether the wire carries anything; neither host loses its address.
+    pub(crate) fn set_wire(&self, carries: bool) {
+        let state = if carries { "up" } else { "down" };
+        ip(&format!("-n {} link set veth0 {state}", self.left.namespace));
+    }
 }
 
 impl Drop for NetPair {
