@@ -220,25 +220,31 @@ impl<S: Slot> Link<S> {
         if !guide && std::mem::take(&mut self.walk.skipped_rare) {
             self.walk.restart();
         }
-        while let Some(piece) =
-            self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
-        {
-            self.looks += 1;
-            if guide && !self.swarm.availability.is_with_leechers(piece) {
-                self.walk.skipped_rare = true;
-            } else if let Some(opened) = self.open_missing(piece) {
-                return opened;
+        loop {
+            while let Some(piece) =
+                self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
+            {
+                self.looks += 1;
+                if guide && !self.swarm.availability.is_with_leechers(piece) {
+                    self.walk.skipped_rare = true;
+                } else if let Some(opened) = self.open_missing(piece) {
+                    return opened;
+                }
+                self.walk.at += 1;
             }
-            self.walk.at += 1;
-        }
-        while let Some(&piece) = self.walk.fresh.front() {
-            self.looks += 1;
-            if let Some(opened) = self.open_missing(piece) {
-                return opened;
+            while let Some(&piece) = self.walk.fresh.front() {
+                self.looks += 1;
+                if let Some(opened) = self.open_missing(piece) {
+                    return opened;
+                }
+                self.walk.fresh.pop_front();
             }
-            self.walk.fresh.pop_front();
+            // What was announced and not remembered stands in the order.
+            if !std::mem::take(&mut self.walk.overflowed) {
+                return None;
+            }
+            self.walk.restart();
         }
-        None
     }
 
     /// Takes a newer order. A walk that came to its end has left nothing behind but what the peer announced since.
