@@ -64,6 +64,7 @@ fn take(link: &mut Link<Memory>, message: Message<'_>) {
 
 /// Everything that leaves, as text.
 fn sent(link: &mut Link<Memory>) -> Vec<String> {
+    link.flush_haves();
     link.sync(START).unwrap();
     let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
     let (mut transmit, mut out) = (Transmit::default(), Vec::new());
