@@ -13,7 +13,7 @@ use super::fault::PeerFault;
 use super::flood::Flood;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
-use super::setup::{Opening, Setup};
+use super::setup::Setup;
 use super::transmit::Transmit;
 use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};

@@ -1,5 +1,6 @@
 //! Each test is a rule of BEP 3, 6 or 10 as one connection keeps it.
 
+use super::super::setup::Opening;
 use super::*;
 use crate::base::geometry::BLOCK_LEN;
 use crate::codec::message::{Bounds, Decoded, decode};
