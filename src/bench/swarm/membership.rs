@@ -14,7 +14,7 @@ use crate::tracker::Announcement;
 const TRACKER: &str = "http://tracker.invalid/announce";
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
 /// Connections that a leecher accepts. Who comes early finds few others: with less room the first ones know one another and
-/// nobody else, and what they get comes through few.
+/// hardly anybody else. A real download accepts more, at a message per piece for each.
 const ACCEPTED_MAX: usize = 2 * limits::CONNECTIONS_SOUGHT;
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
