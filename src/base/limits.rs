@@ -355,6 +355,8 @@ pub const FILE_THREADS_EACH: usize = 8;
 pub const FILE_THREAD_IDLE: Duration = Duration::from_secs(10);
 /// Haves to all connections of a torrent are gathered over this time.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
+/// Haves that were held back when others left, with a peer that reads slowly, wait no longer than this after them.
+pub const HAVE_HELD_MAX: Duration = Duration::from_secs(1);
 
 /// Trust of a peer address: a piece it had a part in passed, or failed with nobody else to blame; banned at or below the
 /// last. One wrong block may be an accident, so a stranger is banned at the second piece of its own. Of several senders of

@@ -10,6 +10,9 @@ use crate::base::limits::EXTENDED_MESSAGE_LEN_MAX;
 /// Length in bytes of a `piece` message before its payload: length prefix, id, index, begin.
 pub const PIECE_HEAD_LEN: usize = 13;
 
+/// Length in bytes of a `have` message.
+pub const HAVE_LEN: usize = 9;
+
 /// Length in bytes of the length prefix.
 const PREFIX_LEN: usize = 4;
 /// What the length prefix of a `piece` counts besides the payload: id, index, begin.
@@ -158,6 +161,16 @@ pub fn decode<'a>(bytes: &'a [u8], bounds: &Bounds) -> Result<Decoded<'a>, Messa
     let consumed = PREFIX_LEN + length as usize;
     let payload = reader.take(length as usize - 1).and_then(|payload| message(id, payload));
     Ok(payload.map_or(Decoded::Incomplete { needed: consumed }, |message| Decoded::Message { message, consumed }))
+}
+
+/// The indices of the whole `have` messages that stand at the front of a receive buffer, one behind the other: nine tenths of
+/// what comes in a large swarm.
+pub fn decode_haves(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    let (messages, _) = bytes.as_chunks::<HAVE_LEN>();
+    messages.iter().map_while(|message| match *message {
+        [0, 0, 0, 5, id::HAVE, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
+        _ => None,
+    })
 }
 
 /// The table of exact lengths.

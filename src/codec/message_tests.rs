@@ -170,3 +170,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whole_haves_at_the_front_are_read_together() {
+    let have = |index| encoded(&Message::Have { index });
+    let read = |bytes: &[u8]| decode_haves(bytes).collect::<Vec<_>>();
+    let cut = [have(3), have(0x0102_0304), have(7)[..HAVE_LEN - 1].to_vec()].concat();
+    assert_eq!(read(&cut), [3, 0x0102_0304]);
+    let others = [have(1), encoded(&Message::Suggest { index: 2 }), have(3)].concat();
+    assert_eq!(read(&others), [1]);
+    // What only looks like one is left to be refused.
+    assert!(read(&zeros(id::HAVE, 6)).is_empty() && read(&[]).is_empty());
+}

@@ -90,6 +90,12 @@ impl Connection {
         self.wake.notify_one();
     }
 
+    /// The writer tells what is new.
+    pub(super) fn handle_news(&self) {
+        self.link.borrow_mut().flush_haves();
+        self.wake();
+    }
+
     /// The writer looks again if it waits for a block to become ready.
     pub(super) fn wake_if_waiting(&self) {
         if self.waiting.get() {

@@ -11,7 +11,7 @@ use super::conn::{Connection, End};
 use super::receiving::Received;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
-use crate::codec::message::{Decoded, PIECE_HEAD_LEN, decode};
+use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, Slot};
 use crate::swarm::{Arrival, Link};
@@ -192,6 +192,11 @@ impl Connection {
     fn decode(&self, link: &mut Link<Slot>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, End> {
         let (mut at, mut needed) = (0, 0);
         while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
+            let haves = link.handle_haves(now, decode_haves(bytes))?;
+            if haves > 0 {
+                at += haves * HAVE_LEN;
+                continue;
+            }
             match decode(bytes, &self.bounds).map_err(PeerFault::from)? {
                 Decoded::Incomplete { needed: more } => {
                     needed = more;

@@ -150,7 +150,7 @@ async fn keep_time(ring: Rc<Ring>) {
 async fn pass_news(ring: Rc<Ring>, news: Arc<Notify>) {
     loop {
         news.notified().await;
-        ring.connections().iter().for_each(|connection| connection.wake());
+        ring.connections().iter().for_each(|connection| connection.handle_news());
         tokio::time::sleep(limits::HAVE_GATHER).await;
     }
 }

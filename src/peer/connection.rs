@@ -13,6 +13,7 @@ use super::fault::PeerFault;
 use super::flood::Flood;
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
+use super::setup::Setup;
 use super::transmit::Transmit;
 use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
@@ -21,34 +22,6 @@ use crate::codec::metadata::METADATA_EXTENSION;
 
 /// Requests that reach us this long after a choke were sent before it was seen.
 const CHOKE_GRACE: Duration = Duration::from_secs(2);
-
-/// What both handshakes and the torrent settle.
-#[derive(Debug)]
-pub struct Setup {
-    pub geometry: Arc<Geometry>,
-    /// Both sides set the Fast bit (BEP 6).
-    pub fast: bool,
-    /// Both sides set the extension bit (BEP 10).
-    pub extension: bool,
-    pub opening: Opening,
-    /// We download nothing (BEP 21).
-    pub upload_only: bool,
-    /// Whose newcomers may have some pieces while choked (BEP 6); `None`: nobody may.
-    pub info_hash: Option<InfoHash>,
-    /// Told in the extension handshake: where we listen, and the address we see the peer at.
-    pub listen_port: Option<u16>,
-    pub peer_ip: Option<IpAddr>,
-    /// The info dictionary, to be served (BEP 9).
-    pub metadata: Option<Arc<[u8]>>,
-}
-
-/// What we have when the connection starts.
-#[derive(Debug)]
-pub enum Opening {
-    All,
-    None,
-    Some(Bitfield),
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -72,6 +45,8 @@ pub struct Connection {
     allowed_in: AllowedIn,
     metadata: Option<MetadataOut>,
     control: Vec<u8>,
+    /// Nothing waits in `control` but haves that may wait for something to go with.
+    haves_alone: bool,
     choked_at: Time,
     invalid_requests: Flood,
     last_received: Time,
@@ -103,6 +78,7 @@ impl Connection {
             allowed_in: AllowedIn::default(),
             metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
             control: Vec::new(),
+            haves_alone: false,
             choked_at: now,
             invalid_requests: Flood::default(),
             last_received: now,
@@ -110,7 +86,7 @@ impl Connection {
             last_sent: now,
             flood: Flood::default(),
         };
-        connection.queue_opening(setup.opening);
+        setup.opening.encode(setup.fast, piece_count, &mut connection.control);
         if setup.extension {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
@@ -126,19 +102,8 @@ impl Connection {
         connection
     }
 
-    /// BEP 3: "Downloaders which don't have anything yet may skip the 'bitfield' message"; BEP 6 asks for have-none.
-    fn queue_opening(&mut self, opening: Opening) {
-        let piece_count = self.geometry.piece_count();
-        match (opening, self.fast) {
-            (Opening::All, true) => self.queue(&Message::HaveAll),
-            (Opening::None, true) => self.queue(&Message::HaveNone),
-            (Opening::None, false) => {}
-            (Opening::All, false) => self.queue(&Message::Bitfield(&Bitfield::full(piece_count).to_wire())),
-            (Opening::Some(have), _) => self.queue(&Message::Bitfield(&have.to_wire())),
-        }
-    }
-
     fn queue(&mut self, message: &Message<'_>) {
+        self.haves_alone = false;
         message.encode(&mut self.control);
     }
 
@@ -215,7 +180,7 @@ impl Connection {
                 self.peer_interested = false;
                 Ok(Event::NotInterested)
             }
-            Message::Have { index } => self.handle_have(now, index),
+            Message::Have { index } => Ok(self.handle_have(now, index)?.map_or(Event::Quiet, Event::Have)),
             Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
             Message::Bitfield(payload) => {
                 let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
@@ -268,14 +233,35 @@ impl Connection {
         if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
     }
 
-    fn handle_have(&mut self, now: Time, index: u32) -> Result<Event, PeerFault> {
+    /// The piece, if the peer did not have it before.
+    fn handle_have(&mut self, now: Time, index: u32) -> Result<Option<PieceIndex>, PeerFault> {
         let piece = self.geometry.piece(index).ok_or(PeerFault::NoSuchPiece(index))?;
         if !self.peer_have.insert(piece) {
             self.count(now)?;
-            return Ok(Event::Quiet);
+            return Ok(None);
         }
         self.peer_has_all = self.peer_have.is_full();
-        Ok(Event::Have(piece))
+        Ok(Some(piece))
+    }
+
+    /// Takes `have` messages that arrived together, and adds to `heard` what the peer did not have before; returns how many there
+    /// were. The memory they touch is spread: in a loop of their own it is waited for together.
+    pub fn handle_haves(
+        &mut self,
+        now: Time,
+        indices: impl Iterator<Item = u32>,
+        heard: &mut Vec<PieceIndex>,
+    ) -> Result<usize, PeerFault> {
+        let mut count = 0;
+        for index in indices {
+            heard.extend(self.handle_have(now, index)?);
+            count += 1;
+        }
+        if count > 0 {
+            (self.last_received, self.last_message) = (now, now);
+            self.at_first_message = false;
+        }
+        Ok(count)
     }
 
     /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves: what only
@@ -462,9 +448,14 @@ impl Connection {
         }
     }
 
-    /// Announces a piece whose hash was right.
+    /// Announces a piece whose hash was right: with what leaves next, or when [`Self::flush_haves`] says so.
     pub fn have(&mut self, piece: PieceIndex) {
-        self.queue(&Message::Have { index: piece.get() });
+        Message::Have { index: piece.get() }.encode(&mut self.control);
+    }
+
+    /// What is announced leaves next, even if nothing else does.
+    pub fn flush_haves(&mut self) {
+        self.haves_alone = false;
     }
 
     /// Tells the peer which piece it had best ask for (BEP 6). Without the extension there is no such word.
@@ -539,7 +530,6 @@ impl Connection {
     ) -> bool {
         transmit.control.clear();
         transmit.blocks.clear();
-        std::mem::swap(&mut transmit.control, &mut self.control);
         if let Some(metadata) = &mut self.metadata {
             metadata.poll_transmit(now, &mut transmit.control);
         }
@@ -551,6 +541,10 @@ impl Connection {
             }
             len += block.len as usize;
             transmit.blocks.extend(self.requests_in.pop());
+        }
+        if !self.haves_alone || !transmit.control.is_empty() || !transmit.blocks.is_empty() {
+            transmit.control.append(&mut self.control);
+            self.haves_alone = true;
         }
         let something = !transmit.control.is_empty() || !transmit.blocks.is_empty();
         if something {
@@ -567,14 +561,18 @@ impl Connection {
             0 => Time::MAX,
             _ => self.requests_out.last_progress + limits::SNUB_TIMEOUT,
         };
+        let haves = if self.control.is_empty() { Time::MAX } else { self.last_sent + limits::HAVE_HELD_MAX };
         let metadata = self.metadata.as_ref().map_or(Time::MAX, MetadataOut::poll_timeout);
-        keep_alive.min(silence).min(snub).min(metadata)
+        keep_alive.min(silence).min(snub).min(haves).min(metadata)
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) -> Result<TimeoutEvent, PeerFault> {
         if now >= self.last_received + limits::SILENCE_TIMEOUT {
             return Err(PeerFault::Silent);
+        }
+        if now >= self.last_sent + limits::HAVE_HELD_MAX {
+            self.flush_haves();
         }
         if now >= self.last_sent + limits::KEEP_ALIVE_INTERVAL {
             self.queue(&Message::KeepAlive);

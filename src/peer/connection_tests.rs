@@ -1,5 +1,6 @@
 //! Each test is a rule of BEP 3, 6 or 10 as one connection keeps it.
 
+use super::super::setup::Opening;
 use super::*;
 use crate::base::geometry::BLOCK_LEN;
 use crate::codec::message::{Bounds, Decoded, decode};
@@ -532,4 +533,37 @@ fn an_origin_may_suggest_as_fast_as_it_serves() {
         let suggested = connection.handle_message(START, &Message::Suggest { index: n % PIECE_COUNT });
         assert!(matches!(suggested, Ok(Event::Suggested(_))));
     }
+}
+
+#[test]
+fn haves_that_arrive_together_are_what_they_are_one_by_one() {
+    let mut connection = connection(true);
+    let mut heard = Vec::new();
+    assert_eq!(connection.handle_haves(START, [3, 1, 3].into_iter(), &mut heard).unwrap(), 3);
+    assert_eq!(heard.iter().map(|piece| piece.get()).collect::<Vec<_>>(), [3, 1]);
+    let beyond = connection.handle_haves(START, [0, 10].into_iter(), &mut heard);
+    assert!(matches!(beyond, Err(PeerFault::NoSuchPiece(10))));
+    // BEP 3: a bitfield comes first or not at all.
+    let late = connection.handle_message(START, &Message::HaveNone);
+    assert!(matches!(late, Err(PeerFault::LateBitfield)));
+    let again = |connection: &mut Connection| connection.handle_haves(START, [1].into_iter(), &mut Vec::new());
+    assert!((0..10_000).any(|_| matches!(again(&mut connection), Err(PeerFault::Flood))));
+}
+
+#[test]
+fn haves_go_with_what_else_leaves_or_when_they_are_told_to() {
+    let piece = |index| setup(true, Opening::None).geometry.piece(index).unwrap();
+    let mut connection = downloading(true);
+    connection.have(piece(1));
+    assert!(sent(&mut connection).is_empty());
+    connection.request(START, block(2, 0));
+    assert_eq!(sent(&mut connection).len(), 9 + 17, "with a request");
+    connection.flush_haves();
+    connection.have(piece(3));
+    assert_eq!(sent(&mut connection).len(), 9, "by themselves");
+    connection.have(piece(4));
+    let due = connection.poll_timeout();
+    assert_eq!(due, START + limits::HAVE_HELD_MAX);
+    connection.handle_timeout(due).unwrap();
+    assert_eq!(sent(&mut connection).len(), 9, "in time, whatever else happens");
 }

@@ -14,15 +14,17 @@ mod low_water;
 mod metadata;
 mod receive_plan;
 mod requests;
+mod setup;
 mod transmit;
 mod window;
 
 pub use allowed_fast::allowed_fast_set;
 pub use asking::{Asking, AskingEvent};
-pub use connection::{Connection, Opening, Setup};
+pub use connection::Connection;
 pub use event::{BlockArrival, Event, TimeoutEvent};
 pub use fault::PeerFault;
 pub use low_water::LowWater;
 pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
+pub use setup::{Opening, Setup};
 pub use transmit::Transmit;

@@ -39,8 +39,8 @@ pub struct Link<S: Slot> {
     pub(super) suggested: VecDeque<PieceIndex>,
     pub(super) guided_until: Time,
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
-    offered: Vec<PieceIndex>,
-    offered_wanted: usize,
+    pub(super) offered: Vec<PieceIndex>,
+    pub(super) offered_wanted: usize,
     /// The peer is counted among those that are interested, and among those that owe us blocks.
     pub(super) counted: bool,
     pub(super) asked: bool,
@@ -67,10 +67,18 @@ pub struct Link<S: Slot> {
 /// An open piece this connection has claims in.
 #[derive(Debug)]
 pub(super) struct Work<S: Slot> {
+    /// Beside it, so that to look for a piece touches no other.
+    pub(super) piece: PieceIndex,
     pub(super) open: Arc<OpenPiece<S>>,
     /// Our mark as its sender.
     pub(super) mark: u16,
     pub(super) outstanding: u32,
+}
+
+impl<S: Slot> Work<S> {
+    pub(super) fn new(open: Arc<OpenPiece<S>>, mark: u16) -> Self {
+        Self { piece: open.piece(), open, mark, outstanding: 0 }
+    }
 }
 
 /// A block that has arrived, to be landed in its piece's slot.
@@ -197,6 +205,11 @@ impl<S: Slot> Link<S> {
         Ok(())
     }
 
+    /// Takes `have` messages that arrived together; returns how many there were.
+    pub fn handle_haves(&mut self, now: Time, indices: impl Iterator<Item = u32>) -> Result<usize, PeerFault> {
+        self.connection.handle_haves(now, indices, &mut self.heard)
+    }
+
     fn is_hidden(&self, piece: PieceIndex) -> bool {
         self.reveal.as_ref().is_some_and(|reveal| !reveal.has_shown(piece))
     }
@@ -302,7 +315,7 @@ impl<S: Slot> Link<S> {
         };
         self.rejects = 0;
         self.shared.snubbed.store(self.connection.is_snubbed(), Ordering::Relaxed);
-        let work = self.working.iter_mut().find(|work| work.open.piece() == block.piece);
+        let work = self.working.iter_mut().find(|work| work.piece == block.piece);
         let open = match work {
             Some(work) => {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
@@ -317,7 +330,7 @@ impl<S: Slot> Link<S> {
     /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
     pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
         self.connection.outstanding().map(|request| {
-            let work = self.working.iter().find(|work| work.open.piece() == request.block.piece);
+            let work = self.working.iter().find(|work| work.piece == request.block.piece);
             (request.block, work.map(|work| &*work.open).filter(|open| !open.is_retired()))
         })
     }
@@ -372,7 +385,7 @@ impl<S: Slot> Link<S> {
     /// Gives claims back.
     fn release(&mut self, blocks: &[BlockRef]) {
         for &block in blocks {
-            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
+            if let Some(work) = self.working.iter_mut().find(|work| work.piece == block.piece) {
                 work.outstanding = work.outstanding.saturating_sub(1);
                 work.open.release(block);
                 self.swarm.pieces.handle_unclaimed(&work.open);
@@ -438,14 +451,13 @@ impl<S: Slot> Link<S> {
     /// BEP 3: in the endgame "it sends cancels to everyone else every time a piece arrives".
     fn cancel_received(&mut self) {
         let doubles = self.swarm.pieces.doubles_received();
-        let retired = self.working.iter().any(|work| work.open.is_retired());
-        if doubles == self.doubles_seen && !retired {
+        if doubles == self.doubles_seen {
             return;
         }
         self.doubles_seen = doubles;
         let working = &mut self.working;
         let arrived = |block: BlockRef| {
-            let work = working.iter().find(|work| work.open.piece() == block.piece);
+            let work = working.iter().find(|work| work.piece == block.piece);
             work.is_none_or(|work| work.open.is_retired() || work.open.is_received(block.block_index()))
         };
         let void: Vec<BlockRef> =
@@ -453,7 +465,7 @@ impl<S: Slot> Link<S> {
         for block in void {
             self.connection.cancel(block);
             self.overtaken = true;
-            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
+            if let Some(work) = self.working.iter_mut().find(|work| work.piece == block.piece) {
                 work.outstanding = work.outstanding.saturating_sub(1);
             }
         }
@@ -469,43 +481,6 @@ impl<S: Slot> Link<S> {
         } else {
             self.connection.choke(now);
             self.withdraw_offer();
-        }
-    }
-
-    /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
-    fn offer(&mut self, now: Time) {
-        let several = self.swarm.interested_count.load(Ordering::Relaxed) > 1;
-        if !several || !self.counted || !self.connection.is_fast() {
-            return;
-        }
-        let have = self.connection.peer_have();
-        self.offered.retain(|&piece| !have.contains(piece));
-        // What it has asked for and not got counts too: pieces held in queues are nobody else's.
-        let blocks_per_piece = (self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize).max(1);
-        let queued = self.connection.queued().len() / blocks_per_piece;
-        while self.offered.len() + queued < self.offered_wanted
-            && let Some(piece) = self.swarm.spread.next(now, &self.swarm.availability)
-        {
-            self.connection.suggest(piece);
-            self.offered.push(piece);
-        }
-    }
-
-    /// The peer asks for a block of this piece.
-    fn follow_offer(&mut self, piece: PieceIndex) {
-        if let Some(at) = self.offered.iter().position(|&offered| offered == piece) {
-            self.offered.swap_remove(at);
-            let idle = self.offered.is_empty() && self.connection.queued().next().is_none();
-            if idle {
-                // It may have had to wait for this suggestion: the next ones come earlier.
-                self.offered_wanted = (2 * self.offered_wanted).min(limits::SUGGESTED_MAX);
-            }
-        }
-    }
-
-    fn withdraw_offer(&mut self) {
-        if !self.offered.is_empty() {
-            self.swarm.spread.give_back(self.offered.drain(..));
         }
     }
 
@@ -527,6 +502,11 @@ impl<S: Slot> Link<S> {
         let queued = u32::try_from(self.connection.queued().len()).unwrap_or(u32::MAX);
         self.shared.queued.store(queued, Ordering::Relaxed);
         something
+    }
+
+    /// What the peer is told of from here on leaves at once; else haves go with whatever leaves next.
+    pub fn flush_haves(&mut self) {
+        self.connection.flush_haves();
     }
 
     /// Blocks of this many bytes have left.

@@ -20,8 +20,12 @@ impl Slot for Memory {
 
 /// Six pieces of two blocks.
 fn swarm(have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
-    let geometry = Geometry::new(2 * BLOCK_LEN, [u64::from(PIECE_COUNT * 2 * BLOCK_LEN)]).unwrap();
-    let mut set = Bitfield::new(PIECE_COUNT);
+    swarm_of(PIECE_COUNT, have, slot_count)
+}
+
+fn swarm_of(piece_count: u32, have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
+    let geometry = Geometry::new(2 * BLOCK_LEN, [u64::from(piece_count * 2 * BLOCK_LEN)]).unwrap();
+    let mut set = Bitfield::new(piece_count);
     for &index in have {
         set.insert(geometry.piece(index).unwrap());
     }
@@ -60,6 +64,7 @@ fn take(link: &mut Link<Memory>, message: Message<'_>) {
 
 /// Everything that leaves, as text.
 fn sent(link: &mut Link<Memory>) -> Vec<String> {
+    link.flush_haves();
     link.sync(START).unwrap();
     let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
     let (mut transmit, mut out) = (Transmit::default(), Vec::new());
@@ -124,6 +129,23 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
     assert!(told.contains(&"NotInterested".to_owned()));
     drop(links);
     assert_eq!(swarm.pieces.free_slots(), 6);
+}
+
+#[test]
+fn what_a_peer_announces_is_asked_for_however_much_it_is() {
+    let piece_count = 3 * u32::try_from(limits::FRESH_PIECES_MAX).unwrap();
+    let swarm = swarm_of(piece_count, &[], 4);
+    let mut link = link(&swarm, 1);
+    take(&mut link, Message::Unchoke);
+    take(&mut link, Message::Have { index: 0 });
+    link.request_blocks(START);
+    // The order has been walked to its end, and no other is made.
+    (1..piece_count).for_each(|index| take(&mut link, Message::Have { index }));
+    while let Some(&block) = outstanding(&link).first() {
+        answer(&mut link, block);
+        link.request_blocks(START);
+    }
+    assert_eq!(swarm.pieces.have_count(), piece_count);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl<S: Slot> Link<S> {
         claims.clear();
         self.claim(now, room, &mut claims);
         for &block in &claims {
-            if let Some(work) = self.working.iter_mut().find(|work| work.open.piece() == block.piece) {
+            if let Some(work) = self.working.iter_mut().find(|work| work.piece == block.piece) {
                 work.outstanding += 1;
             }
             self.connection.request(now, block);
@@ -99,7 +99,7 @@ impl<S: Slot> Link<S> {
             return self.claim_allowed(now, room, claims);
         }
         for work in &self.working {
-            if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.open.piece()) {
+            if claims.len() < room && !work.open.is_retired() && !self.avoided.contains(&work.piece) {
                 work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
             }
         }
@@ -121,7 +121,7 @@ impl<S: Slot> Link<S> {
             if claims.len() >= room {
                 return;
             }
-            let begun = self.working.iter().find(|work| work.open.piece() == piece);
+            let begun = self.working.iter().find(|work| work.piece == piece);
             if let Some(work) = begun {
                 if !work.open.is_retired() {
                     work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
@@ -142,7 +142,7 @@ impl<S: Slot> Link<S> {
         } else {
             self.swarm.pieces.handle_claimed(&open);
         }
-        self.working.push(Work { open, mark, outstanding: 0 });
+        self.working.push(Work::new(open, mark));
     }
 
     fn next_piece(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
@@ -194,7 +194,7 @@ impl<S: Slot> Link<S> {
     fn may_begin(&self, piece: PieceIndex) -> bool {
         self.connection.peer_have().contains(piece)
             && !self.avoided.contains(&piece)
-            && !self.working.iter().any(|work| work.open.piece() == piece)
+            && !self.working.iter().any(|work| work.piece == piece)
     }
 
     /// Opens a piece that the peer suggests.
@@ -220,25 +220,31 @@ impl<S: Slot> Link<S> {
         if !guide && std::mem::take(&mut self.walk.skipped_rare) {
             self.walk.restart();
         }
-        while let Some(piece) =
-            self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
-        {
-            self.looks += 1;
-            if guide && !self.swarm.availability.is_with_leechers(piece) {
-                self.walk.skipped_rare = true;
-            } else if let Some(opened) = self.open_missing(piece) {
-                return opened;
+        loop {
+            while let Some(piece) =
+                self.walk.order.pieces.get(self.walk.at).and_then(|&index| self.swarm.geometry.piece(index))
+            {
+                self.looks += 1;
+                if guide && !self.swarm.availability.is_with_leechers(piece) {
+                    self.walk.skipped_rare = true;
+                } else if let Some(opened) = self.open_missing(piece) {
+                    return opened;
+                }
+                self.walk.at += 1;
             }
-            self.walk.at += 1;
-        }
-        while let Some(&piece) = self.walk.fresh.front() {
-            self.looks += 1;
-            if let Some(opened) = self.open_missing(piece) {
-                return opened;
+            while let Some(&piece) = self.walk.fresh.front() {
+                self.looks += 1;
+                if let Some(opened) = self.open_missing(piece) {
+                    return opened;
+                }
+                self.walk.fresh.pop_front();
             }
-            self.walk.fresh.pop_front();
+            // What was announced and not remembered stands in the order.
+            if !std::mem::take(&mut self.walk.overflowed) {
+                return None;
+            }
+            self.walk.restart();
         }
-        None
     }
 
     /// Takes a newer order. A walk that came to its end has left nothing behind but what the peer announced since.
@@ -294,7 +300,7 @@ impl<S: Slot> Link<S> {
                 open.double(&self.swarm.geometry, max, askers_max, claims);
                 if claims.len() > before {
                     let mark = open.join(&self.shared);
-                    self.working.push(Work { open, mark, outstanding: 0 });
+                    self.working.push(Work::new(open, mark));
                 }
             }
         }

@@ -35,7 +35,8 @@ pub struct Pieces<S: Slot> {
     unfinished_len: AtomicU64,
     /// `None`: all is wanted.
     selection: Option<Selection>,
-    /// Counts the blocks that arrived while somebody else had asked for them too.
+    /// Counts the blocks that arrived while somebody else had asked for them too, and the pieces done with while somebody
+    /// worked on them.
     doubles_received: AtomicU64,
     log: HaveLog,
     /// Counts the changes that the have log does not tell.
@@ -196,7 +197,8 @@ impl<S: Slot> Pieces<S> {
         self.missing_count.load(Ordering::Acquire) == 0 && !self.is_complete()
     }
 
-    /// Changes when a block has arrived that should now be cancelled elsewhere.
+    /// Changes when a block has arrived that should now be cancelled elsewhere, or nothing is wanted any more of a piece that
+    /// somebody works on.
     pub(super) fn doubles_received(&self) -> u64 {
         self.doubles_received.load(Ordering::Acquire)
     }
@@ -319,6 +321,9 @@ impl<S: Slot> Pieces<S> {
 
     fn retire(&self, open: &OpenPiece<S>) {
         open.retire();
+        if !open.is_orphan() {
+            self.count_double();
+        }
         let mut list = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = list.iter().position(|listed| listed.piece == open.piece()) {
             list.swap_remove(at);

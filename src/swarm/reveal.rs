@@ -53,6 +53,7 @@ impl<S: Slot> Link<S> {
     /// Shows what is due.
     pub(super) fn show(&mut self, now: Time) {
         let Some(mut reveal) = self.reveal.take() else { return };
+        self.connection.flush_haves();
         reveal.look_at = now + limits::SUPER_SEED_LOOK;
         let swarm = self.swarm.clone();
         if !swarm.spread.hides(now) {

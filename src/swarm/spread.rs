@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::Availability;
+use super::link::Link;
+use super::pieces::Slot;
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 
 /// See the module. Locked once per piece.
@@ -104,6 +107,45 @@ impl Spread {
         }
         if !left.waiting.is_empty() {
             self.active.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: Slot> Link<S> {
+    /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
+    pub(super) fn offer(&mut self, now: Time) {
+        let several = self.swarm.interested_count.load(Ordering::Relaxed) > 1;
+        if !several || !self.counted || !self.connection.is_fast() {
+            return;
+        }
+        let have = self.connection.peer_have();
+        self.offered.retain(|&piece| !have.contains(piece));
+        // What it has asked for and not got counts too: pieces held in queues are nobody else's.
+        let blocks_per_piece = (self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize).max(1);
+        let queued = self.connection.queued().len() / blocks_per_piece;
+        while self.offered.len() + queued < self.offered_wanted
+            && let Some(piece) = self.swarm.spread.next(now, &self.swarm.availability)
+        {
+            self.connection.suggest(piece);
+            self.offered.push(piece);
+        }
+    }
+
+    /// The peer asks for a block of this piece.
+    pub(super) fn follow_offer(&mut self, piece: PieceIndex) {
+        if let Some(at) = self.offered.iter().position(|&offered| offered == piece) {
+            self.offered.swap_remove(at);
+            let idle = self.offered.is_empty() && self.connection.queued().next().is_none();
+            if idle {
+                // It may have had to wait for this suggestion: the next ones come earlier.
+                self.offered_wanted = (2 * self.offered_wanted).min(limits::SUGGESTED_MAX);
+            }
+        }
+    }
+
+    pub(super) fn withdraw_offer(&mut self) {
+        if !self.offered.is_empty() {
+            self.swarm.spread.give_back(self.offered.drain(..));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::slot::{CountingSlot, Landed};
 use super::wire::{Batch, End, Event, Post};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, PieceIndex, limits};
-use crate::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
+use crate::codec::message::{Bounds, Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::peer::PeerFault;
 use crate::swarm::{OpenPiece, Swarm};
 
@@ -167,7 +167,11 @@ impl Node {
                 inbox.extend_from_slice(chunk);
             }
             let (bytes, mut from) = (if held { &inbox[..] } else { chunk }, 0);
-            while let Decoded::Message { message, consumed } = decode(&bytes[from..], &bounds)? {
+            loop {
+                let haves = end.link.handle_haves(now, decode_haves(&bytes[from..]))?;
+                effort.messages += haves as u64;
+                from += haves * HAVE_LEN;
+                let Decoded::Message { message, consumed } = decode(&bytes[from..], &bounds)? else { break };
                 end.link.handle_message(now, &message)?;
                 effort.messages += 1;
                 from += consumed;
@@ -327,6 +331,9 @@ impl Node {
     /// Every connection looks at what is new.
     pub(super) fn spread_news(&mut self, around: &Surroundings<'_>) {
         for at in self.open.clone() {
+            if let Some(end) = self.end_mut(at) {
+                end.link.flush_haves();
+            }
             self.wake(around, at);
         }
     }

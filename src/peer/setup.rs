@@ -1,0 +1,48 @@
+//! What a connection starts with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::{Bitfield, Geometry, InfoHash};
+use crate::codec::message::Message;
+
+/// What both handshakes and the torrent settle.
+#[derive(Debug)]
+pub struct Setup {
+    pub geometry: Arc<Geometry>,
+    /// Both sides set the Fast bit (BEP 6).
+    pub fast: bool,
+    /// Both sides set the extension bit (BEP 10).
+    pub extension: bool,
+    pub opening: Opening,
+    /// We download nothing (BEP 21).
+    pub upload_only: bool,
+    /// Whose newcomers may have some pieces while choked (BEP 6); `None`: nobody may.
+    pub info_hash: Option<InfoHash>,
+    /// Told in the extension handshake: where we listen, and the address we see the peer at.
+    pub listen_port: Option<u16>,
+    pub peer_ip: Option<IpAddr>,
+    /// The info dictionary, to be served (BEP 9).
+    pub metadata: Option<Arc<[u8]>>,
+}
+
+/// What we have when the connection starts.
+#[derive(Debug)]
+pub enum Opening {
+    All,
+    None,
+    Some(Bitfield),
+}
+
+impl Opening {
+    /// BEP 3: "Downloaders which don't have anything yet may skip the 'bitfield' message"; BEP 6 asks for have-none.
+    pub(super) fn encode(self, fast: bool, piece_count: u32, out: &mut Vec<u8>) {
+        match (self, fast) {
+            (Self::All, true) => Message::HaveAll.encode(out),
+            (Self::None, true) => Message::HaveNone.encode(out),
+            (Self::None, false) => {}
+            (Self::All, false) => Message::Bitfield(&Bitfield::full(piece_count).to_wire()).encode(out),
+            (Self::Some(have), _) => Message::Bitfield(&have.to_wire()).encode(out),
+        }
+    }
+}
