@@ -13,9 +13,6 @@ use crate::tracker::Announcement;
 
 const TRACKER: &str = "http://tracker.invalid/announce";
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
-/// Connections that a leecher accepts. Who comes early finds few others: with less room the first ones know one another and
-/// hardly anybody else. A real download accepts more, at a message per piece for each.
-const ACCEPTED_MAX: usize = 2 * limits::CONNECTIONS_SOUGHT;
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -85,8 +82,9 @@ impl World {
 
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
+        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { limits::CONNECTIONS_GET_MAX };
         let welcome = !self.connected.contains_key(&pair)
-            && self.nodes[to].open.len() < if to == 0 { 500 } else { ACCEPTED_MAX }
+            && self.nodes[to].open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
         let now = self.now;
         let Some(member) = &mut self.nodes[from].member else { return };
