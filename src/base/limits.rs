@@ -165,6 +165,11 @@ pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
+/// Of them keep-alives, which are sent after minutes of silence, and chokes and unchokes, of which whoever gives free slots at
+/// once sends a few. Interest may follow each have: it has no bound of its own. Haves are bounded by the pieces there
+/// are, and by the bound above where they say nothing new.
+pub const KEEP_ALIVES_PER_S_MAX: u32 = 5;
+pub const CHOKES_PER_S_MAX: u32 = 20;
 
 /// Blocks that leave in one `sendmsg`.
 pub const SEND_BLOCKS_MAX: usize = 16;
@@ -259,6 +264,8 @@ pub const GREETING_PER_IP_MAX: u32 = 64;
 pub const GREETING_MAX: u32 = 2048;
 /// Blocks of wrong pieces whose senders are remembered until the piece is right: 40 bytes for each.
 pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
+/// Pieces that were never right whose senders are counted, for the line that says so at the end.
+pub const WRONG_PIECES_KEPT_MAX: usize = 64;
 /// Connections being opened by us at a time.
 pub const HALF_OPEN_MAX: usize = 100;
 /// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
@@ -328,6 +335,8 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this long a send, of 256 KiB at most, that does not end is a peer that does not read: its slot is somebody else's.
 pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
+/// So is one of which the peer has acknowledged nothing for this long: whoever reads slowly takes some of it in that time.
+pub const SEND_UNREAD_NOTICE: Duration = Duration::from_millis(400);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -348,12 +357,12 @@ pub const HASH_GATHER: Duration = Duration::from_millis(12);
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 
 /// Trust of a peer address: a piece it had a part in passed, or failed with nobody else to blame; banned at or below the
-/// last. One wrong block may be an accident, so a stranger is banned at the second piece of its own. Of several senders of
-/// a wrong piece nobody knows which it was: each gets pieces of its own until one of them is right.
+/// last: a stranger at its first wrong piece, whoever brought good ones at the second or third. Of several senders of a wrong
+/// piece nobody knows which it was: each gets pieces of its own until one of them is right.
 pub const TRUST_GOOD_PIECE: i32 = 1;
 pub const TRUST_BAD_PIECE_ALONE: i32 = -4;
 pub const TRUST_MAX: i32 = 8;
-pub const TRUST_BANNED: i32 = -7;
+pub const TRUST_BANNED: i32 = -4;
 
 /// A tracker's reply, raw and inflated.
 pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;

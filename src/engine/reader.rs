@@ -227,7 +227,8 @@ impl Connection {
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();
-            let last = link.is_finishing();
+            // Whoever is asked for no more until this is known to be right does not wait for a batch.
+            let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
             self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }

@@ -78,6 +78,8 @@ pub struct Connection {
     last_message: Time,
     last_sent: Time,
     flood: Flood,
+    keep_alives: Flood,
+    chokes: Flood,
 }
 
 impl Connection {
@@ -109,6 +111,8 @@ impl Connection {
             last_message: now,
             last_sent: now,
             flood: Flood::default(),
+            keep_alives: Flood::default(),
+            chokes: Flood::default(),
         };
         connection.queue_opening(setup.opening);
         if setup.extension {
@@ -251,7 +255,13 @@ impl Connection {
         ) {
             return Ok(());
         }
-        self.count(now)
+        let second = Duration::from_secs(1);
+        let is_flood = match message {
+            Message::KeepAlive => self.keep_alives.count(now, second) > limits::KEEP_ALIVES_PER_S_MAX,
+            Message::Choke | Message::Unchoke => self.chokes.count(now, second) > limits::CHOKES_PER_S_MAX,
+            _ => false,
+        };
+        if is_flood { Err(PeerFault::Flood) } else { self.count(now) }
     }
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {

@@ -50,6 +50,8 @@ pub struct Link<S: Slot> {
     doubles_seen: u64,
     /// Others brought what this peer owed, and it has brought nothing since: it is not worth asking in the endgame.
     pub(super) overtaken: bool,
+    /// Blocks the peer brought while nothing of it was found to be right, and since it had to wait for that.
+    pub(super) unproven: usize,
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
@@ -120,6 +122,7 @@ impl<S: Slot> Link<S> {
             recounts_seen,
             doubles_seen: 0,
             overtaken: false,
+            unproven: 0,
             rejects: 0,
             avoided: Vec::new(),
             allows_fast: setup_info_hash,
@@ -338,6 +341,7 @@ impl<S: Slot> Link<S> {
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
         open.touch(now);
         self.overtaken = false;
+        self.unproven += usize::from(!self.shared.proven.load(Ordering::Relaxed));
         let working = self.working.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark);
         let mark = working.unwrap_or_else(|| {
             let mark = open.join(&self.shared);
@@ -567,6 +571,7 @@ impl<S: Slot> Link<S> {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             self.retries = self.retries.saturating_add(1);
+            self.unproven = 0;
             self.ask_all_again();
         }
         Ok(())

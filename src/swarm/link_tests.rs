@@ -412,3 +412,34 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
     newcomer.request_blocks(START);
     assert!(outstanding(&newcomer).contains(&asked[1]));
 }
+
+#[test]
+fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
+    let geometry = Geometry::new(64 * BLOCK_LEN, [u64::from(8 * 64 * BLOCK_LEN)]).unwrap();
+    let slots = (0..8).map(|_| Memory).collect();
+    let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), slots, &mut Rng::with_seed(1)));
+    let mut link = seeded(&swarm, 1);
+    let bring_all = |link: &mut Link<Memory>| {
+        let mut brought = Vec::new();
+        link.request_blocks(START);
+        while let Some(&block) = outstanding(link).first() {
+            let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
+            link.handle_landed(START, &arrival, true);
+            brought.push(block);
+            link.request_blocks(START);
+        }
+        brought
+    };
+    let brought = bring_all(&mut link);
+    assert_eq!(brought.len(), 64);
+    assert!(brought.iter().all(|block| block.piece == brought[0].piece), "all of one piece");
+    // It is not known whose fault it is that nobody says whether it is right.
+    let due = link.poll_timeout();
+    assert_eq!(due, START + limits::IDLE_RETRY);
+    link.handle_timeout(due).unwrap();
+    assert_eq!(bring_all(&mut link).len(), 64);
+    let open = swarm.pieces.find_open(brought[0].piece).unwrap();
+    assert_eq!(open.prove().len(), 1);
+    assert!(open.prove().is_empty());
+    assert_eq!(bring_all(&mut link).len(), 6 * 64);
+}

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::link::{Link, Work};
 use super::order::Snapshot;
 use super::pieces::{OpenPiece, Slot};
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 
 /// A connection's place in the order of missing pieces. What it has passed it does not look at again, until the order is
@@ -50,11 +51,13 @@ impl Walk {
 impl<S: Slot> Link<S> {
     /// Requests as many blocks as the window takes.
     pub fn request_blocks(&mut self, now: Time) {
-        let room = self.connection.request_room().min(self.shared_room());
+        let room = self.connection.request_room().min(self.shared_room()).min(self.unproven_room());
         if room == 0 {
             self.count_asked();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
+            } else if self.unproven > 0 {
+                self.retry_at.get_or_insert(now + limits::IDLE_RETRY);
             }
             return;
         }
@@ -84,6 +87,16 @@ impl<S: Slot> Link<S> {
         let room = share.saturating_sub(self.connection.outstanding_count());
         // In batches, as the whole window is.
         if room < share / 4 { 0 } else { room }
+    }
+
+    /// Requests that may be added while nothing that the peer sent was found to be right: whoever corrupts spoils one piece, or
+    /// as much as is asked for at first where that is more.
+    fn unproven_room(&self) -> usize {
+        if self.shared.proven.load(Ordering::Relaxed) {
+            return usize::MAX;
+        }
+        let piece = self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize;
+        piece.max(limits::REQUESTS_OUT_START).saturating_sub(self.unproven + self.connection.outstanding_count())
     }
 
     /// Counts the peer among those that owe us blocks, or no more.
