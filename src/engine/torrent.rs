@@ -62,7 +62,7 @@ pub(super) struct Torrent {
     stopped: AtomicBool,
     /// The control thread has been asked to look at it.
     attention: AtomicBool,
-    suspicion: Suspicion,
+    pub(super) suspicion: Suspicion,
     unservable_count: AtomicU32,
     pub(super) lengths: Lengths,
     copies: Mutex<HashSet<PeerId>>,
