@@ -142,6 +142,8 @@ pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
 /// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
 /// better use for its uplink than copies of what others have, and the next suggestion is on its way.
 pub const GUIDED_TIME: Duration = Duration::from_secs(2);
+/// Unless nobody at all brings anything for this long.
+pub const GUIDED_IDLE_TIME: Duration = Duration::from_millis(300);
 /// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
 pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
 /// Suggestions remembered of one peer, and made to one peer, at most; and made at first.

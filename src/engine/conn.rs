@@ -121,7 +121,8 @@ impl Connection {
         if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
             return self.end(&End::SendStalled);
         }
-        self.link.borrow().set_stalled(sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now));
+        let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
+        self.link.borrow_mut().set_stalled(stalled);
         self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {

@@ -230,7 +230,7 @@ impl<S: Slot> Link<S> {
     }
 
     /// What the peer rejected may be asked of it once more.
-    fn ask_all_again(&mut self) {
+    pub(super) fn ask_all_again(&mut self) {
         if !self.avoided.is_empty() {
             self.avoided.clear();
             self.walk.restart();
@@ -239,12 +239,15 @@ impl<S: Slot> Link<S> {
     }
 
     fn show_interest(&mut self, interested: bool) {
-        if self.counted != interested {
-            self.counted = interested;
-            let by = if interested { 1 } else { u32::MAX };
-            self.swarm.interested_count.fetch_add(by, Ordering::Relaxed);
-        }
         self.shared.interested.store(interested, Ordering::Relaxed);
+        self.count_interested();
+    }
+
+    fn count_interested(&mut self) {
+        let wants = self.shared.wants();
+        if std::mem::replace(&mut self.counted, wants) != wants {
+            self.swarm.interested_count.fetch_add(if wants { 1 } else { u32::MAX }, Ordering::Relaxed);
+        }
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
@@ -555,10 +558,11 @@ impl<S: Slot> Link<S> {
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
-    /// Whether the peer leaves what it is sent unread.
-    pub fn set_stalled(&self, stalled: bool) {
+    /// Whether the peer leaves what it is sent unread: then what was suggested to it is for others.
+    pub fn set_stalled(&mut self, stalled: bool) {
         if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-            self.shared.choker_due.store(true, Ordering::Release);
+            self.count_interested();
+            self.withdraw_offer();
         }
     }
 
@@ -569,10 +573,7 @@ impl<S: Slot> Link<S> {
             self.release(&voided);
         }
         if self.retry_at.is_some_and(|at| now >= at) {
-            self.retry_at = None;
-            self.retries = self.retries.saturating_add(1);
-            self.unproven = 0;
-            self.ask_all_again();
+            self.retry(now);
         }
         Ok(())
     }

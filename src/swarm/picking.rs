@@ -75,8 +75,20 @@ impl<S: Slot> Link<S> {
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
-            let guided = (now < self.guided_until).then_some(self.guided_until);
+            let guided = (now < self.guided_until).then_some(self.guided_until.min(now + limits::GUIDED_IDLE_TIME));
             self.retry_at.get_or_insert(guided.unwrap_or(now + limits::IDLE_RETRY));
+        }
+    }
+
+    /// Nothing was found to ask for, for some time.
+    pub(super) fn retry(&mut self, now: Time) {
+        self.retry_at = None;
+        self.retries = self.retries.saturating_add(1);
+        self.unproven = 0;
+        self.ask_all_again();
+        if self.swarm.asked_count.load(Ordering::Relaxed) == 0 && self.suggested.is_empty() {
+            // Nobody at all brings anything: whoever suggests has nothing more to suggest, and is asked for the rest.
+            self.guided_until = self.guided_until.min(now.saturating_sub(limits::GUIDED_RARE_TIME));
         }
     }
 
