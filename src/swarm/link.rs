@@ -100,8 +100,8 @@ impl<S: Slot> Link<S> {
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
         };
-        let setup_info_hash = setup.info_hash;
         let mut link = Self {
+            allows_fast: setup.info_hash,
             connection: Connection::new(setup, now),
             walk: Walk::default(),
             shared_in_vain: 0,
@@ -125,7 +125,6 @@ impl<S: Slot> Link<S> {
             unproven: 0,
             rejects: 0,
             avoided: Vec::new(),
-            allows_fast: setup_info_hash,
             reveal,
             retry_at: None,
             retries: 0,

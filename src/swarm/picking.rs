@@ -56,7 +56,7 @@ impl<S: Slot> Link<S> {
             self.count_asked();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
-            } else if self.unproven > 0 {
+            } else if !self.shared.proven.load(Ordering::Relaxed) {
                 self.retry_at.get_or_insert(now + limits::IDLE_RETRY);
             }
             return;
@@ -107,8 +107,19 @@ impl<S: Slot> Link<S> {
         if self.shared.proven.load(Ordering::Relaxed) {
             return usize::MAX;
         }
+        let begun = self.unproven + self.connection.outstanding_count();
+        if begun == 0 && self.retries == 0 && self.is_much_spoilt() {
+            return 0;
+        }
         let piece = self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize;
-        piece.max(limits::REQUESTS_OUT_START).saturating_sub(self.unproven + self.connection.outstanding_count())
+        piece.max(limits::REQUESTS_OUT_START).saturating_sub(begun)
+    }
+
+    /// So much was wrong that strangers wait for a moment, while others are asked.
+    fn is_much_spoilt(&self) -> bool {
+        let totals = &self.swarm.totals;
+        let (corrupt, all) = (totals.corrupt.load(Ordering::Relaxed), totals.downloaded.load(Ordering::Relaxed));
+        corrupt > all / limits::SPOILT_SHARE && self.swarm.asked_count.load(Ordering::Relaxed) > 0
     }
 
     /// Counts the peer among those that owe us blocks, or no more.
