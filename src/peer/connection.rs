@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::allowed_fast::{AllowedIn, AllowedOut};
 use super::event::{BlockArrival, Event, TimeoutEvent};
 use super::fault::PeerFault;
-use super::flood::Flood;
+use super::flood::{ControlFlood, Flood};
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::transmit::Transmit;
@@ -77,9 +77,7 @@ pub struct Connection {
     last_received: Time,
     last_message: Time,
     last_sent: Time,
-    flood: Flood,
-    keep_alives: Flood,
-    chokes: Flood,
+    flood: ControlFlood,
 }
 
 impl Connection {
@@ -110,9 +108,7 @@ impl Connection {
             last_received: now,
             last_message: now,
             last_sent: now,
-            flood: Flood::default(),
-            keep_alives: Flood::default(),
-            chokes: Flood::default(),
+            flood: ControlFlood::default(),
         };
         connection.queue_opening(setup.opening);
         if setup.extension {
@@ -255,21 +251,11 @@ impl Connection {
         ) {
             return Ok(());
         }
-        let second = Duration::from_secs(1);
-        let is_flood = match message {
-            Message::KeepAlive => self.keep_alives.count(now, second) > limits::KEEP_ALIVES_PER_S_MAX,
-            Message::Choke | Message::Unchoke => self.chokes.count(now, second) > limits::CHOKES_PER_S_MAX,
-            _ => false,
-        };
-        if is_flood { Err(PeerFault::Flood) } else { self.count(now) }
+        if self.flood.count_kind(now, message) { Err(PeerFault::Flood) } else { self.count(now) }
     }
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.flood.count(now, Duration::from_secs(1)) > limits::CONTROL_MESSAGES_PER_S_MAX {
-            Err(PeerFault::Flood)
-        } else {
-            Ok(())
-        }
+        if self.flood.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
     }
 
     fn handle_choke(&mut self) -> Event {
