@@ -77,7 +77,7 @@ fn a_piece_that_all_sources_have_wrong_is_named() {
     };
     let liars = [liar(), liar(), liar()];
     let peers = liars.each_ref().map(|peer| peer.address);
-    let finished = run(&mut fixture.get_command(&fixture.scratch.folder("target"), &peers), DEADLINE);
+    let finished = run(&fixture.get_command(&fixture.scratch.folder("target"), &peers), DEADLINE);
     assert_eq!(finished.code, Some(4), "{finished:#?}");
     let last = finished.stderr.lines().last().unwrap_or_default();
     assert!(last.contains("piece 2 never verified (3 peers sent it wrong)"), "{finished:#?}");
