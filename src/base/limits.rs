@@ -127,6 +127,9 @@ pub const INVALID_REQUESTS_MAX: u32 = 64;
 pub const INVALID_REQUESTS_TIME: Duration = Duration::from_secs(60);
 /// Requests in a row that an unchoking peer may reject before it is dropped.
 pub const REJECTS_MAX: u32 = 4096;
+/// One divided by this: the part of what came that may be wrong before peers of which nothing is known wait for
+/// [`IDLE_RETRY`] until they are asked, if others are asked in the meantime.
+pub const SPOILT_SHARE: u64 = 50;
 /// A connection that finds nothing to ask for looks again after this long: others give back what they claimed.
 pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// Blocks an idle connection asks for a second time in the endgame, at a time.
@@ -142,6 +145,8 @@ pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
 /// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
 /// better use for its uplink than copies of what others have, and the next suggestion is on its way.
 pub const GUIDED_TIME: Duration = Duration::from_secs(2);
+/// Unless nobody at all brings anything for this long.
+pub const GUIDED_IDLE_TIME: Duration = Duration::from_millis(300);
 /// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
 pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
 /// Suggestions remembered of one peer, and made to one peer, at most; and made at first.
@@ -165,6 +170,11 @@ pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
+/// Of them keep-alives, which are sent after minutes of silence, and chokes and unchokes, of which whoever gives free slots at
+/// once sends a few. Interest may follow each have: it has no bound of its own. Haves are bounded by the pieces there
+/// are, and by the bound above where they say nothing new.
+pub const KEEP_ALIVES_PER_S_MAX: u32 = 5;
+pub const CHOKES_PER_S_MAX: u32 = 20;
 
 /// Blocks that leave in one `sendmsg`.
 pub const SEND_BLOCKS_MAX: usize = 16;
@@ -263,6 +273,8 @@ pub const GREETING_PER_IP_MAX: u32 = 64;
 pub const GREETING_MAX: u32 = 2048;
 /// Blocks of wrong pieces whose senders are remembered until the piece is right: 40 bytes for each.
 pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
+/// Pieces that were never right whose senders are counted, for the line that says so at the end.
+pub const WRONG_PIECES_KEPT_MAX: usize = 64;
 /// Connections being opened by us at a time.
 pub const HALF_OPEN_MAX: usize = 100;
 /// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
@@ -332,6 +344,8 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this long a send, of 256 KiB at most, that does not end is a peer that does not read: its slot is somebody else's.
 pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
+/// So is one of which the peer has acknowledged nothing for this long: whoever reads slowly takes some of it in that time.
+pub const SEND_UNREAD_NOTICE: Duration = Duration::from_millis(400);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -359,12 +373,12 @@ pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 pub const HAVE_HELD_MAX: Duration = Duration::from_secs(1);
 
 /// Trust of a peer address: a piece it had a part in passed, or failed with nobody else to blame; banned at or below the
-/// last. One wrong block may be an accident, so a stranger is banned at the second piece of its own. Of several senders of
-/// a wrong piece nobody knows which it was: each gets pieces of its own until one of them is right.
+/// last: a stranger at its first wrong piece, whoever brought good ones at the second or third. Of several senders of a wrong
+/// piece nobody knows which it was: each gets pieces of its own until one of them is right.
 pub const TRUST_GOOD_PIECE: i32 = 1;
 pub const TRUST_BAD_PIECE_ALONE: i32 = -4;
 pub const TRUST_MAX: i32 = 8;
-pub const TRUST_BANNED: i32 = -7;
+pub const TRUST_BANNED: i32 = -4;
 
 /// A tracker's reply, raw and inflated.
 pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;

@@ -52,6 +52,8 @@ pub(super) struct Connection {
     /// The writer is held back by a rate limit, and will be woken.
     pub(super) held: Cell<bool>,
     pub(super) send_since: Cell<Option<Time>>,
+    /// What the peer had not acknowledged of a send that waits, and since when it is as much.
+    unread: Cell<Option<(usize, Time)>>,
     pub(super) ended: Cell<bool>,
     pub(super) low_water: RefCell<LowWater>,
     pub(super) bounds: Bounds,
@@ -71,6 +73,7 @@ impl Connection {
             waiting: Cell::new(false),
             held: Cell::new(false),
             send_since: Cell::new(None),
+            unread: Cell::new(None),
             ended: Cell::new(false),
             low_water,
             bounds,
@@ -124,7 +127,8 @@ impl Connection {
         if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
             return self.end(&End::SendStalled);
         }
-        self.link.borrow().set_stalled(sends_for_longer(limits::SEND_STALL_NOTICE));
+        let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
+        self.link.borrow_mut().set_stalled(stalled);
         self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {
@@ -135,6 +139,14 @@ impl Connection {
                 Err(fault) => self.end(&fault.into()),
             }
         }
+    }
+
+    /// Of a send that waits the peer has taken nothing for a while.
+    fn is_unread(&self, now: Time) -> bool {
+        let left = self.send_since.get().map(|_| self.socket.unacknowledged_len());
+        let seen = self.unread.get().filter(|&(seen, _)| left == Some(seen));
+        self.unread.set(left.map(|left| seen.unwrap_or((left, now))));
+        seen.is_some_and(|(_, since)| now >= since + limits::SEND_UNREAD_NOTICE)
     }
 
     /// Tells the socket when to wake the reader, where that changes.

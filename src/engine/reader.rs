@@ -80,14 +80,15 @@ impl Connection {
         }
     }
 
-    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all; it grows to
-    /// `len_max` for no more than is needed.
+    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all. It doubles when it was
+    /// full, up to `len_max`: whoever asks for much once and then says nothing must not hold what a busy peer needs.
     async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), End> {
         let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
         let mut buffer = std::mem::take(&mut reader.buffer);
         let free = buffer.capacity() - buffer.filled().len();
+        let doubled = |buffer: &RecvBuffer| (2 * buffer.capacity()).min(len_max);
         if needed > buffer.capacity() || (free == 0 && buffer.capacity() < len_max) {
-            buffer.resize(len_max.max(needed));
+            buffer.resize(doubled(&buffer).max(needed));
         }
         let free = buffer.capacity() - buffer.filled().len();
         let result;
@@ -98,7 +99,7 @@ impl Connection {
         }
         self.ring.shared.down.charge(self.now(), received as u64);
         if received == free && buffer.capacity() < len_max {
-            buffer.resize(len_max);
+            buffer.resize(doubled(&buffer));
         }
         let small = received < limits::RECV_BUFFER_LEN_MIN / 2;
         reader.small_receives = if small { reader.small_receives + 1 } else { 0 };
@@ -232,7 +233,8 @@ impl Connection {
         if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();
-            let last = link.is_finishing();
+            // Whoever is asked for no more until this is known to be right does not wait for a batch.
+            let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
             self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }

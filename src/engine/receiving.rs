@@ -9,6 +9,7 @@ use super::writeback::Flush;
 use crate::base::{PieceHash, limits};
 use crate::hash::Job;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
+use crate::swarm::PeerShared;
 use crate::uring::{SharedFile, spawn, write_all_at};
 
 /// A piece all of whose blocks have landed, on its way through the hash pool.
@@ -26,6 +27,8 @@ pub(super) struct Verified {
     torrent: Arc<Torrent>,
     open: Arc<Piece>,
     steps: Vec<WriteStep>,
+    /// Whose first right piece it is.
+    pub(super) proven: Vec<Arc<PeerShared>>,
 }
 
 impl Job for Received {
@@ -60,7 +63,7 @@ impl Received {
             shared.spread_news();
             return None;
         }
-        torrent.handle_right(&open);
+        let proven = torrent.handle_right(&open);
         let store = &torrent.store;
         // Opening may block: here, not on the ring. Of a piece of very many files the others wait for their turn.
         let at_once = store.open_files_max() / limits::HASH_LANES;
@@ -69,7 +72,7 @@ impl Received {
             Ok(steps)
         });
         match opened {
-            Ok(steps) => Some(Verified { torrent, open, steps }),
+            Ok(steps) => Some(Verified { torrent, open, steps, proven }),
             Err(error) => {
                 fail(&shared, &torrent, error);
                 None
@@ -80,7 +83,7 @@ impl Received {
 
 /// Writes a verified piece; then it is had.
 pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
-    let Verified { torrent, open, steps } = verified;
+    let Verified { torrent, open, steps, .. } = verified;
     for step in steps {
         if let Err(error) = write_step(&shared, &torrent, step).await {
             return fail(&shared, &torrent, error);

@@ -56,6 +56,12 @@ impl Ring {
         self.latency.borrow_mut().saturating_record(micros);
     }
 
+    /// These peers may be asked for more.
+    fn handle_proven(&self, peers: &[Arc<PeerShared>]) {
+        let connections = self.connections.borrow();
+        peers.iter().filter_map(|peer| connections.get(&peer.key)).for_each(|connection| connection.wake());
+    }
+
     fn connections(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().values().cloned().collect()
     }
@@ -80,11 +86,12 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     spawn(pass_ready(ring.clone(), ready));
     spawn(keep_time(ring.clone()));
     spawn({
-        let shared = ring.shared.clone();
+        let ring = ring.clone();
         async move {
             while let Some(pieces) = verified.recv().await {
                 for piece in pieces {
-                    spawn(write(shared.clone(), piece));
+                    ring.handle_proven(&piece.proven);
+                    spawn(write(ring.shared.clone(), piece));
                     no_op().await;
                 }
             }

@@ -118,7 +118,12 @@ fn conclude(
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
     }
     if outcome == Outcome::AllBanned {
-        return Err(EngineError::NoPeers("all that are known were banned for sending wrong data".into()));
+        let worst = torrents.iter().find_map(|torrent| torrent.suspicion.worst());
+        let worst = worst.map_or_else(String::new, |(piece, senders)| {
+            let peers = if senders == 1 { "1 peer" } else { &format!("{senders} peers") };
+            format!("piece {} never verified ({peers} sent it wrong), and ", piece.get())
+        });
+        return Err(EngineError::NoPeers(format!("{worst}all that are known were banned for sending wrong data")));
     }
     if let Some(fault) = torrents.iter().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;

@@ -1,21 +1,37 @@
 //! Wrong pieces of several senders: their blocks are hashed, and hashed again once the piece is right.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::torrent::Piece;
-use crate::base::PieceHash;
 use crate::base::geometry::BLOCK_LEN;
+use crate::base::{PieceHash, PieceIndex, limits};
 use crate::hash::sha1;
 use crate::swarm::blame::{Blame, Sent};
 
-/// One torrent's [`Blame`].
+/// One torrent's [`Blame`], and which pieces were never right.
 #[derive(Debug, Default)]
-pub(super) struct Suspicion(Mutex<Blame>);
+pub(super) struct Suspicion {
+    blame: Mutex<Blame>,
+    /// Who sent a part of each, of as many pieces as are kept in mind.
+    wrong: Mutex<BTreeMap<PieceIndex, BTreeSet<IpAddr>>>,
+}
 
 impl Suspicion {
     fn lock(&self) -> MutexGuard<'_, Blame> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blame.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wrong(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, BTreeSet<IpAddr>>> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The piece that most addresses sent and that never was right, and how many they are.
+    pub(super) fn worst(&self) -> Option<(PieceIndex, usize)> {
+        let wrong = self.wrong();
+        let counts = wrong.iter().map(|(&piece, senders)| (piece, senders.len()));
+        counts.max_by_key(|&(_, senders)| senders)
     }
 
     /// The hash of a complete piece was wrong. Takes as long as hashing it.
@@ -26,6 +42,13 @@ impl Suspicion {
                 Some(Sent { block_index, sender: open.sender(block_index)?.address.ip(), hash })
             })
             .collect();
+        let mut wrong = self.wrong();
+        if wrong.len() < limits::WRONG_PIECES_KEPT_MAX || wrong.contains_key(&open.piece()) {
+            let senders = wrong.entry(open.piece()).or_default();
+            let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
+            senders.extend(sent.iter().map(|sent| sent.sender.to_canonical()).take(room));
+        }
+        drop(wrong);
         if sent.windows(2).any(|pair| matches!(pair, [a, b] if a.sender != b.sender)) {
             self.lock().handle_wrong(open.piece(), sent);
         }
@@ -33,6 +56,7 @@ impl Suspicion {
 
     /// The hash of a complete piece was right: who had sent other blocks of it, once for each wrong copy.
     pub(super) fn handle_right(&self, open: &Piece) -> Vec<IpAddr> {
+        self.wrong().remove(&open.piece());
         if !self.lock().is_open(open.piece()) {
             return Vec::new();
         }

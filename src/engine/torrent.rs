@@ -66,7 +66,7 @@ pub(super) struct Torrent {
     stopped: AtomicBool,
     /// The control thread has been asked to look at it.
     attention: AtomicBool,
-    suspicion: Suspicion,
+    pub(super) suspicion: Suspicion,
     unservable_count: AtomicU32,
     pub(super) lengths: Lengths,
     copies: Mutex<HashSet<PeerId>>,
@@ -240,8 +240,7 @@ impl Torrent {
         {
             checkpoint.handle_written(open.piece());
         }
-        let verdict = self.swarm.pieces.handle_written(open);
-        self.judge(&verdict, true);
+        self.swarm.pieces.handle_written(open);
     }
 
     /// The hash of a received piece was wrong: it is fetched again, and its senders lose trust.
@@ -254,8 +253,11 @@ impl Torrent {
         self.swarm.reorder(&mut Rng::new());
     }
 
-    /// The hash of a received piece was right. Who spoilt it before is known now, and counts as if it had sent it alone.
-    pub(super) fn handle_right(&self, open: &Piece) {
+    /// The hash of a received piece was right: its senders gain trust. Who spoilt it before is known now, and counts as if it
+    /// had sent it alone. Returns those whose first right piece it is.
+    pub(super) fn handle_right(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
+        let proven = open.prove();
+        self.judge(&open.verdict(), true);
         for ip in self.suspicion.handle_right(open) {
             info!("{}: piece {} had been spoilt by {ip}", self.name, open.piece().get());
             let banned = {
@@ -266,6 +268,7 @@ impl Torrent {
                 self.ban(ip);
             }
         }
+        proven
     }
 
     fn ban(&self, ip: IpAddr) {

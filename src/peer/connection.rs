@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::allowed_fast::{AllowedIn, AllowedOut};
 use super::event::{BlockArrival, Event, TimeoutEvent};
 use super::fault::PeerFault;
-use super::flood::Flood;
+use super::flood::{ControlFlood, Flood};
 use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::setup::Setup;
@@ -52,7 +52,7 @@ pub struct Connection {
     last_received: Time,
     last_message: Time,
     last_sent: Time,
-    flood: Flood,
+    flood: ControlFlood,
 }
 
 impl Connection {
@@ -84,7 +84,7 @@ impl Connection {
             last_received: now,
             last_message: now,
             last_sent: now,
-            flood: Flood::default(),
+            flood: ControlFlood::default(),
         };
         setup.opening.encode(setup.fast, piece_count, &mut connection.control);
         if setup.extension {
@@ -216,15 +216,11 @@ impl Connection {
         ) {
             return Ok(());
         }
-        self.count(now)
+        if self.flood.count_kind(now, message) { Err(PeerFault::Flood) } else { self.count(now) }
     }
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.flood.count(now, Duration::from_secs(1)) > limits::CONTROL_MESSAGES_PER_S_MAX {
-            Err(PeerFault::Flood)
-        } else {
-            Ok(())
-        }
+        if self.flood.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
     }
 
     fn handle_choke(&mut self) -> Event {

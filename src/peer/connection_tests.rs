@@ -518,6 +518,20 @@ fn too_many_control_messages_in_a_second_close_the_connection() {
 }
 
 #[test]
+fn keep_alives_and_chokes_have_bounds_of_their_own() {
+    let flip = |n: u32| if n.is_multiple_of(2) { Message::Choke } else { Message::Unchoke };
+    let passed = |message: &dyn Fn(u32) -> Message<'static>, per_s: u32| {
+        let mut connection = connection(false);
+        let at = |n: u32| START + Duration::from_millis(u64::from(1000 * n / per_s));
+        (0..1000).take_while(|&n| connection.handle_message(at(n), &message(n)).is_ok()).count()
+    };
+    assert_eq!(passed(&|_| Message::KeepAlive, 1), 1000);
+    assert!(passed(&|_| Message::KeepAlive, 10) <= 10);
+    assert_eq!(passed(&flip, 10), 1000);
+    assert!(passed(&flip, 100) <= 100);
+}
+
+#[test]
 fn haves_that_say_nothing_new_are_counted() {
     let mut connection = connection(false);
     let have = |index| Message::Have { index };

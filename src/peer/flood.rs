@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Time, limits};
+use crate::codec::message::Message;
 
 /// Counts in intervals of the clock: whoever does something at the end of one and the start of the next may do twice as
 /// much.
@@ -21,6 +22,30 @@ impl Flood {
         }
         self.count += 1;
         self.count
+    }
+}
+
+/// A connection's control messages, in all and of kinds that have bounds of their own. Each count is true for one too many.
+#[derive(Debug, Default)]
+pub(super) struct ControlFlood {
+    all: Flood,
+    keep_alives: Flood,
+    chokes: Flood,
+}
+
+impl ControlFlood {
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(super) fn count(&mut self, now: Time) -> bool {
+        self.all.count(now, Self::INTERVAL) > limits::CONTROL_MESSAGES_PER_S_MAX
+    }
+
+    pub(super) fn count_kind(&mut self, now: Time, message: &Message<'_>) -> bool {
+        match message {
+            Message::KeepAlive => self.keep_alives.count(now, Self::INTERVAL) > limits::KEEP_ALIVES_PER_S_MAX,
+            Message::Choke | Message::Unchoke => self.chokes.count(now, Self::INTERVAL) > limits::CHOKES_PER_S_MAX,
+            _ => false,
+        }
     }
 }
 

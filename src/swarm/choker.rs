@@ -26,7 +26,7 @@ pub enum Slots {
 /// What the choker sees of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerView {
-    /// The connection's id; never used again for another one.
+    /// The connection's id; never used again for another one, and greater than that of an older one.
     pub key: u64,
     /// It wants to download from us.
     pub interested: bool,
@@ -74,6 +74,8 @@ pub struct Choker {
     /// The uplink was idle since the last round.
     was_idle: bool,
     turns: HashMap<u64, Turn>,
+    /// Free slots that a seeder gave between rounds.
+    given: usize,
 }
 
 /// A connection's place among those that a seeder serves in turn.
@@ -100,6 +102,7 @@ impl Choker {
             spare_slots: 0,
             was_idle: false,
             turns: HashMap::new(),
+            given: 0,
         }
     }
 
@@ -180,11 +183,13 @@ impl Choker {
         match self.slot_count(complete) {
             None if peer.choked => changes.unchoke.push(key),
             Some(count) if peer.choked && used < count && reciprocates(peer, complete) => changes.unchoke.push(key),
+            // It read nothing for a while, and others have its slot: in turns nobody loses one to it.
+            Some(count) if !peer.choked && used > count && complete => changes.choke.push(key),
             Some(count) if !peer.choked && used > count => {
                 let worst = peers
                     .iter()
                     .filter(|peer| peer.interested && !peer.choked && Some(peer.key) != self.optimistic)
-                    .min_by_key(|peer| rate(peer, complete));
+                    .min_by_key(|peer| peer.download_rate);
                 changes.choke.extend(worst.map(|peer| peer.key));
             }
             _ => {}
@@ -202,12 +207,28 @@ impl Choker {
         }
         let mut waiting: Vec<&PeerView> =
             peers.iter().filter(|peer| peer.interested && peer.choked && reciprocates(peer, complete)).collect();
+        let mut unchoke = Vec::new();
         if complete {
             waiting.sort_by_key(|peer| self.turns.get(&peer.key).map(|turn| turn.since()));
+            for _ in 0..free.min(waiting.len()) {
+                unchoke.push(waiting.remove(self.next_given(&waiting)).key);
+            }
         } else {
             waiting.sort_by_key(|peer| Reverse(peer.download_rate));
+            unchoke.extend(waiting.iter().take(free).map(|peer| peer.key));
         }
-        Changes { unchoke: waiting.iter().take(free).map(|peer| peer.key).collect(), choke: Vec::new() }
+        Changes { unchoke, choke: Vec::new() }
+    }
+
+    /// Which of those who wait has a seeder's free slot: the one that waits longest, and once in [`NEWCOMER_SHARE`] the one
+    /// that came last, who would else wait for a whole crowd that came before.
+    fn next_given(&mut self, waiting: &[&PeerView]) -> usize {
+        self.given = self.given.wrapping_add(1);
+        let is_new =
+            |peer: &PeerView| !matches!(self.turns.get(&peer.key), Some(Turn::Served { .. } | Turn::Waiting { .. }));
+        let came = waiting.iter().enumerate().filter(|(_, peer)| is_new(peer));
+        let last = came.max_by_key(|(_, peer)| peer.key).filter(|_| self.given % NEWCOMER_SHARE == 1);
+        last.map_or(0, |(at, _)| at)
     }
 
     /// We upload so many bytes per second, over all connections, and nobody whom we serve waits for a block (`idle`):
@@ -366,11 +387,6 @@ fn slots_used(peers: &[PeerView]) -> usize {
 /// A peer that snubs us gets nothing but the optimistic unchoke. Nobody owes anything to one who is complete.
 fn reciprocates(peer: &PeerView, complete: bool) -> bool {
     complete || !peer.snubbed
-}
-
-/// The rate that decides.
-fn rate(peer: &PeerView, complete: bool) -> u64 {
-    if complete { peer.upload_rate } else { peer.download_rate }
 }
 
 #[cfg(test)]

@@ -155,6 +155,25 @@ fn a_free_slot_is_given_at_once() {
     assert_eq!(changes, Changes { choke: vec![], unchoke: vec![4] });
 }
 
+/// Whoever comes last does not wait for a whole crowd that came before and reads nothing.
+#[test]
+fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
+    let mut world = World::new(Slots::Count(2), (0..100).map(|key| leecher(key, 0)));
+    world.complete = true;
+    world.round();
+    world.peers.push(leecher(200, 0));
+    world.round();
+    let mut given = Vec::new();
+    while given.len() < 8 {
+        world.peers.iter_mut().filter(|peer| !peer.choked).for_each(|peer| peer.interested = false);
+        let changes = world.choker.handle_freed(&world.peers, true);
+        given.extend(&changes.unchoke);
+        world.apply(&changes);
+    }
+    assert!(given[..NEWCOMER_SHARE].contains(&200), "{given:?}");
+    assert_eq!(given.iter().filter(|&&key| key >= 99).count(), 2, "and the others in their order: {given:?}");
+}
+
 /// Of those whose turn it is: everybody has a turn.
 #[test]
 fn who_has_the_complete_file_uses_its_upload_rate() {

@@ -50,6 +50,8 @@ pub struct Link<S: Slot> {
     doubles_seen: u64,
     /// Others brought what this peer owed, and it has brought nothing since: it is not worth asking in the endgame.
     pub(super) overtaken: bool,
+    /// Blocks the peer brought while nothing of it was found to be right, and since it had to wait for that.
+    pub(super) unproven: usize,
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: Vec<PieceIndex>,
@@ -106,8 +108,8 @@ impl<S: Slot> Link<S> {
             have if have.is_empty() => Opening::None,
             have => Opening::Some(have),
         };
-        let setup_info_hash = setup.info_hash;
         let mut link = Self {
+            allows_fast: setup.info_hash,
             connection: Connection::new(setup, now),
             walk: Walk::default(),
             shared_in_vain: 0,
@@ -128,9 +130,9 @@ impl<S: Slot> Link<S> {
             recounts_seen,
             doubles_seen: 0,
             overtaken: false,
+            unproven: 0,
             rejects: 0,
             avoided: Vec::new(),
-            allows_fast: setup_info_hash,
             reveal,
             retry_at: None,
             retries: 0,
@@ -240,7 +242,7 @@ impl<S: Slot> Link<S> {
     }
 
     /// What the peer rejected may be asked of it once more.
-    fn ask_all_again(&mut self) {
+    pub(super) fn ask_all_again(&mut self) {
         if !self.avoided.is_empty() {
             self.avoided.clear();
             self.walk.restart();
@@ -249,12 +251,15 @@ impl<S: Slot> Link<S> {
     }
 
     fn show_interest(&mut self, interested: bool) {
-        if self.counted != interested {
-            self.counted = interested;
-            let by = if interested { 1 } else { u32::MAX };
-            self.swarm.interested_count.fetch_add(by, Ordering::Relaxed);
-        }
         self.shared.interested.store(interested, Ordering::Relaxed);
+        self.count_interested();
+    }
+
+    fn count_interested(&mut self) {
+        let wants = self.shared.wants();
+        if std::mem::replace(&mut self.counted, wants) != wants {
+            self.swarm.interested_count.fetch_add(if wants { 1 } else { u32::MAX }, Ordering::Relaxed);
+        }
         self.shared.choker_due.store(true, Ordering::Release);
     }
 
@@ -351,6 +356,7 @@ impl<S: Slot> Link<S> {
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
         open.touch(now);
         self.overtaken = false;
+        self.unproven += usize::from(!self.shared.proven.load(Ordering::Relaxed));
         let working = self.working.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark);
         let mark = working.unwrap_or_else(|| {
             let mark = open.join(&self.shared);
@@ -531,10 +537,11 @@ impl<S: Slot> Link<S> {
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
-    /// Whether the peer leaves what it is sent unread.
-    pub fn set_stalled(&self, stalled: bool) {
+    /// Whether the peer leaves what it is sent unread: then what was suggested to it is for others.
+    pub fn set_stalled(&mut self, stalled: bool) {
         if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-            self.shared.choker_due.store(true, Ordering::Release);
+            self.count_interested();
+            self.withdraw_offer();
         }
     }
 
@@ -545,9 +552,7 @@ impl<S: Slot> Link<S> {
             self.release(&voided);
         }
         if self.retry_at.is_some_and(|at| now >= at) {
-            self.retry_at = None;
-            self.retries = self.retries.saturating_add(1);
-            self.ask_all_again();
+            self.retry(now);
         }
         Ok(())
     }

@@ -434,3 +434,84 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
     newcomer.request_blocks(START);
     assert!(outstanding(&newcomer).contains(&asked[1]));
 }
+
+#[test]
+fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
+    let geometry = Geometry::new(64 * BLOCK_LEN, [u64::from(8 * 64 * BLOCK_LEN)]).unwrap();
+    let slots = (0..8).map(|_| Memory).collect();
+    let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), slots, &mut Rng::with_seed(1)));
+    let mut link = seeded(&swarm, 1);
+    let bring_all = |link: &mut Link<Memory>| {
+        let mut brought = Vec::new();
+        link.request_blocks(START);
+        while let Some(&block) = outstanding(link).first() {
+            let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
+            link.handle_landed(START, &arrival, true);
+            brought.push(block);
+            link.request_blocks(START);
+        }
+        brought
+    };
+    let brought = bring_all(&mut link);
+    assert_eq!(brought.len(), 64);
+    assert!(brought.iter().all(|block| block.piece == brought[0].piece), "all of one piece");
+    // It is not known whose fault it is that nobody says whether it is right.
+    let due = link.poll_timeout();
+    assert_eq!(due, START + limits::IDLE_RETRY);
+    link.handle_timeout(due).unwrap();
+    assert_eq!(bring_all(&mut link).len(), 64);
+    let open = swarm.pieces.find_open(brought[0].piece).unwrap();
+    assert_eq!(open.prove().len(), 1);
+    assert!(open.prove().is_empty());
+    assert_eq!(bring_all(&mut link).len(), 6 * 64);
+}
+
+#[test]
+fn a_download_that_nothing_comes_in_for_does_not_wait_for_suggestions() {
+    let swarm = swarm(&[], 6);
+    let mut link = seeded(&swarm, 1);
+    take(&mut link, Message::Suggest { index: 3 });
+    link.request_blocks(START);
+    for block in outstanding(&link) {
+        answer(&mut link, block);
+    }
+    link.request_blocks(START);
+    assert!(outstanding(&link).is_empty(), "the next suggestion may be on its way");
+    let due = START + limits::GUIDED_IDLE_TIME;
+    assert_eq!(link.poll_timeout(), due);
+    link.handle_timeout(due).unwrap();
+    link.request_blocks(due);
+    assert_eq!(outstanding(&link).len(), 10);
+}
+
+#[test]
+fn who_reads_nothing_is_nobodys_rival() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    let mut links = [link(&swarm, 1), link(&swarm, 2)];
+    links.iter_mut().for_each(|link| take(link, Message::Interested));
+    let count = || swarm.interested_count.load(Relaxed);
+    assert_eq!(count(), 2);
+    links[0].set_stalled(true);
+    assert_eq!(count(), 1);
+    links[0].set_stalled(false);
+    assert_eq!(count(), 2);
+    links[0].set_stalled(true);
+    drop(links);
+    assert_eq!(count(), 0);
+}
+
+#[test]
+fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
+    let swarm = swarm(&[], 6);
+    let mut links = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    swarm.totals.corrupt.store(1, Relaxed);
+    links[1].request_blocks(START);
+    assert!(!outstanding(&links[1]).is_empty(), "nobody else is asked");
+    links[0].request_blocks(START);
+    assert!(outstanding(&links[0]).is_empty());
+    let due = START + limits::IDLE_RETRY;
+    assert_eq!(links[0].poll_timeout(), due);
+    links[0].handle_timeout(due).unwrap();
+    links[0].request_blocks(due);
+    assert!(!outstanding(&links[0]).is_empty(), "for a second at most");
+}

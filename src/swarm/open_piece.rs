@@ -12,7 +12,7 @@ pub trait Slot: Send + Sync + 'static {
     fn clear(&mut self, piece_len: u32) -> bool;
 }
 
-/// What a failed piece says of its senders.
+/// Who a piece that was checked speaks for, or against.
 #[derive(Debug)]
 pub struct Verdict {
     /// Everybody who sent a block of it.
@@ -276,12 +276,24 @@ impl<S: Slot> OpenPiece<S> {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    /// Everybody who sent a block of it.
+    pub fn verdict(&self) -> Verdict {
+        Verdict { senders: self.senders_of(|_| true) }
+    }
+
+    /// The piece is right, so those who sent a block of it are proven: who was not before.
+    pub fn prove(&self) -> Vec<Arc<PeerShared>> {
+        let proven = self.senders_of(|peer| !peer.proven.load(Ordering::Relaxed));
+        proven.iter().for_each(|peer| peer.proven.store(true, Ordering::Relaxed));
+        proven
+    }
+
+    fn senders_of(&self, which: impl Fn(&PeerShared) -> bool) -> Vec<Arc<PeerShared>> {
         let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let sent =
             |mark: usize| self.blocks.iter().any(|block| usize::from(block.sent_by.load(Ordering::Relaxed)) == mark);
-        let senders = joined.iter().enumerate().filter(|(at, _)| sent(at + 1)).map(|(_, peer)| peer.clone()).collect();
-        Verdict { senders }
+        let senders = joined.iter().enumerate().filter(|(at, peer)| which(peer) && sent(at + 1));
+        senders.map(|(_, peer)| peer.clone()).collect()
     }
 }
 

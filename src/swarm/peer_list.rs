@@ -192,6 +192,7 @@ impl PeerList {
     pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
         let sole_source = verdict.senders.len() == 1;
         for sender in &verdict.senders {
+            sender.proven.fetch_or(good, Ordering::Relaxed);
             if good && sole_source {
                 sender.on_parole.store(false, Ordering::Relaxed);
             } else if !good {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::link::{Link, Work};
 use super::order::Snapshot;
 use super::pieces::{OpenPiece, Slot};
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 
 /// A connection's place in the order of missing pieces. What it has passed it does not look at again, until the order is
@@ -50,11 +51,13 @@ impl Walk {
 impl<S: Slot> Link<S> {
     /// Requests as many blocks as the window takes.
     pub fn request_blocks(&mut self, now: Time) {
-        let room = self.connection.request_room().min(self.shared_room());
+        let room = self.connection.request_room().min(self.shared_room()).min(self.unproven_room());
         if room == 0 {
             self.count_asked();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
+            } else if !self.shared.proven.load(Ordering::Relaxed) {
+                self.retry_at.get_or_insert(now + limits::IDLE_RETRY);
             }
             return;
         }
@@ -72,8 +75,20 @@ impl<S: Slot> Link<S> {
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
-            let guided = (now < self.guided_until).then_some(self.guided_until);
+            let guided = (now < self.guided_until).then_some(self.guided_until.min(now + limits::GUIDED_IDLE_TIME));
             self.retry_at.get_or_insert(guided.unwrap_or(now + limits::IDLE_RETRY));
+        }
+    }
+
+    /// Nothing was found to ask for, for some time.
+    pub(super) fn retry(&mut self, now: Time) {
+        self.retry_at = None;
+        self.retries = self.retries.saturating_add(1);
+        self.unproven = 0;
+        self.ask_all_again();
+        if self.swarm.asked_count.load(Ordering::Relaxed) == 0 && self.suggested.is_empty() {
+            // Nobody at all brings anything: whoever suggests has nothing more to suggest, and is asked for the rest.
+            self.guided_until = self.guided_until.min(now.saturating_sub(limits::GUIDED_RARE_TIME));
         }
     }
 
@@ -84,6 +99,27 @@ impl<S: Slot> Link<S> {
         let room = share.saturating_sub(self.connection.outstanding_count());
         // In batches, as the whole window is.
         if room < share / 4 { 0 } else { room }
+    }
+
+    /// Requests that may be added while nothing that the peer sent was found to be right: whoever corrupts spoils one piece, or
+    /// as much as is asked for at first where that is more.
+    fn unproven_room(&self) -> usize {
+        if self.shared.proven.load(Ordering::Relaxed) {
+            return usize::MAX;
+        }
+        let begun = self.unproven + self.connection.outstanding_count();
+        if begun == 0 && self.retries == 0 && self.is_much_spoilt() {
+            return 0;
+        }
+        let piece = self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize;
+        piece.max(limits::REQUESTS_OUT_START).saturating_sub(begun)
+    }
+
+    /// So much was wrong that strangers wait for a moment, while others are asked.
+    fn is_much_spoilt(&self) -> bool {
+        let totals = &self.swarm.totals;
+        let (corrupt, all) = (totals.corrupt.load(Ordering::Relaxed), totals.downloaded.load(Ordering::Relaxed));
+        corrupt > all / limits::SPOILT_SHARE && self.swarm.asked_count.load(Ordering::Relaxed) > 0
     }
 
     /// Counts the peer among those that owe us blocks, or no more.

@@ -105,6 +105,8 @@ pub struct PeerShared {
     pub choker_due: AtomicBool,
     /// The connection has to end: the peer was banned, or this is the second connection to it.
     pub dismissed: AtomicBool,
+    /// It had a part in a piece that was right; until then it is asked for little at a time.
+    pub proven: AtomicBool,
     /// It had a part in a wrong piece: it gets pieces of its own until one is right.
     pub on_parole: AtomicBool,
     pub have_count: AtomicU32,
@@ -128,6 +130,7 @@ impl PeerShared {
             unchoke: AtomicBool::new(false),
             choker_due: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             on_parole: AtomicBool::new(false),
             have_count: AtomicU32::new(0),
             queued: AtomicU32::new(0),

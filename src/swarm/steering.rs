@@ -78,7 +78,7 @@ impl Steering {
             self.look_at = now + LOOK_INTERVAL;
             self.sample(now, peers);
         }
-        let idle = look && is_idle(peers);
+        let idle = look && (is_idle(peers) || self.is_held_up(peers));
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
         let mut interested = Vec::new();
@@ -151,6 +151,11 @@ impl Steering {
         self.uploading.handle_bytes(now, uploaded);
         self.recent[self.look_count % RECENT_LOOKS] = uploaded;
         self.look_count += 1;
+    }
+
+    /// Some leave unread what they are sent, and nothing leaves at all: the slots are theirs, and the uplink nobody's.
+    fn is_held_up(&self, peers: &[Arc<PeerShared>]) -> bool {
+        self.recent_rate() == 0 && peers.iter().any(|peer| peer.is_unchoked() && peer.stalled.load(Ordering::Relaxed))
     }
 
     /// What was uploaded just now, in bytes per second: a swarm that starts can't wait for an average.

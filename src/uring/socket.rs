@@ -134,6 +134,15 @@ impl Socket {
         };
     }
 
+    /// Bytes in the kernel that the peer has not acknowledged, sent or not.
+    pub fn unacknowledged_len(&self) -> usize {
+        let mut len: libc::c_int = 0;
+        // A socket that has failed says so to the send.
+        // SAFETY: the kernel writes an integer that lives here.
+        let _ = unsafe { libc::ioctl(self.as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
+        usize::try_from(len).unwrap_or(0)
+    }
+
     /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
     /// `Ok(0)` is the end of the stream.
     pub fn try_recv<P: Scatter, const HEAD: usize>(

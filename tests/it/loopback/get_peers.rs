@@ -65,6 +65,24 @@ fn who_always_corrupts_is_banned() {
     assert_eq!(bad.connections(), 1);
 }
 
+/// Nobody is left to ask: the last line names the piece.
+#[test]
+fn a_piece_that_all_sources_have_wrong_is_named() {
+    let fixture = Fixture::file(LEN);
+    let liar = || {
+        let reply = |_, (index, ..): (u32, u32, u32), block: &[u8]| {
+            Reply::Block(if index == 2 { spoiled(block) } else { block.to_vec() })
+        };
+        seeder(&fixture, own_ip(), reply)
+    };
+    let liars = [liar(), liar(), liar()];
+    let peers = liars.each_ref().map(|peer| peer.address);
+    let finished = run(&fixture.get_command(&fixture.scratch.folder("target"), &peers), DEADLINE);
+    assert_eq!(finished.code, Some(4), "{finished:#?}");
+    let last = finished.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("piece 2 never verified (3 peers sent it wrong)"), "{finished:#?}");
+}
+
 #[test]
 fn who_corrupts_now_and_then_cannot_spoil_the_file() {
     let fixture = Fixture::file(LEN);
@@ -84,7 +102,8 @@ fn one_of_five_that_spoils_a_block_of_each_piece_is_named() {
         block.to_vec()
     };
     let liar = seeder(&fixture, own_ip(), move |number, _, block| {
-        Reply::Block(if number % 4 == 0 { spoiled(&slowly(block)) } else { slowly(block) })
+        // At first it is like the others: a stranger would be banned for the first piece, which it sends alone.
+        Reply::Block(if number > 20 && number % 4 == 0 { spoiled(&slowly(block)) } else { slowly(block) })
     });
     let honest: Vec<_> =
         (0..4).map(|_| seeder(&fixture, own_ip(), move |_, _, block| Reply::Block(slowly(block)))).collect();
