@@ -128,8 +128,10 @@ pub const INVALID_REQUESTS_TIME: Duration = Duration::from_secs(60);
 /// Requests in a row that an unchoking peer may reject before it is dropped.
 pub const REJECTS_MAX: u32 = 4096;
 /// One divided by this: the part of what came that may be wrong before peers of which nothing is known wait for
-/// [`IDLE_RETRY`] until they are asked, if others are asked in the meantime.
+/// [`IDLE_RETRY`] until they are asked, if somebody who brought something right is asked in the meantime.
 pub const SPOILT_SHARE: u64 = 50;
+/// So often at most, and one of them at a time.
+pub const STRANGER_WAITS_MAX: u16 = 10;
 /// A connection that finds nothing to ask for looks again after this long: others give back what they claimed.
 pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// Blocks an idle connection asks for a second time in the endgame, at a time.

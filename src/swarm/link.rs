@@ -41,9 +41,10 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     pub(super) offered: Vec<PieceIndex>,
     pub(super) offered_wanted: usize,
-    /// The peer is counted among those that are interested, and among those that owe us blocks.
+    /// The peer is counted among those that are interested, among those that owe us blocks, and among the proven of these.
     pub(super) counted: bool,
     pub(super) asked: bool,
+    pub(super) proven_asked: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
@@ -120,6 +121,7 @@ impl<S: Slot> Link<S> {
             offered_wanted: limits::SUGGESTED_START,
             counted: false,
             asked: false,
+            proven_asked: false,
             swarm,
             shared,
             working: Vec::new(),
@@ -567,9 +569,7 @@ impl<S: Slot> Drop for Link<S> {
         self.withdraw_offer();
         self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
-        if self.asked {
-            self.swarm.asked_count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.count_asked(false);
         self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }

@@ -503,15 +503,22 @@ fn who_reads_nothing_is_nobodys_rival() {
 #[test]
 fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
     let swarm = swarm(&[], 6);
-    let mut links = [seeded(&swarm, 1), seeded(&swarm, 2)];
+    let mut links = [seeded(&swarm, 1), seeded(&swarm, 2), seeded(&swarm, 3)];
     swarm.totals.corrupt.store(1, Relaxed);
+    for link in &mut links[1..] {
+        link.request_blocks(START);
+        assert!(!outstanding(link).is_empty(), "nobody else is known");
+    }
+    links[1].shared().proven.store(true, Relaxed);
     links[1].request_blocks(START);
-    assert!(!outstanding(&links[1]).is_empty(), "nobody else is asked");
     links[0].request_blocks(START);
     assert!(outstanding(&links[0]).is_empty());
     let due = START + limits::IDLE_RETRY;
     assert_eq!(links[0].poll_timeout(), due);
     links[0].handle_timeout(due).unwrap();
     links[0].request_blocks(due);
-    assert!(!outstanding(&links[0]).is_empty(), "for a second at most");
+    assert!(outstanding(&links[0]).is_empty(), "another stranger is asked");
+    drop(links.pop());
+    links[0].request_blocks(due);
+    assert!(!outstanding(&links[0]).is_empty(), "for a second at least");
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::link::{Link, Work};
 use super::order::Snapshot;
@@ -53,7 +53,7 @@ impl<S: Slot> Link<S> {
     pub fn request_blocks(&mut self, now: Time) {
         let room = self.connection.request_room().min(self.shared_room()).min(self.unproven_room());
         if room == 0 {
-            self.count_asked();
+            self.count_asked(self.connection.outstanding_count() > 0);
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
             } else if !self.shared.proven.load(Ordering::Relaxed) {
@@ -71,7 +71,7 @@ impl<S: Slot> Link<S> {
             self.connection.request(now, block);
         }
         self.claims = claims;
-        self.count_asked();
+        self.count_asked(self.connection.outstanding_count() > 0);
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
@@ -108,26 +108,36 @@ impl<S: Slot> Link<S> {
             return usize::MAX;
         }
         let begun = self.unproven + self.connection.outstanding_count();
-        if begun == 0 && self.retries == 0 && self.is_much_spoilt() {
+        if begun == 0 && self.is_put_off() {
             return 0;
         }
         let piece = self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize;
         piece.max(limits::REQUESTS_OUT_START).saturating_sub(begun)
     }
 
-    /// So much was wrong that strangers wait for a moment, while others are asked.
-    fn is_much_spoilt(&self) -> bool {
+    /// So much was wrong that strangers wait for a moment and are then asked one by one, while somebody who brought something
+    /// right is asked.
+    fn is_put_off(&self) -> bool {
+        let load = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        let proven = load(&self.swarm.proven_asked_count);
+        let strangers = load(&self.swarm.asked_count).saturating_sub(proven);
         let totals = &self.swarm.totals;
-        let (corrupt, all) = (totals.corrupt.load(Ordering::Relaxed), totals.downloaded.load(Ordering::Relaxed));
-        corrupt > all / limits::SPOILT_SHARE && self.swarm.asked_count.load(Ordering::Relaxed) > 0
+        let is_much =
+            totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::SPOILT_SHARE;
+        let waits = if strangers == 0 { 1 } else { limits::STRANGER_WAITS_MAX };
+        proven > 0 && is_much && self.retries < waits
     }
 
     /// Counts the peer among those that owe us blocks, or no more.
-    fn count_asked(&mut self) {
-        let asked = self.connection.outstanding_count() > 0;
-        if std::mem::replace(&mut self.asked, asked) != asked {
-            self.swarm.asked_count.fetch_add(if asked { 1 } else { u32::MAX }, Ordering::Relaxed);
-        }
+    pub(super) fn count_asked(&mut self, asked: bool) {
+        let proven = asked && self.shared.proven.load(Ordering::Relaxed);
+        let count = |counted: &mut bool, now: bool, count: &AtomicU32| {
+            if std::mem::replace(counted, now) != now {
+                count.fetch_add(if now { 1 } else { u32::MAX }, Ordering::Relaxed);
+            }
+        };
+        count(&mut self.asked, asked, &self.swarm.asked_count);
+        count(&mut self.proven_asked, proven, &self.swarm.proven_asked_count);
     }
 
     fn claim(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {

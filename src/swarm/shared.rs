@@ -24,6 +24,8 @@ pub struct Swarm<S: Slot> {
     pub(super) interested_count: AtomicU32,
     /// Connected peers that owe us blocks.
     pub(super) asked_count: AtomicU32,
+    /// Of them those that brought something right before.
+    pub(super) proven_asked_count: AtomicU32,
     pub totals: Totals,
 }
 
@@ -60,6 +62,7 @@ impl<S: Slot> Swarm<S> {
             spread: Spread::new(&geometry, have.is_full(), rng),
             interested_count: AtomicU32::new(0),
             asked_count: AtomicU32::new(0),
+            proven_asked_count: AtomicU32::new(0),
             totals: Totals::default(),
             geometry,
         };
