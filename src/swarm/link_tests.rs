@@ -503,7 +503,7 @@ fn who_reads_nothing_is_nobodys_rival() {
 #[test]
 fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
     let swarm = swarm(&[], 6);
-    let mut links = [seeded(&swarm, 1), seeded(&swarm, 2), seeded(&swarm, 3)];
+    let mut links = vec![seeded(&swarm, 1), seeded(&swarm, 2), seeded(&swarm, 3)];
     swarm.totals.corrupt.store(1, Relaxed);
     for link in &mut links[1..] {
         link.request_blocks(START);
