@@ -136,6 +136,7 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
     let piece_count = 3 * u32::try_from(limits::FRESH_PIECES_MAX).unwrap();
     let swarm = swarm_of(piece_count, &[], 4);
     let mut link = link(&swarm, 1);
+    link.shared().proven.store(true, Relaxed);
     take(&mut link, Message::Unchoke);
     take(&mut link, Message::Have { index: 0 });
     link.request_blocks(START);

@@ -73,7 +73,7 @@ impl Node {
                 self.start_next(around);
             }
             Event::Sent { end } => self.handle_sent(around, end),
-            Event::Hashed(open) => self.handle_hashed(&open),
+            Event::Hashed(open) => self.handle_hashed(around, &open),
             Event::News => {
                 self.news_due = false;
                 self.spread_news(around);
@@ -306,10 +306,12 @@ impl Node {
     }
 
     /// The hash of a complete piece is known; what is right is written at once.
-    fn handle_hashed(&mut self, open: &OpenPiece<CountingSlot>) {
+    fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingSlot>) {
         let swarm = self.swarm.clone();
         let right = open.slot().is_right();
+        let mut proven = Vec::new();
         let verdict = if right {
+            proven = open.prove();
             assert!(!swarm.pieces.has(open.piece()), "received twice");
             swarm.pieces.handle_written(open)
         } else {
@@ -325,6 +327,13 @@ impl Node {
         self.judge(&verdict, right);
         if !std::mem::replace(&mut self.news_due, true) {
             self.schedule(limits::HAVE_GATHER, Event::News);
+        }
+        if !proven.is_empty() {
+            // They may be asked for more.
+            let is_proven = |end: &End| proven.iter().any(|peer| peer.key == end.link.shared().key);
+            let ends: Vec<usize> =
+                self.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
+            ends.into_iter().for_each(|at| self.wake(around, at));
         }
     }
 

@@ -30,8 +30,8 @@ const LEN: u64 = 4 << 20;
 fn half_way(fixture: &Fixture, target: &Path) -> Running {
     let peer = seeder_that_stops(fixture, own_ip(), 51);
     let command = fixture.get_command(target, &[peer]);
-    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     let before = right_pieces(fixture, target);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     let moved = wait_until(DEADLINE, || right_pieces(fixture, target) >= before + 20);
     assert!(moved && get.is_running(), "{}", get.log_tail());
     get
