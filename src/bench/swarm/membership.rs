@@ -13,6 +13,8 @@ use crate::tracker::Announcement;
 
 const TRACKER: &str = "http://tracker.invalid/announce";
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
+/// Connections that a leecher accepts. A real download accepts more, and ARCHITECTURE.md says what that changes.
+const ACCEPTED_MAX: usize = 3 * limits::CONNECTIONS_SOUGHT / 2;
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -82,7 +84,7 @@ impl World {
 
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
-        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { limits::CONNECTIONS_GET_MAX };
+        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { ACCEPTED_MAX };
         let welcome = !self.connected.contains_key(&pair)
             && self.nodes[to].open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
