@@ -55,6 +55,18 @@ impl Torrent {
         found
     }
 
+    /// Maps a range of the content and reads it into memory, the last page of its file first. False when not all of it can be
+    /// read. May block on the file system.
+    pub(super) fn read_in(&self, offset: u64, len: u64) -> bool {
+        if let Some((page, page_len)) = self.last_page_behind(offset, len)
+            && !self.store.read_in(page, page_len)
+            && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
+        {
+            self.check_length(span.file_index);
+        }
+        self.store.read_in(offset, len)
+    }
+
     /// Looks at a file; what is not there any more is not served. May block on the file system.
     pub(super) fn check_length(&self, file_index: usize) {
         let len = match self.store.layout().presence(file_index) {

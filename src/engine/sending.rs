@@ -247,19 +247,8 @@ impl Connection {
 
     /// False when not all of this range of the content can be mapped and read.
     async fn populate(&self, range: &Range<u64>) -> bool {
-        let (offset, len) = (range.start, range.end - range.start);
-        if let Some((offset, len)) = self.torrent.last_page_behind(offset, len)
-            && !self.read_in(offset, len).await
-            && let Some(span) = self.torrent.swarm.geometry.file_spans(offset, len).next()
-        {
-            self.check_length(span.file_index).await;
-        }
-        self.read_in(offset, len).await
-    }
-
-    async fn read_in(&self, offset: u64, len: u64) -> bool {
-        let torrent = self.torrent.clone();
-        let read_in = move || torrent.store.read_in(offset, len);
+        let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
+        let read_in = move || torrent.read_in(offset, len);
         self.ring.shared.files.run(&self.torrent.file_share, read_in).await.unwrap_or(false)
     }
 }
