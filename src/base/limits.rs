@@ -283,6 +283,11 @@ pub const HALF_OPEN_MAX: usize = 100;
 pub const CONNECTS_PER_S: u32 = 50;
 /// A download stops looking for peers at so many: each of them costs a message per piece. It still accepts others.
 pub const CONNECTIONS_SOUGHT: usize = 20;
+/// At so many while it is behind: while more than half of the leechers it is connected to have more than it by the content
+/// divided by [`BEHIND_SHARE`]. Peers divide their uplinks by connections: whoever has fewer than others is fed less.
+pub const CONNECTIONS_SOUGHT_BEHIND: usize = 40;
+/// See [`CONNECTIONS_SOUGHT_BEHIND`].
+pub const BEHIND_SHARE: u32 = 50;
 /// When so many tenths of the connections are taken, those over which nothing moves and nobody wants anything make room
 /// for others, after this time.
 pub const CROWDED_TENTHS: usize = 9;

@@ -33,6 +33,8 @@ pub(super) struct Steered {
     pub(super) torrent: Arc<Torrent>,
     pub(super) complete: bool,
     pub(super) peer_count: usize,
+    /// At so many it stops looking for others.
+    sought: usize,
     /// When it is to be looked at next.
     pub(super) due_at: Time,
     steering: Steering,
@@ -63,6 +65,7 @@ impl Steered {
             complete: torrent.swarm.pieces.is_complete(),
             torrent,
             peer_count: 0,
+            sought: limits::CONNECTIONS_SOUGHT,
             due_at: Time::ZERO,
             steering: Steering::new(config.slots, now),
             expected_ids: HashMap::new(),
@@ -113,7 +116,7 @@ impl Steered {
             if let Some(checkpoint) = &self.torrent.checkpoint {
                 checkpoint.begin_when_due(shared, &self.torrent);
             }
-            if !self.complete && self.peer_count < limits::CONNECTIONS_SOUGHT {
+            if !self.complete && self.peer_count < self.sought {
                 self.tell_announcer(announcer::Command::Hungry);
             }
         }
@@ -150,7 +153,7 @@ impl Steered {
     fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
         let half_open = shared.half_open_count.load(Ordering::Relaxed);
         let open = shared.connection_count.load(Ordering::Relaxed);
-        let sought = if self.complete { usize::MAX } else { limits::CONNECTIONS_SOUGHT };
+        let sought = if self.complete { usize::MAX } else { self.sought };
         let room = limits::HALF_OPEN_MAX
             .saturating_sub(half_open)
             .min(shared.connections_max.saturating_sub(open))
@@ -186,6 +189,9 @@ impl Steered {
     fn steer_choking(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
         let peers = self.torrent.peers();
         self.peer_count = peers.len();
+        if !self.complete {
+            self.sought = self.torrent.swarm.connections_sought(&peers);
+        }
         let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
         let open = shared.connection_count.load(Ordering::Relaxed);
         let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;

@@ -13,7 +13,7 @@ use super::pieces::{OpenPiece, Slot};
 use super::reveal::Reveal;
 use super::shared::{PeerShared, Swarm};
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
@@ -31,6 +31,7 @@ pub struct Link<S: Slot> {
     /// Announced by the peer, and not counted yet: see [`Self::count_heard`].
     heard: Vec<PieceIndex>,
     pub(super) walk: Walk,
+    pub(super) rng: Rng,
     /// How things stood when no piece was found to have a share in.
     pub(super) shared_in_vain: u32,
     /// Since then the peer announced one that may do.
@@ -113,6 +114,7 @@ impl<S: Slot> Link<S> {
             allows_fast: setup.info_hash,
             connection: Connection::new(setup, now),
             walk: Walk::default(),
+            rng: Rng::with_seed(swarm.salt ^ u64::from(shared.key)),
             shared_in_vain: 0,
             may_share: false,
             suggested: VecDeque::new(),

@@ -24,13 +24,17 @@ fn swarm(have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
 }
 
 fn swarm_of(piece_count: u32, have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
+    seeded_swarm(piece_count, have, slot_count, 1)
+}
+
+fn seeded_swarm(piece_count: u32, have: &[u32], slot_count: usize, seed: u64) -> Arc<Swarm<Memory>> {
     let geometry = Geometry::new(2 * BLOCK_LEN, [u64::from(piece_count * 2 * BLOCK_LEN)]).unwrap();
     let mut set = Bitfield::new(piece_count);
     for &index in have {
         set.insert(geometry.piece(index).unwrap());
     }
     let slots = (0..slot_count).map(|_| Memory).collect();
-    Arc::new(Swarm::new(Arc::new(geometry), &set, slots, &mut Rng::with_seed(1)))
+    Arc::new(Swarm::new(Arc::new(geometry), &set, slots, &mut Rng::with_seed(seed)))
 }
 
 fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
@@ -147,6 +151,27 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
         link.request_blocks(START);
     }
     assert_eq!(swarm.pieces.have_count(), piece_count);
+}
+
+#[test]
+fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
+    let asked_first = |seed: u64| {
+        let swarm = seeded_swarm(100, &[], 100, seed);
+        let mut link = link(&swarm, 1);
+        link.shared().proven.store(true, Relaxed);
+        take(&mut link, Message::Unchoke);
+        take(&mut link, Message::Have { index: 0 });
+        link.request_blocks(START);
+        let begun = outstanding(&link).len();
+        // The order has been walked to its end.
+        (1..100).for_each(|index| take(&mut link, Message::Have { index }));
+        link.request_blocks(START);
+        outstanding(&link)[begun..].iter().map(|block| block.piece.get()).collect::<Vec<_>>()
+    };
+    let orders: Vec<Vec<u32>> = (1..=4).map(asked_first).collect();
+    for (at, order) in orders.iter().enumerate() {
+        assert!(!order.is_sorted() && !orders[..at].contains(order), "{orders:?}");
+    }
 }
 
 #[test]
@@ -522,4 +547,22 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
     drop(links.pop());
     links[0].request_blocks(due);
     assert!(!outstanding(&links[0]).is_empty(), "for a second at least");
+}
+
+#[test]
+fn a_download_that_is_behind_half_of_its_peers_seeks_more() {
+    let swarm = swarm_of(1000, &[0, 1], 1);
+    let sought = |have_counts: &[u32]| {
+        let peer = |&have_count: &u32| {
+            let peer = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
+            peer.have_count.store(have_count, Relaxed);
+            Arc::new(peer)
+        };
+        swarm.connections_sought(&have_counts.iter().map(peer).collect::<Vec<_>>())
+    };
+    let behind = 2 + 1000 / limits::BEHIND_SHARE + 1;
+    assert_eq!(sought(&[]), limits::CONNECTIONS_SOUGHT);
+    assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_SOUGHT_BEHIND);
+    assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
+    assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders are ahead of everybody");
 }

@@ -3,7 +3,6 @@
 //! First what it has begun; then what somebody left behind; then, while memory for pieces is short, a share of what others
 //! have begun; then a new piece; then a share again; in the endgame, or when somebody is too slow, what others have claimed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,7 +19,7 @@ pub(super) struct Walk {
     order: Arc<Snapshot>,
     at: usize,
     /// Pieces the peer announced since the walk began.
-    fresh: VecDeque<PieceIndex>,
+    fresh: Vec<PieceIndex>,
     /// There were more of these than are remembered.
     overflowed: bool,
     /// Pieces were left for later that only seeders have.
@@ -33,7 +32,7 @@ impl Walk {
     /// The peer announced a missing piece.
     pub(super) fn handle_fresh(&mut self, piece: PieceIndex) {
         if self.fresh.len() < limits::FRESH_PIECES_MAX {
-            self.fresh.push_back(piece);
+            self.fresh.push(piece);
         } else {
             self.overflowed = true;
         }
@@ -278,12 +277,14 @@ impl<S: Slot> Link<S> {
                 }
                 self.walk.at += 1;
             }
-            while let Some(&piece) = self.walk.fresh.front() {
+            // At random: whoever else has heard the same in the same order asks for something else, to trade it.
+            while !self.walk.fresh.is_empty() {
+                let at = self.rng.usize(..self.walk.fresh.len());
                 self.looks += 1;
-                if let Some(opened) = self.open_missing(piece) {
+                if let Some(opened) = self.open_missing(self.walk.fresh[at]) {
                     return opened;
                 }
-                self.walk.fresh.pop_front();
+                self.walk.fresh.swap_remove(at);
             }
             // What was announced and not remembered stands in the order.
             if !std::mem::take(&mut self.walk.overflowed) {
@@ -309,7 +310,7 @@ impl<S: Slot> Link<S> {
             return;
         }
         let order = self.swarm.order.snapshot();
-        self.walk = Walk { order, at: 0, fresh: VecDeque::new(), overflowed: false, skipped_rare: false, reopened };
+        self.walk = Walk { order, at: 0, fresh: Vec::new(), overflowed: false, skipped_rare: false, reopened };
     }
 
     /// Opens this piece if it is missing and the peer has it. `Some(None)`: no slot is free, stay here.

@@ -9,7 +9,7 @@ use super::order::Order;
 use super::pieces::{Pieces, Slot};
 use super::selection::Selection;
 use super::spread::Spread;
-use crate::base::{Bitfield, Geometry, Rng};
+use crate::base::{Bitfield, Geometry, Rng, limits};
 
 /// One torrent's transfer, shared by every thread.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Swarm<S: Slot> {
     pub pieces: Pieces<S>,
     pub availability: Availability,
     pub order: Order,
+    /// What chance a connection draws from, with its key: no two downloads draw the same.
+    pub(super) salt: u64,
     /// Who of the leechers gets the first copy of which piece from us.
     pub(super) spread: Spread,
     /// Connected peers that want something of us.
@@ -60,6 +62,7 @@ impl<S: Slot> Swarm<S> {
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
             spread: Spread::new(&geometry, have.is_full(), rng),
+            salt: rng.u64(..),
             interested_count: AtomicU32::new(0),
             asked_count: AtomicU32::new(0),
             proven_asked_count: AtomicU32::new(0),
@@ -74,6 +77,19 @@ impl<S: Slot> Swarm<S> {
     /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
     pub fn hide(&self) {
         self.spread.hide();
+    }
+
+    /// Connections at which a download with these peers stops looking for others.
+    pub fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
+        let piece_count = self.geometry.piece_count();
+        let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;
+        let (mut leechers, mut ahead) = (0, 0);
+        for have_count in peers.iter().map(|peer| peer.have_count.load(Ordering::Relaxed)).filter(|&n| n < piece_count)
+        {
+            leechers += 1;
+            ahead += usize::from(have_count > ahead_at);
+        }
+        if 2 * ahead > leechers { limits::CONNECTIONS_SOUGHT_BEHIND } else { limits::CONNECTIONS_SOUGHT }
     }
 
     /// Makes the order of missing pieces anew.

@@ -13,8 +13,6 @@ use crate::tracker::Announcement;
 
 const TRACKER: &str = "http://tracker.invalid/announce";
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
-/// Connections that a leecher accepts. A real download accepts more, and ARCHITECTURE.md says what that changes.
-const ACCEPTED_MAX: usize = 3 * limits::CONNECTIONS_SOUGHT / 2;
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -46,11 +44,12 @@ impl World {
         this.now = now;
         let pieces = &this.swarm.pieces;
         let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.open.len());
+        let sought = if complete { 0 } else { this.swarm.connections_sought(&this.peers) };
         let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
         if complete && !std::mem::replace(&mut member.told_complete, true) {
             member.announce.handle_complete();
         }
-        if !complete && open < limits::CONNECTIONS_SOUGHT {
+        if open < sought {
             member.announce.handle_hungry(now);
         }
         while let Some(request) = member.announce.poll_request(now) {
@@ -73,8 +72,8 @@ impl World {
             let peers = reply.peers.iter().map(|peer| peer.addr);
             member.peer_list.handle_announced(peers, Source::Tracker, &mut self.rng);
         }
-        let max = limits::CONNECTIONS_SOUGHT.saturating_sub(open);
-        if complete || max == 0 {
+        let max = sought.saturating_sub(open);
+        if max == 0 {
             return;
         }
         for address in member.peer_list.poll_connect(now, max, &mut self.rng) {
@@ -84,7 +83,7 @@ impl World {
 
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
-        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { ACCEPTED_MAX };
+        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { limits::CONNECTIONS_GET_MAX };
         let welcome = !self.connected.contains_key(&pair)
             && self.nodes[to].open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
