@@ -281,12 +281,12 @@ pub const WRONG_PIECES_KEPT_MAX: usize = 64;
 pub const HALF_OPEN_MAX: usize = 100;
 /// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
 pub const CONNECTS_PER_S: u32 = 50;
-/// A download stops looking for peers at so many: each of them costs a message per piece. It still accepts others.
+/// A download stops looking for peers at so many: each of them costs a message per piece.
 pub const CONNECTIONS_SOUGHT: usize = 20;
-/// At so many while it is behind: while more than half of the leechers it is connected to have more than it by the content
-/// divided by [`BEHIND_SHARE`]. Peers divide their uplinks by connections: whoever has fewer than others is fed less.
-pub const CONNECTIONS_SOUGHT_BEHIND: usize = 40;
-/// See [`CONNECTIONS_SOUGHT_BEHIND`].
+/// And accepts no more of them at so many: who came first would be connected to all that came later, and be fed by all.
+pub const CONNECTIONS_LEECHING_MAX: usize = 36;
+/// While more than half of the leechers it is connected to have more than it by the content divided by this, it looks on until
+/// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, and whoever has fewer than others is fed less.
 pub const BEHIND_SHARE: u32 = 50;
 /// When so many tenths of the connections are taken, those over which nothing moves and nobody wants anything make room
 /// for others, after this time.

@@ -39,7 +39,7 @@ pub(super) enum GreetingError {
     OtherPeer(PeerId),
     #[error("it is ourselves")]
     Own,
-    #[error("banned, or too many connections from there")]
+    #[error("banned, or too many connections")]
     Refused,
 }
 
@@ -57,6 +57,9 @@ pub(super) async fn greet_incoming(
     let info_hash = InfoHash(hash.ok_or(GreetingError::Closed)?);
     let torrent = shared.torrent(&info_hash).filter(|torrent| !torrent.has_failed());
     let torrent = torrent.ok_or(GreetingError::UnknownTorrent(info_hash))?;
+    if !torrent.swarm.pieces.is_complete() && torrent.peer_count() >= limits::CONNECTIONS_LEECHING_MAX {
+        return Err(GreetingError::Refused);
+    }
     // Counted from here: several of one address may be greeted at a time, on several rings.
     {
         let mut peers = torrent.peer_list();

@@ -151,6 +151,10 @@ impl Torrent {
         }
     }
 
+    pub(super) fn peer_count(&self) -> usize {
+        self.connections().len()
+    }
+
     pub(super) fn peers(&self) -> Vec<Arc<PeerShared>> {
         self.connections().values().map(|entry| entry.shared.clone()).collect()
     }

@@ -562,7 +562,7 @@ fn a_download_that_is_behind_half_of_its_peers_seeks_more() {
     };
     let behind = 2 + 1000 / limits::BEHIND_SHARE + 1;
     assert_eq!(sought(&[]), limits::CONNECTIONS_SOUGHT);
-    assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_SOUGHT_BEHIND);
+    assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_LEECHING_MAX);
     assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
     assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders are ahead of everybody");
 }

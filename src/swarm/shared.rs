@@ -89,7 +89,7 @@ impl<S: Slot> Swarm<S> {
             leechers += 1;
             ahead += usize::from(have_count > ahead_at);
         }
-        if 2 * ahead > leechers { limits::CONNECTIONS_SOUGHT_BEHIND } else { limits::CONNECTIONS_SOUGHT }
+        if 2 * ahead > leechers { limits::CONNECTIONS_LEECHING_MAX } else { limits::CONNECTIONS_SOUGHT }
     }
 
     /// Makes the order of missing pieces anew.

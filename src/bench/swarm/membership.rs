@@ -83,7 +83,11 @@ impl World {
 
     fn open_connection(&mut self, from: usize, to: usize) {
         let pair = (from.min(to), from.max(to));
-        let accepted_max = if to == 0 { limits::CONNECTIONS_SEED_MAX } else { limits::CONNECTIONS_GET_MAX };
+        let accepted_max = match to {
+            0 => limits::CONNECTIONS_SEED_MAX,
+            _ if self.nodes[to].swarm.pieces.is_complete() => limits::CONNECTIONS_GET_MAX,
+            _ => limits::CONNECTIONS_LEECHING_MAX,
+        };
         let welcome = !self.connected.contains_key(&pair)
             && self.nodes[to].open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));

@@ -41,9 +41,9 @@ fn run(scenario: &Scenario) -> Outcome {
 #[test]
 fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
     with_seeds(2, |seed| {
-        for (leechers, pieces) in [(10, 2000), (40, 4000)] {
+        for (leechers, pieces, share) in [(10, 2000, 0.95), (40, 4000, 0.85)] {
             let outcome = run(&equal(seed, leechers, pieces));
-            assert!(outcome.finish.efficiency_last >= 0.85, "{}", outcome.finish.efficiency_last);
+            assert!(outcome.finish.efficiency_last >= share, "{}", outcome.finish.efficiency_last);
             assert!(outcome.finish.origin_copies <= 1.1, "{}", outcome.finish.origin_copies);
             assert!(outcome.finish.waste < 0.01 && outcome.finish.jain > 0.95);
         }
