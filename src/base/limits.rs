@@ -283,7 +283,8 @@ pub const HALF_OPEN_MAX: usize = 100;
 pub const CONNECTS_PER_S: u32 = 50;
 /// A download stops looking for peers at so many: each of them costs a message per piece.
 pub const CONNECTIONS_SOUGHT: usize = 20;
-/// And accepts no more of them at so many: who came first would be connected to all that came later, and be fed by all.
+/// And accepts no more of them at so many, unless the user says how many: who came first would be connected to all that
+/// came later, and be fed by all.
 pub const CONNECTIONS_LEECHING_MAX: usize = 36;
 /// While more than half of the leechers it is connected to have more than it by the content divided by this, it looks on until
 /// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, and whoever has fewer than others is fed less.

@@ -300,7 +300,8 @@ pub struct NetworkArgs {
     /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
-    /// Peer connections at a time, handshakes included [default: 20000 for seed, 500 for get]
+    /// Peer connections at a time, handshakes included [default: 20000 for seed, 500 for get, of which
+    /// it accepts 36 while it downloads]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Peers and trackers are reached through this network interface alone

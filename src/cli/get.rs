@@ -46,6 +46,7 @@ pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
         timeout: options.timeout,
         sequential: options.sequential,
         rates: options.rates,
+        leeching_max: options.network.connections_max.unwrap_or(limits::CONNECTIONS_LEECHING_MAX),
         ..config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX)
     };
     let found = load(&options, &mut config, &stop, output)?;

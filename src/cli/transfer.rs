@@ -20,6 +20,8 @@ pub(super) fn config(
         arena_len: engine.arena_len,
         slots: engine.slots,
         connections_max: network.connections_max.unwrap_or(connections_max),
+        // An origin that lacks something is an origin still.
+        leeching_max: usize::MAX,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
         filter: network.filter.clone(),

@@ -31,6 +31,8 @@ pub struct Config {
     pub slots: Slots,
     /// Connections, handshakes included.
     pub connections_max: usize,
+    /// A torrent that lacks pieces accepts no more at so many.
+    pub leeching_max: usize,
     /// Peers to connect to beside those the trackers tell.
     pub peers: Vec<SocketAddr>,
     /// Whom we connect to and accept.

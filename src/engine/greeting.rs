@@ -57,7 +57,7 @@ pub(super) async fn greet_incoming(
     let info_hash = InfoHash(hash.ok_or(GreetingError::Closed)?);
     let torrent = shared.torrent(&info_hash).filter(|torrent| !torrent.has_failed());
     let torrent = torrent.ok_or(GreetingError::UnknownTorrent(info_hash))?;
-    if !torrent.swarm.pieces.is_complete() && torrent.peer_count() >= limits::CONNECTIONS_LEECHING_MAX {
+    if !torrent.swarm.pieces.is_complete() && torrent.peer_count() >= shared.leeching_max {
         return Err(GreetingError::Refused);
     }
     // Counted from here: several of one address may be greeted at a time, on several rings.

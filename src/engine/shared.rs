@@ -78,6 +78,7 @@ pub(super) struct Shared {
     /// Handshakes included.
     pub(super) connection_count: AtomicUsize,
     pub(super) connections_max: usize,
+    pub(super) leeching_max: usize,
     pub(super) half_open_count: AtomicUsize,
     pub(super) doorstep: Doorstep,
     pub(super) room: Arc<Room>,
@@ -121,6 +122,7 @@ impl Shared {
             control: Notify::new(),
             connection_count: AtomicUsize::new(0),
             connections_max: config.connections_max,
+            leeching_max: config.leeching_max,
             half_open_count: AtomicUsize::new(0),
             doorstep: Doorstep::default(),
             room: Arc::new(Room::new(listen)),

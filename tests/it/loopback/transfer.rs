@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
 };
 
@@ -15,6 +15,11 @@ use crate::support::{
     net::NetPair,
     process::{Running, run, wait_until},
     scratch::Scratch,
+    wire_peer::{WirePeer, any_peer_id},
+};
+use bt_fast::{
+    base::limits,
+    codec::handshake::{Handshake, Reserved},
 };
 use rustix::process::Signal;
 
@@ -98,6 +103,27 @@ fn a_get_that_connects_to_itself_goes_on() {
     command.args(["--peer", &seed.address.to_string()]);
     run(&command, DEADLINE).success();
     fixture.assert_complete(&fixture.scratch.join("target"));
+}
+
+#[test]
+fn a_download_accepts_so_many_and_more_when_one_has_gone() {
+    let fixture = Fixture::file(LEN);
+    let (info_hash, address) = (fixture.metainfo.info_hash, own_address());
+    let mut command = bt_fast();
+    command.arg("get").arg(&fixture.torrent).arg("-o").arg(fixture.scratch.folder("target"));
+    command.args(["--listen", &address.to_string()]);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    assert!(wait_until(DEADLINE, || TcpStream::connect(address).is_ok()), "{}", get.log_tail());
+    let greet = || {
+        let mut peer = WirePeer::connect(address, fixture.piece_count());
+        peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
+        peer.hear_handshake().map(|_| peer)
+    };
+    let mut peers: Vec<WirePeer> = (0..limits::CONNECTIONS_LEECHING_MAX).map(|_| greet().unwrap()).collect();
+    // The last ones may not be counted yet.
+    assert!(wait_until(DEADLINE, || greet().is_none()));
+    peers.pop();
+    assert!(wait_until(DEADLINE, || greet().is_some()));
 }
 
 #[test]
