@@ -1,5 +1,6 @@
 //! What one link does with a scripted peer, message by message.
 
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
@@ -155,8 +156,9 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
 
 #[test]
 fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
-    let asked_first = |seed: u64| {
+    let asked_first = |seed: u64, sequential: bool| {
         let swarm = seeded_swarm(100, &[], 100, seed);
+        swarm.order.set_sequential(sequential);
         let mut link = link(&swarm, 1);
         link.shared().proven.store(true, Relaxed);
         take(&mut link, Message::Unchoke);
@@ -164,14 +166,15 @@ fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
         link.request_blocks(START);
         let begun = outstanding(&link).len();
         // The order has been walked to its end.
-        (1..100).for_each(|index| take(&mut link, Message::Have { index }));
+        (1..100).rev().for_each(|index| take(&mut link, Message::Have { index }));
         link.request_blocks(START);
         outstanding(&link)[begun..].iter().map(|block| block.piece.get()).collect::<Vec<_>>()
     };
-    let orders: Vec<Vec<u32>> = (1..=4).map(asked_first).collect();
+    let orders: Vec<Vec<u32>> = (1..=4).map(|seed| asked_first(seed, false)).collect();
     for (at, order) in orders.iter().enumerate() {
-        assert!(!order.is_sorted() && !orders[..at].contains(order), "{orders:?}");
+        assert!(!order.is_sorted_by_key(|&index| Reverse(index)) && !orders[..at].contains(order), "{orders:?}");
     }
+    assert!(asked_first(5, true).is_sorted());
 }
 
 #[test]

@@ -41,6 +41,10 @@ impl Order {
         self.sequential.store(sequential, Ordering::Relaxed);
     }
 
+    pub(super) fn is_sequential(&self) -> bool {
+        self.sequential.load(Ordering::Relaxed)
+    }
+
     /// Pieces of greater priority come first, from the next time the order is made on; a piece beyond the end has 0.
     pub fn set_priorities(&self, priorities: Box<[u8]>) {
         *self.priorities.write().unwrap_or_else(PoisonError::into_inner) = priorities;
@@ -58,7 +62,7 @@ impl Order {
     /// newcomer soon has something to give.
     pub(super) fn rebuild<S: Slot>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
         let mut missing: Vec<_> = pieces.missing().collect();
-        let sequential = self.sequential.load(Ordering::Relaxed);
+        let sequential = self.is_sequential();
         if !sequential {
             rng.shuffle(&mut missing);
         }

@@ -277,9 +277,7 @@ impl<S: Slot> Link<S> {
                 }
                 self.walk.at += 1;
             }
-            // At random: whoever else has heard the same in the same order asks for something else, to trade it.
-            while !self.walk.fresh.is_empty() {
-                let at = self.rng.usize(..self.walk.fresh.len());
+            while let Some(at) = self.next_fresh() {
                 self.looks += 1;
                 if let Some(opened) = self.open_missing(self.walk.fresh[at]) {
                     return opened;
@@ -292,6 +290,15 @@ impl<S: Slot> Link<S> {
             }
             self.walk.restart();
         }
+    }
+
+    /// At random: whoever else has heard the same in the same order asks for something else, to trade it.
+    fn next_fresh(&mut self) -> Option<usize> {
+        let fresh = &self.walk.fresh;
+        if self.swarm.order.is_sequential() {
+            return (0..fresh.len()).min_by_key(|&at| fresh[at]);
+        }
+        (!fresh.is_empty()).then(|| self.rng.usize(..fresh.len()))
     }
 
     /// Takes a newer order. A walk that came to its end has left nothing behind but what the peer announced since.
