@@ -259,6 +259,10 @@ pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
 /// After a checkpoint a file that lacks pieces may be written to for so long: until the next one, which may take as long
 /// again. What was written later was written by somebody else.
 pub const CHECKPOINT_WRITES: Duration = Duration::from_secs(120);
+/// Bytes of pieces received in part that are kept over a restart; a run that goes on writes them when so many bytes more have
+/// come, and half of what is written.
+pub const PARTS_LEN_MAX: usize = 64 << 20;
+pub const PARTS_GROWTH_MIN: u64 = 4 << 20;
 /// Written files that are synced one by one; of more the whole file system is.
 pub const SYNC_FILES_MAX: usize = 16;
 /// Pieces of a resume record that are hashed before it is believed: one of each of as many files, the others at random.

@@ -32,7 +32,7 @@ use crate::engine::http::{FetchLimits, fetch};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
 use crate::engine::resume::{self, Claims, Recalled};
 use crate::engine::{self, Config, Report, Source};
-use crate::storage::Target;
+use crate::storage::{Sidecar, Target};
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
@@ -296,7 +296,7 @@ fn check(
             if samples.is_subset(&found) {
                 return Ok(have.union(&found));
             }
-            let place = shown(&target.record_path());
+            let place = shown(&target.path(Sidecar::Record));
             output
                 .warning(format_args!("{place} is of no use: a piece is not as it says: all that is there is checked"));
         }

@@ -11,6 +11,7 @@ pub mod magnet;
 pub mod message;
 pub mod metadata;
 pub mod metainfo;
+pub mod parts;
 pub mod percent;
 pub mod reader;
 pub mod resume;

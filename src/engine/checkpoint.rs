@@ -1,29 +1,33 @@
 //! What a download has is written down once it is on the disk: sync the files, then replace the record.
 //!
-//! A piece is claimed by the record only after everything written before it was synced. Pieces that are received in part
-//! are not: they are in memory alone, since nothing unverified is written to a file.
+//! A piece is claimed by the record only after everything written before it was synced. What was received of other pieces
+//! is beside it, see `parts`.
 #![allow(clippy::disallowed_methods, reason = "records are dated, and the pause after one is as long as it took")]
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::parts::Kept;
 use super::shared::Shared;
 use super::torrent::Torrent;
 use crate::base::{Bitfield, FileIdentity, InfoHash, PieceIndex, limits};
 use crate::codec::resume::ResumeRecord;
-use crate::storage::{Action, StorageError, Store, Target, Unsynced};
+use crate::storage::{Action, Sidecar, StorageError, Store, Target, Unsynced};
 use crate::uring::SharedFile;
 
 /// One torrent's way to its record.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    target: Target,
+    pub(super) target: Target,
     info_hash: InfoHash,
     written: Mutex<Written>,
     /// Locked for as long as a checkpoint takes.
     saved: Mutex<Saved>,
+    /// Locked for as long as parts are written.
+    pub(super) kept: Mutex<Kept>,
     is_running: AtomicBool,
 }
 
@@ -66,6 +70,7 @@ impl Checkpoint {
             info_hash,
             written: Mutex::new(Written { changes: Vec::new(), files, sync_failed: false }),
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
+            kept: Mutex::default(),
             is_running: AtomicBool::new(false),
         })
     }
@@ -93,7 +98,8 @@ impl Checkpoint {
     pub(super) fn begin_when_due(&self, shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
         let is_due = || {
             let written = self.written();
-            let anything = !written.files.is_empty() || !written.changes.is_empty();
+            let anything =
+                !written.files.is_empty() || !written.changes.is_empty() || self.is_due_for_parts(torrent);
             anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
         };
         if self.is_running.load(Ordering::Acquire) || !is_due() {
@@ -107,6 +113,7 @@ impl Checkpoint {
                 torrent_there.fail(error);
                 shared.control.notify_one();
             }
+            checkpoint.save_parts(&torrent_there, false);
             checkpoint.is_running.store(false, Ordering::Release);
         };
         if thread::Builder::new().name("checkpoint".to_owned()).spawn(work).is_err() {
@@ -142,7 +149,7 @@ impl Checkpoint {
             let _ = if had { claimable && saved.have.insert(piece) } else { saved.have.remove(piece) };
         }
         if saved.have.is_full() {
-            self.target.remove_record()?;
+            self.target.remove(&Sidecar::ALL)?;
         } else {
             let written_at = seconds_since_1970();
             let record = ResumeRecord {
@@ -153,7 +160,7 @@ impl Checkpoint {
                 files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
                 have: saved.have.clone(),
             };
-            self.target.save(&record.encode())?;
+            self.target.save(Sidecar::Record, |file| file.write_all(&record.encode()))?;
         }
         let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
         saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
@@ -161,8 +168,8 @@ impl Checkpoint {
     }
 
     /// Nothing is left to go on with: what else is ever wanted of the torrent finds its files as anybody else would.
-    pub(super) fn remove_record(&self) -> Result<(), StorageError> {
-        self.target.remove_record()
+    pub(super) fn remove_sidecars(&self) -> Result<(), StorageError> {
+        self.target.remove(&Sidecar::ALL)
     }
 
     /// Nothing is written any more: others may.

@@ -7,7 +7,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, FileIdentity, FileTime, PieceIndex, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::codec::resume::{ResumeError, ResumeRecord};
-use crate::storage::{Layout, Presence, StorageError, Target};
+use crate::storage::{Layout, Presence, Sidecar, StorageError, Target};
 
 /// Clocks of file systems are this coarse at worst: what looks so much newer than now is not from the future.
 const CLOCK_GRAIN_S: i64 = 2;
@@ -54,7 +54,7 @@ pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng
     let info = &metainfo.info;
     let file_count = info.files.iter().filter(|file| !file.pad).count();
     let piece_count = info.geometry.piece_count();
-    let record = match target.load(ResumeRecord::encoded_len(file_count, piece_count as usize)) {
+    let record = match target.load(Sidecar::Record, ResumeRecord::encoded_len(file_count, piece_count as usize)) {
         Ok(None) => return Recalled::Nothing,
         Ok(Some(bytes)) => {
             ResumeRecord::decode(&bytes, metainfo.info_hash, file_count, piece_count).map_err(Refusal::from)
@@ -64,7 +64,7 @@ pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng
     match record.and_then(|record| claims(record, metainfo, folder, seconds_since_1970(), rng)) {
         Ok(claims) => Recalled::Claimed(claims),
         Err(refusal) => {
-            let path = target.record_path();
+            let path = target.path(Sidecar::Record);
             let place = printable(path.as_os_str().as_encoded_bytes());
             Recalled::Refused(format!("{place} is of no use: {refusal}: all that is there is checked"))
         }

@@ -166,7 +166,7 @@ fn other_files_are_not_believed() {
 fn no_other_torrents_no_damaged_and_no_future_record_is_believed() {
     let content = Content::new();
     content.run(&[0, 7], true);
-    let path = content.target().record_path();
+    let path = content.target().path(Sidecar::Record);
     let bytes = fs::read(&path).unwrap();
     let record = ResumeRecord::decode(&bytes, content.metainfo.info_hash, 2, PIECE_COUNT).unwrap();
     let write = |bytes: Vec<u8>| fs::write(&path, bytes).unwrap();

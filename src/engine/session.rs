@@ -96,12 +96,13 @@ fn save(torrent: &Torrent) {
     if let Some(checkpoint) = &torrent.checkpoint {
         // After a fault there is a line already; this much may be saved all the same.
         let saved = checkpoint.run(&torrent.store, true).and_then(|()| match &torrent.swarm.pieces {
-            pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_record(),
+            pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_sidecars(),
             _ => Ok(()),
         });
         if let Err(error) = saved {
             torrent.fail(error);
         }
+        checkpoint.save_parts(torrent, true);
         checkpoint.release();
     }
 }
@@ -208,6 +209,9 @@ pub(super) fn prepare(
         torrent.swarm.reorder(&mut Rng::new());
     }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    if let Some(checkpoint) = &torrent.checkpoint {
+        checkpoint.restore_parts(&torrent);
+    }
     Ok((Arc::new(torrent), tiers))
 }
 

@@ -151,6 +151,11 @@ impl Torrent {
         }
     }
 
+    /// Payload bytes of this run.
+    pub(super) fn downloaded(&self) -> u64 {
+        self.swarm.totals.downloaded.load(Ordering::Relaxed)
+    }
+
     pub(super) fn peer_count(&self) -> usize {
         self.connections().len()
     }

@@ -45,6 +45,7 @@ pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
                 capacity: slot_len,
                 piece_len: 0,
                 taken: (0..words).map(|_| AtomicU64::new(0)).collect(),
+                landed: (0..words).map(|_| AtomicU64::new(0)).collect(),
                 missing: AtomicU32::new(0),
             }),
         })
@@ -59,6 +60,8 @@ struct SlotInner {
     piece_len: u32,
     /// The block has landed, or is leased.
     taken: Box<[AtomicU64]>,
+    /// The block's bytes are in, to stay until the slot is cleared.
+    landed: Box<[AtomicU64]>,
     /// Blocks that have not landed.
     missing: AtomicU32,
 }
@@ -77,7 +80,7 @@ impl Slot {
             return false;
         };
         inner.piece_len = piece_len;
-        inner.taken.iter_mut().for_each(|word| *word.get_mut() = 0);
+        inner.taken.iter_mut().chain(&mut inner.landed).for_each(|word| *word.get_mut() = 0);
         *inner.missing.get_mut() = piece_len.div_ceil(BLOCK_LEN);
         true
     }
@@ -115,6 +118,18 @@ impl Slot {
                 std::slice::from_raw_parts(start, self.inner.piece_len as usize)
             }
         })
+    }
+
+    /// The bytes of a block that has landed.
+    pub fn block(&self, block_index: usize) -> Option<&[u8]> {
+        let word = self.inner.landed.get(block_index / 64)?;
+        let has_landed = word.load(Ordering::Acquire) & (1 << (block_index % 64)) != 0;
+        let begin = block_index.checked_mul(BLOCK_LEN as usize).filter(|_| has_landed)?;
+        let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
+        let start = self.inner.memory.as_ptr().wrapping_add(self.inner.start + begin);
+        // SAFETY: begin + len <= piece_len <= capacity: inside the slot. The block has landed (acquired above), so its lease
+        // is gone and there is no other before `clear`, which needs `&mut self` and so waits for this borrow.
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
     /// The slot begins at a multiple of `align` bytes, a power of two, in memory.
@@ -167,6 +182,9 @@ impl BlockLease {
     /// The bytes are in.
     pub fn land(mut self) -> Landed {
         self.landed = true;
+        if let Some(word) = self.slot.landed.get(self.block_index / 64) {
+            word.fetch_or(1 << (self.block_index % 64), Ordering::Release);
+        }
         match self.slot.missing.fetch_sub(1, Ordering::AcqRel) {
             1 => Landed::Complete,
             _ => Landed::More,

@@ -1,4 +1,4 @@
-//! Files and memory of one torrent: safe paths, read mappings, the piece arena, the lock and the record next to them.
+//! Files and memory of one torrent: safe paths, read mappings, the piece arena, the lock and what is kept next to them.
 //!
 //! Owns every path that is opened for content and every byte of piece memory. Knows nothing of peers. Content is read
 //! through maps by the kernel alone (`sendmsg`); user code reads files with `pread`, so a file truncated by somebody
@@ -19,4 +19,4 @@ pub use layout::{Layout, Presence};
 pub use mapping::ReadLease;
 pub use store::{Store, WritePath, WriteStep};
 pub use sync::Unsynced;
-pub use target::Target;
+pub use target::{Sidecar, Target};

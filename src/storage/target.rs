@@ -1,7 +1,7 @@
-//! The right to write a torrent's content, one process at a time, and the record that lies next to it.
+//! The right to write a torrent's content, one process at a time, and what lies next to it.
 //!
-//! Both are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
-//! `.NAME.bt-fast-resume` for as long as something is missing.
+//! All are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
+//! `.NAME.bt-fast-resume` and `.NAME.bt-fast-parts` for as long as something is missing.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,13 +21,46 @@ use crate::uring::{Step, reach};
 
 /// What our names end with, longest first; a torrent of such a name would write over another one's files.
 const LOCK: &str = ".bt-fast-lock";
-const RECORD: &str = ".bt-fast-resume";
-const NEW_RECORD: &str = ".bt-fast-new";
+const ENDINGS: [&str; 5] = [
+    LOCK,
+    Sidecar::Record.ending(),
+    Sidecar::Record.new_ending(),
+    Sidecar::Parts.ending(),
+    Sidecar::Parts.new_ending(),
+];
 /// Bytes of a torrent's name that our names have: with a dot and an ending they are one path element. Who shares them
 /// shares lock and record, which says whose it is.
 const STEM_LEN_MAX: usize = 200;
 /// A process id in a lock file.
 const PID_LEN_MAX: u64 = 20;
+
+/// What is kept next to content that is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sidecar {
+    /// Which pieces are on the disk.
+    Record,
+    /// Pieces received in part.
+    Parts,
+}
+
+impl Sidecar {
+    pub const ALL: [Self; 2] = [Self::Record, Self::Parts];
+
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Record => ".bt-fast-resume",
+            Self::Parts => ".bt-fast-parts",
+        }
+    }
+
+    /// Until it takes the place of the old one.
+    const fn new_ending(self) -> &'static str {
+        match self {
+            Self::Record => ".bt-fast-new",
+            Self::Parts => ".bt-fast-new-parts",
+        }
+    }
+}
 
 /// See the module. The lock goes with it.
 #[derive(Debug)]
@@ -46,7 +79,7 @@ impl Target {
             .map_err(|error| StorageError::new(Action::Open, folder, error))?;
         let stem = [b".", name.get(..STEM_LEN_MAX).unwrap_or(name)].concat();
         let path = |ending| folder.join(file_name(&stem, ending));
-        if [LOCK, RECORD, NEW_RECORD].iter().any(|ending| name.starts_with(b".") && name.ends_with(ending.as_bytes())) {
+        if ENDINGS.iter().any(|ending| name.starts_with(b".") && name.ends_with(ending.as_bytes())) {
             let error = io::Error::other("bt-fast keeps such names for itself");
             return Err(StorageError::new(Action::Lock, folder.join(OsString::from_vec(name.to_vec())), error));
         }
@@ -92,15 +125,19 @@ impl Target {
         let _ = self.lock.set_len(0).and_then(|()| writeln!(&self.lock, "{}", std::process::id()));
     }
 
-    /// Where the record is.
-    pub fn record_path(&self) -> PathBuf {
-        self.folder_path.join(file_name(&self.stem, RECORD))
+    /// Where it is.
+    pub fn path(&self, which: Sidecar) -> PathBuf {
+        self.folder_path.join(self.file_name(which))
     }
 
-    /// The record, if there is one: at most `len` bytes and one more. What is no regular file is an error.
-    pub fn load(&self, len: usize) -> io::Result<Option<Vec<u8>>> {
+    fn file_name(&self, which: Sidecar) -> OsString {
+        file_name(&self.stem, which.ending())
+    }
+
+    /// What is there, if it is: at most `len` bytes and one more. What is no regular file is an error.
+    pub fn load(&self, which: Sidecar, len: usize) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match open_beneath(self.folder.as_fd(), Path::new(&file_name(&self.stem, RECORD)), flags) {
+        let file = match open_beneath(self.folder.as_fd(), Path::new(&self.file_name(which)), flags) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -113,13 +150,17 @@ impl Target {
         Ok(Some(bytes))
     }
 
-    /// Puts `bytes` in the place of the record: after a crash at any moment it is the old one or the new one.
-    pub fn save(&self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.replace(bytes).map_err(|error| StorageError::new(Action::Write, self.record_path(), error))
+    /// Puts what `write` writes in its place: after a crash at any moment it is the old one or the new one.
+    pub fn save(
+        &self,
+        which: Sidecar,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), StorageError> {
+        self.replace(which, write).map_err(|error| StorageError::new(Action::Write, self.path(which), error))
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let new = file_name(&self.stem, NEW_RECORD);
+    fn replace(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let new = file_name(&self.stem, which.new_ending());
         // A link that somebody put there is not followed but goes.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let file = match open_beneath(self.folder.as_fd(), Path::new(&new), flags) {
@@ -132,11 +173,11 @@ impl Target {
         let mut file = File::from(file);
         let written = (|| {
             reach(Step::Write)?;
-            file.write_all(bytes)?;
+            write(&mut file)?;
             reach(Step::Sync)?;
             file.sync_all()?;
             reach(Step::Rename)?;
-            rustix::fs::renameat(&self.folder, &new, &self.folder, file_name(&self.stem, RECORD))?;
+            rustix::fs::renameat(&self.folder, &new, &self.folder, self.file_name(which))?;
             Ok(())
         })();
         if written.is_err() {
@@ -147,15 +188,18 @@ impl Target {
         self.sync_folder()
     }
 
-    /// Everything is there: the record goes, and what a crash left of a new one.
-    pub fn remove_record(&self) -> Result<(), StorageError> {
-        let remove = |ending| match rustix::fs::unlinkat(&self.folder, file_name(&self.stem, ending), AtFlags::empty())
-        {
+    /// These go, and what a crash left of new ones.
+    pub fn remove(&self, which: &[Sidecar]) -> Result<(), StorageError> {
+        let remove = |name: OsString| match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(io::Error::from(error)),
         };
-        let removed = remove(NEW_RECORD).and_then(|()| remove(RECORD)).and_then(|()| self.sync_folder());
-        removed.map_err(|error| StorageError::new(Action::Remove, self.record_path(), error))
+        let failed = |which, error| StorageError::new(Action::Remove, self.path(which), error);
+        for &which in which {
+            let names = [file_name(&self.stem, which.new_ending()), self.file_name(which)];
+            names.into_iter().try_for_each(remove).map_err(|error| failed(which, error))?;
+        }
+        self.sync_folder().map_err(|error| failed(Sidecar::Record, error))
     }
 
     /// Makes names durable. A file system that can't sync a folder has them durable already.
@@ -196,6 +240,7 @@ fn in_use(path: &Path, lock: File) -> StorageError {
 
 #[cfg(test)]
 mod tests {
+    use super::Sidecar::{Parts, Record};
     use super::*;
     use std::fs;
 
@@ -239,16 +284,20 @@ mod tests {
     fn a_record_is_replaced_as_a_whole_and_goes_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::lock(folder.path(), b"name").unwrap();
-        assert_eq!(target.load(10).unwrap(), None);
+        assert_eq!(target.load(Record, 10).unwrap(), None);
         fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
         for bytes in [&b"one"[..], b"number two"] {
-            target.save(bytes).unwrap();
-            assert_eq!(target.load(10).unwrap().as_deref(), Some(bytes));
+            target.save(Record, |file| file.write_all(bytes)).unwrap();
+            assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(bytes));
         }
-        assert_eq!(target.load(3).unwrap().as_deref(), Some(&b"numb"[..]), "one byte more than asked for");
+        assert_eq!(target.load(Record, 3).unwrap().as_deref(), Some(&b"numb"[..]), "one byte more than asked for");
+        target.save(Parts, |file| file.write_all(b"parts")).unwrap();
+        assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(&b"number two"[..]));
+        assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-parts", ".name.bt-fast-resume"]);
+        target.remove(&[Parts]).unwrap();
         assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-resume"]);
-        target.remove_record().unwrap();
-        target.remove_record().unwrap();
+        target.remove(&Sidecar::ALL).unwrap();
+        target.remove(&Sidecar::ALL).unwrap();
         drop(target);
         assert_eq!(names(folder.path()), [""; 0]);
     }
@@ -258,7 +307,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::lock(folder.path(), b"name").unwrap();
         fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
-        target.remove_record().unwrap();
+        target.remove(&Sidecar::ALL).unwrap();
         drop(target);
         assert_eq!(names(folder.path()), [""; 0]);
     }
@@ -272,13 +321,13 @@ mod tests {
         for name in [".name.bt-fast-resume", ".name.bt-fast-new"] {
             std::os::unix::fs::symlink(&outside, folder.path().join(name)).unwrap();
         }
-        assert!(target.load(10).is_err());
-        target.save(b"record").unwrap();
-        assert_eq!(target.load(10).unwrap().as_deref(), Some(&b"record"[..]));
+        assert!(target.load(Record, 10).is_err());
+        target.save(Record, |file| file.write_all(b"record")).unwrap();
+        assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(&b"record"[..]));
         assert_eq!(fs::read(&outside).unwrap(), b"keep");
-        target.remove_record().unwrap();
-        fs::create_dir(target.record_path()).unwrap();
-        assert!(target.load(10).is_err() && target.save(b"record").is_err());
+        target.remove(&Sidecar::ALL).unwrap();
+        fs::create_dir(target.path(Record)).unwrap();
+        assert!(target.load(Record, 10).is_err() && target.save(Record, |file| file.write_all(b"record")).is_err());
         drop(target);
         std::os::unix::fs::symlink(&outside, folder.path().join(".name.bt-fast-lock")).unwrap();
         assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("symbolic link"));
@@ -290,9 +339,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = [b'n'; 255];
         let target = Target::lock(folder.path(), &name).unwrap();
-        target.save(b"record").unwrap();
+        target.save(Record, |file| file.write_all(b"record")).unwrap();
         assert!(names(folder.path()).iter().all(|name| name.len() > 200));
-        for name in [".a.bt-fast-resume", ".a.bt-fast-lock", ".a.bt-fast-new"] {
+        for name in [".a.bt-fast-resume", ".a.bt-fast-parts", ".a.bt-fast-lock", ".a.bt-fast-new"] {
             let refused = Target::lock(folder.path(), name.as_bytes()).unwrap_err().to_string();
             assert!(refused.contains("for itself"), "{refused}");
         }

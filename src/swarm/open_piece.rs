@@ -17,7 +17,12 @@ pub trait Slot: Send + Sync + 'static {
 pub struct Verdict {
     /// Everybody who sent a block of it.
     pub senders: Vec<Arc<PeerShared>>,
+    /// Some blocks are of an earlier run: nobody knows who sent them.
+    pub others: bool,
 }
+
+/// In the place of a sender: the block is of an earlier run.
+const RESTORED: u16 = u16::MAX;
 
 /// Slots that wait for pieces.
 #[derive(Debug)]
@@ -89,7 +94,7 @@ struct Word {
 pub(super) struct Block {
     /// How many connections have requested it: more than one in the endgame.
     pub(super) askers: AtomicU16,
-    /// The position in `senders` of who sent it, + 1.
+    /// The position in `senders` of who sent it, + 1, or [`RESTORED`].
     sent_by: AtomicU16,
 }
 
@@ -182,7 +187,7 @@ impl<S: Slot> OpenPiece<S> {
             senders.push(peer.clone());
             senders.len() - 1
         });
-        u16::try_from(at + 1).unwrap_or(u16::MAX)
+        u16::try_from(at + 1).unwrap_or(RESTORED)
     }
 
     /// Blocks of the word that exist.
@@ -270,6 +275,11 @@ impl<S: Slot> OpenPiece<S> {
         self.askers_of(block_index) > u16::from(claims)
     }
 
+    /// A block of an earlier run is in the slot.
+    pub(super) fn handle_restored(&self, block_index: usize) {
+        self.handle_received(block_index, RESTORED, false);
+    }
+
     /// Who sent a block that has arrived.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
         let mark = usize::from(self.blocks.get(block_index)?.sent_by.load(Ordering::Relaxed));
@@ -278,7 +288,8 @@ impl<S: Slot> OpenPiece<S> {
 
     /// Everybody who sent a block of it.
     pub fn verdict(&self) -> Verdict {
-        Verdict { senders: self.senders_of(|_| true) }
+        let is_restored = |block: &Block| block.sent_by.load(Ordering::Relaxed) == RESTORED;
+        Verdict { senders: self.senders_of(|_| true), others: self.blocks.iter().any(is_restored) }
     }
 
     /// The piece is right, so those who sent a block of it are proven: who was not before.

@@ -190,7 +190,7 @@ impl PeerList {
     ///
     /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
     pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
-        let sole_source = verdict.senders.len() == 1;
+        let sole_source = verdict.senders.len() == 1 && !verdict.others;
         for sender in &verdict.senders {
             sender.proven.fetch_or(good, Ordering::Relaxed);
             if good && sole_source {

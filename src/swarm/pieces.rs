@@ -237,6 +237,18 @@ impl<S: Slot> Pieces<S> {
         Some(opened)
     }
 
+    /// Opens a missing piece of which an earlier run had received a part: `land` puts that into the slot and says which
+    /// blocks it is, not all of them. Half of the slots stay free, for what peers have.
+    pub fn restore(&self, piece: PieceIndex, land: impl FnOnce(&S) -> Vec<usize>) {
+        if self.free_slots() * 2 <= self.slot_count {
+            return;
+        }
+        if let Some(open) = self.open(piece) {
+            land(open.slot()).into_iter().for_each(|block_index| open.handle_restored(block_index));
+            self.handle_unclaimed(&open);
+        }
+    }
+
     /// This piece, if it is open.
     pub(super) fn find_open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
@@ -244,7 +256,7 @@ impl<S: Slot> Pieces<S> {
     }
 
     /// Everything that is open.
-    pub(super) fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
+    pub fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.iter().map(|listed| listed.open.clone()).collect()
     }

@@ -15,6 +15,7 @@ mod many;
 mod opentracker;
 mod operations;
 mod origin;
+mod parts;
 mod resume;
 mod room;
 mod scripted;

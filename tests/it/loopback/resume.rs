@@ -28,7 +28,7 @@ const LEN: u64 = 4 << 20;
 
 /// A `get` that has some pieces and waits for more.
 fn half_way(fixture: &Fixture, target: &Path) -> Running {
-    let peer = seeder_that_stops(fixture, own_ip(), 51);
+    let peer = seeder_that_stops(fixture, own_ip(), 52);
     let command = fixture.get_command(target, &[peer]);
     let before = right_pieces(fixture, target);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));

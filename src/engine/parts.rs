@@ -1,0 +1,128 @@
+//! Pieces received in part are kept next to the content: what a slow line has brought of long pieces is not sent again.
+//!
+//! Nothing of it is believed: a piece is verified when it is whole, as ever. While the download runs only pieces that
+//! take longer than a checkpoint are kept, so a fast one writes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use tracing::{info, warn};
+
+use super::checkpoint::Checkpoint;
+use super::torrent::{Piece, Torrent};
+use crate::base::escape::printable;
+use crate::base::{PieceIndex, limits};
+use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
+use crate::storage::{Landed, Sidecar, Slot};
+
+/// What the file of parts holds.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// There is one.
+    exists: bool,
+    /// Bytes of it.
+    len: u64,
+    /// Bytes downloaded in all when it was written.
+    downloaded: u64,
+    /// Pieces that were open at the checkpoint before.
+    open: BTreeSet<PieceIndex>,
+    /// The run is over: a checkpoint that comes late changes nothing.
+    ended: bool,
+}
+
+impl Kept {
+    /// So much has come that to write so many bytes is worth it.
+    fn is_due(&self, downloaded: u64, len: u64) -> bool {
+        downloaded.saturating_sub(self.downloaded) >= limits::PARTS_GROWTH_MIN.max(len / 2)
+    }
+}
+
+impl Checkpoint {
+    /// Enough has come since parts were last written.
+    pub(super) fn is_due_for_parts(&self, torrent: &Torrent) -> bool {
+        self.kept.try_lock().is_ok_and(|kept| kept.is_due(torrent.downloaded(), kept.len))
+    }
+
+    /// Writes them, where that is worth it; all of them when the run has ended. May take long. Whatever fails costs only
+    /// that they are sent again.
+    pub(super) fn save_parts(&self, torrent: &Torrent, ended: bool) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.ended {
+            return;
+        }
+        kept.ended = ended;
+        let open = torrent.swarm.pieces.open_list();
+        let before = std::mem::replace(&mut kept.open, open.iter().map(|open| open.piece()).collect());
+        // Where something failed what is left of the disk is for the content.
+        let wanted = |open: &&Arc<Piece>| (ended && !torrent.has_failed()) || before.contains(&open.piece());
+        let parts = fitting(torrent, open.iter().filter(wanted));
+        let len = parts.iter().map(Part::len).sum::<usize>() as u64;
+        let is_worth_it = if ended { !torrent.has_failed() } else { kept.is_due(torrent.downloaded(), len) };
+        let done = if len > 0 && is_worth_it {
+            let geometry = &torrent.swarm.geometry;
+            let saved = self
+                .target
+                .save(Sidecar::Parts, |file| write_parts(file, torrent.info_hash, geometry, &parts))
+                .map(|()| kept.exists = true);
+            (kept.len, kept.downloaded) = (len, torrent.downloaded());
+            saved
+        } else if ended && std::mem::take(&mut kept.exists) {
+            self.target.remove(&[Sidecar::Parts])
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
+            info!("{error}: pieces received in part are not kept");
+        }
+    }
+
+    /// Takes what an earlier run had received into memory.
+    pub(super) fn restore_parts(&self, torrent: &Torrent) {
+        let geometry = &torrent.swarm.geometry;
+        let loaded = self.target.load(Sidecar::Parts, limits::PARTS_LEN_MAX);
+        let bytes = match loaded {
+            Ok(None) => return,
+            Ok(Some(bytes)) => bytes,
+            Err(error) => return self.refuse_parts(&error),
+        };
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).exists = true;
+        let parts = match read_parts(&bytes, torrent.info_hash, geometry) {
+            Ok(parts) => parts,
+            Err(error) => return self.refuse_parts(&error),
+        };
+        for Part { piece, blocks } in parts {
+            // One block of a whole piece is left to come: with it the piece is verified.
+            let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
+            torrent.swarm.pieces.restore(piece, |slot: &Slot| {
+                let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
+                landed.map(|&(at, _)| at).collect()
+            });
+        }
+    }
+
+    fn refuse_parts(&self, why: &dyn std::fmt::Display) {
+        let path = self.target.path(Sidecar::Parts);
+        let place = printable(path.as_os_str().as_encoded_bytes());
+        warn!("{place} is of no use: {why}: pieces received in part are fetched again");
+    }
+}
+
+/// What has come of these pieces, of the fullest first, as much as may be kept.
+fn fitting<'a>(torrent: &Torrent, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
+    let geometry = &torrent.swarm.geometry;
+    let blocks = |open: &'a Piece| {
+        let all = 0..geometry.block_count(open.piece()) as usize;
+        all.filter_map(|at| Some((at, open.slot().block(at)?))).collect()
+    };
+    let mut parts: Vec<Part<'_>> = open.map(|open| Part { piece: open.piece(), blocks: blocks(open) }).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    let (frame, each) = frame_len(geometry);
+    let mut len = frame;
+    parts.retain(|part| {
+        let grown = len + each + part.len();
+        let fits = !part.is_empty() && grown <= limits::PARTS_LEN_MAX;
+        len = if fits { grown } else { len };
+        fits
+    });
+    parts
+}
