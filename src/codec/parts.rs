@@ -72,11 +72,7 @@ pub fn write_parts(
 }
 
 /// Reads the parts of a torrent's pieces.
-pub fn read_parts<'a>(
-    bytes: &'a [u8],
-    info_hash: InfoHash,
-    geometry: &Geometry,
-) -> Result<Vec<Part<'a>>, ResumeError> {
+pub fn read_parts<'a>(bytes: &'a [u8], info_hash: InfoHash, geometry: &Geometry) -> Result<Vec<Part<'a>>, ResumeError> {
     let mut reader = Reader::new(bytes);
     if reader.array() != Some(MAGIC) {
         return Err(ResumeError::NoRecord);

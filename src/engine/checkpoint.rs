@@ -98,8 +98,7 @@ impl Checkpoint {
     pub(super) fn begin_when_due(&self, shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
         let is_due = || {
             let written = self.written();
-            let anything =
-                !written.files.is_empty() || !written.changes.is_empty() || self.is_due_for_parts(torrent);
+            let anything = !written.files.is_empty() || !written.changes.is_empty() || self.is_due_for_parts(torrent);
             anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
         };
         if self.is_running.load(Ordering::Acquire) || !is_due() {

@@ -190,7 +190,7 @@ impl Steered {
         let peers = self.torrent.peers();
         self.peer_count = peers.len();
         if !self.complete {
-            self.sought = self.torrent.swarm.connections_sought(&peers);
+            self.sought = self.steering.connections_sought(now, &self.torrent.swarm, &peers);
         }
         let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
         let open = shared.connection_count.load(Ordering::Relaxed);

@@ -151,11 +151,7 @@ impl Target {
     }
 
     /// Puts what `write` writes in its place: after a crash at any moment it is the old one or the new one.
-    pub fn save(
-        &self,
-        which: Sidecar,
-        write: impl FnOnce(&mut File) -> io::Result<()>,
-    ) -> Result<(), StorageError> {
+    pub fn save(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StorageError> {
         self.replace(which, write).map_err(|error| StorageError::new(Action::Write, self.path(which), error))
     }
 

@@ -79,8 +79,8 @@ impl<S: Slot> Swarm<S> {
         self.spread.hide();
     }
 
-    /// Connections at which a download with these peers stops looking for others.
-    pub fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
+    /// Useful connections at which a download with these peers stops looking for others.
+    pub(super) fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
         let piece_count = self.geometry.piece_count();
         let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;
         let (mut leechers, mut ahead) = (0, 0);

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choker::{Changes, Choker, PeerView, Slots};
+use super::pieces::Slot;
 use super::rate::RateMeter;
-use super::shared::PeerShared;
-use crate::base::{Rng, Time};
+use super::shared::{PeerShared, Swarm};
+use crate::base::{Rng, Time, limits};
 
 /// How often rates are sampled, and it is looked whether the uplink is idle.
 const LOOK_INTERVAL: Time = Time::from_millis(100);
@@ -118,8 +119,15 @@ impl Steering {
         self.change_count > before
     }
 
+    /// Connections at which a download stops looking for others. Those of no use do not count: a crowd that comes and does
+    /// nothing must not keep it from those that would.
+    pub fn connections_sought<S: Slot>(&self, now: Time, swarm: &Swarm<S>, peers: &[Arc<PeerShared>]) -> usize {
+        let useless = self.useless(now, peers, limits::USELESS_AT_CAP_AFTER).take(limits::CONNECTIONS_LEECHING_MAX);
+        swarm.connections_sought(peers) + useless.count()
+    }
+
     /// Connections that may make room when there are too many: for this time and longer nothing has moved over them, and the
-    /// peer wants nothing of us.
+    /// peer wants nothing of us, or does not read what it wanted.
     pub fn useless<'a>(
         &self,
         now: Time,
@@ -132,7 +140,7 @@ impl Steering {
                 let idle = rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0;
                 idle && now >= rates.since + after
             };
-            !peer.interested.load(Ordering::Relaxed) && rates.is_some_and(quiet)
+            !peer.wants() && rates.is_some_and(quiet)
         })
     }
 
@@ -200,7 +208,15 @@ fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::limits;
+    use crate::base::{Bitfield, Geometry};
+
+    struct Nothing;
+
+    impl Slot for Nothing {
+        fn clear(&mut self, _: u32) -> bool {
+            true
+        }
+    }
 
     fn peer(key: u32) -> Arc<PeerShared> {
         let peer = PeerShared::new(key, ([127, 0, 0, 1], 6881).into());
@@ -208,6 +224,29 @@ mod tests {
         peer.choker_due.store(true, Ordering::Relaxed);
         peer.queued.store(100, Ordering::Relaxed);
         Arc::new(peer)
+    }
+
+    #[test]
+    fn a_crowd_that_does_nothing_keeps_nobody_from_being_sought() {
+        let rng = &mut Rng::with_seed(1);
+        let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
+        let swarm = Swarm::<Nothing>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
+        let mut steering = Steering::new(Slots::Auto, Time::ZERO);
+        let crowd: Vec<_> = (0..100).map(peer).collect();
+        for peer in &crowd[..90] {
+            peer.interested.store(false, Ordering::Relaxed);
+        }
+        crowd[90].stalled.store(true, Ordering::Relaxed);
+        let mut sought = |ms, peers: &[Arc<PeerShared>]| {
+            steering.step(Time::from_millis(ms), peers, false, rng);
+            steering.connections_sought(Time::from_millis(ms), &swarm, peers)
+        };
+        assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just come");
+        assert_eq!(sought(10_000, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 11);
+        crowd[80].downloaded.store(1000, Ordering::Relaxed);
+        assert_eq!(sought(10_100, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 10, "it brings something");
+        sought(10_200, &crowd);
+        assert_eq!(sought(30_000, &crowd), limits::CONNECTIONS_SOUGHT + limits::CONNECTIONS_LEECHING_MAX);
     }
 
     #[test]

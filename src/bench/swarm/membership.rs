@@ -44,7 +44,8 @@ impl World {
         this.now = now;
         let pieces = &this.swarm.pieces;
         let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.open.len());
-        let sought = if complete { 0 } else { this.swarm.connections_sought(&this.peers) };
+        let steering = this.steering.as_ref().filter(|_| !complete);
+        let sought = steering.map_or(0, |steering| steering.connections_sought(now, &this.swarm, &this.peers));
         let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
         if complete && !std::mem::replace(&mut member.told_complete, true) {
             member.announce.handle_complete();

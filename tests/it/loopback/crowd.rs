@@ -1,15 +1,19 @@
 //! Many peers at one origin: what they cost in memory, and what each gets.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+};
 
 use bt_fast::base::limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{DEADLINE, Fixture, Seed, own_address, own_ip};
+use super::{DEADLINE, Fixture, Seed, exit_code, own_address, own_ip};
 use crate::support::{
+    bt_fast,
     crowd::{Crowd, Habit},
-    process::wait_until,
+    process::{Running, wait_until},
 };
 
 /// What a stalled peer's socket keeps beside what was never sent: segments on their way when it stalled.
@@ -57,6 +61,25 @@ fn idle_peers_cost_little_memory() {
     fixture.get_by_peer(seed.address);
     assert_eq!(crowd.ended(), 0);
     drop(crowd);
+    seed.stop();
+}
+
+/// As many as a download accepts, all of no use: it looks for others all the same.
+#[test]
+fn a_crowd_that_does_nothing_keeps_a_download_from_nobody() {
+    let fixture = Fixture::file(1 << 20);
+    let (own, source, target) = (own_address(), own_address(), fixture.scratch.folder("target"));
+    let mut get = bt_fast();
+    get.args(["get", "--json"]).arg(&fixture.torrent).arg("-o").arg(&target);
+    get.args(["--listen", &own.to_string(), "--peer", &source.to_string()]);
+    let mut get = Running::start("get", &get, &fixture.scratch.join("get.log"));
+    assert!(wait_until(DEADLINE, || TcpStream::connect(own).is_ok()), "{}", get.log_tail());
+    let count = limits::CONNECTIONS_LEECHING_MAX;
+    let crowd = Crowd::start(own, fixture.metainfo.clone(), count, Habit::Idle, own_ip);
+    assert!(wait_until(DEADLINE, || crowd.greeted() == count), "{} of {count}", crowd.greeted());
+    let seed = Seed::start(&fixture.seed_command(source), source, &fixture.scratch.join("seed.log"));
+    assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", get.log_tail());
+    fixture.assert_complete(&target);
     seed.stop();
 }
 
