@@ -290,6 +290,8 @@ pub const CONNECTIONS_SOUGHT: usize = 20;
 /// And accepts no more of them at so many, unless the user says how many: who came first would be connected to all that
 /// came later, and be fed by all.
 pub const CONNECTIONS_LEECHING_MAX: usize = 36;
+/// As long as all that came was wrong it looks on until so many.
+pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
 /// While more than half of the leechers it is connected to have more than it by the content divided by this, it looks on until
 /// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, and whoever has fewer than others is fed less.
 pub const BEHIND_SHARE: u32 = 50;

@@ -151,12 +151,12 @@ mod tests {
     fn nothing_damaged_foreign_or_of_another_version_is_read() {
         let (bytes, geometry) = (example(), geometry());
         let read = |bytes: &[u8]| read_parts(bytes, INFO_HASH, &geometry).unwrap_err();
-        for at in (0..100).chain([bytes.len() / 2, bytes.len() - 1]) {
+        for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
+            damaged[at] ^= 1 << (at % 8);
             let expected = match at {
                 0..14 => ResumeError::NoRecord,
-                14 => ResumeError::Version(0),
+                14 => ResumeError::Version(damaged[14]),
                 _ => ResumeError::Damaged,
             };
             assert_eq!(read(&damaged), expected, "byte {at}");

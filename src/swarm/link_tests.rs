@@ -553,7 +553,7 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
 }
 
 #[test]
-fn a_download_that_is_behind_half_of_its_peers_seeks_more() {
+fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
     let swarm = swarm_of(1000, &[0, 1], 1);
     let sought = |have_counts: &[u32]| {
         let peer = |&have_count: &u32| {
@@ -568,4 +568,9 @@ fn a_download_that_is_behind_half_of_its_peers_seeks_more() {
     assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_LEECHING_MAX);
     assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
     assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders are ahead of everybody");
+    swarm.totals.corrupt.store(1, Relaxed);
+    assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_AMONG_LIARS);
+    let proven = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
+    proven.proven.store(true, Relaxed);
+    assert_eq!(swarm.connections_sought(&[Arc::new(proven)]), limits::CONNECTIONS_SOUGHT);
 }

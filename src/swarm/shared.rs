@@ -81,6 +81,11 @@ impl<S: Slot> Swarm<S> {
 
     /// Useful connections at which a download with these peers stops looking for others.
     pub(super) fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
+        // Everybody who was asked lied: an honest one is sooner found among many.
+        let is_proven = |peer: &Arc<PeerShared>| peer.proven.load(Ordering::Relaxed);
+        if self.totals.corrupt.load(Ordering::Relaxed) > 0 && !peers.iter().any(is_proven) {
+            return limits::CONNECTIONS_SOUGHT_AMONG_LIARS;
+        }
         let piece_count = self.geometry.piece_count();
         let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;
         let (mut leechers, mut ahead) = (0, 0);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bt_fast::base::{Bitfield, Geometry, InfoHash, Time, limits};
 use bt_fast::codec::magnet::Magnet;
 use bt_fast::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
+use bt_fast::codec::parts::{read_parts, write_parts};
 use bt_fast::codec::resume::ResumeRecord;
+use bt_fast::hash::sha1;
 use bt_fast::peer::{BlockArrival, Connection, Event, Opening, ReceivePlan, Setup, TimeoutEvent, Transmit};
 
 use super::Choices;
@@ -29,6 +31,25 @@ pub fn resume(bytes: &[u8]) {
         assert_eq!(record.len(), ResumeRecord::encoded_len(file_count, piece_count as usize));
         assert!(read.have.count() <= read.have.piece_count());
     }
+}
+
+/// Under a right checksum: what is read is in the torrent, and is written as the same bytes.
+pub fn parts(bytes: &[u8]) {
+    // Pieces of one whole block and one of 50 bytes; the last one has 10 bytes.
+    let geometry = Geometry::new(16_434, [2 * 16_434 + 10]).expect("pieces");
+    let mut info_hash = [0; 20];
+    if let Some(told) = bytes.get(15..35) {
+        info_hash.copy_from_slice(told);
+    }
+    let sealed = [bytes, &sha1(&[bytes]).0].concat();
+    let Ok(parts) = read_parts(&sealed, InfoHash(info_hash), &geometry) else { return };
+    for part in &parts {
+        let len = |&(at, _): &(usize, &[u8])| Some(geometry.block(part.piece, u32::try_from(at).ok()?)?.len as usize);
+        assert!(part.blocks.iter().all(|block| len(block) == Some(block.1.len())));
+    }
+    let mut again = Vec::new();
+    write_parts(&mut again, InfoHash(info_hash), &geometry, &parts).expect("memory");
+    assert_eq!(again, sealed);
 }
 
 /// What is read keeps its bounds, and names the same torrent when it is written and read again.

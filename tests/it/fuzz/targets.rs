@@ -25,13 +25,13 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
 pub use control::{http_request, tracker_udp, tracker_udp_request};
-pub use sessions::{magnet, peer_session, receive_plan, resume};
+pub use sessions::{magnet, parts, peer_session, receive_plan, resume};
 
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. A corpus folder and a binary of `tools/fuzz` have the same name.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("bencode", bencode),
     ("extension", extension),
     ("handshake", handshake),
@@ -40,6 +40,7 @@ pub const TARGETS: [Target; 16] = [
     ("magnet", magnet),
     ("message", message),
     ("metainfo", metainfo),
+    ("parts", parts),
     ("path", path),
     ("peer_session", peer_session),
     ("receive_plan", receive_plan),
