@@ -515,6 +515,10 @@ pub const WEB_CONNECTIONS_PER_IP_MAX: usize = 512;
 /// A connection to which nothing could be written for so long is closed: no request came, or nobody reads the answer.
 pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What the kernel interrupts, cancels or has no room for is tried again after this pause, so often at most: a second and more.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
+pub const RETRIES_MAX: u32 = 1000;
+
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -137,7 +137,7 @@ impl Connection {
         }
         let len = match self.socket.try_recv(buffer, front_len, places) {
             Ok(0) => return Err(End::Closed),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             received => received?,
         };
         if self.ended.get() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use crate::base::{FileSpan, limits};
-use crate::uring::{Gather, Step, reach};
+use crate::uring::{Gather, Step, persist, reach};
 
 /// The maps that exist, at most [`limits::MAPPED_FILES_MAX`].
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl ReadLease {
     pub(super) fn read_in(&self) -> std::io::Result<()> {
         self.spans.iter().try_for_each(|span| {
             reach(Step::Read)?;
-            span.map.advise_range(Advice::PopulateRead, span.offset, span.len)
+            persist(|| span.map.advise_range(Advice::PopulateRead, span.offset, span.len))
         })
     }
 }

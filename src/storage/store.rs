@@ -14,7 +14,7 @@ use super::error::{Action, StorageError};
 use super::layout::{Layout, Presence};
 use super::mapping::{Maps, ReadLease};
 use crate::base::{BlockRef, Geometry, PieceIndex, limits};
-use crate::uring::{SharedFile, Step, reach};
+use crate::uring::{SharedFile, Step, persist, reach};
 
 /// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
 const DIRECT_ALIGN: u64 = 4096;
@@ -165,7 +165,7 @@ impl Store {
                 let bytes = &mut buffer[..len];
                 match &file {
                     Some(file) => reach(Step::Read)
-                        .and_then(|()| file.read_exact_at(bytes, at))
+                        .and_then(|()| persist(|| file.read_exact_at(bytes, at)))
                         .map_err(|error| StorageError::new(Action::Read, self.layout.path(span.file_index), error))?,
                     None => bytes.fill(0),
                 }

@@ -8,7 +8,7 @@ use rustix::fs::syncfs;
 use super::error::{Action, StorageError};
 use super::store::Store;
 use crate::base::limits;
-use crate::uring::{SharedFile, Step, reach};
+use crate::uring::{SharedFile, Step, persist, reach};
 
 /// Files that were written to and not synced since.
 ///
@@ -73,11 +73,11 @@ impl Store {
             let file = open(file_index, file)?;
             let sync = || -> io::Result<()> {
                 reach(Step::Sync)?;
-                match (whole, times) {
+                persist(|| match (whole, times) {
                     (true, _) => Ok(syncfs(&*file)?),
                     (false, true) => file.sync_all(),
                     (false, false) => file.sync_data(),
-                }
+                })
             };
             sync().map_err(failed)?;
             done = device;

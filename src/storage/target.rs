@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::error::{Action, StorageError};
 use super::layout::open_beneath;
-use crate::uring::{Step, reach};
+use crate::uring::{Step, persist, reach};
 
 /// What our names end with, longest first; a torrent of such a name would write over another one's files.
 const LOCK: &str = ".bt-fast-lock";
@@ -171,7 +171,7 @@ impl Target {
             reach(Step::Write)?;
             write(&mut file)?;
             reach(Step::Sync)?;
-            file.sync_all()?;
+            persist(|| file.sync_all())?;
             reach(Step::Rename)?;
             rustix::fs::renameat(&self.folder, &new, &self.folder, self.file_name(which))?;
             Ok(())

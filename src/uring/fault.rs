@@ -4,7 +4,8 @@
 //!   sync, rename), counted from 0 over all threads: tests go through every N until a run is untouched.
 //! - `BT_FAST_FAULTS=write@3=28,sync@0+=5` fails the fourth write with errno 28, and every sync with errno 5.
 //! - `BT_FAST_CHAOS=SEED` makes operations of the rings come late, and so in another order, and do less than was asked
-//!   for.
+//!   for; some of them, and of the calls that may block, are told to be interrupted before they are made, and now and then
+//!   the kernel cancels everything that is under way on a ring.
 
 /// What is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,19 @@ pub(super) async fn disturb(len: usize, _grain: usize) -> usize {
     len
 }
 
+/// An operation or call is about to be made, and fails in passing instead.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(super) fn interrupt() -> Option<std::io::Error> {
+    None
+}
+
+/// Cancels what is under way on this thread's ring, for as long as it runs.
+#[cfg(not(debug_assertions))]
+pub(super) fn cancel_now_and_then() {}
+
 #[cfg(debug_assertions)]
-pub(super) use injected::disturb;
+pub(super) use injected::{cancel_now_and_then, disturb, interrupt};
 
 #[cfg(debug_assertions)]
 mod injected {
@@ -44,6 +56,8 @@ mod injected {
     use std::time::Duration;
 
     use super::Step;
+    use crate::uring::operation::cancel_all;
+    use crate::uring::runtime::spawn;
 
     static PLAN: LazyLock<Plan> = LazyLock::new(|| {
         let variable = |name| std::env::var(name).ok();
@@ -124,6 +138,28 @@ mod injected {
             tokio::time::sleep(Duration::from_micros(late)).await;
         }
         len
+    }
+
+    /// An operation or call is about to be made, and fails in passing instead.
+    pub(in super::super) fn interrupt() -> Option<io::Error> {
+        let chaos = PLAN.chaos.as_ref()?;
+        let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
+        let errno = rng.choice([libc::EINTR, libc::EAGAIN, libc::ECANCELED])?;
+        (rng.u8(..8) == 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+
+    /// Cancels what is under way on this thread's ring, for as long as it runs.
+    pub(in super::super) fn cancel_now_and_then() {
+        const INTERVAL_MAX_MS: u64 = 60;
+        let Some(chaos) = &PLAN.chaos else { return };
+        spawn(async move {
+            loop {
+                let pause_ms = chaos.lock().unwrap_or_else(PoisonError::into_inner).u64(1..INTERVAL_MAX_MS);
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                // That nothing was under way is no fault.
+                let _ = cancel_all().await;
+            }
+        });
     }
 
     #[cfg(test)]

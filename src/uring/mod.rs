@@ -8,6 +8,7 @@
 //! of these futures into `select!` by value (a dropped receive swallows bytes; end it with [`Socket::shutdown`]).
 #![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
+mod again;
 mod fault;
 mod operation;
 mod probe;
@@ -17,6 +18,7 @@ mod scatter;
 mod socket;
 mod zero_copy;
 
+pub use again::persist;
 pub use fault::{Step, reach};
 pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, write_all_at};
 pub use probe::{RingError, probe};

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::fault::{Step, disturb, reach};
-use crate::base::limits::DIRECT_ALIGN;
+use super::again::passes;
+use super::fault::{Step, disturb, interrupt, reach};
+use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
 pub(super) const SPANS_PER_CALL: usize = 1024;
@@ -157,12 +158,34 @@ impl<D: 'static> tokio_uring::OneshotOutputTransform for Finish<D> {
     }
 }
 
-/// Submits one entry and waits for its completion.
+/// Submits one entry and waits for its completion; again, where it failed in passing.
 ///
 /// # Safety
 /// Everything `entry` points to must be kept valid by `owned` (moving `owned` must not move it), and the entry must post
 /// exactly one completion.
-pub(super) async unsafe fn submit<D: Unpin + 'static>(owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
+pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
+    for _ in 0..RETRIES_MAX {
+        let result;
+        (result, owned) = match interrupt() {
+            Some(error) => (Err(error), owned),
+            // SAFETY: the caller's promise.
+            None => unsafe { submit_once(owned, entry.clone()) }.await,
+        };
+        if !result.as_ref().is_err_and(passes) {
+            return (result, owned);
+        }
+        // On the heap, since hardly any operation comes here.
+        Box::pin(tokio::time::sleep(RETRY_PAUSE)).await;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { submit_once(owned, entry) }.await
+}
+
+/// As [`submit`], but whatever comes of it is told.
+///
+/// # Safety
+/// As for [`submit`].
+async unsafe fn submit_once<D: Unpin + 'static>(owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
     tokio_uring::UnsubmittedOneshot::new(owned, Finish(PhantomData), entry).submit().await
 }
 
@@ -170,6 +193,14 @@ pub(super) async unsafe fn submit<D: Unpin + 'static>(owned: D, entry: squeue::E
 pub async fn no_op() {
     // SAFETY: the entry points to nothing.
     let _ = unsafe { submit((), opcode::Nop::new().build()) }.await;
+}
+
+/// Cancels every operation under way on this thread's ring; gives their number.
+#[cfg(debug_assertions)]
+pub(super) async fn cancel_all() -> io::Result<u32> {
+    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
+    // SAFETY: the entry points to nothing.
+    unsafe { submit_once((), entry) }.await.0
 }
 
 /// Receives into the free part of `buffer`; `Ok(0)` is the end of the stream.
@@ -190,9 +221,9 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     (result, buffer)
 }
 
-/// Waits until a receive would not: there are bytes, or the stream has ended.
-pub(super) async fn readable<S: AsRawFd + Unpin + 'static>(socket: S) -> io::Result<()> {
-    let events = u32::try_from(libc::POLLIN | libc::POLLRDHUP).unwrap_or(0);
+/// Waits until one of these events is there, or an error.
+pub(super) async fn poll<S: AsRawFd + Unpin + 'static>(socket: S, events: libc::c_short) -> io::Result<()> {
+    let events = u32::try_from(events).unwrap_or(0);
     let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), events).build();
     // SAFETY: the entry points to nothing; the operation owns the socket.
     let (result, _) = unsafe { submit(socket, entry) }.await;
@@ -260,7 +291,6 @@ where
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), batch),
             Ok(sent) if !message.advance(sent as usize) => return (Ok(()), batch),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (Err(error), batch),
         }
     }
@@ -312,7 +342,6 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
                 at += u64::from(written);
                 advance(&mut spans, written as usize);
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (Err(error), source),
         }
     }

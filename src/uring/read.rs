@@ -82,7 +82,6 @@ async fn read_part(file: SharedFile, memory: Rc<MmapRaw>, offset: u64, at: usize
         match result {
             Ok(0) => break,
             Ok(read) => filled += read as usize,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // A read past the page cache that goes on behind the file's last, odd byte.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput && filled > 0 => break,
             Err(error) => return Err(error),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::fault::cancel_now_and_then;
 use super::probe::RingError;
 
 /// Submission entries of a ring; completions have eight times as many.
@@ -29,7 +30,10 @@ pub(super) fn run_ring_of<F: Future>(
     let mut builder = tokio_uring::builder();
     builder.entries(submissions).uring_builder(&ring);
     let runtime = tokio_uring::Runtime::new(&builder)?;
-    Ok(runtime.block_on(async { main().await }))
+    Ok(runtime.block_on(async {
+        cancel_now_and_then();
+        main().await
+    }))
 }
 
 /// Starts a task on this ring thread.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
+use super::again::passes;
+use super::fault::interrupt;
 use super::operation::{self, Gather, RecvBuffer, submit};
 use super::scatter::{Places, Scatter};
 
@@ -105,7 +107,15 @@ impl Socket {
         let entry = opcode::Connect::new(types::Fd(self.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
         // SAFETY: the address is on the heap behind the box; the operation owns box and socket.
         let (result, _) = unsafe { submit((address, self.clone()), entry) }.await;
-        result.map(|_| ())
+        match result.as_ref().map_err(io::Error::raw_os_error) {
+            // The attempt went on when the operation was given up, and may be over.
+            Err(Some(libc::EISCONN)) => Ok(()),
+            Err(Some(libc::EALREADY)) => {
+                operation::poll(self.clone(), libc::POLLOUT).await?;
+                SockRef::from(&*self.0).take_error()?.map_or(Ok(()), Err)
+            }
+            _ => result.map(|_| ()),
+        }
     }
 
     /// The descriptor, to be moved to another ring thread; the socket itself when something still uses it here.
@@ -120,7 +130,7 @@ impl Socket {
 
     /// Waits until there is something to receive, or the stream has ended.
     pub async fn readable(&self) -> io::Result<()> {
-        operation::readable(self.clone()).await
+        operation::poll(self.clone(), libc::POLLIN | libc::POLLRDHUP).await
     }
 
     /// `SO_RCVLOWAT`: [`Self::readable`], and a receive that has to wait, wait for so many bytes, or the end of the stream.
@@ -144,14 +154,15 @@ impl Socket {
     }
 
     /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
-    /// `Ok(0)` is the end of the stream.
+    /// `Ok(0)` is the end of the stream, `WouldBlock` that nothing was received.
     pub fn try_recv<P: Scatter, const HEAD: usize>(
         &self,
         front: &mut RecvBuffer,
         front_len: usize,
         places: &mut Places<P, HEAD>,
     ) -> io::Result<usize> {
-        places.recv(self.as_raw_fd(), front, front_len)
+        let received = interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
+        received.map_err(|error| if passes(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 
     /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.

@@ -241,6 +241,37 @@ fn completions_that_overflow_are_all_delivered() {
     .unwrap();
 }
 
+/// The kernel gives up what nobody asked it to: it is done again.
+#[test]
+fn what_was_cancelled_under_way_is_done_again() {
+    on_ring(|| async {
+        let (socket, mut other) = connected_pair().await;
+        let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
+        let address = share.local_addr().unwrap();
+        let listener = Listener::from_std(share, SocketOptions::default());
+        // One connection waits here and no other is let in.
+        let full = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 0, None).unwrap();
+        let full_address = full.local_addr().unwrap();
+        let first = TcpStream::connect(full_address).unwrap();
+        let connecting = Socket::begin_connect(full_address, None, &SocketOptions::default()).unwrap();
+        let connect = spawn(async move { connecting.connect(full_address).await.map(|()| connecting) });
+        let receive = spawn(async move { socket.recv(RecvBuffer::with_capacity(9)).await });
+        let accept = spawn(async move { listener.accept().await });
+        no_op().await;
+        assert_eq!(operation::cancel_all().await.unwrap(), 3);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(operation::cancel_all().await.unwrap(), 3, "they are under way again");
+        other.write_all(b"late").unwrap();
+        let (received, buffer) = receive.await.unwrap();
+        assert_eq!((received.unwrap(), buffer.filled()), (4, &b"late"[..]));
+        let caller = TcpStream::connect(address).unwrap();
+        assert_eq!(accept.await.unwrap().unwrap().1, caller.local_addr().unwrap());
+        assert_eq!(full.accept().unwrap().1, first.local_addr().unwrap());
+        let connected = connect.await.unwrap().unwrap();
+        assert_eq!(full.accept().unwrap().1, connected.local_addr().unwrap());
+    });
+}
+
 #[test]
 fn dropping_the_runtime_with_operations_pending_ends() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -17,6 +17,8 @@ use io_uring_06::{IoUring, cqueue, opcode, squeue, types};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::again::passes;
+use super::fault::interrupt;
 use super::operation::{self, Gather, Message};
 use super::probe::RingError;
 use super::runtime::spawn;
@@ -171,14 +173,20 @@ impl ZeroCopySender {
                 .ioprio(REPORT_USAGE)
                 .flags(flags)
                 .build();
-            // SAFETY: the entry points to the message, which is on the heap, and that into what the batch keeps; both are
-            // owned by the flight until its last completion.
-            let outcome =
-                unsafe { self.ring.0.submit(entry, Box::new((message, batch.clone())), socket, &self.gains) }?;
-            match outcome.wait().await {
+            let result = match interrupt() {
+                Some(error) => Err(error),
+                None => {
+                    let memory = Box::new((message, batch.clone()));
+                    // SAFETY: the entry points to the message, which is on the heap, and that into what the batch keeps;
+                    // both are owned by the flight until its last completion.
+                    unsafe { self.ring.0.submit(entry, memory, socket, &self.gains) }?.wait().await
+                }
+            };
+            match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => operation::advance(&mut spans, sent),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The other ring knows how often to try again.
+                Err(error) if passes(&error) => return socket.send_all(Rest { spans, batch }).await.0,
                 // Pages in flight count against RLIMIT_MEMLOCK: copies do not.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                     self.gains.set(false);

@@ -173,6 +173,7 @@ fn whatever_cannot_be_read_is_not_served_and_the_rest_is() {
     whole.stop();
 }
 
+/// Operations are interrupted and cancelled besides.
 #[test]
 fn completions_that_are_short_late_and_in_another_order() {
     if cfg!(not(debug_assertions)) {
@@ -191,9 +192,14 @@ fn completions_that_are_short_late_and_in_another_order() {
             let mut get = fixture.get_command(&target, &[seed.address]);
             let finished = run(get.args(["--write", write]).env("BT_FAST_CHAOS", &chaos), DEADLINE);
             assert_eq!(finished.code, Some(0), "BT_FAST_CHAOS={chaos}: {finished:#?}");
+            assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], 0, "BT_FAST_CHAOS={chaos}");
+            let told = [failures(&finished.stderr), warnings(&finished.stderr)].concat();
+            assert!(told.is_empty(), "BT_FAST_CHAOS={chaos}: {told:?}");
             fixture.assert_complete(&target);
             assert_no_litter(&target);
         }
+        let output = seed.process.output();
+        assert!(warnings(&output).is_empty(), "BT_FAST_CHAOS={chaos}: {output}");
         seed.stop();
     }
 }
