@@ -1,6 +1,7 @@
 //! What all tests share: processes that cannot outlive their test, content, networks, trackers, the clients of others.
 
 pub(crate) mod bencode;
+pub(crate) mod capture;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod creator;

@@ -3,21 +3,27 @@
 //! default route: whatever asks for the outside world fails at once.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::Ipv4Addr,
+    os::fd::AsFd as _,
     path::Path,
     process::{self, Command},
     sync::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::run;
 
 /// Names of our namespaces: this, the process id, a number, the side.
 const PREFIX: &str = "btfast";
+/// Where `ip netns` keeps them.
+const NAMESPACES: &str = "/run/netns";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One of the two hosts.
@@ -41,6 +47,16 @@ impl Host {
             inside.current_dir(folder);
         }
         inside
+    }
+
+    /// What `script` opens and connects is this host's, and so is what the threads do that it starts.
+    pub(crate) fn inside<T: Send>(&self, script: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(Path::new(NAMESPACES).join(&self.namespace)).unwrap();
+        let enter_and_play = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            script()
+        };
+        thread::scope(|scope| scope.spawn(enter_and_play).join().unwrap())
     }
 }
 
@@ -78,6 +94,13 @@ impl NetPair {
         }
     }
 
+    /// Packets for anybody leave on the wire, where they can be seen.
+    pub(crate) fn add_default_routes(&self) {
+        for host in [&self.left, &self.right] {
+            ip(&format!("-n {} route add default dev veth0", host.namespace));
+        }
+    }
+
     /// Whether the wire carries anything; neither host loses its address.
     pub(crate) fn set_wire(&self, carries: bool) {
         let state = if carries { "up" } else { "down" };
@@ -102,7 +125,7 @@ fn ip(arguments: &str) {
 
 /// Removes the namespaces of test processes that are no more.
 fn remove_orphans() {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    let Ok(entries) = fs::read_dir(NAMESPACES) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let mut parts = name.split('-');
