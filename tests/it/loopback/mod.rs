@@ -13,6 +13,7 @@ mod limits;
 mod little_memory;
 mod magnet;
 mod many;
+mod names;
 mod opentracker;
 mod operations;
 mod origin;
