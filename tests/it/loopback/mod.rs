@@ -1,6 +1,7 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
 mod activation;
+mod bad_line;
 mod captured;
 mod crowd;
 mod dark_line;

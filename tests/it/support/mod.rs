@@ -1,5 +1,6 @@
 //! What all tests share: processes that cannot outlive their test, content, networks, trackers, the clients of others.
 
+pub(crate) mod bad_line;
 pub(crate) mod bencode;
 pub(crate) mod capture;
 pub(crate) mod client;
