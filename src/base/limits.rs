@@ -430,6 +430,8 @@ pub const ANNOUNCES_MAX: usize = 32;
 pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
 /// To look them up.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of those that a peer's name has, so many are taken: a name must not fill the list of peers.
+pub const LOOKUP_ADDRESSES_MAX: usize = 16;
 /// HTTP redirects followed.
 pub const REDIRECTS_MAX: u32 = 5;
 

@@ -28,7 +28,7 @@ use crate::create::open::shown;
 use crate::create::verify::file_path;
 use crate::create::write::{check_output, write_atomically};
 use crate::create::{Control, verify};
-use crate::engine::http::{FetchLimits, fetch};
+use crate::engine::http::{FetchLimits, HttpError, fetch_unless};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
 use crate::engine::resume::{self, Claims, Recalled};
 use crate::engine::{self, Config, Report, Source};
@@ -197,8 +197,10 @@ fn load(options: &GetOptions, config: &mut Config, stop: &AtomicBool, output: &O
         MetainfoSource::File(path) => load_metainfo(path, &options.engine.metainfo, output).map(without_peers),
         MetainfoSource::Url(url) => {
             let place = printable(url.as_bytes());
-            let bytes = fetch(url, FetchLimits::metainfo())
-                .map_err(|error| Failure::new(Exit::Failed, format_args!("can't fetch: {place}: {error}")))?;
+            let bytes = fetch_unless(stop, url, FetchLimits::metainfo()).map_err(|error| {
+                let exit = if matches!(error, HttpError::Interrupted) { Exit::Interrupted } else { Exit::Failed };
+                Failure::new(exit, format_args!("can't fetch: {place}: {error}"))
+            })?;
             let metainfo = Metainfo::decode(&bytes, &options.engine.metainfo)
                 .map_err(|error| Failure::new(Exit::Failed, format_args!("not a torrent: {place}: {error}")))?;
             metainfo.warnings.iter().for_each(|warning| output.warning(format_args!("{place}: {warning}")));

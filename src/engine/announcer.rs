@@ -15,12 +15,11 @@ use tracing::{debug, info, warn};
 
 use super::families;
 use super::http::{FetchLimits, Fetcher, HttpError, IpFamily};
+use super::names::look_up_peer;
 use super::room::Room;
 use super::udp::{self, Patience};
 use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
-use crate::base::limits::{
-    ANNOUNCES_MAX, LOOKUP_TIMEOUT, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT, TRACKER_UDP_RESEND_AFTER,
-};
+use crate::base::limits::{ANNOUNCES_MAX, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT, TRACKER_UDP_RESEND_AFTER};
 use crate::base::{InfoHash, PeerId, Time};
 use crate::codec::tracker_http::{
     AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, TrackerReplyError, decode_reply,
@@ -215,9 +214,12 @@ impl<F: Fn() -> Totals> Announcer<F> {
             }
         }
         self.pass_on(found);
-        names.truncate(TRACKER_REPLY_NAMES_MAX);
-        if !names.is_empty() {
-            self.tasks.spawn(async move { Done::Resolved(resolve(names).await) });
+        // BEP 3: a peer's `ip` may be a DNS name.
+        for (name, port, peer_id) in names.into_iter().take(TRACKER_REPLY_NAMES_MAX) {
+            self.tasks.spawn(async move {
+                let addresses = look_up_peer(&name, port).await.into_iter();
+                Done::Resolved(addresses.map(|address| Found { address, peer_id }).collect())
+            });
         }
     }
 
@@ -294,25 +296,6 @@ fn understand(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, Anno
             Err(AnnounceFailure::Transport(error.to_string()))
         }
     }
-}
-
-/// BEP 3: a peer's `ip` may be a DNS name. Names that do not resolve in time are left out.
-async fn resolve(names: Vec<(String, u16, Option<PeerId>)>) -> Vec<Found> {
-    let mut lookups = JoinSet::new();
-    for (name, port, peer_id) in names {
-        lookups.spawn(async move {
-            let addresses = tokio::net::lookup_host((name, port)).await?;
-            Ok::<_, std::io::Error>(addresses.map(|address| Found { address, peer_id }).collect::<Vec<_>>())
-        });
-    }
-    let mut found = Vec::new();
-    let gather = async {
-        while let Some(resolved) = lookups.join_next().await {
-            found.extend(resolved.into_iter().flatten().flatten());
-        }
-    };
-    let _ = tokio::time::timeout(LOOKUP_TIMEOUT, gather).await;
-    found
 }
 
 pub(super) fn report(notice: &Notice) {

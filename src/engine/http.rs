@@ -7,7 +7,9 @@
 
 use std::io::Read as _;
 use std::net::IpAddr;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use ureq::config::IpFamily;
@@ -22,6 +24,9 @@ use ureq::{Agent, Body};
 use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
 use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
+
+/// How often the end is looked for.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What a fetch may cost.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,8 @@ pub enum HttpError {
     NotAnnounce,
     #[error("{0}")]
     Transport(String),
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// [`Fetcher::fetch`] by the way that the kernel chooses.
@@ -90,15 +97,32 @@ pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
     FETCHER.fetch(url, limits)
 }
 
+/// [`fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up of a name.
+pub fn fetch_unless(stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let asked = url.to_owned();
+    let fetching = move || drop(tell.send(fetch(&asked, limits)));
+    let started = thread::Builder::new().name("fetch".to_owned()).spawn(fetching);
+    started.map_err(|error| HttpError::Transport(error.to_string()))?;
+    loop {
+        match told.recv_timeout(TICK) {
+            Ok(fetched) => return fetched,
+            Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+            Err(_) => return Err(HttpError::Interrupted),
+        }
+    }
+}
+
 /// Fetches by one way out of this host. Clones share what they know of servers.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     way: Way,
     /// Refuses names that lead to this host or its network.
     public: Agent,
-    /// Refuses what [`OnThisHost::TrackerAlone`] does.
-    tracker: Agent,
-    any: Agent,
+    /// Asks this host and its network alone, and refuses what [`OnThisHost::TrackerAlone`] does.
+    local_tracker: Agent,
+    /// Likewise, and refuses nothing.
+    local: Agent,
 }
 
 impl Fetcher {
@@ -106,8 +130,8 @@ impl Fetcher {
         Self {
             way,
             public: agent(way, CheckedResolver::new(check_public)),
-            tracker: agent(way, CheckedResolver::new(check_tracker)),
-            any: agent(way, DefaultResolver::default()),
+            local_tracker: agent(way, CheckedResolver::new(check_local_tracker)),
+            local: agent(way, CheckedResolver::new(|_, ip| Ok(is_local(ip)))),
         }
     }
 
@@ -121,18 +145,20 @@ impl Fetcher {
         let mut url: Uri = url.parse().map_err(|_| HttpError::BadUrl)?;
         check_scheme(&url)?;
 
+        let local = if limits.on_this_host == OnThisHost::TrackerAlone { &self.local_tracker } else { &self.local };
         // A public server must not send us to a local one. Whoever starts at a local one may stay there.
-        let mut agent = &self.public;
-        for hop in 0..=REDIRECTS_MAX {
-            let mut response = send(agent, &url, limits.ip_family, deadline);
+        let mut was_public = false;
+        for _ in 0..=REDIRECTS_MAX {
+            let mut response = send(&self.public, &url, limits.ip_family, deadline);
             if let Err(ureq::Error::Other(error)) = &response
                 && error.is::<LocalAddress>()
             {
-                if hop > 0 {
+                if was_public {
                     return Err(HttpError::BadRedirect("from a public to a local address"));
                 }
-                agent = if limits.on_this_host == OnThisHost::TrackerAlone { &self.tracker } else { &self.any };
-                response = send(agent, &url, limits.ip_family, deadline);
+                response = send(local, &url, limits.ip_family, deadline);
+            } else {
+                was_public = true;
             }
             let response = response.map_err(|error| explain(error, limits))?;
             match redirect_target(&url, &response)? {
@@ -246,15 +272,18 @@ struct LocalAddress;
 #[error("not an announce")]
 struct NotAnnounce;
 
+/// Whether this address may be asked for this URL; an error where the URL may not be asked for at all.
+type Check = fn(&Uri, IpAddr) -> Result<bool, ureq::Error>;
+
 /// Names resolved as usual, and what they lead to checked. Checking the very addresses that are connected to leaves no room
 /// for a name that changes its mind.
 struct CheckedResolver {
     names: DefaultResolver,
-    check: fn(&Uri, IpAddr) -> Result<(), ureq::Error>,
+    check: Check,
 }
 
 impl CheckedResolver {
-    fn new(check: fn(&Uri, IpAddr) -> Result<(), ureq::Error>) -> Self {
+    fn new(check: Check) -> Self {
         Self { names: DefaultResolver::default(), check }
     }
 }
@@ -272,19 +301,26 @@ impl Resolver for CheckedResolver {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let addrs = self.names.resolve(uri, config, timeout)?;
-        addrs.iter().try_for_each(|addr| (self.check)(uri, addr.ip()))?;
-        Ok(addrs)
+        let mut allowed = self.empty();
+        for addr in &self.names.resolve(uri, config, timeout)? {
+            if (self.check)(uri, addr.ip())? {
+                allowed.push(*addr);
+            }
+        }
+        if allowed.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(allowed) }
     }
 }
 
-fn check_public(_: &Uri, ip: IpAddr) -> Result<(), ureq::Error> {
-    if is_local(ip) { Err(ureq::Error::Other(Box::new(LocalAddress))) } else { Ok(()) }
+fn check_public(_: &Uri, ip: IpAddr) -> Result<bool, ureq::Error> {
+    if is_local(ip) { Err(ureq::Error::Other(Box::new(LocalAddress))) } else { Ok(true) }
 }
 
-fn check_tracker(url: &Uri, ip: IpAddr) -> Result<(), ureq::Error> {
+fn check_local_tracker(url: &Uri, ip: IpAddr) -> Result<bool, ureq::Error> {
     let is_own = ip.to_canonical().is_loopback() || ip.is_unspecified();
-    if is_own && !is_tracker_path(url.path()) { Err(ureq::Error::Other(Box::new(NotAnnounce))) } else { Ok(()) }
+    if is_own && !is_tracker_path(url.path()) {
+        return Err(ureq::Error::Other(Box::new(NotAnnounce)));
+    }
+    Ok(is_local(ip))
 }
 
 fn is_tracker_path(path: &str) -> bool {

@@ -22,6 +22,7 @@ use super::announcer::{self, Command, Found, Totals, announce_slots};
 use super::config::{Config, EngineError};
 use super::http::Fetcher;
 use super::listen::listen;
+use super::names::look_up_peer;
 use crate::announce::Announce;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Rng, Time, limits};
@@ -42,7 +43,7 @@ const RECV_LEN: usize = 16 << 10;
 pub struct Metadata {
     /// Its SHA-1 is the info-hash.
     pub info_bytes: Vec<u8>,
-    /// The link's own peers, names looked up.
+    /// The link's own peers, as far as their names were found meanwhile.
     pub link_peers: Vec<SocketAddr>,
     /// Peers that trackers named meanwhile.
     pub peers: Vec<SocketAddr>,
@@ -84,6 +85,7 @@ struct Shared {
     local: Option<SocketAddr>,
     fetch: RefCell<MetadataFetch>,
     peers: RefCell<PeerList>,
+    link_peers: RefCell<Vec<SocketAddr>>,
     device: Option<Device>,
     connection_count: Cell<usize>,
     next_key: Cell<u32>,
@@ -98,6 +100,11 @@ struct Shared {
 impl Shared {
     fn now(&self) -> Time {
         self.started.elapsed()
+    }
+
+    fn handle_link_peers(&self, found: &[SocketAddr]) {
+        self.peers.borrow_mut().handle_announced(found.iter().copied(), Source::User, &mut Rng::new());
+        self.link_peers.borrow_mut().extend_from_slice(found);
     }
 }
 
@@ -117,6 +124,7 @@ async fn run(
         local: config.listen.local_address(),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
         peers: RefCell::new(PeerList::with_filter(config.filter.clone())),
+        link_peers: RefCell::default(),
         device: config.device,
         connection_count: Cell::new(0),
         next_key: Cell::new(0),
@@ -127,10 +135,8 @@ async fn run(
     });
     let (announcer, commands, found) = announce(config, &shared, tiers);
     let accepting = listener.map(|listener| spawn_local(accept(shared.clone(), listener)));
-    let link_peers = resolve(&magnet.peers).await;
-    let mut rng = Rng::new();
-    let named = link_peers.iter().chain(&config.peers).copied();
-    shared.peers.borrow_mut().handle_announced(named, Source::User, &mut rng);
+    shared.peers.borrow_mut().handle_announced(config.peers.iter().copied(), Source::User, &mut Rng::new());
+    add_link_peers(&shared, &magnet.peers);
 
     let outcome = wait(config, &shared, found, stop).await;
     if let Some(accepting) = accepting {
@@ -145,7 +151,7 @@ async fn run(
     for ip in shared.fetch.borrow().banned() {
         warn!("{ip} sent wrong metadata");
     }
-    outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers, peers })
+    outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers: shared.link_peers.take(), peers })
 }
 
 type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<(u32, Vec<Found>)>);
@@ -175,23 +181,17 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
     (task, commands, found)
 }
 
-/// The link's peers, names looked up.
-async fn resolve(peers: &[PeerAddress]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
+/// Those that the link names by their addresses are peers at once, the others when they are found: nobody waits for them.
+fn add_link_peers(shared: &Rc<Shared>, peers: &[PeerAddress]) {
     for peer in peers {
         match peer {
-            PeerAddress::Socket(address) => addresses.push(*address),
+            PeerAddress::Socket(address) => shared.handle_link_peers(&[*address]),
             PeerAddress::Name(name, port) => {
-                let lookup = tokio::net::lookup_host((name.as_str(), *port));
-                match timeout(limits::LOOKUP_TIMEOUT, lookup).await {
-                    Ok(Ok(found)) => addresses.extend(found),
-                    Ok(Err(error)) => debug!("{name}: {error}"),
-                    Err(_) => debug!("{name}: no answer from DNS"),
-                }
+                let (shared, name, port) = (shared.clone(), name.clone(), *port);
+                spawn_local(async move { shared.handle_link_peers(&look_up_peer(&name, port).await) });
             }
         }
     }
-    addresses
 }
 
 /// The info dictionary, and the peers that trackers named.

@@ -21,6 +21,7 @@ mod listen;
 mod memory_limit;
 pub mod metadata;
 pub mod monitor;
+mod names;
 mod parts;
 mod reader;
 mod receiving;

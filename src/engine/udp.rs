@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::families;
+use super::names::look_up;
 use super::way::Way;
 use crate::announce::AnnounceFailure;
 use crate::base::InfoHash;
-use crate::base::limits::{LOOKUP_TIMEOUT, TRACKER_UDP_REPLY_LEN_MAX};
+use crate::base::limits::TRACKER_UDP_REPLY_LEN_MAX;
 use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, ScrapedSwarm, TrackerReplyError};
 use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
 
@@ -60,9 +61,7 @@ pub async fn announce(
 ) -> Result<AnnounceReply, AnnounceFailure> {
     let UdpUrl { host, port, url_data } =
         UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
-    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-    let found: Vec<SocketAddr> =
-        found.map_err(|_| failed("its name was not found in time"))?.map_err(failed)?.collect();
+    let found = look_up(host, port).await.map_err(failed)?;
     let v4 = found.iter().copied().find(SocketAddr::is_ipv4);
     let v6 = found.iter().copied().find(SocketAddr::is_ipv6);
     let one = |address: Option<SocketAddr>| async move {
@@ -94,8 +93,7 @@ async fn exchange(
 /// Asks for the size of a swarm, over whichever family the tracker's name has first.
 pub async fn scrape(url: &str, info_hash: InfoHash, patience: Patience) -> Result<ScrapedSwarm, AnnounceFailure> {
     let UdpUrl { host, port, .. } = UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
-    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-    let address = found.map_err(|_| failed("its name was not found in time"))?.map_err(failed)?.next();
+    let address = look_up(host, port).await.map_err(failed)?.first().copied();
     let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, &Way::default())?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);

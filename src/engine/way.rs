@@ -3,9 +3,11 @@
 //! Owns the sockets' making, blocking ones and a transport for [`ureq`] over them; what is said over them is `http`'s and
 //! `udp`'s.
 
+#![allow(clippy::disallowed_methods, reason = "addresses that do not answer are given up by the clock")]
+
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use ureq::unversioned::transport::{
@@ -13,6 +15,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
+use crate::base::limits::TRACKER_TIMEOUT;
 use crate::uring::Device;
 
 /// The default is whatever the kernel chooses.
@@ -36,6 +39,20 @@ impl Way {
         let socket = self.socket(peer, Type::STREAM, Protocol::TCP)?;
         socket.connect_timeout(&peer.into(), timeout)?;
         Ok(socket.into())
+    }
+
+    /// To the first that takes the connection. Each of those that are left gets the same part of the time.
+    fn first_tcp_stream(&self, peers: &[SocketAddr], within: Duration) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + within;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for (&peer, left) in peers.iter().zip((1..=peers.len()).rev()) {
+            let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            match self.tcp_stream(peer, share.max(Duration::from_millis(1))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     fn socket(&self, peer: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -67,20 +84,15 @@ impl<In: Transport> Connector<In> for WayConnector {
         if let Some(chained) = chained {
             return Ok(Some(Either::A(chained)));
         }
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for &address in &details.addrs {
-            let left = details.timeout.not_zero().map_or(Duration::MAX, |left| *left);
-            match self.0.tcp_stream(address, left) {
-                Ok(stream) => {
-                    let buffers =
-                        LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-                    return Ok(Some(Either::B(WayTransport { stream, buffers })));
-                }
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Error::Timeout(Timeout::Connect)),
-                Err(error) => last = error,
+        let within = details.timeout.not_zero().map_or(TRACKER_TIMEOUT, |left| *left);
+        match self.0.first_tcp_stream(&details.addrs, within) {
+            Ok(stream) => {
+                let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+                Ok(Some(Either::B(WayTransport { stream, buffers })))
             }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::Timeout(Timeout::Connect)),
+            Err(error) => Err(Error::Io(error)),
         }
-        Err(Error::Io(last))
     }
 }
 
@@ -144,6 +156,23 @@ mod tests {
         assert_eq!(stream.local_addr().unwrap().ip(), IpAddr::from([127, 9, 8, 7]));
         let socket = way("127.9.8.7").udp_socket(peer).unwrap();
         assert_eq!(socket.local_addr().unwrap().ip(), IpAddr::from([127, 9, 8, 7]));
+    }
+
+    #[test]
+    fn an_address_that_is_silent_takes_its_part_of_the_time_alone() {
+        // Nobody accepts, and the only place is taken: the kernel lets further connections wait without a word.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let _waiting = TcpStream::connect(silent).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let answers = listener.local_addr().unwrap();
+        let way = Way::default();
+        let stream = way.first_tcp_stream(&[silent, answers], Duration::from_secs(1)).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), answers);
+        let error = way.first_tcp_stream(&[silent, silent], Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
 mod activation;
+mod bad_line;
+mod captured;
 mod crowd;
 mod dark_line;
 mod faults;
@@ -12,6 +14,7 @@ mod limits;
 mod little_memory;
 mod magnet;
 mod many;
+mod names;
 mod opentracker;
 mod operations;
 mod origin;

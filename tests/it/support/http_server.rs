@@ -57,12 +57,18 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// What `Content-Length` says.
     pub(crate) announced_len: u64,
+    /// Where the client is sent on to.
+    pub(crate) location: Option<&'static str>,
 }
 
 impl Answer {
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        Self { status: "200 OK", announced_len: body.len() as u64, body }
+        Self { status: "200 OK", announced_len: body.len() as u64, body, location: None }
+    }
+
+    pub(crate) fn redirect(location: &'static str) -> Self {
+        Self { status: "302 Found", location: Some(location), ..Self::ok("") }
     }
 }
 
@@ -111,9 +117,10 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Get) -> Answer, seen: &Mutex<Vec<Ge
     // The rest of the head says nothing that matters here.
     lines.take_while(|line| !line.is_empty()).for_each(drop);
     let get = Get { target };
-    let Answer { status, body, announced_len } = answer(&get);
+    let Answer { status, body, announced_len, location } = answer(&get);
     seen.lock().unwrap().push(get);
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {announced_len}\r\nConnection: close\r\n\r\n");
+    let location = location.map_or(String::new(), |location| format!("Location: {location}\r\n"));
+    let head = format!("HTTP/1.1 {status}\r\n{location}Content-Length: {announced_len}\r\nConnection: close\r\n\r\n");
     let mut stream = stream;
     let _ = stream.write_all(&[head.as_bytes(), &body].concat());
 }

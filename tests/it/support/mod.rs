@@ -1,12 +1,15 @@
 //! What all tests share: processes that cannot outlive their test, content, networks, trackers, the clients of others.
 
+pub(crate) mod bad_line;
 pub(crate) mod bencode;
+pub(crate) mod capture;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod creator;
 pub(crate) mod crowd;
 pub(crate) mod http_client;
 pub(crate) mod http_server;
+pub(crate) mod name_server;
 pub(crate) mod net;
 pub(crate) mod opentracker;
 pub(crate) mod process;

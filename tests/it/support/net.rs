@@ -3,21 +3,29 @@
 //! default route: whatever asks for the outside world fails at once.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::Ipv4Addr,
+    os::fd::AsFd as _,
     path::Path,
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::{
-        Once,
+        Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::run;
 
 /// Names of our namespaces: this, the process id, a number, the side.
 const PREFIX: &str = "btfast";
+/// Where `ip netns` keeps them.
+const NAMESPACES: &str = "/run/netns";
+/// What a folder here holds, the commands of the namespace of its name find in `/etc`.
+const SETTINGS: &str = "/etc/netns";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One of the two hosts.
@@ -41,6 +49,24 @@ impl Host {
             inside.current_dir(folder);
         }
         inside
+    }
+
+    /// Commands of this host ask this name server, once, and wait for it for as long as the C library lets them.
+    pub(crate) fn set_name_server(&self, ip: Ipv4Addr) {
+        let _changing = lock_settings();
+        let folder = Path::new(SETTINGS).join(&self.namespace);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("resolv.conf"), format!("nameserver {ip}\noptions timeout:30 attempts:1\n")).unwrap();
+    }
+
+    /// What `script` opens and connects is this host's, and so is what the threads do that it starts.
+    pub(crate) fn inside<T: Send>(&self, script: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(Path::new(NAMESPACES).join(&self.namespace)).unwrap();
+        let enter_and_play = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            script()
+        };
+        thread::scope(|scope| scope.spawn(enter_and_play).join().unwrap())
     }
 }
 
@@ -78,6 +104,18 @@ impl NetPair {
         }
     }
 
+    /// Packets for anybody leave on the wire, where they can be seen.
+    pub(crate) fn add_default_routes(&self) {
+        for host in [&self.left, &self.right] {
+            ip(&format!("-n {} route add default dev veth0", host.namespace));
+        }
+    }
+
+    /// The left host has this address as well; with [`Self::add_default_routes`] the right one reaches it.
+    pub(crate) fn add_left_address(&self, address: Ipv4Addr) {
+        ip(&format!("-n {} addr add {address}/32 dev lo", self.left.namespace));
+    }
+
     /// Whether the wire carries anything; neither host loses its address.
     pub(crate) fn set_wire(&self, carries: bool) {
         let state = if carries { "up" } else { "down" };
@@ -87,10 +125,8 @@ impl NetPair {
 
 impl Drop for NetPair {
     fn drop(&mut self) {
-        for host in [&self.left, &self.right] {
-            // What fails here is swept by the next run.
-            let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
-        }
+        remove_namespace(&self.left.namespace);
+        remove_namespace(&self.right.namespace);
     }
 }
 
@@ -100,9 +136,25 @@ fn ip(arguments: &str) {
     assert_eq!(done.code, Some(0), "`ip {arguments}` failed; network namespaces need root: {}", done.stderr);
 }
 
+/// What fails here is swept by the next run.
+fn remove_namespace(name: &str) {
+    let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+    let _changing = lock_settings();
+    if fs::remove_dir_all(Path::new(SETTINGS).join(name)).is_ok() {
+        // The last one closes the door: it fails while there are others.
+        let _ = fs::remove_dir(SETTINGS);
+    }
+}
+
+/// Nobody makes a folder where another one removes the last.
+fn lock_settings() -> MutexGuard<'static, ()> {
+    static CHANGING: Mutex<()> = Mutex::new(());
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Removes the namespaces of test processes that are no more.
 fn remove_orphans() {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    let entries = [NAMESPACES, SETTINGS].into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let mut parts = name.split('-');
@@ -111,7 +163,7 @@ fn remove_orphans() {
         }
         let owner = parts.next().unwrap_or_default();
         if !Path::new("/proc").join(owner).exists() {
-            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+            remove_namespace(&name);
         }
     }
 }

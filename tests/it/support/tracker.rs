@@ -1,6 +1,11 @@
 //! A tracker on one host of a [`NetPair`](super::net::NetPair), whose announces a test can wait for.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -30,8 +35,12 @@ impl Tracker {
     }
 
     /// The URL of a tracker that runs on a host with this address.
-    pub(crate) fn url(host_ip: std::net::Ipv4Addr) -> String {
-        format!("http://{host_ip}:{PORT}/announce")
+    pub(crate) fn url(host_ip: Ipv4Addr) -> String {
+        format!("http://{}/announce", Self::address(host_ip))
+    }
+
+    pub(crate) fn address(host_ip: Ipv4Addr) -> SocketAddr {
+        (host_ip, PORT).into()
     }
 
     /// All announces so far: the GET keys as they came, and `ip`.
