@@ -1,17 +1,17 @@
 //! How nodes find each other, trust each other, come and go: the real tracker table, announcing and peer list.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node::{Member, Node, address_of, node_of};
 use super::wire::{Line, Place, Side};
 use super::world::World;
 use crate::base::{InfoHash, limits};
-use crate::codec::tracker_http::AnnounceReply;
+use crate::codec::tracker_http::PeerHost;
 use crate::swarm::Verdict;
 use crate::swarm::peer_list::Source;
 use crate::tracker::Announcement;
 
-const TRACKER: &str = "http://tracker.invalid/announce";
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
@@ -19,7 +19,7 @@ const DELAY: Duration = Duration::from_millis(1);
 impl World {
     /// The node comes to the swarm by its tracker, or comes back with what it had.
     pub fn join(&mut self, node: usize) {
-        self.nodes[node].join(TRACKER, &mut self.rng);
+        self.nodes[node].join(self.trackers.tiers(), &mut self.rng);
     }
 
     /// The node goes away without a word.
@@ -31,6 +31,17 @@ impl World {
             let peer = self.nodes[node].end(end).map(|end| end.peer);
             [Some(Place { node, end }), peer].into_iter().flatten().for_each(|place| self.part(place));
         }
+    }
+
+    /// The node's process dies, if it has not yet, and another one believes what the resume record claims.
+    pub fn restart(&mut self, node: usize) {
+        self.leave(node);
+        let mut rng = self.rng.fork();
+        let have = self.nodes[node].disk.crash().clone();
+        let slot_count = self.nodes[node].slot_count;
+        let swarm = self.swarm(&have, slot_count, &mut rng);
+        self.nodes[node].restart(swarm, self.now);
+        self.join(node);
     }
 
     pub(super) fn is_online(&self, node: usize) -> bool {
@@ -53,7 +64,8 @@ impl World {
         if open < sought {
             member.announce.handle_hungry(now);
         }
-        while let Some(request) = member.announce.poll_request(now) {
+        while let Some(answer) = member.answer.take().or_else(|| {
+            let request = member.announce.poll_request(now)?;
             let address = address_of(node);
             let announcement = Announcement {
                 info_hash: INFO_HASH,
@@ -66,23 +78,43 @@ impl World {
                 numwant: request.numwant as usize,
                 own_family_alone: false,
             };
-            let Ok(reply) = self.table.handle_announce(now, &announcement, &mut self.rng) else { return };
-            let interval = Some(reply.interval.as_secs());
-            let answer = AnnounceReply { interval, min_interval: Some(1), ..AnnounceReply::default() };
-            member.announce.handle_reply(now, request.id, Ok(answer));
-            let peers = reply.peers.iter().map(|peer| peer.addr);
+            Some(self.trackers.handle_request(now, &request, &announcement, &mut self.rng))
+        }) {
+            if now < answer.at {
+                member.answer = Some(answer);
+                break;
+            }
+            let outcome = member.announce.handle_reply(now, answer.id, answer.reply);
+            let peers = outcome.peers.iter().filter_map(|peer| match peer.host {
+                PeerHost::Ip(ip) => Some(SocketAddr::new(ip, peer.port)),
+                PeerHost::Name(_) => None,
+            });
             member.peer_list.handle_announced(peers, Source::Tracker, &mut self.rng);
         }
-        let max = sought.saturating_sub(open);
+        for (_, address) in member.attempts.extract_if(.., |&mut (until, _)| now >= until) {
+            member.peer_list.handle_failed(now, address);
+        }
+        let max = sought.saturating_sub(open + member.attempts.len());
         if max == 0 {
             return;
         }
         for address in member.peer_list.poll_connect(now, max, &mut self.rng) {
-            self.open_connection(node, node_of(address));
+            self.open_connection(node, address);
         }
     }
 
-    fn open_connection(&mut self, from: usize, to: usize) {
+    fn open_connection(&mut self, from: usize, address: SocketAddr) {
+        let (now, to) = (self.now, node_of(address));
+        let nobody = to >= self.nodes.len() || now < self.nodes[to].dark_until.max(self.nodes[from].dark_until);
+        if let Some(member) = self.nodes[from].member.as_mut().filter(|_| nobody || to == from) {
+            if nobody {
+                member.attempts.push((now + limits::CONNECT_TIMEOUT, address));
+            } else {
+                member.peer_list.handle_own(address);
+                member.peer_list.handle_failed(now, address);
+            }
+            return;
+        }
         let pair = (from.min(to), from.max(to));
         let accepted_max = match to {
             0 => limits::CONNECTIONS_SEED_MAX,
@@ -92,7 +124,6 @@ impl World {
         let welcome = !self.connected.contains_key(&pair)
             && self.nodes[to].open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
-        let now = self.now;
         let Some(member) = &mut self.nodes[from].member else { return };
         if !welcome {
             return member.peer_list.handle_failed(now, address_of(to));
@@ -101,8 +132,9 @@ impl World {
         if let Some(member) = &mut self.nodes[to].member {
             member.peer_list.handle_accepted(address_of(from));
         }
-        let side = |node: usize| Side { line: Line { rate: u64::MAX, delay: DELAY }, ..Side::of(node) };
-        self.connect([side(from), side(to)]);
+        let side =
+            |node: usize, fast: bool| Side { fast, line: Line { rate: u64::MAX, delay: DELAY }, ..Side::of(node) };
+        self.connect([from, to].map(|node| side(node, self.nodes[node].fast)));
     }
 }
 

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::disk::Disk;
 use super::slot::CountingSlot;
+use super::trackers::Answer;
+use super::vice::Vice;
 use super::wire::{Batch, End, Event, Place, Queue};
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
@@ -38,12 +41,21 @@ pub struct Node {
     pub corrupts: f64,
     /// Takes requests and answers none.
     pub silent: bool,
+    pub vice: Option<Vice>,
+    /// Speaks the Fast extension.
+    pub fast: bool,
+    pub disk: Disk,
+    /// A write failed: it has left, until it is started again.
+    pub failed: bool,
+    /// Nothing comes or goes before.
+    pub dark_until: Time,
     /// Blocks sent, by piece.
     pub served: Vec<u32>,
     /// Nodes that had a part in pieces that were wrong here, and those it banned.
     pub blamed: BTreeSet<usize>,
     pub banned: BTreeSet<usize>,
-    pub(super) faults: Vec<PeerFault>,
+    /// What ended connections here, with the node at the other end.
+    pub faults: Vec<(usize, PeerFault)>,
     /// When it had everything for the first time.
     pub completed_at: Option<Time>,
     /// `None`: somebody else decides who is choked.
@@ -62,6 +74,7 @@ pub struct Node {
     #[expect(clippy::vec_box, reason = "a batch goes from node to node in its box")]
     pub(super) spare: Vec<Box<Batch>>,
     reorder_at: Time,
+    checkpoint_at: Time,
 }
 
 /// What a node has done, beside content.
@@ -83,13 +96,23 @@ pub struct Effort {
 pub(super) struct Member {
     pub(super) announce: Announce,
     pub(super) peer_list: PeerList,
+    /// What the tracker that was asked will say.
+    pub(super) answer: Option<Answer>,
+    /// Attempts to connect to addresses where nobody is, and when they end.
+    pub(super) attempts: Vec<(Time, SocketAddr)>,
     pub(super) peer_id: PeerId,
     pub(super) online: bool,
     pub(super) told_complete: bool,
 }
 
 impl Node {
-    pub(super) fn new(at: usize, swarm: Arc<Swarm<CountingSlot>>, upload_slots: Slots, now: Time, rng: Rng) -> Self {
+    pub(super) fn new(
+        at: usize,
+        (swarm, disk): (Arc<Swarm<CountingSlot>>, Disk),
+        upload_slots: Slots,
+        now: Time,
+        rng: Rng,
+    ) -> Self {
         let mut queue = Queue::new(at);
         [Event::Tick, Event::Steer].into_iter().for_each(|event| queue.schedule(nanos(now), event));
         Self {
@@ -106,6 +129,11 @@ impl Node {
             downlink_rate: 10_000_000_000,
             corrupts: 0.0,
             silent: false,
+            vice: None,
+            fast: true,
+            disk,
+            failed: false,
+            dark_until: Time::ZERO,
             blamed: BTreeSet::new(),
             banned: BTreeSet::new(),
             faults: Vec::new(),
@@ -122,18 +150,26 @@ impl Node {
             rng,
             spare: Vec::new(),
             reorder_at: now,
+            checkpoint_at: now,
         }
     }
 
-    pub(super) fn join(&mut self, tracker: &str, rng: &mut Rng) {
+    pub(super) fn join(&mut self, tiers: Vec<Vec<String>>, rng: &mut Rng) {
         let complete = self.swarm.pieces.is_complete();
         self.member = Some(Member {
-            announce: Announce::new(vec![vec![tracker.to_owned()]], complete, rng),
+            announce: Announce::new(tiers, complete, rng),
             peer_list: PeerList::new(),
+            answer: None,
+            attempts: Vec::new(),
             peer_id: PeerId::generate(rng),
             online: true,
             told_complete: complete,
         });
+    }
+
+    /// Connections that are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// Pieces looked at to find one to ask for.
@@ -167,8 +203,20 @@ impl Node {
             self.reorder_at = now + limits::ORDER_INTERVAL;
             self.swarm.reorder_if_changed(&mut self.rng);
         }
+        if now >= self.checkpoint_at {
+            self.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
+            self.disk.checkpoint(&self.swarm.geometry);
+        }
         let complete = self.swarm.pieces.is_complete();
         self.steering.as_mut().is_some_and(|steering| steering.step(now, &self.peers, complete, &mut self.rng))
+    }
+
+    /// Another process in its place, which has what it finds and knows nobody.
+    pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingSlot>>, now: Time) {
+        self.queue.forget_writes();
+        self.swarm = swarm;
+        self.steering = self.steering.take().map(|_| Steering::new(Slots::Auto, now));
+        self.failed = false;
     }
 
     /// Ends the connection on this side, and says where the other side is.
@@ -200,10 +248,10 @@ pub(super) fn address_of(node: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(bits)), 6881)
 }
 
-/// The node that listens there.
+/// The node that listens there, or the number of none.
 pub(super) fn node_of(address: SocketAddr) -> usize {
     match address.ip() {
-        IpAddr::V4(ip) => (ip.to_bits() & 0x00ff_ffff) as usize,
-        IpAddr::V6(_) => usize::MAX,
+        IpAddr::V4(ip) if ip.octets()[0] == 10 => (ip.to_bits() & 0x00ff_ffff) as usize,
+        _ => usize::MAX,
     }
 }

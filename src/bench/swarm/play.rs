@@ -101,8 +101,9 @@ impl Node {
     /// A batch is at the downlink, which takes what comes in order.
     fn handle_arrived(&mut self, around: &Surroundings<'_>, now: u64, at: usize, batch: Box<Batch>) {
         let (rate, free_at) = (self.downlink_rate, self.downlink_free_at);
+        let light_at = nanos(self.dark_until);
         let Some(end) = self.end_mut(at) else { return };
-        end.delivered_at = end.delivered_at.max(now);
+        end.delivered_at = end.delivered_at.max(now).max(light_at);
         if !batch.transmit.blocks.is_empty() {
             let free_at = free_at.max(batch.left_at) + transfer_nanos(batch.len, rate);
             end.delivered_at = end.delivered_at.max(free_at);
@@ -136,7 +137,7 @@ impl Node {
     }
 
     fn handle_fault(&mut self, around: &Surroundings<'_>, at: usize, fault: PeerFault) {
-        self.faults.push(fault);
+        self.faults.extend(self.end(at).map(|end| (end.peer.node, fault)));
         self.disconnect(around, at);
     }
 
@@ -152,7 +153,7 @@ impl Node {
 
     /// The engine's reader.
     fn handle_received(&mut self, around: &Surroundings<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
-        let Self { now, rng, effort, queue, .. } = self;
+        let Self { now, rng, effort, queue, disk, .. } = self;
         let now = *now;
         let Some(Some(end)) = self.ends.get_mut(at) else { return Ok(()) };
         let bounds = Bounds { piece_count: around.geometry.piece_count(), block_len_max: BLOCK_LEN };
@@ -190,7 +191,8 @@ impl Node {
             end.link.handle_landed(now, &arrival, landed != Landed::Duplicate);
             effort.messages += 1;
             if let Some(open) = arrival.open.filter(|_| landed == Landed::Complete) {
-                queue.schedule(nanos(now + around.write_time), Event::Hashed(open));
+                let written_at = now + around.write_time + disk.delay(rng);
+                queue.schedule(nanos(written_at), Event::Hashed(open));
             }
         }
         end.link.handle_bytes(now);
@@ -218,6 +220,11 @@ impl Node {
             return self.disconnect(around, at);
         }
         end.link.request_blocks(now);
+        self.reject_all(at);
+        if self.disk.is_doubtful() && self.refuse_spoilt(at) {
+            return self.disconnect(around, at);
+        }
+        let Some(Some(end)) = self.ends.get_mut(at) else { return };
         let mut batch = self.spare.pop().unwrap_or_default();
         let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
         let turn_len = self.uplink_rate / UPLINK_TURNS_PER_S;
@@ -261,6 +268,7 @@ impl Node {
     }
 
     fn send(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>) {
+        self.misbehave(around.geometry, at, &mut batch);
         let Some(Some(end)) = self.ends.get_mut(at) else { return };
         (batch.len, batch.wrong, batch.payload_len) = (batch.transmit.control.len() as u64, 0, 0);
         self.effort.control_len += batch.len;
@@ -268,7 +276,11 @@ impl Node {
             self.served[block.piece.at()] += 1;
             batch.len += PIECE_HEAD_LEN as u64;
             batch.payload_len += u64::from(block.len);
-            if self.corrupts > 0.0 && self.rng.f64() < self.corrupts {
+            let spoils = self.corrupts > 0.0 && self.rng.f64() < self.corrupts;
+            let right = self.disk.is_right(block.piece);
+            let honest = self.corrupts == 0.0 && self.vice.is_none();
+            assert!(right || !honest, "node {} sends of piece {}, which it has not got", self.at, block.piece.get());
+            if spoils || !right {
                 batch.wrong |= 1 << i;
             }
         }
@@ -288,10 +300,20 @@ impl Node {
     fn carry(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
         let Some(Some(end)) = self.ends.get_mut(at) else { return };
         batch.left_at = left_at;
+        let left_at = left_at.max(nanos(self.dark_until));
         end.line_free_at = left_at.max(end.line_free_at + transfer_nanos(batch.len, end.line.rate));
         let arrival = end.line_free_at + nanos(end.line.delay);
-        let due = self.queue.due(arrival, Event::Arrive { end: end.peer.end, batch });
-        around.post.send(end.peer.node, due);
+        let (torn, peer) = (end.torn, end.peer);
+        if torn {
+            batch.tear(&mut self.rng);
+        }
+        let due = self.queue.due(arrival, Event::Arrive { end: peer.end, batch });
+        around.post.send(peer.node, due);
+        if torn {
+            let due = self.queue.due(arrival, Event::Closed { end: peer.end });
+            around.post.send(peer.node, due);
+            self.close(at);
+        }
     }
 
     fn handle_sent(&mut self, around: &Surroundings<'_>, at: usize) {
@@ -308,7 +330,10 @@ impl Node {
     /// The hash of a complete piece is known; what is right is written at once.
     fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingSlot>) {
         let swarm = self.swarm.clone();
-        let right = open.slot().is_right();
+        let right = open.slot().is_right(open.piece());
+        if right && !self.disk.write(open.piece(), right) {
+            return self.fail(around);
+        }
         let mut proven = Vec::new();
         let verdict = if right {
             proven = open.prove();
@@ -335,6 +360,35 @@ impl Node {
                 self.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
             ends.into_iter().for_each(|at| self.wake(around, at));
         }
+    }
+
+    /// A write failed: as the engine does, it asks nobody for more and leaves.
+    fn fail(&mut self, around: &Surroundings<'_>) {
+        self.failed = true;
+        if let Some(member) = &mut self.member {
+            member.online = false;
+        }
+        for at in self.open.clone() {
+            self.disconnect(around, at);
+        }
+    }
+
+    /// Pieces that the peer asks for and that are found to be bad are lost. True when the peer knows no word for that.
+    fn refuse_spoilt(&mut self, at: usize) -> bool {
+        let Some(Some(end)) = self.ends.get_mut(at) else { return false };
+        let queued = end.link.connection().queued();
+        let mut spoilt: Vec<PieceIndex> =
+            queued.map(|block| block.piece).filter(|&piece| !self.disk.is_right(piece)).collect();
+        spoilt.dedup();
+        for &piece in &spoilt {
+            end.link.refuse_piece(piece);
+            self.disk.discard(piece);
+            self.swarm.pieces.handle_lost(piece);
+            if !std::mem::replace(&mut self.news_due, true) {
+                self.queue.schedule(nanos(self.now + limits::HAVE_GATHER), Event::News);
+            }
+        }
+        !spoilt.is_empty() && !end.link.connection().is_fast()
     }
 
     /// Every connection looks at what is new.
@@ -377,7 +431,7 @@ impl Node {
         let Some(end) = self.end(at) else { return };
         let connection = end.link.connection();
         let Swarm { pieces, .. } = &*self.swarm;
-        if !connection.is_backlogged() {
+        if self.slot_count > 0 && !connection.is_backlogged() {
             let lacked = |piece: PieceIndex| !pieces.has(piece) && connection.peer_have().contains(piece);
             // BEP 3: "Interest state must be kept up to date at all times".
             assert_eq!(connection.am_interested(), around.geometry.pieces().any(lacked), "interest of end {at}");

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::base::BlockRef;
 use crate::base::geometry::BLOCK_LEN;
+use crate::base::{BlockRef, PieceIndex};
 use crate::swarm::Slot;
 
 /// What came of a block.
@@ -23,6 +23,8 @@ struct Blocks {
     landed: Vec<u64>,
     missing: u32,
     wrong: bool,
+    /// The piece whose blocks are here.
+    piece: Option<PieceIndex>,
 }
 
 impl Slot for CountingSlot {
@@ -30,6 +32,7 @@ impl Slot for CountingSlot {
         let blocks = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         blocks.missing = piece_len.div_ceil(BLOCK_LEN);
         blocks.wrong = false;
+        blocks.piece = None;
         blocks.landed.clear();
         blocks.landed.resize(blocks.missing.div_ceil(64) as usize, 0);
         true
@@ -50,13 +53,13 @@ impl CountingSlot {
             _ => return Landed::Duplicate,
         }
         blocks.missing -= 1;
-        blocks.wrong |= !right;
+        blocks.wrong |= !right || *blocks.piece.get_or_insert(block.piece) != block.piece;
         if blocks.missing > 0 { Landed::More } else { Landed::Complete }
     }
 
-    /// Every block is there and right: what a hash says.
-    pub fn is_right(&self) -> bool {
+    /// Every block of this piece is there and right: what a hash says.
+    pub fn is_right(&self, piece: PieceIndex) -> bool {
         let blocks = self.lock();
-        blocks.missing == 0 && !blocks.wrong
+        blocks.missing == 0 && !blocks.wrong && blocks.piece == Some(piece)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::slot::CountingSlot;
+use crate::base::Rng;
 use crate::peer::Transmit;
 use crate::swarm::{Link, OpenPiece};
 
@@ -47,6 +48,8 @@ pub struct End {
     pub(super) peer: Place,
     pub(super) line: Line,
     pub(super) silent: bool,
+    /// It breaks in the middle of what it sends next.
+    pub(super) torn: bool,
     /// Control bytes received and not whole yet.
     pub(super) inbox: Vec<u8>,
     /// On the uplink now.
@@ -72,6 +75,19 @@ pub(super) struct Batch {
     pub(super) payload_len: u64,
     /// When it has left the sender's uplink.
     pub(super) left_at: u64,
+}
+
+impl Batch {
+    /// The connection broke while this left: only a part of it will arrive, and of a block in parts nothing.
+    pub(super) fn tear(&mut self, rng: &mut Rng) {
+        let Transmit { control, blocks, .. } = &mut self.transmit;
+        if blocks.is_empty() || rng.bool() {
+            blocks.clear();
+            control.truncate(rng.usize(..=control.len()));
+        } else {
+            blocks.truncate(rng.usize(..blocks.len()));
+        }
+    }
 }
 
 /// Something that happens at a node; `end` is one of its own.
@@ -174,6 +190,11 @@ impl Queue {
 
     pub(super) fn clear(&mut self) {
         self.heap.clear();
+    }
+
+    /// What the process had begun to write ended with it.
+    pub(super) fn forget_writes(&mut self) {
+        self.heap.retain(|due| !matches!(due.event, Event::Hashed(_)));
     }
 }
 

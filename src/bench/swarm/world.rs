@@ -13,16 +13,17 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::disk::Disk;
 use super::node::{Node, address_of, nanos};
 use super::play::{CONTROL_TICK, Surroundings};
 use super::slot::CountingSlot;
+use super::trackers::Trackers;
 use super::wire::{End, Line, Place, Post, Side};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, Geometry, Rng, Time};
 use crate::peer::{Opening, PeerFault, Setup};
 use crate::swarm::choker::Slots;
 use crate::swarm::{Link, PeerShared, Swarm};
-use crate::tracker::Table;
 
 /// What hashing and writing a piece takes on a fast disk.
 const HASH_TIME: Duration = Duration::from_millis(2);
@@ -49,7 +50,7 @@ pub struct World {
     /// What hashing and writing a piece takes.
     pub write_time: Duration,
     pub(super) geometry: Arc<Geometry>,
-    pub(super) table: Table,
+    pub trackers: Trackers,
     /// Ends that are open between two nodes.
     pub(super) connected: HashMap<(usize, usize), usize>,
     /// Both ends of each connection; the ends have the numbers 2n and 2n + 1.
@@ -81,7 +82,7 @@ impl World {
             checked: false,
             write_time: HASH_TIME,
             geometry: Arc::new(geometry),
-            table: Table::open(),
+            trackers: Trackers::new(),
             connected: HashMap::new(),
             wires: Vec::new(),
             post: Post::default(),
@@ -93,14 +94,18 @@ impl World {
 
     /// Adds a node with these pieces and this many arena slots; returns its number.
     pub fn add_node(&mut self, have: &Bitfield, slot_count: usize, upload_slots: Slots) -> usize {
-        let slots = (0..slot_count).map(|_| CountingSlot::default()).collect();
         let mut rng = self.rng.fork();
-        let swarm = Swarm::new(self.geometry.clone(), have, slots, &mut rng);
+        let swarm = self.swarm(have, slot_count, &mut rng);
         let at = self.nodes.len();
-        self.nodes.push(Node::new(at, Arc::new(swarm), upload_slots, self.now, rng));
+        self.nodes.push(Node::new(at, (swarm, Disk::new(have)), upload_slots, self.now, rng));
         self.post.add_node();
         self.post.wait(at, &self.nodes[at].queue);
         at
+    }
+
+    pub(super) fn swarm(&self, have: &Bitfield, slot_count: usize, rng: &mut Rng) -> Arc<Swarm<CountingSlot>> {
+        let slots = (0..slot_count).map(|_| CountingSlot::default()).collect();
+        Arc::new(Swarm::new(self.geometry.clone(), have, slots, rng))
     }
 
     pub fn add_origin(&mut self) -> usize {
@@ -146,6 +151,7 @@ impl World {
                 peer,
                 line,
                 silent: silent || node.silent,
+                torn: false,
                 inbox: Vec::new(),
                 leaving: None,
                 ready: false,
@@ -197,7 +203,7 @@ impl World {
 
     /// What ended connections, on either side.
     pub fn faults(&self) -> impl Iterator<Item = &PeerFault> {
-        self.nodes.iter().flat_map(|node| &node.faults)
+        self.nodes.iter().flat_map(|node| &node.faults).map(|(_, fault)| fault)
     }
 
     /// Ends a connection, for both sides at once; what is on the way is lost.
@@ -212,6 +218,14 @@ impl World {
             node.close(place.end);
             node.start_next(around);
         });
+    }
+
+    /// Ends a connection as soon as something leaves this end, in the middle of it.
+    pub fn tear(&mut self, end: usize) {
+        let place = self.place(end);
+        if let Some(Some(end)) = self.nodes[place.node].ends.get_mut(place.end) {
+            end.torn = true;
+        }
     }
 
     /// From now on this end answers requests, or does not.
@@ -337,7 +351,9 @@ impl World {
         }
         for (at, node) in self.nodes.iter().enumerate() {
             let Swarm { pieces, availability, .. } = &*node.swarm;
-            assert_eq!(pieces.free_slots(), node.slot_count, "slots of node {at}");
+            // Who lacks something may have begun with it.
+            let begun = if pieces.is_complete() { 0 } else { node.slot_count };
+            assert!(pieces.free_slots() + begun >= node.slot_count, "slots of node {at}");
             let counted = self.geometry.pieces().map(|piece| availability.of(piece)).sum::<u32>();
             assert_eq!(counted, 0, "availability at node {at}");
         }

@@ -1,9 +1,10 @@
 //! Whole swarms of the sans-io core in memory, on a virtual clock, in the world of `bt_fast::bench::swarm`. Every run follows from its seed; a failure prints it, and
-//! `BT_FAST_SIM_SEED` runs that one again.
+//! `BT_FAST_SIM_SEED` runs that one again. `BT_FAST_SIM_SEEDS` says how many are run instead of a few.
 
 mod fleets;
 mod pairs;
 mod swarms;
+mod torture;
 
 use bt_fast::base::Geometry;
 use bt_fast::bench::swarm::World;
@@ -27,9 +28,10 @@ fn world(seed: u64, geometry: Geometry) -> World {
 }
 
 /// Runs a simulation once per seed, or with the one that is asked for.
-fn with_seeds(count: u64, simulate: impl Fn(u64)) {
-    let asked = std::env::var("BT_FAST_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in asked.map_or(1..=count, |seed| seed..=seed) {
+fn with_seeds(count: u64, mut simulate: impl FnMut(u64)) {
+    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let count = asked("BT_FAST_SIM_SEEDS").unwrap_or(count);
+    for seed in asked("BT_FAST_SIM_SEED").map_or(1..=count, |seed| seed..=seed) {
         let _replay = Replay(seed);
         simulate(seed);
     }

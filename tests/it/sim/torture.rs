@@ -1,0 +1,337 @@
+//! About fifty nodes and all that can go wrong at once: hostile peers, trackers that lie or die, disks that fail, processes that
+//! are killed, lines that break. Each seed draws its own mix; all honest nodes finish with what is true, and blame nobody honest.
+
+use std::time::Duration;
+
+use bt_fast::base::{Bitfield, Geometry, Rng};
+use bt_fast::bench::swarm::{Mood, Vice, World};
+use bt_fast::swarm::choker::Slots;
+
+use super::{geometry, with_seeds, world};
+
+/// Until then things go wrong; after that all trackers answer and all nodes are there.
+const TROUBLE: Duration = Duration::from_secs(30);
+/// What it may take from then on.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Node 0 is an origin that nothing happens to but on its lines; the disks of these may go bad.
+const SEEDS: std::ops::RangeInclusive<usize> = 1..=2;
+const MOODS: [Mood; 7] =
+    [Mood::Answers, Mood::Unreachable, Mood::Silent, Mood::Refuses, Mood::Nonsense, Mood::Junk, Mood::AbsurdIntervals];
+
+/// Something that happens, to a node if it is not said otherwise.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Join(usize),
+    Leave(usize),
+    /// Its writes begin to fail after so many.
+    FullDisk(usize, u32),
+    /// It is killed, unless it has ended itself, and started again.
+    Restart(usize),
+    /// Its line is dead for so long.
+    Dark(usize, Duration),
+    /// One of its connections breaks in the middle of a message.
+    Tear(usize),
+    /// A piece on its disk goes bad.
+    Spoil(usize),
+    /// Of a tracker.
+    Mood(usize, Mood),
+    /// All trackers are started anew.
+    Forget,
+}
+
+/// What honest nodes met with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Tally {
+    failed_disks: usize,
+    restarts: usize,
+    lost_pieces: usize,
+    /// Nodes that had a part in a wrong piece, and those that were banned for it.
+    blamed: usize,
+    bans: usize,
+    /// Connections that ended by a peer's fault.
+    faults: usize,
+    /// Announces that had no good answer.
+    bad_answers: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.failed_disks += other.failed_disks;
+        self.restarts += other.restarts;
+        self.lost_pieces += other.lost_pieces;
+        self.blamed += other.blamed;
+        self.bans += other.bans;
+        self.faults += other.faults;
+        self.bad_answers += other.bad_answers;
+    }
+
+    fn has_all(&self) -> bool {
+        let Self { failed_disks, restarts, lost_pieces, blamed, bans, faults, bad_answers } = *self;
+        [failed_disks, restarts, lost_pieces, blamed, bans, faults, bad_answers].iter().all(|&count| count > 0)
+    }
+}
+
+struct Torture {
+    world: World,
+    rng: Rng,
+    /// When, since the start, the next one last.
+    acts: Vec<(Duration, Act)>,
+    honest: Vec<usize>,
+    tally: Tally,
+}
+
+impl Torture {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let piece_len = *rng.choice(&[16 << 10, 32 << 10, 40_000, 64 << 10]).unwrap();
+        let shape = geometry(piece_len, rng.u32(30..140), rng.u64(..u64::from(piece_len)));
+        let mut world = world(seed, shape.clone());
+        world.split = rng.bool();
+        let mut torture = Self { world, rng, acts: Vec::new(), honest: vec![0], tally: Tally::default() };
+        torture.add_nodes(&shape);
+        torture.trouble_trackers();
+        for node in torture.honest.clone() {
+            torture.trouble(node);
+        }
+        torture.acts.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        torture
+    }
+
+    /// A moment while things go wrong, not before this one.
+    fn moment(&mut self, from: Duration) -> Duration {
+        from + (TROUBLE - from.min(TROUBLE)).mul_f64(self.rng.f64())
+    }
+
+    fn plan(&mut self, at: Duration, act: Act) {
+        self.acts.push((at, act));
+    }
+
+    fn add_nodes(&mut self, shape: &Geometry) {
+        let world = &mut self.world;
+        let full = Bitfield::full(shape.piece_count());
+        // The content takes so long over a link.
+        let rate = shape.total_len() / self.rng.u64(5..20);
+        world.add_origin();
+        for _ in SEEDS {
+            // Who has memory for pieces fetches again what went bad.
+            let slot_count = *self.rng.choice(&[0, 4]).unwrap();
+            self.honest.push(world.add_node(&full, slot_count, Slots::Auto));
+        }
+        let (leechers, hostile) = (self.rng.usize(40..55), self.rng.f64() * 0.35);
+        for _ in 0..leechers {
+            if self.rng.f64() < hostile {
+                add_hostile(world, &full, &mut self.rng);
+            } else {
+                let slot_count = self.rng.usize(2..40);
+                let node = world.add_leecher(slot_count);
+                self.honest.push(node);
+                if self.rng.f64() < 0.3 {
+                    world.nodes[node].disk.late_by = Duration::from_secs(3).mul_f64(self.rng.f64());
+                }
+            }
+        }
+        for node in 0..world.nodes.len() {
+            let at = if node == 0 { Duration::ZERO } else { Duration::from_secs(4).mul_f64(self.rng.f64()) };
+            self.acts.push((at, Act::Join(node)));
+            let share = *self.rng.choice(&[1, 2, 4]).unwrap();
+            let node = &mut world.nodes[node];
+            (node.uplink_rate, node.downlink_rate) = (rate * 2 / share, rate * 2 / share);
+            node.fast = self.rng.f64() < 0.85;
+        }
+    }
+
+    fn trouble_trackers(&mut self) {
+        let count = self.rng.usize(1..=3);
+        self.world.trackers.set_count(count);
+        for tracker in 0..count {
+            let mut at = Duration::ZERO;
+            while at < TROUBLE {
+                let mood = *self.rng.choice(&MOODS).unwrap();
+                self.plan(at, Act::Mood(tracker, mood));
+                at += Duration::from_millis(self.rng.u64(1_000..10_000));
+            }
+            // One that is told to be gone for good is not asked again: it must not be the only one.
+            let gone = tracker > 0 && self.rng.f64() < 0.3;
+            self.plan(TROUBLE, Act::Mood(tracker, if gone { Mood::Gone } else { Mood::Answers }));
+        }
+        if self.rng.f64() < 0.3 {
+            let at = self.moment(Duration::ZERO);
+            self.plan(at, Act::Forget);
+        }
+    }
+
+    fn trouble(&mut self, node: usize) {
+        let settled = Duration::from_secs(4);
+        for _ in 0..self.rng.usize(..3) {
+            let at = self.moment(settled);
+            self.plan(at, Act::Tear(node));
+        }
+        if self.rng.f64() < 0.15 {
+            let (at, secs) = (self.moment(settled), self.rng.u64(1..25));
+            self.plan(at, Act::Dark(node, Duration::from_secs(secs)));
+        }
+        if SEEDS.contains(&node) {
+            for _ in 0..self.rng.usize(..12) {
+                let at = self.moment(Duration::ZERO);
+                self.plan(at, Act::Spoil(node));
+            }
+        } else if node != 0 {
+            let (from, fault) = (self.moment(settled), self.rng.u32(..12));
+            let back = self.moment(from);
+            match fault {
+                0 | 1 => {
+                    self.plan(from, Act::Leave(node));
+                    self.plan(back, Act::Join(node));
+                }
+                2 | 3 => {
+                    let writes = self.rng.u32(..60);
+                    self.plan(Duration::ZERO, Act::FullDisk(node, writes));
+                    self.plan(back, Act::Restart(node));
+                }
+                4 => {
+                    self.plan(from, Act::Restart(node));
+                    self.plan(back, Act::Restart(node));
+                }
+                5 => {
+                    self.plan(from, Act::Leave(node));
+                    self.plan(back, Act::Restart(node));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let (world, rng) = (&mut self.world, &mut self.rng);
+        match act {
+            Act::Join(node) => world.join(node),
+            Act::Leave(node) => world.leave(node),
+            Act::FullDisk(node, writes) => world.nodes[node].disk.writes_left = Some(writes),
+            Act::Restart(node) => {
+                let failed = world.nodes[node].failed;
+                assert!(!failed || world.nodes[node].open_count() == 0, "node {node} goes on after its disk failed");
+                self.tally.failed_disks += usize::from(failed);
+                self.tally.restarts += 1;
+                world.restart(node);
+            }
+            Act::Dark(node, time) => world.nodes[node].dark_until = world.now + time,
+            Act::Tear(node) => {
+                let mut ends: Vec<usize> = (0..world.end_count()).collect();
+                ends.retain(|&end| world.end(end).is_some_and(|end| end.node == node));
+                if let Some(&end) = rng.choice(&ends) {
+                    world.tear(end);
+                }
+            }
+            Act::Spoil(node) => {
+                let node = &mut world.nodes[node];
+                let piece = node.swarm.geometry.piece(rng.u32(..node.swarm.geometry.piece_count()));
+                piece.into_iter().for_each(|piece| node.disk.spoil(piece));
+            }
+            Act::Mood(tracker, mood) => world.trackers.set_mood(tracker, mood),
+            Act::Forget => world.trackers.forget(),
+        }
+    }
+
+    /// Plays what is planned, until all honest leechers have everything.
+    fn run(&mut self) {
+        let start = self.world.now;
+        let limit = start + TROUBLE + PATIENCE;
+        loop {
+            while let Some(&(at, act)) = self.acts.last()
+                && self.world.now >= start + at
+            {
+                self.acts.pop();
+                self.act(act);
+            }
+            let until = self.acts.last().map_or(limit, |&(at, _)| start + at);
+            let leechers = self.leechers();
+            let mut waiting = leechers.clone();
+            let all_planned = self.acts.is_empty();
+            let done = self.world.run_while(until - self.world.now, |world| {
+                while waiting.last().is_some_and(|&node| world.nodes[node].swarm.pieces.is_complete()) {
+                    waiting.pop();
+                }
+                all_planned && waiting.is_empty()
+            });
+            if all_planned {
+                assert!(done, "{waiting:?} of {leechers:?} not done:\n{}", self.world.describe());
+                return;
+            }
+        }
+    }
+
+    fn leechers(&self) -> Vec<usize> {
+        self.honest.iter().copied().filter(|node| node > SEEDS.end()).collect()
+    }
+
+    /// What must be true in the end.
+    fn check(&mut self) {
+        let world = &self.world;
+        for node in self.leechers() {
+            let node = &world.nodes[node];
+            for piece in node.swarm.geometry.pieces() {
+                assert!(node.swarm.pieces.has(piece) && node.disk.is_right(piece), "piece {piece:?} of {}", node.at);
+            }
+        }
+        for node in self.honest.iter().map(|&node| &world.nodes[node]) {
+            let honest = |other: &usize| self.honest.contains(other);
+            let banned: Vec<_> = node.banned.iter().filter(|other| honest(other)).collect();
+            assert!(banned.is_empty(), "{} banned {banned:?}", node.at);
+            let faults: Vec<_> = node.faults.iter().filter(|(other, _)| honest(other)).collect();
+            assert!(faults.is_empty(), "{} found fault with {faults:?}", node.at);
+            self.tally.bans += node.banned.len();
+            self.tally.faults += node.faults.len();
+            self.tally.blamed += node.blamed.len();
+            self.tally.lost_pieces += node.disk.discarded_count();
+        }
+        self.tally.bad_answers = world.trackers.bad_answer_count();
+    }
+}
+
+fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
+    let kind = rng.usize(..Vice::ALL.len() + 2);
+    let vice = Vice::ALL.get(kind).copied();
+    let says_all = vice == Some(Vice::RejectsAll) || vice.is_none() && rng.bool();
+    let node = if says_all { world.add_node(full, 8, Slots::Auto) } else { world.add_leecher(8) };
+    let node = &mut world.nodes[node];
+    node.vice = vice;
+    if kind == Vice::ALL.len() {
+        node.silent = true;
+    } else if vice.is_none() {
+        node.corrupts = *rng.choice(&[0.02, 0.5, 1.0]).unwrap();
+    }
+}
+
+/// A whole run in numbers: what it took, how much each node had to do, and what went wrong.
+fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
+    let mut torture = Torture::new(seed);
+    let start = torture.world.now;
+    torture.run();
+    torture.check();
+    let Torture { world, tally, .. } = torture;
+    let events = world.nodes.iter().map(|node| node.effort.events).collect();
+    let took = world.now - start;
+    world.finish();
+    (took, events, tally)
+}
+
+/// Enough for every kind of trouble to strike somewhere.
+const SEEDS_RUN: u64 = 24;
+
+#[test]
+fn whatever_fails_all_honest_nodes_finish_with_what_is_true() {
+    let (mut total, mut seeds) = (Tally::default(), 0);
+    with_seeds(SEEDS_RUN, |seed| {
+        let (took, _, tally) = play(seed);
+        println!("seed {seed}: {:.0} s, {tally:?}", took.as_secs_f64());
+        total.add(&tally);
+        seeds += 1;
+    });
+    assert!(total.has_all() || seeds < SEEDS_RUN, "{total:?}");
+}
+
+#[test]
+fn a_tortured_run_follows_from_its_seed() {
+    assert_eq!(play(1), play(1));
+    assert_ne!(play(1), play(2));
+}
