@@ -216,9 +216,11 @@ pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
 
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
-/// The length of a served file is looked at before its end leaves; of files shorter than this one of a torrent in so long.
-pub const LENGTH_CHECK_LEN_MIN: u64 = 1 << 20;
-pub const LENGTH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// A file is looked at before something of it leaves, once in so long, and always before its end leaves; of files shorter than
+/// this so many of a torrent in that time, of which there may be as many as blocks.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub const FILE_LOOK_LEN_MIN: u64 = 1 << 20;
+pub const FILE_LOOKS_SHORT_MAX: u64 = 100;
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
 pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
 pub const RESIDENT_MAX: Duration = Duration::from_secs(30);

@@ -27,7 +27,7 @@ impl Connection {
                 self.wake.notified().await;
                 continue;
             }
-            self.check_ends(&transmit).await?;
+            self.look_at_files(&transmit).await;
             let sent = self.fill(&transmit, &mut batch)?;
             let since = self.now();
             for limiter in [&self.ring.shared.up, &self.torrent.up] {
@@ -89,20 +89,15 @@ impl Connection {
         limiter::narrowest([session, own])
     }
 
-    /// What was cut off a file's last page reads as zeros.
-    async fn check_ends(&self, transmit: &Transmit) -> Result<(), End> {
-        for file_index in self.torrent.ends_among(&transmit.blocks, self.now()) {
-            self.check_length(file_index).await;
+    /// Somebody may have cut, removed or replaced what is about to leave.
+    async fn look_at_files(&self, transmit: &Transmit) {
+        let files = self.torrent.files_to_look_at(&transmit.blocks, self.now());
+        if !files.is_empty() {
+            let torrent = self.torrent.clone();
+            let look = move || files.into_iter().for_each(|file_index| torrent.look_at(file_index));
+            // After the session nothing is sent either.
+            let _ = self.ring.shared.files.run(&self.torrent.file_share, look).await;
         }
-        let is_lost = |block: &BlockRef| self.torrent.serving.is_unservable(block.piece);
-        if transmit.blocks.iter().any(is_lost) { Err(End::Storage) } else { Ok(()) }
-    }
-
-    async fn check_length(&self, file_index: usize) {
-        let torrent = self.torrent.clone();
-        let check = move || torrent.check_length(file_index);
-        // After the session nothing is sent either.
-        let _ = self.ring.shared.files.run(&self.torrent.file_share, check).await;
     }
 
     /// The writer looks again then, or earlier.
@@ -131,7 +126,9 @@ impl Connection {
             batch.push_part(lease);
             sent += block.len as usize;
         }
-        Ok(sent)
+        // Of a file that was replaced a lease may be one of the new file, which has not been hashed.
+        let is_right = |block: &BlockRef| self.torrent.serving.is_verified(block.piece);
+        if transmit.blocks.iter().all(is_right) { Ok(sent) } else { Err(End::Storage) }
     }
 
     /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.

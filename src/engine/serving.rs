@@ -71,8 +71,7 @@ impl Serving {
 
     /// Whether a block can be read without waiting.
     pub(super) fn is_ready(&self, block: BlockRef, now: Moment) -> bool {
-        self.piece(block.piece).is_some_and(|state| state.load(Ordering::Acquire) == VERIFIED)
-            && self.stretches_of(block).all(|stretch| self.is_resident(stretch, now))
+        self.is_verified(block.piece) && self.stretches_of(block).all(|stretch| self.is_resident(stretch, now))
     }
 
     fn is_resident(&self, stretch: u64, now: Moment) -> bool {
@@ -121,8 +120,16 @@ impl Serving {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
     }
 
-    pub(super) fn is_unservable(&self, piece: PieceIndex) -> bool {
-        self.piece(piece).is_none_or(|state| state.load(Ordering::Acquire) == UNSERVABLE)
+    /// The file of this piece is another one now: it is hashed again before it is served.
+    pub(super) fn handle_replaced(&self, piece: PieceIndex) {
+        if let Some(state) = self.piece(piece) {
+            // Else there is nothing to take back.
+            let _ = state.compare_exchange(VERIFIED, UNVERIFIED, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    pub(super) fn is_verified(&self, piece: PieceIndex) -> bool {
+        self.piece(piece).is_some_and(|state| state.load(Ordering::Acquire) == VERIFIED)
     }
 
     /// What can be read of a stretch is in memory.

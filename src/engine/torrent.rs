@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
 use super::file_threads::FileShare;
-use super::lengths::Lengths;
 use super::memory_limit::dirty_len_max;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
+use super::touched::Looks;
 use super::writeback::Writeback;
 use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
@@ -68,7 +68,7 @@ pub(super) struct Torrent {
     attention: AtomicBool,
     pub(super) suspicion: Suspicion,
     unservable_count: AtomicU32,
-    pub(super) lengths: Lengths,
+    pub(super) looks: Looks,
     copies: Mutex<HashSet<PeerId>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
@@ -125,7 +125,7 @@ impl Torrent {
             attention: AtomicBool::new(false),
             suspicion: Suspicion::default(),
             unservable_count: AtomicU32::new(0),
-            lengths: Lengths::new(file_count),
+            looks: Looks::new(file_count),
             connections: Mutex::default(),
             copies: Mutex::default(),
             peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),

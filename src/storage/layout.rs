@@ -28,6 +28,26 @@ pub enum Presence {
     Here { len: u64 },
 }
 
+/// One file among those of all file systems, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|stat| Self { device: stat.dev(), number: stat.ino() })
+    }
+}
+
+/// What [`Layout::look`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileNow {
+    Here { len: u64, inode: Inode },
+    Gone,
+}
+
 impl Layout {
     /// Takes the folder, which must exist, and each file's path as a list of elements.
     ///
@@ -85,6 +105,20 @@ impl Layout {
             }
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Presence::Absent),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What is in the place of a file that is served, without opening it. An error says that this is not to be known now.
+    pub fn look(&self, file_index: usize) -> Result<FileNow, StorageError> {
+        use rustix::io::Errno;
+        let found = rustix::fs::statat(&self.folder, self.relative(file_index), rustix::fs::AtFlags::empty());
+        match found {
+            Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() => Ok(FileNow::Here {
+                len: u64::try_from(stat.st_size).unwrap_or(0),
+                inode: Inode { device: stat.st_dev, number: stat.st_ino },
+            }),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(FileNow::Gone),
+            Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
         }
     }
 

@@ -6,22 +6,31 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
+use super::layout::Inode;
 use crate::base::{FileSpan, limits};
 use crate::uring::{Gather, Step, persist, reach};
 
 /// The maps that exist, at most [`limits::MAPPED_FILES_MAX`].
 #[derive(Debug)]
 pub(super) struct Maps {
-    files: Box<[RwLock<Option<Arc<Mmap>>>]>,
+    files: Box<[RwLock<Option<Arc<Mapped>>>]>,
     /// File indices in the order they were mapped: the oldest goes when there are too many.
     order: Mutex<VecDeque<usize>>,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    map: Mmap,
+    /// None of a pad file.
+    inode: Option<Inode>,
 }
 
 impl Maps {
     /// `zero_lens[i]` is the length of file i where it is a pad file: zeros without a file.
     pub(super) fn new(zero_lens: &[Option<u64>]) -> std::io::Result<Self> {
         let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
-        let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?.map(Arc::new);
+        let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?;
+        let zeros = zeros.map(|map| Arc::new(Mapped { map, inode: None }));
         let file = |zero_len: &Option<u64>| RwLock::new(zero_len.and(zeros.clone()));
         Ok(Self { files: zero_lens.iter().map(file).collect(), order: Mutex::default() })
     }
@@ -30,15 +39,28 @@ impl Maps {
         self.map(file_index).is_some()
     }
 
-    fn map(&self, file_index: usize) -> Option<Arc<Mmap>> {
+    /// Whether another file than this one is mapped.
+    pub(super) fn is_other(&self, file_index: usize, inode: Inode) -> bool {
+        self.map(file_index).and_then(|mapped| mapped.inode).is_some_and(|mapped| mapped != inode)
+    }
+
+    fn map(&self, file_index: usize) -> Option<Arc<Mapped>> {
         self.files.get(file_index)?.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Maps a whole file. May block on the file system.
+    /// Lets a map go, as soon as nobody reads it.
+    pub(super) fn remove(&self, file_index: usize) {
+        if let Some(place) = self.files.get(file_index) {
+            place.write().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Maps a whole file, instead of another one. May block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> std::io::Result<()> {
         // SAFETY: the map is read by the kernel alone (through `Gather`), which answers a file shortened by somebody else
         // with EFAULT; no Rust reference into it is ever made.
-        let map = Arc::new(unsafe { Mmap::map(file) }?);
+        let map = unsafe { Mmap::map(file) }?;
+        let map = Arc::new(Mapped { map, inode: Some(Inode::of(file)?) });
         let Some(place) = self.files.get(file_index) else { return Ok(()) };
         if place.write().unwrap_or_else(PoisonError::into_inner).replace(map).is_some() {
             return Ok(());
@@ -62,6 +84,7 @@ impl Maps {
         else {
             return false;
         };
+        let map = &map.map;
         let page = rustix::param::page_size();
         let (first, end) = (offset - offset % page, offset.saturating_add(len).min(map.len()));
         (first..end).step_by(PAGES * page).all(|at| {
@@ -82,7 +105,7 @@ impl Maps {
             return;
         };
         // SAFETY: a shared map of a file: its pages hold what the file holds, before and after. Out of range is an error.
-        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+        let _ = unsafe { map.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
     }
 
     /// The right to read these spans; `None` when a file of them is not mapped, or is shorter than the torrent says.
@@ -92,7 +115,7 @@ impl Maps {
                 let map = self.map(span.file_index)?;
                 let offset = usize::try_from(span.offset).ok()?;
                 let len = usize::try_from(span.len).ok()?;
-                (offset.checked_add(len)? <= map.len()).then_some(MapSpan { map, offset, len })
+                (offset.checked_add(len)? <= map.map.len()).then_some(MapSpan { map, offset, len })
             })
             .collect::<Option<_>>()?;
         Some(ReadLease { spans })
@@ -101,7 +124,7 @@ impl Maps {
 
 #[derive(Debug)]
 struct MapSpan {
-    map: Arc<Mmap>,
+    map: Arc<Mapped>,
     offset: usize,
     len: usize,
 }
@@ -118,7 +141,7 @@ impl ReadLease {
     pub(super) fn read_in(&self) -> std::io::Result<()> {
         self.spans.iter().try_for_each(|span| {
             reach(Step::Read)?;
-            persist(|| span.map.advise_range(Advice::PopulateRead, span.offset, span.len))
+            persist(|| span.map.map.advise_range(Advice::PopulateRead, span.offset, span.len))
         })
     }
 }
@@ -128,7 +151,7 @@ impl ReadLease {
 unsafe impl Gather for ReadLease {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         out.extend(self.spans.iter().map(|span| libc::iovec {
-            iov_base: span.map.as_ptr().wrapping_add(span.offset).cast_mut().cast(),
+            iov_base: span.map.map.as_ptr().wrapping_add(span.offset).cast_mut().cast(),
             iov_len: span.len,
         }));
     }

@@ -15,7 +15,7 @@ mod target;
 
 pub use arena::{BlockLease, Landed, Slot, SlotSpan, slots};
 pub use error::{Action, StorageError};
-pub use layout::{Layout, Presence};
+pub use layout::{FileNow, Inode, Layout, Presence};
 pub use mapping::ReadLease;
 pub use store::{Store, WritePath, WriteStep};
 pub use sync::Unsynced;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{Slot, SlotSpan};
 use super::error::{Action, StorageError};
-use super::layout::{Layout, Presence};
+use super::layout::{Inode, Layout, Presence};
 use super::mapping::{Maps, ReadLease};
 use crate::base::{BlockRef, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, persist, reach};
@@ -186,10 +186,10 @@ impl Store {
         (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
     }
 
-    /// The files of whose last page a block has something.
-    pub fn ends_in(&self, block: BlockRef) -> impl Iterator<Item = usize> + '_ {
+    /// The files that have something of a block, and whether that is something of their last page.
+    pub fn files_of(&self, block: BlockRef) -> impl Iterator<Item = (usize, bool)> + '_ {
         let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
-        spans.filter(|span| span.offset + span.len > self.last_page_at(span.file_index)).map(|span| span.file_index)
+        spans.map(|span| (span.file_index, span.offset + span.len > self.last_page_at(span.file_index)))
     }
 
     fn last_page_at(&self, file_index: usize) -> u64 {
@@ -217,6 +217,19 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Whether another file is mapped than the one that is in its place now.
+    pub fn is_replaced(&self, file_index: usize, inode: Inode) -> bool {
+        self.maps.is_other(file_index, inode)
+    }
+
+    /// Maps what is in a file's place now, instead of what was.
+    pub fn map_anew(&self, file_index: usize) {
+        let opened = self.layout.open_to_read(file_index);
+        if !opened.is_ok_and(|file| self.maps.insert(file_index, &file).is_ok()) {
+            self.maps.remove(file_index);
+        }
     }
 
     /// Whether a range of the content is mapped and in memory, as far as the kernel tells. Does not block.

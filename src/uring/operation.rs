@@ -196,7 +196,7 @@ pub async fn no_op() {
 }
 
 /// Cancels every operation under way on this thread's ring; gives their number.
-#[cfg(debug_assertions)]
+#[cfg(any(debug_assertions, test))]
 pub(super) async fn cancel_all() -> io::Result<u32> {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
     // SAFETY: the entry points to nothing.

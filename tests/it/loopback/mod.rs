@@ -26,6 +26,7 @@ mod seed_peers;
 mod select;
 mod spreading;
 mod storage_faults;
+mod touched;
 mod trackers;
 mod transfer;
 mod watch;

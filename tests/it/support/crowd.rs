@@ -48,10 +48,13 @@ pub(crate) struct Crowd {
 struct Shared {
     to: SocketAddr,
     metainfo: Metainfo,
+    content: Vec<u8>,
     habit: Habit,
     /// Handshakes done.
     greeted: AtomicUsize,
     ended: AtomicUsize,
+    /// Blocks that are not as the content.
+    wrong: AtomicUsize,
     /// Payload by peer.
     received: Box<[AtomicU64]>,
     over: AtomicBool,
@@ -62,6 +65,7 @@ impl Crowd {
     pub(crate) fn start(
         to: SocketAddr,
         metainfo: Metainfo,
+        content: Vec<u8>,
         count: usize,
         habit: Habit,
         mut ip: impl FnMut() -> Ipv4Addr,
@@ -70,9 +74,11 @@ impl Crowd {
         let shared = Arc::new(Shared {
             to,
             metainfo,
+            content,
             habit,
             greeted: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
+            wrong: AtomicUsize::new(0),
             received: (0..count).map(|_| AtomicU64::new(0)).collect(),
             over: AtomicBool::new(false),
         });
@@ -105,6 +111,11 @@ impl Crowd {
     /// Peers whose connection has ended.
     pub(crate) fn ended(&self) -> usize {
         self.shared.ended.load(Ordering::Relaxed)
+    }
+
+    /// Blocks received that are not as the content.
+    pub(crate) fn wrong(&self) -> usize {
+        self.shared.wrong.load(Ordering::Relaxed)
     }
 
     /// Payload bytes of each peer so far.
@@ -153,7 +164,7 @@ async fn stall(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let mut requests = Requests::new(&shared.metainfo.info.geometry, 0);
     let mut received = Vec::new();
     let bounds = bounds(shared);
-    while !matches!(hear(stream, &mut received, &bounds).await?, Word::Unchoke) {}
+    while !matches!(hear(shared, stream, &mut received, &bounds).await?, Word::Unchoke) {}
     let wanted: Vec<_> = (0..4096).map(|_| requests.next()).collect();
     say(stream, &wanted).await?;
     std::future::pending().await
@@ -166,7 +177,7 @@ async fn read_all(shared: &Shared, index: usize, stream: &TcpStream) -> std::io:
     let (mut received, bounds) = (Vec::new(), bounds(shared));
     let mut waiting = 0;
     loop {
-        match hear(stream, &mut received, &bounds).await? {
+        match hear(shared, stream, &mut received, &bounds).await? {
             Word::Block(len) => {
                 waiting -= 1;
                 shared.received[index].fetch_add(u64::from(len), Ordering::Relaxed);
@@ -179,6 +190,8 @@ async fn read_all(shared: &Shared, index: usize, stream: &TcpStream) -> std::io:
             let wanted: Vec<_> = (waiting..WINDOW).map(|_| requests.next()).collect();
             waiting = WINDOW;
             say(stream, &wanted).await?;
+            // All peers are on one thread.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -224,7 +237,7 @@ async fn say(stream: &TcpStream, messages: &[Message<'_>]) -> std::io::Result<()
 }
 
 /// The next word; what is not looked at is not kept.
-async fn hear(stream: &TcpStream, received: &mut Vec<u8>, bounds: &Bounds) -> std::io::Result<Word> {
+async fn hear(shared: &Shared, stream: &TcpStream, received: &mut Vec<u8>, bounds: &Bounds) -> std::io::Result<Word> {
     loop {
         match decode(received, bounds).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))? {
             Decoded::Message { message, consumed } => {
@@ -232,7 +245,12 @@ async fn hear(stream: &TcpStream, received: &mut Vec<u8>, bounds: &Bounds) -> st
                 received.drain(..consumed);
                 return Ok(word);
             }
-            Decoded::Piece { length, .. } if received.len() >= PIECE_HEAD_LEN + length as usize => {
+            Decoded::Piece { index, begin, length } if received.len() >= PIECE_HEAD_LEN + length as usize => {
+                let at = index as usize * shared.metainfo.info.geometry.piece_len() as usize + begin as usize;
+                let block = received.get(PIECE_HEAD_LEN..PIECE_HEAD_LEN + length as usize);
+                if shared.content.get(at..at + length as usize) != block {
+                    shared.wrong.fetch_add(1, Ordering::Relaxed);
+                }
                 received.drain(..PIECE_HEAD_LEN + length as usize);
                 return Ok(Word::Block(length));
             }
