@@ -450,6 +450,8 @@ pub const TRACKER_PEERS_PER_IP_MAX: usize = CONNECTIONS_PER_IP_MAX;
 /// Torrents of an open tracker, and peers it remembers in all.
 pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
 pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
+/// Of a full open tracker's torrents, so many of a lock are looked at for one that nobody would miss.
+pub const TRACKER_SWARMS_LOOKED_AT: usize = 16;
 /// Locks among which the torrents of our own tracker are spread.
 pub const TRACKER_SHARDS: usize = 64;
 /// Between announces, as we tell those who announce to us: as long as the swarm is old, within these bounds; libtorrent

@@ -80,6 +80,16 @@ impl Swarm {
         self.places.len()
     }
 
+    pub(super) fn knows(&self, peer: SocketAddr) -> bool {
+        self.places.contains_key(&peer)
+    }
+
+    /// It came by itself, and all its peers are of one source: of this one, if it is given.
+    pub(super) fn is_of_one(&self, ip: Option<IpAddr>) -> bool {
+        let fits = |one: &IpAddr| ip.is_none_or(|ip| source(ip) == *one);
+        !self.listed && self.origin.is_none() && self.source_counts.len() <= 1 && self.source_counts.keys().all(fits)
+    }
+
     /// Remembers the peer where there is room, or forgets it when it stops. `full` is the whole tracker.
     pub(super) fn record(&mut self, now: Time, source: SocketAddr, announcement: &Announcement, full: bool) {
         self.began_at.get_or_insert(now);

@@ -1,13 +1,15 @@
 //! Swarms by info-hash, and the answer to one announcement.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::swarm::Swarm;
-use crate::base::limits::{TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX, TRACKER_SWEEP_INTERVAL};
+use crate::base::limits::{
+    TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX, TRACKER_SWARMS_LOOKED_AT, TRACKER_SWEEP_INTERVAL,
+};
 use crate::base::{InfoHash, PeerId, Rng, Time};
 use crate::codec::tracker_http::Event;
 
@@ -91,6 +93,8 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Shard {
     swarms: HashMap<InfoHash, Swarm>,
+    /// Swarms that came by themselves, in the order in which they are looked at when there is no room.
+    turns: VecDeque<InfoHash>,
     next_sweep: Time,
 }
 
@@ -100,7 +104,7 @@ impl Table {
         Self::new(false)
     }
 
-    /// A tracker for any torrent, at most [`TRACKER_SWARM_COUNT_MAX`] at a time.
+    /// A tracker for any torrent, at most [`TRACKER_SWARM_COUNT_MAX`] at a time; when it is full, swarms of one source give way.
     pub fn open() -> Self {
         Self::new(true)
     }
@@ -166,6 +170,9 @@ impl Table {
     /// Takes an announcement and answers it.
     pub fn handle_announce(&self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let source = SocketAddr::new(announcement.source.to_canonical(), announcement.port);
+        if self.open && self.lacks_room(announcement.info_hash, source) {
+            self.make_room(announcement.info_hash, source.ip());
+        }
         let mut shard = self.shard(announcement.info_hash);
         self.sweep(&mut shard, now);
         let full = self.peer_count.load(Ordering::Relaxed) >= TRACKER_PEER_COUNT_MAX;
@@ -185,8 +192,34 @@ impl Table {
                 return Err(Refusal::Full);
             }
             self.swarm_count.fetch_add(1, Ordering::Relaxed);
+            shard.turns.push_back(info_hash);
         }
         Ok(shard.swarms.entry(info_hash).or_default())
+    }
+
+    /// Whether this peer is new and there is no room for it.
+    fn lacks_room(&self, info_hash: InfoHash, peer: SocketAddr) -> bool {
+        let no_peers = self.peer_count.load(Ordering::Relaxed) >= TRACKER_PEER_COUNT_MAX;
+        let no_swarms = self.swarm_count.load(Ordering::Relaxed) >= TRACKER_SWARM_COUNT_MAX;
+        (no_peers || no_swarms)
+            && match self.shard(info_hash).swarms.get(&info_hash) {
+                Some(swarm) => no_peers && !swarm.knows(peer),
+                None => true,
+            }
+    }
+
+    /// Ends a swarm of a single source, where one is found: it connects nobody. So no flood of torrents keeps others out for
+    /// longer than it lasts, nor ends a swarm in which peers have met. The shard that the newcomer goes to gives way first:
+    /// else some would shrink by chance until they held nobody but honest peers.
+    fn make_room(&self, info_hash: InfoHash, asker: IpAddr) {
+        let (others, own) = self.shards.split_at(self.shard_number(info_hash));
+        for shard in own.iter().chain(others) {
+            if let Some(ended) = lock(shard).end_lonely(asker) {
+                self.swarm_count.fetch_sub(1, Ordering::Relaxed);
+                self.peer_count.fetch_sub(ended.peer_count(), Ordering::Relaxed);
+                return;
+            }
+        }
     }
 
     fn list(&self, info_hash: InfoHash, origin: Option<Origin>) {
@@ -198,10 +231,14 @@ impl Table {
         self.count_again(&shard, before);
     }
 
-    /// Info-hashes are evenly spread by themselves.
     fn shard(&self, info_hash: InfoHash) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.shard_number(info_hash)])
+    }
+
+    /// Info-hashes are evenly spread by themselves.
+    fn shard_number(&self, info_hash: InfoHash) -> usize {
         let [.., last] = info_hash.0;
-        lock(&self.shards[usize::from(last) % self.shards.len()])
+        usize::from(last) % self.shards.len()
     }
 
     /// Forgets peers that went without a word, and swarms that came by themselves and are empty.
@@ -215,6 +252,8 @@ impl Table {
             swarm.expire(now);
             swarm.listed || swarm.peer_count() > 0
         });
+        let Shard { swarms, turns, .. } = shard;
+        turns.retain(|info_hash| swarms.contains_key(info_hash));
         self.count_again(shard, before);
     }
 
@@ -222,6 +261,20 @@ impl Table {
     fn count_again(&self, shard: &Shard, before: (usize, usize)) {
         shift(&self.swarm_count, before.0, shard.swarms.len());
         shift(&self.peer_count, before.1, peers_of(shard));
+    }
+}
+
+impl Shard {
+    /// Ends a swarm of the next few that nobody is in but `asker`, or else one that nobody is in but a single source: who
+    /// fills the table is the first to lose by it.
+    fn end_lonely(&mut self, asker: IpAddr) -> Option<Swarm> {
+        let few = self.turns.len().min(TRACKER_SWARMS_LOOKED_AT);
+        let swarms = || self.turns.iter().take(few).map(|info_hash| self.swarms.get(info_hash));
+        let own = swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.is_of_one(Some(asker))));
+        let lonely = own.or_else(|| swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.is_of_one(None))));
+        let ended = lonely.and_then(|index| self.turns.remove(index));
+        self.turns.rotate_left(few - usize::from(ended.is_some()));
+        self.swarms.remove(&ended?)
     }
 }
 

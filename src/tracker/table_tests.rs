@@ -94,7 +94,9 @@ fn only_listed_torrents_are_served_unless_open() {
     for n in 0..TRACKER_SWARM_COUNT_MAX {
         let mut hash = [0; 20];
         hash[12..].copy_from_slice(&n.to_be_bytes());
+        // Two of them have met: there is nobody who could give way.
         announce(&open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(1) });
+        announce(&open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(2) });
     }
     assert_eq!(open.handle_announce(NOW, &other, &mut Rng::with_seed(1)), Err(Refusal::Full));
     announce(&open, NOW + TRACKER_PEER_EXPIRY, &other);
@@ -262,4 +264,55 @@ fn who_starts_with_nothing_left_is_given_seeders_once() {
     announce(&table, NOW, &seeder(1));
     assert_eq!(numbers(&announce(&table, NOW, &Announcement { event: Event::Started, ..seeder(2) })), [1]);
     assert_eq!(numbers(&announce(&table, NOW, &seeder(2))), [0; 0]);
+}
+
+/// T10: announces of torrents that nobody else has, from one address. `BT_FAST_FLOOD` says how many; ten million take minutes.
+#[test]
+fn a_flood_of_torrents_pushes_out_its_own() {
+    let count: u64 = std::env::var("BT_FAST_FLOOD").map_or(300_000, |count| count.parse().unwrap());
+    let open = Table::open();
+    let mut rng = Rng::with_seed(11);
+    let mut random_hash = || InfoHash(std::array::from_fn(|_| rng.u8(..)));
+    let (lonely, late) = (random_hash(), random_hash());
+    announce(&open, NOW, &leecher(1));
+    announce(&open, NOW, &seeder(2));
+    announce(&open, NOW, &Announcement { info_hash: lonely, ..seeder(3) });
+    let flooder = Announcement { numwant: 0, ..leecher(66) };
+    let moment = |n: u64| NOW + Duration::from_micros(10 * n);
+    for n in 0..count {
+        announce(&open, moment(n), &Announcement { info_hash: random_hash(), ..flooder });
+        assert!(open.counts().0 <= TRACKER_SWARM_COUNT_MAX);
+    }
+    let end = moment(count);
+    let turns: usize = open.shards.iter().map(|shard| lock(shard).turns.len()).sum();
+    assert_eq!(
+        (open.counts(), turns),
+        ((TRACKER_SWARM_COUNT_MAX, TRACKER_SWARM_COUNT_MAX + 1), TRACKER_SWARM_COUNT_MAX)
+    );
+    // Who was there is found, and so is who comes now.
+    assert_eq!(numbers(&announce(&open, end, &leecher(4))), [1, 2]);
+    assert_eq!(numbers(&announce(&open, end, &Announcement { info_hash: lonely, ..leecher(4) })), [3]);
+    announce(&open, end, &Announcement { info_hash: late, ..seeder(5) });
+    assert_eq!(numbers(&announce(&open, end, &Announcement { info_hash: late, ..leecher(6) })), [5]);
+    assert_eq!(open.counts().0, TRACKER_SWARM_COUNT_MAX);
+}
+
+/// T10
+#[test]
+fn a_million_peers_are_remembered_and_no_more() {
+    let open = Table::open();
+    let swarm_count = TRACKER_PEER_COUNT_MAX / TRACKER_SWARM_MAX;
+    let hash = |n: usize| InfoHash([u8::try_from(n).unwrap(); 20]);
+    for n in 0..TRACKER_PEER_COUNT_MAX + 1000 {
+        let source = IpAddr::from(0x0b00_0000_u32.wrapping_add(u32::try_from(n).unwrap()).to_be_bytes());
+        let info_hash = hash(n / TRACKER_SWARM_MAX);
+        announce(&open, NOW, &Announcement { info_hash, source, numwant: 0, ..leecher(1) });
+    }
+    assert_eq!(open.counts(), (swarm_count + 1, TRACKER_PEER_COUNT_MAX));
+    // Whoever comes now is given peers all the same, and is remembered as soon as others have gone.
+    let newcomer = Announcement { source: [10, 0, 0, 9].into(), ..leecher(9) };
+    assert_eq!(announce(&open, NOW, &Announcement { info_hash: hash(0), ..newcomer }).peers.len(), 50);
+    let later = NOW + TRACKER_PEER_EXPIRY;
+    announce(&open, later, &Announcement { info_hash: hash(0), ..newcomer });
+    assert_eq!(open.stats(later, hash(0)).unwrap().leechers, 1);
 }
