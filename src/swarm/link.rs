@@ -191,11 +191,9 @@ impl<S: Slot> Link<S> {
                 self.follow_offer(block.piece);
                 self.connection.serve(block)?;
             }
-            Event::Request(block) if self.lacks(block.piece) || self.swarm.pieces.is_unclaimed(block.piece) => {
-                self.connection.refuse(block)?;
-            }
-            // We said that we have it, and lost it: that is not the peer's fault.
-            Event::Request(block) => self.connection.reject(block),
+            // We said that we have it, and lost it, or are not yet done with telling: that is not the peer's fault.
+            Event::Request(block) if self.may_believe_in(block.piece) => self.connection.reject(block),
+            Event::Request(block) => self.connection.refuse(block)?,
             Event::Rejected(block) => self.handle_rejected(block)?,
             Event::Suggested(piece) => self.handle_suggested(now, piece),
             // Whether to ask for it is looked at where requests are made.
@@ -214,6 +212,12 @@ impl<S: Slot> Link<S> {
     /// Takes `have` messages that arrived together; returns how many there were.
     pub fn handle_haves(&mut self, now: Time, indices: impl Iterator<Item = u32>) -> Result<usize, PeerFault> {
         self.connection.handle_haves(now, indices, &mut self.heard)
+    }
+
+    /// The peer may have been told that we have the piece, though we lack it.
+    fn may_believe_in(&self, piece: PieceIndex) -> bool {
+        let Swarm { pieces, .. } = &*self.swarm;
+        pieces.was_lost(piece) || !self.lacks(piece) && !pieces.is_unclaimed(piece)
     }
 
     fn is_hidden(&self, piece: PieceIndex) -> bool {

@@ -253,6 +253,19 @@ fn requests_for_what_we_lost_are_rejected_and_no_fault() {
 }
 
 #[test]
+fn requests_for_what_we_lost_are_no_fault_of_the_peer_while_we_fetch_it_again() {
+    let swarm = swarm(&[0, 1, 2, 3, 4], 1);
+    let mut link = link(&swarm, 1);
+    link.shared.unchoke.store(true, Relaxed);
+    swarm.pieces.handle_lost(swarm.geometry.piece(2).unwrap());
+    sent(&mut link);
+    for _ in 0..500 {
+        take(&mut link, Message::Request { index: 2, begin: 0, length: BLOCK_LEN });
+    }
+    assert!(sent(&mut link).iter().all(|message| message.starts_with("Reject { index: 2")));
+}
+
+#[test]
 fn requests_for_what_we_never_had_are_counted() {
     let swarm = swarm(&[0], 1);
     let mut link = link(&swarm, 1);

@@ -3,8 +3,9 @@
 //! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
 //! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::have_log::HaveLog;
 use super::open_piece::SlotPool;
@@ -43,6 +44,8 @@ pub struct Pieces<S: Slot> {
     recounts: AtomicU32,
     /// A piece was lost since somebody asked.
     lost: AtomicBool,
+    /// Pieces that were lost at any time.
+    lost_once: Mutex<BTreeSet<u32>>,
     open: RwLock<Vec<Listed<S>>>,
     /// Counts what may have left blocks unclaimed in an open piece, since it was last found that there are none.
     shareable: AtomicU32,
@@ -88,6 +91,7 @@ impl<S: Slot> Pieces<S> {
             doubles_received: AtomicU64::new(0),
             recounts: AtomicU32::new(0),
             lost: AtomicBool::new(false),
+            lost_once: Mutex::default(),
             can_receive: !slots.is_empty(),
             open: RwLock::default(),
             shareable: AtomicU32::new(0),
@@ -181,6 +185,11 @@ impl<S: Slot> Pieces<S> {
     /// Whether a piece was lost since the last call.
     pub(super) fn take_lost(&self) -> bool {
         self.lost.swap(false, Ordering::Relaxed)
+    }
+
+    /// The piece was had and lost, if it was had again or not: who was told of it before may ask for it.
+    pub(super) fn was_lost(&self, piece: PieceIndex) -> bool {
+        self.lost_once.lock().unwrap_or_else(PoisonError::into_inner).contains(&piece.get())
     }
 
     /// Pieces that nobody has opened.
@@ -388,6 +397,7 @@ impl<S: Slot> Pieces<S> {
             && state.compare_exchange(HAVE, lost, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
+            self.lost_once.lock().unwrap_or_else(PoisonError::into_inner).insert(piece.get());
             if !is_wanted {
                 return;
             }

@@ -1,6 +1,6 @@
 //! A node's disk: which pieces lie on it and whether they are right, what a crash leaves of them, how it fails.
 //!
-//! Holds no bytes. What is right here was made of right blocks alone, whatever the swarm believes.
+//! Holds no bytes. What the swarm believes to have is another matter: tests compare the two.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::base::{Bitfield, Geometry, PieceIndex, Rng};
 enum Stored {
     Nothing,
     Right,
-    /// Not what was written, or never what it should be.
+    /// Not what was written.
     Wrong,
 }
 
@@ -50,13 +50,13 @@ impl Disk {
         if self.late_by.is_zero() { Duration::ZERO } else { self.late_by.mul_f64(rng.f64()) }
     }
 
-    /// False when the write failed.
-    pub(super) fn write(&mut self, piece: PieceIndex, right: bool) -> bool {
+    /// A piece that was found to be right is written; false when that failed.
+    pub(super) fn write(&mut self, piece: PieceIndex) -> bool {
         if self.writes_left == Some(0) {
             return false;
         }
         self.writes_left = self.writes_left.map(|left| left - 1);
-        self.put(piece, if right { Stored::Right } else { Stored::Wrong });
+        self.put(piece, Stored::Right);
         true
     }
 

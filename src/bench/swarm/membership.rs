@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node::{Member, Node, address_of, node_of};
+use super::trackers::{Answer, Trackers};
 use super::wire::{Line, Place, Side};
 use super::world::World;
-use crate::base::{InfoHash, limits};
+use crate::base::{InfoHash, Rng, Time, limits};
 use crate::codec::tracker_http::PeerHost;
 use crate::swarm::Verdict;
 use crate::swarm::peer_list::Source;
@@ -64,26 +65,7 @@ impl World {
         if open < sought {
             member.announce.handle_hungry(now);
         }
-        while let Some(answer) = member.answer.take().or_else(|| {
-            let request = member.announce.poll_request(now)?;
-            let address = address_of(node);
-            let announcement = Announcement {
-                info_hash: INFO_HASH,
-                peer_id: member.peer_id,
-                source: address.ip(),
-                local: address.ip(),
-                port: address.port(),
-                left,
-                event: request.event,
-                numwant: request.numwant as usize,
-                own_family_alone: false,
-            };
-            Some(self.trackers.handle_request(now, &request, &announcement, &mut self.rng))
-        }) {
-            if now < answer.at {
-                member.answer = Some(answer);
-                break;
-            }
+        while let Some(answer) = member.poll_answer(now, (address_of(node), left), &mut self.trackers, &mut self.rng) {
             let outcome = member.announce.handle_reply(now, answer.id, answer.reply);
             let peers = outcome.peers.iter().filter_map(|peer| match peer.host {
                 PeerHost::Ip(ip) => Some(SocketAddr::new(ip, peer.port)),
@@ -148,6 +130,34 @@ impl Node {
                 self.banned.insert(node_of(peer.address));
             }
         }
+    }
+}
+
+impl Member {
+    /// What a tracker says now: what was waited for, or what a request that is due brings at once.
+    fn poll_answer(
+        &mut self,
+        now: Time,
+        (address, left): (SocketAddr, u64),
+        trackers: &mut Trackers,
+        rng: &mut Rng,
+    ) -> Option<Answer> {
+        if self.answer.is_none() {
+            let request = self.announce.poll_request(now)?;
+            let announcement = Announcement {
+                info_hash: INFO_HASH,
+                peer_id: self.peer_id,
+                source: address.ip(),
+                local: address.ip(),
+                port: address.port(),
+                left,
+                event: request.event,
+                numwant: request.numwant as usize,
+                own_family_alone: false,
+            };
+            self.answer = Some(trackers.handle_request(now, &request, &announcement, rng));
+        }
+        self.answer.take_if(|answer| now >= answer.at)
     }
 }
 

@@ -279,7 +279,7 @@ impl Node {
             let spoils = self.corrupts > 0.0 && self.rng.f64() < self.corrupts;
             let right = self.disk.is_right(block.piece);
             let honest = self.corrupts == 0.0 && self.vice.is_none();
-            assert!(right || !honest, "node {} sends of piece {}, which it has not got", self.at, block.piece.get());
+            assert!(right || !honest, "node {} serves piece {}, which it has not got", self.at, block.piece.get());
             if spoils || !right {
                 batch.wrong |= 1 << i;
             }
@@ -331,7 +331,7 @@ impl Node {
     fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingSlot>) {
         let swarm = self.swarm.clone();
         let right = open.slot().is_right(open.piece());
-        if right && !self.disk.write(open.piece(), right) {
+        if right && !self.disk.write(open.piece()) {
             return self.fail(around);
         }
         let mut proven = Vec::new();

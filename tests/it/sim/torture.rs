@@ -14,7 +14,7 @@ const TROUBLE: Duration = Duration::from_secs(30);
 /// What it may take from then on.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Node 0 is an origin that nothing happens to but on its lines; the disks of these may go bad.
-const SEEDS: std::ops::RangeInclusive<usize> = 1..=2;
+const SEEDERS: std::ops::RangeInclusive<usize> = 1..=2;
 const MOODS: [Mood; 7] =
     [Mood::Answers, Mood::Unreachable, Mood::Silent, Mood::Refuses, Mood::Nonsense, Mood::Junk, Mood::AbsurdIntervals];
 
@@ -112,7 +112,7 @@ impl Torture {
         // The content takes so long over a link.
         let rate = shape.total_len() / self.rng.u64(5..20);
         world.add_origin();
-        for _ in SEEDS {
+        for _ in SEEDERS {
             // Who has memory for pieces fetches again what went bad.
             let slot_count = *self.rng.choice(&[0, 4]).unwrap();
             self.honest.push(world.add_node(&full, slot_count, Slots::Auto));
@@ -143,10 +143,13 @@ impl Torture {
     fn trouble_trackers(&mut self) {
         let count = self.rng.usize(1..=3);
         self.world.trackers.set_count(count);
+        // Whoever is told to come back in a day, by trackers that then forget everybody, is not found by anybody new.
+        let forget = self.rng.f64() < 0.3;
+        let moods = if forget { &MOODS[..MOODS.len() - 1] } else { &MOODS[..] };
         for tracker in 0..count {
             let mut at = Duration::ZERO;
             while at < TROUBLE {
-                let mood = *self.rng.choice(&MOODS).unwrap();
+                let mood = *self.rng.choice(moods).unwrap();
                 self.plan(at, Act::Mood(tracker, mood));
                 at += Duration::from_millis(self.rng.u64(1_000..10_000));
             }
@@ -154,7 +157,7 @@ impl Torture {
             let gone = tracker > 0 && self.rng.f64() < 0.3;
             self.plan(TROUBLE, Act::Mood(tracker, if gone { Mood::Gone } else { Mood::Answers }));
         }
-        if self.rng.f64() < 0.3 {
+        if forget {
             let at = self.moment(Duration::ZERO);
             self.plan(at, Act::Forget);
         }
@@ -170,7 +173,7 @@ impl Torture {
             let (at, secs) = (self.moment(settled), self.rng.u64(1..25));
             self.plan(at, Act::Dark(node, Duration::from_secs(secs)));
         }
-        if SEEDS.contains(&node) {
+        if SEEDERS.contains(&node) {
             for _ in 0..self.rng.usize(..12) {
                 let at = self.moment(Duration::ZERO);
                 self.plan(at, Act::Spoil(node));
@@ -261,7 +264,7 @@ impl Torture {
     }
 
     fn leechers(&self) -> Vec<usize> {
-        self.honest.iter().copied().filter(|node| node > SEEDS.end()).collect()
+        self.honest.iter().copied().filter(|node| node > SEEDERS.end()).collect()
     }
 
     /// What must be true in the end.
@@ -316,22 +319,23 @@ fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
 }
 
 /// Enough for every kind of trouble to strike somewhere.
-const SEEDS_RUN: u64 = 24;
+const RUNS: u64 = 20;
 
 #[test]
 fn whatever_fails_all_honest_nodes_finish_with_what_is_true() {
     let (mut total, mut seeds) = (Tally::default(), 0);
-    with_seeds(SEEDS_RUN, |seed| {
+    with_seeds(RUNS, |seed| {
         let (took, _, tally) = play(seed);
         println!("seed {seed}: {:.0} s, {tally:?}", took.as_secs_f64());
         total.add(&tally);
         seeds += 1;
     });
-    assert!(total.has_all() || seeds < SEEDS_RUN, "{total:?}");
+    assert!(total.has_all() || seeds < RUNS, "{total:?}");
 }
 
 #[test]
 fn a_tortured_run_follows_from_its_seed() {
-    assert_eq!(play(1), play(1));
-    assert_ne!(play(1), play(2));
+    let first = play(1);
+    assert_eq!(play(1), first);
+    assert_ne!(play(2), first);
 }
