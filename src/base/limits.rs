@@ -520,6 +520,8 @@ pub const WEB_CONNECTIONS_MAX: usize = 4096;
 pub const WEB_CONNECTIONS_PER_IP_MAX: usize = 512;
 /// A connection to which nothing could be written for so long is closed: no request came, or nobody reads the answer.
 pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+/// While half of all places are taken, one that has not been answered yet is closed after this.
+pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the kernel interrupts, cancels or has no room for is tried again after this pause, so often at most: a second and more.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(1);

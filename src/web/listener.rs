@@ -1,7 +1,7 @@
 //! Accepting connections within bounds: so many at a time, so many from one address, and none on which nothing is sent.
 //!
-//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time. A
-//! long answer to one that reads it does not end.
+//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time, and
+//! sooner where there is a crowd. A long answer to one that reads it does not end.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
 
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-use crate::base::limits::WEB_CONNECTIONS_PER_IP_MAX;
+use crate::base::limits::{WEB_CONNECTIONS_PER_IP_MAX, WEB_CROWDED_TIMEOUT};
 
 /// A listener that accepts no more connections than it has room for; the others wait in the backlog. Those above the
 /// share of one address are closed at once.
@@ -28,6 +28,7 @@ use crate::base::limits::WEB_CONNECTIONS_PER_IP_MAX;
 pub struct BoundedListener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    connections_max: usize,
     silence_max: Duration,
     by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -39,6 +40,11 @@ pub struct BoundedStream {
     silence_max: Duration,
     /// The start, or the last time that something was written.
     written_at: Instant,
+    /// Nothing was written yet.
+    is_new: bool,
+    slots: Arc<Semaphore>,
+    /// With fewer places left than these there is a crowd.
+    crowded_below: usize,
     check: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
     _share: Share,
@@ -86,7 +92,8 @@ impl Drop for Share {
 
 impl BoundedListener {
     pub fn new(listener: TcpListener, connections_max: usize, silence_max: Duration) -> Self {
-        Self { listener, slots: Arc::new(Semaphore::new(connections_max)), silence_max, by_ip: Arc::default() }
+        let slots = Arc::new(Semaphore::new(connections_max));
+        Self { listener, slots, connections_max, silence_max, by_ip: Arc::default() }
     }
 }
 
@@ -107,7 +114,10 @@ impl Listener for BoundedListener {
                 stream,
                 silence_max: self.silence_max,
                 written_at: now,
-                check: Box::pin(tokio::time::sleep_until(now + self.silence_max)),
+                is_new: true,
+                slots: Arc::clone(&self.slots),
+                crowded_below: self.connections_max / 2,
+                check: Box::pin(tokio::time::sleep_until(now + self.silence_max.min(WEB_CROWDED_TIMEOUT))),
                 _slot: slot,
                 _share: share,
             };
@@ -130,11 +140,13 @@ impl Connected<IncomingStream<'_, BoundedListener>> for Endpoints {
 impl BoundedStream {
     fn check_silence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.check.as_mut().poll(cx).is_ready() {
-            let end = self.written_at + self.silence_max;
-            if end <= Instant::now() {
+            let (now, end) = (Instant::now(), self.written_at + self.silence_max);
+            let is_crowded = self.slots.available_permits() < self.crowded_below;
+            if end <= now || (self.is_new && is_crowded) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.check.as_mut().reset(end);
+            let next = if self.is_new { end.min(now + WEB_CROWDED_TIMEOUT) } else { end };
+            self.check.as_mut().reset(next);
         }
         Ok(())
     }
@@ -152,7 +164,7 @@ impl AsyncWrite for BoundedStream {
         self.check_silence(cx)?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(1..)) = written {
-            self.written_at = Instant::now();
+            (self.written_at, self.is_new) = (Instant::now(), false);
         }
         written
     }

@@ -15,6 +15,7 @@ mod little_memory;
 mod magnet;
 mod many;
 mod names;
+mod open_tracker;
 mod opentracker;
 mod operations;
 mod origin;
