@@ -75,7 +75,7 @@ fn a_crowd_that_does_nothing_keeps_a_download_from_nobody() {
     let mut get = Running::start("get", &get, &fixture.scratch.join("get.log"));
     assert!(wait_until(DEADLINE, || TcpStream::connect(own).is_ok()), "{}", get.log_tail());
     let count = limits::CONNECTIONS_LEECHING_MAX;
-    let crowd = Crowd::start(own, fixture.metainfo.clone(), count, Habit::Idle, own_ip);
+    let crowd = Crowd::start(own, fixture.metainfo.clone(), fixture.content(), count, Habit::Idle, own_ip);
     assert!(wait_until(DEADLINE, || crowd.greeted() == count), "{} of {count}", crowd.greeted());
     let seed = Seed::start(&fixture.seed_command(source), source, &fixture.scratch.join("seed.log"));
     assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", get.log_tail());
