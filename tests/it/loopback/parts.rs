@@ -23,7 +23,7 @@ use super::{
 };
 use crate::support::process::{Finished, Running, wait_until};
 
-const BLOCK_LEN: u64 = 16 << 10;
+const BLOCK_LEN: u32 = 16 << 10;
 const LONG_PIECE_LEN: u32 = 4 << 20;
 const LEN: u64 = 3 * LONG_PIECE_LEN as u64;
 /// A piece, and a part of another.
@@ -64,7 +64,7 @@ fn interrupted(fixture: &Fixture) -> PathBuf {
 fn goes_on(fixture: &Fixture, target: &Path, missing_blocks: u64) -> Finished {
     let seed = fixture.seed();
     let finished = fixture.get(target, &[seed.address]);
-    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], missing_blocks * BLOCK_LEN);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], missing_blocks * u64::from(BLOCK_LEN));
     assert_no_litter(target);
     finished
 }
@@ -78,7 +78,7 @@ fn what_has_come_of_a_piece_is_not_sent_again() {
     sleep(Duration::from_millis(500));
     get.signal(Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
-    let finished = goes_on(&fixture, &target, LEN / BLOCK_LEN - BLOCKS_SENT as u64);
+    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
     assert_eq!(warnings(&finished.stderr), [""; 0]);
 }
 
@@ -92,7 +92,7 @@ fn what_has_come_of_a_piece_outlives_a_kill() {
     get.signal(Signal::KILL);
     get.wait(DEADLINE).unwrap();
     assert_claims(&fixture, &target);
-    let finished = goes_on(&fixture, &target, LEN / BLOCK_LEN - BLOCKS_SENT as u64);
+    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
     assert_eq!(warnings(&finished.stderr), [""; 0]);
 }
 
@@ -113,7 +113,8 @@ fn damaged_parts_are_told_and_fetched_again() {
         bytes[at] ^= 1;
     });
     let whole = assert_claims(&fixture, &target) as u64;
-    let finished = goes_on(&fixture, &target, LEN / BLOCK_LEN - whole * u64::from(LONG_PIECE_LEN) / BLOCK_LEN);
+    let finished =
+        goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - whole * u64::from(LONG_PIECE_LEN / BLOCK_LEN));
     let told = warnings(&finished.stderr);
     assert!(told.len() == 1 && told[0].contains("it is damaged: pieces received in part"), "{finished:#?}");
 }
@@ -137,8 +138,8 @@ fn wrong_parts_are_found_out_and_nobody_is_banned() {
         *bytes = changed;
     });
     assert!(spoilt > 0);
-    let piece_blocks = u64::from(LONG_PIECE_LEN) / BLOCK_LEN;
-    let finished = goes_on(&fixture, &target, LEN / BLOCK_LEN - BLOCKS_SENT as u64 + spoilt * piece_blocks);
+    let piece_blocks = u64::from(LONG_PIECE_LEN / BLOCK_LEN);
+    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64 + spoilt * piece_blocks);
     assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], spoilt * u64::from(LONG_PIECE_LEN));
     assert_eq!(warnings(&finished.stderr), [""; 0], "nobody is banned");
 }
