@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry, Rng};
 use bt_fast::bench::swarm::{Mood, Vice, World};
-use bt_fast::peer::PeerFault;
 use bt_fast::swarm::choker::Slots;
 
 use super::{geometry, with_seeds, world};
@@ -281,10 +280,7 @@ impl Torture {
             let honest = |other: &usize| self.honest.contains(other);
             let banned: Vec<_> = node.banned.iter().filter(|other| honest(other)).collect();
             assert!(banned.is_empty(), "{} banned {banned:?}", node.at);
-            // Seldom an honest peer's words count as a flood: the connection is made anew, and the cause is not known yet.
-            let blames =
-                |&&(other, ref fault): &&(usize, PeerFault)| honest(&other) && !matches!(fault, PeerFault::Flood);
-            let faults: Vec<_> = node.faults.iter().filter(blames).collect();
+            let faults: Vec<_> = node.faults.iter().filter(|(other, _)| honest(other)).collect();
             assert!(faults.is_empty(), "{} found fault with {faults:?}", node.at);
             self.tally.bans += node.banned.len();
             self.tally.faults += node.faults.len();
