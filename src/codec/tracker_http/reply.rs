@@ -74,6 +74,9 @@ pub enum TrackerReplyError {
     Malformed(#[from] BencodeError),
     #[error("the tracker's reply is {0}, expected a dictionary")]
     NotDictionary(Kind),
+    /// Whoever was told so is not known to the tracker.
+    #[error("the tracker's reply has neither an interval nor peers")]
+    Empty,
 }
 
 /// Reads the body of a reply.
@@ -92,6 +95,11 @@ pub fn decode_reply(bytes: &[u8]) -> Result<AnnounceReply, TrackerReplyError> {
     }
     let count = |key: &[u8]| root.get(key)?.as_i64().and_then(|count| u64::try_from(count).ok());
     let bytes = |key: &[u8]| root.get(key)?.as_bytes();
+    let is = |key: &[u8], kinds: &[Kind]| root.get(key).is_some_and(|node| kinds.contains(&node.kind()));
+    let names_peers = [&b"peers"[..], b"peers6"].iter().any(|key| is(key, &[Kind::Bytes, Kind::List]));
+    if !names_peers && !is(b"interval", &[Kind::Integer]) {
+        return Err(TrackerReplyError::Empty);
+    }
     let mut peers = Peers::default();
     if let Some(node) = root.get(b"peers") {
         peers.add(node, 6);

@@ -158,7 +158,7 @@ fn numbers_out_of_range_are_absent() {
     }
     let reply = decode_reply(b"d8:intervali0e5:peersi3e10:tracker idi1ee\r\n").unwrap();
     assert_eq!(reply, AnnounceReply { interval: Some(0), ..Default::default() });
-    let long = format!("d10:tracker id501:{}e", "x".repeat(501));
+    let long = format!("d5:peers0:10:tracker id501:{}e", "x".repeat(501));
     assert_eq!(decode_reply(long.as_bytes()).unwrap().tracker_id, None);
 }
 
@@ -183,6 +183,9 @@ fn a_refusal_is_told_safely() {
 fn what_is_no_reply_is_refused() {
     assert!(matches!(decode_reply(b"<html>"), Err(TrackerReplyError::Malformed(_))));
     assert_eq!(decode_reply(b"le"), Err(TrackerReplyError::NotDictionary(Kind::List)));
+    for text in ["de", "d8:interval2:no5:peersi-1ee", "d8:completei1e6:peers6i0ee"] {
+        assert_eq!(decode_reply(text.as_bytes()), Err(TrackerReplyError::Empty), "{text}");
+    }
     let deep = [b"d5:peers".as_slice(), &[b'l'; 10_000]].concat();
     let error = TrackerReplyError::Malformed(BencodeError::TooDeep { offset: 15, max: 8 });
     assert_eq!(decode_reply(&deep), Err(error));
