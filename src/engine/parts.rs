@@ -26,21 +26,37 @@ pub(super) struct Kept {
     downloaded: u64,
     /// Pieces that were open at the checkpoint before.
     open: BTreeSet<PieceIndex>,
+    /// Bytes downloaded in all at that checkpoint, and whether these were more than at the one before.
+    seen: u64,
+    has_grown: bool,
     /// The run is over: a checkpoint that comes late changes nothing.
     ended: bool,
 }
 
 impl Kept {
     /// So much has come that to write so many bytes is worth it.
-    fn is_due(&self, downloaded: u64, len: u64) -> bool {
+    fn is_worth_it(&self, downloaded: u64, len: u64) -> bool {
         downloaded.saturating_sub(self.downloaded) >= limits::PARTS_GROWTH_MIN.max(len / 2)
+    }
+
+    /// Whether parts alone are reason for a checkpoint: something has come since the last one, or what had come by then may have
+    /// been open for long enough only now.
+    fn is_due(&self, downloaded: u64) -> bool {
+        self.is_worth_it(downloaded, self.len) && (self.has_grown || downloaded > self.seen)
+    }
+
+    /// A checkpoint is made.
+    fn handle_checkpoint(&mut self, downloaded: u64, open: BTreeSet<PieceIndex>) -> BTreeSet<PieceIndex> {
+        self.has_grown = downloaded > self.seen;
+        self.seen = downloaded;
+        std::mem::replace(&mut self.open, open)
     }
 }
 
 impl Checkpoint {
-    /// Enough has come since parts were last written.
+    /// See [`Kept::is_due`].
     pub(super) fn is_due_for_parts(&self, torrent: &Torrent) -> bool {
-        self.kept.try_lock().is_ok_and(|kept| kept.is_due(torrent.downloaded(), kept.len))
+        self.kept.try_lock().is_ok_and(|kept| kept.is_due(torrent.downloaded()))
     }
 
     /// Writes them, where that is worth it; all of them when the run has ended. May take long. Whatever fails costs only
@@ -52,12 +68,12 @@ impl Checkpoint {
         }
         kept.ended = ended;
         let open = torrent.swarm.pieces.open_list();
-        let before = std::mem::replace(&mut kept.open, open.iter().map(|open| open.piece()).collect());
+        let before = kept.handle_checkpoint(torrent.downloaded(), open.iter().map(|open| open.piece()).collect());
         // Where something failed what is left of the disk is for the content.
         let wanted = |open: &&Arc<Piece>| (ended && !torrent.has_failed()) || before.contains(&open.piece());
         let parts = fitting(torrent, open.iter().filter(wanted));
         let len = parts.iter().map(Part::len).sum::<usize>() as u64;
-        let is_worth_it = if ended { !torrent.has_failed() } else { kept.is_due(torrent.downloaded(), len) };
+        let is_worth_it = if ended { !torrent.has_failed() } else { kept.is_worth_it(torrent.downloaded(), len) };
         let done = if len > 0 && is_worth_it {
             let geometry = &torrent.swarm.geometry;
             let saved = self
@@ -125,4 +141,23 @@ fn fitting<'a>(torrent: &Torrent, open: impl Iterator<Item = &'a Arc<Piece>>) ->
         fits
     });
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither a download that stands still nor one that is complete makes checkpoints for ever.
+    #[test]
+    fn parts_are_reason_for_a_checkpoint_once_more_than_something_comes() {
+        let mut kept = Kept::default();
+        let enough = limits::PARTS_GROWTH_MIN;
+        assert!(!kept.is_due(enough - 1) && kept.is_due(enough));
+        kept.handle_checkpoint(enough, BTreeSet::new());
+        assert!(kept.is_due(enough), "what was open is to be written now");
+        kept.handle_checkpoint(enough, BTreeSet::new());
+        assert!(!kept.is_due(enough) && kept.is_due(enough + 1));
+        (kept.downloaded, kept.len) = (enough, 4 * enough);
+        assert!(!kept.is_due(2 * enough) && kept.is_due(3 * enough));
+    }
 }
