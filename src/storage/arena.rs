@@ -246,6 +246,10 @@ mod tests {
         assert!(slot.clear(40_000));
         assert_eq!(slot.land(2, &[3; 40_000 - 32_768]), Landed::More);
         assert_eq!(slot.bytes(), None);
+        assert_eq!((slot.block(2), slot.block(1)), (Some(&[3; 40_000 - 32_768][..]), None));
+        let leased = slot.lease(1).unwrap();
+        assert_eq!(slot.block(1), None);
+        drop(leased);
         assert!(slot.span(0, 1).is_none());
         assert_eq!(slot.land(0, &[1; 16_384]), Landed::More);
         assert_eq!(slot.land(0, &[9; 16_384]), Landed::Duplicate);
