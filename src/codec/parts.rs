@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use sha1::{Digest as _, Sha1};
 
 use super::reader::Reader;
-use super::resume::ResumeError;
+use super::resume::{ResumeError, open_frame};
 use crate::base::ids::SHA1_LEN;
 use crate::base::{Bitfield, Geometry, InfoHash, PieceIndex};
 
@@ -73,22 +73,8 @@ pub fn write_parts(
 
 /// Reads the parts of a torrent's pieces.
 pub fn read_parts<'a>(bytes: &'a [u8], info_hash: InfoHash, geometry: &Geometry) -> Result<Vec<Part<'a>>, ResumeError> {
-    let mut reader = Reader::new(bytes);
-    if reader.array() != Some(MAGIC) {
-        return Err(ResumeError::NoRecord);
-    }
-    match reader.u8().ok_or(ResumeError::Damaged)? {
-        VERSION => {}
-        other => return Err(ResumeError::Version(other)),
-    }
-    let (body, hash) = bytes.split_last_chunk::<SHA1_LEN>().ok_or(ResumeError::Damaged)?;
-    if Sha1::digest(body).as_slice() != hash {
-        return Err(ResumeError::Damaged);
-    }
-    if reader.array().map(InfoHash) != Some(info_hash) {
-        return Err(ResumeError::Foreign);
-    }
-    read_body(&mut reader, geometry).filter(|_| reader.rest().len() == SHA1_LEN).ok_or(ResumeError::Damaged)
+    let mut reader = open_frame(bytes, MAGIC, VERSION, info_hash)?;
+    read_body(&mut reader, geometry).filter(|_| reader.is_empty()).ok_or(ResumeError::Damaged)
 }
 
 /// Behind the info-hash.

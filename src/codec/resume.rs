@@ -75,21 +75,7 @@ impl ResumeRecord {
 
     /// Reads the record of a torrent with so many files, pad files not counted, and pieces.
     pub fn decode(bytes: &[u8], info_hash: InfoHash, file_count: usize, piece_count: u32) -> Result<Self, ResumeError> {
-        let mut reader = Reader::new(bytes);
-        if reader.array() != Some(MAGIC) {
-            return Err(ResumeError::NoRecord);
-        }
-        match reader.u8().ok_or(ResumeError::Damaged)? {
-            VERSION => {}
-            other => return Err(ResumeError::Version(other)),
-        }
-        let (body, hash) = bytes.split_last_chunk::<SHA1_LEN>().ok_or(ResumeError::Damaged)?;
-        if Sha1::digest(body).as_slice() != hash {
-            return Err(ResumeError::Damaged);
-        }
-        if reader.array().map(InfoHash) != Some(info_hash) {
-            return Err(ResumeError::Foreign);
-        }
+        let mut reader = open_frame(bytes, MAGIC, VERSION, info_hash)?;
         if bytes.len() != Self::encoded_len(file_count, piece_count as usize) {
             return Err(ResumeError::Damaged);
         }
@@ -122,6 +108,33 @@ impl ResumeRecord {
         let have = Bitfield::from_wire(pieces, piece_count).ok()?;
         Some(Self { info_hash, ended, written_at, writes_until, files, have })
     }
+}
+
+/// What is between the info-hash and the closing SHA-1, of a file that begins with this magic and version and is whole.
+pub(super) fn open_frame<const MAGIC_LEN: usize>(
+    bytes: &[u8],
+    magic: [u8; MAGIC_LEN],
+    version: u8,
+    info_hash: InfoHash,
+) -> Result<Reader<'_>, ResumeError> {
+    let mut reader = Reader::new(bytes);
+    if reader.array() != Some(magic) {
+        return Err(ResumeError::NoRecord);
+    }
+    match reader.u8().ok_or(ResumeError::Damaged)? {
+        found if found == version => {}
+        other => return Err(ResumeError::Version(other)),
+    }
+    let (sealed, hash) = bytes.split_last_chunk::<SHA1_LEN>().ok_or(ResumeError::Damaged)?;
+    if Sha1::digest(sealed).as_slice() != hash {
+        return Err(ResumeError::Damaged);
+    }
+    let mut reader = Reader::new(sealed);
+    reader.take(MAGIC_LEN + 1).ok_or(ResumeError::Damaged)?;
+    if reader.array().map(InfoHash) != Some(info_hash) {
+        return Err(ResumeError::Foreign);
+    }
+    Ok(reader)
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use bt_fast::codec::parts::{Part, read_parts, write_parts};
+use bt_fast::{
+    base::geometry::BLOCK_LEN,
+    codec::parts::{Part, read_parts, write_parts},
+};
 use rustix::process::Signal;
 
 use super::{
@@ -23,7 +26,6 @@ use super::{
 };
 use crate::support::process::{Finished, Running, wait_until};
 
-const BLOCK_LEN: u32 = 16 << 10;
 const LONG_PIECE_LEN: u32 = 4 << 20;
 const LEN: u64 = 3 * LONG_PIECE_LEN as u64;
 /// A piece, and a part of another.
