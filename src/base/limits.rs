@@ -97,7 +97,7 @@ pub const METADATA_BURST: u32 = 256;
 pub const METADATA_PARTS_PER_S: u32 = 64;
 /// Parts that leave together.
 pub const METADATA_PARTS_SENT_MAX: usize = 16;
-/// Metadata we fetch: requests outstanding with one peer, connections for it at a time, and how long a peer may take for
+/// Metadata we fetch: requests outstanding with one peer, open connections at which no more are sought, and how long a peer may take for
 /// a part, or to say what it has.
 pub const METADATA_REQUESTS_MAX: usize = 4;
 pub const METADATA_CONNECTIONS_MAX: usize = 32;
@@ -346,6 +346,9 @@ pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
 /// BEP 3: the optimistic unchoke "rotates every 30 seconds".
 pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
 
+/// An attempt to connect counts so long among the connections that are sought; of one that takes longer little is hoped
+/// for, and others are tried beside it.
+pub const CONNECT_HOPEFUL: Duration = Duration::from_secs(1);
 /// To open a TCP connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From TCP connection to complete handshake, absolute.

@@ -88,6 +88,7 @@ struct Shared {
     link_peers: RefCell<Vec<SocketAddr>>,
     device: Option<Device>,
     connection_count: Cell<usize>,
+    half_open_count: Cell<usize>,
     next_key: Cell<u32>,
     /// Something became free to be asked for.
     news: Notify,
@@ -127,6 +128,7 @@ async fn run(
         link_peers: RefCell::default(),
         device: config.device,
         connection_count: Cell::new(0),
+        half_open_count: Cell::new(0),
         next_key: Cell::new(0),
         news: Notify::new(),
         complete: RefCell::new(None),
@@ -220,8 +222,9 @@ async fn wait(
         if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
             return Err(MetadataError::Timeout(limit.as_secs()));
         }
-        let room = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
-        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), room, &mut rng);
+        let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
+        let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
+        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), lacking, places, &mut rng);
         for address in chosen {
             spawn_local(connect(shared.clone(), address));
         }
@@ -260,7 +263,7 @@ enum End {
 }
 
 async fn connect(shared: Rc<Shared>, address: SocketAddr) {
-    shared.connection_count.update(|count| count + 1);
+    shared.half_open_count.update(|count| count + 1);
     let open = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(device) = &shared.device {
@@ -271,10 +274,15 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
         }
         socket.connect(address).await
     };
-    let outcome = match timeout(limits::CONNECT_TIMEOUT, open).await {
+    let opened = timeout(limits::CONNECT_TIMEOUT, open).await;
+    shared.half_open_count.update(|count| count - 1);
+    let outcome = match opened {
         Ok(Ok(stream)) => {
+            shared.connection_count.update(|count| count + 1);
             shared.peers.borrow_mut().handle_connected(address);
-            converse(&shared, stream, address, true).await
+            let ended = converse(&shared, stream, address, true).await;
+            shared.connection_count.update(|count| count - 1);
+            ended
         }
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(elapsed.into()),
@@ -286,7 +294,6 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
         }
     }
     shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
-    shared.connection_count.update(|count| count - 1);
 }
 
 async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {

@@ -154,17 +154,14 @@ impl Steered {
         let half_open = shared.half_open_count.load(Ordering::Relaxed);
         let open = shared.connection_count.load(Ordering::Relaxed);
         let sought = if self.complete { usize::MAX } else { self.sought };
-        let room = limits::HALF_OPEN_MAX
-            .saturating_sub(half_open)
-            .min(shared.connections_max.saturating_sub(open))
-            .min(sought.saturating_sub(self.peer_count + half_open));
-        if room == 0 || shared.rings().is_empty() {
+        let places = limits::HALF_OPEN_MAX.saturating_sub(half_open).min(shared.connections_max.saturating_sub(open));
+        if places == 0 || shared.rings().is_empty() {
             return;
         }
         let chosen = {
             let mut peer_list = self.torrent.peer_list();
             peer_list.set_own(shared.room.own());
-            peer_list.poll_connect(now, room, rng)
+            peer_list.poll_connect(now, sought.saturating_sub(self.peer_count), places, rng)
         };
         for address in chosen {
             let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))

@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use super::pieces::Verdict;
 use crate::base::cidr::AddressFilter;
 use crate::base::limits::{
-    CONNECT_ATTEMPTS_MAX, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
-    PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
+    CONNECT_ATTEMPTS_MAX, CONNECT_HOPEFUL, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX,
+    CONNECTS_PER_S, HALF_OPEN_MAX, PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE,
+    TRUST_LIST_MAX, TRUST_MAX,
 };
 use crate::base::{Rng, Time, canonical_priority, host_of};
 
@@ -27,7 +28,8 @@ pub enum Source {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Idle,
-    Connecting,
+    /// Since then.
+    Connecting(Time),
     Connected,
     /// It is us.
     Own,
@@ -104,9 +106,15 @@ impl PeerList {
             && !self.peers.iter().any(|(addr, peer)| peer.is_candidate() && !self.is_banned(addr.ip()))
     }
 
-    /// Up to `max` peers to connect to now, no more than [`CONNECTS_PER_S`] over time, those with the fewest failures first, then
-    /// by canonical priority (BEP 40) once it is known where others see us, otherwise at random. Each one's outcome must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
-    pub fn poll_connect(&mut self, now: Time, max: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+    /// Peers to connect to now where so many connections are lacking and there are places for so many attempts: no more
+    /// than [`CONNECTS_PER_S`] over time, those with the fewest failures first, then by canonical priority (BEP 40) once it
+    /// is known where others see us, otherwise at random. An attempt of [`CONNECT_HOPEFUL`] counts as a connection, an older
+    /// one does not. Each one's outcome must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
+    pub fn poll_connect(&mut self, now: Time, lacking: usize, places: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+        let max = lacking.saturating_sub(self.hopeful_count(now)).min(places).min(self.connects_allowed(now));
+        if max == 0 {
+            return Vec::new();
+        }
         let mut due: Vec<(SocketAddr, u32)> = self
             .peers
             .iter()
@@ -116,8 +124,6 @@ impl PeerList {
         rng.shuffle(&mut due);
         let priority = |addr| self.own.map(|own| canonical_priority(own, addr));
         due.sort_by_cached_key(|&(addr, failures)| (failures, Reverse(priority(addr))));
-        let max = max.min(self.connects_allowed(now));
-
         let mut chosen = Vec::new();
         for (addr, _) in due {
             if chosen.len() >= max {
@@ -126,12 +132,18 @@ impl PeerList {
             // Those chosen before may have used up this address.
             if self.accepts(addr.ip()) {
                 self.count_connection(addr.ip());
-                self.set_state(addr, State::Connecting);
+                self.set_state(addr, State::Connecting(now));
                 self.connects += 1000;
                 chosen.push(addr);
             }
         }
         chosen
+    }
+
+    /// Attempts younger than [`CONNECT_HOPEFUL`].
+    fn hopeful_count(&self, now: Time) -> usize {
+        let is_hopeful = |peer: &&Peer| matches!(peer.state, State::Connecting(since) if now < since + CONNECT_HOPEFUL);
+        self.peers.values().filter(is_hopeful).count()
     }
 
     fn connects_allowed(&mut self, now: Time) -> usize {

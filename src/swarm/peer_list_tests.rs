@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::limits::CONNECT_TIMEOUT;
 
 const NOW: Time = Time::from_secs(1000);
 
@@ -17,7 +18,7 @@ fn list(count: u32) -> PeerList {
 }
 
 fn fail_all(list: &mut PeerList, now: Time) -> usize {
-    let tried = list.poll_connect(now, usize::MAX, &mut rng());
+    let tried = list.poll_connect(now, usize::MAX, usize::MAX, &mut rng());
     tried.iter().for_each(|&addr| list.handle_failed(now, addr));
     tried.len()
 }
@@ -37,7 +38,7 @@ fn addresses_nobody_listens_on_are_skipped() {
         "[2001:db8::1]:1",
     ];
     list.handle_announced(addrs.iter().map(|text| text.parse().unwrap()), Source::Tracker, &mut rng());
-    let mut chosen = list.poll_connect(NOW, 10, &mut rng());
+    let mut chosen = list.poll_connect(NOW, 10, usize::MAX, &mut rng());
     chosen.sort_unstable();
     assert_eq!(chosen, ["127.0.0.1:1", "[2001:db8::1]:1"].map(|text| text.parse().unwrap()));
 }
@@ -45,10 +46,10 @@ fn addresses_nobody_listens_on_are_skipped() {
 #[test]
 fn each_peer_is_tried_by_one_connection() {
     let mut list = list(50);
-    let first = list.poll_connect(NOW, 30, &mut rng());
+    let first = list.poll_connect(NOW, 30, usize::MAX, &mut rng());
     assert_eq!(first.len(), 30);
     list.handle_connected(first[0]);
-    let second = list.poll_connect(NOW, 30, &mut rng());
+    let second = list.poll_connect(NOW, usize::MAX, usize::MAX, &mut rng());
     assert_eq!(second.len(), 20);
     assert!(second.iter().all(|addr| !first.contains(addr)));
     assert_eq!(list.poll_timeout(), None);
@@ -56,7 +57,7 @@ fn each_peer_is_tried_by_one_connection() {
 
 #[test]
 fn the_same_seed_gives_the_same_order() {
-    let order = |seed| list(100).poll_connect(NOW, 10, &mut Rng::with_seed(seed));
+    let order = |seed| list(100).poll_connect(NOW, 10, usize::MAX, &mut Rng::with_seed(seed));
     assert_eq!(order(5), order(5));
     assert_ne!(order(5), order(6));
 }
@@ -94,7 +95,7 @@ fn a_useful_connection_clears_the_failures() {
     fail_all(&mut list, NOW);
     fail_all(&mut list, NOW + Time::from_secs(10));
     let later = NOW + Time::from_secs(60);
-    list.poll_connect(later, 1, &mut rng());
+    list.poll_connect(later, 1, usize::MAX, &mut rng());
     list.handle_connected(peer(0));
     list.handle_disconnected(later, peer(0), true);
     assert_eq!(list.poll_timeout(), Some(later + CONNECT_RETRY_MIN));
@@ -103,11 +104,11 @@ fn a_useful_connection_clears_the_failures() {
 #[test]
 fn our_own_address_is_never_tried_again() {
     let mut list = list(1);
-    list.poll_connect(NOW, 1, &mut rng());
+    list.poll_connect(NOW, 1, usize::MAX, &mut rng());
     list.handle_own(peer(0));
     list.handle_disconnected(NOW, peer(0), false);
     list.handle_announced([peer(0)], Source::User, &mut rng());
-    assert_eq!(list.poll_connect(NOW + Time::from_secs(9999), 1, &mut rng()), []);
+    assert_eq!(list.poll_connect(NOW + Time::from_secs(9999), 1, usize::MAX, &mut rng()), []);
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn trust_falls_to_a_ban_and_grows_to_a_bound() {
     assert!(list.handle_verdict(ip, false, true));
     assert!(list.is_banned(ip) && !list.accepts(ip));
     assert!(list.handle_verdict(ip, true, false), "a ban stays");
-    assert_eq!(list.poll_connect(NOW, 10, &mut rng()), [peer(1)]);
+    assert_eq!(list.poll_connect(NOW, 10, usize::MAX, &mut rng()), [peer(1)]);
 
     let honest = peer(1).ip();
     (0..100).for_each(|_| assert!(!list.handle_verdict(honest, true, true)));
@@ -157,7 +158,7 @@ fn connections_for_an_ip_are_bounded() {
     let mut list = PeerList::new();
     let port = |port| SocketAddr::new(peer(0).ip(), port);
     list.handle_announced((1..=100).map(port), Source::Tracker, &mut rng());
-    assert_eq!(list.poll_connect(NOW, 1000, &mut rng()).len(), CONNECTIONS_PER_IP_MAX);
+    assert_eq!(list.poll_connect(NOW, 1000, usize::MAX, &mut rng()).len(), CONNECTIONS_PER_IP_MAX);
     assert!(!list.accepts(peer(0).ip()));
     assert_eq!(list.poll_timeout(), None);
     list.handle_failed(NOW, port(1));
@@ -182,7 +183,7 @@ fn a_full_list_lets_only_a_worse_peer_go() {
     let mut list = list(full);
     list.handle_announced([peer(full)], Source::Tracker, &mut rng());
     assert!(!list.peers.contains_key(&peer(full)), "equals stay");
-    let tried = list.poll_connect(NOW, 1, &mut rng())[0];
+    let tried = list.poll_connect(NOW, 1, usize::MAX, &mut rng())[0];
     list.handle_failed(NOW, tried);
     list.handle_announced([peer(full)], Source::Tracker, &mut rng());
     assert!(list.peers.contains_key(&peer(full)) && !list.peers.contains_key(&tried));
@@ -210,20 +211,53 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     assert!(list.judge(&of(&senders[1..]), false).is_empty(), "said once");
 }
 
+/// One of many addresses is alive. Without a word from the others it is found as soon as all have been tried.
+#[test]
+fn dead_addresses_hold_up_nobody() {
+    const DEAD_COUNT: u32 = 500;
+    let mut list = list(DEAD_COUNT);
+    let mut attempts: Vec<(Time, SocketAddr)> = Vec::new();
+    let (mut now, mut tried_count) = (NOW, 0);
+    while tried_count < DEAD_COUNT as usize {
+        for (_, addr) in attempts.extract_if(.., |&mut (until, _)| now >= until) {
+            list.handle_failed(now, addr);
+        }
+        let tried = list.poll_connect(now, 20, HALF_OPEN_MAX - attempts.len(), &mut rng());
+        tried_count += tried.len();
+        attempts.extend(tried.into_iter().map(|addr| (now + CONNECT_TIMEOUT, addr)));
+        assert!(attempts.len() <= HALF_OPEN_MAX);
+        now += Time::from_millis(50);
+    }
+    assert!(now < NOW + Time::from_secs(60), "{:?}", now - NOW);
+}
+
+#[test]
+fn an_attempt_counts_as_a_connection_while_it_is_young() {
+    let mut list = list(100);
+    let first = list.poll_connect(NOW, 20, usize::MAX, &mut rng());
+    assert_eq!(first.len(), 20);
+    list.handle_failed(NOW, first[0]);
+    list.handle_connected(first[1]);
+    assert_eq!(list.poll_connect(NOW, 19, usize::MAX, &mut rng()).len(), 1);
+    assert!(list.poll_connect(NOW + Time::from_millis(999), 19, usize::MAX, &mut rng()).is_empty());
+    assert_eq!(list.poll_connect(NOW + CONNECT_HOPEFUL, 19, usize::MAX, &mut rng()).len(), 19);
+    assert_eq!(list.poll_connect(NOW + 2 * CONNECT_HOPEFUL, 19, 3, &mut rng()).len(), 3);
+}
+
 #[test]
 fn attempts_are_spread_over_time() {
     let mut list = list(1000);
-    assert_eq!(list.poll_connect(NOW, 1000, &mut rng()).len(), HALF_OPEN_MAX);
-    assert!(list.poll_connect(NOW, 1000, &mut rng()).is_empty());
+    assert_eq!(list.poll_connect(NOW, 1000, usize::MAX, &mut rng()).len(), HALF_OPEN_MAX);
+    assert!(list.poll_connect(NOW, 1000, usize::MAX, &mut rng()).is_empty());
     let tenth = NOW + Time::from_millis(100);
-    assert_eq!(list.poll_connect(tenth, 1000, &mut rng()).len(), 5);
+    assert_eq!(list.poll_connect(tenth, 1000, usize::MAX, &mut rng()).len(), 5);
 }
 
 #[test]
 fn a_download_whose_peers_are_all_banned_is_hopeless() {
     let mut list = list(1);
     assert!(!list.is_hopeless() && !PeerList::new().is_hopeless());
-    let chosen = list.poll_connect(NOW, 1, &mut rng());
+    let chosen = list.poll_connect(NOW, 1, usize::MAX, &mut rng());
     list.handle_connected(chosen[0]);
     list.handle_verdict(peer(0).ip(), false, true);
     assert!(!list.is_hopeless(), "it is still connected");
@@ -236,11 +270,11 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
 #[test]
 fn peers_of_higher_priority_are_tried_first_once_our_address_is_known() {
     let mut list = list(20);
-    let failed = list.poll_connect(NOW, 1, &mut rng())[0];
+    let failed = list.poll_connect(NOW, 1, usize::MAX, &mut rng())[0];
     list.handle_failed(NOW, failed);
     let own: SocketAddr = "123.213.32.10:6881".parse().unwrap();
     list.set_own(Some(own));
-    let chosen = list.poll_connect(NOW + CONNECT_RETRY_MAX, 20, &mut rng());
+    let chosen = list.poll_connect(NOW + CONNECT_RETRY_MAX, 20, usize::MAX, &mut rng());
     assert_eq!((chosen.len(), chosen[19]), (20, failed), "whoever failed comes last");
     assert!(chosen[..19].is_sorted_by_key(|&addr| Reverse(canonical_priority(own, addr))));
     assert_ne!(canonical_priority(own, chosen[0]), canonical_priority(own, chosen[18]));

@@ -76,11 +76,8 @@ impl World {
         for (_, address) in member.attempts.extract_if(.., |&mut (until, _)| now >= until) {
             member.peer_list.handle_failed(now, address);
         }
-        let max = sought.saturating_sub(open + member.attempts.len());
-        if max == 0 {
-            return;
-        }
-        for address in member.peer_list.poll_connect(now, max, &mut self.rng) {
+        let places = limits::HALF_OPEN_MAX.saturating_sub(member.attempts.len());
+        for address in member.peer_list.poll_connect(now, sought.saturating_sub(open), places, &mut self.rng) {
             self.open_connection(node, address);
         }
     }
