@@ -83,7 +83,9 @@ impl Steering {
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
         let mut interested = Vec::new();
-        for peer in peers.iter().filter(|peer| peer.choker_due.swap(false, Ordering::AcqRel)) {
+        // Of many peers few are due: what is not written to stays in everybody's cache.
+        let is_due = |peer: &Arc<PeerShared>| peer.choker_due.load(Ordering::Relaxed);
+        for peer in peers.iter().filter(|peer| is_due(peer) && peer.choker_due.swap(false, Ordering::AcqRel)) {
             if peer.wants() {
                 interested.push(u64::from(peer.key));
             } else {
@@ -96,23 +98,23 @@ impl Steering {
         }
         let before = self.change_count;
         if round {
-            let views = self.views(now, peers);
+            let views = self.views(now, peers.iter());
             let changes = self.choker.handle_timeout(now, &views, complete, rng);
             self.apply(peers, &changes);
         }
         for key in interested {
-            let views = self.views(now, peers);
+            let views = self.views(now, wanting(peers));
             let changes = self.choker.handle_interested(key, &views, complete);
             self.apply(peers, &changes);
         }
         if freed {
-            let views = self.views(now, peers);
+            let views = self.views(now, wanting(peers));
             let changes = self.choker.handle_freed(&views, complete);
             self.apply(peers, &changes);
         }
         if look {
             let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
-            let views = self.views(now, peers);
+            let views = self.views(now, wanting(peers));
             let changes = self.choker.handle_load(rate, idle, &views, complete);
             self.apply(peers, &changes);
         }
@@ -137,8 +139,7 @@ impl Steering {
         peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key);
             let quiet = |rates: &Rates| {
-                let idle = rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0;
-                idle && now >= rates.since + after
+                now >= rates.since + after && rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0
             };
             !peer.wants() && rates.is_some_and(quiet)
         })
@@ -172,21 +173,22 @@ impl Steering {
         u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
     }
 
-    fn views(&mut self, now: Time, peers: &[Arc<PeerShared>]) -> Vec<PeerView> {
-        self.ranked_count += peers.len() as u64;
-        let rate = |meter: fn(&Rates) -> &RateMeter, key| {
-            self.rates.get(&key).map_or(0, |rates| meter(rates).bytes_per_s(now))
+    fn views<'a>(&mut self, now: Time, peers: impl Iterator<Item = &'a Arc<PeerShared>>) -> Vec<PeerView> {
+        let view = |peer: &Arc<PeerShared>| {
+            let (upload_rate, download_rate) = self.rates(now, peer);
+            PeerView {
+                key: u64::from(peer.key),
+                interested: peer.wants(),
+                choked: !peer.is_unchoked(),
+                snubbed: peer.snubbed.load(Ordering::Relaxed),
+                download_rate,
+                upload_rate,
+                uploaded: peer.uploaded.load(Ordering::Relaxed),
+            }
         };
-        let view = |peer: &Arc<PeerShared>| PeerView {
-            key: u64::from(peer.key),
-            interested: peer.wants(),
-            choked: !peer.is_unchoked(),
-            snubbed: peer.snubbed.load(Ordering::Relaxed),
-            download_rate: rate(|rates| &rates.download, peer.key),
-            upload_rate: rate(|rates| &rates.upload, peer.key),
-            uploaded: peer.uploaded.load(Ordering::Relaxed),
-        };
-        peers.iter().map(view).collect()
+        let views: Vec<PeerView> = peers.map(view).collect();
+        self.ranked_count += views.len() as u64;
+        views
     }
 
     fn apply(&mut self, peers: &[Arc<PeerShared>], changes: &Changes) {
@@ -197,6 +199,11 @@ impl Steering {
             }
         }
     }
+}
+
+/// Those that count between rounds: the slots are theirs, or they wait for one.
+fn wanting(peers: &[Arc<PeerShared>]) -> impl Iterator<Item = &Arc<PeerShared>> {
+    peers.iter().filter(|peer| peer.wants())
 }
 
 /// Nobody whom we serve waits for a block.

@@ -19,13 +19,18 @@ use bt_fast::{
         metainfo::Metainfo,
     },
 };
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::Semaphore,
+};
 
 use super::wire_peer::any_peer_id;
 
 const BLOCK_LEN: u32 = 16 << 10;
 /// Requests that a reading peer keeps waiting.
 const WINDOW: usize = 64;
+/// Handshakes under way, below what an origin lets stand at its door.
+const GREETING_MAX: usize = 500;
 /// Peers of one address, below what an origin takes from one.
 const PEERS_PER_IP: usize = 32;
 
@@ -87,11 +92,12 @@ impl Crowd {
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
+                    let door = Arc::new(Semaphore::new(GREETING_MAX));
                     for index in 0..count {
-                        let (shared, ip) = (shared.clone(), ips[index / PEERS_PER_IP]);
+                        let (shared, door, ip) = (shared.clone(), door.clone(), ips[index / PEERS_PER_IP]);
                         tokio::spawn(async move {
                             // An end that was not expected shows in `ended`.
-                            let _ = play(&shared, index, ip).await;
+                            let _ = play(&shared, &door, index, ip).await;
                             shared.ended.fetch_add(1, Ordering::Relaxed);
                         });
                     }
@@ -131,7 +137,8 @@ impl Drop for Crowd {
     }
 }
 
-async fn play(shared: &Shared, index: usize, ip: Ipv4Addr) -> std::io::Result<()> {
+async fn play(shared: &Shared, door: &Semaphore, index: usize, ip: Ipv4Addr) -> std::io::Result<()> {
+    let at_the_door = door.acquire().await.map_err(std::io::Error::other)?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     if shared.habit == Habit::Stalled {
@@ -147,6 +154,7 @@ async fn play(shared: &Shared, index: usize, ip: Ipv4Addr) -> std::io::Result<()
     while answered < HANDSHAKE_LEN {
         answered += read(&stream, &mut [0; HANDSHAKE_LEN][answered..]).await?;
     }
+    drop(at_the_door);
     shared.greeted.fetch_add(1, Ordering::Relaxed);
     match shared.habit {
         Habit::Idle => {
