@@ -172,11 +172,13 @@ pub const REQUESTS_OUT_CHOKED: usize = 8;
 /// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
 /// one for a piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
-/// Of them keep-alives, which are sent after minutes of silence, and chokes and unchokes, of which whoever gives free slots at
-/// once sends a few. Interest may follow each have: it has no bound of its own. Haves are bounded by the pieces there
-/// are, and by the bound above where they say nothing new.
+/// Of them keep-alives, which are sent after minutes of silence. Interest may follow each have: it has no bound of its own.
+/// Haves are bounded by the pieces there are, and by the bound above where they say nothing new.
 pub const KEEP_ALIVES_PER_S_MAX: u32 = 5;
-pub const CHOKES_PER_S_MAX: u32 = 20;
+/// And chokes and unchokes, of which whoever gives free slots at once sends a few in a second. They are counted over a longer
+/// time: a line that was dead for a while brings those of that while at once.
+pub const CHOKES_MAX: u32 = 600;
+pub const CHOKES_TIME: Duration = Duration::from_secs(30);
 
 /// Blocks that leave in one `sendmsg`.
 pub const SEND_BLOCKS_MAX: usize = 16;

@@ -528,7 +528,15 @@ fn keep_alives_and_chokes_have_bounds_of_their_own() {
     assert_eq!(passed(&|_| Message::KeepAlive, 1), 1000);
     assert!(passed(&|_| Message::KeepAlive, 10) <= 10);
     assert_eq!(passed(&flip, 10), 1000);
-    assert!(passed(&flip, 100) <= 100);
+    assert!(passed(&flip, 100) <= limits::CHOKES_MAX as usize);
+}
+
+#[test]
+fn chokes_of_a_minute_may_come_at_once_when_the_line_was_dead_for_so_long() {
+    let mut connection = connection(true);
+    for message in [Message::Unchoke, Message::Choke].iter().cycle().take(60) {
+        connection.handle_message(START, message).unwrap();
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl ControlFlood {
     pub(super) fn count_kind(&mut self, now: Time, message: &Message<'_>) -> bool {
         match message {
             Message::KeepAlive => self.keep_alives.count(now, Self::INTERVAL) > limits::KEEP_ALIVES_PER_S_MAX,
-            Message::Choke | Message::Unchoke => self.chokes.count(now, Self::INTERVAL) > limits::CHOKES_PER_S_MAX,
+            Message::Choke | Message::Unchoke => self.chokes.count(now, limits::CHOKES_TIME) > limits::CHOKES_MAX,
             _ => false,
         }
     }
