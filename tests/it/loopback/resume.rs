@@ -29,16 +29,15 @@ use crate::support::{
 
 const LEN: u64 = 4 << 20;
 /// What a peer sends before it falls silent.
-const PIECES_SENT: u64 = 26;
+const PIECES_SENT: u32 = 26;
 
 /// A `get` that has all its peer sends, whole pieces one after another, and waits for more.
 fn half_way(fixture: &Fixture, target: &Path) -> Running {
-    let blocks_sent = PIECES_SENT * u64::from(PIECE_LEN / BLOCK_LEN);
-    let peer = seeder_that_stops(fixture, own_ip(), blocks_sent as usize);
+    let peer = seeder_that_stops(fixture, own_ip(), (PIECES_SENT * PIECE_LEN / BLOCK_LEN) as usize);
     let command = fixture.get_command(target, &[peer]);
     let before = right_pieces(fixture, target);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let moved = wait_until(DEADLINE, || right_pieces(fixture, target) == before + PIECES_SENT);
+    let moved = wait_until(DEADLINE, || right_pieces(fixture, target) == before + u64::from(PIECES_SENT));
     assert!(moved && get.is_running(), "{}", get.log_tail());
     get
 }
