@@ -211,7 +211,7 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     assert!(list.judge(&of(&senders[1..]), false).is_empty(), "said once");
 }
 
-/// One of many addresses is alive. Without a word from the others it is found as soon as all have been tried.
+/// Wherever the one that is alive stands among them: within a minute all have been tried.
 #[test]
 fn dead_addresses_hold_up_nobody() {
     const DEAD_COUNT: u32 = 500;

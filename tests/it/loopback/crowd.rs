@@ -127,7 +127,7 @@ fn many_readers_get_the_same() {
     let before = crowd.received();
     let gained =
         || -> Vec<f64> { crowd.received().iter().zip(&before).map(|(now, before)| (now - before) as f64).collect() };
-    let much = count as f64 * f64::from(4 << 20);
+    let much = count as f64 * f64::from(12 << 20);
     assert!(wait_until(DEADLINE, || gained().iter().sum::<f64>() >= much), "{:?}", gained());
     let mut gained = gained();
     gained.sort_by(f64::total_cmp);
