@@ -132,6 +132,10 @@ pub const REJECTS_MAX: u32 = 4096;
 pub const SPOILT_SHARE: u64 = 50;
 /// So often at most, and one of them at a time.
 pub const STRANGER_WAITS_MAX: u16 = 10;
+/// A piece that was wrong is for this long left to those who brought something right, where one of them gives; in mind are
+/// kept so many.
+pub const SPOILT_WAIT: Duration = Duration::from_secs(1);
+pub const SPOILT_PIECES_KEPT_MAX: usize = 1024;
 /// A connection that finds nothing to ask for looks again after this long: others give back what they claimed.
 pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// Blocks an idle connection asks for a second time in the endgame, at a time.

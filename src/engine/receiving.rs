@@ -59,7 +59,7 @@ impl Received {
     fn finish(self, hash: PieceHash) -> Option<Verified> {
         let Self { shared, torrent, open, .. } = self;
         if torrent.hashes.get(open.piece().at()) != Some(&hash) {
-            torrent.handle_wrong(&open);
+            torrent.handle_wrong(shared.now(), &open);
             shared.spread_news();
             return None;
         }

@@ -253,9 +253,9 @@ impl Torrent {
     }
 
     /// The hash of a received piece was wrong: it is fetched again, and its senders lose trust.
-    pub(super) fn handle_wrong(&self, open: &Piece) {
+    pub(super) fn handle_wrong(&self, now: Time, open: &Piece) {
         self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
-        let verdict = self.swarm.pieces.handle_wrong(open);
+        let verdict = self.swarm.pieces.handle_wrong(now, open);
         info!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
         self.suspicion.handle_wrong(open);
         self.judge(&verdict, false);

@@ -42,10 +42,12 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     pub(super) offered: Vec<PieceIndex>,
     pub(super) offered_wanted: usize,
-    /// The peer is counted among those that are interested, among those that owe us blocks, and among the proven of these.
+    /// The peer is counted among those that are interested, among those that owe us blocks, among the proven of these, and among
+    /// the proven that give us what they have.
     pub(super) counted: bool,
     pub(super) asked: bool,
     pub(super) proven_asked: bool,
+    pub(super) proven_giving: bool,
     /// Pieces the peer has, and we want and lack.
     wanted: u32,
     recounts_seen: u32,
@@ -124,6 +126,7 @@ impl<S: Slot> Link<S> {
             counted: false,
             asked: false,
             proven_asked: false,
+            proven_giving: false,
             swarm,
             shared,
             working: Vec::new(),
@@ -575,7 +578,7 @@ impl<S: Slot> Drop for Link<S> {
         self.withdraw_offer();
         self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
-        self.count_asked(false);
+        self.count_asked(false, false);
         self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }

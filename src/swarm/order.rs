@@ -1,8 +1,8 @@
 //! The order in which missing pieces are opened: a snapshot, made anew off the hot path.
 
 use std::cmp::Reverse;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::availability::Availability;
 use super::pieces::{Pieces, Slot};
@@ -13,15 +13,19 @@ use crate::base::{PieceIndex, Rng, limits};
 pub struct Order {
     current: RwLock<Arc<Snapshot>>,
     version: AtomicU64,
+    reopened: AtomicU32,
     sequential: AtomicBool,
-    /// For each piece, the greater the earlier; empty when they are all equal.
-    priorities: RwLock<Box<[u8]>>,
+    /// For each piece, the greater the earlier; empty when they are all equal. Held while the order is made: what was begun later
+    /// is published later.
+    priorities: Mutex<Box<[u8]>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Differs from snapshot to snapshot.
     pub(super) version: u64,
+    /// [`Pieces::reopened`], of which all is in it.
+    pub(super) reopened: u32,
     pub(super) pieces: Box<[u32]>,
 }
 
@@ -31,8 +35,9 @@ impl Order {
         Self {
             current: RwLock::default(),
             version: AtomicU64::new(0),
+            reopened: AtomicU32::new(0),
             sequential: AtomicBool::new(false),
-            priorities: RwLock::default(),
+            priorities: Mutex::default(),
         }
     }
 
@@ -47,11 +52,16 @@ impl Order {
 
     /// Pieces of greater priority come first, from the next time the order is made on; a piece beyond the end has 0.
     pub fn set_priorities(&self, priorities: Box<[u8]>) {
-        *self.priorities.write().unwrap_or_else(PoisonError::into_inner) = priorities;
+        *self.priorities.lock().unwrap_or_else(PoisonError::into_inner) = priorities;
     }
 
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// [`Snapshot::reopened`] of the current one.
+    pub(super) fn reopened(&self) -> u32 {
+        self.reopened.load(Ordering::Acquire)
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
@@ -61,6 +71,8 @@ impl Order {
     /// Sorts what is missing by priority and rarity, equals at random; the first few pieces of a download purely at random, so that a
     /// newcomer soon has something to give.
     pub(super) fn rebuild<S: Slot>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
+        let priorities = self.priorities.lock().unwrap_or_else(PoisonError::into_inner);
+        let reopened = pieces.reopened();
         let mut missing: Vec<_> = pieces.missing().collect();
         let sequential = self.is_sequential();
         if !sequential {
@@ -69,13 +81,14 @@ impl Order {
         if !sequential && pieces.have_count() >= limits::RANDOM_FIRST_PIECES {
             missing = sorted_by_availability(&missing, availability);
         }
-        let priorities = self.priorities.read().unwrap_or_else(PoisonError::into_inner);
         if !priorities.is_empty() {
             missing.sort_by_key(|piece| Reverse(priorities.get(piece.at()).copied().unwrap_or(0)));
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let version = current.version + 1;
-        *current = Arc::new(Snapshot { version, pieces: missing.iter().map(|piece| piece.get()).collect() });
+        let pieces = missing.iter().map(|piece| piece.get()).collect();
+        *current = Arc::new(Snapshot { version, reopened, pieces });
+        self.reopened.store(reopened, Ordering::Release);
         self.version.store(version, Ordering::Release);
     }
 }
@@ -99,7 +112,7 @@ fn sorted_by_availability(pieces: &[PieceIndex], availability: &Availability) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Bitfield, Geometry};
+    use crate::base::{Bitfield, Geometry, Time};
 
     #[derive(Debug)]
     struct Nothing;
@@ -156,5 +169,30 @@ mod tests {
         let first = made(1);
         assert_ne!(first, made(2));
         assert!(first.iter().take(50).any(|&index| index < 50), "common ones among the first");
+    }
+
+    #[test]
+    fn an_order_made_beside_another_one_lacks_nothing() {
+        const COUNT: u32 = 32;
+        let geometry = Arc::new(Geometry::new(1, [u64::from(COUNT)]).unwrap());
+        let (availability, order) = (Availability::new(COUNT), Order::new());
+        for round in 0..if cfg!(miri) { 3 } else { 300 } {
+            let slots = (0..COUNT).map(|_| Nothing).collect();
+            let pieces = Pieces::new(geometry.clone(), &Bitfield::new(COUNT), None, slots);
+            let open: Vec<_> = geometry.pieces().map(|piece| pieces.open(piece).unwrap()).collect();
+            std::thread::scope(|scope| {
+                for (seed, open) in (0..).zip(open.chunks(8)) {
+                    let (pieces, order, availability) = (&pieces, &order, &availability);
+                    scope.spawn(move || {
+                        for open in open {
+                            pieces.handle_wrong(Time::ZERO, open);
+                            order.rebuild(pieces, availability, &mut Rng::with_seed(seed));
+                        }
+                    });
+                }
+            });
+            let snapshot = order.snapshot();
+            assert_eq!((snapshot.pieces.len(), snapshot.reopened), (COUNT as usize, COUNT), "round {round}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! have begun; then a new piece; then a share again; in the endgame, or when somebody is too slow, what others have claimed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::link::{Link, Work};
 use super::order::Snapshot;
@@ -24,8 +24,8 @@ pub(super) struct Walk {
     overflowed: bool,
     /// Pieces were left for later that only seeders have.
     skipped_rare: bool,
-    /// [`super::Pieces::reopened`] when the walk began.
-    reopened: u32,
+    /// Pieces were left to others that were wrong a moment ago.
+    skipped_spoilt: bool,
 }
 
 impl Walk {
@@ -52,7 +52,7 @@ impl<S: Slot> Link<S> {
     pub fn request_blocks(&mut self, now: Time) {
         let room = self.connection.request_room().min(self.shared_room()).min(self.unproven_room());
         if room == 0 {
-            self.count_asked(self.connection.outstanding_count() > 0);
+            self.count_self();
             if self.connection.outstanding_count() > 0 {
                 self.retry_at = None;
             } else if !self.shared.proven.load(Ordering::Relaxed) {
@@ -70,7 +70,7 @@ impl<S: Slot> Link<S> {
             self.connection.request(now, block);
         }
         self.claims = claims;
-        self.count_asked(self.connection.outstanding_count() > 0);
+        self.count_self();
         if self.connection.outstanding_count() > 0 {
             (self.retry_at, self.retries) = (None, 0);
         } else {
@@ -85,6 +85,9 @@ impl<S: Slot> Link<S> {
         self.retries = self.retries.saturating_add(1);
         self.unproven = 0;
         self.ask_all_again();
+        if std::mem::take(&mut self.walk.skipped_spoilt) {
+            self.walk.restart();
+        }
         if self.swarm.asked_count.load(Ordering::Relaxed) == 0 && self.suggested.is_empty() {
             // Nobody at all brings anything: whoever suggests has nothing more to suggest, and is asked for the rest.
             self.guided_until = self.guided_until.min(now.saturating_sub(limits::GUIDED_RARE_TIME));
@@ -120,23 +123,33 @@ impl<S: Slot> Link<S> {
         let load = |count: &AtomicU32| count.load(Ordering::Relaxed);
         let proven = load(&self.swarm.proven_asked_count);
         let strangers = load(&self.swarm.asked_count).saturating_sub(proven);
-        let totals = &self.swarm.totals;
-        let is_much =
-            totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::SPOILT_SHARE;
         let waits = if strangers == 0 { 1 } else { limits::STRANGER_WAITS_MAX };
-        proven > 0 && is_much && self.retries < waits
+        proven > 0 && self.is_much_spoilt() && self.retries < waits
     }
 
-    /// Counts the peer among those that owe us blocks, or no more.
-    pub(super) fn count_asked(&mut self, asked: bool) {
-        let proven = asked && self.shared.proven.load(Ordering::Relaxed);
+    /// Of what came a part was wrong that chance and one bad peer don't explain.
+    fn is_much_spoilt(&self) -> bool {
+        let totals = &self.swarm.totals;
+        totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::SPOILT_SHARE
+    }
+
+    /// Counts the peer as what it is now.
+    fn count_self(&mut self) {
+        let gives = !self.connection.peer_choking() && !self.connection.is_snubbed();
+        self.count_asked(self.connection.outstanding_count() > 0, gives);
+    }
+
+    /// Counts the peer among those that owe us blocks, and among those that give what they have, or no more.
+    pub(super) fn count_asked(&mut self, asked: bool, gives: bool) {
+        let proven = self.shared.proven.load(Ordering::Relaxed);
         let count = |counted: &mut bool, now: bool, count: &AtomicU32| {
             if std::mem::replace(counted, now) != now {
                 count.fetch_add(if now { 1 } else { u32::MAX }, Ordering::Relaxed);
             }
         };
         count(&mut self.asked, asked, &self.swarm.asked_count);
-        count(&mut self.proven_asked, proven, &self.swarm.proven_asked_count);
+        count(&mut self.proven_asked, asked && proven, &self.swarm.proven_asked_count);
+        count(&mut self.proven_giving, gives && proven, &self.swarm.proven_giving_count);
     }
 
     fn claim(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
@@ -171,7 +184,7 @@ impl<S: Slot> Link<S> {
                 if !work.open.is_retired() {
                     work.open.claim(&self.swarm.geometry, room - claims.len(), claims);
                 }
-            } else if let Some(open) = self.open_missing(piece).flatten() {
+            } else if let Some(open) = self.open_missing(now, piece).flatten() {
                 self.begin(open, now, room, claims);
             }
         }
@@ -193,11 +206,14 @@ impl<S: Slot> Link<S> {
     fn next_piece(&mut self, now: Time) -> Option<Arc<OpenPiece<S>>> {
         let guided = now < self.guided_until || !self.suggested.is_empty();
         let on_parole = self.is_on_parole();
-        if self.swarm.pieces.is_short_of_slots() && !guided && !on_parole {
-            if let Some(open) = self.share() {
+        if self.swarm.pieces.is_short_of_slots() && !guided {
+            if on_parole && self.may_leave_to_proven() {
+                return None;
+            }
+            if !on_parole && let Some(open) = self.share() {
                 return Some(open);
             }
-            if self.is_slow() && self.retries == 0 {
+            if !on_parole && self.is_slow() && self.retries == 0 {
                 return None;
             }
         }
@@ -210,8 +226,10 @@ impl<S: Slot> Link<S> {
         if opened.is_some() || guided || on_parole { opened } else { self.share() }
     }
 
+    /// It gets pieces of its own: it had a part in a wrong one, or nothing is known of it where much is wrong.
     fn is_on_parole(&self) -> bool {
-        self.shared.on_parole.load(Ordering::Relaxed)
+        let load = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        load(&self.shared.on_parole) || (!load(&self.shared.proven) && self.is_much_spoilt())
     }
 
     /// The peer would hold a piece open for long.
@@ -247,7 +265,7 @@ impl<S: Slot> Link<S> {
         while let Some(&piece) = self.suggested.front() {
             self.guided_until = now + limits::GUIDED_TIME;
             self.looks += 1;
-            if let Some(opened) = self.open_missing(piece) {
+            if let Some(opened) = self.open_missing(now, piece) {
                 if opened.is_some() {
                     self.suggested.pop_front();
                 }
@@ -272,14 +290,14 @@ impl<S: Slot> Link<S> {
                 self.looks += 1;
                 if guide && !self.swarm.availability.is_with_leechers(piece) {
                     self.walk.skipped_rare = true;
-                } else if let Some(opened) = self.open_missing(piece) {
+                } else if let Some(opened) = self.open_missing(now, piece) {
                     return opened;
                 }
                 self.walk.at += 1;
             }
             while let Some(at) = self.next_fresh() {
                 self.looks += 1;
-                if let Some(opened) = self.open_missing(self.walk.fresh[at]) {
+                if let Some(opened) = self.open_missing(now, self.walk.fresh[at]) {
                     return opened;
                 }
                 self.walk.fresh.swap_remove(at);
@@ -307,22 +325,24 @@ impl<S: Slot> Link<S> {
         if version == self.walk.order.version {
             return;
         }
-        let reopened = self.swarm.pieces.reopened();
         if self.walk.order.version > 0
             && self.walk.is_at_end()
             && !self.walk.overflowed
             && !self.walk.skipped_rare
-            && reopened == self.walk.reopened
+            && self.swarm.order.reopened() == self.walk.order.reopened
         {
             return;
         }
-        let order = self.swarm.order.snapshot();
-        self.walk = Walk { order, at: 0, fresh: Vec::new(), overflowed: false, skipped_rare: false, reopened };
+        self.walk = Walk { order: self.swarm.order.snapshot(), ..Walk::default() };
     }
 
     /// Opens this piece if it is missing and the peer has it. `Some(None)`: no slot is free, stay here.
-    fn open_missing(&self, piece: PieceIndex) -> Option<Option<Arc<OpenPiece<S>>>> {
+    fn open_missing(&mut self, now: Time, piece: PieceIndex) -> Option<Option<Arc<OpenPiece<S>>>> {
         if !self.swarm.pieces.is_missing(piece) || !self.may_begin(piece) {
+            return None;
+        }
+        if self.leaves_to_proven(piece, now) {
+            self.walk.skipped_spoilt = true;
             return None;
         }
         let opened = self.swarm.pieces.open(piece);
@@ -330,21 +350,34 @@ impl<S: Slot> Link<S> {
         (opened.is_some() || self.swarm.pieces.is_missing(piece)).then_some(opened)
     }
 
+    /// Somebody else is the surer one to bring right what was just wrong.
+    fn leaves_to_proven(&self, piece: PieceIndex, now: Time) -> bool {
+        self.may_leave_to_proven() && self.swarm.pieces.was_just_spoilt(piece, now)
+    }
+
+    /// Nothing is known of the peer, and something is of another one that gives us what it has.
+    fn may_leave_to_proven(&self) -> bool {
+        !self.shared.proven.load(Ordering::Relaxed) && self.swarm.proven_giving_count.load(Ordering::Relaxed) > 0
+    }
+
     /// BEP 3's endgame: asks for what others have been asked for. Idle connections only, and two of them for a block, so
     /// that little comes twice; when a piece lies still its blocks are asked of one more every so often, in the endgame or
-    /// not: whoever was to bring them is too slow.
+    /// not: whoever was to bring them is too slow. Until then who is on parole, and its pieces, are left alone.
     fn double(&mut self, now: Time, room: usize, claims: &mut Vec<BlockRef>) {
         let endgame = self.swarm.pieces.is_endgame();
         let short = self.swarm.pieces.free_slots() == 0;
-        if (!endgame && !short) || now < self.guided_until || self.is_on_parole() {
+        if (!endgame && !short) || now < self.guided_until {
             return;
         }
+        let on_parole = self.is_on_parole();
         for open in self.swarm.pieces.open_list() {
             let lies_still = open.quiet_for(now).as_millis() / limits::RESCUE_AFTER.as_millis();
             let handicap = if self.overtaken { limits::OVERTAKEN_WAITS } else { 0 };
             let lies_still = u16::try_from(lies_still).unwrap_or(u16::MAX).min(self.retries).saturating_sub(handicap);
             let (askers_max, max) = match lies_still {
-                0 if endgame && !self.overtaken => (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX),
+                0 if endgame && !self.overtaken && !on_parole && !open.is_alone() => {
+                    (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX)
+                }
                 0 => continue,
                 times => (times.saturating_add(1), room),
             };

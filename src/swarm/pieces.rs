@@ -3,15 +3,15 @@
 //! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
 //! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::have_log::HaveLog;
 use super::open_piece::SlotPool;
 pub use super::open_piece::{OpenPiece, Slot, Verdict};
 use super::selection::Selection;
-use crate::base::{Bitfield, Geometry, PieceIndex};
+use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 
 const MISSING: u8 = 0;
 const OPEN: u8 = 1;
@@ -51,6 +51,8 @@ pub struct Pieces<S: Slot> {
     shareable: AtomicU32,
     /// Counts the pieces that became missing again.
     reopened: AtomicU32,
+    /// When pieces that are not right yet were last found to be wrong, of as many as are kept in mind.
+    spoilt: Mutex<BTreeMap<PieceIndex, Time>>,
     slot_count: usize,
     slots: Arc<SlotPool<S>>,
     can_receive: bool,
@@ -96,6 +98,7 @@ impl<S: Slot> Pieces<S> {
             open: RwLock::default(),
             shareable: AtomicU32::new(0),
             reopened: AtomicU32::new(0),
+            spoilt: Mutex::default(),
             slot_count: slots.len(),
             slots: Arc::new(SlotPool::new(slots)),
             geometry,
@@ -352,14 +355,28 @@ impl<S: Slot> Pieces<S> {
     }
 
     /// The hash of a complete piece was wrong: it is missing again. Says who sent it.
-    pub fn handle_wrong(&self, open: &OpenPiece<S>) -> Verdict {
+    pub fn handle_wrong(&self, now: Time, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
+        let mut spoilt = self.spoilt();
+        if spoilt.len() < limits::SPOILT_PIECES_KEPT_MAX || spoilt.contains_key(&open.piece()) {
+            spoilt.insert(open.piece(), now);
+        }
+        drop(spoilt);
         if let Some(state) = self.states.get(open.piece().at()) {
             state.store(MISSING, Ordering::Release);
             self.missing_count.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
         }
         open.verdict()
+    }
+
+    fn spoilt(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Time>> {
+        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The piece was wrong a moment ago: those of whom something is known go first.
+    pub(super) fn was_just_spoilt(&self, piece: PieceIndex, now: Time) -> bool {
+        self.spoilt().get(&piece).is_some_and(|&at| now < at + limits::SPOILT_WAIT)
     }
 
     /// Not all of the piece is on disk when it is written: it is never had.
@@ -371,6 +388,7 @@ impl<S: Slot> Pieces<S> {
     /// who sent it.
     pub fn handle_written(&self, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
+        self.spoilt().remove(&open.piece());
         if let Some(state) = self.states.get(open.piece().at()) {
             if self.is_cut(open.piece()) {
                 state.store(PARTED, Ordering::Release);

@@ -94,7 +94,7 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     open.handle_received(0, marks[0], true);
     open.handle_received(1, marks[1], true);
     open.handle_received(2, marks[0], true);
-    let mut senders: Vec<u32> = pieces.handle_wrong(&open).senders.iter().map(|peer| peer.key).collect();
+    let mut senders: Vec<u32> = pieces.handle_wrong(Time::ZERO, &open).senders.iter().map(|peer| peer.key).collect();
     senders.sort_unstable();
     assert_eq!(senders, [1, 2]);
     assert!(open.is_retired() && pieces.open_list().is_empty());
@@ -111,8 +111,8 @@ fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
     assert!(pieces.open_at(1).is_none());
     assert_eq!(pieces.free_slots(), 2);
     pieces.slots.lock().iter_mut().for_each(|slot| slot.busy = false);
-    pieces.handle_wrong(&pieces.open_at(1).unwrap());
-    pieces.handle_wrong(&open);
+    pieces.handle_wrong(Time::ZERO, &pieces.open_at(1).unwrap());
+    pieces.handle_wrong(Time::ZERO, &open);
     drop(open);
     assert_eq!(pieces.free_slots(), 3);
 }
@@ -248,7 +248,7 @@ fn threads_open_each_piece_once_and_every_have_is_told() {
                 while !pieces.is_complete() {
                     let Some(open) = pieces.open_at(rng.u32(..COUNT)) else { continue };
                     if rng.u32(..4) == 0 {
-                        pieces.handle_wrong(&open);
+                        pieces.handle_wrong(Time::ZERO, &open);
                     } else {
                         pieces.handle_written(&open);
                     }

@@ -28,6 +28,8 @@ pub struct Swarm<S: Slot> {
     pub(super) asked_count: AtomicU32,
     /// Of them those that brought something right before.
     pub(super) proven_asked_count: AtomicU32,
+    /// Connected peers that brought something right before and give us what they have.
+    pub(super) proven_giving_count: AtomicU32,
     pub totals: Totals,
 }
 
@@ -66,6 +68,7 @@ impl<S: Slot> Swarm<S> {
             interested_count: AtomicU32::new(0),
             asked_count: AtomicU32::new(0),
             proven_asked_count: AtomicU32::new(0),
+            proven_giving_count: AtomicU32::new(0),
             totals: Totals::default(),
             geometry,
         };

@@ -341,7 +341,7 @@ impl Node {
             swarm.pieces.handle_written(open)
         } else {
             swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
-            let verdict = swarm.pieces.handle_wrong(open);
+            let verdict = swarm.pieces.handle_wrong(self.now, open);
             swarm.reorder(&mut self.rng);
             self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address)));
             verdict
