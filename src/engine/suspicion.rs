@@ -8,6 +8,7 @@ use super::torrent::Piece;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{PieceHash, PieceIndex, limits};
 use crate::hash::sha1;
+use crate::swarm::Verdict;
 use crate::swarm::blame::{Blame, Sent};
 
 /// One torrent's [`Blame`], and which pieces were never right.
@@ -34,23 +35,23 @@ impl Suspicion {
         counts.max_by_key(|&(_, senders)| senders)
     }
 
-    /// The hash of a complete piece was wrong. Takes as long as hashing it.
-    pub(super) fn handle_wrong(&self, open: &Piece) {
-        let sent: Vec<Sent> = block_hashes(open)
-            .enumerate()
-            .filter_map(|(block_index, hash)| {
-                Some(Sent { block_index, sender: open.sender(block_index)?.address.ip(), hash })
-            })
-            .collect();
+    /// The hash of a complete piece was wrong. Takes as long as hashing it, if several addresses had a part in it.
+    pub(super) fn handle_wrong(&self, open: &Piece, verdict: &Verdict) {
+        let addresses: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| peer.address.ip().to_canonical()).collect();
+        let is_shared = addresses.len() > 1;
         let mut wrong = self.wrong();
         if wrong.len() < limits::WRONG_PIECES_KEPT_MAX || wrong.contains_key(&open.piece()) {
             let senders = wrong.entry(open.piece()).or_default();
             let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
-            senders.extend(sent.iter().map(|sent| sent.sender.to_canonical()).take(room));
+            senders.extend(addresses.into_iter().take(room));
         }
         drop(wrong);
-        if sent.windows(2).any(|pair| matches!(pair, [a, b] if a.sender != b.sender)) {
-            self.lock().handle_wrong(open.piece(), sent);
+        if is_shared {
+            let sender = |block_index| open.sender(block_index).map(|peer| peer.address.ip());
+            let sent = block_hashes(open)
+                .enumerate()
+                .filter_map(|(block_index, hash)| Some(Sent { block_index, sender: sender(block_index)?, hash }));
+            self.lock().handle_wrong(open.piece(), sent.collect());
         }
     }
 

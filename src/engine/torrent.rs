@@ -257,7 +257,7 @@ impl Torrent {
         self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
         let verdict = self.swarm.pieces.handle_wrong(now, open);
         info!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
-        self.suspicion.handle_wrong(open);
+        self.suspicion.handle_wrong(open, &verdict);
         self.judge(&verdict, false);
         self.swarm.reorder(&mut Rng::new());
     }
