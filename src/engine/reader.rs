@@ -132,9 +132,7 @@ impl Connection {
     fn receive_planned(&self, reader: &mut Reader) -> Result<(), End> {
         let Reader { buffer, plan, places, reach, .. } = reader;
         let front_len = plan.front_len();
-        if buffer.capacity() < buffer.filled().len() + front_len {
-            buffer.resize(buffer.filled().len() + front_len);
-        }
+        buffer.reserve(front_len);
         let len = match self.socket.try_recv(buffer, front_len, places) {
             Ok(0) => return Err(End::Closed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -160,6 +158,7 @@ impl Connection {
             self.land(&mut link, now, arrival, |_| lease.land());
         }
         let mut stray = received.stray;
+        buffer.reserve(stray);
         for (head, lease) in leases {
             for bytes in [&head[..], lease.bytes()] {
                 let (bytes, _) = bytes.split_at(bytes.len().min(stray));

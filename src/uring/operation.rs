@@ -113,12 +113,18 @@ impl RecvBuffer {
         self.memory.get(..self.filled).unwrap_or_default()
     }
 
-    /// Appends bytes, growing where they do not fit.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let end = self.filled + bytes.len();
+    /// Makes room for so many more bytes.
+    pub fn reserve(&mut self, len: usize) {
+        let end = self.filled + len;
         if end > self.memory.len() {
             self.resize(end);
         }
+    }
+
+    /// Appends bytes, growing where they do not fit: see [`Self::reserve`].
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        let end = self.filled + bytes.len();
         if let Some(free) = self.memory.get_mut(self.filled..end) {
             free.copy_from_slice(bytes);
             self.filled = end;
