@@ -155,6 +155,8 @@ pub const GUIDED_TIME: Duration = Duration::from_secs(2);
 pub const GUIDED_IDLE_TIME: Duration = Duration::from_millis(300);
 /// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
 pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
+/// An unchoked peer that asks for nothing for this long has no need of a slot: others are not kept from what it could ask for.
+pub const SLOT_UNUSED_NOTICE: Duration = Duration::from_secs(1);
 /// Suggestions remembered of one peer, and made to one peer, at most; and made at first.
 pub const SUGGESTED_MAX: usize = 64;
 pub const SUGGESTED_START: usize = 3;

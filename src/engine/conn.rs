@@ -128,7 +128,7 @@ impl Connection {
             return self.end(&End::SendStalled);
         }
         let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
-        self.link.borrow_mut().set_stalled(stalled);
+        self.link.borrow_mut().follow_use(now, stalled);
         self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {

@@ -42,9 +42,12 @@ pub struct Link<S: Slot> {
     /// What we suggested to the peer and it has not asked for, and how many such there should be.
     pub(super) offered: Vec<PieceIndex>,
     pub(super) offered_wanted: usize,
-    /// The peer is counted among those that are interested, among those that owe us blocks, among the proven of these, and among
-    /// the proven that give us what they have.
+    /// When the peer last asked for something, or was unchoked.
+    last_request: Time,
+    /// The peer is counted among those that are interested, among those of them that are served, among those that owe us blocks,
+    /// among the proven of these, and among the proven that give us what they have.
     pub(super) counted: bool,
+    pub(super) served: bool,
     pub(super) asked: bool,
     pub(super) proven_asked: bool,
     pub(super) proven_giving: bool,
@@ -123,7 +126,9 @@ impl<S: Slot> Link<S> {
             guided_until: Time::ZERO,
             offered: Vec::new(),
             offered_wanted: limits::SUGGESTED_START,
+            last_request: now,
             counted: false,
+            served: false,
             asked: false,
             proven_asked: false,
             proven_giving: false,
@@ -171,6 +176,9 @@ impl<S: Slot> Link<S> {
 
     /// Takes one message that is not a block.
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
+        if matches!(message, Message::Request { .. }) {
+            self.last_request = now;
+        }
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
             Event::Have(piece) => self.heard.push(piece),
@@ -272,6 +280,19 @@ impl<S: Slot> Link<S> {
             self.swarm.interested_count.fetch_add(if wants { 1 } else { u32::MAX }, Ordering::Relaxed);
         }
         self.shared.choker_due.store(true, Ordering::Release);
+    }
+
+    /// Counts the peer among those that are served, or no more.
+    fn count_served(&mut self, now: Time) {
+        let is_idle =
+            self.connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
+        let served = self.shared.wants() && self.shared.is_unchoked() && !is_idle;
+        if std::mem::replace(&mut self.served, served) != served {
+            self.swarm.served_count.fetch_add(if served { 1 } else { u32::MAX }, Ordering::Relaxed);
+            if !served {
+                self.withdraw_offer();
+            }
+        }
     }
 
     /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
@@ -491,12 +512,17 @@ impl<S: Slot> Link<S> {
 
     fn follow_choker(&mut self, now: Time) {
         if self.shared.is_unchoked() {
+            if self.connection.am_choking() {
+                self.last_request = now;
+            }
             self.connection.unchoke();
+            self.count_served(now);
             if self.reveal.is_none() && self.swarm.spread.is_active() {
                 self.offer(now);
             }
         } else {
             self.connection.choke(now);
+            self.count_served(now);
             self.withdraw_offer();
         }
     }
@@ -548,12 +574,13 @@ impl<S: Slot> Link<S> {
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }
 
-    /// Whether the peer leaves what it is sent unread: then what was suggested to it is for others.
-    pub fn set_stalled(&mut self, stalled: bool) {
+    /// Looks whether the peer uses its slot; `stalled`: it leaves what it is sent unread. What was suggested to one that does not is
+    /// for others.
+    pub fn follow_use(&mut self, now: Time, stalled: bool) {
         if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
             self.count_interested();
-            self.withdraw_offer();
         }
+        self.count_served(now);
     }
 
     /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.
@@ -578,6 +605,7 @@ impl<S: Slot> Drop for Link<S> {
         self.withdraw_offer();
         self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
         self.show_interest(false);
+        self.count_served(Time::MAX);
         self.count_asked(false, false);
         self.count_heard();
         self.swarm.availability.remove_set(self.connection.peer_have());

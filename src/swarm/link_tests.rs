@@ -533,11 +533,11 @@ fn who_reads_nothing_is_nobodys_rival() {
     links.iter_mut().for_each(|link| take(link, Message::Interested));
     let count = || swarm.interested_count.load(Relaxed);
     assert_eq!(count(), 2);
-    links[0].set_stalled(true);
+    links[0].follow_use(START, true);
     assert_eq!(count(), 1);
-    links[0].set_stalled(false);
+    links[0].follow_use(START, false);
     assert_eq!(count(), 2);
-    links[0].set_stalled(true);
+    links[0].follow_use(START, true);
     drop(links);
     assert_eq!(count(), 0);
 }
@@ -689,4 +689,31 @@ fn what_lies_still_is_rescued_where_all_are_on_parole() {
     drop(left);
     assert_eq!(looks_until_it_asks(&mut next, 5), Some(START + limits::RESCUE_AFTER));
     assert_eq!(outstanding(&next).len(), 2);
+}
+
+#[test]
+fn who_asks_for_nothing_keeps_no_pieces_from_others() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    let mut links = [link(&swarm, 1), link(&swarm, 2)];
+    for link in &mut links {
+        link.shared().unchoke.store(true, Relaxed);
+        take(link, Message::Interested);
+    }
+    let suggested = |link: &Link<Memory>| link.offered.len();
+    links.iter_mut().for_each(|link| link.sync(START).unwrap());
+    assert_eq!(links.each_ref().map(suggested), [3, 3], "both may ask at any moment");
+    let later = START + limits::SLOT_UNUSED_NOTICE;
+    let request = Message::Request { index: links[0].offered[0].get(), begin: 0, length: BLOCK_LEN };
+    links[0].handle_message(later, &request).unwrap();
+    links.iter_mut().for_each(|link| link.follow_use(later, false));
+    assert_eq!(links.each_ref().map(suggested), [2, 0]);
+    assert_eq!(swarm.served_count.load(Relaxed), 1);
+    links[0].sync(later).unwrap();
+    assert_eq!(suggested(&links[0]), 2, "alone it is told nothing more");
+    let request = Message::Request { index: 0, begin: 0, length: BLOCK_LEN };
+    links[1].handle_message(later, &request).unwrap();
+    links[1].sync(later).unwrap();
+    assert!(suggested(&links[1]) > 0);
+    drop(links);
+    assert_eq!(swarm.served_count.load(Relaxed), 0);
 }

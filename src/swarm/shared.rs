@@ -24,6 +24,8 @@ pub struct Swarm<S: Slot> {
     pub(super) spread: Spread,
     /// Connected peers that want something of us.
     pub(super) interested_count: AtomicU32,
+    /// Of them those that we unchoke and that make use of it.
+    pub(super) served_count: AtomicU32,
     /// Connected peers that owe us blocks.
     pub(super) asked_count: AtomicU32,
     /// Of them those that brought something right before.
@@ -66,6 +68,7 @@ impl<S: Slot> Swarm<S> {
             spread: Spread::new(&geometry, have.is_full(), rng),
             salt: rng.u64(..),
             interested_count: AtomicU32::new(0),
+            served_count: AtomicU32::new(0),
             asked_count: AtomicU32::new(0),
             proven_asked_count: AtomicU32::new(0),
             proven_giving_count: AtomicU32::new(0),

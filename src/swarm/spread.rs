@@ -114,8 +114,8 @@ impl Spread {
 impl<S: Slot> Link<S> {
     /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
     pub(super) fn offer(&mut self, now: Time) {
-        let several = self.swarm.interested_count.load(Ordering::Relaxed) > 1;
-        if !several || !self.counted || !self.connection.is_fast() {
+        let several = self.swarm.served_count.load(Ordering::Relaxed) > 1;
+        if !several || !self.served || !self.connection.is_fast() {
             return;
         }
         let have = self.connection.peer_have();
