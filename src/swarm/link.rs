@@ -43,7 +43,7 @@ pub struct Link<S: Slot> {
     pub(super) offered: Vec<PieceIndex>,
     pub(super) offered_wanted: usize,
     /// When the peer last asked for something, or was unchoked.
-    last_request: Time,
+    pub(super) last_request: Time,
     /// The peer is counted among those that are interested, among those of them that are served, among those that owe us blocks,
     /// among the proven of these, and among the proven that give us what they have.
     pub(super) counted: bool,
@@ -274,25 +274,12 @@ impl<S: Slot> Link<S> {
         self.count_interested();
     }
 
-    fn count_interested(&mut self) {
+    pub(super) fn count_interested(&mut self) {
         let wants = self.shared.wants();
         if std::mem::replace(&mut self.counted, wants) != wants {
             self.swarm.interested_count.fetch_add(if wants { 1 } else { u32::MAX }, Ordering::Relaxed);
         }
         self.shared.choker_due.store(true, Ordering::Release);
-    }
-
-    /// Counts the peer among those that are served, or no more.
-    fn count_served(&mut self, now: Time) {
-        let is_idle =
-            self.connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
-        let served = self.shared.wants() && self.shared.is_unchoked() && !is_idle;
-        if std::mem::replace(&mut self.served, served) != served {
-            self.swarm.served_count.fetch_add(if served { 1 } else { u32::MAX }, Ordering::Relaxed);
-            if !served {
-                self.withdraw_offer();
-            }
-        }
     }
 
     /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
@@ -572,15 +559,6 @@ impl<S: Slot> Link<S> {
         let reveal = self.reveal.as_ref().map_or(Time::MAX, Reveal::poll_timeout);
         let timeout = self.connection.poll_timeout().min(reveal);
         self.retry_at.map_or(timeout, |at| at.min(timeout))
-    }
-
-    /// Looks whether the peer uses its slot; `stalled`: it leaves what it is sent unread. What was suggested to one that does not is
-    /// for others.
-    pub fn follow_use(&mut self, now: Time, stalled: bool) {
-        if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-            self.count_interested();
-        }
-        self.count_served(now);
     }
 
     /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.

@@ -112,6 +112,28 @@ impl Spread {
 }
 
 impl<S: Slot> Link<S> {
+    /// Looks whether the peer uses its slot; `stalled`: it leaves what it is sent unread. What was suggested to one that does not is
+    /// for others.
+    pub fn follow_use(&mut self, now: Time, stalled: bool) {
+        if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
+            self.count_interested();
+        }
+        self.count_served(now);
+    }
+
+    /// Counts the peer among those that are served, or no more.
+    pub(super) fn count_served(&mut self, now: Time) {
+        let is_idle =
+            self.connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
+        let served = self.shared.wants() && self.shared.is_unchoked() && !is_idle;
+        if std::mem::replace(&mut self.served, served) != served {
+            self.swarm.served_count.fetch_add(if served { 1 } else { u32::MAX }, Ordering::Relaxed);
+            if !served {
+                self.withdraw_offer();
+            }
+        }
+    }
+
     /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
     pub(super) fn offer(&mut self, now: Time) {
         let several = self.swarm.served_count.load(Ordering::Relaxed) > 1;

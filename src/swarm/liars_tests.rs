@@ -1,0 +1,160 @@
+//! Whom a link asks for what while some peers send wrong blocks.
+
+use super::*;
+
+/// Looks again whenever it is due, so many times; returns when it asked for something.
+fn looks_until_it_asks(link: &mut Link<Memory>, times: usize) -> Option<Time> {
+    let mut now = START;
+    for _ in 0..times {
+        link.request_blocks(now);
+        if !outstanding(link).is_empty() {
+            return Some(now);
+        }
+        now = link.poll_timeout();
+        link.handle_timeout(now).unwrap();
+    }
+    None
+}
+
+/// What the link asks for was wrong.
+fn spoil(link: &mut Link<Memory>) {
+    let swarm = link.swarm.clone();
+    let open = swarm.pieces.find_open(outstanding(link)[0].piece).unwrap();
+    swarm.totals.corrupt.fetch_add(open.len().into(), Relaxed);
+    swarm.pieces.handle_wrong(START, &open);
+    swarm.reorder(&mut Rng::with_seed(3));
+}
+
+#[test]
+fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
+    let geometry = Geometry::new(64 * BLOCK_LEN, [u64::from(8 * 64 * BLOCK_LEN)]).unwrap();
+    let slots = (0..8).map(|_| Memory).collect();
+    let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), slots, &mut Rng::with_seed(1)));
+    let mut link = seeded(&swarm, 1);
+    let bring_all = |link: &mut Link<Memory>| {
+        let mut brought = Vec::new();
+        link.request_blocks(START);
+        while let Some(&block) = outstanding(link).first() {
+            let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
+            link.handle_landed(START, &arrival, true);
+            brought.push(block);
+            link.request_blocks(START);
+        }
+        brought
+    };
+    let brought = bring_all(&mut link);
+    assert_eq!(brought.len(), 64);
+    assert!(brought.iter().all(|block| block.piece == brought[0].piece), "all of one piece");
+    // It is not known whose fault it is that nobody says whether it is right.
+    let due = link.poll_timeout();
+    assert_eq!(due, START + limits::IDLE_RETRY);
+    link.handle_timeout(due).unwrap();
+    assert_eq!(bring_all(&mut link).len(), 64);
+    let open = swarm.pieces.find_open(brought[0].piece).unwrap();
+    assert_eq!(open.prove().len(), 1);
+    assert!(open.prove().is_empty());
+    assert_eq!(bring_all(&mut link).len(), 6 * 64);
+}
+
+#[test]
+fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
+    let swarm = swarm_of(60, &[], 60);
+    let mut links = vec![seeded(&swarm, 1), seeded(&swarm, 2), seeded(&swarm, 3)];
+    swarm.totals.corrupt.store(1, Relaxed);
+    for link in &mut links[1..] {
+        link.request_blocks(START);
+        assert!(!outstanding(link).is_empty(), "nobody else is known");
+    }
+    links[1].shared().proven.store(true, Relaxed);
+    links[1].request_blocks(START);
+    links[0].request_blocks(START);
+    assert!(outstanding(&links[0]).is_empty());
+    let due = START + limits::IDLE_RETRY;
+    assert_eq!(links[0].poll_timeout(), due);
+    links[0].handle_timeout(due).unwrap();
+    links[0].request_blocks(due);
+    assert!(outstanding(&links[0]).is_empty(), "another stranger is asked");
+    drop(links.pop());
+    links[0].request_blocks(due);
+    assert!(!outstanding(&links[0]).is_empty(), "for a second at least");
+}
+
+#[test]
+fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
+    let last_missing = || swarm(&[0, 1, 2, 3, 4], 6);
+    let swarm = last_missing();
+    let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
+    proven.shared().proven.store(true, Relaxed);
+    liar.request_blocks(START);
+    proven.request_blocks(START);
+    spoil(&mut liar);
+    stranger.request_blocks(START);
+    assert!(outstanding(&stranger).is_empty());
+    proven.sync(START).unwrap();
+    proven.request_blocks(START);
+    assert_eq!(outstanding(&proven).len(), 2);
+
+    // One that gives, though not this.
+    let swarm = last_missing();
+    let [mut liar, mut proven, mut stranger] = [seeded(&swarm, 1), link(&swarm, 2), seeded(&swarm, 3)];
+    proven.shared().proven.store(true, Relaxed);
+    take(&mut proven, Message::Bitfield(&[0b1111_1000]));
+    take(&mut proven, Message::Unchoke);
+    proven.request_blocks(START);
+    liar.request_blocks(START);
+    spoil(&mut liar);
+    assert_eq!(looks_until_it_asks(&mut stranger, 5), Some(START + limits::SPOILT_WAIT));
+
+    // One that gives nothing.
+    let swarm = last_missing();
+    let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
+    proven.shared().proven.store(true, Relaxed);
+    proven.request_blocks(START);
+    let asked = outstanding(&proven);
+    take(&mut proven, Message::Choke);
+    asked.into_iter().for_each(|block| take(&mut proven, reject(block)));
+    proven.request_blocks(START);
+    liar.request_blocks(START);
+    spoil(&mut liar);
+    stranger.request_blocks(START);
+    assert_eq!(outstanding(&stranger).len(), 2);
+}
+
+#[test]
+fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
+    let swarm = swarm(&[0, 1, 2], 6);
+    swarm.totals.corrupt.store(1, Relaxed);
+    let mut links = [1, 2, 3, 4].map(|key| seeded(&swarm, key));
+    for link in &mut links {
+        take(link, Message::Extended { id: 0, payload: b"d4:reqqi2ee" });
+        link.request_blocks(START);
+    }
+    let pieces_of = |link: &Link<Memory>| -> Vec<_> { outstanding(link).iter().map(|block| block.piece).collect() };
+    let mut pieces: Vec<_> = links.iter().map(pieces_of).collect();
+    pieces.sort_unstable();
+    let missing: Vec<_> = (3..6).map(|index| vec![swarm.geometry.piece(index).unwrap(); 2]).collect();
+    assert_eq!(pieces, [vec![Vec::new()], missing].concat(), "one finds nothing");
+}
+
+#[test]
+fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
+    let swarm = swarm(&[0, 1, 2, 3, 4], 6);
+    let [mut own, mut idle] = [1, 2].map(|key| seeded(&swarm, key));
+    idle.shared().proven.store(true, Relaxed);
+    own.shared().on_parole.store(true, Relaxed);
+    own.request_blocks(START);
+    assert!(swarm.pieces.is_endgame());
+    assert_eq!(looks_until_it_asks(&mut idle, 5), Some(START + limits::RESCUE_AFTER));
+}
+
+#[test]
+fn what_lies_still_is_rescued_where_all_are_on_parole() {
+    let swarm = swarm(&[0, 1, 2, 3, 4], 6);
+    let [mut left, mut next] = [1, 2].map(|key| seeded(&swarm, key));
+    [&left, &next].iter().for_each(|link| link.shared().on_parole.store(true, Relaxed));
+    left.request_blocks(START);
+    assert_eq!(outstanding(&left).len(), 2);
+    drop(left);
+    assert_eq!(looks_until_it_asks(&mut next, 5), Some(START + limits::RESCUE_AFTER));
+    assert_eq!(outstanding(&next).len(), 2);
+}
