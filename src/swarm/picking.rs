@@ -207,14 +207,10 @@ impl<S: Slot> Link<S> {
         let guided = now < self.guided_until || !self.suggested.is_empty();
         let on_parole = self.is_on_parole();
         if self.swarm.pieces.is_short_of_slots() && !guided {
-            if on_parole && self.may_leave_to_proven() {
-                return None;
-            }
-            if !on_parole && let Some(open) = self.share() {
-                return Some(open);
-            }
-            if !on_parole && self.is_slow() && self.retries == 0 {
-                return None;
+            let shared = if on_parole { None } else { self.share() };
+            let gives_way = if on_parole { self.may_leave_to_proven() } else { self.is_slow() && self.retries == 0 };
+            if shared.is_some() || gives_way {
+                return shared;
             }
         }
         let opened = self.open_suggested(now).or_else(|| if guided { None } else { self.open_next(now) });
