@@ -1,0 +1,74 @@
+//! Limits of files, memory for pieces, checkpoints and the threads that work on them.
+
+use std::time::Duration;
+
+/// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
+pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
+/// A file is looked at before something of it leaves, once in so long, and always before its end leaves; of files shorter than
+/// this so many of a torrent in that time, of which there may be as many as blocks.
+pub const FILE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub const FILE_LOOK_LEN_MIN: u64 = 1 << 20;
+pub const FILE_LOOKS_SHORT_MAX: u64 = 100;
+/// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
+pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
+pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
+/// In between it is believed while less than this part of memory was read in since: one divided by this.
+pub const CACHE_TRUSTED_SHARE: u64 = 4;
+/// With `--cache drop-behind`, content that stays in memory after it was read in: more than all peers at the same place
+/// need, less than anybody misses.
+pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
+
+/// Ring threads at most.
+pub const RINGS_MAX: usize = 8;
+/// Piece arena unless `--arena` says otherwise, where that is no more than this share of memory; never less than two pieces.
+pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
+pub const ARENA_MEMORY_SHARE: u64 = 4;
+/// Pieces open at a time at most, however small they are.
+pub const OPEN_PIECES_MAX: u32 = 4096;
+/// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
+pub const MAPPED_FILES_MAX: usize = 32_768;
+/// Files held open for writing at a time: this share of the descriptors that the process may have, within these bounds.
+/// As many again may be under way to the disk.
+pub const OPEN_FILES_SHARE: u64 = 8;
+pub const OPEN_FILES_MIN: usize = 8;
+pub const OPEN_FILES_MAX: usize = 512;
+
+/// Bytes of a torrent that are written to the page cache and not on disk: the kernel's own bound is a fifth of memory, at which it
+/// stops everybody, and in some control groups there is none. No more than a share of memory; and a share of that is flushed at
+/// a time.
+pub const DIRTY_LEN_MAX: usize = 256 << 20;
+pub const DIRTY_LEN_MIN: usize = 4 << 20;
+pub const DIRTY_MEMORY_SHARE: u64 = 8;
+pub const DIRTY_RUN_SHARE: usize = 8;
+
+/// What is had is written down this often, and no oftener than so many times what it took before: 2 % of the time of a disk
+/// that is busy with it, much less of a processor's; but at last after the longest.
+pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(5);
+pub const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
+/// After a checkpoint a file that lacks pieces may be written to for so long: until the next one, which may take as long
+/// again. What was written later was written by somebody else.
+pub const CHECKPOINT_WRITES: Duration = Duration::from_secs(120);
+/// Bytes of pieces received in part that are kept over a restart; a run that goes on writes them when so many bytes more have
+/// come, and half of what is written.
+pub const PARTS_LEN_MAX: usize = 64 << 20;
+pub const PARTS_GROWTH_MIN: u64 = 4 << 20;
+/// Written files that are synced one by one; of more the whole file system is.
+pub const SYNC_FILES_MAX: usize = 16;
+/// Pieces of a resume record that are hashed before it is believed: one of each of as many files, the others at random.
+pub const RESUME_SAMPLES_MAX: usize = 64;
+pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
+
+/// A hash worker that finds fewer pieces than this waits so long for more: twelve to sixteen at a time take a quarter of the
+/// processor time of one by one.
+pub const HASH_GATHER_PIECES: usize = 12;
+pub const HASH_GATHER: Duration = Duration::from_millis(12);
+/// Threads for work on files that may block; a torrent's share of them, about what keeps a fast disk busy; and how long one that
+/// has nothing to do is kept.
+pub const FILE_THREADS_MAX: usize = 512;
+pub const FILE_THREADS_EACH: usize = 8;
+pub const FILE_THREAD_IDLE: Duration = Duration::from_secs(10);
+/// Haves to all connections of a torrent are gathered over this time.
+pub const HAVE_GATHER: Duration = Duration::from_millis(10);
+/// Haves that were held back when others left, with a peer that reads slowly, wait no longer than this after them.
+pub const HAVE_HELD_MAX: Duration = Duration::from_secs(1);

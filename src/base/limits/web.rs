@@ -1,0 +1,28 @@
+//! Limits of the HTTP servers.
+
+use std::time::Duration;
+
+/// Where an origin's pages are served unless `--web` and `--admin` say otherwise: the first port that is free. The ports in
+/// between are BEP 3's for peers.
+pub const WEB_PORTS: [u16; 11] = [6880, 6890, 6891, 6892, 6893, 6894, 6895, 6896, 6897, 6898, 6899];
+pub const ADMIN_PORTS: [u16; 10] = [6870, 6871, 6872, 6873, 6874, 6875, 6876, 6877, 6878, 6879];
+/// HTTP connections of the operator's pages: browsers and scrapers of one or a few people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Between two events of the dashboard: the session makes its picture as often.
+pub const WEB_EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a file that are read at a time for a client of HTTP.
+pub const WEB_READ_LEN: usize = 256 << 10;
+/// Files of one torrent that the landing page names.
+pub const FILES_SHOWN_MAX: usize = 1000;
+
+/// HTTP connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+pub const WEB_BACKLOG: i32 = 4096;
+/// How often an HTTP server looks whether it is over.
+pub const WEB_POLL: Duration = Duration::from_millis(250);
+/// HTTP connections to us open at a time, of all clients and of one address; others wait, or are closed.
+pub const WEB_CONNECTIONS_MAX: usize = 4096;
+pub const WEB_CONNECTIONS_PER_IP_MAX: usize = 512;
+/// A connection to which nothing could be written for so long is closed: no request came, or nobody reads the answer.
+pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+/// While half of all places are taken, one that has not been answered yet is closed after this.
+pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
