@@ -20,7 +20,7 @@ pub enum ExtensionError {
     NotDictionary(bencode::Kind),
 }
 
-/// What one side tells. Every part is optional; what was not told is `None`, false or empty.
+/// What one side tells. Every part is optional; what was not told is `None` or empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExtensionHandshake {
     /// `v`: name and version of the client, as it likes; cut at [`limits::EXTENSION_NAME_LEN_MAX`] bytes.
@@ -28,7 +28,7 @@ pub struct ExtensionHandshake {
     /// `reqq`: requests the sender queues before it drops or rejects any.
     pub requests_max: Option<u32>,
     /// `upload_only`: the sender wants nothing (BEP 21).
-    pub upload_only: bool,
+    pub upload_only: Option<bool>,
     /// `p`: the TCP port the sender listens on.
     pub listen_port: Option<u16>,
     /// `metadata_size`: length in bytes of the info dictionary (BEP 9), at least 1 and within the metainfo bound.
@@ -46,7 +46,7 @@ impl ExtensionHandshake {
         let mut entries = vec![("m", Value::dictionary(messages))];
         entries.extend(self.client.as_deref().map(|client| ("v", client.into())));
         entries.extend(self.requests_max.map(|requests_max| ("reqq", requests_max.into())));
-        entries.extend(self.upload_only.then_some(("upload_only", Value::Integer(1))));
+        entries.extend(self.upload_only.map(|upload_only| ("upload_only", u32::from(upload_only).into())));
         entries.extend(self.listen_port.map(|port| ("p", u32::from(port).into())));
         entries.extend(self.metadata_len.map(|len| ("metadata_size", len.into())));
         entries.extend(self.your_ip.map(|ip| ("yourip", Value::Bytes(ip_to_bytes(ip)))));
@@ -72,7 +72,7 @@ impl ExtensionHandshake {
                 b"m" => handshake.messages = messages(value),
                 b"v" => handshake.client = value.as_bytes().map(cut),
                 b"reqq" => handshake.requests_max = value.as_i64().map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX)),
-                b"upload_only" => handshake.upload_only = value.as_i64().is_some_and(|n| n != 0),
+                b"upload_only" => handshake.upload_only = value.as_i64().map(|n| n != 0),
                 b"p" => handshake.listen_port = number(value).filter(|&port| port != 0),
                 b"metadata_size" => handshake.metadata_len = number(value).filter(is_metadata_len),
                 b"yourip" => handshake.your_ip = value.as_bytes().and_then(ip_from_bytes),
@@ -118,7 +118,7 @@ mod tests {
         let handshake = ExtensionHandshake {
             client: Some(b"bt-fast 0.1".to_vec()),
             requests_max: Some(4096),
-            upload_only: true,
+            upload_only: Some(true),
             listen_port: Some(6881),
             metadata_len: Some(12_345),
             messages: vec![(b"lt_donthave".to_vec(), 7), (b"ut_metadata".to_vec(), 3)],

@@ -91,7 +91,7 @@ impl Connection {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
                 requests_max: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
-                upload_only: setup.upload_only,
+                upload_only: setup.upload_only.then_some(true),
                 listen_port: setup.listen_port,
                 your_ip: setup.peer_ip,
                 metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),
@@ -181,7 +181,6 @@ impl Connection {
                 Ok(Event::NotInterested)
             }
             Message::Have { index } => Ok(self.handle_have(now, index)?.map_or(Event::Quiet, Event::Have)),
-            Message::HaveAll | Message::HaveNone if !first => Err(PeerFault::LateBitfield),
             Message::Bitfield(payload) => {
                 let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
                 self.handle_bitfield(have, first)
@@ -199,7 +198,7 @@ impl Connection {
             | Message::HaveAll
             | Message::HaveNone
             | Message::Reject { .. }
-            | Message::AllowedFast { .. } => self.handle_fast(message),
+            | Message::AllowedFast { .. } => self.handle_fast(message, first),
         }
     }
 
@@ -260,8 +259,8 @@ impl Connection {
         Ok(count)
     }
 
-    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves: what only
-    /// adds pieces is taken as haves.
+    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and webtorrent
+    /// its first one (or have-all, or have-none) when it has a magnet link's metadata: what only adds pieces is taken as haves.
     fn handle_bitfield(&mut self, have: Bitfield, first: bool) -> Result<Event, PeerFault> {
         let lost = !first && self.peer_have.iter().any(|index| !have.contains_index(index));
         if lost {
@@ -312,12 +311,13 @@ impl Connection {
             if let Some(requests_max) = handshake.requests_max {
                 self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
             }
-            self.peer_upload_only = handshake.upload_only;
+            // BEP 10: it may come again, and what it leaves out stays as it was.
+            self.peer_upload_only = handshake.upload_only.unwrap_or(self.peer_upload_only);
             if let (Some(metadata), Some(id)) = (&mut self.metadata, handshake.message_id(METADATA_EXTENSION)) {
                 metadata.set_peer_id(id);
             }
-            self.peer_client = handshake.client;
-            self.peer_sees_us = handshake.your_ip;
+            self.peer_client = handshake.client.or(self.peer_client.take());
+            self.peer_sees_us = handshake.your_ip.or(self.peer_sees_us);
         } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
         {
             self.count(now)?;
@@ -325,12 +325,14 @@ impl Connection {
         Ok(())
     }
 
-    fn handle_fast(&mut self, message: &Message<'_>) -> Result<Event, PeerFault> {
+    fn handle_fast(&mut self, message: &Message<'_>, first: bool) -> Result<Event, PeerFault> {
         if !self.fast {
             return Err(PeerFault::FastNotAgreed);
         }
         match *message {
-            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), true),
+            Message::HaveAll if self.peer_has_all => Ok(Event::Quiet),
+            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), first),
+            Message::HaveNone if !self.peer_have.is_empty() => Err(PeerFault::LateBitfield),
             Message::Reject { index, begin, length } => {
                 let rejected =
                     self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));

@@ -1,5 +1,8 @@
 //! Each test is a rule of BEP 3, 6 or 10 as one connection keeps it.
 
+#[path = "late_tests.rs"]
+mod late;
+
 use super::super::setup::Opening;
 use super::*;
 use crate::base::geometry::BLOCK_LEN;
@@ -123,7 +126,7 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
     let told = ExtensionHandshake::decode(payload).unwrap();
     assert_eq!(told.requests_max, Some(4096));
     assert_eq!(told.listen_port, Some(6881));
-    assert!(told.upload_only);
+    assert_eq!(told.upload_only, Some(true));
 }
 
 #[test]
@@ -149,28 +152,6 @@ fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
     let mut without = Connection::new(Setup { extension: true, ..setup(true, Opening::All) }, START);
     assert!(!sent(&mut without).windows(11).any(|part| part == b"ut_metadata"));
     assert!((0..300).any(|_| without.handle_message(START, &request).is_err()));
-}
-
-#[test]
-fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
-    let pieces = |indices: &[u32]| Event::HaveMany(indices.iter().map(|&index| block(index, 0).piece).collect());
-    let bitfield = Message::Bitfield(&[0x81, 0x40]);
-    let mut connection = connection(false);
-    assert_eq!(connection.handle_message(START, &bitfield).unwrap(), pieces(&[0, 7, 9]));
-    assert_eq!(connection.handle_message(START, &Message::Bitfield(&[0x91, 0x40])).unwrap(), pieces(&[3]));
-    assert_eq!(connection.peer_have().iter().collect::<Vec<_>>(), [0, 3, 7, 9]);
-    assert!(matches!(connection.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
-}
-
-#[test]
-fn have_all_and_have_none_are_the_first_message() {
-    for first in [Message::Unchoke, Message::Have { index: 1 }, Message::Port(1), Message::Unknown { id: 99 }] {
-        let mut late = connection(true);
-        late.handle_message(START, &first).unwrap();
-        for second in [Message::HaveAll, Message::HaveNone] {
-            assert!(matches!(late.handle_message(START, &second), Err(PeerFault::LateBitfield)), "{first:?}");
-        }
-    }
 }
 
 /// libtorrent sends its extension handshake before the bitfield.
@@ -565,7 +546,6 @@ fn haves_that_arrive_together_are_what_they_are_one_by_one() {
     assert_eq!(heard.iter().map(|piece| piece.get()).collect::<Vec<_>>(), [3, 1]);
     let beyond = connection.handle_haves(START, [0, 10].into_iter(), &mut heard);
     assert!(matches!(beyond, Err(PeerFault::NoSuchPiece(10))));
-    // BEP 3: a bitfield comes first or not at all.
     let late = connection.handle_message(START, &Message::HaveNone);
     assert!(matches!(late, Err(PeerFault::LateBitfield)));
     let again = |connection: &mut Connection| connection.handle_haves(START, [1].into_iter(), &mut Vec::new());

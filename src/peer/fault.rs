@@ -10,7 +10,7 @@ pub enum PeerFault {
     #[error("bitfield: {0}")]
     Bitfield(#[from] crate::base::bitfield::BitfieldError),
     /// BEP 3: "'bitfield' is only ever sent as the first message."
-    #[error("have-all or have-none that is not the first message, or a bitfield that takes pieces back")]
+    #[error("a bitfield or have-none that takes pieces back")]
     LateBitfield,
     #[error("have of piece {0}, which the torrent does not have")]
     NoSuchPiece(u32),

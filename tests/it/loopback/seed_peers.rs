@@ -215,8 +215,11 @@ fn messages_that_are_not_allowed_at_their_time() {
             PLAIN,
             [encoded(&Message::Have { index: 1 }), bitfield(&[0x80, 0])].concat(),
         ),
-        ("late have-all", Reserved::ours(), encoded(&Message::HaveAll)),
-        ("late have-none", Reserved::ours(), encoded(&Message::HaveNone)),
+        (
+            "have-none that takes back a have",
+            Reserved::ours(),
+            [encoded(&Message::Have { index: 1 }), encoded(&Message::HaveNone)].concat(),
+        ),
         ("have-none without the Fast bit", PLAIN, encoded(&Message::HaveNone)),
         ("suggest without the Fast bit", PLAIN, encoded(&Message::Suggest { index: 0 })),
         ("have past the end", PLAIN, encoded(&Message::Have { index: PIECE_COUNT })),
@@ -381,7 +384,7 @@ fn peers_are_told_what_they_understand() {
         if let Some(Heard::Extended { id: 0, payload }) = before.get(1) {
             let theirs = ExtensionHandshake::decode(payload).unwrap();
             assert!(theirs.client.unwrap().starts_with(b"bt-fast"));
-            assert_eq!((theirs.requests_max, theirs.upload_only), (Some(4096), true));
+            assert_eq!((theirs.requests_max, theirs.upload_only), (Some(4096), Some(true)));
         }
         scene.assert_serves(&mut peer, 7);
     }

@@ -1,0 +1,47 @@
+//! What a peer says of itself later than BEP 3, 6 and 10 have it: it counts as far as it takes nothing back.
+
+use super::*;
+
+#[test]
+fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
+    let pieces = |indices: &[u32]| Event::HaveMany(indices.iter().map(|&index| block(index, 0).piece).collect());
+    let bitfield = Message::Bitfield(&[0x81, 0x40]);
+    let mut connection = connection(false);
+    assert_eq!(connection.handle_message(START, &bitfield).unwrap(), pieces(&[0, 7, 9]));
+    assert_eq!(connection.handle_message(START, &Message::Bitfield(&[0x91, 0x40])).unwrap(), pieces(&[3]));
+    assert_eq!(connection.peer_have().iter().collect::<Vec<_>>(), [0, 3, 7, 9]);
+    assert!(matches!(connection.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
+}
+
+/// webtorrent says what it has when it has a magnet link's metadata, whatever it has said before.
+#[test]
+fn have_all_and_have_none_come_late_where_they_take_nothing_back() {
+    let pieces: Vec<_> = setup(true, Opening::None).geometry.pieces().collect();
+    for first in [Message::Unchoke, Message::Interested, Message::Port(1), Message::Unknown { id: 99 }] {
+        let mut late = connection(true);
+        late.handle_message(START, &first).unwrap();
+        for _ in 0..2 {
+            assert_eq!(late.handle_message(START, &Message::HaveNone).unwrap(), Event::Quiet, "{first:?}");
+        }
+        assert!(matches!(late.handle_message(START, &Message::Have { index: 1 }), Ok(Event::Have(_))));
+        let missing = pieces.iter().copied().filter(|piece| piece.get() != 1).collect();
+        assert_eq!(late.handle_message(START, &Message::HaveAll).unwrap(), Event::HaveMany(missing));
+        assert!(late.peer_has_all());
+        assert_eq!(late.handle_message(START, &Message::HaveAll).unwrap(), Event::Quiet);
+        assert!(matches!(late.handle_message(START, &Message::HaveNone), Err(PeerFault::LateBitfield)));
+    }
+}
+
+/// BEP 10: "subsequent handshakes" change what they name.
+#[test]
+fn a_second_extension_handshake_takes_back_nothing_it_leaves_out() {
+    let mut connection = connection(true);
+    let mut take = |payload: &[u8]| {
+        connection.handle_message(START, &Message::Extended { id: 0, payload }).unwrap();
+        (connection.peer_upload_only(), connection.peer_client().map(<[u8]>::to_vec), connection.peer_sees_us())
+    };
+    let told = take(b"d11:upload_onlyi1e1:v3:abc6:yourip4:\x0a\x01\x02\x03e");
+    assert_eq!(told, (true, Some(b"abc".to_vec()), Some([10, 1, 2, 3].into())));
+    assert_eq!(take(b"d1:md11:ut_metadatai0eee"), told);
+    assert!(!take(b"d11:upload_onlyi0ee").0);
+}
