@@ -17,3 +17,4 @@ pub mod reader;
 pub mod resume;
 pub mod tracker_http;
 pub mod tracker_udp;
+pub mod utp;

@@ -23,6 +23,7 @@ use super::config::{Config, EngineError};
 use super::http::Fetcher;
 use super::listen::listen;
 use super::names::look_up_peer;
+use super::utp;
 use crate::announce::Announce;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Rng, Time, limits};
@@ -116,7 +117,11 @@ async fn run(
     leaving: bool,
     stop: &AtomicBool,
 ) -> Result<Metadata, MetadataError> {
-    let listener = listen(&config.listen, 1, config.device).map_err(EngineError::from)?.into_iter().next();
+    let listeners = listen(&config.listen, 1, config.device).map_err(EngineError::from)?;
+    for socket in utp::bind_beside(&listeners, config.device) {
+        spawn_local(utp::refuse(socket, config.filter.clone()));
+    }
+    let listener = listeners.into_iter().next();
     let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
     let shared = Rc::new(Shared {
         info_hash: magnet.info_hash,

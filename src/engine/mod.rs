@@ -40,6 +40,7 @@ mod torrent;
 mod touched;
 pub mod udp;
 mod usage;
+mod utp;
 pub mod way;
 mod writeback;
 

@@ -20,6 +20,7 @@ use super::shared::{Command, RingHandle, Shared};
 use super::stats::{Stats, buckets};
 use super::torrent::Torrent;
 use super::usage::{Threads, Usage};
+use super::utp;
 use crate::base::{Bitfield, Geometry, Rng, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Pool;
@@ -51,6 +52,7 @@ pub fn run_with(
     raise_descriptor_limit();
     let listeners = listen(&config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let utp_sockets = utp::bind_beside(&listeners, config.device);
     let cache = Cache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
@@ -81,6 +83,9 @@ pub fn run_with(
     }
     let rings = start_rings(&shared, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
+    for socket in utp_sockets {
+        runtime.spawn(utp::refuse(socket, config.filter.clone()));
+    }
     let (outcome, gone) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();

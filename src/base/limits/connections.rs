@@ -71,3 +71,8 @@ pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
 pub const SEND_UNREAD_NOTICE: Duration = Duration::from_millis(400);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// uTP packets looked at in a second, each of which is answered with one at most: it bounds the work, and what a flood with
+/// somebody else's sender addresses makes us send there. Those beyond wait in the kernel or are lost.
+pub const UTP_PACKETS_PER_S_MAX: u32 = 2000;
+/// Bytes received at a time: of packets that the kernel has joined those that fit.
+pub const UTP_RECV_LEN: usize = 2048;

@@ -75,6 +75,7 @@ fn an_origin_on_sockets_that_were_opened_for_it() {
         let mut origin = Running::start_with("seed", &seed, &log, sockets.hand());
         assert!(wait_until(DEADLINE, || event(&origin.output(), "published").is_some()), "{}", origin.log_tail());
         assert!(String::from_utf8_lossy(&early.join().unwrap()).contains(NAME), "{turn}");
+        assert!(super::utp::is_refused(sockets.peers.local_addr().unwrap()), "{turn}");
         assert!(
             String::from_utf8_lossy(&get(admin, "/metrics", "").body).contains("btfast_uploaded_bytes_total"),
             "{turn}"

@@ -30,6 +30,7 @@ mod storage_faults;
 mod touched;
 mod trackers;
 mod transfer;
+mod utp;
 mod watch;
 
 use std::{
