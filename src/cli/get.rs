@@ -271,7 +271,7 @@ impl From<MetadataError> for Failure {
     fn from(error: MetadataError) -> Self {
         let exit = match error {
             MetadataError::Engine(error) => return error.into(),
-            MetadataError::Timeout(_) => Exit::NoPeers,
+            MetadataError::Timeout(_) | MetadataError::HungUp(_) => Exit::NoPeers,
             MetadataError::Interrupted => Exit::Interrupted,
         };
         Self::new(exit, error)

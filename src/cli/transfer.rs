@@ -93,7 +93,7 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Storage(error) => error.into(),
-            EngineError::NoPeers(_) => Self::new(Exit::NoPeers, error),
+            EngineError::NoPeers(_) | EngineError::HungUp(_) => Self::new(Exit::NoPeers, error),
             _ => Self::new(Exit::Failed, error),
         }
     }

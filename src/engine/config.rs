@@ -1,6 +1,8 @@
 //! What a session is given, what it shows, and what it leaves.
 
+use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +189,29 @@ pub enum EngineError {
     Threads(std::io::Error),
     #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
     NoPeers(String),
+    #[error("no peers: {0}: name one that takes plain connections with --peer ADDR:PORT")]
+    HungUp(HungUp),
+}
+
+/// So many peers closed their connections at our handshake, which those do that take encrypted connections alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HungUp(NonZeroUsize);
+
+impl HungUp {
+    /// `None` where no peer did.
+    pub(super) fn new(count: usize) -> Option<Self> {
+        NonZeroUsize::new(count).map(Self)
+    }
+}
+
+impl fmt::Display for HungUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get() {
+            1 => f.write_str("1 peer hung up on the handshake and probably demands encryption")?,
+            count => write!(f, "{count} peers hung up on the handshake and probably demand encryption")?,
+        }
+        f.write_str(", which bt-fast does not speak")
+    }
 }
 
 /// A session as it stands, all torrents together. Bytes are payload.

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::announcer::{self, Found};
-use super::config::{Change, Changes, Config, Snapshot};
+use super::config::{Change, Changes, Config, HungUp, Snapshot};
 use super::http::Fetcher;
 use super::monitor;
 use super::session::prepare;
@@ -37,7 +37,7 @@ pub(super) enum Outcome {
     Complete,
     Stopped,
     Failed,
-    NoPeers,
+    NoPeers(Option<HungUp>),
     /// Those there were are banned, and nobody can tell of others.
     AllBanned,
 }
@@ -116,6 +116,7 @@ impl Control<'_> {
         let mut shown = ShownRates::default();
         let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
         let mut alone_since = self.shared.now();
+        let mut told_hung_up = false;
         loop {
             let (mut ticked, mut change) = (false, None);
             tokio::select! {
@@ -131,6 +132,13 @@ impl Control<'_> {
             if now >= looked_at + LOOK_INTERVAL {
                 looked_at = now;
                 self.shared.counters.sample_memory();
+                if !told_hung_up
+                    && now >= alone_since + limits::HUNG_UP_NOTICE
+                    && let Some(hung_up) = self.hung_up()
+                {
+                    warn!("no peers yet: {hung_up}");
+                    told_hung_up = true;
+                }
             }
             self.step(now);
             if ticked || stop.load(Ordering::Relaxed) {
@@ -159,6 +167,12 @@ impl Control<'_> {
         }
     }
 
+    /// The peers of what lacks pieces that closed their connections at our handshake.
+    fn hung_up(&self) -> Option<HungUp> {
+        let lacking = self.steered.values().filter(|one| !one.complete);
+        HungUp::new(lacking.map(|one| one.torrent.peer_list().hung_up_count()).sum())
+    }
+
     fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {
         let mut torrents = self.steered.values();
         if torrents.all(|one| one.torrent.has_failed()) {
@@ -168,7 +182,7 @@ impl Control<'_> {
             return Some(Outcome::Complete);
         }
         if self.config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
-            return Some(Outcome::NoPeers);
+            return Some(Outcome::NoPeers(self.hung_up()));
         }
         self.steered.values().all(Steered::is_hopeless).then_some(Outcome::AllBanned)
     }

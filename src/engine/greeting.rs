@@ -1,5 +1,6 @@
 //! Handshakes (BEP 3), in both directions, for all torrents behind one port.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,9 +27,11 @@ pub(super) struct Greeted {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GreetingError {
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("closed before the handshake was complete")]
     Closed,
+    #[error("closed without a byte")]
+    HungUp,
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
     #[error("no torrent with info-hash {0}")]
@@ -138,8 +141,11 @@ async fn receive(socket: &Socket, mut buffer: RecvBuffer, len: usize) -> Result<
     while buffer.filled().len() < len {
         let result;
         (result, buffer) = socket.recv(buffer).await;
-        if result? == 0 {
-            return Err(GreetingError::Closed);
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error.into()),
+            Ok(0) | Err(_) if buffer.filled().is_empty() => return Err(GreetingError::HungUp),
+            Ok(0) | Err(_) => return Err(GreetingError::Closed),
+            Ok(_) => {}
         }
         Handshake::check_prefix(buffer.filled())?;
     }

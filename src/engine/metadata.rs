@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::announcer::{self, Command, Found, Totals, announce_slots};
-use super::config::{Config, EngineError};
+use super::config::{Config, EngineError, HungUp};
 use super::http::Fetcher;
 use super::listen::listen;
 use super::names::look_up_peer;
@@ -57,6 +58,8 @@ pub enum MetadataError {
     Engine(#[from] EngineError),
     #[error("no metadata: no peer had it for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
     Timeout(u64),
+    #[error("no metadata: {0}: name a peer that takes plain connections with --peer ADDR:PORT")]
+    HungUp(HungUp),
     #[error("interrupted before the metadata was there")]
     Interrupted,
 }
@@ -225,7 +228,8 @@ async fn wait(
             return Err(MetadataError::Interrupted);
         }
         if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
-            return Err(MetadataError::Timeout(limit.as_secs()));
+            let hung_up = HungUp::new(shared.peers.borrow().hung_up_count());
+            return Err(hung_up.map_or(MetadataError::Timeout(limit.as_secs()), MetadataError::HungUp));
         }
         let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
         let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
@@ -244,7 +248,7 @@ async fn wait(
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
     #[error("{0}")]
@@ -265,6 +269,8 @@ enum End {
     Idle,
     #[error("closed by the peer")]
     Closed,
+    #[error("closed at the handshake, without a byte")]
+    HungUp,
 }
 
 async fn connect(shared: Rc<Shared>, address: SocketAddr) {
@@ -294,8 +300,10 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     };
     if let Err(reason) = outcome {
         debug!("{address}: {reason}");
-        if matches!(reason, End::Own) {
-            shared.peers.borrow_mut().handle_own(address);
+        match reason {
+            End::Own => shared.peers.borrow_mut().handle_own(address),
+            End::HungUp => shared.peers.borrow_mut().handle_hung_up(address),
+            _ => {}
         }
     }
     shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
@@ -348,7 +356,12 @@ async fn greet(shared: &Shared, stream: &mut TcpStream, outgoing: bool) -> Resul
         stream.write_all(&ours).await?;
     }
     let mut bytes = [0; HANDSHAKE_LEN];
-    stream.read_exact(&mut bytes).await?;
+    let received = match stream.read(&mut bytes).await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error.into()),
+        Ok(0) | Err(_) => return Err(End::HungUp),
+        Ok(received) => received,
+    };
+    stream.read_exact(bytes.get_mut(received..).unwrap_or_default()).await?;
     let theirs = Handshake::decode(&bytes)?;
     if theirs.info_hash != info_hash {
         return Err(End::OtherTorrent);

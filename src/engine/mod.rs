@@ -46,7 +46,8 @@ mod writeback;
 
 pub use cache::CacheMode;
 pub use config::{
-    Change, Changes, Config, EngineError, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source, WriteMode,
+    Change, Changes, Config, EngineError, HungUp, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source,
+    WriteMode,
 };
 pub use listen::ListenError;
 pub use memory_limit::arena_len_default;

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::conn::{Connection, DRAIN_TIMEOUT, End};
 use super::doorstep::Place;
-use super::greeting::{Greeted, greet_incoming, greet_outgoing};
+use super::greeting::{Greeted, GreetingError, greet_incoming, greet_outgoing};
 use super::receiving::{Verified, write};
 use super::shared::{Command, Counted, Shared};
 use super::stats::latency_histogram;
@@ -244,7 +244,14 @@ async fn serve_incoming(
             let useful = serve(&ring, socket, address, key, greeted, false).await;
             torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
         }
-        Err(error) => debug!("{address}: handshake: {error}"),
+        Err(error) => {
+            // Peers that demand encryption begin with something else than BitTorrent's handshake.
+            if matches!(error, GreetingError::Handshake(_)) {
+                let count = ring.shared.counters.foreign_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+                debug!("{count} connections began with another protocol, or encrypted");
+            }
+            debug!("{address}: handshake: {error}");
+        }
     }
 }
 
@@ -267,7 +274,12 @@ async fn connect(
         }
         Err(error) => {
             debug!("{address}: connect: {error}");
-            torrent.peer_list().handle_failed(ring.shared.now(), address);
+            let mut peers = torrent.peer_list();
+            if matches!(error, GreetingError::HungUp) {
+                peers.handle_hung_up(address);
+            }
+            peers.handle_failed(ring.shared.now(), address);
+            drop(peers);
             ring.shared.attend(&torrent);
         }
     }
@@ -279,7 +291,7 @@ async fn open(
     address: SocketAddr,
     key: u32,
     expected_id: Option<PeerId>,
-) -> Result<(Socket, Greeted), super::greeting::GreetingError> {
+) -> Result<(Socket, Greeted), GreetingError> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
     let socket = Socket::begin_connect(address, local, &ring.shared.socket_options)?;
     let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
@@ -287,8 +299,11 @@ async fn open(
     socket.connect(address).await?;
     let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
-    let greeted = greet_outgoing(&ring.shared, &socket, torrent, address, expected_id).await?;
-    Ok((socket, greeted))
+    match greet_outgoing(&ring.shared, &socket, torrent, address, expected_id).await {
+        // That was our own time-out.
+        Err(GreetingError::HungUp) if ring.shared.now() >= deadline => Err(GreetingError::Closed),
+        greeted => greeted.map(|greeted| (socket, greeted)),
+    }
 }
 
 /// Runs a connection to its end; true when it was worth having.

@@ -119,7 +119,10 @@ fn conclude(
     threads: Threads,
 ) -> Result<Report, EngineError> {
     let torrents = shared.torrents();
-    if outcome == Outcome::NoPeers {
+    if let Outcome::NoPeers(Some(hung_up)) = outcome {
+        return Err(EngineError::HungUp(hung_up));
+    }
+    if outcome == Outcome::NoPeers(None) {
         let seconds = config.timeout.unwrap_or_default().as_secs();
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
     }

@@ -27,6 +27,8 @@ pub(super) struct Counters {
     /// Bytes that left by zero-copy sends, uncopied; and those that the kernel copied after all.
     pub(super) zero_copied: AtomicU64,
     pub(super) zero_copy_copied: AtomicU64,
+    /// Connections that came in and did not begin with BitTorrent's handshake.
+    pub(super) foreign_handshakes: AtomicU64,
     /// From a piece's last block to its hash, in microseconds. Locked once per piece.
     pub(super) hash_lag: Mutex<Histogram<u64>>,
     memory: Mutex<Memory>,
@@ -37,6 +39,7 @@ impl Counters {
         Self {
             zero_copied: AtomicU64::new(0),
             zero_copy_copied: AtomicU64::new(0),
+            foreign_handshakes: AtomicU64::new(0),
             hash_lag: Mutex::new(latency_histogram()),
             memory: Mutex::default(),
         }

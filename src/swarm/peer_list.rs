@@ -43,6 +43,8 @@ struct Peer {
     failures: u32,
     /// Not to be tried before.
     retry_at: Time,
+    /// It closed the last connection at our handshake.
+    hung_up: bool,
 }
 
 /// Known peers of one torrent: at most [`PEER_LIST_MAX`].
@@ -92,7 +94,7 @@ impl PeerList {
                 peer.source = peer.source.max(source);
                 peer.failures = peer.failures.min(CONNECT_ATTEMPTS_MAX - 1);
             } else if self.peers.len() < PEER_LIST_MAX || self.evict_worse_than(source, rng) {
-                let peer = Peer { source, state: State::Idle, failures: 0, retry_at: Time::ZERO };
+                let peer = Peer { source, state: State::Idle, failures: 0, retry_at: Time::ZERO, hung_up: false };
                 self.peers.insert(addr, peer);
             }
         }
@@ -162,6 +164,7 @@ impl PeerList {
     /// A connection of [`Self::poll_connect`] stands, handshake included.
     pub fn handle_connected(&mut self, addr: SocketAddr) {
         self.set_state(canonical(addr), State::Connected);
+        self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = false);
     }
 
     /// A connection that came in was accepted; ask [`Self::accepts`] before.
@@ -174,6 +177,17 @@ impl PeerList {
     /// A connection of [`Self::poll_connect`] did not come about.
     pub fn handle_failed(&mut self, now: Time, addr: SocketAddr) {
         self.handle_disconnected(now, addr, false);
+    }
+
+    /// The peer closed a connection of [`Self::poll_connect`] at our handshake, without a byte of its own. The attempt still ends
+    /// with [`Self::handle_failed`] or [`Self::handle_disconnected`].
+    pub fn handle_hung_up(&mut self, addr: SocketAddr) {
+        self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = true);
+    }
+
+    /// Peers that closed their last connection at our handshake.
+    pub fn hung_up_count(&self) -> usize {
+        self.peers.values().filter(|peer| peer.hung_up).count()
     }
 
     /// A connection, in or out, ended. `useful`: a block came or went on it, so the peer is worth coming back to.

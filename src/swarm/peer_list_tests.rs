@@ -279,3 +279,19 @@ fn peers_of_higher_priority_are_tried_first_once_our_address_is_known() {
     assert!(chosen[..19].is_sorted_by_key(|&addr| Reverse(canonical_priority(own, addr))));
     assert_ne!(canonical_priority(own, chosen[0]), canonical_priority(own, chosen[18]));
 }
+
+#[test]
+fn peers_that_hang_up_are_counted_until_they_shake_hands() {
+    let mut list = list(2);
+    for hang_ups in 1..=2 {
+        let now = NOW + CONNECT_RETRY_MAX * hang_ups;
+        for addr in list.poll_connect(now, usize::MAX, usize::MAX, &mut rng()) {
+            list.handle_hung_up(addr);
+            list.handle_failed(now, addr);
+        }
+        assert_eq!(list.hung_up_count(), 2, "each counts once");
+    }
+    list.handle_hung_up(peer(7));
+    list.handle_connected(peer(0));
+    assert_eq!(list.hung_up_count(), 1);
+}

@@ -57,6 +57,8 @@ pub const CONNECT_HOPEFUL: Duration = Duration::from_secs(1);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From TCP connection to complete handshake, absolute.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A download without any peer says after this long how many have hung up on the handshake.
+pub const HUNG_UP_NOTICE: Duration = Duration::from_secs(5);
 /// Without a byte from the peer.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Bytes of a message that is not whole after this long count as silence.

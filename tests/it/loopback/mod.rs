@@ -9,6 +9,7 @@ mod faults;
 mod fetch;
 mod file_systems;
 mod get_peers;
+mod hung_up;
 mod killed;
 mod limits;
 mod little_memory;

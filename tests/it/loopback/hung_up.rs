@@ -1,0 +1,58 @@
+//! Peers that close at our handshake, as those do that demand encryption: `get` says that instead of sending its user to
+//! look at the network.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use super::{DEADLINE, Fixture, assert_fails, own_address, own_ip, warnings};
+use crate::support::{
+    bt_fast,
+    process::{Finished, run},
+    wire_peer::ListeningPeer,
+};
+
+const TOLD: &str = "2 peers hung up on the handshake and probably demand encryption, which bt-fast does not speak";
+
+/// Two that hang up, one of them by a reset; one that says a byte before; one that is silent.
+fn peers() -> Vec<SocketAddr> {
+    let closes = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.hear_handshake();
+    });
+    let resets = ListeningPeer::start(own_ip(), 1, |peer| {
+        // What arrived unread makes a close a reset.
+        std::thread::sleep(Duration::from_millis(200));
+        drop(peer);
+    });
+    let stutters = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.send(&[19]);
+        peer.hear_handshake();
+    });
+    let is_silent = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.hear_handshake();
+        peer.hear();
+    });
+    [closes, resets, stutters, is_silent].map(|peer| peer.address).into()
+}
+
+fn get(what: &str) -> Finished {
+    let mut command: Command = bt_fast();
+    command.args(["get", what, "--timeout", "6", "--listen", &own_address().to_string()]);
+    let fixture = Fixture::file(1);
+    command.arg("-o").arg(fixture.scratch.folder("target"));
+    peers().iter().for_each(|peer| _ = command.args(["--peer", &peer.to_string()]));
+    run(&command, DEADLINE)
+}
+
+#[test]
+fn a_download_says_that_peers_demand_encryption() {
+    let fixture = Fixture::file(1);
+    let finished = get(fixture.torrent.to_str().unwrap());
+    assert_fails(&finished, 4, TOLD);
+    assert!(!finished.stderr.contains("check the trackers"), "{finished:#?}");
+    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(TOLD)), "{finished:#?}");
+}
+
+#[test]
+fn a_magnet_link_says_that_peers_demand_encryption() {
+    let finished = get(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
+    assert_fails(&finished, 4, TOLD);
+}
