@@ -1,6 +1,7 @@
 //! bt-fast and the clients of others move the same content, both ways, through real sockets.
 
 mod browser;
+mod defaults;
 mod magnet;
 mod metainfo;
 mod mixed;

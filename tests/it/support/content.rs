@@ -36,6 +36,8 @@ pub(crate) enum Content {
     Tree,
     OneByte,
     OnePiece,
+    /// One file of 1 MB.
+    Megabyte,
     /// One file of 1 GiB.
     Gibibyte,
 }
@@ -47,6 +49,7 @@ impl Content {
             Self::Tree => "A tree – ein Bäumchen",
             Self::OneByte => "one byte.bin",
             Self::OnePiece => "one piece.bin",
+            Self::Megabyte => "megabyte.bin",
             Self::Gibibyte => "gibibyte.bin",
         }
     }
@@ -54,7 +57,7 @@ impl Content {
     pub(crate) fn piece_len(self) -> u64 {
         match self {
             Self::Tree => TREE_PIECE_LEN,
-            Self::OneByte => 32 << 10,
+            Self::OneByte | Self::Megabyte => 32 << 10,
             Self::OnePiece => 256 << 10,
             Self::Gibibyte => 1 << 20,
         }
@@ -66,6 +69,7 @@ impl Content {
             Self::Tree => TREE.iter().map(|(_, len)| len).sum(),
             Self::OneByte => 1,
             Self::OnePiece => self.piece_len(),
+            Self::Megabyte => 1_000_000,
             Self::Gibibyte => 1 << 30,
         }
     }
