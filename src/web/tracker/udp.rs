@@ -79,6 +79,8 @@ impl Serving<'_> {
                 | UdpRequest::Scrape { connection_id, transaction_id, .. },
             ) if !self.tracker.accepts(ip, connection_id) => {
                 encode_refused(&mut self.answer, transaction_id, "connection id expired");
+                // The sender has not shown that it receives: it gets no more bytes than it sent.
+                self.answer.truncate(packet.len());
             }
             Some(UdpRequest::Announce { transaction_id, announce, .. }) => self.announce(transaction_id, &announce, ip),
             Some(UdpRequest::Scrape { transaction_id, info_hashes, .. }) => {
@@ -234,6 +236,18 @@ mod tests {
         assert_eq!(running.tracker.stats(HASH).unwrap().leechers, 0);
         assert_eq!(ask(&running, &[0; 15]), None);
         assert_eq!(ask(&running, &[0xff; 1400]), None);
+    }
+
+    #[test]
+    fn without_a_connection_id_no_answer_is_longer_than_its_packet() {
+        let running = running("127.0.0.1:0");
+        for action in [1_u8, 2] {
+            for hashes in [0, 1, 74] {
+                let packet = [&[0xff; 8][..], &[0, 0, 0, action, 0, 0, 0, 9], &vec![1; 20 * hashes]].concat();
+                let answer = ask(&running, &packet).unwrap_or_default();
+                assert!(answer.len() <= packet.len(), "{} bytes for {}", answer.len(), packet.len());
+            }
+        }
     }
 
     #[test]
