@@ -225,9 +225,20 @@ pub struct WebArgs {
     /// What others reach the page by, behind a proxy or NAT; a proxy on this host has to send X-Forwarded-For
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
     /// Give the content out over HTTP too, as it lies on the disk: a web seed, or a plain download
     #[arg(long)]
     pub web_seed: bool,
+}
+
+/// Which reverse proxies are believed.
+#[derive(Args, Debug)]
+pub struct ProxyArgs {
+    /// Take the last address of X-Forwarded-For for the client's where a reverse proxy on this host sends it (--public-url
+    /// does this too), and with =CIDR where a proxy in that range does; repeatable
+    #[arg(long, value_name = "CIDR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub trust_proxy: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -427,8 +438,8 @@ const TRACK_AFTER_HELP: &str = "\
 A list has one info-hash in hexadecimal a line; empty lines, those that begin with # and what follows the \
 info-hash are passed over. SIGHUP reads it anew.
 
-An announced ip= is ignored: only the address that an announce comes from counts. There is /scrape too, for \
-torrents that are named.";
+An announced ip= is ignored: only the address that an announce comes from counts, or the one that a proxy of \
+--trust-proxy names. There is /scrape too, for torrents that are named.";
 
 #[derive(Args, Debug)]
 #[command(after_help = TRACK_AFTER_HELP)]
@@ -445,4 +456,6 @@ pub struct TrackArgs {
     /// Threads for each of HTTP and UDP, 1 to 64 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
 }

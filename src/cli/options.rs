@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs, ProxyArgs,
     ServingArgs, SharedArgs, ShowArgs, VerifyArgs, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
@@ -23,6 +23,7 @@ use crate::engine::{CacheMode, RateLimits, arena_len_default};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, ZeroCopyMode};
+use crate::web::forwarded::TrustedProxies;
 
 mod bench;
 mod get;
@@ -417,6 +418,15 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
 
 fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {
     text.parse().map_err(|error| usage(format_args!("{flag}: '{}': {error}", printable(text.as_bytes()))))
+}
+
+/// The flag without a value stands for proxies on this host.
+fn trusted_proxies(args: &ProxyArgs) -> Result<TrustedProxies, Failure> {
+    let ranges = args.trust_proxy.iter().filter(|text| !text.is_empty());
+    Ok(TrustedProxies {
+        loopback: !args.trust_proxy.is_empty(),
+        ranges: ranges.map(|text| range("--trust-proxy", text)).collect::<Result<_, _>>()?,
+    })
 }
 
 fn connections(count: usize) -> Result<usize, Failure> {

@@ -1,148 +1,182 @@
-//! Accepting connections within bounds: so many at a time, so many from one address, and none on which nothing is sent.
+//! Serving HTTP within bounds: so many connections at a time, in all and from one host, and none on which nothing is sent.
 //!
 //! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time, and
-//! sooner where there is a crowd. A long answer to one that reads it does not end.
+//! sooner where there is a crowd. A long answer to one that reads it does not end. A connection holds no more of an answer
+//! in memory than [`WEB_BUFFER_LEN_MAX`], nor in the kernel than [`WEB_UNSENT_LEN_MAX`] beyond what is on its way.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
 
-use std::collections::HashMap;
-use std::io;
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-use crate::base::limits::{WEB_CONNECTIONS_PER_IP_MAX, WEB_CROWDED_TIMEOUT};
+use super::forwarded::TrustedProxies;
+use super::places::{NoPlace, Place, PlaceLimits, Places};
+use crate::base::host_of;
+use crate::base::limits::{
+    WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
+    WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
+};
 
-/// A listener that accepts no more connections than it has room for; the others wait in the backlog. Those above the
-/// share of one address are closed at once.
-#[derive(Debug)]
-pub struct BoundedListener {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    connections_max: usize,
-    silence_max: Duration,
-    by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
+/// What a server allows its clients.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub places: PlaceLimits,
+    /// A connection to which nothing could be written for this long is closed.
+    pub silence_max: Duration,
+    pub proxies: TrustedProxies,
 }
 
-/// A connection that ends when nothing could be written to it for some time.
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            places: PlaceLimits { in_all: WEB_CONNECTIONS_MAX, per_host: WEB_CONNECTIONS_PER_HOST_MAX },
+            silence_max: WEB_SILENCE_TIMEOUT,
+            proxies: TrustedProxies::default(),
+        }
+    }
+}
+
+/// Both ends of a connection, to be had as `ConnectInfo<Endpoints>`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoints {
+    /// The client, behind a trusted proxy too.
+    pub remote: SocketAddr,
+    /// Where the client, or the proxy, reached us.
+    pub local: SocketAddr,
+}
+
+/// Serves `router` until the future is dropped. Clients above the bounds wait in the backlog, or are closed at once where
+/// their own host has its share.
+pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
+    let places = Places::new(bounds.places);
+    let bounds = Arc::new(bounds);
+    loop {
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // The client was faster.
+            Err(error) if is_of_one_connection(&error) => continue,
+            // Too many open files: connections that end give theirs back.
+            Err(_) => {
+                tokio::time::sleep(WEB_ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        // A connection without a local address is gone already.
+        let Ok(local) = stream.local_addr() else { continue };
+        bound_kernel_buffers(&stream);
+        let host = (!bounds.proxies.include(remote.ip())).then(|| host_of(remote.ip()));
+        let Some(place) = place_for(&places, host).await else { continue };
+        let connection = Connection { endpoints: Endpoints { remote, local }, bounds: Arc::clone(&bounds), place };
+        tokio::spawn(connection.run(stream, router.clone()));
+    }
+}
+
+/// `None` where the host has its share.
+async fn place_for(places: &Arc<Places>, host: Option<IpAddr>) -> Option<Arc<Place>> {
+    loop {
+        match places.take(host) {
+            Ok(place) => return Some(Arc::new(place)),
+            Err(NoPlace::HostIsFull) => return None,
+            Err(NoPlace::AllTaken) => places.changed().await,
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// A client that reads nothing, or sends what nobody reads, holds little of the kernel's memory. An error means that the
+/// connection has failed, which the next read tells.
+fn bound_kernel_buffers(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_notsent_lowat(WEB_UNSENT_LEN_MAX);
+    let _ = socket.set_recv_buffer_size(WEB_RECV_BUFFER_LEN);
+}
+
+/// One connection and what its requests are told of it.
+struct Connection {
+    endpoints: Endpoints,
+    bounds: Arc<Bounds>,
+    place: Arc<Place>,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, router: Router) {
+        let stream = BoundedStream::new(stream, self.bounds.silence_max, Arc::clone(&self.place));
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(|request| self.answer(&router, request));
+        let mut http = http1::Builder::new();
+        // The stream has its own time limits.
+        http.header_read_timeout(None).max_buf_size(WEB_BUFFER_LEN_MAX);
+        // An error is the client's, or its end.
+        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    fn answer(
+        &self,
+        router: &TowerToHyperService<Router>,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let remote = self.bounds.proxies.client(self.endpoints.remote, request.headers());
+        request.extensions_mut().insert(ConnectInfo(Endpoints { remote, ..self.endpoints }));
+        let answer = self.place.assign(host_of(remote.ip())).then(|| router.call(request));
+        async {
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok((StatusCode::TOO_MANY_REQUESTS, [(header::CONNECTION, "close")]).into_response()),
+            }
+        }
+    }
+}
+
+/// A connection that ends when nothing could be written to it for some time, or when it has to yield its place.
 #[derive(Debug)]
-pub struct BoundedStream {
+struct BoundedStream {
     stream: TcpStream,
     silence_max: Duration,
     /// The start, or the last time that something was written.
     written_at: Instant,
     /// Nothing was written yet.
     is_new: bool,
-    slots: Arc<Semaphore>,
-    /// With fewer places left than these there is a crowd.
-    crowded_below: usize,
     check: Pin<Box<Sleep>>,
-    _slot: OwnedSemaphorePermit,
-    _share: Share,
-}
-
-/// Both ends of a connection, to be had as `ConnectInfo<Endpoints>`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Endpoints {
-    pub remote: SocketAddr,
-    /// Where the client reached us.
-    pub local: SocketAddr,
-}
-
-/// One connection of an address, counted while it lives.
-#[derive(Debug)]
-struct Share {
-    ip: IpAddr,
-    by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Share {
-    /// `None` where the address has its share already.
-    fn take(ip: IpAddr, by_ip: &Arc<Mutex<HashMap<IpAddr, usize>>>) -> Option<Self> {
-        let mut counts = by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(ip).or_default();
-        if *count >= WEB_CONNECTIONS_PER_IP_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Self { ip, by_ip: Arc::clone(by_ip) })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut counts = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.ip);
-            }
-        }
-    }
-}
-
-impl BoundedListener {
-    pub fn new(listener: TcpListener, connections_max: usize, silence_max: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(connections_max));
-        Self { listener, slots, connections_max, silence_max, by_ip: Arc::default() }
-    }
-}
-
-impl Listener for BoundedListener {
-    type Io = BoundedStream;
-    type Addr = Endpoints;
-
-    async fn accept(&mut self) -> (BoundedStream, Endpoints) {
-        loop {
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
-            // This one waits out errors such as too many open files.
-            let (stream, remote) = Listener::accept(&mut self.listener).await;
-            // A connection without a local address is gone already.
-            let Ok(local) = stream.local_addr() else { continue };
-            let Some(share) = Share::take(remote.ip().to_canonical(), &self.by_ip) else { continue };
-            let now = Instant::now();
-            let bounded = BoundedStream {
-                stream,
-                silence_max: self.silence_max,
-                written_at: now,
-                is_new: true,
-                slots: Arc::clone(&self.slots),
-                crowded_below: self.connections_max / 2,
-                check: Box::pin(tokio::time::sleep_until(now + self.silence_max.min(WEB_CROWDED_TIMEOUT))),
-                _slot: slot,
-                _share: share,
-            };
-            return (bounded, Endpoints { remote, local });
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Endpoints> {
-        let local = self.listener.local_addr()?;
-        Ok(Endpoints { remote: local, local })
-    }
-}
-
-impl Connected<IncomingStream<'_, BoundedListener>> for Endpoints {
-    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
-        *stream.remote_addr()
-    }
+    place: Arc<Place>,
 }
 
 impl BoundedStream {
-    fn check_silence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn new(stream: TcpStream, silence_max: Duration, place: Arc<Place>) -> Self {
+        let now = Instant::now();
+        let check = Box::pin(tokio::time::sleep_until(now + silence_max.min(WEB_CROWDED_TIMEOUT)));
+        Self { stream, silence_max, written_at: now, is_new: true, check, place }
+    }
+
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.place.poll_yielded(cx) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         while self.check.as_mut().poll(cx).is_ready() {
             let (now, end) = (Instant::now(), self.written_at + self.silence_max);
-            let is_crowded = self.slots.available_permits() < self.crowded_below;
-            if end <= now || (self.is_new && is_crowded) {
+            if end <= now || (self.is_new && self.place.places().are_crowded()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let next = if self.is_new { end.min(now + WEB_CROWDED_TIMEOUT) } else { end };
@@ -150,31 +184,122 @@ impl BoundedStream {
         }
         Ok(())
     }
+
+    fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = written {
+            (self.written_at, self.is_new) = (Instant::now(), false);
+            self.place.note_written();
+        }
+        written
+    }
 }
 
 impl AsyncRead for BoundedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_silence(cx)?;
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_silence(cx)?;
+        self.check(cx)?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(1..)) = written {
-            (self.written_at, self.is_new) = (Instant::now(), false);
-        }
-        written
+        self.note(written)
+    }
+
+    /// Without it hyper would copy every part of an answer once more.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check_silence(cx)?;
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::WEB_YIELD_AFTER;
+    use axum::routing::get;
+    use std::io::{Read as _, Write as _};
+
+    async fn start(bounds: Bounds) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = |ConnectInfo(endpoints): ConnectInfo<Endpoints>| async move { endpoints.remote.ip().to_string() };
+        tokio::spawn(serve(listener, bounds, Router::new().route("/", get(client))));
+        address
+    }
+
+    /// A connection from `source` that has been answered once.
+    fn answered(server: SocketAddr, source: [u8; 4], headers: &str) -> io::Result<(std::net::TcpStream, String)> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&server.into())?;
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())?;
+        let mut answer = [0; 1000];
+        let len = stream.read(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
+        if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((stream, answer)) }
+    }
+
+    fn places(in_all: usize, per_host: usize) -> Bounds {
+        Bounds { places: PlaceLimits { in_all, per_host }, ..Bounds::default() }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_do_not_lock_a_newcomer_out() {
+        let server = start(places(4, 2)).await;
+        let play = move || {
+            let _idle = [2, 2, 3, 3].map(|n| answered(server, [127, 0, 0, n], "").unwrap());
+            std::thread::sleep(WEB_YIELD_AFTER);
+            assert!(answered(server, [127, 0, 0, 4], "").unwrap().1.ends_with("127.0.0.4"));
+            assert!(answered(server, [127, 0, 0, 3], "").unwrap().1.ends_with("127.0.0.3"));
+        };
+        tokio::task::spawn_blocking(play).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_proxys_clients_have_a_share_each() {
+        let proxies = TrustedProxies { loopback: true, ranges: Vec::new() };
+        let server = start(Bounds { proxies, ..places(9, 1) }).await;
+        let play = move || {
+            let ask =
+                |client: &str| answered(server, [127, 0, 0, 1], &format!("X-Forwarded-For: {client}\r\n")).unwrap();
+            let (first, second, third) = (ask("192.0.2.1"), ask("192.0.2.2"), ask("192.0.2.1"));
+            assert!(first.1.ends_with("192.0.2.1") && second.1.ends_with("192.0.2.2"));
+            assert!(third.1.starts_with("HTTP/1.1 429 "), "{}", third.1);
+        };
+        tokio::task::spawn_blocking(play).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends() {
+        let bounds = Bounds { silence_max: Duration::from_secs(1), ..Bounds::default() };
+        let server = start(bounds).await;
+        let play = move || {
+            let (mut idle, _) = answered(server, [127, 0, 0, 1], "").unwrap();
+            idle.read(&mut [0; 1]).unwrap()
+        };
+        assert_eq!(tokio::task::spawn_blocking(play).await.unwrap(), 0);
     }
 }

@@ -4,8 +4,11 @@
 //! Owns no swarm and no session: `tracker` answers, `engine::Monitor` is shown, and this layer speaks HTTP.
 
 pub mod admin;
+mod conditional;
+pub mod forwarded;
 pub mod hosts;
 pub mod listener;
+mod places;
 pub mod range;
 pub mod server;
 pub mod shares;

@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 
 use axum::Router;
 
-use super::listener::{BoundedListener, Endpoints};
+use super::forwarded::TrustedProxies;
+use super::listener::{self, Bounds};
+use super::places::PlaceLimits;
 use super::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
-use crate::base::limits::{
-    ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_CONNECTIONS_MAX, WEB_POLL, WEB_PORTS, WEB_SILENCE_TIMEOUT,
-};
+use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
 
 /// Sockets of the public side: the same port over TCP and UDP.
 #[derive(Debug)]
@@ -88,14 +88,16 @@ pub fn start(
     sockets: PublicSockets,
     site: Router,
     tracker: &Tracker,
+    proxies: TrustedProxies,
     admin: Option<(TcpListener, Router)>,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let PublicSockets { tcp, udp, .. } = sockets;
     let mut threads = udp::start(vec![udp], tracker, stop)?;
-    threads.push(serve("web", tcp, WEB_CONNECTIONS_MAX, site, stop)?);
+    threads.push(serve("web", tcp, Bounds { proxies, ..Bounds::default() }, site, stop)?);
     if let Some((listener, router)) = admin {
-        threads.push(serve("admin", listener, ADMIN_CONNECTIONS_MAX, router, stop)?);
+        let places = PlaceLimits { in_all: ADMIN_CONNECTIONS_MAX, per_host: ADMIN_CONNECTIONS_MAX };
+        threads.push(serve("admin", listener, Bounds { places, ..Bounds::default() }, router, stop)?);
     }
     Ok(threads)
 }
@@ -103,7 +105,7 @@ pub fn start(
 fn serve(
     name: &str,
     listener: TcpListener,
-    connections_max: usize,
+    bounds: Bounds,
     router: Router,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<JoinHandle<()>> {
@@ -112,10 +114,8 @@ fn serve(
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         runtime.block_on(async {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-            let listener = BoundedListener::new(listener, connections_max, WEB_SILENCE_TIMEOUT);
-            let service = router.into_make_service_with_connect_info::<Endpoints>();
             tokio::select! {
-                _ = axum::serve(listener, service) => {}
+                () = listener::serve(listener, bounds, router) => {}
                 () = stopped(&stop) => {}
             }
         });

@@ -27,6 +27,7 @@ use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLim
 use crate::create::{Control, Plan, piece_len, verify};
 use crate::hash::{Kernel, sha1_batch};
 use crate::tracker::Table;
+use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two records of progress: as often as the engine looks.
@@ -284,7 +285,8 @@ pub(in crate::bench) fn start_tracker() -> io::Result<String> {
     thread::Builder::new().name("tracker".into()).spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            http::serve(listener, Tracker::new(Table::open())).await
+            listener::serve(listener, Bounds::default(), http::router(Tracker::new(Table::open()))).await;
+            Ok::<_, io::Error>(())
         })
     })?;
     Ok(format!("http://127.0.0.1:{port}/announce"))

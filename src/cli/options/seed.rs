@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    SeedOptions, VerifyMode, address, rate_limit, resolve_engine, resolve_network, resolve_serving, url, usage,
+    SeedOptions, VerifyMode, address, rate_limit, resolve_engine, resolve_network, resolve_serving, trusted_proxies,
+    url, usage,
 };
 use crate::base::escape::printable;
 use crate::base::units::parse_duration;
@@ -15,15 +16,17 @@ use crate::cli::args::{SeedArgs, VerifyArg, WebArgs};
 use crate::cli::exit::Failure;
 use crate::codec::magnet::Magnet;
 use crate::engine::RateLimits;
+use crate::web::forwarded::TrustedProxies;
 
 /// Tracker and pages of an origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct WebOptions {
     /// `None`: all addresses, the first free port of [`crate::base::limits::WEB_PORTS`].
     pub address: Option<SocketAddr>,
     pub admin: AdminPlace,
     /// `http` or `https`; what all links begin with.
     pub public_url: Option<String>,
+    pub trusted_proxies: TrustedProxies,
     /// The content is given out over HTTP too.
     pub web_seed: bool,
 }
@@ -97,8 +100,12 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
 
 /// Content without a `.torrent` needs a place where its torrent is had; the others need none.
 fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, Failure> {
-    let flags =
-        [("--admin", args.admin.is_some()), ("--public-url", args.public_url.is_some()), ("--web-seed", args.web_seed)];
+    let flags = [
+        ("--admin", args.admin.is_some()),
+        ("--public-url", args.public_url.is_some()),
+        ("--trust-proxy", !args.proxy.trust_proxy.is_empty()),
+        ("--web-seed", args.web_seed),
+    ];
     let is_on = match args.web.as_deref() {
         Some("off") => false,
         Some(_) => true,
@@ -115,6 +122,8 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
         let text = printable(text.as_bytes());
         return Err(usage(format_args!("--public-url: '{text}': give scheme, host and path alone")));
     }
+    let mut trusted_proxies = trusted_proxies(&args.proxy)?;
+    trusted_proxies.loopback |= public_url.is_some();
     Ok(Some(WebOptions {
         address: args.web.as_deref().map(|text| address("--web", text)).transpose()?,
         admin: match args.admin.as_deref() {
@@ -123,6 +132,7 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
             Some(text) => AdminPlace::At(address("--admin", text)?),
         },
         public_url,
+        trusted_proxies,
         web_seed: args.web_seed,
     }))
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{address, usage};
+use super::{address, trusted_proxies, usage};
 use crate::base::limits;
 use crate::cli::args::TrackArgs;
 use crate::cli::exit::Failure;
+use crate::web::forwarded::TrustedProxies;
 
 #[derive(Debug)]
 pub struct TrackOptions {
@@ -14,6 +15,7 @@ pub struct TrackOptions {
     pub listen: SocketAddr,
     /// For each of HTTP and UDP, at least one.
     pub threads: usize,
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// What is tracked.
@@ -35,5 +37,6 @@ pub(super) fn resolve_track(args: TrackArgs) -> Result<TrackOptions, Failure> {
         },
         listen: address("--listen", &args.listen)?,
         threads: args.threads.map_or_else(cores, usize::from),
+        trusted_proxies: trusted_proxies(&args.proxy)?,
     })
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
@@ -60,9 +61,9 @@ impl Origin {
         let mut published = Vec::new();
         for (metainfo, folder) in torrents {
             table.allow(metainfo.info_hash);
-            published.push(Published::new(metainfo.clone(), folder, options.web_seed)?);
+            published.push(Published::new(metainfo.clone(), folder, options.web_seed, SystemTime::now())?);
         }
-        let tracker = Tracker::new(table).behind_proxy(options.public_url.is_some());
+        let tracker = Tracker::new(table);
         let address = sockets.address;
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
         let hosts = Hosts::new(own_names(options.public_url.as_deref()));
@@ -79,7 +80,8 @@ impl Origin {
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let router = Admin::new(Arc::clone(monitor), tracker.clone()).router(hosts.clone());
         let admin = admin.map(|listener| (listener, router));
-        let threads = server::start(sockets, site.router(hosts), &tracker, admin, stop)
+        let proxies = options.trusted_proxies.clone();
+        let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         Ok(Self {
             site,
@@ -100,7 +102,8 @@ impl Origin {
     /// One more torrent, whose name `folder` holds; the seeder is known.
     pub(super) fn add(&self, metainfo: Metainfo, folder: &Path, (port, peer_id): (u16, PeerId)) -> Result<(), Failure> {
         let info_hash = metainfo.info_hash;
-        self.site.publish(Published::new(metainfo, folder, self.web_seed)?, (port, peer_id, self.ip));
+        self.site
+            .publish(Published::new(metainfo, folder, self.web_seed, SystemTime::now())?, (port, peer_id, self.ip));
         self.info_hashes().push(info_hash);
         Ok(())
     }

@@ -101,6 +101,34 @@ fn file_list(files: &[FileEntry]) -> Vec<u8> {
     out
 }
 
+const ANNOUNCE: &[u8] = b"announce";
+const ANNOUNCE_LIST: &[u8] = b"announce-list";
+const URL_LIST: &[u8] = b"url-list";
+
+/// A metainfo file that is given out with other trackers and web seeds each time. What does not change is `before`,
+/// `middle` and `after`; between them stand [`Self::trackers`] and [`Self::web_seeds`].
+#[derive(Debug)]
+pub struct Template {
+    pub before: Vec<u8>,
+    /// Has the info dictionary in it.
+    pub middle: Vec<u8>,
+    pub after: Vec<u8>,
+    /// Unknown keys that are sorted between those of the trackers.
+    between: Vec<(Vec<u8>, Value)>,
+}
+
+impl Template {
+    pub fn trackers(&self, tiers: &[Vec<String>]) -> Vec<u8> {
+        let mut entries = tracker_entries(tiers);
+        entries.extend(self.between.iter().cloned());
+        entries_alone(entries)
+    }
+
+    pub fn web_seeds(&self, urls: &[String]) -> Vec<u8> {
+        entries_alone(web_seed_entry(urls).into_iter().collect())
+    }
+}
+
 /// What stands around an info dictionary.
 pub(super) struct Envelope<'a> {
     pub(super) info: &'a [u8],
@@ -114,26 +142,66 @@ pub(super) struct Envelope<'a> {
 
 impl Envelope<'_> {
     pub(super) fn encode(&self) -> Vec<u8> {
+        Value::dictionary(self.entries()).encode()
+    }
+
+    /// [`Template`] of the same file, whatever its trackers and web seeds are.
+    pub(super) fn template(&self) -> Template {
+        let (mut between, mut before, mut middle, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (key, value) in self.entries() {
+            let part = match &key[..] {
+                ANNOUNCE | ANNOUNCE_LIST | URL_LIST => continue,
+                key if key < ANNOUNCE => &mut before,
+                key if key < ANNOUNCE_LIST => &mut between,
+                key if key < URL_LIST => &mut middle,
+                _ => &mut after,
+            };
+            part.push((key, value));
+        }
+        Template {
+            before: [&b"d"[..], &entries_alone(before)].concat(),
+            between,
+            middle: entries_alone(middle),
+            after: [&entries_alone(after)[..], b"e"].concat(),
+        }
+    }
+
+    fn entries(&self) -> Vec<(Vec<u8>, Value)> {
         let unknown = self.unknown_keys.iter().map(|(key, raw)| (key.clone(), Value::Raw(raw.clone())));
         let mut entries: Vec<(Vec<u8>, Value)> = unknown.collect();
+        entries.extend(tracker_entries(self.tiers));
         let mut put = |key: &str, value: Option<Value>| entries.extend(value.map(|value| (key.into(), value)));
-        let urls: Vec<&String> = self.tiers.iter().flatten().collect();
-        put("announce", urls.first().map(|url| url.as_str().into()));
-        put("announce-list", (urls.len() > 1).then(|| Value::List(self.tiers.iter().map(|tier| list(tier)).collect())));
         put("comment", self.comment.map(Value::from));
         put("created by", self.created_by.map(Value::from));
         put("creation date", self.creation_date.map(Value::Integer));
         put("info", Some(Value::Raw(self.info.to_vec())));
-        put(
-            "url-list",
-            match self.web_seeds {
-                [] => None,
-                [url] => Some(url.as_str().into()),
-                urls => Some(list(urls)),
-            },
-        );
-        Value::dictionary(entries).encode()
+        entries.extend(web_seed_entry(self.web_seeds));
+        entries
     }
+}
+
+fn tracker_entries(tiers: &[Vec<String>]) -> Vec<(Vec<u8>, Value)> {
+    let urls: Vec<&String> = tiers.iter().flatten().collect();
+    let first = urls.first().map(|url| (ANNOUNCE.to_vec(), Value::from(url.as_str())));
+    let all = || (ANNOUNCE_LIST.to_vec(), Value::List(tiers.iter().map(|tier| list(tier)).collect()));
+    first.into_iter().chain((urls.len() > 1).then(all)).collect()
+}
+
+fn web_seed_entry(web_seeds: &[String]) -> Option<(Vec<u8>, Value)> {
+    let value = match web_seeds {
+        [] => return None,
+        [url] => url.as_str().into(),
+        urls => list(urls),
+    };
+    Some((URL_LIST.to_vec(), value))
+}
+
+/// Without what begins and ends a dictionary.
+fn entries_alone(entries: Vec<(Vec<u8>, Value)>) -> Vec<u8> {
+    let mut bytes = Value::dictionary(entries).encode();
+    bytes.pop();
+    bytes.remove(0);
+    bytes
 }
 
 fn list(urls: &[String]) -> Value {

@@ -12,7 +12,7 @@ pub(super) mod urls;
 #[cfg(test)]
 mod tests;
 
-pub use draft::{Draft, DraftFiles};
+pub use draft::{Draft, DraftFiles, Template};
 pub use error::{Fault, MetainfoError};
 
 use crate::base::{Geometry, InfoHash, PieceHash, limits};
@@ -118,6 +118,15 @@ impl Metainfo {
 
     /// Writes the file with the info dictionary as it was read.
     pub fn encode(&self) -> Vec<u8> {
+        self.envelope().encode()
+    }
+
+    /// The file to be given out with other trackers and web seeds.
+    pub fn template(&self) -> Template {
+        self.envelope().template()
+    }
+
+    fn envelope(&self) -> draft::Envelope<'_> {
         draft::Envelope {
             info: &self.info_bytes,
             tiers: &self.tiers,
@@ -127,6 +136,5 @@ impl Metainfo {
             creation_date: self.creation_date,
             unknown_keys: &self.unknown_keys,
         }
-        .encode()
     }
 }

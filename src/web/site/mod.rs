@@ -1,50 +1,46 @@
 //! The public pages of an origin: landing page, `.torrent` files, content for web seeds and curl, and the tracker.
 //!
+//! An answer is made as it is read, of parts that all its readers share, so that those who stop reading hold little.
+//!
 //! Owns what is published and under which URLs. A file is looked for among the published ones and opened by its number: no
 //! path is ever made of a request.
 
-mod content;
-mod page;
+#![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
+mod content;
+mod listing;
+mod page;
+mod published;
+mod reading;
+
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::stream;
+use tokio::sync::Semaphore;
 
+use super::conditional::Validators;
 use super::hosts::{self, Authority, Hosts};
 use super::tracker::{Tracker, http};
 use crate::base::escape::printable;
+use crate::base::limits::WEB_LONG_READS_MAX;
 use crate::base::{InfoHash, PeerId};
 use crate::codec::magnet::{Magnet, PeerAddress};
-use crate::codec::metainfo::Metainfo;
 use crate::codec::percent;
-use crate::storage::{Layout, StorageError};
 use crate::tracker::Origin;
+use published::TorrentFile;
 
 pub use page::STYLE;
-
-/// One torrent that everybody may have.
-#[derive(Debug)]
-pub struct Published {
-    pub metainfo: Metainfo,
-    /// Its files, where they are given to web seeds.
-    content: Option<Layout>,
-}
-
-impl Published {
-    /// `folder` holds the torrent's name.
-    pub fn new(metainfo: Metainfo, folder: &Path, as_web_seed: bool) -> Result<Self, StorageError> {
-        let files = metainfo.info.files.iter().map(|file| file.path.clone());
-        let content = if as_web_seed { Some(Layout::open(folder, files)?) } else { None };
-        Ok(Self { metainfo, content })
-    }
-}
+pub use published::Published;
 
 /// An origin's public side.
 #[derive(Clone, Debug)]
@@ -52,12 +48,15 @@ pub struct Site(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    torrents: RwLock<Vec<Arc<Published>>>,
+    /// Shared with pages under way.
+    torrents: RwLock<Arc<Vec<Arc<Published>>>>,
     tracker: Tracker,
     /// Without a slash at its end; `None`: as the client calls us.
     public_url: Option<String>,
     /// Where we listen, with TCP, and with UDP for the tracker.
     port: u16,
+    /// One for each long buffer that content may be read into.
+    long_reads: Arc<Semaphore>,
 }
 
 /// The URLs of a torrent, for somebody who reaches us by a certain name.
@@ -73,8 +72,9 @@ pub struct Links {
 impl Site {
     pub fn new(torrents: Vec<Published>, tracker: Tracker, public_url: Option<String>, port: u16) -> Self {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
-        let torrents = RwLock::new(torrents.into_iter().map(Arc::new).collect());
-        Self(Arc::new(Inner { torrents, tracker, public_url, port }))
+        let torrents = RwLock::new(Arc::new(torrents.into_iter().map(Arc::new).collect()));
+        let long_reads = Arc::new(Semaphore::new(WEB_LONG_READS_MAX));
+        Self(Arc::new(Inner { torrents, tracker, public_url, port, long_reads }))
     }
 
     pub fn tracker(&self) -> &Tracker {
@@ -83,55 +83,60 @@ impl Site {
 
     /// From now on the tracker gives this seeder to everybody who asks for our torrents.
     pub fn add_origin(&self, port: u16, peer_id: PeerId, ip: Option<IpAddr>) {
-        for torrent in self.torrents() {
-            self.0.tracker.table().allow_with_origin(torrent.metainfo.info_hash, Origin { port, peer_id, ip });
+        for torrent in &*self.torrents() {
+            self.0.tracker.table().allow_with_origin(torrent.info_hash, Origin { port, peer_id, ip });
         }
     }
 
     /// One more torrent, with its seeder.
     pub fn publish(&self, torrent: Published, (port, peer_id, ip): (u16, PeerId, Option<IpAddr>)) {
-        self.0.tracker.table().allow_with_origin(torrent.metainfo.info_hash, Origin { port, peer_id, ip });
-        self.0.torrents.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(torrent));
+        self.0.tracker.table().allow_with_origin(torrent.info_hash, Origin { port, peer_id, ip });
+        let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut torrents).push(Arc::new(torrent));
     }
 
     /// A torrent is not given out, nor tracked, any more.
     pub fn withdraw(&self, info_hash: InfoHash) {
         let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
-        torrents.retain(|torrent| torrent.metainfo.info_hash != info_hash);
+        Arc::make_mut(&mut torrents).retain(|torrent| torrent.info_hash != info_hash);
         drop(torrents);
         self.0.tracker.table().forbid(info_hash);
     }
 
-    fn torrents(&self) -> Vec<Arc<Published>> {
-        self.0.torrents.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn torrents(&self) -> Arc<Vec<Arc<Published>>> {
+        Arc::clone(&self.0.torrents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The links of a torrent for those who call us `host` (`HOST:PORT`), with the seeder's own address where known.
     pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
-        let published = self.published(info_hash)?;
+        Some(self.links_of(&*self.published(info_hash)?, host, seeder))
+    }
+
+    fn links_of(&self, published: &Published, host: &str, seeder: Option<SocketAddr>) -> Links {
         let base = self.base(host);
-        let metainfo = self.metainfo_for(&published, &base);
+        let info_hash = published.info_hash;
+        let Sources { tiers, web_seeds } = self.sources(published, &base);
         let magnet = Magnet {
-            name: Some(metainfo.info.name.clone()),
-            len: Some(metainfo.info.geometry.total_len()),
-            trackers: metainfo.tiers.concat(),
-            web_seeds: metainfo.web_seeds.clone(),
+            name: Some(published.name.clone()),
+            len: Some(published.total_len),
+            trackers: tiers.concat(),
+            web_seeds,
             peers: seeder.into_iter().map(PeerAddress::Socket).collect(),
             ..Magnet::new(info_hash)
         };
         let mut content = published.content.is_some().then(|| format!("{base}/f/{info_hash}/"));
         if let Some(url) = &mut content {
-            percent::escape(url, &metainfo.info.name);
-            if !metainfo.info.single_file {
+            percent::escape(url, &published.name);
+            if !published.single_file {
                 url.push('/');
             }
         }
-        Some(Links {
+        Links {
             page: format!("{base}/"),
             torrent: format!("{base}/t/{info_hash}.torrent"),
             magnet: magnet.encode(),
             content,
-        })
+        }
     }
 
     /// The routes, `hosts` being the names that are ours.
@@ -148,8 +153,7 @@ impl Site {
     }
 
     fn published(&self, info_hash: InfoHash) -> Option<Arc<Published>> {
-        let torrents = self.0.torrents.read().unwrap_or_else(PoisonError::into_inner);
-        torrents.iter().find(|torrent| torrent.metainfo.info_hash == info_hash).cloned()
+        self.torrents().iter().find(|torrent| torrent.info_hash == info_hash).cloned()
     }
 
     /// What all our URLs begin with.
@@ -157,9 +161,8 @@ impl Site {
         self.0.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
     }
 
-    /// The metainfo with our tracker in the first tier and our content among the web seeds.
-    fn metainfo_for(&self, published: &Published, base: &str) -> Metainfo {
-        let mut metainfo = published.metainfo.clone();
+    /// Those of the torrent, with our tracker in the first tier and our content among the web seeds.
+    fn sources(&self, published: &Published, base: &str) -> Sources {
         let mut own = vec![format!("{base}/announce")];
         // What is in front of a public URL passes on HTTP alone.
         if let (None, Some((_, authority))) = (&self.0.public_url, base.split_once("://"))
@@ -168,13 +171,20 @@ impl Site {
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             own.push(format!("udp://{host}:{}/announce", self.0.port));
         }
-        metainfo.tiers.insert(0, own);
+        let mut web_seeds = published.web_seeds.clone();
         if published.content.is_some() {
             // BEP 19: with a slash at the end, "the client must add the name".
-            metainfo.web_seeds.insert(0, format!("{base}/f/{}/", metainfo.info_hash));
+            web_seeds.insert(0, format!("{base}/f/{}/", published.info_hash));
         }
-        metainfo
+        let tiers = [own].into_iter().chain(published.tiers.iter().cloned()).collect();
+        Sources { tiers, web_seeds }
     }
+}
+
+/// Where a torrent is had, for clients that reach us by a certain name.
+struct Sources {
+    tiers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
 }
 
 /// What every page of ours is sent with: nothing from elsewhere, nothing run but our own, no frames.
@@ -195,7 +205,7 @@ fn host(headers: &HeaderMap) -> &str {
 }
 
 async fn landing(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
-    (PAGE_HEADERS, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page::landing(&site, host(&headers)))
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page::landing(site, host(&headers)))
 }
 
 pub(super) async fn style() -> impl IntoResponse {
@@ -208,10 +218,21 @@ async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): Ur
     let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let metainfo = site.metainfo_for(&published, &site.base(host(&headers)));
-    let disposition = disposition(&[&metainfo.info.name[..], b".torrent"].concat());
-    let types = [(header::CONTENT_TYPE, "application/x-bittorrent"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (types, [(header::CONTENT_DISPOSITION, disposition)], metainfo.encode()).into_response()
+    let Sources { tiers, web_seeds } = site.sources(&published, &site.base(host(&headers)));
+    let TorrentFile { parts, tag } = published.torrent_file(&tiers, &web_seeds);
+    let validators = Validators::new(&tag, published.published_at_s(), SystemTime::now());
+    if validators.are_known(&headers) {
+        return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
+    }
+    let len = parts.iter().map(Bytes::len).sum::<usize>().to_string();
+    let about = [
+        (header::CONTENT_TYPE, "application/x-bittorrent".to_owned()),
+        (header::CONTENT_LENGTH, len),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition(&[&published.name[..], b".torrent"].concat())),
+    ];
+    let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));
+    (about, validators.headers(), body).into_response()
 }
 
 /// RFC 6266: a name of plain letters for everybody, the right one for those who know RFC 8187.

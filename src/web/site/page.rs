@@ -1,73 +1,83 @@
 //! The landing page.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
 
 use super::{Links, Published, Site};
 use crate::base::escape::{html, printable};
 use crate::base::limits::FILES_SHOWN_MAX;
-use crate::base::units::Bytes;
+use crate::base::units;
+use crate::codec::metainfo::FileEntry;
 
 /// One style sheet for all pages, light and dark.
 pub const STYLE: &str = include_str!("../assets/style.css");
 
-pub(super) fn landing(site: &Site, host: &str) -> String {
+/// The page for those who call us `host`: one torrent after the other, each made when the client has read those before.
+pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
-    let torrents: String = published.iter().filter_map(|torrent| article(site, torrent, host)).collect();
-    let count = published.len();
-    let what = counted(count, "torrent");
-    format!(
+    let what = counted(published.len(), "torrent");
+    let head = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{what} – bt-fast origin</title>\n<link rel=\"stylesheet\" href=\"style.css\">\n\
-         <header><h1>bt-fast origin</h1><p>{what}, served by BitTorrent</p></header>\n<main>\n{torrents}</main>\n\
-         <footer><p>Open a .torrent or a magnet link with any BitTorrent client.</p></footer>\n</html>\n"
-    )
+         <header><h1>bt-fast origin</h1><p>{what}, served by BitTorrent</p></header>\n<main>\n"
+    );
+    let foot =
+        "</main>\n<footer><p>Open a .torrent or a magnet link with any BitTorrent client.</p></footer>\n</html>\n";
+    let host = host.to_owned();
+    let articles = (0..published.len()).flat_map(move |at| match published.get(at) {
+        Some(torrent) => article(&site, torrent, &host),
+        None => [Bytes::new(), Bytes::new(), Bytes::new()],
+    });
+    let parts = [Bytes::from(head)].into_iter().chain(articles).chain([Bytes::from_static(foot.as_bytes())]);
+    Body::from_stream(stream::iter(parts.filter(|part| !part.is_empty()).map(Ok::<_, Infallible>)))
 }
 
-fn article(site: &Site, published: &Published, host: &str) -> Option<String> {
-    let info = &published.metainfo.info;
-    let info_hash = published.metainfo.info_hash;
-    let Links { torrent, magnet, content, .. } = site.links(info_hash, host, None)?;
+/// Its files are the same for every client.
+fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
+    let info_hash = published.info_hash;
+    let Links { torrent, magnet, content, .. } = site.links_of(published, host, None);
     let stats = site.0.tracker.stats(info_hash).unwrap_or_default();
-    let files = info.files.iter().filter(|file| !file.pad).count();
     let mut out = format!(
         "<article>\n<h2>{}</h2>\n<p class=\"facts\">{} · {} · {} · {} · {} downloaded</p>\n\
          <p class=\"links\"><a class=\"main\" href=\"t/{info_hash}.torrent\">.torrent</a> <a href=\"{}\">magnet link</a>",
-        html(&printable(&info.name)),
-        Bytes(info.geometry.total_len()),
-        counted(files, "file"),
+        html(&printable(&published.name)),
+        units::Bytes(published.total_len),
+        counted(published.file_count(), "file"),
         counted(stats.seeders, "seeder"),
         counted(stats.leechers, "leecher"),
         stats.completed,
         html(&magnet),
     );
-    if let Some(url) = content.filter(|_| info.single_file) {
-        let _ = write!(out, " <a href=\"{}\">the file</a>", html(&url));
+    if let Some(url) = content {
+        let what = if published.single_file { "the file" } else { "the files" };
+        let _ = write!(out, " <a href=\"{}\">{what}</a>", html(&url));
     }
     let _ = writeln!(out, "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>", html(&torrent));
     let _ = writeln!(out, "<p>Info-hash <code>{info_hash}</code></p>");
-    if !info.single_file {
-        out.push_str(&file_table(published));
-    }
-    out.push_str("</article>\n");
-    Some(out)
+    [out.into(), published.file_table.clone(), Bytes::from_static(b"</article>\n")]
 }
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn file_table(published: &Published) -> String {
-    let files: Vec<_> = published.metainfo.info.files.iter().filter(|file| !file.pad).collect();
+/// The files of a folder, the first of them by name.
+pub(super) fn file_table(files: &[FileEntry]) -> String {
+    let shown = || files.iter().filter(|file| !file.pad);
+    let count = shown().count();
     let mut out =
-        format!("<details>\n<summary>{} files</summary>\n<table>\n<tr><th>File</th><th>Size</th></tr>\n", files.len());
-    for file in files.iter().take(FILES_SHOWN_MAX) {
+        format!("<details>\n<summary>{count} files</summary>\n<table>\n<tr><th>File</th><th>Size</th></tr>\n");
+    for file in shown().take(FILES_SHOWN_MAX) {
         let elements: Vec<String> = file.path.iter().skip(1).map(|element| printable(element)).collect();
-        let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", html(&elements.join("/")), Bytes(file.len));
+        let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", html(&elements.join("/")), units::Bytes(file.len));
     }
-    if files.len() > FILES_SHOWN_MAX {
-        let _ = writeln!(out, "<tr><td>and {} more</td><td></td></tr>", files.len() - FILES_SHOWN_MAX);
+    if count > FILES_SHOWN_MAX {
+        let _ = writeln!(out, "<tr><td>and {} more</td><td></td></tr>", count - FILES_SHOWN_MAX);
     }
     out.push_str("</table>\n</details>\n");
     out

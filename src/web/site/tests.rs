@@ -1,7 +1,7 @@
 use super::*;
-use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, MetainfoLimits};
+use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use crate::tracker::Table;
-use crate::web::listener::{BoundedListener, Endpoints};
+use crate::web::listener::{self, Bounds};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -23,7 +23,7 @@ struct Served {
     address: SocketAddr,
     info_hash: InfoHash,
     site: Site,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 async fn serve(public_url: Option<&str>, as_web_seed: bool) -> Served {
@@ -34,18 +34,16 @@ async fn serve(public_url: Option<&str>, as_web_seed: bool) -> Served {
     std::fs::write(root.join("sub").join(std::ffi::OsStr::from_bytes(ELEMENT)), b"0123456789").unwrap();
     std::fs::write(root.join("empty"), b"").unwrap();
     std::fs::write(folder.path().join("secret"), b"nobody's").unwrap();
-    let published = Published::new(metainfo(), folder.path(), as_web_seed).unwrap();
-    let info_hash = published.metainfo.info_hash;
+    let published = Published::new(metainfo(), folder.path(), as_web_seed, SystemTime::now()).unwrap();
+    let info_hash = published.info_hash;
     let table = Table::listed();
     table.allow(info_hash);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let site = Site::new(vec![published], Tracker::new(table), public_url.map(str::to_owned), address.port());
-    let listener = BoundedListener::new(listener, 100, Duration::from_secs(5));
-    let service =
-        site.router(Hosts::new(["origin.example".to_owned()])).into_make_service_with_connect_info::<Endpoints>();
-    tokio::spawn(async move { axum::serve(listener, service).await });
-    Served { address, info_hash, site, _folder: folder }
+    let router = site.router(Hosts::new(["origin.example".to_owned()]));
+    tokio::spawn(listener::serve(listener, Bounds::default(), router));
+    Served { address, info_hash, site, folder }
 }
 
 impl Served {
@@ -142,6 +140,67 @@ async fn content_is_given_out_with_ranges_when_told_so() {
     assert_eq!(serve(None, false).await.get(&target, "").await.0, 404);
 }
 
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_else(|| panic!("{head}"))
+}
+
+#[tokio::test]
+async fn what_a_client_has_is_not_sent_again() {
+    let served = serve(None, true).await;
+    let torrent = format!("/t/{}.torrent", served.info_hash);
+    for target in [format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash), torrent.clone()] {
+        let (status, head, whole) = served.get(&target, "").await;
+        assert_eq!(status, 200);
+        let (tag, date) = (header(&head, "etag").to_owned(), header(&head, "last-modified").to_owned());
+        for known in [format!("If-None-Match: {tag}\r\n"), format!("If-Modified-Since: {date}\r\n")] {
+            let (status, head, body) = served.get(&target, &known).await;
+            assert_eq!((status, body.len()), (304, 0), "{known}");
+            assert_eq!(header(&head, "etag"), tag);
+        }
+        assert_eq!(served.get(&target, "If-None-Match: \"other\"\r\n").await.2, whole);
+        let (status, head, body) = served.ask("HEAD", &target, "").await;
+        assert_eq!((status, header(&head, "content-length"), body.len()), (200, &*whole.len().to_string(), 0));
+    }
+    let (_, head, _) = served.get(&torrent, "Host: origin.example\r\n").await;
+    assert_ne!(header(&head, "etag"), header(&served.get(&torrent, "").await.1, "etag"), "it has other trackers");
+}
+
+#[tokio::test]
+async fn a_replaced_file_has_another_tag() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let served = serve(None, true).await;
+    let target = format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash);
+    let tag = header(&served.get(&target, "").await.1, "etag").to_owned();
+    let folder = served.folder.path().join(std::ffi::OsStr::from_bytes(NAME)).join("sub");
+    std::fs::write(folder.join("new"), b"9876543210").unwrap();
+    std::fs::rename(folder.join("new"), folder.join(std::ffi::OsStr::from_bytes(ELEMENT))).unwrap();
+    let (status, _, body) = served.get(&target, &format!("If-None-Match: {tag}\r\n")).await;
+    assert_eq!((status, &body[..]), (200, &b"9876543210"[..]));
+    let (_, _, body) = served.get(&target, &format!("Range: bytes=2-4\r\nIf-Range: {tag}\r\n")).await;
+    assert_eq!(body, b"9876543210", "no part of one version is put beside a part of another");
+}
+
+#[tokio::test]
+async fn a_folders_link_is_a_page_of_links_that_work() {
+    let served = serve(None, true).await;
+    let content = served.site.links(served.info_hash, &served.address.to_string(), None).unwrap().content.unwrap();
+    let target = content.strip_prefix(&format!("http://{}", served.address)).unwrap();
+    let (status, head, body) = served.get(target, "").await;
+    let body = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{head}");
+    assert!(body.contains("<a href=\"empty\">empty</a>") && body.contains("<a href=\"sub/\">sub/</a>"), "{body}");
+    assert!(body.contains("href=\"../../../style.css\"") && !body.contains("<b>"), "{body}");
+    let (_, _, body) = served.get(&format!("{target}sub/"), "").await;
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("<a href=\"a%26b%20%3Cscript%3E\">a&amp;b &lt;script&gt;</a>"), "{body}");
+    assert_eq!(served.get(&format!("{target}sub/a%26b%20%3Cscript%3E"), "").await.2, b"0123456789");
+    let (status, head, _) = served.get(&format!("{target}sub"), "").await;
+    assert_eq!((status, header(&head, "location")), (301, "./sub/"));
+    let page = served.get("/", "").await.2;
+    assert!(String::from_utf8(page).unwrap().contains(&format!("<a href=\"{content}\">the files</a>")));
+    assert_eq!(serve(None, false).await.get(target, "").await.0, 404);
+}
+
 /// Only whole paths of the torrent's files are known, so no other file can be named.
 #[tokio::test]
 async fn path_tricks_lead_nowhere() {
@@ -154,8 +213,9 @@ async fn path_tricks_lead_nowhere() {
         format!("/f/{hash}/%3Cb%3E%22t%FFree/sub/../empty"),
         format!("/f/{hash}/%3Cb%3E%22t%FFree//empty"),
         format!("/f/{hash}/%3Cb%3E%22t%FFree/empty%00"),
-        format!("/f/{hash}/%3Cb%3E%22t%FFree/sub"),
-        format!("/f/{hash}/%3Cb%3E%22t%FFree/"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/empty/"),
+        format!("/f/{hash}/%3Cb%3E%22t%FFree/su/"),
+        format!("/f/{hash}/"),
         format!("/f/{hash}//etc/passwd"),
         format!("/f/{hash}/%zz"),
         "/f/..".to_owned(),

@@ -1,55 +1,51 @@
 //! `/announce` and `/scrape` over HTTP (BEP 3, BEP 7, BEP 23, BEP 24, BEP 48).
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::Tracker;
 use crate::base::Rng;
-use crate::base::limits::{TRACKER_NUMWANT, WEB_CONNECTIONS_MAX, WEB_SILENCE_TIMEOUT};
+use crate::base::limits::TRACKER_NUMWANT;
 use crate::codec::tracker_http::{
     AnnounceReply, OwnedAnnounceQuery, PeerForm, PeerHost, ScrapedSwarm, TrackerPeer, decode_query,
     decode_scrape_query, encode_failure, encode_reply, encode_scrape,
 };
 use crate::tracker::{Announcement, Reply, SwarmPeer};
-use crate::web::listener::{BoundedListener, Endpoints};
+use crate::web::forwarded::TrustedProxies;
+use crate::web::listener::{self, Bounds, Endpoints};
 use crate::web::server::stopped;
 
-/// Answers `/announce` and `/scrape`. To be served with `into_make_service_with_connect_info::<Endpoints>()`: the address a
-/// request came from is the only one that counts.
+/// Answers `/announce` and `/scrape`. To be served by [`listener::serve`]: the address that it says a request came from is
+/// the only one that counts.
 pub fn router(tracker: Tracker) -> Router {
     Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
-}
-
-/// Serves [`router`] alone on `listener`, until the future is dropped.
-pub async fn serve(listener: TcpListener, tracker: Tracker) -> io::Result<()> {
-    let listener = BoundedListener::new(listener, WEB_CONNECTIONS_MAX, WEB_SILENCE_TIMEOUT);
-    axum::serve(listener, router(tracker).into_make_service_with_connect_info::<Endpoints>()).await
 }
 
 /// A thread for each listener, until `stop` is set; the requests of one connection stay on one thread.
 pub fn start(
     listeners: Vec<std::net::TcpListener>,
     tracker: &Tracker,
+    proxies: &TrustedProxies,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(index, listener): (usize, std::net::TcpListener)| {
-        let (tracker, stop) = (tracker.clone(), Arc::clone(stop));
+        let (router, stop) = (router(tracker.clone()), Arc::clone(stop));
+        let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
-                    _ = serve(listener, tracker) => {}
+                    () = listener::serve(listener, bounds, router) => {}
                     () = stopped(&stop) => {}
                 }
             });
@@ -62,17 +58,14 @@ pub fn start(
 async fn announce(
     State(tracker): State<Tracker>,
     ConnectInfo(endpoints): ConnectInfo<Endpoints>,
-    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> impl IntoResponse {
     tracker.counters().http_announces.fetch_add(1, Ordering::Relaxed);
     let answer = decode_query(query.as_deref().unwrap_or_default()).map_err(|error| error.to_string());
-    let body = answer.and_then(|query| tracker.answer(tracker.believed(endpoints, &headers), &query)).unwrap_or_else(
-        |reason| {
-            tracker.counters().refused.fetch_add(1, Ordering::Relaxed);
-            encode_failure(&reason)
-        },
-    );
+    let body = answer.and_then(|query| tracker.answer(endpoints, &query)).unwrap_or_else(|reason| {
+        tracker.counters().refused.fetch_add(1, Ordering::Relaxed);
+        encode_failure(&reason)
+    });
     ([(header::CONTENT_TYPE, "text/plain")], body)
 }
 
@@ -90,14 +83,6 @@ async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> im
 }
 
 impl Tracker {
-    /// The last address that a proxy of ours names is the one that it has seen itself.
-    fn believed(&self, endpoints: Endpoints, headers: &HeaderMap) -> Endpoints {
-        let proxied = self.behind_proxy && endpoints.remote.ip().to_canonical().is_loopback();
-        let named = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| proxied);
-        let last = named.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        last.map_or(endpoints, |ip| Endpoints { remote: SocketAddr::new(ip, endpoints.remote.port()), ..endpoints })
-    }
-
     fn answer(&self, endpoints: Endpoints, query: &OwnedAnnounceQuery) -> Result<Vec<u8>, String> {
         let source = endpoints.remote.ip().to_canonical();
         let announcement = Announcement {
@@ -154,6 +139,7 @@ mod tests {
     use crate::engine::http::{FetchLimits, Fetcher, fetch};
     use crate::engine::way::Way;
     use crate::tracker::{Origin, SwarmStats, Table};
+    use crate::web::places::PlaceLimits;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
@@ -166,7 +152,7 @@ mod tests {
         let table = Table::listed();
         table.allow_with_origin(HASH, Origin { port: 7000, peer_id: PeerId([b'o'; 20]), ip: None });
         let tracker = Tracker::new(table);
-        tokio::spawn(serve(listener, tracker.clone()));
+        tokio::spawn(listener::serve(listener, Bounds::default(), router(tracker.clone())));
         (addr, tracker)
     }
 
@@ -271,9 +257,9 @@ mod tests {
     async fn a_client_that_sends_nothing_loses_its_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let bounded = BoundedListener::new(listener, 1, Duration::from_secs(1));
-        let app = router(Tracker::new(Table::listed())).into_make_service_with_connect_info::<Endpoints>();
-        tokio::spawn(async move { axum::serve(bounded, app).await });
+        let places = PlaceLimits { in_all: 1, per_host: 2 };
+        let bounds = Bounds { places, silence_max: Duration::from_secs(1), ..Bounds::default() };
+        tokio::spawn(listener::serve(listener, bounds, router(Tracker::new(Table::listed()))));
         let mut silent = TcpStream::connect(addr).unwrap();
         silent.write_all(b"GET /ann").unwrap();
         assert!(ask(addr, leecher(1)).await.is_err(), "refused, so it was answered once the place was free");

@@ -28,7 +28,6 @@ pub struct Tracker {
     counters: Arc<Counters>,
     /// Where the table's [`Time`] begins.
     started_at: Instant,
-    behind_proxy: bool,
 }
 
 /// What was asked so far.
@@ -59,13 +58,7 @@ impl Tracker {
             connection_ids: ConnectionIds::new(RandomState::new()),
             counters: Arc::default(),
             started_at: Instant::now(),
-            behind_proxy: false,
         }
-    }
-
-    /// A proxy on this very host is believed whom it speaks for (`X-Forwarded-For`).
-    pub fn behind_proxy(self, behind_proxy: bool) -> Self {
-        Self { behind_proxy, ..self }
     }
 
     pub fn table(&self) -> &Table {

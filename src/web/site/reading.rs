@@ -1,0 +1,164 @@
+//! The bytes of a file for one client, in one buffer that goes round between the file and the connection.
+//!
+//! A client that does not read keeps a short buffer. Long ones, of which there are few, go to clients that keep up.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::base::limits::{WEB_KEEPS_UP, WEB_LONG_READ_LEN, WEB_READ_LEN};
+
+/// The bytes of `range`, read as fast as they are taken. A file that has become shorter ends the connection early, which
+/// the client sees. `long_reads` has a permit for each long buffer of the process.
+pub(super) fn read(file: File, range: Range<u64>, long_reads: &Arc<Semaphore>) -> Body {
+    let (give_back, returned) = mpsc::channel(1);
+    let long_reads = Arc::clone(long_reads);
+    let reader = Reader {
+        file: Arc::new(file),
+        range,
+        long_reads,
+        give_back,
+        returned,
+        buffer: Some(Vec::new()),
+        lent_at: None,
+    };
+    Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
+        let next = reader.next().await?;
+        Ok::<_, io::Error>(next.map(|bytes| (bytes, reader)))
+    }))
+}
+
+struct Reader {
+    file: Arc<File>,
+    /// What is left.
+    range: Range<u64>,
+    long_reads: Arc<Semaphore>,
+    give_back: Sender<Vec<u8>>,
+    returned: Receiver<Vec<u8>>,
+    /// At the start; then it is lent, or comes back by the channel.
+    buffer: Option<Vec<u8>>,
+    lent_at: Option<Instant>,
+}
+
+/// A buffer that the connection has. It returns when all of it is written.
+struct Lent {
+    bytes: Vec<u8>,
+    give_back: Sender<Vec<u8>>,
+    _long: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // The reader is gone where its client is.
+        let _ = self.give_back.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Reader {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.range.is_empty() {
+            return Ok(None);
+        }
+        let mut bytes = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => self.returned.recv().await.unwrap_or_default(),
+        };
+        let keeps_up = self.lent_at.is_some_and(|lent_at| lent_at.elapsed() < WEB_KEEPS_UP);
+        let long = keeps_up.then(|| Arc::clone(&self.long_reads).try_acquire_owned().ok()).flatten();
+        let len_max = if long.is_some() { WEB_LONG_READ_LEN } else { WEB_READ_LEN };
+        let len = usize::try_from(self.range.end - self.range.start).unwrap_or(len_max).min(len_max);
+        if bytes.capacity() > len_max {
+            bytes = Vec::new();
+        }
+        bytes.resize(len, 0);
+        let bytes = self.fill(bytes).await?;
+        self.range.start += bytes.len() as u64;
+        self.lent_at = Some(Instant::now());
+        Ok(Some(Bytes::from_owner(Lent { bytes, give_back: self.give_back.clone(), _long: long })))
+    }
+
+    /// What is in the page cache is read at once, the rest on a thread that may wait for the disk.
+    async fn fill(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let at = self.range.start;
+        match preadv2(&*self.file, &mut [IoSliceMut::new(&mut bytes)], at, ReadWriteFlags::NOWAIT) {
+            Ok(len @ 1..) => {
+                bytes.truncate(len);
+                Ok(bytes)
+            }
+            // Not here, or this file system does not tell; the end is found in the same way.
+            Ok(0) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => {
+                let file = Arc::clone(&self.file);
+                let read = tokio::task::spawn_blocking(move || file.read_exact_at(&mut bytes, at).map(|()| bytes));
+                read.await.map_err(io::Error::other)?
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    async fn pieces(len: usize, long_reads: usize) -> (Vec<usize>, Vec<u8>) {
+        let mut file = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..len).map(|at| u8::try_from(at / 7 % 256).unwrap()).collect();
+        file.write_all(&content).unwrap();
+        let body = read(file, 1..len as u64, &Arc::new(Semaphore::new(long_reads)));
+        let mut stream = body.into_data_stream();
+        let (mut lens, mut all) = (Vec::new(), vec![content[0]]);
+        while let Some(part) = futures_util::StreamExt::next(&mut stream).await {
+            let part = part.unwrap();
+            lens.push(part.len());
+            all.extend_from_slice(&part);
+        }
+        assert_eq!(all, content);
+        (lens, all)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_keeps_up_gets_long_reads_while_there_are_some() {
+        let (lens, _) = pieces(300_000, 1).await;
+        assert!(lens[0] <= WEB_READ_LEN && lens[1..].iter().any(|&len| len > WEB_READ_LEN), "{lens:?}");
+        let (lens, _) = pieces(300_000, 0).await;
+        assert!(lens.iter().all(|&len| len <= WEB_READ_LEN), "{lens:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_read_while_the_buffer_is_lent() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 100_000]).unwrap();
+        let mut stream = read(file, 0..100_000, &Arc::new(Semaphore::new(0))).into_data_stream();
+        let lent = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
+        let next = futures_util::StreamExt::next(&mut stream);
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), next).await;
+        assert!(waited.is_err());
+        drop(lent);
+        assert!(futures_util::StreamExt::next(&mut stream).await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_shorter_is_an_error() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 10]).unwrap();
+        let mut stream = read(file, 0..100, &Arc::new(Semaphore::new(0))).into_data_stream();
+        assert_eq!(futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap().len(), 10);
+        assert!(futures_util::StreamExt::next(&mut stream).await.unwrap().is_err());
+    }
+}
