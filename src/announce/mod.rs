@@ -13,6 +13,7 @@ use crate::base::escape::printable;
 use crate::base::limits::{TRACKER_NUMWANT, TRACKER_TEXT_LEN_MAX};
 use crate::base::{Rng, Time};
 use crate::codec::tracker_http::{AnnounceReply, Event, RetryIn, TrackerPeer, TrackerReplyError};
+use crate::codec::url::shown_server;
 use tiers::Tiers;
 
 /// Names one request; never used again for another one.
@@ -104,7 +105,8 @@ impl Announce {
     /// nothing to download, so `completed` is never sent.
     pub fn new(tiers: Vec<Vec<String>>, complete_at_start: bool, rng: &mut Rng) -> Self {
         let (tiers, unsupported) = Tiers::new(tiers, rng);
-        let notices = unsupported.iter().map(|url| Notice { tracker: host_of(url), kind: NoticeKind::Unsupported });
+        let notices =
+            unsupported.iter().map(|url| Notice { tracker: shown_server(url), kind: NoticeKind::Unsupported });
         Self {
             tiers,
             notices: notices.collect(),
@@ -239,7 +241,7 @@ impl Announce {
         self.hungry_from = Some(now + schedule::hungry_interval(reply.min_interval));
         self.tiers.move_to_front(&request.url);
 
-        let tracker = host_of(&request.url);
+        let tracker = shown_server(&request.url);
         let notices = notices.into_iter().map(|kind| Notice { tracker: tracker.clone(), kind }).collect();
         Outcome { peers: reply.peers, notices }
     }
@@ -266,7 +268,7 @@ impl Announce {
         tracker.trouble = Some(text.clone());
         // Whoever leaves no longer cares.
         let notices = (changed && !stopping)
-            .then(|| Notice { tracker: host_of(&request.url), kind: NoticeKind::Trouble(text) })
+            .then(|| Notice { tracker: shown_server(&request.url), kind: NoticeKind::Trouble(text) })
             .into_iter()
             .collect();
         Outcome { peers: Vec::new(), notices }
@@ -285,14 +287,6 @@ fn retry_in(failure: &AnnounceFailure) -> Option<RetryIn> {
 fn shown(text: &str) -> String {
     let cut = text.char_indices().map(|(at, _)| at).find(|&at| at >= TRACKER_TEXT_LEN_MAX).unwrap_or(text.len());
     printable(text.get(..cut).unwrap_or(text).as_bytes())
-}
-
-/// Scheme and host of a URL, without user information.
-fn host_of(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    printable(format!("{scheme}://{host}").as_bytes())
 }
 
 impl fmt::Display for Notice {

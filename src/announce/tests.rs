@@ -74,7 +74,7 @@ impl World {
 }
 
 fn host(request: &Request) -> String {
-    host_of(&request.url).trim_start_matches("http://").to_owned()
+    shown_server(&request.url).trim_start_matches("http://").to_owned()
 }
 
 #[test]
@@ -168,10 +168,10 @@ fn trouble_is_told_once_for_each_change() {
     assert_eq!(
         world.notices,
         [
-            "tracker http://a:80: connection refused",
-            "tracker http://a:80: the tracker refused: unregistered\\x1b[31m",
-            "tracker http://a:80: the tracker refused: banned",
-            "tracker http://a:80: answers again",
+            "tracker http://a: connection refused",
+            "tracker http://a: the tracker refused: unregistered\\x1b[31m",
+            "tracker http://a: the tracker refused: banned",
+            "tracker http://a: answers again",
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! Trackers in their tiers (BEP 12).
 
 use crate::base::{Rng, Time};
+use crate::codec::url;
 
 /// Of a tracker that is not asked again.
 pub(super) const NEVER: Time = Time::MAX;
@@ -97,6 +98,5 @@ impl Tracker {
 }
 
 fn is_known(url: &str) -> bool {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    ["http", "https", "udp"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    url::read(url.as_bytes(), &url::TRACKER_SCHEMES).is_some()
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
-use super::options::{Destination, GetOptions, GetOutput, MetainfoSource};
+use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, check_hints};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
@@ -197,10 +197,21 @@ fn load(options: &GetOptions, config: &mut Config, stop: &AtomicBool, output: &O
         MetainfoSource::File(path) => load_metainfo(path, &options.engine.metainfo, output).map(without_peers),
         MetainfoSource::Url(url) => {
             let place = printable(url.as_bytes());
-            let bytes = fetch_unless(stop, url, FetchLimits::metainfo()).map_err(|error| {
-                let exit = if matches!(error, HttpError::Interrupted) { Exit::Interrupted } else { Exit::Failed };
-                Failure::new(exit, format_args!("can't fetch: {place}: {error}"))
-            })?;
+            let bytes = match fetch_unless(stop, url, FetchLimits::metainfo()) {
+                Ok(bytes) => bytes,
+                // Indexers answer so where they have a link alone.
+                Err(HttpError::Magnet(link)) => {
+                    let magnet = Magnet::parse(&link).map_err(|error| {
+                        Failure::new(Exit::Failed, format_args!("can't fetch: {place}: leads to a bad link: {error}"))
+                    })?;
+                    check_hints(&magnet, &options.network)?;
+                    return load_magnet(options, &magnet, config, stop, output);
+                }
+                Err(error) => {
+                    let exit = if matches!(error, HttpError::Interrupted) { Exit::Interrupted } else { Exit::Failed };
+                    return Err(Failure::new(exit, format_args!("can't fetch: {place}: {error}")));
+                }
+            };
             let metainfo = Metainfo::decode(&bytes, &options.engine.metainfo)
                 .map_err(|error| Failure::new(Exit::Failed, format_args!("not a torrent: {place}: {error}")))?;
             metainfo.warnings.iter().for_each(|warning| output.warning(format_args!("{place}: {warning}")));

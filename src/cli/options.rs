@@ -18,6 +18,7 @@ use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
+use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 use crate::create::{Filters, Settings};
 use crate::engine::{CacheMode, RateLimits, arena_len_default};
 use crate::hash::Kernel;
@@ -31,6 +32,7 @@ mod seed;
 mod track;
 
 pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
+pub(super) use get::check_hints;
 pub use get::{GetOptions, GetOutput, MetainfoSource};
 pub use seed::{AdminPlace, UntilOptions, WebOptions, is_torrent};
 pub use track::{TrackList, TrackOptions};
@@ -450,22 +452,20 @@ fn host(text: &str) -> Result<String, Failure> {
 }
 
 fn announce_url(text: &str) -> Result<String, Failure> {
-    url("tracker", text, &["http", "https", "udp"])
+    url("tracker", text, &TRACKER_SCHEMES)
 }
 
 fn web_seed_url(text: &str) -> Result<String, Failure> {
-    url("web seed", text, &["http", "https"])
+    url("web seed", text, &WEB_SCHEMES)
 }
 
 fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
-    if has_scheme(text, schemes) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_owned());
-    }
-    let text = printable(text.as_bytes());
-    Err(usage(format_args!("not a {what} URL: '{text}': give {} without spaces", schemes.join(", "))))
+    usable(text.as_bytes(), schemes).ok_or_else(|| {
+        let text = printable(text.as_bytes());
+        usage(format_args!("not a {what} URL: '{text}': give {} and a host", schemes.join(", ")))
+    })
 }
 
-/// Whether it is one of these schemes followed by `://` and a host.
 fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
     match size(flag, text)? {
@@ -478,12 +478,6 @@ fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
         }
         rate => Ok(Some(rate)),
     }
-}
-
-fn has_scheme(text: &str, schemes: &[&str]) -> bool {
-    text.split_once("://").is_some_and(|(scheme, rest)| {
-        !rest.is_empty() && !rest.starts_with('/') && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
-    })
 }
 
 fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {

@@ -1,13 +1,14 @@
 //! Magnet links (BEP 9): a torrent named by its info-hash, with hints where to find it.
 //!
-//! Unknown parameters are passed over, and so is a tracker, web seed or peer that can't be used: the info-hash alone must
-//! be right.
+//! Links are read as people paste them: folded over lines, in quotes or brackets, with HTML's `&amp;`, escaped as a whole,
+//! or the info-hash alone. Unknown parameters are passed over, and so is a tracker, web seed or peer that can't be used:
+//! the info-hash alone must be right.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::metainfo::urls::{TRACKER_SCHEMES, WEB_SEED_SCHEMES, usable};
 use super::percent::{Plus, escape, hex, unescape};
+use super::url::{TRACKER_SCHEMES, WEB_SCHEMES, pasted, usable};
 use crate::base::{InfoHash, limits};
 
 /// What a link says.
@@ -52,7 +53,11 @@ pub enum MagnetError {
     V2Only,
 }
 
-const SCHEME: &str = "magnet:?";
+const SCHEME: &str = "magnet:";
+/// The scheme where a whole link was escaped, as inside of another URL.
+const ESCAPED_SCHEME: &str = "magnet%3a";
+/// What is left of HTML's escapes of `&` once a link is cut at each `&`.
+const ENTITY_ENDS: [&[u8]; 4] = [b"amp;", b"#38;", b"#038;", b"#x26;"];
 
 impl Magnet {
     /// A link that says nothing but which torrent it is.
@@ -62,17 +67,27 @@ impl Magnet {
 
     /// Whether a text is meant to be a magnet link, right or not.
     pub fn is_meant(text: &[u8]) -> bool {
-        text.get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"magnet:"))
+        let text = pasted(text);
+        [SCHEME, ESCAPED_SCHEME].iter().any(|scheme| strip_scheme(text, scheme).is_some())
+    }
+
+    /// The link of a text that is an info-hash and nothing else, which could be a file's name too.
+    pub fn from_info_hash(text: &[u8]) -> Option<Self> {
+        info_hash(pasted(text)).map(Self::new)
     }
 
     pub fn parse(text: &[u8]) -> Result<Self, MagnetError> {
         if text.len() > limits::MAGNET_LEN_MAX {
             return Err(MagnetError::TooLong);
         }
-        let (head, query) = text.split_at_checked(SCHEME.len()).ok_or(MagnetError::NotMagnet)?;
-        if !head.eq_ignore_ascii_case(SCHEME.as_bytes()) {
-            return Err(MagnetError::NotMagnet);
+        let mut text = unfold(pasted(text));
+        if strip_scheme(&text, ESCAPED_SCHEME).is_some() {
+            text = unescape(&text, Plus::Itself).ok_or(MagnetError::NotMagnet)?;
         }
+        let query = strip_scheme(&text, SCHEME).ok_or(MagnetError::NotMagnet)?;
+        // Some write `magnet://?`.
+        let start = query.iter().position(|byte| !b"/? ".contains(byte)).unwrap_or(query.len());
+        let query = query.get(start..).unwrap_or_default();
         let mut info_hash = None;
         let mut is_v2 = false;
         let mut rest = Self::new(InfoHash([0; 20]));
@@ -103,7 +118,7 @@ impl Magnet {
             b"dn" if self.name.is_none() && !value.is_empty() => self.name = Some(value),
             b"xl" => self.len = self.len.or_else(|| std::str::from_utf8(&value).ok()?.parse().ok()),
             b"tr" => keep(&mut self.trackers, usable(&value, &TRACKER_SCHEMES), limits::TRACKER_COUNT_MAX),
-            b"ws" => keep(&mut self.web_seeds, usable(&value, &WEB_SEED_SCHEMES), limits::WEB_SEED_COUNT_MAX),
+            b"ws" => keep(&mut self.web_seeds, usable(&value, &WEB_SCHEMES), limits::WEB_SEED_COUNT_MAX),
             b"x.pe" => keep(&mut self.peers, PeerAddress::parse(&value), limits::MAGNET_PEERS_MAX),
             _ => {}
         }
@@ -111,7 +126,7 @@ impl Magnet {
 
     /// The link, its info-hash in hexadecimal digits, as every client reads it.
     pub fn encode(&self) -> String {
-        let mut link = format!("{SCHEME}xt=urn:btih:{}", self.info_hash);
+        let mut link = format!("{SCHEME}?xt=urn:btih:{}", self.info_hash);
         let mut add = |key: &str, value: &[u8]| {
             let _ = write!(link, "&{key}=");
             escape(&mut link, value);
@@ -138,9 +153,12 @@ fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, count_max: usize) {
 }
 
 /// A key without the number that tells repeated ones apart (`tr.1`), and its value as it stands.
-fn parameter(text: &[u8]) -> Option<(&[u8], &[u8])> {
+fn parameter(mut text: &[u8]) -> Option<(&[u8], &[u8])> {
+    while let Some(rest) = ENTITY_ENDS.iter().find_map(|end| text.strip_prefix(*end)) {
+        text = rest;
+    }
     let (key, value) = text.split_at_checked(text.iter().position(|&byte| byte == b'=')?)?;
-    let value = value.get(1..)?;
+    let (key, value) = (key.trim_ascii(), value.get(1..)?.trim_ascii());
     let numbered = key.iter().rposition(|&byte| byte == b'.').and_then(|dot| key.split_at_checked(dot));
     match numbered {
         Some((name, [b'.', digits @ ..])) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
@@ -165,11 +183,27 @@ fn exact_topic(value: &[u8]) -> Option<Topic> {
     match urn.as_slice() {
         b"urn:btmh:" => Some(Topic::V2),
         b"urn:btih:" => {
-            let hash = if digits.len() == 40 { from_hex(digits) } else { from_base32(digits) };
-            Some(hash.map_or(Topic::Broken, |hash| Topic::V1(InfoHash(hash))))
+            let digits: Vec<u8> = digits.iter().copied().filter(|&byte| byte != b' ').collect();
+            Some(info_hash(&digits).map_or(Topic::Broken, Topic::V1))
         }
         _ => None,
     }
+}
+
+/// 40 hexadecimal or 32 base32 digits.
+fn info_hash(digits: &[u8]) -> Option<InfoHash> {
+    if digits.len() == 40 { from_hex(digits) } else { from_base32(digits) }.map(InfoHash)
+}
+
+fn strip_scheme<'a>(text: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (head, rest) = text.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+}
+
+/// Without line ends, tabs, and the blanks that a line begins with.
+fn unfold(text: &[u8]) -> Vec<u8> {
+    let lines = text.split(|&byte| matches!(byte, b'\r' | b'\n' | b'\t'));
+    lines.flat_map(<[u8]>::trim_ascii_start).copied().collect()
 }
 
 fn from_hex(digits: &[u8]) -> Option<[u8; 20]> {

@@ -39,6 +39,51 @@ fn the_info_hash_may_be_base32_or_upper_case() {
 }
 
 #[test]
+fn links_are_read_as_people_paste_them() {
+    let clean = format!("magnet:?xt=urn:btih:{HEX}&dn=a%20b&tr=http%3A%2F%2Ft.example%2Fannounce");
+    let expected = parse(&clean);
+    let (half, rest) = clean.split_at(40);
+    for text in [
+        format!("  {clean}\r\n"),
+        format!("<{clean}>"),
+        format!("\"{clean}\""),
+        format!("{half}\r\n    {rest}"),
+        format!("{half}\n{rest}"),
+        clean.replace('&', "&amp;"),
+        clean.replace('&', "&amp;amp;"),
+        clean.replace('&', "&#38;"),
+        clean.replace('&', " & "),
+        clean.replace("magnet:?", "magnet://?"),
+        clean.replace("magnet:?", "Magnet:/?"),
+        clean.replace("magnet:?", "magnet:"),
+        clean.replace("magnet:?", "MAGNET: ?"),
+        clean.replace("%20", " "),
+        clean.replace("btih:c12f", "btih: c12f "),
+        clean.replace('%', "%25").replace(':', "%3A").replace('?', "%3F").replace('&', "%26").replace('=', "%3D"),
+    ] {
+        assert!(Magnet::is_meant(text.as_bytes()), "{text}");
+        let found = Magnet::parse(text.as_bytes()).map_err(|error| format!("{text}: {error}"));
+        assert_eq!(found.as_ref().map(|found| found.info_hash), Ok(expected.info_hash), "{text}");
+        assert_eq!(found.unwrap().name, expected.name, "{text}");
+    }
+    let spaced = parse(&format!("magnet:?xt=urn:btih:{HEX}&tr=http://t.example/a b&ws=http://b\u{fc}cher.example/"));
+    assert_eq!(spaced.trackers, ["http://t.example/a%20b"]);
+    assert_eq!(spaced.web_seeds, ["http://xn--bcher-kva.example/"]);
+}
+
+#[test]
+fn an_info_hash_alone_is_a_link() {
+    let expected = Some(Magnet::new(parse(&format!("magnet:?xt=urn:btih:{HEX}")).info_hash));
+    for text in [HEX, &HEX.to_uppercase(), "YEX6DQDLXISUVHOJ6UM3GNNKPQJWPKEK", &format!(" {HEX}\n")] {
+        assert_eq!(Magnet::from_info_hash(text.as_bytes()), expected, "{text}");
+        assert!(!Magnet::is_meant(text.as_bytes()));
+    }
+    for text in ["", "c12fe1c06bba254a9dc9f519b335aa7c1367a8", &format!("{HEX}.torrent"), "x.torrent"] {
+        assert_eq!(Magnet::from_info_hash(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
 fn numbered_parameters_count_and_unknown_ones_do_not() {
     let magnet = parse(&format!(
         "magnet:?xt.1=urn:btih:{HEX}&xt.2=urn:sha1:X&tr.1=http://a/&tr.12=http://b/&tr.x=http://c/&so=0&&=&x=%zz&dn=a+b"
@@ -54,7 +99,10 @@ fn what_names_no_torrent_says_why() {
     assert!(Magnet::parse(hybrid.as_bytes()).is_ok());
     for (text, error) in [
         ("", MagnetError::NotMagnet),
-        ("magnet:", MagnetError::NotMagnet),
+        ("magnet", MagnetError::NotMagnet),
+        ("magnet%3a%zz", MagnetError::NotMagnet),
+        (HEX, MagnetError::NotMagnet),
+        ("magnet:", MagnetError::NoInfoHash),
         ("http://x/", MagnetError::NotMagnet),
         ("magnet:?", MagnetError::NoInfoHash),
         ("magnet:?xt=urn:sha1:abc", MagnetError::NoInfoHash),

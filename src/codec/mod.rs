@@ -17,4 +17,5 @@ pub mod reader;
 pub mod resume;
 pub mod tracker_http;
 pub mod tracker_udp;
+pub mod url;
 pub mod utp;

@@ -24,6 +24,7 @@ use crate::base::{InfoHash, PeerId, Time};
 use crate::codec::tracker_http::{
     AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, TrackerReplyError, decode_reply,
 };
+use crate::codec::url::is_udp;
 
 /// What the task is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -240,7 +241,7 @@ async fn announce_to(
     let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
     let slot = Arc::new(slot);
     let query = query(request, identity, totals);
-    if request.url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
+    if is_udp(&request.url) {
         let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
         return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
     }

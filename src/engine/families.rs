@@ -1,12 +1,13 @@
 //! Asking a tracker over both address families: each has its own peers (BEP 7).
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 
 use tokio::time::timeout;
 
 use crate::announce::AnnounceFailure;
 use crate::base::limits::TRACKER_FAMILY_GRACE;
 use crate::codec::tracker_http::AnnounceReply;
+use crate::codec::url::{Host, Url, host};
 
 pub(super) type Answer = Option<Result<AnnounceReply, AnnounceFailure>>;
 
@@ -71,10 +72,7 @@ pub(super) fn have_routes() -> bool {
 
 /// Whether a URL's host is an address instead of a name.
 pub(super) fn is_address(url: &str) -> bool {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host.starts_with('[') || host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok()
+    matches!(Url::parse(url).ok().as_ref().and_then(host), Some(Host::Ipv4(_) | Host::Ipv6(_)))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 pub use ureq::config::IpFamily;
 use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -24,6 +26,9 @@ use ureq::{Agent, Body};
 use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
 use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
+use crate::codec::magnet::Magnet;
+use crate::codec::percent::{Plus, unescape};
+use crate::codec::url::{self, Url, WEB_SCHEMES};
 
 /// How often the end is looked for.
 const TICK: Duration = Duration::from_millis(50);
@@ -83,6 +88,9 @@ pub enum HttpError {
     TooManyRedirects,
     #[error("redirect refused: {0}")]
     BadRedirect(&'static str),
+    /// The link as the server wrote it.
+    #[error("it leads to a magnet link: {}", printable(.0))]
+    Magnet(Vec<u8>),
     #[error("refused: on this host a tracker's path has to begin with /announce or /scrape")]
     NotAnnounce,
     #[error("{0}")]
@@ -142,9 +150,7 @@ impl Fetcher {
     /// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
     pub fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
         let deadline = Instant::now() + limits.timeout;
-        let mut url: Uri = url.parse().map_err(|_| HttpError::BadUrl)?;
-        check_scheme(&url)?;
-
+        let mut url = url::read(url.as_bytes(), &WEB_SCHEMES).ok_or(HttpError::BadUrl)?;
         let local = if limits.on_this_host == OnThisHost::TrackerAlone { &self.local_tracker } else { &self.local };
         // A public server must not send us to a local one. Whoever starts at a local one may stay there.
         let mut was_public = false;
@@ -187,11 +193,30 @@ fn agent(way: Way, resolver: impl Resolver) -> Agent {
     Agent::with_parts(config, connector, resolver)
 }
 
-fn send(agent: &Agent, url: &Uri, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
+fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
     let left = deadline.saturating_duration_since(Instant::now());
     // The timeout reaches into the reading of the body.
     let left = Some(left.max(Duration::from_millis(1)));
-    agent.get(url).config().timeout_global(left).ip_family(ip_family).build().call()
+    let mut asked = url.clone();
+    // Neither can fail: the URL has a host.
+    let _ = (asked.set_username(""), asked.set_password(None));
+    asked.set_fragment(None);
+    let mut request = agent.get(asked.as_str());
+    if let Some(credentials) = credentials(url) {
+        request = request.header("authorization", credentials);
+    }
+    request.config().timeout_global(left).ip_family(ip_family).build().call()
+}
+
+/// User and password of a URL as RFC 7617 has them.
+fn credentials(url: &Url) -> Option<String> {
+    let password = url.password();
+    if url.username().is_empty() && password.is_none() {
+        return None;
+    }
+    let plain = |escaped: &str| unescape(escaped.as_bytes(), Plus::Itself).unwrap_or_else(|| escaped.into());
+    let pair = [plain(url.username()), plain(password.unwrap_or_default())].join(&b':');
+    Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
 }
 
 /// Reads the body of a final answer.
@@ -214,42 +239,23 @@ fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8
 }
 
 /// Where the answer sends us on to, if it does.
-fn redirect_target(from: &Uri, response: &Response<Body>) -> Result<Option<Uri>, HttpError> {
+fn redirect_target(from: &Url, response: &Response<Body>) -> Result<Option<Url>, HttpError> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let location = response.headers().get("location").map(|value| value.as_bytes());
     let location = location.ok_or(HttpError::BadRedirect("it does not say where to"))?;
-    let target = join(from, location).ok_or(HttpError::BadRedirect("its target is not a URL"))?;
-    check_scheme(&target).map_err(|_| HttpError::BadRedirect("its target is neither http nor https"))?;
-    if from.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
+    if Magnet::is_meant(location) {
+        return Err(HttpError::Magnet(location.to_vec()));
+    }
+    let target = url::join(from, location).ok_or(HttpError::BadRedirect("its target is not a URL"))?;
+    if url::read(target.as_str().as_bytes(), &WEB_SCHEMES).is_none() {
+        return Err(HttpError::BadRedirect("its target is neither http nor https"));
+    }
+    if from.scheme() == "https" && target.scheme() != "https" {
         return Err(HttpError::BadRedirect("from https to http"));
     }
     Ok(Some(target))
-}
-
-/// Resolves a `Location` against the URL it came from (RFC 3986 5.2, without dot segments).
-fn join(from: &Uri, location: &str) -> Option<Uri> {
-    let location = location.split('#').next()?;
-    let (scheme, authority) = (from.scheme_str()?, from.authority()?);
-    let absolute = if location.contains("://") {
-        location.to_owned()
-    } else if location.starts_with("//") {
-        format!("{scheme}:{location}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
-    } else if location.starts_with('?') {
-        format!("{scheme}://{authority}{}{location}", from.path())
-    } else {
-        let (folder, _) = from.path().rsplit_once('/')?;
-        format!("{scheme}://{authority}{folder}/{location}")
-    };
-    absolute.parse().ok()
-}
-
-fn check_scheme(url: &Uri) -> Result<(), HttpError> {
-    let known = matches!(url.scheme_str(), Some("http" | "https"));
-    if known && url.authority().is_some() { Ok(()) } else { Err(HttpError::BadUrl) }
 }
 
 fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {

@@ -70,7 +70,7 @@ fn announces_reach_nothing_else_on_this_host() {
     let announce = FetchLimits { on_this_host: OnThisHost::TrackerAlone, ..limits() };
     let fetched = |path: &str| fetch(&format!("http://{addr}{path}"), announce);
     assert_eq!(fetched("/announce?x").unwrap(), b"body");
-    for path in ["/", "/admin?/announce", "/announce/moved"] {
+    for path in ["/", "/admin?/announce", "/announce/moved", "/announce/../admin", "/announce/%2e%2e/admin"] {
         assert!(matches!(fetched(path), Err(HttpError::NotAnnounce)), "{path}");
     }
     assert!(matches!(fetch(&format!("http://localhost:{}/x", addr.port()), announce), Err(HttpError::NotAnnounce)));
@@ -89,31 +89,56 @@ fn redirects_to_other_schemes_are_refused() {
 }
 
 #[test]
+fn a_redirect_to_a_magnet_link_gives_the_link() {
+    let link = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+    let addr = serve(move |_| redirect(link));
+    match fetch(&format!("http://{addr}/dl"), limits()) {
+        Err(HttpError::Magnet(found)) => assert_eq!(found, link.as_bytes()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn credentials_are_decoded_and_stay_with_their_server() {
+    let of = |text: &str| credentials(&Url::parse(text).unwrap());
+    assert_eq!(of("http://us%40er:pa%3Ass@t.example/").as_deref(), Some("Basic dXNAZXI6cGE6c3M="));
+    assert_eq!(of("http://user@t.example/").as_deref(), Some("Basic dXNlcjo="));
+    assert_eq!(of("http://t.example/@"), None);
+    let from = Url::parse("http://user:word@t.example/a").unwrap();
+    assert!(credentials(&url::join(&from, b"/b").unwrap()).is_some());
+    assert!(credentials(&url::join(&from, b"http://other.example/b").unwrap()).is_none());
+}
+
+#[test]
 fn https_does_not_fall_back_to_http() {
     let response = |location: &str| {
         let answer = Response::builder().status(301).header("location", location);
         answer.body(Body::builder().data(Vec::new())).unwrap()
     };
-    let from: Uri = "https://example.org/a".parse().unwrap();
+    let from = Url::parse("https://example.org/a").unwrap();
     assert!(matches!(redirect_target(&from, &response("http://example.org/")), Err(HttpError::BadRedirect(_))));
     let target = redirect_target(&from, &response("b?c")).unwrap().unwrap();
-    assert_eq!(target, "https://example.org/b?c");
+    assert_eq!(target.as_str(), "https://example.org/b?c");
 }
 
 #[test]
 fn locations_are_resolved() {
-    let from: Uri = "http://a.example:8080/x/y?z".parse().unwrap();
+    let from = Url::parse("http://a.example:8080/x/y?z").unwrap();
     for (location, target) in [
         ("https://b.example/c", "https://b.example/c"),
         ("//b.example/c", "http://b.example/c"),
         ("/c?d", "http://a.example:8080/c?d"),
         ("c", "http://a.example:8080/x/c"),
         ("?d", "http://a.example:8080/x/y?d"),
-        ("c#part", "http://a.example:8080/x/c"),
+        ("c#part", "http://a.example:8080/x/c#part"),
+        ("../c", "http://a.example:8080/c"),
+        ("/My File", "http://a.example:8080/My%20File"),
+        ("/Café", "http://a.example:8080/Caf%C3%A9"),
     ] {
-        assert_eq!(join(&from, location).unwrap(), target, "{location}");
+        assert_eq!(url::join(&from, location.as_bytes()).unwrap().as_str(), target, "{location}");
     }
-    assert_eq!(join(&from, "http://"), None);
+    assert_eq!(url::join(&from, b"/Caf\xe9").unwrap().as_str(), "http://a.example:8080/Caf%E9");
+    assert_eq!(url::join(&from, b"http://"), None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::udp::{self, Patience};
 use crate::base::InfoHash;
 use crate::base::limits::{SCRAPE_TIMEOUT, TRACKER_UDP_SCRAPE_RESEND_AFTER};
 use crate::codec::tracker_http::{ScrapedSwarm, TrackerReplyError, decode_reply, decode_scrape, scrape_url};
+use crate::codec::url::is_udp;
 
 /// Asks each tracker once, all at a time; what each of `urls` says, or why it says nothing, in one line. Blocks for up to
 /// [`SCRAPE_TIMEOUT`] and the lookup of names.
@@ -26,7 +27,7 @@ pub fn scrape(urls: &[String], info_hash: InfoHash) -> std::io::Result<Vec<Resul
 }
 
 async fn ask(url: String, info_hash: InfoHash) -> Result<ScrapedSwarm, String> {
-    if url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:")) {
+    if is_udp(&url) {
         let patience = Patience { timeout: SCRAPE_TIMEOUT, resend_after: TRACKER_UDP_SCRAPE_RESEND_AFTER };
         return udp::scrape(&url, info_hash, patience).await.map_err(|failure| failure.to_string());
     }

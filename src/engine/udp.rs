@@ -20,6 +20,7 @@ use crate::base::InfoHash;
 use crate::base::limits::TRACKER_UDP_REPLY_LEN_MAX;
 use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, ScrapedSwarm, TrackerReplyError};
 use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
+use crate::codec::url::{self, Host, Position};
 
 /// How long an announce may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,23 +32,27 @@ pub struct Patience {
 }
 
 /// `udp://HOST:PORT`, and what follows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct UdpUrl<'a> {
-    host: &'a str,
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct UdpUrl {
+    /// A name, or an address without brackets.
+    host: String,
     port: u16,
     /// Path and query, for BEP 41.
-    url_data: &'a str,
+    url_data: String,
 }
 
-impl<'a> UdpUrl<'a> {
-    fn parse(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let rest = rest.split('#').next().filter(|_| scheme.eq_ignore_ascii_case("udp"))?;
-        let (authority, url_data) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = authority.rsplit_once(':')?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = port.parse().ok().filter(|&port| port != 0)?;
-        Some(Self { host, port, url_data }).filter(|_| !host.is_empty())
+impl UdpUrl {
+    fn parse(text: &str) -> Result<Self, AnnounceFailure> {
+        let parsed = url::read(text.as_bytes(), &["udp"]).and_then(|url| {
+            let host = match url::host(&url)? {
+                Host::Domain(name) => name,
+                Host::Ipv4(ip) => ip.to_string(),
+                Host::Ipv6(ip) => ip.to_string(),
+            };
+            let port = url.port().filter(|&port| port != 0)?;
+            Some(Self { host, port, url_data: url[Position::BeforePath..Position::AfterQuery].to_owned() })
+        });
+        parsed.ok_or_else(|| failed("not a udp URL with host and port"))
     }
 }
 
@@ -59,9 +64,9 @@ pub async fn announce(
     patience: Patience,
     way: &Way,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let UdpUrl { host, port, url_data } =
-        UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
-    let found = look_up(host, port).await.map_err(failed)?;
+    let UdpUrl { host, port, url_data } = UdpUrl::parse(url)?;
+    let found = look_up(&host, port).await.map_err(failed)?;
+    let url_data = &url_data;
     let v4 = found.iter().copied().find(SocketAddr::is_ipv4);
     let v6 = found.iter().copied().find(SocketAddr::is_ipv6);
     let one = |address: Option<SocketAddr>| async move {
@@ -92,8 +97,8 @@ async fn exchange(
 
 /// Asks for the size of a swarm, over whichever family the tracker's name has first.
 pub async fn scrape(url: &str, info_hash: InfoHash, patience: Patience) -> Result<ScrapedSwarm, AnnounceFailure> {
-    let UdpUrl { host, port, .. } = UdpUrl::parse(url).ok_or_else(|| failed("not a udp URL with host and port"))?;
-    let address = look_up(host, port).await.map_err(failed)?.first().copied();
+    let UdpUrl { host, port, .. } = UdpUrl::parse(url)?;
+    let address = look_up(&host, port).await.map_err(failed)?.first().copied();
     let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, &Way::default())?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
@@ -275,12 +280,13 @@ mod tests {
 
     #[test]
     fn urls_have_host_and_port() {
-        let url = |host, port, url_data| Some(UdpUrl { host, port, url_data });
+        let url = |host: &str, port, data: &str| Ok(UdpUrl { host: host.to_owned(), port, url_data: data.to_owned() });
         assert_eq!(UdpUrl::parse("udp://t.example:80"), url("t.example", 80, ""));
         assert_eq!(UdpUrl::parse("UDP://[::1]:80/a?b#c"), url("::1", 80, "/a?b"));
         assert_eq!(UdpUrl::parse("udp://t:80?x"), url("t", 80, "?x"));
+        assert_eq!(UdpUrl::parse("udp://user:word@b\u{fc}cher.example:80"), url("xn--bcher-kva.example", 80, ""));
         for bad in ["http://t:80/", "udp://t/", "udp://:80/", "udp://t:0/", "udp://t:99999", "udp:t:80"] {
-            assert_eq!(UdpUrl::parse(bad), None, "{bad}");
+            assert!(UdpUrl::parse(bad).is_err(), "{bad}");
         }
     }
 }

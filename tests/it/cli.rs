@@ -64,6 +64,8 @@ fn bad_usage_is_one_line_and_code_2() {
         ("bench floor -l 3M", "power of two"),
         ("get magnet:?xt=urn:btih:00", "info-hash is broken"),
         ("get magnet:?xt=urn:btih:0000000000000000000000000000000000000000", "--peer"),
+        ("get 0000000000000000000000000000000000000000", "--peer"),
+        ("get ftp://t.example/x.torrent", "http"),
         ("create x --hash-kernel md5", "avx512x16"),
         ("track", "--allow"),
         ("track --open --allow x", "--allow"),

@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, has_scheme, printed, rate_limit,
-    refuse_later, resolve_engine, resolve_network, resolve_serving, url, usage,
+    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, printed, rate_limit, refuse_later,
+    resolve_engine, resolve_network, resolve_serving, usage,
 };
 use crate::base::escape::printable;
 use crate::cli::args::{GetArgs, WriteArg};
 use crate::cli::exit::Failure;
 use crate::cli::select::Selector;
 use crate::codec::magnet::Magnet;
+use crate::codec::url::{WEB_SCHEMES, pasted, usable};
 use crate::engine::{RateLimits, WriteMode};
 
 #[derive(Debug)]
@@ -55,28 +56,43 @@ pub enum MetainfoSource {
     Magnet(Magnet),
 }
 
+/// What a word of the command line names. A file that is there goes before an info-hash.
+fn source(word: OsString) -> Result<MetainfoSource, Failure> {
+    let text = pasted(word.as_bytes());
+    if Magnet::is_meant(text) {
+        return Magnet::parse(text).map(MetainfoSource::Magnet).map_err(|error| usage(printed(&error)));
+    }
+    if text.windows(3).any(|part| part == b"://") && !Path::new(&word).exists() {
+        let url = usable(text, &WEB_SCHEMES).ok_or_else(|| {
+            usage(format_args!("not a URL to get: {}: give http or https and a host", printable(text)))
+        })?;
+        return Ok(MetainfoSource::Url(url));
+    }
+    match Magnet::from_info_hash(text) {
+        Some(magnet) if !Path::new(&word).exists() => Ok(MetainfoSource::Magnet(magnet)),
+        _ => Ok(MetainfoSource::File(word.into())),
+    }
+}
+
+/// Refuses a link that leaves nobody to ask, where the command line names nobody either.
+pub(in crate::cli) fn check_hints(magnet: &Magnet, network: &NetworkOptions) -> Result<(), Failure> {
+    let told = magnet.trackers.len() + magnet.peers.len() + network.announce.len() + network.peers.len();
+    if told == 0 {
+        return Err(usage(format_args!(
+            "magnet:?xt=urn:btih:{} names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
+            magnet.info_hash
+        )));
+    }
+    Ok(())
+}
+
 pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     refuse_later(&[("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty()))])?;
-    let source = match args.torrent.to_str() {
-        _ if Magnet::is_meant(args.torrent.as_bytes()) => {
-            let magnet = Magnet::parse(args.torrent.as_bytes()).map_err(|error| usage(printed(&error)))?;
-            let told =
-                magnet.trackers.len() + magnet.peers.len() + args.network.announce.len() + args.network.peer.len();
-            if told == 0 {
-                return Err(usage(
-                    "the link names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
-                ));
-            }
-            MetainfoSource::Magnet(magnet)
-        }
-        Some(text) if has_scheme(text, &["http", "https"]) => {
-            MetainfoSource::Url(url("URL", text, &["http", "https"])?)
-        }
-        Some(text) if text.contains("://") => {
-            return Err(usage(format_args!("not a URL to get: {}: give http or https", printable(text.as_bytes()))));
-        }
-        _ => MetainfoSource::File(args.torrent.into()),
-    };
+    let source = source(args.torrent)?;
+    let network = resolve_network(&args.network)?;
+    if let MetainfoSource::Magnet(magnet) = &source {
+        check_hints(magnet, &network)?;
+    }
     let output = if args.metadata_only {
         GetOutput::Metainfo(destination(args.output))
     } else {
@@ -105,7 +121,7 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
             up_each: None,
             down: rate_limit("--down", args.down.as_deref())?,
         },
-        network: resolve_network(&args.network)?,
+        network,
         engine: resolve_engine(&args.engine)?,
     })
 }

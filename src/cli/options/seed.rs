@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use super::{
     SeedOptions, VerifyMode, address, rate_limit, resolve_engine, resolve_network, resolve_serving, trusted_proxies,
-    url, usage,
+    usage,
 };
 use crate::base::escape::printable;
 use crate::base::units::parse_duration;
 use crate::cli::args::{SeedArgs, VerifyArg, WebArgs};
 use crate::cli::exit::Failure;
 use crate::codec::magnet::Magnet;
+use crate::codec::url::{self, WEB_SCHEMES};
 use crate::engine::RateLimits;
 use crate::web::forwarded::TrustedProxies;
 
@@ -117,11 +118,7 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
         }
         return Ok(None);
     }
-    let public_url = args.public_url.as_deref().map(|text| url("public", text, &["http", "https"])).transpose()?;
-    if let Some(text) = public_url.as_deref().filter(|text| text.contains(['?', '#', '"', '<', '>', '\\', '@'])) {
-        let text = printable(text.as_bytes());
-        return Err(usage(format_args!("--public-url: '{text}': give scheme, host and path alone")));
-    }
+    let public_url = args.public_url.as_deref().map(public_url).transpose()?;
     let mut trusted_proxies = trusted_proxies(&args.proxy)?;
     trusted_proxies.loopback |= public_url.is_some();
     Ok(Some(WebOptions {
@@ -135,4 +132,14 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
         trusted_proxies,
         web_seed: args.web_seed,
     }))
+}
+
+fn public_url(text: &str) -> Result<String, Failure> {
+    let url = url::read(text.as_bytes(), &WEB_SCHEMES).filter(|url| {
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
+    });
+    url.map(String::from).ok_or_else(|| {
+        let text = printable(text.as_bytes());
+        usage(format_args!("--public-url: not a public URL: '{text}': give http or https, host and path alone"))
+    })
 }

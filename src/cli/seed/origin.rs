@@ -15,10 +15,11 @@ use crate::cli::options::{AdminPlace, WebOptions};
 use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
+use crate::codec::url::Url;
 use crate::engine::Monitor;
 use crate::tracker::Table;
 use crate::web::admin::Admin;
-use crate::web::hosts::{Authority, Hosts};
+use crate::web::hosts::Hosts;
 use crate::web::server::{self, PublicSockets};
 use crate::web::site::{Published, Site};
 use crate::web::tracker::Tracker;
@@ -165,12 +166,14 @@ impl Origin {
 fn own_names(public_url: Option<&str>) -> Vec<String> {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let local = format!("{hostname}.local");
-    let public = public_url.and_then(host_of).map(|authority| authority.host.to_owned());
+    let public = public_url.and_then(host_of);
     [hostname, local].into_iter().chain(public).collect()
 }
 
-fn host_of(url: &str) -> Option<Authority<'_>> {
-    Authority::parse(url.split_once("://")?.1.split('/').next()?)
+/// A name in ASCII, or an address without brackets.
+fn host_of(url: &str) -> Option<String> {
+    let host = Url::parse(url).ok()?.host_str()?.to_owned();
+    Some(host.trim_matches(['[', ']']).to_owned())
 }
 
 /// An address that others can use: in the place of "all addresses" the one that leads to the world.
@@ -191,5 +194,5 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 /// Where the seeder is for peers that come through a proxy or NAT.
 fn origin_ip(announce_ip: Option<&str>, public_url: Option<&str>) -> Option<IpAddr> {
     let named = |host: &str| (host, 0_u16).to_socket_addrs().ok()?.next().map(|address| address.ip());
-    announce_ip.or_else(|| host_of(public_url?).map(|authority| authority.host)).and_then(named)
+    announce_ip.map(str::to_owned).or_else(|| host_of(public_url?)).as_deref().and_then(named)
 }

@@ -7,7 +7,7 @@ mod decode;
 mod draft;
 mod error;
 mod path;
-pub(super) mod urls;
+mod urls;
 
 #[cfg(test)]
 mod tests;

@@ -284,12 +284,13 @@ fn trackers_come_from_the_list_or_else_from_announce() {
 
 #[test]
 fn unusable_urls_are_ignored_with_a_warning() {
-    for url in ["wss://x", "ftp://x", "http://", "http:///a", "x", "http://a b", "http://a\x1b[m", "http://ä"] {
+    for url in ["wss://x", "ftp://x", "http://", "udp://", "x", "http://a b", "http://a\x1b[m", "http://a\r\nb"] {
         let metainfo = with_keys(&format!("8:announce{}:{url}", url.len()), "");
         assert_eq!((metainfo.tiers.len(), metainfo.warnings.len()), (0, 1), "{url:?}");
         assert!(metainfo.warnings[0].starts_with("announce: '") && !metainfo.warnings[0].contains('\x1b'), "{url:?}");
     }
     assert_eq!(with_keys("8:announce9:HTTP://x\n", "").tiers, [["HTTP://x"]]);
+    assert_eq!(with_keys("8:announce12:http://x/ ä", "").tiers, [["http://x/%20%C3%A4"]]);
     let urls: String = (0..300).map(|i| format!("11:http://t{i:03}")).collect();
     let many = with_keys(&format!("13:announce-listll{urls}3:bad{}ee", "1:x".repeat(100)), "");
     assert_eq!((many.tiers[0].len(), many.warnings.len()), (limits::TRACKER_COUNT_MAX, METAINFO_WARNINGS_MAX));

@@ -2,11 +2,9 @@
 
 use super::decode::Warnings;
 use crate::base::escape::printable;
-use crate::base::limits::{TRACKER_COUNT_MAX, URL_LEN_MAX, WEB_SEED_COUNT_MAX};
+use crate::base::limits::{TRACKER_COUNT_MAX, WEB_SEED_COUNT_MAX};
 use crate::codec::bencode::{Kind, Node};
-
-pub(in crate::codec) const TRACKER_SCHEMES: [&str; 3] = ["http", "https", "udp"];
-pub(in crate::codec) const WEB_SEED_SCHEMES: [&str; 2] = ["http", "https"];
+use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 
 /// Bytes of a refused URL that a warning shows.
 const SHOWN_LEN: usize = 80;
@@ -30,7 +28,7 @@ pub(super) fn tiers(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<Vec<Stri
 
 /// The web seeds. BEP 19: `url-list` is a list of strings or one string, which may be empty.
 pub(super) fn web_seeds(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<String> {
-    let mut urls = Urls { field: "url-list", schemes: &WEB_SEED_SCHEMES, seen: Vec::new(), warnings };
+    let mut urls = Urls { field: "url-list", schemes: &WEB_SCHEMES, seen: Vec::new(), warnings };
     let node = root.get(b"url-list").filter(|list| list.as_bytes() != Some(b""));
     node.into_iter().flat_map(strings).filter_map(|url| urls.keep(url, WEB_SEED_COUNT_MAX)).collect()
 }
@@ -68,14 +66,4 @@ impl Urls<'_> {
         }
         url
     }
-}
-
-/// The URL, if it is one of these schemes with a host, printable ASCII, and not too long.
-pub(in crate::codec) fn usable(bytes: &[u8], schemes: &[&str]) -> Option<String> {
-    let url = std::str::from_utf8(bytes).ok()?.trim_ascii();
-    let (scheme, rest) = url.split_once("://")?;
-    let known = schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
-    let clean = url.len() <= URL_LEN_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
-    (known && has_host && clean).then(|| url.to_owned())
 }

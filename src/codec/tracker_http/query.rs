@@ -52,13 +52,9 @@ impl Event {
 impl AnnounceQuery<'_> {
     /// The announce URL with this query behind a `?`, or behind a `&` where the tracker's URL has a query already.
     pub fn append_to(&self, url: &str) -> String {
-        // A fragment is not part of a request.
+        // A fragment is not part of a request. All else stays as the torrent has it: trackers compare keys byte by byte.
         let mut out = url.split('#').next().unwrap_or_default().to_owned();
-        if !out.contains('?') {
-            out.push('?');
-        } else if !out.ends_with(['?', '&']) {
-            out.push('&');
-        }
+        begin_parameter(&mut out);
         // BEP 3: values "will almost certainly have to be escaped".
         out.push_str("info_hash=");
         escape(&mut out, &self.info_hash.0);
@@ -80,6 +76,15 @@ impl AnnounceQuery<'_> {
             escape(&mut out, tracker_id);
         }
         out
+    }
+}
+
+/// Makes room for one more parameter of a URL without a fragment.
+pub(super) fn begin_parameter(url: &mut String) {
+    if !url.contains('?') {
+        url.push('?');
+    } else if !url.ends_with(['?', '&']) {
+        url.push('&');
     }
 }
 

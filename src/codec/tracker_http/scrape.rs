@@ -1,9 +1,10 @@
 //! Scrapes over HTTP (BEP 48): a tracker asked for the size of swarms without joining them.
 
-use super::query::{Params, QueryError};
+use super::query::{self, Params, QueryError};
 use crate::base::{InfoHash, limits};
 use crate::codec::bencode::{self, Document, Value};
 use crate::codec::percent::escape;
+use crate::codec::url::Url;
 
 /// A swarm in numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,13 +20,13 @@ pub struct ScrapedSwarm {
 /// The scrape URL of a tracker, with the query: BEP 48 has `scrape` in the place of `announce` at the start of the last
 /// part of the path, and no scrape where that part begins otherwise.
 pub fn scrape_url(announce_url: &str, info_hash: InfoHash) -> Option<String> {
-    let url = announce_url.split('#').next()?;
-    let path_end = url.find('?').unwrap_or(url.len());
-    let (path, query) = url.split_at(path_end);
-    let (head, last) = path.rsplit_once('/')?;
-    let rest = last.strip_prefix("announce")?;
-    let mut out = format!("{head}/scrape{rest}{query}");
-    out.push(if query.is_empty() { '?' } else { '&' });
+    let mut url = Url::parse(announce_url).ok()?;
+    let (head, last) = url.path().rsplit_once('/')?;
+    let path = format!("{head}/scrape{}", last.strip_prefix("announce")?);
+    url.set_path(&path);
+    url.set_fragment(None);
+    let mut out = String::from(url);
+    query::begin_parameter(&mut out);
     out.push_str("info_hash=");
     escape(&mut out, &info_hash.0);
     Some(out)
@@ -84,7 +85,9 @@ mod tests {
         ] {
             assert_eq!(scrape_url(announce, HASH), Some(scrape));
         }
-        for none in ["http://t/a", "http://t/announce/x", "http://t/x%064announce", "http://t/?x/announce"] {
+        for none in
+            ["http://t/a", "http://t/announce/x", "http://t/x%064announce", "http://t/?x/announce", "http://announce"]
+        {
             assert_eq!(scrape_url(none, HASH), None, "{none}");
         }
     }

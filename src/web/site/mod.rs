@@ -29,13 +29,14 @@ use futures_util::stream;
 use tokio::sync::Semaphore;
 
 use super::conditional::Validators;
-use super::hosts::{self, Authority, Hosts};
+use super::hosts::{self, Hosts};
 use super::tracker::{Tracker, http};
 use crate::base::escape::printable;
 use crate::base::limits::WEB_LONG_READS_MAX;
 use crate::base::{InfoHash, PeerId};
 use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::codec::percent;
+use crate::codec::url::Url;
 use crate::tracker::Origin;
 use published::TorrentFile;
 
@@ -165,10 +166,10 @@ impl Site {
     fn sources(&self, published: &Published, base: &str) -> Sources {
         let mut own = vec![format!("{base}/announce")];
         // What is in front of a public URL passes on HTTP alone.
-        if let (None, Some((_, authority))) = (&self.0.public_url, base.split_once("://"))
-            && let Some(Authority { host, .. }) = Authority::parse(authority)
+        if self.0.public_url.is_none()
+            && let Ok(base) = Url::parse(base)
+            && let Some(host) = base.host_str()
         {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             own.push(format!("udp://{host}:{}/announce", self.0.port));
         }
         let mut web_seeds = published.web_seeds.clone();

@@ -38,6 +38,40 @@ fn over_http_and_through_a_redirect() {
 }
 
 #[test]
+fn urls_are_escaped_as_browsers_do() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let torrent = fs::read(&fixture.torrent).unwrap();
+    let server = HttpServer::start(own_ip(), move |get| match get.target.as_str() {
+        "/moved" => Answer::redirect("/Caf\u{e9} [1].torrent"),
+        "/My%20File.torrent" | "/Caf%C3%A9%20[1].torrent" => Answer::ok(torrent.clone()),
+        _ => Answer { status: "404 Not Found", ..Answer::ok("nothing here") },
+    });
+    for (name, path) in [("space", "/My File.torrent"), ("letters", "/Caf\u{e9} [1].torrent#top"), ("moved", "/moved")]
+    {
+        let target = fixture.scratch.folder(name);
+        run(&get(&format!(" <{}> ", server.url(path)), &target, &[seed.address]), DEADLINE).success();
+        fixture.assert_complete(&target);
+    }
+}
+
+#[test]
+fn a_redirect_to_a_magnet_link_is_followed() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let info_hash = fixture.metainfo.info_hash;
+    let link: &'static str = format!("magnet:?xt=urn:btih:{info_hash}&x.pe={}", seed.address).leak();
+    let server = HttpServer::start(own_ip(), move |get| match get.target.as_str() {
+        "/dl" => Answer::redirect(link),
+        _ => Answer::redirect("magnet:?dn=x"),
+    });
+    let target = fixture.scratch.folder("target");
+    run(&get(&server.url("/dl"), &target, &[]), DEADLINE).success();
+    fixture.assert_complete(&target);
+    assert_fails(&run(&get(&server.url("/broken"), &target, &[]), DEADLINE), 1, "bad link");
+}
+
+#[test]
 fn what_cannot_be_had_or_read_is_said_in_one_line() {
     let fixture = Fixture::file(LEN);
     let server = HttpServer::start(own_ip(), |get| match get.target.as_str() {
