@@ -213,6 +213,7 @@ async fn wait(
 ) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
     let mut rng = Rng::new();
     let mut peers: Vec<SocketAddr> = Vec::new();
+    let mut told_hung_up = false;
     loop {
         while let Ok((_, more)) = found.try_recv() {
             let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
@@ -228,8 +229,14 @@ async fn wait(
             return Err(MetadataError::Interrupted);
         }
         if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
-            let hung_up = HungUp::new(shared.peers.borrow().hung_up_count());
-            return Err(hung_up.map_or(MetadataError::Timeout(limit.as_secs()), MetadataError::HungUp));
+            return Err(hung_up(shared).map_or(MetadataError::Timeout(limit.as_secs()), MetadataError::HungUp));
+        }
+        if !told_hung_up
+            && shared.now() >= shared.progress_at.get() + limits::HUNG_UP_NOTICE
+            && let Some(hung_up) = hung_up(shared)
+        {
+            warn!("no metadata yet: {hung_up}");
+            told_hung_up = true;
         }
         let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
         let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
@@ -242,6 +249,10 @@ async fn wait(
             () = shared.news.notified() => {}
         }
     }
+}
+
+fn hung_up(shared: &Shared) -> Option<HungUp> {
+    HungUp::new(shared.peers.borrow().hung_up_count())
 }
 
 /// Why a connection brought nothing more.

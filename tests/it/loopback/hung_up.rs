@@ -4,11 +4,7 @@
 use std::{net::SocketAddr, process::Command, time::Duration};
 
 use super::{DEADLINE, Fixture, assert_fails, own_address, own_ip, warnings};
-use crate::support::{
-    bt_fast,
-    process::{Finished, run},
-    wire_peer::ListeningPeer,
-};
+use crate::support::{bt_fast, process::run, wire_peer::ListeningPeer};
 
 const TOLD: &str = "2 peers hung up on the handshake and probably demand encryption, which bt-fast does not speak";
 
@@ -33,26 +29,27 @@ fn peers() -> Vec<SocketAddr> {
     [closes, resets, stutters, is_silent].map(|peer| peer.address).into()
 }
 
-fn get(what: &str) -> Finished {
+/// `get` says it at its end, and before, for those who set no end.
+#[track_caller]
+fn assert_tells(what: &str) {
     let mut command: Command = bt_fast();
     command.args(["get", what, "--timeout", "6", "--listen", &own_address().to_string()]);
     let fixture = Fixture::file(1);
     command.arg("-o").arg(fixture.scratch.folder("target"));
     peers().iter().for_each(|peer| _ = command.args(["--peer", &peer.to_string()]));
-    run(&command, DEADLINE)
+    let finished = run(&command, DEADLINE);
+    assert_fails(&finished, 4, TOLD);
+    assert!(!finished.stderr.contains("check the"), "{finished:#?}");
+    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(TOLD)), "{finished:#?}");
 }
 
 #[test]
 fn a_download_says_that_peers_demand_encryption() {
     let fixture = Fixture::file(1);
-    let finished = get(fixture.torrent.to_str().unwrap());
-    assert_fails(&finished, 4, TOLD);
-    assert!(!finished.stderr.contains("check the trackers"), "{finished:#?}");
-    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(TOLD)), "{finished:#?}");
+    assert_tells(fixture.torrent.to_str().unwrap());
 }
 
 #[test]
 fn a_magnet_link_says_that_peers_demand_encryption() {
-    let finished = get(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
-    assert_fails(&finished, 4, TOLD);
+    assert_tells(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
 }
