@@ -167,6 +167,13 @@ mod tests {
     }
 
     #[test]
+    fn packets_go_through_the_interface_that_was_chosen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = bind_beside(&[listener], Device::new("lo"));
+        assert_eq!(SockRef::from(&sockets[0]).device().unwrap().as_deref(), Some(&b"lo"[..]));
+    }
+
+    #[test]
     fn a_flood_is_answered_so_often_in_a_second() {
         let (_listener, address) = refusing("127.0.0.1:0", AddressFilter::default());
         let socket = StdUdpSocket::bind("127.0.0.1:0").unwrap();

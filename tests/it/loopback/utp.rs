@@ -46,7 +46,8 @@ fn seed_and_get_refuse_utp_on_the_port_they_listen_on() {
     let (address, target) = (own_address(), fixture.scratch.folder("target"));
     for what in [fixture.torrent.to_str().unwrap(), &format!("magnet:?xt=urn:btih:{}", "ab".repeat(20))] {
         let mut command = bt_fast();
-        command.args(["get", what, "--listen", &address.to_string(), "-o"]).arg(&target);
+        command.args(["get", what, "--listen", &address.to_string(), "--peer", &own_address().to_string()]);
+        command.arg("-o").arg(&target);
         let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
         assert!(wait_until(PATIENCE, || answer(own_ip().into(), address, &SYN, SHORT).is_some()), "{}", get.log_tail());
     }
