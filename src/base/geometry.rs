@@ -173,6 +173,14 @@ impl Geometry {
         self.file_spans(self.offset_of(piece), u64::from(self.len_of(piece)))
     }
 
+    /// Where this file lies in the content.
+    pub fn range_of_file(&self, file_index: usize) -> Range<u64> {
+        match self.file_starts.get(file_index..file_index + 2) {
+            Some(&[start, end]) => start..end,
+            _ => 0..0,
+        }
+    }
+
     /// The pieces that hold bytes of this file; empty for an empty file.
     pub fn pieces_of_file(&self, file_index: usize) -> Range<u32> {
         let len = self.file_len(file_index);

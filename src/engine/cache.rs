@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::memory_limit::memory_limit;
-use super::serving::STRETCH_LEN;
 use super::torrent::Torrent;
+use crate::base::limits::STRETCH_LEN;
 use crate::base::{Time, limits};
+use crate::storage::memory_limit;
 
 /// What becomes of content in the page cache when it was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -17,7 +17,6 @@ mod file_threads;
 mod greeting;
 pub mod http;
 mod listen;
-mod memory_limit;
 pub mod metadata;
 pub mod monitor;
 mod names;
@@ -44,13 +43,13 @@ mod utp;
 pub mod way;
 mod writeback;
 
+pub use crate::storage::arena_len_default;
 pub use cache::CacheMode;
 pub use config::{
     Change, Changes, Config, EngineError, HungUp, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source,
     WriteMode,
 };
 pub use listen::ListenError;
-pub use memory_limit::arena_len_default;
 pub use monitor::Monitor;
 pub use session::{run, run_with};
 pub use stats::Stats;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::cache::Moment;
 use super::conn::{Connection, End};
-use super::serving::{Readiness, STRETCH_LEN};
+use super::serving::Readiness;
+use crate::base::limits::STRETCH_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::encode_piece_head;
 use crate::peer::Transmit;
@@ -18,6 +19,7 @@ use crate::uring::{Batch, spawn};
 impl Connection {
     pub(super) async fn write(self: &Rc<Self>) -> Result<(), End> {
         let mut transmit = Transmit::default();
+        let mut leases = Vec::new();
         let mut batch = Batch::default();
         loop {
             if self.ended.get() {
@@ -28,7 +30,8 @@ impl Connection {
                 continue;
             }
             self.look_at_files(&transmit).await;
-            let sent = self.fill(&transmit, &mut batch)?;
+            self.take_leases(&transmit, &mut leases).await?;
+            let sent = self.fill(&transmit, &mut leases, &mut batch)?;
             let since = self.now();
             for limiter in [&self.ring.shared.up, &self.torrent.up] {
                 limiter.charge(since, sent as u64);
@@ -100,6 +103,29 @@ impl Connection {
         }
     }
 
+    /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again.
+    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<(), End> {
+        leases.clear();
+        for &block in &transmit.blocks {
+            let lease = loop {
+                if let Some(lease) = self.torrent.store.lease(block) {
+                    break lease;
+                }
+                match self.populate(&self.torrent.range_of(block)).await {
+                    _ if self.ended.get() => return Err(End::Closed),
+                    Populated::There => {}
+                    Populated::Later => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
+                    Populated::Lost => {
+                        self.torrent.handle_unservable(block.piece, "its file became shorter");
+                        return Err(End::Storage);
+                    }
+                }
+            };
+            leases.push(lease);
+        }
+        Ok(())
+    }
+
     /// The writer looks again then, or earlier.
     fn wake_at(self: &Rc<Self>, until: Time) {
         if !self.held.replace(true) {
@@ -114,14 +140,15 @@ impl Connection {
     }
 
     /// Puts control bytes, heads and leases together; returns the payload's length.
-    fn fill(&self, transmit: &Transmit, batch: &mut Batch<ReadLease>) -> Result<usize, End> {
+    fn fill(
+        &self,
+        transmit: &Transmit,
+        leases: &mut Vec<ReadLease>,
+        batch: &mut Batch<ReadLease>,
+    ) -> Result<usize, End> {
         batch.push_bytes(&transmit.control);
         let mut sent = 0;
-        for &block in &transmit.blocks {
-            let Some(lease) = self.torrent.store.lease(block) else {
-                self.torrent.handle_unservable(block.piece, "its file became shorter");
-                return Err(End::Storage);
-            };
+        for (&block, lease) in transmit.blocks.iter().zip(leases.drain(..)) {
             batch.push_bytes(&encode_piece_head(block.piece.get(), block.begin, block.len));
             batch.push_part(lease);
             sent += block.len as usize;
@@ -136,10 +163,9 @@ impl Connection {
         if error.raw_os_error() != Some(libc::EFAULT) {
             return End::Io(error);
         }
-        for &BlockRef { piece, begin, len } in &transmit.blocks {
-            let start = self.torrent.swarm.geometry.offset_of(piece) + u64::from(begin);
-            if !self.populate(&(start..start + u64::from(len))).await {
-                self.torrent.handle_unservable(piece, "its file became shorter or can't be read");
+        for &block in &transmit.blocks {
+            if self.populate(&self.torrent.range_of(block)).await == Populated::Lost {
+                self.torrent.handle_unservable(block.piece, "its file became shorter or can't be read");
             }
         }
         End::Storage
@@ -199,22 +225,31 @@ impl Connection {
         let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
         spawn(async move {
             let there = torrent.clone();
-            let _ = shared.files.run(&torrent.file_share, move || there.verify(piece)).await;
+            if shared.files.run(&torrent.file_share, move || there.verify(piece)).await != Some(true) {
+                tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
+                torrent.serving.handle_unhashed(piece);
+            }
             shared.announce_ready();
         });
     }
 
-    /// Maps and reads a stretch of the content into memory, off the ring thread.
+    /// Brings a stretch of the content into memory, off the ring thread.
     fn start_populate(self: &Rc<Self>, stretch: u64) {
         let connection = self.clone();
         spawn(async move {
+            let (shared, torrent) = (&connection.ring.shared, &connection.torrent);
             let range = stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN;
-            if !connection.populate(&range).await {
-                connection.populate_pieces(&range).await;
+            let mut populated = connection.populate(&range).await;
+            if populated == Populated::Lost {
+                populated = connection.populate_pieces(&range).await;
             }
-            let shared = &connection.ring.shared;
-            let leaving = shared.cache.handle_populated(&connection.torrent, stretch);
-            connection.torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
+            if populated == Populated::Later {
+                tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
+                torrent.serving.handle_unpopulated(stretch);
+                return shared.announce_ready();
+            }
+            let leaving = shared.cache.handle_populated(torrent, stretch);
+            torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
             shared.announce_ready();
             if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
             {
@@ -228,7 +263,7 @@ impl Connection {
     }
 
     /// When not all of a stretch can be read, only the pieces that lie in what is missing are lost.
-    async fn populate_pieces(&self, stretch: &Range<u64>) {
+    async fn populate_pieces(&self, stretch: &Range<u64>) -> Populated {
         let geometry = &self.torrent.swarm.geometry;
         let piece_len = u64::from(geometry.piece_len());
         let indices = stretch.start / piece_len..stretch.end.div_ceil(piece_len);
@@ -236,16 +271,37 @@ impl Connection {
             let start = geometry.offset_of(piece);
             let end = start + u64::from(geometry.len_of(piece));
             let part = start.max(stretch.start)..end.min(stretch.end);
-            if self.torrent.swarm.pieces.has(piece) && !self.populate(&part).await {
-                self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
+            if self.torrent.swarm.pieces.has(piece) {
+                match self.populate(&part).await {
+                    Populated::There => {}
+                    Populated::Later => return Populated::Later,
+                    Populated::Lost => {
+                        self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
+                    }
+                }
             }
         }
+        Populated::There
     }
 
-    /// False when not all of this range of the content can be mapped and read.
-    async fn populate(&self, range: &Range<u64>) -> bool {
+    async fn populate(&self, range: &Range<u64>) -> Populated {
         let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
         let read_in = move || torrent.read_in(offset, len);
-        self.ring.shared.files.run(&self.torrent.file_share, read_in).await.unwrap_or(false)
+        match self.ring.shared.files.run(&self.torrent.file_share, read_in).await {
+            Some(Ok(())) => Populated::There,
+            Some(Err(error)) if !error.passes() => Populated::Lost,
+            // Without an answer the session has ended, which says nothing of the file either.
+            _ => Populated::Later,
+        }
     }
+}
+
+/// What became of bringing a range of the content into memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Populated {
+    There,
+    /// The machine lacks what that takes.
+    Later,
+    /// Not all of it can be mapped or read.
+    Lost,
 }

@@ -5,10 +5,8 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::cache::Moment;
+use crate::base::limits::STRETCH_LEN;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, limits};
-
-/// Residency is known for stretches of the content of this many bytes.
-pub(super) const STRETCH_LEN: u64 = 1 << 20;
 
 const UNVERIFIED: u8 = 0;
 const VERIFYING: u8 = 1;
@@ -115,6 +113,14 @@ impl Serving {
         }
     }
 
+    /// This piece could not be hashed, for no fault of its own.
+    pub(super) fn handle_unhashed(&self, piece: PieceIndex) {
+        if let Some(state) = self.piece(piece) {
+            // Else it is known to be lost.
+            let _ = state.compare_exchange(VERIFYING, UNVERIFIED, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
     /// False when that was known.
     pub(super) fn handle_unservable(&self, piece: PieceIndex) -> bool {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
@@ -157,6 +163,11 @@ impl Serving {
             && at.compare_exchange(seen, LEAVING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// It could not be read in, for no fault of its own.
+    pub(super) fn handle_unpopulated(&self, stretch: u64) {
+        self.handle_left(stretch);
+    }
+
     /// It may be read in again: not before, or what has just come in would leave.
     pub(super) fn handle_left(&self, stretch: u64) {
         if let Some(at) = self.stretch(stretch) {
@@ -192,7 +203,12 @@ mod tests {
         let now = at(Duration::from_secs(100), u32::MAX);
         assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
+        serving.handle_unhashed(block.piece);
+        assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece), "again, since nothing came of it");
         serving.handle_verified(block.piece);
+        serving.handle_unhashed(block.piece);
+        assert_eq!(serving.poll(block, now), Readiness::Populate(0));
+        serving.handle_unpopulated(0);
         assert_eq!(serving.poll(block, now), Readiness::Populate(0));
         assert_eq!(serving.poll(block, now), Readiness::Wait);
         assert!(!serving.begin_leave(0), "it is being read in");

@@ -10,16 +10,15 @@ use tracing::{info, warn};
 use super::checkpoint::Checkpoint;
 use super::config::{Config, WriteMode};
 use super::file_threads::FileShare;
-use super::memory_limit::dirty_len_max;
 use super::serving::Serving;
 use super::suspicion::Suspicion;
 use super::touched::Looks;
 use super::writeback::Writeback;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
+use crate::base::{Bitfield, BlockRef, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::PieceHasher;
-use crate::storage::{Slot, StorageError, Store, WritePath};
+use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::sharing::Share;
@@ -243,6 +242,7 @@ impl Torrent {
 
     /// A received piece has been verified, and all of it is in its files.
     pub(super) fn handle_written(&self, open: &Piece) {
+        self.store.handle_written(open.piece());
         self.serving.handle_verified(open.piece());
         if let Some(checkpoint) = &self.checkpoint
             && !self.swarm.pieces.is_cut(open.piece())
@@ -292,16 +292,25 @@ impl Torrent {
         banned.into_iter().for_each(|ip| self.ban(ip));
     }
 
-    /// Hashes a piece on disk before it is served for the first time. May block.
-    pub(super) fn verify(&self, piece: PieceIndex) {
+    /// Where a block lies in the content.
+    pub(super) fn range_of(&self, block: BlockRef) -> std::ops::Range<u64> {
+        let start = self.swarm.geometry.offset_of(block.piece) + u64::from(block.begin);
+        start..start + u64::from(block.len)
+    }
+
+    /// Hashes a piece on disk before it is served for the first time. False when the machine lacks what that takes, and it has
+    /// to be tried again. May block.
+    pub(super) fn verify(&self, piece: PieceIndex) -> bool {
         let len = usize::try_from(self.swarm.geometry.len_of(piece)).unwrap_or(usize::MAX);
         let mut buffer = vec![0; len.min(limits::HASH_READ_LEN)];
         let mut hasher = PieceHasher::default();
         match self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
             Ok(()) if self.hashes.get(piece.at()) == Some(&hasher.finish()) => self.serving.handle_verified(piece),
             Ok(()) => self.handle_unservable(piece, "its data does not match the torrent"),
+            Err(error) if error.passes() => return false,
             Err(error) => self.handle_unservable(piece, &error.to_string()),
         }
+        true
     }
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.

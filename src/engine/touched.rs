@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::torrent::Torrent;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
-use crate::storage::FileNow;
+use crate::storage::{FileNow, StorageError};
 
 /// When each of one torrent's files was looked at last, in numbers of [`limits::FILE_LOOK_INTERVAL`].
 #[derive(Debug)]
@@ -77,11 +77,10 @@ impl Torrent {
         due
     }
 
-    /// Maps a range of the content and reads it into memory, the last page of its file first. False when not all of it can be
-    /// read. May block on the file system.
-    pub(super) fn read_in(&self, offset: u64, len: u64) -> bool {
+    /// Brings a range of the content into memory, the last page of its file first. May block on the file system.
+    pub(super) fn read_in(&self, offset: u64, len: u64) -> Result<(), StorageError> {
         if let Some((page, page_len)) = self.last_page_behind(offset, len)
-            && !self.store.read_in(page, page_len)
+            && self.store.read_in(page, page_len).is_err_and(|error| !error.passes())
             && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
         {
             self.look_at(span.file_index);
@@ -97,9 +96,9 @@ impl Torrent {
         let (len, why) = match self.store.layout().look(file_index) {
             Ok(FileNow::Here { len, inode }) => {
                 if self.store.is_replaced(file_index, inode) {
-                    // In this order: whoever leases from the new map finds that it is not verified.
+                    // In this order: a connection that leases from the new file finds that it is not verified.
                     pieces().for_each(|piece| self.serving.handle_replaced(piece));
-                    self.store.map_anew(file_index);
+                    self.store.forget(file_index);
                 }
                 (len, "its file became shorter")
             }

@@ -49,6 +49,13 @@ impl StorageError {
         Self { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
+    /// Whether the machine lacks something that it may have again: descriptors, memory. It says nothing of the file.
+    pub fn passes(&self) -> bool {
+        let passing =
+            [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR, libc::ECANCELED];
+        self.source.raw_os_error().is_some_and(|errno| passing.contains(&errno))
+    }
+
     /// Whether the file is simply not there, or shorter than it should be.
     pub fn is_absent(&self) -> bool {
         matches!(
@@ -70,5 +77,18 @@ fn describe(error: &io::Error) -> String {
         Some(libc::ELOOP | libc::EXDEV) => "a symbolic link is in the way: remove it or choose another folder".into(),
         Some(libc::EFAULT) => "the file became shorter while it was in use".into(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_descriptors_or_memory_passes_and_faults_do_not() {
+        let passes = |errno| StorageError::new(Action::Open, "x", io::Error::from_raw_os_error(errno)).passes();
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].into_iter().all(passes));
+        assert!(![libc::ENOENT, libc::EIO, libc::EFAULT, libc::EACCES].into_iter().any(passes));
+        assert!(!StorageError::new(Action::Open, "x", io::ErrorKind::UnexpectedEof).passes());
     }
 }

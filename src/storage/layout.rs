@@ -81,7 +81,9 @@ impl Layout {
     pub fn open_to_read(&self, file_index: usize) -> Result<File, StorageError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let path = self.relative(file_index);
-        let file = rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+        let resolve = ResolveFlags::NO_MAGICLINKS;
+        let file = reach(Step::OpenToRead)
+            .and_then(|()| Ok(rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve)?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, file)
     }

@@ -1,14 +1,19 @@
 //! Files and memory of one torrent: safe paths, read mappings, the piece arena, the lock and what is kept next to them.
 //!
-//! Owns every path that is opened for content and every byte of piece memory. Knows nothing of peers. Content is read
-//! through maps by the kernel alone (`sendmsg`); user code reads files with `pread`, so a file truncated by somebody
-//! else ends in an error, not in SIGBUS. Only verified pieces are written.
+//! Owns every path that is opened for content and every byte of piece memory. Knows nothing of peers. Maps of content are
+//! read by the kernel alone (`sendmsg`); user code reads files with `pread`, so a file truncated by somebody else ends in an
+//! error, not in SIGBUS. Only verified pieces are written.
 #![allow(unsafe_code, reason = "fence 2: mapped and shared piece memory")]
 
 mod arena;
+mod budget;
 mod error;
 mod layout;
+mod lease;
 mod mapping;
+mod memory_limit;
+mod read_content;
+mod reading;
 mod store;
 mod sync;
 mod target;
@@ -16,7 +21,8 @@ mod target;
 pub use arena::{BlockLease, Landed, Slot, SlotSpan, slots};
 pub use error::{Action, StorageError};
 pub use layout::{FileNow, Inode, Layout, Presence};
-pub use mapping::ReadLease;
+pub use lease::ReadLease;
+pub use memory_limit::{arena_len_default, dirty_len_max, memory_limit};
 pub use store::{Store, WritePath, WriteStep};
 pub use sync::Unsynced;
 pub use target::{Sidecar, Target};

@@ -1,18 +1,18 @@
-//! One torrent's content on disk: read for checks, leased for sends, written piece by verified piece.
+//! One torrent's content on disk: read for checks, leased for sends (`reading`), written piece by verified piece.
 //!
 //! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{Slot, SlotSpan};
 use super::error::{Action, StorageError};
 use super::layout::{Inode, Layout, Presence};
-use super::mapping::{Maps, ReadLease};
+use super::mapping::{Maps, maps_budget};
+use super::read_content::{Packs, packs_budget};
 use crate::base::{BlockRef, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, persist, reach};
 
@@ -43,13 +43,18 @@ pub struct WriteStep {
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
-    layout: Layout,
-    geometry: Geometry,
+    pub(super) layout: Layout,
+    pub(super) geometry: Geometry,
     /// Pad files (BEP 47) read as zeros and are never made.
     pads: Box<[bool]>,
     /// Files that are neither made nor written; empty: none.
     left_out: Box<[bool]>,
-    maps: Maps,
+    pub(super) maps: Maps,
+    pub(super) packs: Packs,
+    /// How often each stretch was written to: what was read of it before is old.
+    pub(super) writes: Box<[AtomicU32]>,
+    /// The files that were opened to be served, as far as they are known.
+    pub(super) opened: Mutex<HashMap<usize, Inode>>,
     /// Open for writing, the first one for the longest time.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
     open_files_max: usize,
@@ -62,13 +67,18 @@ impl Store {
     pub fn new(layout: Layout, geometry: Geometry, pads: Box<[bool]>) -> Result<Self, StorageError> {
         let zero_lens: Vec<_> =
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
-        let maps = Maps::new(&zero_lens).map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
+        let maps = Maps::new(&zero_lens, maps_budget())
+            .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
+        let stretches = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
         Ok(Self {
             layout,
             geometry,
             pads,
             left_out: Box::default(),
             maps,
+            packs: Packs::new(stretches.clone().map(|_| None), packs_budget()),
+            writes: stretches.map(|_| AtomicU32::new(0)).collect(),
+            opened: Mutex::default(),
             writable: Mutex::default(),
             open_files_max: open_files_max(),
             buffered_only: AtomicBool::new(false),
@@ -176,76 +186,15 @@ impl Store {
         Ok(())
     }
 
-    /// The file in which a range of the content ends, and the range of the content that is this file's last page; `None` when
-    /// the first range has something of it.
-    pub fn last_page_behind(&self, offset: u64, len: u64) -> Option<(usize, (u64, u64))> {
-        let span = self.geometry.file_spans(offset, len).last().filter(|span| !self.is_pad(span.file_index))?;
-        let page = self.last_page_at(span.file_index);
-        let end = span.offset + span.len;
-        let file_len = self.geometry.file_len(span.file_index);
-        (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
-    }
-
     /// The files that have something of a block, and whether that is something of their last page.
     pub fn files_of(&self, block: BlockRef) -> impl Iterator<Item = (usize, bool)> + '_ {
         let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
         spans.map(|span| (span.file_index, span.offset + span.len > self.last_page_at(span.file_index)))
     }
 
-    fn last_page_at(&self, file_index: usize) -> u64 {
+    pub(super) fn last_page_at(&self, file_index: usize) -> u64 {
         let last = self.geometry.file_len(file_index).saturating_sub(1);
         last - last % rustix::param::page_size() as u64
-    }
-
-    /// Whether the files are as long as `len` bytes of the content at `offset` need. A map can't tell: behind the end of a file
-    /// its last page reads as zeros.
-    pub fn is_whole(&self, offset: u64, len: u64) -> bool {
-        self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)).all(|span| {
-            let presence = self.layout.presence(span.file_index);
-            matches!(presence, Ok(Presence::Here { len }) if span.offset + span.len <= len)
-        })
-    }
-
-    /// Maps the files that hold `len` bytes of the content at `offset`, so that they can be leased.
-    pub fn map_range(&self, offset: u64, len: u64) -> Result<(), StorageError> {
-        for span in self.geometry.file_spans(offset, len) {
-            if !self.maps.is_mapped(span.file_index) && !self.is_pad(span.file_index) {
-                let file = self.layout.open_to_read(span.file_index)?;
-                self.maps
-                    .insert(span.file_index, &file)
-                    .map_err(|error| StorageError::new(Action::Map, self.layout.path(span.file_index), error))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether another file is mapped than the one that is in its place now.
-    pub fn is_replaced(&self, file_index: usize, inode: Inode) -> bool {
-        self.maps.is_other(file_index, inode)
-    }
-
-    /// Maps what is in a file's place now, instead of what was.
-    pub fn map_anew(&self, file_index: usize) {
-        let opened = self.layout.open_to_read(file_index);
-        if !opened.is_ok_and(|file| self.maps.insert(file_index, &file).is_ok()) {
-            self.maps.remove(file_index);
-        }
-    }
-
-    /// Whether a range of the content is mapped and in memory, as far as the kernel tells. Does not block.
-    pub fn is_resident(&self, offset: u64, len: u64) -> bool {
-        self.geometry.file_spans(offset, len).all(|span| self.is_pad(span.file_index) || self.maps.is_resident(span))
-    }
-
-    /// Lets the pages of a range of the content leave memory. What others have mapped, or is not written yet, stays.
-    pub fn drop_range(&self, offset: u64, len: u64) {
-        for span in self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index)) {
-            self.maps.unmap_pages(span);
-            if let Ok(file) = self.layout.open_to_read(span.file_index) {
-                // Not to be dropped is no fault.
-                let _ = rustix::fs::fadvise(file, span.offset, NonZeroU64::new(span.len), rustix::fs::Advice::DontNeed);
-            }
-        }
     }
 
     /// Lets go of all pages of these files that are not to be written.
@@ -255,19 +204,6 @@ impl Store {
                 let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
             }
         }
-    }
-
-    /// Maps a range of the content and reads it into memory, so that it can be leased and no ring thread waits for a disk.
-    /// False when not all of it is there or can be read. May block.
-    pub fn read_in(&self, offset: u64, len: u64) -> bool {
-        let lease = || self.maps.lease(self.geometry.file_spans(offset, len));
-        let mapped = || (self.map_range(offset, len).is_ok() && self.is_whole(offset, len)).then(lease).flatten();
-        lease().or_else(mapped).is_some_and(|lease| lease.read_in().is_ok())
-    }
-
-    /// The right to send a block from the maps. Does not block; `None` until [`Self::map_range`] was done.
-    pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
-        self.maps.lease(self.geometry.block_spans(block))
     }
 
     /// What has to be written where for a piece that lies complete and verified in `slot`.

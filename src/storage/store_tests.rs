@@ -53,10 +53,7 @@ fn what_was_dropped_is_not_resident_until_it_is_populated() {
     std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
     file.sync_all().unwrap();
     assert!(!store.is_resident(100_000, 100_000), "not mapped");
-    store.map_range(100_000, 100_000).unwrap();
-    store.drop_range(0, 300_000);
-    assert!(!store.is_resident(100_000, 100_000));
-    assert!(store.read_in(100_000, 100_000));
+    store.read_in(100_000, 100_000).unwrap();
     assert!(store.is_resident(100_000, 100_000));
     store.drop_range(0, 300_000);
     assert!(!store.is_resident(100_000, 100_000));
@@ -84,9 +81,9 @@ fn leases_need_a_map_and_a_file_long_enough() {
     let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
     assert!(store.lease(last).is_none());
     std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
-    store.map_range(40_000, 10_000).unwrap();
+    assert!(store.read_in(40_000, 10_000).unwrap_err().is_absent());
     assert!(store.lease(last).is_none(), "short file");
-    assert!(store.is_whole(0, 45_000) && !store.is_whole(0, 45_001) && !store.is_whole(44_999, 2));
+    store.read_in(0, 45_000).unwrap();
     let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
     assert!(store.lease(first).is_some());
     let error = store.read_piece(last.piece, &mut [0; 100], |_| ()).unwrap_err();

@@ -15,7 +15,12 @@ pub enum Step {
     Rename,
     /// Reading content, by user code or into a map.
     Read,
+    /// Opening content to be written.
     Open,
+    /// Opening content to be read.
+    OpenToRead,
+    /// Mapping content.
+    Map,
 }
 
 /// A step is about to be made.
@@ -93,7 +98,7 @@ mod injected {
         fn read(text: &str) -> Option<Self> {
             let (place, errno) = text.rsplit_once('=')?;
             let (step, number) = place.split_once('@')?;
-            let steps = [Step::Write, Step::Sync, Step::Rename, Step::Read, Step::Open];
+            let steps = [Step::Write, Step::Sync, Step::Rename, Step::Read, Step::Open, Step::OpenToRead, Step::Map];
             Some(Self {
                 step: *steps.iter().find(|known| format!("{known:?}").eq_ignore_ascii_case(step))?,
                 number: number.trim_end_matches('+').parse().ok()?,
@@ -106,7 +111,7 @@ mod injected {
     /// A step is about to be made. Does not return where the process is to end.
     pub fn reach(step: Step) -> io::Result<()> {
         static CHANGES: AtomicU64 = AtomicU64::new(0);
-        static COUNTS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+        static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
         let plan = &*PLAN;
         let changes = matches!(step, Step::Write | Step::Sync | Step::Rename);
         if let Some(kill_at) = plan.kill_at.filter(|_| changes)

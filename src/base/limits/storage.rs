@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// Content is read in, and known to be in memory, in stretches of so many bytes.
+pub const STRETCH_LEN: u64 = 1 << 20;
 /// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
 /// A file is looked at before something of it leaves, once in so long, and always before its end leaves; of files shorter than
@@ -25,8 +27,25 @@ pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
 pub const ARENA_MEMORY_SHARE: u64 = 4;
 /// Pieces open at a time at most, however small they are.
 pub const OPEN_PIECES_MAX: u32 = 4096;
-/// Files mapped at a time at most: half of Linux's default `vm.max_map_count`.
-pub const MAPPED_FILES_MAX: usize = 32_768;
+/// Files of the process that are mapped to be served: one for so many of the maps that the kernel lets it have (`vm.max_map_count`,
+/// and what that is by default where it cannot be read), since sends hold maps for longer and threads and libraries have their own; and at most
+/// so many, each of which is kernel memory.
+pub const MAP_COUNT_SHARE: u64 = 2;
+pub const MAP_COUNT_UNTOLD: u64 = 65_530;
+pub const MAPPED_FILES_MAX: u64 = 65_536;
+/// Of those a call that brings content into memory takes one divided by this; what needs more is read. Where the kernel refuses a
+/// map, one divided by the other of those held the longest give way.
+pub const MAPS_AT_A_TIME_SHARE: u64 = 8;
+pub const MAPS_ROOM_SHARE: u64 = 4;
+/// Files up to this length are read to be served, not mapped: no block is of more than two others.
+pub const READ_FILE_LEN_MAX: u64 = 16 << 10;
+/// Content of the process that is held read: one divided by this of memory, within bounds; a stretch of the content takes
+/// about its own length at most.
+pub const READ_CONTENT_MEMORY_SHARE: u64 = 16;
+pub const READ_CONTENT_LEN_MIN: u64 = 4 << 20;
+pub const READ_CONTENT_LEN_MAX: u64 = 64 << 20;
+/// Content that could not be read for want of memory or descriptors is tried again after this time.
+pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Files held open for writing at a time: this share of the descriptors that the process may have, within these bounds.
 /// As many again may be under way to the disk.
 pub const OPEN_FILES_SHARE: u64 = 8;

@@ -23,6 +23,7 @@ mod origin;
 mod parts;
 mod resume;
 mod room;
+mod scarce;
 mod scripted;
 mod seed_peers;
 mod select;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::base::limits;
 
 /// Bytes of memory this process may fill, its share of the page cache included.
-pub(super) fn memory_limit() -> u64 {
+pub fn memory_limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
     *LIMIT.get_or_init(read)
 }
@@ -31,7 +31,7 @@ pub fn arena_len_default() -> u64 {
 }
 
 /// Bytes of a torrent that may have been written to the page cache and not be on disk.
-pub(super) fn dirty_len_max() -> usize {
+pub fn dirty_len_max() -> usize {
     let share = usize::try_from(memory_limit() / limits::DIRTY_MEMORY_SHARE).unwrap_or(usize::MAX);
     limits::DIRTY_LEN_MAX.min(share).max(limits::DIRTY_LEN_MIN)
 }

@@ -1,0 +1,159 @@
+use super::super::mapping::Maps;
+use super::super::read_content::Packs;
+use super::*;
+use crate::base::Geometry;
+use crate::storage::Layout;
+use crate::storage::budget::Budget;
+use crate::uring::Gather as _;
+
+const PIECE_LEN: u32 = 32 << 10;
+
+/// A store whose process may have so many maps and hold so much content read, and the content.
+struct Fixture {
+    folder: tempfile::TempDir,
+    store: Store,
+    content: Vec<u8>,
+}
+
+impl Fixture {
+    fn new(lens: &[usize], maps_max: u64, packs_len: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("t")).unwrap();
+        let mut content = Vec::new();
+        for (at, &len) in lens.iter().enumerate() {
+            let bytes: Vec<u8> = (0..251).cycle().skip(content.len() % 251).take(len).collect();
+            std::fs::write(folder.path().join(format!("t/f{at}")), &bytes).unwrap();
+            content.extend(bytes);
+        }
+        let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
+        let layout = Layout::open(folder.path(), files).unwrap();
+        let geometry = Geometry::new(PIECE_LEN, lens.iter().map(|&len| len as u64)).unwrap();
+        let mut store = Store::new(layout, geometry, vec![false; lens.len()].into()).unwrap();
+        store.maps = Maps::new(&vec![None; lens.len()], Budget::new(maps_max)).unwrap();
+        let stretches = 0..content.len().div_ceil(usize::try_from(STRETCH_LEN).unwrap());
+        store.packs = Packs::new(stretches.map(|_| None), Budget::new(packs_len));
+        Self { folder, store, content }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = BlockRef> {
+        let geometry = &self.store.geometry;
+        geometry.pieces().flat_map(move |piece| (0..).map_while(move |index| geometry.block(piece, index)))
+    }
+
+    /// Whether this block can be leased, and then is right.
+    fn is_leased(&self, block: BlockRef) -> bool {
+        let Some(lease) = self.store.lease(block) else { return false };
+        let mut spans = Vec::new();
+        lease.gather(&mut spans);
+        let bytes = spans.iter().flat_map(|span| {
+            // SAFETY: the lease lives, and nothing writes to the file.
+            unsafe { std::slice::from_raw_parts(span.iov_base.cast::<u8>(), span.iov_len) }
+        });
+        let start = (block.piece.get() * PIECE_LEN + block.begin) as usize;
+        assert!(bytes.eq(&self.content[start..start + block.len as usize]));
+        true
+    }
+
+    fn assert_served(&self) {
+        let len = self.content.len() as u64;
+        for start in (0..len.div_ceil(STRETCH_LEN)).map(|stretch| stretch * STRETCH_LEN) {
+            let end = len.min(start + STRETCH_LEN);
+            self.store.read_in(start, end - start).unwrap();
+            assert!(self.store.is_resident(start, end - start));
+            let lies_there = |block: &BlockRef| {
+                let at = u64::from(block.piece.get() * PIECE_LEN + block.begin);
+                at >= start && at + u64::from(block.len) <= end
+            };
+            assert!(self.blocks().filter(lies_there).all(|block| self.is_leased(block)));
+        }
+    }
+}
+
+#[test]
+fn long_files_are_mapped_and_short_ones_read_in_one_block() {
+    let fixture = Fixture::new(&[40_000, 10, 0, 16_384, 100, 300_000, 7], 100, 1 << 20);
+    assert!(!fixture.blocks().any(|block| fixture.is_leased(block)));
+    fixture.assert_served();
+    let mapped = |at: &usize| fixture.store.maps.get(*at).is_some();
+    assert_eq!((0..7).filter(mapped).collect::<Vec<_>>(), [0, 5]);
+    let lease = fixture.store.lease(fixture.blocks().nth(2).unwrap()).unwrap();
+    let mut spans = Vec::new();
+    lease.gather(&mut spans);
+    assert_eq!(spans.iter().map(|span| span.iov_len).collect::<Vec<_>>(), [40_000 - 32_768, 49_152 - 40_000]);
+}
+
+#[test]
+fn a_stretch_of_more_files_than_there_are_maps_is_served() {
+    for maps_max in [1, 8, 20] {
+        let fixture = Fixture::new(&[20_000; 120], maps_max, 4 << 20);
+        fixture.assert_served();
+        let mapped = (0..120).filter(|&at| fixture.store.maps.get(at).is_some()).count();
+        assert!(mapped as u64 <= maps_max);
+    }
+}
+
+#[test]
+fn a_stretch_of_files_of_a_byte_is_served() {
+    Fixture::new(&[1; 3000], 1, 100_000).assert_served();
+}
+
+#[test]
+fn what_gave_way_can_be_read_in_again() {
+    let fixture = Fixture::new(&[10_000; 300], 1, (1 << 20) + 1000);
+    fixture.assert_served();
+    let first = fixture.blocks().next().unwrap();
+    assert!(!fixture.is_leased(first) && !fixture.store.is_resident(0, 16_384));
+    fixture.assert_served();
+    fixture.store.read_in(0, 10).unwrap();
+    assert!(fixture.is_leased(first));
+    fixture.store.drop_range(0, STRETCH_LEN);
+    assert!(!fixture.is_leased(first));
+}
+
+#[test]
+fn what_was_read_before_a_piece_was_written_is_not_served() {
+    let mut fixture = Fixture::new(&[10_000; 10], 1, 1 << 20);
+    fixture.assert_served();
+    std::fs::write(fixture.folder.path().join("t/f4"), vec![1; 10_000]).unwrap();
+    fixture.content[40_000..50_000].fill(1);
+    fixture.store.handle_written(fixture.store.geometry.piece(1).unwrap());
+    fixture.assert_served();
+}
+
+#[test]
+fn only_what_lies_in_a_missing_or_short_file_is_lost() {
+    let fixture = Fixture::new(&[10_000, 10_000, 10_000, 50_000, 50_000], 100, 1 << 20);
+    std::fs::remove_file(fixture.folder.path().join("t/f1")).unwrap();
+    assert!(fixture.store.read_in(0, 130_000).unwrap_err().is_absent());
+    assert!(fixture.store.read_in(9_999, 2).unwrap_err().is_absent());
+    fixture.store.read_in(0, 10_000).unwrap();
+    fixture.store.read_in(20_000, 110_000).unwrap();
+    let cut = std::fs::File::options().write(true).open(fixture.folder.path().join("t/f4")).unwrap();
+    cut.set_len(20_000).unwrap();
+    fixture.store.forget(4);
+    assert!(fixture.store.read_in(80_000, 50_000).unwrap_err().is_absent());
+    fixture.store.read_in(80_000, 20_000).unwrap();
+}
+
+#[test]
+fn a_file_that_was_replaced_is_noticed_and_read_anew() {
+    let mut fixture = Fixture::new(&[10_000, 50_000], 100, 1 << 20);
+    fixture.assert_served();
+    for (file_index, len) in [(0, 10_000), (1, 50_000)] {
+        let path = fixture.folder.path().join(format!("t/f{file_index}"));
+        let look = |store: &Store| match store.layout.look(file_index).unwrap() {
+            crate::storage::FileNow::Here { inode, .. } => store.is_replaced(file_index, inode),
+            crate::storage::FileNow::Gone => false,
+        };
+        assert!(!look(&fixture.store));
+        let new = fixture.folder.path().join("new");
+        std::fs::write(&new, vec![1; len]).unwrap();
+        std::fs::rename(new, path).unwrap();
+        assert!(look(&fixture.store));
+        let start = usize::try_from(fixture.store.geometry.range_of_file(file_index).start).unwrap();
+        fixture.content[start..start + len].fill(1);
+        fixture.store.forget(file_index);
+        fixture.assert_served();
+        assert!(!look(&fixture.store));
+    }
+}

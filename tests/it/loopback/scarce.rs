@@ -1,0 +1,83 @@
+//! A machine that lacks something for a moment, or has less of it than there are files: peers wait, and nothing is lost.
+
+use std::fs;
+
+use super::{DEADLINE, Fixture, PIECE_LEN, Seed, own_address};
+use crate::support::{content::write_random, process::run};
+
+const LEN: u64 = 3 << 20;
+
+/// All of it is had from an origin with these faults, which says nothing of them.
+#[track_caller]
+fn served_with(fixture: &Fixture, faults: &str, options: &[&str]) {
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    command.args(options).env("BT_FAST_FAULTS", faults);
+    let mut seed = Seed::start(&command, address, &fixture.scratch.join("seed.log"));
+    let target = fixture.scratch.folder(&format!("target {}", fastrand::u32(..)));
+    let finished = run(&fixture.get_command(&target, &[seed.address]), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{faults}: {finished:#?}");
+    fixture.assert_complete(&target);
+    assert!(!seed.process.output().contains("not served"), "{faults}: {}", seed.process.log_tail());
+    seed.stop();
+}
+
+fn failing(step: &str, numbers: std::ops::Range<u32>, errno: i32) -> String {
+    numbers.map(|number| format!("{step}@{number}={errno}")).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn what_the_machine_lacks_for_a_moment_makes_no_piece_lost() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+        // Those before are the look at what is there.
+        served_with(&fixture, &failing("opentoread", 10..40, errno), &[]);
+    }
+    for errno in [libc::EAGAIN, libc::ENOMEM] {
+        served_with(&fixture, &failing("map", 0..4, errno), &[]);
+        served_with(&fixture, &failing("read", 0..4, errno), &[]);
+    }
+}
+
+#[test]
+fn content_is_served_without_a_single_map() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    for options in [&[][..], &["--cache", "drop-behind"]] {
+        served_with(&fixture, &format!("map@0+={}", libc::ENOMEM), options);
+    }
+}
+
+#[test]
+fn zero_copy_sends_that_the_kernel_does_not_take_at_once_leave() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    for faults in [failing("submit", 0..5, libc::EBUSY), failing("submit", 1..4, libc::EAGAIN)] {
+        served_with(&fixture, &faults, &["--zero-copy", "on"]);
+    }
+    // The first connection ends with it, the next one copies.
+    served_with(&fixture, &format!("submit@2+={}", libc::EBUSY), &["--zero-copy", "on"]);
+}
+
+#[test]
+fn many_short_files_are_served_with_few_maps() {
+    const FILES: usize = 4000;
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        for at in 0..FILES {
+            write_random(&root.join(format!("{}/{at}", at % 40)), (at % 300) as u64, fastrand::u64(..));
+        }
+        write_random(&root.join("long"), 100_000, fastrand::u64(..));
+    });
+    let seed = fixture.seed();
+    fixture.get_by_peer(seed.address);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", seed.process.id())).unwrap();
+    assert!(maps.lines().count() < FILES / 4, "{}", maps.lines().count());
+    seed.stop();
+}
