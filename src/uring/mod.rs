@@ -1,7 +1,7 @@
 //! Everything that touches io_uring: the ring threads' runtime and each operation on it.
 //!
 //! Owns the unsafe contract with the kernel: an operation owns its buffers and descriptors until its last completion, even
-//! when its future is dropped. Knows no BitTorrent. Swapping the driver means changing this module alone.
+//! when its future is dropped or its ring ends. Knows no BitTorrent. Swapping the driver means changing this module alone.
 //!
 //! Rules for code that runs on a ring thread, each because the driver submits only when its thread is about to park: never
 //! yield by a self-waking future (yield with [`no_op`]), never loop over a channel without a ring operation, never put one
@@ -10,6 +10,7 @@
 
 mod again;
 mod fault;
+mod in_flight;
 mod operation;
 mod probe;
 mod read;

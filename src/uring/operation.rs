@@ -10,6 +10,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 
 use super::again::passes;
 use super::fault::{Step, disturb, interrupt, reach};
+use super::in_flight::{InFlight, unless_ring_ends};
 use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
@@ -192,7 +193,10 @@ pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeu
 /// # Safety
 /// As for [`submit`].
 async unsafe fn submit_once<D: Unpin + 'static>(owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
-    tokio_uring::UnsubmittedOneshot::new(owned, Finish(PhantomData), entry).submit().await
+    unless_ring_ends().await;
+    let owned = (owned, InFlight::begin());
+    let (result, (owned, _)) = tokio_uring::UnsubmittedOneshot::new(owned, Finish(PhantomData), entry).submit().await;
+    (result, owned)
 }
 
 /// Gives the thread back to the runtime until its next turn, so that queued operations reach the kernel.
@@ -202,11 +206,9 @@ pub async fn no_op() {
 }
 
 /// Cancels every operation under way on this thread's ring; gives their number.
-#[cfg(any(debug_assertions, test))]
 pub(super) async fn cancel_all() -> io::Result<u32> {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
-    // SAFETY: the entry points to nothing.
-    unsafe { submit_once((), entry) }.await.0
+    tokio_uring::UnsubmittedOneshot::new((), Finish(PhantomData), entry).submit().await.0
 }
 
 /// Receives into the free part of `buffer`; `Ok(0)` is the end of the stream.

@@ -1,8 +1,10 @@
 //! The runtime of one ring thread.
 
 use std::future::Future;
+use std::mem::ManuallyDrop;
 
 use super::fault::cancel_now_and_then;
+use super::in_flight::{begin_ring, end_ring};
 use super::probe::RingError;
 
 /// Submission entries of a ring; completions have eight times as many.
@@ -13,7 +15,7 @@ pub type RingTask<T> = tokio::task::JoinHandle<T>;
 
 /// Runs `main` to its end on this thread with a ring of its own.
 ///
-/// Pending operations are cancelled when it returns.
+/// When it returns, operations under way are cancelled and waited for; what the kernel does not let go of in time is left to it.
 pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
     run_ring_of(ENTRIES, ENTRIES * 8, main)
 }
@@ -29,11 +31,18 @@ pub(super) fn run_ring_of<F: Future>(
     ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(completions);
     let mut builder = tokio_uring::builder();
     builder.entries(submissions).uring_builder(&ring);
-    let runtime = tokio_uring::Runtime::new(&builder)?;
-    Ok(runtime.block_on(async {
+    // Not dropped with operations under way, after a panic either: the driver would give their memory back.
+    let runtime = ManuallyDrop::new(tokio_uring::Runtime::new(&builder)?);
+    begin_ring();
+    let (output, has_ended) = runtime.block_on(async {
         cancel_now_and_then();
-        main().await
-    }))
+        let output = main().await;
+        (output, end_ring().await)
+    });
+    if has_ended {
+        drop(ManuallyDrop::into_inner(runtime));
+    }
+    Ok(output)
 }
 
 /// Starts a task on this ring thread.

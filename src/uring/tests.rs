@@ -291,6 +291,95 @@ fn dropping_the_runtime_with_operations_pending_ends() {
     });
 }
 
+/// What an operation owns: tells when it is given back, at which moment the peer sends, and something else is asked of the kernel.
+struct Watched {
+    place: *mut u8,
+    near: TcpStream,
+    far: TcpStream,
+    given_back: std::rc::Rc<std::cell::Cell<bool>>,
+}
+
+impl Watched {
+    const LEN: u32 = 64;
+
+    /// The memory stays for ever, so that it can be looked at.
+    fn new(given_back: &std::rc::Rc<std::cell::Cell<bool>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        Self { place: vec![0xaa_u8; Self::LEN as usize].leak().as_mut_ptr(), near, far, given_back: given_back.clone() }
+    }
+
+    async fn receive(self) {
+        let fd = io_uring_06::types::Fd(std::os::fd::AsRawFd::as_raw_fd(&self.near));
+        let entry = io_uring_06::opcode::Recv::new(fd, self.place, Self::LEN).build();
+        // SAFETY: the memory is never freed, and the operation owns the socket.
+        let _ = unsafe { operation::submit(self, entry) }.await;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.given_back.set(true);
+        self.far.write_all(&[0x55; Self::LEN as usize]).unwrap();
+        let _ = rustix::process::getppid();
+    }
+}
+
+/// Runs `main` with a receive under way, and tells the first byte of its memory, and whether that was given back.
+fn receive_at_the_end_of<F: Future>(main: impl FnOnce(Watched) -> F) -> (u8, bool) {
+    let given_back = std::rc::Rc::default();
+    let watched = Watched::new(&given_back);
+    let place = watched.place;
+    on_ring(|| main(watched));
+    // SAFETY: the memory is never freed.
+    (unsafe { place.read_volatile() }, given_back.get())
+}
+
+#[test]
+fn a_ring_that_ends_gives_no_memory_back_before_the_kernel_does() {
+    let with_a_task = receive_at_the_end_of(|watched| async {
+        spawn(watched.receive());
+        no_op().await;
+    });
+    let aborted = receive_at_the_end_of(|watched| async {
+        let task = spawn(watched.receive());
+        no_op().await;
+        task.abort();
+        no_op().await;
+    });
+    let begun_again = receive_at_the_end_of(|watched| async {
+        spawn(watched.receive());
+        no_op().await;
+        operation::cancel_all().await.unwrap();
+    });
+    let not_begun = receive_at_the_end_of(|watched| async {
+        spawn(watched.receive());
+    });
+    assert_eq!([with_a_task, aborted, begun_again, not_begun], [(0xaa, true); 4]);
+}
+
+#[test]
+fn tasks_go_no_further_when_their_ring_ends() {
+    let steps = std::rc::Rc::new(std::cell::Cell::new(0));
+    on_ring(|| {
+        let steps = steps.clone();
+        async move {
+            for _ in 0..3 {
+                let steps = steps.clone();
+                spawn(async move {
+                    loop {
+                        no_op().await;
+                        steps.set(steps.get() + 1);
+                    }
+                });
+            }
+            no_op().await;
+        }
+    });
+    assert!((3..100).contains(&steps.get()), "{}", steps.get());
+}
+
 #[test]
 fn shutdown_ends_accept() {
     let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();

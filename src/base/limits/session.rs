@@ -22,5 +22,8 @@ pub const RATES_KEPT_MAX: usize = 300;
 pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
 pub const RETRIES_MAX: u32 = 1000;
 
+/// A ring that ends waits so long for operations that can't be cancelled, such as a write that the disk is busy with.
+pub const RING_END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// After Ctrl-C everything is over within this time.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
