@@ -21,6 +21,8 @@ pub enum Step {
     OpenToRead,
     /// Mapping content.
     Map,
+    /// Giving the ring of zero-copy sends to the kernel.
+    Submit,
 }
 
 /// A step is about to be made.
@@ -50,6 +52,8 @@ pub(super) fn interrupt() -> Option<std::io::Error> {
 #[cfg(not(debug_assertions))]
 pub(super) fn cancel_now_and_then() {}
 
+#[cfg(test)]
+pub(super) use injected::refuse_submissions;
 #[cfg(debug_assertions)]
 pub(super) use injected::{cancel_now_and_then, disturb, interrupt};
 
@@ -98,7 +102,16 @@ mod injected {
         fn read(text: &str) -> Option<Self> {
             let (place, errno) = text.rsplit_once('=')?;
             let (step, number) = place.split_once('@')?;
-            let steps = [Step::Write, Step::Sync, Step::Rename, Step::Read, Step::Open, Step::OpenToRead, Step::Map];
+            let steps = [
+                Step::Write,
+                Step::Sync,
+                Step::Rename,
+                Step::Read,
+                Step::Open,
+                Step::OpenToRead,
+                Step::Map,
+                Step::Submit,
+            ];
             Some(Self {
                 step: *steps.iter().find(|known| format!("{known:?}").eq_ignore_ascii_case(step))?,
                 number: number.trim_end_matches('+').parse().ok()?,
@@ -108,10 +121,26 @@ mod injected {
         }
     }
 
+    #[cfg(test)]
+    thread_local! {
+        static REFUSALS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    /// So many times from now on [`Step::Submit`] fails on this thread.
+    #[cfg(test)]
+    pub(in super::super) fn refuse_submissions(times: u32) {
+        REFUSALS.set(times);
+    }
+
     /// A step is about to be made. Does not return where the process is to end.
     pub fn reach(step: Step) -> io::Result<()> {
         static CHANGES: AtomicU64 = AtomicU64::new(0);
-        static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
+        static COUNTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+        #[cfg(test)]
+        if step == Step::Submit && REFUSALS.get() > 0 {
+            REFUSALS.set(REFUSALS.get() - 1);
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
         let plan = &*PLAN;
         let changes = matches!(step, Step::Write | Step::Sync | Step::Rename);
         if let Some(kill_at) = plan.kill_at.filter(|_| changes)

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::again::passes;
-use super::fault::interrupt;
+use super::fault::{Step, interrupt, reach};
 use super::operation::{self, Gather, Message};
 use super::probe::RingError;
 use super::runtime::spawn;
@@ -66,6 +66,10 @@ struct Inner {
     flights: RefCell<HashMap<u64, Flight>>,
     next: Cell<u64>,
     told: Cell<Told>,
+    /// A task submits what is queued as soon as the kernel takes it.
+    submits_later: Cell<bool>,
+    /// The kernel has taken nothing for long: all is sent with a copy from now on.
+    is_given_up: Cell<bool>,
 }
 
 /// A send until its last completion.
@@ -111,6 +115,8 @@ impl ZeroCopyRing {
             flights: RefCell::default(),
             next: Cell::new(0),
             told: Cell::default(),
+            submits_later: Cell::new(false),
+            is_given_up: Cell::new(false),
         });
         let weak = Rc::downgrade(&inner);
         spawn(async move {
@@ -157,7 +163,9 @@ pub struct ZeroCopySender {
 impl ZeroCopySender {
     /// A batch of so many bytes is better sent here.
     pub fn takes(&self, len: usize) -> bool {
-        len >= limits::ZERO_COPY_LEN_MIN && (self.gains.get() || self.ring.0.mode == ZeroCopyMode::On)
+        len >= limits::ZERO_COPY_LEN_MIN
+            && (self.gains.get() || self.ring.0.mode == ZeroCopyMode::On)
+            && !self.ring.0.is_given_up.get()
     }
 
     /// Sends every byte of `batch` in order and returns when all are queued. The kernel may read `batch` for longer; it is
@@ -179,16 +187,21 @@ impl ZeroCopySender {
                     let memory = Box::new((message, batch.clone()));
                     // SAFETY: the entry points to the message, which is on the heap, and that into what the batch keeps;
                     // both are owned by the flight until its last completion.
-                    unsafe { self.ring.0.submit(entry, memory, socket, &self.gains) }?.wait().await
+                    match unsafe { self.ring.0.submit(entry, memory, socket, &self.gains) } {
+                        Some(outcome) => outcome.wait().await,
+                        None => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+                    }
                 }
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => operation::advance(&mut spans, sent),
                 // The other ring knows how often to try again.
-                Err(error) if passes(&error) => return socket.send_all(Rest { spans, batch }).await.0,
-                // Pages in flight count against RLIMIT_MEMLOCK: copies do not.
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                Err(error) if passes(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
+                    return socket.send_all(Rest { spans, batch }).await.0;
+                }
+                // Pages in flight count against RLIMIT_MEMLOCK, and what tells of them against a socket's memory: copies do not.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
                     self.gains.set(false);
                     return socket.send_all(Rest { spans, batch }).await.0;
                 }
@@ -214,6 +227,11 @@ unsafe impl<G: Gather> Gather for Rest<G> {
 }
 
 impl Outcome {
+    fn finish(&self, result: i32) {
+        self.result.set(Some(result));
+        self.waker.take().inspect(Waker::wake_by_ref);
+    }
+
     /// May be dropped: the send goes on.
     async fn wait(&self) -> io::Result<usize> {
         let result = poll_fn(|context| match self.result.get() {
@@ -229,37 +247,79 @@ impl Outcome {
 }
 
 impl Inner {
-    /// Hands an entry to the kernel at once.
+    /// Queues an entry and has the kernel take it, now or as soon as it can. `None`: nothing was done, there is no room.
     ///
     /// # Safety
     /// Everything `entry` points to must be kept valid by `memory`, wherever it is moved to.
     unsafe fn submit(
-        &self,
+        self: &Rc<Self>,
         entry: squeue::Entry,
         memory: Box<dyn Any>,
         socket: &Socket,
         gains: &Rc<Cell<bool>>,
-    ) -> io::Result<Rc<Outcome>> {
+    ) -> Option<Rc<Outcome>> {
+        if self.is_given_up.get() {
+            return None;
+        }
         let id = self.next.get();
+        let entry = entry.user_data(id);
+        // SAFETY: what the entry points to goes to the flight below, before the kernel can see the entry, and stays until the
+        // last completion.
+        let push = || unsafe { self.ring.borrow_mut().submission().push(&entry) }.ok();
+        push().or_else(|| {
+            self.submit_queued();
+            push()
+        })?;
         self.next.set(id + 1);
         let outcome = Rc::new(Outcome::default());
         let flight = Flight { outcome: outcome.clone(), memory, socket: Some(socket.clone()), gains: gains.clone() };
         self.flights.borrow_mut().insert(id, flight);
-        let entry = entry.user_data(id);
-        let mut ring = self.ring.borrow_mut();
-        // SAFETY: what the entry points to is owned by the flight, which stays until the last completion.
-        while unsafe { ring.submission().push(&entry) }.is_err() {
-            submit_queued(&ring)?;
+        self.submit_queued();
+        Some(outcome)
+    }
+
+    /// Has the kernel take what is queued. What it does not take now it is given again after a pause.
+    fn submit_queued(self: &Rc<Self>) {
+        if self.try_submit() || self.submits_later.replace(true) {
+            return;
         }
-        submit_queued(&ring)?;
-        Ok(outcome)
+        let weak = Rc::downgrade(self);
+        spawn(async move {
+            for _ in 0..limits::RETRIES_MAX {
+                tokio::time::sleep(limits::RETRY_PAUSE).await;
+                let Some(inner) = weak.upgrade() else { return };
+                // It may have no room for entries before it is rid of completions.
+                inner.take_completions();
+                if inner.try_submit() {
+                    return inner.submits_later.set(false);
+                }
+            }
+            weak.upgrade().inspect(|inner| inner.give_up());
+        });
+    }
+
+    /// False where some of what is queued was not taken.
+    fn try_submit(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        // Whatever the error was: it is the queue that tells what came of it.
+        let _ = reach(Step::Submit).and_then(|()| ring.submit());
+        ring.submission().is_empty()
+    }
+
+    /// No more is queued, and what the kernel has not answered fails. Memory and socket stay: it may take an entry yet.
+    fn give_up(&self) {
+        self.is_given_up.set(true);
+        let flights = self.flights.borrow();
+        let unanswered = flights.values().filter(|flight| flight.outcome.result.get().is_none());
+        unanswered.for_each(|flight| flight.outcome.finish(-libc::ECONNABORTED));
     }
 
     fn take_completions(&self) {
         loop {
             let mut ring = self.ring.borrow_mut();
             let completions: Vec<cqueue::Entry> = ring.completion().collect();
-            let more = ring.submission().cq_overflow() && submit_queued(&ring).is_ok();
+            // The kernel has more, for which there was no room.
+            let more = ring.submission().cq_overflow() && ring.submit().is_ok();
             drop(ring);
             completions.iter().for_each(|completion| self.handle_completion(completion));
             if !more {
@@ -274,8 +334,7 @@ impl Inner {
         let Some(flight) = flights.get_mut(&id) else { return };
         if completion.flags() & NOTIFICATION == 0 {
             flight.socket = None;
-            flight.outcome.result.set(Some(completion.result()));
-            flight.outcome.waker.take().inspect(Waker::wake_by_ref);
+            flight.outcome.finish(completion.result());
         } else {
             let copied = completion.result() & COPIED != 0;
             let len = flight.outcome.result.get().and_then(|result| u64::try_from(result).ok()).unwrap_or(0);
@@ -295,14 +354,6 @@ impl Inner {
             drop(flights);
             drop(last);
         }
-    }
-}
-
-/// Submits what is queued and lets completions in that found no room.
-fn submit_queued(ring: &IoUring) -> io::Result<()> {
-    match ring.submit() {
-        Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => Err(error),
-        _ => Ok(()),
     }
 }
 

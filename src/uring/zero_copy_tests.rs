@@ -3,6 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
+use crate::uring::fault::refuse_submissions;
 use crate::uring::{SocketOptions, no_op, run_ring};
 
 /// Bytes that tell when they are let go of.
@@ -30,6 +31,7 @@ async fn connected_pair() -> (Socket, TcpStream) {
 }
 
 fn started() -> ZeroCopyRing {
+    refuse_submissions(0);
     ZeroCopyRing::start(ZeroCopyMode::On).unwrap().unwrap()
 }
 
@@ -154,14 +156,67 @@ fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
 }
 
 #[test]
+fn what_the_kernel_does_not_take_at_once_is_submitted_again() {
+    run_ring(|| async {
+        let ring = started();
+        let (socket, mut other) = connected_pair().await;
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; 40_000];
+            other.read_exact(&mut bytes).map(|()| bytes)
+        });
+        refuse_submissions(20);
+        let sender = ring.sender();
+        sender.send_all(&socket, pattern(40_000)).await.unwrap();
+        assert_eq!(reader.join().unwrap().unwrap()[..], pattern(40_000)[..]);
+        assert!(drained(&ring).await && sender.takes(40_000));
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_ring_of_which_the_kernel_takes_nothing_is_given_up() {
+    run_ring(|| async {
+        let ring = started();
+        let (socket, _other) = connected_pair().await;
+        let gone = Rc::new(Cell::new(false));
+        refuse_submissions(u32::MAX);
+        let sender = ring.sender();
+        let sending = sender.send_all(&socket, Watched(pattern(40_000), gone.clone())).await;
+        assert_eq!(sending.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(!gone.get() && !sender.takes(40_000) && !ring.sender().takes(40_000));
+    })
+    .unwrap();
+}
+
+#[test]
+fn more_sends_than_the_queue_holds_leave_with_a_copy() {
+    run_ring(|| async {
+        let ring = started();
+        refuse_submissions(u32::MAX);
+        let (socket, _other) = connected_pair().await;
+        for _ in 0..ENTRIES {
+            let (sender, socket) = (ring.sender(), socket.clone());
+            spawn(async move { sender.send_all(&socket, pattern(10)).await });
+        }
+        no_op().await;
+        assert_eq!(ring.in_flight(), ENTRIES as usize);
+        let (socket, mut other) = connected_pair().await;
+        ring.sender().send_all(&socket, pattern(40_000)).await.unwrap();
+        other.read_exact(&mut [0; 40_000]).unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
 fn the_runtime_ends_with_sends_on_their_way() {
+    let gone = Rc::new(Cell::new(false));
     run_ring(|| async {
         let ring = started();
         for _ in 0..20 {
             let (socket, other) = connected_pair().await;
-            let sender = ring.sender();
+            let (sender, batch) = (ring.sender(), Watched(pattern(32 << 20), gone.clone()));
             spawn(async move {
-                let outcome = sender.send_all(&socket, pattern(32 << 20)).await.is_ok();
+                let outcome = sender.send_all(&socket, batch).await.is_ok();
                 drop(other);
                 outcome
             });
@@ -170,4 +225,5 @@ fn the_runtime_ends_with_sends_on_their_way() {
         assert_eq!(ring.in_flight(), 20);
     })
     .unwrap();
+    assert!(!gone.get(), "the kernel may read on");
 }
