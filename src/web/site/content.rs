@@ -56,7 +56,10 @@ fn to_folder(path: &[Vec<u8>]) -> Response {
 }
 
 fn send(site: &Site, published: &Published, index: usize, method: &Method, headers: &HeaderMap) -> Response {
-    let Some((entry, file, found)) = open(published, index) else { return StatusCode::NOT_FOUND.into_response() };
+    let (entry, file, found) = match open(published, index) {
+        Ok(opened) => opened,
+        Err(status) => return status.into_response(),
+    };
     let validators = validators(published, index, &found);
     if validators.are_known(headers) {
         return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
@@ -90,10 +93,14 @@ fn send(site: &Site, published: &Published, index: usize, method: &Method, heade
     response
 }
 
-fn open(published: &Published, index: usize) -> Option<(&FileEntry, File, Metadata)> {
-    let file = published.content.as_ref()?.open_to_read(index).ok()?;
-    let found = file.metadata().ok()?;
-    Some((published.files.get(index)?, file, found))
+/// `Err` is what the client is told: to come again where the machine lacks descriptors for a moment.
+fn open(published: &Published, index: usize) -> Result<(&FileEntry, File, Metadata), StatusCode> {
+    let content = published.content.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+    let file = content
+        .open_to_read(index)
+        .map_err(|error| if error.passes() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_FOUND })?;
+    let found = file.metadata().map_err(|_| StatusCode::NOT_FOUND)?;
+    Ok((published.files.get(index).ok_or(StatusCode::NOT_FOUND)?, file, found))
 }
 
 /// Of the file as it is now. The tag does not tell inodes to strangers.
