@@ -299,7 +299,8 @@ pub struct NetworkArgs {
     /// A peer to connect to; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
-    /// A tracker beside those of the torrent, http, https or udp; repeatable
+    /// A tracker beside those of the torrent, http, https or udp; repeatable. On this host and in private networks it may
+    /// have any path; one that a torrent names there needs /announce in it
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
     /// Ask no tracker of the torrent, only those of --announce
@@ -315,7 +316,8 @@ pub struct NetworkArgs {
     /// it accepts 36 while it downloads]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// Peers and trackers are reached through this network interface alone
+    /// Peers, trackers and the server of a .torrent are reached through this network interface alone. Names are still looked
+    /// up by the system's resolver, by whatever way it has, and pages are served where --web and --admin say
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"
@@ -418,6 +420,9 @@ pub struct ShowArgs {
     /// Ask each tracker how large the swarm is
     #[arg(long)]
     pub scrape: bool,
+    /// Ask through this network interface alone; names are looked up by the system, by whatever way it has
+    #[arg(long, value_name = "NAME")]
+    pub bind_device: Option<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }

@@ -28,7 +28,7 @@ use crate::create::open::shown;
 use crate::create::verify::file_path;
 use crate::create::write::{check_output, write_atomically};
 use crate::create::{Control, verify};
-use crate::engine::http::{FetchLimits, HttpError, fetch_unless};
+use crate::engine::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
 use crate::engine::resume::{self, Claims, Recalled};
 use crate::engine::{self, Config, Report, Source};
@@ -197,7 +197,7 @@ fn load(options: &GetOptions, config: &mut Config, stop: &AtomicBool, output: &O
         MetainfoSource::File(path) => load_metainfo(path, &options.engine.metainfo, output).map(without_peers),
         MetainfoSource::Url(url) => {
             let place = printable(url.as_bytes());
-            let bytes = match fetch_unless(stop, url, FetchLimits::metainfo()) {
+            let bytes = match Fetcher::new(config.way()).fetch_unless(stop, url, FetchLimits::metainfo()) {
                 Ok(bytes) => bytes,
                 // Indexers answer so where they have a link alone.
                 Err(HttpError::Magnet(link)) => {

@@ -190,6 +190,8 @@ pub struct ShowOptions {
     pub torrent: PathBuf,
     /// Trackers are asked for the swarm.
     pub scrape: bool,
+    /// By this interface alone.
+    pub device: Option<Device>,
     pub metainfo: MetainfoLimits,
 }
 
@@ -211,7 +213,7 @@ impl Options {
             CommandArgs::Seed(args) => Command::Seed(seed::resolve_seed(args)?),
             CommandArgs::Get(args) => Command::Get(get::resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
-            CommandArgs::Show(args) => Command::Show(resolve_show(args)),
+            CommandArgs::Show(args) => Command::Show(resolve_show(args)?),
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
             CommandArgs::Track(args) => Command::Track(track::resolve_track(args)?),
             CommandArgs::Completions { shell } => Command::Completions(shell),
@@ -302,8 +304,13 @@ fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
     VerifyOptions { torrent: args.torrent, data, fast: args.fast, metainfo: metainfo_limits(&args.limits) }
 }
 
-fn resolve_show(args: ShowArgs) -> ShowOptions {
-    ShowOptions { torrent: args.torrent, scrape: args.scrape, metainfo: metainfo_limits(&args.limits) }
+fn resolve_show(args: ShowArgs) -> Result<ShowOptions, Failure> {
+    Ok(ShowOptions {
+        torrent: args.torrent,
+        scrape: args.scrape,
+        device: args.bind_device.as_deref().map(device).transpose()?,
+        metainfo: metainfo_limits(&args.limits),
+    })
 }
 
 fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {

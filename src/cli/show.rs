@@ -11,10 +11,12 @@ use crate::base::units::{Bytes, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::codec::tracker_http::ScrapedSwarm;
 use crate::engine::scrape::scrape;
+use crate::engine::way::Way;
+use crate::uring::Device;
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
-    let swarms = if options.scrape { scraped(&metainfo)? } else { Vec::new() };
+    let swarms = if options.scrape { scraped(&metainfo, options.device)? } else { Vec::new() };
     if output.is_json() {
         output.record(&record(&metainfo, swarms));
         return Ok(());
@@ -30,9 +32,11 @@ pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure>
     Ok(())
 }
 
-fn scraped(metainfo: &Metainfo) -> Result<Vec<ShownSwarm>, Failure> {
+fn scraped(metainfo: &Metainfo, device: Option<Device>) -> Result<Vec<ShownSwarm>, Failure> {
     let urls = metainfo.tiers.concat();
-    let answers = scrape(&urls, metainfo.info_hash).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
+    let way = Way { device, local: None };
+    let answers =
+        scrape(&urls, metainfo.info_hash, way).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
     let shown = |(tracker, answer): (String, Result<ScrapedSwarm, String>)| {
         let swarm = answer.as_ref().ok().copied();
         ShownSwarm {

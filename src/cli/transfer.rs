@@ -24,6 +24,7 @@ pub(super) fn config(
         leeching_max: usize::MAX,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
+        users_trackers: network.announce.clone().into(),
         filter: network.filter.clone(),
         device: network.device,
         dscp: network.dscp,

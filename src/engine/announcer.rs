@@ -246,11 +246,12 @@ async fn announce_to(
         return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
     }
     let url = query.append_to(&request.url);
+    let source = identity.fetcher.source_of(&request.url);
     let fetch = |ip_family| {
         let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
         let fetching = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            understand(fetcher.fetch(&url, FetchLimits { timeout, ip_family, ..FetchLimits::announce() }))
+            understand(fetcher.fetch(&url, FetchLimits { timeout, source, ip_family, ..FetchLimits::announce() }))
         });
         async {
             fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))

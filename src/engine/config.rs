@@ -45,6 +45,8 @@ pub struct Config {
     pub dscp: Option<u8>,
     /// BEP 3's `ip`, told to trackers.
     pub announce_ip: Option<String>,
+    /// Trackers that the user named, not a torrent: on this host too they may have any path.
+    pub users_trackers: Arc<[String]>,
     pub write_mode: WriteMode,
     pub cache_mode: CacheMode,
     pub zero_copy: ZeroCopyMode,
@@ -64,8 +66,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// How trackers are reached: as peers are.
-    pub(super) fn way(&self) -> Way {
+    /// How trackers and other servers are reached: as peers are.
+    pub fn way(&self) -> Way {
         Way { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn run(
         config,
         announcing: Announcing {
             slots: announcer::announce_slots(),
-            fetcher: Fetcher::new(config.way()),
+            fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
             found: found_in,
         },
         steered: BTreeMap::new(),

@@ -6,29 +6,27 @@
 #![allow(clippy::disallowed_methods, reason = "a fetch has a deadline across its redirects")]
 
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 pub use ureq::config::IpFamily;
-use ureq::http::{Response, Uri};
+use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    ConnectProxyConnector, Connector as _, DefaultConnector, NextTimeout, RustlsConnector,
-};
+use ureq::unversioned::resolver::Resolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, DefaultConnector, RustlsConnector};
 use ureq::{Agent, Body};
 
+use super::nearness::{CheckedResolver, Nearness, TooNear};
 use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
 use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
 use crate::codec::magnet::Magnet;
 use crate::codec::percent::{Plus, unescape};
-use crate::codec::url::{self, Url, WEB_SCHEMES};
+use crate::codec::url::{self, Host, Url, WEB_SCHEMES};
 
 /// How often the end is looked for.
 const TICK: Duration = Duration::from_millis(50);
@@ -40,19 +38,18 @@ pub struct FetchLimits {
     pub timeout: Duration,
     /// Bytes of the body, raw and inflated.
     pub body_len_max: u64,
-    pub on_this_host: OnThisHost,
+    pub source: UrlSource,
     /// Addresses that may be asked.
     pub ip_family: IpFamily,
 }
 
-/// What may be asked for where a name leads to this very host: a torrent from anywhere must not make us call other
-/// services that listen here.
+/// Where a URL comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnThisHost {
-    /// Paths that begin with `/announce`, as libtorrent has it, or with `/scrape`.
-    TrackerAlone,
-    /// The user named the URL.
-    Anything,
+pub enum UrlSource {
+    /// The user wrote it: anything may be asked for.
+    User,
+    /// A torrent, magnet link or tracker: on this host and in private networks, trackers alone may be asked.
+    Torrent,
 }
 
 impl FetchLimits {
@@ -61,14 +58,14 @@ impl FetchLimits {
         Self {
             timeout: TRACKER_TIMEOUT,
             body_len_max: TRACKER_REPLY_LEN_MAX,
-            on_this_host: OnThisHost::TrackerAlone,
+            source: UrlSource::Torrent,
             ip_family: IpFamily::Any,
         }
     }
 
     /// For a `.torrent` file.
     pub fn metainfo() -> Self {
-        Self { body_len_max: METAINFO_LEN_MAX, on_this_host: OnThisHost::Anything, ..Self::announce() }
+        Self { body_len_max: METAINFO_LEN_MAX, source: UrlSource::User, ..Self::announce() }
     }
 }
 
@@ -91,56 +88,50 @@ pub enum HttpError {
     /// The link as the server wrote it.
     #[error("it leads to a magnet link: {}", printable(.0))]
     Magnet(Vec<u8>),
-    #[error("refused: on this host a tracker's path has to begin with /announce or /scrape")]
-    NotAnnounce,
+    #[error(
+        "refused: on this host a torrent's tracker has to have a path that begins with /announce: name its address with --announce if you trust it"
+    )]
+    NotTrackerHere,
+    #[error(
+        "refused: in a private network a torrent's tracker has to have /announce in its path: name its address with --announce if you trust it"
+    )]
+    NotTrackerNear,
     #[error("{0}")]
     Transport(String),
     #[error("interrupted")]
     Interrupted,
 }
 
-/// [`Fetcher::fetch`] by the way that the kernel chooses.
-pub fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
-    static FETCHER: LazyLock<Fetcher> = LazyLock::new(|| Fetcher::new(Way::default()));
-    FETCHER.fetch(url, limits)
-}
-
-/// [`fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up of a name.
-pub fn fetch_unless(stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let asked = url.to_owned();
-    let fetching = move || drop(tell.send(fetch(&asked, limits)));
-    let started = thread::Builder::new().name("fetch".to_owned()).spawn(fetching);
-    started.map_err(|error| HttpError::Transport(error.to_string()))?;
-    loop {
-        match told.recv_timeout(TICK) {
-            Ok(fetched) => return fetched,
-            Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
-            Err(_) => return Err(HttpError::Interrupted),
-        }
-    }
-}
-
 /// Fetches by one way out of this host. Clones share what they know of servers.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     way: Way,
-    /// Refuses names that lead to this host or its network.
-    public: Agent,
-    /// Asks this host and its network alone, and refuses what [`OnThisHost::TrackerAlone`] does.
-    local_tracker: Agent,
-    /// Likewise, and refuses nothing.
-    local: Agent,
+    /// In the order of [`Nearness::ALL`]: each asks nothing that is nearer.
+    agents: [Agent; 3],
+    /// Trackers that the user named.
+    users_trackers: Arc<[String]>,
 }
 
 impl Fetcher {
     pub fn new(way: Way) -> Self {
-        Self {
-            way,
-            public: agent(way, CheckedResolver::new(check_public)),
-            local_tracker: agent(way, CheckedResolver::new(check_local_tracker)),
-            local: agent(way, CheckedResolver::new(|_, ip| Ok(is_local(ip)))),
-        }
+        let agents = Nearness::ALL.map(|nearest| agent(way, CheckedResolver::new(nearest)));
+        Self { way, agents, users_trackers: Arc::default() }
+    }
+
+    /// These trackers are the user's own word.
+    pub(super) fn trusting(self, users_trackers: Arc<[String]>) -> Self {
+        Self { users_trackers, ..self }
+    }
+
+    /// An address, or a name of the local network, that the user wrote is the user's word. Where another name leads is its
+    /// name server's.
+    pub(super) fn source_of(&self, tracker: &str) -> UrlSource {
+        let is_local_name = || match Url::parse(tracker).ok().as_ref().and_then(url::host) {
+            Some(Host::Domain(name)) => !name.contains('.'),
+            host => host.is_some(),
+        };
+        let is_users = self.users_trackers.iter().any(|known| known == tracker) && is_local_name();
+        if is_users { UrlSource::User } else { UrlSource::Torrent }
     }
 
     pub(super) fn way(&self) -> &Way {
@@ -151,28 +142,71 @@ impl Fetcher {
     pub fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
         let deadline = Instant::now() + limits.timeout;
         let mut url = url::read(url.as_bytes(), &WEB_SCHEMES).ok_or(HttpError::BadUrl)?;
-        let local = if limits.on_this_host == OnThisHost::TrackerAlone { &self.local_tracker } else { &self.local };
-        // A public server must not send us to a local one. Whoever starts at a local one may stay there.
-        let mut was_public = false;
+        let mut before = None;
         for _ in 0..=REDIRECTS_MAX {
-            let mut response = send(&self.public, &url, limits.ip_family, deadline);
-            if let Err(ureq::Error::Other(error)) = &response
-                && error.is::<LocalAddress>()
-            {
-                if was_public {
-                    return Err(HttpError::BadRedirect("from a public to a local address"));
-                }
-                response = send(local, &url, limits.ip_family, deadline);
-            } else {
-                was_public = true;
-            }
-            let response = response.map_err(|error| explain(error, limits))?;
+            let (response, nearness) = self.ask(&url, limits, before, deadline)?;
             match redirect_target(&url, &response)? {
                 Some(target) => url = target,
                 None => return read_body(response, limits),
             }
+            before = Some(nearness);
         }
         Err(HttpError::TooManyRedirects)
+    }
+
+    /// [`Self::fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up
+    /// of a name.
+    pub fn fetch_unless(&self, stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let (fetcher, asked) = (self.clone(), url.to_owned());
+        let fetching = move || drop(tell.send(fetcher.fetch(&asked, limits)));
+        let started = thread::Builder::new().name("fetch".to_owned()).spawn(fetching);
+        started.map_err(|error| HttpError::Transport(error.to_string()))?;
+        loop {
+            match told.recv_timeout(TICK) {
+                Ok(fetched) => return fetched,
+                Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+                Err(_) => return Err(HttpError::Interrupted),
+            }
+        }
+    }
+
+    /// One answer, and how near the server is; `before` is how near the one was that sent us here.
+    fn ask(
+        &self,
+        url: &Url,
+        limits: FetchLimits,
+        before: Option<Nearness>,
+        deadline: Instant,
+    ) -> Result<(Response<Body>, Nearness), HttpError> {
+        let mut found = Nearness::Public;
+        for (nearness, agent) in Nearness::ALL.into_iter().zip(&self.agents) {
+            if nearness < found {
+                continue;
+            }
+            check(url, limits.source, before, nearness)?;
+            let response = send(agent, url, limits.ip_family, deadline);
+            if let Err(ureq::Error::Other(error)) = &response
+                && let Some(&TooNear(nearer)) = error.downcast_ref()
+            {
+                found = nearer;
+                continue;
+            }
+            return Ok((response.map_err(|error| explain(error, limits))?, nearness));
+        }
+        Err(HttpError::BadUrl)
+    }
+}
+
+/// Refuses what must not be asked for that near.
+fn check(url: &Url, source: UrlSource, before: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
+    let is_nearer = before.is_some_and(|before| before < nearness);
+    match nearness {
+        Nearness::ThisHost if is_nearer => Err(HttpError::BadRedirect("from elsewhere to this host")),
+        _ if is_nearer => Err(HttpError::BadRedirect("from a public to a local address")),
+        _ if source == UrlSource::User || nearness.permits_tracker(url.path()) => Ok(()),
+        Nearness::ThisHost => Err(HttpError::NotTrackerHere),
+        _ => Err(HttpError::NotTrackerNear),
     }
 }
 
@@ -184,6 +218,8 @@ fn agent(way: Way, resolver: impl Resolver) -> Agent {
         .http_status_as_error(false)
         // Redirects are followed in `fetch`, which checks each.
         .max_redirects(0)
+        // An idle connection would be used again without a look at where its name leads.
+        .max_idle_connections(0)
         .build();
     if way == Way::default() {
         return Agent::with_parts(config, DefaultConnector::default(), resolver);
@@ -265,81 +301,7 @@ fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
             Ok(inner) => explain(inner, limits),
             Err(io) => HttpError::Transport(printable(io.to_string().as_bytes())),
         },
-        ureq::Error::Other(error) if error.is::<NotAnnounce>() => HttpError::NotAnnounce,
         other => HttpError::Transport(printable(other.to_string().as_bytes())),
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("local address")]
-struct LocalAddress;
-
-#[derive(Debug, thiserror::Error)]
-#[error("not an announce")]
-struct NotAnnounce;
-
-/// Whether this address may be asked for this URL; an error where the URL may not be asked for at all.
-type Check = fn(&Uri, IpAddr) -> Result<bool, ureq::Error>;
-
-/// Names resolved as usual, and what they lead to checked. Checking the very addresses that are connected to leaves no room
-/// for a name that changes its mind.
-struct CheckedResolver {
-    names: DefaultResolver,
-    check: Check,
-}
-
-impl CheckedResolver {
-    fn new(check: Check) -> Self {
-        Self { names: DefaultResolver::default(), check }
-    }
-}
-
-impl std::fmt::Debug for CheckedResolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CheckedResolver")
-    }
-}
-
-impl Resolver for CheckedResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut allowed = self.empty();
-        for addr in &self.names.resolve(uri, config, timeout)? {
-            if (self.check)(uri, addr.ip())? {
-                allowed.push(*addr);
-            }
-        }
-        if allowed.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(allowed) }
-    }
-}
-
-fn check_public(_: &Uri, ip: IpAddr) -> Result<bool, ureq::Error> {
-    if is_local(ip) { Err(ureq::Error::Other(Box::new(LocalAddress))) } else { Ok(true) }
-}
-
-fn check_local_tracker(url: &Uri, ip: IpAddr) -> Result<bool, ureq::Error> {
-    let is_own = ip.to_canonical().is_loopback() || ip.is_unspecified();
-    if is_own && !is_tracker_path(url.path()) {
-        return Err(ureq::Error::Other(Box::new(NotAnnounce)));
-    }
-    Ok(is_local(ip))
-}
-
-fn is_tracker_path(path: &str) -> bool {
-    path.starts_with("/announce") || path.starts_with("/scrape")
-}
-
-/// This host, its links and private networks.
-fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || ip.octets()[0] == 0
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

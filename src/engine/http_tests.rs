@@ -31,6 +31,10 @@ fn redirect(location: &str) -> Vec<u8> {
     format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
 }
 
+fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+    Fetcher::new(Way::default()).fetch(url, limits)
+}
+
 fn limits() -> FetchLimits {
     FetchLimits { timeout: Duration::from_secs(10), body_len_max: 1000, ..FetchLimits::metainfo() }
 }
@@ -67,13 +71,13 @@ fn redirects_are_followed_up_to_five() {
 #[test]
 fn announces_reach_nothing_else_on_this_host() {
     let addr = serve(|path| if path.starts_with("/announce/moved") { redirect("/admin") } else { ok(b"body") });
-    let announce = FetchLimits { on_this_host: OnThisHost::TrackerAlone, ..limits() };
+    let announce = FetchLimits { source: UrlSource::Torrent, ..limits() };
     let fetched = |path: &str| fetch(&format!("http://{addr}{path}"), announce);
     assert_eq!(fetched("/announce?x").unwrap(), b"body");
     for path in ["/", "/admin?/announce", "/announce/moved", "/announce/../admin", "/announce/%2e%2e/admin"] {
-        assert!(matches!(fetched(path), Err(HttpError::NotAnnounce)), "{path}");
+        assert!(matches!(fetched(path), Err(HttpError::NotTrackerHere)), "{path}");
     }
-    assert!(matches!(fetch(&format!("http://localhost:{}/x", addr.port()), announce), Err(HttpError::NotAnnounce)));
+    assert!(matches!(fetch(&format!("http://localhost:{}/x", addr.port()), announce), Err(HttpError::NotTrackerHere)));
     assert_eq!(fetch(&format!("http://{addr}/admin"), limits()).unwrap(), b"body");
 }
 
@@ -227,24 +231,54 @@ fn nobody_there_is_one_line() {
 }
 
 #[test]
-fn the_agent_for_redirects_refuses_names_that_lead_home() {
+fn the_agent_for_public_servers_refuses_names_that_lead_home() {
     for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
-        let url = format!("http://{host}:1/").parse().unwrap();
-        match send(&Fetcher::new(Way::default()).public, &url, IpFamily::Any, Instant::now() + Duration::from_secs(5)) {
-            Err(ureq::Error::Other(error)) => assert!(error.is::<LocalAddress>(), "{host}"),
+        let url = Url::parse(&format!("http://{host}:1/")).unwrap();
+        let public = &Fetcher::new(Way::default()).agents[0];
+        match send(public, &url, IpFamily::Any, Instant::now() + Duration::from_secs(5)) {
+            Err(ureq::Error::Other(error)) => assert!(error.is::<TooNear>(), "{host}"),
             other => panic!("{host}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn local_addresses_are_known() {
-    for ip in
-        ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]
-    {
-        assert!(is_local(ip.parse().unwrap()), "{ip}");
+fn a_server_sends_nobody_nearer_than_it_is() {
+    let url = Url::parse("http://x/announce").unwrap();
+    for (before, nearness, refused) in [
+        (None, Nearness::ThisHost, false),
+        (Some(Nearness::Public), Nearness::Private, true),
+        (Some(Nearness::Public), Nearness::ThisHost, true),
+        (Some(Nearness::Private), Nearness::ThisHost, true),
+        (Some(Nearness::Private), Nearness::Private, false),
+        (Some(Nearness::ThisHost), Nearness::ThisHost, false),
+        (Some(Nearness::ThisHost), Nearness::Public, false),
+    ] {
+        for source in [UrlSource::User, UrlSource::Torrent] {
+            assert_eq!(check(&url, source, before, nearness).is_err(), refused, "{before:?} {nearness:?}");
+        }
     }
-    for ip in ["1.1.1.1", "2606:4700::1111"] {
-        assert!(!is_local(ip.parse().unwrap()), "{ip}");
-    }
+}
+
+/// A connection that an earlier request left open is no way around the check of the path.
+#[test]
+fn an_open_connection_lets_nothing_through() {
+    let addr = serve(|path| {
+        let body = path.split('?').next().unwrap_or_default();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    });
+    let fetcher = Fetcher::new(Way::default());
+    let announce = FetchLimits { source: UrlSource::Torrent, ..limits() };
+    assert_eq!(fetcher.fetch(&format!("http://{addr}/announce"), announce).unwrap(), b"/announce");
+    let fetched = fetcher.fetch(&format!("http://{addr}/admin"), announce);
+    assert!(matches!(fetched, Err(HttpError::NotTrackerHere)), "{fetched:?}");
+}
+
+#[test]
+fn what_the_user_named_may_have_any_path() {
+    let fetcher = Fetcher::new(Way::default()).trusting(["http://127.0.0.1/x".to_owned()].into());
+    assert_eq!(fetcher.source_of("http://127.0.0.1/x"), UrlSource::User);
+    assert_eq!(fetcher.source_of("http://127.0.0.1/y"), UrlSource::Torrent);
+    let fetcher = Fetcher::new(Way::default()).trusting(["http://moves.example/x".to_owned()].into());
+    assert_eq!(fetcher.source_of("http://moves.example/x"), UrlSource::Torrent, "its name server says where it is");
 }

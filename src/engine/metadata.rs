@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -174,7 +175,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
         ip: config.announce_ip.clone(),
         port: shared.listen_port,
         key: config.identity.key,
-        fetcher: Fetcher::new(config.way()),
+        fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
     };
     let (commands, inbox) = mpsc::channel(4);
     let (found_in, found) = mpsc::channel(16);

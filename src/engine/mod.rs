@@ -20,6 +20,7 @@ mod listen;
 pub mod metadata;
 pub mod monitor;
 mod names;
+mod nearness;
 mod parts;
 mod reader;
 mod receiving;

@@ -96,10 +96,15 @@ async fn exchange(
 }
 
 /// Asks for the size of a swarm, over whichever family the tracker's name has first.
-pub async fn scrape(url: &str, info_hash: InfoHash, patience: Patience) -> Result<ScrapedSwarm, AnnounceFailure> {
+pub async fn scrape(
+    url: &str,
+    info_hash: InfoHash,
+    patience: Patience,
+    way: &Way,
+) -> Result<ScrapedSwarm, AnnounceFailure> {
     let UdpUrl { host, port, .. } = UdpUrl::parse(url)?;
     let address = look_up(&host, port).await.map_err(failed)?.first().copied();
-    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, &Way::default())?;
+    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, way)?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     match asking.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {

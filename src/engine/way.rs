@@ -1,4 +1,4 @@
-//! By which way our own connections to trackers leave this host: the interface and address that peers' connections have.
+//! By which way our own connections to trackers and other servers leave this host: the interface and address that peers' connections have.
 //!
 //! Owns the sockets' making, blocking ones and a transport for [`ureq`] over them; what is said over them is `http`'s and
 //! `udp`'s.

@@ -136,7 +136,7 @@ mod tests {
         AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
     };
     use crate::engine::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
-    use crate::engine::http::{FetchLimits, Fetcher, fetch};
+    use crate::engine::http::{FetchLimits, Fetcher};
     use crate::engine::way::Way;
     use crate::tracker::{Origin, SwarmStats, Table};
     use crate::web::places::PlaceLimits;
@@ -157,7 +157,9 @@ mod tests {
     }
 
     async fn get_url(url: String) -> Vec<u8> {
-        tokio::task::spawn_blocking(move || fetch(&url, FetchLimits::announce()).unwrap()).await.unwrap()
+        tokio::task::spawn_blocking(move || Fetcher::new(Way::default()).fetch(&url, FetchLimits::announce()).unwrap())
+            .await
+            .unwrap()
     }
 
     async fn ask(addr: SocketAddr, query: AnnounceQuery<'_>) -> Result<AnnounceReply, TrackerReplyError> {
@@ -237,7 +239,9 @@ mod tests {
     }
 
     async fn fetch_any(url: String) -> Vec<u8> {
-        tokio::task::spawn_blocking(move || fetch(&url, FetchLimits::metainfo()).unwrap()).await.unwrap()
+        tokio::task::spawn_blocking(move || Fetcher::new(Way::default()).fetch(&url, FetchLimits::metainfo()).unwrap())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ mod open_tracker;
 mod opentracker;
 mod operations;
 mod origin;
+mod own_host;
 mod parts;
 mod resume;
 mod room;
