@@ -23,3 +23,6 @@ pub type Time = std::time::Duration;
 
 /// A seeded, reproducible generator; layers below the engine take it as an argument.
 pub type Rng = fastrand::Rng;
+
+/// What the variables of the environment begin with that stand for flags.
+pub const FLAG_VARIABLES: &str = "BT_FAST_";

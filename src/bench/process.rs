@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::system_calls::SystemCalls;
 use super::{BenchError, io_error};
+use crate::base::FLAG_VARIABLES;
 
 /// Bytes of a failed process's stderr that are looked at.
 const STDERR_LEN_MAX: u64 = 4096;
@@ -31,6 +33,12 @@ impl Running {
         let program = std::env::current_exe().map_err(io_error("find this program"))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // It runs with the flags of the measurement alone.
+        for (flag, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes()))
+        {
+            command.env_remove(flag);
+        }
+        command.env("BT_FAST_CONFIG", "/dev/null");
         // On a thread of its own, whose next children would be counted here too.
         let started = thread::scope(|scope| scope.spawn(move || (SystemCalls::of_children(), command.spawn())).join());
         let Ok((system_calls, child)) = started else {

@@ -272,8 +272,8 @@ pub struct GetArgs {
     /// Reserve the disk space of all files at the start, in the background, where the file system can
     #[arg(long)]
     pub preallocate: bool,
-    /// Run this by the shell when everything is verified and written; BT_FAST_NAME, BT_FAST_OUTPUT (the
-    /// folder) and BT_FAST_INFO_HASH tell what
+    /// Run this by the shell when everything is verified and written; BT_FAST_HOOK_NAME, BT_FAST_HOOK_OUTPUT
+    /// (the folder) and BT_FAST_HOOK_INFO_HASH describe the download
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
     pub on_complete: Option<OsString>,
     /// Give up when there are no peers or trackers for this many seconds (exit 4)

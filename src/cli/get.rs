@@ -1,15 +1,15 @@
 //! `bt-fast get`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::exit::{Exit, Failure};
+use super::hook::Hook;
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
 use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, check_hints};
@@ -70,6 +70,8 @@ fn download(
     let target = Target::lock(folder, &metainfo.info.name)?;
     let have = check(&metainfo, folder, &target, stop, output)?;
     let name = printable(&metainfo.info.name);
+    let new_hook = |line: &OsString| Hook::new(line, &metainfo.info.name, folder, metainfo.info_hash);
+    let mut hook = options.on_complete.as_ref().map(new_hook);
     let info_hash = metainfo.info_hash.to_string();
     let total_len = chosen.as_ref().map_or(metainfo.info.geometry.total_len(), |chosen| chosen.len);
     let selected = chosen.as_ref().map(|chosen| chosen.file_count);
@@ -88,14 +90,12 @@ fn download(
 
     let progress = output.transfer_progress("downloading", Some(total_len));
     let mut complete = false;
-    let mut hook = options.on_complete.as_deref().map(|line| hook(line, &name, folder, &info_hash));
     let report = engine::run(config, vec![source], stop, &mut |now| {
         if config.keep_seeding && now.have_len == total_len && !std::mem::replace(&mut complete, true) {
             output.message(format_args!("{}{name} complete; uploading until Ctrl-C", Selected(selected)));
-            if let Some(started) = hook.as_mut().map(Command::spawn) {
-                report_hook(started.map(|_| None), output);
-            }
+            hook.iter_mut().for_each(|hook| hook.start(output));
         }
+        hook.iter_mut().for_each(|hook| hook.poll(output));
         progress.update(TransferSnapshot {
             done: now.have_len,
             down_bytes_per_s: now.down_bytes_per_s,
@@ -116,30 +116,9 @@ fn download(
     conclude(&report, &name, info_hash, (total_len, selected), folder, output);
     // With --seed it has run already.
     if let Some(hook) = hook.as_mut().filter(|_| !config.keep_seeding) {
-        report_hook(hook.status().map(Some), output);
+        hook.run(output);
     }
     Ok(())
-}
-
-/// `--on-complete`, ready to run.
-fn hook(line: &OsStr, name: &str, folder: &Path, info_hash: &str) -> Command {
-    let mut hook = Command::new("/bin/sh");
-    hook.arg("-c").arg(line).stdin(Stdio::null());
-    hook.env("BT_FAST_NAME", name).env("BT_FAST_OUTPUT", folder).env("BT_FAST_INFO_HASH", info_hash);
-    // Standard output is for our records.
-    hook.stdout(std::io::stderr());
-    hook
-}
-
-/// The content is here whatever became of the command.
-fn report_hook(ended: std::io::Result<Option<ExitStatus>>, output: &Output) {
-    match ended {
-        Ok(Some(status)) if !status.success() => {
-            output.warning(format_args!("--on-complete: its command failed: {status}"))
-        }
-        Ok(_) => {}
-        Err(error) => output.warning(format_args!("--on-complete: can't start /bin/sh: {error}")),
-    }
 }
 
 fn conclude(

@@ -14,6 +14,7 @@ mod create;
 pub mod exit;
 mod generate;
 mod get;
+mod hook;
 pub mod interrupt;
 mod magnet;
 pub mod metainfo_file;
@@ -46,8 +47,12 @@ use crate::hash;
 /// Runs the program: `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
-    let settings = Settings::load(&args);
-    let command = match settings.and_then(|(settings, path)| settings.apply(Arguments::command(), &path)) {
+    let configured = Settings::load(&args).and_then(|(settings, path)| {
+        let command = settings.apply(Arguments::command(), &path)?;
+        settings::check_variables(&command, std::env::vars_os().map(|(name, _)| name))?;
+        Ok(command)
+    });
+    let command = match configured {
         Ok(command) => command,
         Err(failure) => {
             Output::default().failure(&failure);

@@ -78,3 +78,6 @@ pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const UTP_PACKETS_PER_S_MAX: u32 = 2000;
 /// Bytes received at a time: of packets that the kernel has joined those that fit.
 pub const UTP_RECV_LEN: usize = 2048;
+
+/// How often it is said at most that there are no descriptors for new connections.
+pub const SHORTAGE_WARNING_INTERVAL: Duration = Duration::from_secs(60);

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Bytes of a configuration file.
+pub const CONFIG_LEN_MAX: u64 = 1 << 20;
+
 /// Torrents that are added to or dropped from a running session before it looks at anything else.
 pub const CHANGES_AT_ONCE: usize = 64;
 /// `seed --watch`: `.torrent` files of the folder that are looked at; an idle torrent takes [`super::TORRENT_IDLE_LEN_MAX`].

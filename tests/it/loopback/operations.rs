@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{DEADLINE, Fixture, NAME, STOP_DEADLINE, event, exit_code, own_address, own_ip};
 use crate::support::{
-    bt_fast,
+    bt_fast, bt_fast_path,
     content::write_random,
     http_client::get,
     process::{Running, run, wait_until},
@@ -16,16 +16,16 @@ use crate::support::{
 const LEN: u64 = (1 << 20) + 77;
 
 /// A service manager's socket, and what came through it.
-struct Manager(UnixDatagram);
+pub(super) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Self(socket)
     }
 
-    fn hear(&self) -> String {
+    pub(super) fn hear(&self) -> String {
         let mut message = [0; 1000];
         let len = self.0.recv(&mut message).unwrap();
         String::from_utf8(message[..len].to_vec()).unwrap()
@@ -96,7 +96,7 @@ fn a_command_runs_when_everything_is_here() {
     let told = fixture.scratch.join("told");
     let mut command = fixture.get_command(&target, &[seed.address]);
     let line = format!(
-        "echo \"$BT_FAST_NAME $BT_FAST_INFO_HASH\" > {}; test -f \"$BT_FAST_OUTPUT/$BT_FAST_NAME\"",
+        "echo \"$BT_FAST_HOOK_NAME $BT_FAST_HOOK_INFO_HASH\" > {}; test -f \"$BT_FAST_HOOK_OUTPUT/$BT_FAST_NAME\"",
         told.display()
     );
     command.args(["--on-complete", &line]);
@@ -109,6 +109,69 @@ fn a_command_runs_when_everything_is_here() {
     command.args(["--on-complete", "exit 7"]);
     let finished = run(&command, DEADLINE);
     assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: its command failed"), "{finished:#?}");
+}
+
+/// What describes the download are no flags of a bt-fast in the hook, nor are the flags of the download.
+#[test]
+fn a_bt_fast_in_the_hook_has_its_own_flags() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let made = fixture.scratch.join("made.torrent");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    command.current_dir(fixture.scratch.join("")).env("BT_FAST_NAME", "flag").env("BT_FAST_COMMENT", "flag");
+    let line = format!("cp \"$BT_FAST_OUTPUT/$BT_FAST_NAME\" made; '{}' create made", bt_fast_path().display());
+    command.args(["--on-complete", &line]);
+    let finished = run(&command, DEADLINE);
+    assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
+    let shown = run(bt_fast().args(["show", "--json"]).arg(made), DEADLINE).success();
+    assert!(shown.contains("\"name\":\"made\"") && !shown.contains("flag"), "{shown}");
+}
+
+#[test]
+fn a_hook_is_waited_for_while_its_content_is_seeded() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    command.args(["--seed", "--on-complete", "exit 7"]);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    let told = || get.log_tail().contains("--on-complete: its command failed: exit status: 7");
+    assert!(wait_until(DEADLINE, told), "{}", get.log_tail());
+    get.signal(Signal::TERM);
+    assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
+}
+
+#[test]
+fn flags_that_cannot_be_read_are_refused() {
+    let fixture = Fixture::file(LEN);
+    fixture.scratch.folder("config");
+    let folder = fixture.scratch.folder("config/bt-fast");
+    let config = folder.join("config");
+    let show = || {
+        let mut show = bt_fast();
+        show.arg("show").arg(&fixture.torrent).env("XDG_CONFIG_HOME", fixture.scratch.join("config"));
+        show
+    };
+    run(&show(), DEADLINE).success();
+    fs::write(&config, b"# caf\xe9: the VPN\njson = true\n").unwrap();
+    let shown = run(&show(), DEADLINE).success();
+    assert!(shown.starts_with('{'), "the setting holds: {shown}");
+    for (content, part) in [
+        (&b"# caf\xe9\nbind-devise = x\n"[..], "config: line 2: no command has a flag 'bind-devise'"),
+        (b"[seeed]\n", "config: line 1: there is no command 'seeed'"),
+        (b"bind-device = x\0\n", "config: line 1: a control character"),
+    ] {
+        fs::write(&config, content).unwrap();
+        super::assert_fails(&run(&show(), DEADLINE), 2, part);
+    }
+    fs::remove_file(&config).unwrap();
+    fs::create_dir(&config).unwrap();
+    super::assert_fails(&run(&show(), DEADLINE), 2, "cannot read the configuration: ");
+    let missing = fixture.scratch.join("missing");
+    super::assert_fails(&run(show().arg("--config").arg(missing), DEADLINE), 2, "cannot read the configuration: ");
+    let finished = run(show().args(["--config", "/dev/null"]).env("BT_FAST_BIND_DEVISE", "x"), DEADLINE);
+    super::assert_fails(&finished, 2, "BT_FAST_BIND_DEVISE");
 }
 
 #[test]

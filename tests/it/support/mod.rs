@@ -28,9 +28,13 @@ pub(crate) fn bt_fast_path() -> PathBuf {
     std::env::var_os("BT_FAST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bt-fast")), PathBuf::from)
 }
 
-/// A call of the binary under test, which remembers its checks apart from the user's.
+/// A call of the binary under test, which remembers its checks apart from the user's, without the variables that are for
+/// the tests themselves.
 pub(crate) fn bt_fast() -> Command {
     let mut command = Command::new(bt_fast_path());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BT_FAST_")) {
+        command.env_remove(name);
+    }
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
