@@ -1,14 +1,15 @@
 //! The right to write a torrent's content, one process at a time, and what lies next to it.
 //!
 //! All are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
-//! `.NAME.bt-fast-resume` and `.NAME.bt-fast-parts` for as long as something is missing.
+//! `.NAME.bt-fast-resume` and `.NAME.bt-fast-parts` for as long as something is missing. Content may have these names too: a
+//! file that does not begin as ours do is neither replaced nor removed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
@@ -19,20 +20,19 @@ use super::error::{Action, StorageError};
 use super::layout::open_beneath;
 use crate::uring::{Step, persist, reach};
 
-/// What our names end with, longest first; a torrent of such a name would write over another one's files.
+/// What our files begin with, also those of `codec::resume` and `codec::parts`. An empty lock file is ours as well: a crash
+/// leaves one.
+const MARK: &[u8] = b"bt-fast ";
 const LOCK: &str = ".bt-fast-lock";
-const ENDINGS: [&str; 5] = [
-    LOCK,
-    Sidecar::Record.ending(),
-    Sidecar::Record.new_ending(),
-    Sidecar::Parts.ending(),
-    Sidecar::Parts.new_ending(),
-];
+/// A torrent whose name begins with a dot and contains this could write over another torrent's files of ours.
+const RESERVED: &[u8] = b".bt-fast-";
+/// Names that are tried for a file to be, as a crash or another torrent's content may have taken some.
+const NEW_NAMES_MAX: u32 = 8;
 /// Bytes of a torrent's name that our names have: with a dot and an ending they are one path element. Who shares them
 /// shares lock and record, which says whose it is.
 const STEM_LEN_MAX: usize = 200;
-/// A process id in a lock file.
-const PID_LEN_MAX: u64 = 20;
+/// The mark and a process id.
+const LOCK_LEN_MAX: u64 = 32;
 
 /// What is kept next to content that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Target {
             .map_err(|error| StorageError::new(Action::Open, folder, error))?;
         let stem = [b".", name.get(..STEM_LEN_MAX).unwrap_or(name)].concat();
         let path = |ending| folder.join(file_name(&stem, ending));
-        if ENDINGS.iter().any(|ending| name.starts_with(b".") && name.ends_with(ending.as_bytes())) {
+        if name.starts_with(b".") && name.windows(RESERVED.len()).any(|part| part == RESERVED) {
             let error = io::Error::other("bt-fast keeps such names for itself");
             return Err(StorageError::new(Action::Lock, folder.join(OsString::from_vec(name.to_vec())), error));
         }
@@ -97,6 +97,9 @@ impl Target {
                 }
                 Err(error) => return Err(failed(Action::Lock, error)),
             }
+            if !is_lock(&lock) {
+                return Err(not_ours(Action::Lock, &path(LOCK)));
+            }
             let target = Self {
                 folder: opened.try_clone().map_err(|e| StorageError::new(Action::Open, folder, e))?,
                 folder_path: folder.to_owned(),
@@ -106,9 +109,21 @@ impl Target {
             // Who had it before may have removed the name between our opening it and the lock.
             if target.holds_name() {
                 target.write_pid();
+                target.check_sidecars()?;
                 return Ok(target);
             }
         }
+    }
+
+    fn check_sidecars(&self) -> Result<(), StorageError> {
+        for which in Sidecar::ALL {
+            match self.is_ours(&self.file_name(which)) {
+                Ok(Some(true) | None) => {}
+                Ok(Some(false)) => return Err(not_ours(Action::Write, &self.path(which))),
+                Err(error) => return Err(StorageError::new(Action::Read, self.path(which), error)),
+            }
+        }
+        Ok(())
     }
 
     /// The lock's name is still that of the file that we have locked.
@@ -122,7 +137,8 @@ impl Target {
 
     /// For the message of who comes second; a full disk has no room even for this.
     fn write_pid(&self) {
-        let _ = self.lock.set_len(0).and_then(|()| writeln!(&self.lock, "{}", std::process::id()));
+        let line = [MARK, format!("{}\n", std::process::id()).as_bytes()].concat();
+        let _ = self.lock.write_all_at(&line, 0).and_then(|()| self.lock.set_len(line.len() as u64));
     }
 
     /// Where it is.
@@ -156,23 +172,16 @@ impl Target {
     }
 
     fn replace(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        let new = file_name(&self.stem, which.new_ending());
-        // A link that somebody put there is not followed but goes.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let file = match open_beneath(self.folder.as_fd(), Path::new(&new), flags) {
-            Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(&self.folder, &new, AtFlags::empty())?;
-                open_beneath(self.folder.as_fd(), Path::new(&new), flags)?
-            }
-            opened => opened?,
-        };
-        let mut file = File::from(file);
+        let (new, mut file) = self.create_new(which)?;
         let written = (|| {
             reach(Step::Write)?;
             write(&mut file)?;
             reach(Step::Sync)?;
             persist(|| file.sync_all())?;
             reach(Step::Rename)?;
+            if self.is_ours(&self.file_name(which))? == Some(false) {
+                return Err(not_ours_error());
+            }
             rustix::fs::renameat(&self.folder, &new, &self.folder, self.file_name(which))?;
             Ok(())
         })();
@@ -184,11 +193,36 @@ impl Target {
         self.sync_folder()
     }
 
-    /// These go, and what a crash left of new ones.
+    /// The file that takes the place of an older one when it is written.
+    fn create_new(&self, which: Sidecar) -> io::Result<(OsString, File)> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        for number in 0..NEW_NAMES_MAX {
+            let mut name = file_name(&self.stem, which.new_ending());
+            if number > 0 {
+                name.push(number.to_string());
+            }
+            if self.is_ours(&name)? == Some(true) {
+                rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty())?;
+            }
+            match open_beneath(self.folder.as_fd(), Path::new(&name), flags) {
+                Ok(file) => return Ok((name, file.into())),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(not_ours_error())
+    }
+
+    /// Whether a file of this name is ours; `None` if there is none.
+    fn is_ours(&self, name: &OsStr) -> io::Result<Option<bool>> {
+        is_ours(self.folder.as_fd(), name)
+    }
+
+    /// Removes these, and what a crash left of new ones.
     pub fn remove(&self, which: &[Sidecar]) -> Result<(), StorageError> {
-        let remove = |name: OsString| match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(io::Error::from(error)),
+        let remove = |name: OsString| match self.is_ours(&name)? {
+            Some(true) => Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?),
+            Some(false) | None => Ok(()),
         };
         let failed = |which, error| StorageError::new(Action::Remove, self.path(which), error);
         for &which in which {
@@ -226,10 +260,45 @@ fn file_name(stem: &[u8], ending: &str) -> OsString {
     OsString::from_vec([stem, ending.as_bytes()].concat())
 }
 
+fn is_ours(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<bool>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open_beneath(folder, Path::new(name), flags) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Ok(Some(false)),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(Some(false));
+    }
+    let mut beginning = Vec::new();
+    file.take(MARK.len() as u64).read_to_end(&mut beginning)?;
+    Ok(Some(beginning == MARK))
+}
+
+fn is_lock(file: &File) -> bool {
+    let mut beginning = [0; MARK.len()];
+    match file.metadata() {
+        Ok(stat) if stat.is_file() && stat.len() == 0 => true,
+        Ok(stat) => stat.is_file() && file.read_exact_at(&mut beginning, 0).is_ok() && beginning == *MARK,
+        Err(_) => false,
+    }
+}
+
+fn not_ours_error() -> io::Error {
+    let error = "it is not a file of bt-fast's: move it away or choose another folder";
+    io::Error::new(io::ErrorKind::AlreadyExists, error)
+}
+
+fn not_ours(action: Action, path: &Path) -> StorageError {
+    StorageError::new(action, path, not_ours_error())
+}
+
 fn in_use(path: &Path, lock: File) -> StorageError {
-    let mut text = String::new();
-    let _ = lock.take(PID_LEN_MAX).read_to_string(&mut text);
-    let who = text.trim().parse::<u32>().map_or_else(|_| "another process".to_owned(), |pid| format!("process {pid}"));
+    let mut text = Vec::new();
+    let _ = lock.take(LOCK_LEN_MAX).read_to_end(&mut text);
+    let pid = text.strip_prefix(MARK).and_then(|text| str::from_utf8(text).ok()?.trim().parse::<u32>().ok());
+    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     let error = format!("{who} is downloading it: wait until that ends, or end it");
     StorageError::new(Action::Lock, path, io::Error::new(io::ErrorKind::ResourceBusy, error))
 }
@@ -239,6 +308,7 @@ mod tests {
     use super::Sidecar::{Parts, Record};
     use super::*;
     use std::fs;
+    use std::io::Write as _;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> =
@@ -261,8 +331,10 @@ mod tests {
         drop((first, other));
         assert_eq!(names(folder.path()), [""; 0]);
         // What a killed process left.
-        fs::write(folder.path().join(".name.bt-fast-lock"), "1\n").unwrap();
-        Target::lock(folder.path(), b"name").unwrap();
+        for left in ["bt-fast 1\n", ""] {
+            fs::write(folder.path().join(".name.bt-fast-lock"), left).unwrap();
+            Target::lock(folder.path(), b"name").unwrap();
+        }
     }
 
     #[test]
@@ -281,14 +353,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::lock(folder.path(), b"name").unwrap();
         assert_eq!(target.load(Record, 10).unwrap(), None);
-        fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
-        for bytes in [&b"one"[..], b"number two"] {
+        fs::write(folder.path().join(".name.bt-fast-new"), "bt-fast resume, half of it").unwrap();
+        for bytes in [&b"bt-fast 1"[..], b"bt-fast two"] {
             target.save(Record, |file| file.write_all(bytes)).unwrap();
-            assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(bytes));
+            assert_eq!(target.load(Record, 20).unwrap().as_deref(), Some(bytes));
         }
-        assert_eq!(target.load(Record, 3).unwrap().as_deref(), Some(&b"numb"[..]), "one byte more than asked for");
-        target.save(Parts, |file| file.write_all(b"parts")).unwrap();
-        assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(&b"number two"[..]));
+        assert_eq!(target.load(Record, 3).unwrap().as_deref(), Some(&b"bt-f"[..]), "one byte more than asked for");
+        target.save(Parts, |file| file.write_all(b"bt-fast parts")).unwrap();
+        assert_eq!(target.load(Record, 20).unwrap().as_deref(), Some(&b"bt-fast two"[..]));
         assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-parts", ".name.bt-fast-resume"]);
         target.remove(&[Parts]).unwrap();
         assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-resume"]);
@@ -302,32 +374,60 @@ mod tests {
     fn half_a_record_goes_too() {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::lock(folder.path(), b"name").unwrap();
-        fs::write(folder.path().join(".name.bt-fast-new"), "what a crash left").unwrap();
+        fs::write(folder.path().join(".name.bt-fast-new"), "bt-fast resume, half of it").unwrap();
         target.remove(&Sidecar::ALL).unwrap();
         drop(target);
         assert_eq!(names(folder.path()), [""; 0]);
     }
 
     #[test]
-    fn links_are_not_followed_and_folders_are_no_records() {
+    fn links_and_folders_are_not_ours() {
         let folder = tempfile::tempdir().unwrap();
         let outside = folder.path().join("outside");
-        fs::write(&outside, "keep").unwrap();
+        fs::write(&outside, "bt-fast keep").unwrap();
+        let link = |name| std::os::unix::fs::symlink(&outside, folder.path().join(name)).unwrap();
         let target = Target::lock(folder.path(), b"name").unwrap();
         for name in [".name.bt-fast-resume", ".name.bt-fast-new"] {
-            std::os::unix::fs::symlink(&outside, folder.path().join(name)).unwrap();
+            link(name);
         }
-        assert!(target.load(Record, 10).is_err());
-        target.save(Record, |file| file.write_all(b"record")).unwrap();
-        assert_eq!(target.load(Record, 10).unwrap().as_deref(), Some(&b"record"[..]));
-        assert_eq!(fs::read(&outside).unwrap(), b"keep");
+        assert!(target.load(Record, 10).is_err() && target.save(Record, |file| file.write_all(b"bt-fast")).is_err());
         target.remove(&Sidecar::ALL).unwrap();
-        fs::create_dir(target.path(Record)).unwrap();
-        assert!(target.load(Record, 10).is_err() && target.save(Record, |file| file.write_all(b"record")).is_err());
         drop(target);
-        std::os::unix::fs::symlink(&outside, folder.path().join(".name.bt-fast-lock")).unwrap();
-        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("symbolic link"));
-        assert_eq!(fs::read(&outside).unwrap(), b"keep");
+        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("not a file of bt-fast's"));
+        fs::remove_file(folder.path().join(".name.bt-fast-resume")).unwrap();
+        fs::create_dir(folder.path().join(".name.bt-fast-resume")).unwrap();
+        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("not a file of bt-fast's"));
+        link(".other.bt-fast-lock");
+        assert!(Target::lock(folder.path(), b"other").unwrap_err().to_string().contains("symbolic link"));
+        assert_eq!(fs::read(&outside).unwrap(), b"bt-fast keep");
+    }
+
+    /// Content of another torrent, or the user's own.
+    #[test]
+    fn files_that_are_not_ours_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        for name in [".name.bt-fast-lock", ".name.bt-fast-resume", ".name.bt-fast-parts"] {
+            for content in [&b"content"[..], b"1\n", &[0; 100]] {
+                fs::write(folder.path().join(name), content).unwrap();
+                let refused = Target::lock(folder.path(), b"name").unwrap_err().to_string();
+                assert!(refused.contains(name) && refused.contains("not a file of bt-fast's"), "{refused}");
+                assert_eq!(read(name), content);
+            }
+            fs::remove_file(folder.path().join(name)).unwrap();
+            let _ = fs::remove_file(folder.path().join(".name.bt-fast-lock"));
+        }
+        // They come while the download runs.
+        let target = Target::lock(folder.path(), b"name").unwrap();
+        for name in [".name.bt-fast-new", ".name.bt-fast-parts"] {
+            fs::write(folder.path().join(name), "content").unwrap();
+        }
+        target.save(Record, |file| file.write_all(b"bt-fast record")).unwrap();
+        assert!(target.save(Parts, |file| file.write_all(b"bt-fast parts")).is_err());
+        target.remove(&Sidecar::ALL).unwrap();
+        drop(target);
+        assert_eq!(names(folder.path()), [".name.bt-fast-new", ".name.bt-fast-parts"]);
+        assert_eq!((read(".name.bt-fast-new"), read(".name.bt-fast-parts")), (b"content".into(), b"content".into()));
     }
 
     #[test]
@@ -335,9 +435,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = [b'n'; 255];
         let target = Target::lock(folder.path(), &name).unwrap();
-        target.save(Record, |file| file.write_all(b"record")).unwrap();
+        target.save(Record, |file| file.write_all(b"bt-fast record")).unwrap();
         assert!(names(folder.path()).iter().all(|name| name.len() > 200));
-        for name in [".a.bt-fast-resume", ".a.bt-fast-parts", ".a.bt-fast-lock", ".a.bt-fast-new"] {
+        for name in [".a.bt-fast-resume", ".a.bt-fast-parts", ".a.bt-fast-lock", ".a.bt-fast-new", ".a.bt-fast-new1"] {
             let refused = Target::lock(folder.path(), name.as_bytes()).unwrap_err().to_string();
             assert!(refused.contains("for itself"), "{refused}");
         }
