@@ -32,6 +32,7 @@ mod sending;
 mod serving;
 mod session;
 mod shared;
+pub mod shortage;
 mod stats;
 mod steered;
 mod survey;

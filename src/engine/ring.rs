@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::doorstep::Place;
 use super::greeting::{Greeted, GreetingError, greet_incoming, greet_outgoing};
 use super::receiving::{Verified, write};
 use super::shared::{Command, Counted, Shared};
+use super::shortage::report_shortage;
 use super::stats::latency_histogram;
 use super::torrent::Torrent;
 use crate::base::{PeerId, Time, limits};
@@ -183,12 +185,21 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
                     place(&ring, socket, address, on_doorstep);
                 }
             }
+            // The peer was faster.
+            Err(error) if is_of_one_connection(&error) => debug!("accept: {error}"),
             Err(error) => {
                 debug!("accept: {error}");
+                report_shortage(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// The next connection is accepted without a pause, however many peers hang up at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
 }
 
 /// At the cap somebody of no use may go.
@@ -293,7 +304,7 @@ async fn open(
     expected_id: Option<PeerId>,
 ) -> Result<(Socket, Greeted), GreetingError> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
-    let socket = Socket::begin_connect(address, local, &ring.shared.socket_options)?;
+    let socket = Socket::begin_connect(address, local, &ring.shared.socket_options).inspect_err(report_shortage)?;
     let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
     ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
     socket.connect(address).await?;
