@@ -2,6 +2,7 @@
 
 mod made;
 mod origin;
+mod reachable;
 mod until;
 mod watch;
 

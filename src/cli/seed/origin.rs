@@ -1,13 +1,14 @@
 //! The web side of `seed`: tracker, pages and metrics, and what the user is told of them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use super::reachable::reachable;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
@@ -174,21 +175,6 @@ fn own_names(public_url: Option<&str>) -> Vec<String> {
 fn host_of(url: &str) -> Option<String> {
     let host = Url::parse(url).ok()?.host_str()?.to_owned();
     Some(host.trim_matches(['[', ']']).to_owned())
-}
-
-/// An address that others can use: in the place of "all addresses" the one that leads to the world.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if !address.ip().is_unspecified() {
-        return address;
-    }
-    // TEST-NET-1 (RFC 5737): connecting sends nothing, and finds the way that anything would take.
-    let route = || {
-        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
-        socket.connect(("192.0.2.1", 9))?;
-        socket.local_addr()
-    };
-    let ip = route().map_or(IpAddr::from([127, 0, 0, 1]), |local| local.ip());
-    SocketAddr::new(ip, address.port())
 }
 
 /// Where the seeder is for peers that come through a proxy or NAT.

@@ -1,0 +1,64 @@
+//! The address by which other hosts reach a socket of ours, for the links that are told.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Replaces "all addresses" by one of this host: the source address of the default route, else an interface's own, IPv4
+/// first; the loopback's where there is no other.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let routed = || {
+        // TEST-NET-1 (RFC 5737) and the documentation prefix (RFC 3849): connecting sends nothing.
+        let v4 = route([0; 4].into(), [192, 0, 2, 1].into()).ok().filter(is_usable);
+        v4.or_else(|| route([0_u16; 8].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()).ok().filter(is_usable))
+    };
+    let own = || if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip());
+    let ip = routed().filter(|ip| address.is_ipv6() || ip.is_ipv4()).or_else(|| best(own(), address.is_ipv6()));
+    SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), address.port())
+}
+
+/// The source address of packets from a socket at `local` to `there`.
+fn route(local: IpAddr, there: IpAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((local, 0))?;
+    socket.connect((there, 9))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// The address that most other hosts can use.
+fn best(addresses: impl Iterator<Item = IpAddr>, with_ipv6: bool) -> Option<IpAddr> {
+    let rank = |ip: &IpAddr| (!is_usable(ip), ip.is_ipv6());
+    let candidates = addresses.filter(|ip| (with_ipv6 || ip.is_ipv4()) && !is_link_local(ip));
+    candidates.min_by_key(rank)
+}
+
+fn is_usable(ip: &IpAddr) -> bool {
+    !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(ip)
+}
+
+/// IPv6 link-local addresses need the name of an interface.
+fn is_link_local(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_name_an_address_that_other_hosts_can_use() {
+        let best = |addresses: &[&str], with_ipv6| {
+            let addresses = addresses.iter().map(|text| text.parse().unwrap());
+            best(addresses, with_ipv6).map(|ip| ip.to_string())
+        };
+        let of = |text: &str| Some(text.to_owned());
+        assert_eq!(best(&["127.0.0.1", "::1", "fe80::1", "2001:db8::1", "10.0.0.1"], true), of("10.0.0.1"));
+        assert_eq!(best(&["127.0.0.1", "::1", "fe80::1", "fd00:1::1"], true), of("fd00:1::1"));
+        assert_eq!(best(&["127.0.0.1", "2001:db8::1"], false), of("127.0.0.1"));
+        assert_eq!(best(&["::1", "fe80::1"], true), of("::1"));
+        assert_eq!(best(&["::1"], false), None);
+        let bound = "192.0.2.7:80".parse().unwrap();
+        assert_eq!(reachable(bound), bound);
+    }
+}
