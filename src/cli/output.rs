@@ -93,6 +93,11 @@ impl Output {
         self.message(format_args!("bt-fast: warning: {line}"));
     }
 
+    /// A line on stderr of an error that does not end the command.
+    pub fn error(&self, line: impl Display) {
+        self.write_stderr(&printed(format_args!("bt-fast: {line}")));
+    }
+
     /// The one line of a command that did not succeed, and its record.
     pub fn failure(&self, failure: &Failure) {
         self.record(&Record::Failed { exit: failure.exit as u8, message: &printed(failure) });

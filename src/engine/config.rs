@@ -189,6 +189,8 @@ pub enum EngineError {
     Arena(std::io::Error),
     #[error("threads: {0}")]
     Threads(std::io::Error),
+    #[error("no torrent is left to serve")]
+    NothingLeft,
     #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
     NoPeers(String),
     #[error("no peers: {0}: name one that takes plain connections with --peer ADDR:PORT")]

@@ -298,12 +298,13 @@ impl Control<'_> {
     }
 }
 
-/// Never, where nothing changes.
+/// `None` where nothing changes, or no more.
 async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
-    match changes {
-        Some(changes) => changes.recv().await,
-        None => None,
+    let change = changes.as_mut()?.recv().await;
+    if change.is_none() {
+        *changes = None;
     }
+    change
 }
 
 /// Totals over the last moments, for the rates that people see.

@@ -40,7 +40,7 @@ pub fn run(
     run_with(config, sources, None, stop, observer)
 }
 
-/// The same for torrents that come and go, which lasts until `stop` is set.
+/// The same for torrents that come and go: as long as changes may come it lasts until `stop` is set.
 pub fn run_with(
     config: &Config,
     sources: Vec<Source>,
@@ -140,6 +140,9 @@ fn conclude(
             .raw_os_error()
             .map_or_else(|| std::io::Error::new(source.kind(), source.to_string()), std::io::Error::from_raw_os_error);
         return Err(StorageError::new(*action, path, source).into());
+    }
+    if outcome == Outcome::Failed && torrents.is_empty() {
+        return Err(EngineError::NothingLeft);
     }
     let mut totals = Snapshot { copies: usize::MAX, ..gone };
     torrents.iter().for_each(|torrent| control::add(&mut totals, torrent));

@@ -1,14 +1,15 @@
 //! Torrents of content that has none: made once, and found again as long as the content is the same.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use super::Trust;
+use super::intake::Surroundings;
+use crate::base::escape::printable;
+use crate::base::units::Bytes;
 use crate::cli::checks::{self, Check};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::read_metainfo_file;
 use crate::cli::options::folder_of;
-use crate::cli::output::Output;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
@@ -24,33 +25,75 @@ pub(super) struct Made {
     pub(super) trust: Trust,
 }
 
-/// Hashes what lies at `path`, unless that was done before and no file has changed since.
-pub(super) fn make(path: &Path, limits: &MetainfoLimits, stop: &AtomicBool, output: &Output) -> Result<Made, Failure> {
-    let settings = Settings::default();
-    let plan = Plan::new(path, &settings, None)?;
+/// Content as it lies at a path.
+pub(super) enum Content {
+    /// It was hashed before, and no file has changed since.
+    Known(Box<Made>),
+    Unhashed(Box<Unhashed>),
+}
+
+/// Content whose torrent is still to be made.
+pub(super) struct Unhashed {
+    path: PathBuf,
+    plan: Plan,
+    folder: PathBuf,
+    check: Check,
+}
+
+/// Looks at names and time stamps of the content at `path`; nothing is read.
+pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Failure> {
+    let plan = Plan::new(path, &Settings::default(), None)?;
     let folder = folder_of_content(path, &plan)?;
-    let place = place(path);
     let check = Check::begin();
     let observation = Observation::of_plan(&plan);
-    if let Some(metainfo) = place.as_deref().and_then(|place| read_metainfo_file(place).ok())
+    if let Some(metainfo) = place(path).and_then(|place| read_metainfo_file(&place).ok())
         && let Ok(metainfo) = Metainfo::decode(&metainfo, limits)
         && is_of(&metainfo, &plan)
         && let Some(date) = observation.as_ref().and_then(|seen| check.recall(metainfo.info_hash, seen))
     {
-        return Ok(Made { metainfo, folder, trust: Trust::Remembered(date) });
+        return Ok(Content::Known(Box::new(Made { metainfo, folder, trust: Trust::Remembered(date) })));
     }
-    let progress = output.content_progress("hashing", plan.scan.total_len);
-    let created = plan.build(&settings, Control { cancel: stop, progress: &|done| progress.update(done) })?;
-    drop(progress);
-    if let Some(content) = Observation::of_plan(&plan) {
-        check.remember(created.info_hash, &content);
+    Ok(Content::Unhashed(Box::new(Unhashed { path: path.to_owned(), plan, folder, check })))
+}
+
+impl Content {
+    /// The torrent; hashes the content unless it is known.
+    pub(super) fn hash(self, limits: &MetainfoLimits, around: &Surroundings<'_>) -> Result<Made, Failure> {
+        match self {
+            Self::Known(made) => Ok(*made),
+            Self::Unhashed(content) => content.hash(limits, around),
+        }
     }
-    if let Some(Err(error)) = place.map(|place| keep(&place, &created.bytes)) {
-        tracing::info!("the torrent is not remembered: {error}");
+}
+
+impl Unhashed {
+    /// The torrent is remembered, so that a start that is interrupted later begins with what follows.
+    fn hash(self, limits: &MetainfoLimits, around: &Surroundings<'_>) -> Result<Made, Failure> {
+        let Self { path, plan, folder, check } = self;
+        let (settings, total_len) = (Settings::default(), plan.scan.total_len);
+        let name = printable(&plan.name);
+        around.output.message(format_args!("hashing {name} ({}) before it is served", Bytes(total_len)));
+        let progress = around.output.content_progress("hashing", total_len);
+        let pending = around.pending.begin(name, total_len);
+        let control = Control {
+            cancel: around.stop,
+            progress: &|done| {
+                pending.advance(done);
+                progress.update(done);
+            },
+        };
+        let created = plan.build(&settings, control)?;
+        drop((progress, pending));
+        if let Some(content) = Observation::of_plan(&plan) {
+            check.remember(created.info_hash, &content);
+        }
+        if let Some(Err(error)) = place(&path).map(|place| keep(&place, &created.bytes)) {
+            tracing::info!("the torrent is not remembered: {error}");
+        }
+        let metainfo = Metainfo::decode(&created.bytes, limits)
+            .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
+        Ok(Made { metainfo, folder, trust: Trust::Checked })
     }
-    let metainfo = Metainfo::decode(&created.bytes, limits)
-        .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
-    Ok(Made { metainfo, folder, trust: Trust::Checked })
 }
 
 /// The folder in which the content has the torrent's name.

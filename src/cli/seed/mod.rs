@@ -1,21 +1,25 @@
 //! `bt-fast seed`.
 
+mod intake;
 mod made;
 mod origin;
 mod reachable;
 mod until;
 mod watch;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-use made::Made;
+use intake::{Intake, Surroundings};
+use made::{Content, Made};
 use origin::Origin;
 use tokio::sync::mpsc;
 use until::Until;
-use watch::{Surroundings, Watch};
+use watch::Watch;
 
 use super::activation::Handed;
 use super::checks::Check;
@@ -23,7 +27,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt;
 use super::metainfo_file::load_metainfo;
 use super::notify;
-use super::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
+use super::options::{SeedOptions, VerifyMode, WebOptions, folder_of, is_torrent};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
@@ -37,9 +41,12 @@ use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
 use crate::engine::{self, Changes, Config, EngineError, Listen, Report, Source, survey};
 use crate::storage::Presence;
+use crate::web::site::{PendingList, Published};
 
 /// Files that are named when they are not as they should be; the rest are counted.
 const MISFITS_SHOWN_MAX: usize = 10;
+/// How often the service manager is told of progress at most.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag()?;
@@ -49,7 +56,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     if let Some(folder) = &options.watch {
         std::fs::read_dir(folder).map_err(|error| Failure::io("can't watch", &shown(folder), &error))?;
     }
-    let (sources, names) = prepare_all(&options, &stop, output)?;
+    let Ready { sources, published, names, later, refusals } = prepare_at_once(&options, output)?;
     let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
     let mut config = Config {
         rates: options.rates,
@@ -62,67 +69,146 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let origin = options.web.as_ref().map(|web| {
         let monitor = Arc::default();
         config.monitor = Some(Arc::clone(&monitor));
-        let torrents: Vec<_> = sources.iter().map(|one| (one.metainfo.clone(), one.folder.clone())).collect();
-        Origin::start(
-            web,
-            std::mem::take(&mut handed),
-            options.network.announce_ip.as_deref(),
-            &torrents,
-            &monitor,
-            &stop,
-        )
+        let announce_ip = options.network.announce_ip.as_deref();
+        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, &monitor, &stop)
     });
     let origin = origin.transpose()?;
-    let port = OnceLock::new();
-    let watched = options.watch.as_deref().map(|folder| {
-        let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
-        let around = Surroundings {
-            options: &options,
-            output,
-            origin: origin.as_ref(),
-            peer_id: config.identity.peer_id,
-            port: &port,
-            total_len: &total_len,
-            stop: &stop,
-            reload: &reload,
-            changes,
-        };
-        (Watch::new(folder, names.iter().map(|named| named.info_hash), around), inbox)
-    });
-    let (watch, changes) = watched.unzip();
-    let session = Session { config: &config, names: &names, origin: origin.as_ref(), port: &port, stop: &stop, output };
-    let report = thread::scope(|scope| {
+    let pending = origin.as_ref().map_or_else(Arc::default, Origin::pending);
+    let (port, known) = (OnceLock::new(), Mutex::new(names.iter().map(|named| named.info_hash).collect()));
+    let is_complete = AtomicBool::new(later.is_empty());
+    let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
+    let around = Surroundings {
+        options: &options,
+        output,
+        origin: origin.as_ref(),
+        peer_id: config.identity.peer_id,
+        port: &port,
+        total_len: &total_len,
+        known: &known,
+        pending: &pending,
+        stop: &stop,
+        changes,
+    };
+    let watch = options.watch.as_deref().map(|folder| Watch::new(folder, around.clone(), &reload));
+    let intake = Intake { paths: &later, around, refusals, served_count: names.len(), is_done: &is_complete };
+    // Without a sender the session knows that nothing joins it any more.
+    let intake = (!later.is_empty()).then_some(intake);
+    let session = Session {
+        config: &config,
+        names: &names,
+        origin: origin.as_ref(),
+        pending: &pending,
+        is_complete: &is_complete,
+        port: &port,
+        stop: &stop,
+        output,
+    };
+    let (report, nothing_left) = thread::scope(|scope| {
         watch.map(|watch| scope.spawn(|| watch.run()));
+        let intake = intake.map(|intake| scope.spawn(|| intake.run()));
         let until = Until::new(options.until, Arc::clone(&total_len));
-        let report = session.run(sources, changes, until);
+        let report = session.run(sources, Some(inbox), until);
         stop.store(true, Ordering::Relaxed);
-        report
-    })?;
+        (report, intake.and_then(|intake| intake.join().ok().flatten()))
+    });
     notify::stopping();
     origin.into_iter().for_each(Origin::join);
-    let copies = Copies { uploaded: report.totals.uploaded, total_len: total_len.load(Ordering::Relaxed) };
-    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
-    output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(&report) });
+    let report = report?;
+    if let Some(failure) = nothing_left {
+        return Err(failure);
+    }
+    conclude(&report, total_len.load(Ordering::Relaxed), output);
     Ok(())
 }
 
-/// What the command line names, each torrent once.
-fn prepare_all(
-    options: &SeedOptions,
-    stop: &AtomicBool,
-    output: &Output,
-) -> Result<(Vec<Source>, Vec<Named>), Failure> {
-    let (mut sources, mut names) = (Vec::<Source>::new(), Vec::new());
+fn conclude(report: &Report, total_len: u64, output: &Output) {
+    let copies = Copies { uploaded: report.totals.uploaded, total_len };
+    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
+    output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(report) });
+}
+
+/// What the command line names.
+struct Ready<'a> {
+    /// Torrents that are served from the start, each once.
+    sources: Vec<Source>,
+    /// The same for the pages, where there are any.
+    published: Vec<Published>,
+    names: Vec<Named>,
+    /// Paths whose content has to be hashed first.
+    later: Vec<PathBuf>,
+    refusals: Refusals<'a>,
+}
+
+/// Makes ready what needs no reading of content. A path that can't be served keeps no other from being served.
+fn prepare_at_once<'a>(options: &SeedOptions, output: &'a Output) -> Result<Ready<'a>, Failure> {
+    let refusals = Refusals { output, paths: options.torrents.len(), watches: options.watch.is_some(), first: None };
+    let mut ready =
+        Ready { sources: Vec::new(), published: Vec::new(), names: Vec::new(), later: Vec::new(), refusals };
+    let mut known = HashSet::new();
+    let mut told_at = Instant::now();
     for path in &options.torrents {
-        let (source, trust) = prepare(path, options, stop, output)?;
-        if sources.iter().any(|known| known.metainfo.info_hash == source.metainfo.info_hash) {
-            output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
-            continue;
+        if told_at.elapsed() >= STATUS_INTERVAL {
+            told_at = Instant::now();
+            notify::starting(&format!("looking at {}", shown(path)));
         }
-        names.push(Named::new(&source.metainfo, &source.have, &trust));
-        sources.push(source);
+        let prepared = find(path, options, output).and_then(|found| {
+            let Found::Ready(source, trust) = found else { return Ok(None) };
+            let web = options.web.as_ref();
+            let publish = |web: &WebOptions| {
+                Published::new(source.metainfo.clone(), &source.folder, web.web_seed, SystemTime::now())
+            };
+            let published = web.map(publish).transpose()?;
+            Ok(Some((source, trust, published)))
+        });
+        match prepared {
+            Ok(None) => ready.later.push(path.clone()),
+            Ok(Some((source, ..))) if !known.insert(source.metainfo.info_hash) => warn_of_duplicate(path, output),
+            Ok(Some((source, trust, published))) => {
+                ready.names.push(Named::new(&source.metainfo, &source.have, &trust));
+                ready.sources.push(*source);
+                ready.published.extend(published);
+            }
+            Err(failure) => ready.refusals.add(failure),
+        }
     }
-    Ok((sources, names))
+    match ready.refusals.conclude(ready.sources.len() + ready.later.len()) {
+        Some(failure) => Err(failure),
+        None => Ok(ready),
+    }
+}
+
+fn warn_of_duplicate(path: &Path, output: &Output) {
+    output.warning(format_args!("{}: the same torrent was named before and is seeded once", shown(path)));
+}
+
+/// Paths that can't be served.
+struct Refusals<'a> {
+    output: &'a Output,
+    /// The number of paths on the command line.
+    paths: usize,
+    /// Torrents may come by `--watch`.
+    watches: bool,
+    first: Option<Failure>,
+}
+
+impl Refusals<'_> {
+    /// Tells of a path that can't be served; of an only one its failure tells.
+    fn add(&mut self, failure: Failure) {
+        if self.paths > 1 || self.watches {
+            self.output.error(format_args!("not served: {failure}"));
+        }
+        self.first.get_or_insert(failure);
+    }
+
+    /// The failure that ends `seed`, if nothing is left to serve.
+    fn conclude(&mut self, served: usize) -> Option<Failure> {
+        if served > 0 || self.watches {
+            return None;
+        }
+        let Failure { exit, line } = self.first.take()?;
+        let line = if self.paths > 1 { format!("nothing is left to serve: {line}") } else { line };
+        Some(Failure { exit, line })
+    }
 }
 
 /// What runs while it serves.
@@ -131,6 +217,9 @@ struct Session<'a> {
     /// The torrents of the command line.
     names: &'a [Named],
     origin: Option<&'a Origin>,
+    pending: &'a PendingList,
+    /// Everything that the command line names has been added or refused.
+    is_complete: &'a AtomicBool,
     /// Told as soon as it is known.
     port: &'a OnceLock<u16>,
     stop: &'a AtomicBool,
@@ -139,21 +228,26 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(&self, sources: Vec<Source>, changes: Option<Changes>, mut until: Until) -> Result<Report, EngineError> {
-        let Self { config, names, origin, port, stop, output } = *self;
+        let Self { config, names, origin, pending, is_complete, port, stop, output } = *self;
+        let mut status = Status::default();
         let progress = output.transfer_progress("seeding", None);
         engine::run_with(config, sources, changes, stop, &mut |now| {
             if port.set(now.port).is_ok() {
                 origin.iter().for_each(|origin| origin.open(now.port, config.identity.peer_id));
                 names.iter().for_each(|named| named.announce(now.port, origin, output));
-                notify::ready(&format!("seeding on port {}", now.port));
+                status.ready(status_line(now.port, pending));
             }
+            status.update(|| status_line(now.port, pending));
             progress.update(TransferSnapshot {
                 done: now.uploaded,
                 down_bytes_per_s: now.down_bytes_per_s,
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
             });
-            if let Some(why) = until.met(now, || origin.map_or(0, Origin::completed)) {
+            if !is_complete.load(Ordering::Relaxed) {
+                // The conditions are those of all torrents together.
+                until.restart();
+            } else if let Some(why) = until.met(now, || origin.map_or(0, Origin::completed)) {
                 output.message(format_args!("stopping: {why}"));
                 stop.store(true, Ordering::Relaxed);
             }
@@ -161,23 +255,108 @@ impl Session<'_> {
     }
 }
 
-/// A `.torrent` with its content, or content whose torrent is made.
-fn prepare(path: &Path, options: &SeedOptions, stop: &AtomicBool, output: &Output) -> Result<(Source, Trust), Failure> {
+/// The status that the service manager shows, told when it changes.
+#[derive(Default)]
+struct Status {
+    told: String,
+    told_at: Option<Instant>,
+}
+
+impl Status {
+    fn ready(&mut self, line: String) {
+        notify::ready(&line);
+        self.told = line;
+    }
+
+    fn update(&mut self, line: impl FnOnce() -> String) {
+        if self.told_at.is_some_and(|at| at.elapsed() < STATUS_INTERVAL) {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        let line = line();
+        if line != self.told {
+            notify::status(&line);
+            self.told = line;
+        }
+    }
+}
+
+fn status_line(port: u16, pending: &PendingList) -> String {
+    let pending: String = pending.list().iter().map(|content| format!("; {content}")).collect();
+    format!("seeding on port {port}{pending}")
+}
+
+enum Found {
+    Ready(Box<Source>, Trust),
+    /// Its content has to be hashed first.
+    Unhashed,
+}
+
+/// What a path names, as far as that is known without reading content.
+fn find(path: &Path, options: &SeedOptions, output: &Output) -> Result<Found, Failure> {
+    check_pattern(path)?;
     if !is_torrent(path) {
-        let Made { metainfo, folder, trust } = made::make(path, &options.engine.metainfo, stop, output)?;
-        let have = Bitfield::full(metainfo.info.geometry.piece_count());
-        return Ok((source(metainfo, folder, have, &trust, options), trust));
+        return Ok(match made::find(path, &options.engine.metainfo)? {
+            Content::Known(made) => Found::Ready(Box::new(of_made(&made, options)), made.trust),
+            Content::Unhashed(_) => Found::Unhashed,
+        });
+    }
+    if matches!(options.verify, VerifyMode::Full) {
+        return Ok(Found::Unhashed);
     }
     let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
     let (have, trust) = match options.verify {
-        VerifyMode::Full => (hash_all(&metainfo, &folder, stop, output)?, Trust::Checked),
-        VerifyMode::Lazy => match recall(&metainfo, &folder) {
+        VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
+        VerifyMode::Full | VerifyMode::Lazy => match recall(&metainfo, &folder) {
             Some(date) => (Bitfield::full(metainfo.info.geometry.piece_count()), Trust::Remembered(date)),
             None => (look(&metainfo, &folder, output)?, Trust::None),
         },
-        VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
     };
+    let source = source_with_data(metainfo, folder, have, &trust, options)?;
+    Ok(Found::Ready(Box::new(source), trust))
+}
+
+/// A `.torrent` with its content, or content whose torrent is made; hashes what has to be.
+fn prepare(path: &Path, around: &Surroundings<'_>) -> Result<(Source, Trust), Failure> {
+    let Surroundings { options, output, .. } = around;
+    if let Found::Ready(source, trust) = find(path, options, output)? {
+        return Ok((*source, trust));
+    }
+    if !is_torrent(path) {
+        let made = made::find(path, &options.engine.metainfo)?.hash(&options.engine.metainfo, around)?;
+        return Ok((of_made(&made, options), made.trust));
+    }
+    let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+    let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
+    let have = hash_all(&metainfo, &folder, around)?;
+    let source = source_with_data(metainfo, folder, have, &Trust::Checked, options)?;
+    Ok((source, Trust::Checked))
+}
+
+/// A pattern that the shell left as it is because nothing matches.
+fn check_pattern(path: &Path) -> Result<(), Failure> {
+    let is_pattern = path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    if !is_pattern || path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let line = format!("nothing to serve: no file is named {}: put content there, then start again", shown(path));
+    Err(Failure::new(Exit::Usage, line))
+}
+
+fn of_made(made: &Made, options: &SeedOptions) -> Source {
+    let have = Bitfield::full(made.metainfo.info.geometry.piece_count());
+    source(made.metainfo.clone(), made.folder.clone(), have, &made.trust, options)
+}
+
+/// Refuses a torrent without any content.
+fn source_with_data(
+    metainfo: Metainfo,
+    folder: PathBuf,
+    have: Bitfield,
+    trust: &Trust,
+    options: &SeedOptions,
+) -> Result<Source, Failure> {
     if have.is_empty() && have.piece_count() > 0 {
         let line = format!(
             "no data: {}: nothing of '{}' is there and right: name its folder with --data",
@@ -186,7 +365,7 @@ fn prepare(path: &Path, options: &SeedOptions, stop: &AtomicBool, output: &Outpu
         );
         return Err(Failure::new(Exit::Mismatch, line));
     }
-    Ok((source(metainfo, folder, have, &trust, options), trust))
+    Ok(source(metainfo, folder, have, trust, options))
 }
 
 fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
@@ -196,6 +375,7 @@ fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, op
 }
 
 /// Why content need not be hashed before it is served.
+#[derive(Clone, Copy)]
 enum Trust {
     /// It has just been hashed.
     Checked,
@@ -260,13 +440,21 @@ fn recall(metainfo: &Metainfo, folder: &Path) -> Option<i64> {
 }
 
 /// Every piece is hashed; those that are right are served.
-fn hash_all(metainfo: &Metainfo, folder: &Path, stop: &AtomicBool, output: &Output) -> Result<Bitfield, Failure> {
+fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Result<Bitfield, Failure> {
+    let Surroundings { output, stop, pending, .. } = around;
     let check = Check::begin();
     let before = Observation::of_content(&metainfo.info, folder);
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
-    let control = Control { cancel: stop, progress: &|done| progress.update(done) };
+    let pending = pending.begin(printable(&metainfo.info.name), metainfo.info.geometry.total_len());
+    let control = Control {
+        cancel: stop,
+        progress: &|done| {
+            pending.advance(done);
+            progress.update(done);
+        },
+    };
     let report = verify(&metainfo.info, folder, None, control)?;
-    drop(progress);
+    drop((progress, pending));
     check.conclude(metainfo, folder, before.as_ref(), report.is_match());
     let wrong = report.have.piece_count() - report.have.count();
     if wrong > 0 {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ use crate::tracker::Table;
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
 use crate::web::server::{self, PublicSockets};
-use crate::web::site::{Published, Site};
+use crate::web::site::{PendingList, Published, Site};
 use crate::web::tracker::Tracker;
 
 /// Everything that answers HTTP, running.
@@ -44,7 +44,7 @@ impl Origin {
         options: &WebOptions,
         handed: Handed,
         announce_ip: Option<&str>,
-        torrents: &[(Metainfo, PathBuf)],
+        published: Vec<Published>,
         monitor: &Arc<Monitor>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
@@ -60,11 +60,8 @@ impl Origin {
         };
         let sockets = sockets.map_err(|error| cannot("the web page", "--web", &error))?;
         let table = Table::listed();
-        let mut published = Vec::new();
-        for (metainfo, folder) in torrents {
-            table.allow(metainfo.info_hash);
-            published.push(Published::new(metainfo.clone(), folder, options.web_seed, SystemTime::now())?);
-        }
+        let info_hashes: Vec<InfoHash> = published.iter().map(|torrent| torrent.info_hash).collect();
+        info_hashes.iter().for_each(|&info_hash| table.allow(info_hash));
         let tracker = Tracker::new(table);
         let address = sockets.address;
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
@@ -87,13 +84,18 @@ impl Origin {
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         Ok(Self {
             site,
-            info_hashes: Mutex::new(torrents.iter().map(|(metainfo, _)| metainfo.info_hash).collect()),
+            info_hashes: Mutex::new(info_hashes),
             web_seed: options.web_seed,
             host: reachable(address).to_string(),
             ip: origin_ip(announce_ip, options.public_url.as_deref()),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
             threads,
         })
+    }
+
+    /// Content that the pages show as torrents to come.
+    pub(super) fn pending(&self) -> Arc<PendingList> {
+        Arc::clone(self.site.pending())
     }
 
     /// The seeder listens on this port from now on.

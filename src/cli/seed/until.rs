@@ -25,6 +25,12 @@ impl Until {
         Self { options, total_len, started: now, uploaded: 0, active_at: now }
     }
 
+    /// Begins anew.
+    pub(super) fn restart(&mut self) {
+        self.started = Instant::now();
+        self.active_at = self.started;
+    }
+
     /// Why it is time to stop, once it is; `completed` is what our own tracker knows of finished downloads.
     pub(super) fn met(&mut self, now: &Snapshot, completed: impl FnOnce() -> usize) -> Option<String> {
         if now.uploaded > self.uploaded {

@@ -8,19 +8,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
-
-use super::origin::Origin;
+use super::intake::Surroundings;
 use super::{Named, prepare};
-use crate::base::{InfoHash, PeerId, limits};
+use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::read_metainfo_file;
-use crate::cli::options::SeedOptions;
-use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
@@ -29,29 +24,15 @@ use crate::engine::Change;
 /// How often it is looked whether there is something to do.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What watching shares with the rest of `seed`.
-pub(super) struct Surroundings<'a> {
-    pub(super) options: &'a SeedOptions,
-    pub(super) output: &'a Output,
-    pub(super) origin: Option<&'a Origin>,
-    pub(super) peer_id: PeerId,
-    /// The port we serve on, once we do.
-    pub(super) port: &'a OnceLock<u16>,
-    /// Bytes of all that is served.
-    pub(super) total_len: &'a AtomicU64,
-    pub(super) stop: &'a AtomicBool,
-    /// SIGHUP: look now.
-    pub(super) reload: &'a AtomicBool,
-    pub(super) changes: mpsc::Sender<Change>,
-}
-
 /// See the module.
 pub(super) struct Watch<'a> {
     folder: &'a Path,
     around: Surroundings<'a>,
+    /// SIGHUP: look now.
+    reload: &'a AtomicBool,
     files: BTreeMap<PathBuf, Seen>,
-    /// Torrents that are served, by what is told of them; those of the command line without.
-    served: HashMap<InfoHash, Option<Served>>,
+    /// Torrents of these files that are served, by what is told of them.
+    served: HashMap<InfoHash, Served>,
     /// What was told of the folder itself.
     trouble: Option<String>,
     folder_stamp: Option<SystemTime>,
@@ -89,22 +70,18 @@ struct Stamp {
 }
 
 impl<'a> Watch<'a> {
-    /// `served`: what is served besides.
-    pub(super) fn new(folder: &'a Path, served: impl Iterator<Item = InfoHash>, around: Surroundings<'a>) -> Self {
-        let served = served.map(|info_hash| (info_hash, None)).collect();
-        Self { folder, around, files: BTreeMap::new(), served, trouble: None, folder_stamp: None }
+    pub(super) fn new(folder: &'a Path, around: Surroundings<'a>, reload: &'a AtomicBool) -> Self {
+        let (files, served) = (BTreeMap::new(), HashMap::new());
+        Self { folder, around, reload, files, served, trouble: None, folder_stamp: None }
     }
 
     /// Looks until we stop.
     pub(super) fn run(mut self) {
-        let is_over = |around: &Surroundings<'_>| around.stop.load(Ordering::Relaxed) || around.changes.is_closed();
-        while self.around.port.get().is_none() && !is_over(&self.around) {
-            std::thread::sleep(POLL / 20);
-        }
+        self.around.wait_for_session();
         let (mut next, mut next_all) = (Instant::now(), Instant::now());
-        while !is_over(&self.around) {
+        while !self.around.is_over() {
             let now = Instant::now();
-            let all = self.around.reload.swap(false, Ordering::Relaxed) || now >= next_all;
+            let all = self.reload.swap(false, Ordering::Relaxed) || now >= next_all;
             if all {
                 next_all = now + limits::WATCH_ALL_INTERVAL;
             }
@@ -226,13 +203,13 @@ impl<'a> Watch<'a> {
             _ => {}
         }
         let again = before == Some(State::Waiting);
-        if self.served.contains_key(&info_hash) {
+        if self.around.is_known(info_hash) {
             if !again {
                 output.warning(format_args!("not served twice: {}: the same torrent is served already", shown(path)));
             }
             return State::Waiting;
         }
-        match self.add_torrent(path, metainfo) {
+        match self.add_torrent(path) {
             Ok(()) => State::Served(info_hash),
             Err(failure) => {
                 if !again {
@@ -243,25 +220,22 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn add_torrent(&mut self, path: &Path, metainfo: Metainfo) -> Result<(), Failure> {
-        let Surroundings { options, output, origin, peer_id, port, total_len, stop, changes, .. } = &self.around;
-        let (source, trust) = prepare(path, options, stop, output)?;
-        let named = Named::new(&source.metainfo, &source.have, &trust);
-        let port = port.get().copied().unwrap_or_default();
-        if let Some(origin) = origin {
-            origin.add(metainfo, &source.folder, (port, *peer_id))?;
+    fn add_torrent(&mut self, path: &Path) -> Result<(), Failure> {
+        let (source, trust) = prepare(path, &self.around)?;
+        match self.around.add(source, &trust)? {
+            Some(Named { info_hash, name, total_len, .. }) => {
+                self.served.insert(info_hash, Served { name, len: total_len });
+                Ok(())
+            }
+            None => {
+                Err(Failure::new(Exit::Mismatch, format_args!("{}: the same torrent is served already", shown(path))))
+            }
         }
-        let (info_hash, len) = (named.info_hash, named.total_len);
-        if changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
-            total_len.fetch_add(len, Ordering::Relaxed);
-            named.announce(port, *origin, output);
-        }
-        self.served.insert(info_hash, Some(Served { name: named.name, len }));
-        Ok(())
     }
 
     fn drop_torrent(&mut self, info_hash: InfoHash) {
-        let Some(Some(Served { name, len })) = self.served.remove(&info_hash) else { return };
+        let Some(Served { name, len }) = self.served.remove(&info_hash) else { return };
+        self.around.forget(info_hash);
         let Surroundings { output, origin, total_len, changes, .. } = &self.around;
         if let Some(origin) = origin {
             origin.remove(info_hash);

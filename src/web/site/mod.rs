@@ -10,6 +10,7 @@
 mod content;
 mod listing;
 mod page;
+mod pending;
 mod published;
 mod reading;
 
@@ -41,6 +42,7 @@ use crate::tracker::Origin;
 use published::TorrentFile;
 
 pub use page::STYLE;
+pub use pending::{Pending, PendingGuard, PendingList};
 pub use published::Published;
 
 /// An origin's public side.
@@ -51,6 +53,8 @@ pub struct Site(Arc<Inner>);
 struct Inner {
     /// Shared with pages under way.
     torrents: RwLock<Arc<Vec<Arc<Published>>>>,
+    /// Torrents to come.
+    pending: Arc<PendingList>,
     tracker: Tracker,
     /// Without a slash at its end; `None`: as the client calls us.
     public_url: Option<String>,
@@ -75,7 +79,12 @@ impl Site {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         let torrents = RwLock::new(Arc::new(torrents.into_iter().map(Arc::new).collect()));
         let long_reads = Arc::new(Semaphore::new(WEB_LONG_READS_MAX));
-        Self(Arc::new(Inner { torrents, tracker, public_url, port, long_reads }))
+        Self(Arc::new(Inner { torrents, pending: Arc::default(), tracker, public_url, port, long_reads }))
+    }
+
+    /// Content that is shown as torrents to come.
+    pub fn pending(&self) -> &Arc<PendingList> {
+        &self.0.pending
     }
 
     pub fn tracker(&self) -> &Tracker {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
-use super::{Links, Published, Site};
+use super::{Links, Pending, Published, Site};
 use crate::base::escape::{html, printable};
 use crate::base::limits::FILES_SHOWN_MAX;
 use crate::base::units;
@@ -28,12 +28,14 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
     );
     let foot =
         "</main>\n<footer><p>Open a .torrent or a magnet link with any BitTorrent client.</p></footer>\n</html>\n";
+    let pending: String = site.0.pending.list().iter().map(|content| pending_article(content)).collect();
     let host = host.to_owned();
     let articles = (0..published.len()).flat_map(move |at| match published.get(at) {
         Some(torrent) => article(&site, torrent, &host),
         None => [Bytes::new(), Bytes::new(), Bytes::new()],
     });
-    let parts = [Bytes::from(head)].into_iter().chain(articles).chain([Bytes::from_static(foot.as_bytes())]);
+    let parts =
+        [Bytes::from(head)].into_iter().chain(articles).chain([pending.into(), Bytes::from_static(foot.as_bytes())]);
     Body::from_stream(stream::iter(parts.filter(|part| !part.is_empty()).map(Ok::<_, Infallible>)))
 }
 
@@ -60,6 +62,16 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     let _ = writeln!(out, "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>", html(&torrent));
     let _ = writeln!(out, "<p>Info-hash <code>{info_hash}</code></p>");
     [out.into(), published.file_table.clone(), Bytes::from_static(b"</article>\n")]
+}
+
+/// Content that is not published yet.
+fn pending_article(content: &Pending) -> String {
+    let Pending { name, len, .. } = content;
+    let (name, percent) = (html(name), content.percent());
+    format!(
+        "<article>\n<h2>{name}</h2>\n<p class=\"facts\">{} · hashing {percent} %</p>\n</article>\n",
+        units::Bytes(*len)
+    )
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -28,6 +28,7 @@ mod scarce;
 mod scripted;
 mod seed_peers;
 mod select;
+mod service_start;
 mod spreading;
 mod storage_faults;
 mod touched;

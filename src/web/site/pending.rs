@@ -1,0 +1,82 @@
+//! Content that is hashed before it can be published, as the pages and the service manager show it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the module. Its length is bounded by the threads that hash.
+#[derive(Debug, Default)]
+pub struct PendingList(Mutex<Vec<Arc<Pending>>>);
+
+/// One torrent to be.
+#[derive(Debug)]
+pub struct Pending {
+    /// Printable.
+    pub name: String,
+    pub len: u64,
+    done: AtomicU64,
+}
+
+/// Keeps content on the list until it is dropped.
+#[derive(Debug)]
+pub struct PendingGuard<'a> {
+    list: &'a PendingList,
+    content: Arc<Pending>,
+}
+
+impl PendingList {
+    /// The hashing of content begins; `name` is printable.
+    pub fn begin(&self, name: String, len: u64) -> PendingGuard<'_> {
+        let content = Arc::new(Pending { name, len, done: AtomicU64::new(0) });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&content));
+        PendingGuard { list: self, content }
+    }
+
+    pub fn list(&self) -> Vec<Arc<Pending>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Pending {
+    /// How much of it is hashed, in whole percent.
+    pub fn percent(&self) -> u64 {
+        let done = u128::from(self.done.load(Ordering::Relaxed)) * 100;
+        u64::try_from(done / u128::from(self.len.max(1))).unwrap_or(100)
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hashing {}, {} %", self.name, self.percent())
+    }
+}
+
+impl PendingGuard<'_> {
+    /// At least this many bytes are hashed.
+    pub fn advance(&self, done: u64) {
+        self.content.done.fetch_max(done, Ordering::Relaxed);
+    }
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        let mut contents = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.retain(|content| !Arc::ptr_eq(content, &self.content));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_listed_while_it_is_hashed() {
+        let list = PendingList::default();
+        let guard = list.begin("big".into(), 1 << 40);
+        guard.advance(1 << 38);
+        guard.advance(1 << 20);
+        assert_eq!(list.list()[0].to_string(), "hashing big, 25 %");
+        drop(guard);
+        assert!(list.list().is_empty());
+    }
+}
