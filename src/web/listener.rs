@@ -35,6 +35,7 @@ use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
+use crate::engine::shortage::report_shortage;
 
 /// What a server allows its clients.
 #[derive(Clone, Debug)]
@@ -75,7 +76,8 @@ pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
             // The client was faster.
             Err(error) if is_of_one_connection(&error) => continue,
             // Too many open files: connections that end give theirs back.
-            Err(_) => {
+            Err(error) => {
+                report_shortage(&error);
                 tokio::time::sleep(WEB_ACCEPT_RETRY).await;
                 continue;
             }
