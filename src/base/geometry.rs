@@ -183,13 +183,16 @@ impl Geometry {
 
     /// The pieces that hold bytes of this file; empty for an empty file.
     pub fn pieces_of_file(&self, file_index: usize) -> Range<u32> {
-        let len = self.file_len(file_index);
-        if len == 0 {
-            return 0..0;
-        }
-        let start = self.file_starts[file_index];
+        self.pieces_of_span(FileSpan { file_index, offset: 0, len: self.file_len(file_index) })
+    }
+
+    /// The pieces that hold bytes of this part of a file, as far as the file reaches.
+    pub fn pieces_of_span(&self, span: FileSpan) -> Range<u32> {
+        let FileSpan { file_index, offset, len } = span;
+        let end = offset.saturating_add(len).min(self.file_len(file_index));
+        let Some(start) = self.file_starts.get(file_index).filter(|_| offset < end) else { return 0..0 };
         let piece_at = |offset: u64| u32::try_from(offset / u64::from(self.piece_len)).unwrap_or(u32::MAX);
-        piece_at(start)..piece_at(start + len - 1) + 1
+        piece_at(start + offset)..piece_at(start + end - 1) + 1
     }
 }
 
@@ -247,6 +250,15 @@ mod tests {
                     .filter(|&p| geometry.piece_spans(p).any(|s| s.file_index == file_index))
                     .map(PieceIndex::get).collect();
                 prop_assert_eq!(geometry.pieces_of_file(file_index).collect::<Vec<_>>(), touching);
+                for (offset, len) in [(0, 1), (1, 50), (119, u64::MAX), (120, 1)] {
+                    let end = len.saturating_add(offset);
+                    let touching: Vec<u32> = geometry.pieces()
+                        .filter(|&p| geometry.piece_spans(p)
+                            .any(|s| s.file_index == file_index && s.offset < end && s.offset + s.len > offset))
+                        .map(PieceIndex::get).collect();
+                    let span = FileSpan { file_index, offset, len };
+                    prop_assert_eq!(geometry.pieces_of_span(span).collect::<Vec<_>>(), touching);
+                }
             }
         }
     }

@@ -227,7 +227,7 @@ pub struct WebArgs {
     pub public_url: Option<String>,
     #[command(flatten)]
     pub proxy: ProxyArgs,
-    /// Give the content out over HTTP too, as it lies on the disk: a web seed, or a plain download
+    /// Give the content out over HTTP too, verified: a web seed, or a plain download
     #[arg(long)]
     pub web_seed: bool,
 }

@@ -2,24 +2,25 @@
 //! is not remembered is checked again.
 
 use std::env;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::base::InfoHash;
+use crate::base::{FileIdentity, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
+use crate::create::Report;
 use crate::create::remembered::{Observation, forget, recall, remember};
 
 /// A check from its beginning.
 pub(super) struct Check {
     /// `None` where there is no such place.
     folder: Option<PathBuf>,
-    /// Seconds since 1970.
-    started: i64,
+    /// Since 1970.
+    started: Duration,
 }
 
 impl Check {
     pub(super) fn begin() -> Self {
-        Self { folder: folder(), started: unix_time() }
+        Self { folder: folder(), started: since_1970() }
     }
 
     /// When this content was found right, if nobody has touched it since then.
@@ -27,20 +28,29 @@ impl Check {
         recall(self.folder.as_deref()?, info_hash, content)
     }
 
-    /// The check has found the content below `folder`, of which `before` was seen when it began, right or wrong.
-    pub(super) fn conclude(&self, metainfo: &Metainfo, folder: &Path, before: Option<&Observation>, is_right: bool) {
-        if !is_right {
+    /// The check has found the content right or wrong.
+    pub(super) fn conclude(&self, metainfo: &Metainfo, report: &Report) {
+        if !report.is_match() {
             return self.forget(metainfo.info_hash);
         }
-        if let Some(after) = Observation::of_content(&metainfo.info, folder).filter(|after| before == Some(after)) {
-            self.remember(metainfo.info_hash, &after);
+        if let Some(content) = Observation::of_report(&metainfo.info, report) {
+            self.remember(metainfo.info_hash, &content);
         }
+    }
+
+    /// Leaves out the files that were written to so shortly before the check that a later write could look the same.
+    pub(super) fn settled(&self, mut files: Box<[Option<FileIdentity>]>) -> Box<[Option<FileIdentity>]> {
+        let doubtful = self.started.saturating_sub(limits::FILE_TIME_GRAIN).into()..=since_1970().into();
+        for file in files.iter_mut() {
+            *file = file.filter(|identity| !identity.is_changed_within(doubtful.clone()));
+        }
+        files
     }
 
     /// The check has found this content right.
     pub(super) fn remember(&self, info_hash: InfoHash, content: &Observation) {
         let Some(folder) = &self.folder else { return };
-        match remember(folder, info_hash, self.started, content) {
+        match remember(folder, info_hash, seconds(self.started), content) {
             Ok(true) => {}
             Ok(false) => tracing::info!("this check is not remembered: the content was just written"),
             Err(error) => tracing::info!("this check is not remembered: {error}"),
@@ -64,6 +74,13 @@ pub(super) fn folder() -> Option<PathBuf> {
 
 /// Seconds since 1970; a clock before that counts as 1970.
 pub(super) fn unix_time() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    seconds(since_1970())
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn seconds(since: Duration) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

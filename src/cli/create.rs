@@ -53,9 +53,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         let check = Check::begin();
         let created =
             plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
-        if let Some(content) = Observation::of_plan(&plan) {
-            check.remember(created.info_hash, &content);
-        }
+        check.remember(created.info_hash, &Observation::of_plan(&plan));
         created
     } else {
         let progress = output.content_progress("hashing", None);

@@ -31,7 +31,7 @@ use crate::create::{Control, verify};
 use crate::engine::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
 use crate::engine::resume::{self, Claims, Recalled};
-use crate::engine::{self, Config, Report, Source};
+use crate::engine::{self, Config, Provenance, Report, Source};
 use crate::storage::{Sidecar, Target};
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
@@ -82,7 +82,7 @@ fn download(
         folder: folder.to_owned(),
         have,
         choices,
-        trusted: true,
+        provenance: Provenance::Written,
         target: Some(target),
         tiers,
         peers,

@@ -1,5 +1,7 @@
 //! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
 
+use std::sync::Arc;
+
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions};
 use super::records::{ThreadKind, ThreadKinds, Transfer};
@@ -38,6 +40,7 @@ pub(super) fn config(
         super_seed: false,
         rates: RateLimits::default(),
         monitor: None,
+        contents: Arc::default(),
     }
 }
 

@@ -61,9 +61,9 @@ fn check(
 ) -> Result<Outcome, Failure> {
     let (info, info_hash) = (&metainfo.info, metainfo.info_hash);
     let check = Check::begin();
-    let before = Observation::of_content(info, &options.data);
     if options.fast {
-        if let Some(date) = before.as_ref().and_then(|content| check.recall(info_hash, content)) {
+        let content = Observation::of_content(info, &options.data);
+        if let Some(date) = content.and_then(|content| check.recall(info_hash, &content)) {
             return Ok(Outcome { report: Report::all_right(info), remembered: Some(date) });
         }
         output.message("no remembered check fits: reading all of it");
@@ -72,7 +72,7 @@ fn check(
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
     let report = verify(info, &options.data, None, control)?;
     drop(progress);
-    check.conclude(metainfo, &options.data, before.as_ref(), report.is_match());
+    check.conclude(metainfo, &report);
     Ok(Outcome { report, remembered: None })
 }
 

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use walkdir::WalkDir;
 
 use super::error::ContentError;
-use super::open::{Stamp, shown};
+use super::open::shown;
+use crate::base::FileIdentity;
 use crate::base::limits::{EXTRA_ENTRIES_MAX, EXTRA_FILES_LISTED_MAX, PATH_DEPTH_MAX};
 use crate::codec::metainfo::Info;
 
@@ -35,7 +36,7 @@ pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool)
         return Ok(extra);
     }
     let named = named_paths(info);
-    let torrent = fs::metadata(torrent).ok().map(|metadata| Stamp::from(&metadata));
+    let torrent = fs::metadata(torrent).ok().map(|found| FileIdentity::from(&found));
     // A folder at the root may itself be reached through a symlink.
     let walk = WalkDir::new(&root).min_depth(1).max_depth(PATH_DEPTH_MAX).sort_by_file_name().into_iter();
     for (entry_count, entry) in walk.enumerate() {
@@ -59,7 +60,9 @@ pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool)
         if entry.file_type().is_dir() || named.contains(path.as_os_str().as_bytes()) {
             continue;
         }
-        let is_torrent = |stamp: &Stamp| fs::metadata(entry.path()).is_ok_and(|found| stamp.is_same_file(&found));
+        let is_torrent = |torrent: &FileIdentity| {
+            fs::metadata(entry.path()).is_ok_and(|found| torrent.is_same_inode(&(&found).into()))
+        };
         if entry.file_type().is_file() && torrent.as_ref().is_some_and(is_torrent) {
             continue;
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::base::escape::printable;
@@ -65,55 +65,6 @@ pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let metadata = file.metadata()?;
     check(&metadata)?;
     Ok((file, metadata))
-}
-
-/// What changes when somebody replaces or writes to a file. A write within the file system's clock tick that keeps the
-/// length goes unseen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stamp {
-    dev: u64,
-    ino: u64,
-    len: u64,
-    mtime_s: i64,
-    mtime_ns: i64,
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            dev: metadata.dev(),
-            ino: metadata.ino(),
-            len: metadata.len(),
-            mtime_s: metadata.mtime(),
-            mtime_ns: metadata.mtime_nsec(),
-        }
-    }
-}
-
-impl Stamp {
-    /// Length of the file in bytes.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// All of it: device, inode, length, seconds and nanoseconds of the last write.
-    pub fn numbers(&self) -> [u64; 5] {
-        [self.dev, self.ino, self.len, self.mtime_s.cast_unsigned(), self.mtime_ns.cast_unsigned()]
-    }
-
-    /// Seconds since 1970 of the last write.
-    pub fn mtime_s(&self) -> i64 {
-        self.mtime_s
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The same inode, whatever was written to it.
-    pub fn is_same_file(&self, metadata: &Metadata) -> bool {
-        (self.dev, self.ino) == (metadata.dev(), metadata.ino())
-    }
 }
 
 #[cfg(test)]

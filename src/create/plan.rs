@@ -8,12 +8,12 @@ use rayon::prelude::*;
 
 use super::error::{ContentError, CreateError};
 use super::filters::Filters;
-use super::open::{Stamp, open_regular};
+use super::open::open_regular;
 use super::piece_len;
 use super::pieces::{Content, Control, Source, hash_pieces};
 use super::scan::{Scan, scan};
 use crate::base::limits;
-use crate::base::{Geometry, InfoHash, PieceHash, PieceIndex};
+use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
 
 /// Everything about a torrent that is not its content.
@@ -76,7 +76,7 @@ impl Plan {
         }
         let piece_len = settings.piece_len.unwrap_or_else(|| piece_len::automatic(scan.total_len));
         let piece_count = scan.total_len.div_ceil(u64::from(piece_len.max(1)));
-        let geometry = Geometry::new(piece_len, scan.files.iter().map(|file| file.stamp.len()))
+        let geometry = Geometry::new(piece_len, scan.files.iter().map(|file| file.identity.len))
             .filter(|geometry| geometry.piece_count() <= limits::PIECE_COUNT_MAX)
             .ok_or(CreateError::TooManyPieces { piece_len, piece_count })?;
         Ok(Self { scan, name, geometry })
@@ -91,7 +91,7 @@ impl Plan {
         } else {
             let entry = |file: &super::scan::ScannedFile| FileEntry {
                 path: file.elements.clone(),
-                len: file.stamp.len(),
+                len: file.identity.len,
                 pad: false,
             };
             DraftFiles::Many(self.scan.files.iter().map(entry).collect())
@@ -103,7 +103,8 @@ impl Plan {
         self.scan.files.par_iter().try_for_each(|file| {
             let path = || file.path.clone();
             let metadata = fs::metadata(&file.path).map_err(|error| ContentError::Read { path: path(), error })?;
-            if Stamp::from(&metadata) == file.stamp { Ok(()) } else { Err(ContentError::Changed { path: path() }) }
+            let is_same = FileIdentity::from(&metadata) == file.identity;
+            if is_same { Ok(()) } else { Err(ContentError::Changed { path: path() }) }
         })
     }
 }
@@ -150,7 +151,7 @@ impl Content for Plan {
     fn open(&self, file_index: usize) -> Result<Source, ContentError> {
         let path = self.path(file_index);
         let (file, metadata) = open_regular(&path).map_err(|error| ContentError::Read { path: path.clone(), error })?;
-        if self.scan.files.get(file_index).is_none_or(|scanned| scanned.stamp != Stamp::from(&metadata)) {
+        if self.scan.files.get(file_index).is_none_or(|scanned| scanned.identity != FileIdentity::from(&metadata)) {
             return Err(ContentError::Changed { path });
         }
         Ok(Source::File(file.into()))

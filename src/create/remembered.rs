@@ -9,16 +9,15 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::open::{Stamp, open_regular};
+use super::open::open_regular;
 use super::plan::Plan;
-use super::verify::file_path;
-use crate::base::InfoHash;
+use super::verify::{Report, file_path};
 use crate::base::limits::REMEMBERED_CHECKS_MAX;
+use crate::base::{FileIdentity, InfoHash};
 use crate::codec::metainfo::Info;
 use crate::hash::sha1;
 
@@ -27,30 +26,21 @@ const MAGIC: [u8; 16] = *b"bt-fast check\r\n\x01";
 const EXTENSION: &str = "check";
 const HASH_LEN: usize = size_of::<InfoHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN + size_of::<i64>();
-/// The numbers of a [`Stamp`], seconds and nanoseconds of the last change to the inode.
+/// The numbers of a [`FileIdentity`].
 const FILE_LEN: usize = 7 * size_of::<u64>();
 
 /// Time stamps of file systems are this coarse at worst (FAT): two writes within it may leave the same one.
 const STAMP_GRAIN_S: i64 = 2;
 
-/// One file as it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sighting {
-    stamp: Stamp,
-    /// A write sets it, and unlike the time of the last write nobody can set it back.
-    ctime_s: i64,
-    ctime_ns: i64,
-}
-
 /// Every file of a torrent as it was seen, in the torrent's order and without pad files.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Observation(Vec<Sighting>);
+pub struct Observation(Vec<FileIdentity>);
 
 impl Observation {
     /// `None` where a path is not a regular file.
     pub fn of(paths: &[PathBuf]) -> Option<Self> {
         let see =
-            |path: &PathBuf| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| Sighting::from(&found));
+            |path: &PathBuf| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| FileIdentity::from(&found));
         paths.par_iter().map(see).collect::<Option<_>>().map(Self)
     }
 
@@ -60,23 +50,27 @@ impl Observation {
         Self::of(&files.map(|file| file_path(dir, file)).collect::<Vec<_>>())
     }
 
-    /// Of the content of a torrent just made; `None` where it is not what the walk saw.
-    pub fn of_plan(plan: &Plan) -> Option<Self> {
-        let files = &plan.scan.files;
-        let found = Self::of(&files.iter().map(|file| file.path.clone()).collect::<Vec<_>>())?;
-        found.0.iter().map(|sighting| sighting.stamp).eq(files.iter().map(|file| file.stamp)).then_some(found)
+    /// Of the content that a check has hashed; `None` where a file changed meanwhile.
+    pub fn of_report(info: &Info, report: &Report) -> Option<Self> {
+        let files = info.files.iter().zip(&report.files).filter(|(file, _)| !file.pad);
+        files.map(|(_, identity)| *identity).collect::<Option<_>>().map(Self)
+    }
+
+    /// Of the content of a torrent just made, which was hashed as the walk saw it.
+    pub fn of_plan(plan: &Plan) -> Self {
+        Self(plan.scan.files.iter().map(|file| file.identity).collect())
+    }
+
+    /// By file of the torrent; a pad file has none.
+    pub fn by_file(&self, info: &Info) -> Box<[Option<FileIdentity>]> {
+        let mut files = self.0.iter();
+        info.files.iter().map(|file| if file.pad { None } else { files.next().copied() }).collect()
     }
 
     /// Whether no write at `since` (seconds since 1970) or later can have left these time stamps.
     fn is_settled(&self, since: i64) -> bool {
-        let newest = self.0.iter().map(|seen| seen.stamp.mtime_s().max(seen.ctime_s)).max();
+        let newest = self.0.iter().map(|seen| seen.mtime.max(seen.ctime).s).max();
         newest.is_none_or(|newest| newest.saturating_add(STAMP_GRAIN_S) < since)
-    }
-}
-
-impl From<&Metadata> for Sighting {
-    fn from(metadata: &Metadata) -> Self {
-        Self { stamp: Stamp::from(metadata), ctime_s: metadata.ctime(), ctime_ns: metadata.ctime_nsec() }
     }
 }
 
@@ -120,9 +114,9 @@ fn encode(info_hash: InfoHash, started: i64, content: &Observation) -> Vec<u8> {
     record.extend(MAGIC);
     record.extend(info_hash.0);
     record.extend(started.to_le_bytes());
-    for Sighting { stamp, ctime_s, ctime_ns } in &content.0 {
-        let ctime = [ctime_s.cast_unsigned(), ctime_ns.cast_unsigned()];
-        record.extend(stamp.numbers().into_iter().chain(ctime).flat_map(u64::to_le_bytes));
+    for FileIdentity { dev, ino, len, mtime, ctime } in &content.0 {
+        let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
+        record.extend([*dev, *ino, *len].into_iter().chain(times).flat_map(u64::to_le_bytes));
     }
     let hash = sha1(&[&record]);
     record.extend(hash.0);
@@ -149,6 +143,7 @@ fn forget_oldest(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::os::unix::fs::MetadataExt as _;
 
     const INFO_HASH: InfoHash = InfoHash([7; 20]);
     /// Long after any file here was written.

@@ -9,8 +9,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::error::{ContentError, CreateError};
 use super::filters::{Filters, Verdict};
-use super::open::{Kind, Stamp};
-use crate::base::limits;
+use super::open::Kind;
+use crate::base::{FileIdentity, limits};
 
 /// The files of a torrent to be.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct ScannedFile {
     pub path: PathBuf,
     /// Path elements below the scanned folder; empty for a single file.
     pub elements: Vec<Vec<u8>>,
-    pub stamp: Stamp,
+    /// As the walk saw it.
+    pub identity: FileIdentity,
 }
 
 /// Walks `root`, a file or a folder, by path or through a symlink.
@@ -43,9 +44,9 @@ pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result
     match Kind::from(metadata.file_type()) {
         Kind::File if !filters.is_empty() => Err(CreateError::FilteredFile { path: root.to_owned() }),
         Kind::File => {
-            let stamp = Stamp::from(&metadata);
-            let file = ScannedFile { path: root.to_owned(), elements: Vec::new(), stamp };
-            Ok(Scan { files: vec![file], single_file: true, total_len: stamp.len(), junk_count: 0 })
+            let identity = FileIdentity::from(&metadata);
+            let file = ScannedFile { path: root.to_owned(), elements: Vec::new(), identity };
+            Ok(Scan { files: vec![file], single_file: true, total_len: identity.len, junk_count: 0 })
         }
         Kind::Folder => scan_folder(root, filters, output),
         kind => Err(CreateError::Special { path: root.to_owned(), kind }),
@@ -75,7 +76,7 @@ fn scan_folder(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Res
             },
         };
         if let Some(file) = scan_file(&path, relative(path.path()), output)? {
-            scan.total_len = scan.total_len.saturating_add(file.stamp.len());
+            scan.total_len = scan.total_len.saturating_add(file.identity.len);
             scan.files.push(file);
         }
         if scan.files.len() > limits::FILE_COUNT_MAX {
@@ -100,15 +101,15 @@ fn scan_file(
         return Err(CreateError::Special { path, kind });
     }
     let metadata = entry.metadata().map_err(|error| unreadable(&path, error.into()))?;
-    let stamp = Stamp::from(&metadata);
-    if output.is_some_and(|output| stamp.is_same_file(output)) {
+    let identity = FileIdentity::from(&metadata);
+    if output.is_some_and(|output| identity.is_same_inode(&output.into())) {
         return Ok(None);
     }
     let elements: Vec<Vec<u8>> = relative.iter().map(|element| element.as_bytes().to_vec()).collect();
     if elements.len() > limits::PATH_DEPTH_MAX || relative.as_os_str().len() > limits::PATH_LEN_MAX {
         return Err(CreateError::Path { path });
     }
-    Ok(Some(ScannedFile { path, elements, stamp }))
+    Ok(Some(ScannedFile { path, elements, identity }))
 }
 
 fn walk_error(root: &Path, error: walkdir::Error) -> CreateError {

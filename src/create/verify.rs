@@ -3,16 +3,19 @@
 //! Only reads. What is missing or too short is known from the file's length; every piece that is wholly there is hashed.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
 
 use super::error::ContentError;
 use super::open::{Kind, open_regular};
 use super::pieces::{Content, Control, Source, hash_pieces};
-use crate::base::{Bitfield, FileSpan, Geometry, PieceIndex};
+use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
 /// What [`verify`] found.
@@ -22,6 +25,8 @@ pub struct Report {
     pub have: Bitfield,
     /// In the order of the torrent's files; a file may have two.
     pub problems: Vec<FileProblem>,
+    /// What each file was, before and after it was hashed; `None` where that differs, or nothing of it was hashed.
+    pub files: Vec<Option<FileIdentity>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +57,10 @@ pub enum Problem {
 }
 
 impl Report {
-    /// What is found where nothing is wrong.
+    /// What is found where nothing is wrong and nothing need be hashed.
     pub fn all_right(info: &Info) -> Self {
-        Self { have: Bitfield::full(info.geometry.piece_count()), problems: Vec::new() }
+        let files = vec![None; info.files.len()];
+        Self { have: Bitfield::full(info.geometry.piece_count()), problems: Vec::new(), files }
     }
 
     /// Everything is there, is right, and nothing is too long.
@@ -81,7 +87,7 @@ impl Report {
 /// `only`: of these pieces alone. A missing or wrong file is a finding; a file that cannot be read is an error.
 pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control<'_>) -> Result<Report, ContentError> {
     let (found, mut problems) = survey(info, dir)?;
-    let check = Check { info, dir, found, only };
+    let check = Check { info, dir, found, only, hashed: Mutex::new(vec![Hashed::Nothing; info.files.len()]) };
     let hashes = hash_pieces(&check, control)?;
     let mut have = Bitfield::new(info.geometry.piece_count());
     let mut altered = vec![0u32; info.files.len()];
@@ -100,7 +106,7 @@ pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control
         }
     }
     problems.sort_by_key(|problem| problem.file_index);
-    Ok(Report { have, problems })
+    Ok(Report { have, problems, files: check.unchanged_files() })
 }
 
 /// Where a file of a torrent lies below the data folder.
@@ -147,6 +153,46 @@ struct Check<'a> {
     /// Bytes each file has, at most its length in the torrent.
     found: Vec<u64>,
     only: Option<&'a Bitfield>,
+    /// By file.
+    hashed: Mutex<Vec<Hashed>>,
+}
+
+/// What was opened under a file's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hashed {
+    Nothing,
+    File(FileIdentity),
+    /// Several files, or one that was written to.
+    Several,
+}
+
+impl Check<'_> {
+    fn hashed(&self) -> MutexGuard<'_, Vec<Hashed>> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle_opened(&self, file_index: usize, identity: FileIdentity) {
+        if let Some(hashed) = self.hashed().get_mut(file_index) {
+            let same = matches!(*hashed, Hashed::Nothing) || *hashed == Hashed::File(identity);
+            *hashed = if same { Hashed::File(identity) } else { Hashed::Several };
+        }
+    }
+
+    /// The files that are still what they were when they were opened to be hashed. Of an empty file there is nothing to hash.
+    fn unchanged_files(&self) -> Vec<Option<FileIdentity>> {
+        let now = |file: &FileEntry| {
+            let metadata = fs::metadata(file_path(self.dir, file)).ok().filter(Metadata::is_file)?;
+            Some(FileIdentity::from(&metadata))
+        };
+        let hashed = self.hashed();
+        let files = self.info.files.par_iter().zip(&hashed[..]);
+        let unchanged = files.map(|(file, hashed)| match *hashed {
+            Hashed::Nothing if file.len == 0 && !file.pad => now(file),
+            Hashed::File(identity) => now(file).filter(|now| *now == identity),
+            Hashed::Nothing | Hashed::Several => None,
+        });
+        unchanged.collect()
+    }
 }
 
 impl Content for Check<'_> {
@@ -167,7 +213,10 @@ impl Content for Check<'_> {
         }
         let path = self.path(file_index);
         match open_regular(&path) {
-            Ok((file, _)) => Ok(Source::File(file.into())),
+            Ok((file, metadata)) => {
+                self.handle_opened(file_index, FileIdentity::from(&metadata));
+                Ok(Source::File(file.into()))
+            }
             Err(error) => Err(ContentError::Read { path, error }),
         }
     }

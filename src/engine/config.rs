@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::CacheMode;
+use super::contents::Contents;
 use super::listen::ListenError;
 use super::monitor::Monitor;
 use super::stats::Stats;
 use super::way::Way;
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, InfoHash, PeerId, Rng, Time};
+use crate::base::{Bitfield, FileIdentity, InfoHash, PeerId, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::Hashed;
 use crate::storage::{StorageError, Target};
@@ -63,6 +64,8 @@ pub struct Config {
     pub rates: RateLimits,
     /// Is shown a picture of the session once a second.
     pub monitor: Option<Arc<Monitor>>,
+    /// Gives others than peers the content that this session serves.
+    pub contents: Arc<Contents>,
 }
 
 impl Config {
@@ -136,14 +139,25 @@ pub struct Source {
     pub have: Bitfield,
     /// What becomes of each file, pad files kept; `None`: all are wanted.
     pub choices: Option<Box<[Choice]>>,
-    /// `have` needs no hash before it is served.
-    pub trusted: bool,
+    pub provenance: Provenance,
     /// The right to make and write the files; nothing is written without.
     pub target: Option<Target>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
     /// Peers that are known already.
     pub peers: Vec<SocketAddr>,
+}
+
+/// Why the pieces of a source that are there need no hash before they are served.
+#[derive(Debug)]
+pub enum Provenance {
+    /// They need one.
+    Unknown,
+    /// They were hashed, or the user vouches for them, when the files were these. `None`, by file of the torrent: its pieces
+    /// need a hash.
+    Known(Box<[Option<FileIdentity>]>),
+    /// This session makes and writes the files, and an earlier check has left the pieces that are there.
+    Written,
 }
 
 /// What becomes of a session's torrents while it runs.

@@ -10,6 +10,7 @@ mod cache;
 mod checkpoint;
 mod config;
 mod conn;
+mod contents;
 mod control;
 mod doorstep;
 mod families;
@@ -48,9 +49,10 @@ mod writeback;
 pub use crate::storage::arena_len_default;
 pub use cache::CacheMode;
 pub use config::{
-    Change, Changes, Config, EngineError, HungUp, Identity, Latency, Listen, RateLimits, Report, Snapshot, Source,
-    WriteMode,
+    Change, Changes, Config, EngineError, HungUp, Identity, Latency, Listen, Provenance, RateLimits, Report, Snapshot,
+    Source, WriteMode,
 };
+pub use contents::Contents;
 pub use listen::ListenError;
 pub use monitor::Monitor;
 pub use session::{run, run_with};

@@ -93,6 +93,7 @@ pub(super) async fn write(shared: Arc<Shared>, verified: Verified) {
     shared.spread_news();
     if torrent.swarm.pieces.is_complete() {
         shared.attend(&torrent);
+        shared.files.spawn(move || torrent.handle_complete());
     }
 }
 

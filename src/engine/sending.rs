@@ -29,9 +29,14 @@ impl Connection {
                 self.wake.notified().await;
                 continue;
             }
-            self.look_at_files(&transmit).await;
-            self.take_leases(&transmit, &mut leases).await?;
-            let sent = self.fill(&transmit, &mut leases, &mut batch)?;
+            loop {
+                self.look_at_files(&transmit).await;
+                self.await_verified(&transmit).await?;
+                if self.take_leases(&transmit, &mut leases).await? {
+                    break;
+                }
+            }
+            let sent = self.fill(&transmit, &mut leases, &mut batch);
             let since = self.now();
             for limiter in [&self.ring.shared.up, &self.torrent.up] {
                 limiter.charge(since, sent as u64);
@@ -92,7 +97,7 @@ impl Connection {
         limiter::narrowest([session, own])
     }
 
-    /// Somebody may have cut, removed or replaced what is about to leave.
+    /// Another program may have written to, truncated, removed or replaced what is about to leave.
     async fn look_at_files(&self, transmit: &Transmit) {
         let files = self.torrent.files_to_look_at(&transmit.blocks, self.now());
         if !files.is_empty() {
@@ -103,8 +108,36 @@ impl Connection {
         }
     }
 
-    /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again.
-    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<(), End> {
+    /// Blocks whose file has changed since they were ready wait until their pieces are hashed again.
+    async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), End> {
+        let is_verified = |block: &BlockRef| self.torrent.serving.is_verified(block.piece);
+        while !transmit.blocks.iter().all(is_verified) {
+            let moment = self.ring.shared.cache.moment(self.now());
+            let mut waits = false;
+            for &block in transmit.blocks.iter().filter(|block| !is_verified(block)) {
+                match self.torrent.serving.poll(block, moment) {
+                    Readiness::Ready => continue,
+                    Readiness::Wait => {}
+                    Readiness::Verify(piece) => self.start_verify(piece),
+                    Readiness::Populate(stretch) => self.start_populate(stretch),
+                    Readiness::Unservable => return Err(End::Storage),
+                }
+                waits = true;
+            }
+            if waits {
+                self.waiting.set(true);
+                self.wake.notified().await;
+            }
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again. False
+    /// if a file has changed meanwhile.
+    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<bool, End> {
         leases.clear();
         for &block in &transmit.blocks {
             let lease = loop {
@@ -121,9 +154,13 @@ impl Connection {
                     }
                 }
             };
+            // Of a file that was replaced it may be one of the new file, which has not been hashed.
+            if !self.torrent.serving.is_verified(block.piece) {
+                return Ok(false);
+            }
             leases.push(lease);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The writer looks again then, or earlier.
@@ -140,12 +177,7 @@ impl Connection {
     }
 
     /// Puts control bytes, heads and leases together; returns the payload's length.
-    fn fill(
-        &self,
-        transmit: &Transmit,
-        leases: &mut Vec<ReadLease>,
-        batch: &mut Batch<ReadLease>,
-    ) -> Result<usize, End> {
+    fn fill(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>, batch: &mut Batch<ReadLease>) -> usize {
         batch.push_bytes(&transmit.control);
         let mut sent = 0;
         for (&block, lease) in transmit.blocks.iter().zip(leases.drain(..)) {
@@ -153,9 +185,7 @@ impl Connection {
             batch.push_part(lease);
             sent += block.len as usize;
         }
-        // Of a file that was replaced a lease may be one of the new file, which has not been hashed.
-        let is_right = |block: &BlockRef| self.torrent.serving.is_verified(block.piece);
-        if transmit.blocks.iter().all(is_right) { Ok(sent) } else { Err(End::Storage) }
+        sent
     }
 
     /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.

@@ -44,8 +44,8 @@ pub(super) struct Serving {
 
 impl Serving {
     /// `verified` pieces need no hash before they are served; `trusted` as [`super::cache::Cache`] says.
-    pub(super) fn new(geometry: &Geometry, verified: Option<&Bitfield>, trusted: u32) -> Self {
-        let state = |piece| if verified.is_some_and(|set| set.contains(piece)) { VERIFIED } else { UNVERIFIED };
+    pub(super) fn new(geometry: &Geometry, verified: &Bitfield, trusted: u32) -> Self {
+        let state = |piece| if verified.contains(piece) { VERIFIED } else { UNVERIFIED };
         Self {
             pieces: geometry.pieces().map(|piece| AtomicU8::new(state(piece))).collect(),
             stretches: (0..geometry.total_len().div_ceil(STRETCH_LEN)).map(|_| AtomicU64::new(NEVER)).collect(),
@@ -126,8 +126,8 @@ impl Serving {
         self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
     }
 
-    /// The file of this piece is another one now: it is hashed again before it is served.
-    pub(super) fn handle_replaced(&self, piece: PieceIndex) {
+    /// The file of this piece has changed: it is hashed again before it is served.
+    pub(super) fn handle_changed(&self, piece: PieceIndex) {
         if let Some(state) = self.piece(piece) {
             // Else there is nothing to take back.
             let _ = state.compare_exchange(VERIFIED, UNVERIFIED, Ordering::AcqRel, Ordering::Acquire);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn each_step_is_handed_out_once_and_then_the_block_is_ready() {
         let geometry = Geometry::new(3 << 20, [(6 << 20) + 5]).unwrap();
-        let serving = Serving::new(&geometry, None, 10);
+        let serving = Serving::new(&geometry, &Bitfield::new(3), 10);
         let block = geometry.span(0, (1 << 20) - 8192, 16384).unwrap();
         let now = at(Duration::from_secs(100), u32::MAX);
         assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece));
@@ -234,7 +234,7 @@ mod tests {
     fn what_was_read_in_is_believed_for_a_while_and_while_little_follows() {
         let geometry = Geometry::new(1 << 20, [1 << 20]).unwrap();
         let block = geometry.span(0, 0, 16384).unwrap();
-        let serving = Serving::new(&geometry, Some(&Bitfield::full(1)), 10);
+        let serving = Serving::new(&geometry, &Bitfield::full(1), 10);
         let start = Duration::from_secs(1);
         serving.handle_populated(0, at(start, u32::MAX - 1));
         let later = start + limits::RESIDENT_MIN;

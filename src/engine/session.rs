@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
-use super::config::{Changes, Config, EngineError, Latency, Report, Snapshot, Source, WriteMode};
+use super::config::{Changes, Config, EngineError, Latency, Provenance, Report, Snapshot, Source, WriteMode};
 use super::control::{self, Outcome};
 use super::file_threads::FileThreads;
 use super::listen::listen;
@@ -93,7 +93,9 @@ pub fn run_with(
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
     shared.torrents().iter().for_each(|torrent| save(torrent));
-    conclude(&shared, config, (outcome, gone), threads)
+    let report = conclude(&shared, config, (outcome, gone), threads);
+    config.contents.torrents_mut().clear();
+    report
 }
 
 /// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
@@ -178,10 +180,12 @@ pub(super) fn prepare(
     stretches_trusted: u32,
     number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, mut have, choices, trusted, target, tiers, peers } = source;
+    let Source { metainfo, folder, mut have, choices, provenance, target, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
+    // What is written has no links.
+    let layout = if target.is_some() { layout } else { layout.following_links_of_now() };
     let mut store = Store::new(layout, info.geometry.clone(), pads)?;
     let mut selection = None;
     if let Some(mut choices) = choices {
@@ -196,6 +200,11 @@ pub(super) fn prepare(
     let has_wanted =
         |selection: &Selection| info.geometry.pieces().all(|piece| have.contains(piece) || !selection.is_wanted(piece));
     let has_wanted = selection.as_ref().map_or_else(|| have.is_full(), has_wanted);
+    let verified;
+    (store, verified) = with_provenance(store, provenance, &info.geometry, &have);
+    if has_wanted && checkpoint.is_some() {
+        store.end_writing(&|_| ());
+    }
     let slots = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
     // What will be seeded is read again soon: it belongs into the page cache.
     let write_mode = match config.write_mode {
@@ -205,7 +214,7 @@ pub(super) fn prepare(
     let mut torrent = Torrent::new(
         metainfo,
         (store, checkpoint),
-        (&have, selection, trusted),
+        (&have, selection, &verified),
         slots,
         write_mode,
         stretches_trusted,
@@ -224,6 +233,22 @@ pub(super) fn prepare(
         checkpoint.restore_parts(&torrent);
     }
     Ok((Arc::new(torrent), tiers))
+}
+
+/// The store, and the pieces that need no hash before they are served.
+fn with_provenance(store: Store, provenance: Provenance, geometry: &Geometry, have: &Bitfield) -> (Store, Bitfield) {
+    match provenance {
+        Provenance::Unknown => (store, Bitfield::new(geometry.piece_count())),
+        Provenance::Written => (store.writing(), have.clone()),
+        Provenance::Known(files) => {
+            let mut verified = have.clone();
+            for file_index in store.listed().filter(|&at| files.get(at).is_none_or(Option::is_none)) {
+                let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+                pieces.for_each(|piece| _ = verified.remove(piece));
+            }
+            (store.with_known(files), verified)
+        }
+    }
 }
 
 /// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and

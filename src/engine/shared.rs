@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
 use super::config::{Config, Listen};
+use super::contents::Contents;
 use super::doorstep::{Doorstep, Place};
 use super::file_threads::FileThreads;
 use super::receiving::{Received, Verified};
@@ -62,7 +63,7 @@ pub(super) struct RingHandle {
 /// See the module.
 pub(super) struct Shared {
     pub(super) peer_id: PeerId,
-    torrents: RwLock<HashMap<InfoHash, Arc<Torrent>>>,
+    contents: Arc<Contents>,
     /// Numbers of the torrents that the control thread has to look at.
     attention: Mutex<Vec<u32>>,
     pub(super) pool: Pool<Received>,
@@ -109,9 +110,11 @@ impl Shared {
     ) -> Self {
         let listen = config.listen.local_address().map_or(IpAddr::from([0; 4]), |address| address.ip());
         let listen = SocketAddr::new(listen, listen_port);
+        let contents = config.contents.clone();
+        *contents.torrents_mut() = torrents;
         Self {
             peer_id: config.identity.peer_id,
-            torrents: RwLock::new(torrents),
+            contents,
             attention: Mutex::default(),
             pool,
             files,
@@ -145,16 +148,16 @@ impl Shared {
     }
 
     pub(super) fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
-        self.torrents.read().unwrap_or_else(PoisonError::into_inner).get(info_hash).cloned()
+        self.contents.torrents().get(info_hash).cloned()
     }
 
     pub(super) fn torrents(&self) -> Vec<Arc<Torrent>> {
-        self.torrents.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.contents.torrents().values().cloned().collect()
     }
 
     /// False when there is such a one already.
     pub(super) fn insert(&self, torrent: &Arc<Torrent>) -> bool {
-        let mut torrents = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        let mut torrents = self.contents.torrents_mut();
         let is_new = !torrents.contains_key(&torrent.info_hash);
         if is_new {
             torrents.insert(torrent.info_hash, torrent.clone());
@@ -163,7 +166,7 @@ impl Shared {
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Arc<Torrent>> {
-        self.torrents.write().unwrap_or_else(PoisonError::into_inner).remove(&info_hash)
+        self.contents.torrents_mut().remove(&info_hash)
     }
 
     /// The control thread has to look at this torrent.

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::Bitfield;
+use crate::base::{Bitfield, FileIdentity};
 use crate::codec::metainfo::Info;
-use crate::storage::{Layout, Presence, StorageError, Store};
+use crate::storage::{Layout, Presence, StorageError};
 
 /// See [`survey`].
 #[derive(Debug)]
@@ -13,32 +13,37 @@ pub struct Survey {
     pub have: Bitfield,
     /// Files that are absent or too short, with what is there.
     pub misfits: Vec<(PathBuf, Presence)>,
+    /// Each file as it is now; `None`: it is a pad file, or not there.
+    pub files: Box<[Option<FileIdentity>]>,
 }
 
 /// Looks at every file's length below `folder`, the folder that holds the torrent's name. Reads no content.
 pub fn survey(info: &Info, folder: &Path) -> Result<Survey, StorageError> {
     let geometry = &info.geometry;
-    let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
-    let store = Store::new(layout, geometry.clone(), info.files.iter().map(|file| file.pad).collect())?;
-    let mut have = Bitfield::full(geometry.piece_count());
-    let mut misfits = Vec::new();
-    for (file_index, presence) in store.misfits()? {
-        let here = match presence {
-            Presence::Absent => 0,
-            Presence::Here { len } => len,
+    let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?.following_links();
+    let mut found = Survey {
+        have: Bitfield::full(geometry.piece_count()),
+        misfits: Vec::new(),
+        files: vec![None; info.files.len()].into(),
+    };
+    for (file_index, _) in info.files.iter().enumerate().filter(|(_, file)| !file.pad) {
+        let identity = layout.find(file_index)?;
+        found.files[file_index] = identity;
+        let here = match identity {
+            Some(FileIdentity { len, .. }) if len >= geometry.file_len(file_index) => continue,
+            Some(FileIdentity { len, .. }) => len,
+            None => 0,
         };
-        if here >= geometry.file_len(file_index) && presence != Presence::Absent {
-            continue;
-        }
-        misfits.push((store.layout().path(file_index), presence));
+        let presence = identity.map_or(Presence::Absent, |_| Presence::Here { len: here });
+        found.misfits.push((layout.path(file_index), presence));
         for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
             let reaches = |span: crate::base::FileSpan| span.file_index == file_index && span.offset + span.len > here;
             if geometry.piece_spans(piece).any(reaches) {
-                have.remove(piece);
+                found.have.remove(piece);
             }
         }
     }
-    Ok(Survey { have, misfits })
+    Ok(found)
 }
 
 #[cfg(test)]

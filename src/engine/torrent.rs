@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, since_1970};
 use super::config::{Config, WriteMode};
 use super::file_threads::FileShare;
 use super::serving::Serving;
@@ -15,7 +16,7 @@ use super::suspicion::Suspicion;
 use super::touched::Looks;
 use super::writeback::Writeback;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, BlockRef, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
+use crate::base::{Bitfield, BlockRef, FileIdentity, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
@@ -83,12 +84,12 @@ struct Entry {
 }
 
 impl Torrent {
-    /// `have` is verified, or trusted where `trusted`; `selection` is [`Swarm`]'s; `slots` is memory for pieces to be received; `stretches_trusted` is
+    /// `have` is there, of which `verified` needs no hash; `selection` is [`Swarm`]'s; `slots` is memory for pieces to be received; `stretches_trusted` is
     /// [`super::cache::Cache`]'s; `config` says what it may upload, and with whom.
     pub(super) fn new(
         metainfo: Metainfo,
         (store, checkpoint): (Store, Option<Checkpoint>),
-        (have, selection, trusted): (&Bitfield, Option<Selection>, bool),
+        (have, selection, verified): (&Bitfield, Option<Selection>, &Bitfield),
         slots: Vec<Slot>,
         write_mode: WriteMode,
         stretches_trusted: u32,
@@ -109,7 +110,7 @@ impl Torrent {
             name: printable(&metainfo.info.name),
             metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
             hashes: metainfo.info.pieces,
-            serving: Serving::new(&geometry, trusted.then_some(have), stretches_trusted),
+            serving: Serving::new(&geometry, verified, stretches_trusted),
             swarm: Arc::new(Swarm::with_selection(geometry, have, selection, slots, &mut rng)),
             wanted_len,
             store,
@@ -304,13 +305,54 @@ impl Torrent {
         let len = usize::try_from(self.swarm.geometry.len_of(piece)).unwrap_or(usize::MAX);
         let mut buffer = vec![0; len.min(limits::HASH_READ_LEN)];
         let mut hasher = PieceHasher::default();
-        match self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes)) {
-            Ok(()) if self.hashes.get(piece.at()) == Some(&hasher.finish()) => self.serving.handle_verified(piece),
-            Ok(()) => self.handle_unservable(piece, "its data does not match the torrent"),
+        let begun = since_1970();
+        let read = self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes), &self.on_change());
+        match read {
+            Ok(files) => return self.handle_hashed(piece, &hasher.finish(), &files, begun),
             Err(error) if error.passes() => return false,
             Err(error) => self.handle_unservable(piece, &error.to_string()),
         }
         true
+    }
+
+    /// A piece on disk has this hash, unless its files are others than those that were read: then false.
+    fn handle_hashed(
+        &self,
+        piece: PieceIndex,
+        hash: &PieceHash,
+        files: &[(usize, FileIdentity)],
+        begun: Duration,
+    ) -> bool {
+        let doubtful = begun.saturating_sub(limits::FILE_TIME_GRAIN).into()..=since_1970().into();
+        let is_settled = files.iter().all(|(_, identity)| !identity.is_changed_within(doubtful.clone()));
+        let is_right = self.hashes.get(piece.at()) == Some(hash);
+        let is_unchanged = is_settled
+            && self.store.if_unchanged(files, || {
+                if is_right {
+                    self.serving.handle_verified(piece);
+                }
+            });
+        if is_unchanged && !is_right {
+            self.handle_unservable(piece, "its data does not match the torrent");
+        }
+        is_unchanged
+    }
+
+    /// The pieces of a file that has changed are hashed before they are served again.
+    pub(super) fn on_change(&self) -> impl Fn(usize) + '_ {
+        |file_index| {
+            let path = self.store.layout().path(file_index);
+            let shown = printable(path.as_os_str().as_encoded_bytes());
+            info!("{}: {shown} has changed: its pieces are hashed before they are served again", self.name);
+            let geometry = &self.swarm.geometry;
+            let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+            pieces.for_each(|piece| self.serving.handle_changed(piece));
+        }
+    }
+
+    /// Nothing of it is missing: it is not written any more. May block.
+    pub(super) fn handle_complete(&self) {
+        self.store.end_writing(&self.on_change());
     }
 
     /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.

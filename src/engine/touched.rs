@@ -1,14 +1,15 @@
-//! Whether the files that are served are still those that were checked, and as long as the torrent says.
+//! Detects served files that were written to, truncated, removed or replaced.
 //!
-//! A map can't tell: behind the end of a file that somebody cut short its last page reads as zeros, and of a file that was removed
-//! or replaced the old content stays mapped. Pages beyond the new end are gone from memory, and so is the page that should be
-//! the file's last: it is looked at with everything that leaves. For files that we neither own nor may write the kernel does
-//! not tell, so each file is looked at by its name, too, while it is served.
+//! A map can't tell: behind the end of a truncated file its last page reads as zeros, of a file that was removed or replaced the
+//! old content stays mapped, and what another program writes appears in it. Pages beyond the new end are gone from memory, and
+//! so is the page that should be the file's last: it is looked at with everything that leaves. For files that we neither own
+//! nor may write the kernel does not tell, so each file is looked at by its name, too, while it is served: its identity is
+//! compared with the one it had when it was verified (`storage`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::torrent::Torrent;
-use crate::base::{BlockRef, PieceIndex, Time, limits};
+use crate::base::{BlockRef, FileIdentity, PieceIndex, Time, limits};
 use crate::storage::{FileNow, StorageError};
 
 /// When each of one torrent's files was looked at last, in numbers of [`limits::FILE_LOOK_INTERVAL`].
@@ -79,29 +80,26 @@ impl Torrent {
 
     /// Brings a range of the content into memory, the last page of its file first. May block on the file system.
     pub(super) fn read_in(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        let on_change = self.on_change();
+        // Of short ones not each is looked at in each interval.
+        let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_LOOK_LEN_MIN;
+        self.store.files_in(offset, len).filter(is_short).for_each(|file_index| self.look_at(file_index));
         if let Some((page, page_len)) = self.last_page_behind(offset, len)
-            && self.store.read_in(page, page_len).is_err_and(|error| !error.passes())
+            && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.passes())
             && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
         {
             self.look_at(span.file_index);
         }
-        self.store.read_in(offset, len)
+        self.store.read_in(offset, len, &self.on_change())
     }
 
-    /// Looks at a file: what is not there any more is not served, and what was replaced is hashed again. May block on the file
+    /// Looks at a file: what is not there any more is not served, and what has changed is hashed again. May block on the file
     /// system.
     pub(super) fn look_at(&self, file_index: usize) {
         let geometry = &self.swarm.geometry;
         let pieces = || geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
-        let (len, why) = match self.store.layout().look(file_index) {
-            Ok(FileNow::Here { len, inode }) => {
-                if self.store.is_replaced(file_index, inode) {
-                    // In this order: a connection that leases from the new file finds that it is not verified.
-                    pieces().for_each(|piece| self.serving.handle_replaced(piece));
-                    self.store.forget(file_index);
-                }
-                (len, "its file became shorter")
-            }
+        let (len, why) = match self.store.look(file_index, &self.on_change()) {
+            Ok(FileNow::Here(FileIdentity { len, .. })) => (len, "its file became shorter"),
             Ok(FileNow::Gone) => (0, "its file is gone"),
             // What is mapped can still be read, or its read fails.
             Err(_) => return,

@@ -1,13 +1,14 @@
 //! Where a torrent's files are: every open of content, safely beneath one folder.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
 use crate::base::{FileIdentity, FileTime};
@@ -19,6 +20,16 @@ pub struct Layout {
     folder: OwnedFd,
     folder_path: PathBuf,
     paths: Box<[PathBuf]>,
+    links: Links,
+}
+
+/// Which symbolic links are followed to a file that is read.
+#[derive(Debug)]
+enum Links {
+    Refused,
+    Followed,
+    /// Those to the files that had one on their way when the layout was made.
+    Found(HashSet<usize>),
 }
 
 /// A file as found before a download.
@@ -28,30 +39,17 @@ pub enum Presence {
     Here { len: u64 },
 }
 
-/// One file among those of all file systems, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inode {
-    device: u64,
-    number: u64,
-}
-
-impl Inode {
-    pub(super) fn of(file: &File) -> io::Result<Self> {
-        file.metadata().map(|stat| Self { device: stat.dev(), number: stat.ino() })
-    }
-}
-
-/// What [`Layout::look`] found.
+/// What is in the place of a file that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileNow {
-    Here { len: u64, inode: Inode },
+    Here(FileIdentity),
     Gone,
 }
 
 impl Layout {
     /// Takes the folder, which must exist, and each file's path as a list of elements.
     ///
-    /// The elements must be plain names: metainfo with others does not decode.
+    /// The elements must be plain names: metainfo with others does not decode. No symbolic link is followed.
     pub fn open(folder: &Path, files: impl IntoIterator<Item = Vec<Vec<u8>>>) -> Result<Self, StorageError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(folder, flags, Mode::empty())
@@ -60,7 +58,25 @@ impl Layout {
             .into_iter()
             .map(|elements| elements.into_iter().map(std::ffi::OsString::from_vec).collect())
             .collect();
-        Ok(Self { folder: opened, folder_path: folder.to_owned(), paths })
+        Ok(Self { folder: opened, folder_path: folder.to_owned(), paths, links: Links::Refused })
+    }
+
+    /// Follows symbolic links to files that are read.
+    #[must_use]
+    pub fn following_links(self) -> Self {
+        Self { links: Links::Followed, ..self }
+    }
+
+    /// Follows the symbolic links that are in the content now, since the user has put them there, and none that takes a
+    /// file's place later.
+    #[must_use]
+    pub fn following_links_of_now(self) -> Self {
+        let is_link = |&file_index: &usize| {
+            let found = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH);
+            matches!(found, Err(Errno::LOOP | Errno::XDEV))
+        };
+        let found = (0..self.file_count()).filter(is_link).collect();
+        Self { links: Links::Found(found), ..self }
     }
 
     /// Files of the torrent, pad files included.
@@ -77,15 +93,29 @@ impl Layout {
         self.paths.get(file_index).map_or(Path::new(""), PathBuf::as_path)
     }
 
-    /// Opens a file for reading. Symbolic links in what the user gave us to serve are followed.
-    pub fn open_to_read(&self, file_index: usize) -> Result<File, StorageError> {
+    fn follows_links_to(&self, file_index: usize) -> bool {
+        match &self.links {
+            Links::Refused => false,
+            Links::Followed => true,
+            Links::Found(files) => files.contains(&file_index),
+        }
+    }
+
+    /// Opens a file for reading, and says which one it is.
+    pub fn open_to_read(&self, file_index: usize) -> Result<(File, FileIdentity), StorageError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let path = self.relative(file_index);
-        let resolve = ResolveFlags::NO_MAGICLINKS;
-        let file = reach(Step::OpenToRead)
-            .and_then(|()| Ok(rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve)?))
+        let open = || {
+            if self.follows_links_to(file_index) {
+                rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+            } else {
+                open_beneath(self.folder.as_fd(), path, flags)
+            }
+        };
+        let opened = reach(Step::OpenToRead)
+            .and_then(|()| Ok(open()?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
-        self.regular(file_index, file)
+        self.regular(file_index, opened)
     }
 
     /// Opens a file that exists for reading and writing, beneath the folder and through no symbolic link; `direct`: past
@@ -95,30 +125,32 @@ impl Layout {
         let opened = reach(Step::Open)
             .and_then(|()| Ok(open_beneath(self.folder.as_fd(), self.relative(file_index), flags)?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
-        self.regular(file_index, opened)
+        self.regular(file_index, opened).map(|(file, _)| file)
     }
 
     /// Whether a file is there, and how long.
     pub fn presence(&self, file_index: usize) -> Result<Presence, StorageError> {
+        let found = self.find(file_index)?;
+        Ok(found.map_or(Presence::Absent, |FileIdentity { len, .. }| Presence::Here { len }))
+    }
+
+    /// Which file is there, if any.
+    pub fn find(&self, file_index: usize) -> Result<Option<FileIdentity>, StorageError> {
         match self.open_to_read(file_index) {
-            Ok(file) => {
-                let stat = file.metadata().map_err(|e| StorageError::new(Action::Read, self.path(file_index), e))?;
-                Ok(Presence::Here { len: stat.len() })
-            }
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Presence::Absent),
+            Ok((_, identity)) => Ok(Some(identity)),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// What is in the place of a file that is served, without opening it. An error says that this is not to be known now.
     pub fn look(&self, file_index: usize) -> Result<FileNow, StorageError> {
-        use rustix::io::Errno;
-        let found = rustix::fs::statat(&self.folder, self.relative(file_index), rustix::fs::AtFlags::empty());
-        match found {
-            Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() => Ok(FileNow::Here {
-                len: u64::try_from(stat.st_size).unwrap_or(0),
-                inode: Inode { device: stat.st_dev, number: stat.st_ino },
-            }),
+        let follow = self.follows_links_to(file_index);
+        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        match rustix::fs::statat(&self.folder, self.relative(file_index), flags) {
+            Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() => {
+                Ok(FileNow::Here(identity_of(&stat)))
+            }
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(FileNow::Gone),
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
         }
@@ -129,14 +161,7 @@ impl Layout {
         let failed = |error: io::Error| StorageError::new(Action::Open, self.path(file_index), error);
         let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH)
             .map_err(|error| failed(error.into()))?;
-        let stat = self.regular(file_index, opened)?.metadata().map_err(failed)?;
-        Ok(FileIdentity {
-            dev: stat.dev(),
-            ino: stat.ino(),
-            len: stat.len(),
-            mtime: FileTime { s: stat.mtime(), ns: stat.mtime_nsec() },
-            ctime: FileTime { s: stat.ctime(), ns: stat.ctime_nsec() },
-        })
+        self.regular(file_index, opened).map(|(_, identity)| identity)
     }
 
     /// Makes the file and its folders where they are missing and gives the file its length; bytes not written yet are a
@@ -148,9 +173,8 @@ impl Layout {
             self.create_folders(parent).map_err(failed)?;
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
-        let file =
-            self.regular(file_index, open_beneath(self.folder.as_fd(), path, flags).map_err(|e| failed(e.into()))?)?;
-        let here = file.metadata().map_err(failed)?.len();
+        let opened = open_beneath(self.folder.as_fd(), path, flags).map_err(|error| failed(error.into()))?;
+        let (file, FileIdentity { len: here, .. }) = self.regular(file_index, opened)?;
         if here > len {
             let text = format!("it is there already and {} bytes longer than in the torrent", here - len);
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, text)));
@@ -160,14 +184,14 @@ impl Layout {
 
     fn create_folders(&self, path: &Path) -> io::Result<()> {
         match open_beneath(self.folder.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(rustix::io::Errno::NOENT) => {}
+            Err(Errno::NOENT) => {}
             other => return other.map(|_| ()).map_err(io::Error::from),
         }
         let mut made = PathBuf::new();
         let mut parent = self.folder.try_clone()?;
         for element in path {
             match rustix::fs::mkdirat(&parent, element, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             made.push(element);
@@ -176,16 +200,27 @@ impl Layout {
         Ok(())
     }
 
-    fn regular(&self, file_index: usize, opened: OwnedFd) -> Result<File, StorageError> {
+    fn regular(&self, file_index: usize, opened: OwnedFd) -> Result<(File, FileIdentity), StorageError> {
         let file = File::from(opened);
         match file.metadata() {
-            Ok(stat) if stat.is_file() => Ok(file),
+            Ok(stat) if stat.is_file() => Ok((file, FileIdentity::from(&stat))),
             Ok(_) => {
                 let error = io::Error::other("it is not a regular file");
                 Err(StorageError::new(Action::Open, self.path(file_index), error))
             }
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
         }
+    }
+}
+
+fn identity_of(stat: &Stat) -> FileIdentity {
+    let ns = |ns| i64::try_from(ns).unwrap_or(0);
+    FileIdentity {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: FileTime { s: stat.st_mtime, ns: ns(stat.st_mtime_nsec) },
+        ctime: FileTime { s: stat.st_ctime, ns: ns(stat.st_ctime_nsec) },
     }
 }
 
@@ -230,6 +265,38 @@ mod tests {
         assert!(file.create(0, 9).is_err() && file.open_to_write(0, false).is_err());
         assert_eq!(std::fs::read(&target).unwrap(), b"keep");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_links_that_were_there_at_the_start_are_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = outside.path().join("target");
+        std::fs::write(&target, b"12345").unwrap();
+        let open = || layout(folder.path(), &["d", "f"]);
+        std::fs::create_dir(folder.path().join("d")).unwrap();
+        let name = folder.path().join("d/f");
+        std::os::unix::fs::symlink(&target, &name).unwrap();
+        let here = Presence::Here { len: 5 };
+        assert!(open().open_to_read(0).unwrap_err().to_string().contains("symbolic link"));
+        assert_eq!(open().look(0).unwrap(), FileNow::Gone);
+        let found = open().following_links_of_now();
+        assert_eq!((found.presence(0).unwrap(), open().following_links().presence(0).unwrap()), (here, here));
+        assert_eq!(found.look(0).unwrap(), FileNow::Here(found.open_to_read(0).unwrap().1));
+
+        std::fs::remove_file(&name).unwrap();
+        std::fs::write(&name, b"1").unwrap();
+        let found = open().following_links_of_now();
+        assert_eq!(found.presence(0).unwrap(), Presence::Here { len: 1 });
+        std::fs::remove_file(&name).unwrap();
+        std::os::unix::fs::symlink(&target, &name).unwrap();
+        assert!(found.open_to_read(0).is_err());
+        assert_eq!(found.look(0).unwrap(), FileNow::Gone);
+        // Nor a folder's.
+        std::fs::remove_file(&name).unwrap();
+        std::fs::remove_dir(folder.path().join("d")).unwrap();
+        std::fs::write(outside.path().join("f"), b"1").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("d")).unwrap();
+        assert!(found.open_to_read(0).is_err());
     }
 
     #[test]

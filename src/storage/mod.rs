@@ -8,6 +8,7 @@
 mod arena;
 mod budget;
 mod error;
+mod known;
 mod layout;
 mod lease;
 mod mapping;
@@ -20,7 +21,8 @@ mod target;
 
 pub use arena::{BlockLease, Landed, Slot, SlotSpan, slots};
 pub use error::{Action, StorageError};
-pub use layout::{FileNow, Inode, Layout, Presence};
+pub use known::OnChange;
+pub use layout::{FileNow, Layout, Presence};
 pub use lease::ReadLease;
 pub use memory_limit::{arena_len_default, dirty_len_max, memory_limit};
 pub use store::{Store, WritePath, WriteStep};

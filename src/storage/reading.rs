@@ -6,19 +6,20 @@
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
-use super::layout::Inode;
+use super::known::OnChange;
 use super::lease::ReadLease;
 use super::mapping::Mapped;
 use super::read_content::PackDraft;
 use super::store::Store;
 use crate::base::limits::STRETCH_LEN;
-use crate::base::{BlockRef, FileSpan, PieceIndex, limits};
+use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
 use crate::uring::{Step, persist, reach};
 
 /// A range of the content that lies in one file and one stretch.
@@ -63,20 +64,13 @@ impl Store {
         (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
     }
 
-    /// Whether another file was opened than the one that is in its place now.
-    pub fn is_replaced(&self, file_index: usize, inode: Inode) -> bool {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.get(&file_index).is_some_and(|&opened| opened != inode)
-    }
-
     /// Lets go of what is in memory of a file. What is in its place comes there when it is read in again.
-    pub fn forget(&self, file_index: usize) {
+    pub(super) fn forget(&self, file_index: usize) {
         self.maps.remove(file_index);
         let range = self.geometry.range_of_file(file_index);
         for stretch in range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN) {
             self.packs.remove(usize::try_from(stretch).unwrap_or(usize::MAX));
         }
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&file_index);
     }
 
     /// A piece has been written to its files: what was read there before goes. Does not block.
@@ -110,7 +104,7 @@ impl Store {
             if let Some(map) = self.maps.get(part.span.file_index) {
                 map.unmap_pages(part.span);
             }
-            if let Ok(file) = self.layout.open_to_read(part.span.file_index) {
+            if let Ok((file, _)) = self.layout.open_to_read(part.span.file_index) {
                 // Not to be dropped is no fault.
                 let _ = fadvise(file, part.span.offset, NonZeroU64::new(part.span.len), Advice::DontNeed);
             }
@@ -119,7 +113,7 @@ impl Store {
 
     /// Brings a range of the content into memory, so that it can be leased and no ring thread waits for a disk. What
     /// [`StorageError::passes`] may be done later. May block.
-    pub fn read_in(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+    pub fn read_in(&self, offset: u64, len: u64, changed: OnChange<'_>) -> Result<(), StorageError> {
         let mut unmapped = Vec::new();
         let mut maps_left = self.maps.max_at_a_time();
         for Part { span, .. } in self.parts(offset..offset + len) {
@@ -130,7 +124,7 @@ impl Store {
                 None if maps_left == 0 => None,
                 None => {
                     maps_left -= 1;
-                    self.map(span.file_index)?
+                    self.map(span.file_index, changed)?
                 }
                 mapped => mapped,
             };
@@ -145,28 +139,28 @@ impl Store {
         let stretches = offset / STRETCH_LEN..(offset + len).div_ceil(STRETCH_LEN);
         stretches.into_iter().try_for_each(|stretch| {
             let wanted = offset.max(stretch * STRETCH_LEN)..(offset + len).min((stretch + 1) * STRETCH_LEN);
-            self.read_stretch(stretch, &wanted, &unmapped)
+            self.read_stretch(stretch, &wanted, &unmapped, changed)
         })
     }
 
     /// Maps a file; `None` when there is no map to be had.
-    fn map(&self, file_index: usize) -> Result<Option<Arc<Mapped>>, StorageError> {
-        let file = self.open_content(file_index)?;
-        let failed = |error| StorageError::new(Action::Map, self.layout.path(file_index), error);
-        self.maps.insert(file_index, &file).map_err(failed)
-    }
-
-    fn open_content(&self, file_index: usize) -> Result<std::fs::File, StorageError> {
-        let file = self.layout.open_to_read(file_index)?;
-        let failed = |error| StorageError::new(Action::Open, self.layout.path(file_index), error);
-        let inode = Inode::of(&file).map_err(failed)?;
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).entry(file_index).or_insert(inode);
-        Ok(file)
+    fn map(&self, file_index: usize, changed: OnChange<'_>) -> Result<Option<Arc<Mapped>>, StorageError> {
+        let (file, identity) = self.layout.open_to_read(file_index)?;
+        self.handle_opened(file_index, identity, changed);
+        let mut map = Ok(None);
+        self.if_unchanged(&[(file_index, identity)], || map = self.maps.insert(file_index, &file));
+        map.map_err(|error| self.failed(Action::Map, file_index, error))
     }
 
     /// Reads what a stretch has of short files and of those that are `unmapped`, unless that part of it which is `wanted` is
     /// there. An error tells of this part alone.
-    fn read_stretch(&self, stretch: u64, wanted: &Range<u64>, unmapped: &[usize]) -> Result<(), StorageError> {
+    fn read_stretch(
+        &self,
+        stretch: u64,
+        wanted: &Range<u64>,
+        unmapped: &[usize],
+        changed: OnChange<'_>,
+    ) -> Result<(), StorageError> {
         let is_for_us = |part: &Part| self.is_short(part.span.file_index) || unmapped.contains(&part.span.file_index);
         if self.parts(wanted.clone()).filter(is_for_us).all(|part| self.is_read(&part)) {
             return Ok(());
@@ -175,16 +169,19 @@ impl Store {
         let writes = || self.writes.get(index).map(|writes| writes.load(Ordering::SeqCst));
         let writes_before = writes();
         let mut draft = PackDraft::default();
-        let mut outcome = Ok(());
+        let (mut outcome, mut files) = (Ok(()), Vec::new());
         for part in self.parts(stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN).filter(is_for_us) {
             let Part { range, span, .. } = part;
-            let failed = |error| StorageError::new(Action::Read, self.layout.path(span.file_index), error);
-            let read = self.open_content(span.file_index).and_then(|file| {
+            let read = self.layout.open_to_read(span.file_index).and_then(|(file, identity)| {
+                self.handle_opened(span.file_index, identity, changed);
+                files.push((span.file_index, identity));
                 let read = |room: &mut [u8]| {
                     reach(Step::Read)?;
-                    persist(|| file.read_exact_at(room, span.offset))
+                    persist(|| file.read_exact_at(room, span.offset))?;
+                    self.handle_read(span.file_index, (identity, FileIdentity::from(&file.metadata()?)), changed);
+                    Ok(())
                 };
-                draft.read(&range, read).map_err(failed)
+                draft.read(&range, read).map_err(|error| self.failed(Action::Read, span.file_index, error))
             });
             match read {
                 Err(error) if error.passes() => return Err(error),
@@ -194,12 +191,21 @@ impl Store {
         }
         let pack = draft.finish();
         let cost = pack.cost();
-        self.packs.insert(index, Arc::new(pack), cost);
-        if writes() != writes_before {
-            // It is read again when it is asked for.
-            self.packs.remove(index);
+        let insert = || {
+            if writes() == writes_before {
+                self.packs.insert(index, Arc::new(pack), cost);
+            }
+        };
+        if self.if_unchanged(&files, insert) {
+            if writes() != writes_before {
+                // It is read again when it is asked for.
+                self.packs.remove(index);
+            }
+            return outcome;
         }
-        outcome
+        // It is read again, as it is then.
+        let first = files.first().map_or(0, |&(file_index, _)| file_index);
+        Err(self.failed(Action::Read, first, Errno::AGAIN.into()))
     }
 
     /// The right to send a block from memory. Does not block; `None` where [`Self::read_in`] has to come first, again

@@ -2,7 +2,7 @@
 //!
 //! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{Slot, SlotSpan};
 use super::error::{Action, StorageError};
-use super::layout::{Inode, Layout, Presence};
+use super::known::{Known, OnChange};
+use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
-use crate::base::{BlockRef, Geometry, PieceIndex, limits};
+use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, persist, reach};
 
 /// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
@@ -53,8 +54,8 @@ pub struct Store {
     pub(super) packs: Packs,
     /// How often each stretch was written to: what was read of it before is old.
     pub(super) writes: Box<[AtomicU32]>,
-    /// The files that were opened to be served, as far as they are known.
-    pub(super) opened: Mutex<HashMap<usize, Inode>>,
+    /// Locked while a file comes into memory or is compared with what it was, never for a block.
+    pub(super) known: Mutex<Known>,
     /// Open for writing, the first one for the longest time.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
     open_files_max: usize,
@@ -69,6 +70,7 @@ impl Store {
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
         let maps = Maps::new(&zero_lens, maps_budget())
             .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
+        let known = Mutex::new(Known::new(layout.file_count()));
         let stretches = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
         Ok(Self {
             layout,
@@ -78,7 +80,7 @@ impl Store {
             maps,
             packs: Packs::new(stretches.clone().map(|_| None), packs_budget()),
             writes: stretches.map(|_| AtomicU32::new(0)).collect(),
-            opened: Mutex::default(),
+            known,
             writable: Mutex::default(),
             open_files_max: open_files_max(),
             buffered_only: AtomicBool::new(false),
@@ -146,50 +148,66 @@ impl Store {
         Ok(())
     }
 
-    /// Each file that is absent or of another length than the torrent says, with what is there.
-    pub fn misfits(&self) -> Result<Vec<(usize, Presence)>, StorageError> {
-        let mut found = Vec::new();
-        for file_index in self.file_indices() {
-            let presence = self.layout.presence(file_index)?;
-            if presence != (Presence::Here { len: self.geometry.file_len(file_index) }) {
-                found.push((file_index, presence));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Reads a piece in parts of at most `buffer`'s length, each handed to `part` in order.
+    /// Reads a piece in parts of at most `buffer`'s length, each handed to `part` in order. Says which files were read, as
+    /// they were before.
     pub fn read_piece(
         &self,
         piece: PieceIndex,
         buffer: &mut [u8],
         mut part: impl FnMut(&[u8]),
-    ) -> Result<(), StorageError> {
-        for span in self.geometry.piece_spans(piece) {
-            let file =
-                if self.is_pad(span.file_index) { None } else { Some(self.layout.open_to_read(span.file_index)?) };
-            let mut at = span.offset;
-            let end = span.offset + span.len;
-            while at < end {
-                let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-                let bytes = &mut buffer[..len];
-                match &file {
-                    Some(file) => reach(Step::Read)
-                        .and_then(|()| persist(|| file.read_exact_at(bytes, at)))
-                        .map_err(|error| StorageError::new(Action::Read, self.layout.path(span.file_index), error))?,
-                    None => bytes.fill(0),
-                }
-                part(bytes);
-                at += len as u64;
-            }
+        changed: OnChange<'_>,
+    ) -> Result<Vec<(usize, FileIdentity)>, StorageError> {
+        let spans = self.geometry.piece_spans(piece);
+        let read = spans.map(|span| self.read_span(span, buffer, &mut part, changed));
+        read.filter_map(Result::transpose).collect()
+    }
+
+    /// The same for a part of one file; `None` for a pad file.
+    pub fn read_span(
+        &self,
+        span: FileSpan,
+        buffer: &mut [u8],
+        part: &mut impl FnMut(&[u8]),
+        changed: OnChange<'_>,
+    ) -> Result<Option<(usize, FileIdentity)>, StorageError> {
+        let opened = (!self.is_pad(span.file_index)).then(|| self.layout.open_to_read(span.file_index)).transpose()?;
+        if let Some((_, identity)) = &opened {
+            self.handle_opened(span.file_index, *identity, changed);
         }
-        Ok(())
+        let mut at = span.offset;
+        let end = span.offset + span.len;
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let bytes = &mut buffer[..len];
+            match &opened {
+                Some((file, _)) => reach(Step::Read)
+                    .and_then(|()| persist(|| file.read_exact_at(bytes, at)))
+                    .map_err(|error| self.failed(Action::Read, span.file_index, error))?,
+                None => bytes.fill(0),
+            }
+            part(bytes);
+            at += len as u64;
+        }
+        let Some((file, identity)) = opened else { return Ok(None) };
+        let now = file.metadata().map_err(|error| self.failed(Action::Read, span.file_index, error))?;
+        self.handle_read(span.file_index, (identity, FileIdentity::from(&now)), changed);
+        Ok(Some((span.file_index, identity)))
+    }
+
+    pub(super) fn failed(&self, action: Action, file_index: usize, error: io::Error) -> StorageError {
+        StorageError::new(action, self.layout.path(file_index), error)
     }
 
     /// The files that have something of a block, and whether that is something of their last page.
     pub fn files_of(&self, block: BlockRef) -> impl Iterator<Item = (usize, bool)> + '_ {
         let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
         spans.map(|span| (span.file_index, span.offset + span.len > self.last_page_at(span.file_index)))
+    }
+
+    /// The files that hold a range of the content, without pad files.
+    pub fn files_in(&self, offset: u64, len: u64) -> impl Iterator<Item = usize> + '_ {
+        let spans = self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index));
+        spans.map(|span| span.file_index)
     }
 
     pub(super) fn last_page_at(&self, file_index: usize) -> u64 {
@@ -200,7 +218,7 @@ impl Store {
     /// Lets go of all pages of these files that are not to be written.
     pub(super) fn drop_files(&self, file_indices: impl Iterator<Item = usize>) {
         for file_index in file_indices {
-            if let Ok(file) = self.layout.open_to_read(file_index) {
+            if let Ok((file, _)) = self.layout.open_to_read(file_index) {
                 let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
             }
         }

@@ -1,11 +1,16 @@
 use super::*;
-use crate::storage::{Landed, slots};
+use crate::storage::{Landed, Presence, slots};
 use crate::uring::{run_ring, write_all_at};
 
 fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
     let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
     let layout = Layout::open(folder, files).unwrap();
     Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into()).unwrap()
+}
+
+/// Of all but pad files.
+fn presences(store: &Store) -> Vec<Presence> {
+    store.listed().map(|file_index| store.layout.presence(file_index).unwrap()).collect()
 }
 
 #[test]
@@ -18,9 +23,9 @@ fn a_verified_piece_is_written_across_files_and_read_back() {
 fn write_and_read_back(path: WritePath) {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path(), &[10_000, 0, 5_000, 30_000], &[false, false, true, false]);
-    assert_eq!(store.misfits().unwrap().len(), 3);
+    assert_eq!(presences(&store), [Presence::Absent; 3]);
     store.create_files().unwrap();
-    assert_eq!(store.misfits().unwrap(), []);
+    assert_eq!(presences(&store), [10_000, 0, 30_000].map(|len| Presence::Here { len }));
     let mut slot = slots(40_000, 1).unwrap().pop().unwrap();
     let piece = store.geometry.piece(0).unwrap();
     assert!(slot.clear(40_000));
@@ -38,7 +43,7 @@ fn write_and_read_back(path: WritePath) {
     })
     .unwrap();
     let mut back = Vec::new();
-    store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part)).unwrap();
+    store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part), &|_| ()).unwrap();
     assert!(back == bytes);
     assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
 }
@@ -53,7 +58,7 @@ fn what_was_dropped_is_not_resident_until_it_is_populated() {
     std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
     file.sync_all().unwrap();
     assert!(!store.is_resident(100_000, 100_000), "not mapped");
-    store.read_in(100_000, 100_000).unwrap();
+    store.read_in(100_000, 100_000, &|_| ()).unwrap();
     assert!(store.is_resident(100_000, 100_000));
     store.drop_range(0, 300_000);
     assert!(!store.is_resident(100_000, 100_000));
@@ -70,7 +75,7 @@ fn space_is_reserved_for_all_but_pad_files() {
     store.preallocate().unwrap();
     // Elsewhere than on the usual file systems nothing may have happened.
     assert!(blocks() == 0 || blocks() * 512 >= 100_000);
-    assert_eq!(store.misfits().unwrap(), []);
+    assert_eq!(presences(&store), [100_000, 0].map(|len| Presence::Here { len }));
 }
 
 #[test]
@@ -81,11 +86,11 @@ fn leases_need_a_map_and_a_file_long_enough() {
     let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
     assert!(store.lease(last).is_none());
     std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
-    assert!(store.read_in(40_000, 10_000).unwrap_err().is_absent());
+    assert!(store.read_in(40_000, 10_000, &|_| ()).unwrap_err().is_absent());
     assert!(store.lease(last).is_none(), "short file");
-    store.read_in(0, 45_000).unwrap();
+    store.read_in(0, 45_000, &|_| ()).unwrap();
     let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
     assert!(store.lease(first).is_some());
-    let error = store.read_piece(last.piece, &mut [0; 100], |_| ()).unwrap_err();
+    let error = store.read_piece(last.piece, &mut [0; 100], |_| (), &|_| ()).unwrap_err();
     assert!(error.is_absent() && error.to_string().contains("f0"));
 }

@@ -11,6 +11,11 @@ pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
 pub const FILE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub const FILE_LOOK_LEN_MIN: u64 = 1 << 20;
 pub const FILE_LOOKS_SHORT_MAX: u64 = 100;
+/// The clock of file times advances at least once in this long: a write within it after another one may leave the same
+/// times.
+pub const FILE_TIME_GRAIN: Duration = Duration::from_millis(20);
+/// Reads of verified content that are tried while its file changes.
+pub const VERIFIED_READ_TRIES: usize = 4;
 /// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
 pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
 pub const RESIDENT_MAX: Duration = Duration::from_secs(30);

@@ -61,22 +61,21 @@ impl Surroundings<'_> {
     }
 
     /// Publishes a torrent and serves it; `None` if it was known before. The session runs.
-    pub(super) fn add(&self, source: Source, trust: &Trust) -> Result<Option<Named>, Failure> {
+    pub(super) fn add(&self, source: Source, trust: &Trust) -> Option<Named> {
         let info_hash = source.metainfo.info_hash;
         if !self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(info_hash) {
-            return Ok(None);
+            return None;
         }
         let named = Named::new(&source.metainfo, &source.have, trust);
         let port = self.port.get().copied().unwrap_or_default();
         if let Some(origin) = self.origin {
-            let added = origin.add(source.metainfo.clone(), &source.folder, (port, self.peer_id));
-            added.inspect_err(|_| self.forget(info_hash))?;
+            origin.add(source.metainfo.clone(), (port, self.peer_id));
         }
         if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
             self.total_len.fetch_add(named.total_len, Ordering::Relaxed);
             named.announce(port, self.origin, self.output);
         }
-        Ok(Some(named))
+        Some(named)
     }
 }
 
@@ -116,7 +115,7 @@ impl Intake<'_> {
     fn add(&self, path: &Path) -> Result<usize, Failure> {
         let around = &self.around;
         let (source, trust) = prepare(path, around)?;
-        if around.add(source, &trust)?.is_some() {
+        if around.add(source, &trust).is_some() {
             return Ok(1);
         }
         super::warn_of_duplicate(path, around.output);

@@ -45,13 +45,14 @@ pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Fail
     let plan = Plan::new(path, &Settings::default(), None)?;
     let folder = folder_of_content(path, &plan)?;
     let check = Check::begin();
-    let observation = Observation::of_plan(&plan);
+    let content = Observation::of_plan(&plan);
     if let Some(metainfo) = place(path).and_then(|place| read_metainfo_file(&place).ok())
         && let Ok(metainfo) = Metainfo::decode(&metainfo, limits)
         && is_of(&metainfo, &plan)
-        && let Some(date) = observation.as_ref().and_then(|seen| check.recall(metainfo.info_hash, seen))
+        && let Some(date) = check.recall(metainfo.info_hash, &content)
     {
-        return Ok(Content::Known(Box::new(Made { metainfo, folder, trust: Trust::Remembered(date) })));
+        let files = content.by_file(&metainfo.info);
+        return Ok(Content::Known(Box::new(Made { metainfo, folder, trust: Trust::Remembered { date, files } })));
     }
     Ok(Content::Unhashed(Box::new(Unhashed { path: path.to_owned(), plan, folder, check })))
 }
@@ -84,15 +85,15 @@ impl Unhashed {
         };
         let created = plan.build(&settings, control)?;
         drop((progress, pending));
-        if let Some(content) = Observation::of_plan(&plan) {
-            check.remember(created.info_hash, &content);
-        }
+        let content = Observation::of_plan(&plan);
+        check.remember(created.info_hash, &content);
         if let Some(Err(error)) = place(&path).map(|place| keep(&place, &created.bytes)) {
             tracing::info!("the torrent is not remembered: {error}");
         }
         let metainfo = Metainfo::decode(&created.bytes, limits)
             .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
-        Ok(Made { metainfo, folder, trust: Trust::Checked })
+        let files = check.settled(content.by_file(&metainfo.info));
+        Ok(Made { metainfo, folder, trust: Trust::Checked { files } })
     }
 }
 
@@ -111,7 +112,7 @@ fn folder_of_content(path: &Path, plan: &Plan) -> Result<PathBuf, Failure> {
 fn is_of(metainfo: &Metainfo, plan: &Plan) -> bool {
     let info = &metainfo.info;
     let found = info.files.iter().map(|file| (file.path.get(1..).unwrap_or_default(), file.len));
-    let planned = plan.scan.files.iter().map(|file| (&file.elements[..], file.stamp.len()));
+    let planned = plan.scan.files.iter().map(|file| (&file.elements[..], file.identity.len));
     let same_files = if info.single_file { plan.scan.single_file } else { found.eq(planned) };
     let (old, new) = (&info.geometry, &plan.geometry);
     same_files && info.name == plan.name && (old.piece_len(), old.total_len()) == (new.piece_len(), new.total_len())

@@ -34,12 +34,12 @@ use super::records::Record;
 use super::transfer::{self, tiers, transfer};
 use crate::base::escape::printable;
 use crate::base::units::Bytes;
-use crate::base::{Bitfield, InfoHash, limits};
+use crate::base::{Bitfield, FileIdentity, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, verify};
-use crate::engine::{self, Changes, Config, EngineError, Listen, Report, Source, survey};
+use crate::engine::{self, Changes, Config, Contents, EngineError, Listen, Provenance, Report, Source, Survey, survey};
 use crate::storage::Presence;
 use crate::web::site::{PendingList, Published};
 
@@ -56,9 +56,11 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     if let Some(folder) = &options.watch {
         std::fs::read_dir(folder).map_err(|error| Failure::io("can't watch", &shown(folder), &error))?;
     }
-    let Ready { sources, published, names, later, refusals } = prepare_at_once(&options, output)?;
+    let contents = Arc::default();
+    let Ready { sources, published, names, later, refusals } = prepare_at_once(&options, &contents, output)?;
     let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
     let mut config = Config {
+        contents: Arc::clone(&contents),
         rates: options.rates,
         super_seed: options.super_seed,
         ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
@@ -70,7 +72,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         let monitor = Arc::default();
         config.monitor = Some(Arc::clone(&monitor));
         let announce_ip = options.network.announce_ip.as_deref();
-        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, &monitor, &stop)
+        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, &monitor, &contents, &stop)
     });
     let origin = origin.transpose()?;
     let pending = origin.as_ref().map_or_else(Arc::default, Origin::pending);
@@ -140,7 +142,11 @@ struct Ready<'a> {
 }
 
 /// Makes ready what needs no reading of content. A path that can't be served keeps no other from being served.
-fn prepare_at_once<'a>(options: &SeedOptions, output: &'a Output) -> Result<Ready<'a>, Failure> {
+fn prepare_at_once<'a>(
+    options: &SeedOptions,
+    contents: &Arc<Contents>,
+    output: &'a Output,
+) -> Result<Ready<'a>, Failure> {
     let refusals = Refusals { output, paths: options.torrents.len(), watches: options.watch.is_some(), first: None };
     let mut ready =
         Ready { sources: Vec::new(), published: Vec::new(), names: Vec::new(), later: Vec::new(), refusals };
@@ -155,9 +161,10 @@ fn prepare_at_once<'a>(options: &SeedOptions, output: &'a Output) -> Result<Read
             let Found::Ready(source, trust) = found else { return Ok(None) };
             let web = options.web.as_ref();
             let publish = |web: &WebOptions| {
-                Published::new(source.metainfo.clone(), &source.folder, web.web_seed, SystemTime::now())
+                let content = web.web_seed.then(|| Arc::clone(contents));
+                Published::new(source.metainfo.clone(), content, SystemTime::now())
             };
-            let published = web.map(publish).transpose()?;
+            let published = web.map(publish);
             Ok(Some((source, trust, published)))
         });
         match prepared {
@@ -307,10 +314,13 @@ fn find(path: &Path, options: &SeedOptions, output: &Output) -> Result<Found, Fa
     let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
     let (have, trust) = match options.verify {
-        VerifyMode::Never => (look(&metainfo, &folder, output)?, Trust::Blind),
+        VerifyMode::Never => {
+            let Survey { have, files, .. } = look(&metainfo, &folder, output)?;
+            (have, Trust::Blind { files })
+        }
         VerifyMode::Full | VerifyMode::Lazy => match recall(&metainfo, &folder) {
-            Some(date) => (Bitfield::full(metainfo.info.geometry.piece_count()), Trust::Remembered(date)),
-            None => (look(&metainfo, &folder, output)?, Trust::None),
+            Some(trust) => (Bitfield::full(metainfo.info.geometry.piece_count()), trust),
+            None => (look(&metainfo, &folder, output)?.have, Trust::None),
         },
     };
     let source = source_with_data(metainfo, folder, have, &trust, options)?;
@@ -329,9 +339,9 @@ fn prepare(path: &Path, around: &Surroundings<'_>) -> Result<(Source, Trust), Fa
     }
     let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
-    let have = hash_all(&metainfo, &folder, around)?;
-    let source = source_with_data(metainfo, folder, have, &Trust::Checked, options)?;
-    Ok((source, Trust::Checked))
+    let (have, trust) = hash_all(&metainfo, &folder, around)?;
+    let source = source_with_data(metainfo, folder, have, &trust, options)?;
+    Ok((source, trust))
 }
 
 /// A pattern that the shell left as it is because nothing matches.
@@ -370,19 +380,23 @@ fn source_with_data(
 
 fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
     let tiers = tiers(&metainfo.tiers, &options.network);
-    let trusted = !matches!(trust, Trust::None);
-    Source { metainfo, folder, have, choices: None, trusted, target: None, tiers, peers: Vec::new() }
+    let provenance = match trust {
+        Trust::Checked { files } | Trust::Remembered { files, .. } | Trust::Blind { files } => {
+            Provenance::Known(files.clone())
+        }
+        Trust::None => Provenance::Unknown,
+    };
+    Source { metainfo, folder, have, choices: None, provenance, target: None, tiers, peers: Vec::new() }
 }
 
-/// Why content need not be hashed before it is served.
-#[derive(Clone, Copy)]
+/// Why content need not be hashed before it is served, and what its files were then.
 enum Trust {
     /// It has just been hashed.
-    Checked,
+    Checked { files: Box<[Option<FileIdentity>]> },
     /// A check found it right, at this time in seconds since 1970, and no file has changed since.
-    Remembered(i64),
+    Remembered { date: i64, files: Box<[Option<FileIdentity>]> },
     /// The user said so.
-    Blind,
+    Blind { files: Box<[Option<FileIdentity>]> },
     /// It has to be.
     None,
 }
@@ -404,7 +418,7 @@ impl Named {
             total_len: metainfo.info.geometry.total_len(),
             pieces_served: have.count(),
             pieces: metainfo.info.geometry.piece_count(),
-            remembered: if let Trust::Remembered(date) = trust { Some(*date) } else { None },
+            remembered: if let Trust::Remembered { date, .. } = trust { Some(*date) } else { None },
         }
     }
 
@@ -435,15 +449,16 @@ impl std::fmt::Display for Copies {
 }
 
 /// When all of this content was found right, if no file has changed since.
-fn recall(metainfo: &Metainfo, folder: &Path) -> Option<i64> {
-    Check::begin().recall(metainfo.info_hash, &Observation::of_content(&metainfo.info, folder)?)
+fn recall(metainfo: &Metainfo, folder: &Path) -> Option<Trust> {
+    let content = Observation::of_content(&metainfo.info, folder)?;
+    let date = Check::begin().recall(metainfo.info_hash, &content)?;
+    Some(Trust::Remembered { date, files: content.by_file(&metainfo.info) })
 }
 
 /// Every piece is hashed; those that are right are served.
-fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Result<Bitfield, Failure> {
+fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Result<(Bitfield, Trust), Failure> {
     let Surroundings { output, stop, pending, .. } = around;
     let check = Check::begin();
-    let before = Observation::of_content(&metainfo.info, folder);
     let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
     let pending = pending.begin(printable(&metainfo.info.name), metainfo.info.geometry.total_len());
     let control = Control {
@@ -455,7 +470,7 @@ fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Re
     };
     let report = verify(&metainfo.info, folder, None, control)?;
     drop((progress, pending));
-    check.conclude(metainfo, folder, before.as_ref(), report.is_match());
+    check.conclude(metainfo, &report);
     let wrong = report.have.piece_count() - report.have.count();
     if wrong > 0 {
         output.warning(format_args!(
@@ -465,11 +480,11 @@ fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Re
             shown(folder)
         ));
     }
-    Ok(report.have)
+    Ok((report.have, Trust::Checked { files: check.settled(report.files.into()) }))
 }
 
 /// File lengths alone; content is hashed before it is served, or trusted.
-fn look(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Bitfield, Failure> {
+fn look(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Survey, Failure> {
     let found = survey(&metainfo.info, folder)?;
     if !found.have.is_empty() {
         for (path, presence) in found.misfits.iter().take(MISFITS_SHOWN_MAX) {
@@ -483,5 +498,5 @@ fn look(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Bitfield,
             output.warning(format_args!("{} more files are not served", found.misfits.len() - MISFITS_SHOWN_MAX));
         }
     }
-    Ok(found.have)
+    Ok(found)
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +16,7 @@ use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
-use crate::engine::Monitor;
+use crate::engine::{Contents, Monitor};
 use crate::tracker::Table;
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
@@ -29,7 +28,8 @@ use crate::web::tracker::Tracker;
 pub(super) struct Origin {
     site: Site,
     info_hashes: Mutex<Vec<InfoHash>>,
-    web_seed: bool,
+    /// Where the web seed reads, if there is one.
+    web_seed: Option<Arc<Contents>>,
     /// `HOST:PORT` for whoever is told of it.
     host: String,
     /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
@@ -46,6 +46,7 @@ impl Origin {
         announce_ip: Option<&str>,
         published: Vec<Published>,
         monitor: &Arc<Monitor>,
+        contents: &Arc<Contents>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let cannot = |what: &str, flag: &str, error: &io::Error| {
@@ -85,7 +86,7 @@ impl Origin {
         Ok(Self {
             site,
             info_hashes: Mutex::new(info_hashes),
-            web_seed: options.web_seed,
+            web_seed: options.web_seed.then(|| Arc::clone(contents)),
             host: reachable(address).to_string(),
             ip: origin_ip(announce_ip, options.public_url.as_deref()),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
@@ -103,13 +104,12 @@ impl Origin {
         self.site.add_origin(port, peer_id, self.ip);
     }
 
-    /// One more torrent, whose name `folder` holds; the seeder is known.
-    pub(super) fn add(&self, metainfo: Metainfo, folder: &Path, (port, peer_id): (u16, PeerId)) -> Result<(), Failure> {
+    /// One more torrent; the seeder is known.
+    pub(super) fn add(&self, metainfo: Metainfo, (port, peer_id): (u16, PeerId)) {
         let info_hash = metainfo.info_hash;
-        self.site
-            .publish(Published::new(metainfo, folder, self.web_seed, SystemTime::now())?, (port, peer_id, self.ip));
+        let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
+        self.site.publish(published, (port, peer_id, self.ip));
         self.info_hashes().push(info_hash);
-        Ok(())
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) {

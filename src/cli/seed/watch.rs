@@ -222,7 +222,7 @@ impl<'a> Watch<'a> {
 
     fn add_torrent(&mut self, path: &Path) -> Result<(), Failure> {
         let (source, trust) = prepare(path, &self.around)?;
-        match self.around.add(source, &trust)? {
+        match self.around.add(source, &trust) {
             Some(Named { info_hash, name, total_len, .. }) => {
                 self.served.insert(info_hash, Served { name, len: total_len });
                 Ok(())

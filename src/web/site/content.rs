@@ -1,10 +1,8 @@
 //! Content over HTTP, with ranges: a web seed (BEP 19) for clients, a plain download for everybody else.
 //!
-//! Bytes are sent as they lie on the disk; who wants them verified takes the torrent.
+//! Every byte is verified as those that peers get are, so that one tag stands for a file as long as it is served.
 
-use std::fs::{File, Metadata};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,11 +13,11 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::listing::listing;
 use super::published::{Found, Published};
-use super::reading::read;
+use super::reading::{Source, read};
 use super::{Site, disposition};
-use crate::base::InfoHash;
-use crate::codec::metainfo::FileEntry;
+use crate::base::{FileIdentity, InfoHash};
 use crate::codec::percent::{self, Plus, unescape};
+use crate::engine::Contents;
 use crate::web::conditional::Validators;
 use crate::web::range::{Wanted, wanted};
 
@@ -31,7 +29,7 @@ pub(super) async fn file(State(site): State<Site>, method: Method, uri: Uri, hea
     };
     let is_folder = path.pop_if(|last| last.is_empty()).is_some();
     match published.find(&path) {
-        Some(Found::File(index)) if !is_folder => send(&site, &published, index, &method, &headers),
+        Some(Found::File(index)) if !is_folder => send(&site, &published, index, &method, &headers).await,
         Some(Found::Folder(range)) if is_folder => listing(published, &path, range),
         Some(Found::Folder(_)) => to_folder(&path),
         _ => StatusCode::NOT_FOUND.into_response(),
@@ -55,16 +53,29 @@ fn to_folder(path: &[Vec<u8>]) -> Response {
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
 }
 
-fn send(site: &Site, published: &Published, index: usize, method: &Method, headers: &HeaderMap) -> Response {
-    let (entry, file, found) = match open(published, index) {
-        Ok(opened) => opened,
-        Err(status) => return status.into_response(),
+async fn send(site: &Site, published: &Published, index: usize, method: &Method, headers: &HeaderMap) -> Response {
+    let (Some(entry), Some(file)) = (published.files.get(index), Verified::of(published, index)) else {
+        return StatusCode::NOT_FOUND.into_response();
     };
-    let validators = validators(published, index, &found);
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let first = match range.map(|range| wanted(range, entry.len)) {
+        Some(Wanted::Part(range)) => *range.start(),
+        Some(Wanted::All | Wanted::Nothing) | None => 0,
+    };
+    // That it is there and right is known before the status is said.
+    let found = match file.clone().probe(first, entry.len).await {
+        Ok(found) => found,
+        // It changes, or the machine lacks descriptors for a moment: the client is told to come again.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        Err(_) => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let tag = format!("{}-{index}", published.info_hash);
+    let validators = Validators::new(&tag, found.mtime.s, SystemTime::now());
     if validators.are_known(headers) {
         return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
     }
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.filter(|_| validators.permit_range(headers));
     let range = match range.map_or(Wanted::All, |range| wanted(range, entry.len)) {
         Wanted::Nothing => {
@@ -93,21 +104,31 @@ fn send(site: &Site, published: &Published, index: usize, method: &Method, heade
     response
 }
 
-/// `Err` is what the client is told: to come again where the machine lacks descriptors for a moment.
-fn open(published: &Published, index: usize) -> Result<(&FileEntry, File, Metadata), StatusCode> {
-    let content = published.content.as_ref().ok_or(StatusCode::NOT_FOUND)?;
-    let file = content
-        .open_to_read(index)
-        .map_err(|error| if error.passes() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_FOUND })?;
-    let found = file.metadata().map_err(|_| StatusCode::NOT_FOUND)?;
-    Ok((published.files.get(index).ok_or(StatusCode::NOT_FOUND)?, file, found))
+/// One file's bytes, all of them verified.
+#[derive(Clone, Debug)]
+struct Verified {
+    contents: Arc<Contents>,
+    info_hash: InfoHash,
+    file_index: usize,
 }
 
-/// Of the file as it is now. The tag does not tell inodes to strangers.
-fn validators(published: &Published, index: usize, found: &Metadata) -> Validators {
-    let mut state = DefaultHasher::new();
-    (found.dev(), found.ino(), found.len()).hash(&mut state);
-    (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()).hash(&mut state);
-    let tag = format!("{}-{index}-{:016x}", published.info_hash, state.finish());
-    Validators::new(&tag, found.mtime(), SystemTime::now())
+impl Verified {
+    fn of(published: &Published, file_index: usize) -> Option<Self> {
+        Some(Self { contents: published.content.clone()?, info_hash: published.info_hash, file_index })
+    }
+
+    /// Which file it is, if the byte at `offset` of its `len` is there and right.
+    async fn probe(self, offset: u64, len: u64) -> io::Result<FileIdentity> {
+        let probe = move || {
+            let buffer = &mut [0][..usize::from(len > 0)];
+            self.contents.read(self.info_hash, self.file_index, offset, buffer)
+        };
+        tokio::task::spawn_blocking(probe).await.map_err(io::Error::other)?
+    }
+}
+
+impl Source for Verified {
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.contents.read(self.info_hash, self.file_index, at, buffer).map(drop)
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use super::page::file_table;
 use crate::base::InfoHash;
 use crate::codec::metainfo::{FileEntry, Metainfo, Template};
-use crate::storage::{Layout, StorageError};
+use crate::engine::Contents;
 
 /// One torrent that everybody may have.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Published {
     pub(super) files: Vec<FileEntry>,
     /// The numbers of all files but pad files, sorted by path: what a folder holds stands together.
     sorted: Box<[usize]>,
-    /// The files, where they are given to web seeds.
-    pub(super) content: Option<Layout>,
+    /// Where the files are read, if they are given to web seeds.
+    pub(super) content: Option<Arc<Contents>>,
     /// For the landing page; empty where the content is one file.
     pub(super) file_table: Bytes,
     template: Template,
@@ -61,24 +61,17 @@ pub(super) enum Entry<'a> {
 }
 
 impl Published {
-    /// `folder` holds the torrent's name.
-    pub fn new(
-        metainfo: Metainfo,
-        folder: &Path,
-        as_web_seed: bool,
-        published_at: SystemTime,
-    ) -> Result<Self, StorageError> {
+    /// `content` gives its files to web seeds.
+    pub fn new(metainfo: Metainfo, content: Option<Arc<Contents>>, published_at: SystemTime) -> Self {
         let mut template = metainfo.template();
         let Metainfo { info_hash, info, tiers, web_seeds, .. } = metainfo;
         let files = info.files;
-        let paths = files.iter().map(|file| file.path.clone());
-        let content = if as_web_seed { Some(Layout::open(folder, paths)?) } else { None };
         let path = |index: usize| files.get(index).map(|file| &file.path);
         let mut sorted: Vec<usize> =
             files.iter().enumerate().filter(|(_, file)| !file.pad).map(|(index, _)| index).collect();
         sorted.sort_by(|&one, &other| path(one).cmp(&path(other)));
         let file_table = if info.single_file { String::new() } else { file_table(&files) };
-        Ok(Self {
+        Self {
             info_hash,
             name: info.name,
             total_len: info.geometry.total_len(),
@@ -94,7 +87,7 @@ impl Published {
             after: std::mem::take(&mut template.after).into(),
             template,
             published_at,
-        })
+        }
     }
 
     /// In seconds since 1970.
@@ -164,7 +157,7 @@ mod tests {
             vec![crate::base::PieceHash([0; 20])],
         );
         let metainfo = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
-        Published::new(metainfo, Path::new("/"), false, SystemTime::UNIX_EPOCH).unwrap()
+        Published::new(metainfo, None, SystemTime::UNIX_EPOCH)
     }
 
     fn path(text: &str) -> Vec<Vec<u8>> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use crate::engine::Contents;
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use std::io::{Read as _, Write as _};
@@ -8,13 +9,14 @@ use std::time::Duration;
 
 const NAME: &[u8] = b"<b>\"t\xffree";
 const ELEMENT: &[u8] = b"a&b <script>";
+const CONTENT: &[u8] = b"0123456789";
 
 fn metainfo() -> Metainfo {
     let files = DraftFiles::Many(vec![
         FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false },
         FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false },
     ]);
-    let content = Draft::new(NAME.to_vec(), 1 << 14, files, vec![crate::base::PieceHash([0; 20])]);
+    let content = Draft::new(NAME.to_vec(), 1 << 14, files, vec![crate::hash::sha1(&[CONTENT])]);
     let draft = Draft { tiers: vec![vec!["http://other.example/announce".to_owned()]], ..content };
     Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap()
 }
@@ -31,10 +33,11 @@ async fn serve(public_url: Option<&str>, as_web_seed: bool) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join(std::ffi::OsStr::from_bytes(NAME));
     std::fs::create_dir_all(root.join("sub")).unwrap();
-    std::fs::write(root.join("sub").join(std::ffi::OsStr::from_bytes(ELEMENT)), b"0123456789").unwrap();
+    std::fs::write(root.join("sub").join(std::ffi::OsStr::from_bytes(ELEMENT)), CONTENT).unwrap();
     std::fs::write(root.join("empty"), b"").unwrap();
     std::fs::write(folder.path().join("secret"), b"nobody's").unwrap();
-    let published = Published::new(metainfo(), folder.path(), as_web_seed, SystemTime::now()).unwrap();
+    let contents = as_web_seed.then(|| Contents::of(metainfo(), folder.path()));
+    let published = Published::new(metainfo(), contents, SystemTime::now());
     let info_hash = published.info_hash;
     let table = Table::listed();
     table.allow(info_hash);
@@ -166,18 +169,24 @@ async fn what_a_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_replaced_file_has_another_tag() {
+async fn a_replaced_file_is_given_out_while_its_bytes_are_the_same() {
     use std::os::unix::ffi::OsStrExt as _;
     let served = serve(None, true).await;
     let target = format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash);
     let tag = header(&served.get(&target, "").await.1, "etag").to_owned();
     let folder = served.folder.path().join(std::ffi::OsStr::from_bytes(NAME)).join("sub");
-    std::fs::write(folder.join("new"), b"9876543210").unwrap();
-    std::fs::rename(folder.join("new"), folder.join(std::ffi::OsStr::from_bytes(ELEMENT))).unwrap();
-    let (status, _, body) = served.get(&target, &format!("If-None-Match: {tag}\r\n")).await;
-    assert_eq!((status, &body[..]), (200, &b"9876543210"[..]));
+    let replace = |bytes: &[u8]| {
+        std::fs::write(folder.join("new"), bytes).unwrap();
+        std::fs::rename(folder.join("new"), folder.join(std::ffi::OsStr::from_bytes(ELEMENT))).unwrap();
+    };
+    replace(CONTENT);
     let (_, _, body) = served.get(&target, &format!("Range: bytes=2-4\r\nIf-Range: {tag}\r\n")).await;
-    assert_eq!(body, b"9876543210", "no part of one version is put beside a part of another");
+    assert_eq!(body, CONTENT[2..5]);
+    replace(b"9876543210");
+    for request in [String::new(), format!("If-None-Match: {tag}\r\n"), "Range: bytes=2-4\r\n".to_owned()] {
+        let (status, _, body) = served.get(&target, &request).await;
+        assert_eq!((status, body.len()), (404, 0), "{request}");
+    }
 }
 
 #[tokio::test]

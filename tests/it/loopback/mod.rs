@@ -3,6 +3,7 @@
 mod activation;
 mod bad_line;
 mod captured;
+mod changed;
 mod crowd;
 mod dark_line;
 mod faults;

@@ -5,13 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{DEADLINE, NAME, STOP_DEADLINE, event, exit_code, own_address, own_ip};
+use super::{DEADLINE, NAME, STOP_DEADLINE, changed::CHANGES, event, exit_code, own_address, own_ip};
 use crate::support::{
     bt_fast,
     content::{difference, write_random},
@@ -167,6 +167,48 @@ fn content_comes_over_http_when_it_may() {
     let closed = Origin::start(&[]);
     assert!(closed.published.get("content").is_none());
     assert_eq!(get(closed.web(), path, "").status, 404);
+}
+
+/// Whether it was read before, is being read, or is read later.
+#[test]
+fn http_gives_no_byte_of_a_changed_file() {
+    for change in CHANGES {
+        let origin = Origin::start(&["--web-seed"]);
+        let expected = std::fs::read(origin.source.join(NAME)).unwrap();
+        let path = origin.link("content").strip_prefix(&format!("http://{}", origin.web())).unwrap();
+        let part = || get(origin.web(), path, "Range: bytes=1000-1999\r\n");
+        assert!(part().body == expected[1000..2000]);
+        let mut reader = TcpStream::connect(origin.web()).unwrap();
+        write!(reader, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", origin.web()).unwrap();
+        let mut begun = vec![0; 100_000];
+        reader.read_exact(&mut begun).unwrap();
+        change(&origin.source.join(NAME));
+        let _ = reader.read_to_end(&mut begun);
+        let body = begun.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
+        assert!(expected.starts_with(&begun[body..]), "what was being read");
+        for part in [part(), get(origin.web(), path, "")] {
+            assert!(part.status == 404 && part.body.is_empty(), "{}", part.head);
+        }
+    }
+}
+
+#[test]
+fn http_gives_a_touched_file_with_the_same_bytes_as_before() {
+    let origin = Origin::start(&["--web-seed"]);
+    let path = origin.source.join(NAME);
+    let expected = std::fs::read(&path).unwrap();
+    let touch =
+        || std::fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let copy = || {
+        let copy = path.with_extension("copy");
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::rename(copy, &path).unwrap();
+    };
+    for change in [&touch as &dyn Fn(), &copy] {
+        change();
+        let whole = get_url(origin.link("content"));
+        assert!(whole.status == 200 && whole.body == expected, "{}", whole.head);
+    }
 }
 
 #[test]
