@@ -5,9 +5,8 @@
 #![allow(clippy::disallowed_methods, reason = "records are dated, and the pause after one is as long as it took")]
 
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::parts::Kept;
@@ -28,7 +27,8 @@ pub(super) struct Checkpoint {
     saved: Mutex<Saved>,
     /// Locked for as long as parts are written.
     pub(super) kept: Mutex<Kept>,
-    is_running: AtomicBool,
+    /// The thread of the last checkpoint.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Since the last checkpoint was begun.
@@ -71,7 +71,7 @@ impl Checkpoint {
             written: Mutex::new(Written { changes: Vec::new(), files, sync_failed: false }),
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
             kept: Mutex::default(),
-            is_running: AtomicBool::new(false),
+            thread: Mutex::default(),
         })
     }
 
@@ -101,10 +101,21 @@ impl Checkpoint {
             let anything = !written.files.is_empty() || !written.changes.is_empty() || self.is_due_for_parts(torrent);
             anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
         };
-        if self.is_running.load(Ordering::Acquire) || !is_due() {
+        let is_running = || {
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        };
+        if is_running() {
             return;
         }
-        self.is_running.store(true, Ordering::Release);
+        if let Err(error) = self.join_thread() {
+            torrent.fail(error);
+            shared.control.notify_one();
+            return;
+        }
+        if !is_due() {
+            return;
+        }
         let (shared, torrent_there) = (shared.clone(), torrent.clone());
         let work = move || {
             let Some(checkpoint) = &torrent_there.checkpoint else { return };
@@ -113,10 +124,21 @@ impl Checkpoint {
                 shared.control.notify_one();
             }
             checkpoint.save_parts(&torrent_there, false);
-            checkpoint.is_running.store(false, Ordering::Release);
         };
-        if thread::Builder::new().name("checkpoint".to_owned()).spawn(work).is_err() {
-            self.is_running.store(false, Ordering::Release);
+        // One that could not be started is tried again.
+        let started = thread::Builder::new().name("checkpoint".to_owned()).spawn(work).ok();
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = started;
+    }
+
+    /// Waits for the checkpoint that was begun last. One that panicked has lost account of what was to be synced.
+    pub(super) fn join_thread(&self) -> Result<(), StorageError> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match thread.map(JoinHandle::join) {
+            Some(Err(_)) => {
+                let error = std::io::Error::other("a checkpoint panicked: run the same command again");
+                Err(StorageError::new(Action::Sync, self.target.path(Sidecar::Record), error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -126,14 +148,18 @@ impl Checkpoint {
     pub(super) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        let (changes, files) = {
+        let (changes, files, claimable) = {
             let mut written = self.written();
-            (std::mem::take(&mut written.changes), std::mem::take(&mut written.files))
+            let claimable = !written.sync_failed;
+            // Until the sync has succeeded: it may also panic.
+            written.sync_failed = true;
+            (std::mem::take(&mut written.changes), std::mem::take(&mut written.files), claimable)
         };
-        let synced = store.sync(&files, ended);
-        self.written().sync_failed |= synced.is_err();
-        synced?;
-        let claimable = !self.written().sync_failed;
+        // Whatever becomes of the sync.
+        let lost = changes.iter().filter(|(_, had)| !had);
+        lost.for_each(|&(piece, _)| _ = saved.have.remove(piece));
+        store.sync(&files, ended)?;
+        self.written().sync_failed = !claimable;
         for file_index in files.iter() {
             let now = store.layout().identity(file_index)?;
             match saved.files.get_mut(file_index) {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
@@ -42,17 +43,15 @@ impl FileThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs `work` in its turn; `None` when the session has ended.
+    /// Runs `work` in its turn; `None` when it panicked, or the session has ended.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         share: &FileShare,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, done) = oneshot::channel();
-        let hired = share.push(Box::new(move || drop(sender.send(work()))));
-        if hired {
-            let share = FileShare(share.0.clone());
-            self.spawn(move || std::iter::from_fn(|| share.pop()).for_each(|work| work()));
+        if let Some(worker) = share.push(Box::new(move || drop(sender.send(work())))) {
+            self.spawn(move || worker.run());
         }
         done.await.ok()
     }
@@ -70,21 +69,47 @@ impl FileShare {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when one more thread is needed for it.
-    fn push(&self, work: Box<dyn FnOnce() + Send>) -> bool {
+    /// The place of one more thread, where one is needed for it.
+    fn push(&self, work: Box<dyn FnOnce() + Send>) -> Option<Worker> {
         let mut share = self.lock();
         share.waiting.push_back(work);
-        let hired = share.threads < limits::FILE_THREADS_EACH;
-        share.threads += usize::from(hired);
-        hired
+        let has_place = share.threads < limits::FILE_THREADS_EACH;
+        share.threads += usize::from(has_place);
+        has_place.then(|| Worker { share: FileShare(self.0.clone()), has_left: false })
+    }
+}
+
+/// One thread's place in a torrent's share, until it leaves or is dropped.
+struct Worker {
+    share: FileShare,
+    has_left: bool,
+}
+
+impl Worker {
+    /// Does what waits. Work that panics loses its own result alone: its sender is dropped with it.
+    fn run(mut self) {
+        while let Some(work) = self.next() {
+            let _ = catch_unwind(AssertUnwindSafe(work));
+        }
     }
 
-    /// A thread's next work; without any it has left.
-    fn pop(&self) -> Option<Box<dyn FnOnce() + Send>> {
-        let mut share = self.lock();
+    /// Without any work the thread leaves, under the same lock: work that is pushed later finds its place free.
+    fn next(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut share = self.share.lock();
         let next = share.waiting.pop_front();
-        share.threads -= usize::from(next.is_none());
+        if next.is_none() {
+            share.threads -= 1;
+            self.has_left = true;
+        }
         next
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.has_left {
+            self.share.lock().threads -= 1;
+        }
     }
 }
 
@@ -101,6 +126,38 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use std::task::{Context, Waker};
+
+    #[test]
+    fn work_that_panics_costs_neither_threads_nor_other_work() {
+        let threads = FileThreads::new().unwrap();
+        let share = FileShare::default();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let panics = || Box::pin(threads.run(&share, || panic!("a test of panics")));
+            let mut panicking: Vec<_> = (0..=limits::FILE_THREADS_EACH).map(|_| panics()).collect();
+            let mut after = Box::pin(threads.run(&share, || 7));
+            let mut context = Context::from_waker(Waker::noop());
+            // All of it waits, or runs, before the first result is looked at.
+            for work in &mut panicking {
+                let _: std::task::Poll<Option<()>> = work.as_mut().poll(&mut context);
+            }
+            let _ = after.as_mut().poll(&mut context);
+            assert_eq!(after.await, Some(7));
+            assert_eq!(threads.run(&share, || 8).await, Some(8));
+            while share.lock().threads > 0 {
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn a_worker_that_never_runs_gives_its_place_back() {
+        let share = FileShare::default();
+        let worker = share.push(Box::new(|| ())).unwrap();
+        assert_eq!(share.lock().threads, 1);
+        drop(worker);
+        assert_eq!(share.lock().threads, 0);
+    }
 
     #[test]
     fn work_that_hangs_holds_its_own_torrent_alone() {

@@ -285,8 +285,27 @@ enum End {
     HungUp,
 }
 
+/// Counts a connection while it lives.
+struct Counted {
+    shared: Rc<Shared>,
+    count: fn(&Shared) -> &Cell<usize>,
+}
+
+impl Counted {
+    fn new(shared: &Rc<Shared>, count: fn(&Shared) -> &Cell<usize>) -> Self {
+        count(shared).update(|count| count + 1);
+        Self { shared: shared.clone(), count }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.count)(&self.shared).update(|count| count - 1);
+    }
+}
+
 async fn connect(shared: Rc<Shared>, address: SocketAddr) {
-    shared.half_open_count.update(|count| count + 1);
+    let half_open = Counted::new(&shared, |shared| &shared.half_open_count);
     let open = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(device) = &shared.device {
@@ -298,14 +317,12 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
         socket.connect(address).await
     };
     let opened = timeout(limits::CONNECT_TIMEOUT, open).await;
-    shared.half_open_count.update(|count| count - 1);
+    drop(half_open);
     let outcome = match opened {
         Ok(Ok(stream)) => {
-            shared.connection_count.update(|count| count + 1);
+            let _counted = Counted::new(&shared, |shared| &shared.connection_count);
             shared.peers.borrow_mut().handle_connected(address);
-            let ended = converse(&shared, stream, address, true).await;
-            shared.connection_count.update(|count| count - 1);
-            ended
+            converse(&shared, stream, address, true).await
         }
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(elapsed.into()),
@@ -334,15 +351,15 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
         if !room || !shared.peers.borrow().accepts(address.ip()) {
             continue;
         }
-        shared.connection_count.update(|count| count + 1);
+        let counted = Counted::new(&shared, |shared| &shared.connection_count);
         shared.peers.borrow_mut().handle_accepted(address);
         let shared = shared.clone();
         spawn_local(async move {
+            let _counted = counted;
             if let Err(reason) = converse(&shared, stream, address, false).await {
                 debug!("{address}: {reason}");
             }
             shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
-            shared.connection_count.update(|count| count - 1);
         });
     }
 }

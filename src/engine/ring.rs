@@ -17,7 +17,7 @@ use super::conn::{Connection, DRAIN_TIMEOUT, End};
 use super::doorstep::Place;
 use super::greeting::{Greeted, GreetingError, greet_incoming, greet_outgoing};
 use super::receiving::{Verified, write};
-use super::shared::{Command, Counted, Shared};
+use super::shared::{Command, Counted, HalfOpen, Shared};
 use super::shortage::report_shortage;
 use super::stats::latency_histogram;
 use super::torrent::Torrent;
@@ -102,8 +102,8 @@ pub(super) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     while let Some(command) = commands.recv().await {
         let ring = ring.clone();
         match command {
-            Command::Connect { torrent, address, expected_id, counted } => {
-                spawn(connect(ring, torrent, address, expected_id, counted));
+            Command::Connect { torrent, address, expected_id, counted, half_open } => {
+                spawn(connect(ring, torrent, address, expected_id, (counted, half_open)));
             }
             Command::Adopt { socket, address, counted, on_doorstep } => {
                 spawn(serve_incoming(ring, socket.into(), address, (counted, on_doorstep)));
@@ -244,11 +244,11 @@ async fn serve_incoming(
     (_counted, on_doorstep): (Counted, Place),
 ) {
     let key = ring.shared.next_key();
-    let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
-    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
-    let greeted = greet_incoming(&ring.shared, &socket, address).await;
+    let greeted = {
+        let _deadline = HandshakeDeadline::new(&ring, key, &socket, limits::HANDSHAKE_TIMEOUT);
+        greet_incoming(&ring.shared, &socket, address).await
+    };
     drop(on_doorstep);
-    ring.greeting.borrow_mut().remove(&key);
     match greeted {
         Ok(greeted) => {
             let torrent = greeted.torrent.clone();
@@ -271,12 +271,11 @@ async fn connect(
     torrent: Arc<Torrent>,
     address: SocketAddr,
     expected_id: Option<PeerId>,
-    _counted: Counted,
+    (_counted, half_open): (Counted, HalfOpen),
 ) {
     let key = ring.shared.next_key();
     let greeted = open(&ring, &torrent, address, key, expected_id).await;
-    ring.greeting.borrow_mut().remove(&key);
-    ring.shared.half_open_count.fetch_sub(1, Ordering::Relaxed);
+    drop(half_open);
     match greeted {
         Ok((socket, greeted)) => {
             torrent.peer_list().handle_connected(address);
@@ -305,14 +304,12 @@ async fn open(
 ) -> Result<(Socket, Greeted), GreetingError> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
     let socket = Socket::begin_connect(address, local, &ring.shared.socket_options).inspect_err(report_shortage)?;
-    let deadline = ring.shared.now() + limits::CONNECT_TIMEOUT;
-    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
+    let mut deadline = HandshakeDeadline::new(ring, key, &socket, limits::CONNECT_TIMEOUT);
     socket.connect(address).await?;
-    let deadline = ring.shared.now() + limits::HANDSHAKE_TIMEOUT;
-    ring.greeting.borrow_mut().insert(key, (socket.clone(), deadline));
+    deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
     match greet_outgoing(&ring.shared, &socket, torrent, address, expected_id).await {
         // That was our own time-out.
-        Err(GreetingError::HungUp) if ring.shared.now() >= deadline => Err(GreetingError::Closed),
+        Err(GreetingError::HungUp) if ring.shared.now() >= deadline.at => Err(GreetingError::Closed),
         greeted => greeted.map(|greeted| (socket, greeted)),
     }
 }
@@ -346,12 +343,63 @@ async fn serve(
     };
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
-    ring.connections.borrow_mut().insert(key, connection.clone());
-    ring.shared.attend(&torrent);
     let shared = connection.shared();
-    connection.run(buffer).await;
-    ring.connections.borrow_mut().remove(&key);
-    torrent.leave(&shared);
-    ring.shared.attend(&torrent);
+    {
+        let registration = Registration::new(connection);
+        registration.connection.clone().run(buffer).await;
+    }
     shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
+}
+
+/// Has the ring shut a socket down when its time is over, until this is dropped.
+struct HandshakeDeadline<'a> {
+    ring: &'a Ring,
+    key: u32,
+    at: Time,
+}
+
+impl<'a> HandshakeDeadline<'a> {
+    fn new(ring: &'a Ring, key: u32, socket: &Socket, timeout: Duration) -> Self {
+        let mut deadline = Self { ring, key, at: Time::ZERO };
+        deadline.set(socket, timeout);
+        deadline
+    }
+
+    /// From now on.
+    fn set(&mut self, socket: &Socket, timeout: Duration) {
+        self.at = self.ring.shared.now() + timeout;
+        self.ring.greeting.borrow_mut().insert(self.key, (socket.clone(), self.at));
+    }
+}
+
+impl Drop for HandshakeDeadline<'_> {
+    fn drop(&mut self) {
+        self.ring.greeting.borrow_mut().remove(&self.key);
+    }
+}
+
+/// A connection among those of its ring and of its torrent, until this is dropped.
+struct Registration {
+    connection: Rc<Connection>,
+}
+
+impl Registration {
+    fn new(connection: Rc<Connection>) -> Self {
+        let ring = &connection.ring;
+        ring.connections.borrow_mut().insert(connection.shared().key, connection.clone());
+        ring.shared.attend(&connection.torrent);
+        Self { connection }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let Connection { ring, torrent, .. } = &*self.connection;
+        let shared = self.connection.shared();
+        // After a panic of the reader the writer still runs.
+        self.connection.end(&End::Stopping);
+        ring.connections.borrow_mut().remove(&shared.key);
+        torrent.leave(&shared);
+        ring.shared.attend(torrent);
+    }
 }

@@ -255,9 +255,14 @@ impl Connection {
         let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
         spawn(async move {
             let there = torrent.clone();
-            if shared.files.run(&torrent.file_share, move || there.verify(piece)).await != Some(true) {
-                tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
-                torrent.serving.handle_unhashed(piece);
+            match shared.files.run(&torrent.file_share, move || there.verify(piece)).await {
+                Some(true) => {}
+                Some(false) => {
+                    tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
+                    torrent.serving.handle_unhashed(piece);
+                }
+                // Else every connection would wait for its hash.
+                None => torrent.handle_unservable(piece, "its check panicked"),
             }
             shared.announce_ready();
         });

@@ -102,6 +102,9 @@ pub fn run_with(
 fn save(torrent: &Torrent) {
     if let Some(checkpoint) = &torrent.checkpoint {
         // After a fault there is a line already; this much may be saved all the same.
+        if let Err(error) = checkpoint.join_thread() {
+            torrent.fail(error);
+        }
         let saved = checkpoint.run(&torrent.store, true).and_then(|()| match &torrent.swarm.pieces {
             pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_sidecars(),
             _ => Ok(()),

@@ -35,6 +35,7 @@ pub(super) enum Command {
         address: SocketAddr,
         expected_id: Option<PeerId>,
         counted: Counted,
+        half_open: HalfOpen,
     },
     /// A connection that another ring has accepted.
     Adopt {
@@ -258,5 +259,27 @@ impl Drop for Counted {
 impl std::fmt::Debug for Counted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Counted").field("ring_index", &self.ring_index).finish_non_exhaustive()
+    }
+}
+
+/// Counts a connection of our own from the decision to make it to the end of its handshake.
+pub(super) struct HalfOpen(Arc<Shared>);
+
+impl HalfOpen {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.half_open_count.fetch_add(1, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        self.0.half_open_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for HalfOpen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HalfOpen")
     }
 }

@@ -13,7 +13,7 @@ use super::config::Config;
 use super::control::{LOOK_INTERVAL, TICK};
 use super::http::Fetcher;
 use super::monitor::{self, TorrentStatus};
-use super::shared::{Command, Counted, Shared};
+use super::shared::{Command, Counted, HalfOpen, Shared};
 use super::torrent::Torrent;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, host_of, limits};
@@ -173,10 +173,9 @@ impl Steered {
                 address,
                 expected_id: self.expected_ids.get(&address).copied(),
                 counted: Counted::new(shared, index),
+                half_open: HalfOpen::new(shared),
             };
-            shared.half_open_count.fetch_add(1, Ordering::Relaxed);
             if ring.commands.try_send(command).is_err() {
-                shared.half_open_count.fetch_sub(1, Ordering::Relaxed);
                 self.torrent.peer_list().handle_failed(now, address);
             }
         }

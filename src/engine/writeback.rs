@@ -47,9 +47,23 @@ struct Range {
 #[derive(Debug)]
 pub(super) struct Flush(Written);
 
-/// Room for a write to come.
+/// Room for a write to come, given back when it is dropped before the write has ended.
 #[derive(Debug)]
-pub(super) struct Reserved(u32);
+pub(super) struct Reserved<'a>(Option<SemaphorePermit<'a>>);
+
+/// Room and places of a flush that is under way, given back at its end.
+struct Held<'a> {
+    writeback: &'a Writeback,
+    reserved: usize,
+    file_count: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.writeback.room.add_permits(self.reserved);
+        self.writeback.places.add_permits(self.file_count);
+    }
+}
 
 /// The right to have one more file open.
 #[derive(Debug)]
@@ -76,13 +90,9 @@ impl Writeback {
     }
 
     /// Waits until `len` bytes more may be dirty. A longer write counts as all of the room that a flush may leave.
-    pub(super) async fn reserve(&self, len: u32) -> Reserved {
-        let len = len.min(self.reserve_max);
+    pub(super) async fn reserve(&self, len: u32) -> Reserved<'_> {
         // It is never closed.
-        if let Ok(permits) = self.room.acquire_many(len).await {
-            permits.forget();
-        }
-        Reserved(len)
+        Reserved(self.room.acquire_many(len.min(self.reserve_max)).await.ok())
     }
 
     /// A write is in the page cache. Returns what has to be flushed now.
@@ -90,11 +100,14 @@ impl Writeback {
         &self,
         (file, file_index): (SharedFile, usize),
         (offset, len): (u64, u32),
-        (Reserved(reserved), Place(place)): (Reserved, Place<'_>),
+        (Reserved(reserved), Place(place)): (Reserved<'_>, Place<'_>),
     ) -> Option<Flush> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.ranges.push(Range { file, file_index, offset, len });
-        written.reserved += reserved as usize;
+        if let Some(permits) = reserved {
+            written.reserved += permits.num_permits();
+            permits.forget();
+        }
         if written.files.insert(file_index) {
             place.into_iter().for_each(SemaphorePermit::forget);
         }
@@ -104,19 +117,18 @@ impl Writeback {
 
     /// Brings a flush to its end and gives its room back; `Err` names the file that could not be written.
     pub(super) async fn flush(&self, Flush(written): Flush) -> Result<(), (usize, io::Error)> {
+        let _held = Held { writeback: self, reserved: written.reserved, file_count: written.files.len() };
+        // Dropped first: the descriptors are closed before their places are free.
+        let ranges = written.ranges;
         let mut result = Ok(());
         // First everything is started, then waited for.
         for wait in [false, true] {
-            for Range { file, file_index, offset, len } in &written.ranges {
+            for Range { file, file_index, offset, len } in &ranges {
                 if let Err(error) = flush_range(file.clone(), *offset, *len, wait).await {
                     result = Err((*file_index, error));
                 }
             }
         }
-        let Written { ranges, reserved, files } = written;
-        drop(ranges);
-        self.room.add_permits(reserved);
-        self.places.add_permits(files.len());
         result
     }
 }

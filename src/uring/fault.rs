@@ -2,7 +2,8 @@
 //!
 //! - `BT_FAST_KILL_AT=N` kills the process right before its step number N that changes what a crash leaves behind (write,
 //!   sync, rename), counted from 0 over all threads: tests go through every N until a run is untouched.
-//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5` fails the fourth write with errno 28, and every sync with errno 5.
+//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` fails the fourth write with errno 28, and every sync with errno 5,
+//!   and the first read panics.
 //! - `BT_FAST_CHAOS=SEED` makes operations of the rings come late, and so in another order, and do less than was asked
 //!   for; some of them, and of the calls that may block, are told to be interrupted before they are made, and now and then
 //!   the kernel cancels everything that is under way on a ring.
@@ -95,12 +96,18 @@ mod injected {
         step: Step,
         number: u64,
         lasting: bool,
-        errno: i32,
+        outcome: Outcome,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Outcome {
+        Errno(i32),
+        Panic,
     }
 
     impl Fault {
         fn read(text: &str) -> Option<Self> {
-            let (place, errno) = text.rsplit_once('=')?;
+            let (place, outcome) = text.rsplit_once('=')?;
             let (step, number) = place.split_once('@')?;
             let steps = [
                 Step::Write,
@@ -116,7 +123,7 @@ mod injected {
                 step: *steps.iter().find(|known| format!("{known:?}").eq_ignore_ascii_case(step))?,
                 number: number.trim_end_matches('+').parse().ok()?,
                 lasting: number.ends_with('+'),
-                errno: errno.parse().ok()?,
+                outcome: if outcome == "panic" { Outcome::Panic } else { Outcome::Errno(outcome.parse().ok()?) },
             })
         }
     }
@@ -156,7 +163,11 @@ mod injected {
         let number = COUNTS.get(step as usize).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
         let hit =
             |fault: &&Fault| fault.step == step && (number == fault.number || fault.lasting && number > fault.number);
-        plan.faults.iter().find(hit).map_or(Ok(()), |fault| Err(io::Error::from_raw_os_error(fault.errno)))
+        match plan.faults.iter().find(hit).map(|fault| fault.outcome) {
+            None => Ok(()),
+            Some(Outcome::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Outcome::Panic) => panic!("a fault that was asked for"),
+        }
     }
 
     /// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
@@ -203,9 +214,16 @@ mod injected {
         #[test]
         fn faults_are_read_as_they_are_written() {
             let fault = Fault::read("write@3=28").unwrap();
-            assert_eq!((fault.step, fault.number, fault.lasting, fault.errno), (Step::Write, 3, false, 28));
+            assert_eq!(
+                (fault.step, fault.number, fault.lasting, fault.outcome),
+                (Step::Write, 3, false, Outcome::Errno(28))
+            );
             let fault = Fault::read("sync@0+=5").unwrap();
-            assert_eq!((fault.step, fault.number, fault.lasting, fault.errno), (Step::Sync, 0, true, 5));
+            assert_eq!(
+                (fault.step, fault.number, fault.lasting, fault.outcome),
+                (Step::Sync, 0, true, Outcome::Errno(5))
+            );
+            assert_eq!(Fault::read("read@0=panic").unwrap().outcome, Outcome::Panic);
             assert!(["", "write@3", "leap@1=2", "write=5", "write@x=5"].iter().all(|text| Fault::read(text).is_none()));
         }
     }

@@ -203,3 +203,53 @@ fn completions_that_are_short_late_and_in_another_order() {
         seed.stop();
     }
 }
+
+#[test]
+fn a_checkpoint_that_panics_ends_the_download() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let target = fixture.scratch.folder("target");
+    let peer = seeder_that_stops(&fixture, own_ip(), usize::try_from(PIECE_COUNT).unwrap());
+    let mut get = Running::start("get", &fixture.get_command(&target, &[peer]), &fixture.scratch.join("get.log"));
+    let has_some = |get: &Running| event(&get.output(), "progress").is_some_and(|told| told["bytes_done"] != 0);
+    assert!(wait_until(DEADLINE, || has_some(&get)), "{}", get.log_tail());
+    get.signal(Signal::INT);
+    get.wait(DEADLINE).unwrap();
+    // What an earlier run has left is synced at once, on a thread of its own.
+    let seed = fixture.seed();
+    let finished = get_with(&fixture, &seed, &target, "sync@0=panic");
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert!(
+        failures(&finished.stderr)[0].contains("a checkpoint panicked: run the same command again"),
+        "{finished:#?}"
+    );
+}
+
+/// More checks panic than there are threads: each costs its own piece.
+#[test]
+fn after_checks_that_panic_the_other_pieces_are_served() {
+    const PANICS: usize = 12;
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(40 * u64::from(PIECE_LEN));
+    let faults: Vec<String> = (0..PANICS).map(|number| format!("read@{number}=panic")).collect();
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    // Without what an earlier check remembers.
+    command.env("XDG_CACHE_HOME", fixture.scratch.path()).env("BT_FAST_FAULTS", faults.join(","));
+    let faulty = Seed::start(&command, address, &fixture.scratch.join("faulty.log"));
+    let target = fixture.scratch.folder("target");
+    let get = fixture.get_command(&target, &[address]);
+    let mut get = Running::start("get", &get, &fixture.scratch.join("get.log"));
+    let expected = fixture.bytes().len() as u64 - PANICS as u64 * u64::from(PIECE_LEN);
+    let has_others = |get: &Running| {
+        event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() >= Some(expected))
+    };
+    assert!(wait_until(DEADLINE, || has_others(&get)), "{}", get.log_tail());
+    get.signal(Signal::INT);
+    get.wait(DEADLINE).unwrap();
+    drop(faulty);
+}
