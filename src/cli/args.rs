@@ -261,6 +261,10 @@ pub struct GetArgs {
     /// what an earlier one names comes first
     #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
     pub select: Vec<String>,
+    /// Replace files that are there and of which nothing is right, and cut those that are too long; without it they are
+    /// left alone, and that is exit 1
+    #[arg(long, conflicts_with = "metadata_only")]
+    pub overwrite: bool,
     /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::bound::{Bound, Meter, phrase};
 use super::checks::{Check, unix_time};
 use super::exit::Failure;
-use super::interrupt;
+use super::interrupt::{self, Hangup};
 use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
@@ -21,7 +21,7 @@ use crate::create::remembered::Observation;
 use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
-    let interrupted = interrupt::flag()?;
+    let interrupted = interrupt::flag(Hangup::Ends)?;
     let started = Instant::now();
     let mut settings = options.settings;
     settings.creation_date = options.with_date.then(unix_time);

@@ -23,7 +23,7 @@ pub enum Exit {
     NoPeers = 4,
     /// Storage is full, read-only or broken.
     Storage = 5,
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, SIGTERM, or another signal that ends a process.
     Interrupted = 130,
 }
 

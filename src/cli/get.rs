@@ -1,16 +1,16 @@
 //! `bt-fast get`.
 
 use std::ffi::OsString;
-use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::existing::{Existing, Place, check_again};
 use super::exit::{Exit, Failure};
 use super::hook::Hook;
-use super::interrupt;
+use super::interrupt::{self, Hangup};
 use super::metainfo_file::load_metainfo;
 use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, check_hints};
 use super::output::Output;
@@ -19,23 +19,19 @@ use super::records::Record;
 use super::select::choose;
 use super::transfer::{config, tiers, transfer};
 use crate::base::escape::printable;
+use crate::base::limits;
 use crate::base::units::{Bytes, Rate};
-use crate::base::{Bitfield, Rng, limits};
 use crate::codec::magnet::Magnet;
 use crate::codec::metainfo::Metainfo;
 use crate::create::error::WriteError;
 use crate::create::open::shown;
-use crate::create::verify::file_path;
 use crate::create::write::{check_output, write_atomically};
-use crate::create::{Control, verify};
 use crate::engine::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::metadata::{MetadataError, fetch_metadata};
-use crate::engine::resume::{self, Claims, Recalled};
 use crate::engine::{self, Config, Provenance, Report, Source};
-use crate::storage::{Sidecar, Target};
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
-    let stop = interrupt::flag()?;
+    let stop = interrupt::flag(Hangup::Ends)?;
     if let GetOutput::Metainfo(Destination::File(path)) = &options.output {
         check_output(path, false).map_err(unsaved)?;
     }
@@ -66,9 +62,15 @@ fn download(
 ) -> Result<(), Failure> {
     let Found { metainfo, peers, .. } = found;
     let chosen = choose(&options.select, &metainfo)?;
-    fs::create_dir_all(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
-    let target = Target::lock(folder, &metainfo.info.name)?;
-    let have = check(&metainfo, folder, &target, stop, output)?;
+    let place = Place {
+        metainfo: &metainfo,
+        folder,
+        choices: chosen.as_ref().map(|chosen| &chosen.choices[..]),
+        torrent: if let MetainfoSource::File(path) = &options.source { Some(path) } else { None },
+        overwrite: options.overwrite,
+    };
+    let Existing { target, have, earlier } = place.prepare(stop, output)?;
+    let for_doubts = (!have.is_empty()).then(|| metainfo.clone());
     let name = printable(&metainfo.info.name);
     let new_hook = |line: &OsString| Hook::new(line, &metainfo.info.name, folder, metainfo.info_hash);
     let mut hook = options.on_complete.as_ref().map(new_hook);
@@ -83,7 +85,8 @@ fn download(
         have,
         choices,
         provenance: Provenance::Written,
-        target: Some(target),
+        target,
+        earlier: Some(earlier),
         tiers,
         peers,
     };
@@ -112,6 +115,9 @@ fn download(
             Bytes(total_len)
         );
         return Err(Failure::new(Exit::Interrupted, line));
+    }
+    if let (Some(metainfo), Some(doubtful)) = (&for_doubts, report.doubtful.as_ref().filter(|some| !some.is_empty())) {
+        check_again(metainfo, folder, doubtful, stop, output)?;
     }
     conclude(&report, &name, info_hash, (total_len, selected), folder, output);
     // With --seed it has run already.
@@ -266,35 +272,4 @@ impl From<MetadataError> for Failure {
         };
         Self::new(exit, error)
     }
-}
-
-/// What an earlier run, or anybody else, has left there: each piece that is right is not fetched again.
-fn check(
-    metainfo: &Metainfo,
-    folder: &Path,
-    target: &Target,
-    stop: &AtomicBool,
-    output: &Output,
-) -> Result<Bitfield, Failure> {
-    let info = &metainfo.info;
-    let hash = |pieces: Option<&Bitfield>| {
-        let progress = output.content_progress("checking", info.geometry.total_len());
-        let control = Control { cancel: stop, progress: &|done| progress.update(done) };
-        verify(info, folder, pieces, control).map(|report| report.have)
-    };
-    match resume::recall(target, metainfo, folder, &mut Rng::new()) {
-        Recalled::Claimed(Claims { have, samples, unknown }) => {
-            let found = hash(Some(&samples.union(&unknown)))?;
-            if samples.is_subset(&found) {
-                return Ok(have.union(&found));
-            }
-            let place = shown(&target.path(Sidecar::Record));
-            output
-                .warning(format_args!("{place} is of no use: a piece is not as it says: all that is there is checked"));
-        }
-        Recalled::Refused(line) => output.warning(line),
-        Recalled::Nothing => {}
-    }
-    let anything = info.files.iter().any(|file| !file.pad && file.len > 0 && file_path(folder, file).exists());
-    if anything { Ok(hash(None)?) } else { Ok(Bitfield::new(info.geometry.piece_count())) }
 }

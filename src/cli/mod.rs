@@ -11,6 +11,7 @@ mod bench_swarm;
 mod bound;
 mod checks;
 mod create;
+mod existing;
 pub mod exit;
 mod generate;
 mod get;

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::activation::Handed;
 use super::exit::{Exit, Failure, exit_of};
-use super::interrupt;
+use super::interrupt::{self, Hangup};
 use super::notify;
 use super::options::{TrackList, TrackOptions};
 use super::output::Output;
@@ -25,8 +26,10 @@ use crate::web::tracker::{Tracker, http, udp};
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure> {
-    let stop = interrupt::flag()?;
-    let reload = interrupt::reload_flag()?;
+    let (stop, reload) = match &options.list {
+        TrackList::Open => (interrupt::flag(Hangup::Ends)?, Arc::default()),
+        TrackList::File(_) => (interrupt::flag(Hangup::Reloads)?, interrupt::reload_flag()?),
+    };
     let table = match &options.list {
         TrackList::Open => Table::open(),
         TrackList::File(path) => {

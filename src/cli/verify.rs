@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::bound::{Bound, Meter, phrase};
 use super::checks::Check;
 use super::exit::{Exit, Failure};
-use super::interrupt;
+use super::interrupt::{self, Hangup};
 use super::metainfo_file::load_metainfo;
 use super::options::VerifyOptions;
 use super::output::Output;
@@ -24,7 +24,7 @@ use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_fil
 const RANGES_SHOWN_MAX: usize = 100;
 
 pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failure> {
-    let interrupted = interrupt::flag()?;
+    let interrupted = interrupt::flag(Hangup::Ends)?;
     let started = Instant::now();
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
     let meter = Meter::start();
@@ -39,10 +39,11 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let bad_count = piece_count - report.have.count();
     let file_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
     let line = format!(
-        "data does not match: {}: {bad_count} of {piece_count} pieces bad, {file_count} of {} files wrong: \
-         mend it with bt-fast get",
-        shown(&options.data),
-        metainfo.info.files.len()
+        "data does not match: {data}: {bad_count} of {piece_count} pieces bad, {file_count} of {} files wrong: \
+         mend it with bt-fast get {} -o {data}",
+        metainfo.info.files.len(),
+        shown(&options.torrent),
+        data = shown(&options.data),
     );
     Err(Failure::new(Exit::Mismatch, line))
 }

@@ -1,9 +1,8 @@
 //! The resume record of a download: which pieces are on disk, and which files they are in. A format of our own.
 //!
 //! `MAGIC` and a byte for the version; the info-hash; whether the run that wrote it has ended, one byte, 0 or 1; when it
-//! was written and until when files without all their pieces may have been written to since, seconds since 1970; the
-//! number of files, and seven numbers for each; the number of pieces, and a `bitfield` (BEP 3) of those that are had; the
-//! SHA-1 of all that. Numbers are 64 bits wide, the highest byte first.
+//! was written, in seconds since 1970; the number of files, and seven numbers for each; the number of pieces, and a
+//! `bitfield` (BEP 3) of those that are had; the SHA-1 of all that. Numbers are 64 bits wide, the highest byte first.
 
 use sha1::{Digest as _, Sha1};
 
@@ -12,10 +11,10 @@ use crate::base::ids::SHA1_LEN;
 use crate::base::{Bitfield, FileIdentity, FileTime, InfoHash};
 
 const MAGIC: [u8; 15] = *b"bt-fast resume\n";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FILE_LEN: usize = 7 * size_of::<u64>();
 /// All but files and pieces.
-const FRAME_LEN: usize = MAGIC.len() + 1 + SHA1_LEN + 1 + 4 * size_of::<u64>() + SHA1_LEN;
+const FRAME_LEN: usize = MAGIC.len() + 1 + SHA1_LEN + 1 + 3 * size_of::<u64>() + SHA1_LEN;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +24,6 @@ pub struct ResumeRecord {
     pub ended: bool,
     /// Seconds since 1970.
     pub written_at: i64,
-    /// Otherwise files that lack pieces may have been written to until then, in seconds since 1970.
-    pub writes_until: i64,
     /// In the torrent's order, without pad files (BEP 47).
     pub files: Vec<FileIdentity>,
     /// Pieces whose bytes had been synced.
@@ -60,7 +57,6 @@ impl ResumeRecord {
         bytes.extend(self.info_hash.0);
         bytes.push(u8::from(self.ended));
         bytes.extend(self.written_at.to_be_bytes());
-        bytes.extend(self.writes_until.to_be_bytes());
         bytes.extend((self.files.len() as u64).to_be_bytes());
         for FileIdentity { dev, ino, len, mtime, ctime } in &self.files {
             let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
@@ -91,7 +87,6 @@ impl ResumeRecord {
         };
         let number = |reader: &mut Reader<'_>| reader.array().map(u64::from_be_bytes);
         let written_at = number(reader)?.cast_signed();
-        let writes_until = number(reader)?.cast_signed();
         if number(reader)? != file_count as u64 {
             return None;
         }
@@ -106,7 +101,7 @@ impl ResumeRecord {
         }
         let pieces = reader.take((piece_count as usize).div_ceil(8))?;
         let have = Bitfield::from_wire(pieces, piece_count).ok()?;
-        Some(Self { info_hash, ended, written_at, writes_until, files, have })
+        Some(Self { info_hash, ended, written_at, files, have })
     }
 }
 
@@ -153,7 +148,7 @@ mod tests {
         let time = |s| FileTime { s, ns: 999_999_999 };
         let file = |ino| FileIdentity { dev: u64::MAX, ino, len: 1 << 60, mtime: time(-1), ctime: time(1 << 40) };
         let files = vec![file(1), file(2)];
-        ResumeRecord { info_hash: INFO_HASH, ended: true, written_at: 1_700_000_000, writes_until: 7, files, have }
+        ResumeRecord { info_hash: INFO_HASH, ended: true, written_at: 1_700_000_000, files, have }
     }
 
     fn decode(bytes: &[u8]) -> Result<ResumeRecord, ResumeError> {
@@ -203,7 +198,7 @@ mod tests {
         assert_eq!(sealed(|_| ()), Ok(record()));
         assert_eq!(sealed(|bytes| bytes[16] ^= 1), Err(ResumeError::Foreign));
         assert_eq!(sealed(|bytes| bytes[36] = 2), Err(ResumeError::Damaged));
-        assert_eq!(sealed(|bytes| bytes[60] = 3), Err(ResumeError::Damaged), "files");
+        assert_eq!(sealed(|bytes| bytes[52] = 3), Err(ResumeError::Damaged), "files");
         assert_eq!(sealed(|bytes| *bytes.last_mut().unwrap() |= 1), Err(ResumeError::Damaged), "spare bits");
         assert_eq!(sealed(|bytes| bytes.push(0)), Err(ResumeError::Damaged));
         assert_eq!(ResumeRecord::decode(&record().encode(), INFO_HASH, 1, 11), Err(ResumeError::Damaged));

@@ -9,6 +9,7 @@ pub mod error;
 pub mod extra;
 mod files;
 pub mod filters;
+pub mod foreign;
 pub mod open;
 pub mod piece_len;
 pub mod pieces;

@@ -4,15 +4,17 @@
 //! is beside it, see `parts`.
 #![allow(clippy::disallowed_methods, reason = "records are dated, and the pause after one is as long as it took")]
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::parts::Kept;
+use super::resume::Earlier;
 use super::shared::Shared;
 use super::torrent::Torrent;
-use crate::base::{Bitfield, FileIdentity, InfoHash, PieceIndex, limits};
+use crate::base::{Bitfield, FileIdentity, FileTime, Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::resume::ResumeRecord;
 use crate::storage::{Action, Sidecar, StorageError, Store, Target, Unsynced};
 use crate::uring::SharedFile;
@@ -22,6 +24,8 @@ use crate::uring::SharedFile;
 pub(super) struct Checkpoint {
     pub(super) target: Target,
     info_hash: InfoHash,
+    /// Pieces that were there before this run.
+    earlier: Bitfield,
     written: Mutex<Written>,
     /// Locked for as long as a checkpoint takes.
     saved: Mutex<Saved>,
@@ -37,6 +41,8 @@ struct Written {
     /// In the order in which it happened: the piece is had, or no longer.
     changes: Vec<(PieceIndex, bool)>,
     files: Unsynced,
+    /// By file, since the start: when our last write to it had ended.
+    own_writes: BTreeMap<usize, FileTime>,
     /// A sync has failed: it may have been told of writes that came after it began, and no later one is.
     sync_failed: bool,
 }
@@ -45,7 +51,7 @@ struct Written {
 #[derive(Debug)]
 struct Saved {
     have: Bitfield,
-    /// By file; of a pad file, or one left out, there is nothing to know.
+    /// By file, as it is if it was changed by our own writes alone; of a pad file, or one left out, there is nothing to know.
     files: Vec<FileIdentity>,
     next_at: Instant,
 }
@@ -57,18 +63,32 @@ impl Checkpoint {
         info_hash: InfoHash,
         store: &Store,
         have: &Bitfield,
+        earlier: Option<Earlier>,
     ) -> Result<Self, StorageError> {
         // What an earlier run has written may not be on the disk yet.
         let files = if have.is_empty() { Unsynced::default() } else { Unsynced::all(store) };
+        let (earlier, before) = match earlier {
+            Some(Earlier { pieces, files }) => (pieces, files),
+            None => (Bitfield::new(0), Vec::new()),
+        };
         let mut identities = vec![FileIdentity::default(); store.layout().file_count()];
         for file_index in store.file_indices() {
-            identities[file_index] = store.layout().identity(file_index)?;
+            // One that was just made or extended is ours from now on.
+            let before = before.get(file_index).filter(|&&before| before != FileIdentity::default());
+            identities[file_index] =
+                before.map_or_else(|| store.layout().identity(file_index), |&before| Ok(before))?;
         }
         let next_at = Instant::now() + if have.is_empty() { limits::CHECKPOINT_INTERVAL_MIN } else { Duration::ZERO };
         Ok(Self {
             target,
             info_hash,
-            written: Mutex::new(Written { changes: Vec::new(), files, sync_failed: false }),
+            earlier,
+            written: Mutex::new(Written {
+                changes: Vec::new(),
+                files,
+                own_writes: BTreeMap::new(),
+                sync_failed: false,
+            }),
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
             kept: Mutex::default(),
             thread: Mutex::default(),
@@ -81,7 +101,14 @@ impl Checkpoint {
 
     /// A write to this file has ended. Told of each file of a piece before the piece is.
     pub(super) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
-        self.written().files.handle_written(file_index, file);
+        let mut written = self.written();
+        written.files.handle_written(file_index, file);
+        written.own_writes.insert(file_index, now());
+    }
+
+    /// Space was reserved for this file, which changes its times.
+    pub(super) fn handle_reserved(&self, file_index: usize) {
+        self.written().own_writes.insert(file_index, now());
     }
 
     /// All of a piece is in its files.
@@ -161,9 +188,12 @@ impl Checkpoint {
         store.sync(&files, ended)?;
         self.written().sync_failed = !claimable;
         for file_index in files.iter() {
-            let now = store.layout().identity(file_index)?;
+            let found = store.layout().identity(file_index)?;
+            let own_write = self.written().own_writes.get(&file_index).copied();
+            // While writes are under way their times can't be told from those of other programs.
+            let is_ours = own_write.is_some_and(|own| !ended || found.is_unwritten_since(own));
             match saved.files.get_mut(file_index) {
-                Some(before) if before.is_same_file(&now) => *before = now,
+                Some(before) if before.is_same_file(&found) => *before = if is_ours { found } else { *before },
                 _ => {
                     let error = std::io::Error::other("somebody has replaced or cut it: run the same command again");
                     return Err(StorageError::new(Action::Write, store.layout().path(file_index), error));
@@ -176,12 +206,10 @@ impl Checkpoint {
         if saved.have.is_full() {
             self.target.remove(&Sidecar::ALL)?;
         } else {
-            let written_at = seconds_since_1970();
             let record = ResumeRecord {
                 info_hash: self.info_hash,
                 ended,
-                written_at,
-                writes_until: written_at.saturating_add_unsigned(limits::CHECKPOINT_WRITES.as_secs()),
+                written_at: seconds_since_1970(),
                 files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
                 have: saved.have.clone(),
             };
@@ -190,6 +218,24 @@ impl Checkpoint {
         let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
         saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
         Ok(())
+    }
+
+    /// Pieces that were there before, of files that another program has changed since: they have to be hashed. Asked once nothing
+    /// is written any more and [`Self::run`] has ended.
+    pub(super) fn doubtful(&self, store: &Store, geometry: &Geometry) -> Bitfield {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubtful = Bitfield::new(geometry.piece_count());
+        if self.earlier.is_empty() {
+            return doubtful;
+        }
+        for file_index in store.file_indices() {
+            let found = store.layout().identity(file_index).ok();
+            if found.is_none() || found.as_ref() != saved.files.get(file_index) {
+                let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+                pieces.filter(|&piece| self.earlier.contains(piece)).for_each(|piece| _ = doubtful.insert(piece));
+            }
+        }
+        doubtful
     }
 
     /// Nothing is left to go on with: what else is ever wanted of the torrent finds its files as anybody else would.
@@ -209,5 +255,9 @@ pub(super) fn since_1970() -> Duration {
 }
 
 pub(super) fn seconds_since_1970() -> i64 {
-    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+    now().s
+}
+
+fn now() -> FileTime {
+    since_1970().into()
 }

@@ -11,6 +11,7 @@ use super::cache::CacheMode;
 use super::contents::Contents;
 use super::listen::ListenError;
 use super::monitor::Monitor;
+use super::resume::Earlier;
 use super::stats::Stats;
 use super::way::Way;
 use crate::base::cidr::AddressFilter;
@@ -142,6 +143,8 @@ pub struct Source {
     pub provenance: Provenance,
     /// The right to make and write the files; nothing is written without.
     pub target: Option<Target>,
+    /// What of `have` was there before.
+    pub earlier: Option<Earlier>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
     /// Peers that are known already.
@@ -178,6 +181,8 @@ pub struct Report {
     pub elapsed: Time,
     /// Everything wanted is there; false when it was stopped before.
     pub complete: bool,
+    /// Pieces that were there before, of files that another program has changed meanwhile.
+    pub doubtful: Option<Bitfield>,
     pub stats: Stats,
     pub hashed: Hashed,
 }

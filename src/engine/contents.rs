@@ -103,6 +103,7 @@ impl Contents {
             choices: None,
             provenance: Provenance::Unknown,
             target: None,
+            earlier: None,
             tiers: Vec::new(),
             peers: Vec::new(),
             metainfo,

@@ -55,7 +55,7 @@ pub use config::{
 pub use contents::Contents;
 pub use listen::ListenError;
 pub use monitor::Monitor;
-pub use session::{run, run_with};
+pub use session::{raise_descriptor_limit, run, run_with};
 pub use stats::Stats;
 pub use survey::{Survey, survey};
 pub use usage::{Memory, ThreadUsage, Threads, Usage};

@@ -145,6 +145,9 @@ pub(super) fn preallocate(shared: &Shared, torrent: &Torrent) {
     if let Err(error) = torrent.store.preallocate() {
         fail(shared, torrent, error);
     }
+    if let Some(checkpoint) = &torrent.checkpoint {
+        torrent.store.file_indices().for_each(|file_index| checkpoint.handle_reserved(file_index));
+    }
 }
 
 fn fail(shared: &Shared, torrent: &Torrent, error: StorageError) {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::checkpoint::seconds_since_1970;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, FileIdentity, FileTime, PieceIndex, Rng, limits};
-use crate::codec::metainfo::Metainfo;
+use crate::base::{Bitfield, FileIdentity, PieceIndex, Rng, limits};
+use crate::codec::metainfo::{FileEntry, Info, Metainfo};
 use crate::codec::resume::{ResumeError, ResumeRecord};
 use crate::storage::{Layout, Presence, Sidecar, StorageError, Target};
 
@@ -25,11 +25,40 @@ pub enum Recalled {
 /// What a record claims that fits the files.
 #[derive(Debug)]
 pub struct Claims {
+    /// Pieces of files that are exactly as the record says.
     pub have: Bitfield,
     /// Some of `have`, to be hashed before the others are believed.
     pub samples: Bitfield,
-    /// Pieces outside `have` that may have been written after the record: they have to be hashed.
+    /// Pieces outside `have` that have to be hashed: of files that are not as the record says, and those that may have
+    /// been written after it.
     pub unknown: Bitfield,
+    /// By file: the record's run has made it or written to it.
+    pub known_files: Vec<bool>,
+    /// A line about files that another program has changed.
+    pub warning: Option<String>,
+}
+
+/// What was there before a download, and was not fetched by it.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Pieces that are right, or that a record says are.
+    pub pieces: Bitfield,
+    /// Each file before anything of it was hashed or believed; the default where it was not there with its full length.
+    pub files: Vec<FileIdentity>,
+}
+
+impl Earlier {
+    /// Looks at the files; no piece is known yet.
+    pub fn observe(layout: &Layout, info: &Info) -> Self {
+        let observe = |(file_index, file): (usize, &FileEntry)| {
+            let found = layout.identity(file_index).ok().filter(|found| !file.pad && found.len == file.len);
+            found.unwrap_or_default()
+        };
+        Self {
+            pieces: Bitfield::new(info.geometry.piece_count()),
+            files: info.files.iter().enumerate().map(observe).collect(),
+        }
+    }
 }
 
 /// Why a record is not used.
@@ -41,10 +70,8 @@ enum Refusal {
     Record(#[from] ResumeError),
     #[error("it is from the future")]
     Future,
-    #[error("{0} is another file or has another length")]
-    OtherFile(String),
-    #[error("{0} was written to by somebody else")]
-    Written(String),
+    #[error("{0} was left out, and is claimed")]
+    LeftOut(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -84,14 +111,17 @@ fn claims(
     }
     let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
     let file_indices: Vec<usize> = (0..info.files.len()).filter(|&at| !info.files[at].pad).collect();
+    let mut have = record.have.clone();
     let mut unknown = Bitfield::new(info.geometry.piece_count());
+    let mut known_files = vec![false; info.files.len()];
+    let mut warning = None;
     for (&file_index, expected) in file_indices.iter().zip(&record.files) {
         let shown = || printable(layout.path(file_index).as_os_str().as_encoded_bytes());
+        let pieces = info.geometry.pieces_of_file(file_index).filter_map(|index| info.geometry.piece(index));
         if *expected == FileIdentity::default() {
-            // That run left it out. Whoever has made it since is asked what it holds.
-            let pieces = info.geometry.pieces_of_file(file_index).filter_map(|index| info.geometry.piece(index));
+            // That run left it out. What it holds now was put there since.
             if pieces.clone().any(|piece| record.have.contains(piece)) {
-                return Err(Refusal::OtherFile(shown()));
+                return Err(Refusal::LeftOut(shown()));
             }
             if layout.presence(file_index)? != Presence::Absent {
                 pieces.for_each(|piece| _ = unknown.insert(piece));
@@ -99,30 +129,31 @@ fn claims(
             continue;
         }
         let found = match layout.identity(file_index) {
-            Ok(found) if found.is_same_file(expected) => found,
-            Ok(_) => return Err(Refusal::OtherFile(shown())),
-            Err(error) if error.is_absent() => return Err(Refusal::OtherFile(shown())),
+            Ok(found) => Some(found),
+            Err(error) if error.is_absent() => None,
             Err(error) => return Err(error.into()),
         };
-        let pieces = info.geometry.pieces_of_file(file_index);
-        let whole = pieces.into_iter().all(|index| record.have.contains_index(index as usize));
-        if !is_as_left(&record, expected, &found, whole) {
-            return Err(Refusal::Written(shown()));
+        let is_same = found.is_some_and(|found| found.is_same_file(expected));
+        known_files[file_index] = is_same;
+        if found == Some(*expected) {
+            continue;
+        }
+        // A run that did not end has gone on with files that lacked pieces.
+        let is_whole = pieces.clone().all(|piece| record.have.contains(piece));
+        if (!is_same || record.ended || is_whole) && warning.is_none() {
+            warning = Some(format!("{} is not as the run before left it: all of it is checked", shown()));
+        }
+        for piece in pieces {
+            have.remove(piece);
+            unknown.insert(piece);
         }
     }
     let unclaimed = info.geometry.pieces().filter(|&piece| !record.ended && !record.have.contains(piece));
     unclaimed.for_each(|piece| {
         unknown.insert(piece);
     });
-    let samples = samples(&record.have, metainfo, &file_indices, rng);
-    Ok(Claims { have: record.have, samples, unknown })
-}
-
-/// Whether nobody but the run that wrote the record can have written to a file since. A run that did not end has gone on
-/// with files that lacked pieces, for a while.
-fn is_as_left(record: &ResumeRecord, expected: &FileIdentity, found: &FileIdentity, whole: bool) -> bool {
-    let until = FileTime { s: record.writes_until, ns: 0 };
-    expected == found || (!record.ended && !whole && found.is_unwritten_since(until))
+    let samples = samples(&have, metainfo, &file_indices, rng);
+    Ok(Claims { have, samples, unknown, known_files, warning })
 }
 
 /// Claimed pieces of as many files as possible, and then any.

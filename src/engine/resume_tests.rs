@@ -36,7 +36,7 @@ impl Content {
     }
 
     fn target(&self) -> Target {
-        Target::lock(self.dir.path(), b"t").unwrap()
+        Target::lock(self.dir.path(), b"t", self.metainfo.info_hash).unwrap()
     }
 
     fn geometry(&self) -> &Geometry {
@@ -63,7 +63,7 @@ impl Content {
     fn run(&self, pieces: &[u32], ended: bool) {
         let store = self.store();
         let checkpoint =
-            Checkpoint::new(self.target(), self.metainfo.info_hash, &store, &Bitfield::new(PIECE_COUNT)).unwrap();
+            Checkpoint::new(self.target(), self.metainfo.info_hash, &store, &Bitfield::new(PIECE_COUNT), None).unwrap();
         for &index in pieces {
             let piece = self.geometry().piece(index).unwrap();
             for span in self.geometry().piece_spans(piece) {
@@ -106,19 +106,26 @@ fn a_run_that_ended_leaves_nothing_to_hash_but_samples() {
     let content = Content::new();
     assert!(matches!(content.recall(), Recalled::Nothing));
     content.run(&[0, 2, 7], true);
-    let Claims { have, samples, unknown } = content.claims();
+    let Claims { have, samples, unknown, known_files, warning } = content.claims();
+    assert_eq!((known_files, warning), (vec![true; 2], None));
     assert_eq!(have, content.set(&[0, 2, 7]));
     assert!(samples.is_subset(&have) && !samples.is_empty() && unknown.is_empty());
 }
 
 #[test]
-fn after_a_run_that_did_not_end_the_rest_is_hashed() {
+fn after_a_run_that_did_not_end_written_files_are_hashed() {
     let content = Content::new();
-    content.run(&[0, 1, 2, 3], false);
-    // It went on with the second file.
+    content.run(&[0, 1, 2, 4], false);
+    // Nothing was written since the record: its pieces are believed, the others may have come.
+    let Claims { have, unknown, warning, .. } = content.claims();
+    assert_eq!((have, unknown), (content.set(&[0, 1, 2, 4]), content.set(&[3, 5, 6, 7])));
+    assert_eq!(warning, None);
+    // It went on with the second file, or another program did.
     content.write_later("b", 60);
-    let Claims { have, unknown, .. } = content.claims();
-    assert_eq!((have, unknown), (content.set(&[0, 1, 2, 3]), content.set(&[4, 5, 6, 7])));
+    let Claims { have, samples, unknown, warning, .. } = content.claims();
+    assert_eq!((have, unknown), (content.set(&[0, 1, 2]), content.set(&[3, 4, 5, 6, 7])));
+    assert!(samples.is_subset(&content.set(&[0, 1, 2])));
+    assert_eq!(warning, None);
 }
 
 #[test]
@@ -130,36 +137,75 @@ fn a_complete_run_leaves_no_record() {
     assert_eq!(fs::read_dir(content.dir.path()).unwrap().count(), 1);
 }
 
-#[test]
-fn what_somebody_else_wrote_to_is_not_believed() {
-    let content = Content::new();
-    content.run(&[0, 7], true);
-    content.write_later("b", 0);
-    content.refused("/b was written to");
-    // The first file had all its pieces, so that nobody had to write to it any more.
-    content.run(&[0, 1, 2, 3], false);
-    content.write_later("a", 0);
-    content.refused("/a was written to");
-    // Later than the run can have written.
-    content.run(&[0, 1, 2, 3], false);
-    content.write_later("b", 1000);
-    content.refused("/b was written to");
+/// Of the file `name` nothing is believed, and of the other one all.
+#[track_caller]
+fn checks(content: &Content, name: &str) {
+    let Claims { have, unknown, warning, .. } = content.claims();
+    let (believed, hashed) = if name == "a" { (7, [0, 1, 2]) } else { (0, [4, 5, 6]) };
+    assert_eq!(have, content.set(&[believed]));
+    assert!(content.set(&hashed).is_subset(&unknown), "{unknown:?}");
+    assert!(warning.as_ref().is_some_and(|line| line.contains(&format!("/{name} is not as"))), "{warning:?}");
 }
 
 #[test]
-fn other_files_are_not_believed() {
-    for ended in [false, true] {
+fn a_file_that_changed_since_the_record_is_hashed() {
+    for name in ["a", "b"] {
         let content = Content::new();
-        content.run(&[0, 7], ended);
-        fs::copy(content.path("b"), content.path("copy")).unwrap();
-        fs::rename(content.path("copy"), content.path("b")).unwrap();
-        content.refused("/b is another file");
-        content.run(&[0, 7], ended);
-        File::options().write(true).open(content.path("b")).unwrap().set_len(41).unwrap();
-        content.refused("/b is another file");
-        fs::remove_file(content.path("b")).unwrap();
-        content.refused("/b is another file");
+        content.run(&[0, 7], true);
+        content.write_later(name, 0);
+        checks(&content, name);
+        fs::copy(content.path(name), content.path("copy")).unwrap();
+        fs::rename(content.path("copy"), content.path(name)).unwrap();
+        checks(&content, name);
+        File::options().write(true).open(content.path(name)).unwrap().set_len(50).unwrap();
+        checks(&content, name);
+        fs::remove_file(content.path(name)).unwrap();
+        checks(&content, name);
     }
+}
+
+#[test]
+fn what_another_program_changes_meanwhile_is_doubtful() {
+    let content = Content::new();
+    content.run(&[0, 1, 5, 6], true);
+    let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
+    let mut earlier = Earlier::observe(&layout.unwrap(), &content.metainfo.info);
+    earlier.pieces = content.set(&[0, 1, 5]);
+    let store = content.store();
+    let have = content.set(&[0, 1, 5, 6]);
+    let checkpoint =
+        Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
+    // Our own write.
+    let file = store.layout().open_to_write(1, false).unwrap();
+    fs::write(content.path("b"), [1; 40]).unwrap();
+    checkpoint.handle_file_written(1, &SharedFile::new(file));
+    checkpoint.run(&store, true).unwrap();
+    assert!(checkpoint.doubtful(&store, content.geometry()).is_empty());
+    // And one of another program, to a file that this run left alone.
+    content.write_later("a", 0);
+    assert_eq!(checkpoint.doubtful(&store, content.geometry()), content.set(&[0, 1]));
+    // The record does not vouch for it either.
+    checkpoint.run(&store, true).unwrap();
+    drop(checkpoint);
+    assert_eq!(content.claims().have, content.set(&[5, 6]));
+}
+
+#[test]
+fn what_is_written_after_our_last_write_is_doubtful() {
+    let content = Content::new();
+    content.run(&[5], true);
+    let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
+    let mut earlier = Earlier::observe(&layout.unwrap(), &content.metainfo.info);
+    earlier.pieces = content.set(&[5]);
+    let store = content.store();
+    let have = content.set(&[5]);
+    let checkpoint =
+        Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
+    let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
+    checkpoint.handle_file_written(1, &file);
+    content.write_later("b", 60);
+    checkpoint.run(&store, true).unwrap();
+    assert_eq!(checkpoint.doubtful(&store, content.geometry()), content.set(&[5]));
 }
 
 #[test]
@@ -180,7 +226,7 @@ fn no_other_torrents_no_damaged_and_no_future_record_is_believed() {
     write([&b"bt-fast "[..], &[0; 1 << 20]].concat());
     content.refused("no resume record");
     let mut other_version = bytes.clone();
-    other_version[15] = 2;
+    other_version[15] = 1;
     write(other_version);
     content.refused("another version");
     write(bytes);
@@ -192,7 +238,7 @@ fn a_piece_that_was_lost_is_not_claimed() {
     let content = Content::new();
     let store = content.store();
     let have = content.set(&[0, 1, 2]);
-    let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have).unwrap();
+    let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, None).unwrap();
     checkpoint.handle_lost(content.geometry().piece(1).unwrap());
     checkpoint.run(&store, true).unwrap();
     drop(checkpoint);
@@ -205,7 +251,7 @@ fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
         let content = Content::new();
         let store = content.store();
         let none = Bitfield::new(PIECE_COUNT);
-        let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none).unwrap();
+        let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none, None).unwrap();
         let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
         checkpoint.handle_file_written(1, &file);
         checkpoint.handle_written(content.geometry().piece(7).unwrap());

@@ -155,6 +155,10 @@ fn conclude(
         totals,
         elapsed: shared.now(),
         complete: torrents.iter().all(|torrent| torrent.swarm.pieces.is_complete()),
+        doubtful: torrents.iter().find_map(|torrent| {
+            let checkpoint = torrent.checkpoint.as_ref()?;
+            Some(checkpoint.doubtful(&torrent.store, &torrent.swarm.geometry))
+        }),
         stats: stats(shared, threads),
         hashed: shared.pool.hashed(),
     })
@@ -183,7 +187,7 @@ pub(super) fn prepare(
     stretches_trusted: u32,
     number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, mut have, choices, provenance, target, tiers, peers } = source;
+    let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -196,8 +200,10 @@ pub(super) fn prepare(
         selection = Some(Selection::new(&info.geometry, &choices));
     }
     let checkpoint = target.map(|target| {
-        store.create_files()?;
-        Checkpoint::new(target, metainfo.info_hash, &store, &have)
+        let pieces_of = |file_index| info.geometry.pieces_of_file(file_index);
+        let is_written = |file_index| !pieces_of(file_index).all(|index| have.contains_index(index as usize));
+        target.create_files(&store, is_written)?;
+        Checkpoint::new(target, metainfo.info_hash, &store, &have, earlier)
     });
     let checkpoint = checkpoint.transpose()?;
     let has_wanted =
@@ -266,6 +272,8 @@ fn leave_out(
         let expected = Presence::Here { len: geometry.file_len(file_index) };
         if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
             && store.layout().presence(file_index)? == expected
+            // Else it may be another one of that name.
+            && geometry.pieces_of_file(file_index).any(|index| have.contains_index(index as usize))
         {
             *choice = Choice::Kept;
         }
@@ -289,8 +297,8 @@ fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<Slot>, EngineError> 
     slots(slot_len, u32::try_from(slot_count).unwrap_or(2)).map_err(EngineError::Arena)
 }
 
-/// Thousands of connections need thousands of descriptors: as many as the user may have.
-fn raise_descriptor_limit() {
+/// Thousands of connections, or locks of files, need thousands of descriptors: as many as the user may have.
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

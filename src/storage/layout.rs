@@ -1,18 +1,19 @@
 //! Where a torrent's files are: every open of content, safely beneath one folder.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
-use crate::base::{FileIdentity, FileTime};
-use crate::uring::{Step, reach};
+use crate::base::{FileIdentity, FileTime, limits};
+use crate::uring::{Step, persist, reach};
 
 /// The folder, and the torrent's files relative to it. File indices are the torrent's.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Layout {
     folder_path: PathBuf,
     paths: Box<[PathBuf]>,
     links: Links,
+    /// Folders, relative to the first, with names that were made here and may not be on the disk.
+    unsynced_folders: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Which symbolic links are followed to a file that is read.
@@ -58,7 +61,13 @@ impl Layout {
             .into_iter()
             .map(|elements| elements.into_iter().map(std::ffi::OsString::from_vec).collect())
             .collect();
-        Ok(Self { folder: opened, folder_path: folder.to_owned(), paths, links: Links::Refused })
+        Ok(Self {
+            folder: opened,
+            folder_path: folder.to_owned(),
+            paths,
+            links: Links::Refused,
+            unsynced_folders: Mutex::default(),
+        })
     }
 
     /// Follows symbolic links to files that are read.
@@ -164,22 +173,48 @@ impl Layout {
         self.regular(file_index, opened).map(|(_, identity)| identity)
     }
 
-    /// Makes the file and its folders where they are missing and gives the file its length; bytes not written yet are a
-    /// hole. Never shortens a file.
-    pub fn create(&self, file_index: usize, len: u64) -> Result<(), StorageError> {
+    /// Makes the file and its folders where they are missing, and gives it its length; bytes not written yet are a hole.
+    /// Returns the file where it was made. Never shortens one, and does not write to one of the right length: it may be read-only.
+    pub fn create(&self, file_index: usize, len: u64) -> Result<Option<File>, StorageError> {
         let failed = |error: io::Error| StorageError::new(Action::Create, self.path(file_index), error);
-        let path = self.relative(file_index);
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.create_folders(parent).map_err(failed)?;
-        }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
-        let opened = open_beneath(self.folder.as_fd(), path, flags).map_err(|error| failed(error.into()))?;
-        let (file, FileIdentity { len: here, .. }) = self.regular(file_index, opened)?;
+        let here = match self.identity(file_index) {
+            Ok(found) => found.len,
+            Err(error) if error.is_absent() => return self.make(file_index, len).map(Some),
+            Err(error) => return Err(error),
+        };
         if here > len {
-            let text = format!("it is there already and {} bytes longer than in the torrent", here - len);
+            let text = format!(
+                "it is there already and {} bytes longer than in the torrent: choose another folder with -o, or cut it \
+                 with --overwrite",
+                here - len
+            );
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, text)));
         }
-        if here < len { file.set_len(len).map_err(failed) } else { Ok(()) }
+        if here < len {
+            self.open_to_write(file_index, false)?.set_len(len).map_err(failed)?;
+        }
+        Ok(None)
+    }
+
+    fn make(&self, file_index: usize, len: u64) -> Result<File, StorageError> {
+        let failed = |error: io::Error| StorageError::new(Action::Create, self.path(file_index), error);
+        let path = self.relative(file_index);
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if !parent.as_os_str().is_empty() {
+            self.create_folders(parent).map_err(failed)?;
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NONBLOCK;
+        let opened = open_beneath(self.folder.as_fd(), path, flags).map_err(|error| failed(error.into()))?;
+        self.unsynced_folders().insert(parent.to_owned());
+        let (file, _) = self.regular(file_index, opened)?;
+        file.set_len(len).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// Takes away what a file holds beyond this length.
+    pub fn cut(&self, file_index: usize, len: u64) -> Result<(), StorageError> {
+        let file = self.open_to_write(file_index, false)?;
+        file.set_len(len).map_err(|error| StorageError::new(Action::Write, self.path(file_index), error))
     }
 
     fn create_folders(&self, path: &Path) -> io::Result<()> {
@@ -191,12 +226,41 @@ impl Layout {
         let mut parent = self.folder.try_clone()?;
         for element in path {
             match rustix::fs::mkdirat(&parent, element, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => _ = self.unsynced_folders().insert(made.clone()),
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             made.push(element);
             parent = open_beneath(self.folder.as_fd(), &made, OFlags::PATH | OFlags::DIRECTORY)?;
         }
+        Ok(())
+    }
+
+    fn unsynced_folders(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.unsynced_folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when the names of all files and folders made here are on the disk.
+    pub(super) fn sync_folders(&self) -> Result<(), StorageError> {
+        let folders = self.unsynced_folders().clone();
+        let whole = folders.len() > limits::SYNC_FILES_MAX;
+        let mut synced_device = None;
+        for folder in &folders {
+            let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let failed = |error: io::Error| StorageError::new(Action::Sync, self.folder_path.join(path), error);
+            let opened = open_beneath(self.folder.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(|error| failed(error.into()))?;
+            let opened = File::from(opened);
+            let device = FileIdentity::from(&opened.metadata().map_err(failed)?).dev;
+            if whole && synced_device == Some(device) {
+                continue;
+            }
+            reach(Step::Sync).map_err(failed)?;
+            let synced = persist(|| if whole { Ok(rustix::fs::syncfs(&opened)?) } else { opened.sync_all() });
+            is_synced(synced).map_err(failed)?;
+            synced_device = Some(device);
+        }
+        self.unsynced_folders().retain(|folder| !folders.contains(folder));
         Ok(())
     }
 
@@ -224,6 +288,14 @@ fn identity_of(stat: &Stat) -> FileIdentity {
     }
 }
 
+/// A file system that can't sync a folder has its names on the disk already.
+pub(super) fn is_synced(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Nothing outside the folder can be reached, whatever links somebody puts there meanwhile.
 pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -245,11 +317,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(folder.path(), &["a", "b", "c"]);
         assert_eq!(layout.presence(0).unwrap(), Presence::Absent);
-        layout.create(0, 7).unwrap();
-        layout.create(0, 7).unwrap();
+        assert!(layout.create(0, 7).unwrap().is_some());
+        assert!(layout.create(0, 7).unwrap().is_none());
         assert_eq!(layout.presence(0).unwrap(), Presence::Here { len: 7 });
         assert!(layout.create(0, 6).unwrap_err().to_string().contains("1 bytes longer"));
         assert_eq!(std::fs::read(folder.path().join("a/b/c")).unwrap(), [0; 7]);
+    }
+
+    #[test]
+    fn folders_with_new_names_are_synced_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path(), &["a", "b", "c"]);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        layout.create(0, 7).unwrap();
+        let folders: Vec<_> = layout.unsynced_folders().iter().cloned().collect();
+        assert_eq!(folders, [Path::new("a"), Path::new("a/b")]);
+        layout.sync_folders().unwrap();
+        layout.create(0, 7).unwrap();
+        assert!(layout.unsynced_folders().is_empty());
+    }
+
+    #[test]
+    fn a_read_only_file_of_the_right_length_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), b"content").unwrap();
+        let layout = layout(folder.path(), &["a"]);
+        let modified = layout.identity(0).unwrap();
+        assert!(layout.create(0, 7).unwrap().is_none());
+        assert_eq!(layout.identity(0).unwrap(), modified);
+        assert!(layout.create(0, 9).unwrap().is_none());
+        assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"content\0\0");
+        layout.cut(0, 4).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"cont");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod arena;
 mod budget;
 mod error;
+mod file_locks;
 mod known;
 mod layout;
 mod lease;
@@ -27,4 +28,4 @@ pub use lease::ReadLease;
 pub use memory_limit::{arena_len_default, dirty_len_max, memory_limit};
 pub use store::{Store, WritePath, WriteStep};
 pub use sync::Unsynced;
-pub use target::{Sidecar, Target};
+pub use target::{Sidecar, Target, make_folder};

@@ -115,6 +115,11 @@ impl Store {
         self.listed().filter(|&file_index| !self.is_left_out(file_index))
     }
 
+    /// Length of a file in the torrent.
+    pub(super) fn len(&self, file_index: usize) -> u64 {
+        self.geometry.file_len(file_index)
+    }
+
     /// All but pad files.
     pub fn listed(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.layout.file_count()).filter(|&file_index| !self.is_pad(file_index))
@@ -123,7 +128,7 @@ impl Store {
     /// Makes every file with its length, sparse. Called before a download writes.
     pub fn create_files(&self) -> Result<(), StorageError> {
         self.file_indices()
-            .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)))
+            .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)).map(drop))
     }
 
     /// Has the file system reserve the space of every file. A file system that can't is left alone.

@@ -42,7 +42,7 @@ impl Unsynced {
 }
 
 impl Store {
-    /// Returns when all that these files hold is on the disk; their times too if `times`.
+    /// Returns when all that these files hold is on the disk, and the names of those that were made; their times too if `times`.
     ///
     /// After an error what was written since the last sync may be gone, whatever a later sync says: the kernel forgets
     /// that the pages were dirty. They are dropped from memory, so that who reads them reads the disk.
@@ -59,7 +59,8 @@ impl Store {
     fn sync_files(&self, unsynced: &Unsynced, times: bool) -> Result<(), StorageError> {
         let open = |file_index, file: &Option<SharedFile>| match file {
             Some(file) => Ok(file.clone()),
-            None => self.layout().open_to_write(file_index, false).map(SharedFile::new),
+            // To be synced it need not be writable.
+            None => self.layout().open_to_read(file_index).map(|(file, _)| SharedFile::new(file)),
         };
         let whole = unsynced.files.len() > limits::SYNC_FILES_MAX;
         let mut done = None;
@@ -82,7 +83,7 @@ impl Store {
             sync().map_err(failed)?;
             done = device;
         }
-        Ok(())
+        self.layout().sync_folders()
     }
 }
 

@@ -2,22 +2,27 @@
 //!
 //! All are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
 //! `.NAME.bt-fast-resume` and `.NAME.bt-fast-parts` for as long as something is missing. Content may have these names too: a
-//! file that does not begin as ours do is neither replaced nor removed.
+//! file that does not begin as ours do is neither replaced nor removed. The files of the content are locked too, see
+//! `file_locks`: another torrent may have them under another name.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use tracing::warn;
 
 use super::error::{Action, StorageError};
-use super::layout::open_beneath;
+use super::file_locks::FileLocks;
+use super::layout::{Layout, is_synced, open_beneath};
+use super::store::Store;
+use crate::base::InfoHash;
 use crate::uring::{Step, persist, reach};
 
 /// What our files begin with, also those of `codec::resume` and `codec::parts`. An empty lock file is ours as well: a crash
@@ -31,8 +36,8 @@ const NEW_NAMES_MAX: u32 = 8;
 /// Bytes of a torrent's name that our names have: with a dot and an ending they are one path element. Who shares them
 /// shares lock and record, which says whose it is.
 const STEM_LEN_MAX: usize = 200;
-/// The mark and a process id.
-const LOCK_LEN_MAX: u64 = 32;
+/// The mark, a process id and an info-hash.
+const LOCK_LEN_MAX: u64 = 96;
 
 /// What is kept next to content that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +74,13 @@ pub struct Target {
     folder_path: PathBuf,
     stem: Vec<u8>,
     lock: File,
+    was_interrupted: bool,
+    files: Mutex<FileLocks>,
 }
 
 impl Target {
-    /// Takes the right to write the content of the torrent `name` in `folder`. Who has it already is named.
-    pub fn lock(folder: &Path, name: &[u8]) -> Result<Self, StorageError> {
+    /// Takes the right to write the content of the torrent `name` in `folder`. A process that has it already is named.
+    pub fn lock(folder: &Path, name: &[u8], info_hash: InfoHash) -> Result<Self, StorageError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(folder, flags, Mode::empty())
             .map_err(|error| StorageError::new(Action::Open, folder, error))?;
@@ -91,7 +98,7 @@ impl Target {
             let lock = File::from(lock);
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Err(in_use(&folder.join(OsString::from_vec(name.to_vec())), lock)),
+                Err(Errno::WOULDBLOCK) => return Err(in_use(&folder.join(OsString::from_vec(name.to_vec())), &lock)),
                 Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
                     warn!("{}: no locks here: take care that nobody else writes to it", folder.display());
                 }
@@ -100,7 +107,10 @@ impl Target {
             if !is_lock(&lock) {
                 return Err(not_ours(Action::Lock, &path(LOCK)));
             }
+            let left_by = Holder::read(&lock).info_hash;
             let target = Self {
+                was_interrupted: left_by.is_some_and(|left_by| left_by == info_hash.to_string()),
+                files: Mutex::default(),
                 folder: opened.try_clone().map_err(|e| StorageError::new(Action::Open, folder, e))?,
                 folder_path: folder.to_owned(),
                 stem: stem.clone(),
@@ -108,7 +118,7 @@ impl Target {
             };
             // Who had it before may have removed the name between our opening it and the lock.
             if target.holds_name() {
-                target.write_pid();
+                target.write_holder(info_hash);
                 target.check_sidecars()?;
                 return Ok(target);
             }
@@ -135,10 +145,39 @@ impl Target {
         }
     }
 
-    /// For the message of who comes second; a full disk has no room even for this.
-    fn write_pid(&self) {
-        let line = [MARK, format!("{}\n", std::process::id()).as_bytes()].concat();
+    /// For the next process; a full disk has no room even for this.
+    fn write_holder(&self, info_hash: InfoHash) {
+        let line = [MARK, format!("{} {info_hash}\n", std::process::id()).as_bytes()].concat();
         let _ = self.lock.write_all_at(&line, 0).and_then(|()| self.lock.set_len(line.len() as u64));
+    }
+
+    /// A run that wrote the same torrent here was killed: what it has left need not be a whole piece.
+    pub fn was_interrupted(&self) -> bool {
+        self.was_interrupted
+    }
+
+    fn files(&self) -> MutexGuard<'_, FileLocks> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the right to write to those of these files that are there.
+    pub fn claim_existing(
+        &self,
+        layout: &Layout,
+        file_indices: impl Iterator<Item = usize>,
+    ) -> Result<(), StorageError> {
+        self.files().claim_existing(layout, file_indices)
+    }
+
+    /// Makes every file of the store with its length, sparse, and takes the right to write to it. Called before a download
+    /// writes; `is_written` says to which files.
+    pub fn create_files(&self, store: &Store, is_written: impl Fn(usize) -> bool) -> Result<(), StorageError> {
+        let mut files = self.files();
+        files.refuse_second_names(store.layout(), &is_written)?;
+        store
+            .file_indices()
+            .try_for_each(|file_index| files.create(store.layout(), file_index, store.len(file_index)))?;
+        files.refuse_second_names(store.layout(), is_written)
     }
 
     /// Where it is.
@@ -232,18 +271,18 @@ impl Target {
         self.sync_folder().map_err(|error| failed(Sidecar::Record, error))
     }
 
-    /// Makes names durable. A file system that can't sync a folder has them durable already.
+    /// Makes names durable.
     fn sync_folder(&self) -> io::Result<()> {
         reach(Step::Sync)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.folder, ".", flags, Mode::empty()).and_then(rustix::fs::fsync) {
-            Err(Errno::IO) => Err(Errno::IO.into()),
-            _ => Ok(()),
-        }
+        let synced = rustix::fs::openat(&self.folder, ".", flags, Mode::empty()).and_then(rustix::fs::fsync);
+        is_synced(synced.map_err(io::Error::from))
     }
 
-    /// Takes the lock's name away. The lock itself is held until this is dropped, which nobody who comes now waits for.
+    /// Takes the lock's name away, and gives the files back. The lock itself is held until this is dropped: a process that
+    /// comes now makes a new one.
     pub fn release(&self) {
+        self.files().release();
         if self.holds_name() {
             let _ = rustix::fs::unlinkat(&self.folder, file_name(&self.stem, LOCK), AtFlags::empty());
         }
@@ -294,152 +333,42 @@ fn not_ours(action: Action, path: &Path) -> StorageError {
     StorageError::new(action, path, not_ours_error())
 }
 
-fn in_use(path: &Path, lock: File) -> StorageError {
-    let mut text = Vec::new();
-    let _ = lock.take(LOCK_LEN_MAX).read_to_end(&mut text);
-    let pid = text.strip_prefix(MARK).and_then(|text| str::from_utf8(text).ok()?.trim().parse::<u32>().ok());
-    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+/// What a lock file says of the process that has or had the lock.
+#[derive(Debug, Default)]
+struct Holder {
+    pid: Option<u32>,
+    info_hash: Option<String>,
+}
+
+impl Holder {
+    fn read(lock: &File) -> Self {
+        let mut text = Vec::new();
+        let _ = lock.take(LOCK_LEN_MAX).read_to_end(&mut text);
+        let line = text.strip_prefix(MARK).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
+        let mut words = line.split_whitespace();
+        Self { pid: words.next().and_then(|pid| pid.parse().ok()), info_hash: words.next().map(str::to_owned) }
+    }
+}
+
+fn in_use(path: &Path, lock: &File) -> StorageError {
+    let who = Holder::read(lock).pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     let error = format!("{who} is downloading it: wait until that ends, or end it");
     StorageError::new(Action::Lock, path, io::Error::new(io::ErrorKind::ResourceBusy, error))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::Sidecar::{Parts, Record};
-    use super::*;
-    use std::fs;
-    use std::io::Write as _;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+/// Makes a folder and those it lies in where they are missing, and returns when their names are on the disk.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(folder)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        reach(Step::Sync)?;
+        is_synced(File::open(parent).and_then(|parent| parent.sync_all()))?;
     }
-
-    #[test]
-    fn one_at_a_time_and_the_second_is_told_whom_it_waits_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Target::lock(folder.path(), b"name").unwrap();
-        assert_eq!(names(folder.path()), [".name.bt-fast-lock"]);
-        let refused = Target::lock(folder.path(), b"name").unwrap_err().to_string();
-        assert!(
-            refused.contains("/name: can't lock") && refused.contains(&std::process::id().to_string()),
-            "{refused}"
-        );
-        let other = Target::lock(folder.path(), b"other name").unwrap();
-        drop((first, other));
-        assert_eq!(names(folder.path()), [""; 0]);
-        // What a killed process left.
-        for left in ["bt-fast 1\n", ""] {
-            fs::write(folder.path().join(".name.bt-fast-lock"), left).unwrap();
-            Target::lock(folder.path(), b"name").unwrap();
-        }
-    }
-
-    #[test]
-    fn a_lock_whose_name_is_gone_keeps_nobody_out_and_takes_nobody_elses() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Target::lock(folder.path(), b"name").unwrap();
-        first.release();
-        let second = Target::lock(folder.path(), b"name").unwrap();
-        drop(first);
-        assert!(second.holds_name());
-        assert!(Target::lock(folder.path(), b"name").is_err());
-    }
-
-    #[test]
-    fn a_record_is_replaced_as_a_whole_and_goes_at_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = Target::lock(folder.path(), b"name").unwrap();
-        assert_eq!(target.load(Record, 10).unwrap(), None);
-        fs::write(folder.path().join(".name.bt-fast-new"), "bt-fast resume, half of it").unwrap();
-        for bytes in [&b"bt-fast 1"[..], b"bt-fast two"] {
-            target.save(Record, |file| file.write_all(bytes)).unwrap();
-            assert_eq!(target.load(Record, 20).unwrap().as_deref(), Some(bytes));
-        }
-        assert_eq!(target.load(Record, 3).unwrap().as_deref(), Some(&b"bt-f"[..]), "one byte more than asked for");
-        target.save(Parts, |file| file.write_all(b"bt-fast parts")).unwrap();
-        assert_eq!(target.load(Record, 20).unwrap().as_deref(), Some(&b"bt-fast two"[..]));
-        assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-parts", ".name.bt-fast-resume"]);
-        target.remove(&[Parts]).unwrap();
-        assert_eq!(names(folder.path()), [".name.bt-fast-lock", ".name.bt-fast-resume"]);
-        target.remove(&Sidecar::ALL).unwrap();
-        target.remove(&Sidecar::ALL).unwrap();
-        drop(target);
-        assert_eq!(names(folder.path()), [""; 0]);
-    }
-
-    #[test]
-    fn half_a_record_goes_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = Target::lock(folder.path(), b"name").unwrap();
-        fs::write(folder.path().join(".name.bt-fast-new"), "bt-fast resume, half of it").unwrap();
-        target.remove(&Sidecar::ALL).unwrap();
-        drop(target);
-        assert_eq!(names(folder.path()), [""; 0]);
-    }
-
-    #[test]
-    fn links_and_folders_are_not_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = folder.path().join("outside");
-        fs::write(&outside, "bt-fast keep").unwrap();
-        let link = |name| std::os::unix::fs::symlink(&outside, folder.path().join(name)).unwrap();
-        let target = Target::lock(folder.path(), b"name").unwrap();
-        for name in [".name.bt-fast-resume", ".name.bt-fast-new"] {
-            link(name);
-        }
-        assert!(target.load(Record, 10).is_err() && target.save(Record, |file| file.write_all(b"bt-fast")).is_err());
-        target.remove(&Sidecar::ALL).unwrap();
-        drop(target);
-        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("not a file of bt-fast's"));
-        fs::remove_file(folder.path().join(".name.bt-fast-resume")).unwrap();
-        fs::create_dir(folder.path().join(".name.bt-fast-resume")).unwrap();
-        assert!(Target::lock(folder.path(), b"name").unwrap_err().to_string().contains("not a file of bt-fast's"));
-        link(".other.bt-fast-lock");
-        assert!(Target::lock(folder.path(), b"other").unwrap_err().to_string().contains("symbolic link"));
-        assert_eq!(fs::read(&outside).unwrap(), b"bt-fast keep");
-    }
-
-    /// Content of another torrent, or the user's own.
-    #[test]
-    fn files_that_are_not_ours_are_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
-        for name in [".name.bt-fast-lock", ".name.bt-fast-resume", ".name.bt-fast-parts"] {
-            for content in [&b"content"[..], b"1\n", &[0; 100]] {
-                fs::write(folder.path().join(name), content).unwrap();
-                let refused = Target::lock(folder.path(), b"name").unwrap_err().to_string();
-                assert!(refused.contains(name) && refused.contains("not a file of bt-fast's"), "{refused}");
-                assert_eq!(read(name), content);
-            }
-            fs::remove_file(folder.path().join(name)).unwrap();
-            let _ = fs::remove_file(folder.path().join(".name.bt-fast-lock"));
-        }
-        // They come while the download runs.
-        let target = Target::lock(folder.path(), b"name").unwrap();
-        for name in [".name.bt-fast-new", ".name.bt-fast-parts"] {
-            fs::write(folder.path().join(name), "content").unwrap();
-        }
-        target.save(Record, |file| file.write_all(b"bt-fast record")).unwrap();
-        assert!(target.save(Parts, |file| file.write_all(b"bt-fast parts")).is_err());
-        target.remove(&Sidecar::ALL).unwrap();
-        drop(target);
-        assert_eq!(names(folder.path()), [".name.bt-fast-new", ".name.bt-fast-parts"]);
-        assert_eq!((read(".name.bt-fast-new"), read(".name.bt-fast-parts")), (b"content".into(), b"content".into()));
-    }
-
-    #[test]
-    fn long_names_and_names_of_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let name = [b'n'; 255];
-        let target = Target::lock(folder.path(), &name).unwrap();
-        target.save(Record, |file| file.write_all(b"bt-fast record")).unwrap();
-        assert!(names(folder.path()).iter().all(|name| name.len() > 200));
-        for name in [".a.bt-fast-resume", ".a.bt-fast-parts", ".a.bt-fast-lock", ".a.bt-fast-new", ".a.bt-fast-new1"] {
-            let refused = Target::lock(folder.path(), name.as_bytes()).unwrap_err().to_string();
-            assert!(refused.contains("for itself"), "{refused}");
-        }
-    }
+    Ok(())
 }
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

@@ -23,7 +23,6 @@ const _: () = {
     assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
     assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
     assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
-    assert!(2 * CHECKPOINT_INTERVAL_MAX.as_secs() <= CHECKPOINT_WRITES.as_secs());
     assert!(STREAM_READ_LEN.is_power_of_two() && STREAM_PIECE_LEN_DEFAULT.is_power_of_two());
     assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
     assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());

@@ -57,6 +57,9 @@ pub const OPEN_FILES_SHARE: u64 = 8;
 pub const OPEN_FILES_MIN: usize = 8;
 pub const OPEN_FILES_MAX: usize = 512;
 
+/// Files of a download that are held open for their locks: this share of the descriptors that the process may have.
+pub const LOCKED_FILES_SHARE: u64 = 4;
+
 /// Bytes of a torrent that are written to the page cache and not on disk: the kernel's own bound is a fifth of memory, at which it
 /// stops everybody, and in some control groups there is none. No more than a share of memory; and a share of that is flushed at
 /// a time.
@@ -70,9 +73,6 @@ pub const DIRTY_RUN_SHARE: usize = 8;
 pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(5);
 pub const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
-/// After a checkpoint a file that lacks pieces may be written to for so long: until the next one, which may take as long
-/// again. What was written later was written by somebody else.
-pub const CHECKPOINT_WRITES: Duration = Duration::from_secs(120);
 /// Bytes of pieces received in part that are kept over a restart; a run that goes on writes them when so many bytes more have
 /// come, and half of what is written.
 pub const PARTS_LEN_MAX: usize = 64 << 20;

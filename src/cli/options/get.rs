@@ -27,6 +27,8 @@ pub struct GetOptions {
     pub seed: bool,
     pub write_mode: WriteMode,
     pub serving: ServingOptions,
+    /// Replace files that are not of the torrent.
+    pub overwrite: bool,
     /// Reserve the disk space at the start.
     pub preallocate: bool,
     /// For the shell, when everything is here.
@@ -106,6 +108,7 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         output,
         select: args.select.iter().map(|text| Selector::parse(text)).collect::<Result<_, _>>()?,
         seed: args.seed.is_some(),
+        overwrite: args.overwrite,
         preallocate: args.preallocate,
         write_mode: match args.write {
             WriteArg::Auto => WriteMode::Auto,

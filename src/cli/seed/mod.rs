@@ -24,7 +24,7 @@ use watch::Watch;
 use super::activation::Handed;
 use super::checks::Check;
 use super::exit::{Exit, Failure};
-use super::interrupt;
+use super::interrupt::{self, Hangup};
 use super::metainfo_file::load_metainfo;
 use super::notify;
 use super::options::{SeedOptions, VerifyMode, WebOptions, folder_of, is_torrent};
@@ -49,10 +49,10 @@ const MISFITS_SHOWN_MAX: usize = 10;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
-    let stop = interrupt::flag()?;
+    let stop = interrupt::flag(if options.watch.is_some() { Hangup::Reloads } else { Hangup::Ends })?;
     let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
     handed.check(options.web.is_some())?;
-    let reload = interrupt::reload_flag()?;
+    let reload = if options.watch.is_some() { interrupt::reload_flag()? } else { Arc::default() };
     if let Some(folder) = &options.watch {
         std::fs::read_dir(folder).map_err(|error| Failure::io("can't watch", &shown(folder), &error))?;
     }
@@ -368,11 +368,12 @@ fn source_with_data(
     options: &SeedOptions,
 ) -> Result<Source, Failure> {
     if have.is_empty() && have.piece_count() > 0 {
-        let line = format!(
-            "no data: {}: nothing of '{}' is there and right: name its folder with --data",
-            shown(&folder),
-            printable(&metainfo.info.name)
-        );
+        let advice = match &options.data {
+            None => "name the folder that holds it with --data",
+            Some(_) => "give --data the folder that holds it, or fetch it with bt-fast get",
+        };
+        let (folder, name) = (shown(&folder), printable(&metainfo.info.name));
+        let line = format!("no data: {folder}: nothing of '{name}' is there and right: {advice}");
         return Err(Failure::new(Exit::Mismatch, line));
     }
     Ok(source(metainfo, folder, have, trust, options))
@@ -386,7 +387,7 @@ fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, op
         }
         Trust::None => Provenance::Unknown,
     };
-    Source { metainfo, folder, have, choices: None, provenance, target: None, tiers, peers: Vec::new() }
+    Source { metainfo, folder, have, choices: None, provenance, target: None, earlier: None, tiers, peers: Vec::new() }
 }
 
 /// Why content need not be hashed before it is served, and what its files were then.

@@ -6,6 +6,7 @@ mod captured;
 mod changed;
 mod crowd;
 mod dark_line;
+mod existing;
 mod faults;
 mod fetch;
 mod file_systems;

@@ -2,27 +2,28 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bt_fast::{
-    base::{FileTime, geometry::BLOCK_LEN},
+    base::{Bitfield, FileIdentity, FileTime, geometry::BLOCK_LEN},
     codec::resume::ResumeRecord,
 };
 use rustix::process::Signal;
 
 use super::{
-    DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, assert_fails, event, exit_code, failures,
+    DEADLINE, Fixture, NAME, PIECE_LEN, STOP_DEADLINE, Seed, assert_fails, event, exit_code, failures,
     killed::{assert_claims, assert_no_litter, claimed},
-    own_ip,
+    own_address, own_ip,
     scripted::seeder_that_stops,
     warnings,
 };
 use crate::support::{
     bencode::{dictionary, integer, string},
     bt_fast,
+    content::write_random,
     process::{Finished, Running, run, wait_until},
     scratch::Scratch,
 };
@@ -77,9 +78,7 @@ fn stamp(fixture: &Fixture, target: &Path) -> ResumeRecord {
     let path = target.join(format!(".{NAME}.bt-fast-resume"));
     let (bytes, info_hash) = (fs::read(&path).unwrap(), fixture.metainfo.info_hash);
     let mut record = ResumeRecord::decode(&bytes, info_hash, 1, fixture.piece_count()).unwrap();
-    let stat = fs::metadata(target.join(NAME)).unwrap();
-    record.files[0].mtime = FileTime { s: stat.mtime(), ns: stat.mtime_nsec() };
-    record.files[0].ctime = FileTime { s: stat.ctime(), ns: stat.ctime_nsec() };
+    record.files[0] = identity(&target.join(NAME));
     fs::write(path, record.encode()).unwrap();
     record
 }
@@ -140,7 +139,7 @@ fn with_a_file_that_was_altered_meanwhile() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
-    checks_all(&fixture, &target, "written to by somebody else");
+    checks_all(&fixture, &target, "is not as the run before left it");
 }
 
 /// Nothing but the samples can tell.
@@ -188,6 +187,114 @@ fn after_sigterm_and_again() {
         assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
     }
     goes_on(&fixture, &target);
+}
+
+/// A closed terminal, a limit of processor time, a stray signal: the record is written all the same.
+#[test]
+fn after_any_signal_that_ends_a_process() {
+    let fixture = Fixture::file(LEN);
+    for signal in [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::ALARM, Signal::XCPU] {
+        let target = fixture.scratch.folder(&format!("target {}", signal.as_raw()));
+        let mut get = half_way(&fixture, &target);
+        get.signal(signal);
+        assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{signal:?}: {}", get.log_tail());
+        assert_eq!(assert_claims(&fixture, &target) as u64, right_pieces(&fixture, &target), "{signal:?}");
+        goes_on(&fixture, &target);
+    }
+}
+
+#[test]
+fn nohup_keeps_a_download_running() {
+    let fixture = Fixture::file(LEN);
+    let target = fixture.scratch.folder("target");
+    let peer = seeder_that_stops(&fixture, own_ip(), (PIECES_SENT * PIECE_LEN / BLOCK_LEN) as usize);
+    let get = fixture.get_command(&target, &[peer]);
+    let mut command = std::process::Command::new("nohup");
+    command.arg(get.get_program()).args(get.get_args());
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    assert!(wait_until(DEADLINE, || right_pieces(&fixture, &target) > 0), "{}", get.log_tail());
+    get.signal(Signal::HUP);
+    assert!(!wait_until(Duration::from_secs(1), || !get.is_running()), "{}", get.log_tail());
+}
+
+/// However soon after the record another program has written to a claimed piece.
+#[test]
+fn what_was_altered_after_a_kill_is_found() {
+    const PIECES: u32 = 256;
+    let fixture = Fixture::file(u64::from(PIECES * PIECE_LEN));
+    let target = fixture.scratch.folder("target");
+    // All but the last pieces are claimed, many more than are sampled.
+    let mut have = Bitfield::full(PIECES);
+    let geometry = &fixture.metainfo.info.geometry;
+    (PIECES - 8..PIECES).for_each(|index| _ = have.remove(geometry.piece(index).unwrap()));
+    let mut bytes = fixture.bytes();
+    bytes[((PIECES - 8) * PIECE_LEN) as usize..].fill(0);
+    fs::write(target.join(NAME), &bytes).unwrap();
+    let record = ResumeRecord {
+        info_hash: fixture.metainfo.info_hash,
+        ended: false,
+        written_at: fs::metadata(target.join(NAME)).unwrap().mtime(),
+        files: vec![identity(&target.join(NAME))],
+        have,
+    };
+    fs::write(target.join(format!(".{NAME}.bt-fast-resume")), record.encode()).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    bytes[5 * PIECE_LEN as usize] ^= 1;
+    fs::write(target.join(NAME), &bytes).unwrap();
+    let seed = fixture.seed();
+    let finished = fixture.get(&target, &[seed.address]);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], 9 * PIECE_LEN);
+}
+
+/// A file that is believed whole, and that another program writes to while the rest is downloaded.
+#[test]
+fn what_is_altered_while_it_is_believed_is_found_at_the_end() {
+    const LEN: usize = 200 * PIECE_LEN as usize;
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        fs::create_dir(root).unwrap();
+        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), LEN as u64, fastrand::u64(..)));
+    });
+    let target = fixture.scratch.folder("target");
+    let (path, other) = (target.join(NAME).join("a"), target.join(NAME).join("b"));
+    fs::create_dir(target.join(NAME)).unwrap();
+    fs::copy(fixture.source.join(NAME).join("a"), &path).unwrap();
+    File::create(&other).unwrap().set_len(LEN as u64).unwrap();
+    let mut have = Bitfield::new(fixture.piece_count());
+    let geometry = &fixture.metainfo.info.geometry;
+    (0..200).for_each(|index| _ = have.insert(geometry.piece(index).unwrap()));
+    let record = ResumeRecord {
+        info_hash: fixture.metainfo.info_hash,
+        ended: true,
+        written_at: fs::metadata(&path).unwrap().mtime(),
+        files: vec![identity(&path), identity(&other)],
+        have,
+    };
+    fs::write(target.join(format!(".{NAME}.bt-fast-resume")), record.encode()).unwrap();
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    command.args(["--up", "2M"]);
+    let seed = Seed::start(&command, address, &fixture.scratch.join("slow.log"));
+    let command = fixture.get_command(&target, &[seed.address]);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    let moves = || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(LEN as u64));
+    assert!(wait_until(DEADLINE, moves) && get.is_running(), "{}", get.log_tail());
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[!fs::read(&path).unwrap()[0]], 0).unwrap();
+    assert_eq!(exit_code(&mut get, DEADLINE), Some(3), "{}", get.log_tail());
+    assert!(failures(&get.output())[0].contains("another program changed it"), "{}", get.output());
+    let finished = fixture.get(&target, &[seed.address]);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], PIECE_LEN);
+}
+
+fn identity(path: &Path) -> FileIdentity {
+    let stat = fs::metadata(path).unwrap();
+    FileIdentity {
+        dev: stat.dev(),
+        ino: stat.ino(),
+        len: stat.len(),
+        mtime: FileTime { s: stat.mtime(), ns: stat.mtime_nsec() },
+        ctime: FileTime { s: stat.ctime(), ns: stat.ctime_nsec() },
+    }
 }
 
 #[test]

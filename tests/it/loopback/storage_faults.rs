@@ -89,8 +89,8 @@ fn a_record_that_cannot_be_written() {
     // Half of it comes, and then nothing more.
     let peer = seeder_that_stops(&fixture, own_ip(), 6);
     let mut command = fixture.get_command(&target, &[peer]);
-    // The data is synced first.
-    command.env("BT_FAST_FAULTS", format!("sync@1+={}", libc::ENOSPC));
+    // The data is synced first, and the name of its file.
+    command.env("BT_FAST_FAULTS", format!("sync@2+={}", libc::ENOSPC));
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     let has_some = |get: &Running| {
         let progress = event(&get.output(), "progress");

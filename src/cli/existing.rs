@@ -1,0 +1,203 @@
+//! What is there already when a download begins: which pieces are right, and what must not be written over.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use crate::base::{Bitfield, FileIdentity, Rng};
+use crate::codec::metainfo::Metainfo;
+use crate::create::foreign::foreign_files;
+use crate::create::open::shown;
+use crate::create::verify::file_path;
+use crate::create::{ContentError, Control, verify};
+use crate::engine::raise_descriptor_limit;
+use crate::engine::resume::{Claims, Earlier, Recalled, recall};
+use crate::storage::{Layout, Sidecar, StorageError, Target, make_folder};
+use crate::swarm::Choice;
+
+/// Where a torrent is downloaded to.
+pub(super) struct Place<'a> {
+    pub(super) metainfo: &'a Metainfo,
+    /// Folder that holds the torrent's name.
+    pub(super) folder: &'a Path,
+    /// Of each file; `None`: all are wanted.
+    pub(super) choices: Option<&'a [Choice]>,
+    /// The `.torrent`, where it is a file.
+    pub(super) torrent: Option<&'a Path>,
+    /// Files with other content may be written over.
+    pub(super) overwrite: bool,
+}
+
+/// What a download begins with.
+pub(super) struct Existing {
+    /// `None`: nothing can be written here, and everything is right.
+    pub(super) target: Option<Target>,
+    pub(super) have: Bitfield,
+    pub(super) earlier: Earlier,
+}
+
+impl Place<'_> {
+    /// Takes the right to write, and finds out what need not be fetched.
+    pub(super) fn prepare(&self, stop: &AtomicBool, output: &Output) -> Result<Existing, Failure> {
+        let Self { metainfo, folder, .. } = *self;
+        let info = &metainfo.info;
+        make_folder(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
+        raise_descriptor_limit();
+        let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
+        let target = match Target::lock(folder, &info.name, metainfo.info_hash) {
+            Ok(target) => target,
+            Err(error) => return self.check_read_only(&layout, error, stop, output),
+        };
+        target.claim_existing(&layout, (0..info.files.len()).filter(|&file_index| !info.files[file_index].pad))?;
+        let mut earlier = Earlier::observe(&layout, info);
+        let mut known_files = Vec::new();
+        let mut have = None;
+        match recall(&target, metainfo, folder, &mut Rng::new()) {
+            Recalled::Claimed(claims) => {
+                let Claims { have: claimed, samples, unknown, known_files: known, warning } = claims;
+                // A run that was killed has gone on to write.
+                warning.filter(|_| !target.was_interrupted()).into_iter().for_each(|line| output.warning(line));
+                let found = hash(metainfo, folder, Some(&samples.union(&unknown)), stop, output)?;
+                if samples.is_subset(&found) {
+                    have = Some(claimed.union(&found));
+                } else {
+                    let record = shown(&target.path(Sidecar::Record));
+                    output.warning(format_args!(
+                        "{record} is of no use: a piece is not as it says: all that is there is checked"
+                    ));
+                }
+                known_files = known;
+            }
+            Recalled::Refused(line) => output.warning(line),
+            Recalled::Nothing => {}
+        }
+        let have = match have {
+            Some(have) => have,
+            None if self.holds_anything() => hash(self.metainfo, self.folder, None, stop, output)?,
+            None => Bitfield::new(info.geometry.piece_count()),
+        };
+        let is_known = |file_index: usize| target.was_interrupted() || known_files.get(file_index) == Some(&true);
+        self.clear_way(&layout, &have, is_known, stop)?;
+        earlier.pieces = have.clone();
+        Ok(Existing { target: Some(target), have, earlier })
+    }
+
+    /// Where nothing can be written, all may be there; else the error stands.
+    fn check_read_only(
+        &self,
+        layout: &Layout,
+        error: StorageError,
+        stop: &AtomicBool,
+        output: &Output,
+    ) -> Result<Existing, Failure> {
+        let info = &self.metainfo.info;
+        let is_refused = matches!(error.source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS));
+        let earlier = Earlier::observe(layout, info);
+        let is_whole = || {
+            let mut files = info.files.iter().zip(&earlier.files).filter(|(file, _)| !file.pad);
+            files.all(|(_, found)| *found != FileIdentity::default())
+        };
+        if is_refused && is_whole() {
+            let have = hash(self.metainfo, self.folder, None, stop, output)?;
+            if have.is_full() {
+                return Ok(Existing { target: None, have, earlier });
+            }
+        }
+        Err(error.into())
+    }
+
+    fn holds_anything(&self) -> bool {
+        let files = &self.metainfo.info.files;
+        files.iter().any(|file| !file.pad && file.len > 0 && file_path(self.folder, file).exists())
+    }
+
+    /// Files that will be written to.
+    fn wanted(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_wanted = |&file_index: &usize| {
+            let choice = self.choices.and_then(|choices| choices.get(file_index));
+            choice != Some(&Choice::LeftOut) && !self.metainfo.info.files[file_index].pad
+        };
+        (0..self.metainfo.info.files.len()).filter(is_wanted)
+    }
+
+    /// Nothing that is not of the torrent is written over, unless the user says so.
+    fn clear_way(
+        &self,
+        layout: &Layout,
+        have: &Bitfield,
+        is_known: impl Fn(usize) -> bool,
+        stop: &AtomicBool,
+    ) -> Result<(), Failure> {
+        self.spare_torrent()?;
+        let info = &self.metainfo.info;
+        let control = Control { cancel: stop, progress: &|_| () };
+        let unknown = self.wanted().filter(|&file_index| !is_known(file_index));
+        let foreign = foreign_files(info, self.folder, have, unknown, control)?;
+        if let Some(&first) = foreign.first().filter(|_| !self.overwrite) {
+            let line = format!(
+                "file exists: {}: nothing in it is of this torrent: choose another folder with -o, or give --overwrite to \
+                 replace it",
+                shown(&layout.path(first))
+            );
+            return Err(Failure::new(Exit::Failed, line));
+        }
+        for file_index in foreign {
+            layout.cut(file_index, 0)?;
+        }
+        for file_index in self.wanted().filter(|_| self.overwrite) {
+            let len = info.geometry.file_len(file_index);
+            if layout.identity(file_index).is_ok_and(|found| found.len > len) {
+                layout.cut(file_index, len)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Content may have the name of its own `.torrent`.
+    fn spare_torrent(&self) -> Result<(), Failure> {
+        let inode = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let Some(torrent) = self.torrent.and_then(inode) else { return Ok(()) };
+        let files = &self.metainfo.info.files;
+        let is_torrent = |path: &std::path::PathBuf| inode(path) == Some(torrent);
+        let mut paths = self.wanted().map(|file_index| file_path(self.folder, &files[file_index]));
+        paths.find(is_torrent).map_or(Ok(()), |path| {
+            let line =
+                format!("file exists: {}: it is the .torrent itself: choose another folder with -o", shown(&path));
+            Err(Failure::new(Exit::Failed, line))
+        })
+    }
+}
+
+/// The right ones of these pieces; `None`: of all.
+fn hash(
+    metainfo: &Metainfo,
+    folder: &Path,
+    pieces: Option<&Bitfield>,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<Bitfield, ContentError> {
+    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
+    let control = Control { cancel: stop, progress: &|done| progress.update(done) };
+    verify(&metainfo.info, folder, pieces, control).map(|report| report.have)
+}
+
+/// Hashes pieces that were there before, and whose files another program has changed meanwhile.
+pub(super) fn check_again(
+    metainfo: &Metainfo,
+    folder: &Path,
+    doubtful: &Bitfield,
+    stop: &AtomicBool,
+    output: &Output,
+) -> Result<(), Failure> {
+    if doubtful.is_subset(&hash(metainfo, folder, Some(doubtful), stop, output)?) {
+        return Ok(());
+    }
+    let name = shown(&folder.join(OsStr::from_bytes(&metainfo.info.name)));
+    let line = "another program changed it while it was downloaded: run the same command again";
+    Err(Failure::new(Exit::Mismatch, format_args!("data does not match: {name}: {line}")))
+}

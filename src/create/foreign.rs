@@ -1,0 +1,158 @@
+//! Files that lie where a torrent's files belong and are not of it.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::error::ContentError;
+use super::open::open_regular;
+use super::pieces::Control;
+use super::verify::file_path;
+use crate::base::limits::HASH_READ_LEN;
+use crate::base::{Bitfield, PieceHash, PieceIndex};
+use crate::codec::metainfo::Info;
+use crate::hash::PieceHasher;
+
+/// Those of these files that hold something, where nothing shows that it is of the torrent; `have` is what was found right.
+///
+/// One right piece shows that all files are the torrent's: those without one may be damaged, begun by another program,
+/// or shorter than a piece. Zeros are of no file: space that was reserved, and a hole.
+pub fn foreign_files(
+    info: &Info,
+    dir: &Path,
+    have: &Bitfield,
+    file_indices: impl Iterator<Item = usize>,
+    control: Control<'_>,
+) -> Result<Vec<usize>, ContentError> {
+    let mut foreign = Vec::new();
+    let piece_len = info.geometry.piece_len();
+    let zeros = (!have.is_empty()).then(|| hash_of_zeros(piece_len));
+    // That a hole is right says nothing.
+    let is_of_zeros = |piece: PieceIndex| match info.geometry.len_of(piece) {
+        len if len == piece_len => zeros.as_ref() == info.pieces.get(piece.at()),
+        len => Some(&hash_of_zeros(len)) == info.pieces.get(piece.at()),
+    };
+    if info.geometry.pieces().any(|piece| have.contains(piece) && !is_of_zeros(piece)) {
+        return Ok(foreign);
+    }
+    for file_index in file_indices {
+        let Some(file) = info.files.get(file_index).filter(|file| !file.pad) else { continue };
+        let path = file_path(dir, file);
+        if holds_something(&path, control).map_err(|error| ContentError::Read { path, error })? {
+            foreign.push(file_index);
+        }
+        if control.cancel.load(Ordering::Relaxed) {
+            return Err(ContentError::Cancelled);
+        }
+    }
+    Ok(foreign)
+}
+
+fn hash_of_zeros(len: u32) -> PieceHash {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut hasher = PieceHasher::default();
+    let mut left = len as usize;
+    while left > 0 {
+        let len = left.min(ZEROS.len());
+        hasher.update(&ZEROS[..len]);
+        left -= len;
+    }
+    hasher.finish()
+}
+
+/// Whether a regular file has a byte that is not zero. Holes are not read.
+fn holds_something(path: &Path, control: Control<'_>) -> io::Result<bool> {
+    let file = match open_regular(path) {
+        Ok((file, _)) => file,
+        // Whatever else is there is never written.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+            return Ok(false);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut buffer = vec![0; HASH_READ_LEN];
+    let mut at = 0;
+    while !control.cancel.load(Ordering::Relaxed) {
+        at = match seek(&file, SeekFrom::Data(at)) {
+            Ok(at) => at,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => return Ok(false),
+            // A file system that knows no holes.
+            Err(_) => at,
+        };
+        let len = file.read_at(&mut buffer, at)?;
+        if len == 0 {
+            return Ok(false);
+        }
+        if buffer[..len].iter().any(|&byte| byte != 0) {
+            return Ok(true);
+        }
+        at += len as u64;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+    use crate::codec::metainfo::FileEntry;
+    use crate::hash::sha1;
+    use std::fs::{self, File};
+    use std::sync::atomic::AtomicBool;
+
+    const PIECE_LEN: u32 = 4;
+
+    /// A file of three pieces, the second of which is zeros, and a short one.
+    fn info() -> Info {
+        let file = |name: &[u8], len| FileEntry { path: vec![name.to_vec()], len, pad: false };
+        let files = vec![file(b"long", 12), file(b"short", 2)];
+        let pieces = [&b"abcd"[..], &[0; 4], b"efgh", b"ij"].map(|piece| sha1(&[piece]));
+        Info {
+            name: b"t".to_vec(),
+            geometry: Geometry::new(PIECE_LEN, files.iter().map(|file| file.len)).unwrap(),
+            pieces: pieces.into(),
+            files,
+            single_file: false,
+            private: false,
+            source: None,
+        }
+    }
+
+    fn foreign(dir: &Path, right: &[u32]) -> Vec<usize> {
+        let info = info();
+        let mut have = Bitfield::new(info.geometry.piece_count());
+        right.iter().for_each(|&index| _ = have.insert(info.geometry.piece(index).unwrap()));
+        let cancel = AtomicBool::new(false);
+        foreign_files(&info, dir, &have, 0..2, Control { cancel: &cancel, progress: &|_| () }).unwrap()
+    }
+
+    #[test]
+    fn files_with_other_content_are_foreign_until_a_piece_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0; 0]);
+        fs::write(dir.path().join("long"), b"\0\0\0\0\0\0\0\0\0\0\0x").unwrap();
+        fs::write(dir.path().join("short"), b"xy").unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0, 1]);
+        assert_eq!(foreign(dir.path(), &[1]), [0, 1], "zeros are right by chance");
+        assert_eq!(foreign(dir.path(), &[3]), [0; 0]);
+    }
+
+    #[test]
+    fn empty_files_and_reserved_space_are_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(dir.path().join("short")).unwrap();
+        File::create(dir.path().join("long")).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0; 0]);
+        fs::write(dir.path().join("long"), vec![0; 1 << 20]).unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0; 0]);
+        fs::remove_file(dir.path().join("long")).unwrap();
+        fs::create_dir(dir.path().join("long")).unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0; 0], "nothing is written there");
+    }
+}

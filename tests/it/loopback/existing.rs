@@ -1,0 +1,249 @@
+//! Files that are there before a download: nothing that is not of the torrent is written over, what is of it is taken, and
+//! two downloads never write to one file.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    DEADLINE, Fixture, NAME, PIECE_LEN, assert_fails, event, failures, faults::with_mounts, own_address, own_ip,
+    scripted::seeder_that_stops,
+};
+use crate::support::{
+    bt_fast,
+    content::write_random,
+    process::{Running, run, wait_until},
+};
+
+const BYTE_COUNT: usize = 20 * PIECE_LEN as usize;
+const LEN: u64 = BYTE_COUNT as u64;
+
+/// One file of many pieces, and some that are shorter than one.
+fn folder() -> Fixture {
+    Fixture::made_by(&[], PIECE_LEN, |root| {
+        fs::create_dir(root).unwrap();
+        for (name, len) in [("a", 10), ("b", 5 * u64::from(PIECE_LEN)), ("c", 1000), ("d", 2000)] {
+            write_random(&root.join(name), len, fastrand::u64(..));
+        }
+    })
+}
+
+#[test]
+fn another_file_is_left_alone_unless_told_otherwise() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for len in [1, LEN - 1, LEN, LEN + 1] {
+        let target = fixture.scratch.folder(&format!("target {len}"));
+        write_random(&target.join(NAME), len, 1);
+        let before = fs::read(target.join(NAME)).unwrap();
+        let mut command = fixture.get_command(&target, &[seed.address]);
+        assert_fails(&run(&command, DEADLINE), 1, "/content: nothing in it is of this torrent");
+        assert!(fs::read(target.join(NAME)).unwrap() == before);
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+        let finished = run(command.arg("--overwrite"), DEADLINE);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        fixture.assert_complete(&target);
+    }
+}
+
+#[test]
+fn a_file_that_is_too_long_is_cut_when_told() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    fs::write(target.join(NAME), [&fixture.bytes()[..BYTE_COUNT / 2], &[7; BYTE_COUNT]].concat()).unwrap();
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    assert_fails(&run(&command, DEADLINE), 1, "bytes longer than in the torrent");
+    assert_eq!(fs::metadata(target.join(NAME)).unwrap().len(), LEN / 2 + LEN);
+    let finished = run(command.arg("--overwrite"), DEADLINE);
+    assert_eq!(event(&finished.success(), "complete").unwrap()["downloaded"], LEN / 2);
+    fixture.assert_complete(&target);
+}
+
+#[test]
+fn complete_content_that_is_too_long_is_cut_when_told() {
+    let fixture = Fixture::file(LEN);
+    let target = fixture.scratch.folder("target");
+    fs::write(target.join(NAME), [&fixture.bytes()[..], b"and more"].concat()).unwrap();
+    let finished = run(fixture.get_command(&target, &[]).arg("--overwrite"), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    fixture.assert_complete(&target);
+}
+
+#[test]
+fn content_named_like_its_torrent_does_not_replace_it() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let torrent = target.join(NAME);
+    fs::copy(&fixture.torrent, &torrent).unwrap();
+    for arguments in [&[][..], &["--overwrite"]] {
+        let mut command = bt_fast();
+        command.args(["get", "--json"]).arg(&torrent).arg("-o").arg(&target).args(arguments);
+        command.args(["--listen", &own_address().to_string(), "--peer", &seed.address.to_string()]);
+        assert_fails(&run(&command, DEADLINE), 1, "/content: it is the .torrent itself");
+        assert!(fs::read(&torrent).unwrap() == fs::read(&fixture.torrent).unwrap());
+    }
+}
+
+#[test]
+fn empty_and_reserved_files_are_written_to() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for zeros in [None, Some(0), Some(LEN / 2), Some(LEN)] {
+        let target = fixture.scratch.folder(&format!("target {zeros:?}"));
+        match zeros {
+            None => File::create(target.join(NAME)).unwrap().set_len(LEN).unwrap(),
+            Some(len) => fs::write(target.join(NAME), vec![0; usize::try_from(len).unwrap()]).unwrap(),
+        }
+        fixture.get(&target, &[seed.address]);
+    }
+}
+
+/// Less than a piece of it is right: what a killed run leaves.
+#[test]
+fn a_torn_piece_is_taken_where_a_run_was_killed() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut torn = vec![0; BYTE_COUNT];
+    torn[..1000].copy_from_slice(&fixture.bytes()[..1000]);
+    fs::write(target.join(NAME), torn).unwrap();
+    assert_fails(&run(&fixture.get_command(&target, &[seed.address]), DEADLINE), 1, "nothing in it is of this torrent");
+    let lock = target.join(format!(".{NAME}.bt-fast-lock"));
+    fs::write(&lock, format!("bt-fast 1 {}\n", "0".repeat(40))).unwrap();
+    assert_fails(&run(&fixture.get_command(&target, &[seed.address]), DEADLINE), 1, "nothing in it is of this torrent");
+    fs::write(&lock, format!("bt-fast 1 {}\n", fixture.metainfo.info_hash)).unwrap();
+    fixture.get(&target, &[seed.address]);
+}
+
+#[test]
+fn one_right_piece_vouches_for_the_files_beside_it() {
+    let fixture = folder();
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    fs::create_dir(target.join(NAME)).unwrap();
+    fs::write(target.join(NAME).join("c"), [9; 1000]).unwrap();
+    let command = fixture.get_command(&target, &[seed.address]);
+    assert_fails(&run(&command, DEADLINE), 1, "/c: nothing in it is of this torrent");
+    assert_eq!(fs::read_dir(target.join(NAME)).unwrap().count(), 1, "no file was made");
+    fs::copy(fixture.source.join(NAME).join("b"), target.join(NAME).join("b")).unwrap();
+    fixture.get(&target, &[seed.address]);
+}
+
+#[test]
+fn a_deselected_file_of_other_content_is_left_alone() {
+    let fixture = folder();
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    fs::create_dir(target.join(NAME)).unwrap();
+    // It shares its only piece with the files around it.
+    fs::write(target.join(NAME).join("c"), [9; 1000]).unwrap();
+    let finished = run(fixture.get_command(&target, &[seed.address]).args(["--select", "2,4"]), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(fs::read(target.join(NAME).join("c")).unwrap(), [9; 1000]);
+    for name in ["b", "d"] {
+        let equal =
+            fs::read(target.join(NAME).join(name)).unwrap() == fs::read(fixture.source.join(NAME).join(name)).unwrap();
+        assert!(equal, "{name}");
+    }
+}
+
+#[test]
+fn complete_content_that_can_not_be_written_is_complete() {
+    let fixture = folder();
+    let finished = with_mounts(
+        &fixture,
+        None,
+        r#"cp -r "$SOURCE" "$TARGET" && mount --bind "$TARGET" "$TARGET" && mount -o remount,bind,ro "$TARGET" && get"#,
+    );
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], 0);
+    assert!(failures(&finished.stderr).is_empty(), "{finished:#?}");
+}
+
+#[test]
+fn incomplete_content_that_can_not_be_written_fails() {
+    let fixture = folder();
+    let finished = with_mounts(
+        &fixture,
+        None,
+        r#"cp -r "$SOURCE" "$TARGET" && echo x >"$TARGET/content/a"
+           mount --bind "$TARGET" "$TARGET" && mount -o remount,bind,ro "$TARGET" && get"#,
+    );
+    assert_fails(&finished, 5, "read-only");
+}
+
+/// A `get` of a torrent of this content's folder that has made its files and waits.
+fn waiting(fixture: &Fixture, target: &Path) -> Running {
+    let peer = seeder_that_stops(fixture, own_ip(), 2);
+    let mut get = Running::start("get", &fixture.get_command(target, &[peer]), &fixture.scratch.join("get.log"));
+    let has_some = || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"] != 0);
+    assert!(wait_until(DEADLINE, has_some), "{}", get.log_tail());
+    assert!(get.is_running());
+    get
+}
+
+#[test]
+fn two_torrents_with_one_file_take_turns() {
+    let folder = folder();
+    let target = folder.scratch.folder("target");
+    // A torrent of the file alone, into the folder of the other one.
+    let single = Fixture::made_by(&[], PIECE_LEN, |path| write_random(path, LEN, 1));
+    let torrent = folder.scratch.join("b.torrent");
+    let content = single.scratch.folder("renamed").join("b");
+    fs::rename(single.source.join(NAME), &content).unwrap();
+    run(bt_fast().arg("create").arg(&content).arg("-o").arg(&torrent), DEADLINE).success();
+    let mut get = waiting(&folder, &target);
+    let mut second = bt_fast();
+    second.args(["get", "--json"]).arg(&torrent).arg("-o").arg(target.join(NAME)).arg("--overwrite");
+    second.args(["--listen", &own_address().to_string(), "--timeout", "3"]);
+    assert_fails(&run(&second, DEADLINE), 1, "/b: can't lock: another download writes to it");
+    get.signal(Signal::INT);
+    get.wait(DEADLINE).unwrap();
+    let seed = folder.seed();
+    folder.get(&target, &[seed.address]);
+}
+
+#[test]
+fn two_names_of_one_file_are_refused() {
+    let fixture = folder();
+    let target = fixture.scratch.folder("target");
+    fs::create_dir(target.join(NAME)).unwrap();
+    File::create(target.join(NAME).join("c")).unwrap();
+    fs::hard_link(target.join(NAME).join("c"), target.join(NAME).join("d")).unwrap();
+    let command = fixture.get_command(&target, &[]);
+    assert_fails(&run(&command, DEADLINE), 1, "/d: can't write: it is one file with");
+}
+
+/// What is right needs no write, whatever names it has.
+#[test]
+fn two_names_of_one_right_file_are_complete() {
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        fs::create_dir(root).unwrap();
+        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), 50_000, 1));
+    });
+    let target = fixture.scratch.folder("target");
+    fs::create_dir(target.join(NAME)).unwrap();
+    fs::copy(fixture.source.join(NAME).join("a"), target.join(NAME).join("a")).unwrap();
+    fs::hard_link(target.join(NAME).join("a"), target.join(NAME).join("b")).unwrap();
+    fixture.get(&target, &[]);
+}
+
+#[test]
+fn a_seed_may_run_beside_a_download_of_the_same_files() {
+    let fixture = Fixture::file(LEN);
+    let target = fixture.scratch.folder("target");
+    let mut get = waiting(&fixture, &target);
+    let address = own_address();
+    let mut command = bt_fast();
+    command.args(["seed", "--json"]).arg(&fixture.torrent).arg("--data").arg(&target);
+    command.args(["--listen", &address.to_string()]);
+    let log = fixture.scratch.join("beside.log");
+    let mut beside = Running::start("seed", &command, &log);
+    assert!(wait_until(DEADLINE, || event(&beside.output(), "seeding").is_some()), "{}", beside.log_tail());
+    assert!(get.is_running(), "{}", get.log_tail());
+}
