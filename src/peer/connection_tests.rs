@@ -3,6 +3,9 @@
 #[path = "late_tests.rs"]
 mod late;
 
+use std::time::Duration;
+
+use super::super::event::{BlockArrival, Event};
 use super::super::setup::Opening;
 use super::*;
 use crate::base::geometry::BLOCK_LEN;

@@ -10,6 +10,7 @@ mod connection;
 mod event;
 mod fault;
 mod flood;
+mod incoming;
 mod low_water;
 mod metadata;
 mod receive_plan;

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, Rng};
 use crate::codec::message::{Bounds, Decoded, decode};
 

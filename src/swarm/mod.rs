@@ -22,11 +22,13 @@ mod shared;
 pub mod sharing;
 mod spread;
 pub mod steering;
+mod working;
 
 pub use availability::Availability;
-pub use link::{Arrival, Link};
+pub use link::Link;
 pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;
 pub use pieces::{OpenPiece, Pieces, Slot, Verdict};
 pub use selection::{Choice, Selection};
 pub use shared::{PeerShared, Swarm, Totals};
+pub use working::Arrival;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::link::{Link, Work};
+use super::link::Link;
 use super::order::Snapshot;
 use super::pieces::{OpenPiece, Slot};
+use super::working::Work;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 

@@ -1,0 +1,230 @@
+//! What a peer's messages do to the state of its connection, and which of them are faults.
+
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::event::{BlockArrival, Event};
+use super::fault::PeerFault;
+use super::metadata::METADATA_ID;
+use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
+use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
+use crate::codec::message::Message;
+use crate::codec::metadata::METADATA_EXTENSION;
+
+/// Requests that reach us this long after a choke were sent before it was seen.
+const CHOKE_GRACE: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// Takes one message that arrived at `now`.
+    pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<Event, PeerFault> {
+        (self.last_received, self.last_message) = (now, now);
+        self.count_control(now, message)?;
+        let first = self.at_first_message;
+        if !matches!(message, Message::Extended { .. } | Message::KeepAlive) {
+            self.at_first_message = false;
+        }
+        match *message {
+            // BEP 3: "Messages of length zero are keepalives, and ignored."
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(Event::Quiet),
+            Message::Choke => Ok(self.handle_choke()),
+            Message::Unchoke => {
+                self.peer_choking = false;
+                Ok(Event::Unchoked)
+            }
+            Message::Interested => {
+                self.peer_interested = true;
+                Ok(Event::Interested)
+            }
+            Message::NotInterested => {
+                self.peer_interested = false;
+                Ok(Event::NotInterested)
+            }
+            Message::Have { index } => Ok(self.handle_have(now, index)?.map_or(Event::Quiet, Event::Have)),
+            Message::Bitfield(payload) => {
+                let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
+                self.handle_bitfield(have, first)
+            }
+            Message::Request { index, begin, length } => self.handle_request(now, index, begin, length),
+            Message::Cancel { index, begin, length } => {
+                self.handle_cancel(index, begin, length);
+                Ok(Event::Quiet)
+            }
+            Message::Extended { id, payload } => {
+                self.handle_extended(now, id, payload)?;
+                Ok(Event::Quiet)
+            }
+            Message::Suggest { .. }
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject { .. }
+            | Message::AllowedFast { .. } => self.handle_fast(message, first),
+        }
+    }
+
+    /// Cheap messages that make work are counted: have, suggest, request, piece, cancel and metadata have bounds of their own.
+    fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
+        if matches!(
+            message,
+            Message::Have { .. }
+                | Message::Suggest { .. }
+                | Message::Request { .. }
+                | Message::Cancel { .. }
+                | Message::Reject { .. }
+                | Message::Extended { id: METADATA_ID, .. }
+        ) {
+            return Ok(());
+        }
+        if self.flood.count_kind(now, message) { Err(PeerFault::Flood) } else { self.count(now) }
+    }
+
+    fn count(&mut self, now: Time) -> Result<(), PeerFault> {
+        if self.flood.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
+    }
+
+    fn handle_choke(&mut self) -> Event {
+        self.peer_choking = true;
+        // With the Fast extension each request is answered by a reject of its own; without it a choke voids them all.
+        if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
+    }
+
+    /// The piece, if the peer did not have it before.
+    fn handle_have(&mut self, now: Time, index: u32) -> Result<Option<PieceIndex>, PeerFault> {
+        let piece = self.geometry.piece(index).ok_or(PeerFault::NoSuchPiece(index))?;
+        if !self.peer_have.insert(piece) {
+            self.count(now)?;
+            return Ok(None);
+        }
+        self.peer_has_all = self.peer_have.is_full();
+        Ok(Some(piece))
+    }
+
+    /// Takes `have` messages that arrived together, and adds to `heard` what the peer did not have before; returns how many there
+    /// were. The memory they touch is spread: in a loop of their own it is waited for together.
+    pub fn handle_haves(
+        &mut self,
+        now: Time,
+        indices: impl Iterator<Item = u32>,
+        heard: &mut Vec<PieceIndex>,
+    ) -> Result<usize, PeerFault> {
+        let mut count = 0;
+        for index in indices {
+            heard.extend(self.handle_have(now, index)?);
+            count += 1;
+        }
+        if count > 0 {
+            (self.last_received, self.last_message) = (now, now);
+            self.at_first_message = false;
+        }
+        Ok(count)
+    }
+
+    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and webtorrent
+    /// its first one (or have-all, or have-none) when it has a magnet link's metadata: what only adds pieces is taken as haves.
+    fn handle_bitfield(&mut self, have: Bitfield, first: bool) -> Result<Event, PeerFault> {
+        let lost = !first && self.peer_have.iter().any(|index| !have.contains_index(index));
+        if lost {
+            return Err(PeerFault::LateBitfield);
+        }
+        let known = std::mem::replace(&mut self.peer_have, have);
+        self.peer_has_all = self.peer_have.is_full();
+        let more = self.geometry.pieces().filter(|&piece| self.peer_have.contains(piece) && !known.contains(piece));
+        Ok(Event::HaveMany(more.collect()))
+    }
+
+    fn handle_request(&mut self, now: Time, index: u32, begin: u32, length: u32) -> Result<Event, PeerFault> {
+        if length > limits::REQUEST_LEN_MAX {
+            return Err(PeerFault::RequestTooLong(length));
+        }
+        let outside = PeerFault::RequestOutside { index, begin, length };
+        let block = self.geometry.span(index, begin, length).ok_or(outside)?;
+        if !self.am_choking || self.allowed_out.take(block) {
+            return Ok(Event::Request(block));
+        }
+        self.reject(block);
+        if now.saturating_sub(self.choked_at) > CHOKE_GRACE || self.is_backlogged() {
+            self.count_invalid_request()?;
+        }
+        Ok(Event::Quiet)
+    }
+
+    pub(super) fn count_invalid_request(&mut self) -> Result<(), PeerFault> {
+        // Requests are counted as they arrive.
+        let count = self.invalid_requests.count(self.last_received, limits::INVALID_REQUESTS_TIME);
+        if count > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
+    }
+
+    fn handle_cancel(&mut self, index: u32, begin: u32, length: u32) {
+        // A cancel of something already sent, or never asked for, is no fault: it crossed the block on its way.
+        if let Some(block) = self.geometry.span(index, begin, length)
+            && self.requests_in.cancel(block)
+        {
+            self.reject(block);
+        }
+    }
+
+    fn handle_extended(&mut self, now: Time, id: u8, payload: &[u8]) -> Result<(), PeerFault> {
+        // What a peer says of itself in a form we can't read is as good as not said.
+        if id == EXTENSION_HANDSHAKE_ID
+            && let Ok(handshake) = ExtensionHandshake::decode(payload)
+        {
+            if let Some(requests_max) = handshake.requests_max {
+                self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
+            }
+            // BEP 10: it may come again, and what it leaves out stays as it was.
+            self.peer_upload_only = handshake.upload_only.unwrap_or(self.peer_upload_only);
+            if let (Some(metadata), Some(id)) = (&mut self.metadata, handshake.message_id(METADATA_EXTENSION)) {
+                metadata.set_peer_id(id);
+            }
+            self.peer_client = handshake.client.or(self.peer_client.take());
+            self.peer_sees_us = handshake.your_ip.or(self.peer_sees_us);
+        } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
+        {
+            self.count(now)?;
+        }
+        Ok(())
+    }
+
+    fn handle_fast(&mut self, message: &Message<'_>, first: bool) -> Result<Event, PeerFault> {
+        if !self.fast {
+            return Err(PeerFault::FastNotAgreed);
+        }
+        match *message {
+            Message::HaveAll if self.peer_has_all => Ok(Event::Quiet),
+            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), first),
+            Message::HaveNone if !self.peer_have.is_empty() => Err(PeerFault::LateBitfield),
+            Message::Reject { index, begin, length } => {
+                let rejected =
+                    self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
+                // Should it allow this one all the same, it would be asked for it again at once.
+                rejected.filter(|_| self.peer_choking).iter().for_each(|block| self.allowed_in.remove(block.piece));
+                Ok(rejected.map_or(Event::Quiet, Event::Rejected))
+            }
+            // BEP 6: advisory, so an index that does not exist is as good as not said.
+            Message::Suggest { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested)),
+            Message::AllowedFast { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, |piece| {
+                self.allowed_in.insert(piece);
+                Event::AllowedFast(piece)
+            })),
+            _ => Ok(Event::Quiet),
+        }
+    }
+
+    /// A whole block has arrived.
+    pub fn handle_block(&mut self, now: Time, block: BlockRef) -> Result<BlockArrival, PeerFault> {
+        (self.last_received, self.last_message) = (now, now);
+        self.at_first_message = false;
+        if let Some(latency) = self.requests_out.take(now, block) {
+            return Ok(BlockArrival::Expected { latency });
+        }
+        // BEP 3: "It's possible for an unexpected piece to arrive if choke and unchoke messages are sent in quick succession".
+        if self.requests_out.take_stale() {
+            return Ok(BlockArrival::Late);
+        }
+        Err(PeerFault::Unrequested { index: block.piece.get(), begin: block.begin, length: block.len })
+    }
+
+    /// Part of a message has arrived: the peer is alive, as long as messages become whole in time.
+    pub fn handle_bytes(&mut self, now: Time) {
+        self.last_received = self.last_received.max(now.min(self.last_message + limits::MESSAGE_TIMEOUT));
+    }
+}
