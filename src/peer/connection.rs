@@ -49,6 +49,7 @@ pub struct Connection {
     pub(super) last_message: Time,
     pub(super) last_sent: Time,
     pub(super) flood: ControlFlood,
+    pub(super) suggestion_count: u32,
 }
 
 impl Connection {
@@ -81,6 +82,7 @@ impl Connection {
             last_message: now,
             last_sent: now,
             flood: ControlFlood::default(),
+            suggestion_count: 0,
         };
         setup.opening.encode(setup.fast, piece_count, &mut connection.control);
         if setup.extension {
@@ -178,8 +180,14 @@ impl Connection {
         }
     }
 
-    /// BEP 6: every request gets a block or a reject. Without the extension there is no such word.
-    pub fn reject(&mut self, block: BlockRef) {
+    /// Rejects a request that is not the peer's fault, unless it is one that does not read our answers.
+    pub fn excuse(&mut self, block: BlockRef) -> Result<(), PeerFault> {
+        self.reject(block);
+        if self.is_backlogged() { self.count_invalid_request() } else { Ok(()) }
+    }
+
+    /// BEP 6: every request gets a block or a reject. Without the extension there is no such message.
+    pub(super) fn reject(&mut self, block: BlockRef) {
         if self.fast {
             let BlockRef { piece, begin, len } = block;
             self.queue(&Message::Reject { index: piece.get(), begin, length: len });
@@ -253,6 +261,9 @@ impl Connection {
 
     /// Requests that may be added now: while choked few, and for [`Self::allowed_fast`] alone; in batches, so that requests leave many at a time.
     pub fn request_room(&self) -> usize {
+        if self.is_backlogged() {
+            return 0;
+        }
         if self.peer_choking && self.am_interested && !self.allowed_in.pieces().is_empty() {
             return limits::REQUESTS_OUT_CHOKED.saturating_sub(self.requests_out.len());
         }
@@ -297,8 +308,13 @@ impl Connection {
     }
 
     /// The peer's requests that wait to be served, next first.
-    pub fn queued(&self) -> impl ExactSizeIterator<Item = &BlockRef> {
+    pub fn queued(&self) -> impl Iterator<Item = &BlockRef> {
         self.requests_in.iter()
+    }
+
+    /// The number of them.
+    pub fn queued_count(&self) -> usize {
+        self.requests_in.len()
     }
 
     /// Fills `transmit` with what may leave now; false when there is nothing. Blocks are taken from the queue's front

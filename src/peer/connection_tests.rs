@@ -533,15 +533,6 @@ fn haves_that_say_nothing_new_are_counted() {
 }
 
 #[test]
-fn an_origin_may_suggest_as_fast_as_it_serves() {
-    let mut connection = Connection::new(setup(true, Opening::None), START);
-    for n in 0..10 * limits::CONTROL_MESSAGES_PER_S_MAX {
-        let suggested = connection.handle_message(START, &Message::Suggest { index: n % PIECE_COUNT });
-        assert!(matches!(suggested, Ok(Event::Suggested(_))));
-    }
-}
-
-#[test]
 fn haves_that_arrive_together_are_what_they_are_one_by_one() {
     let mut connection = connection(true);
     let mut heard = Vec::new();

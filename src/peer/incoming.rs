@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::event::{BlockArrival, Event};
 use super::fault::PeerFault;
 use super::metadata::METADATA_ID;
+use super::requests::Rejection;
 use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
@@ -42,11 +43,14 @@ impl Connection {
             Message::Have { index } => Ok(self.handle_have(now, index)?.map_or(Event::Quiet, Event::Have)),
             Message::Bitfield(payload) => {
                 let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
+                if !first {
+                    self.count_len(now, payload.len())?;
+                }
                 self.handle_bitfield(have, first)
             }
             Message::Request { index, begin, length } => self.handle_request(now, index, begin, length),
             Message::Cancel { index, begin, length } => {
-                self.handle_cancel(index, begin, length);
+                self.handle_cancel(now, (index, begin, length))?;
                 Ok(Event::Quiet)
             }
             Message::Extended { id, payload } => {
@@ -57,11 +61,12 @@ impl Connection {
             | Message::HaveAll
             | Message::HaveNone
             | Message::Reject { .. }
-            | Message::AllowedFast { .. } => self.handle_fast(message, first),
+            | Message::AllowedFast { .. } => self.handle_fast(now, message, first),
         }
     }
 
-    /// Cheap messages that make work are counted: have, suggest, request, piece, cancel and metadata have bounds of their own.
+    /// Cheap messages that make work are counted: have, suggest, request, piece, cancel, reject and metadata where they are
+    /// handled, as far as there was no reason for them.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(
             message,
@@ -79,6 +84,12 @@ impl Connection {
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {
         if self.flood.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
+    }
+
+    /// Counts the length of a message beyond what is counted for each.
+    fn count_len(&mut self, now: Time, len: usize) -> Result<(), PeerFault> {
+        let weight = u32::try_from(len / limits::CONTROL_MESSAGE_LEN).unwrap_or(u32::MAX);
+        (0..weight.min(limits::CONTROL_MESSAGE_WEIGHT_MAX)).try_for_each(|_| self.count(now))
     }
 
     fn handle_choke(&mut self) -> Event {
@@ -121,7 +132,7 @@ impl Connection {
     /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and webtorrent
     /// its first one (or have-all, or have-none) when it has a magnet link's metadata: what only adds pieces is taken as haves.
     fn handle_bitfield(&mut self, have: Bitfield, first: bool) -> Result<Event, PeerFault> {
-        let lost = !first && self.peer_have.iter().any(|index| !have.contains_index(index));
+        let lost = !first && !self.peer_have.is_subset(&have);
         if lost {
             return Err(PeerFault::LateBitfield);
         }
@@ -137,6 +148,7 @@ impl Connection {
         }
         let outside = PeerFault::RequestOutside { index, begin, length };
         let block = self.geometry.span(index, begin, length).ok_or(outside)?;
+        self.requests_in.count_received();
         if !self.am_choking || self.allowed_out.take(block) {
             return Ok(Event::Request(block));
         }
@@ -153,16 +165,23 @@ impl Connection {
         if count > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
     }
 
-    fn handle_cancel(&mut self, index: u32, begin: u32, length: u32) {
+    fn handle_cancel(&mut self, now: Time, (index, begin, length): (u32, u32, u32)) -> Result<(), PeerFault> {
+        if !self.requests_in.count_cancelled() {
+            self.count(now)?;
+        }
         // A cancel of something already sent, or never asked for, is no fault: it crossed the block on its way.
         if let Some(block) = self.geometry.span(index, begin, length)
             && self.requests_in.cancel(block)
         {
-            self.reject(block);
+            self.excuse(block)?;
         }
+        Ok(())
     }
 
     fn handle_extended(&mut self, now: Time, id: u8, payload: &[u8]) -> Result<(), PeerFault> {
+        if id == EXTENSION_HANDSHAKE_ID {
+            self.count_len(now, payload.len())?;
+        }
         // What a peer says of itself in a form we can't read is as good as not said.
         if id == EXTENSION_HANDSHAKE_ID
             && let Ok(handshake) = ExtensionHandshake::decode(payload)
@@ -184,7 +203,7 @@ impl Connection {
         Ok(())
     }
 
-    fn handle_fast(&mut self, message: &Message<'_>, first: bool) -> Result<Event, PeerFault> {
+    fn handle_fast(&mut self, now: Time, message: &Message<'_>, first: bool) -> Result<Event, PeerFault> {
         if !self.fast {
             return Err(PeerFault::FastNotAgreed);
         }
@@ -193,14 +212,24 @@ impl Connection {
             Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), first),
             Message::HaveNone if !self.peer_have.is_empty() => Err(PeerFault::LateBitfield),
             Message::Reject { index, begin, length } => {
-                let rejected =
-                    self.geometry.span(index, begin, length).filter(|&block| self.requests_out.reject(block));
+                let block = self.geometry.span(index, begin, length);
+                let rejection = block.map_or(Rejection::Unfounded, |block| self.requests_out.reject(block));
+                if rejection == Rejection::Unfounded {
+                    self.count(now)?;
+                }
+                let rejected = block.filter(|_| rejection == Rejection::Outstanding);
                 // Should it allow this one all the same, it would be asked for it again at once.
                 rejected.filter(|_| self.peer_choking).iter().for_each(|block| self.allowed_in.remove(block.piece));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
             // BEP 6: advisory, so an index that does not exist is as good as not said.
-            Message::Suggest { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested)),
+            Message::Suggest { index } => {
+                self.suggestion_count = self.suggestion_count.saturating_add(1);
+                if self.suggestion_count > self.geometry.piece_count() {
+                    self.count(now)?;
+                }
+                Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested))
+            }
             Message::AllowedFast { index } => Ok(self.geometry.piece(index).map_or(Event::Quiet, |piece| {
                 self.allowed_in.insert(piece);
                 Event::AllowedFast(piece)
@@ -217,7 +246,7 @@ impl Connection {
             return Ok(BlockArrival::Expected { latency });
         }
         // BEP 3: "It's possible for an unexpected piece to arrive if choke and unchoke messages are sent in quick succession".
-        if self.requests_out.take_stale() {
+        if self.requests_out.take_withdrawn(block) {
             return Ok(BlockArrival::Late);
         }
         Err(PeerFault::Unrequested { index: block.piece.get(), begin: block.begin, length: block.len })
@@ -228,3 +257,7 @@ impl Connection {
         self.last_received = self.last_received.max(now.min(self.last_message + limits::MESSAGE_TIMEOUT));
     }
 }
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;

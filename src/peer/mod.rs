@@ -14,6 +14,7 @@ mod incoming;
 mod low_water;
 mod metadata;
 mod receive_plan;
+mod request_queue;
 mod requests;
 mod setup;
 mod transmit;

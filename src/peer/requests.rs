@@ -1,8 +1,8 @@
 //! The two pipelines of requests: the peer's to us, waiting to be sent; ours to the peer, waiting to arrive.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::request_queue::{Request, RequestQueue};
 use super::window::Window;
 use crate::base::{BlockRef, Time, limits};
 
@@ -14,15 +14,33 @@ pub struct Outstanding {
     pub since: Time,
 }
 
+impl Request for Outstanding {
+    fn block(&self) -> BlockRef {
+        self.block
+    }
+}
+
+/// What a request was that the peer rejects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rejection {
+    Outstanding,
+    /// It was taken back, or answered before.
+    Past,
+    /// The peer has rejected as many requests as it was sent.
+    Unfounded,
+}
+
 /// Our requests, in the order in which peers answer nearly always.
 #[derive(Debug)]
 pub(super) struct RequestsOut {
-    queue: VecDeque<Outstanding>,
+    queue: RequestQueue<Outstanding>,
     window: Window,
     /// What the peer says it queues without dropping (`reqq`, BEP 10).
     pub(super) peer_max: usize,
     /// Requests that were taken back (cancel, choke) and whose block may still come.
-    stale: usize,
+    withdrawn: RequestQueue<BlockRef>,
+    /// Requests that were sent and that the peer has not rejected.
+    rejectable: u64,
     /// When the peer last gave us something we asked for, or began to owe us something.
     pub(super) last_progress: Time,
     pub(super) snubbed: bool,
@@ -31,10 +49,11 @@ pub(super) struct RequestsOut {
 impl RequestsOut {
     pub(super) fn new(now: Time) -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: RequestQueue::default(),
             window: Window::new(now),
             peer_max: limits::REQUESTS_OUT_UNTOLD,
-            stale: 0,
+            withdrawn: RequestQueue::default(),
+            rejectable: 0,
             last_progress: now,
             snubbed: false,
         }
@@ -69,6 +88,7 @@ impl RequestsOut {
             self.last_progress = now;
         }
         self.queue.push_back(Outstanding { block, since: now });
+        self.rejectable += 1;
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Outstanding> {
@@ -77,8 +97,7 @@ impl RequestsOut {
 
     /// A block came: its latency when it was outstanding.
     pub(super) fn take(&mut self, now: Time, block: BlockRef) -> Option<Duration> {
-        let position = self.queue.iter().position(|request| request.block == block)?;
-        let request = self.queue.remove(position)?;
+        let request = self.queue.remove(block)?;
         let latency = now.saturating_sub(request.since);
         self.window.handle_block(now, block.len, latency);
         self.last_progress = now;
@@ -86,44 +105,54 @@ impl RequestsOut {
         Some(latency)
     }
 
-    /// A block came that was not outstanding: whether it may be the answer to a request that was taken back.
-    pub(super) fn take_stale(&mut self) -> bool {
-        let expected = self.stale > 0;
-        self.stale = self.stale.saturating_sub(1);
-        expected
+    /// A block came that was not outstanding: whether it is the answer to a request that was taken back.
+    pub(super) fn take_withdrawn(&mut self, block: BlockRef) -> bool {
+        self.withdrawn.remove(block).is_some()
     }
 
     /// Takes a request back; its block may come all the same.
     pub(super) fn withdraw(&mut self, block: BlockRef) -> bool {
-        let Some(position) = self.queue.iter().position(|request| request.block == block) else { return false };
-        self.queue.remove(position);
-        self.stale += 1;
-        true
+        let withdrawn = self.queue.remove(block).is_some();
+        if withdrawn {
+            self.remember_withdrawn(block);
+        }
+        withdrawn
+    }
+
+    fn remember_withdrawn(&mut self, block: BlockRef) {
+        if self.withdrawn.len() >= limits::REQUESTS_WITHDRAWN_MAX {
+            self.withdrawn.pop_front();
+        }
+        self.withdrawn.push_back(block);
     }
 
     /// The peer will not answer this one.
-    pub(super) fn reject(&mut self, block: BlockRef) -> bool {
-        let position = self.queue.iter().position(|request| request.block == block);
-        match position {
-            Some(position) => self.queue.remove(position).is_some(),
-            None => {
-                self.stale = self.stale.saturating_sub(1);
-                false
-            }
+    pub(super) fn reject(&mut self, block: BlockRef) -> Rejection {
+        if self.rejectable == 0 {
+            return Rejection::Unfounded;
         }
+        self.rejectable -= 1;
+        if self.queue.remove(block).is_some() {
+            return Rejection::Outstanding;
+        }
+        self.withdrawn.remove(block);
+        Rejection::Past
     }
 
     /// All requests, taken back: the peer has choked us, or is not answering.
     pub(super) fn withdraw_all(&mut self) -> Vec<BlockRef> {
-        self.stale += self.queue.len();
-        self.queue.drain(..).map(|request| request.block).collect()
+        let blocks: Vec<BlockRef> = std::mem::take(&mut self.queue).iter().map(|request| request.block).collect();
+        blocks.iter().for_each(|&block| self.remember_withdrawn(block));
+        blocks
     }
 }
 
 /// The peer's requests, kept here and not in a socket buffer, so that a choke or a cancel can throw them out (BEP 3).
 #[derive(Debug, Default)]
 pub(super) struct RequestsIn {
-    queue: VecDeque<BlockRef>,
+    queue: RequestQueue<BlockRef>,
+    /// Requests that came and that the peer has not cancelled.
+    cancellable: u64,
 }
 
 impl RequestsIn {
@@ -136,9 +165,24 @@ impl RequestsIn {
         room
     }
 
+    /// The peer sent a request, which is queued or not.
+    pub(super) fn count_received(&mut self) {
+        self.cancellable += 1;
+    }
+
+    /// Counts a cancel; false when the peer has cancelled as many requests as it sent.
+    pub(super) fn count_cancelled(&mut self) -> bool {
+        let founded = self.cancellable > 0;
+        self.cancellable = self.cancellable.saturating_sub(1);
+        founded
+    }
+
     pub(super) fn cancel(&mut self, block: BlockRef) -> bool {
-        let position = self.queue.iter().position(|&queued| queued == block);
-        position.is_some_and(|position| self.queue.remove(position).is_some())
+        self.queue.remove(block).is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn front(&self) -> Option<BlockRef> {
@@ -149,14 +193,12 @@ impl RequestsIn {
         self.queue.pop_front()
     }
 
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &BlockRef> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &BlockRef> {
         self.queue.iter()
     }
 
     /// Takes out the requests for which `refused` holds.
     pub(super) fn extract(&mut self, refused: impl Fn(BlockRef) -> bool) -> Vec<BlockRef> {
-        let (out, keep) = self.queue.drain(..).partition(|&block| refused(block));
-        self.queue = keep;
-        Vec::from(out as VecDeque<BlockRef>)
+        self.queue.extract(refused)
     }
 }

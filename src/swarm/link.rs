@@ -3,7 +3,7 @@
 //! The I/O around it calls, on arrival: [`Link::handle_message`], or [`Link::handle_block`] then [`Link::handle_landed`]; then
 //! [`Link::sync`], [`Link::request_blocks`], and [`Link::poll_transmit`] until it returns false.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +13,7 @@ use super::reveal::Reveal;
 use super::shared::{PeerShared, Swarm};
 use super::working::Work;
 use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
+use crate::codec::extension::EXTENSION_HANDSHAKE_ID;
 use crate::codec::message::Message;
 use crate::peer::{Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
 
@@ -60,7 +61,7 @@ pub struct Link<S: Slot> {
     pub(super) unproven: usize,
     pub(super) rejects: u32,
     /// Pieces of which the peer rejected a request while it served others.
-    pub(super) avoided: Vec<PieceIndex>,
+    pub(super) avoided: BTreeSet<PieceIndex>,
     /// Super-seeding: what the peer has been shown; `None`: everything that we have.
     pub(super) reveal: Option<Reveal>,
     /// The torrent, until it was told what it may have choked.
@@ -116,7 +117,7 @@ impl<S: Slot> Link<S> {
             overtaken: false,
             unproven: 0,
             rejects: 0,
-            avoided: Vec::new(),
+            avoided: BTreeSet::new(),
             reveal,
             retry_at: None,
             retries: 0,
@@ -175,7 +176,7 @@ impl<S: Slot> Link<S> {
                 self.connection.serve(block)?;
             }
             // We said that we have it, and lost it, or are not yet done with telling: that is not the peer's fault.
-            Event::Request(block) if self.may_believe_in(block.piece) => self.connection.reject(block),
+            Event::Request(block) if self.may_believe_in(block.piece) => self.connection.excuse(block)?,
             Event::Request(block) => self.connection.refuse(block)?,
             Event::Rejected(block) => self.handle_rejected(block)?,
             Event::Suggested(piece) => self.handle_suggested(now, piece),
@@ -185,7 +186,9 @@ impl<S: Slot> Link<S> {
         if matches!(message, Message::HaveNone | Message::Bitfield(_)) {
             self.allow_fast();
         }
-        if let (Message::Extended { .. }, Some(client)) = (message, self.connection.peer_client()) {
+        if let (Message::Extended { id: EXTENSION_HANDSHAKE_ID, .. }, Some(client)) =
+            (message, self.connection.peer_client())
+        {
             self.shared.set_client(client);
             self.connection.peer_sees_us().iter().for_each(|&ip| _ = self.shared.sees_us.set(ip));
         }
@@ -226,9 +229,7 @@ impl<S: Slot> Link<S> {
             return Ok(());
         }
         self.rejects += 1;
-        if !self.avoided.contains(&block.piece) {
-            self.avoided.push(block.piece);
-        }
+        self.avoided.insert(block.piece);
         if self.rejects > limits::REJECTS_MAX { Err(PeerFault::RejectsAll) } else { Ok(()) }
     }
 
@@ -386,7 +387,7 @@ impl<S: Slot> Link<S> {
         is_ready: impl FnMut(BlockRef) -> bool,
     ) -> bool {
         let something = self.connection.poll_transmit(now, transmit, is_ready);
-        let queued = u32::try_from(self.connection.queued().len()).unwrap_or(u32::MAX);
+        let queued = u32::try_from(self.connection.queued_count()).unwrap_or(u32::MAX);
         self.shared.queued.store(queued, Ordering::Relaxed);
         something
     }

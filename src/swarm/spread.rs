@@ -3,7 +3,7 @@
 //! Owns which piece is suggested (BEP 6) to whom next. Nothing is hidden and nothing refused: who asks for something else
 //! gets it, so a peer that knows no suggestions is served as ever.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -100,11 +100,10 @@ impl Spread {
 
     /// What was suggested to a peer that will not ask for it now.
     pub(super) fn give_back(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        let pieces: BTreeSet<PieceIndex> = pieces.into_iter().collect();
         let mut left = self.lock();
-        for piece in pieces {
-            left.given.retain(|&(given, _)| given != piece);
-            left.waiting.push(piece);
-        }
+        left.given.retain(|(given, _)| !pieces.contains(given));
+        left.waiting.extend(pieces);
         if !left.waiting.is_empty() {
             self.active.store(true, Ordering::Relaxed);
         }
@@ -137,14 +136,14 @@ impl<S: Slot> Link<S> {
     /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
     pub(super) fn offer(&mut self, now: Time) {
         let several = self.swarm.served_count.load(Ordering::Relaxed) > 1;
-        if !several || !self.served || !self.connection.is_fast() {
+        if !several || !self.served || !self.connection.is_fast() || self.connection.is_backlogged() {
             return;
         }
         let have = self.connection.peer_have();
         self.offered.retain(|&piece| !have.contains(piece));
         // What it has asked for and not got counts too: pieces held in queues are nobody else's.
         let blocks_per_piece = (self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize).max(1);
-        let queued = self.connection.queued().len() / blocks_per_piece;
+        let queued = self.connection.queued_count() / blocks_per_piece;
         while self.offered.len() + queued < self.offered_wanted
             && let Some(piece) = self.swarm.spread.next(now, &self.swarm.availability)
         {

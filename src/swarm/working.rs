@@ -54,7 +54,9 @@ impl<S: Slot> Link<S> {
                 work.outstanding -= u32::from(latency.is_some() && work.outstanding > 0);
                 Some(work.open.clone())
             }
-            None => self.swarm.pieces.find_open(block.piece),
+            // Of a peer that brought nothing right yet only what it is asked for now: else it could spoil a piece with each choke.
+            None if self.shared.proven.load(Ordering::Relaxed) => self.swarm.pieces.find_open(block.piece),
+            None => None,
         };
         let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
         Ok(Arrival { block, open: open.filter(|open| on_grid && !open.is_retired()), latency })

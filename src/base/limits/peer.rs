@@ -30,6 +30,8 @@ pub const METADATA_VERSIONS_MAX: usize = 8;
 pub const REQUESTS_IN_MAX: usize = 4096;
 /// Requests we have outstanding with one peer at most.
 pub const REQUESTS_OUT_MAX: usize = 4096;
+/// Requests that were taken back from one peer and whose blocks are taken if they come all the same.
+pub const REQUESTS_WITHDRAWN_MAX: usize = REQUESTS_OUT_MAX;
 /// Requests outstanding with a peer that tells no `reqq` (BEP 10's default).
 pub const REQUESTS_OUT_UNTOLD: usize = 250;
 /// Requests outstanding with an unchoked peer of which nothing is known yet.
@@ -94,9 +96,13 @@ pub const ALLOWED_FAST_MAX: usize = 10;
 pub const ALLOWED_FAST_LEN_MAX: u64 = 4 << 20;
 /// Requests outstanding with a peer that chokes us, for such pieces.
 pub const REQUESTS_OUT_CHOKED: usize = 8;
-/// Control messages a peer may send in a second: all but request, piece, cancel, have, and an origin's suggestions, which are
-/// one for a piece.
+/// Control messages a peer may send in a second. Requests and blocks are none of them, nor are as many cancels and rejects
+/// as there were requests, haves that are new, and an origin's suggestions, one for each piece.
 pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
+/// An extension handshake, and a bitfield that is not the first message, counts once for each so many bytes of it, up to so
+/// many times: each byte is work.
+pub const CONTROL_MESSAGE_LEN: usize = 1 << 10;
+pub const CONTROL_MESSAGE_WEIGHT_MAX: u32 = 50;
 /// Of them keep-alives, which are sent after minutes of silence. Interest may follow each have: it has no bound of its own.
 /// Haves are bounded by the pieces there are, and by the bound above where they say nothing new.
 pub const KEEP_ALIVES_PER_S_MAX: u32 = 5;

@@ -248,7 +248,7 @@ impl Node {
     /// It has blocks to send and waits for the uplink.
     fn make_ready(&mut self, at: usize) {
         let Some(Some(end)) = self.ends.get_mut(at) else { return };
-        let waits = end.leaving.is_none() && !end.ready && !end.silent && end.link.connection().queued().len() > 0;
+        let waits = end.leaving.is_none() && !end.ready && !end.silent && end.link.connection().queued_count() > 0;
         if waits && end.in_flight < end.in_flight_max {
             end.ready = true;
             self.ready.push_back(at);
