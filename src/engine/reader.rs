@@ -228,8 +228,8 @@ impl Connection {
             self.ring.record_latency(latency);
         }
         let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| land(open.slot()));
-        link.handle_landed(now, &arrival, landed != Landed::Duplicate);
-        if let (Landed::Complete, Some(open)) = (landed, arrival.open) {
+        let completes = link.handle_landed(now, &arrival, landed != Landed::Duplicate);
+        if let (true, Some(open)) = (completes, arrival.open) {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();
             // Whoever is asked for no more until this is known to be right does not wait for a batch.

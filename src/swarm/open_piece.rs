@@ -24,6 +24,15 @@ pub struct Verdict {
 /// In the place of a sender: the block is of an earlier run.
 const RESTORED: u16 = u16::MAX;
 
+/// What the arrival of a block means for its piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Receipt {
+    /// Others have asked for the block too.
+    pub(super) others_claim: bool,
+    /// All blocks are in the slot, and the sender of each is stored: the piece can be hashed and its senders judged.
+    pub(super) completes: bool,
+}
+
 /// Slots that wait for pieces.
 #[derive(Debug)]
 pub(super) struct SlotPool<S> {
@@ -69,6 +78,8 @@ pub struct OpenPiece<S: Slot> {
     piece_len: u32,
     block_count: u32,
     words: Box<[Word]>,
+    /// Blocks that have not arrived, or whose sender is not stored yet.
+    missing: AtomicU32,
     pub(super) blocks: Box<[Block]>,
     senders: Mutex<Vec<Arc<PeerShared>>>,
     workers: AtomicU32,
@@ -110,6 +121,7 @@ impl<S: Slot> OpenPiece<S> {
             piece_len: geometry.len_of(piece),
             block_count,
             words: (0..block_count.div_ceil(64)).map(|_| Word::default()).collect(),
+            missing: AtomicU32::new(block_count),
             blocks: (0..block_count).map(|_| Block::default()).collect(),
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
@@ -263,16 +275,17 @@ impl<S: Slot> OpenPiece<S> {
         }
     }
 
-    /// A block is in the slot, brought by the holder of `mark`, who still claims it or not. True when others do.
-    pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> bool {
+    /// A block is in the slot, brought by the holder of `mark`, who still claims it or not.
+    pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> Receipt {
         let (word, bit) = bit_of(block_index);
         if let Some(block) = self.blocks.get(block_index) {
             block.sent_by.store(mark, Ordering::Relaxed);
         }
-        if let Some(word) = self.words.get(word) {
-            word.received.fetch_or(bit, Ordering::AcqRel);
+        let is_new = self.words.get(word).is_some_and(|word| word.received.fetch_or(bit, Ordering::AcqRel) & bit == 0);
+        Receipt {
+            others_claim: self.askers_of(block_index) > u16::from(claims),
+            completes: is_new && self.missing.fetch_sub(1, Ordering::AcqRel) == 1,
         }
-        self.askers_of(block_index) > u16::from(claims)
     }
 
     /// A block of an earlier run is in the slot.

@@ -104,6 +104,18 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     assert_eq!(pieces.claim_all(&again).len(), 3);
 }
 
+/// One connection's block lands, and before its sender is stored another one brings the last block.
+#[test]
+fn a_piece_is_judged_when_every_sender_is_stored() {
+    let pieces = pieces(1, 2, memory(1));
+    let open = pieces.open_at(0).unwrap();
+    let marks = [1, 2].map(|key| open.join(&peer(key)));
+    assert!(!open.handle_received(1, marks[1], true).completes);
+    assert!(!open.handle_received(1, marks[1], true).completes, "counted once");
+    assert!(open.handle_received(0, marks[0], true).completes);
+    assert_eq!(open.verdict().senders.len(), 2);
+}
+
 #[test]
 fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
     let pieces = pieces(2, 1, vec![Memory { busy: true }, Memory::default(), Memory { busy: true }]);
@@ -139,7 +151,7 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
     let claims = pieces.claim_all(&open);
     assert_eq!(pieces.double(&open, 2), 2);
     let mark = open.join(&peer(1));
-    assert!(open.handle_received(0, mark, true), "somebody else asks too");
+    assert!(open.handle_received(0, mark, true).others_claim, "somebody else asks too");
     open.release(claims[0]);
     open.release(claims[0]);
     assert!(!open.has_unclaimed());
@@ -147,7 +159,7 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
     // Late, after the claim was given back and taken by one other.
     open.release(claims[1]);
     open.release(claims[1]);
-    assert!(open.handle_received(1, mark, false));
+    assert!(open.handle_received(1, mark, false).others_claim);
 }
 
 #[test]

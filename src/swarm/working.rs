@@ -76,12 +76,14 @@ impl<S: Slot> Link<S> {
     }
 
     /// The block was put into the slot (`landed`), or was there already or is not wanted.
-    pub fn handle_landed(&mut self, now: Time, arrival: &Arrival<S>, landed: bool) {
+    /// True when the piece is complete: not when its last block has landed, but when the sender of each block is stored.
+    pub fn handle_landed(&mut self, now: Time, arrival: &Arrival<S>, landed: bool) -> bool {
         let len = u64::from(arrival.block.len);
         self.shared.downloaded.fetch_add(len, Ordering::Relaxed);
         let Some(open) = arrival.open.as_ref().filter(|_| landed) else {
             self.swarm.totals.wasted.fetch_add(len, Ordering::Relaxed);
-            return self.leave_finished();
+            self.leave_finished();
+            return false;
         };
         self.swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
         open.touch(now);
@@ -93,12 +95,14 @@ impl<S: Slot> Link<S> {
             self.swarm.pieces.leave(open);
             mark
         });
-        if open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some()) {
+        let receipt = open.handle_received(arrival.block.block_index(), mark, arrival.latency.is_some());
+        if receipt.others_claim {
             self.swarm.pieces.count_double();
         }
         if self.working.iter().any(|work| work.outstanding == 0) {
             self.leave_finished();
         }
+        receipt.completes
     }
 
     /// Leaves the pieces in which nothing is outstanding and nothing can be claimed.
