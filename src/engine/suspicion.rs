@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::torrent::Piece;
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{PieceHash, PieceIndex, limits};
+use crate::base::{PieceHash, PieceIndex, host_of, limits};
 use crate::hash::sha1;
 use crate::swarm::Verdict;
 use crate::swarm::blame::{Blame, Sent};
@@ -28,26 +28,26 @@ impl Suspicion {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The piece that most addresses sent and that never was right, and how many they are.
+    /// The piece that most hosts sent and that never was right, and how many they are.
     pub(super) fn worst(&self) -> Option<(PieceIndex, usize)> {
         let wrong = self.wrong();
         let counts = wrong.iter().map(|(&piece, senders)| (piece, senders.len()));
         counts.max_by_key(|&(_, senders)| senders)
     }
 
-    /// The hash of a complete piece was wrong. Takes as long as hashing it, if several addresses had a part in it.
+    /// The hash of a complete piece was wrong. Takes as long as hashing it, if several hosts had a part in it.
     pub(super) fn handle_wrong(&self, open: &Piece, verdict: &Verdict) {
-        let addresses: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| peer.address.ip().to_canonical()).collect();
-        let is_shared = addresses.len() > 1;
+        let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address.ip())).collect();
+        let is_shared = hosts.len() > 1;
         let mut wrong = self.wrong();
         if wrong.len() < limits::WRONG_PIECES_KEPT_MAX || wrong.contains_key(&open.piece()) {
             let senders = wrong.entry(open.piece()).or_default();
             let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
-            senders.extend(addresses.into_iter().take(room));
+            senders.extend(hosts.into_iter().take(room));
         }
         drop(wrong);
         if is_shared {
-            let sender = |block_index| open.sender(block_index).map(|peer| peer.address.ip());
+            let sender = |block_index| open.sender(block_index).map(|peer| host_of(peer.address.ip()));
             let sent = block_hashes(open)
                 .enumerate()
                 .filter_map(|(block_index, hash)| Some(Sent { block_index, sender: sender(block_index)?, hash }));

@@ -16,7 +16,9 @@ use super::suspicion::Suspicion;
 use super::touched::Looks;
 use super::writeback::Writeback;
 use crate::base::escape::printable;
-use crate::base::{Bitfield, BlockRef, FileIdentity, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, limits};
+use crate::base::{
+    Bitfield, BlockRef, FileIdentity, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, host_of, limits,
+};
 use crate::codec::metainfo::Metainfo;
 use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
@@ -35,6 +37,13 @@ impl crate::swarm::Slot for Slot {
     fn clear(&mut self, piece_len: u32) -> bool {
         Slot::clear(self, piece_len)
     }
+}
+
+/// Peers of one host that left with everything, and what they took from us in all.
+#[derive(Debug, Default)]
+struct HostCopies {
+    peers: HashSet<PeerId>,
+    uploaded: u64,
 }
 
 /// See the module.
@@ -69,7 +78,7 @@ pub(super) struct Torrent {
     pub(super) suspicion: Suspicion,
     unservable_count: AtomicU32,
     pub(super) looks: Looks,
-    copies: Mutex<HashSet<PeerId>>,
+    copies: Mutex<HashMap<IpAddr, HostCopies>>,
     connections: Mutex<HashMap<u32, Entry>>,
     peer_list: Mutex<PeerList>,
 }
@@ -168,7 +177,8 @@ impl Torrent {
     /// was dropped.
     ///
     /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
-    /// opened; an older one always stays.
+    /// opened; an older one always stays. Peer ids are public, so one that comes from another host is another peer: else whoever
+    /// uses the id of a peer would keep it out.
     pub(super) fn join(
         &self,
         shared: &Arc<PeerShared>,
@@ -176,11 +186,14 @@ impl Torrent {
         outgoing: bool,
         now: Time,
     ) -> bool {
+        let host = host_of(shared.address.ip());
         let mut connections = self.connections();
         if self.stopped.load(Ordering::Acquire) {
             return false;
         }
-        if let Some(twin) = connections.values().find(|entry| entry.peer_id == peer_id) {
+        if let Some(twin) =
+            connections.values().find(|entry| entry.peer_id == peer_id && host_of(entry.shared.address.ip()) == host)
+        {
             let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
             if !crossed || outgoing != (own_id > peer_id) {
                 return false;
@@ -198,15 +211,26 @@ impl Torrent {
         let complete = had == self.swarm.geometry.piece_count() || uploaded >= self.swarm.geometry.total_len();
         if let Some(entry) = left.filter(|_| complete && uploaded > 0) {
             let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-            if copies.len() < limits::PEER_LIST_MAX {
-                copies.insert(entry.peer_id);
+            let host = host_of(shared.address.ip());
+            if copies.len() < limits::PEER_LIST_MAX || copies.contains_key(&host) {
+                let copies = copies.entry(host).or_default();
+                copies.uploaded = copies.uploaded.saturating_add(uploaded);
+                if copies.peers.len() < limits::CONNECTIONS_PER_IP_MAX {
+                    copies.peers.insert(entry.peer_id);
+                }
             }
         }
     }
 
-    /// Peers that took something from us and had everything when they left.
+    /// Peers that took something from us and had everything when they left: one for each host, and more of one host where it
+    /// took as many copies from us, since anybody may claim to have everything under as many ids as it likes.
     pub(super) fn copies(&self) -> usize {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let total_len = self.swarm.geometry.total_len().max(1);
+        let of_host = |copies: &HostCopies| {
+            let taken = usize::try_from(copies.uploaded / total_len).unwrap_or(usize::MAX);
+            copies.peers.len().min(taken.max(1))
+        };
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).values().map(of_host).sum()
     }
 
     /// It is dropped: nobody joins any more, and who is there has to leave.
@@ -281,9 +305,9 @@ impl Torrent {
         proven
     }
 
-    fn ban(&self, ip: IpAddr) {
-        warn!("{}: {ip} is banned for sending wrong data", self.name);
-        for peer in self.peers().iter().filter(|peer| peer.address.ip().to_canonical() == ip) {
+    fn ban(&self, host: IpAddr) {
+        warn!("{}: {host} is banned for sending wrong data", self.name);
+        for peer in self.peers().iter().filter(|peer| host_of(peer.address.ip()) == host) {
             peer.dismissed.store(true, Ordering::Relaxed);
         }
     }

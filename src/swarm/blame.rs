@@ -13,6 +13,7 @@ use crate::base::{PieceHash, PieceIndex};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub block_index: usize,
+    /// The host it came from.
     pub sender: IpAddr,
     /// SHA-1 of the block: who knows the right one must not be able to send another one with the same hash.
     pub hash: PieceHash,
@@ -44,7 +45,7 @@ impl Blame {
         self.pieces.iter().any(|(blamed, _)| *blamed == piece)
     }
 
-    /// A piece is right, with these hashes of its blocks: who sent other ones, an address for each wrong copy of the piece.
+    /// A piece is right, with these hashes of its blocks: the hosts that sent other ones, each once for each wrong copy of the piece.
     pub fn handle_right(&mut self, piece: PieceIndex, blocks: &[PieceHash]) -> Vec<IpAddr> {
         let mut guilty = Vec::new();
         self.pieces.retain(|(blamed, sent)| {
@@ -52,7 +53,7 @@ impl Blame {
                 return true;
             }
             let wrong = sent.iter().filter(|sent| blocks.get(sent.block_index) != Some(&sent.hash));
-            let mut senders: Vec<IpAddr> = wrong.map(|sent| sent.sender.to_canonical()).collect();
+            let mut senders: Vec<IpAddr> = wrong.map(|sent| sent.sender).collect();
             senders.sort_unstable();
             senders.dedup();
             guilty.extend(senders);

@@ -56,6 +56,7 @@ pub struct PeerList {
     own: Option<SocketAddr>,
     /// Connections, opening or open, in and out.
     connections: BTreeMap<IpAddr, usize>,
+    /// By host.
     trust: BTreeMap<IpAddr, i32>,
     /// Attempts lately made, in thousandths, which time makes up for; as of `connects_at`.
     connects: u128,
@@ -212,11 +213,15 @@ impl PeerList {
         self.set_state(canonical(addr), State::Own);
     }
 
-    /// A piece was checked: its senders gain or lose trust. Returns the addresses that are banned from now on.
+    /// A piece was checked: its senders gain or lose trust. Returns the hosts that are banned from now on.
     ///
     /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
     pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
-        let sole_source = verdict.senders.len() == 1 && !verdict.others;
+        let mut hosts: Vec<IpAddr> = verdict.senders.iter().map(|sender| host_of(sender.address.ip())).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        // Several connections of one host are one source: else two of them could spoil pieces without end.
+        let sole_source = hosts.len() == 1 && !verdict.others;
         for sender in &verdict.senders {
             sender.proven.fetch_or(good, Ordering::Relaxed);
             if good && sole_source {
@@ -225,21 +230,18 @@ impl PeerList {
                 sender.on_parole.store(true, Ordering::Relaxed);
             }
         }
-        let mut ips: Vec<IpAddr> = verdict.senders.iter().map(|sender| sender.address.ip().to_canonical()).collect();
-        ips.sort_unstable();
-        ips.dedup();
-        ips.retain(|&ip| !self.is_banned(ip) && self.handle_verdict(ip, good, sole_source));
-        ips
+        hosts.retain(|&host| !self.is_banned(host) && self.handle_verdict(host, good, sole_source));
+        hosts
     }
 
-    /// A piece that `ip` sent blocks of was checked. Trust falls with each bad piece that it sent alone, and grows with
+    /// A piece that the host of `ip` sent blocks of was checked. Trust falls with each bad piece that it sent alone, and grows with
     /// each good one. True when it is banned now.
     pub fn handle_verdict(&mut self, ip: IpAddr, good: bool, sole_source: bool) -> bool {
-        let ip = ip.to_canonical();
-        if !self.trust.contains_key(&ip) && self.trust.len() >= TRUST_LIST_MAX {
+        let host = host_of(ip);
+        if !self.trust.contains_key(&host) && self.trust.len() >= TRUST_LIST_MAX {
             self.forget_least_telling();
         }
-        let trust = self.trust.entry(ip).or_insert(0);
+        let trust = self.trust.entry(host).or_insert(0);
         if *trust > TRUST_BANNED {
             *trust = match (good, sole_source) {
                 (true, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
@@ -251,13 +253,17 @@ impl PeerList {
     }
 
     pub fn is_banned(&self, ip: IpAddr) -> bool {
-        self.trust.get(&ip.to_canonical()).is_some_and(|&trust| trust <= TRUST_BANNED)
+        self.trust.get(&host_of(ip)).is_some_and(|&trust| trust <= TRUST_BANNED)
     }
 
     /// Whether one more connection with this address is welcome.
     pub fn accepts(&self, ip: IpAddr) -> bool {
-        let count = self.connections.get(&host_of(ip)).copied().unwrap_or(0);
-        count < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip) && self.filter.permits(ip)
+        self.connection_count(ip) < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip) && self.filter.permits(ip)
+    }
+
+    /// Connections with the host of this address, opening or open.
+    pub fn connection_count(&self, ip: IpAddr) -> usize {
+        self.connections.get(&host_of(ip)).copied().unwrap_or(0)
     }
 
     fn count_connection(&mut self, ip: IpAddr) {

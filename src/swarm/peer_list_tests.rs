@@ -211,6 +211,25 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     assert!(list.judge(&of(&senders[1..]), false).is_empty(), "said once");
 }
 
+#[test]
+fn a_host_is_judged_and_banned_as_a_whole() {
+    use std::sync::Arc;
+
+    use super::super::shared::PeerShared;
+
+    let mut list = PeerList::new();
+    let address = |low: u32| -> SocketAddr { format!("[2001:db8:1:2::{low:x}]:6881").parse().unwrap() };
+    let senders = [1, 2].map(|low| Arc::new(PeerShared::new(low, address(low))));
+    // Two connections of one host share a wrong piece: nobody else can have spoilt it.
+    let banned = list.judge(&Verdict { senders: senders.to_vec(), others: false }, false);
+    assert_eq!(banned, [host_of(address(1).ip())]);
+    assert!(!list.accepts(address(77).ip()), "of the same /64");
+    assert!(list.accepts("2001:db8:1:3::1".parse().unwrap()));
+    assert!(list.accepts("127.0.0.1".parse().unwrap()));
+    list.handle_verdict("127.0.0.1".parse().unwrap(), false, true);
+    assert!(list.is_banned("::ffff:127.0.0.1".parse().unwrap()) && !list.is_banned("127.0.0.2".parse().unwrap()));
+}
+
 /// Wherever the one that is alive stands among them: within a minute all have been tried.
 #[test]
 fn dead_addresses_hold_up_nobody() {

@@ -1,7 +1,7 @@
 //! One torrent's peers: who is there, since when, and whom to give to whom.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::table::{Announcement, Origin, Reply, SwarmPeer, SwarmStats};
@@ -9,7 +9,7 @@ use crate::base::limits::{
     TRACKER_LEECHERS_SHARE, TRACKER_PEER_EXPIRY, TRACKER_PEERS_GIVEN_MAX, TRACKER_PEERS_PER_IP_MAX,
     TRACKER_SERVED_INTERVAL, TRACKER_SERVED_INTERVAL_MIN, TRACKER_SWARM_MAX,
 };
-use crate::base::{PeerId, Rng, Time};
+use crate::base::{PeerId, Rng, Time, host_of};
 use crate::codec::tracker_http::Event;
 
 /// See the module. Every operation but [`Self::expire`] takes a time that does not grow with the swarm.
@@ -22,9 +22,11 @@ pub(super) struct Swarm {
     places: HashMap<SocketAddr, Place>,
     seeders: Pools,
     leechers: Pools,
-    /// Peers of one [`source`].
+    /// Peers of one host.
     source_counts: HashMap<IpAddr, usize>,
     completed: u64,
+    /// Hosts that announced that they completed.
+    completed_hosts: HashSet<IpAddr>,
     /// The first announcement since it was empty.
     began_at: Option<Time>,
 }
@@ -75,6 +77,11 @@ impl Swarm {
         }
     }
 
+    /// Hosts that announced that they completed: whoever says so again, or under other ports, is counted once.
+    pub(super) fn completed_host_count(&self) -> usize {
+        self.completed_hosts.len()
+    }
+
     /// Peers remembered, the origin not among them.
     pub(super) fn peer_count(&self) -> usize {
         self.places.len()
@@ -86,7 +93,7 @@ impl Swarm {
 
     /// It came by itself, and all its peers are of one source: of this one, if it is given.
     pub(super) fn is_of_one(&self, ip: Option<IpAddr>) -> bool {
-        let fits = |one: &IpAddr| ip.is_none_or(|ip| source(ip) == *one);
+        let fits = |one: &IpAddr| ip.is_none_or(|ip| host_of(ip) == *one);
         !self.listed && self.origin.is_none() && self.source_counts.len() <= 1 && self.source_counts.keys().all(fits)
     }
 
@@ -103,6 +110,9 @@ impl Swarm {
             Some(known) => {
                 if announcement.event == Event::Completed && !known.seeder {
                     self.completed += 1;
+                    if self.completed_hosts.len() < TRACKER_SWARM_MAX {
+                        self.completed_hosts.insert(host_of(source.ip()));
+                    }
                 }
                 if known.seeder == seeder {
                     if let Some(place) = self.pools(seeder).of(source).get_mut(known.index) {
@@ -155,7 +165,7 @@ impl Swarm {
         let index = pool.len();
         pool.push(entry);
         self.places.insert(addr, Place { seeder, index });
-        *self.source_counts.entry(source(addr.ip())).or_default() += 1;
+        *self.source_counts.entry(host_of(addr.ip())).or_default() += 1;
     }
 
     fn remove(&mut self, addr: SocketAddr) {
@@ -167,16 +177,16 @@ impl Swarm {
         if let Some(place) = moved.and_then(|moved| self.places.get_mut(&moved)) {
             place.index = index;
         }
-        if let Some(count) = self.source_counts.get_mut(&source(addr.ip())) {
+        if let Some(count) = self.source_counts.get_mut(&host_of(addr.ip())) {
             *count -= 1;
             if *count == 0 {
-                self.source_counts.remove(&source(addr.ip()));
+                self.source_counts.remove(&host_of(addr.ip()));
             }
         }
     }
 
     fn has_room_for(&self, ip: IpAddr) -> bool {
-        let of_this_source = self.source_counts.get(&source(ip)).copied().unwrap_or(0);
+        let of_this_source = self.source_counts.get(&host_of(ip)).copied().unwrap_or(0);
         self.places.len() < TRACKER_SWARM_MAX && of_this_source < TRACKER_PEERS_PER_IP_MAX
     }
 
@@ -225,12 +235,4 @@ fn pick<'a>(pools: [&'a [Entry]; 2], count: usize, rng: &mut Rng) -> impl Iterat
         let index = (rng.usize(stretch) + turn) % total;
         first.get(index).or_else(|| second.get(index - first.len()))
     })
-}
-
-/// What one host, or one customer with IPv6, has of addresses.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
 }

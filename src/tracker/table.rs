@@ -167,6 +167,11 @@ impl Table {
         shard.swarms.get(&info_hash).map(Swarm::stats)
     }
 
+    /// Hosts that announced that they completed this torrent.
+    pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
+        self.shard(info_hash).swarms.get(&info_hash).map_or(0, Swarm::completed_host_count)
+    }
+
     /// Takes an announcement and answers it.
     pub fn handle_announce(&self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let source = SocketAddr::new(announcement.source.to_canonical(), announcement.port);

@@ -121,11 +121,10 @@ impl Origin {
         self.info_hashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Downloads that came to their end, as our tracker was told; of several torrents, of the one with the fewest.
+    /// Hosts that told our tracker that they completed; of several torrents, of the one with the fewest.
     pub(super) fn completed(&self) -> usize {
         let info_hashes = self.info_hashes();
-        let completed = info_hashes.iter().filter_map(|&info_hash| self.site.tracker().stats(info_hash));
-        completed.map(|stats| usize::try_from(stats.completed).unwrap_or(usize::MAX)).min().unwrap_or(0)
+        info_hashes.iter().map(|&info_hash| self.site.tracker().completed_host_count(info_hash)).min().unwrap_or(0)
     }
 
     /// Tells where everything is; the seeder listens on this port.

@@ -87,6 +87,11 @@ impl Tracker {
         self.table.stats(self.now(), info_hash)
     }
 
+    /// Hosts that announced that they completed this torrent.
+    pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
+        self.table.completed_host_count(info_hash)
+    }
+
     fn now(&self) -> Time {
         self.started_at.elapsed()
     }

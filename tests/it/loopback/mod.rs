@@ -12,6 +12,7 @@ mod fetch;
 mod file_systems;
 mod get_peers;
 mod hung_up;
+mod identities;
 mod killed;
 mod limits;
 mod little_memory;
