@@ -348,6 +348,8 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
         };
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
+        let of_host = shared.peers.borrow().connection_count(address.ip());
+        let room = room && of_host < limits::METADATA_CONNECTIONS_PER_HOST_MAX;
         if !room || !shared.peers.borrow().accepts(address.ip()) {
             continue;
         }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use sha1::{Digest as _, Sha1};
 
-use crate::base::{InfoHash, Time, limits};
+use crate::base::{InfoHash, Time, host_of, limits};
 use crate::codec::metadata::{metadata_part, metadata_part_count};
 
 /// See the module. A peer is known by a key of its connection.
@@ -25,6 +25,7 @@ pub struct MetadataFetch {
 
 #[derive(Debug)]
 struct Peer {
+    /// Its host, as everywhere here.
     ip: IpAddr,
     info_len: u32,
 }
@@ -78,7 +79,7 @@ impl MetadataFetch {
     /// A peer has metadata of this length.
     pub fn handle_offer(&mut self, key: u32, ip: IpAddr, info_len: u32) {
         if info_len > 0 && u64::from(info_len) <= limits::METAINFO_LEN_MAX {
-            self.peers.insert(key, Peer { ip: ip.to_canonical(), info_len });
+            self.peers.insert(key, Peer { ip: host_of(ip), info_len });
         }
     }
 
@@ -101,10 +102,10 @@ impl MetadataFetch {
     }
 
     pub fn is_banned(&self, ip: IpAddr) -> bool {
-        self.banned.contains(&ip.to_canonical())
+        self.banned.contains(&host_of(ip))
     }
 
-    /// The addresses that sent what is not true.
+    /// The hosts that sent what is not true.
     pub fn banned(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.banned.iter().copied()
     }
@@ -117,13 +118,34 @@ impl MetadataFetch {
         let known = self.versions.iter().position(|version| version.info_len == info_len && version.sole == sole);
         let at = match known {
             Some(at) => at,
-            None if self.versions.len() < limits::METADATA_VERSIONS_MAX => {
+            None if self.versions.len() < limits::METADATA_VERSIONS_MAX || self.evict_for(info_len, sole) => {
                 self.versions.push(Version::new(info_len, sole));
                 self.versions.len() - 1
             }
             None => return None,
         };
         self.versions.get_mut(at)?.ask(now, key)
+    }
+
+    /// Drops the version that fewest hosts bring, of these the one with the fewest parts, if more of them bring the new one.
+    fn evict_for(&mut self, info_len: u32, sole: Option<IpAddr>) -> bool {
+        let rank =
+            |version: &Version| (self.hosts_of(version.info_len, version.sole), version.parts.len() - version.missing);
+        let ranked = self.versions.iter().enumerate().map(|(at, version)| (rank(version), at));
+        let Some(((hosts, _), at)) = ranked.min() else { return false };
+        let evicted = hosts < self.hosts_of(info_len, sole);
+        if evicted {
+            self.versions.swap_remove(at);
+        }
+        evicted
+    }
+
+    /// Connected hosts that bring a version. Each speaks for the length alone that it told first: else one of them could take
+    /// every place.
+    fn hosts_of(&self, info_len: u32, sole: Option<IpAddr>) -> usize {
+        let mut told = BTreeMap::new();
+        self.peers.values().for_each(|peer| _ = told.entry(peer.ip).or_insert(peer.info_len));
+        told.iter().filter(|&(&ip, &len)| len == info_len && sole.is_none_or(|sole| sole == ip)).count()
     }
 
     /// A part that this peer was asked for, of the length it must have.

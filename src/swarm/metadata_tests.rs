@@ -107,3 +107,34 @@ fn impossible_lengths_are_no_offers() {
         assert_eq!(fetch.next_request(Time::ZERO, 1), None);
     }
 }
+
+/// One host tells as many lengths as are put together, brings a part of each, and leaves or stays.
+#[test]
+fn one_host_takes_no_place_from_the_others() {
+    let truth = info(2 * PART);
+    for stays in [false, true] {
+        let mut fetch = fetch(&truth);
+        let liars = 1..=u32::try_from(limits::METADATA_VERSIONS_MAX).unwrap();
+        for key in liars.clone() {
+            let len = (10 + key) * u32::try_from(PART).unwrap();
+            fetch.handle_offer(key, ip(66), len);
+            let part = fetch.next_request(Time::ZERO, key).unwrap();
+            fetch.handle_part(key, part, vec![0; PART].into());
+        }
+        if !stays {
+            liars.for_each(|key| fetch.handle_gone(key));
+        }
+        assert_eq!(play(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth.clone()), "{stays}");
+    }
+}
+
+#[test]
+fn addresses_of_a_64_are_banned_together() {
+    let truth = info(PART);
+    let mut fetch = fetch(&truth);
+    let address = |low: u16| IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, low]);
+    fetch.handle_offer(1, address(1), 5);
+    assert_eq!(fetch.next_request(Time::ZERO, 1), Some(0));
+    assert_eq!(fetch.handle_part(1, 0, vec![9; 5].into()), MetadataProgress::Wrong);
+    assert!(fetch.is_banned(address(2)) && !fetch.is_banned(IpAddr::from([0x2001, 0xdb8, 1, 3, 0, 0, 0, 1])));
+}

@@ -16,10 +16,11 @@ pub const METADATA_BURST: u32 = 256;
 pub const METADATA_PARTS_PER_S: u32 = 64;
 /// Parts that leave together.
 pub const METADATA_PARTS_SENT_MAX: usize = 16;
-/// Metadata we fetch: requests outstanding with one peer, open connections at which no more are sought, and how long a peer
-/// may take for a part, or to say what it has.
+/// Metadata we fetch: requests outstanding with one peer, open connections at which no more are sought, how many of them one
+/// host may open, and how long a peer may take for a part, or to say what it has.
 pub const METADATA_REQUESTS_MAX: usize = 4;
 pub const METADATA_CONNECTIONS_MAX: usize = 32;
+pub const METADATA_CONNECTIONS_PER_HOST_MAX: usize = 8;
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(20);
 /// A part that a peer was asked for is asked of another one after this.
 pub const METADATA_DOUBLE_AFTER: Duration = Duration::from_secs(3);
