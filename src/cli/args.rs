@@ -243,7 +243,7 @@ pub struct ProxyArgs {
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
-    /// A .torrent file, its http(s) URL, or a magnet link
+    /// A .torrent file, its http(s) URL, a magnet link, or an info-hash
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
     /// Folder to download into [default: the current one]; with --metadata-only the .torrent

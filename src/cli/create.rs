@@ -1,15 +1,14 @@
 //! `bt-fast create`.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::bound::{Bound, Meter, phrase};
 use super::checks::{Check, unix_time};
 use super::exit::Failure;
 use super::interrupt::{self, Hangup};
+use super::metainfo_file::default_output;
 use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
@@ -31,7 +30,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     };
     let name = settings.name_for(path.map_or(Path::new("-"), |path| path))?;
     let target = match options.destination {
-        Destination::Default => Some(PathBuf::from(OsString::from_vec([&name, &b".torrent"[..]].concat()))),
+        Destination::Default => Some(default_output(&name)?),
         Destination::File(path) => Some(path),
         Destination::Stdout => None,
     };

@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -11,7 +10,7 @@ use super::existing::{Existing, Place, check_again};
 use super::exit::{Exit, Failure};
 use super::hook::Hook;
 use super::interrupt::{self, Hangup};
-use super::metainfo_file::load_metainfo;
+use super::metainfo_file::{default_output, load_metainfo};
 use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, check_hints};
 use super::output::Output;
 use super::progress::TransferSnapshot;
@@ -237,7 +236,7 @@ fn save(found: &Found, destination: &Destination, output: &Output) -> Result<(),
     let Found { metainfo, since, .. } = found;
     let bytes = metainfo.encode();
     let path = match destination {
-        Destination::Default => PathBuf::from(OsString::from_vec([&metainfo.info.name[..], b".torrent"].concat())),
+        Destination::Default => default_output(&metainfo.info.name)?,
         Destination::File(path) => path.clone(),
         Destination::Stdout => return output.bytes(&bytes),
     };

@@ -1,13 +1,17 @@
 //! Reading a `.torrent` from disk, whatever really lies there.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use super::exit::{Exit, Failure, exit_of};
+use super::options::usage;
 use super::output::Output;
-use crate::base::limits::METAINFO_LEN_MAX;
+use crate::base::escape::printable;
+use crate::base::limits::{METAINFO_LEN_MAX, PATH_ELEMENT_LEN_MAX};
 use crate::base::units::Bytes;
-use crate::codec::metainfo::{Metainfo, MetainfoLimits};
+use crate::codec::metainfo::{Metainfo, MetainfoLimits, Mistaken};
 use crate::create::open::{open_regular, shown};
 
 /// Why a file gave no metainfo bytes.
@@ -15,8 +19,10 @@ use crate::create::open::{open_regular, shown};
 pub enum MetainfoFileError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("the file is empty")]
-    Empty,
+    #[error("it is a folder: give a .torrent file; 'bt-fast create' makes one of a folder")]
+    Folder,
+    #[error(transparent)]
+    Mistaken(#[from] Mistaken),
     #[error("more than {}, which no .torrent needs", Bytes(METAINFO_LEN_MAX))]
     TooLong,
 }
@@ -24,17 +30,32 @@ pub enum MetainfoFileError {
 /// The bytes of a `.torrent`: a regular file, not empty, at most [`METAINFO_LEN_MAX`]. Never blocks on a FIFO, never
 /// reads a device, and stops at the limit also when the file grows meanwhile.
 pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
-    let (file, metadata) = open_regular(path)?;
+    let (file, metadata) = match open_regular(path) {
+        Err(_) if path.is_dir() => return Err(MetainfoFileError::Folder),
+        opened => opened?,
+    };
     if metadata.len() > METAINFO_LEN_MAX {
         return Err(MetainfoFileError::TooLong);
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(METAINFO_LEN_MAX + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
-        0 => Err(MetainfoFileError::Empty),
+        0 => Err(Mistaken::Empty.into()),
         len if len > METAINFO_LEN_MAX => Err(MetainfoFileError::TooLong),
         _ => Ok(bytes),
     }
+}
+
+/// `NAME.torrent` in the current folder: where a `.torrent` goes without `-o`.
+pub(super) fn default_output(name: &[u8]) -> Result<PathBuf, Failure> {
+    let file = [name, b".torrent"].concat();
+    if file.len() > PATH_ELEMENT_LEN_MAX {
+        let name = printable(name);
+        return Err(usage(format_args!(
+            "too long a name for a file with .torrent behind it: {name}: give one with -o"
+        )));
+    }
+    Ok(OsString::from_vec(file).into())
 }
 
 /// Reads and decodes a `.torrent`, and shows its warnings.
@@ -42,7 +63,7 @@ pub fn load_metainfo(path: &Path, limits: &MetainfoLimits, output: &Output) -> R
     let bytes = read_metainfo_file(path).map_err(|error| {
         let exit = match &error {
             MetainfoFileError::Io(error) => exit_of(error),
-            MetainfoFileError::Empty | MetainfoFileError::TooLong => Exit::Failed,
+            MetainfoFileError::Folder | MetainfoFileError::Mistaken(_) | MetainfoFileError::TooLong => Exit::Failed,
         };
         Failure::new(exit, format_args!("cannot read torrent: {}: {error}", shown(path)))
     })?;
@@ -75,6 +96,9 @@ mod tests {
         assert!(refusal(&path).contains("64 MiB"));
         assert!(refusal(dir.path()).contains("folder"));
         assert!(refusal(Path::new("/dev/zero")).contains("device"));
+        assert!(default_output(&[b'x'; 247]).is_ok());
+        let too_long = default_output(&[b'x'; 248]).unwrap_err();
+        assert!(too_long.line.contains("-o") && too_long.exit == Exit::Usage);
         assert!(refusal(&dir.path().join("none")).contains("No such file"));
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();

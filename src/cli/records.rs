@@ -253,4 +253,7 @@ pub struct ShownFile {
     /// A pad file (BEP 47): not on disk.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pad: bool,
+    /// Where a symbolic link leads: it is not made either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<String>,
 }

@@ -116,6 +116,7 @@ mod tests {
             path: path.split('/').map(|name| name.as_bytes().to_vec()).collect(),
             len: 10,
             pad: false,
+            symlink: None,
         };
         let files = DraftFiles::Many(paths.iter().map(entry).collect());
         let draft = Draft::new(b"top".to_vec(), 16_384, files, vec![PieceHash([0; 20])]);

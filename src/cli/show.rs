@@ -69,7 +69,8 @@ fn record(metainfo: &Metainfo, swarms: Vec<ShownSwarm>) -> Shown<'_> {
                     number: (!file.pad).then_some(number),
                     path: path_of(file),
                     length: file.len,
-                    pad: file.pad,
+                    pad: file.is_padding(),
+                    symlink: file.symlink.as_deref().map(printable),
                 }
             })
             .collect(),
@@ -107,8 +108,17 @@ fn print(metainfo: &Metainfo, output: &Output) {
     info.source.iter().for_each(|source| row("source", &printable(source)));
     row("magnet", &link(metainfo, &[]));
     row("files", &info.files.iter().filter(|file| !file.pad).count().to_string());
-    for (number, file) in (1..).zip(info.files.iter().filter(|file| !file.pad)) {
-        output.result(format_args!("{number:>5} {:>12} {}", Bytes(file.len).to_string(), path_of(file)));
+    let mut number = 0;
+    for file in &info.files {
+        let (len, path) = (Bytes(file.len).to_string(), path_of(file));
+        if let Some(target) = &file.symlink {
+            output.result(format_args!("{:>5} {:>12} {path} -> {}", "link", "", printable(target)));
+        } else if file.pad {
+            output.result(format_args!("{:>5} {len:>12} {path}", "pad"));
+        } else {
+            number += 1;
+            output.result(format_args!("{number:>5} {len:>12} {path}"));
+        }
     }
 }
 

@@ -101,6 +101,7 @@ mod tests {
             path: path.split('/').map(|element| element.as_bytes().to_vec()).collect(),
             len: 1,
             pad: false,
+            symlink: None,
         };
         Info {
             name: b"t".to_vec(),

@@ -110,7 +110,7 @@ mod tests {
 
     /// A file of three pieces, the second of which is zeros, and a short one.
     fn info() -> Info {
-        let file = |name: &[u8], len| FileEntry { path: vec![name.to_vec()], len, pad: false };
+        let file = |name: &[u8], len| FileEntry { path: vec![name.to_vec()], len, pad: false, symlink: None };
         let files = vec![file(b"long", 12), file(b"short", 2)];
         let pieces = [&b"abcd"[..], &[0; 4], b"efgh", b"ij"].map(|piece| sha1(&[piece]));
         Info {

@@ -93,6 +93,7 @@ impl Plan {
                 path: file.elements.clone(),
                 len: file.identity.len,
                 pad: false,
+                symlink: None,
             };
             DraftFiles::Many(self.scan.files.iter().map(entry).collect())
         };

@@ -245,8 +245,12 @@ mod tests {
         fs::write(dir.join("t/c"), second).unwrap();
         let content = [first, &vec![0; pad_len], second].concat();
         let pieces: Vec<PieceHash> = content.chunks(PIECE_LEN as usize).map(|piece| sha1(&[piece])).collect();
-        let file =
-            |name: &[u8], len: usize, pad| FileEntry { path: vec![b"t".to_vec(), name.to_vec()], len: len as u64, pad };
+        let file = |name: &[u8], len: usize, pad| FileEntry {
+            path: vec![b"t".to_vec(), name.to_vec()],
+            len: len as u64,
+            pad,
+            symlink: None,
+        };
         let files = vec![file(b"a", first.len(), false), file(b".pad", pad_len, true), file(b"c", second.len(), false)];
         Info {
             name: b"t".to_vec(),

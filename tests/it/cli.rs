@@ -87,6 +87,32 @@ fn bad_usage_is_one_line_and_code_2() {
     }
 }
 
+#[test]
+fn what_is_no_torrent_is_named_with_what_to_do() {
+    let sandbox = Sandbox::new();
+    for (bytes, part) in [
+        (&b"\x1f\x8b\x08\0\0\0\0\0"[..], "gzip -d"),
+        (b"\x28\xb5\x2f\xfd\0\0", "zstd -d"),
+        (b"\xfd7zXZ\0\0\x04", "xz -d"),
+        (b"\n<!DOCTYPE html><html>Log in</html>", "web page"),
+        (b"magnet:?xt=urn:btih:0\n", "bt-fast get"),
+        (b"https://t.example/x.torrent\n", "bt-fast get"),
+        (b"", "empty"),
+    ] {
+        sandbox.write("x.torrent", bytes);
+        for command in ["show x.torrent", "get x.torrent", "verify x.torrent x"] {
+            let run = sandbox.run(command).fails(1, part);
+            assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+        }
+    }
+    sandbox.write("folder/x", b"x");
+    sandbox.run("show folder").fails(1, "create");
+    let long = "x".repeat(255);
+    sandbox.write(&long, b"x");
+    sandbox.run(&format!("create {long}")).fails(2, "-o");
+    sandbox.run(&format!("create {long} -o x.torrent -f")).ok();
+}
+
 /// What this processor lacks is refused with what it has; the rest agrees.
 #[test]
 fn every_hash_kernel_makes_the_same_torrent() {

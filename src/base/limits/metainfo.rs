@@ -66,6 +66,9 @@ pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
 pub const REMEMBERED_CHECKS_MAX: usize = 1000;
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
+/// Bytes that are left of a longer path element, and of its extension, as libtorrent has it.
+pub const SHORTENED_NAME_LEN: usize = 240;
+pub const SHORT_EXTENSION_LEN_MAX: usize = 9;
 /// A whole path inside the target folder; leaves room for the folder's own path in PATH_MAX.
 pub const PATH_LEN_MAX: usize = 3800;
 /// Folders inside folders.

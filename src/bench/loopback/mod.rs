@@ -272,7 +272,7 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     let mut pieces = vec![whole[0]; whole_count];
     pieces.extend(last.into_iter().filter(|_| last_len > 0));
     let path = vec![b".pad".to_vec(), settings.len.to_string().into_bytes()];
-    let files = DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true }]);
+    let files = DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true, symlink: None }]);
     Draft { tiers, ..Draft::new(b"content".to_vec(), piece_len, files, pieces) }.encode()
 }
 

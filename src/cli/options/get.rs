@@ -76,7 +76,7 @@ fn source(word: OsString) -> Result<MetainfoSource, Failure> {
     }
 }
 
-/// Refuses a link that leaves nobody to ask, where the command line names nobody either.
+/// Refuses a link without trackers and peers where the command line names none either.
 pub(in crate::cli) fn check_hints(magnet: &Magnet, network: &NetworkOptions) -> Result<(), Failure> {
     let told = magnet.trackers.len() + magnet.peers.len() + network.announce.len() + network.peers.len();
     if told == 0 {

@@ -1,11 +1,13 @@
 //! Reading metainfo files: every rule checked before anything is built.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sha1::{Digest, Sha1};
 
-use super::path::{PathTree, check_element};
-use super::{Fault, FileEntry, Info, Metainfo, MetainfoError, MetainfoLimits, urls};
+use super::path::{self, NAMELESS, PathTree, file_name};
+use super::{Fault, FileEntry, Info, Metainfo, MetainfoError, MetainfoLimits, Mistaken, urls};
+use crate::base::escape::printable;
 use crate::base::ids::SHA1_LEN;
 use crate::base::limits::{
     CONTENT_LEN_MAX, METAINFO_DEPTH_MAX, METAINFO_WARNINGS_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX,
@@ -62,7 +64,12 @@ impl<'d, 'a> Fields<'d, 'a> {
 
 pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo, MetainfoError> {
     let caps = bencode::Limits { depth_max: METAINFO_DEPTH_MAX, tokens_max: limits.tokens_max };
-    let document = Document::decode(bytes, &caps)?;
+    // Editors, shells and servers append line ends.
+    let (whole, bytes) = (bytes, bytes.trim_ascii_end());
+    let document = Document::decode(bytes, &caps).map_err(|error| match Mistaken::recognize(whole) {
+        Some(mistaken) => MetainfoError::Mistaken(mistaken),
+        None => error.into(),
+    })?;
     let root = document.root();
     let expected = Kind::Dictionary;
     if root.kind() != expected {
@@ -70,16 +77,20 @@ pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo
         return Err(MetainfoError::new("metainfo", root.offset(), fault));
     }
     let mut warnings = Warnings::default();
+    if bytes.len() < whole.len() {
+        warnings.push(|| format!("{} blank bytes behind the torrent's end are ignored", whole.len() - bytes.len()));
+    }
     if let Some(offset) = document.disorder() {
         warnings.push(|| format!("dictionary keys are unsorted or repeated, the first at byte {offset}"));
     }
     let info_node = Fields { node: root, prefix: "" }.required("info", Kind::Dictionary)?;
-    let info = info(Fields { node: info_node, prefix: "info." }, limits, &mut warnings)?;
     // BEP 3: the hash is that "of the bencoded form of the info value [...] a substring of the metainfo file".
     let info_bytes = info_node.raw();
+    let info_hash = InfoHash(Sha1::digest(info_bytes).into());
+    let info = info(Fields { node: info_node, prefix: "info." }, info_hash, limits, &mut warnings)?;
     let text = |key: &[u8]| Some(String::from_utf8_lossy(root.get(key)?.as_bytes()?).into_owned());
     Ok(Metainfo {
-        info_hash: InfoHash(Sha1::digest(info_bytes).into()),
+        info_hash,
         info,
         info_bytes: info_bytes.into(),
         tiers: urls::tiers(root, &mut warnings),
@@ -100,36 +111,53 @@ fn unknown_keys(root: Node<'_, '_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     unknown.into_iter().map(|(key, value)| (key.to_vec(), value.raw().to_vec())).collect()
 }
 
-fn info(fields: Fields<'_, '_>, limits: &MetainfoLimits, warnings: &mut Warnings) -> Result<Info, MetainfoError> {
+fn info(
+    fields: Fields<'_, '_>,
+    info_hash: InfoHash,
+    limits: &MetainfoLimits,
+    warnings: &mut Warnings,
+) -> Result<Info, MetainfoError> {
     // BEP 52: a v2-only torrent has `file tree` in place of `pieces`; a hybrid has both.
     let is_v2 = ["meta version", "file tree"].iter().any(|key| fields.node.get(key.as_bytes()).is_some());
     if is_v2 && fields.node.get(b"pieces").is_none() {
         return Err(MetainfoError::new("info", fields.node.offset(), Fault::V2Only));
     }
-    // BEP 3: "the name of a file" or "of a directory"; "purely advisory", but still a path element.
-    let name = fields.bytes("name")?;
-    check_element(name).map_err(|fault| fields.error("name", fault))?;
+    let name = name(fields, info_hash, warnings)?;
     let piece_len = piece_len(fields)?;
     let length = fields.optional("length", Kind::Integer)?;
     let list = fields.optional("files", Kind::List)?;
     // BEP 3: "There is also a key `length` or a key `files`, but not both or neither."
     let (files, total_len) = match (length, list) {
         (Some(length), None) => (None, content_len(0, length).map_err(|fault| fields.error("length", fault))?),
-        (None, Some(list)) => (Some(list), check_files(list, name.len(), limits, warnings)?),
+        (None, Some(list)) => {
+            let (paths, len) = check_files(list, name.len(), limits, warnings)?;
+            (Some(Files { list, paths }), len)
+        }
         (Some(_), Some(_)) => return Err(MetainfoError::new("info", fields.node.offset(), Fault::LengthAndFiles)),
         (None, None) => return Err(MetainfoError::new("info", fields.node.offset(), Fault::NoLengthNorFiles)),
     };
     let pieces = pieces(fields, total_len.div_ceil(piece_len.into()), limits)?;
     let files = match files {
-        None => vec![FileEntry { path: vec![name.to_vec()], len: total_len, pad: false }],
-        Some(list) => list.items().map(|file| file_entry(file, name)).collect(),
+        None => vec![FileEntry { path: vec![name.clone()], len: total_len, pad: false, symlink: None }],
+        Some(Files { list, paths }) => {
+            let mut files: Vec<FileEntry> = list.items().map(|file| file_entry(file, &name)).collect();
+            if paths == Paths::Meeting {
+                for index in path::separate(&mut files) {
+                    warnings.push(|| {
+                        let path = files.get(index).map(|file| printable(&file.path.join(&b'/'))).unwrap_or_default();
+                        format!("info.files[{index}].path: another file or folder has this path: '{path}' is used")
+                    });
+                }
+            }
+            files
+        }
     };
     // The lengths were summed above, and there is a hash for each piece.
     let geometry = Geometry::new(piece_len, files.iter().map(|file| file.len)).ok_or_else(|| {
         fields.error("pieces", Fault::TooManyPieces { count: pieces.len() as u64, max: limits.piece_count_max })
     })?;
     Ok(Info {
-        name: name.to_vec(),
+        name,
         geometry,
         pieces,
         files,
@@ -138,6 +166,48 @@ fn info(fields: Fields<'_, '_>, limits: &MetainfoLimits, warnings: &mut Warnings
         private: fields.node.get(b"private").and_then(|private| private.as_i64()) == Some(1),
         source: fields.node.get(b"source").and_then(|source| source.as_bytes()).map(<[u8]>::to_vec),
     })
+}
+
+/// A `files` list that was checked.
+struct Files<'d, 'a> {
+    list: Node<'d, 'a>,
+    paths: Paths,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    Apart,
+    /// Some of them are equal, or lead through a file.
+    Meeting,
+}
+
+/// BEP 3: "the name of a file" or "of a directory"; "purely advisory", but still a path element. `name.utf-8` is what
+/// writers put beside a name in another encoding; all clients prefer it.
+fn name(fields: Fields<'_, '_>, info_hash: InfoHash, warnings: &mut Warnings) -> Result<Vec<u8>, MetainfoError> {
+    let utf8 = fields.node.get(b"name.utf-8").filter(|name| is_utf8(*name));
+    let (key, name) = match utf8.and_then(|name| name.as_bytes()) {
+        Some(name) => ("name.utf-8", name),
+        None => ("name", fields.bytes("name")?),
+    };
+    let safe = file_name(name).map_err(|fault| fields.error(key, fault))?;
+    let safe = safe.unwrap_or_else(|| info_hash.to_string().into_bytes().into());
+    if *safe != *name {
+        warnings.push(|| mapped(&format!("info.{key}"), name, &safe));
+    }
+    Ok(safe.into_owned())
+}
+
+/// A string that says something, in UTF-8.
+fn is_utf8(node: Node<'_, '_>) -> bool {
+    node.as_bytes().is_some_and(|bytes| !bytes.is_empty() && std::str::from_utf8(bytes).is_ok())
+}
+
+/// Bytes of a name from outside that a warning shows.
+const SHOWN_LEN: usize = 80;
+
+fn mapped(place: &str, from: &[u8], to: &[u8]) -> String {
+    let shown = |name: &[u8]| printable(name.get(..SHOWN_LEN).unwrap_or(name));
+    format!("{place}: '{}' cannot be a file's name: '{}' is used", shown(from), shown(to))
 }
 
 fn piece_len(fields: Fields<'_, '_>) -> Result<u32, MetainfoError> {
@@ -184,7 +254,7 @@ fn check_files(
     name_len: usize,
     limits: &MetainfoLimits,
     warnings: &mut Warnings,
-) -> Result<u64, MetainfoError> {
+) -> Result<(Paths, u64), MetainfoError> {
     let at_list = |fault| Err(MetainfoError::new("info.files", list.offset(), fault));
     let file_count = list.items().count();
     if file_count == 0 {
@@ -194,6 +264,7 @@ fn check_files(
         return at_list(Fault::TooManyFiles { count: file_count, max: limits.file_count_max });
     }
     let mut tree = PathTree::with_capacity(file_count);
+    let mut paths = Paths::Apart;
     let mut total_len = 0;
     for (file_index, file) in list.items().enumerate() {
         let error = |(part, node, fault): Refusal<'_, '_>| {
@@ -204,31 +275,46 @@ fn check_files(
             return Err(error((String::new(), file, fault)));
         }
         let fields = FileFields::of(file);
-        let length = required(file, ".length", fields.length, Kind::Integer).map_err(error)?;
-        total_len = content_len(total_len, length).map_err(|fault| error((".length".into(), length, fault)))?;
-        let path = required(file, ".path", fields.path, Kind::List).map_err(error)?;
-        check_path(path, name_len).map_err(error)?;
-        // Pad files have no place in the file system, and equal ones have equal paths.
-        if !fields.has_attribute(b'p') {
-            let elements = path.items().filter_map(|element| element.as_bytes());
-            tree.insert(elements).map_err(|fault| error((".path".into(), path, fault)))?;
+        // A link has no content, whatever length it states.
+        if fields.has_attribute(SYMLINK) {
+            warnings.push(|| {
+                format!(
+                    "info.files[{file_index}]: a symbolic link, to '{}': it is not made",
+                    printable(&fields.target())
+                )
+            });
+        } else {
+            let length = required(file, ".length", fields.length, Kind::Integer).map_err(error)?;
+            total_len = content_len(total_len, length).map_err(|fault| error((".length".into(), length, fault)))?;
         }
-        if fields.has_attribute(b'l') {
-            warnings.push(|| format!("info.files[{file_index}]: a symbolic link is treated as a plain file"));
+        if fields.is_nameless_padding() {
+            continue;
+        }
+        let path = required(file, ".path", fields.path(), Kind::List).map_err(error)?;
+        check_path(path, name_len, file_index, warnings).map_err(error)?;
+        // Pad files have no place in the file system, and equal ones have equal paths.
+        if paths == Paths::Apart && !fields.has_attribute(PADDING) && !tree.insert(names(path)) {
+            paths = Paths::Meeting;
         }
     }
-    Ok(total_len)
+    Ok((paths, total_len))
 }
 
 /// What a file entry is refused for: the part of it, as `.path[1]`, that part's value, and the rule.
 type Refusal<'d, 'a> = (String, Node<'d, 'a>, Fault);
+
+/// Letters of BEP 47's `attr`.
+const PADDING: u8 = b'p';
+const SYMLINK: u8 = b'l';
 
 /// The keys of one entry of `files`, found in one pass: there may be a million entries.
 #[derive(Default)]
 struct FileFields<'d, 'a> {
     length: Option<Node<'d, 'a>>,
     path: Option<Node<'d, 'a>>,
+    path_utf8: Option<Node<'d, 'a>>,
     attr: Option<Node<'d, 'a>>,
+    symlink: Option<Node<'d, 'a>>,
 }
 
 impl<'d, 'a> FileFields<'d, 'a> {
@@ -238,7 +324,9 @@ impl<'d, 'a> FileFields<'d, 'a> {
             let field = match key {
                 b"length" => &mut fields.length,
                 b"path" => &mut fields.path,
+                b"path.utf-8" => &mut fields.path_utf8,
                 b"attr" => &mut fields.attr,
+                b"symlink path" => &mut fields.symlink,
                 _ => continue,
             };
             field.get_or_insert(value);
@@ -249,6 +337,23 @@ impl<'d, 'a> FileFields<'d, 'a> {
     /// BEP 47: `attr` is a string of letters.
     fn has_attribute(&self, letter: u8) -> bool {
         self.attr.and_then(|attr| attr.as_bytes()).is_some_and(|attr| attr.contains(&letter))
+    }
+
+    /// As for [`name`].
+    fn path(&self) -> Option<Node<'d, 'a>> {
+        let is_whole = |path: &Node<'d, 'a>| path.items().next().is_some() && path.items().all(is_utf8);
+        self.path_utf8.filter(is_whole).or(self.path)
+    }
+
+    /// BEP 47: a pad file's path means nothing; some leave it out.
+    fn is_nameless_padding(&self) -> bool {
+        self.has_attribute(PADDING) && self.path().is_none_or(|path| path.items().next().is_none())
+    }
+
+    /// Where a symbolic link leads.
+    fn target(&self) -> Box<[u8]> {
+        let elements = self.symlink.into_iter().flat_map(|target| target.items()).filter_map(|part| part.as_bytes());
+        elements.collect::<Vec<_>>().join(&b'/').into()
     }
 }
 
@@ -269,19 +374,35 @@ fn required<'d, 'a>(
 
 /// BEP 3: "A list of strings corresponding to subdirectory names, the last of which is the actual file name (a zero
 /// length list is an error case)."
-fn check_path<'d, 'a>(path: Node<'d, 'a>, name_len: usize) -> Result<(), Refusal<'d, 'a>> {
+fn check_path<'d, 'a>(
+    path: Node<'d, 'a>,
+    name_len: usize,
+    file_index: usize,
+    warnings: &mut Warnings,
+) -> Result<(), Refusal<'d, 'a>> {
+    if path.items().next().is_none() {
+        return Err((".path".into(), path, Fault::EmptyPath));
+    }
     let mut depth = 0;
     let mut path_len = name_len;
     for (element_index, element) in path.items().enumerate() {
         let refuse = |fault| (format!(".path[{element_index}]"), element, fault);
         let kind = Fault::WrongKind { found: element.kind(), expected: Kind::Bytes };
         let bytes = element.as_bytes().ok_or_else(|| refuse(kind))?;
-        check_element(bytes).map_err(refuse)?;
-        path_len += 1 + bytes.len();
-        depth += 1;
+        let name = file_name(bytes).map_err(refuse)?;
+        let place = || format!("info.files[{file_index}].path[{element_index}]");
+        match name {
+            Some(name) => {
+                if *name != *bytes {
+                    warnings.push(|| mapped(&place(), bytes, &name));
+                }
+                path_len += 1 + name.len();
+                depth += 1;
+            }
+            None => warnings.push(|| format!("{}: '{}' leads nowhere: left out", place(), printable(bytes))),
+        }
     }
     let fault = match depth {
-        0 => Fault::EmptyPath,
         depth if depth > PATH_DEPTH_MAX => Fault::PathTooDeep(depth),
         _ if path_len > PATH_LEN_MAX => Fault::PathTooLong(path_len),
         _ => return Ok(()),
@@ -289,13 +410,25 @@ fn check_path<'d, 'a>(path: Node<'d, 'a>, name_len: usize) -> Result<(), Refusal
     Err((".path".into(), path, fault))
 }
 
+/// What the elements of a path that was checked become: at least one name.
+fn names<'a>(path: Node<'_, 'a>) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let mut names = path.items().filter_map(|element| file_name(element.as_bytes()?).ok().flatten()).peekable();
+    let nameless = names.peek().is_none().then_some(Cow::Borrowed(NAMELESS));
+    names.chain(nameless)
+}
+
 /// Builds the entry of a file that was checked.
 fn file_entry(file: Node<'_, '_>, name: &[u8]) -> FileEntry {
     let fields = FileFields::of(file);
-    let elements = fields.path.into_iter().flat_map(|path| path.items()).filter_map(|element| element.as_bytes());
-    let mut path: Vec<Vec<u8>> = std::iter::once(name).chain(elements).map(<[u8]>::to_vec).collect();
+    let symlink = fields.has_attribute(SYMLINK).then(|| fields.target());
+    let stated = fields.length.and_then(|length| u64::try_from(length.as_i64()?).ok());
+    let len = stated.filter(|_| symlink.is_none()).unwrap_or_default();
+    let mut path = vec![name.to_vec()];
+    match fields.path().filter(|_| !fields.is_nameless_padding()) {
+        Some(elements) => path.extend(names(elements).map(Cow::into_owned)),
+        None => path.extend([b".pad".to_vec(), len.to_string().into_bytes()]),
+    }
     // A million of these are kept.
     path.shrink_to_fit();
-    let len = fields.length.and_then(|length| u64::try_from(length.as_i64()?).ok());
-    FileEntry { path, len: len.unwrap_or_default(), pad: fields.has_attribute(b'p') }
+    FileEntry { path, len, pad: symlink.is_some() || fields.has_attribute(PADDING), symlink }
 }

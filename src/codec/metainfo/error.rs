@@ -1,6 +1,7 @@
 //! Why a metainfo file is refused: one fault for each rule.
 
-use crate::base::limits::{CONTENT_LEN_MAX, PATH_DEPTH_MAX, PATH_ELEMENT_LEN_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX};
+use super::Mistaken;
+use crate::base::limits::{CONTENT_LEN_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX};
 use crate::codec::bencode::{BencodeError, Kind};
 
 /// Why a metainfo file is refused, and where.
@@ -8,6 +9,8 @@ use crate::codec::bencode::{BencodeError, Kind};
 pub enum MetainfoError {
     #[error("not a torrent file: {0}")]
     Bencode(#[from] BencodeError),
+    #[error("{0}")]
+    Mistaken(Mistaken),
     /// `field` is the key's place, as `info.files[3].path[1]`; `offset` that of its value in the file, in bytes.
     #[error("{field}: {fault} (at byte {offset})")]
     Field { field: String, offset: usize, fault: Fault },
@@ -58,26 +61,12 @@ pub enum Fault {
 
     #[error("is an empty list")]
     EmptyPath,
-    #[error("an empty name is not allowed")]
-    EmptyElement,
-    #[error("'.' is not allowed")]
-    CurrentFolder,
     #[error("'..' is not allowed")]
     ParentFolder,
-    #[error("a '/' inside a name is not allowed")]
-    Separator,
     #[error("a NUL byte is not allowed")]
     Nul,
-    #[error("a name of {0} bytes, {PATH_ELEMENT_LEN_MAX} is the most a file system takes")]
-    ElementTooLong(usize),
     #[error("a path of {0} bytes, {PATH_LEN_MAX} is the limit")]
     PathTooLong(usize),
     #[error("{0} levels, {PATH_DEPTH_MAX} is the limit")]
     PathTooDeep(usize),
-    #[error("another file has this path")]
-    DuplicatePath,
-    #[error("this file is a folder in another file's path")]
-    FileIsFolder,
-    #[error("a folder in this path is another file")]
-    FolderIsFile,
 }

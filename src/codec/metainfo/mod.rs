@@ -1,19 +1,24 @@
 //! Metainfo files (BEP 3; also BEP 12, 19, 27, 47): a `.torrent` read, checked and written.
 //!
 //! What comes out of [`Metainfo::decode`] keeps every rule: counts fit lengths, sums do not overflow, and no path
-//! leaves its folder or meets another. Owns no file and opens none; whether the data is right is for others.
+//! leaves its folder or meets another. Names that break a rule harmlessly are mapped to ones that do not, always to the
+//! same ones (`docs/leniency.md`). Owns no file and opens none; whether the data is right is for others.
 
 mod decode;
 mod draft;
 mod error;
+mod mistaken;
 mod path;
 mod urls;
 
+#[cfg(test)]
+mod lenient_tests;
 #[cfg(test)]
 mod tests;
 
 pub use draft::{Draft, DraftFiles, Template};
 pub use error::{Fault, MetainfoError};
+pub use mistaken::Mistaken;
 
 use crate::base::{Geometry, InfoHash, PieceHash, limits};
 
@@ -45,7 +50,7 @@ pub struct Metainfo {
 /// The info dictionary.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
-    /// File or folder name: one safe path element, of any bytes.
+    /// File or folder name: one safe path element, of any bytes; the info-hash where the torrent names nothing.
     pub name: Vec<u8>,
     pub geometry: Geometry,
     /// One for each piece of `geometry`.
@@ -67,8 +72,18 @@ pub struct FileEntry {
     pub path: Vec<Vec<u8>>,
     /// Length in bytes.
     pub len: u64,
-    /// Padding (BEP 47): neither written nor requested, read as zeros. Its path may be that of another pad file.
+    /// Neither written nor requested (BEP 47): padding, which is read as zeros and whose path may be that of another pad
+    /// file; or a symbolic link, which has no content.
     pub pad: bool,
+    /// Where a symbolic link leads, elements joined by `/`. Links are not made: it may be anywhere.
+    pub symlink: Option<Box<[u8]>>,
+}
+
+impl FileEntry {
+    /// Whether it only fills the space before another file.
+    pub fn is_padding(&self) -> bool {
+        self.pad && self.symlink.is_none()
+    }
 }
 
 /// What a metainfo file may ask for.

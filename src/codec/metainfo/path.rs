@@ -1,31 +1,53 @@
-//! Paths from outside: which names are safe, and which paths meet.
+//! Paths from outside: which file names they become, and which of them meet.
+//!
+//! Any name that Linux takes stays as it is. What it does not take is mapped, as libtorrent does where that is possible, so
+//! that either finds the other's content. The same torrent always gives the same names.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-use super::Fault;
-use crate::base::limits::PATH_ELEMENT_LEN_MAX;
+use super::{Fault, FileEntry};
+use crate::base::limits::{PATH_ELEMENT_LEN_MAX, SHORT_EXTENSION_LEN_MAX, SHORTENED_NAME_LEN};
 
-/// Checks one path element. Any other bytes are a file name on Linux.
-pub(super) fn check_element(element: &[u8]) -> Result<(), Fault> {
+/// What a file is called whose path names nothing.
+pub(super) const NAMELESS: &[u8] = b"_";
+
+/// The file name that a path element becomes; `None` where it names the folder it stands in.
+pub(super) fn file_name(element: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Fault> {
     match element {
-        b"" => Err(Fault::EmptyElement),
-        b"." => Err(Fault::CurrentFolder),
-        b".." => Err(Fault::ParentFolder),
-        _ if element.contains(&0) => Err(Fault::Nul),
-        _ if element.contains(&b'/') => Err(Fault::Separator),
-        _ if element.len() > PATH_ELEMENT_LEN_MAX => Err(Fault::ElementTooLong(element.len())),
-        _ => Ok(()),
+        b"" | b"." => return Ok(None),
+        b".." => return Err(Fault::ParentFolder),
+        _ if element.contains(&0) => return Err(Fault::Nul),
+        _ => {}
     }
+    let mut name = Cow::Borrowed(element);
+    if name.len() > PATH_ELEMENT_LEN_MAX {
+        name = Cow::Owned(shortened(element));
+    }
+    if name.contains(&b'/') {
+        name.to_mut().iter_mut().filter(|byte| **byte == b'/').for_each(|byte| *byte = b'_');
+    }
+    Ok(Some(name))
+}
+
+/// As libtorrent has it: the beginning, and an extension if it is short.
+fn shortened(name: &[u8]) -> Vec<u8> {
+    let is_inside = |at: usize| name.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let cut = (SHORTENED_NAME_LEN..SHORTENED_NAME_LEN + 4).find(|&at| !is_inside(at)).unwrap_or(SHORTENED_NAME_LEN);
+    let (stem, rest) = name.split_at_checked(cut).unwrap_or((name, &[]));
+    let tail = rest.get(rest.len().saturating_sub(SHORT_EXTENSION_LEN_MAX)..).unwrap_or_default();
+    let extension = tail.iter().rposition(|&byte| byte == b'.').and_then(|dot| tail.get(dot..)).unwrap_or_default();
+    [stem, extension].concat()
 }
 
 /// The torrent's own folder.
-const ROOT: u32 = 0;
+const ROOT: usize = 0;
 
 #[derive(Clone, Copy)]
 enum Place {
     File,
-    Folder(u32),
+    Folder(usize),
 }
 
 /// All paths of a torrent: one step per path element, whatever the number of files.
@@ -33,8 +55,8 @@ enum Place {
 /// The map's hash is keyed, so names cannot be chosen to collide.
 pub(super) struct PathTree<'a> {
     /// By the folder's number and the name inside it.
-    places: HashMap<(u32, &'a [u8]), Place>,
-    folder_count: u32,
+    places: HashMap<(usize, Cow<'a, [u8]>), Place>,
+    folder_count: usize,
 }
 
 impl<'a> PathTree<'a> {
@@ -43,8 +65,8 @@ impl<'a> PathTree<'a> {
         Self { places: HashMap::with_capacity(place_count), folder_count: 1 }
     }
 
-    /// Adds a file; refuses one at another's path, and one whose path needs a folder where a file is.
-    pub(super) fn insert(&mut self, path: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Fault> {
+    /// Adds a file; whether its path is its own, and needs no folder where a file is.
+    pub(super) fn insert(&mut self, path: impl IntoIterator<Item = Cow<'a, [u8]>>) -> bool {
         let mut folder = ROOT;
         let mut path = path.into_iter().peekable();
         while let Some(element) = path.next() {
@@ -60,63 +82,67 @@ impl<'a> PathTree<'a> {
                 }
                 Entry::Occupied(entry) => match *entry.get() {
                     Place::Folder(inner) if !is_file => folder = inner,
-                    Place::Folder(_) => return Err(Fault::FileIsFolder),
-                    Place::File if is_file => return Err(Fault::DuplicatePath),
-                    Place::File => return Err(Fault::FolderIsFile),
+                    Place::Folder(_) | Place::File => return false,
                 },
             }
         }
-        Ok(())
+        true
     }
+}
+
+/// Gives files whose paths meet names of their own, as libtorrent does: folders keep theirs, of files of one name the
+/// first does, the others get a number before the extension. Tells the indices of those that were renamed.
+pub(super) fn separate(files: &mut [FileEntry]) -> Vec<usize> {
+    let mut folders: HashMap<(usize, Vec<u8>), usize> = HashMap::new();
+    let mut parents = Vec::with_capacity(files.len());
+    for file in files.iter() {
+        let above = file.path.split_last().filter(|_| !file.is_padding()).map_or(&[][..], |(_, above)| above);
+        let enter = |parent, name: &Vec<u8>| {
+            let number = folders.len() + 1;
+            *folders.entry((parent, name.clone())).or_insert(number)
+        };
+        parents.push(above.iter().fold(ROOT, enter));
+    }
+    let mut taken: HashSet<(usize, Vec<u8>)> = HashSet::with_capacity(files.len());
+    // How many of a name there were: a number is tried once, however many files have the name.
+    let mut counts: HashMap<(usize, Vec<u8>), u32> = HashMap::new();
+    let mut renamed = Vec::new();
+    for (index, (file, parent)) in files.iter_mut().zip(parents).enumerate() {
+        if file.is_padding() {
+            continue;
+        }
+        let Some(name) = file.path.last_mut() else { continue };
+        let mut key = (parent, name.clone());
+        if !folders.contains_key(&key) && taken.insert(key.clone()) {
+            continue;
+        }
+        let (stem, extension) = stem_and_extension(name);
+        let count = counts.entry((parent, [stem, b"/", extension].concat())).or_default();
+        loop {
+            *count += 1;
+            key.1 = [stem, format!(".{count}").as_bytes(), extension].concat();
+            if !folders.contains_key(&key) && taken.insert(key.clone()) {
+                break;
+            }
+        }
+        *name = key.1;
+        renamed.push(index);
+    }
+    renamed
+}
+
+/// Both together leave room for a dot and seven digits.
+fn stem_and_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    const LEN_MAX: usize = PATH_ELEMENT_LEN_MAX - 8;
+    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&dot| name.len() - dot <= LEN_MAX);
+    let (stem, extension) = name.split_at_checked(dot.unwrap_or(name.len())).unwrap_or((name, &[]));
+    let mut len = stem.len().min(LEN_MAX - extension.len());
+    while stem.get(len).is_some_and(|byte| byte & 0xc0 == 0x80) && len > 0 {
+        len -= 1;
+    }
+    (stem.get(..len).unwrap_or(stem), extension)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn insert_all(paths: &[&str]) -> Result<(), Fault> {
-        let mut tree = PathTree::with_capacity(0);
-        paths.iter().try_for_each(|path| tree.insert(path.split('/').map(str::as_bytes)))
-    }
-
-    #[test]
-    fn paths_that_meet_are_refused() {
-        assert_eq!(insert_all(&["a", "b/a", "b/c/a", "b/c/b", "A"]), Ok(()));
-        assert_eq!(insert_all(&["b/a", "x", "b/a"]), Err(Fault::DuplicatePath));
-        assert_eq!(insert_all(&["a/b/c", "a/b"]), Err(Fault::FileIsFolder));
-        assert_eq!(insert_all(&["a/b", "a/b/c"]), Err(Fault::FolderIsFile));
-        assert_eq!(insert_all(&["a", "a/b/c"]), Err(Fault::FolderIsFile));
-    }
-
-    #[test]
-    fn only_names_that_stay_where_they_are_put_are_safe() {
-        for name in [b"a".as_slice(), b"...", b"..a", b"a\\b", b"\xff\xfe", b" ", b"~", &[b'x'; 255]] {
-            assert_eq!(check_element(name), Ok(()), "{name:?}");
-        }
-        for (name, fault) in [
-            (b"".as_slice(), Fault::EmptyElement),
-            (b".", Fault::CurrentFolder),
-            (b"..", Fault::ParentFolder),
-            (b"/abs", Fault::Separator),
-            (b"a/../../b", Fault::Separator),
-            (b"a\0", Fault::Nul),
-            (&[b'x'; 256], Fault::ElementTooLong(256)),
-        ] {
-            assert_eq!(check_element(name), Err(fault), "{name:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_tree_agrees_with_comparing_every_pair(
-            paths in prop::collection::vec(prop::collection::vec("[ab]", 1..4), 1..6)
-        ) {
-            let meets = |a: &Vec<String>, b: &Vec<String>| a.starts_with(b) || b.starts_with(a);
-            let clash = (0..paths.len()).any(|i| (0..i).any(|j| meets(&paths[i], &paths[j])));
-            let mut tree = PathTree::with_capacity(0);
-            let inserted = paths.iter().try_for_each(|path| tree.insert(path.iter().map(String::as_bytes)));
-            prop_assert_eq!(inserted.is_err(), clash);
-        }
-    }
-}
+#[path = "path_tests.rs"]
+mod tests;

@@ -70,7 +70,7 @@ fn a_single_file_is_read() {
     let metainfo = decode(&bytes).unwrap();
     let info = &metainfo.info;
     assert_eq!((info.name.as_slice(), info.single_file, info.private), (&b"a"[..], true, true));
-    assert_eq!(info.files, [FileEntry { path: vec![b"a".to_vec()], len: 20_000, pad: false }]);
+    assert_eq!(info.files, [FileEntry { path: vec![b"a".to_vec()], len: 20_000, pad: false, symlink: None }]);
     assert_eq!(*info.pieces, [PieceHash([0xcc; 20]); 2]);
     assert_eq!((info.geometry.piece_len(), info.geometry.total_len()), (16_384, 20_000));
     assert_eq!(info.source.as_deref(), Some(&b"S"[..]));
@@ -109,8 +109,9 @@ fn any_piece_length_up_to_the_limit_is_read() {
 
 #[test]
 fn what_is_no_metainfo_is_refused() {
-    assert_eq!(decode(b""), Err(MetainfoError::Bencode(BencodeError::UnexpectedEnd { offset: 0 })));
-    assert!(matches!(decode(b"<!doctype html>"), Err(MetainfoError::Bencode(_))));
+    assert_eq!(decode(b""), Err(MetainfoError::Mistaken(Mistaken::Empty)));
+    assert_eq!(decode(b"<!doctype html>"), Err(MetainfoError::Mistaken(Mistaken::WebPage)));
+    assert_eq!(decode(b"hello"), Err(MetainfoError::Bencode(BencodeError::UnexpectedByte { offset: 0, byte: b'h' })));
     let wrong = |found| Fault::WrongKind { found, expected: Kind::Dictionary };
     assert_eq!(refusal(b"le"), ("metainfo".into(), wrong(Kind::List)));
     assert_eq!(refusal(b"de"), ("info".into(), Fault::Missing));
@@ -133,12 +134,8 @@ fn each_malformed_info_has_its_own_error() {
         vec![
             ("name", absent(), "info.name", Missing),
             ("name", 1u32.into(), "info.name", wrong(Kind::Integer, Kind::Bytes)),
-            ("name", "".into(), "info.name", EmptyElement),
-            ("name", ".".into(), "info.name", CurrentFolder),
             ("name", "..".into(), "info.name", ParentFolder),
-            ("name", "/etc".into(), "info.name", Separator),
             ("name", "a\0".into(), "info.name", Nul),
-            ("name", "x".repeat(300).as_str().into(), "info.name", ElementTooLong(300)),
             ("piece length", absent(), "info.piece length", Missing),
             ("piece length", "16384".into(), "info.piece length", wrong(Kind::Bytes, Kind::Integer)),
             ("piece length", 0u32.into(), "info.piece length", PieceLenNotPositive(0)),
@@ -176,7 +173,7 @@ fn each_malformed_file_has_its_own_error() {
     let wrong = |found, expected| WrongKind { found, expected };
     let one = |file: Value| Value::List(vec![file]);
     let with_path = |path: &[&str]| one(file(1, path));
-    let [long_name, long_path] = ["x".repeat(300), "x".repeat(250)];
+    let long_path = "x".repeat(250);
     let levels = vec!["d"; 101];
     let second = |text: &str| Value::List(vec![file(1, &["x"]), raw(text)]);
     check_table(
@@ -199,18 +196,10 @@ fn each_malformed_file_has_its_own_error() {
                 "info.files[1].path[1]",
                 wrong(Kind::Integer, Kind::Bytes),
             ),
-            ("files", with_path(&["d", ""]), "info.files[0].path[1]", EmptyElement),
-            ("files", with_path(&[".", "x"]), "info.files[0].path[0]", CurrentFolder),
             ("files", with_path(&["d", ".."]), "info.files[0].path[1]", ParentFolder),
-            ("files", with_path(&["/abs"]), "info.files[0].path[0]", Separator),
-            ("files", with_path(&["a/../../b"]), "info.files[0].path[0]", Separator),
             ("files", with_path(&["a\0b"]), "info.files[0].path[0]", Nul),
-            ("files", with_path(&[&long_name]), "info.files[0].path[0]", ElementTooLong(300)),
             ("files", with_path(&[long_path.as_str(); 20]), "info.files[0].path", PathTooLong(1 + 20 * 251)),
             ("files", with_path(&levels), "info.files[0].path", PathTooDeep(101)),
-            ("files", Value::List(vec![file(1, &["x"]), file(1, &["x"])]), "info.files[1].path", DuplicatePath),
-            ("files", Value::List(vec![file(1, &["x"]), file(1, &["x", "y"])]), "info.files[1].path", FolderIsFile),
-            ("files", Value::List(vec![file(1, &["x", "y"]), file(1, &["x"])]), "info.files[1].path", FileIsFolder),
         ],
     );
     for path in [vec!["d"; 100], vec!["a\\b"], vec!["...", "C:"], vec![&"x".repeat(255)]] {
@@ -317,9 +306,6 @@ fn disorder_is_told_and_the_hash_is_of_the_raw_bytes() {
     let metainfo = decode(&[b"d4:info", info.as_slice(), b"e"].concat()).unwrap();
     assert_eq!(metainfo.info_hash.0, *Sha1::digest(info));
     assert_eq!(metainfo.warnings, ["dictionary keys are unsorted or repeated, the first at byte 17"]);
-    let link = Value::dictionary([("attr", "l".into()), ("length", 0u32.into()), ("path", raw("l1:ze"))]);
-    let metainfo = decode(&torrent(multi(), files([file(1, &["x"]), link]))).unwrap();
-    assert_eq!(metainfo.warnings, ["info.files[1]: a symbolic link is treated as a plain file"]);
 }
 
 #[test]
@@ -347,14 +333,20 @@ fn a_million_files_are_read_in_linear_time() {
     // A stride that is prime to the count: names in no order.
     let entries = (0..count).map(|i| {
         let name = u64::from(i) * 7919 % u64::from(count);
-        FileEntry { path: vec![format!("d{}", name % 1000).into(), format!("f{name}").into()], len: 1, pad: false }
+        FileEntry {
+            path: vec![format!("d{}", name % 1000).into(), format!("f{name}").into()],
+            len: 1,
+            pad: false,
+            symlink: None,
+        }
     });
     let mut draft = draft(DraftFiles::Many(entries.collect()), 1 << 20, 1);
     let metainfo = decode(&draft.encode()).unwrap();
     assert_eq!((metainfo.info.files.len(), metainfo.info.geometry.total_len()), (1_000_000, 1_000_000));
     let DraftFiles::Many(files) = &mut draft.files else { unreachable!() };
     files[999_999].path = files[0].path.clone();
-    assert_eq!(refusal(&draft.encode()), ("info.files[999999].path".into(), Fault::DuplicatePath));
+    let last = decode(&draft.encode()).unwrap().info.files.pop().unwrap();
+    assert_eq!(last.path[1..], [b"d0".to_vec(), b"f0.1".to_vec()]);
 }
 
 fn draft(files: DraftFiles, piece_len: u32, piece_count: usize) -> Draft {
@@ -398,7 +390,7 @@ prop_compose! {
             DraftFiles::Many(lens.iter().enumerate().map(|(i, &len)| FileEntry {
                 path: vec![format!("d{}", i % 2).into(), format!("f{i}").into()],
                 len,
-                pad: pads >> (i % 8) & 1 == 1,
+                pad: pads >> (i % 8) & 1 == 1, symlink: None,
             }).collect())
         };
         let tiers = tiers.iter().enumerate()
@@ -422,7 +414,7 @@ proptest! {
         prop_assert_eq!(read.info.private, draft.private);
         prop_assert_eq!(&read.info.source, &draft.source.as_ref().map(|source| source.clone().into_bytes()));
         let files: Vec<FileEntry> = match &draft.files {
-            DraftFiles::Single(len) => vec![FileEntry { path: vec![], len: *len, pad: false }],
+            DraftFiles::Single(len) => vec![FileEntry { path: vec![], len: *len, pad: false, symlink: None }],
             DraftFiles::Many(files) => files.clone(),
         };
         let named = files.into_iter()

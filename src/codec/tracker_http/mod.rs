@@ -11,7 +11,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use query::{AnnounceQuery, Event, OwnedAnnounceQuery, QueryError, decode_query};
+pub use query::{AnnounceQuery, Event, LEFT_UNKNOWN, OwnedAnnounceQuery, QueryError, decode_query};
 pub use reply::{
     AnnounceReply, PeerForm, PeerHost, RetryIn, TrackerPeer, TrackerReplyError, decode_reply, encode_failure,
     encode_reply,

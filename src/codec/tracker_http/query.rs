@@ -88,6 +88,9 @@ pub(super) fn begin_parameter(url: &mut String) {
     }
 }
 
+/// What a peer counts as that does not tell what it lacks: a leecher.
+pub const LEFT_UNKNOWN: u64 = u64::MAX;
+
 /// An announce as our own tracker receives it. The first of repeated keys counts; unknown keys are passed over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnedAnnounceQuery {
@@ -96,8 +99,10 @@ pub struct OwnedAnnounceQuery {
     /// As claimed; whether to believe it is the tracker's matter.
     pub ip: Option<String>,
     pub port: u16,
+    /// 0 where it is not told.
     pub uploaded: u64,
     pub downloaded: u64,
+    /// [`LEFT_UNKNOWN`] where it is not told.
     pub left: u64,
     /// An unknown event counts as a regular announce.
     pub event: Event,
@@ -129,15 +134,16 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
     let params = Params(query);
     let bytes = |key| params.bytes(key)?.ok_or(QueryError::Missing { key });
     let id = |key| <[u8; 20]>::try_from(bytes(key)?).map_err(|_| QueryError::Invalid { key });
-    let total = |key| params.number::<u64>(key)?.ok_or(QueryError::Missing { key });
+    // Some clients send a negative total where they know none.
+    let total = |key| Ok::<_, QueryError>(params.number::<i128>(key)?.and_then(|total| u64::try_from(total).ok()));
     Ok(OwnedAnnounceQuery {
         info_hash: InfoHash(id("info_hash")?),
         peer_id: PeerId(id("peer_id")?),
         ip: params.text("ip")?.filter(|ip| !ip.is_empty()),
         port: params.number("port")?.ok_or(QueryError::Missing { key: "port" })?,
-        uploaded: total("uploaded")?,
-        downloaded: total("downloaded")?,
-        left: total("left")?,
+        uploaded: total("uploaded")?.unwrap_or(0),
+        downloaded: total("downloaded")?.unwrap_or(0),
+        left: total("left")?.unwrap_or(LEFT_UNKNOWN),
         event: match params.text("event")?.as_deref() {
             Some("started") => Event::Started,
             Some("completed") => Event::Completed,

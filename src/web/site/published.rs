@@ -149,7 +149,8 @@ mod tests {
 
     fn published(paths: &[&str]) -> Published {
         let elements = |path: &str| path.split('/').map(|element| element.as_bytes().to_vec()).collect();
-        let files = paths.iter().map(|path| FileEntry { path: elements(path), len: 1, pad: *path == "pad" });
+        let files =
+            paths.iter().map(|path| FileEntry { path: elements(path), len: 1, pad: *path == "pad", symlink: None });
         let draft = Draft::new(
             b"t".to_vec(),
             1 << 14,

@@ -13,8 +13,8 @@ const CONTENT: &[u8] = b"0123456789";
 
 fn metainfo() -> Metainfo {
     let files = DraftFiles::Many(vec![
-        FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false },
-        FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false },
+        FileEntry { path: vec![b"sub".to_vec(), ELEMENT.to_vec()], len: 10, pad: false, symlink: None },
+        FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false, symlink: None },
     ]);
     let content = Draft::new(NAME.to_vec(), 1 << 14, files, vec![crate::hash::sha1(&[CONTENT])]);
     let draft = Draft { tiers: vec![vec!["http://other.example/announce".to_owned()]], ..content };

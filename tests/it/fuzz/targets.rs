@@ -180,7 +180,7 @@ pub fn metainfo(bytes: &[u8]) {
 }
 
 /// A torrent of any paths, a line each, tabs between elements; the first line is its name. A path that begins with `_` is
-/// a pad file's. It is read exactly when every path stays in its folder and none meets another.
+/// a pad file's. Whatever is read stays in its folder and meets nothing, and names that did so already are as they were.
 pub fn path(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n').take(50);
     let name = lines.next().unwrap_or_default();
@@ -190,6 +190,7 @@ pub fn path(bytes: &[u8]) {
             path: line.split(|byte| *byte == b'\t').map(<[u8]>::to_vec).collect(),
             len,
             pad: line.starts_with(b"_"),
+            symlink: None,
         })
         .collect();
     let piece_count = files.iter().map(|file| file.len).sum::<u64>().div_ceil(16);
@@ -208,22 +209,32 @@ pub fn path(bytes: &[u8]) {
     };
     let fits = |path: &[Vec<u8>]| {
         let len = name.len() + path.iter().map(|element| 1 + element.len()).sum::<usize>();
-        path.len() <= limits::PATH_DEPTH_MAX
-            && len <= limits::PATH_LEN_MAX
-            && path.iter().all(|element| is_safe(element))
+        path.len() <= limits::PATH_DEPTH_MAX && len <= limits::PATH_LEN_MAX
     };
-    let real: Vec<&FileEntry> = files.iter().filter(|file| !file.pad).collect();
-    let meets = |a: &FileEntry, b: &FileEntry| a.path.starts_with(&b.path) || b.path.starts_with(&a.path);
-    let clash = (0..real.len()).any(|i| (0..i).any(|j| meets(real[i], real[j])));
-    let is_right = !files.is_empty() && is_safe(name) && files.iter().all(|file| fits(&file.path)) && !clash;
+    let is_harmful = |element: &[u8]| element == b".." || element.contains(&0);
+    let harms = is_harmful(name) || files.iter().flat_map(|file| &file.path).any(|element| is_harmful(element));
     let decoded = Metainfo::decode(&draft.encode(), &MetainfoLimits::default());
-    assert_eq!(decoded.is_ok(), is_right, "{decoded:?}");
-    let Ok(metainfo) = decoded else { return };
-    let named = files.into_iter().map(|mut file| {
-        file.path.insert(0, name.to_vec());
-        file
-    });
-    assert_eq!(metainfo.info.files, named.collect::<Vec<_>>());
+    let Ok(metainfo) = decoded else {
+        assert!(files.is_empty() || harms || !files.iter().all(|file| fits(&file.path)), "{decoded:?}");
+        return;
+    };
+    assert!(!files.is_empty() && !harms, "{metainfo:?}");
+    let clash = |files: &[FileEntry]| {
+        let real: Vec<&FileEntry> = files.iter().filter(|file| !file.pad).collect();
+        let meets = |a: &FileEntry, b: &FileEntry| a.path.starts_with(&b.path) || b.path.starts_with(&a.path);
+        (0..real.len()).any(|i| (0..i).any(|j| meets(real[i], real[j])))
+    };
+    let found = &metainfo.info.files;
+    assert!(found.iter().flat_map(|file| &file.path).all(|element| is_safe(element)) && !clash(found), "{metainfo:?}");
+    let was_right = is_safe(name) && files.iter().flat_map(|file| &file.path).all(|element| is_safe(element));
+    if was_right && !clash(&files) {
+        let named = files.into_iter().map(|mut file| {
+            file.path.insert(0, name.to_vec());
+            file
+        });
+        assert_eq!(*found, named.collect::<Vec<_>>());
+        assert_eq!(metainfo.warnings, [""; 0]);
+    }
     assert_eq!((&metainfo.tiers, metainfo.info.private), (&draft.tiers, draft.private));
     assert_eq!(metainfo.creation_date, draft.creation_date);
 }

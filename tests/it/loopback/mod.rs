@@ -18,6 +18,7 @@ mod limits;
 mod little_memory;
 mod magnet;
 mod many;
+mod mapped;
 mod names;
 mod open_tracker;
 mod opentracker;
