@@ -157,7 +157,8 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
-    const LEN: u64 = 20_000;
+    const LEN: usize = 20_000;
+    const FILES_LEN: u64 = 2 * LEN as u64;
     const NONE: [usize; 0] = [];
 
     /// Two files, and the changes that a store tells of.
@@ -171,10 +172,10 @@ mod tests {
         fn new(adapt: impl FnOnce(Store) -> Store) -> Self {
             let folder = tempfile::tempdir().unwrap();
             for name in ["a", "b"] {
-                std::fs::write(folder.path().join(name), [7; LEN as usize]).unwrap();
+                std::fs::write(folder.path().join(name), [7; LEN]).unwrap();
             }
             let layout = Layout::open(folder.path(), ["a", "b"].map(|name| vec![name.as_bytes().to_vec()])).unwrap();
-            let geometry = Geometry::new(16_384, [LEN, LEN]).unwrap();
+            let geometry = Geometry::new(16_384, [FILES_LEN / 2; 2]).unwrap();
             let store = adapt(Store::new(layout, geometry, [false; 2].into()).unwrap());
             Self { folder, store, changes: RefCell::default() }
         }
@@ -190,7 +191,7 @@ mod tests {
         }
 
         fn map(&self) -> Vec<usize> {
-            self.changes(|changed| self.store.read_in(0, 2 * LEN, changed).unwrap())
+            self.changes(|changed| self.store.read_in(0, FILES_LEN, changed).unwrap())
         }
 
         fn look(&self) -> Vec<usize> {
@@ -198,7 +199,7 @@ mod tests {
         }
 
         fn first_block(&self) -> BlockRef {
-            let geometry = Geometry::new(16_384, [LEN, LEN]).unwrap();
+            let geometry = Geometry::new(16_384, [FILES_LEN / 2; 2]).unwrap();
             geometry.block(geometry.piece(0).unwrap(), 0).unwrap()
         }
     }
@@ -211,7 +212,7 @@ mod tests {
 
     fn replace(path: &Path) {
         let other = path.with_extension("new");
-        std::fs::write(&other, [8; LEN as usize]).unwrap();
+        std::fs::write(&other, [8; LEN]).unwrap();
         std::fs::rename(other, path).unwrap();
     }
 
@@ -225,7 +226,8 @@ mod tests {
         let touch = |path: &Path| {
             File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         };
-        let lengthen = |path: &Path| File::options().write(true).open(path).unwrap().set_len(LEN + 1).unwrap();
+        let lengthen =
+            |path: &Path| File::options().write(true).open(path).unwrap().set_len(FILES_LEN / 2 + 1).unwrap();
         let changes: [&dyn Fn(&Path); 5] = [&overwrite, &replace, &set_back, &touch, &lengthen];
         for change in changes {
             let fixture = Fixture::new(|store| store);

@@ -27,7 +27,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt::{self, Hangup};
 use super::metainfo_file::load_metainfo;
 use super::notify;
-use super::options::{SeedOptions, VerifyMode, WebOptions, folder_of, is_torrent};
+use super::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
 use super::output::Output;
 use super::progress::TransferSnapshot;
 use super::records::Record;
@@ -69,10 +69,9 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         config.listen = Listen::Handed(listener);
     }
     let origin = options.web.as_ref().map(|web| {
-        let monitor = Arc::default();
-        config.monitor = Some(Arc::clone(&monitor));
+        let monitor = config.monitor.insert(Arc::default());
         let announce_ip = options.network.announce_ip.as_deref();
-        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, &monitor, &contents, &stop)
+        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, monitor, &contents, &stop)
     });
     let origin = origin.transpose()?;
     let pending = origin.as_ref().map_or_else(Arc::default, Origin::pending);
@@ -157,24 +156,17 @@ fn prepare_at_once<'a>(
             told_at = Instant::now();
             notify::starting(&format!("looking at {}", shown(path)));
         }
-        let prepared = find(path, options, output).and_then(|found| {
-            let Found::Ready(source, trust) = found else { return Ok(None) };
-            let web = options.web.as_ref();
-            let publish = |web: &WebOptions| {
-                let content = web.web_seed.then(|| Arc::clone(contents));
-                Published::new(source.metainfo.clone(), content, SystemTime::now())
-            };
-            let published = web.map(publish);
-            Ok(Some((source, trust, published)))
-        });
-        match prepared {
-            Ok(None) => ready.later.push(path.clone()),
-            Ok(Some((source, ..))) if !known.insert(source.metainfo.info_hash) => warn_of_duplicate(path, output),
-            Ok(Some((source, trust, published))) => {
+        match find(path, options, output) {
+            Ok(Found::Ready(source, _)) if !known.insert(source.metainfo.info_hash) => warn_of_duplicate(path, output),
+            Ok(Found::Ready(source, trust)) => {
                 ready.names.push(Named::new(&source.metainfo, &source.have, &trust));
+                ready.published.extend(options.web.as_ref().map(|web| {
+                    let content = web.web_seed.then(|| Arc::clone(contents));
+                    Published::new(source.metainfo.clone(), content, SystemTime::now())
+                }));
                 ready.sources.push(*source);
-                ready.published.extend(published);
             }
+            Ok(Found::Unhashed) => ready.later.push(path.clone()),
             Err(failure) => ready.refusals.add(failure),
         }
     }
