@@ -57,21 +57,15 @@ impl Nearness {
     }
 }
 
-/// The addresses of this host's interfaces, from the kernel.
-fn own_addresses() -> Vec<IpAddr> {
-    let interfaces = match nix::ifaddrs::getifaddrs() {
-        Ok(interfaces) => interfaces,
+/// The addresses of this host's interfaces, from the kernel; none where it does not tell them.
+pub fn own_addresses() -> Vec<IpAddr> {
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.into_iter().map(|interface| interface.ip().to_canonical()).collect(),
         Err(error) => {
             debug!("this host's addresses are unknown: {error}");
-            return Vec::new();
+            Vec::new()
         }
-    };
-    let addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
-    });
-    addresses.map(|ip| ip.to_canonical()).collect()
+    }
 }
 
 /// A name leads nearer than it may.

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use crate::engine::own_addresses;
+
 /// Replaces "all addresses" by one of this host: the source address of the default route, else an interface's own, IPv4
 /// first; the loopback's where there is no other.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
@@ -14,7 +16,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
         let v4 = route([0; 4].into(), [192, 0, 2, 1].into()).ok().filter(is_usable);
         v4.or_else(|| route([0_u16; 8].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()).ok().filter(is_usable))
     };
-    let own = || if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip());
+    let own = || own_addresses().into_iter();
     let ip = routed().filter(|ip| address.is_ipv6() || ip.is_ipv4()).or_else(|| best(own(), address.is_ipv6()));
     SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), address.port())
 }
