@@ -136,7 +136,9 @@ impl Place<'_> {
         self.spare_torrent()?;
         let info = &self.metainfo.info;
         let control = Control { cancel: stop, progress: &|_| () };
-        let unknown = self.wanted().filter(|&file_index| !is_known(file_index));
+        // A link or a folder is refused when the file is to be made.
+        let is_file = |file_index: usize| layout.identity(file_index).is_ok();
+        let unknown = self.wanted().filter(|&file_index| !is_known(file_index) && is_file(file_index));
         let foreign = foreign_files(info, self.folder, have, unknown, control)?;
         if let Some(&first) = foreign.first().filter(|_| !self.overwrite) {
             let line = format!(

@@ -26,14 +26,22 @@ impl Request for BlockRef {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct RequestQueue<T> {
-    /// `None` where a request was taken out; never at the front.
-    slots: VecDeque<Option<T>>,
+    /// The slot at the front is never empty.
+    slots: VecDeque<Slot<T>>,
     /// Number of the slot at the front.
     first: u32,
     /// Requests in the queue.
     len: usize,
     /// Slot numbers by block: of a block that was requested several times the last one. `None`: not needed so far.
     index: Option<HashMap<BlockRef, u32>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot<T> {
+    /// `None` once the request was taken out.
+    request: Option<T>,
+    /// The slot of an earlier request of the same block, set while there is an index.
+    previous: Option<u32>,
 }
 
 impl<T> Default for RequestQueue<T> {
@@ -52,20 +60,18 @@ impl<T: Request> RequestQueue<T> {
     }
 
     pub(super) fn front(&self) -> Option<&T> {
-        self.slots.front()?.as_ref()
+        self.slots.front()?.request.as_ref()
     }
 
     /// Oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().flatten()
+        self.slots.iter().filter_map(|slot| slot.request.as_ref())
     }
 
     pub(super) fn push_back(&mut self, request: T) {
         let number = number_of(self.first, self.slots.len());
-        if let Some(index) = &mut self.index {
-            index.insert(request.block(), number);
-        }
-        self.slots.push_back(Some(request));
+        let previous = self.index.as_mut().and_then(|index| index.insert(request.block(), number));
+        self.slots.push_back(Slot { request: Some(request), previous });
         self.len += 1;
     }
 
@@ -75,13 +81,15 @@ impl<T: Request> RequestQueue<T> {
 
     /// Takes out a request of this block.
     pub(super) fn remove(&mut self, block: BlockRef) -> Option<T> {
-        let is_it = |slot: &Option<T>| slot.is_some_and(|request| request.block() == block);
+        let is_it = |slot: &Slot<T>| slot.request.is_some_and(|request| request.block() == block);
         match self.slots.iter().take(NEAR).position(is_it) {
             Some(at) => self.take_at(at),
             None if self.slots.len() <= NEAR => None,
             None => {
-                let index = self.index.get_or_insert_with(|| index_of(&self.slots, self.first));
-                let number = *index.get(&block)?;
+                if self.index.is_none() {
+                    self.build_index();
+                }
+                let number = *self.index.as_ref()?.get(&block)?;
                 self.take_at(number.wrapping_sub(self.first) as usize)
             }
         }
@@ -96,37 +104,56 @@ impl<T: Request> RequestQueue<T> {
     }
 
     fn take_at(&mut self, at: usize) -> Option<T> {
-        let request = self.slots.get_mut(at)?.take()?;
+        let slot = self.slots.get_mut(at)?;
+        let (request, previous) = (slot.request.take()?, slot.previous);
         self.len -= 1;
-        if let Some(index) = &mut self.index {
-            let (block, number) = (request.block(), number_of(self.first, at));
-            // It may stand for a later request of the same block.
-            if index.get(&block) == Some(&number) {
-                index.remove(&block);
-            }
+        let (block, number) = (request.block(), number_of(self.first, at));
+        // The index may stand for a later request of the same block.
+        if self.index.as_ref().is_some_and(|index| index.get(&block) == Some(&number)) {
+            let earlier = self.find_filled(previous);
+            self.index.as_mut().map(|index| match earlier {
+                Some(earlier) => index.insert(block, earlier),
+                None => index.remove(&block),
+            });
         }
-        while let Some(None) = self.slots.front() {
+        while self.slots.front().is_some_and(|slot| slot.request.is_none()) {
             self.slots.pop_front();
             self.first = self.first.wrapping_add(1);
         }
         if self.slots.is_empty() {
             self.index = None;
         } else if self.slots.len() > 2 * self.len + HOLES_MIN {
-            self.slots.retain(Option::is_some);
-            self.index = self.index.take().map(|_| index_of(&self.slots, self.first));
+            self.slots.retain(|slot| slot.request.is_some());
+            if self.index.is_some() {
+                self.build_index();
+            }
         }
         Some(request)
+    }
+
+    /// The next earlier slot of the same block that is not empty. Each empty one is passed over once.
+    fn find_filled(&self, mut number: Option<u32>) -> Option<u32> {
+        while let Some(slot) = self.slots.get(number?.wrapping_sub(self.first) as usize) {
+            if slot.request.is_some() {
+                return number;
+            }
+            number = slot.previous;
+        }
+        None
+    }
+
+    fn build_index(&mut self) {
+        let mut index = HashMap::with_capacity(self.len);
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            slot.previous = slot.request.and_then(|request| index.insert(request.block(), number_of(self.first, at)));
+        }
+        self.index = Some(index);
     }
 }
 
 /// Numbers wrap: only their distance from the front counts.
 fn number_of(first: u32, at: usize) -> u32 {
     first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX))
-}
-
-fn index_of<T: Request>(slots: &VecDeque<Option<T>>, first: u32) -> HashMap<BlockRef, u32> {
-    let requests = slots.iter().enumerate().filter_map(|(at, slot)| Some((slot.as_ref()?.block(), at)));
-    requests.map(|(block, at)| (block, number_of(first, at))).collect()
 }
 
 #[cfg(test)]
@@ -148,7 +175,7 @@ mod tests {
             for step in 0..4000 {
                 let block = blocks[rng.usize(..blocks.len())];
                 match rng.usize(..if step % 1000 < 500 { 4 } else { 8 }) {
-                    0 | 1 if !list.contains(&block) => {
+                    0 | 1 => {
                         queue.push_back(block);
                         list.push(block);
                     }
@@ -157,8 +184,13 @@ mod tests {
                         assert_eq!(queue.pop_front(), front);
                     }
                     _ => {
-                        let known = list.iter().position(|&listed| listed == block).map(|at| list.remove(at));
-                        assert_eq!(queue.remove(block), known);
+                        // Which one of several requests of a block leaves does not matter.
+                        let count = list.iter().filter(|&&listed| listed == block).count();
+                        assert_eq!(queue.remove(block), (count > 0).then_some(block));
+                        let others = |listed: &&BlockRef| **listed != block;
+                        assert!(queue.iter().filter(others).eq(list.iter().filter(others)));
+                        list = queue.iter().copied().collect();
+                        assert_eq!(list.iter().filter(|&&listed| listed == block).count(), count.saturating_sub(1));
                     }
                 }
                 assert_eq!((queue.len(), queue.front()), (list.len(), list.first()));
@@ -179,8 +211,10 @@ mod tests {
         blocks.iter().chain(&blocks).for_each(|&block| queue.push_back(block));
         assert_eq!(queue.remove(blocks[70]), Some(blocks[70]));
         assert_eq!(queue.iter().filter(|&&block| block == blocks[70]).count(), 1);
+        assert_eq!(queue.remove(blocks[70]), Some(blocks[70]), "the earlier request of the same block");
+        assert_eq!(queue.remove(blocks[70]), None);
         let left: Vec<BlockRef> = std::iter::from_fn(|| queue.pop_front()).collect();
-        assert_eq!(left.len(), 199);
+        assert_eq!(left.len(), 198);
     }
 
     /// The front does not move while requests come and are taken back behind it.

@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use super::store::Store;
 use crate::base::InfoHash;
 use crate::uring::{Step, persist, reach};
 
-/// What our files begin with, also those of `codec::resume` and `codec::parts`. An empty lock file is ours as well: a crash
-/// leaves one.
+/// What our files begin with, also those of `codec::resume` and `codec::parts`. Those that are not synced before they have
+/// their name, the lock and files to be, are ours as well while they are empty or begin with zeros: a crash leaves them so.
 const MARK: &[u8] = b"bt-fast ";
 const LOCK: &str = ".bt-fast-lock";
 /// A torrent whose name begins with a dot and contains this could write over another torrent's files of ours.
@@ -104,7 +104,8 @@ impl Target {
                 }
                 Err(error) => return Err(failed(Action::Lock, error)),
             }
-            if !is_lock(&lock) {
+            let is_short = lock.metadata().is_ok_and(|stat| stat.len() <= LOCK_LEN_MAX);
+            if !is_short || !is_ours(&lock, Synced::Later).unwrap_or(false) {
                 return Err(not_ours(Action::Lock, &path(LOCK)));
             }
             let left_by = Holder::read(&lock).info_hash;
@@ -127,7 +128,7 @@ impl Target {
 
     fn check_sidecars(&self) -> Result<(), StorageError> {
         for which in Sidecar::ALL {
-            match self.is_ours(&self.file_name(which)) {
+            match self.finds_ours(&self.file_name(which), Synced::First) {
                 Ok(Some(true) | None) => {}
                 Ok(Some(false)) => return Err(not_ours(Action::Write, &self.path(which))),
                 Err(error) => return Err(StorageError::new(Action::Read, self.path(which), error)),
@@ -218,7 +219,7 @@ impl Target {
             reach(Step::Sync)?;
             persist(|| file.sync_all())?;
             reach(Step::Rename)?;
-            if self.is_ours(&self.file_name(which))? == Some(false) {
+            if self.finds_ours(&self.file_name(which), Synced::First)? == Some(false) {
                 return Err(not_ours_error());
             }
             rustix::fs::renameat(&self.folder, &new, &self.folder, self.file_name(which))?;
@@ -240,7 +241,7 @@ impl Target {
             if number > 0 {
                 name.push(number.to_string());
             }
-            if self.is_ours(&name)? == Some(true) {
+            if self.finds_ours(&name, Synced::Later)? == Some(true) {
                 rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty())?;
             }
             match open_beneath(self.folder.as_fd(), Path::new(&name), flags) {
@@ -252,21 +253,30 @@ impl Target {
         Err(not_ours_error())
     }
 
-    /// Whether a file of this name is ours; `None` if there is none.
-    fn is_ours(&self, name: &OsStr) -> io::Result<Option<bool>> {
-        is_ours(self.folder.as_fd(), name)
+    /// Whether the file of this name is ours; `None` if there is none.
+    fn finds_ours(&self, name: &OsStr, synced: Synced) -> io::Result<Option<bool>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match open_beneath(self.folder.as_fd(), Path::new(name), flags) {
+            Ok(file) => is_ours(&file.into(), synced).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP) => Ok(Some(false)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes these, and what a crash left of new ones.
     pub fn remove(&self, which: &[Sidecar]) -> Result<(), StorageError> {
-        let remove = |name: OsString| match self.is_ours(&name)? {
+        let remove = |(name, synced): (OsString, Synced)| match self.finds_ours(&name, synced)? {
             Some(true) => Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?),
             Some(false) | None => Ok(()),
         };
         let failed = |which, error| StorageError::new(Action::Remove, self.path(which), error);
         for &which in which {
-            let names = [file_name(&self.stem, which.new_ending()), self.file_name(which)];
-            names.into_iter().try_for_each(remove).map_err(|error| failed(which, error))?;
+            let new = (file_name(&self.stem, which.new_ending()), Synced::Later);
+            [new, (self.file_name(which), Synced::First)]
+                .into_iter()
+                .try_for_each(remove)
+                .map_err(|error| failed(which, error))?;
         }
         self.sync_folder().map_err(|error| failed(Sidecar::Record, error))
     }
@@ -299,29 +309,23 @@ fn file_name(stem: &[u8], ending: &str) -> OsString {
     OsString::from_vec([stem, ending.as_bytes()].concat())
 }
 
-fn is_ours(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<bool>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open_beneath(folder, Path::new(name), flags) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Ok(Some(false)),
-        Err(error) => return Err(error.into()),
-    };
-    if !file.metadata()?.is_file() {
-        return Ok(Some(false));
-    }
-    let mut beginning = Vec::new();
-    file.take(MARK.len() as u64).read_to_end(&mut beginning)?;
-    Ok(Some(beginning == MARK))
+/// When the bytes of one of our files are on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Synced {
+    /// Before it has its name.
+    First,
+    /// After that, so that a crash may leave it empty or with zeros.
+    Later,
 }
 
-fn is_lock(file: &File) -> bool {
-    let mut beginning = [0; MARK.len()];
-    match file.metadata() {
-        Ok(stat) if stat.is_file() && stat.len() == 0 => true,
-        Ok(stat) => stat.is_file() && file.read_exact_at(&mut beginning, 0).is_ok() && beginning == *MARK,
-        Err(_) => false,
+fn is_ours(file: &File, synced: Synced) -> io::Result<bool> {
+    if !file.metadata()?.is_file() {
+        return Ok(false);
     }
+    let mut beginning = [0; MARK.len()];
+    let len = file.read_at(&mut beginning, 0)?;
+    let is_torn = || synced == Synced::Later && beginning.iter().all(|&byte| byte == 0);
+    Ok((len == MARK.len() && beginning == *MARK) || is_torn())
 }
 
 fn not_ours_error() -> io::Error {

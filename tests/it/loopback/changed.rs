@@ -136,7 +136,7 @@ fn a_file_changed_after_it_was_sent_is_not_served() {
 fn a_file_vouched_for_and_then_changed_is_hashed() {
     let fixture = two_files();
     let content = fixture.content();
-    let seed = seed(&fixture, &["--verify", "never"]);
+    let seed = seed(&fixture, &["--verify", "none"]);
     replace(&fixture.source.join(NAME).join("b"));
     assert_eq!(ask_all(&fixture, &seed, &content, PIECE_COUNT..2 * PIECE_COUNT), 0);
     assert_eq!(ask_all(&fixture, &seed, &content, 0..PIECE_COUNT), BLOCKS);

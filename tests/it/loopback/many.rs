@@ -18,11 +18,16 @@ const COUNT: usize = 10_000;
 const PROCESS_LEN: usize = 16 << 20;
 
 /// A file of 600 bytes and its torrent.
-pub(super) fn make(scratch: &Scratch, number: usize) {
+fn make(scratch: &Scratch, number: usize) {
+    make_with_len(scratch, number, 600);
+}
+
+/// A file of a piece at most, whose length is a multiple of 6 bytes, and its torrent.
+pub(super) fn make_with_len(scratch: &Scratch, number: usize, len: usize) {
     let name = format!("f{number:05}");
-    let content = name.repeat(100);
+    let content = name.repeat(len / name.len());
     let mut metainfo =
-        format!("d4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces20:", content.len(), name.len())
+        format!("d4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi32768e6:pieces20:", content.len(), name.len())
             .into_bytes();
     metainfo.extend_from_slice(&Sha1::digest(&content));
     metainfo.extend_from_slice(b"ee");
