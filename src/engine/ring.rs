@@ -345,8 +345,8 @@ async fn serve(
     let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
     let shared = connection.shared();
     {
-        let registration = Registration::new(connection);
-        registration.connection.clone().run(buffer).await;
+        let _registration = Registration::new(connection.clone());
+        connection.run(buffer).await;
     }
     shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
 }
@@ -380,26 +380,29 @@ impl Drop for HandshakeDeadline<'_> {
 
 /// A connection among those of its ring and of its torrent, until this is dropped.
 struct Registration {
-    connection: Rc<Connection>,
+    ring: Rc<Ring>,
+    torrent: Arc<Torrent>,
+    shared: Arc<PeerShared>,
+    connection: Option<Rc<Connection>>,
 }
 
 impl Registration {
     fn new(connection: Rc<Connection>) -> Self {
-        let ring = &connection.ring;
-        ring.connections.borrow_mut().insert(connection.shared().key, connection.clone());
-        ring.shared.attend(&connection.torrent);
-        Self { connection }
+        let (ring, torrent, shared) = (connection.ring.clone(), connection.torrent.clone(), connection.shared());
+        ring.connections.borrow_mut().insert(shared.key, connection.clone());
+        ring.shared.attend(&torrent);
+        Self { ring, torrent, shared, connection: Some(connection) }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let Connection { ring, torrent, .. } = &*self.connection;
-        let shared = self.connection.shared();
         // After a panic of the reader the writer still runs.
-        self.connection.end(&End::Stopping);
-        ring.connections.borrow_mut().remove(&shared.key);
-        torrent.leave(&shared);
-        ring.shared.attend(torrent);
+        self.connection.iter().for_each(|connection| connection.end(&End::Stopping));
+        self.ring.connections.borrow_mut().remove(&self.shared.key);
+        // The last pieces that the peer announced are counted when its link is dropped.
+        self.connection = None;
+        self.torrent.leave(&self.shared);
+        self.ring.shared.attend(&self.torrent);
     }
 }

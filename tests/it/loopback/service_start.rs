@@ -147,7 +147,7 @@ fn a_start_that_was_killed_hashes_nothing_twice() {
     write_random(&first, LEN, 7);
     let big = sparse(&scratch.join("big"));
     // A check of content that was just written is not remembered.
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(3100));
     let command = seed(&[&first, &big], &scratch);
     for remembered in [false, true] {
         let mut process = Running::start("seed", &command, &scratch.join("log"));
