@@ -26,22 +26,31 @@ impl Request for BlockRef {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct RequestQueue<T> {
-    /// The slot at the front is never empty.
-    slots: VecDeque<Slot<T>>,
+    /// `None` where a request was taken out; never at the front.
+    slots: VecDeque<Option<T>>,
     /// Number of the slot at the front.
     first: u32,
     /// Requests in the queue.
     len: usize,
-    /// Slot numbers by block: of a block that was requested several times the last one. `None`: not needed so far.
-    index: Option<HashMap<BlockRef, u32>>,
+    /// `None`: not needed so far.
+    index: Option<Index>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Slot<T> {
-    /// `None` once the request was taken out.
-    request: Option<T>,
-    /// The slot of an earlier request of the same block, set while there is an index.
-    previous: Option<u32>,
+/// Where the requests of a block are, by slot number.
+#[derive(Debug, Default)]
+struct Index {
+    /// Of a block that was requested several times the last slot.
+    last: HashMap<BlockRef, u32>,
+    /// The slot of the request before, of the same block, for slots that are in the queue.
+    previous: HashMap<u32, u32>,
+}
+
+impl Index {
+    fn insert(&mut self, block: BlockRef, number: u32) {
+        if let Some(previous) = self.last.insert(block, number) {
+            self.previous.insert(number, previous);
+        }
+    }
 }
 
 impl<T> Default for RequestQueue<T> {
@@ -60,18 +69,20 @@ impl<T: Request> RequestQueue<T> {
     }
 
     pub(super) fn front(&self) -> Option<&T> {
-        self.slots.front()?.request.as_ref()
+        self.slots.front()?.as_ref()
     }
 
     /// Oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.request.as_ref())
+        self.slots.iter().flatten()
     }
 
     pub(super) fn push_back(&mut self, request: T) {
         let number = number_of(self.first, self.slots.len());
-        let previous = self.index.as_mut().and_then(|index| index.insert(request.block(), number));
-        self.slots.push_back(Slot { request: Some(request), previous });
+        if let Some(index) = &mut self.index {
+            index.insert(request.block(), number);
+        }
+        self.slots.push_back(Some(request));
         self.len += 1;
     }
 
@@ -81,7 +92,7 @@ impl<T: Request> RequestQueue<T> {
 
     /// Takes out a request of this block.
     pub(super) fn remove(&mut self, block: BlockRef) -> Option<T> {
-        let is_it = |slot: &Slot<T>| slot.request.is_some_and(|request| request.block() == block);
+        let is_it = |slot: &Option<T>| slot.is_some_and(|request| request.block() == block);
         match self.slots.iter().take(NEAR).position(is_it) {
             Some(at) => self.take_at(at),
             None if self.slots.len() <= NEAR => None,
@@ -89,7 +100,7 @@ impl<T: Request> RequestQueue<T> {
                 if self.index.is_none() {
                     self.build_index();
                 }
-                let number = *self.index.as_ref()?.get(&block)?;
+                let number = *self.index.as_ref()?.last.get(&block)?;
                 self.take_at(number.wrapping_sub(self.first) as usize)
             }
         }
@@ -104,26 +115,18 @@ impl<T: Request> RequestQueue<T> {
     }
 
     fn take_at(&mut self, at: usize) -> Option<T> {
-        let slot = self.slots.get_mut(at)?;
-        let (request, previous) = (slot.request.take()?, slot.previous);
+        let request = self.slots.get_mut(at)?.take()?;
         self.len -= 1;
-        let (block, number) = (request.block(), number_of(self.first, at));
-        // The index may stand for a later request of the same block.
-        if self.index.as_ref().is_some_and(|index| index.get(&block) == Some(&number)) {
-            let earlier = self.find_filled(previous);
-            self.index.as_mut().map(|index| match earlier {
-                Some(earlier) => index.insert(block, earlier),
-                None => index.remove(&block),
-            });
-        }
-        while self.slots.front().is_some_and(|slot| slot.request.is_none()) {
+        self.unindex(request.block(), number_of(self.first, at));
+        while let Some(None) = self.slots.front() {
             self.slots.pop_front();
+            self.index.as_mut().map(|index| index.previous.remove(&self.first));
             self.first = self.first.wrapping_add(1);
         }
         if self.slots.is_empty() {
             self.index = None;
         } else if self.slots.len() > 2 * self.len + HOLES_MIN {
-            self.slots.retain(|slot| slot.request.is_some());
+            self.slots.retain(Option::is_some);
             if self.index.is_some() {
                 self.build_index();
             }
@@ -131,21 +134,29 @@ impl<T: Request> RequestQueue<T> {
         Some(request)
     }
 
-    /// The next earlier slot of the same block that is not empty. Each empty one is passed over once.
-    fn find_filled(&self, mut number: Option<u32>) -> Option<u32> {
-        while let Some(slot) = self.slots.get(number?.wrapping_sub(self.first) as usize) {
-            if slot.request.is_some() {
-                return number;
-            }
-            number = slot.previous;
+    /// The request of this slot is gone: an earlier one of its block takes its place. Each empty slot is passed over once.
+    fn unindex(&mut self, block: BlockRef, number: u32) {
+        let Some(index) = &mut self.index else { return };
+        if index.last.get(&block) != Some(&number) {
+            return;
         }
-        None
+        index.last.remove(&block);
+        let mut earlier = index.previous.get(&number).copied();
+        while let Some(number) = earlier
+            && let Some(slot) = self.slots.get(number.wrapping_sub(self.first) as usize)
+        {
+            if slot.is_some() {
+                index.last.insert(block, number);
+                return;
+            }
+            earlier = index.previous.get(&number).copied();
+        }
     }
 
     fn build_index(&mut self) {
-        let mut index = HashMap::with_capacity(self.len);
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            slot.previous = slot.request.and_then(|request| index.insert(request.block(), number_of(self.first, at)));
+        let mut index = Index::default();
+        for (at, request) in self.slots.iter().enumerate() {
+            request.iter().for_each(|request| index.insert(request.block(), number_of(self.first, at)));
         }
         self.index = Some(index);
     }
