@@ -43,8 +43,9 @@ fn seed_and_get_refuse_utp_on_the_port_they_listen_on() {
     assert_eq!(answer(own_ip().into(), seed.address, &[0x11; 1000], SHORT), None);
     seed.stop();
 
-    let (address, target) = (own_address(), fixture.scratch.folder("target"));
+    let target = fixture.scratch.folder("target");
     for what in [fixture.torrent.to_str().unwrap(), &format!("magnet:?xt=urn:btih:{}", "ab".repeat(20))] {
+        let address = own_address();
         let mut command = bt_fast();
         command.args(["get", what, "--listen", &address.to_string(), "--peer", &own_address().to_string()]);
         command.arg("-o").arg(&target);
