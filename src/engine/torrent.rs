@@ -177,8 +177,8 @@ impl Torrent {
     /// was dropped.
     ///
     /// Of two connections that two peers opened to each other at a time, both sides keep the one that the greater peer id
-    /// opened; an older one always stays. Peer ids are public, so one that comes from another host is another peer: else whoever
-    /// uses the id of a peer would keep it out.
+    /// opened; an older one always stays. Peer ids are public, so one that comes from another host is another peer: else any
+    /// host could keep a peer out by its id.
     pub(super) fn join(
         &self,
         shared: &Arc<PeerShared>,
@@ -223,7 +223,7 @@ impl Torrent {
     }
 
     /// Peers that took something from us and had everything when they left: one for each host, and more of one host where it
-    /// took as many copies from us, since anybody may claim to have everything under as many ids as it likes.
+    /// took as many copies from us, since a host may claim to have everything under any number of ids.
     pub(super) fn copies(&self) -> usize {
         let total_len = self.swarm.geometry.total_len().max(1);
         let of_host = |copies: &HostCopies| {

@@ -54,7 +54,7 @@ fn bind(listener: &TcpListener, address: SocketAddr, device: Option<Device>) -> 
     Ok(socket.into())
 }
 
-/// Refuses whoever `filter` permits, until it is dropped.
+/// Refuses the peers that `filter` permits, until the future is dropped.
 pub(super) async fn refuse(socket: std::net::UdpSocket, filter: AddressFilter) {
     let mut refusing = match Refusing::new(socket, filter) {
         Ok(refusing) => refusing,

@@ -26,7 +26,7 @@ struct Entry<T> {
 
 type Place<T> = RwLock<Option<Arc<T>>>;
 
-/// Values by index, within a budget. Whoever has got one may use it for longer than it is held.
+/// Values by index, within a budget. A value that was handed out lives until its user drops it.
 #[derive(Debug)]
 pub(super) struct Held<T> {
     places: Arc<[Place<T>]>,

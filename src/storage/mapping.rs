@@ -43,7 +43,7 @@ impl Maps {
         self.0.get(file_index)
     }
 
-    /// Lets a map go, as soon as nobody reads it.
+    /// Lets a map go, when its last reader is done.
     pub(super) fn remove(&self, file_index: usize) {
         self.0.remove(file_index);
     }

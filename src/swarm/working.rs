@@ -32,7 +32,7 @@ impl<S: Slot> Work<S> {
 #[derive(Debug)]
 pub struct Arrival<S: Slot> {
     pub block: BlockRef,
-    /// None when nobody wants the block any more.
+    /// None when the block is not wanted any more.
     pub open: Option<Arc<OpenPiece<S>>>,
     /// From request to block, when it was an outstanding request.
     pub latency: Option<Duration>,

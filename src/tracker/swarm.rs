@@ -77,7 +77,7 @@ impl Swarm {
         }
     }
 
-    /// Hosts that announced that they completed: whoever says so again, or under other ports, is counted once.
+    /// Hosts that announced that they completed: a host that says so again, or under other ports, is counted once.
     pub(super) fn completed_host_count(&self) -> usize {
         self.completed_hosts.len()
     }

@@ -108,7 +108,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// A client that reads nothing, or sends what nobody reads, holds little of the kernel's memory. An error means that the
+/// A client that reads nothing, or sends bytes that are not read, holds little of the kernel's memory. An error means that the
 /// connection has failed, which the next read tells.
 fn bound_kernel_buffers(stream: &TcpStream) {
     let socket = SockRef::from(stream);

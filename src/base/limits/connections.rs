@@ -26,7 +26,7 @@ pub const CONNECTIONS_LEECHING_MAX: usize = 36;
 /// As long as all that came was wrong it looks on until so many.
 pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
 /// While more than half of the leechers it is connected to have more than it by the content divided by this, it looks on until
-/// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, and whoever has fewer than others is fed less.
+/// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, so a peer with fewer connections is fed less.
 pub const BEHIND_SHARE: u32 = 50;
 /// When so many tenths of the connections are taken, those over which nothing moves and nobody wants anything make room
 /// for others, after this time.
@@ -67,14 +67,14 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// Without any requested block from a peer that owes some: it is snubbing us.
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
-/// After this long a send, of 256 KiB at most, that does not end is a peer that does not read: its slot is somebody else's.
+/// A send, of 256 KiB at most, that takes longer than this marks its peer as one that does not read: another peer gets its slot.
 pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
-/// So is one of which the peer has acknowledged nothing for this long: whoever reads slowly takes some of it in that time.
+/// So is one of which the peer has acknowledged nothing for this long: a slow reader acknowledges some of it in that time.
 pub const SEND_UNREAD_NOTICE: Duration = Duration::from_millis(400);
 /// A send that makes no progress.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// uTP packets looked at in a second, each of which is answered with one at most: it bounds the work, and what a flood with
-/// somebody else's sender addresses makes us send there. Those beyond wait in the kernel or are lost.
+/// uTP packets looked at in a second, each of which is answered with at most one. It bounds the work, and the packets that a
+/// flood with forged sender addresses makes us send to these. Packets beyond it wait in the kernel or are lost.
 pub const UTP_PACKETS_PER_S_MAX: u32 = 2000;
 /// Bytes received at a time: of packets that the kernel has joined those that fit.
 pub const UTP_RECV_LEN: usize = 2048;

@@ -83,5 +83,5 @@ pub const URL_LEN_MAX: usize = 4096;
 pub const MAGNET_LEN_MAX: usize = 64 << 10;
 /// Peers read from one magnet link (`x.pe`).
 pub const MAGNET_PEERS_MAX: usize = 64;
-/// Warnings kept for one metainfo file; more of them tell nobody more.
+/// Warnings kept for one metainfo file; further ones are dropped.
 pub const METAINFO_WARNINGS_MAX: usize = 20;

@@ -64,7 +64,7 @@ pub const IDLE_RETRY: Duration = Duration::from_secs(1);
 pub const ENDGAME_BLOCKS_MAX: usize = 16;
 /// Connections that a block is asked of in the endgame. More only when none of them brings it.
 pub const ENDGAME_ASKERS_MAX: u16 = 2;
-/// An open piece that gets no block for this long is rescued by whoever has nothing to ask for.
+/// An open piece that gets no block for this long is requested by connections that have nothing else to ask for.
 pub const RESCUE_AFTER: Duration = Duration::from_secs(1);
 /// A peer that was overtaken there leaves rescues to others for so many tries.
 pub const OVERTAKEN_WAITS: u16 = 4;
@@ -73,7 +73,7 @@ pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
 /// After a peer's last suggestion was taken (BEP 6) it is asked for nothing else for this long: an origin that suggests has
 /// better use for its uplink than copies of what others have, and the next suggestion is on its way.
 pub const GUIDED_TIME: Duration = Duration::from_secs(2);
-/// Unless nobody at all brings anything for this long.
+/// The wait ends earlier when no peer has sent a block for this long.
 pub const GUIDED_IDLE_TIME: Duration = Duration::from_millis(300);
 /// And for this long it is not asked for what seeders alone have: it comes to somebody else first, and then to us.
 pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! The public pages of an origin: landing page, `.torrent` files, content for web seeds and curl, and the tracker.
 //!
-//! An answer is made as it is read, of parts that all its readers share, so that those who stop reading hold little.
+//! An answer is made as it is read, of parts that all its readers share, so that a reader that stalls holds little.
 //!
 //! Owns what is published and under which URLs. A file is looked for among the published ones and opened by its number: no
 //! path is ever made of a request.
@@ -117,7 +117,7 @@ impl Site {
         Arc::clone(&self.0.torrents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The links of a torrent for those who call us `host` (`HOST:PORT`), with the seeder's own address where known.
+    /// The links of a torrent for clients that reach us as `host` (`HOST:PORT`), with the seeder's own address where known.
     pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
         Some(self.links_of(&*self.published(info_hash)?, host, seeder))
     }

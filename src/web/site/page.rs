@@ -15,7 +15,7 @@ use crate::codec::metainfo::FileEntry;
 /// One style sheet for all pages, light and dark.
 pub const STYLE: &str = include_str!("../assets/style.css");
 
-/// The page for those who call us `host`: one torrent after the other, each made when the client has read those before.
+/// The page for clients that reach us as `host`: one torrent after the other, each made when the client has read the ones before.
 pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
     let what = counted(published.len(), "torrent");
