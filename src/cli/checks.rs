@@ -5,10 +5,10 @@ use std::env;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::base::{FileIdentity, InfoHash, limits};
+use crate::base::{FileIdentity, Geometry, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
-use crate::create::Report;
 use crate::create::remembered::{Observation, forget, recall, remember};
+use crate::create::{HashJournal, Report};
 
 /// A check from its beginning.
 pub(super) struct Check {
@@ -26,6 +26,12 @@ impl Check {
     /// When this content was found right, if nobody has touched it since then.
     pub(super) fn recall(&self, info_hash: InfoHash, content: &Observation) -> Option<i64> {
         recall(self.folder.as_deref()?, info_hash, content)
+    }
+
+    /// Where the hashes of this content, seen at the beginning, are kept for a run after this one.
+    pub(super) fn journal(&self, seen: &Observation, geometry: &Geometry) -> HashJournal {
+        let folder = self.folder.as_deref().map(|folder| folder.join("hashing"));
+        HashJournal::of(folder.as_deref(), seconds(self.started), seen, geometry)
     }
 
     /// The check has found the content right or wrong.

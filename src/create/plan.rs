@@ -8,9 +8,10 @@ use rayon::prelude::*;
 
 use super::error::{ContentError, CreateError};
 use super::filters::Filters;
+use super::hash_journal::HashJournal;
 use super::open::open_regular;
 use super::piece_len;
-use super::pieces::{Content, Control, Source, hash_pieces};
+use super::pieces::{Content, Control, Source, hash_pieces, hash_pieces_with};
 use super::scan::{Scan, scan};
 use crate::base::limits;
 use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
@@ -84,7 +85,21 @@ impl Plan {
 
     /// Hashes the content and puts the torrent together. A file that is not what the walk saw, before or after, ends it.
     pub fn build(&self, settings: &Settings, control: Control<'_>) -> Result<Created, CreateError> {
-        let pieces: Vec<PieceHash> = hash_pieces(self, control)?.into_iter().flatten().collect();
+        self.put_together(hash_pieces(self, control)?, settings)
+    }
+
+    /// [`Self::build`] that goes on from where an earlier run was interrupted.
+    pub fn build_with(
+        &self,
+        settings: &Settings,
+        journal: &mut HashJournal,
+        control: Control<'_>,
+    ) -> Result<Created, CreateError> {
+        self.put_together(hash_pieces_with(self, journal, control)?, settings)
+    }
+
+    fn put_together(&self, hashes: Vec<Option<PieceHash>>, settings: &Settings) -> Result<Created, CreateError> {
+        let pieces = hashes.into_iter().flatten().collect();
         self.check_unchanged()?;
         let files = if self.scan.single_file {
             DraftFiles::Single(self.scan.total_len)

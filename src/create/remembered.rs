@@ -68,9 +68,19 @@ impl Observation {
     }
 
     /// Whether no write at `since` (seconds since 1970) or later can have left these time stamps.
-    fn is_settled(&self, since: i64) -> bool {
+    pub(super) fn is_settled(&self, since: i64) -> bool {
         let newest = self.0.iter().map(|seen| seen.mtime.max(seen.ctime).s).max();
         newest.is_none_or(|newest| newest.saturating_add(STAMP_GRAIN_S) < since)
+    }
+
+    /// Its numbers as they are kept.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut numbers = Vec::with_capacity(self.0.len() * FILE_LEN);
+        for FileIdentity { dev, ino, len, mtime, ctime } in &self.0 {
+            let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
+            numbers.extend([*dev, *ino, *len].into_iter().chain(times).flat_map(u64::to_le_bytes));
+        }
+        numbers
     }
 }
 
@@ -85,7 +95,7 @@ pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Obse
     let mut file = tempfile::Builder::new().prefix(".bt-fast-").suffix(".tmp").tempfile_in(folder)?;
     file.write_all(&encode(info_hash, started, content))?;
     file.persist(record_path(folder, info_hash)).map_err(|error| error.error)?;
-    forget_oldest(folder)?;
+    forget_oldest(folder, EXTENSION, REMEMBERED_CHECKS_MAX)?;
     Ok(true)
 }
 
@@ -114,10 +124,7 @@ fn encode(info_hash: InfoHash, started: i64, content: &Observation) -> Vec<u8> {
     record.extend(MAGIC);
     record.extend(info_hash.0);
     record.extend(started.to_le_bytes());
-    for FileIdentity { dev, ino, len, mtime, ctime } in &content.0 {
-        let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
-        record.extend([*dev, *ino, *len].into_iter().chain(times).flat_map(u64::to_le_bytes));
-    }
+    record.extend(content.encode());
     let hash = sha1(&[&record]);
     record.extend(hash.0);
     record
@@ -127,14 +134,14 @@ fn record_path(folder: &Path, info_hash: InfoHash) -> PathBuf {
     folder.join(format!("{info_hash}.{EXTENSION}"))
 }
 
-/// Removes the records written longest ago until [`REMEMBERED_CHECKS_MAX`] are left.
-fn forget_oldest(folder: &Path) -> io::Result<()> {
-    let is_record = |path: &PathBuf| path.extension().is_some_and(|extension| extension == EXTENSION);
+/// Removes the files with this extension that were written longest ago until so many are left.
+pub(super) fn forget_oldest(folder: &Path, extension: &str, count_max: usize) -> io::Result<()> {
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
     let mut records: Vec<PathBuf> =
         fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_record).collect();
-    if records.len() > REMEMBERED_CHECKS_MAX {
+    if records.len() > count_max {
         records.sort_by_cached_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
-        records.iter().take(records.len() - REMEMBERED_CHECKS_MAX).try_for_each(fs::remove_file)?;
+        records.iter().take(records.len() - count_max).try_for_each(fs::remove_file)?;
     }
     Ok(())
 }

@@ -13,9 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::error::ContentError;
+use super::hash_journal::HashJournal;
 use super::open::{Kind, open_regular};
-use super::pieces::{Content, Control, Source, hash_pieces};
-use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceIndex};
+use super::pieces::{Content, Control, Source, hash_pieces, hash_pieces_with};
+use super::remembered::Observation;
+use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceHash, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
 /// What [`verify`] found.
@@ -86,9 +88,31 @@ impl Report {
 ///
 /// `only`: of these pieces alone. A missing or wrong file is a finding; a file that cannot be read is an error.
 pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control<'_>) -> Result<Report, ContentError> {
-    let (found, mut problems) = survey(info, dir)?;
+    let (found, problems) = survey(info, dir)?;
     let check = Check { info, dir, found, only, hashed: Mutex::new(vec![Hashed::Nothing; info.files.len()]) };
     let hashes = hash_pieces(&check, control)?;
+    Ok(conclude(&check, hashes, problems))
+}
+
+/// [`verify`] of all pieces that goes on from where an earlier run was interrupted. `seen` is the content that the journal
+/// is of.
+pub fn verify_with(
+    info: &Info,
+    dir: &Path,
+    seen: &Observation,
+    journal: &mut HashJournal,
+    control: Control<'_>,
+) -> Result<Report, ContentError> {
+    let (found, problems) = survey(info, dir)?;
+    // The files of the pieces that are in the journal were this when those were hashed.
+    let hashed = seen.by_file(info).iter().map(|file| file.map_or(Hashed::Nothing, Hashed::File)).collect();
+    let check = Check { info, dir, found, only: None, hashed: Mutex::new(hashed) };
+    let hashes = hash_pieces_with(&check, journal, control)?;
+    Ok(conclude(&check, hashes, problems))
+}
+
+fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec<FileProblem>) -> Report {
+    let info = check.info;
     let mut have = Bitfield::new(info.geometry.piece_count());
     let mut altered = vec![0u32; info.files.len()];
     for ((piece, hash), expected) in info.geometry.pieces().zip(hashes).zip(&info.pieces) {
@@ -106,7 +130,7 @@ pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control
         }
     }
     problems.sort_by_key(|problem| problem.file_index);
-    Ok(Report { have, problems, files: check.unchanged_files() })
+    Report { have, problems, files: check.unchanged_files() }
 }
 
 /// Where a file of a torrent lies below the data folder.
@@ -229,7 +253,6 @@ impl Content for Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::PieceHash;
     use crate::hash::sha1;
     use std::sync::atomic::AtomicBool;
 

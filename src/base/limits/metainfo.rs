@@ -64,6 +64,11 @@ pub const EXTRA_ENTRIES_MAX: usize = 2 * FILE_COUNT_MAX;
 pub const EXTRA_FILES_LISTED_MAX: usize = 10_000;
 /// Torrents whose last check is remembered for `verify --fast`; each takes 56 bytes for a file of it.
 pub const REMEMBERED_CHECKS_MAX: usize = 1000;
+/// Content bytes hashed between two records of a journal, which are what an interruption loses: under a minute's from one
+/// hard disk.
+pub const HASH_JOURNAL_STEP_LEN: u64 = 4 << 30;
+/// Contents whose hashing was interrupted that are remembered; each takes 20 bytes for a piece of it.
+pub const HASH_JOURNALS_MAX: usize = 16;
 /// A path element, as Linux has it.
 pub const PATH_ELEMENT_LEN_MAX: usize = 255;
 /// Bytes that are left of a longer path element, and of its extension, as libtorrent has it.

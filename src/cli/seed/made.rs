@@ -83,13 +83,15 @@ impl Unhashed {
                 progress.update(done);
             },
         };
-        let created = plan.build(&settings, control)?;
-        drop((progress, pending));
         let content = Observation::of_plan(&plan);
+        let mut journal = check.journal(&content, &plan.geometry);
+        let created = plan.build_with(&settings, &mut journal, control)?;
+        drop((progress, pending));
         check.remember(created.info_hash, &content);
         if let Some(Err(error)) = place(&path).map(|place| keep(&place, &created.bytes)) {
             tracing::info!("the torrent is not remembered: {error}");
         }
+        journal.remove();
         let metainfo = Metainfo::decode(&created.bytes, limits)
             .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
         let files = check.settled(content.by_file(&metainfo.info));
