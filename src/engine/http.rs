@@ -20,7 +20,7 @@ use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, DefaultConnector, RustlsConnector};
 use ureq::{Agent, Body};
 
-use super::nearness::{CheckedResolver, Nearness, TooNear};
+use super::nearness::{CheckedResolver, Nearness, Step, TooNear};
 use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
 use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
@@ -89,11 +89,11 @@ pub enum HttpError {
     #[error("it leads to a magnet link: {}", printable(.0))]
     Magnet(Vec<u8>),
     #[error(
-        "refused: on this host a torrent's tracker has to have a path that begins with /announce: name its address with --announce if you trust it"
+        "refused: on this host a torrent's tracker has to have a path that begins with /announce: give its URL with --announce if you trust it"
     )]
     NotTrackerHere,
     #[error(
-        "refused: in a private network a torrent's tracker has to have /announce in its path: name its address with --announce if you trust it"
+        "refused: in a private network a torrent's tracker has to have /announce in its path: give its URL with --announce if you trust it"
     )]
     NotTrackerNear,
     #[error("{0}")]
@@ -107,7 +107,7 @@ pub enum HttpError {
 pub struct Fetcher {
     way: Way,
     /// In the order of [`Nearness::ALL`]: each asks nothing that is nearer.
-    agents: [Agent; 3],
+    agents: [Agent; 4],
     /// Trackers that the user named.
     users_trackers: Arc<[String]>,
 }
@@ -201,11 +201,14 @@ impl Fetcher {
 /// Refuses what must not be asked for that near.
 fn check(url: &Url, source: UrlSource, before: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
     let is_nearer = before.is_some_and(|before| before < nearness);
+    let step = if before.is_some() { Step::Redirected } else { Step::Named };
     match nearness {
-        Nearness::ThisHost if is_nearer => Err(HttpError::BadRedirect("from elsewhere to this host")),
+        Nearness::ThisHost | Nearness::Loopback if is_nearer => {
+            Err(HttpError::BadRedirect("from elsewhere to this host"))
+        }
         _ if is_nearer => Err(HttpError::BadRedirect("from a public to a local address")),
-        _ if source == UrlSource::User || nearness.permits_tracker(url.path()) => Ok(()),
-        Nearness::ThisHost => Err(HttpError::NotTrackerHere),
+        _ if source == UrlSource::User || nearness.permits_tracker(url.path(), step) => Ok(()),
+        Nearness::ThisHost | Nearness::Loopback => Err(HttpError::NotTrackerHere),
         _ => Err(HttpError::NotTrackerNear),
     }
 }

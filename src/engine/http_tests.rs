@@ -250,6 +250,8 @@ fn a_server_sends_nobody_nearer_than_it_is() {
         (Some(Nearness::Public), Nearness::Private, true),
         (Some(Nearness::Public), Nearness::ThisHost, true),
         (Some(Nearness::Private), Nearness::ThisHost, true),
+        (Some(Nearness::ThisHost), Nearness::Loopback, true),
+        (Some(Nearness::Loopback), Nearness::ThisHost, false),
         (Some(Nearness::Private), Nearness::Private, false),
         (Some(Nearness::ThisHost), Nearness::ThisHost, false),
         (Some(Nearness::ThisHost), Nearness::Public, false),
@@ -258,6 +260,14 @@ fn a_server_sends_nobody_nearer_than_it_is() {
             assert_eq!(check(&url, source, before, nearness).is_err(), refused, "{before:?} {nearness:?}");
         }
     }
+}
+
+#[test]
+fn a_script_on_this_host_is_a_tracker_only_where_the_torrent_names_it() {
+    let url = Url::parse("http://x/tracker.php").unwrap();
+    let is_refused = |before| check(&url, UrlSource::Torrent, before, Nearness::ThisHost).is_err();
+    assert!(!is_refused(None));
+    assert!(is_refused(Some(Nearness::ThisHost)));
 }
 
 /// A connection that an earlier request left open is no way around the check of the path.

@@ -16,16 +16,21 @@ pub(super) enum Nearness {
     Public,
     /// In a private network, or on a link of this host.
     Private,
-    /// By the loopback or any other address of this host.
+    /// By an address of this host that others can reach too.
     ThisHost,
+    /// By an address of this host that it alone can reach.
+    Loopback,
 }
 
 impl Nearness {
-    pub(super) const ALL: [Self; 3] = [Self::Public, Self::Private, Self::ThisHost];
+    pub(super) const ALL: [Self; 4] = [Self::Public, Self::Private, Self::ThisHost, Self::Loopback];
 
     fn of(ip: IpAddr, own: &[IpAddr]) -> Self {
         let ip = ip.to_canonical();
-        if ip.is_loopback() || ip.is_unspecified() || own.contains(&ip) {
+        if ip.is_loopback() || ip.is_unspecified() {
+            return Self::Loopback;
+        }
+        if own.contains(&ip) {
             return Self::ThisHost;
         }
         let is_private = match ip {
@@ -39,9 +44,10 @@ impl Nearness {
         if is_private { Self::Private } else { Self::Public }
     }
 
-    /// Whether a torrent's tracker may have this path there. On this host it begins with `/announce`, as libtorrent
-    /// has it, or with `/scrape`. In a private network an origin behind a proxy may have a path of its own before that.
-    pub(super) fn permits_tracker(self, path: &str) -> bool {
+    /// Whether a torrent's tracker may have this path there. By loopback it begins with `/announce`, as libtorrent has
+    /// it, or with `/scrape`. By another address of this host, a path of one element may be a tracker's script. In a
+    /// private network an origin behind a proxy may have a path of its own before `/announce`.
+    pub(super) fn permits_tracker(self, path: &str, step: Step) -> bool {
         let is_tracker = |element: &[u8]| element.starts_with(b"announce") || element.starts_with(b"scrape");
         if self == Self::Public {
             return true;
@@ -53,8 +59,21 @@ impl Nearness {
             return false;
         };
         let mut elements = path.split(|&byte| byte == b'/').skip(1);
-        if self == Self::Private { elements.any(is_tracker) } else { elements.next().is_some_and(is_tracker) }
+        match self {
+            Self::Private => elements.any(is_tracker),
+            _ if elements.next().is_some_and(is_tracker) => true,
+            _ => self == Self::ThisHost && step == Step::Named && elements.next().is_none(),
+        }
     }
+}
+
+/// How a URL was come by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// The torrent or magnet link has it.
+    Named,
+    /// A server redirects to it.
+    Redirected,
 }
 
 /// The addresses of this host's interfaces, from the kernel; none where it does not tell them.
@@ -119,17 +138,10 @@ mod tests {
     fn addresses_are_as_near_as_they_lead() {
         let own = ["203.0.113.5", "2001:db8::5", "10.0.0.5"].map(|ip| ip.parse().unwrap());
         let near = |ip: &str| Nearness::of(ip.parse().unwrap(), &own);
-        for ip in [
-            "127.0.0.1",
-            "127.9.9.9",
-            "::1",
-            "0.0.0.0",
-            "::",
-            "203.0.113.5",
-            "::ffff:203.0.113.5",
-            "2001:db8::5",
-            "10.0.0.5",
-        ] {
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::"] {
+            assert_eq!(near(ip), Nearness::Loopback, "{ip}");
+        }
+        for ip in ["203.0.113.5", "::ffff:203.0.113.5", "2001:db8::5", "10.0.0.5"] {
             assert_eq!(near(ip), Nearness::ThisHost, "{ip}");
         }
         for ip in [
@@ -156,23 +168,30 @@ mod tests {
 
     #[test]
     fn a_strangers_tracker_has_a_trackers_path() {
-        for (path, private, own) in [
-            ("/announce", true, true),
-            ("/announce.php", true, true),
-            ("/scrape", true, true),
-            ("/announce/KEY", true, true),
-            ("/bt/announce", true, false),
-            ("/KEY/scrape", true, false),
-            ("/admin/reboot", false, false),
-            ("/", false, false),
-            ("/announce/..%2fadmin", false, false),
-            ("/announce/%2e%2e/admin", false, false),
-            ("/xannounce", false, false),
-            ("/%", false, false),
+        for (path, private, own, loopback) in [
+            ("/announce", true, true, true),
+            ("/announce.php", true, true, true),
+            ("/scrape", true, true, true),
+            ("/announce/KEY", true, true, true),
+            ("/bt/announce", true, false, false),
+            ("/KEY/scrape", true, false, false),
+            ("/tracker.php", false, true, false),
+            ("/", false, true, false),
+            ("/admin/reboot", false, false, false),
+            ("/admin%2freboot", false, false, false),
+            ("//reboot", false, false, false),
+            ("/announce/..%2fadmin", false, false, false),
+            ("/announce/%2e%2e/admin", false, false, false),
+            ("/%2e%2e", false, false, false),
+            ("/%", false, false, false),
         ] {
-            assert_eq!(Nearness::Private.permits_tracker(path), private, "{path}");
-            assert_eq!(Nearness::ThisHost.permits_tracker(path), own, "{path}");
+            for (near, permitted) in
+                [(Nearness::Private, private), (Nearness::ThisHost, own), (Nearness::Loopback, loopback)]
+            {
+                assert_eq!(near.permits_tracker(path, Step::Named), permitted, "{near:?} {path}");
+            }
         }
-        assert!(Nearness::Public.permits_tracker("/anything"));
+        assert!(!Nearness::ThisHost.permits_tracker("/tracker.php", Step::Redirected));
+        assert!(Nearness::Public.permits_tracker("/anything", Step::Named));
     }
 }

@@ -39,7 +39,7 @@ fn a_torrents_tracker_asks_trackers_alone_of_any_own_address() {
     });
     let mut trackers = Vec::new();
     for server in &own {
-        trackers.extend([server.url("/admin/x"), server.url("/announce/../admin"), server.url("/announce/own")]);
+        trackers.extend([server.url("/admin/x"), server.url("/announce/../admin/x"), server.url("/announce/own")]);
     }
     trackers.extend([elsewhere.url("/announce/private"), elsewhere.url("/announce/public")]);
     let fixture = Fixture::file_with_trackers(LEN, &trackers.iter().map(String::as_str).collect::<Vec<_>>());
