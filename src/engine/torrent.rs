@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -27,9 +27,6 @@ use crate::swarm::peer_list::PeerList;
 use crate::swarm::sharing::Share;
 use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
-
-/// Pieces that are named when they turn out to be wrong on disk; for the rest there is one line.
-const UNSERVABLE_SHOWN_MAX: u32 = 10;
 
 pub(super) type Piece = OpenPiece<Slot>;
 
@@ -76,7 +73,7 @@ pub(super) struct Torrent {
     /// The control thread has been asked to look at it.
     attention: AtomicBool,
     pub(super) suspicion: Suspicion,
-    unservable_count: AtomicU32,
+    has_told_unservable: AtomicBool,
     pub(super) looks: Looks,
     copies: Mutex<HashMap<IpAddr, HostCopies>>,
     connections: Mutex<HashMap<u32, Entry>>,
@@ -133,7 +130,7 @@ impl Torrent {
             stopped: AtomicBool::new(false),
             attention: AtomicBool::new(false),
             suspicion: Suspicion::default(),
-            unservable_count: AtomicU32::new(0),
+            has_told_unservable: AtomicBool::new(false),
             looks: Looks::new(file_count),
             connections: Mutex::default(),
             copies: Mutex::default(),
@@ -379,7 +376,7 @@ impl Torrent {
         self.store.end_writing(&self.on_change());
     }
 
-    /// A piece we offered is not right on disk, or can't be read: it is never sent, and said so once.
+    /// A piece we offered is not right on disk, or can't be read: it is never sent. One line says so of all of them.
     pub(super) fn handle_unservable(&self, piece: PieceIndex, why: &str) {
         if !self.serving.handle_unservable(piece) {
             return;
@@ -388,12 +385,11 @@ impl Torrent {
         if let Some(checkpoint) = &self.checkpoint {
             checkpoint.handle_lost(piece);
         }
-        match self.unservable_count.fetch_add(1, Ordering::Relaxed) {
-            UNSERVABLE_SHOWN_MAX => warn!("{}: more pieces are not served: 'bt-fast verify' tells which", self.name),
-            shown if shown < UNSERVABLE_SHOWN_MAX => {
-                warn!("{}: piece {} is not served: {why}", self.name, piece.get());
-            }
-            _ => {}
+        let (name, piece) = (&self.name, piece.get());
+        if self.has_told_unservable.swap(true, Ordering::Relaxed) {
+            info!("{name}: piece {piece} is not served: {why}");
+        } else {
+            warn!("{name}: piece {piece} is not served: {why}: if others follow, 'bt-fast verify' tells which");
         }
     }
 }

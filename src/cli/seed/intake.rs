@@ -1,8 +1,10 @@
 //! Torrents that join a session which runs already: content that has to be hashed first, and files of `--watch`.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -88,20 +90,26 @@ pub(super) struct Intake<'a> {
     pub(super) served_count: usize,
     /// Set when every path has been added or refused.
     pub(super) is_done: &'a AtomicBool,
+    /// Dropped when the first path is hashed or refused.
+    pub(super) first_hashed: SyncSender<Infallible>,
 }
 
 impl Intake<'_> {
     /// The failure that ends `seed`, if nothing is left to serve.
     pub(super) fn run(mut self) -> Option<Failure> {
+        let (mut paths, first_hashed) = (self.paths.iter(), self.first_hashed);
+        let mut prepared = paths.next().map(|path| (path, prepare(path, &self.around)));
+        drop(first_hashed);
         if !self.around.wait_for_session() {
             return None;
         }
-        for path in self.paths {
-            match self.add(path) {
+        while let Some((path, result)) = prepared {
+            match result.map(|(source, trust)| add(path, source, &trust, &self.around)) {
                 Ok(count) => self.served_count += count,
                 Err(failure) if failure.exit == Exit::Interrupted => return None,
                 Err(failure) => self.refusals.add(failure),
             }
+            prepared = paths.next().map(|path| (path, prepare(path, &self.around)));
         }
         self.is_done.store(true, Ordering::Relaxed);
         let failure = self.refusals.conclude(self.served_count);
@@ -110,15 +118,13 @@ impl Intake<'_> {
         }
         failure
     }
+}
 
-    /// The number of torrents that were added: one or none.
-    fn add(&self, path: &Path) -> Result<usize, Failure> {
-        let around = &self.around;
-        let (source, trust) = prepare(path, around)?;
-        if around.add(source, &trust).is_some() {
-            return Ok(1);
-        }
-        super::warn_of_duplicate(path, around.output);
-        Ok(0)
+/// The number of torrents that were added: one or none.
+fn add(path: &Path, source: Source, trust: &Trust, around: &Surroundings<'_>) -> usize {
+    if around.add(source, trust).is_some() {
+        return 1;
     }
+    super::warn_of_duplicate(path, around.output);
+    0
 }

@@ -10,6 +10,7 @@ mod watch;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -38,7 +39,7 @@ use crate::base::{Bitfield, FileIdentity, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
-use crate::create::{Control, verify};
+use crate::create::{Control, verify, verify_with};
 use crate::engine::{self, Changes, Config, Contents, EngineError, Listen, Provenance, Report, Source, Survey, survey};
 use crate::storage::Presence;
 use crate::web::site::{PendingList, Published};
@@ -47,6 +48,9 @@ use crate::web::site::{PendingList, Published};
 const MISFITS_SHOWN_MAX: usize = 10;
 /// How often the service manager is told of progress at most.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the listening sockets stay closed, at most, until the first content is hashed, where there is nothing else to
+/// serve: small content is there when the first client asks for it.
+const FIRST_CONTENT_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag(if options.watch.is_some() { Hangup::Reloads } else { Hangup::Ends })?;
@@ -91,7 +95,9 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
         changes,
     };
     let watch = options.watch.as_deref().map(|folder| Watch::new(folder, around.clone(), &reload));
-    let intake = Intake { paths: &later, around, refusals, served_count: names.len(), is_done: &is_complete };
+    let (first_hashed, is_first_hashed) = sync_channel(0);
+    let served_count = names.len();
+    let intake = Intake { paths: &later, around, refusals, served_count, is_done: &is_complete, first_hashed };
     // Without a sender the session knows that nothing joins it any more.
     let intake = (!later.is_empty()).then_some(intake);
     let session = Session {
@@ -107,6 +113,9 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let (report, nothing_left) = thread::scope(|scope| {
         watch.map(|watch| scope.spawn(|| watch.run()));
         let intake = intake.map(|intake| scope.spawn(|| intake.run()));
+        if names.is_empty() {
+            let _ = is_first_hashed.recv_timeout(FIRST_CONTENT_WAIT);
+        }
         let until = Until::new(options.until, Arc::clone(&total_len));
         let report = session.run(sources, Some(inbox), until);
         stop.store(true, Ordering::Relaxed);
@@ -461,7 +470,15 @@ fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Re
             progress.update(done);
         },
     };
-    let report = verify(&metainfo.info, folder, None, control)?;
+    let report = match Observation::of_content(&metainfo.info, folder) {
+        Some(seen) => {
+            let mut journal = check.journal(&seen, &metainfo.info.geometry);
+            let report = verify_with(&metainfo.info, folder, &seen, &mut journal, control)?;
+            journal.remove();
+            report
+        }
+        None => verify(&metainfo.info, folder, None, control)?,
+    };
     drop((progress, pending));
     check.conclude(metainfo, &report);
     let wrong = report.have.piece_count() - report.have.count();

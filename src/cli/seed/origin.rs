@@ -78,7 +78,7 @@ impl Origin {
         };
         let admin = admin.transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        let router = Admin::new(Arc::clone(monitor), tracker.clone()).router(hosts.clone());
+        let router = Admin::new(Arc::clone(monitor), tracker.clone(), Arc::clone(site.pending())).router(hosts.clone());
         let admin = admin.map(|listener| (listener, router));
         let proxies = options.trusted_proxies.clone();
         let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)

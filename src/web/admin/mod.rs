@@ -16,7 +16,7 @@ use futures_util::stream;
 use serde::Serialize;
 
 use super::hosts::{self, Hosts};
-use super::site::{self, PAGE_HEADERS};
+use super::site::{self, PAGE_HEADERS, Pending, PendingList};
 use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
 use crate::base::limits::WEB_EVENT_INTERVAL;
@@ -31,6 +31,7 @@ const SCRIPT: &str = include_str!("../assets/dashboard.js");
 pub struct Admin {
     monitor: Arc<Monitor>,
     tracker: Tracker,
+    pending: Arc<PendingList>,
 }
 
 /// `/api`, and the data of each event.
@@ -40,6 +41,15 @@ struct View<'a> {
     #[serde(flatten)]
     status: &'a Status,
     tracker: TrackerView,
+    hashing: Vec<PendingView<'a>>,
+}
+
+/// Content that is hashed before it is served. Lengths are in bytes.
+#[derive(Debug, Serialize)]
+struct PendingView<'a> {
+    name: &'a str,
+    len: u64,
+    hashed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,9 +67,15 @@ struct SwarmView {
     completed: u64,
 }
 
+impl<'a> PendingView<'a> {
+    fn of(content: &'a Pending) -> Self {
+        Self { name: &content.name, len: content.len, hashed: content.done() }
+    }
+}
+
 impl Admin {
-    pub fn new(monitor: Arc<Monitor>, tracker: Tracker) -> Self {
-        Self { monitor, tracker }
+    pub fn new(monitor: Arc<Monitor>, tracker: Tracker, pending: Arc<PendingList>) -> Self {
+        Self { monitor, tracker, pending }
     }
 
     /// The routes, `hosts` being the names that are ours.
@@ -80,7 +96,13 @@ impl Admin {
 
     fn json(&self) -> String {
         let status = self.monitor.status();
-        let view = View { version: env!("CARGO_PKG_VERSION"), status: &status, tracker: self.tracker_view(&status) };
+        let pending = self.pending.list();
+        let view = View {
+            version: env!("CARGO_PKG_VERSION"),
+            status: &status,
+            tracker: self.tracker_view(&status),
+            hashing: pending.iter().map(|content| PendingView::of(content)).collect(),
+        };
         serde_json::to_string(&view).unwrap_or_default()
     }
 

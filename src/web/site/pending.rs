@@ -38,9 +38,14 @@ impl PendingList {
 }
 
 impl Pending {
+    /// Bytes that are hashed.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// How much of it is hashed, in whole percent.
     pub fn percent(&self) -> u64 {
-        let done = u128::from(self.done.load(Ordering::Relaxed)) * 100;
+        let done = u128::from(self.done()) * 100;
         u64::try_from(done / u128::from(self.len.max(1))).unwrap_or(100)
     }
 }

@@ -60,7 +60,7 @@ fn a_service_is_ready_before_its_content_is_hashed() {
     fixture.get_by_peer(address);
     while !manager.hear().contains("hashing big, ") {}
     let page = get(web, "/", "").text().to_owned();
-    assert!(page.contains("<h2>big</h2>") && page.contains("hashing 0 %") && page.contains(NAME), "{page}");
+    assert!(page.contains("<h2>big</h2>") && page.contains("1 TiB · hashing ") && page.contains(NAME), "{page}");
     let hashing = |output: &str| output.contains("\"phase\":\"hashing\"") && output.contains(&SPARSE_LEN.to_string());
     assert!(wait_until(DEADLINE, || hashing(&process.output())), "{}", process.log_tail());
     process.signal(Signal::TERM);
