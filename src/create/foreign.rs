@@ -19,8 +19,9 @@ use crate::hash::PieceHasher;
 
 /// Those of these files that hold something, where nothing shows that it is of the torrent; `have` is what was found right.
 ///
-/// One right piece shows that all files are the torrent's: those without one may be damaged, begun by another program,
-/// or shorter than a piece. Zeros are of no file: space that was reserved, and a hole.
+/// A right piece shows that its files are the torrent's. No piece can show that of a file shorter than one while its
+/// neighbours are damaged: the torrent's length and a right piece elsewhere do. Zeros are of no file: space that was
+/// reserved, and a hole.
 pub fn foreign_files(
     info: &Info,
     dir: &Path,
@@ -28,20 +29,26 @@ pub fn foreign_files(
     file_indices: impl Iterator<Item = usize>,
     control: Control<'_>,
 ) -> Result<Vec<usize>, ContentError> {
-    let mut foreign = Vec::new();
-    let piece_len = info.geometry.piece_len();
+    let geometry = &info.geometry;
+    let piece_len = geometry.piece_len();
     let zeros = (!have.is_empty()).then(|| hash_of_zeros(piece_len));
     // That a hole is right says nothing.
-    let is_of_zeros = |piece: PieceIndex| match info.geometry.len_of(piece) {
+    let is_of_zeros = |piece: PieceIndex| match geometry.len_of(piece) {
         len if len == piece_len => zeros.as_ref() == info.pieces.get(piece.at()),
         len => Some(&hash_of_zeros(len)) == info.pieces.get(piece.at()),
     };
-    if info.geometry.pieces().any(|piece| have.contains(piece) && !is_of_zeros(piece)) {
-        return Ok(foreign);
-    }
+    let shows = |piece: PieceIndex| have.contains(piece) && !is_of_zeros(piece);
+    let is_shown_anywhere = geometry.pieces().any(shows);
+    let mut foreign = Vec::new();
     for file_index in file_indices {
         let Some(file) = info.files.get(file_index).filter(|file| !file.pad) else { continue };
         let path = file_path(dir, file);
+        let pieces = || geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+        let is_short = || pieces().all(|piece| geometry.piece_spans(piece).count() > 1);
+        let has_length = || path.metadata().is_ok_and(|found| found.len() == file.len);
+        if pieces().any(shows) || (is_shown_anywhere && is_short() && has_length()) {
+            continue;
+        }
         if holds_something(&path, control).map_err(|error| ContentError::Read { path, error })? {
             foreign.push(file_index);
         }
@@ -108,11 +115,11 @@ mod tests {
 
     const PIECE_LEN: u32 = 4;
 
-    /// A file of three pieces, the second of which is zeros, and a short one.
+    /// A file of three pieces, the second of which is zeros, two short ones in one piece, and one of one piece.
     fn info() -> Info {
         let file = |name: &[u8], len| FileEntry { path: vec![name.to_vec()], len, pad: false, symlink: None };
-        let files = vec![file(b"long", 12), file(b"short", 2)];
-        let pieces = [&b"abcd"[..], &[0; 4], b"efgh", b"ij"].map(|piece| sha1(&[piece]));
+        let files = vec![file(b"long", 12), file(b"short", 2), file(b"shorter", 2), file(b"whole", 4)];
+        let pieces = [&b"abcd"[..], &[0; 4], b"efgh", b"ijkl", b"mnop"].map(|piece| sha1(&[piece]));
         Info {
             name: b"t".to_vec(),
             geometry: Geometry::new(PIECE_LEN, files.iter().map(|file| file.len)).unwrap(),
@@ -129,18 +136,22 @@ mod tests {
         let mut have = Bitfield::new(info.geometry.piece_count());
         right.iter().for_each(|&index| _ = have.insert(info.geometry.piece(index).unwrap()));
         let cancel = AtomicBool::new(false);
-        foreign_files(&info, dir, &have, 0..2, Control { cancel: &cancel, progress: &|_| () }).unwrap()
+        foreign_files(&info, dir, &have, 0..4, Control { cancel: &cancel, progress: &|_| () }).unwrap()
     }
 
     #[test]
-    fn files_with_other_content_are_foreign_until_a_piece_is_right() {
+    fn files_with_other_content_are_foreign_until_a_piece_of_theirs_is_right() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(foreign(dir.path(), &[]), [0; 0]);
         fs::write(dir.path().join("long"), b"\0\0\0\0\0\0\0\0\0\0\0x").unwrap();
         fs::write(dir.path().join("short"), b"xy").unwrap();
-        assert_eq!(foreign(dir.path(), &[]), [0, 1]);
-        assert_eq!(foreign(dir.path(), &[1]), [0, 1], "zeros are right by chance");
-        assert_eq!(foreign(dir.path(), &[3]), [0; 0]);
+        fs::write(dir.path().join("shorter"), b"xyz").unwrap();
+        fs::write(dir.path().join("whole"), b"wxyz").unwrap();
+        assert_eq!(foreign(dir.path(), &[]), [0, 1, 2, 3]);
+        assert_eq!(foreign(dir.path(), &[1]), [0, 1, 2, 3], "zeros are right by chance");
+        assert_eq!(foreign(dir.path(), &[3]), [0, 3]);
+        assert_eq!(foreign(dir.path(), &[2]), [2, 3], "one has not its length");
+        assert_eq!(foreign(dir.path(), &[4]), [0, 2]);
     }
 
     #[test]

@@ -103,25 +103,61 @@ fn empty_and_reserved_files_are_written_to() {
     }
 }
 
-/// Less than a piece of it is right: what a killed run leaves.
+/// A run that was killed knows the file it has made again, with less than a piece in it, and no file in its place.
 #[test]
-fn a_torn_piece_is_taken_where_a_run_was_killed() {
+fn a_killed_run_knows_its_own_files_alone() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
-    let target = fixture.scratch.folder("target");
     let mut torn = vec![0; BYTE_COUNT];
     torn[..1000].copy_from_slice(&fixture.bytes()[..1000]);
-    fs::write(target.join(NAME), torn).unwrap();
-    assert_fails(&run(&fixture.get_command(&target, &[seed.address]), DEADLINE), 1, "nothing in it is of this torrent");
-    let lock = target.join(format!(".{NAME}.bt-fast-lock"));
-    fs::write(&lock, format!("bt-fast 1 {}\n", "0".repeat(40))).unwrap();
-    assert_fails(&run(&fixture.get_command(&target, &[seed.address]), DEADLINE), 1, "nothing in it is of this torrent");
-    fs::write(&lock, format!("bt-fast 1 {}\n", fixture.metainfo.info_hash)).unwrap();
+    for is_replaced in [false, true] {
+        let target = fixture.scratch.folder(&format!("target {is_replaced}"));
+        let path = target.join(NAME);
+        let log = fixture.scratch.join("killed.log");
+        let mut killed = Running::start("killed", &fixture.get_command(&target, &[]), &log);
+        let record = target.join(format!(".{NAME}.bt-fast-resume"));
+        assert!(wait_until(DEADLINE, || record.exists()), "{}", killed.log_tail());
+        killed.signal(Signal::KILL);
+        assert!(killed.wait(DEADLINE).is_some());
+        let command = fixture.get_command(&target, &[seed.address]);
+        if is_replaced {
+            // Another program's file, by a second name of it.
+            let other = fixture.scratch.join("other");
+            fs::write(&other, &torn).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::hard_link(&other, &path).unwrap();
+            assert_fails(&run(&command, DEADLINE), 1, "nothing in it is of this torrent");
+            assert!(fs::read(&other).unwrap() == torn);
+        } else {
+            fs::write(&path, &torn).unwrap();
+            fixture.get(&target, &[seed.address]);
+        }
+    }
+}
+
+/// The rest of the torrent is there and right.
+#[test]
+fn a_file_in_the_place_of_a_right_one_is_left_alone() {
+    let fixture = folder();
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
     fixture.get(&target, &[seed.address]);
+    for (name, len) in [("b", 5 * PIECE_LEN as usize), ("c", 999)] {
+        let (path, other) = (target.join(NAME).join(name), fixture.scratch.join(name));
+        let right = fs::read(&path).unwrap();
+        fs::write(&other, vec![9; len]).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        let mut command = fixture.get_command(&target, &[seed.address]);
+        assert_fails(&run(&command, DEADLINE), 1, &format!("/{name}: nothing in it is of this torrent"));
+        assert!(fs::read(&other).unwrap() == vec![9; len]);
+        assert_eq!(run(command.arg("--overwrite"), DEADLINE).code, Some(0));
+        assert!(fs::read(&path).unwrap() == right);
+    }
 }
 
 #[test]
-fn one_right_piece_vouches_for_the_files_beside_it() {
+fn one_right_piece_vouches_for_short_files_beside_it() {
     let fixture = folder();
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
