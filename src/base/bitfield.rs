@@ -89,6 +89,13 @@ impl Bitfield {
         Self { bits, count }
     }
 
+    /// What this has and `other` has not.
+    pub fn difference(&self, other: &Self) -> Self {
+        let bits = self.bits.clone() & !other.bits.clone();
+        let count = bits.count_ones();
+        Self { bits, count }
+    }
+
     /// Whether `other` has all of this.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.iter().all(|index| other.contains_index(index))

@@ -64,6 +64,7 @@ impl Place<'_> {
                 warning.filter(|_| !target.was_interrupted()).into_iter().for_each(|line| output.warning(line));
                 let found = hash(metainfo, folder, Some(&samples.union(&unknown)), stop, output)?;
                 if samples.is_subset(&found) {
+                    earlier.unhashed = claimed.difference(&samples);
                     have = Some(claimed.union(&found));
                 } else {
                     let record = shown(&target.path(Sidecar::Record));
@@ -81,7 +82,7 @@ impl Place<'_> {
             None if self.holds_anything() => hash(self.metainfo, self.folder, None, stop, output)?,
             None => Bitfield::new(info.geometry.piece_count()),
         };
-        let is_known = |file_index: usize| target.was_interrupted() || known_files.get(file_index) == Some(&true);
+        let is_known = |file_index: usize| known_files.get(file_index) == Some(&true);
         self.clear_way(&layout, &have, is_known, stop)?;
         earlier.pieces = have.clone();
         Ok(Existing { target: Some(target), have, earlier })

@@ -24,8 +24,8 @@ use crate::uring::SharedFile;
 pub(super) struct Checkpoint {
     pub(super) target: Target,
     info_hash: InfoHash,
-    /// Pieces that were there before this run.
-    earlier: Bitfield,
+    /// What was there before this run; `None`: nothing.
+    earlier: Option<Earlier>,
     written: Mutex<Written>,
     /// Locked for as long as a checkpoint takes.
     saved: Mutex<Saved>,
@@ -67,10 +67,7 @@ impl Checkpoint {
     ) -> Result<Self, StorageError> {
         // What an earlier run has written may not be on the disk yet.
         let files = if have.is_empty() { Unsynced::default() } else { Unsynced::all(store) };
-        let (earlier, before) = match earlier {
-            Some(Earlier { pieces, files }) => (pieces, files),
-            None => (Bitfield::new(0), Vec::new()),
-        };
+        let before = earlier.as_ref().map_or(&[][..], |earlier| &earlier.files);
         let mut identities = vec![FileIdentity::default(); store.layout().file_count()];
         for file_index in store.file_indices() {
             // One that was just made or extended is ours from now on.
@@ -79,7 +76,7 @@ impl Checkpoint {
                 before.map_or_else(|| store.layout().identity(file_index), |&before| Ok(before))?;
         }
         let next_at = Instant::now() + if have.is_empty() { limits::CHECKPOINT_INTERVAL_MIN } else { Duration::ZERO };
-        Ok(Self {
+        let checkpoint = Self {
             target,
             info_hash,
             earlier,
@@ -92,7 +89,16 @@ impl Checkpoint {
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
             kept: Mutex::default(),
             thread: Mutex::default(),
-        })
+        };
+        if have.is_empty() {
+            // From now on the files are known to be ours, also where this run is killed.
+            checkpoint.save(&checkpoint.saved(), store, false)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Saved> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -173,7 +179,7 @@ impl Checkpoint {
     ///
     /// `ended`: nothing is written from now on. After an error nothing is claimed that was not claimed before.
     pub(super) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = self.saved();
         let begun = Instant::now();
         let (changes, files, claimable) = {
             let mut written = self.written();
@@ -206,34 +212,42 @@ impl Checkpoint {
         if saved.have.is_full() {
             self.target.remove(&Sidecar::ALL)?;
         } else {
-            let record = ResumeRecord {
-                info_hash: self.info_hash,
-                ended,
-                written_at: seconds_since_1970(),
-                files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
-                have: saved.have.clone(),
-            };
-            self.target.save(Sidecar::Record, |file| file.write_all(&record.encode()))?;
+            self.save(&saved, store, ended)?;
         }
         let pause = begun.elapsed() * limits::CHECKPOINT_PAUSE_RATIO;
         saved.next_at = Instant::now() + pause.clamp(limits::CHECKPOINT_INTERVAL_MIN, limits::CHECKPOINT_INTERVAL_MAX);
         Ok(())
     }
 
-    /// Pieces that were there before, of files that another program has changed since: they have to be hashed. Asked once nothing
-    /// is written any more and [`Self::run`] has ended.
+    fn save(&self, saved: &Saved, store: &Store, ended: bool) -> Result<(), StorageError> {
+        let record = ResumeRecord {
+            info_hash: self.info_hash,
+            ended,
+            written_at: seconds_since_1970(),
+            files: store.listed().filter_map(|file_index| saved.files.get(file_index).copied()).collect(),
+            have: saved.have.clone(),
+        };
+        self.target.save(Sidecar::Record, |file| file.write_all(&record.encode()))
+    }
+
+    /// Pieces that were there before and have to be hashed: those of files that another program has changed since and, since a
+    /// write between two of ours can't be told from them, unhashed ones of every file that was written to. Asked once nothing is
+    /// written any more and [`Self::run`] has ended.
     pub(super) fn doubtful(&self, store: &Store, geometry: &Geometry) -> Bitfield {
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = self.saved();
         let mut doubtful = Bitfield::new(geometry.piece_count());
-        if self.earlier.is_empty() {
-            return doubtful;
-        }
+        let Some(earlier) = self.earlier.as_ref().filter(|earlier| !earlier.pieces.is_empty()) else { return doubtful };
         for file_index in store.file_indices() {
             let found = store.layout().identity(file_index).ok();
-            if found.is_none() || found.as_ref() != saved.files.get(file_index) {
-                let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
-                pieces.filter(|&piece| self.earlier.contains(piece)).for_each(|piece| _ = doubtful.insert(piece));
-            }
+            let is_ours = found.is_some() && found.as_ref() == saved.files.get(file_index);
+            let is_untouched = found.is_some() && found.as_ref() == earlier.files.get(file_index);
+            let doubted = match (is_ours, is_untouched) {
+                (false, _) => &earlier.pieces,
+                (true, false) => &earlier.unhashed,
+                (true, true) => continue,
+            };
+            let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+            pieces.filter(|&piece| doubted.contains(piece)).for_each(|piece| _ = doubtful.insert(piece));
         }
         doubtful
     }

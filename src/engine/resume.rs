@@ -43,6 +43,8 @@ pub struct Claims {
 pub struct Earlier {
     /// Pieces that are right, or that a record says are.
     pub pieces: Bitfield,
+    /// Those of them that a record vouches for alone: they were not hashed.
+    pub unhashed: Bitfield,
     /// Each file before anything of it was hashed or believed; the default where it was not there with its full length.
     pub files: Vec<FileIdentity>,
 }
@@ -56,6 +58,7 @@ impl Earlier {
         };
         Self {
             pieces: Bitfield::new(info.geometry.piece_count()),
+            unhashed: Bitfield::new(info.geometry.piece_count()),
             files: info.files.iter().enumerate().map(observe).collect(),
         }
     }

@@ -190,6 +190,28 @@ fn what_another_program_changes_meanwhile_is_doubtful() {
     assert_eq!(content.claims().have, content.set(&[5, 6]));
 }
 
+/// Another program may have written between two writes of ours.
+#[test]
+fn what_was_not_hashed_is_doubtful_where_we_wrote() {
+    let content = Content::new();
+    content.run(&[0, 1, 5, 6], true);
+    let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
+    let mut earlier = Earlier::observe(&layout.unwrap(), &content.metainfo.info);
+    (earlier.pieces, earlier.unhashed) = (content.set(&[0, 1, 5, 6]), content.set(&[0, 5]));
+    let store = content.store();
+    let have = content.set(&[0, 1, 5, 6]);
+    let checkpoint =
+        Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
+    checkpoint.run(&store, true).unwrap();
+    assert!(checkpoint.doubtful(&store, content.geometry()).is_empty());
+    let file = store.layout().open_to_write(1, false).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(content.path("b"), [1; 40]).unwrap();
+    checkpoint.handle_file_written(1, &SharedFile::new(file));
+    checkpoint.run(&store, true).unwrap();
+    assert_eq!(checkpoint.doubtful(&store, content.geometry()), content.set(&[5]));
+}
+
 #[test]
 fn what_is_written_after_our_last_write_is_doubtful() {
     let content = Content::new();

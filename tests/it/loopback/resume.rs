@@ -247,43 +247,56 @@ fn what_was_altered_after_a_kill_is_found() {
 }
 
 /// A file that is believed whole, and that another program writes to while the rest is downloaded.
+/// A record claims the first half of the content, and a byte of it is altered while the rest is downloaded: into another file, and
+/// into the same one.
 #[test]
 fn what_is_altered_while_it_is_believed_is_found_at_the_end() {
-    const LEN: usize = 200 * PIECE_LEN as usize;
-    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
-        fs::create_dir(root).unwrap();
-        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), LEN as u64, fastrand::u64(..)));
-    });
-    let target = fixture.scratch.folder("target");
-    let (path, other) = (target.join(NAME).join("a"), target.join(NAME).join("b"));
-    fs::create_dir(target.join(NAME)).unwrap();
-    fs::copy(fixture.source.join(NAME).join("a"), &path).unwrap();
-    File::create(&other).unwrap().set_len(LEN as u64).unwrap();
-    let mut have = Bitfield::new(fixture.piece_count());
-    let geometry = &fixture.metainfo.info.geometry;
-    (0..200).for_each(|index| _ = have.insert(geometry.piece(index).unwrap()));
-    let record = ResumeRecord {
-        info_hash: fixture.metainfo.info_hash,
-        ended: true,
-        written_at: fs::metadata(&path).unwrap().mtime(),
-        files: vec![identity(&path), identity(&other)],
-        have,
-    };
-    fs::write(target.join(format!(".{NAME}.bt-fast-resume")), record.encode()).unwrap();
-    let address = own_address();
-    let mut command = fixture.seed_command(address);
-    command.args(["--up", "2M"]);
-    let seed = Seed::start(&command, address, &fixture.scratch.join("slow.log"));
-    let command = fixture.get_command(&target, &[seed.address]);
-    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let moves = || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(LEN as u64));
-    assert!(wait_until(DEADLINE, moves) && get.is_running(), "{}", get.log_tail());
-    let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&[!fs::read(&path).unwrap()[0]], 0).unwrap();
-    assert_eq!(exit_code(&mut get, DEADLINE), Some(3), "{}", get.log_tail());
-    assert!(failures(&get.output())[0].contains("another program changed it"), "{}", get.output());
-    let finished = fixture.get(&target, &[seed.address]);
-    assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], PIECE_LEN);
+    const LEN: usize = 400 * PIECE_LEN as usize;
+    for file_count in [2, 1] {
+        let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+            fs::create_dir(root).unwrap();
+            let write = |name: &&str| write_random(&root.join(name), (LEN / file_count) as u64, fastrand::u64(..));
+            ["a", "b"][..file_count].iter().for_each(|name| write(name));
+        });
+        let target = fixture.scratch.folder("target");
+        fs::create_dir(target.join(NAME)).unwrap();
+        let paths: Vec<_> = ["a", "b"][..file_count].iter().map(|name| target.join(NAME).join(name)).collect();
+        for path in &paths {
+            File::create(path).unwrap().set_len((LEN / file_count) as u64).unwrap();
+        }
+        let first = fs::read(fixture.source.join(NAME).join("a")).unwrap();
+        File::options().write(true).open(&paths[0]).unwrap().write_all_at(&first[..LEN / 2], 0).unwrap();
+        let mut have = Bitfield::new(fixture.piece_count());
+        let geometry = &fixture.metainfo.info.geometry;
+        (0..200).for_each(|index| _ = have.insert(geometry.piece(index).unwrap()));
+        let record = ResumeRecord {
+            info_hash: fixture.metainfo.info_hash,
+            ended: true,
+            written_at: fs::metadata(&paths[0]).unwrap().mtime(),
+            files: paths.iter().map(|path| identity(path)).collect(),
+            have,
+        };
+        fs::write(target.join(format!(".{NAME}.bt-fast-resume")), record.encode()).unwrap();
+        let address = own_address();
+        let mut command = fixture.seed_command(address);
+        command.args(["--up", "2M"]);
+        let seed = Seed::start(&command, address, &fixture.scratch.join("slow.log"));
+        let command = fixture.get_command(&target, &[seed.address]);
+        let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+        let moves =
+            || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(LEN as u64 / 2));
+        assert!(wait_until(DEADLINE, moves) && get.is_running(), "{}", get.log_tail());
+        // Whatever was sampled at the start, most of these were not.
+        let file = File::options().write(true).open(&paths[0]).unwrap();
+        for at in (0..LEN / 2).step_by(PIECE_LEN as usize) {
+            file.write_all_at(&[!first[at]], at as u64).unwrap();
+        }
+        assert_eq!(exit_code(&mut get, DEADLINE), Some(3), "{}", get.log_tail());
+        assert!(failures(&get.output())[0].contains("another program changed it"), "{}", get.output());
+        let finished = fixture.get(&target, &[seed.address]);
+        assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], 200 * PIECE_LEN);
+        seed.stop();
+    }
 }
 
 fn identity(path: &Path) -> FileIdentity {
