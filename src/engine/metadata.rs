@@ -133,7 +133,9 @@ async fn run(
         listen_port,
         local: config.listen.local_address(),
         fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
-        peers: RefCell::new(PeerList::with_filter(config.filter.clone())),
+        peers: RefCell::new(
+            PeerList::with_filter(config.filter.clone()).limited_to(limits::METADATA_CONNECTIONS_PER_HOST_MAX),
+        ),
         link_peers: RefCell::default(),
         device: config.device,
         connection_count: Cell::new(0),

@@ -31,6 +31,18 @@ pub(super) enum Readiness {
     Unservable,
 }
 
+/// What stands between a piece and its readers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verification {
+    Done,
+    /// The caller must hash the piece and then report it.
+    Begun,
+    /// Another thread hashes it.
+    UnderWay,
+    /// It is not right, or not there.
+    Failed,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -86,15 +98,11 @@ impl Serving {
 
     /// What to do next for a block; a task that is handed out is handed out once.
     pub(super) fn poll(&self, block: BlockRef, now: Moment) -> Readiness {
-        let Some(piece) = self.piece(block.piece) else { return Readiness::Unservable };
-        match piece.load(Ordering::Acquire) {
-            VERIFIED => {}
-            UNSERVABLE => return Readiness::Unservable,
-            VERIFYING => return Readiness::Wait,
-            _ => {
-                let won = piece.compare_exchange(UNVERIFIED, VERIFYING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                return if won { Readiness::Verify(block.piece) } else { Readiness::Wait };
-            }
+        match self.poll_verified(block.piece) {
+            Verification::Done => {}
+            Verification::Begun => return Readiness::Verify(block.piece),
+            Verification::UnderWay => return Readiness::Wait,
+            Verification::Failed => return Readiness::Unservable,
         }
         let Some(index) = self.stretches_of(block).find(|&stretch| !self.is_resident(stretch, now)) else {
             return Readiness::Ready;
@@ -104,6 +112,20 @@ impl Serving {
         let won = !matches!(seen, POPULATING | LEAVING)
             && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if won { Readiness::Populate(index) } else { Readiness::Wait }
+    }
+
+    /// Whether a piece is verified; the task to do that is handed out once.
+    pub(super) fn poll_verified(&self, piece: PieceIndex) -> Verification {
+        let Some(state) = self.piece(piece) else { return Verification::Failed };
+        match state.load(Ordering::Acquire) {
+            VERIFIED => Verification::Done,
+            UNSERVABLE => Verification::Failed,
+            VERIFYING => Verification::UnderWay,
+            _ => match state.compare_exchange(UNVERIFIED, VERIFYING, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => Verification::Begun,
+                Err(_) => Verification::UnderWay,
+            },
+        }
     }
 
     /// The hash of this piece was right.

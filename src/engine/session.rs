@@ -75,6 +75,8 @@ pub fn run_with(
         first.map_or(0, |address| address.port()),
         (cache, socket_options),
     ));
+    let session = Arc::downgrade(&shared);
+    config.contents.handle_started(session);
     if config.preallocate {
         for torrent in shared.torrents().into_iter().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
             let session = Arc::clone(&shared);
@@ -331,8 +333,10 @@ fn start_rings(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
-            run_ring(|| {
+            run_ring(move || {
                 let _ = started.send(());
+                // The others' fate does not depend on this thread any more.
+                drop(started);
                 ring::run(index, shared, inbox)
             })
         };
@@ -340,22 +344,20 @@ fn start_rings(
     }
     drop(started);
     // Each thread either says that its ring runs, or ends with the reason why not.
-    if wait.iter().take(threads.len()).count() < threads.len() {
-        for ended in threads {
-            if ended.is_finished() {
-                ended.join().map_err(|_| EngineError::Threads(std::io::Error::other("a ring thread panicked")))??;
-            }
-        }
-        return Err(EngineError::Threads(std::io::Error::other("a ring thread did not start")));
+    if wait.iter().take(threads.len()).count() == threads.len() {
+        return Ok(threads);
     }
-    Ok(threads)
+    let ended = stop_rings(shared, threads);
+    let panicked = || EngineError::Threads(std::io::Error::other("a ring thread panicked"));
+    ended.into_iter().try_for_each(|ended| ended.map_err(|_| panicked())?.map_err(EngineError::from))?;
+    Err(EngineError::Threads(std::io::Error::other("a ring thread did not start")))
 }
 
-fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), RingError>>>) {
+type Ended = thread::Result<Result<(), RingError>>;
+
+fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), RingError>>>) -> Vec<Ended> {
     for ring in shared.rings() {
         let _ = ring.commands.blocking_send(Command::Stop);
     }
-    for ring in rings {
-        let _ = ring.join();
-    }
+    rings.into_iter().map(thread::JoinHandle::join).collect()
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Cache;
 use super::config::{Config, Listen};
-use super::contents::Contents;
+use super::contents::{self, Contents};
 use super::doorstep::{Doorstep, Place};
 use super::file_threads::FileThreads;
 use super::receiving::{Received, Verified};
@@ -259,6 +259,20 @@ impl Drop for Counted {
 impl std::fmt::Debug for Counted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Counted").field("ring_index", &self.ring_index).finish_non_exhaustive()
+    }
+}
+
+impl contents::Session for Shared {
+    fn now(&self) -> Time {
+        self.now()
+    }
+
+    fn attend(&self, torrent: &Torrent) {
+        self.attend(torrent);
+    }
+
+    fn announce_ready(&self) {
+        self.announce_ready();
     }
 }
 

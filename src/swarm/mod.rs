@@ -4,6 +4,7 @@
 //! type parameter ([`Slot`]) that is only carried here.
 
 mod availability;
+mod awaited;
 pub mod blame;
 pub mod choker;
 mod have_log;

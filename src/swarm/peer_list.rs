@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
+use super::awaited::Awaited;
 use super::pieces::Verdict;
 use crate::base::cidr::AddressFilter;
 use crate::base::limits::{
@@ -48,10 +49,13 @@ struct Peer {
 }
 
 /// Known peers of one torrent: at most [`PEER_LIST_MAX`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PeerList {
     peers: BTreeMap<SocketAddr, Peer>,
+    awaited: Awaited,
     filter: AddressFilter,
+    /// Connections with one host.
+    per_host_max: usize,
     /// Where others see us, if it is known.
     own: Option<SocketAddr>,
     /// Connections, opening or open, in and out.
@@ -61,6 +65,22 @@ pub struct PeerList {
     /// Attempts lately made, in thousandths, which time makes up for; as of `connects_at`.
     connects: u128,
     connects_at: Time,
+}
+
+impl Default for PeerList {
+    fn default() -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            awaited: Awaited::default(),
+            filter: AddressFilter::default(),
+            per_host_max: CONNECTIONS_PER_IP_MAX,
+            own: None,
+            connections: BTreeMap::new(),
+            trust: BTreeMap::new(),
+            connects: 0,
+            connects_at: Time::ZERO,
+        }
+    }
 }
 
 impl PeerList {
@@ -82,6 +102,12 @@ impl PeerList {
         Self { filter, ..Self::default() }
     }
 
+    /// At most `per_host_max` connections with one host.
+    #[must_use]
+    pub fn limited_to(self, per_host_max: usize) -> Self {
+        Self { per_host_max, ..self }
+    }
+
     /// Where others see us; `None`: nobody said.
     pub fn set_own(&mut self, own: Option<SocketAddr>) {
         self.own = own;
@@ -101,6 +127,22 @@ impl PeerList {
         }
     }
 
+    /// A leecher that listens at `addr` has announced itself to our own tracker. It becomes a peer to connect to unless its host
+    /// connects by itself soon.
+    pub fn handle_leecher(&mut self, now: Time, addr: SocketAddr) {
+        if self.connection_count(addr.ip()) == 0 {
+            self.awaited.handle_announced(now, canonical(addr));
+        }
+    }
+
+    fn take_awaited(&mut self, now: Time, rng: &mut Rng) {
+        while let Some(addr) = self.awaited.poll(now) {
+            if self.connection_count(addr.ip()) == 0 {
+                self.handle_announced([addr], Source::Tracker, rng);
+            }
+        }
+    }
+
     /// Nobody is connected and nobody can be: those we know of are banned or given up, and some are banned. Only
     /// newly announced peers, or such that come by themselves, can help.
     pub fn is_hopeless(&self) -> bool {
@@ -110,10 +152,11 @@ impl PeerList {
     }
 
     /// Peers to connect to now where so many connections are lacking and there are places for so many attempts: no more
-    /// than [`CONNECTS_PER_S`] over time, those with the fewest failures first, then by canonical priority (BEP 40) once it
-    /// is known where others see us, otherwise at random. An attempt of [`CONNECT_HOPEFUL`] counts as a connection, an older
+    /// than [`CONNECTS_PER_S`] over time, those of hosts with the fewest connections first, then those with the fewest failures,
+    /// then by canonical priority (BEP 40) once it is known where others see us, otherwise at random. An attempt of [`CONNECT_HOPEFUL`] counts as a connection, an older
     /// one does not. Each one's outcome must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
     pub fn poll_connect(&mut self, now: Time, lacking: usize, places: usize, rng: &mut Rng) -> Vec<SocketAddr> {
+        self.take_awaited(now, rng);
         let max = lacking.saturating_sub(self.hopeful_count(now)).min(places).min(self.connects_allowed(now));
         if max == 0 {
             return Vec::new();
@@ -127,8 +170,17 @@ impl PeerList {
         rng.shuffle(&mut due);
         let priority = |addr| self.own.map(|own| canonical_priority(own, addr));
         due.sort_by_cached_key(|&(addr, failures)| (failures, Reverse(priority(addr))));
+        // A host with many ports keeps no other from its turn.
+        let mut taken = self.connections.clone();
+        let turn = |(addr, _): (SocketAddr, u32)| {
+            let count = taken.entry(host_of(addr.ip())).or_insert(0);
+            *count += 1;
+            (*count, addr)
+        };
+        let mut due: Vec<(usize, SocketAddr)> = due.into_iter().map(turn).collect();
+        due.sort_by_key(|&(turn, _)| turn);
         let mut chosen = Vec::new();
-        for (addr, _) in due {
+        for (_, addr) in due {
             if chosen.len() >= max {
                 break;
             }
@@ -159,7 +211,7 @@ impl PeerList {
     /// When the next peer may be tried, if there is one to try. May lie in the past.
     pub fn poll_timeout(&self) -> Option<Time> {
         let candidates = self.peers.iter().filter(|(addr, peer)| peer.is_candidate() && self.accepts(addr.ip()));
-        candidates.map(|(_, peer)| peer.retry_at).min()
+        candidates.map(|(_, peer)| peer.retry_at).chain(self.awaited.poll_timeout()).min()
     }
 
     /// A connection of [`Self::poll_connect`] stands, handshake included.
@@ -258,7 +310,7 @@ impl PeerList {
 
     /// Whether one more connection with this address is welcome.
     pub fn accepts(&self, ip: IpAddr) -> bool {
-        self.connection_count(ip) < CONNECTIONS_PER_IP_MAX && !self.is_banned(ip) && self.filter.permits(ip)
+        self.connection_count(ip) < self.per_host_max && !self.is_banned(ip) && self.filter.permits(ip)
     }
 
     /// Connections with the host of this address, opening or open.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::limits::CONNECT_TIMEOUT;
+use crate::base::limits::{AWAITED_FOR, CONNECT_TIMEOUT};
 
 const NOW: Time = Time::from_secs(1000);
 
@@ -60,6 +60,37 @@ fn the_same_seed_gives_the_same_order() {
     let order = |seed| list(100).poll_connect(NOW, 10, usize::MAX, &mut Rng::with_seed(seed));
     assert_eq!(order(5), order(5));
     assert_ne!(order(5), order(6));
+}
+
+#[test]
+fn a_host_with_many_ports_keeps_no_other_from_its_turn() {
+    let mut list = PeerList::new();
+    let crowd = (1..=400).map(|port| SocketAddr::from(([192, 0, 2, 66], port)));
+    let others: Vec<SocketAddr> = (1..=5).map(peer).collect();
+    list.handle_announced(crowd.chain(others.iter().copied()), Source::Tracker, &mut rng());
+    let first = list.poll_connect(NOW, 20, usize::MAX, &mut rng());
+    assert!(others.iter().all(|other| first[..6].contains(other)), "{first:?}");
+    assert_eq!(first.len(), 20);
+    // One that is announced later comes before the next port of the crowd.
+    list.handle_announced([peer(6)], Source::Tracker, &mut rng());
+    first.iter().for_each(|&addr| list.handle_connected(addr));
+    assert_eq!(list.poll_connect(NOW, 1, usize::MAX, &mut rng()), [peer(6)]);
+}
+
+#[test]
+fn a_leecher_that_does_not_come_is_connected_to() {
+    let mut list = PeerList::new();
+    let [absent, present] = [peer(1), peer(2)];
+    list.handle_leecher(NOW, absent);
+    list.handle_leecher(NOW, present);
+    assert_eq!(list.poll_timeout(), Some(NOW + AWAITED_FOR));
+    assert!(list.poll_connect(NOW, usize::MAX, usize::MAX, &mut rng()).is_empty());
+    // By another port of its host.
+    list.handle_accepted(SocketAddr::new(present.ip(), 50_000));
+    assert_eq!(list.poll_connect(NOW + AWAITED_FOR, usize::MAX, usize::MAX, &mut rng()), [absent]);
+    list.handle_connected(absent);
+    list.handle_leecher(NOW + AWAITED_FOR, absent);
+    assert_eq!(list.poll_timeout(), None);
 }
 
 #[test]

@@ -53,6 +53,10 @@ pub const TRUST_LIST_MAX: usize = 16_384;
 /// An attempt to connect counts so long among the connections that are sought; of one that takes longer little is hoped
 /// for, and others are tried beside it.
 pub const CONNECT_HOPEFUL: Duration = Duration::from_secs(1);
+/// A leecher that announced itself to our own tracker has so long to connect by itself.
+pub const AWAITED_FOR: Duration = Duration::from_secs(2);
+/// Leechers of one torrent that are awaited at a time.
+pub const AWAITED_MAX: usize = 256;
 /// To open a TCP connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From TCP connection to complete handshake, absolute.

@@ -63,7 +63,7 @@ impl Origin {
         let table = Table::listed();
         let info_hashes: Vec<InfoHash> = published.iter().map(|torrent| torrent.info_hash).collect();
         info_hashes.iter().for_each(|&info_hash| table.allow(info_hash));
-        let tracker = Tracker::new(table);
+        let tracker = Tracker::new(table).with_contents(Arc::clone(contents));
         let address = sockets.address;
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
         let hosts = Hosts::new(own_names(options.public_url.as_deref()));

@@ -9,7 +9,7 @@ pub mod http;
 pub mod udp;
 
 use std::hash::RandomState;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,6 +17,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::base::{InfoHash, Rng, Time};
+use crate::codec::tracker_http::Event;
+use crate::engine::Contents;
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Refusal, Reply, SwarmStats, Table};
 
@@ -26,6 +28,8 @@ pub struct Tracker {
     table: Arc<Table>,
     connection_ids: ConnectionIds,
     counters: Arc<Counters>,
+    /// Told of leechers, where torrents of this tracker are served.
+    contents: Option<Arc<Contents>>,
     /// Where the table's [`Time`] begins.
     started_at: Instant,
 }
@@ -57,8 +61,15 @@ impl Tracker {
             table: Arc::new(table),
             connection_ids: ConnectionIds::new(RandomState::new()),
             counters: Arc::default(),
+            contents: None,
             started_at: Instant::now(),
         }
+    }
+
+    /// `contents` are told of leechers that announce themselves.
+    #[must_use]
+    pub fn with_contents(self, contents: Arc<Contents>) -> Self {
+        Self { contents: Some(contents), ..self }
     }
 
     pub fn table(&self) -> &Table {
@@ -97,7 +108,12 @@ impl Tracker {
     }
 
     fn announce(&self, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
-        self.table.handle_announce(self.now(), announcement, rng)
+        let reply = self.table.handle_announce(self.now(), announcement, rng)?;
+        let Announcement { info_hash, source, port, left, event, .. } = *announcement;
+        if let Some(contents) = self.contents.as_ref().filter(|_| left > 0 && port != 0 && event != Event::Stopped) {
+            contents.handle_leecher(info_hash, SocketAddr::new(source, port));
+        }
+        Ok(reply)
     }
 
     fn scrape(&self, info_hash: InfoHash) -> Option<SwarmStats> {
@@ -118,7 +134,7 @@ impl Tracker {
 mod tests {
     use super::*;
     use crate::base::PeerId;
-    use crate::codec::tracker_http::{AnnounceQuery, Event};
+    use crate::codec::tracker_http::AnnounceQuery;
 
     pub(super) const HASH: InfoHash = InfoHash([0xf7; 20]);
 

@@ -169,6 +169,32 @@ fn content_comes_over_http_when_it_may() {
     assert_eq!(get(closed.web(), path, "").status, 404);
 }
 
+/// Clients that try uTP alone at first, or are let out by no firewall, get the content all the same.
+#[test]
+fn a_leecher_of_the_own_tracker_that_does_not_come_is_connected_to() {
+    let origin = Origin::start(&[]);
+    let ip = own_ip();
+    let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
+    let info_hash = origin.published["info_hash"].as_str().unwrap();
+    let escaped: String =
+        info_hash.as_bytes().chunks(2).map(|hex| format!("%{}", str::from_utf8(hex).unwrap())).collect();
+    let port = listener.local_addr().unwrap().port();
+    let path = format!(
+        "/announce?info_hash={escaped}&peer_id=-XX0000-abcdefghijkl&port={port}&uploaded=0&downloaded=0&left=1&compact=1"
+    );
+    let mut announce = TcpStream::connect(origin.web()).unwrap();
+    write!(announce, "GET {path}&event=started HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let (sender, arrived) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut handshake = [0; 48];
+        peer.read_exact(&mut handshake).unwrap();
+        let _ = sender.send(handshake);
+    });
+    let handshake = arrived.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(handshake[28..].iter().map(|byte| format!("{byte:02x}")).collect::<String>(), info_hash);
+}
+
 /// Whether it was read before, is being read, or is read later.
 #[test]
 fn http_gives_no_byte_of_a_changed_file() {

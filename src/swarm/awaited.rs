@@ -1,0 +1,55 @@
+//! Leechers that are expected to connect to us, since they announced themselves to our own tracker.
+//!
+//! Some clients try uTP first and do not come back by TCP when that is refused; others are behind a firewall that lets nothing
+//! out. A leecher that has not come within [`AWAITED_FOR`] is connected to.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::base::Time;
+use crate::base::limits::{AWAITED_FOR, AWAITED_MAX};
+
+/// At most [`AWAITED_MAX`] of them, the longest awaited first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Awaited(VecDeque<(Time, SocketAddr)>);
+
+impl Awaited {
+    /// A leecher that listens there has announced itself. Where there are too many it has to come by itself.
+    pub(super) fn handle_announced(&mut self, now: Time, addr: SocketAddr) {
+        if self.0.len() < AWAITED_MAX && !self.0.iter().any(|&(_, awaited)| awaited == addr) {
+            self.0.push_back((now + AWAITED_FOR, addr));
+        }
+    }
+
+    /// One that was awaited for long enough.
+    pub(super) fn poll(&mut self, now: Time) -> Option<SocketAddr> {
+        self.0.pop_front_if(|&mut (at, _)| at <= now).map(|(_, addr)| addr)
+    }
+
+    /// When [`Self::poll`] is next due.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.0.front().map(|&(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_awaited_once_and_for_a_while() {
+        let addr = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let mut awaited = Awaited::default();
+        assert_eq!((awaited.poll_timeout(), awaited.poll(Time::MAX)), (None, None));
+        awaited.handle_announced(Time::ZERO, addr(1));
+        awaited.handle_announced(AWAITED_FOR / 2, addr(2));
+        awaited.handle_announced(AWAITED_FOR / 2, addr(1));
+        assert_eq!((awaited.poll_timeout(), awaited.poll(AWAITED_FOR / 2)), (Some(AWAITED_FOR), None));
+        assert_eq!(awaited.poll(AWAITED_FOR), Some(addr(1)));
+        assert_eq!((awaited.poll(AWAITED_FOR), awaited.poll(AWAITED_FOR * 2)), (None, Some(addr(2))));
+        for port in 1..=u16::try_from(AWAITED_MAX + 1).unwrap() {
+            awaited.handle_announced(Time::ZERO, addr(port));
+        }
+        assert_eq!(std::iter::from_fn(|| awaited.poll(AWAITED_FOR)).count(), AWAITED_MAX);
+    }
+}
