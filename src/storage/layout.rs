@@ -26,6 +26,9 @@ pub struct Layout {
     unsynced_folders: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// What `st_blocks` counts.
+const STAT_BLOCK_LEN: u64 = 512;
+
 /// Which symbolic links are followed to a file that is read.
 #[derive(Debug)]
 enum Links {
@@ -171,6 +174,19 @@ impl Layout {
         let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH)
             .map_err(|error| failed(error.into()))?;
         self.regular(file_index, opened).map(|(_, identity)| identity)
+    }
+
+    /// Bytes of the disk that a file has; 0 where it is not there or can't be looked at.
+    pub(super) fn reserved_len(&self, file_index: usize) -> u64 {
+        let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH);
+        let blocks = opened.and_then(rustix::fs::fstat).map_or(0, |stat| stat.st_blocks);
+        u64::try_from(blocks).unwrap_or(0) * STAT_BLOCK_LEN
+    }
+
+    /// Bytes that may still be written to the file system; `None` where it does not say.
+    pub(super) fn free_len(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.folder).ok()?;
+        stat.f_bavail.checked_mul(stat.f_frsize)
     }
 
     /// Makes the file and its folders where they are missing, and gives it its length; bytes not written yet are a hole.

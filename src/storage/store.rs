@@ -14,6 +14,7 @@ use super::known::{Known, OnChange};
 use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
+use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, persist, reach};
 
@@ -135,8 +136,19 @@ impl Store {
     pub fn preallocate(&self) -> Result<(), StorageError> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
-        let lens = self.file_indices().map(|file_index| (file_index, self.geometry.file_len(file_index)));
-        for (file_index, len) in lens.filter(|&(_, len)| len > 0) {
+        let lens = || {
+            let lens = self.file_indices().map(|file_index| (file_index, self.geometry.file_len(file_index)));
+            lens.filter(|&(_, len)| len > 0)
+        };
+        // What does not fit would fill the disk first.
+        let lacking: u64 =
+            lens().map(|(file_index, len)| len.saturating_sub(self.layout.reserved_len(file_index))).sum();
+        if let Some(free) = self.layout.free_len().filter(|&free| free < lacking) {
+            let line = format!("{} more are needed, and {} are free", Bytes(lacking), Bytes(free));
+            let error = io::Error::new(io::ErrorKind::StorageFull, line);
+            return Err(StorageError::new(Action::Reserve, self.layout.path(0), error));
+        }
+        for (file_index, len) in lens() {
             let file = self.layout.open_to_write(file_index, false)?;
             match fallocate(&file, FallocateFlags::empty(), 0, len) {
                 Ok(()) => {}
