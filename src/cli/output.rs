@@ -149,7 +149,9 @@ impl Output {
         }
         let writer =
             LogWriter { bars: self.bars.clone(), prefix: if verbosity == 0 { "bt-fast: warning: " } else { "" } };
-        let log = tracing_subscriber::fmt().with_target(false).with_writer(move || writer.clone());
+        // A line that can't be written is lost: to report that on standard error would fail, too, and panic.
+        let log =
+            tracing_subscriber::fmt().with_target(false).log_internal_errors(false).with_writer(move || writer.clone());
         // Fails only where a log runs already, as in tests.
         let _ = if verbosity == 0 {
             log.with_max_level(LevelFilter::WARN).without_time().with_level(false).with_ansi(false).try_init()

@@ -159,6 +159,7 @@ fn parameter(mut text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     let (key, value) = text.split_at_checked(text.iter().position(|&byte| byte == b'=')?)?;
     let (key, value) = (key.trim_ascii(), value.get(1..)?.trim_ascii());
+    let key = if key.eq_ignore_ascii_case(b"xt") { b"xt" } else { key };
     let numbered = key.iter().rposition(|&byte| byte == b'.').and_then(|dot| key.split_at_checked(dot));
     match numbered {
         Some((name, [b'.', digits @ ..])) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {

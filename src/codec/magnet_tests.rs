@@ -59,6 +59,7 @@ fn links_are_read_as_people_paste_them() {
         clean.replace("magnet:?", "MAGNET: ?"),
         clean.replace("%20", " "),
         clean.replace("btih:c12f", "btih: c12f "),
+        clean.replace("xt=urn:btih", "XT=URN:BTIH"),
         clean.replace('%', "%25").replace(':', "%3A").replace('?', "%3F").replace('&', "%26").replace('=', "%3D"),
     ] {
         assert!(Magnet::is_meant(text.as_bytes()), "{text}");

@@ -256,3 +256,16 @@ fn a_closed_stdout_is_no_panic_and_a_full_one_is_told() {
     run("show tree.torrent", full()).fails(5, "standard output");
     run("create tree -o -", full()).fails(5, "standard output");
 }
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let sandbox = made();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for stderr in [Stdio::from(closed), Stdio::from(full)] {
+        let mut command = sandbox.command(["verify", "tree.torrent", "-vvv"].into_iter());
+        let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+}

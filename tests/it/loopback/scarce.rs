@@ -81,3 +81,22 @@ fn many_short_files_are_served_with_few_maps() {
     assert!(maps.lines().count() < FILES / 4, "{}", maps.lines().count());
     seed.stop();
 }
+
+/// With each number of descriptors a download works, or ends with one line.
+#[test]
+fn few_descriptors_end_a_download_or_let_it_work() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for count in 12..32 {
+        let target = fixture.scratch.folder(&format!("target {count}"));
+        let mut command = std::process::Command::new("prlimit");
+        let get = fixture.get_command(&target, &[seed.address]);
+        command.arg(format!("--nofile={count}:{count}")).arg(get.get_program()).args(get.get_args());
+        let finished = run(&command, DEADLINE);
+        match finished.code {
+            Some(0) => fixture.assert_complete(&target),
+            Some(1) => assert_eq!(super::failures(&finished.stderr).len(), 1, "{count}: {finished:#?}"),
+            _ => panic!("{count}: {finished:#?}"),
+        }
+    }
+}
