@@ -1,18 +1,21 @@
 //! Requests in the order in which they were made, each of which can be taken out by its block.
 //!
-//! Nearly all of them leave at the front. The others are found by an index, which is built when the first of them is looked for
-//! and kept until the queue is empty: whatever a peer names, the queue is not searched from end to end for it.
+//! Nearly all of them leave at the front. The others are found by an index. The first look-up behind the front reads the whole
+//! queue to build it; it is kept up to date until the queue is empty or requests are extracted. So a peer that names blocks
+//! in an order of its choice does not have the queue searched from end to end for each.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 
 use crate::base::BlockRef;
 
-/// Requests at the front that are compared before the index is asked.
+/// Slots at the front, holes among them, that are compared before the index is asked.
 const NEAR: usize = 16;
-/// Holes that requests may leave in the queue beside as many as there are requests.
-const HOLES_MIN: usize = 64;
+/// Holes that a queue may have beyond one for each request: it is compacted when there are more, and a short queue is not
+/// compacted again and again.
+const HOLES_ALLOWED: usize = 64;
 
-/// What the queue holds.
+/// An element of the queue.
 pub(super) trait Request: Copy {
     fn block(&self) -> BlockRef;
 }
@@ -32,23 +35,45 @@ pub(super) struct RequestQueue<T> {
     first: u32,
     /// Requests in the queue.
     len: usize,
-    /// `None`: not needed so far.
+    /// `None`: no look-up has needed it yet.
     index: Option<Index>,
 }
 
-/// Where the requests of a block are, by slot number.
+/// Finds the earliest request of a block.
 #[derive(Debug, Default)]
 struct Index {
-    /// Of a block that was requested several times the last slot.
-    last: HashMap<BlockRef, u32>,
-    /// The slot of the request before, of the same block, for slots that are in the queue.
-    previous: HashMap<u32, u32>,
+    /// The slots of each block's requests.
+    blocks: HashMap<BlockRef, Slots>,
+    /// For a slot whose block was requested again: the slot of the next request of that block.
+    next: HashMap<u32, u32>,
+}
+
+/// The slot numbers of the earliest and the latest request of a block.
+#[derive(Debug)]
+struct Slots {
+    first: u32,
+    last: u32,
 }
 
 impl Index {
-    fn insert(&mut self, block: BlockRef, number: u32) {
-        if let Some(previous) = self.last.insert(block, number) {
-            self.previous.insert(number, previous);
+    /// Adds the slot at the back of the queue.
+    fn push_back(&mut self, block: BlockRef, number: u32) {
+        match self.blocks.entry(block) {
+            Entry::Vacant(vacant) => _ = vacant.insert(Slots { first: number, last: number }),
+            Entry::Occupied(mut slots) => {
+                self.next.insert(slots.get().last, number);
+                slots.get_mut().last = number;
+            }
+        }
+    }
+
+    /// Removes the earliest request of a block; the one after it, if any, is the earliest from then on.
+    fn remove_first(&mut self, block: BlockRef) {
+        let Entry::Occupied(mut slots) = self.blocks.entry(block) else { return };
+        let Slots { first, last } = *slots.get();
+        match if first == last { None } else { self.next.remove(&first) } {
+            Some(next) => slots.get_mut().first = next,
+            None => _ = slots.remove(),
         }
     }
 }
@@ -80,7 +105,7 @@ impl<T: Request> RequestQueue<T> {
     pub(super) fn push_back(&mut self, request: T) {
         let number = number_of(self.first, self.slots.len());
         if let Some(index) = &mut self.index {
-            index.insert(request.block(), number);
+            index.push_back(request.block(), number);
         }
         self.slots.push_back(Some(request));
         self.len += 1;
@@ -90,7 +115,7 @@ impl<T: Request> RequestQueue<T> {
         self.take_at(0)
     }
 
-    /// Takes out a request of this block.
+    /// Takes out the earliest request of this block.
     pub(super) fn remove(&mut self, block: BlockRef) -> Option<T> {
         let is_it = |slot: &Option<T>| slot.is_some_and(|request| request.block() == block);
         match self.slots.iter().take(NEAR).position(is_it) {
@@ -100,32 +125,44 @@ impl<T: Request> RequestQueue<T> {
                 if self.index.is_none() {
                     self.build_index();
                 }
-                let number = *self.index.as_ref()?.last.get(&block)?;
-                self.take_at(number.wrapping_sub(self.first) as usize)
+                let slots = self.index.as_ref()?.blocks.get(&block)?;
+                self.take_at(slots.first.wrapping_sub(self.first) as usize)
             }
         }
     }
 
     /// Takes out the requests for which `wanted` holds, oldest first.
     pub(super) fn extract(&mut self, wanted: impl Fn(BlockRef) -> bool) -> Vec<T> {
-        let (out, kept): (Vec<T>, Vec<T>) = self.iter().copied().partition(|request| wanted(request.block()));
-        *self = Self::default();
-        kept.into_iter().for_each(|request| self.push_back(request));
+        if !self.iter().any(|request| wanted(request.block())) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        self.slots.retain(|slot| match slot {
+            Some(request) if wanted(request.block()) => {
+                out.push(*request);
+                false
+            }
+            slot => slot.is_some(),
+        });
+        self.len -= out.len();
+        self.index = None;
         out
     }
 
+    /// Takes out the request at this distance from the front, the earliest of its block.
     fn take_at(&mut self, at: usize) -> Option<T> {
         let request = self.slots.get_mut(at)?.take()?;
         self.len -= 1;
-        self.unindex(request.block(), number_of(self.first, at));
+        if let Some(index) = &mut self.index {
+            index.remove_first(request.block());
+        }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
-            self.index.as_mut().map(|index| index.previous.remove(&self.first));
             self.first = self.first.wrapping_add(1);
         }
         if self.slots.is_empty() {
             self.index = None;
-        } else if self.slots.len() > 2 * self.len + HOLES_MIN {
+        } else if self.slots.len() > 2 * self.len + HOLES_ALLOWED {
             self.slots.retain(Option::is_some);
             if self.index.is_some() {
                 self.build_index();
@@ -134,37 +171,22 @@ impl<T: Request> RequestQueue<T> {
         Some(request)
     }
 
-    /// The request of this slot is gone: an earlier one of its block takes its place. Each empty slot is passed over once.
-    fn unindex(&mut self, block: BlockRef, number: u32) {
-        let Some(index) = &mut self.index else { return };
-        if index.last.get(&block) != Some(&number) {
-            return;
-        }
-        index.last.remove(&block);
-        let mut earlier = index.previous.get(&number).copied();
-        while let Some(number) = earlier
-            && let Some(slot) = self.slots.get(number.wrapping_sub(self.first) as usize)
-        {
-            if slot.is_some() {
-                index.last.insert(block, number);
-                return;
-            }
-            earlier = index.previous.get(&number).copied();
-        }
-    }
-
     fn build_index(&mut self) {
         let mut index = Index::default();
         for (at, request) in self.slots.iter().enumerate() {
-            request.iter().for_each(|request| index.insert(request.block(), number_of(self.first, at)));
+            if let Some(request) = request {
+                index.push_back(request.block(), number_of(self.first, at));
+            }
         }
         self.index = Some(index);
     }
 }
 
-/// Numbers wrap: only their distance from the front counts.
+/// The number of the slot at this distance from the front. Numbers count modulo 2^32, which a queue's length does not reach:
+/// their distance tells slots apart.
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
 fn number_of(first: u32, at: usize) -> u32 {
-    first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX))
+    first.wrapping_add(at as u32)
 }
 
 #[cfg(test)]
@@ -178,11 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_leave_by_block_from_any_place_as_from_a_list() {
+    fn requests_leave_by_block_as_from_a_list() {
         let blocks = blocks(300);
+        // Slot numbers wrap early, late or never.
         for seed in 0..20 {
             let mut rng = Rng::with_seed(seed);
-            let (mut queue, mut list) = (RequestQueue::default(), Vec::new());
+            let first = 0_u32.wrapping_sub(u32::try_from(seed).unwrap() * 100);
+            let (mut queue, mut list) = (RequestQueue { first, ..RequestQueue::default() }, Vec::new());
             for step in 0..4000 {
                 let block = blocks[rng.usize(..blocks.len())];
                 match rng.usize(..if step % 1000 < 500 { 4 } else { 8 }) {
@@ -195,18 +219,16 @@ mod tests {
                         assert_eq!(queue.pop_front(), front);
                     }
                     _ => {
-                        // Which one of several requests of a block leaves does not matter.
-                        let count = list.iter().filter(|&&listed| listed == block).count();
-                        assert_eq!(queue.remove(block), (count > 0).then_some(block));
-                        let others = |listed: &&BlockRef| **listed != block;
-                        assert!(queue.iter().filter(others).eq(list.iter().filter(others)));
-                        list = queue.iter().copied().collect();
-                        assert_eq!(list.iter().filter(|&&listed| listed == block).count(), count.saturating_sub(1));
+                        let earliest = list.iter().position(|&listed| listed == block);
+                        assert_eq!(queue.remove(block), earliest.map(|at| list.remove(at)));
                     }
                 }
-                assert_eq!((queue.len(), queue.front()), (list.len(), list.first()));
+                assert_eq!((queue.len(), queue.front()), (list.len(), list.first()), "seed {seed}");
+                if step % 50 == 0 {
+                    assert!(queue.iter().eq(&list), "seed {seed}");
+                }
             }
-            assert!(queue.iter().eq(&list));
+            assert!(queue.iter().eq(&list), "seed {seed}");
             let even = |block: BlockRef| block.piece.get().is_multiple_of(2);
             let (out, kept): (Vec<BlockRef>, Vec<BlockRef>) = list.into_iter().partition(|&block| even(block));
             assert_eq!(queue.extract(even), out);
@@ -222,10 +244,50 @@ mod tests {
         blocks.iter().chain(&blocks).for_each(|&block| queue.push_back(block));
         assert_eq!(queue.remove(blocks[70]), Some(blocks[70]));
         assert_eq!(queue.iter().filter(|&&block| block == blocks[70]).count(), 1);
-        assert_eq!(queue.remove(blocks[70]), Some(blocks[70]), "the earlier request of the same block");
+        assert_eq!(queue.remove(blocks[70]), Some(blocks[70]), "the later request of the same block");
         assert_eq!(queue.remove(blocks[70]), None);
         let left: Vec<BlockRef> = std::iter::from_fn(|| queue.pop_front()).collect();
         assert_eq!(left.len(), 198);
+    }
+
+    /// A request that tells which of equal ones it is.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Numbered(BlockRef, u32);
+
+    impl Request for Numbered {
+        fn block(&self) -> BlockRef {
+            self.0
+        }
+    }
+
+    #[test]
+    fn the_earliest_of_equal_requests_leaves_first() {
+        let blocks = blocks(40);
+        let mut queue = RequestQueue::default();
+        (0..3).for_each(|turn| blocks.iter().for_each(|&block| queue.push_back(Numbered(block, turn))));
+        // By comparison at the front, and by the index behind it.
+        for block in [blocks[2], blocks[30]] {
+            let left: Vec<u32> = std::iter::from_fn(|| queue.remove(block)).map(|Numbered(_, turn)| turn).collect();
+            assert_eq!(left, [0, 1, 2]);
+        }
+        // Requests that leave at the front while there is an index leave the later ones in it.
+        while queue.front().is_some_and(|request| request.1 == 0) {
+            queue.pop_front();
+        }
+        assert_eq!(queue.remove(blocks[39]), Some(Numbered(blocks[39], 1)));
+        assert_eq!(queue.remove(blocks[39]), Some(Numbered(blocks[39], 2)));
+    }
+
+    #[test]
+    fn extracting_nothing_keeps_the_index() {
+        let blocks = blocks(100);
+        let mut queue = RequestQueue::default();
+        blocks.iter().for_each(|&block| queue.push_back(block));
+        queue.remove(blocks[50]);
+        assert!(queue.extract(|block| block == blocks[50]).is_empty() && queue.index.is_some());
+        assert_eq!(queue.extract(|block| block == blocks[0] || block == blocks[99]), [blocks[0], blocks[99]]);
+        assert_eq!((queue.len(), queue.front()), (97, Some(&blocks[1])));
+        assert_eq!(queue.remove(blocks[98]), Some(blocks[98]));
     }
 
     /// The front does not move while requests come and are taken back behind it.
@@ -238,6 +300,6 @@ mod tests {
             assert!(queue.remove(blocks[99]).is_some());
             queue.push_back(blocks[99]);
         }
-        assert!(queue.slots.len() <= 2 * 100 + HOLES_MIN && queue.len() == 100);
+        assert!(queue.slots.len() <= 2 * 100 + HOLES_ALLOWED && queue.len() == 100);
     }
 }
