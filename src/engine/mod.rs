@@ -55,7 +55,7 @@ pub use config::{
 pub use contents::Contents;
 pub use listen::ListenError;
 pub use monitor::Monitor;
-pub use nearness::own_addresses;
+pub use nearness::{is_public, own_addresses};
 pub use session::{raise_descriptor_limit, run, run_with};
 pub use stats::Stats;
 pub use survey::{Survey, survey};

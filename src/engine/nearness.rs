@@ -22,6 +22,11 @@ pub(super) enum Nearness {
     Loopback,
 }
 
+/// Whether hosts anywhere can reach this address: it is neither loopback's nor that of a private network or a link.
+pub fn is_public(ip: IpAddr) -> bool {
+    Nearness::of(ip, &[]) == Nearness::Public
+}
+
 impl Nearness {
     pub(super) const ALL: [Self; 4] = [Self::Public, Self::Private, Self::ThisHost, Self::Loopback];
 

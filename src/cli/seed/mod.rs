@@ -8,6 +8,7 @@ mod until;
 mod watch;
 
 use std::collections::HashSet;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use intake::{Intake, Surroundings};
 use made::{Content, Made};
-use origin::Origin;
+use origin::{Origin, PeerSide};
 use tokio::sync::mpsc;
 use until::Until;
 use watch::Watch;
@@ -63,19 +64,11 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let contents = Arc::default();
     let Ready { sources, published, names, later, refusals } = prepare_at_once(&options, &contents, output)?;
     let total_len = Arc::new(AtomicU64::new(names.iter().map(|named| named.total_len).sum()));
-    let mut config = Config {
-        contents: Arc::clone(&contents),
-        rates: options.rates,
-        super_seed: options.super_seed,
-        ..transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX)
-    };
-    if let Some(listener) = handed.peers.take() {
-        config.listen = Listen::Handed(listener);
-    }
+    let mut config = config(&options, &contents, handed.peers.take());
     let origin = options.web.as_ref().map(|web| {
         let monitor = config.monitor.insert(Arc::default());
-        let announce_ip = options.network.announce_ip.as_deref();
-        Origin::start(web, std::mem::take(&mut handed), announce_ip, published, monitor, &contents, &stop)
+        let peer_side = PeerSide::new(&config.listen, options.network.announce_ip.as_deref());
+        Origin::start(web, std::mem::take(&mut handed), peer_side, published, monitor, &contents, &stop)
     });
     let origin = origin.transpose()?;
     let pending = origin.as_ref().map_or_else(Arc::default, Origin::pending);
@@ -129,6 +122,18 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     }
     conclude(&report, total_len.load(Ordering::Relaxed), output);
     Ok(())
+}
+
+/// The session's settings; `listener` is the socket for peers if one was handed over.
+fn config(options: &SeedOptions, contents: &Arc<Contents>, listener: Option<TcpListener>) -> Config {
+    let config = transfer::config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_SEED_MAX);
+    Config {
+        contents: Arc::clone(contents),
+        rates: options.rates,
+        super_seed: options.super_seed,
+        listen: listener.map_or(config.listen, Listen::Handed),
+        ..config
+    }
 }
 
 fn conclude(report: &Report, total_len: u64, output: &Output) {

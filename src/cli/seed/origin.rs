@@ -16,7 +16,7 @@ use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
-use crate::engine::{Contents, Monitor};
+use crate::engine::{Contents, Listen, Monitor, is_public};
 use crate::tracker::Table;
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
@@ -30,12 +30,35 @@ pub(super) struct Origin {
     info_hashes: Mutex<Vec<InfoHash>>,
     /// Where the web seed reads, if there is one.
     web_seed: Option<Arc<Contents>>,
-    /// `HOST:PORT` for whoever is told of it.
-    host: String,
+    /// Where other hosts reach the pages.
+    web: SocketAddr,
     /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
     ip: Option<IpAddr>,
+    /// The seeder's address in the magnet link; `None` where peers have to ask the tracker for it.
+    magnet_ip: Option<IpAddr>,
     dashboard: Option<String>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Where the seeder is for peers.
+#[derive(Clone, Copy)]
+pub(super) struct PeerSide<'a> {
+    /// The address at which it listens.
+    listen: IpAddr,
+    /// `--announce-ip`: an address or a name.
+    announce_ip: Option<&'a str>,
+}
+
+impl<'a> PeerSide<'a> {
+    pub(super) fn new(listen: &Listen, announce_ip: Option<&'a str>) -> Self {
+        let all = IpAddr::from([0_u16; 8]);
+        let listen = match listen {
+            Listen::FirstFree => all,
+            Listen::At(address) => address.ip(),
+            Listen::Handed(listener) => listener.local_addr().map_or(all, |address| address.ip()),
+        };
+        Self { listen, announce_ip }
+    }
 }
 
 impl Origin {
@@ -43,7 +66,7 @@ impl Origin {
     pub(super) fn start(
         options: &WebOptions,
         handed: Handed,
-        announce_ip: Option<&str>,
+        peer_side: PeerSide<'_>,
         published: Vec<Published>,
         monitor: &Arc<Monitor>,
         contents: &Arc<Contents>,
@@ -83,12 +106,22 @@ impl Origin {
         let proxies = options.trusted_proxies.clone();
         let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
+        let web = reachable(address);
+        let ip = origin_ip(peer_side, options.public_url.as_deref());
+        let seeder = SeederAddress {
+            announced: ip.filter(|_| peer_side.announce_ip.is_some()),
+            public: ip.filter(|_| peer_side.announce_ip.is_none()),
+            listen: reachable((peer_side.listen, 0).into()).ip(),
+            has_public_url: options.public_url.is_some(),
+            web: web.ip(),
+        };
         Ok(Self {
             site,
             info_hashes: Mutex::new(info_hashes),
             web_seed: options.web_seed.then(|| Arc::clone(contents)),
-            host: reachable(address).to_string(),
-            ip: origin_ip(announce_ip, options.public_url.as_deref()),
+            web,
+            ip,
+            magnet_ip: seeder.for_magnet(),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
             threads,
         })
@@ -129,9 +162,8 @@ impl Origin {
 
     /// Tells where everything is; the seeder listens on this port.
     pub(super) fn tell(&self, info_hash: InfoHash, name: &str, port: u16, output: &Output) {
-        let seeder = self.ip.or_else(|| Some(self.host.parse::<SocketAddr>().ok()?.ip()));
-        let seeder = seeder.map(|ip| SocketAddr::new(ip, port));
-        let Some(links) = self.site.links(info_hash, &self.host, seeder) else { return };
+        let seeder = self.magnet_ip.map(|ip| SocketAddr::new(ip, port));
+        let Some(links) = self.site.links(info_hash, &self.web.to_string(), seeder) else { return };
         if output.is_json() {
             output.record(&Record::Published {
                 info_hash: info_hash.to_string(),
@@ -178,8 +210,77 @@ fn host_of(url: &str) -> Option<String> {
     Some(host.trim_matches(['[', ']']).to_owned())
 }
 
-/// Where the seeder is for peers that come through a proxy or NAT.
-fn origin_ip(announce_ip: Option<&str>, public_url: Option<&str>) -> Option<IpAddr> {
-    let named = |host: &str| (host, 0_u16).to_socket_addrs().ok()?.next().map(|address| address.ip());
-    announce_ip.map(str::to_owned).or_else(|| host_of(public_url?)).as_deref().and_then(named)
+/// Where the seeder is for peers that come through a proxy or NAT: of several addresses of a name, the first one that the
+/// seeder can have.
+fn origin_ip(peer_side: PeerSide<'_>, public_url: Option<&str>) -> Option<IpAddr> {
+    let host = peer_side.announce_ip.map(str::to_owned).or_else(|| host_of(public_url?))?;
+    let ips: Vec<IpAddr> = (&*host, 0_u16).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
+    let listens = |ip: &IpAddr| match peer_side.listen {
+        IpAddr::V6(listen) if listen.is_unspecified() => true,
+        listen => listen.is_ipv4() == ip.is_ipv4(),
+    };
+    ips.iter().copied().find(listens).or_else(|| ips.first().copied())
+}
+
+/// The candidates for the seeder's address in the magnet link.
+#[derive(Clone, Copy)]
+struct SeederAddress {
+    /// That of `--announce-ip`.
+    announced: Option<IpAddr>,
+    /// That of the public URL's host, where the operator announces no other.
+    public: Option<IpAddr>,
+    /// Where the peer listener is reached in this network.
+    listen: IpAddr,
+    has_public_url: bool,
+    /// Where the pages are reached in this network.
+    web: IpAddr,
+}
+
+impl SeederAddress {
+    /// The address for `x.pe`, if the clients that load the page can reach it: with a public URL they may be anywhere, so
+    /// that a private address is left out, and a loopback address is named only if the page has one too.
+    fn for_magnet(&self) -> Option<IpAddr> {
+        let found = match self.announced {
+            None if self.has_public_url => {
+                [Some(self.listen), self.public].into_iter().flatten().find(|&ip| is_public(ip))
+            }
+            announced => announced.or(Some(self.listen)),
+        };
+        found.filter(|ip| !ip.is_loopback() || self.web.is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_magnet_link_names_an_address_that_its_readers_reach() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let local = SeederAddress {
+            announced: None,
+            public: None,
+            listen: ip("10.0.0.2"),
+            has_public_url: false,
+            web: ip("10.0.0.1"),
+        };
+        let proxied = SeederAddress { has_public_url: true, ..local };
+        for (known, expected) in [
+            (local, Some("10.0.0.2")),
+            (SeederAddress { listen: ip("127.0.0.1"), ..local }, None),
+            (SeederAddress { listen: ip("::1"), ..local }, None),
+            (SeederAddress { listen: ip("127.0.0.2"), web: ip("127.0.0.1"), ..local }, Some("127.0.0.2")),
+            (SeederAddress { announced: Some(ip("10.9.9.9")), ..local }, Some("10.9.9.9")),
+            (proxied, None),
+            (SeederAddress { listen: ip("127.0.0.2"), web: ip("127.0.0.1"), ..proxied }, None),
+            (SeederAddress { listen: ip("fd00::1"), ..proxied }, None),
+            (SeederAddress { listen: ip("100.64.0.1"), ..proxied }, None),
+            (SeederAddress { listen: ip("198.51.100.2"), ..proxied }, Some("198.51.100.2")),
+            (SeederAddress { public: Some(ip("198.51.100.3")), ..proxied }, Some("198.51.100.3")),
+            (SeederAddress { public: Some(ip("10.0.0.3")), ..proxied }, None),
+            (SeederAddress { announced: Some(ip("10.9.9.9")), ..proxied }, Some("10.9.9.9")),
+        ] {
+            assert_eq!(known.for_magnet(), expected.map(ip), "{expected:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bt_fast::codec::magnet::{Magnet, PeerAddress};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -110,6 +111,36 @@ fn the_page_leads_to_the_torrent_and_the_torrent_to_the_content() {
 fn the_magnet_link_works_by_itself() {
     let origin = Origin::start(&[]);
     origin.assert_gets(origin.link("magnet"));
+}
+
+/// `x.pe` of the magnet link: where peers listen, which is not where the pages are.
+#[test]
+fn the_magnet_link_names_an_address_where_the_seeder_listens() {
+    let scratch = Scratch::new();
+    let source = scratch.folder("source");
+    write_random(&source.join(NAME), 1000, fastrand::u64(..));
+    let announced = ["--announce-ip", "192.0.2.7"];
+    let proxied = ["--public-url", "https://origin.invalid/"];
+    for (flags, expected) in [
+        (&[][..], Some(None)),
+        (&announced, Some(Some("192.0.2.7"))),
+        (&["--announce-ip", "localhost"], Some(Some("127.0.0.1"))),
+        (&proxied, None),
+        (&["--public-url", "http://127.0.0.1:1/"], None),
+        (&[announced, proxied].concat(), Some(Some("192.0.2.7"))),
+    ] {
+        let (peers, web) = (own_ip(), own_ip());
+        let mut command = bt_fast();
+        command.args(["seed", "--json", "--admin", "off"]).arg(source.join(NAME)).args(flags);
+        command.args(["--listen", &format!("{peers}:7000"), "--web", &format!("{web}:{WEB_PORT}")]);
+        let mut seed = Running::start("seed", &command, &scratch.join("seed.log"));
+        let serves = wait_until(DEADLINE, || event(&seed.output(), "published").is_some() || !seed.is_running());
+        assert!(serves && seed.is_running(), "{}", seed.log_tail());
+        let magnet = event(&seed.output(), "published").unwrap()["magnet"].as_str().unwrap().to_owned();
+        let expected = expected.map(|ip: Option<&str>| ip.map_or(peers.into(), |ip| ip.parse().unwrap()));
+        let expected = expected.map(|ip: IpAddr| PeerAddress::Socket((ip, 7000).into()));
+        assert_eq!(Magnet::parse(magnet.as_bytes()).unwrap().peers, Vec::from_iter(expected), "{flags:?}: {magnet}");
+    }
 }
 
 /// The UDP tracker on the same port, asked by hand (BEP 15).
