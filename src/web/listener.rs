@@ -1,7 +1,8 @@
-//! Serving HTTP within bounds: so many connections at a time, in all and from one host, and none on which nothing is sent.
+//! Serves HTTP within bounds: a limit on connections, in total and per host, and on the time in which nothing is written.
 //!
 //! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time, and
-//! sooner where there is a crowd. A long answer to one that reads it does not end. A connection holds no more of an answer
+//! sooner where there is a crowd. A long answer to one that reads it does not end. Where the answer takes long to make, a
+//! crowd does not end the connection, but [`Bounds::silence_max`] does: a file system that hangs holds no place for ever. A connection holds no more of an answer
 //! in memory than [`WEB_BUFFER_LEN_MAX`], nor in the kernel than [`WEB_UNSENT_LEN_MAX`] beyond what is on its way.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
@@ -29,13 +30,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
 
 use super::forwarded::TrustedProxies;
-use super::places::{NoPlace, Place, PlaceLimits, Places};
+use super::places::{NoPlace, Place, PlaceLimits, Places, Work};
+use super::plain::plain;
 use crate::base::host_of;
 use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
 use crate::engine::shortage::report_shortage;
+
+/// Seconds after which a client that was refused for the moment may ask again.
+pub(super) const RETRY_AFTER_S: &str = "1";
 
 /// What a server allows its clients.
 #[derive(Clone, Debug)]
@@ -97,7 +102,7 @@ async fn place_for(places: &Arc<Places>, host: Option<IpAddr>) -> Option<Arc<Pla
     loop {
         match places.take(host) {
             Ok(place) => return Some(Arc::new(place)),
-            Err(NoPlace::HostIsFull) => return None,
+            Err(NoPlace::HostIsFull | NoPlace::HasYielded) => return None,
             Err(NoPlace::AllTaken) => places.changed().await,
         }
     }
@@ -142,13 +147,38 @@ impl Connection {
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         let remote = self.bounds.proxies.client(self.endpoints.remote, request.headers());
         request.extensions_mut().insert(ConnectInfo(Endpoints { remote, ..self.endpoints }));
-        let answer = self.place.assign(host_of(remote.ip())).then(|| router.call(request));
+        request.extensions_mut().insert(Activity(Some(Arc::clone(&self.place))));
+        let work = self.place.begin_work();
+        let answer = self.place.assign(host_of(remote.ip())).map(|()| router.call(request));
         async {
+            let _work = work;
             match answer {
-                Some(answer) => answer.await,
-                None => Ok((StatusCode::TOO_MANY_REQUESTS, [(header::CONNECTION, "close")]).into_response()),
+                Ok(answer) => answer.await,
+                Err(why) => Ok(refusal(why)),
             }
         }
+    }
+}
+
+fn refusal(why: NoPlace) -> Response {
+    let (status, line) = match why {
+        NoPlace::HostIsFull => (StatusCode::TOO_MANY_REQUESTS, "your host has too many connections: close some\n"),
+        NoPlace::AllTaken | NoPlace::HasYielded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "too many connections: ask again\n")
+        }
+    };
+    ([(header::CONNECTION, "close"), (header::RETRY_AFTER, RETRY_AFTER_S)], plain(status, line)).into_response()
+}
+
+/// The connection that a request came by, as an extension of the request, for answers that are made part by part. The
+/// default stands for a request that came by none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Activity(Option<Arc<Place>>);
+
+impl Activity {
+    /// While this is held, the connection waits for the server and not for its client.
+    pub(super) fn begin_work(&self) -> Option<Work> {
+        self.0.as_ref().map(Place::begin_work)
     }
 }
 
@@ -157,8 +187,6 @@ impl Connection {
 struct BoundedStream {
     stream: TcpStream,
     silence_max: Duration,
-    /// The start, or the last time that something was written.
-    written_at: Instant,
     /// Nothing was written yet.
     is_new: bool,
     check: Pin<Box<Sleep>>,
@@ -167,9 +195,8 @@ struct BoundedStream {
 
 impl BoundedStream {
     fn new(stream: TcpStream, silence_max: Duration, place: Arc<Place>) -> Self {
-        let now = Instant::now();
-        let check = Box::pin(tokio::time::sleep_until(now + silence_max.min(WEB_CROWDED_TIMEOUT)));
-        Self { stream, silence_max, written_at: now, is_new: true, check, place }
+        let check = Box::pin(tokio::time::sleep(silence_max.min(WEB_CROWDED_TIMEOUT)));
+        Self { stream, silence_max, is_new: true, check, place }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -177,20 +204,21 @@ impl BoundedStream {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         while self.check.as_mut().poll(cx).is_ready() {
-            let (now, end) = (Instant::now(), self.written_at + self.silence_max);
-            if end <= now || (self.is_new && self.place.places().are_crowded()) {
+            let left = self.silence_max.saturating_sub(self.place.silence());
+            let yields = self.is_new && !self.place.is_busy() && self.place.places().are_crowded();
+            if left.is_zero() || yields {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let next = if self.is_new { end.min(now + WEB_CROWDED_TIMEOUT) } else { end };
-            self.check.as_mut().reset(next);
+            let next = if self.is_new { left.min(WEB_CROWDED_TIMEOUT) } else { left };
+            self.check.as_mut().reset(Instant::now() + next);
         }
         Ok(())
     }
 
     fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
-            (self.written_at, self.is_new) = (Instant::now(), false);
-            self.place.note_written();
+            self.is_new = false;
+            self.place.note_active();
         }
         written
     }
@@ -239,14 +267,32 @@ impl AsyncWrite for BoundedStream {
 mod tests {
     use super::*;
     use crate::base::limits::WEB_YIELD_AFTER;
+    use axum::Extension;
+    use axum::body::Body;
     use axum::routing::get;
+    use futures_util::stream;
     use std::io::{Read as _, Write as _};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Long enough for every rule that ends silent connections where there is a crowd.
+    const SLOW: Duration = Duration::from_secs(3);
 
     async fn start(bounds: Bounds) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = |ConnectInfo(endpoints): ConnectInfo<Endpoints>| async move { endpoints.remote.ip().to_string() };
-        tokio::spawn(serve(listener, bounds, Router::new().route("/", get(client))));
+        let slow = |Extension(activity): Extension<Activity>| async move {
+            tokio::time::sleep(SLOW).await;
+            // One part is there at once; the server takes long for the other one.
+            let parts = stream::unfold((0, activity), |(number, activity)| async move {
+                let _work = activity.begin_work();
+                tokio::time::sleep(SLOW * (number % 2)).await;
+                (number < 2).then_some((Ok::<_, Infallible>("part"), (number + 1, activity)))
+            });
+            Body::from_stream(parts)
+        };
+        let router = Router::new().route("/", get(client)).route("/slow", get(slow));
+        tokio::spawn(serve(listener, bounds, router));
         address
     }
 
@@ -289,9 +335,38 @@ mod tests {
                 |client: &str| answered(server, [127, 0, 0, 1], &format!("X-Forwarded-For: {client}\r\n")).unwrap();
             let (first, second, third) = (ask("192.0.2.1"), ask("192.0.2.2"), ask("192.0.2.1"));
             assert!(first.1.ends_with("192.0.2.1") && second.1.ends_with("192.0.2.2"));
-            assert!(third.1.starts_with("HTTP/1.1 429 "), "{}", third.1);
+            assert!(third.1.starts_with("HTTP/1.1 429 ") && third.1.contains("\r\nretry-after: 1\r\n"), "{}", third.1);
         };
         tokio::task::spawn_blocking(play).await.unwrap();
+    }
+
+    /// Its first byte comes late, and another one within the body; newcomers and a crowd take its place at neither time.
+    #[tokio::test]
+    async fn an_answer_that_takes_long_to_make_arrives_in_a_crowd() {
+        let server = start(places(2, 1)).await;
+        let play = move || {
+            let mut slow = std::net::TcpStream::connect(server).unwrap();
+            slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                // Each takes the other place from the one before, which is idle.
+                scope.spawn(|| {
+                    let mut hosts = 2..=250;
+                    let mut last = None;
+                    while !is_over.load(Ordering::Relaxed) {
+                        last = hosts.next().map(|host| answered(server, [127, 0, 0, host], "").unwrap());
+                    }
+                    drop(last);
+                });
+                let mut answer = String::new();
+                let end = slow.read_to_string(&mut answer);
+                is_over.store(true, Ordering::Relaxed);
+                end.map(|_| answer).unwrap()
+            })
+        };
+        let answer = tokio::task::spawn_blocking(play).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.matches("part").count() == 2, "{answer}");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ pub mod forwarded;
 pub mod hosts;
 pub mod listener;
 mod places;
+mod plain;
 pub mod range;
 pub mod server;
 pub mod shares;

@@ -30,7 +30,8 @@ pub const WEB_POLL: Duration = Duration::from_millis(250);
 /// take the places of idle ones, wait, or are closed.
 pub const WEB_CONNECTIONS_MAX: usize = 4096;
 pub const WEB_CONNECTIONS_PER_HOST_MAX: usize = 512;
-/// A connection to which nothing was written for this long yields its place where they are short.
+/// A connection to which nothing was written for this long yields its place where they are short, unless the server is still
+/// making the answer.
 pub const WEB_YIELD_AFTER: Duration = Duration::from_secs(1);
 /// How often a connection that waits for a place looks for one that yields.
 pub const WEB_PLACE_RETRY: Duration = Duration::from_millis(100);
@@ -41,7 +42,9 @@ pub const WEB_BUFFER_LEN_MAX: usize = 16 << 10;
 /// Bytes of an answer that the kernel holds unsent for one connection, and `SO_RCVBUF` for its requests.
 pub const WEB_UNSENT_LEN_MAX: u32 = 64 << 10;
 pub const WEB_RECV_BUFFER_LEN: usize = 32 << 10;
-/// A connection to which nothing could be written for so long is closed: no request came, or nobody reads the answer.
+/// A connection to which nothing could be written for this long is closed: no request came, the client does not read the
+/// answer, or the server does not finish it.
 pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// While half of all places are taken, one that has not been answered yet is closed after this.
+/// While more than half of all places are taken, one that has not been answered yet is closed after this, unless the server is
+/// still making the answer.
 pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
@@ -19,21 +19,38 @@ use crate::base::{FileIdentity, InfoHash};
 use crate::codec::percent::{self, Plus, unescape};
 use crate::engine::Contents;
 use crate::web::conditional::Validators;
+use crate::web::listener::Activity;
 use crate::web::range::{Wanted, wanted};
 
 /// `/f/INFO_HASH/NAME` and `/f/INFO_HASH/NAME/PATH…`, percent-escaped, of any bytes: a file, or with a slash at its end a
 /// folder.
-pub(super) async fn file(State(site): State<Site>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn file(
+    State(site): State<Site>,
+    activity: Option<Extension<Activity>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let Some((published, mut path)) = requested(&site, uri.path()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let is_folder = path.pop_if(|last| last.is_empty()).is_some();
     match published.find(&path) {
-        Some(Found::File(index)) if !is_folder => send(&site, &published, index, &method, &headers).await,
+        Some(Found::File(index)) if !is_folder => {
+            let activity = activity.map(|Extension(activity)| activity).unwrap_or_default();
+            send(&site, &published, index, Request { method, headers, activity }).await
+        }
         Some(Found::Folder(range)) if is_folder => listing(published, &path, range),
         Some(Found::Folder(_)) => to_folder(&path),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The parts of a request for a file on which the answer depends.
+struct Request {
+    method: Method,
+    headers: HeaderMap,
+    activity: Activity,
 }
 
 /// The torrent, where its content is given out, and the path behind its info-hash.
@@ -53,7 +70,8 @@ fn to_folder(path: &[Vec<u8>]) -> Response {
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
 }
 
-async fn send(site: &Site, published: &Published, index: usize, method: &Method, headers: &HeaderMap) -> Response {
+async fn send(site: &Site, published: &Published, index: usize, request: Request) -> Response {
+    let Request { method, headers, activity } = request;
     let (Some(entry), Some(file)) = (published.files.get(index), Verified::of(published, index)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -73,10 +91,10 @@ async fn send(site: &Site, published: &Published, index: usize, method: &Method,
     };
     let tag = format!("{}-{index}", published.info_hash);
     let validators = Validators::new(&tag, found.mtime.s, SystemTime::now());
-    if validators.are_known(headers) {
+    if validators.are_known(&headers) {
         return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
     }
-    let range = range.filter(|_| validators.permit_range(headers));
+    let range = range.filter(|_| validators.permit_range(&headers));
     let range = match range.map_or(Wanted::All, |range| wanted(range, entry.len)) {
         Wanted::Nothing => {
             let whole = [(header::CONTENT_RANGE, format!("bytes */{}", entry.len))];
@@ -86,7 +104,7 @@ async fn send(site: &Site, published: &Published, index: usize, method: &Method,
         Wanted::Part(range) => Some(range),
     };
     let (from, end) = range.as_ref().map_or((0, entry.len), |range| (*range.start(), *range.end() + 1));
-    let body = if method == Method::HEAD { Body::empty() } else { read(file, from..end, &site.0.long_reads) };
+    let body = if method == Method::HEAD { Body::empty() } else { read(file, from..end, &site.0.long_reads, activity) };
     let name = entry.path.last().map(Vec::as_slice).unwrap_or_default();
     let mut response = Response::builder()
         .status(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::{WEB_KEEPS_UP, WEB_LONG_READ_LEN, WEB_READ_LEN};
+use crate::web::listener::Activity;
 
 /// Where bytes are read.
 pub(super) trait Source: Send + Sync + 'static {
@@ -22,12 +23,13 @@ pub(super) trait Source: Send + Sync + 'static {
 
 /// The bytes of `range`, read as fast as they are taken. What is not there, or not right, ends the connection early, which the
 /// client sees. `long_reads` has a permit for each long buffer of the process.
-pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Semaphore>) -> Body {
+pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Semaphore>, activity: Activity) -> Body {
     let (give_back, returned) = mpsc::channel(1);
     let long_reads = Arc::clone(long_reads);
     let reader = Reader {
         source: Arc::new(source),
         range,
+        activity,
         long_reads,
         give_back,
         returned,
@@ -44,6 +46,8 @@ struct Reader<S> {
     source: Arc<S>,
     /// What is left.
     range: Range<u64>,
+    /// Of the connection that the bytes are for.
+    activity: Activity,
     long_reads: Arc<Semaphore>,
     give_back: Sender<Vec<u8>>,
     returned: Receiver<Vec<u8>>,
@@ -96,6 +100,7 @@ impl<S: Source> Reader<S> {
     }
 
     async fn fill(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let _work = self.activity.begin_work();
         let (source, at) = (Arc::clone(&self.source), self.range.start);
         let read = tokio::task::spawn_blocking(move || source.read_exact_at(&mut bytes, at).map(|()| bytes));
         read.await.map_err(io::Error::other)?
@@ -119,7 +124,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..len).map(|at| u8::try_from(at / 7 % 256).unwrap()).collect();
         file.write_all(&content).unwrap();
-        let body = read(file, 1..len as u64, &Arc::new(Semaphore::new(long_reads)));
+        let body = read(file, 1..len as u64, &Arc::new(Semaphore::new(long_reads)), Activity::default());
         let mut stream = body.into_data_stream();
         let (mut lens, mut all) = (Vec::new(), vec![content[0]]);
         while let Some(part) = futures_util::StreamExt::next(&mut stream).await {
@@ -143,7 +148,7 @@ mod tests {
     async fn nothing_more_is_read_while_the_buffer_is_lent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 100_000]).unwrap();
-        let mut stream = read(file, 0..100_000, &Arc::new(Semaphore::new(0))).into_data_stream();
+        let mut stream = read(file, 0..100_000, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();
         let lent = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
         let next = futures_util::StreamExt::next(&mut stream);
         let waited = tokio::time::timeout(std::time::Duration::from_millis(50), next).await;
@@ -156,7 +161,7 @@ mod tests {
     async fn a_file_that_became_shorter_is_an_error() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10]).unwrap();
-        let mut stream = read(file, 0..100, &Arc::new(Semaphore::new(0))).into_data_stream();
+        let mut stream = read(file, 0..100, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();
         assert!(futures_util::StreamExt::next(&mut stream).await.unwrap().is_err());
     }
 }

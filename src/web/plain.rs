@@ -1,0 +1,10 @@
+//! Error responses with one line of plain text.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+/// `line` ends in a line break.
+pub(super) fn plain(status: StatusCode, line: &'static str) -> Response {
+    let about = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, about, line).into_response()
+}
