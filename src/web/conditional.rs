@@ -1,8 +1,11 @@
-//! What a client has already (RFC 9110, 8.8 and 13): `ETag` and `Last-Modified`, and the requests that name them.
+//! Conditional requests (RFC 9110, 8.8 and 13): `ETag` and `Last-Modified`, and the headers of requests that name them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::plain::plain;
 
 /// HTTP's dates end with the year 9999.
 const DATE_MAX_S: u64 = 253_402_300_799;
@@ -25,14 +28,39 @@ impl Validators {
         Self { tag: format!("\"{tag}\""), modified }
     }
 
-    /// Whether the client has this state: the answer is 304. Tags count before dates.
-    pub(super) fn are_known(&self, request: &HeaderMap) -> bool {
-        let mut tags = request.get_all(header::IF_NONE_MATCH).iter().peekable();
-        if tags.peek().is_some() {
-            return tags.filter_map(|value| value.to_str().ok()).any(|value| self.is_among(value));
+    /// The 412 or 304 that answers a GET or HEAD whose conditions do not hold; `None` if they hold and this state is sent
+    /// (RFC 9110, 13.2.2).
+    pub(super) fn refuse(&self, request: &HeaderMap) -> Option<Response> {
+        if !self.is_expected(request) {
+            let line = "precondition failed: the content has another tag or date than the request names\n";
+            return Some((self.headers(), plain(StatusCode::PRECONDITION_FAILED, line)).into_response());
         }
-        let since = date(request, header::IF_MODIFIED_SINCE);
-        self.modified.zip(since).is_some_and(|(modified, since)| modified <= since)
+        self.is_known(request).then(|| (StatusCode::NOT_MODIFIED, self.headers()).into_response())
+    }
+
+    /// Whether `If-Match`, or else `If-Unmodified-Since`, holds for this state.
+    fn is_expected(&self, request: &HeaderMap) -> bool {
+        let strongly = |tag: &str| tag == self.tag;
+        self.matches(request, header::IF_MATCH, strongly)
+            .or_else(|| Some(self.modified? <= date(request, header::IF_UNMODIFIED_SINCE)?))
+            .unwrap_or(true)
+    }
+
+    /// Whether `If-None-Match`, or else `If-Modified-Since`, says that the client has this state.
+    fn is_known(&self, request: &HeaderMap) -> bool {
+        let weakly = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag) == self.tag;
+        self.matches(request, header::IF_NONE_MATCH, weakly)
+            .or_else(|| Some(self.modified? <= date(request, header::IF_MODIFIED_SINCE)?))
+            .unwrap_or(false)
+    }
+
+    /// Whether a header lists `*` or a tag for which `same` holds; `None` if the request lacks the header.
+    fn matches(&self, request: &HeaderMap, name: HeaderName, same: impl Fn(&str) -> bool) -> Option<bool> {
+        let mut lists = request.get_all(name).iter().peekable();
+        lists.peek()?;
+        // Our own tags have no comma in them.
+        let mut tags = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim);
+        Some(tags.any(|tag| tag == "*" || same(tag)))
     }
 
     /// Whether a range of this state is wanted, or all of another one.
@@ -48,13 +76,6 @@ impl Validators {
         let date = self.modified.map(httpdate::fmt_http_date);
         let pairs = [(header::ETAG, Some(self.tag.clone())), (header::LAST_MODIFIED, date)];
         pairs.into_iter().filter_map(|(name, value)| Some((name, value?.parse().ok()?))).collect()
-    }
-
-    /// Among the tags of a list, compared weakly.
-    fn is_among(&self, list: &str) -> bool {
-        let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.tag;
-        // Our own tags have no comma in them.
-        list.split(',').any(|tag| same(tag.trim()))
     }
 }
 
@@ -89,14 +110,41 @@ mod tests {
             ("abc", false),
             ("", false),
         ] {
-            assert_eq!(at_noon().are_known(&request(&[(header::IF_NONE_MATCH, tags)])), known, "{tags}");
+            assert_eq!(at_noon().is_known(&request(&[(header::IF_NONE_MATCH, tags)])), known, "{tags}");
         }
         for (since, known) in [(NOON, true), (LATER, true), (EARLIER, false), ("yesterday", false)] {
-            assert_eq!(at_noon().are_known(&request(&[(header::IF_MODIFIED_SINCE, since)])), known, "{since}");
+            assert_eq!(at_noon().is_known(&request(&[(header::IF_MODIFIED_SINCE, since)])), known, "{since}");
         }
         let both = [(header::IF_NONE_MATCH, "\"x\""), (header::IF_MODIFIED_SINCE, LATER)];
-        assert!(!at_noon().are_known(&request(&both)), "the tag counts");
-        assert!(!at_noon().are_known(&HeaderMap::new()));
+        assert!(!at_noon().is_known(&request(&both)), "the tag counts");
+        assert!(!at_noon().is_known(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn preconditions_hold_or_fail_in_the_order_of_rfc_9110() {
+        use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+        for (headers, status) in [
+            (&[(IF_MATCH, "\"abc\"")][..], None),
+            (&[(IF_MATCH, "\"x\", \"abc\"")], None),
+            (&[(IF_MATCH, "\"x\""), (IF_MATCH, "\"abc\"")], None),
+            (&[(IF_MATCH, "*")], None),
+            (&[(IF_MATCH, "\"x\"")], Some(412)),
+            (&[(IF_MATCH, "W/\"abc\"")], Some(412)),
+            (&[(IF_MATCH, "")], Some(412)),
+            (&[(IF_UNMODIFIED_SINCE, NOON)], None),
+            (&[(IF_UNMODIFIED_SINCE, LATER)], None),
+            (&[(IF_UNMODIFIED_SINCE, EARLIER)], Some(412)),
+            (&[(IF_UNMODIFIED_SINCE, "yesterday")], None),
+            // `If-Match` counts before the date, and both count before what asks for 304.
+            (&[(IF_MATCH, "\"abc\""), (IF_UNMODIFIED_SINCE, EARLIER)], None),
+            (&[(IF_MATCH, "\"x\""), (IF_NONE_MATCH, "\"abc\"")], Some(412)),
+            (&[(IF_MATCH, "\"abc\""), (IF_NONE_MATCH, "\"abc\"")], Some(304)),
+            (&[(IF_UNMODIFIED_SINCE, EARLIER), (IF_MODIFIED_SINCE, LATER)], Some(412)),
+            (&[(IF_UNMODIFIED_SINCE, NOON), (IF_MODIFIED_SINCE, NOON)], Some(304)),
+        ] {
+            let refused = at_noon().refuse(&request(headers)).map(|response| response.status().as_u16());
+            assert_eq!(refused, status, "{headers:?}");
+        }
     }
 
     #[test]
@@ -115,6 +163,7 @@ mod tests {
         assert_eq!(Validators::new("x", i64::MAX, now).headers()[header::LAST_MODIFIED], NOON);
         let before = Validators::new("x", -1, now);
         assert_eq!(before.headers().get(header::LAST_MODIFIED), None);
-        assert!(!before.are_known(&request(&[(header::IF_MODIFIED_SINCE, LATER)])));
+        assert!(!before.is_known(&request(&[(header::IF_MODIFIED_SINCE, LATER)])));
+        assert!(before.is_expected(&request(&[(header::IF_UNMODIFIED_SINCE, EARLIER)])));
     }
 }

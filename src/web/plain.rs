@@ -8,3 +8,8 @@ pub(super) fn plain(status: StatusCode, line: &'static str) -> Response {
     let about = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, about, line).into_response()
 }
+
+/// 404 for a path that is none of ours.
+pub(super) async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "not found: nothing is served at this address\n")
+}

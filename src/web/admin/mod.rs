@@ -16,6 +16,7 @@ use futures_util::stream;
 use serde::Serialize;
 
 use super::hosts::{self, Hosts};
+use super::plain::not_found;
 use super::site::{self, PAGE_HEADERS, Pending, PendingList};
 use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
@@ -90,6 +91,7 @@ impl Admin {
             .route("/rates", get(rates))
             .route("/metrics", get(metrics_page))
             .route("/healthz", get(|| async { "ok\n" }))
+            .fallback(not_found)
             .with_state(self.clone())
             .layer(middleware::from_fn_with_state(hosts, hosts::check))
     }

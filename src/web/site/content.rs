@@ -19,11 +19,14 @@ use crate::base::{FileIdentity, InfoHash};
 use crate::codec::percent::{self, Plus, unescape};
 use crate::engine::Contents;
 use crate::web::conditional::Validators;
-use crate::web::listener::Activity;
+use crate::web::listener::{Activity, RETRY_AFTER_S};
+use crate::web::plain::{not_found, plain};
 use crate::web::range::{Wanted, wanted};
 
 /// `/f/INFO_HASH/NAME` and `/f/INFO_HASH/NAME/PATH…`, percent-escaped, of any bytes: a file, or with a slash at its end a
 /// folder.
+///
+/// `/f/INFO_HASH/` is the web seed's URL, to which clients add the name (BEP 19). By itself it redirects to the content.
 pub(super) async fn file(
     State(site): State<Site>,
     activity: Option<Extension<Activity>>,
@@ -31,18 +34,24 @@ pub(super) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Some((published, mut path)) = requested(&site, uri.path()) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
+    let Some((published, mut path)) = requested(&site, uri.path()) else { return not_found().await };
     let is_folder = path.pop_if(|last| last.is_empty()).is_some();
+    if path.is_empty() {
+        return to_content(&published, is_folder);
+    }
     match published.find(&path) {
         Some(Found::File(index)) if !is_folder => {
             let activity = activity.map(|Extension(activity)| activity).unwrap_or_default();
             send(&site, &published, index, Request { method, headers, activity }).await
         }
         Some(Found::Folder(range)) if is_folder => listing(published, &path, range),
-        Some(Found::Folder(_)) => to_folder(&path),
-        _ => StatusCode::NOT_FOUND.into_response(),
+        Some(Found::Folder(_)) => {
+            let mut location = String::from("./");
+            percent::escape(&mut location, path.last().map(Vec::as_slice).unwrap_or_default());
+            location.push('/');
+            redirect(location)
+        }
+        _ => not_found().await,
     }
 }
 
@@ -62,20 +71,25 @@ fn requested(site: &Site, path: &str) -> Option<(Arc<Published>, Vec<Vec<u8>>)> 
     Some((published, path))
 }
 
-/// To where links in the folder's page lead on from.
-fn to_folder(path: &[Vec<u8>]) -> Response {
-    let mut location = String::from("./");
-    percent::escape(&mut location, path.last().map(Vec::as_slice).unwrap_or_default());
-    location.push('/');
+/// Redirects from `/f/INFO_HASH`, with or without a slash at its end, to the file or the folder's page.
+fn to_content(published: &Published, has_slash: bool) -> Response {
+    let root = if has_slash { "../../" } else { "../" };
+    redirect(format!("{root}{}", published.content_path().unwrap_or_default()))
+}
+
+/// `location` is relative to the request's path, since a proxy may serve the origin below a path of its own.
+pub(super) fn redirect(location: String) -> Response {
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
 }
 
 async fn send(site: &Site, published: &Published, index: usize, request: Request) -> Response {
     let Request { method, headers, activity } = request;
     let (Some(entry), Some(file)) = (published.files.get(index), Verified::of(published, index)) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return not_found().await;
     };
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    // RFC 9110, 14.2: ranges are defined for GET alone.
+    let range = headers.get(header::RANGE).filter(|_| method == Method::GET);
+    let range = range.and_then(|value| value.to_str().ok());
     let first = match range.map(|range| wanted(range, entry.len)) {
         Some(Wanted::Part(range)) => *range.start(),
         Some(Wanted::All | Wanted::Nothing) | None => 0,
@@ -85,20 +99,22 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
         Ok(found) => found,
         // It changes, or the machine lacks descriptors for a moment: the client is told to come again.
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            let answer = plain(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read at the moment: ask again\n");
+            return ([(header::RETRY_AFTER, RETRY_AFTER_S)], answer).into_response();
         }
-        Err(_) => return StatusCode::NOT_FOUND.into_response(),
+        Err(_) => return plain(StatusCode::NOT_FOUND, "not found: the file is missing or was changed\n"),
     };
     let tag = format!("{}-{index}", published.info_hash);
     let validators = Validators::new(&tag, found.mtime.s, SystemTime::now());
-    if validators.are_known(&headers) {
-        return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
+    if let Some(refusal) = validators.refuse(&headers) {
+        return refusal;
     }
     let range = range.filter(|_| validators.permit_range(&headers));
     let range = match range.map_or(Wanted::All, |range| wanted(range, entry.len)) {
         Wanted::Nothing => {
             let whole = [(header::CONTENT_RANGE, format!("bytes */{}", entry.len))];
-            return (StatusCode::RANGE_NOT_SATISFIABLE, whole).into_response();
+            let answer = plain(StatusCode::RANGE_NOT_SATISFIABLE, "the range begins behind the file's end\n");
+            return (whole, answer).into_response();
         }
         Wanted::All => None,
         Wanted::Part(range) => Some(range),

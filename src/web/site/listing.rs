@@ -40,7 +40,7 @@ fn head(path: &[Vec<u8>]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title}</title>\n<link rel=\"stylesheet\" href=\"{root}style.css\">\n\
-         <header><h1>{title}</h1></header>\n<main>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n{parent}"
+         <header><h1>{title}</h1><p><a href=\"{root}\">All torrents of this origin</a></p></header>\n<main>\n<table>\n<tr><th>Name</th><th>Size</th></tr>\n{parent}"
     )
 }
 

@@ -22,7 +22,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use super::conditional::Validators;
 use super::hosts::{self, Hosts};
+use super::plain::not_found;
 use super::tracker::{Tracker, http};
 use crate::base::escape::printable;
 use crate::base::limits::WEB_LONG_READS_MAX;
@@ -134,18 +135,11 @@ impl Site {
             peers: seeder.into_iter().map(PeerAddress::Socket).collect(),
             ..Magnet::new(info_hash)
         };
-        let mut content = published.content.is_some().then(|| format!("{base}/f/{info_hash}/"));
-        if let Some(url) = &mut content {
-            percent::escape(url, &published.name);
-            if !published.single_file {
-                url.push('/');
-            }
-        }
         Links {
             page: format!("{base}/"),
             torrent: format!("{base}/t/{info_hash}.torrent"),
             magnet: magnet.encode(),
-            content,
+            content: published.content_path().map(|path| format!("{base}/{path}")),
         }
     }
 
@@ -156,9 +150,12 @@ impl Site {
             .route("/style.css", get(style))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/t/{name}", get(torrent))
+            .route("/f/{info_hash}", get(content::file))
+            .route("/f/{info_hash}/", get(content::file))
             .route("/f/{info_hash}/{*path}", get(content::file))
             .with_state(self.clone())
             .merge(http::router(self.0.tracker.clone()))
+            .fallback(not_found)
             .layer(middleware::from_fn_with_state(hosts, hosts::check))
     }
 
@@ -222,17 +219,19 @@ pub(super) async fn style() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/css")], [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")], STYLE)
 }
 
-/// `/t/INFO_HASH.torrent`
+/// `/t/INFO_HASH.torrent`; `/t/INFO_HASH` redirects to it.
 async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): UrlPath<String>) -> Response {
-    let info_hash = name.strip_suffix(".torrent").and_then(InfoHash::from_hex);
-    let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
+    let stem = name.strip_suffix(".torrent");
+    let info_hash = InfoHash::from_hex(stem.unwrap_or(&name));
+    let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else { return not_found().await };
+    if stem.is_none() {
+        return content::redirect(format!("./{}.torrent", published.info_hash));
+    }
     let Sources { tiers, web_seeds } = site.sources(&published, &site.base(host(&headers)));
     let TorrentFile { parts, tag } = published.torrent_file(&tiers, &web_seeds);
     let validators = Validators::new(&tag, published.published_at_s(), SystemTime::now());
-    if validators.are_known(&headers) {
-        return (StatusCode::NOT_MODIFIED, validators.headers()).into_response();
+    if let Some(refusal) = validators.refuse(&headers) {
+        return refusal;
     }
     let len = parts.iter().map(Bytes::len).sum::<usize>().to_string();
     let about = [

@@ -42,7 +42,7 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
 /// Its files are the same for every client.
 fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     let info_hash = published.info_hash;
-    let Links { torrent, magnet, content, .. } = site.links_of(published, host, None);
+    let Links { torrent, magnet, .. } = site.links_of(published, host, None);
     let stats = site.0.tracker.stats(info_hash).unwrap_or_default();
     let mut out = format!(
         "<article>\n<h2>{}</h2>\n<p class=\"facts\">{} · {} · {} · {} · {} downloaded</p>\n\
@@ -55,7 +55,8 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
         stats.completed,
         html(&magnet),
     );
-    if let Some(url) = content {
+    // Links within the origin are relative, since a proxy may serve it below a path of its own.
+    if let Some(url) = published.content_path() {
         let what = if published.single_file { "the file" } else { "the files" };
         let _ = write!(out, " <a href=\"{}\">{what}</a>", html(&url));
     }

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use super::page::file_table;
 use crate::base::InfoHash;
 use crate::codec::metainfo::{FileEntry, Metainfo, Template};
+use crate::codec::percent;
 use crate::engine::Contents;
 
 /// One torrent that everybody may have.
@@ -93,6 +94,18 @@ impl Published {
     /// In seconds since 1970.
     pub(super) fn published_at_s(&self) -> i64 {
         self.published_at.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_secs().try_into().ok()).unwrap_or(0)
+    }
+
+    /// The path of the content's file or folder, relative to the origin's page, where the content is given out. That of a
+    /// folder ends in a slash.
+    pub(super) fn content_path(&self) -> Option<String> {
+        self.content.as_ref()?;
+        let mut path = format!("f/{}/", self.info_hash);
+        percent::escape(&mut path, &self.name);
+        if !self.single_file {
+            path.push('/');
+        }
+        Some(path)
     }
 
     /// Files, without pad files.

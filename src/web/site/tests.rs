@@ -105,10 +105,15 @@ async fn the_torrent_names_our_tracker_first_and_our_content() {
     assert_eq!((found.info_hash, &found.tiers[0]), (served.info_hash, &own));
     assert_eq!(found.tiers[1], ["http://other.example/announce"]);
     assert_eq!(found.web_seeds, [format!("http://{address}/f/{}/", served.info_hash)]);
+    let (status, head, _) = served.get(&format!("/t/{}", served.info_hash), "").await;
+    assert_eq!((status, header(&head, "location")), (301, &*format!("./{}.torrent", served.info_hash)));
     for unknown in
-        ["/t/x.torrent".to_owned(), format!("/t/{}.torrent", "0".repeat(40)), format!("/t/{}", served.info_hash)]
+        ["/t/x.torrent", "/t/x", &format!("/t/{}.torrent", "0".repeat(40)), &format!("/t/{}", "0".repeat(40))]
     {
-        assert_eq!(served.get(&unknown, "").await.0, 404, "{unknown}");
+        let (status, head, body) = served.get(unknown, "").await;
+        assert_eq!(status, 404, "{unknown}");
+        assert!(head.contains("content-type: text/plain"), "{head}");
+        assert_eq!(body, b"not found: nothing is served at this address\n", "{unknown}");
     }
 }
 
@@ -134,8 +139,12 @@ async fn content_is_given_out_with_ranges_when_told_so() {
     assert!(head.contains("content-range: bytes 2-4/10"), "{head}");
     let (status, head, _) = served.get(&target, "Range: bytes=10-\r\n").await;
     assert!(status == 416 && head.contains("content-range: bytes */10"), "{head}");
-    let (status, head, body) = served.ask("HEAD", &target, "Range: bytes=-3\r\n").await;
-    assert!(status == 206 && head.contains("content-length: 3") && body.is_empty(), "{head}");
+    // Ranges are of GET alone.
+    for range in ["bytes=-3", "bytes=10-"] {
+        let (status, head, body) = served.ask("HEAD", &target, &format!("Range: {range}\r\n")).await;
+        assert!(status == 200 && header(&head, "content-length") == "10" && body.is_empty(), "{head}");
+        assert!(!head.contains("content-range"), "{head}");
+    }
     let (_, _, body) = served.get(&target, "Range: bytes=2-4\r\nIf-Range: \"other\"\r\n").await;
     assert_eq!(body.len(), 10);
     let empty = format!("/f/{}/%3Cb%3E%22t%FFree/empty", served.info_hash);
@@ -161,6 +170,14 @@ async fn what_a_client_has_is_not_sent_again() {
             assert_eq!(header(&head, "etag"), tag);
         }
         assert_eq!(served.get(&target, "If-None-Match: \"other\"\r\n").await.2, whole);
+        for other in ["If-Match: \"other\"\r\n", "If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"] {
+            let (status, head, body) = served.get(&target, &format!("{other}Range: bytes=0-1\r\n")).await;
+            assert_eq!((status, body.iter().filter(|&&byte| byte == b'\n').count()), (412, 1), "{other}");
+            assert_eq!(header(&head, "etag"), tag);
+        }
+        for same in [format!("If-Match: {tag}\r\n"), format!("If-Unmodified-Since: {date}\r\n")] {
+            assert_eq!(served.get(&target, &same).await.2, whole, "{same}");
+        }
         let (status, head, body) = served.ask("HEAD", &target, "").await;
         assert_eq!((status, header(&head, "content-length"), body.len()), (200, &*whole.len().to_string(), 0));
     }
@@ -185,7 +202,7 @@ async fn a_replaced_file_is_given_out_while_its_bytes_are_the_same() {
     replace(b"9876543210");
     for request in [String::new(), format!("If-None-Match: {tag}\r\n"), "Range: bytes=2-4\r\n".to_owned()] {
         let (status, _, body) = served.get(&target, &request).await;
-        assert_eq!((status, body.len()), (404, 0), "{request}");
+        assert_eq!((status, &body[..]), (404, &b"not found: the file is missing or was changed\n"[..]), "{request}");
     }
 }
 
@@ -205,9 +222,28 @@ async fn a_folders_link_is_a_page_of_links_that_work() {
     assert_eq!(served.get(&format!("{target}sub/a%26b%20%3Cscript%3E"), "").await.2, b"0123456789");
     let (status, head, _) = served.get(&format!("{target}sub"), "").await;
     assert_eq!((status, header(&head, "location")), (301, "./sub/"));
-    let page = served.get("/", "").await.2;
-    assert!(String::from_utf8(page).unwrap().contains(&format!("<a href=\"{content}\">the files</a>")));
-    assert_eq!(serve(None, false).await.get(target, "").await.0, 404);
+    assert!(body.contains("<a href=\"../../../../\">All torrents of this origin</a>"), "{body}");
+    for (base, location) in [("", format!("..{target}")), ("/", format!("../..{target}"))] {
+        let (status, head, _) = served.get(&format!("/f/{}{base}", served.info_hash), "").await;
+        assert_eq!((status, header(&head, "location")), (301, &*location));
+    }
+    let closed = serve(None, false).await;
+    for target in [target, &format!("/f/{}/", served.info_hash)] {
+        assert_eq!(closed.get(target, "").await.0, 404);
+    }
+}
+
+/// So they work behind a proxy that serves the origin below a path of its own.
+#[tokio::test]
+async fn links_within_the_origin_are_relative() {
+    for public_url in [None, Some("https://origin.example/bt")] {
+        let served = serve(public_url, true).await;
+        let (hash, page) = (served.info_hash, String::from_utf8(served.get("/", "").await.2).unwrap());
+        let links: Vec<&str> = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let content = format!("f/{hash}/%3Cb%3E%22t%FFree/");
+        assert_eq!(links[..2], ["style.css", &format!("t/{hash}.torrent")], "{links:?}");
+        assert!(links[2].starts_with("magnet:?") && links[3..] == [content], "{links:?}");
+    }
 }
 
 /// Only whole paths of the torrent's files are known, so no other file can be named.
@@ -224,7 +260,7 @@ async fn path_tricks_lead_nowhere() {
         format!("/f/{hash}/%3Cb%3E%22t%FFree/empty%00"),
         format!("/f/{hash}/%3Cb%3E%22t%FFree/empty/"),
         format!("/f/{hash}/%3Cb%3E%22t%FFree/su/"),
-        format!("/f/{hash}/"),
+        format!("/f/{hash}//"),
         format!("/f/{hash}//etc/passwd"),
         format!("/f/{hash}/%zz"),
         "/f/..".to_owned(),

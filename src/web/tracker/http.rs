@@ -22,6 +22,7 @@ use crate::codec::tracker_http::{
 use crate::tracker::{Announcement, Reply, SwarmPeer};
 use crate::web::forwarded::TrustedProxies;
 use crate::web::listener::{self, Bounds, Endpoints};
+use crate::web::plain::not_found;
 use crate::web::server::stopped;
 
 /// Answers `/announce` and `/scrape`. To be served by [`listener::serve`]: the address that it says a request came from is
@@ -38,7 +39,7 @@ pub fn start(
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(index, listener): (usize, std::net::TcpListener)| {
-        let (router, stop) = (router(tracker.clone()), Arc::clone(stop));
+        let (router, stop) = (router(tracker.clone()).fallback(not_found), Arc::clone(stop));
         let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
