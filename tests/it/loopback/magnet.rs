@@ -1,14 +1,24 @@
 //! `get` with a magnet link, `magnet`, and what peers may do to those who have no metadata yet.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bt_fast::{
-    base::InfoHash,
+    base::{InfoHash, limits::METADATA_VERSIONS_MAX},
     codec::{
         extension::ExtensionHandshake,
         handshake::{Handshake, Reserved},
         message::Message,
         metadata::{METADATA_EXTENSION, MetadataMessage, metadata_part},
+        metainfo::{Metainfo, MetainfoLimits},
     },
 };
 use serde_json::Value;
@@ -55,16 +65,8 @@ fn metadata_peer(
         let Some(_) = peer.hear_handshake() else { return };
         peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
         peer.say(&Message::Extended { id: 0, payload: &handshake });
-        loop {
-            match peer.hear() {
-                Heard::Extended { id: 9, payload } => {
-                    if let Ok(MetadataMessage::Request { part }) = MetadataMessage::decode(&payload) {
-                        answer(&mut peer, part);
-                    }
-                }
-                Heard::Closed | Heard::Silence => return,
-                _ => {}
-            }
+        while let Some(part) = requested_part(&mut peer) {
+            answer(&mut peer, part);
         }
     })
 }
@@ -78,9 +80,7 @@ fn offer(info_len: u32) -> Vec<u8> {
 fn server_of(info_hash: InfoHash, info: Vec<u8>) -> ListeningPeer {
     let len = u32::try_from(info.len()).unwrap();
     metadata_peer(info_hash, offer(len), move |peer, part| {
-        let bytes = &info[metadata_part(len, part).unwrap()];
-        let payload = MetadataMessage::Data { part, total_len: len, bytes }.encode();
-        peer.say(&Message::Extended { id: 1, payload: &payload });
+        send_part(peer, len, part, &info[metadata_part(len, part).unwrap()]);
     })
 }
 
@@ -154,6 +154,67 @@ fn wrong_metadata_is_found_out_and_its_sender_named() {
     let finished = run(get(&link_of(&fixture, &[liars[0].address]), &[]).args(["--timeout", "2"]), DEADLINE);
     assert_eq!(finished.code, Some(4), "{finished:#?}");
     assert!(finished.stderr.contains(&format!("{} sent wrong metadata", liars[0].address.ip())), "{finished:#?}");
+}
+
+/// As many lengths as are put together at a time, of each one part: an honest peer's takes the place of one of them.
+#[test]
+fn one_host_with_many_lengths_keeps_no_metadata_away() {
+    const CONNECTIONS: usize = METADATA_VERSIONS_MAX;
+    let fixture = Fixture::file(LEN);
+    let (hash, info) = (fixture.metainfo.info_hash, fixture.metainfo.info_bytes.to_vec());
+    let info_len = u32::try_from(info.len()).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let waits_for = Arc::clone(&is_over);
+    // It speaks when the others have gone.
+    let honest = ListeningPeer::start(own_ip(), 1000, move |mut peer| {
+        let Some(_) = peer.hear_handshake() else { return };
+        wait_until(DEADLINE, || waits_for.load(Ordering::Relaxed));
+        peer.send(&Handshake { reserved: Reserved::ours(), info_hash: hash, peer_id: any_peer_id() }.encode());
+        peer.say(&Message::Extended { id: 0, payload: &offer(info_len) });
+        while let Some(part) = requested_part(&mut peer) {
+            send_part(&mut peer, info_len, part, &info[metadata_part(info_len, part).unwrap()]);
+        }
+    });
+    let (address, out) = (own_address(), fixture.scratch.join("saved.torrent"));
+    let mut command = bt_fast();
+    command.args(["get", "--metadata-only", &link_of(&fixture, &[honest.address]), "-o"]).arg(&out);
+    command.args(["--listen", &address.to_string()]);
+    let mut getter = Running::start("getter", &command, &fixture.scratch.join("getter.log"));
+    assert!(wait_until(DEADLINE, || honest.connections() > 0), "{}", getter.log_tail());
+    let mut liars: Vec<WirePeer> =
+        (0..CONNECTIONS).map(|_| WirePeer::greet(address, hash, 1000, Reserved::ours())).collect();
+    for (extra, liar) in (1..).zip(&mut liars) {
+        let len = info_len + extra;
+        liar.say(&Message::Extended { id: 0, payload: &offer(len) });
+        let part = requested_part(liar).expect("a request");
+        send_part(liar, len, part, &vec![b'x'; metadata_part(len, part).unwrap().len()]);
+    }
+    drop(liars);
+    is_over.store(true, Ordering::Relaxed);
+    assert_eq!(super::exit_code(&mut getter, DEADLINE), Some(0), "{}", getter.log_tail());
+    let saved = fs::read(&out).unwrap();
+    let saved = Metainfo::decode(&saved, &MetainfoLimits::default()).unwrap();
+    assert_eq!((saved.info_hash, saved.info_bytes), (hash, fixture.metainfo.info_bytes.clone()));
+}
+
+/// The part that is asked for next; `None` when nothing more is.
+fn requested_part(peer: &mut WirePeer) -> Option<u32> {
+    loop {
+        match peer.hear() {
+            Heard::Extended { id: 9, payload } => {
+                if let Ok(MetadataMessage::Request { part }) = MetadataMessage::decode(&payload) {
+                    return Some(part);
+                }
+            }
+            Heard::Closed | Heard::Silence => return None,
+            _ => {}
+        }
+    }
+}
+
+fn send_part(peer: &mut WirePeer, total_len: u32, part: u32, bytes: &[u8]) {
+    let payload = MetadataMessage::Data { part, total_len, bytes }.encode();
+    peer.say(&Message::Extended { id: 1, payload: &payload });
 }
 
 /// P14, and what else a peer can claim before anything can be checked.
