@@ -93,6 +93,41 @@ fn an_origin_on_sockets_that_were_opened_for_it() {
     }
 }
 
+/// The service is stopped while peers are served, and the next one on the same socket serves them the rest.
+#[test]
+fn a_seed_on_a_handed_socket_ends_cleanly_in_the_middle_of_transfers() {
+    let fixture = Fixture::file(8 * LEN);
+    let sockets = Sockets::open();
+    let peers = sockets.peers.local_addr().unwrap();
+    let log = fixture.scratch.join("log");
+    let start = |flags: &[&str]| {
+        let mut seed = bt_fast();
+        seed.args(["seed", "--json"]).arg(&fixture.torrent).arg("--data").arg(&fixture.source).args(flags);
+        let handed = vec![sockets.peers.try_clone().unwrap().into()];
+        let mut seed = Running::start_with("seed", &activated(&seed, &["peers"]), &log, handed);
+        assert!(wait_until(DEADLINE, || event(&seed.output(), "seeding").is_some()), "{}", seed.log_tail());
+        seed
+    };
+    let mut seed = start(&["--up", "500K"]);
+    let targets = ["one", "two"].map(|name| fixture.scratch.folder(name));
+    let mut gets = targets
+        .each_ref()
+        .map(|target| Running::start("get", &fixture.get_command(target, &[peers]), &target.with_extension("log")));
+    let has_begun =
+        |get: &Running| event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(0));
+    assert!(wait_until(DEADLINE, || gets.iter().all(has_begun)), "{}", seed.log_tail());
+    assert!(gets.iter_mut().all(Running::is_running), "{}", gets[0].log_tail());
+    stop(&mut seed);
+    let uploaded = event(&seed.output(), "stopped").expect("a record of the end")["uploaded"].as_u64().unwrap();
+    assert!(uploaded > 0 && uploaded < 2 * 8 * LEN, "{uploaded}");
+    let mut seed = start(&[]);
+    for (get, target) in gets.iter_mut().zip(&targets) {
+        assert_eq!(exit_code(get, DEADLINE), Some(0), "{}", get.log_tail());
+        fixture.assert_complete(target);
+    }
+    stop(&mut seed);
+}
+
 #[test]
 fn a_tracker_on_sockets_that_were_opened_for_it() {
     let scratch = Scratch::new();
