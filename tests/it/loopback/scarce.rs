@@ -1,9 +1,20 @@
 //! A machine that lacks something for a moment, or has less of it than there are files: peers wait, and nothing is lost.
 
-use std::fs;
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use super::{DEADLINE, Fixture, PIECE_LEN, Seed, own_address};
-use crate::support::{content::write_random, process::run};
+use super::{DEADLINE, Fixture, NAME, PIECE_LEN, Seed, event, own_address};
+use crate::support::{
+    bt_fast,
+    content::write_random,
+    http_client::get_url,
+    process::{run, wait_until},
+};
 
 const LEN: u64 = 3 << 20;
 
@@ -64,6 +75,46 @@ fn zero_copy_sends_that_the_kernel_does_not_take_at_once_leave() {
     }
     // The first connection ends with it, the next one copies.
     served_with(&fixture, &format!("submit@2+={}", libc::EBUSY), &["--zero-copy", "on"]);
+}
+
+#[test]
+fn an_origin_without_free_descriptors_says_so_once_and_serves_again() {
+    let fixture = Fixture::file(LEN);
+    let start = |limit: Option<usize>| {
+        let address = own_address();
+        let web = SocketAddr::new(address.ip(), 7100);
+        let mut seed = bt_fast();
+        seed.args(["seed", "--json", "--admin", "off"]).arg(fixture.source.join(NAME));
+        seed.args(["--listen", &address.to_string(), "--web", &web.to_string(), "--rings", "1"]);
+        if let Some(limit) = limit {
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={limit}:{limit}")).arg(seed.get_program()).args(seed.get_args());
+            seed = limited;
+        }
+        (Seed::start(&seed, address, &fixture.scratch.join("seed.log")), web)
+    };
+    let needed = {
+        let (idle, _) = start(None);
+        fs::read_dir(format!("/proc/{}/fd", idle.process.id())).unwrap().count()
+    };
+    let (mut seed, web) = start(Some(needed + 16));
+    let told = |seed: &Seed| seed.process.output().matches("no descriptor is left").count();
+    let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(web).unwrap()).collect();
+    assert!(wait_until(DEADLINE, || told(&seed) > 0), "{}", seed.process.log_tail());
+    // Peers come to a closed door too, and both doors try again and again.
+    let peers: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(seed.address).unwrap()).collect();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(told(&seed), 1, "{}", seed.process.log_tail());
+    drop((idle, peers));
+    let published = event(&seed.process.output(), "published").unwrap();
+    assert_eq!(get_url(published["page"].as_str().unwrap()).status, 200);
+    let target = fixture.scratch.folder("target");
+    let mut get = bt_fast();
+    get.args(["get", published["torrent"].as_str().unwrap(), "--listen", &own_address().to_string(), "-o"]);
+    run(get.arg(&target), DEADLINE).success();
+    fixture.assert_complete(&target);
+    assert_eq!(told(&seed), 1, "{}", seed.process.log_tail());
+    seed.stop();
 }
 
 #[test]
