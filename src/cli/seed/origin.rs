@@ -120,7 +120,8 @@ impl Origin {
             info_hashes: Mutex::new(info_hashes),
             web_seed: options.web_seed.then(|| Arc::clone(contents)),
             web,
-            ip,
+            // A listener at one address is not where peers have reached the tracker, if that is at another one.
+            ip: ip.or(Some(peer_side.listen).filter(|listen| !listen.is_unspecified())),
             magnet_ip: seeder.for_magnet(),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
             threads,

@@ -143,6 +143,25 @@ fn the_magnet_link_names_an_address_where_the_seeder_listens() {
     }
 }
 
+/// The tracker tells of the seeder where it listens, too.
+#[test]
+fn peers_find_a_seeder_at_another_address_than_the_page() {
+    let scratch = Scratch::new();
+    let source = scratch.folder("source");
+    write_random(&source.join(NAME), LEN, fastrand::u64(..));
+    let mut command = bt_fast();
+    command.args(["seed", "--json", "--admin", "off"]).arg(source.join(NAME));
+    command.args(["--listen", &own_address().to_string(), "--web", &format!("{}:{WEB_PORT}", own_ip())]);
+    let mut seed = Running::start("seed", &command, &scratch.join("seed.log"));
+    assert!(wait_until(DEADLINE, || event(&seed.output(), "published").is_some()), "{}", seed.log_tail());
+    let published = event(&seed.output(), "published").unwrap();
+    let target = scratch.folder("target");
+    let mut get = bt_fast();
+    get.args(["get", published["torrent"].as_str().unwrap(), "--listen", &own_address().to_string(), "-o"]);
+    run(get.arg(&target), DEADLINE).success();
+    assert_eq!(difference(&source.join(NAME), &target.join(NAME), true), None);
+}
+
 /// The UDP tracker on the same port, asked by hand (BEP 15).
 #[test]
 fn the_tracker_answers_over_udp_too() {
