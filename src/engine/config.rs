@@ -212,11 +212,12 @@ pub enum EngineError {
     NothingLeft,
     #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
     NoPeers(String),
-    #[error("no peers: {0}: name one that takes plain connections with --peer ADDR:PORT")]
+    #[error("no peers: {0}: name one that has the torrent and takes plain connections with --peer ADDR:PORT")]
     HungUp(HungUp),
 }
 
-/// So many peers closed their connections at our handshake, which those do that take encrypted connections alone.
+/// The number of peers that closed their connections at our handshake: peers without the torrent do that, and peers that
+/// accept only encrypted connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HungUp(NonZeroUsize);
 
@@ -230,8 +231,13 @@ impl HungUp {
 impl fmt::Display for HungUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.get() {
-            1 => f.write_str("1 peer hung up on the handshake and probably demands encryption")?,
-            count => write!(f, "{count} peers hung up on the handshake and probably demand encryption")?,
+            1 => f.write_str(
+                "1 peer hung up on the handshake: it doesn't have this torrent or probably demands encryption",
+            )?,
+            count => write!(
+                f,
+                "{count} peers hung up on the handshake: they don't have this torrent or probably demand encryption"
+            )?,
         }
         f.write_str(", which bt-fast does not speak")
     }

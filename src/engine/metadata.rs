@@ -59,7 +59,7 @@ pub enum MetadataError {
     Engine(#[from] EngineError),
     #[error("no metadata: no peer had it for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
     Timeout(u64),
-    #[error("no metadata: {0}: name a peer that takes plain connections with --peer ADDR:PORT")]
+    #[error("no metadata: {0}: name a peer that has the torrent and takes plain connections with --peer ADDR:PORT")]
     HungUp(HungUp),
     #[error("interrupted before the metadata was there")]
     Interrupted,

@@ -1,12 +1,13 @@
-//! Peers that close at our handshake, as those do that demand encryption: `get` says that instead of sending its user to
-//! look at the network.
+//! Peers that close at our handshake, as peers do that lack the torrent or demand encryption: `get` says that instead of
+//! sending its user to look at the network.
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 
 use super::{DEADLINE, Fixture, assert_fails, own_address, own_ip, warnings};
 use crate::support::{bt_fast, process::run, wire_peer::ListeningPeer};
 
-const TOLD: &str = "2 peers hung up on the handshake and probably demand encryption, which bt-fast does not speak";
+const TOLD: &str = "2 peers hung up on the handshake: they don't have this torrent or probably demand encryption, which \
+                    bt-fast does not speak";
 
 /// Two that hang up, one of them by a reset; one that says a byte before; one that is silent.
 fn peers() -> Vec<SocketAddr> {
@@ -52,4 +53,15 @@ fn a_download_says_that_peers_demand_encryption() {
 #[test]
 fn a_magnet_link_says_that_peers_demand_encryption() {
     assert_tells(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
+}
+
+#[test]
+fn a_seed_of_another_torrent_is_named_as_lacking_this_one() {
+    let fixture = Fixture::file(1);
+    let seed = fixture.seed();
+    let mut command = bt_fast();
+    command.args(["get", &"ab".repeat(20), "--timeout", "2", "--listen", &own_address().to_string()]);
+    command.args(["--peer", &seed.address.to_string()]);
+    assert_fails(&run(&command, DEADLINE), 4, "1 peer hung up on the handshake: it doesn't have this torrent or");
+    seed.stop();
 }
