@@ -143,6 +143,7 @@ mod tests {
             let expected = match at {
                 0..14 => ResumeError::NoRecord,
                 14 => ResumeError::Version(damaged[14]),
+                15..35 => ResumeError::Foreign,
                 _ => ResumeError::Damaged,
             };
             assert_eq!(read(&damaged), expected, "byte {at}");

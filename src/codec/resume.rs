@@ -120,15 +120,16 @@ pub(super) fn open_frame<const MAGIC_LEN: usize>(
         found if found == version => {}
         other => return Err(ResumeError::Version(other)),
     }
+    // Before the checksum: the caller reads no more of a file than this torrent's can have.
+    if reader.array().map(InfoHash).ok_or(ResumeError::Damaged)? != info_hash {
+        return Err(ResumeError::Foreign);
+    }
     let (sealed, hash) = bytes.split_last_chunk::<SHA1_LEN>().ok_or(ResumeError::Damaged)?;
     if Sha1::digest(sealed).as_slice() != hash {
         return Err(ResumeError::Damaged);
     }
     let mut reader = Reader::new(sealed);
-    reader.take(MAGIC_LEN + 1).ok_or(ResumeError::Damaged)?;
-    if reader.array().map(InfoHash) != Some(info_hash) {
-        return Err(ResumeError::Foreign);
-    }
+    reader.take(MAGIC_LEN + 1 + SHA1_LEN).ok_or(ResumeError::Damaged)?;
     Ok(reader)
 }
 
@@ -175,6 +176,7 @@ mod tests {
                 let expected = match at {
                     0..15 => ResumeError::NoRecord,
                     15 => ResumeError::Version(damaged[15]),
+                    16..36 => ResumeError::Foreign,
                     _ => ResumeError::Damaged,
                 };
                 assert_eq!(decode(&damaged), Err(expected), "byte {at}, bit {bit}");
@@ -182,6 +184,16 @@ mod tests {
             assert!(decode(&bytes[..at]).is_err(), "{at} bytes");
         }
         assert_eq!(decode(&[&bytes[..], &[0]].concat()), Err(ResumeError::Damaged));
+    }
+
+    #[test]
+    fn another_torrents_record_is_named_whatever_its_length() {
+        for pieces in [3, 11, 1000] {
+            let record = ResumeRecord { info_hash: InfoHash([8; 20]), have: Bitfield::new(pieces), ..record() };
+            let mut bytes = record.encode();
+            bytes.truncate(ResumeRecord::encoded_len(2, 11) + 1);
+            assert_eq!(decode(&bytes), Err(ResumeError::Foreign), "{pieces} pieces");
+        }
     }
 
     /// Whoever can write a checksum can still not name what is not there.

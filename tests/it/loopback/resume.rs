@@ -53,8 +53,9 @@ fn right_pieces(fixture: &Fixture, target: &Path) -> u64 {
 /// The next run fetches what is missing, from a seed that then has sent no more than that.
 #[track_caller]
 fn goes_on(fixture: &Fixture, target: &Path) -> Finished {
-    let missing = LEN - right_pieces(fixture, target) * u64::from(PIECE_LEN);
-    assert!(missing < LEN);
+    let len = fixture.metainfo.info.geometry.total_len();
+    let missing = len - right_pieces(fixture, target) * u64::from(PIECE_LEN);
+    assert!(missing < len);
     let seed = fixture.seed();
     let finished = fixture.get(target, &[seed.address]);
     assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], missing);
@@ -111,7 +112,8 @@ fn with_a_damaged_record() {
     let target = stopped(&fixture);
     let path = target.join(format!(".{NAME}.bt-fast-resume"));
     let mut bytes = fs::read(&path).unwrap();
-    let at = fastrand::usize(16..bytes.len());
+    // Behind the info-hash.
+    let at = fastrand::usize(36..bytes.len());
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
     checks_all(&fixture, &target, "damaged");
@@ -119,11 +121,14 @@ fn with_a_damaged_record() {
 
 #[test]
 fn with_the_record_of_another_torrent() {
-    let (fixture, other) = (Fixture::file(LEN), Fixture::file(LEN));
-    let (target, other_target) = (stopped(&fixture), stopped(&other));
+    let (fixture, longer) = (Fixture::file(LEN), Fixture::file(4 * LEN));
     let name = format!(".{NAME}.bt-fast-resume");
-    fs::copy(other_target.join(&name), target.join(&name)).unwrap();
-    checks_all(&fixture, &target, "another torrent");
+    let targets = [stopped(&fixture), stopped(&longer)];
+    let records = targets.each_ref().map(|target| fs::read(target.join(&name)).unwrap());
+    for (fixture, target, record) in [(&fixture, &targets[0], &records[1]), (&longer, &targets[1], &records[0])] {
+        fs::write(target.join(&name), record).unwrap();
+        checks_all(fixture, target, "it belongs to another torrent");
+    }
 }
 
 /// Spoils the first piece that is claimed.
