@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use super::announcer::{self, Finds, Found, Identity, Totals};
 use super::config::Config;
@@ -45,6 +46,10 @@ pub(super) struct Steered {
     /// Some of its peers are listed as useless.
     offers_room: bool,
     look_at: Time,
+    /// When connected peers began to lack all that is still needed.
+    unavailable_since: Option<Time>,
+    /// The number of such pieces that the user was told of.
+    told_unavailable: u32,
     /// The last one, where nothing has changed since.
     status: Option<Arc<TorrentStatus>>,
 }
@@ -72,6 +77,8 @@ impl Steered {
             reorder_at: now,
             offers_room: false,
             look_at: now,
+            unavailable_since: None,
+            told_unavailable: 0,
             status: None,
         }
     }
@@ -116,6 +123,7 @@ impl Steered {
             if let Some(checkpoint) = &self.torrent.checkpoint {
                 checkpoint.begin_when_due(shared, &self.torrent);
             }
+            self.report_unavailable(now);
             if !self.complete && self.peer_count < self.sought {
                 self.tell_announcer(announcer::Command::Hungry);
             }
@@ -128,6 +136,20 @@ impl Steered {
                 let retry = self.torrent.peer_list().poll_timeout();
                 retry.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
             }
+        }
+    }
+
+    /// Tells the user of a download, once for each number of pieces, that the connected peers lack all that it needs.
+    fn report_unavailable(&mut self, now: Time) {
+        let is_waiting = !self.complete && self.peer_count > 0 && self.torrent.checkpoint.is_some();
+        let Some(unavailable) = is_waiting.then(|| self.torrent.swarm.unavailable()).flatten() else {
+            self.unavailable_since = None;
+            return;
+        };
+        let since = *self.unavailable_since.get_or_insert(now);
+        if now >= since + limits::UNAVAILABLE_NOTICE && self.told_unavailable != unavailable.count {
+            self.told_unavailable = unavailable.count;
+            warn!("{}: no connected peer offers {unavailable}: waiting for one that does", self.torrent.name);
         }
     }
 

@@ -1,8 +1,10 @@
 //! How many connected peers have each piece.
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
-use crate::base::{Bitfield, PieceIndex};
+use crate::base::{Bitfield, PieceIndex, limits};
 
 /// Peers with everything are counted once, not once per piece.
 #[derive(Debug)]
@@ -79,6 +81,43 @@ impl Availability {
     }
 }
 
+/// Pieces that no connected peer has. Shown as `piece 7`, or `pieces 3-5, 9`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unavailable {
+    pub count: u32,
+    /// The first ones, as ranges of indices.
+    ranges: Vec<RangeInclusive<u32>>,
+    /// The last range is not all of the rest.
+    is_cut: bool,
+}
+
+impl Unavailable {
+    /// The indices ascend.
+    pub(super) fn add(&mut self, index: u32) {
+        self.count += 1;
+        let has_room = self.ranges.len() < limits::UNAVAILABLE_RANGES_SHOWN_MAX;
+        match self.ranges.last_mut() {
+            Some(range) if range.end() + 1 == index && !self.is_cut => *range = *range.start()..=index,
+            _ if has_room => self.ranges.push(index..=index),
+            _ => self.is_cut = true,
+        }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.count == 1 { "piece" } else { "pieces" })?;
+        for (at, range) in self.ranges.iter().enumerate() {
+            let before = if at > 0 { "," } else { "" };
+            match (range.start(), range.end()) {
+                (first, last) if first == last => write!(f, "{before} {first}")?,
+                (first, last) => write!(f, "{before} {first}-{last}")?,
+            }
+        }
+        if self.is_cut { write!(f, " and more ({} in all)", self.count) } else { Ok(()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +141,17 @@ mod tests {
         availability.remove_set(&Bitfield::full(3));
         availability.remove_set(&Bitfield::full(3));
         assert_eq!([0, 1, 2].map(|i| availability.of(piece(i))), [0, 0, 0]);
+    }
+
+    #[test]
+    fn unavailable_pieces_are_shown_as_ranges() {
+        let shown = |indices: &[u32]| {
+            let mut found = Unavailable::default();
+            indices.iter().for_each(|&index| found.add(index));
+            found.to_string()
+        };
+        assert_eq!(shown(&[7]), "piece 7");
+        assert_eq!(shown(&[3, 4, 5, 9]), "pieces 3-5, 9");
+        assert_eq!(shown(&[0, 2, 4, 6, 8, 9, 11, 12]), "pieces 0, 2, 4, 6, 8-9 and more (8 in all)");
     }
 }

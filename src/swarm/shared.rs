@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::availability::Availability;
+use super::availability::{Availability, Unavailable};
 use super::order::Order;
 use super::pieces::{Pieces, Slot};
 use super::selection::Selection;
@@ -83,6 +83,18 @@ impl<S: Slot> Swarm<S> {
     /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
     pub fn hide(&self) {
         self.spread.hide();
+    }
+
+    /// The wanted pieces that are not on disk, where no connected peer has any of them; else `None`.
+    pub fn unavailable(&self) -> Option<Unavailable> {
+        let mut found = Unavailable::default();
+        for piece in self.geometry.pieces().filter(|&piece| self.pieces.is_lacking(piece)) {
+            if self.availability.of(piece) > 0 {
+                return None;
+            }
+            found.add(piece.get());
+        }
+        (found.count > 0).then_some(found)
     }
 
     /// Useful connections at which a download with these peers stops looking for others.

@@ -63,6 +63,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A download without any peer says after this long how many have hung up on the handshake.
 pub const HUNG_UP_NOTICE: Duration = Duration::from_secs(5);
+/// A download whose connected peers lack every piece that it still needs says so after this long.
+pub const UNAVAILABLE_NOTICE: Duration = Duration::from_secs(5);
+/// Ranges of those pieces that are named.
+pub const UNAVAILABLE_RANGES_SHOWN_MAX: usize = 5;
 /// Without a byte from the peer.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Bytes of a message that is not whole after this long count as silence.

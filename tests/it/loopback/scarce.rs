@@ -14,6 +14,11 @@ use crate::support::{
     content::write_random,
     http_client::get_url,
     process::{run, wait_until},
+
+use super::{DEADLINE, Fixture, PIECE_LEN, Seed, own_address};
+use crate::support::{
+    content::write_random,
+    process::{Running, run, wait_until},
 };
 
 const LEN: u64 = 3 << 20;
@@ -150,4 +155,20 @@ fn few_descriptors_end_a_download_or_let_it_work() {
             _ => panic!("{count}: {finished:#?}"),
         }
     }
+
+#[test]
+fn a_download_says_which_pieces_no_peer_has() {
+    let fixture = Fixture::file(LEN);
+    let (pieces, target) = (fixture.piece_count(), fixture.scratch.folder("target"));
+    let lacking = fs::File::options().write(true).open(fixture.source.join(super::NAME)).unwrap();
+    lacking.set_len(LEN - u64::from(2 * PIECE_LEN)).unwrap();
+    let seed = fixture.seed();
+    let mut get =
+        Running::start("get", &fixture.get_command(&target, &[seed.address]), &fixture.scratch.join("get.log"));
+    let told = format!("no connected peer offers pieces {}-{}: waiting", pieces - 2, pieces - 1);
+    assert!(wait_until(DEADLINE, || get.output().contains(&told)), "{}", get.log_tail());
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(get.output().matches(&told).count(), 1, "{}", get.log_tail());
+    get.signal(rustix::process::Signal::INT);
+    assert_eq!(super::exit_code(&mut get, super::STOP_DEADLINE), Some(130));
 }
