@@ -130,7 +130,8 @@ async fn leaving_takes_no_longer_than_its_limit() {
 
 #[test]
 fn a_reason_in_an_error_page_is_understood() {
-    let page = |status, body: &[u8]| understand(Err(HttpError::Status { status, body: body.to_vec() }));
+    let page =
+        |status, body: &[u8]| understand(Err(HttpError::Status { status, said: String::new(), body: body.to_vec() }));
     let text = |failure: Result<AnnounceReply, AnnounceFailure>| failure.unwrap_err().to_string();
     assert_eq!(text(page(400, b"d14:failure reason6:no keye")), "the tracker refused: no key");
     assert_eq!(text(page(404, b"<html>")), "HTTP status 404");

@@ -23,7 +23,9 @@ use ureq::{Agent, Body};
 use super::nearness::{CheckedResolver, Nearness, Step, TooNear};
 use super::way::{Way, WayConnector};
 use crate::base::escape::printable;
-use crate::base::limits::{METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT};
+use crate::base::limits::{
+    HTTP_REASON_LEN_MAX, METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT,
+};
 use crate::codec::magnet::Magnet;
 use crate::codec::percent::{Plus, unescape};
 use crate::codec::url::{self, Host, Url, WEB_SCHEMES};
@@ -74,9 +76,9 @@ impl FetchLimits {
 pub enum HttpError {
     #[error("not a http or https URL")]
     BadUrl,
-    /// The body is kept: trackers put a `failure reason` in it.
-    #[error("HTTP status {status}")]
-    Status { status: u16, body: Vec<u8> },
+    /// The body is kept: trackers put a `failure reason` in it. `said` is the first line of one of plain text, printable.
+    #[error("HTTP status {status}{}{said}", if said.is_empty() { "" } else { ": the server says: " })]
+    Status { status: u16, said: String, body: Vec<u8> },
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error("answer longer than {0} bytes")]
@@ -273,8 +275,18 @@ fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8
     }
     match response.status().as_u16() {
         200..=299 => Ok(body),
-        status => Err(HttpError::Status { status, body }),
+        status => Err(HttpError::Status { status, said: said(&response, &body), body }),
     }
+}
+
+/// The first line of a body of plain text, printable and cut to [`HTTP_REASON_LEN_MAX`] characters; else nothing.
+fn said(response: &Response<Body>, body: &[u8]) -> String {
+    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !content_type.to_ascii_lowercase().starts_with("text/plain") {
+        return String::new();
+    }
+    let line = body.trim_ascii().split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    printable(line.get(..4 * HTTP_REASON_LEN_MAX).unwrap_or(line)).chars().take(HTTP_REASON_LEN_MAX).collect()
 }
 
 /// Where the answer sends us on to, if it does.
@@ -302,10 +314,18 @@ fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
         ureq::Error::Timeout(_) => HttpError::Timeout(limits.timeout),
         ureq::Error::Io(io) => match io.downcast::<ureq::Error>() {
             Ok(inner) => explain(inner, limits),
-            Err(io) => HttpError::Transport(printable(io.to_string().as_bytes())),
+            Err(io) => transport(&io.to_string()),
         },
-        other => HttpError::Transport(printable(other.to_string().as_bytes())),
+        other => transport(&other.to_string()),
     }
+}
+
+fn transport(text: &str) -> HttpError {
+    // rustls: a record that is none, as the first bytes of an answer in plain HTTP are.
+    if text.contains("InvalidContentType") {
+        return HttpError::Transport("the server does not speak TLS: try http:// instead of https://".to_owned());
+    }
+    HttpError::Transport(printable(text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ fn a_body_is_fetched_with_the_query_as_it_is() {
 fn an_error_status_keeps_its_body() {
     let addr = serve(|_| b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nd14:failure reason2:noe".to_vec());
     match fetch(&format!("http://{addr}/"), limits()) {
-        Err(HttpError::Status { status: 400, body }) => assert_eq!(body, b"d14:failure reason2:noe"),
+        Err(HttpError::Status { status: 400, body, .. }) => assert_eq!(body, b"d14:failure reason2:noe"),
         other => panic!("{other:?}"),
     }
 }

@@ -26,6 +26,8 @@ pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
 pub const TRACKER_NUMWANT: u32 = 80;
 /// Peers taken from one reply.
 pub const TRACKER_REPLY_PEERS_MAX: usize = 2000;
+/// Characters of what an HTTP server says of an error that are shown.
+pub const HTTP_REASON_LEN_MAX: usize = 200;
 /// Text in a tracker's reply that is shown: failure reason and warning. The rest is cut.
 pub const TRACKER_TEXT_LEN_MAX: usize = 500;
 /// A `tracker id` that is sent back; a longer one is passed over.

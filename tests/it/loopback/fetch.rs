@@ -82,11 +82,16 @@ fn what_cannot_be_had_or_read_is_said_in_one_line() {
         "/empty" => Answer::ok(""),
         "/loop" => Answer { status: "301 Moved\r\nLocation: /loop", ..Answer::ok("") },
         "/file" => Answer { status: "301 Moved\r\nLocation: file:///etc/passwd", ..Answer::ok("") },
+        "/why" => Answer {
+            status: "421 Misdirected Request\r\nContent-Type: text/plain; charset=utf-8",
+            ..Answer::ok(format!("\x1b[31mask {}\nmore", "again ".repeat(100)))
+        },
         _ => Answer { status: "404 Not Found", ..Answer::ok("nothing here") },
     });
     let target = fixture.scratch.join("target");
     for (path, part) in [
-        ("/none", "404"),
+        ("/none", "HTTP status 404"),
+        ("/why", "HTTP status 421: the server says: \\x1b[31mask again"),
         ("/large", "longer than"),
         ("/longer", "longer than"),
         ("/cut", "can't fetch"),
@@ -97,7 +102,7 @@ fn what_cannot_be_had_or_read_is_said_in_one_line() {
     ] {
         let finished = run(&get(&server.url(path), &target, &[]), DEADLINE);
         assert_fails(&finished, 1, part);
-        assert!(!finished.stderr.contains('\x1b'), "{finished:#?}");
+        assert!(!finished.stderr.contains('\x1b') && finished.stderr.len() < 400, "{finished:#?}");
     }
     assert_fails(&run(&get("http://127.0.0.1:1/x", &target, &[]), DEADLINE), 1, "can't fetch");
     assert!(!target.exists(), "nothing is made for a torrent that is none");
@@ -145,4 +150,18 @@ fn over_https_with_a_certificate_that_is_trusted_of_this_host_and_time() {
 fn openssl(folder: &Path, arguments: &str) {
     let done: Finished = run(Command::new("openssl").args(arguments.split_whitespace()).current_dir(folder), DEADLINE);
     assert_eq!(done.code, Some(0), "{done:#?}");
+}
+
+#[test]
+fn plain_http_behind_an_https_url_is_named() {
+    let listener = std::net::TcpListener::bind((own_ip(), 7443)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let scratch = crate::support::scratch::Scratch::new();
+    let finished = run(&get(&format!("https://{address}/x.torrent"), &scratch.folder("target"), &[]), DEADLINE);
+    assert_fails(&finished, 1, "the server does not speak TLS: try http://");
 }
