@@ -1,7 +1,8 @@
 //! What can go wrong while content is read: one line each, with the path.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::open::{Kind, shown};
 use crate::base::limits;
@@ -11,7 +12,7 @@ use crate::codec::metainfo::MetainfoError;
 /// Why reading content stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    #[error("cannot read: {}: {error}", shown(path))]
+    #[error("can't read: {}: {error}", shown(path))]
     Read { path: PathBuf, error: io::Error },
     #[error("changed while it was read: {}: try again when nobody writes to it", shown(path))]
     Changed { path: PathBuf },
@@ -27,9 +28,24 @@ pub enum ContentError {
 pub enum CreateError {
     #[error(transparent)]
     Content(#[from] ContentError),
-    #[error("neither a file nor a folder: {}: it is a {kind}, leave it out with -g '!NAME'", shown(path))]
+    #[error("neither a file nor a folder: {}: it is a {kind}: give a file or folder", shown(path))]
+    NoContent { path: PathBuf, kind: Kind },
+    #[error(
+        "neither a file nor a folder: {}: it is a {kind}: move it away, or leave it out with {}",
+        shown(path),
+        filter(path)
+    )]
     Special { path: PathBuf, kind: Kind },
-    #[error("symlinks form a loop: {}: it leads back to {}", shown(path), shown(ancestor))]
+    #[error("can't read: {}: it is a link to nothing: give a file or folder", shown(path))]
+    DeadPath { path: PathBuf },
+    #[error("can't read: {}: it is a link to nothing: remove it, or leave it out with {}", shown(path), filter(path))]
+    DeadLink { path: PathBuf },
+    #[error(
+        "symlinks form a loop: {}: it leads back to {}: remove it, or leave it out with {}",
+        shown(path),
+        shown(ancestor),
+        filter(path)
+    )]
     Loop { path: PathBuf, ancestor: PathBuf },
     #[error("no files: {}: the folder is empty or the filters leave nothing", shown(path))]
     NoFiles { path: PathBuf },
@@ -37,7 +53,7 @@ pub enum CreateError {
     NoBytes { path: PathBuf },
     #[error("filters need a folder: {}: leave out -g", shown(path))]
     FilteredFile { path: PathBuf },
-    #[error("no usable name: {}: give one with -n", shown(path))]
+    #[error("no usable name: {}: give one with create -n", shown(path))]
     NoName { path: PathBuf },
     #[error(
         "path too long or too deep: {}: at most {} bytes and {} folders",
@@ -50,13 +66,13 @@ pub enum CreateError {
     TooManyFiles { path: PathBuf },
     #[error("too much content: {}: at most {} bytes", shown(path), limits::CONTENT_LEN_MAX)]
     TooLong { path: PathBuf },
-    #[error("too many pieces of {}: {piece_count}: at most {}, give a larger -l", Bytes(u64::from(*piece_len)),
+    #[error("too many pieces of {}: {piece_count}: at most {}: create it with a larger -l", Bytes(u64::from(*piece_len)),
         limits::PIECE_COUNT_MAX)]
     TooManyPieces { piece_len: u32, piece_count: u64 },
     /// What was built would not be read back.
     #[error("this content makes no valid torrent: {0}")]
     Unreadable(#[from] MetainfoError),
-    #[error("the torrent would be {}: at most {}, give a larger -l or fewer files", Bytes(*len),
+    #[error("the torrent would be {}: at most {}: create it with a larger -l, or of fewer files", Bytes(*len),
         Bytes(limits::METAINFO_LEN_MAX))]
     MetainfoTooLong { len: u64 },
 }
@@ -68,6 +84,13 @@ pub enum WriteError {
     Exists { path: PathBuf },
     #[error("output is not a file: {}: give another name with -o", shown(path))]
     NotAFile { path: PathBuf },
-    #[error("cannot write: {}: {error}", shown(path))]
+    #[error("can't write: {}: {error}", shown(path))]
     Io { path: PathBuf, error: io::Error },
+}
+
+/// The flag of `create` that leaves this file of a folder out.
+fn filter(path: &Path) -> String {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" ._-+,=@".contains(&byte));
+    format!("create -g '!{}'", if is_plain && !name.is_empty() { name } else { "NAME" })
 }

@@ -52,7 +52,7 @@ pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool)
             Err(error) => {
                 let path = error.path().unwrap_or(&root).to_owned();
                 let error = error.into_io_error().unwrap_or_else(|| io::Error::other("the walk failed"));
-                extra.gap.get_or_insert_with(|| format!("cannot look for extra files: {}: {error}", shown(&path)));
+                extra.gap.get_or_insert_with(|| format!("can't look for extra files: {}: {error}", shown(&path)));
                 continue;
             }
         };

@@ -37,7 +37,7 @@ pub fn caveats(geometry: &Geometry, metainfo_len: usize) -> Vec<String> {
     let mut caveats = Vec::new();
     if piece_count > PIECE_COUNT_PORTABLE_MAX {
         caveats.push(format!(
-            "{piece_count} pieces: rqbit cannot download more than {PIECE_COUNT_PORTABLE_MAX}: give a larger -l"
+            "{piece_count} pieces: rqbit can't download more than {PIECE_COUNT_PORTABLE_MAX}: give a larger -l"
         ));
     }
     if piece_len > LIBTORRENT_PIECE_LEN_CREATE_MAX {

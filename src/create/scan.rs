@@ -40,7 +40,10 @@ pub struct ScannedFile {
 /// followed; a loop is an error, as is anything that is neither file nor folder and not excluded by `filters`. The file
 /// that is `output` is passed over, so that a folder that holds its own `.torrent` gives the same torrent again.
 pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
-    let metadata = fs::metadata(root).map_err(|error| unreadable(root, error))?;
+    let metadata = fs::metadata(root).map_err(|error| match is_dead_link(root, &error) {
+        true => CreateError::DeadPath { path: root.to_owned() },
+        false => unreadable(root, error),
+    })?;
     match Kind::from(metadata.file_type()) {
         Kind::File if !filters.is_empty() => Err(CreateError::FilteredFile { path: root.to_owned() }),
         Kind::File => {
@@ -49,7 +52,7 @@ pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result
             Ok(Scan { files: vec![file], single_file: true, total_len: identity.len, junk_count: 0 })
         }
         Kind::Folder => scan_folder(root, filters, output),
-        kind => Err(CreateError::Special { path: root.to_owned(), kind }),
+        kind => Err(CreateError::NoContent { path: root.to_owned(), kind }),
     }
 }
 
@@ -114,10 +117,15 @@ fn scan_file(
 
 fn walk_error(root: &Path, error: walkdir::Error) -> CreateError {
     let path = error.path().unwrap_or(root).to_owned();
-    match error.loop_ancestor() {
-        Some(ancestor) => CreateError::Loop { path, ancestor: ancestor.to_owned() },
-        None => unreadable(&path, error.into_io_error().unwrap_or_else(|| io::Error::other("the walk failed"))),
+    if let Some(ancestor) = error.loop_ancestor() {
+        return CreateError::Loop { path, ancestor: ancestor.to_owned() };
     }
+    let error = error.into_io_error().unwrap_or_else(|| io::Error::other("the walk failed"));
+    if is_dead_link(&path, &error) { CreateError::DeadLink { path } } else { unreadable(&path, error) }
+}
+
+fn is_dead_link(path: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 fn unreadable(path: &Path, error: io::Error) -> CreateError {
@@ -185,11 +193,15 @@ mod tests {
         let error = scan(dir.path(), &Filters::default(), None).unwrap_err();
         assert!(matches!(&error, CreateError::Special { path, kind: Kind::Fifo } if *path == fifo), "{error}");
         assert_eq!(names(&scan(dir.path(), &Filters::new(["!fifo"]).unwrap(), None).unwrap()), ["file"]);
-        assert!(matches!(scan(&fifo, &Filters::default(), None), Err(CreateError::Special { .. })));
+        assert!(error.to_string().ends_with("leave it out with create -g '!fifo'"), "{error}");
+        let error = scan(&fifo, &Filters::default(), None).unwrap_err();
+        assert!(matches!(error, CreateError::NoContent { .. }) && !error.to_string().contains("-g"), "{error}");
         fs::remove_file(fifo).unwrap();
         symlink("nowhere", dir.path().join("broken")).unwrap();
         let error = scan(dir.path(), &Filters::default(), None).unwrap_err().to_string();
-        assert!(error.contains("broken"), "{error}");
+        assert!(error.contains("link to nothing") && error.ends_with("create -g '!broken'"), "{error}");
+        let error = scan(&dir.path().join("broken"), &Filters::default(), None).unwrap_err().to_string();
+        assert!(error.ends_with("it is a link to nothing: give a file or folder"), "{error}");
         assert_eq!(names(&scan(dir.path(), &Filters::new(["file"]).unwrap(), None).unwrap()), ["file"]);
     }
 

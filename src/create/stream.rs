@@ -275,7 +275,7 @@ mod tests {
             }
         }
         let error = stream(io::Read::chain(io::repeat(1).take(100), Broken), &settings).unwrap_err().to_string();
-        assert!(error.starts_with("cannot read: standard input: "), "{error}");
+        assert!(error.starts_with("can't read: standard input: "), "{error}");
         // A pipe that nobody writes to, and that stays open.
         let (reader, _writer) = io::pipe().unwrap();
         let cancel = AtomicBool::new(true);

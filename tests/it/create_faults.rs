@@ -72,7 +72,7 @@ fn a_file_that_vanishes_is_named() {
     for name in ["folder/a", "folder/c"] {
         let sandbox = world();
         let run = disturbed(&sandbox, || fs::remove_file(sandbox.path(name)).unwrap());
-        run.fails(1, &format!("cannot read: {name}: No such file"));
+        run.fails(1, &format!("can't read: {name}: No such file"));
         assert_eq!(sandbox.names(), ["folder"]);
     }
 }
@@ -104,7 +104,7 @@ fn a_file_that_becomes_unreadable_is_named() {
     let sandbox = world();
     let path = sandbox.path("folder/c");
     let run = disturbed(&sandbox, || fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap());
-    run.fails(1, "cannot read: folder/c: Permission denied");
+    run.fails(1, "can't read: folder/c: Permission denied");
     assert_eq!(sandbox.names(), ["folder"]);
 }
 
@@ -135,7 +135,7 @@ fn a_full_output_leaves_nothing() {
     fs::create_dir(sandbox.path("full")).unwrap();
     let script = "mount -t tmpfs -o size=16k none full; head -c 16384 /dev/zero >full/filler; \
                   $0 create content -l 16K -o full/content.torrent || code=$?; ls -A full; exit $code";
-    let run = in_own_mounts(&sandbox, script).fails(5, "cannot write: full/content.torrent: No space left");
+    let run = in_own_mounts(&sandbox, script).fails(5, "can't write: full/content.torrent: No space left");
     assert_eq!(run.text(), "filler\n");
 }
 
@@ -144,12 +144,12 @@ fn an_output_in_a_read_only_folder_is_refused_before_the_work() {
     let sandbox = world();
     fs::create_dir(sandbox.path("folder.ro")).unwrap();
     let script = "mount -t tmpfs -o ro none folder.ro; exec $0 create folder -o folder.ro/x.torrent -v";
-    let run = in_own_mounts(&sandbox, script).fails(5, "cannot write: folder.ro/x.torrent: Read-only file system");
+    let run = in_own_mounts(&sandbox, script).fails(5, "can't write: folder.ro/x.torrent: Read-only file system");
     assert_eq!(run.text(), "");
 
     fs::set_permissions(sandbox.path("folder.ro"), Permissions::from_mode(0o555)).unwrap();
     let mut command = without_privileges(&sandbox.command(["create", "folder", "-o", "folder.ro/x.torrent"]));
-    Run::from(command.output().unwrap()).fails(1, "cannot write: folder.ro/x.torrent: Permission denied");
+    Run::from(command.output().unwrap()).fails(1, "can't write: folder.ro/x.torrent: Permission denied");
     assert_eq!(fs::read_dir(sandbox.path("folder.ro")).unwrap().count(), 0);
 }
 
