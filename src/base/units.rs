@@ -78,6 +78,17 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Shows a number of things by the word for one of them: `1 piece`, `2 pieces`.
+#[derive(Clone, Copy, Debug)]
+pub struct Count(pub u64, pub &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, one) = self;
+        write!(f, "{count} {one}{}", if *count == 1 { "" } else { "s" })
+    }
+}
+
 /// Shows a rate with a decimal unit, as links are sold: `1.25 GB/s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
@@ -169,6 +180,11 @@ mod tests {
         assert_eq!(Bytes(3 << 19).to_string(), "1.50 MiB");
         let rate = Rate { bytes: 2_500_000_000, over: Duration::from_secs(2) };
         assert_eq!(rate.to_string(), "1.25 GB/s");
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| Count(count, "peer").to_string()), ["0 peers", "1 peer", "2 peers"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use super::records::Record;
-use crate::base::units::{Bytes, Rate};
+use crate::base::units::{Bytes, Count, Rate};
 
 /// Least time between two progress records, unless another one was asked for.
 pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
@@ -101,7 +101,7 @@ impl<'a> TransferProgress<'a> {
         let eta = left.and_then(|left| eta(left, now.down_bytes_per_s));
         let rate = |bytes_per_s| Rate { bytes: whole(bytes_per_s), over: Duration::from_secs(1) };
         let (down, up) = (rate(now.down_bytes_per_s), rate(now.up_bytes_per_s));
-        let mut message = format!("{} peers, up {up}", now.peers);
+        let mut message = format!("{}, up {up}", Count(now.peers as u64, "peer"));
         if self.total.is_some() {
             message = format!("{down} {}, {message}", shown_eta(eta));
         }

@@ -7,7 +7,7 @@ use super::options::ShowOptions;
 use super::output::Output;
 use super::records::{Shown, ShownFile, ShownSwarm};
 use crate::base::escape::printable;
-use crate::base::units::{Bytes, utc};
+use crate::base::units::{Bytes, Count, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::codec::tracker_http::ScrapedSwarm;
 use crate::engine::scrape::scrape;
@@ -24,8 +24,9 @@ pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure>
     print(&metainfo, output);
     for ShownSwarm { tracker, seeders, leechers, completed, error } in swarms {
         let told = error.unwrap_or_else(|| {
-            let count = Option::unwrap_or_default;
-            format!("{} seeders, {} leechers, {} downloaded", count(seeders), count(leechers), count(completed))
+            let count = |number: Option<u64>, one| Count(number.unwrap_or_default(), one);
+            let (seeders, leechers) = (count(seeders, "seeder"), count(leechers, "leecher"));
+            format!("{seeders}, {leechers}, {} downloaded", completed.unwrap_or_default())
         });
         output.result(format_args!("{:<12} {tracker}: {told}", "swarm"));
     }

@@ -17,6 +17,7 @@ use super::output::Output;
 use super::records::Record;
 use crate::base::InfoHash;
 use crate::base::limits::TRACKER_LIST_LEN_MAX;
+use crate::base::units::Count;
 use crate::create::open::{open_regular, shown};
 use crate::tracker::Table;
 use crate::web::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
@@ -81,7 +82,7 @@ fn tell(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Outpu
     let (torrents, _) = tracker.table().counts();
     let what = match list {
         TrackList::Open => "any torrent".to_owned(),
-        TrackList::File(path) => format!("{torrents} torrents of {}", shown(path)),
+        TrackList::File(path) => format!("{} of {}", Count(torrents as u64, "torrent"), shown(path)),
     };
     output.message(format_args!("tracking {what} on {address}, http and udp; Ctrl-C stops"));
     output.record(&Record::Tracking { address: address.to_string(), torrents });
@@ -92,7 +93,7 @@ fn reread(path: &Path, tracker: &Tracker, output: &Output) {
     match load_list(path) {
         Ok(list) => {
             tracker.table().allow_only(&list);
-            output.message(format_args!("{} torrents of {}", list.len(), shown(path)));
+            output.message(format_args!("{} of {}", Count(list.len() as u64, "torrent"), shown(path)));
         }
         Err(failure) => output.warning(format_args!("the list stays as it is: {failure}")),
     }
@@ -100,10 +101,10 @@ fn reread(path: &Path, tracker: &Tracker, output: &Output) {
 
 /// One info-hash in hexadecimal a line; what follows it, empty lines and those that begin with `#` are passed over.
 fn load_list(path: &Path) -> Result<HashSet<InfoHash>, Failure> {
-    let unreadable = |error: &io::Error| Failure::io("cannot read the list", &shown(path), error);
+    let unreadable = |error: &io::Error| Failure::io("can't read the list", &shown(path), error);
     let (file, metadata) = open_regular(path).map_err(|error| unreadable(&error))?;
     if metadata.len() > TRACKER_LIST_LEN_MAX {
-        let line = format!("cannot read the list: {}: more than {TRACKER_LIST_LEN_MAX} bytes", shown(path));
+        let line = format!("can't read the list: {}: more than {TRACKER_LIST_LEN_MAX} bytes", shown(path));
         return Err(Failure::new(Exit::Failed, line));
     }
     let text = io::read_to_string(io::Read::take(file, TRACKER_LIST_LEN_MAX)).map_err(|error| unreadable(&error))?;

@@ -429,5 +429,5 @@ fn the_swarm_of_a_torrent_is_shown() {
         assert_eq!((&swarm["seeders"], &swarm["leechers"]), (&1.into(), &0.into()), "{swarm}");
     }
     let text = run(bt_fast().args(["show", "--scrape"]).arg(&torrent), DEADLINE).success();
-    assert_eq!(text.matches("1 seeders, 0 leechers, 0 downloaded").count(), 2, "{text}");
+    assert_eq!(text.matches("1 seeder, 0 leechers, 0 downloaded").count(), 2, "{text}");
 }
