@@ -13,7 +13,7 @@ use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
 use super::records::Record;
 use crate::base::escape::printable;
-use crate::base::units::{Bytes, Rate};
+use crate::base::units::{Bytes, Count, Rate};
 use crate::base::{Geometry, PieceHash};
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
@@ -34,7 +34,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         Destination::File(path) => Some(path),
         Destination::Stdout => None,
     };
-    if let Some(target) = &target {
+    if let Some(target) = target.as_ref().filter(|_| !options.dry_run) {
         write::check_output(target, options.overwrite)?;
     }
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);
@@ -120,20 +120,19 @@ fn report(
 
 /// `3 files, 1.50 GiB, 1536 pieces of 1 MiB`
 fn shape(file_count: usize, geometry: &Geometry) -> String {
-    let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
         "{}, {}, {} of {}",
-        counted(file_count as u64, "file"),
+        Count(file_count as u64, "file"),
         Bytes(geometry.total_len()),
-        counted(u64::from(geometry.piece_count()), "piece"),
+        Count(u64::from(geometry.piece_count()), "piece"),
         Bytes(u64::from(geometry.piece_len()))
     )
 }
 
 fn tell_of_junk(count: usize, output: &Output) {
     if count > 0 {
-        let files = if count == 1 { "junk file" } else { "junk files" };
-        output.message(format_args!("left out {count} {files}: give --include-junk to take them"));
+        let files = Count(count as u64, "junk file");
+        output.message(format_args!("left out {files}: give --include-junk to take them"));
     }
 }
 
