@@ -22,6 +22,17 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// Bytes as one word of a POSIX shell's command line, quoted where that is needed. `None` where [`printable`] would change
+/// them: then they can't be shown as they are.
+pub fn shell_word(bytes: &[u8]) -> Option<String> {
+    let text = str::from_utf8(bytes).ok().filter(|text| *text == printable(bytes))?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return Some(text.to_owned());
+    }
+    Some(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 /// [`printable`] text made safe for HTML, inside of elements and of quoted attributes.
 pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

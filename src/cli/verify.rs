@@ -1,7 +1,11 @@
 //! `bt-fast verify`.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -13,9 +17,10 @@ use super::metainfo_file::load_metainfo;
 use super::options::VerifyOptions;
 use super::output::Output;
 use super::records::Record;
-use crate::base::escape::printable;
-use crate::base::units::{Bytes, Rate, utc};
-use crate::codec::metainfo::Metainfo;
+use crate::base::escape::{printable, shell_word};
+use crate::base::units::{Bytes, Count, Rate, utc};
+use crate::codec::metainfo::{FileEntry, Metainfo};
+use crate::create::foreign::foreign_files;
 use crate::create::open::shown;
 use crate::create::remembered::Observation;
 use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, verify};
@@ -30,7 +35,7 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let meter = Meter::start();
     let Outcome { report, remembered } = check(options, &metainfo, &interrupted, output)?;
     let extra = extra_files(&metainfo.info, &options.data, &options.torrent, &interrupted)?;
-    let bound = if remembered.is_some() { None } else { meter.bound(metainfo.info.geometry.total_len()) };
+    let bound = if report.hashed_len == 0 { None } else { meter.bound(report.hashed_len) };
     show(&metainfo, &report, &extra, remembered, (started.elapsed(), bound), output);
     if report.is_match() {
         return Ok(());
@@ -39,13 +44,58 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let bad_count = piece_count - report.have.count();
     let file_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
     let line = format!(
-        "data does not match: {data}: {bad_count} of {piece_count} pieces bad, {file_count} of {} files wrong: \
-         mend it with bt-fast get {} -o {data}",
-        metainfo.info.files.len(),
-        shown(&options.torrent),
-        data = shown(&options.data),
+        "data does not match: {}: {bad_count} of {} bad, {file_count} of {} wrong: {}",
+        shown(&options.data),
+        Count(piece_count as u64, "piece"),
+        Count(metainfo.info.files.len() as u64, "file"),
+        repair(options, &metainfo, &report, &interrupted)?
     );
     Err(Failure::new(Exit::Mismatch, line))
+}
+
+/// What to do: the `get` that works on these files, or what is in its way.
+fn repair(
+    options: &VerifyOptions,
+    metainfo: &Metainfo,
+    report: &Report,
+    interrupted: &AtomicBool,
+) -> Result<String, Failure> {
+    let info = &metainfo.info;
+    if options.data.exists() && !options.data.is_dir() {
+        return Ok(format!("it is no folder: give the one that holds '{}'", printable(&info.name)));
+    }
+    let files = report.problems.iter().filter_map(|problem| info.files.get(problem.file_index));
+    if let Some(path) = files.filter_map(|file| obstacle(&options.data, file)).next() {
+        return Ok(format!("move {} away, which is where a file or folder of the torrent belongs", shown(&path)));
+    }
+    let is_long = report.problems.iter().any(|problem| matches!(problem.problem, Problem::Long { .. }));
+    let control = Control { cancel: interrupted, progress: &|_| () };
+    let is_foreign =
+        || foreign_files(info, &options.data, &report.have, 0..info.files.len(), control).map(|some| !some.is_empty());
+    let overwrite = if is_long || is_foreign()? { " --overwrite" } else { "" };
+    let word = |path: &Path, placeholder: &str| {
+        let bytes = path.as_os_str().as_bytes();
+        // A path that begins with a dash would be a flag.
+        let bytes = if bytes.starts_with(b"-") { [b"./", bytes].concat() } else { bytes.to_vec() };
+        shell_word(&bytes).unwrap_or_else(|| placeholder.to_owned())
+    };
+    let (torrent, data) = (word(&options.torrent, "TORRENT"), word(&options.data, "DIR"));
+    Ok(format!("mend it with bt-fast get {torrent} -o {data}{overwrite}"))
+}
+
+/// The first path element of a file, below the data folder, that `get` can neither make nor write to: a link, a device, a folder
+/// in place of a file, or a file in place of a folder.
+fn obstacle(data: &Path, file: &FileEntry) -> Option<PathBuf> {
+    let mut path = data.to_owned();
+    for (at, element) in (1..).zip(&file.path) {
+        path.push(OsStr::from_bytes(element));
+        let kind = fs::symlink_metadata(&path).ok()?.file_type();
+        let fits = if at < file.path.len() { kind.is_dir() } else { kind.is_file() };
+        if !fits {
+            return Some(path);
+        }
+    }
+    None
 }
 
 struct Outcome {
@@ -67,7 +117,7 @@ fn check(
         if let Some(date) = content.and_then(|content| check.recall(info_hash, &content)) {
             return Ok(Outcome { report: Report::all_right(info), remembered: Some(date) });
         }
-        output.message("no remembered check fits: reading all of it");
+        output.message("the content has changed since an earlier check, or there was none: reading all of it");
     }
     let progress = output.content_progress("checking", info.geometry.total_len());
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
@@ -102,14 +152,20 @@ fn show(
             Bytes(info.geometry.total_len())
         )),
         None => output.message(format_args!(
-            "checked {}: {} of {} pieces are right, {}, {:.1} s, {}{}",
+            "checked {}: {} of {} right, {}",
             printable(&info.name),
             report.have.count(),
-            report.have.piece_count(),
-            Bytes(info.geometry.total_len()),
-            took.as_secs_f64(),
-            Rate { bytes: info.geometry.total_len(), over: took },
-            phrase(bound)
+            Count(report.have.piece_count() as u64, "piece"),
+            match report.hashed_len {
+                0 => "nothing was there to read".to_owned(),
+                bytes => format!(
+                    "{}, {:.1} s, {}{}",
+                    Bytes(bytes),
+                    took.as_secs_f64(),
+                    Rate { bytes, over: took },
+                    phrase(bound)
+                ),
+            }
         )),
     }
     output.record(&Record::Verified {
@@ -120,7 +176,7 @@ fn show(
         bad_pieces: bad_ranges.iter().map(|range| [*range.start(), *range.end()]).collect(),
         extra_files: extra.count,
         remembered,
-        bytes: info.geometry.total_len(),
+        bytes: if remembered.is_some() { info.geometry.total_len() } else { report.hashed_len },
         seconds: took.as_secs_f64(),
         bound,
     });
@@ -141,7 +197,7 @@ fn show_problem(metainfo: &Metainfo, problem: &FileProblem, output: &Output) {
         }
         Problem::Altered { piece_count } => ("altered", format!(" (pieces: {piece_count})"), None, Some(piece_count)),
     };
-    output.result(format_args!("{word:<10} {path}{detail}"));
+    output.result(format_args!("{:<10} {path}{detail}", word.replace('_', " ")));
     output.record(&Record::Problem { path: &path, problem: word, length: file.len, found_length, pieces });
 }
 
@@ -153,7 +209,7 @@ fn show_extra(extra: &ExtraFiles, output: &Output) {
     }
     let more = extra.count - extra.listed.len();
     if more > 0 {
-        output.result(format_args!("{:<10} {more} more files", "extra"));
+        output.result(format_args!("{:<10} {more} more", "extra"));
     }
     if let Some(gap) = &extra.gap {
         output.warning(gap);

@@ -25,6 +25,8 @@ use crate::codec::metainfo::{FileEntry, Info};
 pub struct Report {
     /// The pieces whose hash is right.
     pub have: Bitfield,
+    /// Bytes of the pieces that were hashed.
+    pub hashed_len: u64,
     /// In the order of the torrent's files; a file may have two.
     pub problems: Vec<FileProblem>,
     /// What each file was, before and after it was hashed; `None` where that differs, or nothing of it was hashed.
@@ -62,7 +64,7 @@ impl Report {
     /// What is found where nothing is wrong and nothing need be hashed.
     pub fn all_right(info: &Info) -> Self {
         let files = vec![None; info.files.len()];
-        Self { have: Bitfield::full(info.geometry.piece_count()), problems: Vec::new(), files }
+        Self { have: Bitfield::full(info.geometry.piece_count()), hashed_len: 0, problems: Vec::new(), files }
     }
 
     /// Everything is there, is right, and nothing is too long.
@@ -114,8 +116,9 @@ pub fn verify_with(
 fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec<FileProblem>) -> Report {
     let info = check.info;
     let mut have = Bitfield::new(info.geometry.piece_count());
-    let mut altered = vec![0u32; info.files.len()];
+    let (mut hashed_len, mut altered) = (0, vec![0u32; info.files.len()]);
     for ((piece, hash), expected) in info.geometry.pieces().zip(hashes).zip(&info.pieces) {
+        hashed_len += hash.map_or(0, |_| u64::from(info.geometry.len_of(piece)));
         if hash == Some(*expected) {
             have.insert(piece);
         } else if hash.is_some() {
@@ -130,7 +133,7 @@ fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec
         }
     }
     problems.sort_by_key(|problem| problem.file_index);
-    Report { have, problems, files: check.unchanged_files() }
+    Report { have, hashed_len, problems, files: check.unchanged_files() }
 }
 
 /// Where a file of a torrent lies below the data folder.
@@ -333,6 +336,7 @@ mod tests {
         );
         assert_eq!(report.bad_ranges(&info.geometry), [0..=6]);
         assert!(report.have.is_empty());
+        assert_eq!(report.hashed_len, 2 * u64::from(PIECE_LEN));
 
         fs::create_dir(&c).unwrap();
         assert_eq!(check(&info, dir.path()).problems[2], problem(2, Problem::NotAFile(Kind::Folder)));
