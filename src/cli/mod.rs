@@ -35,11 +35,11 @@ mod verify;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _};
 
 use args::Arguments;
 use exit::{Exit, Failure};
-use options::{Command, Options};
+use options::{Command, Options, OutputOptions};
 use output::Output;
 use settings::Settings;
 
@@ -48,22 +48,26 @@ use crate::hash;
 /// Runs the program: `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
+    let invoked = invoked(&args);
     let configured = Settings::load(&args).and_then(|(settings, path)| {
-        let command = settings.apply(Arguments::command(), &path)?;
+        let command = settings.apply(Arguments::command(), &path, invoked.first().map(String::as_str))?;
         settings::check_variables(&command, std::env::vars_os().map(|(name, _)| name))?;
         Ok(command)
     });
     let command = match configured {
         Ok(command) => command,
         Err(failure) => {
-            Output::default().failure(&failure);
-            return failure.exit;
+            // Help and the version need no configuration.
+            return match Arguments::command().try_get_matches_from(&args) {
+                Err(error) if !error.use_stderr() => refuse(&error, &args, &invoked),
+                _ => refuse_usage(&failure, &args),
+            };
         }
     };
-    let matches = command.try_get_matches_from(args);
+    let matches = command.try_get_matches_from(&args);
     let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &args, &invoked),
     };
     let output = Output::new(options::resolve_output(&arguments.shared));
     let done = Options::resolve(arguments).and_then(|options| execute(options, &output));
@@ -103,7 +107,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
 }
 
 /// Help and version as they are; a mistake as one line.
-fn refuse(error: &clap::Error) -> Exit {
+fn refuse(error: &clap::Error, args: &[OsString], invoked: &[String]) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that went away has what it wanted.
@@ -115,17 +119,72 @@ fn refuse(error: &clap::Error) -> Exit {
             Exit::Usage
         }
         _ => {
-            let failure = Failure::new(Exit::Usage, one_line(&error.render().to_string()));
-            Output::default().failure(&failure);
-            failure.exit
+            let line = one_line(&error.render().to_string(), invoked);
+            refuse_usage(&Failure::new(Exit::Usage, line), args)
         }
     }
 }
 
+/// Tells of a mistake in arguments that are not understood as a whole.
+fn refuse_usage(failure: &Failure, args: &[OsString]) -> Exit {
+    let json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    Output::without_log(OutputOptions { json, ..OutputOptions::default() }).failure(failure);
+    failure.exit
+}
+
 /// clap's paragraphs up to the usage, as one line.
-fn one_line(rendered: &str) -> String {
+fn one_line(rendered: &str, invoked: &[String]) -> String {
+    let is_noise = |line: &str| line.is_empty() || line.starts_with("For more") || line.starts_with("tip: to pass");
     let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let words: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    let line = words.join(" ");
-    format!("{}: see bt-fast --help", line.strip_prefix("error: ").unwrap_or(&line))
+    let words: Vec<&str> = lines.filter(|line| !is_noise(line)).collect();
+    let (line, names) = (words.join(" "), invoked.join(" "));
+    let space = if names.is_empty() { "" } else { " " };
+    format!("{}: see bt-fast{space}{names} --help", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// The command that these arguments name, and one of its own behind it, where they do.
+fn invoked(args: &[OsString]) -> Vec<String> {
+    let root = Arguments::command();
+    let takes_value = |flag: &str| {
+        let mut shared = root.get_arguments();
+        shared.any(|arg| arg.get_long() == Some(flag) && matches!(arg.get_action(), ArgAction::Set))
+    };
+    let (mut command, mut names) = (&root, Vec::new());
+    let mut args = args.iter().skip(1).take_while(|arg| *arg != "--").map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(arg) = args.next() {
+        if arg.strip_prefix("--").is_some_and(takes_value) {
+            args.next();
+        } else if let Some(sub) = command.find_subcommand(arg) {
+            command = sub;
+            names.push(arg.to_owned());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_found_among_the_arguments() {
+        let invoked = |line: &str| invoked(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).join(" ");
+        assert_eq!(invoked("bt-fast --json seed get"), "seed");
+        assert_eq!(invoked("bt-fast --config show get x"), "get");
+        assert_eq!(invoked("bt-fast bench -q loopback --size 1"), "bench loopback");
+        assert_eq!(invoked("bt-fast --what"), "");
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_without_tips_for_values() {
+        let mistake = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let error = Arguments::command().try_get_matches_from(&args).unwrap_err();
+            one_line(&error.render().to_string(), &invoked(&args))
+        };
+        assert_eq!(mistake("bt-fast get x --dht"), "unexpected argument '--dht' found: see bt-fast get --help");
+        assert!(mistake("bt-fast get x --sed").contains("'--seed'"));
+        assert!(mistake("bt-fast bench hash --what").ends_with(": see bt-fast bench hash --help"));
+        assert!(mistake("bt-fast sed").ends_with(": see bt-fast --help"));
+    }
 }

@@ -40,6 +40,11 @@ impl Default for Output {
 }
 
 impl Output {
+    /// For lines from before the options are known: no bars, no log.
+    pub fn without_log(options: OutputOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
     /// Also starts the log on stderr.
     pub fn new(options: OutputOptions) -> Self {
         let draws_bars = io::stderr().is_terminal() && !options.quiet && !options.json;
@@ -78,7 +83,7 @@ impl Output {
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        written.map_err(|error| Failure::io("cannot write", "standard output", &error))
+        written.map_err(|error| Failure::io("can't write", "standard output", &error))
     }
 
     /// A line on stderr, unless `-q`.
@@ -119,7 +124,7 @@ impl Output {
     pub fn finish(&self) -> Result<(), Failure> {
         match self.stdout_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(exit_of(&error), format_args!("cannot write: standard output: {error}")))
+                Err(Failure::new(exit_of(&error), format_args!("can't write: standard output: {error}")))
             }
             _ => Ok(()),
         }

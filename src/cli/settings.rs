@@ -2,7 +2,8 @@
 //!
 //! Every flag `--some-flag` is also `BT_FAST_SOME_FLAG` in the environment and `some-flag = value` in a configuration file.
 //! The command line takes precedence over the environment, the environment over the file, the file over the defaults.
-//! A file, a line or a variable that cannot be understood is refused: it may hold a setting that protects the user.
+//! A file, a line or a variable that cannot be understood is refused: it may hold a setting that protects the user. A flag
+//! without a value is on or off there, see [`switch`].
 
 use std::collections::HashSet;
 use std::env;
@@ -12,7 +13,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
 use super::args::Arguments;
@@ -92,52 +93,126 @@ impl Settings {
         Ok(Self(settings))
     }
 
-    /// The command line with what the environment and this file say. A flag that no command knows is refused.
-    pub fn apply(&self, mut command: Command, path: &Path) -> Result<Command, Failure> {
+    /// The command line with what the environment and this file say of the command `invoked`. A flag that no command knows
+    /// is refused.
+    pub fn apply(&self, mut command: Command, path: &Path, invoked: Option<&str>) -> Result<Command, Failure> {
         for Setting { line, command: of, flag, .. } in &self.0 {
-            // The file itself was chosen before it was read.
-            let known = flag != FLAG
-                && match of {
-                    Some(name) => {
-                        has(&command, flag) || command.find_subcommand(name).is_some_and(|sub| knows(sub, flag))
-                    }
-                    None => knows(&command, flag),
-                };
-            if !known {
+            if flag == FLAG {
+                return Err(refusal(path, *line, "'config' names this file and can't stand in it: remove the line"));
+            }
+            let is_known = match of {
+                Some(name) => has(&command, flag) || command.find_subcommand(name).is_some_and(|sub| knows(sub, flag)),
+                None => knows(&command, flag),
+            };
+            if !is_known {
                 let flag = printable(flag.as_bytes());
-                return Err(refusal(path, *line, &format!("no command has a flag '{flag}' there")));
+                let why = match of {
+                    Some(name) => format!("{name} has no flag '{flag}'"),
+                    None => format!("no command has a flag '{flag}'"),
+                };
+                return Err(refusal(path, *line, &why));
             }
         }
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
         for name in names {
             command = command.mut_subcommand(&name, |sub| {
                 let inner: Vec<String> = sub.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-                let sub = sub.mut_args(|arg| self.fill(arg, Some(&name)));
+                let sub = sub.mut_args(|arg| self.fill(arg, path, Some(&name)));
                 inner.iter().fold(sub, |sub, inner| {
-                    sub.mut_subcommand(inner, |sub| sub.mut_args(|arg| self.fill(arg, Some(&name))))
+                    sub.mut_subcommand(inner, |sub| sub.mut_args(|arg| self.fill(arg, path, Some(&name))))
                 })
             });
         }
-        Ok(command.mut_args(|arg| self.fill(arg, None)))
+        Ok(command.mut_args(|arg| self.fill(arg, path, invoked)))
     }
 
-    /// An argument of `command`, or of all.
-    fn fill(&self, arg: Arg, command: Option<&str>) -> Arg {
+    /// An argument of `command`.
+    fn fill(&self, arg: Arg, path: &Path, command: Option<&str>) -> Arg {
         let Some(flag) = arg.get_long().map(str::to_owned) else { return arg };
-        let mut arg = arg.env(variable(&flag)).hide_env(true);
-        if matches!(arg.get_action(), ArgAction::SetTrue) {
-            arg = arg.value_parser(FalseyValueParser::new());
-        }
+        let variable = variable(&flag);
         let is_ours = |setting: &&Setting| {
-            setting.flag == flag
-                && (setting.command.is_none() || command.is_none() || setting.command.as_deref() == command)
+            setting.flag == flag && (setting.command.is_none() || setting.command.as_deref() == command)
         };
-        let values: Vec<OsString> = self.0.iter().filter(is_ours).map(|setting| setting.value.clone()).collect();
-        match (values.is_empty(), arg.get_action()) {
-            (true, _) => arg,
-            (false, ArgAction::Append) => arg.default_values(values),
-            (false, _) => arg.default_value(values.last().cloned().unwrap_or_default()),
+        let from_environment = env::var_os(&variable);
+        let (values, place) = match &from_environment {
+            Some(value) => (vec![value.clone()], format!("{variable} in the environment")),
+            None => {
+                let ours: Vec<&Setting> = self.0.iter().filter(is_ours).collect();
+                let line = ours.last().map_or(0, |setting| setting.line);
+                let values = ours.into_iter().map(|setting| setting.value.clone()).collect();
+                (values, format!("{}: line {line}", shown(path)))
+            }
+        };
+        let form = Form::of(&arg);
+        let values: Vec<OsString> = match arg.get_action() {
+            ArgAction::Append => values.into_iter().filter_map(|value| form.given(value)).collect(),
+            _ => values.into_iter().next_back().and_then(|value| form.given(value)).into_iter().collect(),
+        };
+        let arg = form.with_parser(arg, place);
+        match (values.is_empty(), from_environment.is_some()) {
+            (true, true) => arg,
+            (true, false) => arg.env(variable).hide_env(true),
+            // The variable may say `on`, which is no value to clap.
+            (false, true) if form == Form::OptionalValue => arg.default_values(values),
+            (false, true) => arg.env(variable).hide_env(true),
+            (false, false) => arg.env(variable).hide_env(true).default_values(values),
         }
+    }
+}
+
+/// How the value of a flag is read that the environment or the file gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The flag has no value: on or off.
+    Switch,
+    /// `-vv`: on, off, or a number.
+    Count,
+    /// `--flag` and `--flag=VALUE`: a value; or on and off, by words that are no value.
+    OptionalValue,
+    Value,
+}
+
+impl Form {
+    fn of(arg: &Arg) -> Self {
+        match arg.get_action() {
+            ArgAction::SetTrue => Self::Switch,
+            ArgAction::Count => Self::Count,
+            _ if arg.get_num_args().is_some_and(|count| count.min_values() == 0) => Self::OptionalValue,
+            _ => Self::Value,
+        }
+    }
+
+    /// What clap is given for this value; `None`: the flag is not given.
+    fn given(self, value: OsString) -> Option<OsString> {
+        let is_number = value.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        match (self, value.to_str().and_then(switch)) {
+            (Self::Switch | Self::Count, Some(false)) => None,
+            (Self::OptionalValue, Some(is_on)) if !is_number => is_on.then(OsString::new),
+            _ => Some(value),
+        }
+    }
+
+    fn with_parser(self, arg: Arg, place: String) -> Arg {
+        let read = StringValueParser::new();
+        match self {
+            Self::Switch => arg.value_parser(
+                read.try_map(move |text| switch(&text).ok_or_else(|| format!("{place}: give on or off"))),
+            ),
+            Self::Count => arg.value_parser(read.try_map(move |text| {
+                let count = text.parse::<u8>().ok().or_else(|| switch(&text).map(u8::from));
+                count.ok_or_else(|| format!("{place}: give on, off or a number"))
+            })),
+            Self::OptionalValue | Self::Value => arg,
+        }
+    }
+}
+
+/// `on`, `true`, `yes`, `1` and `off`, `false`, `no`, `0`, in any case; nothing is off.
+fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "" | "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -220,7 +295,7 @@ fn usual_places() -> Vec<PathBuf> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let place = shown(path);
-    let line = format!("cannot read the configuration: {place}: {error}: mend it, or give another with --config FILE");
+    let line = format!("can't read the configuration: {place}: {error}: mend it, or give another with --config FILE");
     Failure::new(Exit::Usage, line)
 }
 
@@ -229,100 +304,5 @@ fn refusal(path: &Path, line: usize, what: &str) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::args::CommandArgs;
-    use clap::FromArgMatches as _;
-
-    fn parsed(text: impl AsRef<[u8]>, line: &str) -> Result<Arguments, String> {
-        let path = Path::new("file");
-        let settings = Settings::parse(text.as_ref(), path).map_err(|failure| failure.to_string())?;
-        let command = settings.apply(Arguments::command(), path).map_err(|failure| failure.to_string())?;
-        let matches = command.try_get_matches_from(line.split(' ')).map_err(|error| error.to_string())?;
-        Arguments::from_arg_matches(&matches).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_file_gives_flags_to_the_commands_that_know_them() {
-        let text = "# all\nlisten = 0.0.0.0:1\njson = true\n\n[seed]\nslots=7\npeer = a\npeer = b\n[get]\nslots = 3\n";
-        let arguments = parsed(text, "bt-fast seed x.torrent").unwrap();
-        assert!(arguments.shared.json);
-        let CommandArgs::Seed(seed) = arguments.command else { panic!() };
-        assert_eq!((seed.network.listen.as_deref(), seed.engine.slots.as_str()), (Some("0.0.0.0:1"), "7"));
-        assert_eq!(seed.network.peer, ["a", "b"]);
-        let arguments = parsed(text, "bt-fast get x.torrent --slots 9").unwrap();
-        let CommandArgs::Get(get) = arguments.command else { panic!() };
-        assert_eq!((get.engine.slots.as_str(), get.network.listen.as_deref()), ("9", Some("0.0.0.0:1")));
-    }
-
-    #[test]
-    fn what_no_command_knows_is_refused_with_its_line() {
-        for (text, part) in [
-            ("what = 1", "line 1: no command has a flag 'what'"),
-            ("\n[create]\nslots = 1", "line 3: no command has a flag 'slots'"),
-            ("json", "line 1: give flag = value"),
-            ("\n[seeed]\nup = 1M", "line 2: there is no command 'seeed'"),
-            ("[seed\nup = 1M", "line 1: give flag = value"),
-            ("config = other", "line 1: no command has a flag 'config'"),
-            ("# old line ends\rdeny-peer = 10.0.0.0/8", "line 1: a control character"),
-        ] {
-            let refusal = parsed(text, "bt-fast show x").unwrap_err();
-            assert!(refusal.contains(part), "{refusal}");
-        }
-        assert!(parsed("rings = many", "bt-fast seed x").unwrap_err().contains("--rings"));
-    }
-
-    #[test]
-    fn comments_and_values_may_be_of_any_encoding() {
-        let arguments = parsed(b"# caf\xe9\r\ndata = /srv/caf\xe9\r\n", "bt-fast seed x.torrent").unwrap();
-        let CommandArgs::Seed(seed) = arguments.command else { panic!() };
-        assert_eq!(seed.data, Some(PathBuf::from(OsStr::from_bytes(b"/srv/caf\xe9"))));
-        assert!(parsed(b"\xef\xbb\xbfjson = true\n", "bt-fast show x").unwrap().shared.json);
-        let refusal = parsed(b"\ncaf\xe9 = 1\n", "bt-fast show x").unwrap_err();
-        assert!(refusal.contains("line 2: ") && refusal.contains("not UTF-8"), "{refusal}");
-        let utf16: Vec<u8> = "json = true\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let refusal = parsed(utf16, "bt-fast show x").unwrap_err();
-        assert!(refusal.contains("line 1: a control character"), "{refusal}");
-    }
-
-    #[test]
-    fn unknown_variables_are_refused() {
-        let check = |name: &[u8]| {
-            let names = [OsString::from("PATH"), OsString::from_vec(name.to_vec())];
-            check_variables(&Arguments::command(), names.into_iter()).map_err(|failure| (failure.exit, failure.line))
-        };
-        for known in [&b"BT_FAST_BIND_DEVICE"[..], b"BT_FAST_CONFIG", b"BT_FAST_HOOK_NAME", b"BT_FAST", b"bt_fast_x"] {
-            assert_eq!(check(known), Ok(()));
-        }
-        for unknown in [&b"BT_FAST_BIND_DEVISE"[..], b"BT_FAST_", b"BT_FAST_\xe9", b"BT_FAST_bind_device"] {
-            let (exit, line) = check(unknown).unwrap_err();
-            assert!(exit == Exit::Usage && line.starts_with("bad environment: BT_FAST_"), "{line}");
-        }
-    }
-
-    #[test]
-    fn every_flag_has_its_variable() {
-        fn check(command: &Command) {
-            for arg in command
-                .get_arguments()
-                .filter(|arg| arg.get_long().is_some_and(|long| long != "help" && long != "version"))
-            {
-                let name = arg.get_env().and_then(OsStr::to_str).unwrap_or_default();
-                let expected = arg.get_long().unwrap().replace('-', "_").to_uppercase();
-                assert_eq!(name, format!("{FLAG_VARIABLES}{expected}"), "{}", command.get_name());
-            }
-            command.get_subcommands().for_each(check);
-        }
-        check(&Settings::default().apply(Arguments::command(), Path::new("")).unwrap());
-    }
-
-    #[test]
-    fn the_file_is_found_among_the_arguments() {
-        let named = |line: &str| named(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert_eq!(named("bt-fast seed x --config a"), Some("a".into()));
-        assert_eq!(named("bt-fast --config=b seed"), Some("b".into()));
-        assert_eq!(named("bt-fast seed -- --config a"), None);
-        let raw = OsString::from_vec(b"--config=caf\xe9".to_vec());
-        assert_eq!(super::named(&["bt-fast".into(), raw]), Some(OsString::from_vec(b"caf\xe9".to_vec()).into()));
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;
