@@ -82,6 +82,7 @@ pub enum Record<'a> {
         /// Nothing was read: the check that is trusted began then, in seconds since 1970.
         #[serde(skip_serializing_if = "Option::is_none")]
         remembered: Option<i64>,
+        /// That were hashed; with `remembered`, of the content.
         bytes: u64,
         seconds: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +122,9 @@ pub enum Record<'a> {
         /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
         remembered: Option<i64>,
     },
+    /// A path or `.torrent` that `seed` does not serve, while it serves others or watches a folder; `exit` is what it would be
+    /// for this path alone.
+    NotServed { path: &'a str, exit: u8, message: &'a str },
     /// `seed --watch`: its `.torrent` is gone, or is another one.
     Dropped { info_hash: String, name: &'a str },
     /// `get` has everything that is wanted, verified and written.

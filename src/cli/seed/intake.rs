@@ -107,7 +107,7 @@ impl Intake<'_> {
             match result.map(|(source, trust)| add(path, source, &trust, &self.around)) {
                 Ok(count) => self.served_count += count,
                 Err(failure) if failure.exit == Exit::Interrupted => return None,
-                Err(failure) => self.refusals.add(failure),
+                Err(failure) => self.refusals.add(path, failure),
             }
             prepared = paths.next().map(|path| (path, prepare(path, &self.around)));
         }

@@ -106,7 +106,7 @@ fn folder_of_content(path: &Path, plan: &Plan) -> Result<PathBuf, Failure> {
         return Ok(folder_of(path));
     }
     // The path ends in `.` or `..`.
-    let real = std::fs::canonicalize(path).map_err(|error| Failure::io("cannot find", &shown(path), &error))?;
+    let real = std::fs::canonicalize(path).map_err(|error| Failure::io("can't find", &shown(path), &error))?;
     Ok(folder_of(&real))
 }
 

@@ -181,7 +181,7 @@ fn prepare_at_once<'a>(
                 ready.sources.push(*source);
             }
             Ok(Found::Unhashed) => ready.later.push(path.clone()),
-            Err(failure) => ready.refusals.add(failure),
+            Err(failure) => ready.refusals.add(path, failure),
         }
     }
     match ready.refusals.conclude(ready.sources.len() + ready.later.len()) {
@@ -206,9 +206,10 @@ struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// Tells of a path that can't be served; of an only one its failure tells.
-    fn add(&mut self, failure: Failure) {
+    fn add(&mut self, path: &Path, failure: Failure) {
         if self.paths > 1 || self.watches {
             self.output.error(format_args!("not served: {failure}"));
+            record_not_served(path, &failure, self.output);
         }
         self.first.get_or_insert(failure);
     }
@@ -222,6 +223,11 @@ impl Refusals<'_> {
         let line = if self.paths > 1 { format!("nothing is left to serve: {line}") } else { line };
         Some(Failure { exit, line })
     }
+}
+
+fn record_not_served(path: &Path, failure: &Failure, output: &Output) {
+    let message = printable(failure.line.as_bytes());
+    output.record(&Record::NotServed { path: &shown(path), exit: failure.exit as u8, message: &message });
 }
 
 /// What runs while it serves.
@@ -379,7 +385,7 @@ fn source_with_data(
             Some(_) => "give --data the folder that holds it, or fetch it with bt-fast get",
         };
         let (folder, name) = (shown(&folder), printable(&metainfo.info.name));
-        let line = format!("no data: {folder}: nothing of '{name}' is there and right: {advice}");
+        let line = format!("no data: {folder}: no right piece of '{name}' is there: {advice}");
         return Err(Failure::new(Exit::Mismatch, line));
     }
     Ok(source(metainfo, folder, have, trust, options))

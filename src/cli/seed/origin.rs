@@ -72,17 +72,17 @@ impl Origin {
         contents: &Arc<Contents>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
-        let cannot = |what: &str, flag: &str, error: &io::Error| {
-            Failure::new(
-                exit_of(error),
-                format_args!("can't listen for {what}: {error}: choose an address with {flag}"),
-            )
+        let cannot = |what: &str, address: Option<SocketAddr>, flag: &str, error: &io::Error| {
+            let on = address.map(|address| format!(" on {address}")).unwrap_or_default();
+            let line =
+                format_args!("can't listen for {what}{on}: {error}: choose another address with {flag} ADDR:PORT");
+            Failure::new(exit_of(error), line)
         };
         let sockets = match &handed.web {
             Some(listener) => PublicSockets::handed(listener, handed.tracker.as_ref()),
             None => PublicSockets::bind(options.address),
         };
-        let sockets = sockets.map_err(|error| cannot("the web page", "--web", &error))?;
+        let sockets = sockets.map_err(|error| cannot("the web page", options.address, "--web", &error))?;
         let table = Table::listed();
         let info_hashes: Vec<InfoHash> = published.iter().map(|torrent| torrent.info_hash).collect();
         info_hashes.iter().for_each(|&info_hash| table.allow(info_hash));
@@ -90,16 +90,16 @@ impl Origin {
         let address = sockets.address;
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
         let hosts = Hosts::new(own_names(options.public_url.as_deref()));
-        let admin = match options.admin {
-            AdminPlace::Off => None,
-            AdminPlace::Loopback => Some(None),
-            AdminPlace::At(address) => Some(Some(address)),
+        let (admin, admin_address) = match options.admin {
+            AdminPlace::Off => (None, None),
+            AdminPlace::Loopback => (Some(None), None),
+            AdminPlace::At(address) => (Some(Some(address)), Some(address)),
         };
         let admin = match handed.admin {
             Some(listener) => Some(listener.set_nonblocking(true).map(|()| listener)),
             None => admin.map(server::bind_admin),
         };
-        let admin = admin.transpose().map_err(|error| cannot("the dashboard", "--admin", &error))?;
+        let admin = admin.transpose().map_err(|error| cannot("the dashboard", admin_address, "--admin", &error))?;
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let router = Admin::new(Arc::clone(monitor), tracker.clone(), Arc::clone(site.pending())).router(hosts.clone());
         let admin = admin.map(|listener| (listener, router));

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::intake::Surroundings;
-use super::{Named, prepare};
+use super::{Named, prepare, record_not_served};
 use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::read_metainfo_file;
@@ -192,7 +192,9 @@ impl<'a> Watch<'a> {
             // Somebody may be at it.
             Err(_) if since.elapsed() < limits::WATCH_SETTLE_TIME => return State::Unsettled,
             Err(error) => {
-                output.warning(format_args!("not served: {}: {error}", shown(path)));
+                let failure = Failure::new(Exit::Failed, format_args!("{}: {error}", shown(path)));
+                output.warning(format_args!("not served: {failure}"));
+                record_not_served(path, &failure, output);
                 return State::Refused;
             }
         };
@@ -214,6 +216,7 @@ impl<'a> Watch<'a> {
             Err(failure) => {
                 if !again {
                     output.warning(format_args!("not served: {failure}"));
+                    record_not_served(path, &failure, output);
                 }
                 if failure.exit == Exit::Mismatch { State::Waiting } else { State::Refused }
             }

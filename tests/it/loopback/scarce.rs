@@ -13,11 +13,6 @@ use crate::support::{
     bt_fast,
     content::write_random,
     http_client::get_url,
-    process::{run, wait_until},
-
-use super::{DEADLINE, Fixture, PIECE_LEN, Seed, own_address};
-use crate::support::{
-    content::write_random,
     process::{Running, run, wait_until},
 };
 
@@ -155,6 +150,7 @@ fn few_descriptors_end_a_download_or_let_it_work() {
             _ => panic!("{count}: {finished:#?}"),
         }
     }
+}
 
 #[test]
 fn a_download_says_which_pieces_no_peer_has() {
