@@ -12,13 +12,13 @@ use crate::create::open::shown;
 /// Prints the completions of a shell.
 pub(super) fn completions(shell: clap_complete::Shell, output: &Output) -> Result<(), Failure> {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "bt-fast", &mut out);
+    clap_complete::generate(shell, &mut without_hidden(&Arguments::command()), "bt-fast", &mut out);
     output.bytes(&out)
 }
 
 /// Writes a page for the program and for each command into a folder: `bt-fast.1`, `bt-fast-create.1` …
 pub(super) fn manual(folder: &Path, output: &Output) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::io("cannot write the manual", &shown(folder), &error);
+    let failed = |error: std::io::Error| Failure::io("can't write the manual", &shown(folder), &error);
     std::fs::create_dir_all(folder).map_err(failed)?;
     let mut command = Arguments::command();
     // Pages of commands are called as their commands then.
@@ -32,6 +32,20 @@ pub(super) fn manual(folder: &Path, output: &Output) -> Result<(), Failure> {
         output.result(shown(&path));
     }
     Ok(())
+}
+
+/// The command without hidden flags and commands, which the generators of some shells show.
+fn without_hidden(command: &Command) -> Command {
+    let mut shown = Command::new(command.get_name().to_owned()).disable_help_subcommand(true);
+    if let Some(about) = command.get_about() {
+        shown = shown.about(about.clone());
+    }
+    if let Some(version) = command.get_version() {
+        shown = shown.version(version.to_owned());
+    }
+    shown
+        .args(command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(without_hidden))
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
