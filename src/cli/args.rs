@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::hash::Kernel;
 
 const AFTER_HELP: &str = "\
-Sizes: 65536, 64K, 4M, 4MiB, 2^22. Times: 90s, 30m, 12h, 7d. Every flag --some-flag is also \
+Sizes: 65536, 64K, 4M, 4MiB, 2^22. Times: 90 or 90s, 30m, 12h, 7d. Every flag --some-flag is also \
 BT_FAST_SOME_FLAG in the environment, which counts before the file of --config. Progress and messages go to stderr, results to stdout.
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match,
 4 no peers or trackers in --timeout, 5 storage full, read-only or broken, 130 interrupted.";
@@ -167,12 +167,12 @@ pub struct CreateArgs {
 pub struct SeedArgs {
     /// .torrent files; or files and folders, whose torrents are made, remembered and given out on a
     /// page, with a tracker
-    #[arg(value_name = "TORRENT|PATH", required_unless_present = "watch")]
+    #[arg(value_name = "TORRENT|PATH")]
     pub torrents: Vec<PathBuf>,
     /// Serve the .torrent files of this folder too, those that come later, and not those that are removed; SIGHUP looks at once
     #[arg(long, value_name = "DIR")]
     pub watch: Option<PathBuf>,
-    /// Folder that holds the torrent's name [default: the folder of the .torrent]
+    /// Folder that holds the names of the .torrent files [default: the folder of each]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
@@ -200,7 +200,7 @@ pub struct SeedArgs {
     /// Stop when so many times the content was sent
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<f64>,
-    /// Stop after this time: 90s, 30m, 12h, 7d
+    /// Stop after this time
     #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
     /// Stop when so many others have got everything, as they and our tracker tell (of several torrents, of each)
@@ -222,7 +222,8 @@ pub struct WebArgs {
     /// 6870-6879]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub admin: Option<String>,
-    /// What others reach the page by, behind a proxy or NAT; a proxy on this host has to send X-Forwarded-For
+    /// What others reach the page by, behind a proxy or NAT. A proxy on this host is trusted as by --trust-proxy, and has to
+    /// send X-Forwarded-For; it strips the URL's path
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
     #[command(flatten)]
@@ -235,8 +236,8 @@ pub struct WebArgs {
 /// Which reverse proxies are believed.
 #[derive(Args, Debug)]
 pub struct ProxyArgs {
-    /// Take the last address of X-Forwarded-For for the client's where a reverse proxy on this host sends it (--public-url
-    /// does this too), and with =CIDR where a proxy in that range does; repeatable
+    /// Take the last address of X-Forwarded-For for the client's where a reverse proxy on this host sends it, and with =CIDR
+    /// where a proxy in that range does; repeatable
     #[arg(long, value_name = "CIDR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub trust_proxy: Vec<String>,
 }
@@ -280,9 +281,9 @@ pub struct GetArgs {
     /// (the folder) and BT_FAST_HOOK_INFO_HASH describe the download
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
     pub on_complete: Option<OsString>,
-    /// Give up when there are no peers or trackers for this many seconds (exit 4)
-    #[arg(long, value_name = "SECS")]
-    pub timeout: Option<u64>,
+    /// Give up when there are no peers or trackers for this time (exit 4)
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
     /// Pieces in the order of the content, for reading while it comes: others gain less from us than by rarest first
     #[arg(long)]
     pub sequential: bool,

@@ -118,7 +118,8 @@ fn download(
     if let (Some(metainfo), Some(doubtful)) = (&for_doubts, report.doubtful.as_ref().filter(|some| !some.is_empty())) {
         check_again(metainfo, folder, doubtful, stop, output)?;
     }
-    conclude(&report, &name, info_hash, (total_len, selected), folder, output);
+    let what = What { name: &name, info_hash, total_len, selected };
+    conclude(&report, what, folder, output);
     // With --seed it has run already.
     if let Some(hook) = hook.as_mut().filter(|_| !config.keep_seeding) {
         hook.run(output);
@@ -126,28 +127,34 @@ fn download(
     Ok(())
 }
 
-fn conclude(
-    report: &Report,
-    name: &str,
+/// A download that is complete.
+struct What<'a> {
+    name: &'a str,
     info_hash: String,
-    (total_len, selected_files): (u64, Option<usize>),
-    folder: &Path,
-    output: &Output,
-) {
-    let seconds = report.elapsed.as_secs_f64();
-    let rate = Rate { bytes: report.totals.downloaded, over: report.elapsed };
-    output.message(format_args!(
-        "got {}{name}: {} in {seconds:.1} s, {rate}, verified, in {}",
-        Selected(selected_files),
-        Bytes(report.totals.downloaded),
-        shown(folder)
-    ));
+    /// Of the wanted files.
+    total_len: u64,
+    selected: Option<usize>,
+}
+
+fn conclude(report: &Report, what: What<'_>, folder: &Path, output: &Output) {
+    let What { name, info_hash, total_len, selected } = what;
+    let (seconds, downloaded) = (report.elapsed.as_secs_f64(), report.totals.downloaded);
+    let (of, place) = (Selected(selected), shown(folder));
+    if downloaded == 0 {
+        output.message(format_args!("{of}{name} is complete already: {}, verified, in {place}", Bytes(total_len)));
+    } else {
+        let rate = Rate { bytes: downloaded, over: report.elapsed };
+        output.message(format_args!(
+            "got {of}{name}: {} in {seconds:.1} s, {rate}, verified, in {place}",
+            Bytes(downloaded)
+        ));
+    }
     output.record(&Record::Complete {
         info_hash,
         name,
-        output: &shown(folder),
+        output: &place,
         bytes: total_len,
-        selected_files,
+        selected_files: selected,
         seconds,
         transfer: transfer(report),
     });

@@ -40,11 +40,11 @@ pub fn flag(hangup: Hangup) -> Result<Arc<AtomicBool>, Failure> {
         };
         at_once
             .and_then(|()| flag::register(signal, Arc::clone(&interrupted)))
-            .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
+            .map_err(|error| Failure::io("can't watch for signals", "sigaction", &error))?;
     }
     // Handled at all, the write that went too far fails with EFBIG.
     flag::register(SIGXFSZ, Arc::default())
-        .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
+        .map_err(|error| Failure::io("can't watch for signals", "sigaction", &error))?;
     Ok(interrupted)
 }
 
@@ -52,7 +52,7 @@ pub fn flag(hangup: Hangup) -> Result<Arc<AtomicBool>, Failure> {
 pub fn reload_flag() -> Result<Arc<AtomicBool>, Failure> {
     let reload = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&reload))
-        .map_err(|error| Failure::io("cannot watch for signals", "sigaction", &error))?;
+        .map_err(|error| Failure::io("can't watch for signals", "sigaction", &error))?;
     Ok(reload)
 }
 

@@ -19,6 +19,8 @@ use crate::create::open::{open_regular, shown};
 pub enum MetainfoFileError {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("it is a link to nothing: give a .torrent file")]
+    DeadLink,
     #[error("it is a folder: give a .torrent file; 'bt-fast create' makes one of a folder")]
     Folder,
     #[error(transparent)]
@@ -32,6 +34,9 @@ pub enum MetainfoFileError {
 pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
     let (file, metadata) = match open_regular(path) {
         Err(_) if path.is_dir() => return Err(MetainfoFileError::Folder),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            return Err(MetainfoFileError::DeadLink);
+        }
         opened => opened?,
     };
     if metadata.len() > METAINFO_LEN_MAX {
@@ -63,9 +68,9 @@ pub fn load_metainfo(path: &Path, limits: &MetainfoLimits, output: &Output) -> R
     let bytes = read_metainfo_file(path).map_err(|error| {
         let exit = match &error {
             MetainfoFileError::Io(error) => exit_of(error),
-            MetainfoFileError::Folder | MetainfoFileError::Mistaken(_) | MetainfoFileError::TooLong => Exit::Failed,
+            _ => Exit::Failed,
         };
-        Failure::new(exit, format_args!("cannot read torrent: {}: {error}", shown(path)))
+        Failure::new(exit, format_args!("can't read torrent: {}: {error}", shown(path)))
     })?;
     let metainfo = Metainfo::decode(&bytes, limits)
         .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {}: {error}", shown(path))))?;
@@ -95,6 +100,9 @@ mod tests {
         File::create(&path).unwrap().set_len(METAINFO_LEN_MAX + 1).unwrap();
         assert!(refusal(&path).contains("64 MiB"));
         assert!(refusal(dir.path()).contains("folder"));
+        let dead = dir.path().join("dead");
+        std::os::unix::fs::symlink("nowhere", &dead).unwrap();
+        assert!(refusal(&dead).contains("link to nothing"));
         assert!(refusal(Path::new("/dev/zero")).contains("device"));
         assert!(default_output(&[b'x'; 247]).is_ok());
         let too_long = default_output(&[b'x'; 248]).unwrap_err();

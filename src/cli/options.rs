@@ -16,7 +16,7 @@ use super::progress::RECORD_INTERVAL;
 use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::escape::printable;
 use crate::base::limits;
-use crate::base::units::{Bytes, parse_size};
+use crate::base::units::{Bytes, parse_duration, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 use crate::create::{Filters, Settings};
@@ -220,7 +220,9 @@ impl Options {
             CommandArgs::Manual { folder } => Command::Manual(folder),
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
-                BenchArgs::Hash(args) => Command::BenchHash { hash_kernel, seconds: args.seconds },
+                BenchArgs::Hash(args) => {
+                    Command::BenchHash { hash_kernel, seconds: bench::hash_seconds(&args.seconds)? }
+                }
                 BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
                 BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(args, hash_kernel)?),
@@ -292,7 +294,7 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
     } else if !args.glob.is_empty() {
         "create -: -g needs a folder: leave it out"
     } else if args.dry_run {
-        "create -: --dry-run cannot know what will come: leave it out"
+        "create -: --dry-run can't know what will come: leave it out"
     } else {
         return Ok(ContentSource::Stdin);
     };
@@ -316,7 +318,7 @@ fn resolve_show(args: ShowArgs) -> Result<ShowOptions, Failure> {
 fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
     Ok(MagnetOptions {
         torrent: args.torrent.clone(),
-        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        peers: args.peer.iter().map(|text| peer_address(text)).collect::<Result<_, _>>()?,
         metainfo: metainfo_limits(&args.limits),
     })
 }
@@ -324,7 +326,7 @@ fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     Ok(NetworkOptions {
         listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
-        peers: args.peer.iter().map(|text| address("--peer", text)).collect::<Result<_, _>>()?,
+        peers: args.peer.iter().map(|text| peer_address(text)).collect::<Result<_, _>>()?,
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
         announce_only: args.announce_only,
         announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
@@ -386,7 +388,16 @@ fn ring_count(rings: Option<usize>) -> Result<usize, Failure> {
 }
 
 fn arena_len(text: Option<&str>) -> Result<u64, Failure> {
-    text.map_or_else(|| Ok(arena_len_default()), |text| size("--arena", text))
+    let Some(text) = text else { return Ok(arena_len_default()) };
+    match size("--arena", text)? {
+        len if len < limits::ARENA_LEN_MIN => {
+            let (least, text) = (Bytes(limits::ARENA_LEN_MIN), printable(text.as_bytes()));
+            Err(usage(format_args!(
+                "--arena: {text}: give at least {least}: a torrent has two pieces in it in any case"
+            )))
+        }
+        len => Ok(len),
+    }
 }
 
 /// At least one byte.
@@ -403,7 +414,7 @@ fn create_piece_len(text: &str) -> Result<u32, Failure> {
     let range = limits::PIECE_LEN_CREATE_MIN..=limits::PIECE_LEN_CREATE_MAX;
     u32::try_from(len).ok().filter(|len| len.is_power_of_two() && range.contains(len)).ok_or_else(|| {
         let (min, max) = (Bytes(u64::from(*range.start())), Bytes(u64::from(*range.end())));
-        usage(format_args!("-l: {len} bytes: give a power of two from {min} to {max}"))
+        usage(format_args!("-l: '{}': give a power of two from {min} to {max}", printable(text.as_bytes())))
     })
 }
 
@@ -419,10 +430,18 @@ fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
     Ok(name)
 }
 
+/// An address to listen on.
 fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
-    text.parse().map_err(|_| {
-        usage(format_args!("{flag}: '{}': give ADDR:PORT, as 0.0.0.0:6881 or [::]:6881", printable(text.as_bytes())))
-    })
+    address_like(flag, text, "0.0.0.0:6881 or [::]:6881")
+}
+
+fn peer_address(text: &str) -> Result<SocketAddr, Failure> {
+    address_like("--peer", text, "192.0.2.7:6881 or [2001:db8::7]:6881")
+}
+
+fn address_like(flag: &str, text: &str, example: &str) -> Result<SocketAddr, Failure> {
+    let refuse = |_| usage(format_args!("{flag}: '{}': give ADDR:PORT, as {example}", printable(text.as_bytes())));
+    text.parse().map_err(refuse)
 }
 
 fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {
@@ -469,22 +488,34 @@ fn web_seed_url(text: &str) -> Result<String, Failure> {
 fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
     usable(text.as_bytes(), schemes).ok_or_else(|| {
         let text = printable(text.as_bytes());
-        usage(format_args!("not a {what} URL: '{text}': give {} and a host", schemes.join(", ")))
+        let schemes =
+            schemes.split_last().map_or(String::new(), |(last, others)| format!("{} or {last}", others.join(", ")));
+        usage(format_args!("not a {what} URL: '{text}': give one with {schemes} and a host"))
     })
 }
 
 fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
-    match size(flag, text)? {
+    match rate(flag, text)? {
         rate if rate < limits::RATE_LIMIT_MIN => {
-            let least = Bytes(limits::RATE_LIMIT_MIN);
-            Err(usage(format_args!(
-                "{flag}: {}: give at least {least}, one block per second",
-                printable(text.as_bytes())
-            )))
+            let (least, text) = (Bytes(limits::RATE_LIMIT_MIN), printable(text.as_bytes()));
+            Err(usage(format_args!("{flag}: {text}: give at least {least}, one block per second")))
         }
         rate => Ok(Some(rate)),
     }
+}
+
+/// Bytes per second.
+fn rate(flag: &str, text: &str) -> Result<u64, Failure> {
+    parse_size(text).map_err(|_| {
+        let text = printable(text.as_bytes());
+        usage(format_args!("{flag}: '{text}' is not a rate: give bytes per second, as 65536, 500K or 2M"))
+    })
+}
+
+/// A time of any flag.
+fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
+    parse_duration(text).map_err(|error| usage(format_args!("{flag}: {error}")))
 }
 
 fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {

@@ -95,7 +95,8 @@ pub fn choose(selectors: &[Selector], metainfo: &Metainfo) -> Result<Option<Chos
         }
         if !any {
             let count = files.iter().filter(|file| !file.pad).count();
-            let line = format!("--select: '{}' is none of the {count} files: 'bt-fast show' lists them", selector.text);
+            let line =
+                format!("--select: '{}' matches none of the {count} files: 'bt-fast show' lists them", selector.text);
             return Err(Failure::new(Exit::Usage, line));
         }
     }
@@ -155,8 +156,8 @@ mod tests {
     #[test]
     fn what_chooses_nothing_is_refused() {
         for (selector, part) in [
-            ("6", "'6' is none of the 5 files"),
-            ("*.mp3", "'*.mp3' is none"),
+            ("6", "'6' matches none of the 5 files"),
+            ("*.mp3", "'*.mp3' matches none"),
             ("0", "give numbers from 1 on"),
             ("3-1", "give numbers"),
             ("1,,2", "give numbers"),

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::config::Listen;
+use crate::base::escape::printable;
 use crate::uring::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
@@ -16,6 +17,8 @@ const BACKLOG: i32 = 4096;
 pub enum ListenError {
     #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
     Address { address: SocketAddr, source: io::Error },
+    #[error("can't listen through the interface '{}': {source}: give --bind-device one that 'ip link' lists", printable(device.name()))]
+    Device { device: Device, source: io::Error },
     #[error("can't listen: ports 6881 to 6889 are all taken: choose one with --listen ADDR:PORT")]
     AllTaken,
     #[error("can't listen on the socket that was handed over: {0}")]
@@ -29,8 +32,9 @@ pub(super) fn listen(
     device: Option<Device>,
 ) -> Result<Vec<TcpListener>, ListenError> {
     match wanted {
-        Listen::At(address) => bind_shares(*address, ring_count, device)
-            .map_err(|source| ListenError::Address { address: *address, source }),
+        Listen::At(address) => {
+            bind_shares(*address, ring_count, device).map_err(|source| refused(*address, device, source))
+        }
         // Each connection wakes one of those who wait for it.
         Listen::Handed(listener) => {
             (0..ring_count.max(1)).map(|_| listener.try_clone()).collect::<Result<_, _>>().map_err(ListenError::Handed)
@@ -47,11 +51,18 @@ fn bind_first_free(ring_count: usize, device: Option<Device>) -> Result<Vec<TcpL
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
                 // No IPv6 here: IPv4 alone.
                 Err(_) if address.is_ipv6() => {}
-                Err(source) => return Err(ListenError::Address { address, source }),
+                Err(source) => return Err(refused(address, device, source)),
             }
         }
     }
     Err(ListenError::AllTaken)
+}
+
+fn refused(address: SocketAddr, device: Option<Device>, source: io::Error) -> ListenError {
+    match device.filter(|_| source.raw_os_error() == Some(libc::ENODEV)) {
+        Some(device) => ListenError::Device { device, source },
+        None => ListenError::Address { address, source },
+    }
 }
 
 fn bind_shares(address: SocketAddr, ring_count: usize, device: Option<Device>) -> io::Result<Vec<TcpListener>> {

@@ -71,9 +71,14 @@ fn describe(error: &io::Error) -> String {
         Some(libc::ENOSPC) => "the disk is full: free some space and run the same command again".into(),
         Some(libc::EDQUOT) => "the disk quota is used up: free some space and run the same command again".into(),
         Some(libc::EROFS) => "the file system is read-only: choose another folder".into(),
-        Some(libc::EFBIG) => "the file is larger than the file system or 'ulimit -f' allows".into(),
+        Some(libc::EFBIG) => {
+            "the file is larger than the file system or 'ulimit -f' allows: choose another folder or raise the limit"
+                .into()
+        }
         Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise 'ulimit -n'".into(),
-        Some(libc::EACCES | libc::EPERM) => "permission denied".into(),
+        Some(libc::EACCES | libc::EPERM) => {
+            "permission denied: change the permissions of it or of its folder, or choose another folder".into()
+        }
         Some(libc::ELOOP | libc::EXDEV) => "a symbolic link is in the way: remove it or choose another folder".into(),
         Some(libc::EFAULT) => "the file became shorter while it was in use".into(),
         _ => error.to_string(),

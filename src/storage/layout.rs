@@ -285,7 +285,7 @@ impl Layout {
         match file.metadata() {
             Ok(stat) if stat.is_file() => Ok((file, FileIdentity::from(&stat))),
             Ok(_) => {
-                let error = io::Error::other("it is not a regular file");
+                let error = io::Error::other("it is not a regular file: move it away, or choose another folder");
                 Err(StorageError::new(Action::Open, self.path(file_index), error))
             }
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),

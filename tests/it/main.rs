@@ -6,6 +6,7 @@
     reason = "a test that cannot go on panics, and it waits by the real clock"
 )]
 
+mod advice;
 mod bench;
 mod cli;
 mod create;

@@ -27,7 +27,9 @@ pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
 /// Ring threads at most.
 pub const RINGS_MAX: usize = 8;
-/// Piece arena unless `--arena` says otherwise, where that is no more than this share of memory; never less than two pieces.
+/// The smallest `--arena`, four blocks; and the piece arena without the flag, where that is no more than this share of memory.
+/// Never less than two pieces.
+pub const ARENA_LEN_MIN: u64 = 64 << 10;
 pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
 pub const ARENA_MEMORY_SHARE: u64 = 4;
 /// Pieces open at a time at most, however small they are.

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{arena_len, create_piece_len, rate_limit, ring_count, size, usage};
+use super::{arena_len, create_piece_len, duration, rate, rate_limit, ring_count, size, usage};
+use crate::base::escape::printable;
 use crate::bench::swarm::Scenario;
 use crate::bench::{WhereTo, WriteHow};
 use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
@@ -92,6 +93,14 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
     })
 }
 
+pub(super) fn hash_seconds(text: &str) -> Result<u64, Failure> {
+    let seconds = duration("--seconds", text)?.as_secs();
+    if (1..=3600).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(usage(format_args!("--seconds: {}: give 1 second to an hour", printable(text.as_bytes()))))
+}
+
 pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<FloorOptions, Failure> {
     Ok(FloorOptions {
         len: gib(args.gib)?,
@@ -103,8 +112,16 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
     })
 }
 
+/// At least one byte per second.
+fn link_rate(flag: &str, text: &str) -> Result<u64, Failure> {
+    match rate(flag, text)? {
+        0 => Err(usage(format_args!("{flag}: 0: give at least one byte per second"))),
+        rate => Ok(rate),
+    }
+}
+
 pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<SwarmOptions, Failure> {
-    let rate = |flag, text: &Option<String>| text.as_deref().map(|text| size(flag, text)).transpose();
+    let rate = |flag, text: &Option<String>| text.as_deref().map(|text| link_rate(flag, text)).transpose();
     let (link, origin) = (rate("--link", &args.link)?, rate("--origin", &args.origin)?);
     let Some(leechers) = args.simulate else {
         let (link, origin) =

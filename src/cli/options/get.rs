@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, printed, rate_limit, refuse_later,
-    resolve_engine, resolve_network, resolve_serving, usage,
+    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, duration, printed, rate_limit,
+    refuse_later, resolve_engine, resolve_network, resolve_serving, usage,
 };
 use crate::base::escape::printable;
 use crate::cli::args::{GetArgs, WriteArg};
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::select::Selector;
 use crate::codec::magnet::Magnet;
 use crate::codec::url::{WEB_SCHEMES, pasted, usable};
@@ -70,10 +70,38 @@ fn source(word: OsString) -> Result<MetainfoSource, Failure> {
         })?;
         return Ok(MetainfoSource::Url(url));
     }
-    match Magnet::from_info_hash(text) {
-        Some(magnet) if !Path::new(&word).exists() => Ok(MetainfoSource::Magnet(magnet)),
-        _ => Ok(MetainfoSource::File(word.into())),
+    if Path::new(&word).symlink_metadata().is_ok() {
+        return Ok(MetainfoSource::File(word.into()));
     }
+    match Magnet::from_info_hash(text) {
+        Some(magnet) => Ok(MetainfoSource::Magnet(magnet)),
+        None => match hint(text) {
+            Some(hint) => Err(Failure::new(
+                Exit::Failed,
+                format_args!("can't read torrent: {}: there is no such file: {hint}", printable(text)),
+            )),
+            None => Ok(MetainfoSource::File(word.into())),
+        },
+    }
+}
+
+/// What was meant perhaps by a text that names no file.
+fn hint(text: &[u8]) -> Option<&'static str> {
+    let first = text.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let (host, port) = match first.iter().rposition(|&byte| byte == b':') {
+        Some(colon) => (&first[..colon], first.get(colon + 1..).unwrap_or_default()),
+        None => (first, &[][..]),
+    };
+    let has_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    if has_port && !host.is_empty() && host.iter().all(is_host) {
+        return Some("if it is a URL, write http:// or https:// before it");
+    }
+    let digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    if digits.clone().all(u8::is_ascii_alphanumeric) && (30..=50).contains(&digits.count()) {
+        return Some("if it is an info-hash, it has 40 hexadecimal digits or 32 of base32, without blanks");
+    }
+    None
 }
 
 /// Refuses a link without trackers and peers where the command line names none either.
@@ -117,7 +145,7 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         },
         serving: resolve_serving(&args.serving),
         on_complete: args.on_complete,
-        timeout: args.timeout.map(Duration::from_secs),
+        timeout: args.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
         sequential: args.sequential,
         rates: RateLimits {
             up: rate_limit("--up", args.up.as_deref())?,

@@ -7,11 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    SeedOptions, VerifyMode, address, rate_limit, resolve_engine, resolve_network, resolve_serving, trusted_proxies,
-    usage,
+    SeedOptions, VerifyMode, address, duration, rate_limit, resolve_engine, resolve_network, resolve_serving,
+    trusted_proxies, usage,
 };
 use crate::base::escape::printable;
-use crate::base::units::parse_duration;
 use crate::cli::args::{SeedArgs, VerifyArg, WebArgs};
 use crate::cli::exit::Failure;
 use crate::codec::magnet::Magnet;
@@ -53,19 +52,26 @@ pub struct UntilOptions {
     pub idle: Option<Duration>,
 }
 
-/// Whether a path is a `.torrent`; what is not here is believed to be one, and refused when it is read.
+/// Whether a path is a `.torrent`; what is not here is believed to be one, and refused when it is read. A link to nothing is
+/// one by its name.
 pub fn is_torrent(path: &Path) -> bool {
-    path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || !path.exists()
+    path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || path.symlink_metadata().is_err()
 }
 
 pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     if args.torrents.iter().any(|path| Magnet::is_meant(path.as_os_str().as_bytes())) {
         return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
     }
-    let duration = |flag: &str, text: Option<&str>| {
-        let parsed = text.map(parse_duration).transpose();
-        parsed.map_err(|error| usage(format_args!("{flag}: {error}")))
-    };
+    if args.torrents.is_empty() && args.watch.is_none() {
+        return Err(usage(
+            "seed: what? give .torrent files, files or folders, or a folder of .torrent files with --watch DIR",
+        ));
+    }
+    let has_content = args.torrents.iter().any(|path| !is_torrent(path));
+    if args.data.is_some() && args.watch.is_none() && args.torrents.iter().all(|path| !is_torrent(path)) {
+        return Err(usage("--data: it says where the content of a .torrent is, and none is given: leave it out"));
+    }
+    let duration = |flag, text: Option<&str>| text.map(|text| duration(flag, text)).transpose();
     if args.stop_ratio.is_some_and(|ratio| !ratio.is_finite() || ratio <= 0.0) {
         return Err(usage("--stop-ratio: give a number above 0"));
     }
@@ -75,7 +81,6 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         copies: args.stop_copies,
         idle: duration("--stop-idle", args.stop_idle.as_deref())?,
     };
-    let has_content = args.torrents.iter().any(|path| !is_torrent(path));
     Ok(SeedOptions {
         web: resolve_web(&args.web, has_content)?,
         until,

@@ -28,7 +28,7 @@ pub struct Limits {
 pub enum BencodeError {
     #[error("the input ends at byte {offset} inside a value")]
     UnexpectedEnd { offset: usize },
-    #[error("byte {offset} is 0x{byte:02x}, which nothing can start or go on with there")]
+    #[error("byte {offset} (0x{byte:02x}) fits no bencoded value there")]
     UnexpectedByte { offset: usize, byte: u8 },
     #[error("the integer at byte {offset} has no digits")]
     EmptyInteger { offset: usize },

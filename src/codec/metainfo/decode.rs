@@ -207,7 +207,7 @@ const SHOWN_LEN: usize = 80;
 
 fn mapped(place: &str, from: &[u8], to: &[u8]) -> String {
     let shown = |name: &[u8]| printable(name.get(..SHOWN_LEN).unwrap_or(name));
-    format!("{place}: '{}' cannot be a file's name: '{}' is used", shown(from), shown(to))
+    format!("{place}: '{}' can't be a file's name: '{}' is used", shown(from), shown(to))
 }
 
 fn piece_len(fields: Fields<'_, '_>) -> Result<u32, MetainfoError> {

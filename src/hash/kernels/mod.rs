@@ -128,7 +128,7 @@ pub struct UnknownKernel;
 
 /// The processor lacks what a kernel needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("this processor cannot run {kernel}: it has {}", available_names(), kernel = .0)]
+#[error("this processor can't run {kernel}: it has {}", available_names(), kernel = .0)]
 pub struct Unavailable(pub Kernel);
 
 fn available_names() -> String {

@@ -77,7 +77,7 @@ fn a_selection_that_was_interrupted_goes_on_and_its_record_claims_no_half_piece(
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
     let seed = fixture.seed();
     let finished = run(fixture.get_command(&target, &[seed.address]).args(["--select", "b,a"]), DEADLINE);
-    assert_fails(&finished, 2, "'b,a' is none of the 4 files");
+    assert_fails(&finished, 2, "'b,a' matches none of the 4 files");
     let finished = run(fixture.get_command(&target, &[seed.address]).args(["--select", "b"]), DEADLINE);
     assert!(!finished.stderr.contains("warning"), "{finished:#?}");
     let downloaded = event(&finished.success(), "complete").unwrap()["downloaded"].as_u64().unwrap();
