@@ -23,7 +23,8 @@ impl Awaited {
 
     /// One that was awaited for long enough.
     pub(super) fn poll(&mut self, now: Time) -> Option<SocketAddr> {
-        self.0.pop_front_if(|&mut (at, _)| at <= now).map(|(_, addr)| addr)
+        self.0.front().filter(|&&(at, _)| at <= now)?;
+        self.0.pop_front().map(|(_, addr)| addr)
     }
 
     /// When [`Self::poll`] is next due.

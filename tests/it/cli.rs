@@ -264,7 +264,7 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     drop(reader);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for stderr in [Stdio::from(closed), Stdio::from(full)] {
-        let mut command = sandbox.command(["verify", "tree.torrent", "-vvv"].into_iter());
+        let mut command = sandbox.command(["verify", "tree.torrent", "-vvv"]);
         let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
         assert_eq!(status.code(), Some(0));
     }

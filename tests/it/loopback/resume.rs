@@ -261,7 +261,7 @@ fn what_is_altered_while_it_is_believed_is_found_at_the_end() {
         let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
             fs::create_dir(root).unwrap();
             let write = |name: &&str| write_random(&root.join(name), (LEN / file_count) as u64, fastrand::u64(..));
-            ["a", "b"][..file_count].iter().for_each(|name| write(name));
+            ["a", "b"][..file_count].iter().for_each(write);
         });
         let target = fixture.scratch.folder("target");
         fs::create_dir(target.join(NAME)).unwrap();
