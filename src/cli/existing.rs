@@ -141,11 +141,12 @@ impl Place<'_> {
         let is_file = |file_index: usize| layout.identity(file_index).is_ok();
         let unknown = self.wanted().filter(|&file_index| !is_known(file_index) && is_file(file_index));
         let foreign = foreign_files(info, self.folder, have, unknown, control)?;
-        if let Some(&first) = foreign.first().filter(|_| !self.overwrite) {
+        let longest = foreign.iter().max_by_key(|&&file_index| info.geometry.file_len(file_index));
+        if let Some(&longest) = longest.filter(|_| !self.overwrite) {
             let line = format!(
                 "file exists: {}: nothing in it is of this torrent: choose another folder with -o, or give --overwrite to \
                  replace it",
-                shown(&layout.path(first))
+                shown(&layout.path(longest))
             );
             return Err(Failure::new(Exit::Failed, line));
         }

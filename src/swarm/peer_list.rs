@@ -171,9 +171,9 @@ impl PeerList {
         let priority = |addr| self.own.map(|own| canonical_priority(own, addr));
         due.sort_by_cached_key(|&(addr, failures)| (failures, Reverse(priority(addr))));
         // A host with many ports keeps no other from its turn.
-        let mut taken = self.connections.clone();
+        let mut counts = BTreeMap::new();
         let turn = |(addr, _): (SocketAddr, u32)| {
-            let count = taken.entry(host_of(addr.ip())).or_insert(0);
+            let count = counts.entry(host_of(addr.ip())).or_insert_with(|| self.connection_count(addr.ip()));
             *count += 1;
             (*count, addr)
         };

@@ -133,7 +133,7 @@ fn many_short_files_are_served_with_few_maps() {
     seed.stop();
 }
 
-/// With each number of descriptors a download works, or ends with one line.
+/// With each number of descriptors a download works, or ends with one line. Where there is none for a connection it waits for one.
 #[test]
 fn few_descriptors_end_a_download_or_let_it_work() {
     let fixture = Fixture::file(LEN);
@@ -143,10 +143,11 @@ fn few_descriptors_end_a_download_or_let_it_work() {
         let mut command = std::process::Command::new("prlimit");
         let get = fixture.get_command(&target, &[seed.address]);
         command.arg(format!("--nofile={count}:{count}")).arg(get.get_program()).args(get.get_args());
+        command.args(["--timeout", "2"]);
         let finished = run(&command, DEADLINE);
         match finished.code {
             Some(0) => fixture.assert_complete(&target),
-            Some(1) => assert_eq!(super::failures(&finished.stderr).len(), 1, "{count}: {finished:#?}"),
+            Some(1 | 4) => assert_eq!(super::failures(&finished.stderr).len(), 1, "{count}: {finished:#?}"),
             _ => panic!("{count}: {finished:#?}"),
         }
     }

@@ -41,8 +41,9 @@ fn every_write_and_sync_fails_once_and_for_good() {
     }
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
-    // Data is written by so many steps, and synced by one; then come the record and the folder.
-    for (step, numbers) in [("write", 0..PIECE_COUNT), ("sync", 0..1)] {
+    // The first write and the first two syncs are those of a record of nothing. Then data is written by so many steps, and synced
+    // by one; then come the record and the folder.
+    for (step, numbers) in [("write", 1..PIECE_COUNT + 1), ("sync", 2..3)] {
         for number in numbers {
             for lasting in ["", "+"] {
                 let target = fixture.scratch.folder(&format!("{step} {number}{lasting}"));
@@ -89,8 +90,8 @@ fn a_record_that_cannot_be_written() {
     // Half of it comes, and then nothing more.
     let peer = seeder_that_stops(&fixture, own_ip(), 6);
     let mut command = fixture.get_command(&target, &[peer]);
-    // The data is synced first, and the name of its file.
-    command.env("BT_FAST_FAULTS", format!("sync@2+={}", libc::ENOSPC));
+    // A record of nothing and its name, then the data and the name of its file are synced first.
+    command.env("BT_FAST_FAULTS", format!("sync@4+={}", libc::ENOSPC));
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     let has_some = |get: &Running| {
         let progress = event(&get.output(), "progress");
