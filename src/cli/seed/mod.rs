@@ -106,7 +106,8 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let (report, nothing_left) = thread::scope(|scope| {
         watch.map(|watch| scope.spawn(|| watch.run()));
         let intake = intake.map(|intake| scope.spawn(|| intake.run()));
-        if names.is_empty() {
+        if names.is_empty() && !later.is_empty() {
+            notify::starting("hashing the first content");
             let _ = is_first_hashed.recv_timeout(FIRST_CONTENT_WAIT);
         }
         let until = Until::new(options.until, Arc::clone(&total_len));

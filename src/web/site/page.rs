@@ -58,7 +58,7 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     // Links within the origin are relative, since a proxy may serve it below a path of its own.
     if let Some(url) = published.content_path() {
         let what = if published.single_file { "the file" } else { "the files" };
-        let _ = write!(out, " <a href=\"{}\">{what}</a>", html(&url));
+        let _ = write!(out, " <a href=\"./{}\">{what}</a>", html(&url));
     }
     let _ = writeln!(out, "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>", html(&torrent));
     let _ = writeln!(out, "<p>Info-hash <code>{info_hash}</code></p>");

@@ -240,7 +240,7 @@ async fn links_within_the_origin_are_relative() {
         let served = serve(public_url, true).await;
         let (hash, page) = (served.info_hash, String::from_utf8(served.get("/", "").await.2).unwrap());
         let links: Vec<&str> = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        let content = format!("f/{hash}/%3Cb%3E%22t%FFree/");
+        let content = format!("./f/{hash}/%3Cb%3E%22t%FFree/");
         assert_eq!(links[..2], ["style.css", &format!("t/{hash}.torrent")], "{links:?}");
         assert!(links[2].starts_with("magnet:?") && links[3..] == [content], "{links:?}");
     }

@@ -88,6 +88,11 @@ fn transmission_gets_it_from_the_page() {
 }
 
 #[test]
+fn transmission_that_tries_utp_first_gets_it_from_the_page() {
+    assert_gets(Client::TransmissionUtp, false);
+}
+
+#[test]
 fn libtorrent_gets_it_from_the_page() {
     assert_gets(Client::Libtorrent, false);
 }

@@ -23,6 +23,8 @@ pub(crate) enum Client {
     Libtorrent,
     Aria2,
     Transmission,
+    /// As it comes: it tries uTP first, and does not come back by TCP.
+    TransmissionUtp,
 }
 
 /// Where a client works: its host and port, and a folder of its own for logs and settings.
@@ -60,7 +62,7 @@ impl Download {
 impl Client {
     /// Whether files of no bytes are made; Transmission 3 forgets them.
     pub(crate) fn makes_empty_files(self) -> bool {
-        self != Self::Transmission
+        !matches!(self, Self::Transmission | Self::TransmissionUtp)
     }
 
     /// Starts to seed the content of `torrent` from `folder`, which holds the torrent's name.
@@ -77,7 +79,7 @@ impl Client {
                 command.args(["--seed-ratio=0", "--check-integrity=true"]);
                 command
             }
-            Self::Transmission => transmission(torrent, folder, site),
+            Self::Transmission | Self::TransmissionUtp => transmission(self, torrent, folder, site),
         };
         self.start("seeds", &command, site)
     }
@@ -97,8 +99,8 @@ impl Client {
                 command.args(["--seed-time=0", "--file-allocation=none"]);
                 command
             }
-            Self::Transmission => {
-                let mut command = transmission(torrent, folder, site);
+            Self::Transmission | Self::TransmissionUtp => {
+                let mut command = transmission(self, torrent, folder, site);
                 let marker = site.state.join("complete");
                 command.arg("-f").arg(marker_script(site.state, &marker));
                 completion = Completion::File(marker);
@@ -147,13 +149,13 @@ fn aria2(torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
 }
 
 /// Transmission checks what it finds in `folder` at the start, and never ends by itself.
-fn transmission(torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
+fn transmission(client: Client, torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
     let settings = json!({
         "bind-address-ipv4": site.host.ip.to_string(),
         "dht-enabled": false,
         "lpd-enabled": false,
         "pex-enabled": false,
-        "utp-enabled": false,
+        "utp-enabled": client == Client::TransmissionUtp,
         "encryption": 0,
         "port-forwarding-enabled": false,
         "ratio-limit-enabled": false,
