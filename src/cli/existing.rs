@@ -15,8 +15,8 @@ use crate::create::foreign::foreign_files;
 use crate::create::open::shown;
 use crate::create::verify::file_path;
 use crate::create::{ContentError, Control, verify};
+use crate::engine::files::resume::{Claims, Earlier, Recalled, recall};
 use crate::engine::raise_descriptor_limit;
-use crate::engine::resume::{Claims, Earlier, Recalled, recall};
 use crate::storage::{Layout, Sidecar, StorageError, Target, make_folder};
 use crate::swarm::Choice;
 

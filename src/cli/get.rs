@@ -25,8 +25,8 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::error::WriteError;
 use crate::create::open::shown;
 use crate::create::write::{check_output, write_atomically};
-use crate::engine::http::{FetchLimits, Fetcher, HttpError};
-use crate::engine::metadata::{MetadataError, fetch_metadata};
+use crate::engine::magnet::{MetadataError, fetch_metadata};
+use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::{self, Config, Provenance, Report, Source};
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {

@@ -10,8 +10,8 @@ use crate::base::escape::printable;
 use crate::base::units::{Bytes, Count, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::codec::tracker_http::ScrapedSwarm;
-use crate::engine::scrape::scrape;
-use crate::engine::way::Way;
+use crate::engine::network::egress::Way;
+use crate::engine::trackers::scrape::scrape;
 use crate::uring::Device;
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {

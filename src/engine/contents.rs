@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::thread;
 
-use super::serving::{Serving, Verification};
-use super::torrent::Torrent;
 use crate::base::{FileIdentity, FileSpan, InfoHash, PieceIndex, Time, limits};
+use crate::engine::files::readiness::{Serving, Verification};
+use crate::engine::torrent::Torrent;
 
 /// The torrents of a session, for those outside it. The session fills it.
 #[derive(Debug, Default)]
@@ -152,7 +152,7 @@ impl Drop for Begun<'_> {
 impl Contents {
     /// The content of one torrent below `folder`, without a session.
     pub(crate) fn of(metainfo: crate::codec::metainfo::Metainfo, folder: &std::path::Path) -> Arc<Self> {
-        use super::config::{Config, Identity, Listen, Provenance, RateLimits, Source, WriteMode};
+        use crate::engine::config::{Config, Identity, Listen, Provenance, RateLimits, Source, WriteMode};
         let contents = Arc::new(Self::default());
         let config = Config {
             identity: Identity::generate(&mut crate::base::Rng::new()),
@@ -192,7 +192,7 @@ impl Contents {
             peers: Vec::new(),
             metainfo,
         };
-        let (torrent, _) = super::session::prepare(source, &config, 1, 0).unwrap();
+        let (torrent, _) = crate::engine::session::prepare(source, &config, 1, 0).unwrap();
         contents.torrents_mut().insert(torrent.info_hash, torrent);
         contents
     }

@@ -8,21 +8,21 @@ use std::thread;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::cache::Cache;
-use super::checkpoint::Checkpoint;
-use super::config::{Changes, Config, EngineError, Latency, Provenance, Report, Snapshot, Source, WriteMode};
-use super::control::{self, Outcome};
-use super::file_threads::FileThreads;
-use super::listen::listen;
-use super::receiving;
-use super::ring::{self, Inbox};
-use super::shared::{Command, RingHandle, Shared};
-use super::stats::{Stats, buckets};
-use super::torrent::Torrent;
-use super::usage::{Threads, Usage};
-use super::utp;
 use crate::base::{Bitfield, Geometry, Rng, limits};
 use crate::codec::metainfo::Metainfo;
+use crate::engine::config::{Changes, Config, EngineError, Latency, Provenance, Report, Snapshot, Source, WriteMode};
+use crate::engine::control::{self, Outcome};
+use crate::engine::files::checkpoint::Checkpoint;
+use crate::engine::files::io_threads::FileThreads;
+use crate::engine::metrics::stats::{Stats, buckets};
+use crate::engine::metrics::usage::{Threads, Usage};
+use crate::engine::network::listen::listen;
+use crate::engine::network::utp;
+use crate::engine::ring::piece_writer;
+use crate::engine::ring::{self, Inbox};
+use crate::engine::shared::page_cache::Cache;
+use crate::engine::shared::{Command, RingHandle, Shared};
+use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::storage::{Layout, Presence, Slot, StorageError, Store, slots};
 use crate::swarm::{Choice, Selection, peer_list};
@@ -80,7 +80,7 @@ pub fn run_with(
     if config.preallocate {
         for torrent in shared.torrents().into_iter().filter(|torrent| !torrent.swarm.pieces.is_complete()) {
             let session = Arc::clone(&shared);
-            shared.files.spawn(move || receiving::preallocate(&session, &torrent));
+            shared.files.spawn(move || piece_writer::preallocate(&session, &torrent));
         }
     }
     let rings = start_rings(&shared, listeners)?;

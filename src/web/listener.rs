@@ -37,7 +37,7 @@ use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
-use crate::engine::shortage::report_shortage;
+use crate::engine::network::shortage::report_shortage;
 
 /// Seconds after which a client that was refused for the moment may ask again.
 pub(super) const RETRY_AFTER_S: &str = "1";

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::TrackerView;
-use crate::engine::monitor::{Status, TorrentStatus};
+use crate::engine::metrics::monitor::{Status, TorrentStatus};
 
 pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
     let mut out = Page(String::new());

@@ -22,7 +22,7 @@ use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
 use crate::base::limits::WEB_EVENT_INTERVAL;
 use crate::engine::Monitor;
-use crate::engine::monitor::Status;
+use crate::engine::metrics::monitor::Status;
 
 const PAGE: &str = include_str!("../assets/dashboard.html");
 const SCRIPT: &str = include_str!("../assets/dashboard.js");

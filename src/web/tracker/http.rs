@@ -136,9 +136,9 @@ mod tests {
     use crate::codec::tracker_http::{
         AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
     };
-    use crate::engine::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
-    use crate::engine::http::{FetchLimits, Fetcher};
-    use crate::engine::way::Way;
+    use crate::engine::network::egress::Way;
+    use crate::engine::trackers::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
+    use crate::engine::trackers::http::{FetchLimits, Fetcher};
     use crate::tracker::{Origin, SwarmStats, Table};
     use crate::web::places::PlaceLimits;
     use std::io::{Read as _, Write as _};

@@ -152,8 +152,8 @@ mod tests {
     use super::*;
     use crate::base::{InfoHash, PeerId};
     use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost};
-    use crate::engine::udp::{Patience, announce};
-    use crate::engine::way::Way;
+    use crate::engine::network::egress::Way;
+    use crate::engine::trackers::udp::{Patience, announce};
     use crate::tracker::{Origin, Table};
     use crate::web::shares::bind_udp;
     use std::time::Duration;

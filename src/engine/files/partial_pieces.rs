@@ -1,0 +1,163 @@
+//! Pieces received in part are kept next to the content: what a slow line has brought of long pieces is not sent again.
+//!
+//! Nothing of it is believed: a piece is verified when it is whole, as ever. While the download runs only pieces that
+//! take longer than a checkpoint are kept, so a fast one writes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use tracing::{info, warn};
+
+use crate::base::escape::printable;
+use crate::base::{PieceIndex, limits};
+use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
+use crate::engine::files::checkpoint::Checkpoint;
+use crate::engine::torrent::{Piece, Torrent};
+use crate::storage::{Landed, Sidecar, Slot};
+
+/// What the file of parts holds.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Kept {
+    /// There is one.
+    exists: bool,
+    /// Bytes of it.
+    len: u64,
+    /// Bytes downloaded in all when it was written.
+    downloaded: u64,
+    /// Pieces that were open at the checkpoint before.
+    open: BTreeSet<PieceIndex>,
+    /// Bytes downloaded in all at that checkpoint, and whether these were more than at the one before.
+    seen: u64,
+    has_grown: bool,
+    /// The run is over: a checkpoint that comes late changes nothing.
+    ended: bool,
+}
+
+impl Kept {
+    /// So much has come that to write so many bytes is worth it.
+    fn is_worth_it(&self, downloaded: u64, len: u64) -> bool {
+        downloaded.saturating_sub(self.downloaded) >= limits::PARTS_GROWTH_MIN.max(len / 2)
+    }
+
+    /// Whether parts alone are reason for a checkpoint: something has come since the last one, or what had come by then may have
+    /// been open for long enough only now.
+    fn is_due(&self, downloaded: u64) -> bool {
+        self.is_worth_it(downloaded, self.len) && (self.has_grown || downloaded > self.seen)
+    }
+
+    /// A checkpoint is made.
+    fn handle_checkpoint(&mut self, downloaded: u64, open: BTreeSet<PieceIndex>) -> BTreeSet<PieceIndex> {
+        self.has_grown = downloaded > self.seen;
+        self.seen = downloaded;
+        std::mem::replace(&mut self.open, open)
+    }
+}
+
+impl Checkpoint {
+    /// See [`Kept::is_due`].
+    pub(in crate::engine) fn is_due_for_parts(&self, torrent: &Torrent) -> bool {
+        self.kept.try_lock().is_ok_and(|kept| kept.is_due(torrent.downloaded()))
+    }
+
+    /// Writes them, where that is worth it; all of them when the run has ended. May take long. Whatever fails costs only
+    /// that they are sent again.
+    pub(in crate::engine) fn save_parts(&self, torrent: &Torrent, ended: bool) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.ended {
+            return;
+        }
+        kept.ended = ended;
+        let open = torrent.swarm.pieces.open_list();
+        let before = kept.handle_checkpoint(torrent.downloaded(), open.iter().map(|open| open.piece()).collect());
+        // Where something failed what is left of the disk is for the content.
+        let wanted = |open: &&Arc<Piece>| (ended && !torrent.has_failed()) || before.contains(&open.piece());
+        let parts = fitting(torrent, open.iter().filter(wanted));
+        let len = parts.iter().map(Part::len).sum::<usize>() as u64;
+        let is_worth_it = if ended { !torrent.has_failed() } else { kept.is_worth_it(torrent.downloaded(), len) };
+        let done = if len > 0 && is_worth_it {
+            let geometry = &torrent.swarm.geometry;
+            let saved = self
+                .target
+                .save(Sidecar::Parts, |file| write_parts(file, torrent.info_hash, geometry, &parts))
+                .map(|()| kept.exists = true);
+            (kept.len, kept.downloaded) = (len, torrent.downloaded());
+            saved
+        } else if ended && std::mem::take(&mut kept.exists) {
+            self.target.remove(&[Sidecar::Parts])
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
+            info!("{error}: pieces received in part are not kept");
+        }
+    }
+
+    /// Takes what an earlier run had received into memory.
+    pub(in crate::engine) fn restore_parts(&self, torrent: &Torrent) {
+        let geometry = &torrent.swarm.geometry;
+        let loaded = self.target.load(Sidecar::Parts, limits::PARTS_LEN_MAX);
+        let bytes = match loaded {
+            Ok(None) => return,
+            Ok(Some(bytes)) => bytes,
+            Err(error) => return self.refuse_parts(&error),
+        };
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).exists = true;
+        let parts = match read_parts(&bytes, torrent.info_hash, geometry) {
+            Ok(parts) => parts,
+            Err(error) => return self.refuse_parts(&error),
+        };
+        for Part { piece, blocks } in parts {
+            // One block of a whole piece is left to come: with it the piece is verified.
+            let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
+            torrent.swarm.pieces.restore(piece, |slot: &Slot| {
+                let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
+                landed.map(|&(at, _)| at).collect()
+            });
+        }
+    }
+
+    fn refuse_parts(&self, why: &dyn std::fmt::Display) {
+        let path = self.target.path(Sidecar::Parts);
+        let place = printable(path.as_os_str().as_encoded_bytes());
+        warn!("{place} is of no use: {why}: pieces received in part are fetched again");
+    }
+}
+
+/// What has come of these pieces, of the fullest first, as much as may be kept.
+fn fitting<'a>(torrent: &Torrent, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
+    let geometry = &torrent.swarm.geometry;
+    let blocks = |open: &'a Piece| {
+        let all = 0..geometry.block_count(open.piece()) as usize;
+        all.filter_map(|at| Some((at, open.slot().block(at)?))).collect()
+    };
+    let mut parts: Vec<Part<'_>> = open.map(|open| Part { piece: open.piece(), blocks: blocks(open) }).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    let (frame, each) = frame_len(geometry);
+    let mut len = frame;
+    parts.retain(|part| {
+        let grown = len + each + part.len();
+        let fits = !part.is_empty() && grown <= limits::PARTS_LEN_MAX;
+        len = if fits { grown } else { len };
+        fits
+    });
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither a download that stands still nor one that is complete makes checkpoints for ever.
+    #[test]
+    fn parts_are_reason_for_a_checkpoint_once_more_than_something_comes() {
+        let mut kept = Kept::default();
+        let enough = limits::PARTS_GROWTH_MIN;
+        assert!(!kept.is_due(enough - 1) && kept.is_due(enough));
+        kept.handle_checkpoint(enough, BTreeSet::new());
+        assert!(kept.is_due(enough), "what was open is to be written now");
+        kept.handle_checkpoint(enough, BTreeSet::new());
+        assert!(!kept.is_due(enough) && kept.is_due(enough + 1));
+        (kept.downloaded, kept.len) = (enough, 4 * enough);
+        assert!(!kept.is_due(2 * enough) && kept.is_due(3 * enough));
+    }
+}

@@ -1,0 +1,140 @@
+//! Detects served files that were written to, truncated, removed or replaced.
+//!
+//! A map can't tell: behind the end of a truncated file its last page reads as zeros, of a file that was removed or replaced the
+//! old content stays mapped, and what another program writes appears in it. Pages beyond the new end are gone from memory, and
+//! so is the page that should be the file's last: it is looked at with everything that leaves. For files that we neither own
+//! nor may write the kernel does not tell, so each file is looked at by its name, too, while it is served: its identity is
+//! compared with the one it had when it was verified (`storage`).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::base::{BlockRef, FileIdentity, PieceIndex, Time, limits};
+use crate::engine::torrent::Torrent;
+use crate::storage::{FileNow, StorageError};
+
+/// When each of one torrent's files was looked at last, in numbers of [`limits::FILE_LOOK_INTERVAL`].
+#[derive(Debug)]
+pub(in crate::engine) struct Looks {
+    files: Box<[AtomicU32]>,
+    /// Of short files: the number of the interval, and in the lower half how many were looked at in it.
+    short: AtomicU64,
+}
+
+/// Too short or gone: what is missing is not served, and nobody need look again.
+const LOST: u32 = u32::MAX;
+
+impl Looks {
+    pub(in crate::engine) fn new(file_count: usize) -> Self {
+        Self { files: (0..file_count).map(|_| AtomicU32::new(0)).collect(), short: AtomicU64::new(0) }
+    }
+
+    fn is_lost(&self, file_index: usize) -> bool {
+        self.files.get(file_index).is_some_and(|look| look.load(Ordering::Acquire) == LOST)
+    }
+
+    /// Whether it is this caller's turn to look at a file; `len` is what the torrent says.
+    fn take_turn(&self, file_index: usize, len: u64, interval: u32) -> bool {
+        let Some(look) = self.files.get(file_index) else { return false };
+        let last = look.load(Ordering::Acquire);
+        last < interval
+            && (len >= limits::FILE_LOOK_LEN_MIN || self.take_short_turn(interval))
+            && look.compare_exchange(last, interval, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn take_short_turn(&self, interval: u32) -> bool {
+        let start = u64::from(interval) << 32;
+        let take = |turn: u64| {
+            let next = turn.max(start) + 1;
+            (next - start <= limits::FILE_LOOKS_SHORT_MAX).then_some(next)
+        };
+        self.short.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+}
+
+/// The first is 1.
+fn interval(now: Time) -> u32 {
+    let number = now.as_millis() / limits::FILE_LOOK_INTERVAL.as_millis() + 1;
+    u32::try_from(number).unwrap_or(LOST - 1).min(LOST - 1)
+}
+
+impl Torrent {
+    /// The last page, as a range of the content, of the file in which a range ends; `None` when the range holds it.
+    pub(in crate::engine) fn last_page_behind(&self, offset: u64, len: u64) -> Option<(u64, u64)> {
+        let (file_index, page) = self.store.last_page_behind(offset, len)?;
+        (!self.looks.is_lost(file_index)).then_some(page)
+    }
+
+    /// Files that have to be looked at before these blocks leave.
+    pub(in crate::engine) fn files_to_look_at(&self, blocks: &[BlockRef], now: Time) -> Vec<usize> {
+        let interval = interval(now);
+        let is_due = |&(file_index, has_end): &(usize, bool)| {
+            let len = self.swarm.geometry.file_len(file_index);
+            self.looks.take_turn(file_index, len, interval)
+                || (has_end && len >= limits::FILE_LOOK_LEN_MIN && !self.looks.is_lost(file_index))
+        };
+        let files = blocks.iter().flat_map(|&block| self.store.files_of(block));
+        let mut due: Vec<usize> = files.filter(is_due).map(|(file_index, _)| file_index).collect();
+        due.dedup();
+        due
+    }
+
+    /// Brings a range of the content into memory, the last page of its file first. May block on the file system.
+    pub(in crate::engine) fn read_in(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        let on_change = self.on_change();
+        // Of short ones not each is looked at in each interval.
+        let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_LOOK_LEN_MIN;
+        self.store.files_in(offset, len).filter(is_short).for_each(|file_index| self.look_at(file_index));
+        if let Some((page, page_len)) = self.last_page_behind(offset, len)
+            && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.passes())
+            && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
+        {
+            self.look_at(span.file_index);
+        }
+        self.store.read_in(offset, len, &self.on_change())
+    }
+
+    /// Looks at a file: what is not there any more is not served, and what has changed is hashed again. May block on the file
+    /// system.
+    pub(in crate::engine) fn look_at(&self, file_index: usize) {
+        let geometry = &self.swarm.geometry;
+        let pieces = || geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+        let (len, why) = match self.store.look(file_index, &self.on_change()) {
+            Ok(FileNow::Here(FileIdentity { len, .. })) => (len, "its file became shorter"),
+            Ok(FileNow::Gone) => (0, "its file is gone"),
+            // What is mapped can still be read, or its read fails.
+            Err(_) => return,
+        };
+        if len >= geometry.file_len(file_index) {
+            return;
+        }
+        let is_cut = |piece: &PieceIndex| {
+            geometry.piece_spans(*piece).any(|s| s.file_index == file_index && s.offset + s.len > len)
+        };
+        for piece in pieces().filter(is_cut).filter(|&piece| self.swarm.pieces.has(piece)) {
+            self.handle_unservable(piece, why);
+        }
+        if let Some(look) = self.looks.files.get(file_index) {
+            look.store(LOST, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_is_looked_at_once_in_an_interval_and_of_short_ones_so_many() {
+        let short_max = usize::try_from(limits::FILE_LOOKS_SHORT_MAX).unwrap();
+        let looks = Looks::new(short_max + 10);
+        let long = |file_index, interval| looks.take_turn(file_index, limits::FILE_LOOK_LEN_MIN, interval);
+        assert!(long(0, 1) && !long(0, 1) && long(1, 1) && long(0, 2) && !long(0, 1));
+        for interval in 3..5 {
+            let turns = |at: usize| looks.take_turn(at, 1, interval);
+            assert_eq!((0..short_max + 10).filter(|&at| turns(at)).count(), short_max);
+            assert!(!turns(0) && !turns(short_max + 5), "the one was looked at, for the other there is no turn");
+        }
+        looks.files[1].store(LOST, Ordering::Release);
+        assert!(!long(1, LOST - 1) && looks.is_lost(1) && long(0, LOST - 1));
+    }
+}

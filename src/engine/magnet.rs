@@ -1,0 +1,480 @@
+//! Fetching the info dictionary of a magnet link (BEP 9) before there is a session to run.
+//!
+//! A few connections of a few kilobytes each, on one thread of its own runtime: trackers and peers are asked until the
+//! metadata is there. What is asked of whom is `swarm`'s, the words are `peer`'s.
+
+#![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::announce::Announce;
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{InfoHash, PeerId, Rng, Time, limits};
+use crate::codec::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
+use crate::codec::magnet::{Magnet, PeerAddress};
+use crate::engine::config::{Config, EngineError, HungUp};
+use crate::engine::network::dns::look_up_peer;
+use crate::engine::network::listen::listen;
+use crate::engine::network::utp;
+use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_slots};
+use crate::engine::trackers::http::Fetcher;
+use crate::peer::{Asking, AskingEvent, PeerFault};
+use crate::swarm::peer_list::{PeerList, Source};
+use crate::swarm::{MetadataFetch, MetadataProgress};
+use crate::uring::Device;
+
+/// How often the end is looked for and peers are connected to.
+const TICK: Duration = Duration::from_millis(50);
+/// Bytes received at a time.
+const RECV_LEN: usize = 16 << 10;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Metadata {
+    /// Its SHA-1 is the info-hash.
+    pub info_bytes: Vec<u8>,
+    /// The link's own peers, as far as their names were found meanwhile.
+    pub link_peers: Vec<SocketAddr>,
+    /// Peers that trackers named meanwhile.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// Why there is no metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("no metadata: no peer had it for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
+    Timeout(u64),
+    #[error("no metadata: {0}: name a peer that has the torrent and takes plain connections with --peer ADDR:PORT")]
+    HungUp(HungUp),
+    #[error("interrupted before the metadata was there")]
+    Interrupted,
+}
+
+/// Asks trackers and peers until the metadata is there, or `stop` is set, or `config.timeout` is over. With `leaving`
+/// trackers are told that we are gone again.
+pub fn fetch_metadata(
+    config: &Config,
+    magnet: &Magnet,
+    tiers: Vec<Vec<String>>,
+    leaving: bool,
+    stop: &AtomicBool,
+) -> Result<Metadata, MetadataError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
+    let found = LocalSet::new().block_on(&runtime, run(config, magnet, tiers, leaving, stop));
+    // A tracker that hangs is left behind.
+    runtime.shutdown_background();
+    found
+}
+
+/// What the connections share.
+struct Shared {
+    info_hash: InfoHash,
+    peer_id: PeerId,
+    listen_port: u16,
+    /// Where our own connections come from, where the user chose an address.
+    local: Option<SocketAddr>,
+    fetch: RefCell<MetadataFetch>,
+    peers: RefCell<PeerList>,
+    link_peers: RefCell<Vec<SocketAddr>>,
+    device: Option<Device>,
+    connection_count: Cell<usize>,
+    half_open_count: Cell<usize>,
+    next_key: Cell<u32>,
+    /// Something became free to be asked for.
+    news: Notify,
+    complete: RefCell<Option<Vec<u8>>>,
+    /// When the last part came.
+    progress_at: Cell<Time>,
+    started: Instant,
+}
+
+impl Shared {
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    fn handle_link_peers(&self, found: &[SocketAddr]) {
+        self.peers.borrow_mut().handle_announced(found.iter().copied(), Source::User, &mut Rng::new());
+        self.link_peers.borrow_mut().extend_from_slice(found);
+    }
+}
+
+async fn run(
+    config: &Config,
+    magnet: &Magnet,
+    tiers: Vec<Vec<String>>,
+    leaving: bool,
+    stop: &AtomicBool,
+) -> Result<Metadata, MetadataError> {
+    let listeners = listen(&config.listen, 1, config.device).map_err(EngineError::from)?;
+    for socket in utp::bind_beside(&listeners, config.device) {
+        spawn_local(utp::refuse(socket, config.filter.clone()));
+    }
+    let listener = listeners.into_iter().next();
+    let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
+    let shared = Rc::new(Shared {
+        info_hash: magnet.info_hash,
+        peer_id: config.identity.peer_id,
+        listen_port,
+        local: config.listen.local_address(),
+        fetch: RefCell::new(MetadataFetch::new(magnet.info_hash)),
+        peers: RefCell::new(
+            PeerList::with_filter(config.filter.clone()).limited_to(limits::METADATA_CONNECTIONS_PER_HOST_MAX),
+        ),
+        link_peers: RefCell::default(),
+        device: config.device,
+        connection_count: Cell::new(0),
+        half_open_count: Cell::new(0),
+        next_key: Cell::new(0),
+        news: Notify::new(),
+        complete: RefCell::new(None),
+        progress_at: Cell::new(Time::ZERO),
+        started: Instant::now(),
+    });
+    let (announcer, commands, found) = announce(config, &shared, tiers);
+    let accepting = listener.map(|listener| spawn_local(accept(shared.clone(), listener)));
+    shared.peers.borrow_mut().handle_announced(config.peers.iter().copied(), Source::User, &mut Rng::new());
+    add_link_peers(&shared, &magnet.peers);
+
+    let outcome = wait(config, &shared, found, stop).await;
+    if let Some(accepting) = accepting {
+        accepting.abort();
+    }
+    if leaving || outcome.is_err() {
+        let _ = commands.try_send(Command::Stop);
+        let _ = timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
+    } else {
+        announcer.abort();
+    }
+    for ip in shared.fetch.borrow().banned() {
+        warn!("{ip} sent wrong metadata");
+    }
+    outcome.map(|(info_bytes, peers)| Metadata { info_bytes, link_peers: shared.link_peers.take(), peers })
+}
+
+type Announcing = (JoinHandle<()>, mpsc::Sender<Command>, mpsc::Receiver<(u32, Vec<Found>)>);
+
+fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announcing {
+    let announce = Announce::new(tiers, false, &mut Rng::new());
+    let identity = announcer::Identity {
+        info_hash: shared.info_hash,
+        peer_id: shared.peer_id,
+        ip: config.announce_ip.clone(),
+        port: shared.listen_port,
+        key: config.identity.key,
+        fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
+    };
+    let (commands, inbox) = mpsc::channel(4);
+    let (found_in, found) = mpsc::channel(16);
+    // How much is left is not known, only that it is something.
+    let totals = || Totals { left: u64::from(BLOCK_LEN), ..Totals::default() };
+    let task = tokio::spawn(announcer::run(
+        announce,
+        identity,
+        totals,
+        announce_slots(),
+        inbox,
+        announcer::Finds::new(0, found_in),
+    ));
+    (task, commands, found)
+}
+
+/// Those that the link names by their addresses are peers at once, the others when they are found: nobody waits for them.
+fn add_link_peers(shared: &Rc<Shared>, peers: &[PeerAddress]) {
+    for peer in peers {
+        match peer {
+            PeerAddress::Socket(address) => shared.handle_link_peers(&[*address]),
+            PeerAddress::Name(name, port) => {
+                let (shared, name, port) = (shared.clone(), name.clone(), *port);
+                spawn_local(async move { shared.handle_link_peers(&look_up_peer(&name, port).await) });
+            }
+        }
+    }
+}
+
+/// The info dictionary, and the peers that trackers named.
+async fn wait(
+    config: &Config,
+    shared: &Rc<Shared>,
+    mut found: mpsc::Receiver<(u32, Vec<Found>)>,
+    stop: &AtomicBool,
+) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
+    let mut rng = Rng::new();
+    let mut peers: Vec<SocketAddr> = Vec::new();
+    let mut told_hung_up = false;
+    loop {
+        while let Ok((_, more)) = found.try_recv() {
+            let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
+            shared.peers.borrow_mut().handle_announced(addresses.clone(), Source::Tracker, &mut rng);
+            peers.extend(addresses);
+            peers.truncate(limits::PEER_LIST_MAX);
+        }
+        if let Some(info_bytes) = shared.complete.take() {
+            info!("metadata of {} bytes", info_bytes.len());
+            return Ok((info_bytes, peers));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(MetadataError::Interrupted);
+        }
+        if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
+            return Err(hung_up(shared).map_or(MetadataError::Timeout(limit.as_secs()), MetadataError::HungUp));
+        }
+        if !told_hung_up
+            && shared.now() >= shared.progress_at.get() + limits::HUNG_UP_NOTICE
+            && let Some(hung_up) = hung_up(shared)
+        {
+            warn!("no metadata yet: {hung_up}");
+            told_hung_up = true;
+        }
+        let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
+        let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
+        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), lacking, places, &mut rng);
+        for address in chosen {
+            spawn_local(connect(shared.clone(), address));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = shared.news.notified() => {}
+        }
+    }
+}
+
+fn hung_up(shared: &Shared) -> Option<HungUp> {
+    HungUp::new(shared.peers.borrow().hung_up_count())
+}
+
+/// Why a connection brought nothing more.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("{0}")]
+    Fault(#[from] PeerFault),
+    #[error("too slow")]
+    Timeout(#[from] tokio::time::error::Elapsed),
+    #[error("another torrent")]
+    OtherTorrent,
+    #[error("it is ourselves")]
+    Own,
+    #[error("it speaks no extensions")]
+    NoExtensions,
+    #[error("it has no metadata")]
+    NotOffered,
+    #[error("it sent wrong metadata")]
+    Banned,
+    #[error("it brings nothing")]
+    Idle,
+    #[error("closed by the peer")]
+    Closed,
+    #[error("closed at the handshake, without a byte")]
+    HungUp,
+}
+
+/// Counts a connection while it lives.
+struct Counted {
+    shared: Rc<Shared>,
+    count: fn(&Shared) -> &Cell<usize>,
+}
+
+impl Counted {
+    fn new(shared: &Rc<Shared>, count: fn(&Shared) -> &Cell<usize>) -> Self {
+        count(shared).update(|count| count + 1);
+        Self { shared: shared.clone(), count }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.count)(&self.shared).update(|count| count - 1);
+    }
+}
+
+async fn connect(shared: Rc<Shared>, address: SocketAddr) {
+    let half_open = Counted::new(&shared, |shared| &shared.half_open_count);
+    let open = async {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(device) = &shared.device {
+            socket.bind_device(Some(device.name()))?;
+        }
+        if let Some(local) = shared.local.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+            socket.bind(local)?;
+        }
+        socket.connect(address).await
+    };
+    let opened = timeout(limits::CONNECT_TIMEOUT, open).await;
+    drop(half_open);
+    let outcome = match opened {
+        Ok(Ok(stream)) => {
+            let _counted = Counted::new(&shared, |shared| &shared.connection_count);
+            shared.peers.borrow_mut().handle_connected(address);
+            converse(&shared, stream, address, true).await
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(elapsed) => Err(elapsed.into()),
+    };
+    if let Err(reason) = outcome {
+        debug!("{address}: {reason}");
+        match reason {
+            End::Own => shared.peers.borrow_mut().handle_own(address),
+            End::HungUp => shared.peers.borrow_mut().handle_hung_up(address),
+            _ => {}
+        }
+    }
+    shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+}
+
+async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let Ok(listener) = listener.inspect_err(|error| debug!("accept: {error}")) else { return };
+    loop {
+        let Ok((stream, address)) = listener.accept().await else {
+            tokio::time::sleep(TICK).await;
+            continue;
+        };
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
+        let of_host = shared.peers.borrow().connection_count(address.ip());
+        let room = room && of_host < limits::METADATA_CONNECTIONS_PER_HOST_MAX;
+        if !room || !shared.peers.borrow().accepts(address.ip()) {
+            continue;
+        }
+        let counted = Counted::new(&shared, |shared| &shared.connection_count);
+        shared.peers.borrow_mut().handle_accepted(address);
+        let shared = shared.clone();
+        spawn_local(async move {
+            let _counted = counted;
+            if let Err(reason) = converse(&shared, stream, address, false).await {
+                debug!("{address}: {reason}");
+            }
+            shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+        });
+    }
+}
+
+/// One connection from its handshake to its end.
+async fn converse(shared: &Rc<Shared>, mut stream: TcpStream, address: SocketAddr, outgoing: bool) -> Result<(), End> {
+    let theirs = timeout(limits::HANDSHAKE_TIMEOUT, greet(shared, &mut stream, outgoing)).await??;
+    if !theirs.reserved.has_extension() {
+        return Err(End::NoExtensions);
+    }
+    let key = shared.next_key.replace(shared.next_key.get() + 1);
+    let ended = ask(shared, &mut stream, address, key, theirs.reserved.has_fast()).await;
+    shared.fetch.borrow_mut().handle_gone(key);
+    shared.news.notify_waiters();
+    ended
+}
+
+/// BEP 3: both sides send the same info-hash; who was called answers.
+async fn greet(shared: &Shared, stream: &mut TcpStream, outgoing: bool) -> Result<Handshake, End> {
+    let Shared { info_hash, peer_id, .. } = *shared;
+    let ours = Handshake { reserved: Reserved::ours(), info_hash, peer_id }.encode();
+    if outgoing {
+        stream.write_all(&ours).await?;
+    }
+    let mut bytes = [0; HANDSHAKE_LEN];
+    let received = match stream.read(&mut bytes).await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error.into()),
+        Ok(0) | Err(_) => return Err(End::HungUp),
+        Ok(received) => received,
+    };
+    stream.read_exact(bytes.get_mut(received..).unwrap_or_default()).await?;
+    let theirs = Handshake::decode(&bytes)?;
+    if theirs.info_hash != info_hash {
+        return Err(End::OtherTorrent);
+    }
+    if theirs.peer_id == peer_id {
+        return Err(End::Own);
+    }
+    if !outgoing {
+        stream.write_all(&ours).await?;
+    }
+    Ok(theirs)
+}
+
+/// Asks for parts until all are there. A peer that says or brings nothing for a while is left.
+async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: u32, fast: bool) -> Result<(), End> {
+    let mut asking = Asking::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
+    let mut buffer = vec![0; RECV_LEN];
+    let mut deadline = shared.now() + limits::METADATA_TIMEOUT;
+    loop {
+        while let Some(event) = asking.poll_event() {
+            if matches!(event, AskingEvent::Part { .. } | AskingEvent::Offered { .. }) {
+                deadline = shared.now() + limits::METADATA_TIMEOUT;
+            }
+            handle_event(shared, address, key, event)?;
+        }
+        if shared.complete.borrow().is_some() {
+            return Ok(());
+        }
+        if shared.fetch.borrow().is_banned(address.ip()) {
+            return Err(End::Banned);
+        }
+        while asking.request_room() > 0
+            && let Some(part) = shared.fetch.borrow_mut().next_request(shared.now(), key)
+        {
+            asking.request(part);
+        }
+        let bytes = asking.poll_transmit();
+        if !bytes.is_empty() {
+            timeout(limits::METADATA_TIMEOUT, stream.write_all(&bytes)).await??;
+        }
+        let left = deadline.saturating_sub(shared.now());
+        tokio::select! {
+            received = stream.read(&mut buffer) => match received? {
+                0 => return Err(End::Closed),
+                len => asking.handle_bytes(buffer.get(..len).unwrap_or_default())?,
+            },
+            () = shared.news.notified() => {}
+            // What others were asked for may be free by now.
+            () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
+                if left.is_zero() {
+                    return Err(End::Idle);
+                }
+            }
+        }
+    }
+}
+
+fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: AskingEvent) -> Result<(), End> {
+    let mut fetch = shared.fetch.borrow_mut();
+    if matches!(event, AskingEvent::Part { .. }) {
+        shared.progress_at.set(shared.now());
+    }
+    match event {
+        AskingEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
+        AskingEvent::NotOffered => return Err(End::NotOffered),
+        AskingEvent::Refused { part } => {
+            fetch.handle_refused(key, part);
+            return Err(End::NotOffered);
+        }
+        AskingEvent::Part { part, bytes } => match fetch.handle_part(key, part, bytes) {
+            MetadataProgress::More => {}
+            MetadataProgress::Complete(info_bytes) => {
+                *shared.complete.borrow_mut() = Some(info_bytes);
+                shared.news.notify_waiters();
+            }
+            MetadataProgress::Wrong => {
+                info!("metadata had a wrong hash and is fetched again");
+                shared.news.notify_waiters();
+            }
+        },
+    }
+    Ok(())
+}

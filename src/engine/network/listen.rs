@@ -1,0 +1,74 @@
+//! The port we listen on, shared by the ring threads.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use crate::base::escape::printable;
+use crate::engine::config::Listen;
+use crate::uring::{Device, Listener};
+
+/// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
+const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// We can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
+    Address { address: SocketAddr, source: io::Error },
+    #[error("can't listen through the interface '{}': {source}: give --bind-device one that 'ip link' lists", printable(device.name()))]
+    Device { device: Device, source: io::Error },
+    #[error("can't listen: ports 6881 to 6889 are all taken: choose one with --listen ADDR:PORT")]
+    AllTaken,
+    #[error("can't listen on the socket that was handed over: {0}")]
+    Handed(io::Error),
+}
+
+/// One share of the port for each ring; the port is that of the first one.
+pub(in crate::engine) fn listen(
+    wanted: &Listen,
+    ring_count: usize,
+    device: Option<Device>,
+) -> Result<Vec<TcpListener>, ListenError> {
+    match wanted {
+        Listen::At(address) => {
+            bind_shares(*address, ring_count, device).map_err(|source| refused(*address, device, source))
+        }
+        // Each connection wakes one of those who wait for it.
+        Listen::Handed(listener) => {
+            (0..ring_count.max(1)).map(|_| listener.try_clone()).collect::<Result<_, _>>().map_err(ListenError::Handed)
+        }
+        Listen::FirstFree => bind_first_free(ring_count, device),
+    }
+}
+
+fn bind_first_free(ring_count: usize, device: Option<Device>) -> Result<Vec<TcpListener>, ListenError> {
+    for port in PORTS {
+        for address in [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()] {
+            match bind_shares(address, ring_count, device) {
+                Ok(shares) => return Ok(shares),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
+                // No IPv6 here: IPv4 alone.
+                Err(_) if address.is_ipv6() => {}
+                Err(source) => return Err(refused(address, device, source)),
+            }
+        }
+    }
+    Err(ListenError::AllTaken)
+}
+
+fn refused(address: SocketAddr, device: Option<Device>, source: io::Error) -> ListenError {
+    match device.filter(|_| source.raw_os_error() == Some(libc::ENODEV)) {
+        Some(device) => ListenError::Device { device, source },
+        None => ListenError::Address { address, source },
+    }
+}
+
+fn bind_shares(address: SocketAddr, ring_count: usize, device: Option<Device>) -> io::Result<Vec<TcpListener>> {
+    // Two processes of one user could share a port without noticing: this one can't be bound twice.
+    let exclusive = Listener::bind_exclusive(address, device)?;
+    let address = exclusive.local_addr()?;
+    drop(exclusive);
+    (0..ring_count.max(1)).map(|_| Listener::bind_share(address, BACKLOG, device)).collect()
+}

@@ -1,0 +1,202 @@
+//! How near an address is, and what a URL that the user did not write may ask for there: a torrent, magnet link or tracker
+//! from anywhere must not make us call other services of this host or its network.
+
+use std::net::IpAddr;
+
+use tracing::debug;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use crate::codec::percent::{Plus, unescape};
+
+/// Ordered: a server must not send us nearer than it is itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(in crate::engine) enum Nearness {
+    Public,
+    /// In a private network, or on a link of this host.
+    Private,
+    /// By an address of this host that others can reach too.
+    ThisHost,
+    /// By an address of this host that it alone can reach.
+    Loopback,
+}
+
+/// Whether hosts anywhere can reach this address: it is neither loopback's nor that of a private network or a link.
+pub fn is_public(ip: IpAddr) -> bool {
+    Nearness::of(ip, &[]) == Nearness::Public
+}
+
+impl Nearness {
+    pub(in crate::engine) const ALL: [Self; 4] = [Self::Public, Self::Private, Self::ThisHost, Self::Loopback];
+
+    fn of(ip: IpAddr, own: &[IpAddr]) -> Self {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() {
+            return Self::Loopback;
+        }
+        if own.contains(&ip) {
+            return Self::ThisHost;
+        }
+        let is_private = match ip {
+            // RFC 6598: 100.64.0.0/10 is shared by a provider's customers.
+            IpAddr::V4(ip) => {
+                let [first, second, ..] = ip.octets();
+                ip.is_private() || ip.is_link_local() || first == 0 || (first == 100 && second & 0xc0 == 64)
+            }
+            IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        };
+        if is_private { Self::Private } else { Self::Public }
+    }
+
+    /// Whether a torrent's tracker may have this path there. By loopback it begins with `/announce`, as libtorrent has
+    /// it, or with `/scrape`. By another address of this host, a path of one element may be a tracker's script. In a
+    /// private network an origin behind a proxy may have a path of its own before `/announce`.
+    pub(in crate::engine) fn permits_tracker(self, path: &str, step: Step) -> bool {
+        let is_tracker = |element: &[u8]| element.starts_with(b"announce") || element.starts_with(b"scrape");
+        if self == Self::Public {
+            return true;
+        }
+        // Servers that resolve escaped dot segments would find another path than is looked at here.
+        let Some(path) =
+            unescape(path.as_bytes(), Plus::Itself).filter(|path| !path.windows(2).any(|two| two == b".."))
+        else {
+            return false;
+        };
+        let mut elements = path.split(|&byte| byte == b'/').skip(1);
+        match self {
+            Self::Private => elements.any(is_tracker),
+            _ if elements.next().is_some_and(is_tracker) => true,
+            _ => self == Self::ThisHost && step == Step::Named && elements.next().is_none(),
+        }
+    }
+}
+
+/// How a URL was come by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) enum Step {
+    /// The torrent or magnet link has it.
+    Named,
+    /// A server redirects to it.
+    Redirected,
+}
+
+/// The addresses of this host's interfaces, from the kernel; none where it does not tell them.
+pub fn own_addresses() -> Vec<IpAddr> {
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.into_iter().map(|interface| interface.ip().to_canonical()).collect(),
+        Err(error) => {
+            debug!("this host's addresses are unknown: {error}");
+            Vec::new()
+        }
+    }
+}
+
+/// A name leads nearer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("a nearer address")]
+pub(in crate::engine) struct TooNear(pub(in crate::engine) Nearness);
+
+/// Names resolved as usual, to addresses that are as near as was expected. Checking the very addresses that are connected
+/// to leaves no room for a name that changes its mind.
+#[derive(Debug)]
+pub(in crate::engine) struct CheckedResolver {
+    names: DefaultResolver,
+    expected: Nearness,
+}
+
+impl CheckedResolver {
+    /// Refuses names that lead nearer than `expected` by [`TooNear`].
+    pub(in crate::engine) fn new(expected: Nearness) -> Self {
+        Self { names: DefaultResolver::default(), expected }
+    }
+}
+
+impl Resolver for CheckedResolver {
+    /// Of addresses that are differently near the nearest ones alone count.
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.names.resolve(uri, config, timeout)?;
+        let own = own_addresses();
+        let nearest = found.iter().map(|address| Nearness::of(address.ip(), &own)).max();
+        let nearest = nearest.filter(|&nearest| nearest >= self.expected).ok_or(ureq::Error::HostNotFound)?;
+        if nearest > self.expected {
+            return Err(ureq::Error::Other(Box::new(TooNear(nearest))));
+        }
+        let mut kept = self.empty();
+        for address in found.iter().filter(|address| Nearness::of(address.ip(), &own) == nearest) {
+            kept.push(*address);
+        }
+        Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_as_near_as_they_lead() {
+        let own = ["203.0.113.5", "2001:db8::5", "10.0.0.5"].map(|ip| ip.parse().unwrap());
+        let near = |ip: &str| Nearness::of(ip.parse().unwrap(), &own);
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::"] {
+            assert_eq!(near(ip), Nearness::Loopback, "{ip}");
+        }
+        for ip in ["203.0.113.5", "::ffff:203.0.113.5", "2001:db8::5", "10.0.0.5"] {
+            assert_eq!(near(ip), Nearness::ThisHost, "{ip}");
+        }
+        for ip in [
+            "10.1.2.3",
+            "192.168.0.1",
+            "172.16.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert_eq!(near(ip), Nearness::Private, "{ip}");
+        }
+        for ip in ["1.1.1.1", "203.0.113.6", "100.128.0.1", "2606:4700::1111"] {
+            assert_eq!(near(ip), Nearness::Public, "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_this_hosts_addresses() {
+        assert!(own_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn a_strangers_tracker_has_a_trackers_path() {
+        for (path, private, own, loopback) in [
+            ("/announce", true, true, true),
+            ("/announce.php", true, true, true),
+            ("/scrape", true, true, true),
+            ("/announce/KEY", true, true, true),
+            ("/bt/announce", true, false, false),
+            ("/KEY/scrape", true, false, false),
+            ("/tracker.php", false, true, false),
+            ("/", false, true, false),
+            ("/admin/reboot", false, false, false),
+            ("/admin%2freboot", false, false, false),
+            ("//reboot", false, false, false),
+            ("/announce/..%2fadmin", false, false, false),
+            ("/announce/%2e%2e/admin", false, false, false),
+            ("/%2e%2e", false, false, false),
+            ("/%", false, false, false),
+        ] {
+            for (near, permitted) in
+                [(Nearness::Private, private), (Nearness::ThisHost, own), (Nearness::Loopback, loopback)]
+            {
+                assert_eq!(near.permits_tracker(path, Step::Named), permitted, "{near:?} {path}");
+            }
+        }
+        assert!(!Nearness::ThisHost.permits_tracker("/tracker.php", Step::Redirected));
+        assert!(Nearness::Public.permits_tracker("/anything", Step::Named));
+    }
+}

@@ -1,0 +1,176 @@
+//! One peer connection on its ring thread: a reader task and a writer task around a [`Link`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::debug;
+
+use crate::base::escape::printable;
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{Time, limits};
+use crate::codec::message::Bounds;
+use crate::engine::ring::Ring;
+use crate::engine::torrent::Torrent;
+use crate::peer::{LowWater, PeerFault};
+use crate::storage::Slot;
+use crate::swarm::{Link, PeerShared};
+use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::engine) enum End {
+    #[error("closed by the peer")]
+    Closed,
+    #[error("not needed: both sides have everything")]
+    Useless,
+    #[error("stopping")]
+    Stopping,
+    #[error("the peer does not read")]
+    SendStalled,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Fault(#[from] PeerFault),
+    #[error("our own storage failed")]
+    Storage,
+}
+
+/// See the module.
+pub(in crate::engine) struct Connection {
+    pub(in crate::engine) ring: Rc<Ring>,
+    pub(in crate::engine) torrent: Arc<Torrent>,
+    pub(in crate::engine) socket: Socket,
+    pub(in crate::engine) zero_copy: Option<ZeroCopySender>,
+    pub(in crate::engine) link: RefCell<Link<Slot>>,
+    /// The writer has something to do.
+    pub(in crate::engine) wake: Notify,
+    /// The writer's next block is being made ready.
+    pub(in crate::engine) waiting: Cell<bool>,
+    /// The writer is held back by a rate limit, and will be woken.
+    pub(in crate::engine) held: Cell<bool>,
+    pub(in crate::engine) send_since: Cell<Option<Time>>,
+    /// What the peer had not acknowledged of a send that waits, and since when it is as much.
+    unread: Cell<Option<(usize, Time)>>,
+    pub(in crate::engine) ended: Cell<bool>,
+    pub(in crate::engine) low_water: RefCell<LowWater>,
+    pub(in crate::engine) bounds: Bounds,
+}
+
+impl Connection {
+    pub(in crate::engine) fn new(ring: Rc<Ring>, torrent: Arc<Torrent>, socket: Socket, link: Link<Slot>) -> Self {
+        let bounds = Bounds { piece_count: torrent.swarm.geometry.piece_count(), block_len_max: BLOCK_LEN };
+        let low_water = RefCell::new(LowWater::new(ring.shared.now()));
+        Self {
+            zero_copy: ring.zero_copy.as_ref().map(ZeroCopyRing::sender),
+            ring,
+            torrent,
+            socket,
+            link: RefCell::new(link),
+            wake: Notify::new(),
+            waiting: Cell::new(false),
+            held: Cell::new(false),
+            send_since: Cell::new(None),
+            unread: Cell::new(None),
+            ended: Cell::new(false),
+            low_water,
+            bounds,
+        }
+    }
+
+    pub(in crate::engine) fn now(&self) -> Time {
+        self.ring.shared.now()
+    }
+
+    pub(in crate::engine) fn shared(&self) -> Arc<PeerShared> {
+        self.link.borrow().shared().clone()
+    }
+
+    /// The writer looks again at what there is to say.
+    pub(in crate::engine) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The writer tells what is new.
+    pub(in crate::engine) fn handle_news(&self) {
+        self.link.borrow_mut().flush_haves();
+        self.wake();
+    }
+
+    /// The writer looks again if it waits for a block to become ready.
+    pub(in crate::engine) fn wake_if_waiting(&self) {
+        if self.waiting.get() {
+            self.wake();
+        }
+    }
+
+    /// Ends both tasks. The first reason counts.
+    pub(in crate::engine) fn end(&self, reason: &End) {
+        if !self.ended.replace(true) {
+            let link = self.link.borrow();
+            let client = link.connection().peer_client().map(printable).unwrap_or_default();
+            debug!("{}: {} {client}: {reason}", self.torrent.name, link.shared().address);
+            match reason {
+                // What waits for a peer that does not read would wait for minutes more.
+                End::SendStalled => self.socket.reset(),
+                _ => self.socket.shutdown(),
+            }
+            self.wake();
+        }
+    }
+
+    /// What time brings: keep-alives, silence, snubbing, a send that does not move.
+    pub(in crate::engine) fn handle_tick(&self, now: Time) {
+        let sends_for_longer = |time| self.send_since.get().is_some_and(|since| now > since + time);
+        if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
+            return self.end(&End::SendStalled);
+        }
+        let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
+        self.link.borrow_mut().follow_use(now, stalled);
+        self.mark(|low_water| low_water.handle_tick(now));
+        let mut link = self.link.borrow_mut();
+        if now >= link.poll_timeout() {
+            let outcome = link.handle_timeout(now);
+            drop(link);
+            match outcome {
+                Ok(()) => self.wake(),
+                Err(fault) => self.end(&fault.into()),
+            }
+        }
+    }
+
+    /// Of a send that waits the peer has taken nothing for a while.
+    fn is_unread(&self, now: Time) -> bool {
+        let left = self.send_since.get().map(|_| self.socket.unacknowledged_len());
+        let seen = self.unread.get().filter(|&(seen, _)| left == Some(seen));
+        self.unread.set(left.map(|left| seen.unwrap_or((left, now))));
+        seen.is_some_and(|(_, since)| now >= since + limits::SEND_UNREAD_NOTICE)
+    }
+
+    /// Tells the socket when to wake the reader, where that changes.
+    pub(in crate::engine) fn mark(&self, poll: impl FnOnce(&mut LowWater) -> Option<u32>) {
+        let changed = poll(&mut self.low_water.borrow_mut());
+        changed.into_iter().for_each(|len| self.socket.set_recv_mark(len));
+    }
+
+    /// Runs both tasks to the end of the connection; `buffer` may hold bytes that came behind the handshake.
+    pub(in crate::engine) async fn run(self: Rc<Self>, buffer: RecvBuffer) {
+        let writer = spawn({
+            let connection = self.clone();
+            async move {
+                if let Err(reason) = connection.write().await {
+                    connection.end(&reason);
+                }
+            }
+        });
+        if let Err(reason) = self.read(buffer).await {
+            self.end(&reason);
+        }
+        let _ = writer.await;
+    }
+}
+
+/// How long a ring waits for its connections when it stops.
+pub(in crate::engine) const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);

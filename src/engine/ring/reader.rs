@@ -1,0 +1,240 @@
+//! A connection's reader task: what arrives is decoded, blocks go to their pieces' slots.
+//!
+//! While the peer owes blocks they are received in place, as many in one call as have arrived ([`ReceivePlan`]); everything
+//! else, and what does not come as planned, goes through the connection's buffer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{Time, limits};
+use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
+use crate::engine::ring::connection::{Connection, End};
+use crate::engine::ring::piece_writer::Received;
+use crate::peer::{LowWater, PeerFault, ReceivePlan};
+use crate::storage::{BlockLease, Landed, Slot};
+use crate::swarm::{Arrival, Link};
+use crate::uring::{Places, RecvBuffer};
+
+/// Small receives in a row after which a large buffer is given up.
+const SMALL_RECEIVES_MAX: u32 = 64;
+/// Blocks that the first plan, and one after a surprise, reaches.
+const REACH_MIN: usize = 4;
+
+/// What the reader task keeps from receive to receive.
+struct Reader {
+    /// Received and not decoded: never a whole message.
+    buffer: RecvBuffer,
+    plan: ReceivePlan,
+    places: Places<BlockLease, PIECE_HEAD_LEN>,
+    /// Blocks that a plan reaches: fewer when the peer tends to send other messages between them.
+    reach: usize,
+    small_receives: u32,
+}
+
+impl Connection {
+    /// Runs to the end of the stream; `buffer` may hold its start.
+    pub(in crate::engine) async fn read(&self, buffer: RecvBuffer) -> Result<(), End> {
+        let mut reader = Reader {
+            buffer,
+            plan: ReceivePlan::default(),
+            places: Places::default(),
+            reach: REACH_MIN,
+            small_receives: 0,
+        };
+        let mut needed = self.handle_received(&mut reader.buffer)?;
+        loop {
+            let outstanding_count = self.link.borrow().connection().outstanding_count();
+            if outstanding_count > 1 {
+                self.mark(|low_water| low_water.poll_mark(outstanding_count));
+                self.socket.readable().await?;
+                let len_max = self.await_limit().await?;
+                if self.plan(&mut reader, len_max) {
+                    self.receive_planned(&mut reader)?;
+                    needed = self.handle_received(&mut reader.buffer)?;
+                    if reader.buffer.capacity() > limits::RECV_BUFFER_LEN_MAX {
+                        reader.buffer.resize(limits::RECV_BUFFER_LEN_MIN);
+                    }
+                    continue;
+                }
+            }
+            self.mark(LowWater::poll_any);
+            let len_max = self.await_limit().await?;
+            self.receive(&mut reader, needed, len_max).await?;
+            needed = self.handle_received(&mut reader.buffer)?;
+        }
+    }
+
+    /// Waits until the session may download; how many bytes at a time, about.
+    async fn await_limit(&self) -> Result<usize, End> {
+        loop {
+            let now = self.now();
+            match self.ring.shared.down.poll(now) {
+                Ok(len_max) => return Ok(usize::try_from(len_max).unwrap_or(usize::MAX)),
+                Err(until) => tokio::time::sleep((until - now).min(limits::RATE_WAIT_MAX)).await,
+            }
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+        }
+    }
+
+    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all. It doubles when it was
+    /// full, up to `len_max`: whoever asks for much once and then says nothing must not hold what a busy peer needs.
+    async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), End> {
+        let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
+        let mut buffer = std::mem::take(&mut reader.buffer);
+        let free = buffer.capacity() - buffer.filled().len();
+        let doubled = |buffer: &RecvBuffer| (2 * buffer.capacity()).min(len_max);
+        if needed > buffer.capacity() || (free == 0 && buffer.capacity() < len_max) {
+            buffer.resize(doubled(&buffer).max(needed));
+        }
+        let free = buffer.capacity() - buffer.filled().len();
+        let result;
+        (result, buffer) = self.socket.recv(buffer).await;
+        let received = result?;
+        if received == 0 || self.ended.get() {
+            return Err(End::Closed);
+        }
+        self.ring.shared.down.charge(self.now(), received as u64);
+        if received == free && buffer.capacity() < len_max {
+            buffer.resize(doubled(&buffer));
+        }
+        let small = received < limits::RECV_BUFFER_LEN_MIN / 2;
+        reader.small_receives = if small { reader.small_receives + 1 } else { 0 };
+        if reader.small_receives > SMALL_RECEIVES_MAX && buffer.capacity() > limits::RECV_BUFFER_LEN_MIN {
+            buffer.resize(limits::RECV_BUFFER_LEN_MIN);
+        }
+        reader.buffer = buffer;
+        Ok(())
+    }
+
+    /// Leases the places of the blocks that come next, about `len_max` bytes; false when the next bytes are something else, or nobody's.
+    fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
+        let Reader { buffer, plan, places, reach, .. } = reader;
+        let link = self.link.borrow();
+        let mut expected = link.expected();
+        let front = if buffer.filled().is_empty() { None } else { expected.next().map(|(block, _)| block) };
+        if !plan.begin(buffer.filled(), front) {
+            return false;
+        }
+        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach);
+        for (block, open) in expected.take(block_count) {
+            let Some(lease) = open.and_then(|open| open.slot().lease(block.block_index())) else { break };
+            plan.push(block);
+            places.push(lease);
+        }
+        !places.is_empty()
+    }
+
+    /// Receives as planned, and lands the blocks that came whole. What is left of the bytes goes into the buffer.
+    fn receive_planned(&self, reader: &mut Reader) -> Result<(), End> {
+        let Reader { buffer, plan, places, reach, .. } = reader;
+        let front_len = plan.front_len();
+        buffer.reserve(front_len);
+        let len = match self.socket.try_recv(buffer, front_len, places) {
+            Ok(0) => return Err(End::Closed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            received => received?,
+        };
+        if self.ended.get() {
+            return Err(End::Closed);
+        }
+        self.ring.shared.down.charge(self.now(), len as u64);
+        let received = plan.handle_received(len, buffer.filled(), places.heads());
+        *reach =
+            if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };
+        let now = self.now();
+        self.low_water.borrow_mut().handle_received(now, len);
+        let mut link = self.link.borrow_mut();
+        if received.whole > 0 {
+            // The block in front of them.
+            self.decode(&mut link, buffer, now)?;
+        }
+        let mut leases = places.drain();
+        for (block, (_, lease)) in plan.blocks().iter().zip(leases.by_ref()).take(received.whole) {
+            let arrival = link.handle_block(now, block.piece.get(), block.begin, block.len)?;
+            self.land(&mut link, now, arrival, |_| lease.land());
+        }
+        let mut stray = received.stray;
+        buffer.reserve(stray);
+        for (head, lease) in leases {
+            for bytes in [&head[..], lease.bytes()] {
+                let (bytes, _) = bytes.split_at(bytes.len().min(stray));
+                buffer.push(bytes);
+                stray -= bytes.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every whole message out of the buffer and does what follows from it; returns the bytes that the next message
+    /// needs in all.
+    fn handle_received(&self, buffer: &mut RecvBuffer) -> Result<usize, End> {
+        let now = self.now();
+        let mut link = self.link.borrow_mut();
+        let needed = self.decode(&mut link, buffer, now)?;
+        link.handle_bytes(now);
+        if link.is_useless() {
+            return Err(End::Useless);
+        }
+        if link.shared().choker_due.load(Ordering::Relaxed) {
+            self.ring.shared.attend(&self.torrent);
+        }
+        link.sync(now)?;
+        link.request_blocks(now);
+        drop(link);
+        self.wake();
+        Ok(needed)
+    }
+
+    fn decode(&self, link: &mut Link<Slot>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, End> {
+        let (mut at, mut needed) = (0, 0);
+        while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
+            let haves = link.handle_haves(now, decode_haves(bytes))?;
+            if haves > 0 {
+                at += haves * HAVE_LEN;
+                continue;
+            }
+            match decode(bytes, &self.bounds).map_err(PeerFault::from)? {
+                Decoded::Incomplete { needed: more } => {
+                    needed = more;
+                    break;
+                }
+                Decoded::Message { message, consumed } => {
+                    link.handle_message(now, &message)?;
+                    at += consumed;
+                }
+                Decoded::Piece { index, begin, length } => {
+                    let end = PIECE_HEAD_LEN + length as usize;
+                    let Some(bytes) = bytes.get(PIECE_HEAD_LEN..end) else {
+                        needed = end;
+                        break;
+                    };
+                    let arrival = link.handle_block(now, index, begin, length)?;
+                    let block_index = arrival.block.block_index();
+                    self.land(link, now, arrival, |slot| slot.land(block_index, bytes));
+                    at += end;
+                }
+            }
+        }
+        buffer.consume(at);
+        Ok(needed)
+    }
+
+    fn land(&self, link: &mut Link<Slot>, now: Time, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
+        if let Some(latency) = arrival.latency {
+            self.ring.record_latency(latency);
+        }
+        let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| land(open.slot()));
+        let completes = link.handle_landed(now, &arrival, landed != Landed::Duplicate);
+        if let (true, Some(open)) = (completes, arrival.open) {
+            let shared = Arc::clone(&self.ring.shared);
+            let torrent = self.torrent.clone();
+            // Whoever is asked for no more until this is known to be right does not wait for a batch.
+            let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
+            self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index }, last);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The sending half of a connection: its writer task, and what makes queued blocks ready to leave.
+
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::limits::STRETCH_LEN;
+use crate::base::{BlockRef, PieceIndex, Time, limits};
+use crate::codec::message::encode_piece_head;
+use crate::engine::files::readiness::Readiness;
+use crate::engine::ring::connection::{Connection, End};
+use crate::engine::shared::page_cache::Moment;
+use crate::peer::Transmit;
+use crate::storage::ReadLease;
+use crate::swarm::limiter;
+use crate::uring::{Batch, spawn};
+
+impl Connection {
+    pub(in crate::engine) async fn write(self: &Rc<Self>) -> Result<(), End> {
+        let mut transmit = Transmit::default();
+        let mut leases = Vec::new();
+        let mut batch = Batch::default();
+        loop {
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+            if !self.poll_transmit(&mut transmit)? {
+                self.wake.notified().await;
+                continue;
+            }
+            loop {
+                self.look_at_files(&transmit).await;
+                self.await_verified(&transmit).await?;
+                if self.take_leases(&transmit, &mut leases).await? {
+                    break;
+                }
+            }
+            let sent = self.fill(&transmit, &mut leases, &mut batch);
+            let since = self.now();
+            for limiter in [&self.ring.shared.up, &self.torrent.up] {
+                limiter.charge(since, sent as u64);
+            }
+            if self.ring.shared.up.is_limited() {
+                self.ring.shared.sharing.charge(&self.torrent.share, sent as u64);
+            }
+            self.send_since.set(Some(since));
+            let result;
+            (result, batch) = self.send(batch, sent).await;
+            self.send_since.set(None);
+            transmit.handle_sent(self.now().saturating_sub(since));
+            batch.clear();
+            if let Err(error) = result {
+                return Err(self.handle_send_error(error, &transmit).await);
+            }
+            self.link.borrow().handle_sent(sent as u64);
+        }
+    }
+
+    async fn send(&self, batch: Batch<ReadLease>, payload_len: usize) -> (io::Result<()>, Batch<ReadLease>) {
+        match &self.zero_copy {
+            // The batch is the kernel's until the peer has acknowledged it.
+            Some(sender) if sender.takes(payload_len) => (sender.send_all(&self.socket, batch).await, Batch::default()),
+            _ => self.socket.send_all(batch).await,
+        }
+    }
+
+    fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, End> {
+        let now = self.now();
+        self.link.borrow_mut().sync(now)?;
+        self.link.borrow_mut().request_blocks(now);
+        self.prepare(now);
+        let mut link = self.link.borrow_mut();
+        if link.is_useless() {
+            return Err(End::Useless);
+        }
+        let moment = self.ring.shared.cache.moment(now);
+        let limit = self.poll_limit(now, link.connection().queued().next().is_some());
+        let mut left = limit.unwrap_or(0);
+        let something = link.poll_transmit(now, transmit, |block| {
+            let leaves = left > 0 && self.torrent.serving.is_ready(block, moment);
+            left = left.saturating_sub(if leaves { block.len.into() } else { 0 });
+            leaves
+        });
+        if let (Err(until), Some(_)) = (limit, link.connection().queued().next()) {
+            self.wake_at(until);
+        }
+        Ok(something)
+    }
+
+    /// What may leave now by all limits; among torrents, those that wait for the session's line take turns.
+    fn poll_limit(&self, now: Time, waits: bool) -> Result<u64, Time> {
+        let shared = &self.ring.shared;
+        let (session, own) = (shared.up.poll(now), self.torrent.up.poll(now));
+        let shares = waits && own.is_ok() && shared.up.is_limited();
+        let session = if shares { shared.sharing.poll(&self.torrent.share, now, session) } else { session };
+        limiter::narrowest([session, own])
+    }
+
+    /// Another program may have written to, truncated, removed or replaced what is about to leave.
+    async fn look_at_files(&self, transmit: &Transmit) {
+        let files = self.torrent.files_to_look_at(&transmit.blocks, self.now());
+        if !files.is_empty() {
+            let torrent = self.torrent.clone();
+            let look = move || files.into_iter().for_each(|file_index| torrent.look_at(file_index));
+            // After the session nothing is sent either.
+            let _ = self.ring.shared.files.run(&self.torrent.file_share, look).await;
+        }
+    }
+
+    /// Blocks whose file has changed since they were ready wait until their pieces are hashed again.
+    async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), End> {
+        let is_verified = |block: &BlockRef| self.torrent.serving.is_verified(block.piece);
+        while !transmit.blocks.iter().all(is_verified) {
+            let moment = self.ring.shared.cache.moment(self.now());
+            let mut waits = false;
+            for &block in transmit.blocks.iter().filter(|block| !is_verified(block)) {
+                match self.torrent.serving.poll(block, moment) {
+                    Readiness::Ready => continue,
+                    Readiness::Wait => {}
+                    Readiness::Verify(piece) => self.start_verify(piece),
+                    Readiness::Populate(stretch) => self.start_populate(stretch),
+                    Readiness::Unservable => return Err(End::Storage),
+                }
+                waits = true;
+            }
+            if waits {
+                self.waiting.set(true);
+                self.wake.notified().await;
+            }
+            if self.ended.get() {
+                return Err(End::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again. False
+    /// if a file has changed meanwhile.
+    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<bool, End> {
+        leases.clear();
+        for &block in &transmit.blocks {
+            let lease = loop {
+                if let Some(lease) = self.torrent.store.lease(block) {
+                    break lease;
+                }
+                match self.populate(&self.torrent.range_of(block)).await {
+                    _ if self.ended.get() => return Err(End::Closed),
+                    Populated::There => {}
+                    Populated::Later => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
+                    Populated::Lost => {
+                        self.torrent.handle_unservable(block.piece, "its file became shorter");
+                        return Err(End::Storage);
+                    }
+                }
+            };
+            // Of a file that was replaced it may be one of the new file, which has not been hashed.
+            if !self.torrent.serving.is_verified(block.piece) {
+                return Ok(false);
+            }
+            leases.push(lease);
+        }
+        Ok(true)
+    }
+
+    /// The writer looks again then, or earlier.
+    fn wake_at(self: &Rc<Self>, until: Time) {
+        if !self.held.replace(true) {
+            let connection = self.clone();
+            spawn(async move {
+                let wait = until.saturating_sub(connection.now()).min(limits::RATE_WAIT_MAX);
+                tokio::time::sleep(wait).await;
+                connection.held.set(false);
+                connection.wake();
+            });
+        }
+    }
+
+    /// Puts control bytes, heads and leases together; returns the payload's length.
+    fn fill(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>, batch: &mut Batch<ReadLease>) -> usize {
+        batch.push_bytes(&transmit.control);
+        let mut sent = 0;
+        for (&block, lease) in transmit.blocks.iter().zip(leases.drain(..)) {
+            batch.push_bytes(&encode_piece_head(block.piece.get(), block.begin, block.len));
+            batch.push_part(lease);
+            sent += block.len as usize;
+        }
+        sent
+    }
+
+    /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.
+    async fn handle_send_error(&self, error: io::Error, transmit: &Transmit) -> End {
+        if error.raw_os_error() != Some(libc::EFAULT) {
+            return End::Io(error);
+        }
+        for &block in &transmit.blocks {
+            if self.populate(&self.torrent.range_of(block)).await == Populated::Lost {
+                self.torrent.handle_unservable(block.piece, "its file became shorter or can't be read");
+            }
+        }
+        End::Storage
+    }
+
+    /// Starts what the next queued blocks need, and refuses those that can't be sent.
+    fn prepare(self: &Rc<Self>, now: Time) {
+        let mut unservable: Vec<PieceIndex> = Vec::new();
+        let mut waiting = false;
+        let moment = self.ring.shared.cache.moment(now);
+        self.look_again(moment);
+        for &block in self.link.borrow().connection().queued().take(self.ring.shared.read_ahead_blocks()) {
+            match self.torrent.serving.poll(block, moment) {
+                Readiness::Ready => continue,
+                Readiness::Wait => {}
+                Readiness::Verify(piece) => self.start_verify(piece),
+                Readiness::Populate(stretch) => self.start_populate(stretch),
+                Readiness::Unservable => unservable.push(block.piece),
+            }
+            waiting = true;
+        }
+        self.waiting.set(waiting);
+        unservable.dedup();
+        unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
+    }
+
+    /// The kernel takes pages back without a word, and others cut files: what leaves next is looked at once more, neighbours
+    /// together.
+    fn look_again(&self, moment: Moment) {
+        let store = &self.torrent.store;
+        let is_there = |offset, len| {
+            let end = self.torrent.last_page_behind(offset, len);
+            store.is_resident(offset, len) && end.is_none_or(|(offset, len)| store.is_resident(offset, len))
+        };
+        let check = |range: &Range<u64>| {
+            if !range.is_empty() && !is_there(range.start, range.end - range.start) {
+                let stretches = range.start / STRETCH_LEN..=(range.end - 1) / STRETCH_LEN;
+                stretches.for_each(|stretch| self.torrent.serving.handle_evicted(stretch));
+            }
+        };
+        let link = self.link.borrow();
+        let next = link.connection().queued().take(limits::SEND_BLOCKS_MAX);
+        let mut range = 0..0_u64;
+        for &block in next.filter(|&&block| self.torrent.serving.is_ready(block, moment)) {
+            let start = self.torrent.swarm.geometry.offset_of(block.piece) + u64::from(block.begin);
+            if start != range.end {
+                check(&range);
+                range.start = start;
+            }
+            range.end = start + u64::from(block.len);
+        }
+        check(&range);
+    }
+
+    /// Hashes a piece on disk before it is served for the first time.
+    fn start_verify(&self, piece: PieceIndex) {
+        let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
+        spawn(async move {
+            let there = torrent.clone();
+            match shared.files.run(&torrent.file_share, move || there.verify(piece)).await {
+                Some(true) => {}
+                Some(false) => {
+                    tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
+                    torrent.serving.handle_unhashed(piece);
+                }
+                // Else every connection would wait for its hash.
+                None => torrent.handle_unservable(piece, "its check panicked"),
+            }
+            shared.announce_ready();
+        });
+    }
+
+    /// Brings a stretch of the content into memory, off the ring thread.
+    fn start_populate(self: &Rc<Self>, stretch: u64) {
+        let connection = self.clone();
+        spawn(async move {
+            let (shared, torrent) = (&connection.ring.shared, &connection.torrent);
+            let range = stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN;
+            let mut populated = connection.populate(&range).await;
+            if populated == Populated::Lost {
+                populated = connection.populate_pieces(&range).await;
+            }
+            if populated == Populated::Later {
+                tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
+                torrent.serving.handle_unpopulated(stretch);
+                return shared.announce_ready();
+            }
+            let leaving = shared.cache.handle_populated(torrent, stretch);
+            torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
+            shared.announce_ready();
+            if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
+            {
+                let there = torrent.clone();
+                let drop_range = move || there.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
+                let _ = shared.files.run(&torrent.file_share, drop_range).await;
+                torrent.serving.handle_left(stretch);
+                shared.announce_ready();
+            }
+        });
+    }
+
+    /// When not all of a stretch can be read, only the pieces that lie in what is missing are lost.
+    async fn populate_pieces(&self, stretch: &Range<u64>) -> Populated {
+        let geometry = &self.torrent.swarm.geometry;
+        let piece_len = u64::from(geometry.piece_len());
+        let indices = stretch.start / piece_len..stretch.end.div_ceil(piece_len);
+        for piece in indices.filter_map(|index| geometry.piece(u32::try_from(index).ok()?)) {
+            let start = geometry.offset_of(piece);
+            let end = start + u64::from(geometry.len_of(piece));
+            let part = start.max(stretch.start)..end.min(stretch.end);
+            if self.torrent.swarm.pieces.has(piece) {
+                match self.populate(&part).await {
+                    Populated::There => {}
+                    Populated::Later => return Populated::Later,
+                    Populated::Lost => {
+                        self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
+                    }
+                }
+            }
+        }
+        Populated::There
+    }
+
+    async fn populate(&self, range: &Range<u64>) -> Populated {
+        let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
+        let read_in = move || torrent.read_in(offset, len);
+        match self.ring.shared.files.run(&self.torrent.file_share, read_in).await {
+            Some(Ok(())) => Populated::There,
+            Some(Err(error)) if !error.passes() => Populated::Lost,
+            // Without an answer the session has ended, which says nothing of the file either.
+            _ => Populated::Later,
+        }
+    }
+}
+
+/// What became of bringing a range of the content into memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Populated {
+    There,
+    /// The machine lacks what that takes.
+    Later,
+    /// Not all of it can be mapped or read.
+    Lost,
+}

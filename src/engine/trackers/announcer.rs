@@ -1,0 +1,319 @@
+//! The task that talks to one torrent's trackers.
+//!
+//! Owns the meeting of [`Announce`] with the clock, HTTP, UDP and DNS. When to ask whom is `announce`'s, what the peers are
+//! good for is the swarm's.
+
+#![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::announce::{Announce, AnnounceFailure, Notice, NoticeKind, Request, RequestId};
+use crate::base::limits::{ANNOUNCES_MAX, TRACKER_REPLY_NAMES_MAX, TRACKER_STOP_TIMEOUT, TRACKER_UDP_RESEND_AFTER};
+use crate::base::{InfoHash, PeerId, Time};
+use crate::codec::tracker_http::{
+    AnnounceQuery, AnnounceReply, Event, PeerHost, TrackerPeer, TrackerReplyError, decode_reply,
+};
+use crate::codec::url::is_udp;
+use crate::engine::network::dns::look_up_peer;
+use crate::engine::shared::eviction::Room;
+use crate::engine::trackers::dual_stack;
+use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError, IpFamily};
+use crate::engine::trackers::udp::{self, Patience};
+
+/// What the task is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// The download is complete.
+    Complete,
+    /// More peers are wanted.
+    Hungry,
+    /// Say goodbye and end. So does closing the channel.
+    Stop,
+}
+
+/// Bytes, as BEP 3's tracker queries have them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    pub uploaded: u64,
+    pub downloaded: u64,
+    pub left: u64,
+}
+
+/// A peer that a tracker named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub address: SocketAddr,
+    /// Whom to expect there, where the tracker tells (BEP 3); compact replies don't (BEP 23).
+    pub peer_id: Option<PeerId>,
+}
+
+/// Where the peers go that a torrent's trackers name: all torrents share a channel.
+#[derive(Clone, Debug)]
+pub struct Finds {
+    torrent: u32,
+    channel: mpsc::Sender<(u32, Vec<Found>)>,
+    /// Wants to know where trackers see us.
+    room: Option<Arc<Room>>,
+}
+
+impl Finds {
+    /// They are sent with `torrent`, which means nothing here.
+    pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
+        Self { torrent, channel, room: None }
+    }
+
+    pub(in crate::engine) fn seen_by(self, room: Arc<Room>) -> Self {
+        Self { room: Some(room), ..self }
+    }
+}
+
+/// How we are known to trackers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub info_hash: InfoHash,
+    pub peer_id: PeerId,
+    /// BEP 3's `ip`: an address or DNS name, for a peer that its tracker would see at another one.
+    pub ip: Option<String>,
+    /// Where we listen.
+    pub port: u16,
+    /// At random, one for each run.
+    pub key: u32,
+    /// By which way trackers are asked.
+    pub fetcher: Fetcher,
+}
+
+/// Places for announces under way, to be shared by the announcers of a process.
+pub fn announce_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ANNOUNCES_MAX))
+}
+
+/// Runs until it is told to stop, then for up to [`TRACKER_STOP_TIMEOUT`].
+///
+/// Each reply's peers go to `finds` in one piece; they are dropped when it is full, as the next announce brings them
+/// again. `totals` is asked at each announce. A request that hangs may outlive the task on tokio's blocking pool: end the
+/// runtime with `shutdown_background`.
+pub async fn run(
+    announce: Announce,
+    identity: Identity,
+    totals: impl Fn() -> Totals,
+    slots: Arc<Semaphore>,
+    mut commands: mpsc::Receiver<Command>,
+    finds: Finds,
+) {
+    let mut announcer = Announcer {
+        announce,
+        identity,
+        totals,
+        slots,
+        finds,
+        tasks: JoinSet::new(),
+        external_ip: None,
+        started_at: Instant::now(),
+    };
+    while let Some(notice) = announcer.announce.poll_notice() {
+        report(&notice);
+    }
+    let mut stop_at = None;
+    loop {
+        announcer.send_requests(stop_at.is_some());
+        if announcer.announce.is_finished() {
+            return;
+        }
+        let timeout = announcer.next_timeout(stop_at);
+        tokio::select! {
+            command = commands.recv(), if stop_at.is_none() => match command {
+                Some(Command::Complete) => announcer.announce.handle_complete(),
+                Some(Command::Hungry) => announcer.announce.handle_hungry(announcer.now()),
+                Some(Command::Stop) | None => {
+                    announcer.announce.handle_stop();
+                    stop_at = Some(Instant::now() + TRACKER_STOP_TIMEOUT);
+                }
+            },
+            Some(done) = announcer.tasks.join_next() => match done {
+                Ok(done) => announcer.handle_done(done),
+                Err(error) => debug!("an announce task ended early: {error}"),
+            },
+            () = sleep_until(timeout) => {
+                if stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Announcer<F> {
+    announce: Announce,
+    identity: Identity,
+    totals: F,
+    slots: Arc<Semaphore>,
+    finds: Finds,
+    tasks: JoinSet<Done>,
+    /// Our address as a tracker told it last (BEP 24).
+    external_ip: Option<IpAddr>,
+    /// Where this task's [`Time`] begins.
+    started_at: Instant,
+}
+
+/// What a task of ours came to.
+enum Done {
+    Announced(RequestId, Result<AnnounceReply, AnnounceFailure>),
+    Resolved(Vec<Found>),
+}
+
+impl<F: Fn() -> Totals> Announcer<F> {
+    fn now(&self) -> Time {
+        self.started_at.elapsed()
+    }
+
+    fn next_timeout(&self, stop_at: Option<Instant>) -> Option<Instant> {
+        stop_at.or_else(|| self.started_at.checked_add(self.announce.poll_timeout()?))
+    }
+
+    fn send_requests(&mut self, stopping: bool) {
+        let timeout = if stopping { TRACKER_STOP_TIMEOUT } else { FetchLimits::announce().timeout };
+        while let Some(request) = self.announce.poll_request(self.now()) {
+            let (totals, identity) = ((self.totals)(), self.identity.clone());
+            let slots = Arc::clone(&self.slots);
+            self.tasks.spawn(async move {
+                let id = request.id;
+                Done::Announced(id, announce_to(&request, &identity, totals, timeout, slots).await)
+            });
+        }
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Announced(id, reply) => {
+                if let Some(ip) = reply.as_ref().ok().and_then(|reply| reply.external_ip)
+                    && self.external_ip.replace(ip) != Some(ip)
+                {
+                    info!("a tracker sees us at {ip}");
+                    self.finds.room.iter().for_each(|room| room.handle_told(ip));
+                }
+                let outcome = self.announce.handle_reply(self.now(), id, reply);
+                outcome.notices.iter().for_each(report);
+                self.handle_peers(outcome.peers);
+            }
+            Done::Resolved(addrs) => self.pass_on(addrs),
+        }
+    }
+
+    fn handle_peers(&mut self, peers: Vec<TrackerPeer>) {
+        let mut found = Vec::new();
+        let mut names = Vec::new();
+        for TrackerPeer { host, port, peer_id } in peers {
+            match host {
+                PeerHost::Ip(ip) => found.push(Found { address: SocketAddr::new(ip, port), peer_id }),
+                PeerHost::Name(name) => names.push((name, port, peer_id)),
+            }
+        }
+        self.pass_on(found);
+        // BEP 3: a peer's `ip` may be a DNS name.
+        for (name, port, peer_id) in names.into_iter().take(TRACKER_REPLY_NAMES_MAX) {
+            self.tasks.spawn(async move {
+                let addresses = look_up_peer(&name, port).await.into_iter();
+                Done::Resolved(addresses.map(|address| Found { address, peer_id }).collect())
+            });
+        }
+    }
+
+    fn pass_on(&self, found: Vec<Found>) {
+        if !found.is_empty() && self.finds.channel.try_send((self.finds.torrent, found)).is_err() {
+            debug!("peers from a tracker dropped: nobody takes them");
+        }
+    }
+}
+
+async fn announce_to(
+    request: &Request,
+    identity: &Identity,
+    totals: Totals,
+    timeout: Duration,
+    slots: Arc<Semaphore>,
+) -> Result<AnnounceReply, AnnounceFailure> {
+    let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let slot = Arc::new(slot);
+    let query = query(request, identity, totals);
+    if is_udp(&request.url) {
+        let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
+        return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
+    }
+    let url = query.append_to(&request.url);
+    let source = identity.fetcher.source_of(&request.url);
+    let fetch = |ip_family| {
+        let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
+        let fetching = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            understand(fetcher.fetch(&url, FetchLimits { timeout, source, ip_family, ..FetchLimits::announce() }))
+        });
+        async {
+            fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+        }
+    };
+    // One family is enough where there is no other to reach us by.
+    if identity.fetcher.way().local.is_some() || dual_stack::is_address(&url) || !dual_stack::have_routes() {
+        return fetch(IpFamily::Any).await;
+    }
+    let one = |ip_family| async move { Some(fetch(ip_family).await) };
+    dual_stack::ask(one(IpFamily::Ipv4Only), one(IpFamily::Ipv6Only)).await
+}
+
+fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> AnnounceQuery<'a> {
+    let Identity { info_hash, peer_id, port, key, ref ip, .. } = *identity;
+    let Totals { uploaded, downloaded, left } = totals;
+    AnnounceQuery {
+        info_hash,
+        peer_id,
+        ip: ip.as_deref(),
+        port,
+        uploaded,
+        downloaded,
+        // Complete at the time of the event, whatever was counted since.
+        left: if request.event == Event::Completed { 0 } else { left },
+        event: request.event,
+        numwant: request.numwant,
+        key,
+        tracker_id: request.tracker_id.as_deref(),
+    }
+}
+
+/// What a tracker meant, whatever its HTTP status.
+fn understand(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, AnnounceFailure> {
+    match fetched {
+        Ok(body) => Ok(decode_reply(&body)?),
+        Err(HttpError::Status { status: 410, .. }) => Err(AnnounceFailure::Gone),
+        Err(error) => {
+            if let HttpError::Status { body, .. } = &error
+                && let Err(failure @ TrackerReplyError::Failure { .. }) = decode_reply(body)
+            {
+                return Err(failure.into());
+            }
+            Err(AnnounceFailure::Transport(error.to_string()))
+        }
+    }
+}
+
+pub(in crate::engine) fn report(notice: &Notice) {
+    match notice.kind {
+        NoticeKind::Recovered => info!("{notice}"),
+        _ => warn!("{notice}"),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "announcer_tests.rs"]
+mod tests;

@@ -1,0 +1,333 @@
+//! Blocking HTTP and HTTPS GET: announces, and `.torrent` files by URL.
+//!
+//! Owns what a server may do to us: time, bytes (raw and inflated), redirects and where they lead. What the body means is
+//! the caller's.
+
+#![allow(clippy::disallowed_methods, reason = "a fetch has a deadline across its redirects")]
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+pub use ureq::config::IpFamily;
+use ureq::http::Response;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::Resolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, DefaultConnector, RustlsConnector};
+use ureq::{Agent, Body};
+
+use crate::base::escape::printable;
+use crate::base::limits::{
+    HTTP_REASON_LEN_MAX, METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT,
+};
+use crate::codec::magnet::Magnet;
+use crate::codec::percent::{Plus, unescape};
+use crate::codec::url::{self, Host, Url, WEB_SCHEMES};
+use crate::engine::network::egress::{Way, WayConnector};
+use crate::engine::network::nearness::{CheckedResolver, Nearness, Step, TooNear};
+
+/// How often the end is looked for.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What a fetch may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// For all of it, redirects included.
+    pub timeout: Duration,
+    /// Bytes of the body, raw and inflated.
+    pub body_len_max: u64,
+    pub source: UrlSource,
+    /// Addresses that may be asked.
+    pub ip_family: IpFamily,
+}
+
+/// Where a URL comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UrlSource {
+    /// The user wrote it: anything may be asked for.
+    User,
+    /// A torrent, magnet link or tracker: on this host and in private networks, trackers alone may be asked.
+    Torrent,
+}
+
+impl FetchLimits {
+    /// For a tracker's reply.
+    pub fn announce() -> Self {
+        Self {
+            timeout: TRACKER_TIMEOUT,
+            body_len_max: TRACKER_REPLY_LEN_MAX,
+            source: UrlSource::Torrent,
+            ip_family: IpFamily::Any,
+        }
+    }
+
+    /// For a `.torrent` file.
+    pub fn metainfo() -> Self {
+        Self { body_len_max: METAINFO_LEN_MAX, source: UrlSource::User, ..Self::announce() }
+    }
+}
+
+/// Why a fetch failed, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("not a http or https URL")]
+    BadUrl,
+    /// The body is kept: trackers put a `failure reason` in it. `said` is the first line of one of plain text, printable.
+    #[error("HTTP status {status}{}{said}", if said.is_empty() { "" } else { ": the server says: " })]
+    Status { status: u16, said: String, body: Vec<u8> },
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error("answer longer than {0} bytes")]
+    TooLong(u64),
+    #[error("more than {REDIRECTS_MAX} redirects")]
+    TooManyRedirects,
+    #[error("redirect refused: {0}")]
+    BadRedirect(&'static str),
+    /// The link as the server wrote it.
+    #[error("it leads to a magnet link: {}", printable(.0))]
+    Magnet(Vec<u8>),
+    #[error(
+        "refused: on this host a torrent's tracker has to have a path that begins with /announce: give its URL with --announce if you trust it"
+    )]
+    NotTrackerHere,
+    #[error(
+        "refused: in a private network a torrent's tracker has to have /announce in its path: give its URL with --announce if you trust it"
+    )]
+    NotTrackerNear,
+    #[error("{0}")]
+    Transport(String),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Fetches by one way out of this host. Clones share what they know of servers.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    way: Way,
+    /// In the order of [`Nearness::ALL`]: each asks nothing that is nearer.
+    agents: [Agent; 4],
+    /// Trackers that the user named.
+    users_trackers: Arc<[String]>,
+}
+
+impl Fetcher {
+    pub fn new(way: Way) -> Self {
+        let agents = Nearness::ALL.map(|nearest| agent(way, CheckedResolver::new(nearest)));
+        Self { way, agents, users_trackers: Arc::default() }
+    }
+
+    /// These trackers are the user's own word.
+    pub(in crate::engine) fn trusting(self, users_trackers: Arc<[String]>) -> Self {
+        Self { users_trackers, ..self }
+    }
+
+    /// An address, or a name of the local network, that the user wrote is the user's word. Where another name leads is its
+    /// name server's.
+    pub(in crate::engine) fn source_of(&self, tracker: &str) -> UrlSource {
+        let is_local_name = || match Url::parse(tracker).ok().as_ref().and_then(url::host) {
+            Some(Host::Domain(name)) => !name.contains('.'),
+            host => host.is_some(),
+        };
+        let is_users = self.users_trackers.iter().any(|known| known == tracker) && is_local_name();
+        if is_users { UrlSource::User } else { UrlSource::Torrent }
+    }
+
+    pub(in crate::engine) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
+    pub fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+        let deadline = Instant::now() + limits.timeout;
+        let mut url = url::read(url.as_bytes(), &WEB_SCHEMES).ok_or(HttpError::BadUrl)?;
+        let mut before = None;
+        for _ in 0..=REDIRECTS_MAX {
+            let (response, nearness) = self.ask(&url, limits, before, deadline)?;
+            match redirect_target(&url, &response)? {
+                Some(target) => url = target,
+                None => return read_body(response, limits),
+            }
+            before = Some(nearness);
+        }
+        Err(HttpError::TooManyRedirects)
+    }
+
+    /// [`Self::fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up
+    /// of a name.
+    pub fn fetch_unless(&self, stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let (fetcher, asked) = (self.clone(), url.to_owned());
+        let fetching = move || drop(tell.send(fetcher.fetch(&asked, limits)));
+        let started = thread::Builder::new().name("fetch".to_owned()).spawn(fetching);
+        started.map_err(|error| HttpError::Transport(error.to_string()))?;
+        loop {
+            match told.recv_timeout(TICK) {
+                Ok(fetched) => return fetched,
+                Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+                Err(_) => return Err(HttpError::Interrupted),
+            }
+        }
+    }
+
+    /// One answer, and how near the server is; `before` is how near the one was that sent us here.
+    fn ask(
+        &self,
+        url: &Url,
+        limits: FetchLimits,
+        before: Option<Nearness>,
+        deadline: Instant,
+    ) -> Result<(Response<Body>, Nearness), HttpError> {
+        let mut found = Nearness::Public;
+        for (nearness, agent) in Nearness::ALL.into_iter().zip(&self.agents) {
+            if nearness < found {
+                continue;
+            }
+            check(url, limits.source, before, nearness)?;
+            let response = send(agent, url, limits.ip_family, deadline);
+            if let Err(ureq::Error::Other(error)) = &response
+                && let Some(&TooNear(nearer)) = error.downcast_ref()
+            {
+                found = nearer;
+                continue;
+            }
+            return Ok((response.map_err(|error| explain(error, limits))?, nearness));
+        }
+        Err(HttpError::BadUrl)
+    }
+}
+
+/// Refuses what must not be asked for that near.
+fn check(url: &Url, source: UrlSource, before: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
+    let is_nearer = before.is_some_and(|before| before < nearness);
+    let step = if before.is_some() { Step::Redirected } else { Step::Named };
+    match nearness {
+        Nearness::ThisHost | Nearness::Loopback if is_nearer => {
+            Err(HttpError::BadRedirect("from elsewhere to this host"))
+        }
+        _ if is_nearer => Err(HttpError::BadRedirect("from a public to a local address")),
+        _ if source == UrlSource::User || nearness.permits_tracker(url.path(), step) => Ok(()),
+        Nearness::ThisHost | Nearness::Loopback => Err(HttpError::NotTrackerHere),
+        _ => Err(HttpError::NotTrackerNear),
+    }
+}
+
+fn agent(way: Way, resolver: impl Resolver) -> Agent {
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .user_agent(concat!("bt-fast/", env!("CARGO_PKG_VERSION")))
+        .http_status_as_error(false)
+        // Redirects are followed in `fetch`, which checks each.
+        .max_redirects(0)
+        // An idle connection would be used again without a look at where its name leads.
+        .max_idle_connections(0)
+        .build();
+    if way == Way::default() {
+        return Agent::with_parts(config, DefaultConnector::default(), resolver);
+    }
+    let connector =
+        ().chain(ConnectProxyConnector::default()).chain(WayConnector(way)).chain(RustlsConnector::default());
+    Agent::with_parts(config, connector, resolver)
+}
+
+fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // The timeout reaches into the reading of the body.
+    let left = Some(left.max(Duration::from_millis(1)));
+    let mut asked = url.clone();
+    // Neither can fail: the URL has a host.
+    let _ = (asked.set_username(""), asked.set_password(None));
+    asked.set_fragment(None);
+    let mut request = agent.get(asked.as_str());
+    if let Some(credentials) = credentials(url) {
+        request = request.header("authorization", credentials);
+    }
+    request.config().timeout_global(left).ip_family(ip_family).build().call()
+}
+
+/// User and password of a URL as RFC 7617 has them.
+fn credentials(url: &Url) -> Option<String> {
+    let password = url.password();
+    if url.username().is_empty() && password.is_none() {
+        return None;
+    }
+    let plain = |escaped: &str| unescape(escaped.as_bytes(), Plus::Itself).unwrap_or_else(|| escaped.into());
+    let pair = [plain(url.username()), plain(password.unwrap_or_default())].join(&b':');
+    Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+}
+
+/// Reads the body of a final answer.
+fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
+    let too_long = HttpError::TooLong(limits.body_len_max);
+    if response.body().content_length().is_some_and(|len| len > limits.body_len_max) {
+        return Err(too_long);
+    }
+    let mut body = Vec::new();
+    // Inflated bytes. Raw ones that inflate to nothing take no memory, and end with the time.
+    let mut reader = response.body_mut().as_reader().take(limits.body_len_max + 1);
+    reader.read_to_end(&mut body).map_err(|error| explain(ureq::Error::from(error), limits))?;
+    if body.len() as u64 > limits.body_len_max {
+        return Err(too_long);
+    }
+    match response.status().as_u16() {
+        200..=299 => Ok(body),
+        status => Err(HttpError::Status { status, said: said(&response, &body), body }),
+    }
+}
+
+/// The first line of a body of plain text, printable and cut to [`HTTP_REASON_LEN_MAX`] characters; else nothing.
+fn said(response: &Response<Body>, body: &[u8]) -> String {
+    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !content_type.to_ascii_lowercase().starts_with("text/plain") {
+        return String::new();
+    }
+    let line = body.trim_ascii().split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    printable(line.get(..4 * HTTP_REASON_LEN_MAX).unwrap_or(line)).chars().take(HTTP_REASON_LEN_MAX).collect()
+}
+
+/// Where the answer sends us on to, if it does.
+fn redirect_target(from: &Url, response: &Response<Body>) -> Result<Option<Url>, HttpError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = response.headers().get("location").map(|value| value.as_bytes());
+    let location = location.ok_or(HttpError::BadRedirect("it does not say where to"))?;
+    if Magnet::is_meant(location) {
+        return Err(HttpError::Magnet(location.to_vec()));
+    }
+    let target = url::join(from, location).ok_or(HttpError::BadRedirect("its target is not a URL"))?;
+    if url::read(target.as_str().as_bytes(), &WEB_SCHEMES).is_none() {
+        return Err(HttpError::BadRedirect("its target is neither http nor https"));
+    }
+    if from.scheme() == "https" && target.scheme() != "https" {
+        return Err(HttpError::BadRedirect("from https to http"));
+    }
+    Ok(Some(target))
+}
+
+fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
+    match error {
+        ureq::Error::Timeout(_) => HttpError::Timeout(limits.timeout),
+        ureq::Error::Io(io) => match io.downcast::<ureq::Error>() {
+            Ok(inner) => explain(inner, limits),
+            Err(io) => transport(&io.to_string()),
+        },
+        other => transport(&other.to_string()),
+    }
+}
+
+fn transport(text: &str) -> HttpError {
+    // rustls: a record that is none, as the first bytes of an answer in plain HTTP are.
+    if text.contains("InvalidContentType") {
+        return HttpError::Transport("the server does not speak TLS: try http:// instead of https://".to_owned());
+    }
+    HttpError::Transport(printable(text.as_bytes()))
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
