@@ -3,8 +3,10 @@
 //! Owns who is in which swarm and since when, within bounds, and BEP 15's connection ids. The wire format is `codec`'s,
 //! sockets are `web`'s.
 
+mod announcement;
 pub mod connection_id;
 mod swarm;
 pub mod table;
 
-pub use table::{Announcement, Origin, Refusal, Reply, SwarmPeer, SwarmStats, Table};
+pub use announcement::{Announcement, Origin, Refusal, Reply, SwarmPeer, SwarmStats};
+pub use table::Table;

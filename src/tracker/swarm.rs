@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::table::{Announcement, Origin, Reply, SwarmPeer, SwarmStats};
+use super::announcement::{Announcement, Origin, Reply, SwarmPeer, SwarmStats};
 use crate::base::limits::{
     TRACKER_LEECHERS_SHARE, TRACKER_PEER_EXPIRY, TRACKER_PEERS_GIVEN_MAX, TRACKER_PEERS_PER_IP_MAX,
     TRACKER_SERVED_INTERVAL, TRACKER_SERVED_INTERVAL_MIN, TRACKER_SWARM_MAX,

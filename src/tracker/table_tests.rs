@@ -1,8 +1,13 @@
+use std::time::Duration;
+
 use super::*;
+use crate::base::PeerId;
 use crate::base::limits::{
     TRACKER_PEER_EXPIRY, TRACKER_PEERS_GIVEN_MAX, TRACKER_PEERS_PER_IP_MAX, TRACKER_SERVED_INTERVAL,
     TRACKER_SERVED_INTERVAL_MIN, TRACKER_SWARM_MAX,
 };
+use crate::codec::tracker_http::Event;
+use crate::tracker::SwarmPeer;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 const NOW: Time = Time::from_secs(500);

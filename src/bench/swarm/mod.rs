@@ -8,23 +8,23 @@ mod disk;
 mod finish;
 mod fleet;
 mod membership;
+mod misbehavior;
 mod node;
 mod play;
 mod scenario;
 mod slot;
 mod trackers;
-mod vice;
 mod wire;
 mod world;
 
 pub use disk::Disk;
 pub use finish::Finish;
 pub use fleet::{FleetFigures, Links, fleet};
+pub use node::Misbehavior;
 pub use node::Node;
 pub use scenario::{Outcome, Progress, Scenario};
 pub use slot::{CountingSlot, Landed};
 pub use trackers::{Mood, Trackers};
-pub use vice::Vice;
 pub use wire::{End, Line, Side};
 pub use world::{LAN, World};
 

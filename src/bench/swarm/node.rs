@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use super::disk::Disk;
 use super::slot::CountingSlot;
 use super::trackers::Answer;
-use super::vice::Vice;
 use super::wire::{Batch, End, Event, Place, Queue};
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
@@ -18,6 +17,43 @@ use crate::swarm::choker::Slots;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::steering::Steering;
 use crate::swarm::{PeerShared, Swarm};
+
+/// A way to be bad; which blocks are wrong, and who never answers, is told elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misbehavior {
+    /// Announces pieces that the torrent does not have.
+    AbsentHaves,
+    /// Announces pieces that it does not have, and rejects every request.
+    RejectsAll,
+    /// Sends a few blocks and then none.
+    Stalls,
+    /// Sends blocks that nobody asked for.
+    Unrequested,
+    /// Sends each block twice.
+    Repeats,
+    /// Control words without end.
+    Floods,
+    /// Hangs up in the middle of what it sends.
+    HangsUp,
+    /// Bytes that are no message.
+    Noise,
+    /// Asks for what does not exist.
+    AbsurdRequests,
+}
+
+impl Misbehavior {
+    pub const ALL: [Self; 9] = [
+        Self::AbsentHaves,
+        Self::RejectsAll,
+        Self::Stalls,
+        Self::Unrequested,
+        Self::Repeats,
+        Self::Floods,
+        Self::HangsUp,
+        Self::Noise,
+        Self::AbsurdRequests,
+    ];
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -41,7 +77,7 @@ pub struct Node {
     pub corrupts: f64,
     /// Takes requests and answers none.
     pub silent: bool,
-    pub vice: Option<Vice>,
+    pub misbehavior: Option<Misbehavior>,
     /// Speaks the Fast extension.
     pub fast: bool,
     pub disk: Disk,
@@ -129,7 +165,7 @@ impl Node {
             downlink_rate: 10_000_000_000,
             corrupts: 0.0,
             silent: false,
-            vice: None,
+            misbehavior: None,
             fast: true,
             disk,
             failed: false,

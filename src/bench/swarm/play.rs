@@ -278,7 +278,7 @@ impl Node {
             batch.payload_len += u64::from(block.len);
             let spoils = self.corrupts > 0.0 && self.rng.f64() < self.corrupts;
             let right = self.disk.is_right(block.piece);
-            let honest = self.corrupts == 0.0 && self.vice.is_none();
+            let honest = self.corrupts == 0.0 && self.misbehavior.is_none();
             assert!(right || !honest, "node {} serves piece {}, which it has not got", self.at, block.piece.get());
             if spoils || !right {
                 batch.wrong |= 1 << i;

@@ -6,31 +6,17 @@ use std::collections::BTreeMap;
 use sha1::{Digest, Sha1};
 
 use super::path::{self, NAMELESS, PathTree, file_name};
+use super::warnings::Warnings;
 use super::{Fault, FileEntry, Info, Metainfo, MetainfoError, MetainfoLimits, Mistaken, urls};
 use crate::base::escape::printable;
 use crate::base::ids::SHA1_LEN;
-use crate::base::limits::{
-    CONTENT_LEN_MAX, METAINFO_DEPTH_MAX, METAINFO_WARNINGS_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX,
-};
+use crate::base::limits::{CONTENT_LEN_MAX, METAINFO_DEPTH_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX};
 use crate::base::{Geometry, InfoHash, PieceHash};
 use crate::codec::bencode::{self, Document, Kind, Node};
 
 /// Top-level keys that have a place of their own in a [`Metainfo`].
 const KNOWN_KEYS: [&[u8]; 7] =
     [b"announce", b"announce-list", b"comment", b"created by", b"creation date", b"info", b"url-list"];
-
-/// Warnings gathered while reading.
-#[derive(Default)]
-pub(super) struct Warnings(Vec<String>);
-
-impl Warnings {
-    /// Adds a line unless there are many already.
-    pub(super) fn push(&mut self, line: impl FnOnce() -> String) {
-        if self.0.len() < METAINFO_WARNINGS_MAX {
-            self.0.push(line());
-        }
-    }
-}
 
 /// A dictionary, and how its keys are called in errors.
 #[derive(Clone, Copy)]
@@ -98,7 +84,7 @@ pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo
         comment: text(b"comment"),
         created_by: text(b"created by"),
         creation_date: root.get(b"creation date").and_then(|date| date.as_i64()),
-        warnings: warnings.0,
+        warnings: warnings.into_lines(),
         unknown_keys: unknown_keys(root),
     })
 }

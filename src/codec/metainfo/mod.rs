@@ -10,6 +10,7 @@ mod error;
 mod mistaken;
 mod path;
 mod urls;
+mod warnings;
 
 #[cfg(test)]
 mod lenient_tests;

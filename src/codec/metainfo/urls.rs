@@ -1,6 +1,6 @@
 //! Trackers and web seeds of a metainfo file: which URLs are kept.
 
-use super::decode::Warnings;
+use super::warnings::Warnings;
 use crate::base::escape::printable;
 use crate::base::limits::{TRACKER_COUNT_MAX, WEB_SEED_COUNT_MAX};
 use crate::codec::bencode::{Kind, Node};

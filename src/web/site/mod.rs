@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
 mod content;
+mod file_table;
 mod listing;
 mod page;
 mod pending;

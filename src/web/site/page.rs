@@ -8,9 +8,7 @@ use futures_util::stream;
 
 use super::{Links, Pending, Published, Site};
 use crate::base::escape::{html, printable};
-use crate::base::limits::FILES_SHOWN_MAX;
 use crate::base::units;
-use crate::codec::metainfo::FileEntry;
 
 /// One style sheet for all pages, light and dark.
 pub const STYLE: &str = include_str!("../assets/style.css");
@@ -77,21 +75,4 @@ fn pending_article(content: &Pending) -> String {
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// The files of a folder, the first of them by name.
-pub(super) fn file_table(files: &[FileEntry]) -> String {
-    let shown = || files.iter().filter(|file| !file.pad);
-    let count = shown().count();
-    let mut out =
-        format!("<details>\n<summary>{count} files</summary>\n<table>\n<tr><th>File</th><th>Size</th></tr>\n");
-    for file in shown().take(FILES_SHOWN_MAX) {
-        let elements: Vec<String> = file.path.iter().skip(1).map(|element| printable(element)).collect();
-        let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", html(&elements.join("/")), units::Bytes(file.len));
-    }
-    if count > FILES_SHOWN_MAX {
-        let _ = writeln!(out, "<tr><td>and {} more</td><td></td></tr>", count - FILES_SHOWN_MAX);
-    }
-    out.push_str("</table>\n</details>\n");
-    out
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 
-use super::page::file_table;
+use super::file_table::file_table;
 use crate::base::InfoHash;
 use crate::codec::metainfo::{FileEntry, Metainfo, Template};
 use crate::codec::percent;

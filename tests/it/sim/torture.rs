@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry, Rng};
-use bt_fast::bench::swarm::{Mood, Vice, World};
+use bt_fast::bench::swarm::{Misbehavior, Mood, World};
 use bt_fast::swarm::choker::Slots;
 
 use super::{geometry, with_seeds, world};
@@ -292,15 +292,15 @@ impl Torture {
 }
 
 fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
-    let kind = rng.usize(..Vice::ALL.len() + 2);
-    let vice = Vice::ALL.get(kind).copied();
-    let says_all = vice == Some(Vice::RejectsAll) || vice.is_none() && rng.bool();
+    let kind = rng.usize(..Misbehavior::ALL.len() + 2);
+    let misbehavior = Misbehavior::ALL.get(kind).copied();
+    let says_all = misbehavior == Some(Misbehavior::RejectsAll) || misbehavior.is_none() && rng.bool();
     let node = if says_all { world.add_node(full, 8, Slots::Auto) } else { world.add_leecher(8) };
     let node = &mut world.nodes[node];
-    node.vice = vice;
-    if kind == Vice::ALL.len() {
+    node.misbehavior = misbehavior;
+    if kind == Misbehavior::ALL.len() {
         node.silent = true;
-    } else if vice.is_none() {
+    } else if misbehavior.is_none() {
         node.corrupts = *rng.choice(&[0.02, 0.5, 1.0]).unwrap();
     }
 }
