@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::{FileIdentity, Geometry, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
-use crate::create::remembered::{Observation, forget, recall, remember};
-use crate::create::{HashJournal, Report};
+use crate::create::remembered::{forget, recall, remember};
+use crate::create::{HashJournal, Observation, Report};
 
 /// A check from its beginning.
 pub(super) struct Check {
@@ -39,7 +39,7 @@ impl Check {
         if !report.is_match() {
             return self.forget(metainfo.info_hash);
         }
-        if let Some(content) = Observation::of_report(&metainfo.info, report) {
+        if let Some(content) = report.observation(&metainfo.info) {
             self.remember(metainfo.info_hash, &content);
         }
     }

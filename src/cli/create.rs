@@ -16,7 +16,6 @@ use crate::base::escape::printable;
 use crate::base::units::{Bytes, Count, Rate};
 use crate::base::{Geometry, PieceHash};
 use crate::create::open::shown;
-use crate::create::remembered::Observation;
 use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
@@ -52,7 +51,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         let check = Check::begin();
         let created =
             plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
-        check.remember(created.info_hash, &Observation::of_plan(&plan));
+        check.remember(created.info_hash, &plan.observation());
         created
     } else {
         let progress = output.content_progress("hashing", None);

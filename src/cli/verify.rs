@@ -22,8 +22,7 @@ use crate::base::units::{Bytes, Count, Rate, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::create::foreign::foreign_files;
 use crate::create::open::shown;
-use crate::create::remembered::Observation;
-use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, verify};
+use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, observe, verify};
 
 /// Ranges of bad pieces that people are shown; `--json` has them all.
 const RANGES_SHOWN_MAX: usize = 100;
@@ -113,7 +112,7 @@ fn check(
     let (info, info_hash) = (&metainfo.info, metainfo.info_hash);
     let check = Check::begin();
     if options.fast {
-        let content = Observation::of_content(info, &options.data);
+        let content = observe(info, &options.data);
         if let Some(date) = content.and_then(|content| check.recall(info_hash, &content)) {
             return Ok(Outcome { report: Report::all_right(info), remembered: Some(date) });
         }

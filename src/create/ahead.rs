@@ -4,7 +4,7 @@ use std::io;
 
 use super::error::ContentError;
 use super::files::Files;
-use super::pieces::{Content, Sweep};
+use super::sweep::{Content, Sweep};
 use super::worker::{Hashes, Step, Stretch, Worker};
 use crate::base::limits::{DIRECT_ALIGN, HASH_LANES};
 use crate::uring::{self, ReadBuffer, RingTask};

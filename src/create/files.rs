@@ -8,7 +8,7 @@ use rustix::fs::{Advice, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::error::ContentError;
-use super::pieces::{Content, Source};
+use super::sweep::{Content, Source};
 use crate::base::FileSpan;
 use crate::uring::SharedFile;
 

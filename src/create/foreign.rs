@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::error::ContentError;
 use super::open::open_regular;
-use super::pieces::Control;
+use super::sweep::Control;
 use super::verify::file_path;
 use crate::base::limits::HASH_READ_LEN;
 use crate::base::{Bitfield, PieceHash, PieceIndex};

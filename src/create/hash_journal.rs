@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::observation::Observation;
 use super::open::open_regular;
-use super::remembered::{Observation, forget_oldest};
+use super::remembered::forget_oldest;
 use crate::base::limits::{HASH_JOURNAL_STEP_LEN, HASH_JOURNALS_MAX};
 use crate::base::{Geometry, PieceHash};
 use crate::hash::sha1;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::base::PieceIndex;
 use crate::create::error::ContentError;
-use crate::create::pieces::{Content, Control, Source, hash_pieces_with};
+use crate::create::pieces::hash_pieces_with;
+use crate::create::sweep::{Content, Control, Source};
 
 const PIECE_LEN: u32 = 16 << 10;
 const PIECE_COUNT: u32 = 40;

@@ -9,10 +9,12 @@ use rayon::prelude::*;
 use super::error::{ContentError, CreateError};
 use super::filters::Filters;
 use super::hash_journal::HashJournal;
+use super::observation::Observation;
 use super::open::open_regular;
 use super::piece_len;
-use super::pieces::{Content, Control, Source, hash_pieces, hash_pieces_with};
+use super::pieces::{hash_pieces, hash_pieces_with};
 use super::scan::{Scan, scan};
+use super::sweep::{Content, Control, Source};
 use crate::base::limits;
 use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
@@ -81,6 +83,11 @@ impl Plan {
             .filter(|geometry| geometry.piece_count() <= limits::PIECE_COUNT_MAX)
             .ok_or(CreateError::TooManyPieces { piece_len, piece_count })?;
         Ok(Self { scan, name, geometry })
+    }
+
+    /// The content as the walk saw it.
+    pub fn observation(&self) -> Observation {
+        Observation::of_identities(self.scan.files.iter().map(|file| file.identity).collect())
     }
 
     /// Hashes the content and puts the torrent together. A file that is not what the walk saw, before or after, ends it.

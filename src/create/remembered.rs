@@ -7,18 +7,14 @@
 //! A record is `MAGIC` with its version, the info-hash, the time, a line of numbers for each file, and the SHA-1 of
 //! all that. Numbers are 64 bits wide, the lowest byte first.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-
+use super::observation::{FILE_LEN, Observation};
 use super::open::open_regular;
-use super::plan::Plan;
-use super::verify::{Report, file_path};
+use crate::base::InfoHash;
 use crate::base::limits::REMEMBERED_CHECKS_MAX;
-use crate::base::{FileIdentity, InfoHash};
-use crate::codec::metainfo::Info;
 use crate::hash::sha1;
 
 /// Its last byte is the version.
@@ -26,64 +22,6 @@ const MAGIC: [u8; 16] = *b"bt-fast check\r\n\x01";
 const EXTENSION: &str = "check";
 const HASH_LEN: usize = size_of::<InfoHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN + size_of::<i64>();
-/// The numbers of a [`FileIdentity`].
-const FILE_LEN: usize = 7 * size_of::<u64>();
-
-/// Time stamps of file systems are this coarse at worst (FAT): two writes within it may leave the same one.
-const STAMP_GRAIN_S: i64 = 2;
-
-/// Every file of a torrent as it was seen, in the torrent's order and without pad files.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Observation(Vec<FileIdentity>);
-
-impl Observation {
-    /// `None` where a path is not a regular file.
-    pub fn of(paths: &[PathBuf]) -> Option<Self> {
-        let see =
-            |path: &PathBuf| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| FileIdentity::from(&found));
-        paths.par_iter().map(see).collect::<Option<_>>().map(Self)
-    }
-
-    /// Of the content of `info` below `dir`.
-    pub fn of_content(info: &Info, dir: &Path) -> Option<Self> {
-        let files = info.files.iter().filter(|file| !file.pad);
-        Self::of(&files.map(|file| file_path(dir, file)).collect::<Vec<_>>())
-    }
-
-    /// Of the content that a check has hashed; `None` where a file changed meanwhile.
-    pub fn of_report(info: &Info, report: &Report) -> Option<Self> {
-        let files = info.files.iter().zip(&report.files).filter(|(file, _)| !file.pad);
-        files.map(|(_, identity)| *identity).collect::<Option<_>>().map(Self)
-    }
-
-    /// Of the content of a torrent just made, which was hashed as the walk saw it.
-    pub fn of_plan(plan: &Plan) -> Self {
-        Self(plan.scan.files.iter().map(|file| file.identity).collect())
-    }
-
-    /// By file of the torrent; a pad file has none.
-    pub fn by_file(&self, info: &Info) -> Box<[Option<FileIdentity>]> {
-        let mut files = self.0.iter();
-        info.files.iter().map(|file| if file.pad { None } else { files.next().copied() }).collect()
-    }
-
-    /// Whether no write at `since` (seconds since 1970) or later can have left these time stamps.
-    pub(super) fn is_settled(&self, since: i64) -> bool {
-        let newest = self.0.iter().map(|seen| seen.mtime.max(seen.ctime).s).max();
-        newest.is_none_or(|newest| newest.saturating_add(STAMP_GRAIN_S) < since)
-    }
-
-    /// Its numbers as they are kept.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut numbers = Vec::with_capacity(self.0.len() * FILE_LEN);
-        for FileIdentity { dev, ino, len, mtime, ctime } in &self.0 {
-            let times = [mtime.s, mtime.ns, ctime.s, ctime.ns].map(i64::cast_unsigned);
-            numbers.extend([*dev, *ino, *len].into_iter().chain(times).flat_map(u64::to_le_bytes));
-        }
-        numbers
-    }
-}
-
 /// Keeps in `folder` that this content was found right by a check that began at `started` (seconds since 1970) and saw
 /// the same files before and after. Keeps nothing, and says so by `false`, when a file was written to meanwhile, or so
 /// shortly before that another write could look the same.
@@ -101,7 +39,7 @@ pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Obse
 
 /// When the content was found right, in seconds since 1970, if it looks now as it did then.
 pub fn recall(folder: &Path, info_hash: InfoHash, now: &Observation) -> Option<i64> {
-    let record_len = HEAD_LEN + now.0.len() * FILE_LEN + HASH_LEN;
+    let record_len = HEAD_LEN + now.file_count() * FILE_LEN + HASH_LEN;
     let (file, _) = open_regular(&record_path(folder, info_hash)).ok()?;
     let mut record = Vec::with_capacity(record_len);
     file.take(record_len as u64 + 1).read_to_end(&mut record).ok()?;
@@ -120,7 +58,7 @@ pub fn forget(folder: &Path, info_hash: InfoHash) -> io::Result<()> {
 }
 
 fn encode(info_hash: InfoHash, started: i64, content: &Observation) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEAD_LEN + content.0.len() * FILE_LEN + HASH_LEN);
+    let mut record = Vec::with_capacity(HEAD_LEN + content.file_count() * FILE_LEN + HASH_LEN);
     record.extend(MAGIC);
     record.extend(info_hash.0);
     record.extend(started.to_le_bytes());
@@ -149,6 +87,7 @@ pub(super) fn forget_oldest(folder: &Path, extension: &str, count_max: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::create::observation::STAMP_GRAIN_S;
     use std::fs::File;
     use std::os::unix::fs::MetadataExt as _;
 

@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::error::{ContentError, CreateError};
-use super::pieces::Control;
 use super::plan::{Created, Settings, finish};
+use super::sweep::Control;
 use crate::base::limits::{self, STREAM_BUFFERS_MAX, STREAM_PIECE_LEN_DEFAULT, STREAM_POLL_INTERVAL, STREAM_READ_LEN};
 use crate::base::{Geometry, PieceHash};
 use crate::codec::metainfo::DraftFiles;

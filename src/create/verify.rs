@@ -14,9 +14,10 @@ use rayon::prelude::*;
 
 use super::error::ContentError;
 use super::hash_journal::HashJournal;
+use super::observation::Observation;
 use super::open::{Kind, open_regular};
-use super::pieces::{Content, Control, Source, hash_pieces, hash_pieces_with};
-use super::remembered::Observation;
+use super::pieces::{hash_pieces, hash_pieces_with};
+use super::sweep::{Content, Control, Source};
 use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceHash, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
@@ -70,6 +71,12 @@ impl Report {
     /// Everything is there, is right, and nothing is too long.
     pub fn is_match(&self) -> bool {
         self.have.is_full() && self.problems.is_empty()
+    }
+
+    /// The content of `info` as it was hashed; `None` where a file changed meanwhile.
+    pub fn observation(&self, info: &Info) -> Option<Observation> {
+        let files = info.files.iter().zip(&self.files).filter(|(file, _)| !file.pad);
+        files.map(|(_, identity)| *identity).collect::<Option<_>>().map(Observation::of_identities)
     }
 
     /// The pieces that are not had, as ranges of indices, ascending.
@@ -134,6 +141,12 @@ fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec
     }
     problems.sort_by_key(|problem| problem.file_index);
     Report { have, hashed_len, problems, files: check.unchanged_files() }
+}
+
+/// The content of `info` below `dir` as it is now; `None` where a path is not a regular file.
+pub fn observe(info: &Info, dir: &Path) -> Option<Observation> {
+    let files = info.files.iter().filter(|file| !file.pad);
+    Observation::of(&files.map(|file| file_path(dir, file)).collect::<Vec<_>>())
 }
 
 /// Where a file of a torrent lies below the data folder.

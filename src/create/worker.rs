@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::error::ContentError;
 use super::files::Files;
-use super::pieces::{Content, Sweep};
+use super::sweep::{Content, Sweep};
 use crate::base::limits::{
     DIRECT_FILE_LEN_MIN, HASH_CHUNK_LEN, HASH_COLD_CHUNK_LEN, HASH_COLD_LEN, HASH_COLD_STEP_LEN_MAX,
     HASH_COLD_STEP_LEN_MIN, HASH_LANES, HASH_RUN_PIECES_MAX,

@@ -12,7 +12,6 @@ use crate::cli::metainfo_file::read_metainfo_file;
 use crate::cli::options::folder_of;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::open::shown;
-use crate::create::remembered::Observation;
 use crate::create::write::write_atomically;
 use crate::create::{Control, Plan, Settings};
 use crate::hash::sha1;
@@ -45,7 +44,7 @@ pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Fail
     let plan = Plan::new(path, &Settings::default(), None)?;
     let folder = folder_of_content(path, &plan)?;
     let check = Check::begin();
-    let content = Observation::of_plan(&plan);
+    let content = plan.observation();
     if let Some(metainfo) = place(path).and_then(|place| read_metainfo_file(&place).ok())
         && let Ok(metainfo) = Metainfo::decode(&metainfo, limits)
         && is_of(&metainfo, &plan)
@@ -83,7 +82,7 @@ impl Unhashed {
                 progress.update(done);
             },
         };
-        let content = Observation::of_plan(&plan);
+        let content = plan.observation();
         let mut journal = check.journal(&content, &plan.geometry);
         let created = plan.build_with(&settings, &mut journal, control)?;
         drop((progress, pending));

@@ -39,8 +39,7 @@ use crate::base::units::Bytes;
 use crate::base::{Bitfield, FileIdentity, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::create::remembered::Observation;
-use crate::create::{Control, verify, verify_with};
+use crate::create::{Control, observe, verify, verify_with};
 use crate::engine::{self, Changes, Config, Contents, EngineError, Listen, Provenance, Report, Source, Survey, survey};
 use crate::storage::Presence;
 use crate::web::site::{PendingList, Published};
@@ -464,7 +463,7 @@ impl std::fmt::Display for Copies {
 
 /// When all of this content was found right, if no file has changed since.
 fn recall(metainfo: &Metainfo, folder: &Path) -> Option<Trust> {
-    let content = Observation::of_content(&metainfo.info, folder)?;
+    let content = observe(&metainfo.info, folder)?;
     let date = Check::begin().recall(metainfo.info_hash, &content)?;
     Some(Trust::Remembered { date, files: content.by_file(&metainfo.info) })
 }
@@ -482,7 +481,7 @@ fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Re
             progress.update(done);
         },
     };
-    let report = match Observation::of_content(&metainfo.info, folder) {
+    let report = match observe(&metainfo.info, folder) {
         Some(seen) => {
             let mut journal = check.journal(&seen, &metainfo.info.geometry);
             let report = verify_with(&metainfo.info, folder, &seen, &mut journal, control)?;
