@@ -11,6 +11,7 @@ use super::interrupt::{self, Hangup};
 use super::metainfo_file::default_output;
 use super::options::{ContentSource, CreateOptions, Destination};
 use super::output::Output;
+use super::progress::ContentProgress;
 use super::records::Record;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Count, Rate};
@@ -47,14 +48,14 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
             report_plan(&plan, &place, output);
             return Ok(());
         }
-        let progress = output.content_progress("hashing", plan.scan.total_len);
+        let progress = ContentProgress::new(output, "hashing", plan.scan.total_len);
         let check = Check::begin();
         let created =
             plan.build(&settings, Control { cancel: &interrupted, progress: &|done| progress.update(done) })?;
         check.remember(created.info_hash, &plan.observation());
         created
     } else {
-        let progress = output.content_progress("hashing", None);
+        let progress = ContentProgress::new(output, "hashing", None);
         let control = Control { cancel: &interrupted, progress: &|done| progress.update(done) };
         create_from_stream(io::stdin(), "standard input", &settings, control)?
     };

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::progress::ContentProgress;
 use crate::base::{Bitfield, FileIdentity, Rng};
 use crate::codec::metainfo::Metainfo;
 use crate::create::foreign::foreign_files;
@@ -185,7 +186,7 @@ fn hash(
     stop: &AtomicBool,
     output: &Output,
 ) -> Result<Bitfield, ContentError> {
-    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
+    let progress = ContentProgress::new(output, "checking", metainfo.info.geometry.total_len());
     let control = Control { cancel: stop, progress: &|done| progress.update(done) };
     verify(&metainfo.info, folder, pieces, control).map(|report| report.have)
 }

@@ -13,7 +13,7 @@ use super::interrupt::{self, Hangup};
 use super::metainfo_file::{default_output, load_metainfo};
 use super::options::{Destination, GetOptions, GetOutput, MetainfoSource, check_hints};
 use super::output::Output;
-use super::progress::TransferSnapshot;
+use super::progress::{TransferProgress, TransferSnapshot};
 use super::records::Record;
 use super::select::choose;
 use super::transfer::{config, tiers, transfer};
@@ -90,7 +90,7 @@ fn download(
         peers,
     };
 
-    let progress = output.transfer_progress("downloading", Some(total_len));
+    let progress = TransferProgress::new(output, "downloading", Some(total_len));
     let mut complete = false;
     let report = engine::run(config, vec![source], stop, &mut |now| {
         if config.keep_seeding && now.have_len == total_len && !std::mem::replace(&mut complete, true) {

@@ -12,7 +12,6 @@ use super::args::{
     ServingArgs, SharedArgs, ShowArgs, VerifyArgs, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
-use super::progress::RECORD_INTERVAL;
 use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::escape::printable;
 use crate::base::limits;
@@ -44,6 +43,9 @@ pub struct Options {
     pub hash_kernel: Kernel,
     pub command: Command,
 }
+
+/// Least time between two progress records, unless another one was asked for.
+pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {

@@ -15,7 +15,6 @@ use tracing::level_filters::LevelFilter;
 
 use super::exit::{Failure, exit_of};
 use super::options::OutputOptions;
-use super::progress::{ContentProgress, TransferProgress};
 use super::records::Record;
 use crate::base::escape::printable;
 
@@ -109,15 +108,9 @@ impl Output {
         self.write_stderr(&printed(format_args!("bt-fast: {failure}")));
     }
 
-    /// Progress over content that is read: `phase` is "hashing" or "checking"; `total` is its bytes, where they are known.
-    pub fn content_progress(&self, phase: &'static str, total: impl Into<Option<u64>>) -> ContentProgress<'_> {
-        ContentProgress::new(self, &self.bars, phase, total.into())
-    }
-
-    /// Progress of a transfer: `phase` is "downloading" or "seeding"; `total` is the bytes that complete it, `None` for
-    /// one without an end.
-    pub fn transfer_progress(&self, phase: &'static str, total: Option<u64>) -> TransferProgress<'_> {
-        TransferProgress::new(self, &self.bars, phase, total)
+    /// Where progress bars are drawn.
+    pub(super) fn bars(&self) -> &MultiProgress {
+        &self.bars
     }
 
     /// Whether all of the result could be written.

@@ -3,14 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use super::records::Record;
 use crate::base::units::{Bytes, Count, Rate};
-
-/// Least time between two progress records, unless another one was asked for.
-pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 
 const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
 const NO_BAR: &str = "{prefix:>11} {msg}";
@@ -27,10 +24,12 @@ pub struct ContentProgress<'a> {
 }
 
 impl<'a> ContentProgress<'a> {
-    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: Option<u64>) -> Self {
+    /// `phase` is "hashing" or "checking"; `total` is the content's bytes, where they are known.
+    pub(super) fn new(output: &'a Output, phase: &'static str, total: impl Into<Option<u64>>) -> Self {
+        let total = total.into();
         let template = if total.is_some() { BAR } else { NO_BAR };
         let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
-        let bar = bars.add(bar);
+        let bar = output.bars().add(bar);
         Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new(output.record_interval()) }
     }
 
@@ -86,10 +85,11 @@ pub struct TransferProgress<'a> {
 }
 
 impl<'a> TransferProgress<'a> {
-    pub(super) fn new(output: &'a Output, bars: &MultiProgress, phase: &'static str, total: Option<u64>) -> Self {
+    /// `phase` is "downloading" or "seeding"; `total` is the bytes that complete it, `None` for one without an end.
+    pub(super) fn new(output: &'a Output, phase: &'static str, total: Option<u64>) -> Self {
         let template = if total.is_some() { BAR } else { NO_BAR };
         let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
-        Self { output, bar: bars.add(bar), phase, total, pace: Pace::new(output.record_interval()) }
+        Self { output, bar: output.bars().add(bar), phase, total, pace: Pace::new(output.record_interval()) }
     }
 
     /// Call it as often as convenient: what comes too soon after the last one is left out.
@@ -169,6 +169,7 @@ fn whole(bytes_per_s: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::options::RECORD_INTERVAL;
 
     #[test]
     fn updates_are_let_through_at_their_pace() {

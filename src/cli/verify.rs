@@ -16,6 +16,7 @@ use super::interrupt::{self, Hangup};
 use super::metainfo_file::load_metainfo;
 use super::options::VerifyOptions;
 use super::output::Output;
+use super::progress::ContentProgress;
 use super::records::Record;
 use crate::base::escape::{printable, shell_word};
 use crate::base::units::{Bytes, Count, Rate, utc};
@@ -118,7 +119,7 @@ fn check(
         }
         output.message("the content has changed since an earlier check, or there was none: reading all of it");
     }
-    let progress = output.content_progress("checking", info.geometry.total_len());
+    let progress = ContentProgress::new(output, "checking", info.geometry.total_len());
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
     let report = verify(info, &options.data, None, control)?;
     drop(progress);

@@ -10,6 +10,7 @@ use crate::cli::checks::{self, Check};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::read_metainfo_file;
 use crate::cli::options::folder_of;
+use crate::cli::progress::ContentProgress;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::open::shown;
 use crate::create::write::write_atomically;
@@ -73,7 +74,7 @@ impl Unhashed {
         let (settings, total_len) = (Settings::default(), plan.scan.total_len);
         let name = printable(&plan.name);
         around.output.message(format_args!("hashing {name} ({}) before it is served", Bytes(total_len)));
-        let progress = around.output.content_progress("hashing", total_len);
+        let progress = ContentProgress::new(around.output, "hashing", total_len);
         let pending = around.pending.begin(name, total_len);
         let control = Control {
             cancel: around.stop,

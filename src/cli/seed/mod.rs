@@ -31,7 +31,7 @@ use super::metainfo_file::load_metainfo;
 use super::notify;
 use super::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
 use super::output::Output;
-use super::progress::TransferSnapshot;
+use super::progress::{ContentProgress, TransferProgress, TransferSnapshot};
 use super::records::Record;
 use super::transfer::{self, tiers, transfer};
 use crate::base::escape::printable;
@@ -249,7 +249,7 @@ impl Session<'_> {
     fn run(&self, sources: Vec<Source>, changes: Option<Changes>, mut until: Until) -> Result<Report, EngineError> {
         let Self { config, names, origin, pending, is_complete, port, stop, output } = *self;
         let mut status = Status::default();
-        let progress = output.transfer_progress("seeding", None);
+        let progress = TransferProgress::new(output, "seeding", None);
         engine::run_with(config, sources, changes, stop, &mut |now| {
             if port.set(now.port).is_ok() {
                 origin.iter().for_each(|origin| origin.open(now.port, config.identity.peer_id));
@@ -472,7 +472,7 @@ fn recall(metainfo: &Metainfo, folder: &Path) -> Option<Trust> {
 fn hash_all(metainfo: &Metainfo, folder: &Path, around: &Surroundings<'_>) -> Result<(Bitfield, Trust), Failure> {
     let Surroundings { output, stop, pending, .. } = around;
     let check = Check::begin();
-    let progress = output.content_progress("checking", metainfo.info.geometry.total_len());
+    let progress = ContentProgress::new(output, "checking", metainfo.info.geometry.total_len());
     let pending = pending.begin(printable(&metainfo.info.name), metainfo.info.geometry.total_len());
     let control = Control {
         cancel: stop,
