@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::peer_shared::PeerShared;
 use super::picking::Walk;
 use super::pieces::Slot;
 use super::reveal::Reveal;
-use super::shared::{PeerShared, Swarm};
+use super::shared::Swarm;
 use super::working::Work;
 use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
 use crate::codec::extension::EXTENSION_HANDSHAKE_ID;

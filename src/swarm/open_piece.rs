@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::shared::PeerShared;
+use super::peer_shared::PeerShared;
 use crate::base::{BlockRef, Geometry, PieceIndex, Time};
 
 /// Memory for one piece, carried by [`OpenPiece`] and reused.

@@ -228,7 +228,7 @@ fn a_full_list_lets_only_a_worse_peer_go() {
 fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     use std::sync::Arc;
 
-    use super::super::shared::PeerShared;
+    use super::super::peer_shared::PeerShared;
 
     let mut list = PeerList::new();
     let senders = [0, 1].map(|n| Arc::new(PeerShared::new(n, peer(n))));
@@ -246,7 +246,7 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
 fn a_host_is_judged_and_banned_as_a_whole() {
     use std::sync::Arc;
 
-    use super::super::shared::PeerShared;
+    use super::super::peer_shared::PeerShared;
 
     let mut list = PeerList::new();
     let address = |low: u32| -> SocketAddr { format!("[2001:db8:1:2::{low:x}]:6881").parse().unwrap() };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choker::{Changes, Choker, PeerView, Slots};
+use super::peer_shared::PeerShared;
 use super::pieces::Slot;
 use super::rate::RateMeter;
-use super::shared::{PeerShared, Swarm};
+use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
 
 /// How often rates are sampled, and it is looked whether the uplink is idle.
