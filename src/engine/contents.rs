@@ -192,7 +192,7 @@ impl Contents {
             peers: Vec::new(),
             metainfo,
         };
-        let (torrent, _) = crate::engine::session::prepare(source, &config, 1, 0).unwrap();
+        let (torrent, _) = crate::engine::control::prepare::prepare(source, &config, 1, 0).unwrap();
         contents.torrents_mut().insert(torrent.info_hash, torrent);
         contents
     }

@@ -3,6 +3,7 @@
 //! A torrent is looked at when it asks for it ([`Shared::attend`]) and when its time has come, so that one without peers
 //! costs nothing.
 
+pub(in crate::engine) mod prepare;
 mod torrent_control;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,18 +17,14 @@ use tracing::warn;
 
 use crate::base::{InfoHash, Rng, Time, limits};
 use crate::engine::config::{Change, Changes, Config, HungUp, Snapshot};
-use crate::engine::control::torrent_control::{Announcing, Steered};
+use crate::engine::control::prepare::prepare;
+use crate::engine::control::torrent_control::{Announcing, LOOK_INTERVAL, Steered, TICK};
 use crate::engine::metrics::monitor;
-use crate::engine::session::prepare;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Found};
 use crate::engine::trackers::http::Fetcher;
 
-/// How often progress is shown, the stop flag is looked at, and a busy torrent.
-pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
-/// How often memory is measured, and a torrent looked at that has peers and nothing to do.
-pub(in crate::engine) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Progress shows the rate of this long.
 const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
 /// Peers that trackers told of and nobody has taken: so many announces' worth.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -12,7 +13,6 @@ use tracing::warn;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, host_of, limits};
 use crate::engine::config::Config;
-use crate::engine::control::{LOOK_INTERVAL, TICK};
 use crate::engine::metrics::monitor::{self, TorrentStatus};
 use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
@@ -21,6 +21,11 @@ use crate::engine::trackers::http::Fetcher;
 use crate::swarm::PeerShared;
 use crate::swarm::peer_list::Source;
 use crate::swarm::steering::Steering;
+
+/// How often progress is shown, the stop flag is looked at, and a busy torrent.
+pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
+/// How often memory is measured, and a torrent looked at that has peers and nothing to do.
+pub(in crate::engine) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the announcers of all torrents share.
 pub(in crate::engine) struct Announcing {

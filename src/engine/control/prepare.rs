@@ -1,0 +1,128 @@
+//! A torrent made ready for a session: its store, what is had and wanted of it, its record and its memory.
+
+use std::sync::Arc;
+
+use crate::base::{Bitfield, Geometry, Rng, limits};
+use crate::codec::metainfo::Metainfo;
+use crate::engine::config::{Config, EngineError, Provenance, Source, WriteMode};
+use crate::engine::files::checkpoint::Checkpoint;
+use crate::engine::torrent::Torrent;
+use crate::storage::{Layout, Presence, Slot, Store, slots};
+use crate::swarm::{Choice, Selection, peer_list};
+
+/// A torrent ready to be served, and its trackers; `number` is its own in this session.
+pub(in crate::engine) fn prepare(
+    source: Source,
+    config: &Config,
+    stretches_trusted: u32,
+    number: u32,
+) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
+    let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers } = source;
+    let info = &metainfo.info;
+    let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
+    let pads = info.files.iter().map(|file| file.pad).collect();
+    // What is written has no links.
+    let layout = if target.is_some() { layout } else { layout.following_links_of_now() };
+    let mut store = Store::new(layout, info.geometry.clone(), pads)?;
+    let mut selection = None;
+    if let Some(mut choices) = choices {
+        (store, have) = leave_out(store, &mut choices, &info.geometry, have)?;
+        selection = Some(Selection::new(&info.geometry, &choices));
+    }
+    let checkpoint = target.map(|target| {
+        let pieces_of = |file_index| info.geometry.pieces_of_file(file_index);
+        let is_written = |file_index| !pieces_of(file_index).all(|index| have.contains_index(index as usize));
+        target.create_files(&store, is_written)?;
+        Checkpoint::new(target, metainfo.info_hash, &store, &have, earlier)
+    });
+    let checkpoint = checkpoint.transpose()?;
+    let has_wanted =
+        |selection: &Selection| info.geometry.pieces().all(|piece| have.contains(piece) || !selection.is_wanted(piece));
+    let has_wanted = selection.as_ref().map_or_else(|| have.is_full(), has_wanted);
+    let verified;
+    (store, verified) = with_provenance(store, provenance, &info.geometry, &have);
+    if has_wanted && checkpoint.is_some() {
+        store.end_writing(&|_| ());
+    }
+    let slots = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
+    // What will be seeded is read again soon: it belongs into the page cache.
+    let write_mode = match config.write_mode {
+        WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
+        chosen => chosen,
+    };
+    let mut torrent = Torrent::new(
+        metainfo,
+        (store, checkpoint),
+        (&have, selection, &verified),
+        slots,
+        write_mode,
+        stretches_trusted,
+        config,
+    );
+    torrent.number = number;
+    if config.super_seed {
+        torrent.swarm.hide();
+    }
+    if config.sequential {
+        torrent.swarm.order.set_sequential(true);
+        torrent.swarm.reorder(&mut Rng::new());
+    }
+    torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    if let Some(checkpoint) = &torrent.checkpoint {
+        checkpoint.restore_parts(&torrent);
+    }
+    Ok((Arc::new(torrent), tiers))
+}
+
+/// The store, and the pieces that need no hash before they are served.
+fn with_provenance(store: Store, provenance: Provenance, geometry: &Geometry, have: &Bitfield) -> (Store, Bitfield) {
+    match provenance {
+        Provenance::Unknown => (store, Bitfield::new(geometry.piece_count())),
+        Provenance::Written => (store.writing(), have.clone()),
+        Provenance::Known(files) => {
+            let mut verified = have.clone();
+            for file_index in store.listed().filter(|&at| files.get(at).is_none_or(Option::is_none)) {
+                let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+                pieces.for_each(|piece| _ = verified.remove(piece));
+            }
+            (store.with_known(files), verified)
+        }
+    }
+}
+
+/// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and
+/// nothing is claimed of them.
+fn leave_out(
+    store: Store,
+    choices: &mut [Choice],
+    geometry: &Geometry,
+    mut have: Bitfield,
+) -> Result<(Store, Bitfield), EngineError> {
+    for file_index in store.listed() {
+        let expected = Presence::Here { len: geometry.file_len(file_index) };
+        if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
+            && store.layout().presence(file_index)? == expected
+            // Else it may be another one of that name.
+            && geometry.pieces_of_file(file_index).any(|index| have.contains_index(index as usize))
+        {
+            *choice = Choice::Kept;
+        }
+    }
+    let left_out: Box<[bool]> = choices.iter().map(|&choice| choice == Choice::LeftOut).collect();
+    for (file_index, _) in left_out.iter().enumerate().filter(|(_, left_out)| **left_out) {
+        for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
+            have.remove(piece);
+        }
+    }
+    Ok((store.leaving_out(left_out), have))
+}
+
+/// As many slots as the arena holds, at least two, at most one for each piece.
+fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<Slot>, EngineError> {
+    let geometry = &metainfo.info.geometry;
+    let longest = u64::from(geometry.piece_len()).min(geometry.total_len());
+    let slot_len = u32::try_from(longest).unwrap_or(u32::MAX);
+    let fitting = arena_len / longest.max(1);
+    let slot_count = fitting.clamp(2, u64::from(limits::OPEN_PIECES_MAX)).min(u64::from(geometry.piece_count()));
+    slots(slot_len, u32::try_from(slot_count).unwrap_or(2)).map_err(EngineError::Arena)
+}
