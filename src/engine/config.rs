@@ -1,27 +1,23 @@
-//! What a session is given, what it shows, and what it leaves.
+//! What a session is given.
 
-use std::fmt;
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, FileIdentity, InfoHash, PeerId, Rng, Time};
+use crate::base::{Bitfield, FileIdentity, InfoHash, PeerId, Rng};
 use crate::codec::metainfo::Metainfo;
 use crate::engine::contents::Contents;
 use crate::engine::files::resume::Earlier;
+use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Monitor;
-use crate::engine::metrics::stats::Stats;
 use crate::engine::network::egress::Way;
-use crate::engine::network::listen::ListenError;
-use crate::engine::shared::page_cache::CacheMode;
-use crate::hash::Hashed;
-use crate::storage::{StorageError, Target};
+use crate::engine::network::listen::Listen;
+use crate::storage::Target;
 use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
-use crate::uring::{Device, RingError, ZeroCopyMode};
+use crate::uring::{Device, ZeroCopyMode};
 
 /// How a session is run.
 #[derive(Debug)]
@@ -76,26 +72,6 @@ impl Config {
     }
 }
 
-/// Where peers reach us.
-#[derive(Debug)]
-pub enum Listen {
-    /// All addresses, the first free port of 6881 to 6889 (BEP 3).
-    FirstFree,
-    At(SocketAddr),
-    /// A socket that listens already. Whoever opened it may go on with it when the session has ended.
-    Handed(TcpListener),
-}
-
-impl Listen {
-    /// The address that our own connections come from, where one was chosen; any port.
-    pub(super) fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::At(address) if !address.ip().is_unspecified() => Some(SocketAddr::new(address.ip(), 0)),
-            _ => None,
-        }
-    }
-}
-
 /// Bytes per second at most; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateLimits {
@@ -120,14 +96,14 @@ impl Identity {
     }
 }
 
-/// How verified pieces are written.
+/// What becomes of content in the page cache when it was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WriteMode {
-    /// Past the page cache as long as no peer wants our pieces and we will not seed.
+pub enum CacheMode {
+    /// It stays as long as the kernel likes.
     #[default]
-    Auto,
-    Buffered,
-    Direct,
+    Keep,
+    /// It is dropped some way behind, so that a long-running origin pushes nothing else out of memory.
+    DropBehind,
 }
 
 /// One torrent to be run.
@@ -173,90 +149,3 @@ pub enum Change {
 
 /// Changes to come, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
 pub type Changes = tokio::sync::mpsc::Receiver<Change>;
-
-/// What a session has done.
-#[derive(Debug)]
-pub struct Report {
-    pub totals: Snapshot,
-    pub elapsed: Time,
-    /// Everything wanted is there; false when it was stopped before.
-    pub complete: bool,
-    /// Pieces that were there before, of files that another program has changed meanwhile.
-    pub doubtful: Option<Bitfield>,
-    pub stats: Stats,
-    pub hashed: Hashed,
-}
-
-/// How long something took, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Latency {
-    pub p50_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-}
-
-/// Why a session could not run, or ended early. One line each.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("piece arena: {0}: choose a smaller one with --arena")]
-    Arena(std::io::Error),
-    #[error("threads: {0}")]
-    Threads(std::io::Error),
-    #[error("no torrent is left to serve")]
-    NothingLeft,
-    #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
-    NoPeers(String),
-    #[error("no peers: {0}: name one that has the torrent and takes plain connections with --peer ADDR:PORT")]
-    HungUp(HungUp),
-}
-
-/// The number of peers that closed their connections at our handshake: peers without the torrent do that, and peers that
-/// accept only encrypted connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HungUp(NonZeroUsize);
-
-impl HungUp {
-    /// `None` where no peer did.
-    pub(super) fn new(count: usize) -> Option<Self> {
-        NonZeroUsize::new(count).map(Self)
-    }
-}
-
-impl fmt::Display for HungUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.get() {
-            1 => f.write_str(
-                "1 peer hung up on the handshake: it doesn't have this torrent or probably demands encryption",
-            )?,
-            count => write!(
-                f,
-                "{count} peers hung up on the handshake: they don't have this torrent or probably demand encryption"
-            )?,
-        }
-        f.write_str(", which bt-fast does not speak")
-    }
-}
-
-/// A session as it stands, all torrents together. Bytes are payload.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Snapshot {
-    /// Wanted, verified and written.
-    pub have_len: u64,
-    pub downloaded: u64,
-    pub uploaded: u64,
-    pub wasted: u64,
-    pub corrupt: u64,
-    pub peer_count: usize,
-    /// Peers that had everything when they left; of several torrents, of the one with the fewest.
-    pub copies: usize,
-    /// Where we listen.
-    pub port: u16,
-    pub down_bytes_per_s: f64,
-    pub up_bytes_per_s: f64,
-}

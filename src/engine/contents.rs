@@ -152,7 +152,9 @@ impl Drop for Begun<'_> {
 impl Contents {
     /// The content of one torrent below `folder`, without a session.
     pub(crate) fn of(metainfo: crate::codec::metainfo::Metainfo, folder: &std::path::Path) -> Arc<Self> {
-        use crate::engine::config::{Config, Identity, Listen, Provenance, RateLimits, Source, WriteMode};
+        use crate::engine::config::{Config, Identity, Provenance, RateLimits, Source};
+        use crate::engine::files::writeback::WriteMode;
+        use crate::engine::network::listen::Listen;
         let contents = Arc::new(Self::default());
         let config = Config {
             identity: Identity::generate(&mut crate::base::Rng::new()),

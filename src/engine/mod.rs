@@ -15,6 +15,8 @@ pub mod files;
 pub mod magnet;
 pub mod metrics;
 pub mod network;
+mod piece;
+mod report;
 mod ring;
 mod session;
 mod shared;
@@ -22,16 +24,14 @@ mod torrent;
 pub mod trackers;
 
 pub use crate::storage::arena_len_default;
-pub use config::{
-    Change, Changes, Config, EngineError, HungUp, Identity, Latency, Listen, Provenance, RateLimits, Report, Snapshot,
-    Source, WriteMode,
-};
+pub use config::{CacheMode, Change, Changes, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::Contents;
 pub use files::presence::{Survey, survey};
-pub use metrics::monitor::Monitor;
-pub use metrics::stats::Stats;
+pub use files::writeback::WriteMode;
+pub use metrics::monitor::{Monitor, Snapshot};
+pub use metrics::stats::{Latency, Stats};
 pub use metrics::usage::{Memory, ThreadUsage, Threads, Usage};
-pub use network::listen::ListenError;
+pub use network::listen::{Listen, ListenError};
 pub use network::nearness::{is_public, own_addresses};
+pub use report::{EngineError, HungUp, Report};
 pub use session::{raise_descriptor_limit, run, run_with};
-pub use shared::page_cache::CacheMode;

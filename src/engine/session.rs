@@ -9,14 +9,17 @@ use std::thread;
 use tokio::sync::{Notify, mpsc};
 
 use crate::base::limits;
-use crate::engine::config::{Changes, Config, EngineError, Latency, Report, Snapshot, Source};
+use crate::engine::config::{Changes, Config, Source};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::{self, Outcome};
 use crate::engine::files::io_threads::FileThreads;
+use crate::engine::metrics::monitor::Snapshot;
+use crate::engine::metrics::stats::Latency;
 use crate::engine::metrics::stats::{Stats, buckets};
 use crate::engine::metrics::usage::{Threads, Usage};
 use crate::engine::network::listen::listen;
 use crate::engine::network::utp;
+use crate::engine::report::{EngineError, Report};
 use crate::engine::ring::piece_writer;
 use crate::engine::ring::{self, Inbox};
 use crate::engine::shared::page_cache::Cache;

@@ -4,6 +4,7 @@
 //! costs nothing.
 
 pub(in crate::engine) mod prepare;
+mod status;
 mod torrent_control;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,10 +17,11 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::base::{InfoHash, Rng, Time, limits};
-use crate::engine::config::{Change, Changes, Config, HungUp, Snapshot};
+use crate::engine::config::{Change, Changes, Config};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_control::{Announcing, LOOK_INTERVAL, Steered, TICK};
-use crate::engine::metrics::monitor;
+use crate::engine::metrics::monitor::Snapshot;
+use crate::engine::report::HungUp;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Found};
@@ -147,7 +149,7 @@ impl Control<'_> {
                     pictured_at = now;
                     let with_peers = monitor.take_wish();
                     let torrents = self.steered.values_mut().map(|one| one.status(now, with_peers)).collect();
-                    monitor.show(monitor::status(self.shared, &snapshot, torrents));
+                    monitor.show(status::status(self.shared, &snapshot, torrents));
                 }
             }
             if self.peer_count > 0 {

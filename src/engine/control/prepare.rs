@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::base::{Bitfield, Geometry, Rng, limits};
 use crate::codec::metainfo::Metainfo;
-use crate::engine::config::{Config, EngineError, Provenance, Source, WriteMode};
+use crate::engine::config::{Config, Provenance, Source};
 use crate::engine::files::checkpoint::Checkpoint;
+use crate::engine::files::writeback::WriteMode;
+use crate::engine::report::EngineError;
 use crate::engine::torrent::Torrent;
 use crate::storage::{Layout, Presence, Slot, Store, slots};
 use crate::swarm::{Choice, Selection, peer_list};

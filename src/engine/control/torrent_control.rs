@@ -13,7 +13,8 @@ use tracing::warn;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, host_of, limits};
 use crate::engine::config::Config;
-use crate::engine::metrics::monitor::{self, TorrentStatus};
+use crate::engine::control::status;
+use crate::engine::metrics::monitor::TorrentStatus;
 use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Finds, Found, Identity, Totals};
@@ -245,7 +246,7 @@ impl Steered {
 
     pub(in crate::engine) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
         let (torrent, steering) = (&self.torrent, &self.steering);
-        let make = || Arc::new(monitor::torrent_status(torrent, with_peers, |peer| steering.rates(now, peer)));
+        let make = || Arc::new(status::torrent_status(torrent, with_peers, |peer| steering.rates(now, peer)));
         match &self.status {
             // Of nobody's peers there is nothing to tell more.
             Some(status) if self.peer_count == 0 => Arc::clone(status),

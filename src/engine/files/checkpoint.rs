@@ -2,16 +2,17 @@
 //!
 //! A piece is claimed by the record only after everything written before it was synced. What was received of other pieces
 //! is beside it, see `partial_pieces`.
-#![allow(clippy::disallowed_methods, reason = "records are dated, and the pause after one is as long as it took")]
+#![allow(clippy::disallowed_methods, reason = "the pause after a record is as long as it took")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::base::{Bitfield, FileIdentity, FileTime, Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::resume::ResumeRecord;
+use crate::engine::files::clock::{file_time, seconds_since_1970};
 use crate::engine::files::partial_pieces::Kept;
 use crate::engine::files::resume::Earlier;
 use crate::engine::shared::Shared;
@@ -109,12 +110,12 @@ impl Checkpoint {
     pub(in crate::engine) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
         let mut written = self.written();
         written.files.handle_written(file_index, file);
-        written.own_writes.insert(file_index, now());
+        written.own_writes.insert(file_index, file_time());
     }
 
     /// Space was reserved for this file, which changes its times.
     pub(in crate::engine) fn handle_reserved(&self, file_index: usize) {
-        self.written().own_writes.insert(file_index, now());
+        self.written().own_writes.insert(file_index, file_time());
     }
 
     /// All of a piece is in its files.
@@ -261,17 +262,4 @@ impl Checkpoint {
     pub(in crate::engine) fn release(&self) {
         self.target.release();
     }
-}
-
-/// By the clock that file times are taken from.
-pub(in crate::engine) fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-pub(in crate::engine) fn seconds_since_1970() -> i64 {
-    now().s
-}
-
-fn now() -> FileTime {
-    since_1970().into()
 }

@@ -2,6 +2,7 @@
 //! the next run, and the threads that do what may block on a file system.
 
 pub(in crate::engine) mod checkpoint;
+pub(in crate::engine) mod clock;
 pub(in crate::engine) mod io_threads;
 pub(in crate::engine) mod partial_pieces;
 pub(in crate::engine) mod presence;

@@ -12,7 +12,8 @@ use crate::base::escape::printable;
 use crate::base::{PieceIndex, limits};
 use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
 use crate::engine::files::checkpoint::Checkpoint;
-use crate::engine::torrent::{Piece, Torrent};
+use crate::engine::piece::Piece;
+use crate::engine::torrent::Torrent;
 use crate::storage::{Landed, Sidecar, Slot};
 
 /// What the file of parts holds.

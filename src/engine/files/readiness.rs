@@ -5,8 +5,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::base::limits::STRETCH_LEN;
-use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, limits};
-use crate::engine::shared::page_cache::Moment;
+use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 
 const UNVERIFIED: u8 = 0;
 const VERIFYING: u8 = 1;
@@ -16,6 +15,14 @@ const UNSERVABLE: u8 = 3;
 const NEVER: u64 = 0;
 const POPULATING: u64 = u64::MAX;
 const LEAVING: u64 = u64::MAX - 1;
+
+/// A point in time, and in the stream of what was read into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct Moment {
+    pub(in crate::engine) time: Time,
+    /// Stretches made resident so far, wrapping.
+    pub(in crate::engine) read_in: u32,
+}
 
 /// What stands between a block and the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

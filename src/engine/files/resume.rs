@@ -6,7 +6,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, FileIdentity, PieceIndex, Rng, limits};
 use crate::codec::metainfo::{FileEntry, Info, Metainfo};
 use crate::codec::resume::{ResumeError, ResumeRecord};
-use crate::engine::files::checkpoint::seconds_since_1970;
+use crate::engine::files::clock::seconds_since_1970;
 use crate::storage::{Layout, Presence, Sidecar, StorageError, Target};
 
 /// Clocks of file systems are this coarse at worst: what looks so much newer than now is not from the future.

@@ -10,6 +10,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::base::limits;
 use crate::uring::{SharedFile, flush_range};
 
+/// How verified pieces are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteMode {
+    /// Past the page cache as long as no peer wants our pieces and we will not seed.
+    #[default]
+    Auto,
+    Buffered,
+    Direct,
+}
+
 /// One torrent's dirty bytes, and the files that are open for them. Who has no room waits, and with it the slot it writes from.
 #[derive(Debug)]
 pub(in crate::engine) struct Writeback {

@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::engine::config::Latency;
 use crate::engine::metrics::usage::{Memory, Threads, Usage};
 
 /// The longest latency that is told apart: an hour, in microseconds.
@@ -69,6 +68,14 @@ pub struct Stats {
     pub hash_lag: Option<Latency>,
     pub zero_copied: u64,
     pub zero_copy_copied: u64,
+}
+
+/// How long something took, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
 }
 
 impl Latency {

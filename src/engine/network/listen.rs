@@ -4,13 +4,32 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use crate::base::escape::printable;
-use crate::engine::config::Listen;
 use crate::uring::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
 const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Where peers reach us.
+#[derive(Debug)]
+pub enum Listen {
+    /// All addresses, the first free port of 6881 to 6889 (BEP 3).
+    FirstFree,
+    At(SocketAddr),
+    /// A socket that listens already. Whoever opened it may go on with it when the session has ended.
+    Handed(TcpListener),
+}
+
+impl Listen {
+    /// The address that our own connections come from, where one was chosen; any port.
+    pub(in crate::engine) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) if !address.ip().is_unspecified() => Some(SocketAddr::new(address.ip(), 0)),
+            _ => None,
+        }
+    }
+}
 
 /// We can't listen.
 #[derive(Debug, thiserror::Error)]

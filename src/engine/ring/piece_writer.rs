@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::base::{PieceHash, limits};
 use crate::engine::files::writeback::Flush;
+use crate::engine::piece::Piece;
 use crate::engine::shared::Shared;
-use crate::engine::torrent::{Piece, Torrent};
+use crate::engine::torrent::Torrent;
 use crate::hash::Job;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
 use crate::swarm::PeerShared;

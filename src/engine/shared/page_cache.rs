@@ -10,26 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::limits::STRETCH_LEN;
 use crate::base::{Time, limits};
+use crate::engine::config::CacheMode;
+use crate::engine::files::readiness::Moment;
 use crate::engine::torrent::Torrent;
 use crate::storage::memory_limit;
-
-/// What becomes of content in the page cache when it was served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheMode {
-    /// It stays as long as the kernel likes.
-    #[default]
-    Keep,
-    /// It is dropped some way behind, so that a long-running origin pushes nothing else out of memory.
-    DropBehind,
-}
-
-/// A point in time, and in the stream of what was read into memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) struct Moment {
-    pub(in crate::engine) time: Time,
-    /// Stretches made resident so far, wrapping.
-    pub(in crate::engine) read_in: u32,
-}
 
 /// See the module.
 #[derive(Debug)]

@@ -15,28 +15,23 @@ use crate::base::{
     Bitfield, BlockRef, FileIdentity, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, host_of, limits,
 };
 use crate::codec::metainfo::Metainfo;
-use crate::engine::config::{Config, WriteMode};
-use crate::engine::files::checkpoint::{Checkpoint, since_1970};
+use crate::engine::config::Config;
+use crate::engine::files::checkpoint::Checkpoint;
+use crate::engine::files::clock::since_1970;
 use crate::engine::files::io_threads::FileShare;
 use crate::engine::files::readiness::Serving;
 use crate::engine::files::watch::Looks;
+use crate::engine::files::writeback::WriteMode;
 use crate::engine::files::writeback::Writeback;
+use crate::engine::piece::Piece;
 use crate::engine::torrent::suspicion::Suspicion;
 use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
 use crate::swarm::sharing::Share;
-use crate::swarm::{OpenPiece, PeerShared, Selection, Swarm, Verdict};
+use crate::swarm::{PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
-
-pub(in crate::engine) type Piece = OpenPiece<Slot>;
-
-impl crate::swarm::Slot for Slot {
-    fn clear(&mut self, piece_len: u32) -> bool {
-        Slot::clear(self, piece_len)
-    }
-}
 
 /// Peers of one host that left with everything, and what they took from us in all.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{PieceHash, PieceIndex, host_of, limits};
-use crate::engine::torrent::Piece;
+use crate::engine::piece::Piece;
 use crate::hash::sha1;
 use crate::swarm::Verdict;
 use crate::swarm::blame::{Blame, Sent};

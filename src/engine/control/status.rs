@@ -1,0 +1,130 @@
+//! The picture of a session that its monitor shows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::escape::printable;
+use crate::base::limits::{PEERS_SHOWN_MAX, PIECE_MAP_LEN};
+use crate::engine::metrics::monitor::{PeerStatus, Snapshot, Status, TorrentStatus};
+use crate::engine::metrics::stats::buckets;
+use crate::engine::metrics::usage::Usage;
+use crate::engine::shared::Shared;
+use crate::engine::torrent::Torrent;
+use crate::swarm::PeerShared;
+
+pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentStatus>>) -> Status {
+    let hashed = shared.pool.hashed();
+    let usage = Usage::of_this_process();
+    Status {
+        seconds: shared.now().as_secs_f64(),
+        port: now.port,
+        uploaded: now.uploaded,
+        downloaded: now.downloaded,
+        wasted: now.wasted,
+        corrupt: now.corrupt,
+        up_bytes_per_s: now.up_bytes_per_s,
+        down_bytes_per_s: now.down_bytes_per_s,
+        connections: shared.connection_count.load(Ordering::Relaxed),
+        torrents,
+        hashed_pieces: hashed.pieces,
+        hash_batches: hashed.batches,
+        cpu_user_s: usage.user.as_secs_f64(),
+        cpu_system_s: usage.system.as_secs_f64(),
+        memory_anon: usage.memory.anon,
+        memory_file: usage.memory.file,
+        latency_buckets: buckets(&shared.latency()),
+    }
+}
+
+/// `rates` are a peer's upload and download in bytes/s.
+pub(super) fn torrent_status(
+    torrent: &Torrent,
+    with_peers: bool,
+    rates: impl Fn(&PeerShared) -> (u64, u64),
+) -> TorrentStatus {
+    let peers = torrent.peers();
+    let swarm = &torrent.swarm;
+    let pieces = swarm.geometry.piece_count();
+    let have = |peer: &PeerShared| peer.have_count.load(Ordering::Relaxed);
+    let mut peer_list = Vec::new();
+    if with_peers {
+        let complete = swarm.pieces.is_complete();
+        peer_list.extend(peers.iter().map(|peer| peer_status(peer, rates(peer), complete)));
+        peer_list.sort_by_key(|peer| std::cmp::Reverse(peer.up_bytes_per_s + peer.down_bytes_per_s));
+        peer_list.truncate(PEERS_SHOWN_MAX);
+    }
+    TorrentStatus {
+        info_hash: torrent.info_hash.to_string(),
+        name: torrent.name.clone(),
+        length: swarm.geometry.total_len(),
+        pieces,
+        pieces_had: swarm.pieces.have_count(),
+        uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
+        downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
+        peers: peers.len(),
+        seeders: peers.iter().filter(|peer| have(peer) == pieces).count(),
+        failed: torrent.has_failed(),
+        rarest: if with_peers { rarest(torrent) } else { 0 },
+        availability: if with_peers { availability(torrent) } else { Vec::new() },
+        peer_list,
+    }
+}
+
+fn peer_status(peer: &PeerShared, (up, down): (u64, u64), complete: bool) -> PeerStatus {
+    let interested = peer.interested.load(Ordering::Relaxed);
+    let idle = match () {
+        () if up + down > 0 => "",
+        () if peer.snubbed.load(Ordering::Relaxed) => "snubs us",
+        () if interested && !peer.is_unchoked() => "waits for a slot",
+        () if interested => "asks for nothing",
+        () if complete => "needs nothing",
+        () => "no interest",
+    };
+    PeerStatus {
+        address: peer.address.to_string(),
+        client: peer.client().map(|client| printable(&client)).unwrap_or_default(),
+        uploaded: peer.uploaded.load(Ordering::Relaxed),
+        downloaded: peer.downloaded.load(Ordering::Relaxed),
+        up_bytes_per_s: up,
+        down_bytes_per_s: down,
+        pieces_had: peer.have_count.load(Ordering::Relaxed),
+        idle,
+    }
+}
+
+fn rarest(torrent: &Torrent) -> u32 {
+    let swarm = &torrent.swarm;
+    let pieces = (0..swarm.geometry.piece_count()).filter_map(|index| swarm.geometry.piece(index));
+    pieces.map(|piece| swarm.availability.of(piece)).min().unwrap_or(0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shades of a colour")]
+fn availability(torrent: &Torrent) -> Vec<f32> {
+    let swarm = &torrent.swarm;
+    let count = swarm.geometry.piece_count();
+    let shown = count.min(PIECE_MAP_LEN);
+    let bound = |at: u32| u32::try_from(u64::from(at) * u64::from(count) / u64::from(shown.max(1))).unwrap_or(count);
+    let mean = |at| {
+        let stretch = bound(at)..bound(at + 1);
+        let len = stretch.len().max(1);
+        let pieces = stretch.filter_map(|index| swarm.geometry.piece(index));
+        pieces.map(|piece| swarm.availability.of(piece)).sum::<u32>() as f32 / len as f32
+    };
+    (0..shown).map(mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_moves_nothing_says_why() {
+        let peer = PeerShared::new(1, "10.0.0.1:1".parse().unwrap());
+        let idle = |rates| peer_status(&peer, rates, true).idle;
+        assert_eq!((idle((0, 0)), idle((1, 0))), ("needs nothing", ""));
+        peer.interested.store(true, Ordering::Relaxed);
+        assert_eq!(idle((0, 0)), "waits for a slot");
+        peer.unchoke.store(true, Ordering::Relaxed);
+        assert_eq!(idle((0, 0)), "asks for nothing");
+    }
+}

@@ -1,0 +1,20 @@
+//! The clock that file times are taken from.
+#![allow(clippy::disallowed_methods, reason = "file times are compared with it")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::base::FileTime;
+
+/// A clock before 1970 counts as 1970.
+pub(in crate::engine) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(super) fn seconds_since_1970() -> i64 {
+    file_time().s
+}
+
+/// The time that a write to a file gets now.
+pub(super) fn file_time() -> FileTime {
+    since_1970().into()
+}

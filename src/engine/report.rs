@@ -1,0 +1,73 @@
+//! What a session leaves, and why it ended early.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use crate::base::{Bitfield, Time};
+use crate::engine::metrics::monitor::Snapshot;
+use crate::engine::metrics::stats::Stats;
+use crate::engine::network::listen::ListenError;
+use crate::hash::Hashed;
+use crate::storage::StorageError;
+use crate::uring::RingError;
+
+/// What a session has done.
+#[derive(Debug)]
+pub struct Report {
+    pub totals: Snapshot,
+    pub elapsed: Time,
+    /// Everything wanted is there; false when it was stopped before.
+    pub complete: bool,
+    /// Pieces that were there before, of files that another program has changed meanwhile.
+    pub doubtful: Option<Bitfield>,
+    pub stats: Stats,
+    pub hashed: Hashed,
+}
+
+/// Why a session could not run, or ended early. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("piece arena: {0}: choose a smaller one with --arena")]
+    Arena(std::io::Error),
+    #[error("threads: {0}")]
+    Threads(std::io::Error),
+    #[error("no torrent is left to serve")]
+    NothingLeft,
+    #[error("no peers: {0}: check the trackers and the network, or name a peer with --peer ADDR:PORT")]
+    NoPeers(String),
+    #[error("no peers: {0}: name one that has the torrent and takes plain connections with --peer ADDR:PORT")]
+    HungUp(HungUp),
+}
+
+/// The number of peers that closed their connections at our handshake: peers without the torrent do that, and peers that
+/// accept only encrypted connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HungUp(NonZeroUsize);
+
+impl HungUp {
+    /// `None` where no peer did.
+    pub(super) fn new(count: usize) -> Option<Self> {
+        NonZeroUsize::new(count).map(Self)
+    }
+}
+
+impl fmt::Display for HungUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get() {
+            1 => f.write_str(
+                "1 peer hung up on the handshake: it doesn't have this torrent or probably demands encryption",
+            )?,
+            count => write!(
+                f,
+                "{count} peers hung up on the handshake: they don't have this torrent or probably demand encryption"
+            )?,
+        }
+        f.write_str(", which bt-fast does not speak")
+    }
+}
