@@ -13,6 +13,7 @@ use crate::engine::config::{Changes, Config, Source};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::{self, Outcome};
 use crate::engine::files::io_threads::FileThreads;
+use crate::engine::files::partial_pieces::Stage;
 use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::metrics::stats::Latency;
 use crate::engine::metrics::stats::{Stats, buckets};
@@ -115,7 +116,7 @@ fn save(torrent: &Torrent) {
         if let Err(error) = saved {
             torrent.fail(error);
         }
-        checkpoint.save_parts(torrent, true);
+        checkpoint.save_parts(&torrent.swarm, if torrent.has_failed() { Stage::Failed } else { Stage::Ended });
         checkpoint.release();
     }
 }

@@ -3,6 +3,7 @@
 //! A torrent is looked at when it asks for it ([`Shared::attend`]) and when its time has come, so that one without peers
 //! costs nothing.
 
+mod checkpoints;
 pub(in crate::engine) mod prepare;
 mod status;
 mod torrent_control;

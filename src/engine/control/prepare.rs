@@ -8,7 +8,7 @@ use crate::engine::config::{Config, Provenance, Source};
 use crate::engine::files::checkpoint::Checkpoint;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::report::EngineError;
-use crate::engine::torrent::Torrent;
+use crate::engine::torrent::{Opened, Settings, Start, Torrent};
 use crate::storage::{Layout, Presence, Slot, Store, slots};
 use crate::swarm::{Choice, Selection, peer_list};
 
@@ -52,16 +52,11 @@ pub(in crate::engine) fn prepare(
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
     };
-    let mut torrent = Torrent::new(
-        metainfo,
-        (store, checkpoint),
-        (&have, selection, &verified),
-        slots,
-        write_mode,
-        stretches_trusted,
-        config,
-    );
-    torrent.number = number;
+    let opened = Opened { store, checkpoint };
+    let start = Start { have: &have, selection, verified: &verified };
+    let settings =
+        Settings { write_mode, stretches_trusted, up_max: config.rates.up_each, filter: config.filter.clone() };
+    let torrent = Torrent::new(number, metainfo, opened, start, slots, settings);
     if config.super_seed {
         torrent.swarm.hide();
     }
@@ -71,7 +66,7 @@ pub(in crate::engine) fn prepare(
     }
     torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     if let Some(checkpoint) = &torrent.checkpoint {
-        checkpoint.restore_parts(&torrent);
+        checkpoint.restore_parts(&torrent.swarm);
     }
     Ok((Arc::new(torrent), tiers))
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, host_of, limits};
 use crate::engine::config::Config;
-use crate::engine::control::status;
+use crate::engine::control::{checkpoints, status};
 use crate::engine::metrics::monitor::TorrentStatus;
 use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
@@ -126,9 +126,7 @@ impl Steered {
         }
         if now >= self.look_at {
             self.look_at = now + LOOK_INTERVAL;
-            if let Some(checkpoint) = &self.torrent.checkpoint {
-                checkpoint.begin_when_due(shared, &self.torrent);
-            }
+            checkpoints::begin_when_due(shared, &self.torrent);
             self.report_unavailable(now);
             if !self.complete && self.peer_count < self.sought {
                 self.tell_announcer(announcer::Command::Hungry);

@@ -6,18 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::{Bitfield, FileIdentity, FileTime, Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::resume::ResumeRecord;
 use crate::engine::files::clock::{file_time, seconds_since_1970};
-use crate::engine::files::partial_pieces::Kept;
+use crate::engine::files::partial_pieces::{PartialPieces, Stage};
 use crate::engine::files::resume::Earlier;
-use crate::engine::shared::Shared;
-use crate::engine::torrent::Torrent;
-use crate::storage::{Action, Sidecar, StorageError, Store, Target, Unsynced};
+use crate::storage::{Action, Sidecar, Slot, StorageError, Store, Target, Unsynced};
+use crate::swarm::Swarm;
 use crate::uring::SharedFile;
 
 /// One torrent's way to its record.
@@ -30,8 +29,7 @@ pub(in crate::engine) struct Checkpoint {
     written: Mutex<Written>,
     /// Locked for as long as a checkpoint takes.
     saved: Mutex<Saved>,
-    /// Locked for as long as parts are written.
-    pub(in crate::engine) kept: Mutex<Kept>,
+    parts: PartialPieces,
     /// The thread of the last checkpoint.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -88,7 +86,7 @@ impl Checkpoint {
                 sync_failed: false,
             }),
             saved: Mutex::new(Saved { have: have.clone(), files: identities, next_at }),
-            kept: Mutex::default(),
+            parts: PartialPieces::default(),
             thread: Mutex::default(),
         };
         if have.is_empty() {
@@ -128,45 +126,39 @@ impl Checkpoint {
         self.written().changes.push((piece, false));
     }
 
-    /// Begins a checkpoint on a thread of its own when it is time.
-    pub(in crate::engine) fn begin_when_due(&self, shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
-        let is_due = || {
-            let written = self.written();
-            let anything = !written.files.is_empty() || !written.changes.is_empty() || self.is_due_for_parts(torrent);
-            anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
-        };
-        let is_running = || {
-            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-            thread.as_ref().is_some_and(|thread| !thread.is_finished())
-        };
-        if is_running() {
-            return;
-        }
-        if let Err(error) = self.join_thread() {
-            torrent.fail(error);
-            shared.control.notify_one();
-            return;
-        }
-        if !is_due() {
-            return;
-        }
-        let (shared, torrent_there) = (shared.clone(), torrent.clone());
-        let work = move || {
-            let Some(checkpoint) = &torrent_there.checkpoint else { return };
-            if let Err(error) = checkpoint.run(&torrent_there.store, false) {
-                torrent_there.fail(error);
-                shared.control.notify_one();
-            }
-            checkpoint.save_parts(&torrent_there, false);
-        };
-        // One that could not be started is tried again.
-        let started = thread::Builder::new().name("checkpoint".to_owned()).spawn(work).ok();
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = started;
+    /// Whether it is time for one; so many bytes are downloaded in all.
+    pub(in crate::engine) fn is_due(&self, downloaded: u64) -> bool {
+        let written = self.written();
+        let anything = !written.files.is_empty() || !written.changes.is_empty() || self.parts.is_due(downloaded);
+        anything && self.saved.try_lock().is_ok_and(|saved| Instant::now() >= saved.next_at)
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::engine) fn is_running(&self) -> bool {
+        self.thread().as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// One runs on this thread, unless it could not be started.
+    pub(in crate::engine) fn handle_begun(&self, thread: Option<JoinHandle<()>>) {
+        *self.thread() = thread;
+    }
+
+    /// See [`PartialPieces::save`].
+    pub(in crate::engine) fn save_parts(&self, swarm: &Swarm<Slot>, stage: Stage) {
+        self.parts.save(&self.target, self.info_hash, swarm, stage);
+    }
+
+    /// See [`PartialPieces::restore`].
+    pub(in crate::engine) fn restore_parts(&self, swarm: &Swarm<Slot>) {
+        self.parts.restore(&self.target, self.info_hash, swarm);
     }
 
     /// Waits for the checkpoint that was begun last. One that panicked has lost account of what was to be synced.
     pub(in crate::engine) fn join_thread(&self) -> Result<(), StorageError> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread().take();
         match thread.map(JoinHandle::join) {
             Some(Err(_)) => {
                 let error = std::io::Error::other("a checkpoint panicked: run the same command again");

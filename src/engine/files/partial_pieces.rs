@@ -4,21 +4,21 @@
 //! take longer than a checkpoint are kept, so a fast one writes nothing.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
 use crate::base::escape::printable;
-use crate::base::{PieceIndex, limits};
+use crate::base::{Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
-use crate::engine::files::checkpoint::Checkpoint;
 use crate::engine::piece::Piece;
-use crate::engine::torrent::Torrent;
-use crate::storage::{Landed, Sidecar, Slot};
+use crate::storage::{Landed, Sidecar, Slot, Target};
+use crate::swarm::Swarm;
 
 /// What the file of parts holds.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Kept {
+struct Kept {
     /// There is one.
     exists: bool,
     /// Bytes of it.
@@ -54,37 +54,59 @@ impl Kept {
     }
 }
 
-impl Checkpoint {
-    /// See [`Kept::is_due`].
-    pub(in crate::engine) fn is_due_for_parts(&self, torrent: &Torrent) -> bool {
-        self.kept.try_lock().is_ok_and(|kept| kept.is_due(torrent.downloaded()))
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) enum Stage {
+    Running,
+    Ended,
+    /// It ended by a fault: what is left of the disk is for the content.
+    Failed,
+}
+
+/// One torrent's file of parts. Whatever fails costs only that they are sent again.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct PartialPieces {
+    /// Locked for as long as parts are written.
+    kept: Mutex<Kept>,
+}
+
+impl PartialPieces {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes them, where that is worth it; all of them when the run has ended. May take long. Whatever fails costs only
-    /// that they are sent again.
-    pub(in crate::engine) fn save_parts(&self, torrent: &Torrent, ended: bool) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// See [`Kept::is_due`].
+    pub(super) fn is_due(&self, downloaded: u64) -> bool {
+        self.kept.try_lock().is_ok_and(|kept| kept.is_due(downloaded))
+    }
+
+    /// Writes them, where that is worth it; all of them when the run has ended. May take long.
+    pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<Slot>, stage: Stage) {
+        let mut kept = self.kept();
         if kept.ended {
             return;
         }
-        kept.ended = ended;
-        let open = torrent.swarm.pieces.open_list();
-        let before = kept.handle_checkpoint(torrent.downloaded(), open.iter().map(|open| open.piece()).collect());
-        // Where something failed what is left of the disk is for the content.
-        let wanted = |open: &&Arc<Piece>| (ended && !torrent.has_failed()) || before.contains(&open.piece());
-        let parts = fitting(torrent, open.iter().filter(wanted));
+        kept.ended = stage != Stage::Running;
+        let downloaded = swarm.totals.downloaded.load(Ordering::Relaxed);
+        let open = swarm.pieces.open_list();
+        let before = kept.handle_checkpoint(downloaded, open.iter().map(|open| open.piece()).collect());
+        let wanted = |open: &&Arc<Piece>| stage == Stage::Ended || before.contains(&open.piece());
+        let geometry = &swarm.geometry;
+        let parts = fitting(geometry, open.iter().filter(wanted));
         let len = parts.iter().map(Part::len).sum::<usize>() as u64;
-        let is_worth_it = if ended { !torrent.has_failed() } else { kept.is_worth_it(torrent.downloaded(), len) };
+        let is_worth_it = match stage {
+            Stage::Running => kept.is_worth_it(downloaded, len),
+            Stage::Ended => true,
+            Stage::Failed => false,
+        };
         let done = if len > 0 && is_worth_it {
-            let geometry = &torrent.swarm.geometry;
-            let saved = self
-                .target
-                .save(Sidecar::Parts, |file| write_parts(file, torrent.info_hash, geometry, &parts))
+            let saved = target
+                .save(Sidecar::Parts, |file| write_parts(file, info_hash, geometry, &parts))
                 .map(|()| kept.exists = true);
-            (kept.len, kept.downloaded) = (len, torrent.downloaded());
+            (kept.len, kept.downloaded) = (len, downloaded);
             saved
-        } else if ended && std::mem::take(&mut kept.exists) {
-            self.target.remove(&[Sidecar::Parts])
+        } else if kept.ended && std::mem::take(&mut kept.exists) {
+            target.remove(&[Sidecar::Parts])
         } else {
             Ok(())
         };
@@ -94,39 +116,37 @@ impl Checkpoint {
     }
 
     /// Takes what an earlier run had received into memory.
-    pub(in crate::engine) fn restore_parts(&self, torrent: &Torrent) {
-        let geometry = &torrent.swarm.geometry;
-        let loaded = self.target.load(Sidecar::Parts, limits::PARTS_LEN_MAX);
-        let bytes = match loaded {
+    pub(super) fn restore(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<Slot>) {
+        let geometry = &swarm.geometry;
+        let bytes = match target.load(Sidecar::Parts, limits::PARTS_LEN_MAX) {
             Ok(None) => return,
             Ok(Some(bytes)) => bytes,
-            Err(error) => return self.refuse_parts(&error),
+            Err(error) => return refuse(target, &error),
         };
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).exists = true;
-        let parts = match read_parts(&bytes, torrent.info_hash, geometry) {
+        self.kept().exists = true;
+        let parts = match read_parts(&bytes, info_hash, geometry) {
             Ok(parts) => parts,
-            Err(error) => return self.refuse_parts(&error),
+            Err(error) => return refuse(target, &error),
         };
         for Part { piece, blocks } in parts {
             // One block of a whole piece is left to come: with it the piece is verified.
             let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
-            torrent.swarm.pieces.restore(piece, |slot: &Slot| {
+            swarm.pieces.restore(piece, |slot: &Slot| {
                 let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
                 landed.map(|&(at, _)| at).collect()
             });
         }
     }
+}
 
-    fn refuse_parts(&self, why: &dyn std::fmt::Display) {
-        let path = self.target.path(Sidecar::Parts);
-        let place = printable(path.as_os_str().as_encoded_bytes());
-        warn!("{place} is of no use: {why}: pieces received in part are fetched again");
-    }
+fn refuse(target: &Target, why: &dyn std::fmt::Display) {
+    let path = target.path(Sidecar::Parts);
+    let place = printable(path.as_os_str().as_encoded_bytes());
+    warn!("{place} is of no use: {why}: pieces received in part are fetched again");
 }
 
 /// What has come of these pieces, of the fullest first, as much as may be kept.
-fn fitting<'a>(torrent: &Torrent, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
-    let geometry = &torrent.swarm.geometry;
+fn fitting<'a>(geometry: &Geometry, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
     let blocks = |open: &'a Piece| {
         let all = 0..geometry.block_count(open.piece()) as usize;
         all.filter_map(|at| Some((at, open.slot().block(at)?))).collect()

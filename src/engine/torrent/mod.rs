@@ -1,6 +1,7 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
 pub(in crate::engine) mod suspicion;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -10,12 +11,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::base::cidr::AddressFilter;
 use crate::base::escape::printable;
 use crate::base::{
     Bitfield, BlockRef, FileIdentity, InfoHash, PeerId, PieceHash, PieceIndex, Rng, Time, host_of, limits,
 };
 use crate::codec::metainfo::Metainfo;
-use crate::engine::config::Config;
 use crate::engine::files::checkpoint::Checkpoint;
 use crate::engine::files::clock::since_1970;
 use crate::engine::files::io_threads::FileShare;
@@ -86,18 +87,45 @@ struct Entry {
     since: Time,
 }
 
+/// A torrent's files, and the way to its record where it is written.
+pub(in crate::engine) struct Opened {
+    pub(in crate::engine) store: Store,
+    pub(in crate::engine) checkpoint: Option<Checkpoint>,
+}
+
+/// What a torrent begins with.
+pub(in crate::engine) struct Start<'a> {
+    /// Pieces that are there.
+    pub(in crate::engine) have: &'a Bitfield,
+    /// See [`Swarm::with_selection`].
+    pub(in crate::engine) selection: Option<Selection>,
+    /// Those of `have` that need no hash before they are served.
+    pub(in crate::engine) verified: &'a Bitfield,
+}
+
+/// What the session's configuration says of a torrent.
+pub(in crate::engine) struct Settings {
+    pub(in crate::engine) write_mode: WriteMode,
+    /// [`crate::engine::shared::page_cache::Cache`]'s.
+    pub(in crate::engine) stretches_trusted: u32,
+    /// Bytes/s that it may upload.
+    pub(in crate::engine) up_max: Option<u64>,
+    pub(in crate::engine) filter: AddressFilter,
+}
+
 impl Torrent {
-    /// `have` is there, of which `verified` needs no hash; `selection` is [`Swarm`]'s; `slots` is memory for pieces to be received; `stretches_trusted` is
-    /// [`crate::engine::shared::page_cache::Cache`]'s; `config` says what it may upload, and with whom.
+    /// `number` is its own in the session; `slots` is memory for pieces to be received.
     pub(in crate::engine) fn new(
+        number: u32,
         metainfo: Metainfo,
-        (store, checkpoint): (Store, Option<Checkpoint>),
-        (have, selection, verified): (&Bitfield, Option<Selection>, &Bitfield),
+        opened: Opened,
+        start: Start<'_>,
         slots: Vec<Slot>,
-        write_mode: WriteMode,
-        stretches_trusted: u32,
-        config: &Config,
+        settings: Settings,
     ) -> Self {
+        let Opened { store, checkpoint } = opened;
+        let Start { have, selection, verified } = start;
+        let Settings { write_mode, stretches_trusted, up_max, filter } = settings;
         let geometry = Arc::new(metainfo.info.geometry);
         let wanted = |piece| selection.as_ref().map_or(0, |selection| selection.wanted_len(&geometry, piece));
         let wanted_len = match &selection {
@@ -108,7 +136,7 @@ impl Torrent {
         let (writeback, file_count) =
             (Writeback::new(dirty_len_max(), store.open_files_max()), store.layout().file_count());
         Self {
-            number: 0,
+            number,
             info_hash: metainfo.info_hash,
             name: printable(&metainfo.info.name),
             metadata: (!metainfo.info.private).then(|| metainfo.info_bytes.into()),
@@ -120,7 +148,7 @@ impl Torrent {
             file_share: FileShare::default(),
             checkpoint,
             writeback,
-            up: Limiter::new(config.rates.up_each),
+            up: Limiter::new(up_max),
             share: Share::default(),
             write_mode,
             fault: OnceLock::new(),
@@ -131,7 +159,7 @@ impl Torrent {
             looks: Looks::new(file_count),
             connections: Mutex::default(),
             copies: Mutex::default(),
-            peer_list: Mutex::new(PeerList::with_filter(config.filter.clone())),
+            peer_list: Mutex::new(PeerList::with_filter(filter)),
         }
     }
 

@@ -1,0 +1,32 @@
+//! When a checkpoint is made, and by which thread.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::engine::files::partial_pieces::Stage;
+use crate::engine::shared::Shared;
+use crate::engine::torrent::Torrent;
+
+/// Begins a torrent's checkpoint on a thread of its own when it is time.
+pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
+    let Some(checkpoint) = torrent.checkpoint.as_ref().filter(|checkpoint| !checkpoint.is_running()) else { return };
+    if let Err(error) = checkpoint.join_thread() {
+        torrent.fail(error);
+        shared.control.notify_one();
+        return;
+    }
+    if !checkpoint.is_due(torrent.downloaded()) {
+        return;
+    }
+    let (shared, torrent) = (shared.clone(), torrent.clone());
+    let work = move || {
+        let Some(checkpoint) = &torrent.checkpoint else { return };
+        if let Err(error) = checkpoint.run(&torrent.store, false) {
+            torrent.fail(error);
+            shared.control.notify_one();
+        }
+        checkpoint.save_parts(&torrent.swarm, Stage::Running);
+    };
+    // One that could not be started is tried again.
+    checkpoint.handle_begun(thread::Builder::new().name("checkpoint".to_owned()).spawn(work).ok());
+}
