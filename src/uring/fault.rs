@@ -49,14 +49,10 @@ pub(super) fn interrupt() -> Option<std::io::Error> {
     None
 }
 
-/// Cancels what is under way on this thread's ring, for as long as it runs.
-#[cfg(not(debug_assertions))]
-pub(super) fn cancel_now_and_then() {}
-
 #[cfg(test)]
 pub(super) use injected::refuse_submissions;
 #[cfg(debug_assertions)]
-pub(super) use injected::{cancel_now_and_then, disturb, interrupt};
+pub(super) use injected::{disturb, interrupt, pause_before_cancelling};
 
 #[cfg(debug_assertions)]
 mod injected {
@@ -66,8 +62,6 @@ mod injected {
     use std::time::Duration;
 
     use super::Step;
-    use crate::uring::operation::cancel_all;
-    use crate::uring::runtime::spawn;
 
     static PLAN: LazyLock<Plan> = LazyLock::new(|| {
         let variable = |name| std::env::var(name).ok();
@@ -193,18 +187,11 @@ mod injected {
         (rng.u8(..8) == 0).then(|| io::Error::from_raw_os_error(errno))
     }
 
-    /// Cancels what is under way on this thread's ring, for as long as it runs.
-    pub(in super::super) fn cancel_now_and_then() {
-        const INTERVAL_MAX_MS: u64 = 60;
-        let Some(chaos) = &PLAN.chaos else { return };
-        spawn(async move {
-            loop {
-                let pause_ms = chaos.lock().unwrap_or_else(PoisonError::into_inner).u64(1..INTERVAL_MAX_MS);
-                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                // That nothing was under way is no fault.
-                let _ = cancel_all().await;
-            }
-        });
+    /// In what time what is under way is to be cancelled next; `None` without chaos.
+    pub(in super::super) fn pause_before_cancelling() -> Option<Duration> {
+        const PAUSE_MAX_MS: u64 = 60;
+        let chaos = PLAN.chaos.as_ref()?;
+        Some(Duration::from_millis(chaos.lock().unwrap_or_else(PoisonError::into_inner).u64(1..PAUSE_MAX_MS)))
     }
 
     #[cfg(test)]

@@ -4,10 +4,9 @@
 //! nothing is begun any more, what is under way is cancelled, and only when all of it is complete the driver goes.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::marker::PhantomData;
 
-use super::operation::cancel_all;
 use crate::base::limits::{RETRY_PAUSE, RING_END_TIMEOUT};
 
 thread_local! {
@@ -51,8 +50,8 @@ pub(super) async fn unless_ring_ends() {
     }
 }
 
-/// Ends all operations of this thread's ring; false when the kernel has not let go of all in time.
-pub(super) async fn end_ring() -> bool {
+/// Ends all operations of this thread's ring, which `cancel_all` asks for; false when the kernel has not let go of all in time.
+pub(super) async fn end_ring<F: Future>(cancel_all: impl Fn() -> F) -> bool {
     STATE.with(|state| state.ends.set(true));
     let ended = async {
         while STATE.with(|state| state.count.get()) > 0 {

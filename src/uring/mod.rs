@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
 mod again;
+mod chaos;
 mod fault;
 mod in_flight;
 mod operation;

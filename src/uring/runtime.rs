@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::mem::ManuallyDrop;
 
-use super::fault::cancel_now_and_then;
+use super::chaos::cancel_now_and_then;
 use super::in_flight::{begin_ring, end_ring};
+use super::operation::cancel_all;
 use super::probe::RingError;
 
 /// Submission entries of a ring; completions have eight times as many.
@@ -37,7 +38,7 @@ pub(super) fn run_ring_of<F: Future>(
     let (output, has_ended) = runtime.block_on(async {
         cancel_now_and_then();
         let output = main().await;
-        (output, end_ring().await)
+        (output, end_ring(cancel_all).await)
     });
     if has_ended {
         drop(ManuallyDrop::into_inner(runtime));

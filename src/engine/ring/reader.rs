@@ -11,7 +11,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::engine::ring::connection::{Connection, End};
-use crate::engine::ring::piece_writer::Received;
+use crate::engine::shared::received::Received;
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, Slot};
 use crate::swarm::{Arrival, Link};
@@ -234,7 +234,10 @@ impl Connection {
             let torrent = self.torrent.clone();
             // Whoever is asked for no more until this is known to be right does not wait for a batch.
             let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
-            self.ring.shared.pool.submit(Received { shared, torrent, open, ring_index: self.ring.index }, last);
+            self.ring
+                .shared
+                .pool
+                .submit(Received { session: shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(in crate::engine) mod eviction;
 pub(in crate::engine) mod page_cache;
 pub(in crate::engine) mod pending_handshakes;
+pub(in crate::engine) mod received;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,12 +23,13 @@ use crate::engine::contents::{self, Contents};
 use crate::engine::files::io_threads::FileThreads;
 use crate::engine::metrics::stats::{Counters, latency_histogram};
 use crate::engine::network::listen::Listen;
-use crate::engine::ring::piece_writer::{Received, Verified};
 use crate::engine::shared::eviction::Room;
 use crate::engine::shared::page_cache::Cache;
 use crate::engine::shared::pending_handshakes::{Doorstep, Place};
+use crate::engine::shared::received::{Received, Verified};
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
+use crate::storage::StorageError;
 use crate::swarm::limiter::Limiter;
 use crate::swarm::sharing::Sharing;
 use crate::uring::{SocketOptions, ZeroCopyMode};
@@ -264,6 +266,28 @@ impl Drop for Counted {
 impl std::fmt::Debug for Counted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Counted").field("ring_index", &self.ring_index).finish_non_exhaustive()
+    }
+}
+
+impl received::Session for Shared {
+    fn now(&self) -> Time {
+        self.now()
+    }
+
+    fn spread_news(&self) {
+        self.spread_news();
+    }
+
+    fn send_verified(&self, ring_index: usize, verified: Vec<Verified>) {
+        if let Some(ring) = self.rings().get(ring_index) {
+            // Refused only while the session ends.
+            let _ = ring.verified.blocking_send(verified);
+        }
+    }
+
+    fn handle_fault(&self, torrent: &Torrent, error: StorageError) {
+        torrent.fail(error);
+        self.control.notify_one();
     }
 }
 

@@ -1,0 +1,22 @@
+//! Operations of a ring that are cancelled now and then, where the environment asks for it ([`super::fault`]).
+
+/// Cancels what is under way on this thread's ring, for as long as it runs.
+#[cfg(not(debug_assertions))]
+pub(super) fn cancel_now_and_then() {}
+
+/// Cancels what is under way on this thread's ring, for as long as it runs.
+#[cfg(debug_assertions)]
+pub(super) fn cancel_now_and_then() {
+    use super::fault::pause_before_cancelling;
+    use super::operation::cancel_all;
+
+    let Some(mut pause) = pause_before_cancelling() else { return };
+    tokio_uring::spawn(async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            // That nothing was under way is no fault.
+            let _ = cancel_all().await;
+            pause = pause_before_cancelling().unwrap_or(pause);
+        }
+    });
+}
