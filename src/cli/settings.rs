@@ -3,7 +3,7 @@
 //! Every flag `--some-flag` is also `BT_FAST_SOME_FLAG` in the environment and `some-flag = value` in a configuration file.
 //! The command line takes precedence over the environment, the environment over the file, the file over the defaults.
 //! A file, a line or a variable that cannot be understood is refused: it may hold a setting that protects the user. A flag
-//! without a value is on or off there, see [`switch`].
+//! without a value is on or off there, see `switch`.
 
 use std::collections::HashSet;
 use std::env;

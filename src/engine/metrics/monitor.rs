@@ -86,7 +86,7 @@ pub struct TorrentStatus {
     pub rarest: u32,
     /// How many connected peers have each piece; of many pieces the mean of each stretch. With the peers.
     pub availability: Vec<f32>,
-    /// At most [`PEERS_SHOWN_MAX`], the busiest first, while somebody looks.
+    /// At most [`crate::base::limits::PEERS_SHOWN_MAX`], the busiest first, while somebody looks.
     pub peer_list: Vec<PeerStatus>,
 }
 
