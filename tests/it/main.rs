@@ -8,6 +8,7 @@
 
 mod advice;
 mod bench;
+mod circles;
 mod cli;
 mod create;
 mod create_faults;
