@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::files::writeback::Flush;
 use crate::engine::shared::Shared;
-use crate::engine::shared::received::{Session as _, Verified};
+use crate::engine::shared::received::{Verified, VerifiedSink as _};
 use crate::engine::torrent::Torrent;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
 use crate::uring::{SharedFile, spawn, write_all_at};

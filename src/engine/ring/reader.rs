@@ -234,10 +234,7 @@ impl Connection {
             let torrent = self.torrent.clone();
             // Whoever is asked for no more until this is known to be right does not wait for a batch.
             let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
-            self.ring
-                .shared
-                .pool
-                .submit(Received { session: shared, torrent, open, ring_index: self.ring.index }, last);
+            self.ring.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }
 }

@@ -269,7 +269,7 @@ impl std::fmt::Debug for Counted {
     }
 }
 
-impl received::Session for Shared {
+impl received::VerifiedSink for Shared {
     fn now(&self) -> Time {
         self.now()
     }

@@ -11,7 +11,7 @@ use crate::storage::{StorageError, WriteStep};
 use crate::swarm::PeerShared;
 
 /// What the session does with pieces that were hashed.
-pub(in crate::engine) trait Session: Send + Sync {
+pub(in crate::engine) trait VerifiedSink: Send + Sync {
     fn now(&self) -> Time;
     /// Something changed that connections pass on.
     fn spread_news(&self);
@@ -23,7 +23,7 @@ pub(in crate::engine) trait Session: Send + Sync {
 
 /// A piece all of whose blocks have landed, on its way through the hash pool.
 pub(in crate::engine) struct Received {
-    pub(in crate::engine) session: Arc<dyn Session>,
+    pub(in crate::engine) sink: Arc<dyn VerifiedSink>,
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) open: Arc<Piece>,
     /// Who writes it.
@@ -47,15 +47,15 @@ impl Job for Received {
 
     /// One message, and so at most one wake, for each ring.
     fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
-        let mut by_ring: BTreeMap<usize, (Arc<dyn Session>, Vec<Verified>)> = BTreeMap::new();
+        let mut by_ring: BTreeMap<usize, (Arc<dyn VerifiedSink>, Vec<Verified>)> = BTreeMap::new();
         for (job, hash) in jobs {
-            let (ring_index, session) = (job.ring_index, job.session.clone());
+            let (ring_index, sink) = (job.ring_index, job.sink.clone());
             if let Some(verified) = job.finish(hash) {
-                by_ring.entry(ring_index).or_insert_with(|| (session, Vec::new())).1.push(verified);
+                by_ring.entry(ring_index).or_insert_with(|| (sink, Vec::new())).1.push(verified);
             }
         }
-        for (ring_index, (session, verified)) in by_ring {
-            session.send_verified(ring_index, verified);
+        for (ring_index, (sink, verified)) in by_ring {
+            sink.send_verified(ring_index, verified);
         }
     }
 }
@@ -63,10 +63,10 @@ impl Job for Received {
 impl Received {
     /// What is to be written, where the hash is right.
     fn finish(self, hash: PieceHash) -> Option<Verified> {
-        let Self { session, torrent, open, .. } = self;
+        let Self { sink, torrent, open, .. } = self;
         if torrent.hashes.get(open.piece().at()) != Some(&hash) {
-            torrent.handle_wrong(session.now(), &open);
-            session.spread_news();
+            torrent.handle_wrong(sink.now(), &open);
+            sink.spread_news();
             return None;
         }
         let proven = torrent.handle_right(&open);
@@ -80,7 +80,7 @@ impl Received {
         match opened {
             Ok(steps) => Some(Verified { torrent, open, steps, proven }),
             Err(error) => {
-                session.handle_fault(&torrent, error);
+                sink.handle_fault(&torrent, error);
                 None
             }
         }
