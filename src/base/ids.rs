@@ -57,11 +57,15 @@ impl fmt::Debug for InfoHash {
     }
 }
 
+impl fmt::Display for PieceHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
 impl fmt::Debug for PieceHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PieceHash(")?;
-        write_hex(&self.0, f)?;
-        f.write_str(")")
+        write!(f, "PieceHash({self})")
     }
 }
 

@@ -39,7 +39,7 @@ pub struct HashJournal {
 
 impl HashJournal {
     /// Keeps nothing.
-    pub fn none() -> Self {
+    fn none() -> Self {
         Self { path: None, key: NO_HASH, step_len: u64::MAX, file: None }
     }
 
@@ -59,7 +59,7 @@ impl HashJournal {
         let lens = (0..geometry.file_count()).map(|file_index| geometry.file_len(file_index));
         let cut: Vec<u8> = [geometry.piece_len().into()].into_iter().chain(lens).flat_map(u64::to_le_bytes).collect();
         let key = sha1(&[&cut, &seen.encode()]);
-        let path = Some(folder.join(format!("{}.{EXTENSION}", hex(&key))));
+        let path = Some(folder.join(format!("{key}.{EXTENSION}")));
         Self { path, key, step_len, file: None }
     }
 
@@ -105,10 +105,6 @@ impl HashJournal {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-fn hex(hash: &PieceHash) -> String {
-    hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads records for as long as they are whole and follow each other; returns where they end in the file.

@@ -45,7 +45,7 @@ pub(super) struct Sweep<'a, C> {
     range: Range<u32>,
     /// Runs that the pieces are dealt in, evenly.
     run_count: u64,
-    /// First run nobody has taken.
+    /// The first run that no worker has taken.
     next: AtomicU64,
     /// Content bytes hashed or passed over.
     done: AtomicU64,

@@ -62,27 +62,27 @@ impl Contents {
         offset: u64,
         buffer: &mut [u8],
     ) -> io::Result<FileIdentity> {
-        let torrent = self.torrents().get(&info_hash).cloned();
-        let session = self.session();
-        torrent.ok_or(io::ErrorKind::NotFound)?.read_verified(file_index, offset, buffer, session.as_deref())
+        let torrent = self.torrents().get(&info_hash).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let span = FileSpan { file_index, offset, len: buffer.len() as u64 };
+        Reading { contents: self, torrent: &torrent }.read(span, buffer)
     }
 }
 
-impl Torrent {
-    fn read_verified(
-        &self,
-        file_index: usize,
-        offset: u64,
-        buffer: &mut [u8],
-        session: Option<&dyn Session>,
-    ) -> io::Result<FileIdentity> {
-        let span = FileSpan { file_index, offset, len: buffer.len() as u64 };
-        let geometry = &self.swarm.geometry;
+/// One reader's way to verified bytes.
+struct Reading<'a> {
+    contents: &'a Contents,
+    torrent: &'a Torrent,
+}
+
+impl Reading<'_> {
+    fn read(&self, span: FileSpan, buffer: &mut [u8]) -> io::Result<FileIdentity> {
+        let Torrent { store, serving, swarm, .. } = self.torrent;
+        let geometry = &swarm.geometry;
         let pieces = || geometry.pieces_of_span(span).filter_map(|index| geometry.piece(index));
         let mut shortage = None;
         for _ in 0..limits::VERIFIED_READ_TRIES {
-            pieces().try_for_each(|piece| self.wait_until_verified(piece, session))?;
-            let (file_index, identity) = match self.store.read_span(span, buffer, &mut |_| (), &self.on_change()) {
+            pieces().try_for_each(|piece| self.wait_until_verified(piece))?;
+            let (file_index, identity) = match store.read_span(span, buffer, &mut |_| (), &self.torrent.on_change()) {
                 Ok(Some(read)) => read,
                 Ok(None) => return Err(io::Error::new(io::ErrorKind::NotFound, "a pad file has no bytes of its own")),
                 Err(error) if error.passes() => {
@@ -94,7 +94,7 @@ impl Torrent {
             };
             let mut is_verified = false;
             let files = [(file_index, identity)];
-            self.store.if_unchanged(&files, || is_verified = pieces().all(|piece| self.serving.is_verified(piece)));
+            store.if_unchanged(&files, || is_verified = pieces().all(|piece| serving.is_verified(piece)));
             if is_verified {
                 return Ok(identity);
             }
@@ -102,22 +102,25 @@ impl Torrent {
         Err(shortage.unwrap_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "the file keeps changing")))
     }
 
-    /// Hashes a piece unless that is done; where another thread is at it, waits for that. Blocks.
-    fn wait_until_verified(&self, piece: PieceIndex, session: Option<&dyn Session>) -> io::Result<()> {
+    /// Hashes a piece unless that is done; where another thread is at it, waits for that as long as the torrent is served.
+    /// Blocks.
+    fn wait_until_verified(&self, piece: PieceIndex) -> io::Result<()> {
+        let Torrent { serving, swarm, info_hash, .. } = self.torrent;
         let lost = || io::Error::new(io::ErrorKind::NotFound, "this part of the file is missing or wrong");
         let mut failures = 0;
         while failures < limits::VERIFIED_READ_TRIES {
-            if !self.swarm.pieces.has(piece) {
+            // What is begun while the session ends may never be reported.
+            if !swarm.pieces.has(piece) || !self.contents.torrents().contains_key(info_hash) {
                 return Err(lost());
             }
-            match self.serving.poll_verified(piece) {
+            match serving.poll_verified(piece) {
                 Verification::Done => return Ok(()),
                 Verification::Failed => return Err(lost()),
                 Verification::UnderWay => thread::sleep(limits::FILE_TIME_GRAIN),
                 Verification::Begun => {
-                    // Nobody else begins it until it is reported, also after a panic.
-                    let begun = Begun { serving: &self.serving, piece, session };
-                    let is_settled = self.verify(piece);
+                    // No other thread begins it until it is reported, also after a panic.
+                    let begun = Begun { contents: self.contents, serving, piece };
+                    let is_settled = self.torrent.verify(piece);
                     drop(begun);
                     if !is_settled {
                         failures += 1;
@@ -136,15 +139,15 @@ impl Torrent {
 /// A verification under way. At its end the connections that wait for it are told; where nothing else was reported, it is to
 /// be begun again.
 struct Begun<'a> {
+    contents: &'a Contents,
     serving: &'a Serving,
     piece: PieceIndex,
-    session: Option<&'a dyn Session>,
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.serving.handle_unhashed(self.piece);
-        self.session.inspect(|session| session.announce_ready());
+        self.contents.session().inspect(|session| session.announce_ready());
     }
 }
 
@@ -206,39 +209,74 @@ mod tests {
     use crate::codec::metainfo::{Metainfo, MetainfoLimits};
     use crate::create::{Control, Plan, Settings};
 
+    /// A torrent of several pieces, its content, and the bytes of that.
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        content: Vec<u8>,
+        contents: Arc<Contents>,
+        torrent: Arc<Torrent>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+            let path = dir.path().join("content");
+            std::fs::write(&path, &content).unwrap();
+            let settings = Settings::default();
+            let control = Control { cancel: &false.into(), progress: &|_| () };
+            let created = Plan::new(&path, &settings, None).unwrap().build(&settings, control).unwrap();
+            let metainfo = Metainfo::decode(&created.bytes, &MetainfoLimits::default()).unwrap();
+            let contents = Contents::of(metainfo, dir.path());
+            let torrent = contents.torrents()[&created.info_hash].clone();
+            Self { _dir: dir, content, contents, torrent }
+        }
+
+        fn piece(&self) -> PieceIndex {
+            self.torrent.swarm.geometry.piece(1).unwrap()
+        }
+
+        fn start(&self) -> u64 {
+            self.torrent.swarm.geometry.offset_of(self.piece())
+        }
+
+        fn read(&self) -> io::Result<[u8; 100]> {
+            let mut buffer = [0; 100];
+            self.contents.read(self.torrent.info_hash, 0, self.start(), &mut buffer).map(|_| buffer)
+        }
+
+        /// Readers of a piece that another thread is said to hash, each in a thread of its own; then `act`.
+        fn read_after(&self, act: impl FnOnce()) -> Vec<io::Result<[u8; 100]>> {
+            assert_eq!(self.torrent.serving.poll_verified(self.piece()), Verification::Begun);
+            thread::scope(|scope| {
+                let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| self.read())).collect();
+                thread::sleep(limits::FILE_TIME_GRAIN * 3);
+                assert!(readers.iter().all(|reader| !reader.is_finished()));
+                act();
+                readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+            })
+        }
+    }
+
     #[test]
     fn a_piece_is_hashed_once_however_many_read_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        std::fs::write(dir.path().join("content"), &content).unwrap();
-        let settings = Settings::default();
-        let control = Control { cancel: &false.into(), progress: &|_| () };
-        let created =
-            Plan::new(&dir.path().join("content"), &settings, None).unwrap().build(&settings, control).unwrap();
-        let metainfo = Metainfo::decode(&created.bytes, &MetainfoLimits::default()).unwrap();
-        let info_hash = metainfo.info_hash;
-        let contents = Contents::of(metainfo, dir.path());
-        let torrent = contents.torrents()[&info_hash].clone();
-        let piece = torrent.swarm.geometry.piece(1).unwrap();
-        let start = torrent.swarm.geometry.offset_of(piece);
-        let read = || {
-            let mut buffer = [0; 100];
-            contents.read(info_hash, 0, start, &mut buffer).map(|_| buffer)
-        };
-        // Another thread hashes it.
-        assert_eq!(torrent.serving.poll_verified(piece), Verification::Begun);
-        thread::scope(|scope| {
-            let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
-            thread::sleep(limits::FILE_TIME_GRAIN * 3);
-            assert!(readers.iter().all(|reader| !reader.is_finished()));
-            torrent.serving.handle_unhashed(piece);
-            let start = usize::try_from(start).unwrap();
-            for reader in readers {
-                assert_eq!(reader.join().unwrap().unwrap()[..], content[start..start + 100]);
-            }
-        });
-        assert!(torrent.serving.is_verified(piece));
-        torrent.serving.handle_unservable(piece);
-        assert_eq!(read().unwrap_err().kind(), io::ErrorKind::NotFound);
+        let fixture = Fixture::new();
+        let (serving, piece) = (&fixture.torrent.serving, fixture.piece());
+        let start = usize::try_from(fixture.start()).unwrap();
+        for read in fixture.read_after(|| serving.handle_unhashed(piece)) {
+            assert_eq!(read.unwrap()[..], fixture.content[start..start + 100]);
+        }
+        assert!(serving.is_verified(piece));
+        serving.handle_unservable(piece);
+        assert_eq!(fixture.read().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// What was to hash the piece may have ended with the session.
+    #[test]
+    fn readers_that_wait_for_a_hash_end_with_the_session() {
+        let fixture = Fixture::new();
+        for read in fixture.read_after(|| fixture.contents.torrents_mut().clear()) {
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
     }
 }

@@ -15,7 +15,7 @@ pub struct PeerShared {
     pub uploaded: AtomicU64,
     pub interested: AtomicBool,
     pub snubbed: AtomicBool,
-    /// It asked for more than it reads, for some time: whoever reads has its slot.
+    /// It asked for more than it reads, for some time: a peer that reads gets its slot.
     pub stalled: AtomicBool,
     /// The choker's will; the connection follows.
     pub unchoke: AtomicBool,

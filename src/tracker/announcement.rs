@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::base::{InfoHash, PeerId};
 use crate::codec::tracker_http::Event;
 
-/// One announcement of a peer. An `ip` it claims has no place here: only the address it came from counts, or anybody
-/// could aim a swarm at a victim.
+/// One announcement of a peer. An `ip` it claims has no place here: only the address it came from counts, or any
+/// client could aim a swarm at a victim.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     pub info_hash: InfoHash,
@@ -40,7 +40,7 @@ pub struct Reply {
     pub min_interval: Duration,
     pub seeders: usize,
     pub leechers: usize,
-    /// At random, IPv4 and IPv6 mixed, without whoever asks.
+    /// At random, IPv4 and IPv6 mixed, without the peer that announces.
     pub peers: Vec<SwarmPeer>,
 }
 

@@ -18,7 +18,7 @@ use crate::swarm::peer_list::PeerList;
 use crate::swarm::steering::Steering;
 use crate::swarm::{PeerShared, Swarm};
 
-/// A way to be bad; which blocks are wrong, and who never answers, is told elsewhere.
+/// How a hostile node misbehaves. Wrong blocks and silence are settings of [`Node`] of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misbehavior {
     /// Announces pieces that the torrent does not have.
@@ -27,7 +27,7 @@ pub enum Misbehavior {
     RejectsAll,
     /// Sends a few blocks and then none.
     Stalls,
-    /// Sends blocks that nobody asked for.
+    /// Sends blocks that its peer did not request.
     Unrequested,
     /// Sends each block twice.
     Repeats,

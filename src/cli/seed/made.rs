@@ -124,7 +124,7 @@ fn is_of(metainfo: &Metainfo, plan: &Plan) -> bool {
 fn place(path: &Path) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
     let real = std::fs::canonicalize(path).ok()?;
-    let name: String = sha1(&[real.as_os_str().as_bytes()]).0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = sha1(&[real.as_os_str().as_bytes()]);
     Some(checks::folder()?.join("made").join(format!("{name}.torrent")))
 }
 

@@ -194,7 +194,8 @@ impl Checkpoint {
             match saved.files.get_mut(file_index) {
                 Some(before) if before.is_same_file(&found) => *before = if is_ours { found } else { *before },
                 _ => {
-                    let error = std::io::Error::other("somebody has replaced or cut it: run the same command again");
+                    let error =
+                        std::io::Error::other("another program has replaced or cut it: run the same command again");
                     return Err(StorageError::new(Action::Write, store.layout().path(file_index), error));
                 }
             }
@@ -245,7 +246,8 @@ impl Checkpoint {
         doubtful
     }
 
-    /// Nothing is left to go on with: what else is ever wanted of the torrent finds its files as anybody else would.
+    /// Removes the record and the file of parts: the selected files are complete. A later run that wants other files of the
+    /// torrent hashes what it finds.
     pub(in crate::engine) fn remove_sidecars(&self) -> Result<(), StorageError> {
         self.target.remove(&Sidecar::ALL)
     }

@@ -63,7 +63,7 @@ pub(in crate::engine) enum Stage {
     Failed,
 }
 
-/// One torrent's file of parts. Whatever fails costs only that they are sent again.
+/// One torrent's file of parts. Where it can't be written or read, its pieces are fetched again.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct PartialPieces {
     /// Locked for as long as parts are written.

@@ -18,7 +18,7 @@ pub(in crate::engine) struct Looks {
     short: AtomicU64,
 }
 
-/// Too short or gone: what is missing is not served, and nobody need look again.
+/// The file is too short or gone: its missing pieces are not served, and no connection looks at it again.
 const LOST: u32 = u32::MAX;
 
 impl Looks {

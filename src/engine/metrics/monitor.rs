@@ -1,4 +1,4 @@
-//! What a session shows of itself while it runs, for whoever looks: a picture, made once a second by the control thread.
+//! The state of a running session for the operator's pages: a picture that the control thread makes once a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,7 +29,7 @@ pub struct Snapshot {
 /// Pictures with peers are made for so many seconds after one was looked at.
 const LOOKED_AT_S: u32 = 10;
 
-/// The last picture. Shared by the session and whoever looks.
+/// The last picture. The session and the operator's pages share it.
 #[derive(Debug, Default)]
 pub struct Monitor {
     status: Mutex<Arc<Status>>,
@@ -86,7 +86,7 @@ pub struct TorrentStatus {
     pub rarest: u32,
     /// How many connected peers have each piece; of many pieces the mean of each stretch. With the peers.
     pub availability: Vec<f32>,
-    /// At most [`crate::base::limits::PEERS_SHOWN_MAX`], the busiest first, while somebody looks.
+    /// At most [`crate::base::limits::PEERS_SHOWN_MAX`], the busiest first, while a client asks for the picture.
     pub peer_list: Vec<PeerStatus>,
 }
 
@@ -111,7 +111,7 @@ impl Monitor {
         self.peek()
     }
 
-    /// The last picture as it is: who needs no peers makes no work.
+    /// The last picture as it is: a caller that needs no list of peers does not have one made.
     pub fn peek(&self) -> Arc<Status> {
         Arc::clone(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
     }

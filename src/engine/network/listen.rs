@@ -17,7 +17,7 @@ pub enum Listen {
     /// All addresses, the first free port of 6881 to 6889 (BEP 3).
     FirstFree,
     At(SocketAddr),
-    /// A socket that listens already. Whoever opened it may go on with it when the session has ended.
+    /// A socket that listens already. The process that opened it may use it again when the session has ended.
     Handed(TcpListener),
 }
 

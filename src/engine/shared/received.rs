@@ -26,7 +26,7 @@ pub(in crate::engine) struct Received {
     pub(in crate::engine) sink: Arc<dyn VerifiedSink>,
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) open: Arc<Piece>,
-    /// Who writes it.
+    /// The ring that writes it.
     pub(in crate::engine) ring_index: usize,
 }
 
@@ -36,7 +36,7 @@ pub(in crate::engine) struct Verified {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) open: Arc<Piece>,
     pub(in crate::engine) steps: Vec<WriteStep>,
-    /// Whose first right piece it is.
+    /// The peers that had a part in no right piece before this one.
     pub(in crate::engine) proven: Vec<Arc<PeerShared>>,
 }
 
