@@ -47,7 +47,7 @@ struct Download {
 /// What one turn did, and how long it took to pick and in all.
 struct Turn {
     picked: u64,
-    picking: Duration,
+    picker: Duration,
     whole: Duration,
 }
 
@@ -82,7 +82,7 @@ impl Download {
     fn turn(&mut self) -> Turn {
         let started = Instant::now();
         self.link.request_blocks(self.now);
-        let picking = started.elapsed();
+        let picker = started.elapsed();
         self.link.poll_transmit(self.now, &mut self.transmit, |_| false);
         self.now += ROUND_TRIP;
         let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
@@ -103,14 +103,14 @@ impl Download {
             }
         }
         self.link.sync(self.now).unwrap();
-        Turn { picked, picking, whole: started.elapsed() }
+        Turn { picked, picker, whole: started.elapsed() }
     }
 }
 
 fn picker(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("picker");
     group.throughput(Throughput::Elements(1)).sample_size(20);
-    for (name, time) in [("pick", (|turn| turn.picking) as fn(&Turn) -> Duration), ("whole life", |turn| turn.whole)] {
+    for (name, time) in [("pick", (|turn| turn.picker) as fn(&Turn) -> Duration), ("whole life", |turn| turn.whole)] {
         let mut download = Download::start();
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|blocks| {

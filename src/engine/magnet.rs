@@ -32,7 +32,7 @@ use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
 use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_slots};
 use crate::engine::trackers::http::Fetcher;
-use crate::peer::{Asking, AskingEvent, PeerFault};
+use crate::peer::{MetadataConnection, MetadataEvent, PeerFault};
 use crate::swarm::peer_list::{PeerList, Source};
 use crate::swarm::{MetadataFetch, MetadataProgress};
 use crate::uring::Device;
@@ -411,12 +411,12 @@ async fn greet(shared: &Shared, stream: &mut TcpStream, outgoing: bool) -> Resul
 
 /// Asks for parts until all are there. A peer that says or brings nothing for a while is left.
 async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: u32, fast: bool) -> Result<(), End> {
-    let mut asking = Asking::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
+    let mut asking = MetadataConnection::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
     let mut buffer = vec![0; RECV_LEN];
     let mut deadline = shared.now() + limits::METADATA_TIMEOUT;
     loop {
         while let Some(event) = asking.poll_event() {
-            if matches!(event, AskingEvent::Part { .. } | AskingEvent::Offered { .. }) {
+            if matches!(event, MetadataEvent::Part { .. } | MetadataEvent::Offered { .. }) {
                 deadline = shared.now() + limits::METADATA_TIMEOUT;
             }
             handle_event(shared, address, key, event)?;
@@ -453,19 +453,19 @@ async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: 
     }
 }
 
-fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: AskingEvent) -> Result<(), End> {
+fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: MetadataEvent) -> Result<(), End> {
     let mut fetch = shared.fetch.borrow_mut();
-    if matches!(event, AskingEvent::Part { .. }) {
+    if matches!(event, MetadataEvent::Part { .. }) {
         shared.progress_at.set(shared.now());
     }
     match event {
-        AskingEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
-        AskingEvent::NotOffered => return Err(End::NotOffered),
-        AskingEvent::Refused { part } => {
+        MetadataEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
+        MetadataEvent::NotOffered => return Err(End::NotOffered),
+        MetadataEvent::Refused { part } => {
             fetch.handle_refused(key, part);
             return Err(End::NotOffered);
         }
-        AskingEvent::Part { part, bytes } => match fetch.handle_part(key, part, bytes) {
+        MetadataEvent::Part { part, bytes } => match fetch.handle_part(key, part, bytes) {
             MetadataProgress::More => {}
             MetadataProgress::Complete(info_bytes) => {
                 *shared.complete.borrow_mut() = Some(info_bytes);

@@ -5,7 +5,6 @@
 //! request, whom to unchoke and what we have is decided by `swarm`.
 
 mod allowed_fast;
-mod asking;
 mod connection;
 mod event;
 mod fault;
@@ -13,6 +12,7 @@ mod flood;
 mod incoming;
 mod low_water;
 mod metadata;
+mod metadata_connection;
 mod receive_plan;
 mod request_queue;
 mod requests;
@@ -21,11 +21,11 @@ mod transmit;
 mod window;
 
 pub use allowed_fast::allowed_fast_set;
-pub use asking::{Asking, AskingEvent};
 pub use connection::Connection;
 pub use event::{BlockArrival, Event, TimeoutEvent};
 pub use fault::PeerFault;
 pub use low_water::LowWater;
+pub use metadata_connection::{MetadataConnection, MetadataEvent};
 pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
 pub use setup::{Opening, Setup};

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::peer_shared::PeerShared;
-use super::picking::Walk;
+use super::picker::Walk;
 use super::pieces::Slot;
-use super::reveal::Reveal;
 use super::shared::Swarm;
+use super::super_seeding::SuperSeeding;
 use super::working::Work;
 use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
 use crate::codec::extension::EXTENSION_HANDSHAKE_ID;
@@ -64,7 +64,7 @@ pub struct Link<S: Slot> {
     /// Pieces of which the peer rejected a request while it served others.
     pub(super) avoided: BTreeSet<PieceIndex>,
     /// Super-seeding: what the peer has been shown; `None`: everything that we have.
-    pub(super) reveal: Option<Reveal>,
+    pub(super) reveal: Option<SuperSeeding>,
     /// The torrent, until it was told what it may have choked.
     allows_fast: Option<InfoHash>,
     /// Nothing to ask for was found: when to look again, and how often that was in vain.
@@ -81,7 +81,7 @@ impl<S: Slot> Link<S> {
         let (have, settled, had_cursor) = swarm.pieces.opening();
         let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
         let hidden = swarm.spread.hides(now) && swarm.pieces.has_all();
-        let reveal = hidden.then(|| Reveal::new(swarm.geometry.piece_count(), now));
+        let reveal = hidden.then(|| SuperSeeding::new(swarm.geometry.piece_count(), now));
         setup.upload_only = swarm.pieces.is_complete() && !hidden;
         setup.opening = match have {
             _ if hidden => Opening::None,
@@ -415,7 +415,7 @@ impl<S: Slot> Link<S> {
     }
 
     pub fn poll_timeout(&self) -> Time {
-        let reveal = self.reveal.as_ref().map_or(Time::MAX, Reveal::poll_timeout);
+        let reveal = self.reveal.as_ref().map_or(Time::MAX, SuperSeeding::poll_timeout);
         let timeout = self.connection.poll_timeout().min(reveal);
         self.retry_at.map_or(timeout, |at| at.min(timeout))
     }

@@ -5,9 +5,11 @@
 
 mod availability;
 mod awaited;
-pub mod blame;
+pub mod choke_driver;
 pub mod choker;
+pub mod fair_queue;
 mod have_log;
+mod initial_seeding;
 pub mod limiter;
 mod link;
 mod metadata;
@@ -15,15 +17,13 @@ mod open_piece;
 mod order;
 pub mod peer_list;
 mod peer_shared;
-mod picking;
+mod picker;
 mod pieces;
 pub mod rate;
-mod reveal;
 mod selection;
 mod shared;
-pub mod sharing;
-mod spread;
-pub mod steering;
+pub mod smart_ban;
+mod super_seeding;
 mod working;
 
 pub use availability::Availability;

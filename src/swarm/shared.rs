@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::availability::{Availability, Unavailable};
+use super::initial_seeding::InitialSeeding;
 use super::order::Order;
 use super::peer_shared::PeerShared;
 use super::pieces::{Pieces, Slot};
 use super::selection::Selection;
-use super::spread::Spread;
 use crate::base::{Bitfield, Geometry, Rng, limits};
 
 /// One torrent's transfer, shared by every thread.
@@ -21,7 +21,7 @@ pub struct Swarm<S: Slot> {
     /// What chance a connection draws from, with its key: no two downloads draw the same.
     pub(super) salt: u64,
     /// Who of the leechers gets the first copy of which piece from us.
-    pub(super) spread: Spread,
+    pub(super) spread: InitialSeeding,
     /// Connected peers that want something of us.
     pub(super) interested_count: AtomicU32,
     /// Of them those that we unchoke and that make use of it.
@@ -65,7 +65,7 @@ impl<S: Slot> Swarm<S> {
             pieces: Pieces::new(geometry.clone(), have, selection, slots),
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
-            spread: Spread::new(&geometry, have.is_full(), rng),
+            spread: InitialSeeding::new(&geometry, have.is_full(), rng),
             salt: rng.u64(..),
             interested_count: AtomicU32::new(0),
             served_count: AtomicU32::new(0),

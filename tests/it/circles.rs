@@ -17,7 +17,7 @@ const KNOWN: [&[&str]; 7] = [
     &["engine::ring", "engine::ring::connection"],
     &["hash::kernels", "hash::kernels::elsewhere", "hash::kernels::table", "hash::kernels::x86"],
     &["storage::known", "storage::store"],
-    &["swarm::link", "swarm::picking", "swarm::reveal", "swarm::shared", "swarm::spread", "swarm::working"],
+    &["swarm::link", "swarm::picker", "swarm::reveal", "swarm::shared", "swarm::spread", "swarm::working"],
 ];
 
 /// `engine`, `ring`, `connection`.

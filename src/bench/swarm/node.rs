@@ -13,9 +13,9 @@ use super::wire::{Batch, End, Event, Place, Queue};
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
 use crate::peer::PeerFault;
+use crate::swarm::choke_driver::ChokeDriver;
 use crate::swarm::choker::Slots;
 use crate::swarm::peer_list::PeerList;
-use crate::swarm::steering::Steering;
 use crate::swarm::{PeerShared, Swarm};
 
 /// How a hostile node misbehaves. Wrong blocks and silence are settings of [`Node`] of their own.
@@ -95,7 +95,7 @@ pub struct Node {
     /// When it had everything for the first time.
     pub completed_at: Option<Time>,
     /// `None`: somebody else decides who is choked.
-    pub steering: Option<Steering>,
+    pub steering: Option<ChokeDriver>,
     pub(super) member: Option<Member>,
     pub effort: Effort,
     pub(super) uplink_busy: bool,
@@ -174,7 +174,7 @@ impl Node {
             banned: BTreeSet::new(),
             faults: Vec::new(),
             completed_at: None,
-            steering: Some(Steering::new(upload_slots, now)),
+            steering: Some(ChokeDriver::new(upload_slots, now)),
             member: None,
             effort: Effort::default(),
             uplink_busy: false,
@@ -215,12 +215,12 @@ impl Node {
 
     /// Peers looked at to decide who is unchoked.
     pub fn ranked(&self) -> u64 {
-        self.steering.as_ref().map_or(0, Steering::ranked_count)
+        self.steering.as_ref().map_or(0, ChokeDriver::ranked_count)
     }
 
     /// Chokes and unchokes so far.
     pub fn choke_changes(&self) -> u64 {
-        self.steering.as_ref().map_or(0, Steering::change_count)
+        self.steering.as_ref().map_or(0, ChokeDriver::change_count)
     }
 
     pub(super) fn describe(&self) -> String {
@@ -251,7 +251,7 @@ impl Node {
     pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingSlot>>, now: Time) {
         self.queue.forget_writes();
         self.swarm = swarm;
-        self.steering = self.steering.take().map(|_| Steering::new(Slots::Auto, now));
+        self.steering = self.steering.take().map(|_| ChokeDriver::new(Slots::Auto, now));
         self.failed = false;
     }
 

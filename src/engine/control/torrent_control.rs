@@ -20,8 +20,8 @@ use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Finds, Found, Identity, Totals};
 use crate::engine::trackers::http::Fetcher;
 use crate::swarm::PeerShared;
+use crate::swarm::choke_driver::ChokeDriver;
 use crate::swarm::peer_list::Source;
-use crate::swarm::steering::Steering;
 
 /// How often progress is shown, the stop flag is looked at, and a busy torrent.
 pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub(in crate::engine) struct Steered {
     sought: usize,
     /// When it is to be looked at next.
     pub(in crate::engine) due_at: Time,
-    steering: Steering,
+    steering: ChokeDriver,
     expected_ids: HashMap<SocketAddr, PeerId>,
     /// `None`: it has no trackers.
     announcer: Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)>,
@@ -78,7 +78,7 @@ impl Steered {
             peer_count: 0,
             sought: limits::CONNECTIONS_SOUGHT,
             due_at: Time::ZERO,
-            steering: Steering::new(config.slots, now),
+            steering: ChokeDriver::new(config.slots, now),
             expected_ids: HashMap::new(),
             reorder_at: now,
             offers_room: false,

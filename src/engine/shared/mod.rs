@@ -30,8 +30,8 @@ use crate::engine::shared::received::{Received, Verified};
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::storage::StorageError;
+use crate::swarm::fair_queue::FairQueue;
 use crate::swarm::limiter::Limiter;
-use crate::swarm::sharing::Sharing;
 use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// What a ring thread is told.
@@ -98,7 +98,7 @@ pub(in crate::engine) struct Shared {
     pub(in crate::engine) up: Limiter,
     pub(in crate::engine) down: Limiter,
     /// What of `up` is whose turn.
-    pub(in crate::engine) sharing: Sharing,
+    pub(in crate::engine) sharing: FairQueue,
     /// What every peer socket is set to.
     pub(in crate::engine) socket_options: SocketOptions,
     /// From queueing a request to its block, in microseconds.
@@ -142,7 +142,7 @@ impl Shared {
             zero_copy: config.zero_copy,
             up: Limiter::new(config.rates.up),
             down: Limiter::new(config.rates.down),
-            sharing: Sharing::new(config.rates.up),
+            sharing: FairQueue::new(config.rates.up),
             socket_options,
             latency: Mutex::new(latency_histogram()),
             next_key: AtomicU32::new(1),

@@ -28,9 +28,9 @@ use crate::engine::piece::Piece;
 use crate::engine::torrent::suspicion::Suspicion;
 use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
+use crate::swarm::fair_queue::Share;
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::PeerList;
-use crate::swarm::sharing::Share;
 use crate::swarm::{PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 

@@ -9,18 +9,18 @@ use crate::base::{PieceHash, PieceIndex, host_of, limits};
 use crate::engine::piece::Piece;
 use crate::hash::sha1;
 use crate::swarm::Verdict;
-use crate::swarm::blame::{Blame, Sent};
+use crate::swarm::smart_ban::{Sent, SmartBan};
 
-/// One torrent's [`Blame`], and which pieces were never right.
+/// One torrent's [`SmartBan`], and which pieces were never right.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Suspicion {
-    blame: Mutex<Blame>,
+    blame: Mutex<SmartBan>,
     /// Who sent a part of each, of as many pieces as are kept in mind.
     wrong: Mutex<BTreeMap<PieceIndex, BTreeSet<IpAddr>>>,
 }
 
 impl Suspicion {
-    fn lock(&self) -> MutexGuard<'_, Blame> {
+    fn lock(&self) -> MutexGuard<'_, SmartBan> {
         self.blame.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! Asking a tracker over both address families: each has its own peers (BEP 7).
+//! MetadataConnection a tracker over both address families: each has its own peers (BEP 7).
 
 use std::net::{IpAddr, UdpSocket};
 

@@ -85,7 +85,7 @@ async fn exchange(
     patience: Patience,
     way: &Way,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let asking = Asking::open(address, patience, way)?;
+    let asking = MetadataConnection::open(address, patience, way)?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     let packet = encode_announce(query, url_data, connection_id, transaction_id);
@@ -104,7 +104,7 @@ pub async fn scrape(
 ) -> Result<ScrapedSwarm, AnnounceFailure> {
     let UdpUrl { host, port, .. } = UdpUrl::parse(url)?;
     let address = look_up(&host, port).await.map_err(failed)?.first().copied();
-    let asking = Asking::open(address.ok_or_else(|| failed("its name has no address"))?, patience, way)?;
+    let asking = MetadataConnection::open(address.ok_or_else(|| failed("its name has no address"))?, patience, way)?;
     let connection_id = asking.connect().await?;
     let transaction_id = fastrand::u32(..);
     match asking.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {
@@ -115,14 +115,14 @@ pub async fn scrape(
 
 const SOMETHING_ELSE: &str = "it answers something else";
 
-struct Asking {
+struct MetadataConnection {
     socket: UdpSocket,
     is_ipv6: bool,
     deadline: Instant,
     patience: Patience,
 }
 
-impl Asking {
+impl MetadataConnection {
     fn open(address: SocketAddr, patience: Patience, way: &Way) -> Result<Self, AnnounceFailure> {
         let socket = way.udp_socket(address).and_then(UdpSocket::from_std).map_err(failed)?;
         let deadline = Instant::now() + patience.timeout;

@@ -59,7 +59,7 @@ impl Names {
     fn assert_stops(&self, source: impl AsRef<OsStr>, arguments: &[&str]) {
         let command = self.get(source, &self.fixture.scratch.join("nothing"), arguments);
         let mut get = Running::start("get", &command, &self.fixture.scratch.join("stopped.log"));
-        // Asking a name server takes moments; nothing can be seen of a question that is not answered.
+        // MetadataConnection a name server takes moments; nothing can be seen of a question that is not answered.
         assert!(!wait_until(Duration::from_secs(1), || !get.is_running()), "{}", get.log_tail());
         get.signal(Signal::TERM);
         assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{command:?}\n{}", get.log_tail());

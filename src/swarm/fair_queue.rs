@@ -19,7 +19,7 @@ const SLACK_MIN: u64 = 64 << 10;
 
 /// The line of a session.
 #[derive(Debug)]
-pub struct Sharing {
+pub struct FairQueue {
     slack: u64,
     /// Tag at which the last bytes began to move.
     tag: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Sharing {
 #[derive(Debug, Default)]
 pub struct Share(AtomicU64);
 
-impl Sharing {
+impl FairQueue {
     /// Of so many bytes per second; `None`: there is no limit, and nothing to share.
     pub fn new(bytes_per_s: Option<u64>) -> Self {
         let in_time = u128::from(bytes_per_s.unwrap_or(0)) * SLACK_TIME.as_millis() / 1000;
@@ -95,7 +95,7 @@ mod tests {
     /// Bytes of each torrent in ten seconds: `readers[i]` connections that always have something to send, each at most
     /// `pace` bytes per second; those of the first torrents ask first.
     fn moved(rate: u64, readers: &[usize], pace: u64) -> Vec<u64> {
-        let (limiter, sharing) = (Limiter::new(Some(rate)), Sharing::new(Some(rate)));
+        let (limiter, sharing) = (Limiter::new(Some(rate)), FairQueue::new(Some(rate)));
         let shares: Vec<Share> = readers.iter().map(|_| Share::default()).collect();
         let mut bytes = vec![0; readers.len()];
         let mut turns: Vec<(Time, usize)> =

@@ -20,7 +20,7 @@ const RECENT_LOOKS: usize = 3;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Steering {
+pub struct ChokeDriver {
     choker: Choker,
     rates: HashMap<u32, Rates>,
     uploading: RateMeter,
@@ -40,7 +40,7 @@ struct Rates {
     upload: RateMeter,
 }
 
-impl Steering {
+impl ChokeDriver {
     pub fn new(slots: Slots, now: Time) -> Self {
         Self {
             choker: Choker::new(slots, now),
@@ -239,7 +239,7 @@ mod tests {
         let rng = &mut Rng::with_seed(1);
         let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
         let swarm = Swarm::<Nothing>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
-        let mut steering = Steering::new(Slots::Auto, Time::ZERO);
+        let mut steering = ChokeDriver::new(Slots::Auto, Time::ZERO);
         let crowd: Vec<_> = (0..100).map(peer).collect();
         for peer in &crowd[..90] {
             peer.interested.store(false, Ordering::Relaxed);
@@ -261,7 +261,7 @@ mod tests {
     fn whoever_reads_has_the_slots_of_those_that_do_not() {
         let ms = Time::from_millis;
         let rng = &mut Rng::with_seed(1);
-        let mut steering = Steering::new(Slots::Auto, ms(0));
+        let mut steering = ChokeDriver::new(Slots::Auto, ms(0));
         let mut peers: Vec<_> = (0..u32::try_from(4 * limits::UPLOAD_SLOTS_MAX).unwrap()).map(peer).collect();
         steering.step(ms(0), &peers, true, rng);
         peers.push(peer(10_000));

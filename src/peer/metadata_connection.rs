@@ -21,7 +21,7 @@ const BACKLOG_MAX: usize = 16 << 10;
 
 /// What a peer's message means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum AskingEvent {
+pub enum MetadataEvent {
     /// It has metadata of this length.
     Offered { info_len: u32 },
     /// It speaks no metadata extension, or has none yet.
@@ -35,7 +35,7 @@ pub enum AskingEvent {
 /// See the module. Order of use: [`Self::handle_bytes`], [`Self::poll_event`] until `None`, [`Self::request`],
 /// [`Self::poll_transmit`].
 #[derive(Debug)]
-pub struct Asking {
+pub struct MetadataConnection {
     /// The front of a message that is not complete.
     received: Vec<u8>,
     /// Bytes still to come of a message that is passed over.
@@ -43,11 +43,11 @@ pub struct Asking {
     /// The id under which the peer wants requests, and the length it told.
     terms: Option<(u8, u32)>,
     outstanding: Vec<u32>,
-    events: VecDeque<AskingEvent>,
+    events: VecDeque<MetadataEvent>,
     out: Vec<u8>,
 }
 
-impl Asking {
+impl MetadataConnection {
     /// Queues the extension handshake, and have-none where the Fast extension is on (BEP 6).
     pub fn new(fast: bool, listen_port: Option<u16>) -> Self {
         let handshake = ExtensionHandshake {
@@ -130,8 +130,8 @@ impl Asking {
                     let id = theirs.message_id(METADATA_EXTENSION);
                     self.terms = id.zip(theirs.metadata_len);
                     self.events.push_back(match self.terms {
-                        Some((_, info_len)) => AskingEvent::Offered { info_len },
-                        None => AskingEvent::NotOffered,
+                        Some((_, info_len)) => MetadataEvent::Offered { info_len },
+                        None => MetadataEvent::NotOffered,
                     });
                 }
                 Ok(())
@@ -148,10 +148,10 @@ impl Asking {
                 if !self.settle(part) || expected.is_none_or(|range| range.len() != bytes.len()) {
                     return Err(PeerFault::UnrequestedMetadata(part));
                 }
-                self.events.push_back(AskingEvent::Part { part, bytes: bytes.into() });
+                self.events.push_back(MetadataEvent::Part { part, bytes: bytes.into() });
             }
             Ok(MetadataMessage::Reject { part }) if self.settle(part) => {
-                self.events.push_back(AskingEvent::Refused { part });
+                self.events.push_back(MetadataEvent::Refused { part });
             }
             Ok(MetadataMessage::Request { part }) if self.out.len() > BACKLOG_MAX => {
                 return Err(PeerFault::UnrequestedMetadata(part));
@@ -174,7 +174,7 @@ impl Asking {
         }
     }
 
-    pub fn poll_event(&mut self) -> Option<AskingEvent> {
+    pub fn poll_event(&mut self) -> Option<MetadataEvent> {
         self.events.pop_front()
     }
 
@@ -223,10 +223,10 @@ mod tests {
         extended(METADATA_ID, &MetadataMessage::Data { part, total_len: 20_000, bytes: &vec![5; len] }.encode())
     }
 
-    fn asked() -> Asking {
-        let mut asking = Asking::new(true, Some(6881));
+    fn asked() -> MetadataConnection {
+        let mut asking = MetadataConnection::new(true, Some(6881));
         asking.handle_bytes(&offer(20_000)).unwrap();
-        assert_eq!(asking.poll_event(), Some(AskingEvent::Offered { info_len: 20_000 }));
+        assert_eq!(asking.poll_event(), Some(MetadataEvent::Offered { info_len: 20_000 }));
         asking.poll_transmit();
         asking.request(1);
         assert_eq!(asking.poll_transmit(), extended(7, b"d8:msg_typei0e5:piecei1ee"));
@@ -241,7 +241,7 @@ mod tests {
         for step in [1, 3, 7, 1000, stream.len()] {
             let mut asking = asked();
             stream.chunks(step).for_each(|bytes| asking.handle_bytes(bytes).unwrap());
-            let part = AskingEvent::Part { part: 1, bytes: vec![5; 3616].into() };
+            let part = MetadataEvent::Part { part: 1, bytes: vec![5; 3616].into() };
             assert_eq!((asking.poll_event(), asking.poll_event()), (Some(part), None), "{step}");
             assert_eq!(asking.outstanding_count(), 0);
         }
@@ -263,11 +263,11 @@ mod tests {
         let reject = |part| extended(METADATA_ID, &MetadataMessage::Reject { part }.encode());
         asking.handle_bytes(&reject(0)).unwrap();
         asking.handle_bytes(&reject(1)).unwrap();
-        assert_eq!((asking.poll_event(), asking.poll_event()), (Some(AskingEvent::Refused { part: 1 }), None));
+        assert_eq!((asking.poll_event(), asking.poll_event()), (Some(MetadataEvent::Refused { part: 1 }), None));
         // P14: what a peer claims of its length is bounded before anything is made of it.
-        let mut asking = Asking::new(false, None);
+        let mut asking = MetadataConnection::new(false, None);
         asking.handle_bytes(&extended(0, b"d1:md11:ut_metadatai3ee13:metadata_sizei1099511627776ee")).unwrap();
-        assert_eq!((asking.poll_event(), asking.request_room()), (Some(AskingEvent::NotOffered), 0));
+        assert_eq!((asking.poll_event(), asking.request_room()), (Some(MetadataEvent::NotOffered), 0));
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn lengths_that_no_message_has_are_faults() {
         for bytes in [&[0xff, 0xff, 0xff, 0xff][..], &[0, 4, 0, 2, 5], &[0, 1, 0, 1, 20], &[0, 0, 0, 1, 20]] {
-            let faulty = Asking::new(false, None).handle_bytes(&[bytes, &[0; 10]].concat()).is_err();
+            let faulty = MetadataConnection::new(false, None).handle_bytes(&[bytes, &[0; 10]].concat()).is_err();
             assert!(faulty, "{bytes:?}");
         }
     }

@@ -21,12 +21,12 @@ pub struct Sent {
 
 /// Wrong pieces that are not right yet: at most [`BLAMED_BLOCKS_MAX`] blocks, the oldest go.
 #[derive(Debug, Default)]
-pub struct Blame {
+pub struct SmartBan {
     pieces: VecDeque<(PieceIndex, Vec<Sent>)>,
     block_count: usize,
 }
 
-impl Blame {
+impl SmartBan {
     /// A piece was wrong, and more than one peer sent it: a lone sender needs no proof.
     pub fn handle_wrong(&mut self, piece: PieceIndex, sent: Vec<Sent>) {
         if sent.len() > BLAMED_BLOCKS_MAX {
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_sender_of_the_differing_block_is_named_and_nobody_else() {
-        let mut blame = Blame::default();
+        let mut blame = SmartBan::default();
         blame.handle_wrong(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
         blame.handle_wrong(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
         assert!(blame.is_open(piece(3)) && !blame.is_open(piece(5)));
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_wrong_copy_of_a_piece_counts() {
-        let mut blame = Blame::default();
+        let mut blame = SmartBan::default();
         blame.handle_wrong(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
         blame.handle_wrong(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
         let named = blame.handle_right(piece(0), &right(&[1, 2, 3]));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_oldest_goes() {
-        let mut blame = Blame::default();
+        let mut blame = SmartBan::default();
         let many = |host| (0..1000).map(|at| sent(at, host, 0)).collect::<Vec<_>>();
         for index in 0..100 {
             blame.handle_wrong(piece(index), many(1));

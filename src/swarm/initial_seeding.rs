@@ -15,7 +15,7 @@ use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 
 /// See the module. Locked once per piece.
 #[derive(Debug)]
-pub(super) struct Spread {
+pub(super) struct InitialSeeding {
     /// Pieces are left that nobody else is known to have.
     active: AtomicBool,
     /// Nothing is told of what we have but piece by piece (BEP 16).
@@ -33,7 +33,7 @@ struct Left {
     given: VecDeque<(PieceIndex, Time)>,
 }
 
-impl Spread {
+impl InitialSeeding {
     /// `origin`: we have everything from the start.
     pub(super) fn new(geometry: &Geometry, origin: bool, rng: &mut Rng) -> Self {
         let mut waiting: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
@@ -177,7 +177,7 @@ mod tests {
 
     const START: Time = Time::from_secs(100);
 
-    fn all(spread: &Spread, now: Time, availability: &Availability) -> Vec<u32> {
+    fn all(spread: &InitialSeeding, now: Time, availability: &Availability) -> Vec<u32> {
         let mut pieces: Vec<u32> = std::iter::from_fn(|| spread.next(now, availability)).map(PieceIndex::get).collect();
         pieces.sort_unstable();
         pieces
@@ -187,7 +187,7 @@ mod tests {
     fn each_piece_is_given_once_until_it_was_not_seen_for_long() {
         let geometry = Geometry::new(1, [5]).unwrap();
         let availability = Availability::new(5);
-        let spread = Spread::new(&geometry, true, &mut Rng::with_seed(1));
+        let spread = InitialSeeding::new(&geometry, true, &mut Rng::with_seed(1));
         availability.add(geometry.piece(3).unwrap());
         assert_eq!(all(&spread, START, &availability), [0, 1, 2, 4]);
         spread.give_back(geometry.piece(2));
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn who_is_no_origin_spreads_nothing() {
         let geometry = Geometry::new(1, [5]).unwrap();
-        let spread = Spread::new(&geometry, false, &mut Rng::with_seed(1));
+        let spread = InitialSeeding::new(&geometry, false, &mut Rng::with_seed(1));
         assert!(!spread.is_active() && spread.next(START, &Availability::new(5)).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Super-seeding (BEP 16): an origin with a thin uplink hides what it has and shows each peer a piece or two, the next ones when
 //! those were seen elsewhere.
 //!
-//! Owns what one connection has been shown. Which piece is whose comes from the origin's [`super::spread`]. Nobody waits for
+//! Owns what one connection has been shown. Which piece is whose comes from the origin's [`super::initial_seeding`]. Nobody waits for
 //! ever: who is alone is shown more as it goes, what nobody announces for a while counts as seen unless the peer waits for us to
 //! send it, and some time after the first copy is out everything is shown.
 
@@ -13,7 +13,7 @@ use crate::base::{Bitfield, PieceIndex, Time, limits};
 
 /// What a peer has been shown.
 #[derive(Debug)]
-pub(super) struct Reveal {
+pub(super) struct SuperSeeding {
     shown: Bitfield,
     /// Not seen elsewhere yet.
     pending: Vec<Pending>,
@@ -30,7 +30,7 @@ struct Pending {
     awaited_at: Time,
 }
 
-impl Reveal {
+impl SuperSeeding {
     pub(super) fn new(piece_count: u32, now: Time) -> Self {
         Self { shown: Bitfield::new(piece_count), pending: Vec::new(), look_at: now }
     }
