@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use bt_fast::base::{Bitfield, Geometry, Rng};
 use bt_fast::codec::message::{Bounds, Decoded, Message, decode};
-use bt_fast::peer::{Opening, Setup, Transmit};
-use bt_fast::swarm::{Link, OpenPiece, PeerShared, Slot, Swarm};
+use bt_fast::peer::{InitialHave, Setup, Transmit};
+use bt_fast::swarm::{Link, PeerShared, Slot, Swarm};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PIECE_COUNT: u32 = 262_144;
@@ -40,8 +40,6 @@ struct Download {
     link: Link<Memory>,
     transmit: Transmit,
     now: Duration,
-    /// Blocks received of each piece.
-    received: Vec<u32>,
 }
 
 /// What one turn did, and how long it took to pick and in all.
@@ -61,7 +59,7 @@ impl Download {
             geometry: swarm.geometry.clone(),
             fast: true,
             extension: false,
-            opening: Opening::None,
+            have: InitialHave::None,
             upload_only: false,
             info_hash: None,
             listen_port: None,
@@ -74,14 +72,13 @@ impl Download {
         for message in [Message::HaveAll, Message::Unchoke] {
             link.handle_message(now, &message).unwrap();
         }
-        link.sync(now).unwrap();
-        Self { swarm, link, transmit: Transmit::default(), now, received: vec![0; PIECE_COUNT as usize] }
+        Self { swarm, link, transmit: Transmit::default(), now }
     }
 
     /// Fills the window, and has everything answered a round trip later.
     fn turn(&mut self) -> Turn {
         let started = Instant::now();
-        self.link.request_blocks(self.now);
+        self.link.advance(self.now).unwrap();
         let picker = started.elapsed();
         self.link.poll_transmit(self.now, &mut self.transmit, |_| false);
         self.now += ROUND_TRIP;
@@ -92,17 +89,12 @@ impl Download {
             control = &control[consumed..];
             if let Message::Request { index, begin, length } = message {
                 picked += 1;
-                let arrival = self.link.handle_block(self.now, index, begin, length).unwrap();
-                self.link.handle_landed(self.now, &arrival, true);
-                let received = &mut self.received[index as usize];
-                *received += 1;
-                if *received == PIECE_LEN / BLOCK_LEN {
-                    let open: Arc<OpenPiece<Memory>> = arrival.open.unwrap();
+                let receipt = self.link.receive(self.now, index, begin, length, |_, _| true).unwrap();
+                if let Some(open) = receipt.completed {
                     self.swarm.pieces.handle_written(&open);
                 }
             }
         }
-        self.link.sync(self.now).unwrap();
         Turn { picked, picker, whole: started.elapsed() }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bt_fast::base::geometry::BLOCK_LEN;
 use bt_fast::base::{Bitfield, BlockRef, Geometry, Rng, Time};
 use bt_fast::codec::message::Message;
-use bt_fast::peer::{Opening, ReceivePlan, Setup, Transmit};
+use bt_fast::peer::{InitialHave, ReceivePlan, Setup, Transmit};
 use bt_fast::swarm::{Link, PeerShared, Slot, Swarm};
 
 thread_local! {
@@ -59,7 +59,6 @@ struct Download {
     now: Time,
     transmit: Transmit,
     plan: ReceivePlan,
-    left: Vec<u32>,
 }
 
 impl Download {
@@ -72,7 +71,7 @@ impl Download {
             geometry,
             fast: true,
             extension: false,
-            opening: Opening::None,
+            have: InitialHave::None,
             upload_only: false,
             info_hash: None,
             listen_port: None,
@@ -84,15 +83,13 @@ impl Download {
         let mut link = Link::new(setup, swarm.clone(), shared, now);
         link.handle_message(now, &Message::HaveAll).unwrap();
         link.handle_message(now, &Message::Unchoke).unwrap();
-        let left = vec![piece_len / BLOCK_LEN; piece_count as usize];
-        let mut download = Self { link, swarm, now, transmit: Transmit::default(), plan: ReceivePlan::default(), left };
+        let mut download = Self { link, swarm, now, transmit: Transmit::default(), plan: ReceivePlan::default() };
         download.ask();
         download
     }
 
     fn ask(&mut self) {
-        self.link.sync(self.now).unwrap();
-        self.link.request_blocks(self.now);
+        self.link.advance(self.now).unwrap();
         while self.link.poll_transmit(self.now, &mut self.transmit, |_| true) {}
     }
 
@@ -106,15 +103,13 @@ impl Download {
         }
         for block in blocks.iter().flatten() {
             self.now += Duration::from_micros(16);
-            let arrival = self.link.handle_block(self.now, block.piece.get(), block.begin, block.len).unwrap();
-            self.link.handle_landed(self.now, &arrival, true);
-            let left = &mut self.left[block.piece.at()];
-            *left -= 1;
-            if *left == 0 {
-                self.swarm.pieces.handle_written(arrival.open.as_ref().unwrap());
+            let BlockRef { piece, begin, len } = *block;
+            let receipt = self.link.receive(self.now, piece.get(), begin, len, |_, _| true).unwrap();
+            if let Some(open) = receipt.completed {
+                self.swarm.pieces.handle_written(&open);
             }
         }
-        self.link.handle_bytes(self.now);
+        self.link.end_receive(self.now);
         self.ask();
     }
 }

@@ -84,7 +84,7 @@ impl Connection {
             flood: ControlFlood::default(),
             suggestion_count: 0,
         };
-        setup.opening.encode(setup.fast, piece_count, &mut connection.control);
+        setup.have.encode(setup.fast, piece_count, &mut connection.control);
         if setup.extension {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),

@@ -6,7 +6,7 @@ mod late;
 use std::time::Duration;
 
 use super::super::event::{BlockArrival, Event};
-use super::super::setup::Opening;
+use super::super::setup::InitialHave;
 use super::*;
 use crate::base::geometry::BLOCK_LEN;
 use crate::codec::message::{Bounds, Decoded, decode};
@@ -15,15 +15,15 @@ const START: Time = Time::from_secs(5000);
 /// Ten pieces of four blocks, the last one a short block.
 const PIECE_COUNT: u32 = 10;
 
-fn setup(fast: bool, opening: Opening) -> Setup {
+fn setup(fast: bool, have: InitialHave) -> Setup {
     let geometry = Arc::new(Geometry::new(4 * BLOCK_LEN, [u64::from(9 * 4 * BLOCK_LEN) + 100]).unwrap());
     Setup {
         geometry,
         fast,
         extension: false,
-        upload_only: matches!(opening, Opening::All),
+        upload_only: matches!(have, InitialHave::All),
         info_hash: None,
-        opening,
+        have,
         listen_port: None,
         peer_ip: None,
         metadata: None,
@@ -31,7 +31,7 @@ fn setup(fast: bool, opening: Opening) -> Setup {
 }
 
 fn connection(fast: bool) -> Connection {
-    let mut connection = Connection::new(setup(fast, Opening::None), START);
+    let mut connection = Connection::new(setup(fast, InitialHave::None), START);
     sent(&mut connection);
     connection
 }
@@ -54,7 +54,7 @@ fn uploading(fast: bool) -> Connection {
 }
 
 fn block(piece: u32, block_index: u32) -> BlockRef {
-    let geometry = setup(false, Opening::None).geometry;
+    let geometry = setup(false, InitialHave::None).geometry;
     geometry.block(geometry.piece(piece).unwrap(), block_index).unwrap()
 }
 
@@ -103,12 +103,12 @@ fn what_we_have_is_the_first_message() {
     let mut some = Bitfield::new(PIECE_COUNT);
     some.insert(block(0, 0).piece);
     for (opening, fast, expected) in [
-        (Opening::None, false, wire(&[])),
-        (Opening::None, true, wire(&[Message::HaveNone])),
-        (Opening::All, true, wire(&[Message::HaveAll])),
-        (Opening::All, false, wire(&[Message::Bitfield(&[0xFF, 0xC0])])),
-        (Opening::Some(some.clone()), false, wire(&[Message::Bitfield(&[0x80, 0])])),
-        (Opening::Some(some), true, wire(&[Message::Bitfield(&[0x80, 0])])),
+        (InitialHave::None, false, wire(&[])),
+        (InitialHave::None, true, wire(&[Message::HaveNone])),
+        (InitialHave::All, true, wire(&[Message::HaveAll])),
+        (InitialHave::All, false, wire(&[Message::Bitfield(&[0xFF, 0xC0])])),
+        (InitialHave::Some(some.clone()), false, wire(&[Message::Bitfield(&[0x80, 0])])),
+        (InitialHave::Some(some), true, wire(&[Message::Bitfield(&[0x80, 0])])),
     ] {
         assert_eq!(sent(&mut Connection::new(setup(fast, opening), START)), expected);
     }
@@ -117,7 +117,7 @@ fn what_we_have_is_the_first_message() {
 #[test]
 fn the_extension_handshake_tells_reqq_and_comes_second() {
     let mut connection =
-        Connection::new(Setup { extension: true, listen_port: Some(6881), ..setup(true, Opening::All) }, START);
+        Connection::new(Setup { extension: true, listen_port: Some(6881), ..setup(true, InitialHave::All) }, START);
     let bytes = sent(&mut connection);
     let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
     let Ok(Decoded::Message { message: Message::HaveAll, consumed }) = decode(&bytes, &bounds) else { panic!() };
@@ -135,7 +135,7 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
 #[test]
 fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
     let metadata: Arc<[u8]> = vec![7; 20_000].into();
-    let with = Setup { extension: true, metadata: Some(metadata.clone()), ..setup(true, Opening::All) };
+    let with = Setup { extension: true, metadata: Some(metadata.clone()), ..setup(true, InitialHave::All) };
     let mut connection = Connection::new(with, START);
     let handshake = sent(&mut connection);
     let told = b"1:md11:ut_metadatai1ee13:metadata_sizei20000e";
@@ -152,7 +152,7 @@ fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
 
     let garbage = Message::Extended { id: 1, payload: b"garbage" };
     assert!((0..300).any(|_| connection.handle_message(START, &garbage).is_err()));
-    let mut without = Connection::new(Setup { extension: true, ..setup(true, Opening::All) }, START);
+    let mut without = Connection::new(Setup { extension: true, ..setup(true, InitialHave::All) }, START);
     assert!(!sent(&mut without).windows(11).any(|part| part == b"ut_metadata"));
     assert!((0..300).any(|_| without.handle_message(START, &request).is_err()));
 }
@@ -212,7 +212,7 @@ fn choke_and_interest_are_said_only_when_they_change() {
 #[test]
 fn requests_up_to_128_kib_are_served_and_longer_ones_close_the_connection() {
     let geometry = Arc::new(Geometry::new(1 << 20, [1 << 20]).unwrap());
-    let mut connection = Connection::new(Setup { geometry, ..setup(false, Opening::All) }, START);
+    let mut connection = Connection::new(Setup { geometry, ..setup(false, InitialHave::All) }, START);
     connection.unchoke();
     let request = |length| Message::Request { index: 0, begin: 5, length };
     let Event::Request(block) = connection.handle_message(START, &request(1 << 17)).unwrap() else { panic!() };
@@ -413,7 +413,7 @@ fn fast_messages_need_the_fast_bit() {
         assert!(connection(true).handle_message(START, &message).is_ok(), "{message:?}");
     }
     let mut all = connection(true);
-    let pieces = setup(true, Opening::None).geometry.pieces().collect();
+    let pieces = setup(true, InitialHave::None).geometry.pieces().collect();
     assert_eq!(all.handle_message(START, &Message::HaveAll).unwrap(), Event::HaveMany(pieces));
     assert!(all.peer_has_all());
 }
@@ -548,7 +548,7 @@ fn haves_that_arrive_together_are_what_they_are_one_by_one() {
 
 #[test]
 fn haves_go_with_what_else_leaves_or_when_they_are_told_to() {
-    let piece = |index| setup(true, Opening::None).geometry.piece(index).unwrap();
+    let piece = |index| setup(true, InitialHave::None).geometry.piece(index).unwrap();
     let mut connection = downloading(true);
     connection.have(piece(1));
     assert!(sent(&mut connection).is_empty());

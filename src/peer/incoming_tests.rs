@@ -1,6 +1,6 @@
 //! What messages cost that a peer may send without a reason, and which of them are too many.
 
-use super::super::setup::{Opening, Setup};
+use super::super::setup::{InitialHave, Setup};
 use super::super::transmit::Transmit;
 use super::*;
 use crate::base::Geometry;
@@ -19,7 +19,7 @@ fn connection(fast: bool) -> Connection {
         extension: false,
         upload_only: false,
         info_hash: None,
-        opening: Opening::None,
+        have: InitialHave::None,
         listen_port: None,
         peer_ip: None,
         metadata: None,

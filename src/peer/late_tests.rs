@@ -16,7 +16,7 @@ fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
 /// webtorrent says what it has when it has a magnet link's metadata, whatever it has said before.
 #[test]
 fn have_all_and_have_none_come_late_where_they_take_nothing_back() {
-    let pieces: Vec<_> = setup(true, Opening::None).geometry.pieces().collect();
+    let pieces: Vec<_> = setup(true, InitialHave::None).geometry.pieces().collect();
     for first in [Message::Unchoke, Message::Interested, Message::Port(1), Message::Unknown { id: 99 }] {
         let mut late = connection(true);
         late.handle_message(START, &first).unwrap();

@@ -28,5 +28,5 @@ pub use low_water::LowWater;
 pub use metadata_connection::{MetadataConnection, MetadataEvent};
 pub use receive_plan::{ReceivePlan, Received};
 pub use requests::Outstanding;
-pub use setup::{Opening, Setup};
+pub use setup::{InitialHave, Setup};
 pub use transmit::Transmit;

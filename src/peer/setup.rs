@@ -14,7 +14,7 @@ pub struct Setup {
     pub fast: bool,
     /// Both sides set the extension bit (BEP 10).
     pub extension: bool,
-    pub opening: Opening,
+    pub have: InitialHave,
     /// We download nothing (BEP 21).
     pub upload_only: bool,
     /// Whose newcomers may have some pieces while choked (BEP 6); `None`: nobody may.
@@ -28,13 +28,13 @@ pub struct Setup {
 
 /// What we have when the connection starts.
 #[derive(Debug)]
-pub enum Opening {
+pub enum InitialHave {
     All,
     None,
     Some(Bitfield),
 }
 
-impl Opening {
+impl InitialHave {
     /// BEP 3: "Downloaders which don't have anything yet may skip the 'bitfield' message"; BEP 6 asks for have-none.
     pub(super) fn encode(self, fast: bool, piece_count: u32, out: &mut Vec<u8>) {
         match (self, fast) {

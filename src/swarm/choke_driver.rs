@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::choker::{Changes, Choker, PeerView, Slots};
 use super::peer_shared::PeerShared;
@@ -67,7 +66,7 @@ impl ChokeDriver {
 
     /// A peer's upload and download in bytes/s.
     pub fn rates(&self, now: Time, peer: &PeerShared) -> (u64, u64) {
-        let rates = self.rates.get(&peer.key);
+        let rates = self.rates.get(&peer.key());
         rates.map_or((0, 0), |rates| (rates.upload.bytes_per_s(now), rates.download.bytes_per_s(now)))
     }
 
@@ -85,10 +84,9 @@ impl ChokeDriver {
         self.peer_count = peers.len();
         let mut interested = Vec::new();
         // Of many peers few are due: what is not written to stays in everybody's cache.
-        let is_due = |peer: &Arc<PeerShared>| peer.choker_due.load(Ordering::Relaxed);
-        for peer in peers.iter().filter(|peer| is_due(peer) && peer.choker_due.swap(false, Ordering::AcqRel)) {
-            if peer.wants() {
-                interested.push(u64::from(peer.key));
+        for peer in peers.iter().filter(|peer| peer.take_choke_review()) {
+            if peer.wants_blocks() {
+                interested.push(u64::from(peer.key()));
             } else {
                 freed = true;
             }
@@ -138,25 +136,25 @@ impl ChokeDriver {
         after: Time,
     ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
         peers.iter().filter(move |peer| {
-            let rates = self.rates.get(&peer.key);
+            let rates = self.rates.get(&peer.key());
             let quiet = |rates: &Rates| {
                 now >= rates.since + after && rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0
             };
-            !peer.wants() && rates.is_some_and(quiet)
+            !peer.wants_blocks() && rates.is_some_and(quiet)
         })
     }
 
     fn sample(&mut self, now: Time, peers: &[Arc<PeerShared>]) {
         if self.rates.len() > peers.len() + peers.len() / 8 {
-            let connected: HashSet<u32> = peers.iter().map(|peer| peer.key).collect();
+            let connected: HashSet<u32> = peers.iter().map(|peer| peer.key()).collect();
             self.rates.retain(|key, _| connected.contains(key));
         }
         let mut uploaded = 0;
         for peer in peers {
             let new = || Rates { since: now, download: RateMeter::new(now), upload: RateMeter::new(now) };
-            let rates = self.rates.entry(peer.key).or_insert_with(new);
-            rates.download.handle_total(now, peer.downloaded.load(Ordering::Relaxed));
-            uploaded += rates.upload.handle_total(now, peer.uploaded.load(Ordering::Relaxed));
+            let rates = self.rates.entry(peer.key()).or_insert_with(new);
+            rates.download.handle_total(now, peer.downloaded());
+            uploaded += rates.upload.handle_total(now, peer.uploaded());
         }
         self.uploading.handle_bytes(now, uploaded);
         self.recent[self.look_count % RECENT_LOOKS] = uploaded;
@@ -165,7 +163,7 @@ impl ChokeDriver {
 
     /// Some leave unread what they are sent, and nothing leaves at all: the slots are theirs, and the uplink nobody's.
     fn is_held_up(&self, peers: &[Arc<PeerShared>]) -> bool {
-        self.recent_rate() == 0 && peers.iter().any(|peer| peer.is_unchoked() && peer.stalled.load(Ordering::Relaxed))
+        self.recent_rate() == 0 && peers.iter().any(|peer| peer.is_unchoked() && peer.is_stalled())
     }
 
     /// What was uploaded just now, in bytes per second: a swarm that starts can't wait for an average.
@@ -178,13 +176,13 @@ impl ChokeDriver {
         let view = |peer: &Arc<PeerShared>| {
             let (upload_rate, download_rate) = self.rates(now, peer);
             PeerView {
-                key: u64::from(peer.key),
-                interested: peer.wants(),
+                key: u64::from(peer.key()),
+                interested: peer.wants_blocks(),
                 choked: !peer.is_unchoked(),
-                snubbed: peer.snubbed.load(Ordering::Relaxed),
+                snubbed: peer.is_snubbed(),
                 download_rate,
                 upload_rate,
-                uploaded: peer.uploaded.load(Ordering::Relaxed),
+                uploaded: peer.uploaded(),
             }
         };
         let views: Vec<PeerView> = peers.map(view).collect();
@@ -194,8 +192,8 @@ impl ChokeDriver {
 
     fn apply(&mut self, peers: &[Arc<PeerShared>], changes: &Changes) {
         for (keys, unchoke) in [(&changes.choke, false), (&changes.unchoke, true)] {
-            for peer in peers.iter().filter(|peer| keys.contains(&u64::from(peer.key))) {
-                peer.unchoke.store(unchoke, Ordering::Relaxed);
+            for peer in peers.iter().filter(|peer| keys.contains(&u64::from(peer.key()))) {
+                peer.set_unchoked(unchoke);
                 self.change_count += 1;
             }
         }
@@ -204,13 +202,13 @@ impl ChokeDriver {
 
 /// Those that count between rounds: the slots are theirs, or they wait for one.
 fn wanting(peers: &[Arc<PeerShared>]) -> impl Iterator<Item = &Arc<PeerShared>> {
-    peers.iter().filter(|peer| peer.wants())
+    peers.iter().filter(|peer| peer.wants_blocks())
 }
 
 /// Nobody whom we serve waits for a block.
 fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
-    let mut served = peers.iter().filter(|peer| peer.is_unchoked() && !peer.stalled.load(Ordering::Relaxed));
-    served.all(|peer| peer.queued.load(Ordering::Relaxed) == 0)
+    let mut served = peers.iter().filter(|peer| peer.is_unchoked() && !peer.is_stalled());
+    served.all(|peer| peer.queued_count() == 0)
 }
 
 #[cfg(test)]
@@ -228,9 +226,9 @@ mod tests {
 
     fn peer(key: u32) -> Arc<PeerShared> {
         let peer = PeerShared::new(key, ([127, 0, 0, 1], 6881).into());
-        peer.interested.store(true, Ordering::Relaxed);
-        peer.choker_due.store(true, Ordering::Relaxed);
-        peer.queued.store(100, Ordering::Relaxed);
+        peer.set_interested(true);
+        peer.request_choke_review();
+        peer.set_queued_count(100);
         Arc::new(peer)
     }
 
@@ -242,16 +240,16 @@ mod tests {
         let mut steering = ChokeDriver::new(Slots::Auto, Time::ZERO);
         let crowd: Vec<_> = (0..100).map(peer).collect();
         for peer in &crowd[..90] {
-            peer.interested.store(false, Ordering::Relaxed);
+            peer.set_interested(false);
         }
-        crowd[90].stalled.store(true, Ordering::Relaxed);
+        crowd[90].set_stalled(true);
         let mut sought = |ms, peers: &[Arc<PeerShared>]| {
             steering.step(Time::from_millis(ms), peers, false, rng);
             steering.connections_sought(Time::from_millis(ms), &swarm, peers)
         };
         assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just come");
         assert_eq!(sought(10_000, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 11);
-        crowd[80].downloaded.store(1000, Ordering::Relaxed);
+        crowd[80].count_downloaded(1000);
         assert_eq!(sought(10_100, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 10, "it brings something");
         sought(10_200, &crowd);
         assert_eq!(sought(30_000, &crowd), limits::CONNECTIONS_SOUGHT + limits::CONNECTIONS_LEECHING_MAX);
@@ -271,8 +269,10 @@ mod tests {
         let mut now = ms(100);
         for _ in 0..200 {
             // Nobody else reads a byte; the engine says so after a while.
-            for stalled in peers.iter().filter(|peer| peer.key != honest.key && peer.is_unchoked()) {
-                stalled.choker_due.store(!stalled.stalled.swap(true, Ordering::Relaxed), Ordering::Relaxed);
+            for stalled in peers.iter().filter(|peer| peer.key() != honest.key() && peer.is_unchoked()) {
+                if stalled.set_stalled(true) {
+                    stalled.request_choke_review();
+                }
             }
             steering.step(now, &peers, true, rng);
             now += LOOK_INTERVAL;
@@ -281,8 +281,8 @@ mod tests {
         let unchoked = || peers.iter().filter(|peer| peer.is_unchoked()).count();
         assert_eq!(unchoked(), 1, "the others lose theirs with the round");
         // Who reads again is one of many.
-        peers[0].stalled.store(false, Ordering::Relaxed);
-        peers[0].choker_due.store(true, Ordering::Relaxed);
+        peers[0].set_stalled(false);
+        peers[0].request_choke_review();
         steering.step(now, &peers, true, rng);
         assert_eq!(unchoked(), 2);
     }

@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::Availability;
-use super::link::Link;
-use super::pieces::Slot;
-use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 
 /// See the module. Locked once per piece.
@@ -106,67 +103,6 @@ impl InitialSeeding {
         left.waiting.extend(pieces);
         if !left.waiting.is_empty() {
             self.active.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl<S: Slot> Link<S> {
-    /// Looks whether the peer uses its slot; `stalled`: it leaves what it is sent unread. What was suggested to one that does not is
-    /// for others.
-    pub fn follow_use(&mut self, now: Time, stalled: bool) {
-        if self.shared.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-            self.count_interested();
-        }
-        self.count_served(now);
-    }
-
-    /// Counts the peer among those that are served, or no more.
-    pub(super) fn count_served(&mut self, now: Time) {
-        let is_idle =
-            self.connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
-        let served = self.shared.wants() && self.shared.is_unchoked() && !is_idle;
-        if std::mem::replace(&mut self.served, served) != served {
-            self.swarm.served_count.fetch_add(if served { 1 } else { u32::MAX }, Ordering::Relaxed);
-            if !served {
-                self.withdraw_offer();
-            }
-        }
-    }
-
-    /// Suggests what nobody else has to one of several leechers, so that others ask for something else.
-    pub(super) fn offer(&mut self, now: Time) {
-        let several = self.swarm.served_count.load(Ordering::Relaxed) > 1;
-        if !several || !self.served || !self.connection.is_fast() || self.connection.is_backlogged() {
-            return;
-        }
-        let have = self.connection.peer_have();
-        self.offered.retain(|&piece| !have.contains(piece));
-        // What it has asked for and not got counts too: pieces held in queues are nobody else's.
-        let blocks_per_piece = (self.swarm.geometry.piece_len().div_ceil(BLOCK_LEN) as usize).max(1);
-        let queued = self.connection.queued_count() / blocks_per_piece;
-        while self.offered.len() + queued < self.offered_wanted
-            && let Some(piece) = self.swarm.spread.next(now, &self.swarm.availability)
-        {
-            self.connection.suggest(piece);
-            self.offered.push(piece);
-        }
-    }
-
-    /// The peer asks for a block of this piece.
-    pub(super) fn follow_offer(&mut self, piece: PieceIndex) {
-        if let Some(at) = self.offered.iter().position(|&offered| offered == piece) {
-            self.offered.swap_remove(at);
-            let idle = self.offered.is_empty() && self.connection.queued().next().is_none();
-            if idle {
-                // It may have had to wait for this suggestion: the next ones come earlier.
-                self.offered_wanted = (2 * self.offered_wanted).min(limits::SUGGESTED_MAX);
-            }
-        }
-    }
-
-    pub(super) fn withdraw_offer(&mut self) {
-        if !self.offered.is_empty() {
-            self.swarm.spread.give_back(self.offered.drain(..));
         }
     }
 }

@@ -35,8 +35,7 @@ fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
         let mut brought = Vec::new();
         link.request_blocks(START);
         while let Some(&block) = outstanding(link).first() {
-            let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
-            link.handle_landed(START, &arrival, true);
+            link.receive(START, block.piece.get(), block.begin, block.len, |_, _| true).unwrap();
             brought.push(block);
             link.request_blocks(START);
         }
@@ -65,7 +64,7 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
         link.request_blocks(START);
         assert!(!outstanding(link).is_empty(), "nobody else is known");
     }
-    links[1].shared().proven.store(true, Relaxed);
+    links[1].shared().set_proven();
     links[1].request_blocks(START);
     links[0].request_blocks(START);
     assert!(outstanding(&links[0]).is_empty());
@@ -84,7 +83,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     let last_missing = || swarm(&[0, 1, 2, 3, 4], 6);
     let swarm = last_missing();
     let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
-    proven.shared().proven.store(true, Relaxed);
+    proven.shared().set_proven();
     liar.request_blocks(START);
     proven.request_blocks(START);
     spoil(&mut liar);
@@ -97,7 +96,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     // One that gives, though not this.
     let swarm = last_missing();
     let [mut liar, mut proven, mut stranger] = [seeded(&swarm, 1), link(&swarm, 2), seeded(&swarm, 3)];
-    proven.shared().proven.store(true, Relaxed);
+    proven.shared().set_proven();
     take(&mut proven, Message::Bitfield(&[0b1111_1000]));
     take(&mut proven, Message::Unchoke);
     proven.request_blocks(START);
@@ -108,7 +107,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     // One that gives nothing.
     let swarm = last_missing();
     let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
-    proven.shared().proven.store(true, Relaxed);
+    proven.shared().set_proven();
     proven.request_blocks(START);
     let asked = outstanding(&proven);
     take(&mut proven, Message::Choke);
@@ -140,8 +139,8 @@ fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
 fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
     let [mut own, mut idle] = [1, 2].map(|key| seeded(&swarm, key));
-    idle.shared().proven.store(true, Relaxed);
-    own.shared().on_parole.store(true, Relaxed);
+    idle.shared().set_proven();
+    own.shared().set_on_parole(true);
     own.request_blocks(START);
     assert!(swarm.pieces.is_endgame());
     assert_eq!(looks_until_it_asks(&mut idle, 5), Some(START + limits::RESCUE_AFTER));
@@ -151,7 +150,7 @@ fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
 fn what_lies_still_is_rescued_where_all_are_on_parole() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
     let [mut left, mut next] = [1, 2].map(|key| seeded(&swarm, key));
-    [&left, &next].iter().for_each(|link| link.shared().on_parole.store(true, Relaxed));
+    [&left, &next].iter().for_each(|link| link.shared().set_on_parole(true));
     left.request_blocks(START);
     assert_eq!(outstanding(&left).len(), 2);
     drop(left);

@@ -1,129 +1,78 @@
-//! One connection's part in the swarm: keeps interest true, claims blocks, tells haves, follows the choker.
+//! One connection's part in the swarm: maintains interest, requests blocks, announces pieces, applies choke decisions.
 //!
-//! The I/O around it calls, on arrival: [`Link::handle_message`], or [`Link::handle_block`] then [`Link::handle_landed`]; then
-//! [`Link::sync`], [`Link::request_blocks`], and [`Link::poll_transmit`] until it returns false.
+//! The I/O around it calls, on arrival: [`Link::handle_message`] or [`Link::receive`] for each message, then
+//! [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false. Engine and simulator do
+//! the same, so the order of these steps is here alone.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use super::gauge::Membership;
+use super::interest::Interest;
+use super::offers::Offers;
+use super::open_piece::{OpenPiece, Slot};
 use super::peer_shared::PeerShared;
-use super::picker::Walk;
-use super::pieces::Slot;
+use super::pick::Round;
+use super::picker::Picker;
 use super::shared::Swarm;
-use super::super_seeding::SuperSeeding;
-use super::working::Work;
-use crate::base::{Bitfield, BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
+use super::super_seeding::{Shown, SuperSeeding};
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{BlockRef, InfoHash, PieceIndex, Rng, Time, limits};
 use crate::codec::extension::EXTENSION_HANDSHAKE_ID;
 use crate::codec::message::Message;
-use crate::peer::{Connection, Event, Opening, PeerFault, Setup, TimeoutEvent, Transmit};
+use crate::peer::{BlockArrival, Connection, Event, InitialHave, PeerFault, Setup, TimeoutEvent, Transmit};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Link<S: Slot> {
-    pub(super) connection: Connection,
-    pub(super) swarm: Arc<Swarm<S>>,
-    pub(super) shared: Arc<PeerShared>,
-    pub(super) working: Vec<Work<S>>,
-    /// Up to this place in the have log the peer was told what we have, and what we don't want.
-    had_cursor: usize,
-    /// What it was told, since pieces were lost, of which the log says nothing.
-    told: Option<Bitfield>,
-    /// Announced by the peer, and not counted yet: see [`Self::count_heard`].
-    heard: Vec<PieceIndex>,
-    pub(super) walk: Walk,
-    pub(super) rng: Rng,
-    /// How things stood when no piece was found to have a share in.
-    pub(super) shared_in_vain: u32,
-    /// Since then the peer announced one that may do.
-    pub(super) may_share: bool,
-    /// What the peer suggests (BEP 6), and until when it is asked for nothing else.
-    pub(super) suggested: VecDeque<PieceIndex>,
-    pub(super) guided_until: Time,
-    /// What we suggested to the peer and it has not asked for, and how many such there should be.
-    pub(super) offered: Vec<PieceIndex>,
-    pub(super) offered_wanted: usize,
-    /// When the peer last asked for something, or was unchoked.
-    pub(super) last_request: Time,
-    /// The peer is counted among those that are interested, among those of them that are served, among those that owe us blocks,
-    /// among the proven of these, and among the proven that give us what they have.
-    pub(super) counted: bool,
-    pub(super) served: bool,
-    pub(super) asked: bool,
-    pub(super) proven_asked: bool,
-    pub(super) proven_giving: bool,
-    /// Pieces the peer has, and we want and lack.
-    wanted: u32,
-    recounts_seen: u32,
-    pub(super) doubles_seen: u64,
-    /// Others brought what this peer owed, and it has brought nothing since: it is not worth asking in the endgame.
-    pub(super) overtaken: bool,
-    /// Blocks the peer brought while nothing of it was found to be right, and since it had to wait for that.
-    pub(super) unproven: usize,
-    pub(super) rejects: u32,
-    /// Pieces of which the peer rejected a request while it served others.
-    pub(super) avoided: BTreeSet<PieceIndex>,
-    /// Super-seeding: what the peer has been shown; `None`: everything that we have.
-    pub(super) reveal: Option<SuperSeeding>,
-    /// The torrent, until it was told what it may have choked.
+    connection: Connection,
+    swarm: Arc<Swarm<S>>,
+    shared: Arc<PeerShared>,
+    interest: Interest,
+    picker: Picker<S>,
+    offers: Offers,
+    /// `None`: the peer is told of everything that we have.
+    super_seeding: Option<SuperSeeding>,
+    /// While the peer is interested and reads.
+    interested: Option<Membership>,
+    /// The torrent, until the peer has been granted its allowed-fast set.
     allows_fast: Option<InfoHash>,
-    /// Nothing to ask for was found: when to look again, and how often that was in vain.
-    pub(super) retry_at: Option<Time>,
-    pub(super) retries: u16,
-    pub(super) claims: Vec<BlockRef>,
-    pub(super) looks: u64,
+}
+
+/// What became of a block that arrived.
+#[derive(Debug)]
+pub struct Receipt<S: Slot> {
+    /// From request to block; `None` if the request had been withdrawn.
+    pub latency: Option<Duration>,
+    /// The piece that the block completed: every block is in its memory and the sender of each is stored, so it can be hashed.
+    pub completed: Option<Arc<OpenPiece<S>>>,
 }
 
 impl<S: Slot> Link<S> {
-    /// Joins a connection to the swarm; `setup.opening` is filled in here.
+    /// Joins a connection to the swarm; `setup.have` and `setup.upload_only` are filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
-        let recounts_seen = swarm.pieces.recounts();
-        let (have, settled, had_cursor) = swarm.pieces.opening();
-        let told = (recounts_seen > 0).then(|| settled.unwrap_or_else(|| have.clone()));
-        let hidden = swarm.spread.hides(now) && swarm.pieces.has_all();
-        let reveal = hidden.then(|| SuperSeeding::new(swarm.geometry.piece_count(), now));
-        setup.upload_only = swarm.pieces.is_complete() && !hidden;
-        setup.opening = match have {
-            _ if hidden => Opening::None,
-            have if have.piece_count() > 0 && have.is_full() => Opening::All,
-            have if have.is_empty() => Opening::None,
-            have => Opening::Some(have),
+        let recounts = swarm.pieces.recounts();
+        let snapshot = swarm.pieces.have_snapshot();
+        let is_hidden = swarm.initial_seeding.hides(now) && swarm.pieces.has_all();
+        setup.upload_only = swarm.pieces.is_complete() && !is_hidden;
+        let interest = Interest::new(&snapshot, recounts);
+        setup.have = match snapshot.have {
+            _ if is_hidden => InitialHave::None,
+            have if have.piece_count() > 0 && have.is_full() => InitialHave::All,
+            have if have.is_empty() => InitialHave::None,
+            have => InitialHave::Some(have),
         };
         let mut link = Self {
             allows_fast: setup.info_hash,
             connection: Connection::new(setup, now),
-            walk: Walk::default(),
-            rng: Rng::with_seed(swarm.salt ^ u64::from(shared.key)),
-            shared_in_vain: 0,
-            may_share: false,
-            suggested: VecDeque::new(),
-            guided_until: Time::ZERO,
-            offered: Vec::new(),
-            offered_wanted: limits::SUGGESTED_START,
-            last_request: now,
-            counted: false,
-            served: false,
-            asked: false,
-            proven_asked: false,
-            proven_giving: false,
+            interest,
+            picker: Picker::new(Rng::with_seed(swarm.salt ^ u64::from(shared.key()))),
+            offers: Offers::new(now),
+            super_seeding: is_hidden.then(|| SuperSeeding::new(swarm.geometry.piece_count(), now)),
+            interested: None,
             swarm,
             shared,
-            working: Vec::new(),
-            had_cursor,
-            told,
-            heard: Vec::new(),
-            wanted: 0,
-            recounts_seen,
-            doubles_seen: 0,
-            overtaken: false,
-            unproven: 0,
-            rejects: 0,
-            avoided: BTreeSet::new(),
-            reveal,
-            retry_at: None,
-            retries: 0,
-            claims: Vec::new(),
-            looks: 0,
         };
         link.swarm.availability.add_set(link.connection.peer_have());
         link.follow_choker(now);
@@ -138,12 +87,12 @@ impl<S: Slot> Link<S> {
         &self.shared
     }
 
-    /// Pieces looked at so far to find one to ask for.
-    pub fn looks(&self) -> u64 {
-        self.looks
+    /// Pieces examined so far in search of one to request.
+    pub fn candidates_examined(&self) -> u64 {
+        self.picker.candidates_examined
     }
 
-    /// Neither side will ever want anything of the other.
+    /// Neither side will ever want a piece of the other.
     pub fn is_useless(&self) -> bool {
         self.swarm.pieces.is_complete() && (self.connection.peer_has_all() || self.connection.peer_upload_only())
     }
@@ -151,38 +100,31 @@ impl<S: Slot> Link<S> {
     /// Takes one message that is not a block.
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(message, Message::Request { .. }) {
-            self.last_request = now;
+            self.offers.handle_active(now);
         }
         match self.connection.handle_message(now, message)? {
             Event::Quiet => {}
-            Event::Have(piece) => self.heard.push(piece),
+            Event::Have(piece) => self.interest.pending_haves().push(piece),
             Event::HaveMany(pieces) => {
-                self.heard.extend(pieces);
-                self.count_heard();
+                self.interest.pending_haves().extend(pieces);
+                self.count_pending_haves();
             }
-            Event::Unchoked => {
-                self.rejects = 0;
-                self.ask_all_again();
+            Event::Unchoked => self.picker.handle_unchoked(),
+            Event::Choked(voided) => self.picker.handle_choked(&self.swarm.pieces, &voided),
+            Event::Interested => self.set_peer_interested(true),
+            Event::NotInterested => self.set_peer_interested(false),
+            Event::Request(block) => self.handle_request(block)?,
+            Event::Rejected(block) => {
+                self.picker.working.release(&self.swarm.pieces, &[block]);
+                if !self.connection.peer_choking() {
+                    self.picker.rejections.handle_rejected(block.piece)?;
+                }
             }
-            Event::Choked(voided) => {
-                self.suggested.clear();
-                self.guided_until = Time::ZERO;
-                self.release(&voided);
+            Event::Suggested(piece) if self.interest.lacks(&self.swarm.pieces, piece) => {
+                self.picker.suggestions.handle_suggested(now, piece);
             }
-            Event::Interested => self.show_interest(true),
-            Event::NotInterested => self.show_interest(false),
-            Event::Request(block) if self.is_hidden(block.piece) => self.connection.refuse(block)?,
-            Event::Request(block) if self.swarm.pieces.has(block.piece) => {
-                self.follow_offer(block.piece);
-                self.connection.serve(block)?;
-            }
-            // We said that we have it, and lost it, or are not yet done with telling: that is not the peer's fault.
-            Event::Request(block) if self.may_believe_in(block.piece) => self.connection.excuse(block)?,
-            Event::Request(block) => self.connection.refuse(block)?,
-            Event::Rejected(block) => self.handle_rejected(block)?,
-            Event::Suggested(piece) => self.handle_suggested(now, piece),
-            // Whether to ask for it is looked at where requests are made.
-            Event::AllowedFast(_) => {}
+            // Allowed-fast pieces are looked up when requests are made.
+            Event::Suggested(_) | Event::AllowedFast(_) => {}
         }
         if matches!(message, Message::HaveNone | Message::Bitfield(_)) {
             self.allow_fast();
@@ -191,193 +133,210 @@ impl<S: Slot> Link<S> {
             (message, self.connection.peer_client())
         {
             self.shared.set_client(client);
-            self.connection.peer_sees_us().iter().for_each(|&ip| _ = self.shared.sees_us.set(ip));
+            self.connection.peer_sees_us().into_iter().for_each(|ip| self.shared.set_sees_us(ip));
         }
         Ok(())
     }
 
     /// Takes `have` messages that arrived together; returns how many there were.
     pub fn handle_haves(&mut self, now: Time, indices: impl Iterator<Item = u32>) -> Result<usize, PeerFault> {
-        self.connection.handle_haves(now, indices, &mut self.heard)
+        self.connection.handle_haves(now, indices, self.interest.pending_haves())
     }
 
-    /// The peer may have been told that we have the piece, though we lack it.
-    fn may_believe_in(&self, piece: PieceIndex) -> bool {
-        let Swarm { pieces, .. } = &*self.swarm;
-        pieces.was_lost(piece) || !self.lacks(piece) && !pieces.is_unclaimed(piece)
+    fn handle_request(&mut self, block: BlockRef) -> Result<(), PeerFault> {
+        let piece = block.piece;
+        if self.super_seeding.as_ref().is_some_and(|shown| !shown.has_shown(piece)) {
+            return self.connection.refuse(block);
+        }
+        if self.swarm.pieces.has(piece) {
+            self.offers.handle_requested(piece, &self.connection);
+            return self.connection.serve(block);
+        }
+        // The peer may have been told of a piece that we have lost, or not yet of one that we lack: that is not its fault.
+        let lacks = self.interest.lacks(&self.swarm.pieces, piece);
+        let may_believe = self.swarm.pieces.was_lost(piece) || !lacks && !self.swarm.pieces.is_unclaimed(piece);
+        if may_believe { self.connection.excuse(block) } else { self.connection.refuse(block) }
     }
 
-    fn is_hidden(&self, piece: PieceIndex) -> bool {
-        self.reveal.as_ref().is_some_and(|reveal| !reveal.has_shown(piece))
-    }
-
-    /// A newcomer may have some pieces before its turn (BEP 6), once that costs the swarm no first copies.
+    /// Grants a newcomer its allowed-fast set (BEP 6), once that costs the swarm no first copies.
     fn allow_fast(&mut self) {
         let Some(info_hash) = self.allows_fast.take() else { return };
-        if !self.swarm.spread.is_active()
-            && self.reveal.is_none()
+        if !self.swarm.initial_seeding.is_active()
+            && self.super_seeding.is_none()
             && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX
         {
             let (pieces, have) = (&self.swarm.pieces, self.connection.peer_have().clone());
-            let ip = self.shared.address.ip();
+            let ip = self.shared.address().ip();
             self.connection.allow_fast(ip, info_hash, |piece| pieces.has(piece) && !have.contains(piece));
         }
     }
 
-    fn handle_rejected(&mut self, block: BlockRef) -> Result<(), PeerFault> {
-        self.release(&[block]);
-        if self.connection.peer_choking() {
-            return Ok(());
-        }
-        self.rejects += 1;
-        self.avoided.insert(block.piece);
-        if self.rejects > limits::REJECTS_MAX { Err(PeerFault::RejectsAll) } else { Ok(()) }
-    }
-
-    /// What the peer rejected may be asked of it once more.
-    pub(super) fn ask_all_again(&mut self) {
-        if !self.avoided.is_empty() {
-            self.avoided.clear();
-            self.walk.restart();
-            self.may_share = true;
-        }
-    }
-
-    fn show_interest(&mut self, interested: bool) {
-        self.shared.interested.store(interested, Ordering::Relaxed);
+    fn set_peer_interested(&mut self, interested: bool) {
+        self.shared.set_interested(interested);
         self.count_interested();
     }
 
-    pub(super) fn count_interested(&mut self) {
-        let wants = self.shared.wants();
-        if std::mem::replace(&mut self.counted, wants) != wants {
-            self.swarm.interested_count.fetch_add(if wants { 1 } else { u32::MAX }, Ordering::Relaxed);
-        }
-        self.shared.choker_due.store(true, Ordering::Release);
+    fn count_interested(&mut self) {
+        self.swarm.interested.set(&mut self.interested, self.shared.wants_blocks());
+        self.shared.request_choke_review();
     }
 
-    /// Counts the pieces that the peer has announced since the last time. Many at once: what has to be looked at is spread
-    /// over memory, and waited for together.
-    fn count_heard(&mut self) {
-        if self.heard.is_empty() {
-            return;
-        }
-        let heard = std::mem::take(&mut self.heard);
-        for &piece in &heard {
-            if self.lacks(piece) {
-                self.wanted += 1;
-                if self.swarm.pieces.is_missing(piece) {
-                    self.walk.handle_fresh(piece);
-                } else if self.swarm.pieces.is_shareable(piece) {
-                    self.may_share = true;
-                }
-            }
-        }
-        let availability = &self.swarm.availability;
-        if heard.len() > 1 && heard.len() == self.connection.peer_have().piece_count() {
-            availability.add_set(self.connection.peer_have());
-        } else {
-            heard.iter().for_each(|&piece| availability.add(piece));
-            if self.connection.peer_has_all() {
-                availability.complete(self.swarm.geometry.piece_count());
-            }
-        }
-        self.shared.have_count.fetch_add(u32::try_from(heard.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.connection.set_interested(self.wanted > 0);
-        self.heard = heard;
-        self.heard.clear();
+    fn count_pending_haves(&mut self) {
+        let Self { interest, picker, swarm, connection, shared, .. } = self;
+        interest.count_pending(swarm, connection, shared, |have| picker.handle_have(have));
     }
 
-    /// We want the piece and lack it, as far as this connection has followed the have log: `wanted` counts by that alone.
-    pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
-        match &self.told {
-            None => !self.swarm.pieces.is_logged(piece, self.had_cursor),
-            Some(told) => !told.contains(piece),
+    /// Takes a whole block. `land` puts it into the piece's memory, and returns false if the bytes were there already.
+    ///
+    /// # Errors
+    /// [`PeerFault::Unrequested`] if the block was never requested.
+    pub fn receive(
+        &mut self,
+        now: Time,
+        index: u32,
+        begin: u32,
+        length: u32,
+        land: impl FnOnce(&OpenPiece<S>, BlockRef) -> bool,
+    ) -> Result<Receipt<S>, PeerFault> {
+        let unrequested = PeerFault::Unrequested { index, begin, length };
+        let block = self.swarm.geometry.span(index, begin, length).ok_or(unrequested)?;
+        let latency = match self.connection.handle_block(now, block)? {
+            BlockArrival::Expected { latency } => Some(latency),
+            BlockArrival::Late => None,
+        };
+        self.picker.rejections.count = 0;
+        self.shared.set_snubbed(self.connection.is_snubbed());
+        let open = self.wanted_by(block, begin);
+        if latency.is_some() {
+            self.picker.working.handle_settled(block.piece);
         }
+        let open = open.filter(|open| land(open, block));
+        let completed = self.handle_landed(now, block, open, latency.is_some());
+        Ok(Receipt { latency, completed })
     }
 
-    fn count_wanted(&mut self) {
-        let indices = self.connection.peer_have().iter().filter_map(|index| u32::try_from(index).ok());
-        let wanted =
-            indices.filter_map(|index| self.swarm.geometry.piece(index)).filter(|&piece| self.lacks(piece)).count();
-        self.wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+    /// The open piece that wants the block.
+    fn wanted_by(&self, block: BlockRef, begin: u32) -> Option<Arc<OpenPiece<S>>> {
+        let open = match self.picker.working.find(block.piece) {
+            Some(work) => Some(work.open.clone()),
+            // From an unproven peer only blocks that it is asked for now: else each choke would let it spoil one more piece.
+            None if self.shared.is_proven() => self.swarm.pieces.find_open(block.piece),
+            None => None,
+        };
+        let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
+        open.filter(|open| on_grid && !open.is_retired())
+    }
+
+    /// The block is in the memory of `open`; `None`: it was there already, or is not wanted.
+    fn handle_landed(
+        &mut self,
+        now: Time,
+        block: BlockRef,
+        open: Option<Arc<OpenPiece<S>>>,
+        is_claimed: bool,
+    ) -> Option<Arc<OpenPiece<S>>> {
+        let (picker, swarm) = (&mut self.picker, &self.swarm);
+        let len = u64::from(block.len);
+        self.shared.count_downloaded(len);
+        let Some(open) = open else {
+            swarm.totals.wasted.fetch_add(len, Ordering::Relaxed);
+            picker.working.leave_finished(&swarm.pieces);
+            return None;
+        };
+        swarm.totals.downloaded.fetch_add(len, Ordering::Relaxed);
+        open.touch(now);
+        picker.overtaken = false;
+        picker.unproven_count += usize::from(!self.shared.is_proven());
+        let mark = picker.working.mark_in(&open).unwrap_or_else(|| {
+            let mark = open.join(&self.shared);
+            swarm.pieces.leave(&open);
+            mark
+        });
+        let received = open.handle_received(block.block_index(), mark, is_claimed);
+        if received.others_claim {
+            swarm.pieces.count_duplicate();
+        }
+        if picker.working.has_idle() {
+            picker.working.leave_finished(&swarm.pieces);
+        }
+        received.completes.then_some(open)
+    }
+
+    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
+    pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
+        self.connection.outstanding().map(|request| {
+            let work = self.picker.working.find(request.block.piece);
+            (request.block, work.map(|work| &*work.open).filter(|open| !open.is_retired()))
+        })
+    }
+
+    /// The peer owes no block, and no block is left to request.
+    pub fn is_finishing(&self) -> bool {
+        self.connection.outstanding_count() == 0 && self.swarm.pieces.is_endgame()
+    }
+
+    /// Bytes have arrived, perhaps only a part of a message.
+    pub fn end_receive(&mut self, now: Time) {
+        self.connection.handle_bytes(now);
+    }
+
+    /// Follows what the rest of the swarm did, and requests as many blocks as the window takes.
+    ///
+    /// # Errors
+    /// [`PeerFault::Dismissed`] if the connection has to end.
+    pub fn advance(&mut self, now: Time) -> Result<(), PeerFault> {
+        self.sync(now)?;
+        self.request_blocks(now);
+        Ok(())
     }
 
     /// Follows what the rest of the swarm did since the last call.
-    pub fn sync(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.shared.dismissed.load(Ordering::Relaxed) {
+    fn sync(&mut self, now: Time) -> Result<(), PeerFault> {
+        if self.shared.is_close_requested() {
             return Err(PeerFault::Dismissed);
         }
-        self.count_heard();
-        self.tell_haves();
-        self.show(now);
-        self.cancel_received();
-        self.connection.set_interested(self.wanted > 0);
+        self.count_pending_haves();
+        self.interest.announce(&self.swarm, &mut self.connection);
+        if let Some(shown) = &mut self.super_seeding
+            && shown.show(now, &self.swarm, &mut self.connection, self.interested.is_some()) == Shown::All
+        {
+            self.super_seeding = None;
+        }
+        self.picker.cancel_received(&self.swarm.pieces, &mut self.connection);
+        self.connection.set_interested(self.interest.is_interested());
         self.follow_choker(now);
         Ok(())
     }
 
-    fn tell_haves(&mut self) {
-        while !self.connection.is_backlogged()
-            && let Some(piece) = self.swarm.pieces.next_had(&mut self.had_cursor)
-        {
-            self.tell(piece);
-        }
-        let recounts = self.swarm.pieces.recounts();
-        if recounts != self.recounts_seen && !self.connection.is_backlogged() {
-            self.recounts_seen = recounts;
-            self.recount();
-        }
-    }
-
-    fn tell(&mut self, piece: PieceIndex) {
-        if self.told.as_mut().is_none_or(|told| told.insert(piece)) {
-            if self.swarm.pieces.has(piece) {
-                self.connection.have(piece);
-            }
-            self.wanted -= u32::from(self.connection.peer_have().contains(piece));
-        }
-    }
-
-    /// Looks at every piece: some were lost, or came again, of which the have log says nothing.
-    fn recount(&mut self) {
-        let swarm = self.swarm.clone();
-        let mut told = self.told.take().unwrap_or_else(|| {
-            let mut told = Bitfield::new(swarm.geometry.piece_count());
-            let logged = swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_logged(piece, self.had_cursor));
-            logged.for_each(|piece| _ = told.insert(piece));
-            told
-        });
-        for piece in swarm.geometry.pieces().filter(|&piece| swarm.pieces.is_lacking(piece)) {
-            told.remove(piece);
-        }
-        self.told = Some(told);
-        self.count_wanted();
-        swarm.geometry.pieces().filter(|&piece| !swarm.pieces.is_lacking(piece)).for_each(|piece| self.tell(piece));
+    fn request_blocks(&mut self, now: Time) {
+        let Self { picker, swarm, connection, shared: peer, .. } = self;
+        Round { now, picker, swarm, connection, peer }.request_blocks();
     }
 
     fn follow_choker(&mut self, now: Time) {
-        if self.shared.is_unchoked() {
+        let is_unchoked = self.shared.is_unchoked();
+        if is_unchoked {
             if self.connection.am_choking() {
-                self.last_request = now;
+                self.offers.handle_active(now);
             }
             self.connection.unchoke();
-            self.count_served(now);
-            if self.reveal.is_none() && self.swarm.spread.is_active() {
-                self.offer(now);
-            }
         } else {
             self.connection.choke(now);
-            self.count_served(now);
-            self.withdraw_offer();
+        }
+        self.offers.count_served(now, &self.swarm, &self.connection, &self.shared);
+        if !is_unchoked {
+            self.offers.withdraw(&self.swarm);
+        } else if self.super_seeding.is_none() && self.swarm.initial_seeding.is_active() {
+            self.offers.suggest(now, &self.swarm, &mut self.connection);
         }
     }
 
-    fn handle_suggested(&mut self, now: Time, piece: PieceIndex) {
-        if self.lacks(piece) && self.suggested.len() < limits::SUGGESTED_MAX {
-            self.suggested.push_back(piece);
-            self.guided_until = now + limits::GUIDED_TIME;
+    /// Looks whether the peer uses its upload slot. `stalled`: it leaves the blocks that it requested unread.
+    pub fn follow_use(&mut self, now: Time, stalled: bool) {
+        if self.shared.set_stalled(stalled) {
+            self.count_interested();
         }
+        self.offers.count_served(now, &self.swarm, &self.connection, &self.shared);
     }
 
     /// Fills `transmit` with what may leave now; see [`Connection::poll_transmit`].
@@ -387,26 +346,20 @@ impl<S: Slot> Link<S> {
         transmit: &mut Transmit,
         is_ready: impl FnMut(BlockRef) -> bool,
     ) -> bool {
-        let something = self.connection.poll_transmit(now, transmit, is_ready);
-        let queued = u32::try_from(self.connection.queued_count()).unwrap_or(u32::MAX);
-        self.shared.queued.store(queued, Ordering::Relaxed);
-        something
+        let is_filled = self.connection.poll_transmit(now, transmit, is_ready);
+        self.shared.set_queued_count(self.connection.queued_count());
+        is_filled
     }
 
-    /// What the peer is told of from here on leaves at once; else haves go with whatever leaves next.
+    /// Announcements leave at once from here on; else they wait for something to leave with.
     pub fn flush_haves(&mut self) {
         self.connection.flush_haves();
     }
 
     /// Blocks of this many bytes have left.
     pub fn handle_sent(&self, len: u64) {
-        self.shared.uploaded.fetch_add(len, Ordering::Relaxed);
+        self.shared.count_uploaded(len);
         self.swarm.totals.uploaded.fetch_add(len, Ordering::Relaxed);
-    }
-
-    /// Part of a message has arrived.
-    pub fn handle_bytes(&mut self, now: Time) {
-        self.connection.handle_bytes(now);
     }
 
     /// A piece the peer asked for can't be served.
@@ -415,36 +368,34 @@ impl<S: Slot> Link<S> {
     }
 
     pub fn poll_timeout(&self) -> Time {
-        let reveal = self.reveal.as_ref().map_or(Time::MAX, SuperSeeding::poll_timeout);
-        let timeout = self.connection.poll_timeout().min(reveal);
-        self.retry_at.map_or(timeout, |at| at.min(timeout))
+        let show = self.super_seeding.as_ref().map_or(Time::MAX, SuperSeeding::poll_timeout);
+        let timeout = self.connection.poll_timeout().min(show);
+        self.picker.retry.at.map_or(timeout, |at| at.min(timeout))
     }
 
-    /// Does what is due at `now`; [`Self::sync`] and [`Self::request_blocks`] come next.
+    /// Does what is due at `now`; [`Self::advance`] comes next.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerFault> {
         if let TimeoutEvent::Snubbed(voided) = self.connection.handle_timeout(now)? {
-            self.shared.snubbed.store(true, Ordering::Relaxed);
-            self.release(&voided);
+            self.shared.set_snubbed(true);
+            self.picker.working.release(&self.swarm.pieces, &voided);
         }
-        if self.retry_at.is_some_and(|at| now >= at) {
-            self.retry(now);
-        }
+        self.picker.handle_timeout(now, &self.swarm);
         Ok(())
     }
 }
 
-/// What the connection had claimed goes back; what the peer had is no longer counted.
+/// The claims of the connection are given back, and the pieces of the peer are no longer counted. The memberships end with it.
 impl<S: Slot> Drop for Link<S> {
     fn drop(&mut self) {
         let claimed: Vec<BlockRef> = self.connection.outstanding().map(|request| request.block).collect();
-        self.release(&claimed);
-        self.working.iter().for_each(|work| self.swarm.pieces.leave(&work.open));
-        self.withdraw_offer();
-        self.reveal.take().into_iter().for_each(|reveal| self.swarm.spread.give_back(reveal.into_pending()));
-        self.show_interest(false);
-        self.count_served(Time::MAX);
-        self.count_asked(false, false);
-        self.count_heard();
+        self.picker.working.release(&self.swarm.pieces, &claimed);
+        self.picker.working.leave_all(&self.swarm.pieces);
+        self.offers.withdraw(&self.swarm);
+        if let Some(shown) = self.super_seeding.take() {
+            self.swarm.initial_seeding.give_back(shown.into_pending());
+        }
+        self.set_peer_interested(false);
+        self.count_pending_haves();
         self.swarm.availability.remove_set(self.connection.peer_have());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{Geometry, Rng};
+use crate::base::{Bitfield, Geometry, Rng};
 use crate::codec::message::{Bounds, Decoded, decode};
 
 const START: Time = Time::from_secs(5000);
@@ -44,7 +44,7 @@ fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
         geometry: swarm.geometry.clone(),
         fast: true,
         extension: false,
-        opening: Opening::None,
+        have: InitialHave::None,
         upload_only: false,
         info_hash: None,
         listen_port: None,
@@ -90,10 +90,9 @@ fn outstanding(link: &Link<Memory>) -> Vec<BlockRef> {
 
 /// The answer to a request; a piece that is complete is had at once.
 fn answer(link: &mut Link<Memory>, block: BlockRef) {
-    let arrival = link.handle_block(START, block.piece.get(), block.begin, block.len).unwrap();
-    let landed = arrival.open.as_ref().is_some_and(|open| !open.is_received(block.block_index()));
-    link.handle_landed(START, &arrival, landed);
-    if let Some(open) = arrival.open.filter(|open| (0..2).all(|index| open.is_received(index))) {
+    let is_new = |open: &OpenPiece<Memory>, block: BlockRef| !open.is_received(block.block_index());
+    let receipt = link.receive(START, block.piece.get(), block.begin, block.len, is_new).unwrap();
+    if let Some(open) = receipt.completed {
         link.swarm.pieces.handle_written(&open);
     }
     link.sync(START).unwrap();
@@ -142,7 +141,7 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
     let piece_count = 3 * u32::try_from(limits::FRESH_PIECES_MAX).unwrap();
     let swarm = swarm_of(piece_count, &[], 4);
     let mut link = link(&swarm, 1);
-    link.shared().proven.store(true, Relaxed);
+    link.shared().set_proven();
     take(&mut link, Message::Unchoke);
     take(&mut link, Message::Have { index: 0 });
     link.request_blocks(START);
@@ -161,7 +160,7 @@ fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
         let swarm = seeded_swarm(100, &[], 100, seed);
         swarm.order.set_sequential(sequential);
         let mut link = link(&swarm, 1);
-        link.shared().proven.store(true, Relaxed);
+        link.shared().set_proven();
         take(&mut link, Message::Unchoke);
         take(&mut link, Message::Have { index: 0 });
         link.request_blocks(START);
@@ -242,7 +241,7 @@ fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
 fn requests_for_what_we_lost_are_rejected_and_no_fault() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut link = link(&swarm, 1);
-    link.shared.unchoke.store(true, Relaxed);
+    link.shared.set_unchoked(true);
     link.sync(START).unwrap();
     swarm.pieces.handle_lost(swarm.geometry.piece(2).unwrap());
     sent(&mut link);
@@ -257,7 +256,7 @@ fn requests_for_what_we_lost_are_rejected_and_no_fault() {
 fn requests_for_what_we_lost_are_no_fault_of_the_peer_while_we_fetch_it_again() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 1);
     let mut link = link(&swarm, 1);
-    link.shared.unchoke.store(true, Relaxed);
+    link.shared.set_unchoked(true);
     swarm.pieces.handle_lost(swarm.geometry.piece(2).unwrap());
     sent(&mut link);
     for _ in 0..500 {
@@ -270,7 +269,7 @@ fn requests_for_what_we_lost_are_no_fault_of_the_peer_while_we_fetch_it_again() 
 fn requests_for_what_we_never_had_are_counted() {
     let swarm = swarm(&[0], 1);
     let mut link = link(&swarm, 1);
-    link.shared.unchoke.store(true, Relaxed);
+    link.shared.set_unchoked(true);
     link.sync(START).unwrap();
     let request = Message::Request { index: 2, begin: 0, length: BLOCK_LEN };
     let rejected = (0..500).take_while(|_| link.handle_message(START, &request).is_ok()).count();
@@ -300,7 +299,9 @@ fn a_late_block_is_used_and_cancelled_elsewhere() {
     for proven in [true, false] {
         let swarm = swarm(&[0, 1, 2, 3, 4], 1);
         let [mut first, mut second] = [seeded(&swarm, 1), seeded(&swarm, 2)];
-        first.shared.proven.store(proven, Relaxed);
+        if proven {
+            first.shared.set_proven();
+        }
         first.request_blocks(START);
         let block = outstanding(&first)[0];
         let snub = START + limits::SNUB_TIMEOUT;
@@ -319,7 +320,7 @@ fn a_late_block_is_used_and_cancelled_elsewhere() {
 fn a_dismissed_connection_ends() {
     let swarm = swarm(&[], 1);
     let mut link = link(&swarm, 1);
-    link.shared.dismissed.store(true, Relaxed);
+    link.shared.request_close();
     assert!(matches!(link.sync(START), Err(PeerFault::Dismissed)));
 }
 
@@ -374,7 +375,7 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
     assert!(of_one.iter().all(|index| !of_other.contains(index)));
     for link in [&mut one, &mut other] {
         take(link, Message::Interested);
-        link.shared().unchoke.store(true, Relaxed);
+        link.shared().set_unchoked(true);
         sent(link);
     }
     let request = |index| Message::Request { index, begin: 0, length: BLOCK_LEN };
@@ -405,7 +406,7 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
     }
     haves(&mut other, START);
     take(&mut one, Message::Interested);
-    one.shared().unchoke.store(true, Relaxed);
+    one.shared().set_unchoked(true);
     sent(&mut one);
     // Through a thin uplink not even a block leaves for a long time.
     take(&mut one, Message::Request { index: of_one[0], begin: 0, length: BLOCK_LEN });
@@ -446,7 +447,7 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
         geometry: swarm.geometry.clone(),
         fast: true,
         extension: false,
-        opening: Opening::None,
+        have: InitialHave::None,
         upload_only: false,
         info_hash,
         listen_port: None,
@@ -505,7 +506,7 @@ fn who_reads_nothing_is_nobodys_rival() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut links = [link(&swarm, 1), link(&swarm, 2)];
     links.iter_mut().for_each(|link| take(link, Message::Interested));
-    let count = || swarm.interested_count.load(Relaxed);
+    let count = || swarm.interested.get();
     assert_eq!(count(), 2);
     links[0].follow_use(START, true);
     assert_eq!(count(), 1);
@@ -522,7 +523,7 @@ fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
     let sought = |have_counts: &[u32]| {
         let peer = |&have_count: &u32| {
             let peer = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
-            peer.have_count.store(have_count, Relaxed);
+            peer.count_haves(have_count as usize);
             Arc::new(peer)
         };
         swarm.connections_sought(&have_counts.iter().map(peer).collect::<Vec<_>>())
@@ -535,7 +536,7 @@ fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
     swarm.totals.corrupt.store(1, Relaxed);
     assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_AMONG_LIARS);
     let proven = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
-    proven.proven.store(true, Relaxed);
+    proven.set_proven();
     assert_eq!(swarm.connections_sought(&[Arc::new(proven)]), limits::CONNECTIONS_SOUGHT);
 }
 
@@ -544,18 +545,18 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut links = [link(&swarm, 1), link(&swarm, 2)];
     for link in &mut links {
-        link.shared().unchoke.store(true, Relaxed);
+        link.shared().set_unchoked(true);
         take(link, Message::Interested);
     }
-    let suggested = |link: &Link<Memory>| link.offered.len();
+    let suggested = |link: &Link<Memory>| link.offers.pieces().len();
     links.iter_mut().for_each(|link| link.sync(START).unwrap());
     assert_eq!(links.each_ref().map(suggested), [3, 3], "both may ask at any moment");
     let later = START + limits::SLOT_UNUSED_NOTICE;
-    let request = Message::Request { index: links[0].offered[0].get(), begin: 0, length: BLOCK_LEN };
+    let request = Message::Request { index: links[0].offers.pieces()[0].get(), begin: 0, length: BLOCK_LEN };
     links[0].handle_message(later, &request).unwrap();
     links.iter_mut().for_each(|link| link.follow_use(later, false));
     assert_eq!(links.each_ref().map(suggested), [2, 0]);
-    assert_eq!(swarm.served_count.load(Relaxed), 1);
+    assert_eq!(swarm.served.get(), 1);
     links[0].sync(later).unwrap();
     assert_eq!(suggested(&links[0]), 2, "alone it is told nothing more");
     let request = Message::Request { index: 0, begin: 0, length: BLOCK_LEN };
@@ -563,7 +564,7 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
     links[1].sync(later).unwrap();
     assert!(suggested(&links[1]) > 0);
     drop(links);
-    assert_eq!(swarm.served_count.load(Relaxed), 0);
+    assert_eq!(swarm.served.get(), 0);
 }
 
 #[path = "liars_tests.rs"]

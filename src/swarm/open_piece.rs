@@ -253,7 +253,7 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
-    pub(super) fn double(&self, geometry: &Geometry, max: usize, askers_max: u16, out: &mut Vec<BlockRef>) {
+    pub(super) fn claim_duplicates(&self, geometry: &Geometry, max: usize, askers_max: u16, out: &mut Vec<BlockRef>) {
         let open = |&block_index: &usize| !self.is_received(block_index) && self.askers_of(block_index) < askers_max;
         for block_index in (0..self.block_count as usize).filter(open).take(max) {
             self.count_asker(block_index);
@@ -307,8 +307,8 @@ impl<S: Slot> OpenPiece<S> {
 
     /// The piece is right, so those who sent a block of it are proven: who was not before.
     pub fn prove(&self) -> Vec<Arc<PeerShared>> {
-        let proven = self.senders_of(|peer| !peer.proven.load(Ordering::Relaxed));
-        proven.iter().for_each(|peer| peer.proven.store(true, Ordering::Relaxed));
+        let proven = self.senders_of(|peer| !peer.is_proven());
+        proven.iter().for_each(|peer| peer.set_proven());
         proven
     }
 

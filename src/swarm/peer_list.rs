@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::Ordering;
 
 use super::awaited::Awaited;
 use super::pieces::Verdict;
@@ -269,17 +268,19 @@ impl PeerList {
     ///
     /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
     pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
-        let mut hosts: Vec<IpAddr> = verdict.senders.iter().map(|sender| host_of(sender.address.ip())).collect();
+        let mut hosts: Vec<IpAddr> = verdict.senders.iter().map(|sender| host_of(sender.address().ip())).collect();
         hosts.sort_unstable();
         hosts.dedup();
         // Several connections of one host are one source: else two of them could spoil pieces without end.
         let sole_source = hosts.len() == 1 && !verdict.others;
         for sender in &verdict.senders {
-            sender.proven.fetch_or(good, Ordering::Relaxed);
+            if good {
+                sender.set_proven();
+            }
             if good && sole_source {
-                sender.on_parole.store(false, Ordering::Relaxed);
+                sender.set_on_parole(false);
             } else if !good {
-                sender.on_parole.store(true, Ordering::Relaxed);
+                sender.set_on_parole(true);
             }
         }
         hosts.retain(|&host| !self.is_banned(host) && self.handle_verdict(host, good, sole_source));

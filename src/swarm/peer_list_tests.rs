@@ -233,7 +233,7 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     let mut list = PeerList::new();
     let senders = [0, 1].map(|n| Arc::new(PeerShared::new(n, peer(n))));
     let of = |senders: &[Arc<PeerShared>]| Verdict { senders: senders.to_vec(), others: false };
-    let on_parole = || [0, 1].map(|n| senders[n].on_parole.load(Ordering::Relaxed));
+    let on_parole = || [0, 1].map(|n| senders[n].is_on_parole());
     (0..20).for_each(|_| assert!(list.judge(&of(&senders), false).is_empty()));
     assert_eq!(on_parole(), [true, true]);
     assert!(list.judge(&of(&senders[..1]), true).is_empty());

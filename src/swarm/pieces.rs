@@ -4,30 +4,21 @@
 //! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::have_log::HaveLog;
 use super::open_piece::SlotPool;
 pub use super::open_piece::{OpenPiece, Slot, Verdict};
+use super::piece_state::{AtomicPieceState, PieceState};
 use super::selection::Selection;
 use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
-
-const MISSING: u8 = 0;
-const OPEN: u8 = 1;
-const HAVE: u8 = 2;
-/// Open, and blocks of it may be unclaimed.
-const SHARED: u8 = 3;
-/// Nobody wants it.
-const LEFT_OUT: u8 = 4;
-/// What is wanted of it has been written; the rest is nowhere.
-const PARTED: u8 = 5;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Pieces<S: Slot> {
     geometry: Arc<Geometry>,
-    states: Box<[AtomicU8]>,
+    states: Box<[AtomicPieceState]>,
     have_count: AtomicU32,
     missing_count: AtomicU32,
     /// Wanted pieces that are neither had nor written in part.
@@ -38,7 +29,7 @@ pub struct Pieces<S: Slot> {
     selection: Option<Selection>,
     /// Counts the blocks that arrived while somebody else had asked for them too, and the pieces done with while somebody
     /// worked on them.
-    doubles_received: AtomicU64,
+    duplicates_received: AtomicU64,
     log: HaveLog,
     /// Counts the changes that the have log does not tell.
     recounts: AtomicU32,
@@ -65,23 +56,33 @@ struct Listed<S: Slot> {
     open: Arc<OpenPiece<S>>,
 }
 
+/// What we have at one moment.
+#[derive(Debug)]
+pub(super) struct HaveSnapshot {
+    pub(super) have: Bitfield,
+    /// With the pieces that we lack and do not want, where there is a selection.
+    pub(super) settled: Option<Bitfield>,
+    /// The entries of the have log before this one are in `have`.
+    pub(super) log_cursor: usize,
+}
+
 impl<S: Slot> Pieces<S> {
     /// Starts with what is on disk and verified; `slots` bound how many pieces are open at a time.
     pub(super) fn new(geometry: Arc<Geometry>, have: &Bitfield, selection: Option<Selection>, slots: Vec<S>) -> Self {
         let (mut left, mut left_len) = (0, 0);
         let state = |piece| match &selection {
-            _ if have.contains(piece) => HAVE,
-            Some(selection) if !selection.is_wanted(piece) => LEFT_OUT,
+            _ if have.contains(piece) => PieceState::Have,
+            Some(selection) if !selection.is_wanted(piece) => PieceState::NotWanted,
             _ => {
                 left += 1;
                 left_len += wanted_len(&geometry, selection.as_ref(), piece);
-                MISSING
+                PieceState::Missing
             }
         };
-        let states: Box<[AtomicU8]> = geometry.pieces().map(state).map(AtomicU8::new).collect();
+        let states: Box<[AtomicPieceState]> = geometry.pieces().map(state).map(AtomicPieceState::new).collect();
         let have_count = u32::try_from(have.count()).unwrap_or(u32::MAX);
         let lacking =
-            |piece: PieceIndex| states.get(piece.at()).is_some_and(|state| state.load(Ordering::Relaxed) == MISSING);
+            |piece: PieceIndex| states.get(piece.at()).is_some_and(|state| state.get() == PieceState::Missing);
         Self {
             log: HaveLog::new(&geometry, lacking),
             states,
@@ -90,7 +91,7 @@ impl<S: Slot> Pieces<S> {
             selection,
             have_count: AtomicU32::new(have_count),
             missing_count: AtomicU32::new(left),
-            doubles_received: AtomicU64::new(0),
+            duplicates_received: AtomicU64::new(0),
             recounts: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             lost_once: Mutex::default(),
@@ -105,12 +106,12 @@ impl<S: Slot> Pieces<S> {
         }
     }
 
-    fn state(&self, piece: PieceIndex) -> u8 {
-        self.states.get(piece.at()).map_or(MISSING, |state| state.load(Ordering::Acquire))
+    fn state(&self, piece: PieceIndex) -> PieceState {
+        self.states.get(piece.at()).map_or(PieceState::Missing, AtomicPieceState::get)
     }
 
     pub fn has(&self, piece: PieceIndex) -> bool {
-        self.state(piece) == HAVE
+        self.state(piece) == PieceState::Have
     }
 
     pub fn have_count(&self) -> u32 {
@@ -134,12 +135,12 @@ impl<S: Slot> Pieces<S> {
 
     /// It is wanted, and neither had nor written in part.
     pub(super) fn is_lacking(&self, piece: PieceIndex) -> bool {
-        matches!(self.state(piece), MISSING | OPEN | SHARED)
+        self.state(piece).is_lacking()
     }
 
     /// It is not had, and never will be.
     pub(super) fn is_unclaimed(&self, piece: PieceIndex) -> bool {
-        matches!(self.state(piece), LEFT_OUT | PARTED)
+        matches!(self.state(piece), PieceState::NotWanted | PieceState::PartlyWritten)
     }
 
     /// Bytes of pieces that are not had: a tracker's `left` (BEP 3).
@@ -151,12 +152,11 @@ impl<S: Slot> Pieces<S> {
         (u64::from(missing_count) * u64::from(piece_len)).saturating_sub(u64::from(short_by))
     }
 
-    /// For a connection that starts: what we have now; what we lack nothing of, where that is more; and the place in the have
-    /// log to go on from.
-    pub(super) fn opening(&self) -> (Bitfield, Option<Bitfield>, usize) {
-        let cursor = self.log.len();
+    /// What a connection that starts announces.
+    pub(super) fn have_snapshot(&self) -> HaveSnapshot {
+        let log_cursor = self.log.len();
         let mut have = Bitfield::new(self.geometry.piece_count());
-        for piece in self.geometry.pieces().filter(|&piece| self.has(piece) && self.is_logged(piece, cursor)) {
+        for piece in self.geometry.pieces().filter(|&piece| self.has(piece) && self.is_logged(piece, log_cursor)) {
             have.insert(piece);
         }
         let settled = self.selection.is_some().then(|| {
@@ -166,7 +166,7 @@ impl<S: Slot> Pieces<S> {
             }
             settled
         });
-        (have, settled, cursor)
+        HaveSnapshot { have, settled, log_cursor }
     }
 
     /// The next entry of the have log at `cursor`, which it moves.
@@ -201,7 +201,7 @@ impl<S: Slot> Pieces<S> {
     }
 
     pub(super) fn is_missing(&self, piece: PieceIndex) -> bool {
-        self.state(piece) == MISSING
+        self.state(piece) == PieceState::Missing
     }
 
     /// BEP 3's endgame: everything that is left has been requested of somebody.
@@ -211,12 +211,12 @@ impl<S: Slot> Pieces<S> {
 
     /// Changes when a block has arrived that should now be cancelled elsewhere, or nothing is wanted any more of a piece that
     /// somebody works on.
-    pub(super) fn doubles_received(&self) -> u64 {
-        self.doubles_received.load(Ordering::Acquire)
+    pub(super) fn duplicates_received(&self) -> u64 {
+        self.duplicates_received.load(Ordering::Acquire)
     }
 
-    pub(super) fn count_double(&self) {
-        self.doubles_received.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn count_duplicate(&self) {
+        self.duplicates_received.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Slots that no piece is using.
@@ -238,7 +238,7 @@ impl<S: Slot> Pieces<S> {
     pub(super) fn open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let state = self.states.get(piece.at())?;
         let slot = self.slots.take(self.geometry.len_of(piece))?;
-        if state.compare_exchange(MISSING, OPEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if !state.open() {
             self.slots.put(slot);
             return None;
         }
@@ -309,26 +309,24 @@ impl<S: Slot> Pieces<S> {
 
     /// The piece is open and may have blocks to claim.
     pub(super) fn is_shareable(&self, piece: PieceIndex) -> bool {
-        self.state(piece) == SHARED
+        self.state(piece) == PieceState::Shared
     }
 
     /// Blocks of an open piece are there to be claimed.
     pub(super) fn handle_unclaimed(&self, open: &OpenPiece<S>) {
-        self.shift_state(open.piece(), OPEN, SHARED);
+        if let Some(state) = self.states.get(open.piece().at()) {
+            state.share();
+        }
         self.shareable.fetch_add(1, Ordering::AcqRel);
     }
 
     /// All blocks of an open piece were found claimed.
     pub(super) fn handle_claimed(&self, open: &OpenPiece<S>) {
         // Whoever gives a block back in between says so after that: it is looked at once more.
-        if self.shift_state(open.piece(), SHARED, OPEN) && open.has_unclaimed() {
+        let was_shared = self.states.get(open.piece().at()).is_some_and(AtomicPieceState::end_sharing);
+        if was_shared && open.has_unclaimed() {
             self.handle_unclaimed(open);
         }
-    }
-
-    fn shift_state(&self, piece: PieceIndex, from: u8, to: u8) -> bool {
-        let state = self.states.get(piece.at());
-        state.is_some_and(|state| state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     /// A worker leaves an open piece, its claims released.
@@ -346,7 +344,7 @@ impl<S: Slot> Pieces<S> {
     fn retire(&self, open: &OpenPiece<S>) {
         open.retire();
         if !open.is_orphan() {
-            self.count_double();
+            self.count_duplicate();
         }
         let mut list = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = list.iter().position(|listed| listed.piece == open.piece()) {
@@ -363,7 +361,7 @@ impl<S: Slot> Pieces<S> {
         }
         drop(spoilt);
         if let Some(state) = self.states.get(open.piece().at()) {
-            state.store(MISSING, Ordering::Release);
+            state.fail();
             self.missing_count.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
         }
@@ -375,7 +373,7 @@ impl<S: Slot> Pieces<S> {
     }
 
     /// The piece was wrong a moment ago: those of whom something is known go first.
-    pub(super) fn was_just_spoilt(&self, piece: PieceIndex, now: Time) -> bool {
+    pub(super) fn has_just_failed(&self, piece: PieceIndex, now: Time) -> bool {
         self.spoilt().get(&piece).is_some_and(|&at| now < at + limits::SPOILT_WAIT)
     }
 
@@ -391,9 +389,9 @@ impl<S: Slot> Pieces<S> {
         self.spoilt().remove(&open.piece());
         if let Some(state) = self.states.get(open.piece().at()) {
             if self.is_cut(open.piece()) {
-                state.store(PARTED, Ordering::Release);
+                state.finish(PieceState::PartlyWritten);
             } else {
-                state.store(HAVE, Ordering::Release);
+                state.finish(PieceState::Have);
                 self.have_count.fetch_add(1, Ordering::AcqRel);
             }
             self.unfinished_len.fetch_sub(self.wanted_len_of(open.piece()), Ordering::AcqRel);
@@ -410,9 +408,8 @@ impl<S: Slot> Pieces<S> {
     /// again if there is memory to receive it.
     pub fn handle_lost(&self, piece: PieceIndex) {
         let is_wanted = self.selection.as_ref().is_none_or(|selection| selection.is_wanted(piece));
-        let lost = if is_wanted { MISSING } else { LEFT_OUT };
         if let Some(state) = self.states.get(piece.at())
-            && state.compare_exchange(HAVE, lost, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && state.lose(is_wanted)
         {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
             self.lost_once.lock().unwrap_or_else(PoisonError::into_inner).insert(piece.get());

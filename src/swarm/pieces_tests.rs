@@ -46,7 +46,7 @@ impl Pieces<Memory> {
 
     fn double(&self, open: &OpenPiece<Memory>, askers_max: u16) -> usize {
         let mut claims = Vec::new();
-        open.double(&self.geometry, usize::MAX, askers_max, &mut claims);
+        open.claim_duplicates(&self.geometry, usize::MAX, askers_max, &mut claims);
         claims.len()
     }
 
@@ -78,7 +78,7 @@ fn haves_are_told_in_the_order_in_which_they_were_written() {
         pieces.handle_written(&pieces.open_at(index).unwrap());
     }
     assert_eq!(pieces.log(), [3, 0, 4]);
-    let (have, _, cursor) = pieces.opening();
+    let HaveSnapshot { have, log_cursor: cursor, .. } = pieces.have_snapshot();
     assert_eq!((have.iter().collect::<Vec<_>>(), cursor), (vec![0, 3, 4], 3));
     assert_eq!(pieces.left(), 2 * u64::from(BLOCK_LEN));
     assert_eq!(pieces.missing().count(), 2);
@@ -94,7 +94,7 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     open.handle_received(0, marks[0], true);
     open.handle_received(1, marks[1], true);
     open.handle_received(2, marks[0], true);
-    let mut senders: Vec<u32> = pieces.handle_wrong(Time::ZERO, &open).senders.iter().map(|peer| peer.key).collect();
+    let mut senders: Vec<u32> = pieces.handle_wrong(Time::ZERO, &open).senders.iter().map(|peer| peer.key()).collect();
     senders.sort_unstable();
     assert_eq!(senders, [1, 2]);
     assert!(open.is_retired() && pieces.open_list().is_empty());

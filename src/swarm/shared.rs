@@ -1,9 +1,10 @@
 //! What all connections of a torrent share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::availability::{Availability, Unavailable};
+use super::gauge::Gauge;
 use super::initial_seeding::InitialSeeding;
 use super::order::Order;
 use super::peer_shared::PeerShared;
@@ -21,17 +22,17 @@ pub struct Swarm<S: Slot> {
     /// What chance a connection draws from, with its key: no two downloads draw the same.
     pub(super) salt: u64,
     /// Who of the leechers gets the first copy of which piece from us.
-    pub(super) spread: InitialSeeding,
-    /// Connected peers that want something of us.
-    pub(super) interested_count: AtomicU32,
-    /// Of them those that we unchoke and that make use of it.
-    pub(super) served_count: AtomicU32,
-    /// Connected peers that owe us blocks.
-    pub(super) asked_count: AtomicU32,
-    /// Of them those that brought something right before.
-    pub(super) proven_asked_count: AtomicU32,
-    /// Connected peers that brought something right before and give us what they have.
-    pub(super) proven_giving_count: AtomicU32,
+    pub(super) initial_seeding: InitialSeeding,
+    /// Peers that are interested and read.
+    pub(super) interested: Gauge,
+    /// Of them, those that are unchoked and make use of it.
+    pub(super) served: Gauge,
+    /// Peers that owe us blocks.
+    pub(super) asked: Gauge,
+    /// Of them, those that are proven.
+    pub(super) proven_asked: Gauge,
+    /// Proven peers that send the blocks that they are asked for.
+    pub(super) proven_giving: Gauge,
     pub totals: Totals,
 }
 
@@ -65,13 +66,13 @@ impl<S: Slot> Swarm<S> {
             pieces: Pieces::new(geometry.clone(), have, selection, slots),
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
-            spread: InitialSeeding::new(&geometry, have.is_full(), rng),
+            initial_seeding: InitialSeeding::new(&geometry, have.is_full(), rng),
             salt: rng.u64(..),
-            interested_count: AtomicU32::new(0),
-            served_count: AtomicU32::new(0),
-            asked_count: AtomicU32::new(0),
-            proven_asked_count: AtomicU32::new(0),
-            proven_giving_count: AtomicU32::new(0),
+            interested: Gauge::default(),
+            served: Gauge::default(),
+            asked: Gauge::default(),
+            proven_asked: Gauge::default(),
+            proven_giving: Gauge::default(),
             totals: Totals::default(),
             geometry,
         };
@@ -82,7 +83,7 @@ impl<S: Slot> Swarm<S> {
 
     /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
     pub fn hide(&self) {
-        self.spread.hide();
+        self.initial_seeding.hide();
     }
 
     /// The wanted pieces that are not on disk, where no connected peer has any of them; else `None`.
@@ -100,15 +101,14 @@ impl<S: Slot> Swarm<S> {
     /// Useful connections at which a download with these peers stops looking for others.
     pub(super) fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
         // Everybody who was asked lied: an honest one is sooner found among many.
-        let is_proven = |peer: &Arc<PeerShared>| peer.proven.load(Ordering::Relaxed);
+        let is_proven = |peer: &Arc<PeerShared>| peer.is_proven();
         if self.totals.corrupt.load(Ordering::Relaxed) > 0 && !peers.iter().any(is_proven) {
             return limits::CONNECTIONS_SOUGHT_AMONG_LIARS;
         }
         let piece_count = self.geometry.piece_count();
         let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;
         let (mut leechers, mut ahead) = (0, 0);
-        for have_count in peers.iter().map(|peer| peer.have_count.load(Ordering::Relaxed)).filter(|&n| n < piece_count)
-        {
+        for have_count in peers.iter().map(|peer| peer.have_count()).filter(|&n| n < piece_count) {
             leechers += 1;
             ahead += usize::from(have_count > ahead_at);
         }

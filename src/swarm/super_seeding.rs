@@ -5,11 +5,10 @@
 //! ever: who is alone is shown more as it goes, what nobody announces for a while counts as seen unless the peer waits for us to
 //! send it, and some time after the first copy is out everything is shown.
 
-use std::sync::atomic::Ordering;
-
-use super::link::Link;
-use super::pieces::Slot;
+use super::open_piece::Slot;
+use super::shared::Swarm;
 use crate::base::{Bitfield, PieceIndex, Time, limits};
+use crate::peer::Connection;
 
 /// What a peer has been shown.
 #[derive(Debug)]
@@ -19,6 +18,13 @@ pub(super) struct SuperSeeding {
     pending: Vec<Pending>,
     /// When to look again whether they were.
     look_at: Time,
+}
+
+/// How much of what we have the peer has been shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shown {
+    InPart,
+    All,
 }
 
 /// A piece that was shown.
@@ -47,32 +53,25 @@ impl SuperSeeding {
     pub(super) fn into_pending(self) -> impl Iterator<Item = PieceIndex> {
         self.pending.into_iter().map(|pending| pending.piece)
     }
-}
 
-impl<S: Slot> Link<S> {
-    /// Shows what is due.
-    pub(super) fn show(&mut self, now: Time) {
-        let Some(mut reveal) = self.reveal.take() else { return };
-        self.connection.flush_haves();
-        reveal.look_at = now + limits::SUPER_SEED_LOOK;
-        let swarm = self.swarm.clone();
-        if !swarm.spread.hides(now) {
-            for piece in swarm.geometry.pieces() {
-                if self.connection.is_backlogged() {
-                    self.reveal = Some(reveal);
-                    return;
-                }
-                if reveal.shown.insert(piece) {
-                    self.connection.have(piece);
-                }
-            }
-            return;
+    /// Shows the pieces that are due. `is_interested`: the peer wants pieces that it can be sent.
+    pub(super) fn show<S: Slot>(
+        &mut self,
+        now: Time,
+        swarm: &Swarm<S>,
+        connection: &mut Connection,
+        is_interested: bool,
+    ) -> Shown {
+        connection.flush_haves();
+        self.look_at = now + limits::SUPER_SEED_LOOK;
+        if !swarm.initial_seeding.hides(now) {
+            return self.show_all(swarm, connection);
         }
-        let alone = swarm.interested_count.load(Ordering::Relaxed) <= 1;
-        let have = self.connection.peer_have();
-        // Through a thin uplink a long piece takes its time: as long as the delay is ours, nobody else is to fetch it.
-        let waits = self.counted && (self.connection.am_choking() || self.connection.queued().next().is_some());
-        reveal.pending.retain_mut(|Pending { piece, shown_at, awaited_at }| {
+        let alone = swarm.interested.get() <= 1;
+        let have = connection.peer_have();
+        // A long piece takes its time on a thin uplink: as long as the delay is ours, no other peer is to fetch the piece.
+        let waits = is_interested && (connection.am_choking() || connection.queued().next().is_some());
+        self.pending.retain_mut(|Pending { piece, shown_at, awaited_at }| {
             let own = have.contains(*piece);
             let elsewhere = swarm.availability.of(*piece) > u32::from(own);
             if waits
@@ -81,19 +80,31 @@ impl<S: Slot> Link<S> {
                 && now < *shown_at + limits::SUPER_SEED_HELD_MAX
             {
                 *awaited_at = now;
-                swarm.spread.keep(*piece, now);
+                swarm.initial_seeding.keep(*piece, now);
             }
             !(elsewhere || (own && alone) || now >= *awaited_at + limits::SUGGEST_AGAIN)
         });
-        while reveal.pending.len() < limits::SUPER_SEED_PENDING
-            && let Some(piece) = swarm.spread.next(now, &swarm.availability)
+        while self.pending.len() < limits::SUPER_SEED_PENDING
+            && let Some(piece) = swarm.initial_seeding.next(now, &swarm.availability)
         {
-            // What it was shown before it may ask for still: others are due.
-            if reveal.shown.insert(piece) {
-                self.connection.have(piece);
-                reveal.pending.push(Pending { piece, shown_at: now, awaited_at: now });
+            // The peer may still request a piece that it was shown before: other pieces are due.
+            if self.shown.insert(piece) {
+                connection.have(piece);
+                self.pending.push(Pending { piece, shown_at: now, awaited_at: now });
             }
         }
-        self.reveal = Some(reveal);
+        Shown::InPart
+    }
+
+    fn show_all<S: Slot>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) -> Shown {
+        for piece in swarm.geometry.pieces() {
+            if connection.is_backlogged() {
+                return Shown::InPart;
+            }
+            if self.shown.insert(piece) {
+                connection.have(piece);
+            }
+        }
+        Shown::All
     }
 }

@@ -122,9 +122,9 @@ impl Node {
     pub(super) fn judge(&mut self, verdict: &Verdict, right: bool) {
         let Some(member) = &mut self.member else { return };
         for ip in member.peer_list.judge(verdict, right) {
-            for peer in self.peers.iter().filter(|peer| peer.address.ip() == ip) {
-                peer.dismissed.store(true, std::sync::atomic::Ordering::Relaxed);
-                self.banned.insert(node_of(peer.address));
+            for peer in self.peers.iter().filter(|peer| peer.address().ip() == ip) {
+                peer.request_close();
+                self.banned.insert(node_of(peer.address()));
             }
         }
     }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::disk::Disk;
 use super::slot::CountingSlot;
@@ -210,7 +209,7 @@ impl Node {
 
     /// Pieces looked at to find one to ask for.
     pub fn looks(&self) -> u64 {
-        self.effort.looks + self.ends.iter().flatten().map(|end| end.link.looks()).sum::<u64>()
+        self.effort.looks + self.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()
     }
 
     /// Peers looked at to decide who is unchoked.
@@ -259,16 +258,16 @@ impl Node {
     pub(super) fn close(&mut self, at: usize) -> Option<Place> {
         let end = self.ends.get_mut(at)?.take()?;
         let shared = end.link.shared();
-        let useful = shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0;
-        self.peers.retain(|peer| peer.key != shared.key);
+        let useful = shared.has_transferred();
+        self.peers.retain(|peer| peer.key() != shared.key());
         self.open.retain(|&other| other != at);
         self.parted.push(end.peer.node);
-        self.effort.looks += end.link.looks();
+        self.effort.looks += end.link.candidates_examined();
         if end.leaving.is_some() {
             self.uplink_busy = false;
         }
         if let Some(member) = &mut self.member {
-            member.peer_list.handle_disconnected(self.now, shared.address, useful);
+            member.peer_list.handle_disconnected(self.now, shared.address(), useful);
         }
         Some(end.peer)
     }

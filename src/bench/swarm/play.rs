@@ -185,18 +185,17 @@ impl Node {
             end.inbox = inbox;
         }
         for (i, &block) in batch.transmit.blocks.iter().enumerate() {
-            let arrival = end.link.handle_block(now, block.piece.get(), block.begin, block.len)?;
-            let right = batch.wrong >> i & 1 == 0;
-            let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| open.slot().land(arrival.block, right));
-            end.link.handle_landed(now, &arrival, landed != Landed::Duplicate);
+            let is_right = batch.wrong >> i & 1 == 0;
+            let land = |open: &OpenPiece<CountingSlot>, block| open.slot().land(block, is_right) != Landed::Duplicate;
+            let receipt = end.link.receive(now, block.piece.get(), block.begin, block.len, land)?;
             effort.messages += 1;
-            if let Some(open) = arrival.open.filter(|_| landed == Landed::Complete) {
+            if let Some(open) = receipt.completed {
                 let written_at = now + around.write_time + disk.delay(rng);
                 queue.schedule(nanos(written_at), Event::Hashed(open));
             }
         }
-        end.link.handle_bytes(now);
-        if end.link.shared().choker_due.load(Ordering::Relaxed) {
+        end.link.end_receive(now);
+        if end.link.shared().is_choke_review_due() {
             self.wake_control();
         }
         Ok(())
@@ -213,13 +212,12 @@ impl Node {
         if end.leaving.is_some() {
             return;
         }
-        if let Err(fault) = end.link.sync(now) {
+        if let Err(fault) = end.link.advance(now) {
             return self.handle_fault(around, at, fault);
         }
         if end.link.is_useless() && self.member.is_some() {
             return self.disconnect(around, at);
         }
-        end.link.request_blocks(now);
         self.reject_all(at);
         if self.disk.is_doubtful() && self.refuse_spoilt(at) {
             return self.disconnect(around, at);
@@ -343,7 +341,7 @@ impl Node {
             swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
             let verdict = swarm.pieces.handle_wrong(self.now, open);
             swarm.reorder(&mut self.rng);
-            self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address)));
+            self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address())));
             verdict
         };
         if swarm.pieces.is_complete() {
@@ -355,7 +353,7 @@ impl Node {
         }
         if !proven.is_empty() {
             // They may be asked for more.
-            let is_proven = |end: &End| proven.iter().any(|peer| peer.key == end.link.shared().key);
+            let is_proven = |end: &End| proven.iter().any(|peer| peer.key() == end.link.shared().key());
             let ends: Vec<usize> =
                 self.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
             ends.into_iter().for_each(|at| self.wake(around, at));

@@ -21,7 +21,7 @@ use super::trackers::Trackers;
 use super::wire::{End, Line, Place, Post, Side};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, Geometry, Rng, Time};
-use crate::peer::{Opening, PeerFault, Setup};
+use crate::peer::{InitialHave, PeerFault, Setup};
 use crate::swarm::choker::Slots;
 use crate::swarm::{Link, PeerShared, Swarm};
 
@@ -131,7 +131,7 @@ impl World {
                 geometry: self.geometry.clone(),
                 fast,
                 extension,
-                opening: Opening::None,
+                have: InitialHave::None,
                 upload_only: false,
                 info_hash: None,
                 listen_port: Some(6881),

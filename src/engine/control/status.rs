@@ -45,7 +45,7 @@ pub(super) fn torrent_status(
     let peers = torrent.peers();
     let swarm = &torrent.swarm;
     let pieces = swarm.geometry.piece_count();
-    let have = |peer: &PeerShared| peer.have_count.load(Ordering::Relaxed);
+    let have = |peer: &PeerShared| peer.have_count();
     let mut peer_list = Vec::new();
     if with_peers {
         let complete = swarm.pieces.is_complete();
@@ -71,23 +71,23 @@ pub(super) fn torrent_status(
 }
 
 fn peer_status(peer: &PeerShared, (up, down): (u64, u64), complete: bool) -> PeerStatus {
-    let interested = peer.interested.load(Ordering::Relaxed);
+    let interested = peer.is_interested();
     let idle = match () {
         () if up + down > 0 => "",
-        () if peer.snubbed.load(Ordering::Relaxed) => "snubs us",
+        () if peer.is_snubbed() => "snubs us",
         () if interested && !peer.is_unchoked() => "waits for a slot",
         () if interested => "asks for nothing",
         () if complete => "needs nothing",
         () => "no interest",
     };
     PeerStatus {
-        address: peer.address.to_string(),
+        address: peer.address().to_string(),
         client: peer.client().map(|client| printable(&client)).unwrap_or_default(),
-        uploaded: peer.uploaded.load(Ordering::Relaxed),
-        downloaded: peer.downloaded.load(Ordering::Relaxed),
+        uploaded: peer.uploaded(),
+        downloaded: peer.downloaded(),
         up_bytes_per_s: up,
         down_bytes_per_s: down,
-        pieces_had: peer.have_count.load(Ordering::Relaxed),
+        pieces_had: peer.have_count(),
         idle,
     }
 }
@@ -122,9 +122,9 @@ mod tests {
         let peer = PeerShared::new(1, "10.0.0.1:1".parse().unwrap());
         let idle = |rates| peer_status(&peer, rates, true).idle;
         assert_eq!((idle((0, 0)), idle((1, 0))), ("needs nothing", ""));
-        peer.interested.store(true, Ordering::Relaxed);
+        peer.set_interested(true);
         assert_eq!(idle((0, 0)), "waits for a slot");
-        peer.unchoke.store(true, Ordering::Relaxed);
+        peer.set_unchoked(true);
         assert_eq!(idle((0, 0)), "asks for nothing");
     }
 }

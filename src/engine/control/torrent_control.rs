@@ -218,7 +218,7 @@ impl Steered {
         let open = shared.connection_count.load(Ordering::Relaxed);
         let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;
         if is_crowded && let Some(peer) = self.steering.useless(now, &peers, limits::USELESS_AFTER).next() {
-            peer.dismissed.store(true, Ordering::Relaxed);
+            peer.request_close();
             changed = true;
         }
         if now >= self.look_at {
@@ -230,7 +230,7 @@ impl Steered {
         if changed {
             shared.spread_news();
         }
-        peers.iter().any(|peer| peer.interested.load(Ordering::Relaxed))
+        peers.iter().any(|peer| peer.is_interested())
     }
 
     /// While it is crowded: who could go.
@@ -255,7 +255,7 @@ impl Steered {
 
 /// Where most peers see us, if several hosts agree.
 fn learn_own(shared: &Shared, peers: &[Arc<PeerShared>]) {
-    let told = peers.iter().filter_map(|peer| Some((*peer.sees_us.get()?, host_of(peer.address.ip()))));
+    let told = peers.iter().filter_map(|peer| Some((peer.sees_us()?, host_of(peer.address().ip()))));
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
     told.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
     let most = seen.into_iter().max_by_key(|&(_, hosts)| hosts);

@@ -111,7 +111,7 @@ impl Connection {
         if !self.ended.replace(true) {
             let link = self.link.borrow();
             let client = link.connection().peer_client().map(printable).unwrap_or_default();
-            debug!("{}: {} {client}: {reason}", self.torrent.name, link.shared().address);
+            debug!("{}: {} {client}: {reason}", self.torrent.name, link.shared().address());
             match reason {
                 // What waits for a peer that does not read would wait for minutes more.
                 End::SendStalled => self.socket.reset(),

@@ -29,7 +29,7 @@ use crate::engine::shared::pending_handshakes::Place;
 use crate::engine::shared::received::Verified;
 use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
-use crate::peer::{Opening, Setup};
+use crate::peer::{InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{Listener, Socket, Told, ZeroCopyRing, no_op, spawn};
 
@@ -68,7 +68,7 @@ impl Ring {
     /// These peers may be asked for more.
     fn handle_proven(&self, peers: &[Arc<PeerShared>]) {
         let connections = self.connections.borrow();
-        peers.iter().filter_map(|peer| connections.get(&peer.key)).for_each(|connection| connection.wake());
+        peers.iter().filter_map(|peer| connections.get(&peer.key())).for_each(|connection| connection.wake());
     }
 
     fn connections(&self) -> Vec<Rc<Connection>> {
@@ -341,7 +341,7 @@ async fn serve(
         geometry: torrent.swarm.geometry.clone(),
         fast,
         extension,
-        opening: Opening::None,
+        have: InitialHave::None,
         upload_only: false,
         info_hash: Some(torrent.info_hash),
         listen_port: Some(ring.shared.listen_port),
@@ -355,7 +355,7 @@ async fn serve(
         let _registration = Registration::new(connection.clone());
         connection.run(buffer).await;
     }
-    shared.downloaded.load(Ordering::Relaxed) > 0 || shared.uploaded.load(Ordering::Relaxed) > 0
+    shared.has_transferred()
 }
 
 /// Has the ring shut a socket down when its time is over, until this is dropped.
@@ -396,7 +396,7 @@ struct Registration {
 impl Registration {
     fn new(connection: Rc<Connection>) -> Self {
         let (ring, torrent, shared) = (connection.ring.clone(), connection.torrent.clone(), connection.shared());
-        ring.connections.borrow_mut().insert(shared.key, connection.clone());
+        ring.connections.borrow_mut().insert(shared.key(), connection.clone());
         ring.shared.attend(&torrent);
         Self { ring, torrent, shared, connection: Some(connection) }
     }
@@ -406,7 +406,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // After a panic of the reader the writer still runs.
         self.connection.iter().for_each(|connection| connection.end(&End::Stopping));
-        self.ring.connections.borrow_mut().remove(&self.shared.key);
+        self.ring.connections.borrow_mut().remove(&self.shared.key());
         // The last pieces that the peer announced are counted when its link is dropped.
         self.connection = None;
         self.torrent.leave(&self.shared);

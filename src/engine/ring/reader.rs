@@ -5,16 +5,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::{Time, limits};
+use crate::base::{BlockRef, Time, limits};
 use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
+use crate::engine::piece::Piece;
 use crate::engine::ring::connection::{Connection, End};
 use crate::engine::shared::received::Received;
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, Slot};
-use crate::swarm::{Arrival, Link};
+use crate::swarm::{Link, Receipt};
 use crate::uring::{Places, RecvBuffer};
 
 /// Small receives in a row after which a large buffer is given up.
@@ -154,8 +154,9 @@ impl Connection {
         }
         let mut leases = places.drain();
         for (block, (_, lease)) in plan.blocks().iter().zip(leases.by_ref()).take(received.whole) {
-            let arrival = link.handle_block(now, block.piece.get(), block.begin, block.len)?;
-            self.land(&mut link, now, arrival, |_| lease.land());
+            let BlockRef { piece, begin, len } = *block;
+            let receipt = link.receive(now, piece.get(), begin, len, |_, _| lease.land() != Landed::Duplicate)?;
+            self.handle_receipt(&link, receipt);
         }
         let mut stray = received.stray;
         buffer.reserve(stray);
@@ -175,15 +176,14 @@ impl Connection {
         let now = self.now();
         let mut link = self.link.borrow_mut();
         let needed = self.decode(&mut link, buffer, now)?;
-        link.handle_bytes(now);
+        link.end_receive(now);
         if link.is_useless() {
             return Err(End::Useless);
         }
-        if link.shared().choker_due.load(Ordering::Relaxed) {
+        if link.shared().is_choke_review_due() {
             self.ring.shared.attend(&self.torrent);
         }
-        link.sync(now)?;
-        link.request_blocks(now);
+        link.advance(now)?;
         drop(link);
         self.wake();
         Ok(needed)
@@ -212,9 +212,11 @@ impl Connection {
                         needed = end;
                         break;
                     };
-                    let arrival = link.handle_block(now, index, begin, length)?;
-                    let block_index = arrival.block.block_index();
-                    self.land(link, now, arrival, |slot| slot.land(block_index, bytes));
+                    let land = |open: &Piece, block: BlockRef| {
+                        open.slot().land(block.block_index(), bytes) != Landed::Duplicate
+                    };
+                    let receipt = link.receive(now, index, begin, length, land)?;
+                    self.handle_receipt(link, receipt);
                     at += end;
                 }
             }
@@ -223,17 +225,16 @@ impl Connection {
         Ok(needed)
     }
 
-    fn land(&self, link: &mut Link<Slot>, now: Time, arrival: Arrival<Slot>, land: impl FnOnce(&Slot) -> Landed) {
-        if let Some(latency) = arrival.latency {
+    /// A piece that is complete goes to the hash pool.
+    fn handle_receipt(&self, link: &Link<Slot>, receipt: Receipt<Slot>) {
+        if let Some(latency) = receipt.latency {
             self.ring.record_latency(latency);
         }
-        let landed = arrival.open.as_ref().map_or(Landed::Duplicate, |open| land(open.slot()));
-        let completes = link.handle_landed(now, &arrival, landed != Landed::Duplicate);
-        if let (true, Some(open)) = (completes, arrival.open) {
+        if let Some(open) = receipt.completed {
             let shared = Arc::clone(&self.ring.shared);
             let torrent = self.torrent.clone();
             // Whoever is asked for no more until this is known to be right does not wait for a batch.
-            let last = link.is_finishing() || !link.shared().proven.load(Ordering::Relaxed);
+            let last = link.is_finishing() || !link.shared().is_proven();
             self.ring.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.ring.index }, last);
         }
     }

@@ -67,8 +67,7 @@ impl Connection {
 
     fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, End> {
         let now = self.now();
-        self.link.borrow_mut().sync(now)?;
-        self.link.borrow_mut().request_blocks(now);
+        self.link.borrow_mut().advance(now)?;
         self.prepare(now);
         let mut link = self.link.borrow_mut();
         if link.is_useless() {

@@ -69,15 +69,15 @@ impl Room {
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let priority = |peer: SocketAddr| canonical_priority(own, peer);
         let mut useless = self.useless();
-        let stays = |peer: &Arc<PeerShared>| !peer.interested.load(Ordering::Relaxed);
+        let stays = |peer: &Arc<PeerShared>| !peer.is_interested();
         let candidates = useless.iter().flat_map(|(&torrent, peers)| peers.iter().map(move |peer| (torrent, peer)));
-        let lowest = candidates.filter(|(_, peer)| stays(peer)).min_by_key(|(_, peer)| priority(peer.address));
-        let Some((torrent, peer)) = lowest.filter(|(_, peer)| priority(peer.address) < priority(newcomer)) else {
+        let lowest = candidates.filter(|(_, peer)| stays(peer)).min_by_key(|(_, peer)| priority(peer.address()));
+        let Some((torrent, peer)) = lowest.filter(|(_, peer)| priority(peer.address()) < priority(newcomer)) else {
             return false;
         };
-        let key = peer.key;
-        peer.dismissed.store(true, Ordering::Relaxed);
-        useless.entry(torrent).and_modify(|peers| peers.retain(|peer| peer.key != key));
+        let key = peer.key();
+        peer.request_close();
+        useless.entry(torrent).and_modify(|peers| peers.retain(|peer| peer.key() != key));
         true
     }
 }
@@ -94,8 +94,8 @@ mod tests {
     fn the_useless_peer_of_the_lowest_priority_goes_for_one_of_a_higher() {
         let own: SocketAddr = "123.213.32.10:1".parse().unwrap();
         let mut peers: Vec<_> = (1..=5).map(|key| peer(key, &format!("98.{key}.0.0:1"))).collect();
-        peers.sort_by_key(|peer| canonical_priority(own, peer.address));
-        let newcomer = peers.remove(2).address;
+        peers.sort_by_key(|peer| canonical_priority(own, peer.address()));
+        let newcomer = peers.remove(2).address();
         let room = Room::new("0.0.0.0:1".parse().unwrap());
         room.handle_told(own.ip());
         room.handle_seen("1.1.1.1".parse().unwrap());
@@ -103,12 +103,12 @@ mod tests {
         room.offer(1, peers[..2].to_vec());
         room.offer(2, peers[2..].to_vec());
         // It wants something now.
-        peers[0].interested.store(true, Ordering::Relaxed);
+        peers[0].set_interested(true);
         assert!(room.replace(newcomer));
-        let gone = || peers.iter().map(|peer| peer.dismissed.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let gone = || peers.iter().map(|peer| peer.is_close_requested()).collect::<Vec<_>>();
         assert_eq!(gone(), [false, true, false, false]);
         assert!(!room.replace(newcomer), "those that are left have a higher one");
-        assert!(room.replace(peers[3].address));
+        assert!(room.replace(peers[3].address()));
         assert_eq!(gone(), [false, true, true, false]);
     }
 }

@@ -174,7 +174,7 @@ impl Torrent {
 
     /// How the next verified piece is best written.
     pub(in crate::engine) fn write_path(&self) -> WritePath {
-        let is_wanted = || self.connections().values().any(|entry| entry.shared.interested.load(Ordering::Relaxed));
+        let is_wanted = || self.connections().values().any(|entry| entry.shared.is_interested());
         match self.write_mode {
             WriteMode::Buffered => WritePath::Buffered,
             WriteMode::Auto if is_wanted() => WritePath::Buffered,
@@ -208,32 +208,32 @@ impl Torrent {
         outgoing: bool,
         now: Time,
     ) -> bool {
-        let host = host_of(shared.address.ip());
+        let host = host_of(shared.address().ip());
         let mut connections = self.connections();
         if self.stopped.load(Ordering::Acquire) {
             return false;
         }
         if let Some(twin) =
-            connections.values().find(|entry| entry.peer_id == peer_id && host_of(entry.shared.address.ip()) == host)
+            connections.values().find(|entry| entry.peer_id == peer_id && host_of(entry.shared.address().ip()) == host)
         {
             let crossed = twin.outgoing != outgoing && now < twin.since + limits::HANDSHAKE_TIMEOUT;
             if !crossed || outgoing != (own_id > peer_id) {
                 return false;
             }
-            twin.shared.dismissed.store(true, Ordering::Relaxed);
+            twin.shared.request_close();
         }
-        connections.insert(shared.key, Entry { shared: shared.clone(), peer_id, outgoing, since: now });
+        connections.insert(shared.key(), Entry { shared: shared.clone(), peer_id, outgoing, since: now });
         true
     }
 
     pub(in crate::engine) fn leave(&self, shared: &PeerShared) {
-        let left = self.connections().remove(&shared.key);
-        let (had, uploaded) = (shared.have_count.load(Ordering::Relaxed), shared.uploaded.load(Ordering::Relaxed));
+        let left = self.connections().remove(&shared.key());
+        let (had, uploaded) = (shared.have_count(), shared.uploaded());
         // Who leaves at once when it is complete does not say so any more.
         let complete = had == self.swarm.geometry.piece_count() || uploaded >= self.swarm.geometry.total_len();
         if let Some(entry) = left.filter(|_| complete && uploaded > 0) {
             let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-            let host = host_of(shared.address.ip());
+            let host = host_of(shared.address().ip());
             if copies.len() < limits::PEER_LIST_MAX || copies.contains_key(&host) {
                 let copies = copies.entry(host).or_default();
                 copies.uploaded = copies.uploaded.saturating_add(uploaded);
@@ -258,7 +258,7 @@ impl Torrent {
     /// It is dropped: nobody joins any more, and who is there has to leave.
     pub(in crate::engine) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.peers().iter().for_each(|peer| peer.dismissed.store(true, Ordering::Relaxed));
+        self.peers().iter().for_each(|peer| peer.request_close());
     }
 
     /// False when that was asked for already.
@@ -329,8 +329,8 @@ impl Torrent {
 
     fn ban(&self, host: IpAddr) {
         warn!("{}: {host} is banned for sending wrong data", self.name);
-        for peer in self.peers().iter().filter(|peer| host_of(peer.address.ip()) == host) {
-            peer.dismissed.store(true, Ordering::Relaxed);
+        for peer in self.peers().iter().filter(|peer| host_of(peer.address().ip()) == host) {
+            peer.request_close();
         }
     }
 

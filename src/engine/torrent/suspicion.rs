@@ -37,7 +37,7 @@ impl Suspicion {
 
     /// The hash of a complete piece was wrong. Takes as long as hashing it, if several hosts had a part in it.
     pub(in crate::engine) fn handle_wrong(&self, open: &Piece, verdict: &Verdict) {
-        let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address.ip())).collect();
+        let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address().ip())).collect();
         let is_shared = hosts.len() > 1;
         let mut wrong = self.wrong();
         if wrong.len() < limits::WRONG_PIECES_KEPT_MAX || wrong.contains_key(&open.piece()) {
@@ -47,7 +47,7 @@ impl Suspicion {
         }
         drop(wrong);
         if is_shared {
-            let sender = |block_index| open.sender(block_index).map(|peer| host_of(peer.address.ip()));
+            let sender = |block_index| open.sender(block_index).map(|peer| host_of(peer.address().ip()));
             let sent = block_hashes(open)
                 .enumerate()
                 .filter_map(|(block_index, hash)| Some(Sent { block_index, sender: sender(block_index)?, hash }));

@@ -9,7 +9,7 @@ use bt_fast::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
 use bt_fast::codec::parts::{read_parts, write_parts};
 use bt_fast::codec::resume::ResumeRecord;
 use bt_fast::hash::sha1;
-use bt_fast::peer::{BlockArrival, Connection, Event, Opening, ReceivePlan, Setup, TimeoutEvent, Transmit};
+use bt_fast::peer::{BlockArrival, Connection, Event, InitialHave, ReceivePlan, Setup, TimeoutEvent, Transmit};
 
 use super::Choices;
 
@@ -87,9 +87,9 @@ impl Session {
             fast: bits & 1 != 0,
             extension: bits & 2 != 0,
             opening: match bits >> 2 & 3 {
-                0 => Opening::All,
-                1 => Opening::None,
-                _ => Opening::Some(some),
+                0 => InitialHave::All,
+                1 => InitialHave::None,
+                _ => InitialHave::Some(some),
             },
             upload_only: bits & 32 != 0,
             info_hash: Some(InfoHash([7; 20])),

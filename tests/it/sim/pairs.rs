@@ -152,7 +152,7 @@ fn a_choke_storm_loses_nothing() {
             }
             unchoke = !unchoke;
             let shared = world.nodes[origin].peers[0].clone();
-            shared.unchoke.store(unchoke, Ordering::Relaxed);
+            shared.set_unchoked(unchoke);
             world.spread_news(origin);
             let pause = world.rng.u64(5..if unchoke { 400 } else { 100 });
             world.run_for(Duration::from_millis(pause));
