@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use bt_fast::base::{Bitfield, Geometry, Rng};
 use bt_fast::codec::message::{Bounds, Decoded, Message, decode};
 use bt_fast::peer::{InitialHave, Setup, Transmit};
-use bt_fast::swarm::{Link, PeerShared, Slot, Swarm};
+use bt_fast::swarm::testing::NoMemory;
+use bt_fast::swarm::{Link, PeerShared, Swarm};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PIECE_COUNT: u32 = 262_144;
@@ -26,18 +27,10 @@ const SLOT_COUNT: usize = 1024;
 /// From a request to its block.
 const ROUND_TRIP: Duration = Duration::from_millis(1);
 
-struct Memory;
-
-impl Slot for Memory {
-    fn clear(&mut self, _piece_len: u32) -> bool {
-        true
-    }
-}
-
 /// A download in virtual time.
 struct Download {
-    swarm: Arc<Swarm<Memory>>,
-    link: Link<Memory>,
+    swarm: Arc<Swarm<NoMemory>>,
+    link: Link<NoMemory>,
     transmit: Transmit,
     now: Duration,
 }
@@ -52,7 +45,7 @@ struct Turn {
 impl Download {
     fn start() -> Self {
         let geometry = Geometry::new(PIECE_LEN, [u64::from(PIECE_COUNT) * u64::from(PIECE_LEN)]).unwrap();
-        let slots = std::iter::repeat_with(|| Memory).take(SLOT_COUNT).collect();
+        let slots = std::iter::repeat_with(|| NoMemory).take(SLOT_COUNT).collect();
         let have = Bitfield::new(PIECE_COUNT);
         let swarm = Arc::new(Swarm::new(Arc::new(geometry), &have, slots, &mut Rng::with_seed(1)));
         let setup = Setup {

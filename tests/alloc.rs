@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_fast::base::geometry::BLOCK_LEN;
 use bt_fast::base::{Bitfield, BlockRef, Geometry, Rng, Time};
 use bt_fast::codec::message::Message;
 use bt_fast::peer::{InitialHave, ReceivePlan, Setup, Transmit};
-use bt_fast::swarm::{Link, PeerShared, Slot, Swarm};
+use bt_fast::swarm::testing::NoMemory;
+use bt_fast::swarm::{Link, PeerShared, Swarm};
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -42,15 +42,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-#[derive(Debug)]
-struct NoMemory;
-
-impl Slot for NoMemory {
-    fn clear(&mut self, _piece_len: u32) -> bool {
-        true
-    }
-}
 
 /// A download from one peer that answers in order.
 struct Download {

@@ -5,7 +5,7 @@ use crate::swarm::OpenPiece;
 
 pub(super) type Piece = OpenPiece<Slot>;
 
-impl crate::swarm::Slot for Slot {
+impl crate::swarm::PieceMemory for Slot {
     fn clear(&mut self, piece_len: u32) -> bool {
         Slot::clear(self, piece_len)
     }

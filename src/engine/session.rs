@@ -136,7 +136,7 @@ fn conclude(
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
     }
     if outcome == Outcome::AllBanned {
-        let worst = torrents.iter().find_map(|torrent| torrent.suspicion.worst());
+        let worst = torrents.iter().find_map(|torrent| torrent.failed_pieces.worst());
         let worst = worst.map_or_else(String::new, |(piece, senders)| {
             let peers = if senders == 1 { "1 peer" } else { &format!("{senders} peers") };
             format!("piece {} never verified ({peers} sent it wrong), and ", piece.get())

@@ -5,9 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::choker::{Changes, Choker, PeerView, Slots};
+use super::choker::{Changes, Choker, PeerView, Role, Slots, Uplink};
 use super::peer_shared::PeerShared;
-use super::pieces::Slot;
+use super::pieces::PieceMemory;
 use super::rate::RateMeter;
 use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
@@ -71,15 +71,14 @@ impl ChokeDriver {
     }
 
     /// To be called many times a second with all connections: true when somebody's choking changed.
-    ///
-    /// `complete`: we have the whole content.
-    pub fn step(&mut self, now: Time, peers: &[Arc<PeerShared>], complete: bool, rng: &mut Rng) -> bool {
+    pub fn step(&mut self, now: Time, peers: &[Arc<PeerShared>], role: Role, rng: &mut Rng) -> bool {
         let look = now >= self.look_at;
         if look {
             self.look_at = now + LOOK_INTERVAL;
             self.sample(now, peers);
         }
-        let idle = look && (is_idle(peers) || self.is_held_up(peers));
+        let is_idle = look && (is_idle(peers) || self.is_held_up(peers));
+        let uplink = if is_idle { Uplink::Idle } else { Uplink::Busy };
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
         let mut interested = Vec::new();
@@ -98,23 +97,23 @@ impl ChokeDriver {
         let before = self.change_count;
         if round {
             let views = self.views(now, peers.iter());
-            let changes = self.choker.handle_timeout(now, &views, complete, rng);
+            let changes = self.choker.handle_timeout(now, &views, role, rng);
             self.apply(peers, &changes);
         }
         for key in interested {
             let views = self.views(now, wanting(peers));
-            let changes = self.choker.handle_interested(key, &views, complete);
+            let changes = self.choker.handle_interested(key, &views, role);
             self.apply(peers, &changes);
         }
         if freed {
             let views = self.views(now, wanting(peers));
-            let changes = self.choker.handle_freed(&views, complete);
+            let changes = self.choker.handle_freed(&views, role);
             self.apply(peers, &changes);
         }
         if look {
             let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
             let views = self.views(now, wanting(peers));
-            let changes = self.choker.handle_load(rate, idle, &views, complete);
+            let changes = self.choker.handle_load(rate, uplink, &views, role);
             self.apply(peers, &changes);
         }
         self.change_count > before
@@ -122,7 +121,7 @@ impl ChokeDriver {
 
     /// Connections at which a download stops looking for others. Those of no use do not count: a crowd that comes and does
     /// nothing must not keep it from those that would.
-    pub fn connections_sought<S: Slot>(&self, now: Time, swarm: &Swarm<S>, peers: &[Arc<PeerShared>]) -> usize {
+    pub fn connections_sought<S: PieceMemory>(&self, now: Time, swarm: &Swarm<S>, peers: &[Arc<PeerShared>]) -> usize {
         let useless = self.useless(now, peers, limits::USELESS_AT_CAP_AFTER).take(limits::CONNECTIONS_LEECHING_MAX);
         swarm.connections_sought(peers) + useless.count()
     }
@@ -215,14 +214,7 @@ fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
 mod tests {
     use super::*;
     use crate::base::{Bitfield, Geometry};
-
-    struct Nothing;
-
-    impl Slot for Nothing {
-        fn clear(&mut self, _: u32) -> bool {
-            true
-        }
-    }
+    use crate::swarm::testing::NoMemory;
 
     fn peer(key: u32) -> Arc<PeerShared> {
         let peer = PeerShared::new(key, ([127, 0, 0, 1], 6881).into());
@@ -236,7 +228,7 @@ mod tests {
     fn a_crowd_that_does_nothing_keeps_nobody_from_being_sought() {
         let rng = &mut Rng::with_seed(1);
         let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
-        let swarm = Swarm::<Nothing>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
+        let swarm = Swarm::<NoMemory>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
         let mut steering = ChokeDriver::new(Slots::Auto, Time::ZERO);
         let crowd: Vec<_> = (0..100).map(peer).collect();
         for peer in &crowd[..90] {
@@ -244,7 +236,7 @@ mod tests {
         }
         crowd[90].set_stalled(true);
         let mut sought = |ms, peers: &[Arc<PeerShared>]| {
-            steering.step(Time::from_millis(ms), peers, false, rng);
+            steering.step(Time::from_millis(ms), peers, Role::Downloading, rng);
             steering.connections_sought(Time::from_millis(ms), &swarm, peers)
         };
         assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just come");
@@ -261,10 +253,10 @@ mod tests {
         let rng = &mut Rng::with_seed(1);
         let mut steering = ChokeDriver::new(Slots::Auto, ms(0));
         let mut peers: Vec<_> = (0..u32::try_from(4 * limits::UPLOAD_SLOTS_MAX).unwrap()).map(peer).collect();
-        steering.step(ms(0), &peers, true, rng);
+        steering.step(ms(0), &peers, Role::Seeding, rng);
         peers.push(peer(10_000));
         let honest = peers.last().unwrap().clone();
-        steering.step(ms(50), &peers, true, rng);
+        steering.step(ms(50), &peers, Role::Seeding, rng);
         assert!(!honest.is_unchoked(), "no slot is free");
         let mut now = ms(100);
         for _ in 0..200 {
@@ -274,7 +266,7 @@ mod tests {
                     stalled.request_choke_review();
                 }
             }
-            steering.step(now, &peers, true, rng);
+            steering.step(now, &peers, Role::Seeding, rng);
             now += LOOK_INTERVAL;
         }
         assert!(honest.is_unchoked());
@@ -283,7 +275,7 @@ mod tests {
         // Who reads again is one of many.
         peers[0].set_stalled(false);
         peers[0].request_choke_review();
-        steering.step(now, &peers, true, rng);
+        steering.step(now, &peers, Role::Seeding, rng);
         assert_eq!(unchoked(), 2);
     }
 }

@@ -23,6 +23,23 @@ pub enum Slots {
     All,
 }
 
+/// What decides whom we unchoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// We lack pieces: peers are unchoked for the blocks they send us.
+    Downloading,
+    /// We have the whole content: peers are served in turns.
+    Seeding,
+}
+
+/// Whether the blocks that peers wait for fill the uplink.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uplink {
+    /// No unchoked peer waits for a block.
+    Idle,
+    Busy,
+}
+
 /// What the choker sees of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerView {
@@ -117,11 +134,12 @@ impl Choker {
     }
 
     /// Interested peers that may be unchoked; `None` is no bound.
-    pub fn slot_count(&self, complete: bool) -> Option<usize> {
+    pub fn slot_count(&self, role: Role) -> Option<usize> {
         match self.slots {
             Slots::Count(count) => Some(count),
             Slots::Auto => {
-                let least = if complete { self.base_slots.max(UPLOAD_SLOTS_SEED_MIN) } else { self.base_slots };
+                let least =
+                    if role == Role::Seeding { self.base_slots.max(UPLOAD_SLOTS_SEED_MIN) } else { self.base_slots };
                 Some((least + self.spare_slots).min(UPLOAD_SLOTS_MAX))
             }
             Slots::All => None,
@@ -130,8 +148,7 @@ impl Choker {
 
     /// Plays a round, if one is due: ranks everybody, and every 30 seconds rotates the optimistic unchoke.
     ///
-    /// `complete`: we have the whole content.
-    pub fn handle_timeout(&mut self, now: Time, peers: &[PeerView], complete: bool, rng: &mut Rng) -> Changes {
+    pub fn handle_timeout(&mut self, now: Time, peers: &[PeerView], role: Role, rng: &mut Rng) -> Changes {
         if now < self.next_round {
             return Changes::default();
         }
@@ -144,9 +161,9 @@ impl Choker {
             self.next_rotation = now + OPTIMISTIC_INTERVAL;
             self.rotate(peers);
         }
-        let unchoked = match self.slot_count(complete) {
+        let unchoked = match self.slot_count(role) {
             None => peers.iter().map(|peer| peer.key).collect(),
-            Some(slot_count) if complete => {
+            Some(slot_count) if role == Role::Seeding => {
                 self.optimistic = None;
                 self.follow_turns(now, peers);
                 let unchoked: HashSet<u64> =
@@ -176,15 +193,15 @@ impl Choker {
     /// If it was unchoked already (for its rate, while not interested) and the slots do not suffice now, the worst
     /// one is choked. If it was choked it waits for the round, unless a slot is free: taking a free slot displaces
     /// nobody, so it is no fibrillation, and a peer that waits for nothing wastes the line.
-    pub fn handle_interested(&mut self, key: u64, peers: &[PeerView], complete: bool) -> Changes {
+    pub fn handle_interested(&mut self, key: u64, peers: &[PeerView], role: Role) -> Changes {
         let mut changes = Changes::default();
         let Some(peer) = peers.iter().find(|peer| peer.key == key) else { return changes };
         let used = slots_used(peers);
-        match self.slot_count(complete) {
+        match self.slot_count(role) {
             None if peer.choked => changes.unchoke.push(key),
-            Some(count) if peer.choked && used < count && reciprocates(peer, complete) => changes.unchoke.push(key),
+            Some(count) if peer.choked && used < count && reciprocates(peer, role) => changes.unchoke.push(key),
             // It read nothing for a while, and others have its slot: in turns nobody loses one to it.
-            Some(count) if !peer.choked && used > count && complete => changes.choke.push(key),
+            Some(count) if !peer.choked && used > count && role == Role::Seeding => changes.choke.push(key),
             Some(count) if !peer.choked && used > count => {
                 let worst = peers
                     .iter()
@@ -199,16 +216,16 @@ impl Choker {
 
     /// Slots may have become free: a connection ended, or lost its interest. The best of those who wait have them at once:
     /// nobody is displaced.
-    pub fn handle_freed(&mut self, peers: &[PeerView], complete: bool) -> Changes {
-        let Some(count) = self.slot_count(complete) else { return Changes::default() };
+    pub fn handle_freed(&mut self, peers: &[PeerView], role: Role) -> Changes {
+        let Some(count) = self.slot_count(role) else { return Changes::default() };
         let free = count.saturating_sub(slots_used(peers));
         if free == 0 {
             return Changes::default();
         }
         let mut waiting: Vec<&PeerView> =
-            peers.iter().filter(|peer| peer.interested && peer.choked && reciprocates(peer, complete)).collect();
+            peers.iter().filter(|peer| peer.interested && peer.choked && reciprocates(peer, role)).collect();
         let mut unchoke = Vec::new();
-        if complete {
+        if role == Role::Seeding {
             waiting.sort_by_key(|peer| self.turns.get(&peer.key).map(|turn| turn.since()));
             for _ in 0..free.min(waiting.len()) {
                 unchoke.push(waiting.remove(self.next_given(&waiting)).key);
@@ -231,17 +248,17 @@ impl Choker {
         last.map_or(0, |(at, _)| at)
     }
 
-    /// We upload so many bytes per second, over all connections, and nobody whom we serve waits for a block (`idle`):
-    /// [`Slots::Auto`] follows, and new slots are given at once. They are taken back in rounds alone.
-    pub fn handle_load(&mut self, bytes_per_s: u64, idle: bool, peers: &[PeerView], complete: bool) -> Changes {
+    /// Adapts [`Slots::Auto`] to the upload rate over all connections. New slots are given at once, and taken back in rounds
+    /// alone.
+    pub fn handle_load(&mut self, bytes_per_s: u64, uplink: Uplink, peers: &[PeerView], role: Role) -> Changes {
         let grown = usize::try_from(bytes_per_s / SLOT_RATE_AMPLE).unwrap_or(usize::MAX);
         self.base_slots = UPLOAD_SLOTS_GET.saturating_add(grown).min(UPLOAD_SLOTS_MAX);
         let scarce = |count| slots_used(peers) >= count && count < UPLOAD_SLOTS_MAX;
-        if idle && matches!(self.slots, Slots::Auto) && self.slot_count(complete).is_some_and(scarce) {
+        if uplink == Uplink::Idle && matches!(self.slots, Slots::Auto) && self.slot_count(role).is_some_and(scarce) {
             self.was_idle = true;
             self.spare_slots += 1 + slots_used(peers) / SPARE_SLOTS_GROWTH;
         }
-        self.handle_freed(peers, complete)
+        self.handle_freed(peers, role)
     }
 
     /// Takes out connections that ended and puts in the new ones: three times as likely at the front, as the current
@@ -385,8 +402,8 @@ fn slots_used(peers: &[PeerView]) -> usize {
 }
 
 /// A peer that snubs us gets nothing but the optimistic unchoke. Nobody owes anything to one who is complete.
-fn reciprocates(peer: &PeerView, complete: bool) -> bool {
-    complete || !peer.snubbed
+fn reciprocates(peer: &PeerView, role: Role) -> bool {
+    role == Role::Seeding || !peer.snubbed
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::*;
 struct World {
     peers: Vec<PeerView>,
     choker: Choker,
-    complete: bool,
+    role: Role,
     rng: Rng,
     now: Time,
 }
@@ -20,7 +20,7 @@ impl World {
     fn new(slots: Slots, peers: impl IntoIterator<Item = PeerView>) -> Self {
         let peers = peers.into_iter().collect();
         let choker = Choker::new(slots, Time::ZERO);
-        Self { peers, choker, complete: false, rng: Rng::with_seed(7), now: Time::ZERO }
+        Self { peers, choker, role: Role::Downloading, rng: Rng::with_seed(7), now: Time::ZERO }
     }
 
     fn apply(&mut self, changes: &Changes) {
@@ -34,14 +34,14 @@ impl World {
     /// Goes to the next round and plays it.
     fn round(&mut self) -> Changes {
         self.now = self.choker.poll_timeout();
-        let changes = self.choker.handle_timeout(self.now, &self.peers, self.complete, &mut self.rng);
+        let changes = self.choker.handle_timeout(self.now, &self.peers, self.role, &mut self.rng);
         self.apply(&changes);
         changes
     }
 
     fn interested(&mut self, key: u64) -> Changes {
         self.peer(key).interested = true;
-        let changes = self.choker.handle_interested(key, &self.peers, self.complete);
+        let changes = self.choker.handle_interested(key, &self.peers, self.role);
         self.apply(&changes);
         changes
     }
@@ -81,7 +81,7 @@ fn who_is_choked_changes_only_once_every_ten_seconds() {
         peer.download_rate = 1000 - peer.download_rate;
     }
     let early = world.now + CHOKE_INTERVAL - Time::from_millis(1);
-    assert!(world.choker.handle_timeout(early, &world.peers, false, &mut world.rng).is_empty());
+    assert!(world.choker.handle_timeout(early, &world.peers, Role::Downloading, &mut world.rng).is_empty());
     assert_eq!(world.choker.poll_timeout(), world.now + Time::from_secs(10));
     world.round();
     assert_ne!(world.unchoked(), before);
@@ -151,7 +151,7 @@ fn a_free_slot_is_given_at_once() {
     world.peers.push(leecher(4, 0));
     assert!(world.interested(4).is_empty(), "no slot is left");
     world.peers.retain(|peer| peer.key != 1);
-    let changes = world.choker.handle_freed(&world.peers, false);
+    let changes = world.choker.handle_freed(&world.peers, Role::Downloading);
     assert_eq!(changes, Changes { choke: vec![], unchoke: vec![4] });
 }
 
@@ -159,14 +159,14 @@ fn a_free_slot_is_given_at_once() {
 #[test]
 fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
     let mut world = World::new(Slots::Count(2), (0..100).map(|key| leecher(key, 0)));
-    world.complete = true;
+    world.role = Role::Seeding;
     world.round();
     world.peers.push(leecher(200, 0));
     world.round();
     let mut given = Vec::new();
     while given.len() < 8 {
         world.peers.iter_mut().filter(|peer| !peer.choked).for_each(|peer| peer.interested = false);
-        let changes = world.choker.handle_freed(&world.peers, true);
+        let changes = world.choker.handle_freed(&world.peers, Role::Seeding);
         given.extend(&changes.unchoke);
         world.apply(&changes);
     }
@@ -178,7 +178,7 @@ fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
 #[test]
 fn who_has_the_complete_file_uses_its_upload_rate() {
     let mut world = World::new(Slots::Count(8), (0..8).map(|key| leecher(key, 100 * key)));
-    world.complete = true;
+    world.role = Role::Seeding;
     world.round();
     for peer in &mut world.peers {
         peer.upload_rate = 1000 - peer.download_rate;
@@ -256,7 +256,7 @@ fn a_snubbing_peer_is_unchoked_only_optimistically() {
         world.round();
         assert!(!world.regular().contains(&5));
     }
-    world.complete = true;
+    world.role = Role::Seeding;
     let mut served = HashSet::new();
     for _ in 0..20 {
         world.round();
@@ -268,7 +268,7 @@ fn a_snubbing_peer_is_unchoked_only_optimistically() {
 #[test]
 fn a_seeder_serves_everybody_in_the_end() {
     let mut world = World::new(Slots::Count(4), (0..20).map(|key| leecher(key, 0)));
-    world.complete = true;
+    world.role = Role::Seeding;
     let mut served = HashSet::new();
     let mut bytes = 0;
     for _ in 0..3 * 5 {
@@ -290,7 +290,7 @@ fn serve(world: &mut World, bytes: u64) -> u64 {
 #[test]
 fn a_seeder_s_turn_lasts_until_enough_was_served_and_no_longer_than_a_minute() {
     let mut world = World::new(Slots::Count(2), (0..6).map(|key| leecher(key, 0)));
-    world.complete = true;
+    world.role = Role::Seeding;
     world.round();
     let [fast, slow] = world.unchoked()[..] else { panic!("two slots") };
     for round in 1.. {
@@ -309,7 +309,7 @@ fn a_seeder_s_turn_lasts_until_enough_was_served_and_no_longer_than_a_minute() {
 #[test]
 fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
     let mut world = World::new(Slots::Count(8), (0..24).map(|key| leecher(key, 0)));
-    world.complete = true;
+    world.role = Role::Seeding;
     (0..9).for_each(|_| {
         world.round();
         serve(&mut world, TURN_LEN);
@@ -337,16 +337,16 @@ fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
     let mut world = World::new(Slots::Auto, (0..100).map(|key| leecher(key, 100)));
     world.round();
     assert_eq!(world.unchoked().len(), UPLOAD_SLOTS_GET);
-    let load = |world: &mut World, rate: u64, idle: bool| {
-        let changes = world.choker.handle_load(rate, idle, &world.peers, false);
+    let load = |world: &mut World, rate: u64, uplink: Uplink| {
+        let changes = world.choker.handle_load(rate, uplink, &world.peers, Role::Downloading);
         world.apply(&changes);
         world.unchoked().len()
     };
-    assert_eq!(load(&mut world, 400_000, false), 4, "a slow uplink has BEP 3's four");
-    assert_eq!(load(&mut world, 5_000_000, false), 14, "at once: nobody is displaced");
-    assert_eq!(load(&mut world, 5_000_000, true), 22, "half as many again");
-    assert_eq!(load(&mut world, 1_000_000_000, false), UPLOAD_SLOTS_MAX);
-    assert_eq!(load(&mut world, 400_000, false), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
+    assert_eq!(load(&mut world, 400_000, Uplink::Busy), 4, "a slow uplink has BEP 3's four");
+    assert_eq!(load(&mut world, 5_000_000, Uplink::Busy), 14, "at once: nobody is displaced");
+    assert_eq!(load(&mut world, 5_000_000, Uplink::Idle), 22, "half as many again");
+    assert_eq!(load(&mut world, 1_000_000_000, Uplink::Busy), UPLOAD_SLOTS_MAX);
+    assert_eq!(load(&mut world, 400_000, Uplink::Busy), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
     world.round();
     assert_eq!(world.unchoked().len(), 12, "four, and those that an idle uplink brought");
     world.round();

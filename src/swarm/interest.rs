@@ -1,6 +1,6 @@
 //! Interest (BEP 3): which of our pieces the peer has been told of, and how many of its pieces we want.
 
-use super::open_piece::Slot;
+use super::open_piece::PieceMemory;
 use super::peer_shared::PeerShared;
 use super::pieces::{HaveSnapshot, Pieces};
 use super::shared::Swarm;
@@ -53,7 +53,7 @@ impl Interest {
     }
 
     /// Whether we want the piece and lack it, as far as this connection has read the have log: `wanted_count` follows that alone.
-    pub(super) fn lacks<S: Slot>(&self, pieces: &Pieces<S>, piece: PieceIndex) -> bool {
+    pub(super) fn lacks<S: PieceMemory>(&self, pieces: &Pieces<S>, piece: PieceIndex) -> bool {
         match &self.settled {
             None => !pieces.is_logged(piece, self.log_cursor),
             Some(settled) => !settled.contains(piece),
@@ -62,7 +62,7 @@ impl Interest {
 
     /// Counts the pieces that the peer has announced since the last call. Many are counted in one pass: the memory to look at is
     /// scattered, so the processor waits for it in parallel.
-    pub(super) fn count_pending<S: Slot>(
+    pub(super) fn count_pending<S: PieceMemory>(
         &mut self,
         swarm: &Swarm<S>,
         connection: &mut Connection,
@@ -99,7 +99,7 @@ impl Interest {
     }
 
     /// Announces the pieces that we got since the last call, as far as the peer reads.
-    pub(super) fn announce<S: Slot>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
+    pub(super) fn announce<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
         while !connection.is_backlogged()
             && let Some(piece) = swarm.pieces.next_had(&mut self.log_cursor)
         {
@@ -112,7 +112,7 @@ impl Interest {
         }
     }
 
-    fn settle<S: Slot>(&mut self, swarm: &Swarm<S>, connection: &mut Connection, piece: PieceIndex) {
+    fn settle<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection, piece: PieceIndex) {
         if self.settled.as_mut().is_none_or(|settled| settled.insert(piece)) {
             if swarm.pieces.has(piece) {
                 connection.have(piece);
@@ -122,7 +122,7 @@ impl Interest {
     }
 
     /// Looks at every piece: the have log does not tell of pieces that were lost, or fetched again.
-    fn recount<S: Slot>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
+    fn recount<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
         let Swarm { geometry, pieces, .. } = swarm;
         let mut settled = self.settled.take().unwrap_or_else(|| {
             let mut settled = Bitfield::new(geometry.piece_count());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::gauge::Membership;
 use super::interest::Interest;
 use super::offers::Offers;
-use super::open_piece::{OpenPiece, Slot};
+use super::open_piece::{OpenPiece, PieceMemory};
 use super::peer_shared::PeerShared;
 use super::pick::Round;
 use super::picker::Picker;
@@ -25,7 +25,7 @@ use crate::peer::{BlockArrival, Connection, Event, InitialHave, PeerFault, Setup
 
 /// See the module.
 #[derive(Debug)]
-pub struct Link<S: Slot> {
+pub struct Link<S: PieceMemory> {
     connection: Connection,
     swarm: Arc<Swarm<S>>,
     shared: Arc<PeerShared>,
@@ -42,14 +42,14 @@ pub struct Link<S: Slot> {
 
 /// What became of a block that arrived.
 #[derive(Debug)]
-pub struct Receipt<S: Slot> {
+pub struct Receipt<S: PieceMemory> {
     /// From request to block; `None` if the request had been withdrawn.
     pub latency: Option<Duration>,
     /// The piece that the block completed: every block is in its memory and the sender of each is stored, so it can be hashed.
     pub completed: Option<Arc<OpenPiece<S>>>,
 }
 
-impl<S: Slot> Link<S> {
+impl<S: PieceMemory> Link<S> {
     /// Joins a connection to the swarm; `setup.have` and `setup.upload_only` are filled in here.
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts = swarm.pieces.recounts();
@@ -247,12 +247,12 @@ impl<S: Slot> Link<S> {
         open.touch(now);
         picker.overtaken = false;
         picker.unproven_count += usize::from(!self.shared.is_proven());
-        let mark = picker.working.mark_in(&open).unwrap_or_else(|| {
-            let mark = open.join(&self.shared);
+        let source = picker.working.source_in(&open).unwrap_or_else(|| {
+            let source = open.join(&self.shared);
             swarm.pieces.leave(&open);
-            mark
+            source
         });
-        let received = open.handle_received(block.block_index(), mark, is_claimed);
+        let received = open.handle_received(block.block_index(), source, is_claimed);
         if received.others_claim {
             swarm.pieces.count_duplicate();
         }
@@ -385,7 +385,7 @@ impl<S: Slot> Link<S> {
 }
 
 /// The claims of the connection are given back, and the pieces of the peer are no longer counted. The memberships end with it.
-impl<S: Slot> Drop for Link<S> {
+impl<S: PieceMemory> Drop for Link<S> {
     fn drop(&mut self) {
         let claimed: Vec<BlockRef> = self.connection.outstanding().map(|request| request.block).collect();
         self.picker.working.release(&self.swarm.pieces, &claimed);

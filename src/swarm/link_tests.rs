@@ -7,39 +7,31 @@ use super::*;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, Geometry, Rng};
 use crate::codec::message::{Bounds, Decoded, decode};
+use crate::swarm::testing::NoMemory;
 
 const START: Time = Time::from_secs(5000);
 const PIECE_COUNT: u32 = 6;
 
-#[derive(Debug, Default)]
-struct Memory;
-
-impl Slot for Memory {
-    fn clear(&mut self, _piece_len: u32) -> bool {
-        true
-    }
-}
-
 /// Six pieces of two blocks.
-fn swarm(have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
-    swarm_of(PIECE_COUNT, have, slot_count)
+fn swarm(have: &[u32], buffer_count: usize) -> Arc<Swarm<NoMemory>> {
+    swarm_of(PIECE_COUNT, have, buffer_count)
 }
 
-fn swarm_of(piece_count: u32, have: &[u32], slot_count: usize) -> Arc<Swarm<Memory>> {
-    seeded_swarm(piece_count, have, slot_count, 1)
+fn swarm_of(piece_count: u32, have: &[u32], buffer_count: usize) -> Arc<Swarm<NoMemory>> {
+    seeded_swarm(piece_count, have, buffer_count, 1)
 }
 
-fn seeded_swarm(piece_count: u32, have: &[u32], slot_count: usize, seed: u64) -> Arc<Swarm<Memory>> {
+fn seeded_swarm(piece_count: u32, have: &[u32], buffer_count: usize, seed: u64) -> Arc<Swarm<NoMemory>> {
     let geometry = Geometry::new(2 * BLOCK_LEN, [u64::from(piece_count * 2 * BLOCK_LEN)]).unwrap();
     let mut set = Bitfield::new(piece_count);
     for &index in have {
         set.insert(geometry.piece(index).unwrap());
     }
-    let slots = (0..slot_count).map(|_| Memory).collect();
-    Arc::new(Swarm::new(Arc::new(geometry), &set, slots, &mut Rng::with_seed(seed)))
+    let buffers = (0..buffer_count).map(|_| NoMemory).collect();
+    Arc::new(Swarm::new(Arc::new(geometry), &set, buffers, &mut Rng::with_seed(seed)))
 }
 
-fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
+fn link(swarm: &Arc<Swarm<NoMemory>>, key: u32) -> Link<NoMemory> {
     let setup = Setup {
         geometry: swarm.geometry.clone(),
         fast: true,
@@ -56,20 +48,20 @@ fn link(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
 }
 
 /// The peer has everything and unchokes us.
-fn seeded(swarm: &Arc<Swarm<Memory>>, key: u32) -> Link<Memory> {
+fn seeded(swarm: &Arc<Swarm<NoMemory>>, key: u32) -> Link<NoMemory> {
     let mut link = link(swarm, key);
     take(&mut link, Message::HaveAll);
     take(&mut link, Message::Unchoke);
     link
 }
 
-fn take(link: &mut Link<Memory>, message: Message<'_>) {
+fn take(link: &mut Link<NoMemory>, message: Message<'_>) {
     link.handle_message(START, &message).unwrap();
     link.sync(START).unwrap();
 }
 
 /// Everything that leaves, as text.
-fn sent(link: &mut Link<Memory>) -> Vec<String> {
+fn sent(link: &mut Link<NoMemory>) -> Vec<String> {
     link.flush_haves();
     link.sync(START).unwrap();
     let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
@@ -84,13 +76,13 @@ fn sent(link: &mut Link<Memory>) -> Vec<String> {
     out
 }
 
-fn outstanding(link: &Link<Memory>) -> Vec<BlockRef> {
+fn outstanding(link: &Link<NoMemory>) -> Vec<BlockRef> {
     link.connection.outstanding().map(|request| request.block).collect()
 }
 
 /// The answer to a request; a piece that is complete is had at once.
-fn answer(link: &mut Link<Memory>, block: BlockRef) {
-    let is_new = |open: &OpenPiece<Memory>, block: BlockRef| !open.is_received(block.block_index());
+fn answer(link: &mut Link<NoMemory>, block: BlockRef) {
+    let is_new = |open: &OpenPiece<NoMemory>, block: BlockRef| !open.is_received(block.block_index());
     let receipt = link.receive(START, block.piece.get(), block.begin, block.len, is_new).unwrap();
     if let Some(open) = receipt.completed {
         link.swarm.pieces.handle_written(&open);
@@ -133,7 +125,7 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
     assert_eq!(told.iter().filter(|message| message.starts_with("Cancel")).count(), 12);
     assert!(told.contains(&"NotInterested".to_owned()));
     drop(links);
-    assert_eq!(swarm.pieces.free_slots(), 6);
+    assert_eq!(swarm.pieces.free_buffers(), 6);
 }
 
 #[test]
@@ -331,9 +323,9 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     let lens = [3, 6, 3].map(|blocks| blocks * u64::from(BLOCK_LEN));
     let geometry = Arc::new(Geometry::new(2 * BLOCK_LEN, lens).unwrap());
     let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::Kept]);
-    let slots = (0..6).map(|_| Memory).collect();
+    let buffers = (0..6).map(|_| NoMemory).collect();
     let have = Bitfield::new(PIECE_COUNT);
-    let swarm = Arc::new(Swarm::with_selection(geometry, &have, Some(selection), slots, &mut Rng::with_seed(1)));
+    let swarm = Arc::new(Swarm::with_selection(geometry, &have, Some(selection), buffers, &mut Rng::with_seed(1)));
     assert_eq!(swarm.pieces.wanted_left(), 6 * u64::from(BLOCK_LEN));
     let mut link = link(&swarm, 1);
     take(&mut link, Message::Have { index: 5 });
@@ -359,7 +351,7 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     assert!(link.is_useless());
 }
 
-fn haves(link: &mut Link<Memory>, now: Time) -> Vec<u32> {
+fn haves(link: &mut Link<NoMemory>, now: Time) -> Vec<u32> {
     link.sync(now).unwrap();
     let number = |message: &String| message.strip_prefix("Have { index: ")?.strip_suffix(" }")?.parse().ok();
     sent(link).iter().filter_map(number).collect()
@@ -443,7 +435,7 @@ fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
 #[test]
 fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
     let info_hash = Some(crate::base::InfoHash([0xaa; 20]));
-    let setup = |swarm: &Arc<Swarm<Memory>>| Setup {
+    let setup = |swarm: &Arc<Swarm<NoMemory>>| Setup {
         geometry: swarm.geometry.clone(),
         fast: true,
         extension: false,
@@ -548,7 +540,7 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
         link.shared().set_unchoked(true);
         take(link, Message::Interested);
     }
-    let suggested = |link: &Link<Memory>| link.offers.pieces().len();
+    let suggested = |link: &Link<NoMemory>| link.offers.pieces().len();
     links.iter_mut().for_each(|link| link.sync(START).unwrap());
     assert_eq!(links.each_ref().map(suggested), [3, 3], "both may ask at any moment");
     let later = START + limits::SLOT_UNUSED_NOTICE;
@@ -567,5 +559,5 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
     assert_eq!(swarm.served.get(), 0);
 }
 
-#[path = "liars_tests.rs"]
-mod liars;
+#[path = "corruption_tests.rs"]
+mod corruption;

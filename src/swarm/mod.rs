@@ -1,7 +1,7 @@
 //! What the connections of one torrent share: the life of each piece, availability, what to ask next, whom to serve.
 //!
 //! Without I/O or clock. [`Swarm`] is shared by all threads; a [`Link`] joins it to one peer connection. Piece memory is a
-//! type parameter ([`Slot`]) that is only carried here.
+//! type parameter ([`PieceMemory`]) that is only carried here.
 
 mod availability;
 mod awaited;
@@ -29,6 +29,8 @@ mod selection;
 mod shared;
 pub mod smart_ban;
 mod super_seeding;
+pub mod testing;
+pub mod torrent_control;
 mod working;
 
 pub use availability::Availability;
@@ -36,6 +38,6 @@ pub use link::{Link, Receipt};
 pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;
 pub use peer_shared::PeerShared;
-pub use pieces::{OpenPiece, Pieces, Slot, Verdict};
+pub use pieces::{HashOutcome, OpenPiece, PieceMemory, Pieces, Verdict};
 pub use selection::{Choice, Selection};
 pub use shared::{Swarm, Totals};

@@ -1,7 +1,7 @@
 //! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces.
 
 use super::gauge::Membership;
-use super::open_piece::Slot;
+use super::open_piece::PieceMemory;
 use super::peer_shared::PeerShared;
 use super::shared::Swarm;
 use crate::base::geometry::BLOCK_LEN;
@@ -37,7 +37,7 @@ impl Offers {
     }
 
     /// Counts the peer as served while it uses its upload slot. The suggestions of a peer that does not are withdrawn.
-    pub(super) fn count_served<S: Slot>(
+    pub(super) fn count_served<S: PieceMemory>(
         &mut self,
         now: Time,
         swarm: &Swarm<S>,
@@ -52,7 +52,7 @@ impl Offers {
     }
 
     /// While several peers are served, suggests pieces that no other peer has.
-    pub(super) fn suggest<S: Slot>(&mut self, now: Time, swarm: &Swarm<S>, connection: &mut Connection) {
+    pub(super) fn suggest<S: PieceMemory>(&mut self, now: Time, swarm: &Swarm<S>, connection: &mut Connection) {
         let several = swarm.served.get() > 1;
         if !several || self.served.is_none() || !connection.is_fast() || connection.is_backlogged() {
             return;
@@ -83,7 +83,7 @@ impl Offers {
     }
 
     /// The pieces may be suggested to other peers.
-    pub(super) fn withdraw<S: Slot>(&mut self, swarm: &Swarm<S>) {
+    pub(super) fn withdraw<S: PieceMemory>(&mut self, swarm: &Swarm<S>) {
         if !self.pieces.is_empty() {
             swarm.initial_seeding.give_back(self.pieces.drain(..));
         }

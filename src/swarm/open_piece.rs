@@ -7,42 +7,80 @@ use super::peer_shared::PeerShared;
 use crate::base::{BlockRef, Geometry, PieceIndex, Time};
 
 /// Memory for one piece, carried by [`OpenPiece`] and reused.
-pub trait Slot: Send + Sync + 'static {
-    /// Empties the slot for a piece of `piece_len` bytes; false when it can't be used again.
+pub trait PieceMemory: Send + Sync + 'static {
+    /// Empties the buffer for a piece of `piece_len` bytes; false when it can't be used again.
     fn clear(&mut self, piece_len: u32) -> bool;
 }
 
-/// Who a piece that was checked speaks for, or against.
-#[derive(Debug)]
-pub struct Verdict {
-    /// Everybody who sent a block of it.
-    pub senders: Vec<Arc<PeerShared>>,
-    /// Some blocks are of an earlier run: nobody knows who sent them.
-    pub others: bool,
+/// The result of hashing a received piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HashOutcome {
+    Verified,
+    Failed,
 }
 
-/// In the place of a sender: the block is of an earlier run.
-const RESTORED: u16 = u16::MAX;
+/// The contributors to a hashed piece.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The peers that sent blocks of it.
+    pub senders: Vec<Arc<PeerShared>>,
+    /// Some blocks are from an earlier run: their senders are unknown.
+    pub has_unknown: bool,
+}
+
+/// The source of a received block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BlockSource {
+    /// The connection at this position among the senders of the piece.
+    Sender(u16),
+    /// Not known: the block is from an earlier run.
+    Unknown,
+}
+
+/// An [`BlockSource`] that threads share; none at first.
+#[derive(Debug, Default)]
+struct AtomicBlockSource(AtomicU16);
+
+impl AtomicBlockSource {
+    const NONE: u16 = 0;
+    const UNKNOWN: u16 = u16::MAX;
+
+    fn get(&self) -> Option<BlockSource> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NONE => None,
+            Self::UNKNOWN => Some(BlockSource::Unknown),
+            position => Some(BlockSource::Sender(position - 1)),
+        }
+    }
+
+    fn set(&self, source: BlockSource) {
+        let value = match source {
+            BlockSource::Sender(position) => position.saturating_add(1),
+            BlockSource::Unknown => Self::UNKNOWN,
+        };
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
 
 /// What the arrival of a block means for its piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Receipt {
     /// Others have asked for the block too.
     pub(super) others_claim: bool,
-    /// All blocks are in the slot, and the sender of each is stored: the piece can be hashed and its senders judged.
+    /// All blocks are in the buffer, and the sender of each is stored: the piece can be hashed and its senders judged.
     pub(super) completes: bool,
 }
 
 /// Slots that wait for pieces.
 #[derive(Debug)]
-pub(super) struct SlotPool<S> {
-    slots: Mutex<Vec<S>>,
+pub(super) struct BufferPool<S> {
+    buffers: Mutex<Vec<S>>,
     free_count: AtomicUsize,
 }
 
-impl<S> SlotPool<S> {
-    pub(super) fn new(slots: Vec<S>) -> Self {
-        Self { free_count: AtomicUsize::new(slots.len()), slots: Mutex::new(slots) }
+impl<S> BufferPool<S> {
+    pub(super) fn new(buffers: Vec<S>) -> Self {
+        Self { free_count: AtomicUsize::new(buffers.len()), buffers: Mutex::new(buffers) }
     }
 
     /// Slots that no piece is using.
@@ -51,29 +89,29 @@ impl<S> SlotPool<S> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<S>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, slot: S) {
-        self.lock().push(slot);
+    pub(super) fn put(&self, buffer: S) {
+        self.lock().push(buffer);
         self.free_count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl<S: Slot> SlotPool<S> {
-    /// An empty slot for a piece of this length.
+impl<S: PieceMemory> BufferPool<S> {
+    /// An empty buffer for a piece of this length.
     pub(super) fn take(&self, piece_len: u32) -> Option<S> {
-        let mut slots = self.lock();
-        // A slot that can't be cleared is still read by somebody: its time comes later.
-        let at = slots.iter_mut().rposition(|slot| slot.clear(piece_len))?;
+        let mut buffers = self.lock();
+        // A buffer that can't be cleared is still read by somebody: its time comes later.
+        let at = buffers.iter_mut().rposition(|buffer| buffer.clear(piece_len))?;
         self.free_count.fetch_sub(1, Ordering::Relaxed);
-        Some(slots.swap_remove(at))
+        Some(buffers.swap_remove(at))
     }
 }
 
 /// A piece whose blocks are being received.
 #[derive(Debug)]
-pub struct OpenPiece<S: Slot> {
+pub struct OpenPiece<S: PieceMemory> {
     piece: PieceIndex,
     piece_len: u32,
     block_count: u32,
@@ -88,8 +126,8 @@ pub struct OpenPiece<S: Slot> {
     alone: AtomicBool,
     /// When a block was last claimed or received, in milliseconds.
     touched_ms: AtomicU64,
-    slot: Option<S>,
-    pool: Weak<SlotPool<S>>,
+    buffer: Option<S>,
+    pool: Weak<BufferPool<S>>,
 }
 
 /// 64 blocks, a bit for each.
@@ -105,16 +143,15 @@ struct Word {
 pub(super) struct Block {
     /// How many connections have requested it: more than one in the endgame.
     pub(super) askers: AtomicU16,
-    /// The position in `senders` of who sent it, + 1, or [`RESTORED`].
-    sent_by: AtomicU16,
+    source: AtomicBlockSource,
 }
 
 fn bit_of(block_index: usize) -> (usize, u64) {
     (block_index / 64, 1 << (block_index % 64))
 }
 
-impl<S: Slot> OpenPiece<S> {
-    pub(super) fn new(geometry: &Geometry, piece: PieceIndex, slot: S, pool: Weak<SlotPool<S>>) -> Self {
+impl<S: PieceMemory> OpenPiece<S> {
+    pub(super) fn new(geometry: &Geometry, piece: PieceIndex, buffer: S, pool: Weak<BufferPool<S>>) -> Self {
         let block_count = geometry.block_count(piece);
         Self {
             piece,
@@ -128,7 +165,7 @@ impl<S: Slot> OpenPiece<S> {
             retired: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             touched_ms: AtomicU64::new(0),
-            slot: Some(slot),
+            buffer: Some(buffer),
             pool,
         }
     }
@@ -147,10 +184,10 @@ impl<S: Slot> OpenPiece<S> {
     }
 
     /// The piece's memory.
-    pub fn slot(&self) -> &S {
+    pub fn buffer(&self) -> &S {
         // It is taken out in `drop` alone.
         #[expect(clippy::unwrap_used, reason = "there from construction to drop")]
-        self.slot.as_ref().unwrap()
+        self.buffer.as_ref().unwrap()
     }
 
     /// The piece was verified, or failed: nothing of it is wanted any more.
@@ -190,8 +227,8 @@ impl<S: Slot> OpenPiece<S> {
         self.workers.load(Ordering::Acquire) == 0
     }
 
-    /// Somebody starts to work on this piece; returns its mark for [`Self::handle_received`].
-    pub(super) fn join(&self, peer: &Arc<PeerShared>) -> u16 {
+    /// A connection begins to work on this piece. Returns it as the source of its blocks, for [`Self::handle_received`].
+    pub(super) fn join(&self, peer: &Arc<PeerShared>) -> BlockSource {
         self.workers.fetch_add(1, Ordering::AcqRel);
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let known = senders.iter().position(|sender| Arc::ptr_eq(sender, peer));
@@ -199,7 +236,7 @@ impl<S: Slot> OpenPiece<S> {
             senders.push(peer.clone());
             senders.len() - 1
         });
-        u16::try_from(at + 1).unwrap_or(RESTORED)
+        u16::try_from(at).map_or(BlockSource::Unknown, BlockSource::Sender)
     }
 
     /// Blocks of the word that exist.
@@ -275,11 +312,11 @@ impl<S: Slot> OpenPiece<S> {
         }
     }
 
-    /// A block is in the slot, brought by the holder of `mark`, who still claims it or not.
-    pub(super) fn handle_received(&self, block_index: usize, mark: u16, claims: bool) -> Receipt {
+    /// A block is in the buffer. `claims`: its source still claims it.
+    pub(super) fn handle_received(&self, block_index: usize, source: BlockSource, claims: bool) -> Receipt {
         let (word, bit) = bit_of(block_index);
         if let Some(block) = self.blocks.get(block_index) {
-            block.sent_by.store(mark, Ordering::Relaxed);
+            block.source.set(source);
         }
         let is_new = self.words.get(word).is_some_and(|word| word.received.fetch_or(bit, Ordering::AcqRel) & bit == 0);
         Receipt {
@@ -288,24 +325,23 @@ impl<S: Slot> OpenPiece<S> {
         }
     }
 
-    /// A block of an earlier run is in the slot.
+    /// A block of an earlier run is in the buffer.
     pub(super) fn handle_restored(&self, block_index: usize) {
-        self.handle_received(block_index, RESTORED, false);
+        self.handle_received(block_index, BlockSource::Unknown, false);
     }
 
-    /// Who sent a block that has arrived.
+    /// The peer that sent a block.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
-        let mark = usize::from(self.blocks.get(block_index)?.sent_by.load(Ordering::Relaxed));
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(mark.checked_sub(1)?).cloned()
+        let Some(BlockSource::Sender(position)) = self.blocks.get(block_index)?.source.get() else { return None };
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(usize::from(position)).cloned()
     }
 
-    /// Everybody who sent a block of it.
     pub fn verdict(&self) -> Verdict {
-        let is_restored = |block: &Block| block.sent_by.load(Ordering::Relaxed) == RESTORED;
-        Verdict { senders: self.senders_of(|_| true), others: self.blocks.iter().any(is_restored) }
+        let is_unknown = |block: &Block| block.source.get() == Some(BlockSource::Unknown);
+        Verdict { senders: self.senders_of(|_| true), has_unknown: self.blocks.iter().any(is_unknown) }
     }
 
-    /// The piece is right, so those who sent a block of it are proven: who was not before.
+    /// The piece has verified, so its senders are proven. Returns those that were not before.
     pub fn prove(&self) -> Vec<Arc<PeerShared>> {
         let proven = self.senders_of(|peer| !peer.is_proven());
         proven.iter().for_each(|peer| peer.set_proven());
@@ -314,17 +350,19 @@ impl<S: Slot> OpenPiece<S> {
 
     fn senders_of(&self, which: impl Fn(&PeerShared) -> bool) -> Vec<Arc<PeerShared>> {
         let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent =
-            |mark: usize| self.blocks.iter().any(|block| usize::from(block.sent_by.load(Ordering::Relaxed)) == mark);
-        let senders = joined.iter().enumerate().filter(|(at, peer)| which(peer) && sent(at + 1));
+        let is_source = |at: usize| {
+            let source = u16::try_from(at).map(BlockSource::Sender).ok();
+            source.is_some() && self.blocks.iter().any(|block| block.source.get() == source)
+        };
+        let senders = joined.iter().enumerate().filter(|&(at, peer)| which(peer) && is_source(at));
         senders.map(|(_, peer)| peer.clone()).collect()
     }
 }
 
-impl<S: Slot> Drop for OpenPiece<S> {
+impl<S: PieceMemory> Drop for OpenPiece<S> {
     fn drop(&mut self) {
-        if let (Some(slot), Some(pool)) = (self.slot.take(), self.pool.upgrade()) {
-            pool.put(slot);
+        if let (Some(buffer), Some(pool)) = (self.buffer.take(), self.pool.upgrade()) {
+            pool.put(buffer);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::availability::Availability;
-use super::pieces::{Pieces, Slot};
+use super::pieces::{PieceMemory, Pieces};
 use crate::base::{PieceIndex, Rng, limits};
 
 /// Missing pieces, next first. Connections walk it with a place of their own.
@@ -70,7 +70,7 @@ impl Order {
 
     /// Sorts what is missing by priority and rarity, equals at random; the first few pieces of a download purely at random, so that a
     /// newcomer soon has something to give.
-    pub(super) fn rebuild<S: Slot>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
+    pub(super) fn rebuild<S: PieceMemory>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
         let priorities = self.priorities.lock().unwrap_or_else(PoisonError::into_inner);
         let reopened = pieces.reopened();
         let mut missing: Vec<_> = pieces.missing().collect();
@@ -113,15 +113,7 @@ fn sorted_by_availability(pieces: &[PieceIndex], availability: &Availability) ->
 mod tests {
     use super::*;
     use crate::base::{Bitfield, Geometry, Time};
-
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl Slot for Nothing {
-        fn clear(&mut self, _piece_len: u32) -> bool {
-            true
-        }
-    }
+    use crate::swarm::testing::NoMemory;
 
     /// What is ordered: one digit for each piece's availability, `x` for a piece that is had.
     fn check(availabilities: &str, prepare: impl Fn(&Order), expected: &str) {
@@ -134,7 +126,7 @@ mod tests {
                 None => _ = have.insert(piece),
             }
         }
-        let pieces = Pieces::<Nothing>::new(geometry, &have, None, Vec::new());
+        let pieces = Pieces::<NoMemory>::new(geometry, &have, None, Vec::new());
         let order = Order::new();
         prepare(&order);
         for seed in 0..5 {
@@ -160,7 +152,7 @@ mod tests {
         let geometry = Arc::new(Geometry::new(1, [100]).unwrap());
         let availability = Availability::new(100);
         geometry.pieces().take(50).for_each(|piece| availability.add(piece));
-        let pieces = Pieces::<Nothing>::new(geometry, &Bitfield::new(100), None, Vec::new());
+        let pieces = Pieces::<NoMemory>::new(geometry, &Bitfield::new(100), None, Vec::new());
         let order = Order::new();
         let made = |seed| {
             order.rebuild(&pieces, &availability, &mut Rng::with_seed(seed));
@@ -177,15 +169,15 @@ mod tests {
         let geometry = Arc::new(Geometry::new(1, [u64::from(COUNT)]).unwrap());
         let (availability, order) = (Availability::new(COUNT), Order::new());
         for round in 0..if cfg!(miri) { 3 } else { 300 } {
-            let slots = (0..COUNT).map(|_| Nothing).collect();
-            let pieces = Pieces::new(geometry.clone(), &Bitfield::new(COUNT), None, slots);
+            let buffers = (0..COUNT).map(|_| NoMemory).collect();
+            let pieces = Pieces::new(geometry.clone(), &Bitfield::new(COUNT), None, buffers);
             let open: Vec<_> = geometry.pieces().map(|piece| pieces.open(piece).unwrap()).collect();
             std::thread::scope(|scope| {
                 for (seed, open) in (0..).zip(open.chunks(8)) {
                     let (pieces, order, availability) = (&pieces, &order, &availability);
                     scope.spawn(move || {
                         for open in open {
-                            pieces.handle_wrong(Time::ZERO, open);
+                            pieces.handle_failed(Time::ZERO, open);
                             order.rebuild(pieces, availability, &mut Rng::with_seed(seed));
                         }
                     });

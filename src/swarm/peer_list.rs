@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::awaited::Awaited;
-use super::pieces::Verdict;
+use super::pieces::{HashOutcome, Verdict};
 use crate::base::cidr::AddressFilter;
 use crate::base::limits::{
     CONNECT_ATTEMPTS_MAX, CONNECT_HOPEFUL, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX,
@@ -64,6 +64,15 @@ pub struct PeerList {
     /// Attempts lately made, in thousandths, which time makes up for; as of `connects_at`.
     connects: u128,
     connects_at: Time,
+}
+
+/// A host's part in a hashed piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contribution {
+    /// Every block came from this host.
+    Sole,
+    /// Blocks came from other hosts too, or from an unknown source.
+    Shared,
 }
 
 impl Default for PeerList {
@@ -267,39 +276,41 @@ impl PeerList {
     /// A piece was checked: its senders gain or lose trust. Returns the hosts that are banned from now on.
     ///
     /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
-    pub fn judge(&mut self, verdict: &Verdict, good: bool) -> Vec<IpAddr> {
+    pub fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) -> Vec<IpAddr> {
         let mut hosts: Vec<IpAddr> = verdict.senders.iter().map(|sender| host_of(sender.address().ip())).collect();
         hosts.sort_unstable();
         hosts.dedup();
         // Several connections of one host are one source: else two of them could spoil pieces without end.
-        let sole_source = hosts.len() == 1 && !verdict.others;
+        let contribution =
+            if hosts.len() == 1 && !verdict.has_unknown { Contribution::Sole } else { Contribution::Shared };
         for sender in &verdict.senders {
-            if good {
-                sender.set_proven();
-            }
-            if good && sole_source {
-                sender.set_on_parole(false);
-            } else if !good {
-                sender.set_on_parole(true);
+            match outcome {
+                HashOutcome::Verified => {
+                    sender.set_proven();
+                    if contribution == Contribution::Sole {
+                        sender.set_on_parole(false);
+                    }
+                }
+                HashOutcome::Failed => sender.set_on_parole(true),
             }
         }
-        hosts.retain(|&host| !self.is_banned(host) && self.handle_verdict(host, good, sole_source));
+        hosts.retain(|&host| !self.is_banned(host) && self.handle_verdict(host, outcome, contribution));
         hosts
     }
 
-    /// A piece that the host of `ip` sent blocks of was checked. Trust falls with each bad piece that it sent alone, and grows with
-    /// each good one. True when it is banned now.
-    pub fn handle_verdict(&mut self, ip: IpAddr, good: bool, sole_source: bool) -> bool {
+    /// A piece to which the host of `ip` contributed was hashed. Trust falls with each failed piece that the host sent alone, and
+    /// grows with each verified one. Returns true if the host is banned now.
+    pub fn handle_verdict(&mut self, ip: IpAddr, outcome: HashOutcome, contribution: Contribution) -> bool {
         let host = host_of(ip);
         if !self.trust.contains_key(&host) && self.trust.len() >= TRUST_LIST_MAX {
             self.forget_least_telling();
         }
         let trust = self.trust.entry(host).or_insert(0);
         if *trust > TRUST_BANNED {
-            *trust = match (good, sole_source) {
-                (true, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
-                (false, true) => *trust + TRUST_BAD_PIECE_ALONE,
-                (false, false) => *trust,
+            *trust = match (outcome, contribution) {
+                (HashOutcome::Verified, _) => (*trust + TRUST_GOOD_PIECE).min(TRUST_MAX),
+                (HashOutcome::Failed, Contribution::Sole) => *trust + TRUST_BAD_PIECE_ALONE,
+                (HashOutcome::Failed, Contribution::Shared) => *trust,
             };
         }
         *trust <= TRUST_BANNED

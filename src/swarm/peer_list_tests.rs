@@ -146,39 +146,42 @@ fn our_own_address_is_never_tried_again() {
 fn trust_falls_to_a_ban_and_grows_to_a_bound() {
     let mut list = list(2);
     let ip = peer(0).ip();
-    assert!((0..100).all(|_| !list.handle_verdict(ip, false, false)), "it may have been somebody else");
-    assert!(list.handle_verdict(ip, false, true));
+    assert!(
+        (0..100).all(|_| !list.handle_verdict(ip, HashOutcome::Failed, Contribution::Shared)),
+        "it may have been somebody else"
+    );
+    assert!(list.handle_verdict(ip, HashOutcome::Failed, Contribution::Sole));
     assert!(list.is_banned(ip) && !list.accepts(ip));
-    assert!(list.handle_verdict(ip, true, false), "a ban stays");
+    assert!(list.handle_verdict(ip, HashOutcome::Verified, Contribution::Shared), "a ban stays");
     assert_eq!(list.poll_connect(NOW, 10, usize::MAX, &mut rng()), [peer(1)]);
 
     let honest = peer(1).ip();
-    (0..100).for_each(|_| assert!(!list.handle_verdict(honest, true, true)));
-    assert!((0..2).all(|_| !list.handle_verdict(honest, false, true)));
-    assert!(list.handle_verdict(honest, false, true));
+    (0..100).for_each(|_| assert!(!list.handle_verdict(honest, HashOutcome::Verified, Contribution::Sole)));
+    assert!((0..2).all(|_| !list.handle_verdict(honest, HashOutcome::Failed, Contribution::Sole)));
+    assert!(list.handle_verdict(honest, HashOutcome::Failed, Contribution::Sole));
 }
 
 #[test]
 fn a_stranger_is_banned_at_the_first_bad_piece_of_its_own() {
     let mut list = PeerList::new();
     let mapped = "::ffff:10.0.0.1".parse().unwrap();
-    assert!(list.handle_verdict(mapped, false, true));
+    assert!(list.handle_verdict(mapped, HashOutcome::Failed, Contribution::Sole));
     assert!(list.is_banned("10.0.0.1".parse().unwrap()));
 
     // Whoever was good for long is banned by the third failure all the same.
     let trusted = peer(9).ip();
-    (0..100).for_each(|_| assert!(!list.handle_verdict(trusted, true, true)));
-    assert!((0..2).all(|_| !list.handle_verdict(trusted, false, true)));
-    assert!(list.handle_verdict(trusted, false, true));
+    (0..100).for_each(|_| assert!(!list.handle_verdict(trusted, HashOutcome::Verified, Contribution::Sole)));
+    assert!((0..2).all(|_| !list.handle_verdict(trusted, HashOutcome::Failed, Contribution::Sole)));
+    assert!(list.handle_verdict(trusted, HashOutcome::Failed, Contribution::Sole));
 }
 
 #[test]
 fn bans_outlive_a_flood_of_addresses() {
     let mut list = PeerList::new();
-    list.handle_verdict(peer(0).ip(), false, true);
-    list.handle_verdict(peer(0).ip(), false, true);
+    list.handle_verdict(peer(0).ip(), HashOutcome::Failed, Contribution::Sole);
+    list.handle_verdict(peer(0).ip(), HashOutcome::Failed, Contribution::Sole);
     for n in 1..u32::try_from(TRUST_LIST_MAX).unwrap() + 50 {
-        list.handle_verdict(peer(n).ip(), true, false);
+        list.handle_verdict(peer(n).ip(), HashOutcome::Verified, Contribution::Shared);
     }
     assert!(list.is_banned(peer(0).ip()));
     assert_eq!(list.trust.len(), TRUST_LIST_MAX);
@@ -232,14 +235,14 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
 
     let mut list = PeerList::new();
     let senders = [0, 1].map(|n| Arc::new(PeerShared::new(n, peer(n))));
-    let of = |senders: &[Arc<PeerShared>]| Verdict { senders: senders.to_vec(), others: false };
+    let of = |senders: &[Arc<PeerShared>]| Verdict { senders: senders.to_vec(), has_unknown: false };
     let on_parole = || [0, 1].map(|n| senders[n].is_on_parole());
-    (0..20).for_each(|_| assert!(list.judge(&of(&senders), false).is_empty()));
+    (0..20).for_each(|_| assert!(list.judge(&of(&senders), HashOutcome::Failed).is_empty()));
     assert_eq!(on_parole(), [true, true]);
-    assert!(list.judge(&of(&senders[..1]), true).is_empty());
+    assert!(list.judge(&of(&senders[..1]), HashOutcome::Verified).is_empty());
     assert_eq!(on_parole(), [false, true]);
-    assert_eq!(list.judge(&of(&senders[1..]), false), [peer(1).ip()]);
-    assert!(list.judge(&of(&senders[1..]), false).is_empty(), "said once");
+    assert_eq!(list.judge(&of(&senders[1..]), HashOutcome::Failed), [peer(1).ip()]);
+    assert!(list.judge(&of(&senders[1..]), HashOutcome::Failed).is_empty(), "said once");
 }
 
 #[test]
@@ -252,12 +255,12 @@ fn a_host_is_judged_and_banned_as_a_whole() {
     let address = |low: u32| -> SocketAddr { format!("[2001:db8:1:2::{low:x}]:6881").parse().unwrap() };
     let senders = [1, 2].map(|low| Arc::new(PeerShared::new(low, address(low))));
     // Two connections of one host share a wrong piece: nobody else can have spoilt it.
-    let banned = list.judge(&Verdict { senders: senders.to_vec(), others: false }, false);
+    let banned = list.judge(&Verdict { senders: senders.to_vec(), has_unknown: false }, HashOutcome::Failed);
     assert_eq!(banned, [host_of(address(1).ip())]);
     assert!(!list.accepts(address(77).ip()), "of the same /64");
     assert!(list.accepts("2001:db8:1:3::1".parse().unwrap()));
     assert!(list.accepts("127.0.0.1".parse().unwrap()));
-    list.handle_verdict("127.0.0.1".parse().unwrap(), false, true);
+    list.handle_verdict("127.0.0.1".parse().unwrap(), HashOutcome::Failed, Contribution::Sole);
     assert!(list.is_banned("::ffff:127.0.0.1".parse().unwrap()) && !list.is_banned("127.0.0.2".parse().unwrap()));
 }
 
@@ -309,7 +312,7 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
     assert!(!list.is_hopeless() && !PeerList::new().is_hopeless());
     let chosen = list.poll_connect(NOW, 1, usize::MAX, &mut rng());
     list.handle_connected(chosen[0]);
-    list.handle_verdict(peer(0).ip(), false, true);
+    list.handle_verdict(peer(0).ip(), HashOutcome::Failed, Contribution::Sole);
     assert!(!list.is_hopeless(), "it is still connected");
     list.handle_disconnected(NOW, peer(0), true);
     assert!(list.is_hopeless());

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::open_piece::{OpenPiece, Slot};
+use super::open_piece::{OpenPiece, PieceMemory};
 use super::peer_shared::PeerShared;
 use super::picker::{PickCursor, Picker};
 use super::shared::Swarm;
@@ -24,7 +24,7 @@ use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::peer::Connection;
 
 /// One connection's search for requests, at one moment.
-pub(super) struct Round<'a, S: Slot> {
+pub(super) struct Round<'a, S: PieceMemory> {
     pub(super) now: Time,
     pub(super) picker: &'a mut Picker<S>,
     pub(super) swarm: &'a Swarm<S>,
@@ -33,7 +33,7 @@ pub(super) struct Round<'a, S: Slot> {
 }
 
 /// The next piece to take a part in.
-enum Pick<S: Slot> {
+enum Pick<S: PieceMemory> {
     /// Other connections have begun it.
     Share(Arc<OpenPiece<S>>),
     /// It was missing.
@@ -43,7 +43,7 @@ enum Pick<S: Slot> {
 }
 
 /// An attempt to open one piece.
-enum Opening<S: Slot> {
+enum Opening<S: PieceMemory> {
     /// The piece is not missing, or this peer is not to be asked for it.
     NotHere,
     /// The piece could be opened, but there is no free memory.
@@ -51,7 +51,7 @@ enum Opening<S: Slot> {
     Opened(Arc<OpenPiece<S>>),
 }
 
-impl<S: Slot> Round<'_, S> {
+impl<S: PieceMemory> Round<'_, S> {
     /// Requests as many blocks as the request window takes.
     pub(super) fn request_blocks(mut self) {
         let room = self.connection.request_room().min(self.shared_room()).min(self.unproven_room());
@@ -166,7 +166,7 @@ impl<S: Slot> Round<'_, S> {
 
     /// Claims blocks of a piece that this connection had no part in.
     fn begin(&mut self, open: Arc<OpenPiece<S>>, room: usize, claims: &mut Vec<BlockRef>) {
-        let mark = open.join(self.peer);
+        let source = open.join(self.peer);
         open.touch(self.now);
         open.claim(&self.swarm.geometry, room - claims.len(), claims);
         if open.has_unclaimed() {
@@ -174,13 +174,13 @@ impl<S: Slot> Round<'_, S> {
         } else {
             self.swarm.pieces.handle_claimed(&open);
         }
-        self.picker.working.insert(open, mark);
+        self.picker.working.insert(open, source);
     }
 
     fn pick(&mut self) -> Pick<S> {
         let is_guided = self.now < self.picker.suggestions.guided_until || !self.picker.suggestions.pieces.is_empty();
         let on_parole = self.is_on_parole();
-        if self.swarm.pieces.is_short_of_slots() && !is_guided {
+        if self.swarm.pieces.is_short_of_buffers() && !is_guided {
             if !on_parole && let Some(open) = self.find_shareable() {
                 return Pick::Share(open);
             }
@@ -357,7 +357,7 @@ impl<S: Slot> Round<'_, S> {
     /// endgame or not: the peers that owe them are too slow. Until then peers on parole, and their pieces, are left alone.
     fn claim_duplicates(&mut self, room: usize, claims: &mut Vec<BlockRef>) {
         let is_endgame = self.swarm.pieces.is_endgame();
-        let is_short = self.swarm.pieces.free_slots() == 0;
+        let is_short = self.swarm.pieces.free_buffers() == 0;
         if (!is_endgame && !is_short) || self.now < self.picker.suggestions.guided_until {
             return;
         }
@@ -379,8 +379,8 @@ impl<S: Slot> Round<'_, S> {
                 let before = claims.len();
                 open.claim_duplicates(&self.swarm.geometry, max, askers_max, claims);
                 if claims.len() > before {
-                    let mark = open.join(self.peer);
-                    self.picker.working.insert(open, mark);
+                    let source = open.join(self.peer);
+                    self.picker.working.insert(open, source);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::gauge::Membership;
 use super::interest::NewHave;
-use super::open_piece::Slot;
+use super::open_piece::PieceMemory;
 use super::order::Snapshot;
 use super::pieces::Pieces;
 use super::shared::Swarm;
@@ -16,7 +16,7 @@ use crate::peer::{Connection, PeerFault};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Picker<S: Slot> {
+pub(super) struct Picker<S: PieceMemory> {
     pub(super) working: Working<S>,
     pub(super) cursor: PickCursor,
     pub(super) rng: Rng,
@@ -131,7 +131,7 @@ pub(super) struct Roles {
 impl Roles {
     /// `asked`: the peer owes us blocks; `gives`: it sends the blocks that it is asked for; `proven`: see
     /// [`super::PeerShared::is_proven`].
-    pub(super) fn set<S: Slot>(&mut self, swarm: &Swarm<S>, asked: bool, gives: bool, proven: bool) {
+    pub(super) fn set<S: PieceMemory>(&mut self, swarm: &Swarm<S>, asked: bool, gives: bool, proven: bool) {
         swarm.asked.set(&mut self.asked, asked);
         swarm.proven_asked.set(&mut self.proven_asked, asked && proven);
         swarm.proven_giving.set(&mut self.proven_giving, gives && proven);
@@ -146,7 +146,7 @@ pub(super) struct Retry {
     pub(super) count: u16,
 }
 
-impl<S: Slot> Picker<S> {
+impl<S: PieceMemory> Picker<S> {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             working: Working::default(),

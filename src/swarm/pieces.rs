@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::have_log::HaveLog;
-use super::open_piece::SlotPool;
-pub use super::open_piece::{OpenPiece, Slot, Verdict};
+use super::open_piece::BufferPool;
+pub use super::open_piece::{HashOutcome, OpenPiece, PieceMemory, Verdict};
 use super::piece_state::{AtomicPieceState, PieceState};
 use super::selection::Selection;
 use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Pieces<S: Slot> {
+pub struct Pieces<S: PieceMemory> {
     geometry: Arc<Geometry>,
     states: Box<[AtomicPieceState]>,
     have_count: AtomicU32,
@@ -43,15 +43,15 @@ pub struct Pieces<S: Slot> {
     /// Counts the pieces that became missing again.
     reopened: AtomicU32,
     /// When pieces that are not right yet were last found to be wrong, of as many as are kept in mind.
-    spoilt: Mutex<BTreeMap<PieceIndex, Time>>,
-    slot_count: usize,
-    slots: Arc<SlotPool<S>>,
+    recently_failed: Mutex<BTreeMap<PieceIndex, Time>>,
+    buffer_count: usize,
+    buffers: Arc<BufferPool<S>>,
     can_receive: bool,
 }
 
 /// An open piece, its number beside it: to look for one touches no other.
 #[derive(Debug)]
-struct Listed<S: Slot> {
+struct Listed<S: PieceMemory> {
     piece: PieceIndex,
     open: Arc<OpenPiece<S>>,
 }
@@ -66,9 +66,9 @@ pub(super) struct HaveSnapshot {
     pub(super) log_cursor: usize,
 }
 
-impl<S: Slot> Pieces<S> {
-    /// Starts with what is on disk and verified; `slots` bound how many pieces are open at a time.
-    pub(super) fn new(geometry: Arc<Geometry>, have: &Bitfield, selection: Option<Selection>, slots: Vec<S>) -> Self {
+impl<S: PieceMemory> Pieces<S> {
+    /// Starts with what is on disk and verified; `buffers` bound how many pieces are open at a time.
+    pub(super) fn new(geometry: Arc<Geometry>, have: &Bitfield, selection: Option<Selection>, buffers: Vec<S>) -> Self {
         let (mut left, mut left_len) = (0, 0);
         let state = |piece| match &selection {
             _ if have.contains(piece) => PieceState::Have,
@@ -95,13 +95,13 @@ impl<S: Slot> Pieces<S> {
             recounts: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             lost_once: Mutex::default(),
-            can_receive: !slots.is_empty(),
+            can_receive: !buffers.is_empty(),
             open: RwLock::default(),
             shareable: AtomicU32::new(0),
             reopened: AtomicU32::new(0),
-            spoilt: Mutex::default(),
-            slot_count: slots.len(),
-            slots: Arc::new(SlotPool::new(slots)),
+            recently_failed: Mutex::default(),
+            buffer_count: buffers.len(),
+            buffers: Arc::new(BufferPool::new(buffers)),
             geometry,
         }
     }
@@ -220,13 +220,13 @@ impl<S: Slot> Pieces<S> {
     }
 
     /// Slots that no piece is using.
-    pub fn free_slots(&self) -> usize {
-        self.slots.free_count()
+    pub fn free_buffers(&self) -> usize {
+        self.buffers.free_count()
     }
 
     /// Most of the memory for pieces is in use: what is open comes before what is not.
-    pub(super) fn is_short_of_slots(&self) -> bool {
-        self.free_slots() * 4 <= self.slot_count
+    pub(super) fn is_short_of_buffers(&self) -> bool {
+        self.free_buffers() * 4 <= self.buffer_count
     }
 
     /// Changes when a piece became missing again.
@@ -234,29 +234,29 @@ impl<S: Slot> Pieces<S> {
         self.reopened.load(Ordering::Acquire)
     }
 
-    /// Opens a missing piece for receiving; `None` when somebody else was faster or no slot is free.
+    /// Opens a missing piece for receiving; `None` when somebody else was faster or no buffer is free.
     pub(super) fn open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let state = self.states.get(piece.at())?;
-        let slot = self.slots.take(self.geometry.len_of(piece))?;
+        let buffer = self.buffers.take(self.geometry.len_of(piece))?;
         if !state.open() {
-            self.slots.put(slot);
+            self.buffers.put(buffer);
             return None;
         }
         self.missing_count.fetch_sub(1, Ordering::AcqRel);
-        let opened = Arc::new(OpenPiece::new(&self.geometry, piece, slot, Arc::downgrade(&self.slots)));
+        let opened = Arc::new(OpenPiece::new(&self.geometry, piece, buffer, Arc::downgrade(&self.buffers)));
         let listed = Listed { piece, open: opened.clone() };
         self.open.write().unwrap_or_else(PoisonError::into_inner).push(listed);
         Some(opened)
     }
 
-    /// Opens a missing piece of which an earlier run had received a part: `land` puts that into the slot and says which
-    /// blocks it is, not all of them. Half of the slots stay free, for what peers have.
+    /// Opens a missing piece of which an earlier run had received a part: `land` puts that into the buffer and says which
+    /// blocks it is, not all of them. Half of the buffers stay free, for what peers have.
     pub fn restore(&self, piece: PieceIndex, land: impl FnOnce(&S) -> Vec<usize>) {
-        if self.free_slots() * 2 <= self.slot_count {
+        if self.free_buffers() * 2 <= self.buffer_count {
             return;
         }
         if let Some(open) = self.open(piece) {
-            land(open.slot()).into_iter().for_each(|block_index| open.handle_restored(block_index));
+            land(open.buffer()).into_iter().for_each(|block_index| open.handle_restored(block_index));
             self.handle_unclaimed(&open);
         }
     }
@@ -353,13 +353,13 @@ impl<S: Slot> Pieces<S> {
     }
 
     /// The hash of a complete piece was wrong: it is missing again. Says who sent it.
-    pub fn handle_wrong(&self, now: Time, open: &OpenPiece<S>) -> Verdict {
+    pub fn handle_failed(&self, now: Time, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
-        let mut spoilt = self.spoilt();
-        if spoilt.len() < limits::SPOILT_PIECES_KEPT_MAX || spoilt.contains_key(&open.piece()) {
-            spoilt.insert(open.piece(), now);
+        let mut recently_failed = self.recently_failed();
+        if recently_failed.len() < limits::SPOILT_PIECES_KEPT_MAX || recently_failed.contains_key(&open.piece()) {
+            recently_failed.insert(open.piece(), now);
         }
-        drop(spoilt);
+        drop(recently_failed);
         if let Some(state) = self.states.get(open.piece().at()) {
             state.fail();
             self.missing_count.fetch_add(1, Ordering::AcqRel);
@@ -368,13 +368,13 @@ impl<S: Slot> Pieces<S> {
         open.verdict()
     }
 
-    fn spoilt(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Time>> {
-        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recently_failed(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Time>> {
+        self.recently_failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The piece was wrong a moment ago: those of whom something is known go first.
     pub(super) fn has_just_failed(&self, piece: PieceIndex, now: Time) -> bool {
-        self.spoilt().get(&piece).is_some_and(|&at| now < at + limits::SPOILT_WAIT)
+        self.recently_failed().get(&piece).is_some_and(|&at| now < at + limits::SPOILT_WAIT)
     }
 
     /// Not all of the piece is on disk when it is written: it is never had.
@@ -386,7 +386,7 @@ impl<S: Slot> Pieces<S> {
     /// who sent it.
     pub fn handle_written(&self, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
-        self.spoilt().remove(&open.piece());
+        self.recently_failed().remove(&open.piece());
         if let Some(state) = self.states.get(open.piece().at()) {
             if self.is_cut(open.piece()) {
                 state.finish(PieceState::PartlyWritten);

@@ -13,16 +13,16 @@ struct Memory {
     busy: bool,
 }
 
-impl Slot for Memory {
+impl PieceMemory for Memory {
     fn clear(&mut self, _piece_len: u32) -> bool {
         !self.busy
     }
 }
 
-fn pieces(piece_count: u32, blocks_per_piece: u32, slots: Vec<Memory>) -> Pieces<Memory> {
+fn pieces(piece_count: u32, blocks_per_piece: u32, buffers: Vec<Memory>) -> Pieces<Memory> {
     let piece_len = blocks_per_piece * BLOCK_LEN;
     let geometry = Geometry::new(piece_len, [u64::from(piece_count) * u64::from(piece_len)]).unwrap();
-    Pieces::new(Arc::new(geometry), &Bitfield::new(piece_count), None, slots)
+    Pieces::new(Arc::new(geometry), &Bitfield::new(piece_count), None, buffers)
 }
 
 fn memory(count: usize) -> Vec<Memory> {
@@ -61,7 +61,7 @@ fn a_piece_is_opened_once_and_as_long_as_there_are_slots() {
     let pieces = pieces(3, 1, memory(2));
     let first = pieces.open_at(0).unwrap();
     assert!(pieces.open_at(0).is_none());
-    assert_eq!(pieces.free_slots(), 1);
+    assert_eq!(pieces.free_buffers(), 1);
     let _second = pieces.open_at(1).unwrap();
     assert!(pieces.open_at(2).is_none());
     assert!(!pieces.is_endgame());
@@ -94,7 +94,7 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     open.handle_received(0, marks[0], true);
     open.handle_received(1, marks[1], true);
     open.handle_received(2, marks[0], true);
-    let mut senders: Vec<u32> = pieces.handle_wrong(Time::ZERO, &open).senders.iter().map(|peer| peer.key()).collect();
+    let mut senders: Vec<u32> = pieces.handle_failed(Time::ZERO, &open).senders.iter().map(|peer| peer.key()).collect();
     senders.sort_unstable();
     assert_eq!(senders, [1, 2]);
     assert!(open.is_retired() && pieces.open_list().is_empty());
@@ -121,12 +121,12 @@ fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
     let pieces = pieces(2, 1, vec![Memory { busy: true }, Memory::default(), Memory { busy: true }]);
     let open = pieces.open_at(0).unwrap();
     assert!(pieces.open_at(1).is_none());
-    assert_eq!(pieces.free_slots(), 2);
-    pieces.slots.lock().iter_mut().for_each(|slot| slot.busy = false);
-    pieces.handle_wrong(Time::ZERO, &pieces.open_at(1).unwrap());
-    pieces.handle_wrong(Time::ZERO, &open);
+    assert_eq!(pieces.free_buffers(), 2);
+    pieces.buffers.lock().iter_mut().for_each(|buffer| buffer.busy = false);
+    pieces.handle_failed(Time::ZERO, &pieces.open_at(1).unwrap());
+    pieces.handle_failed(Time::ZERO, &open);
     drop(open);
-    assert_eq!(pieces.free_slots(), 3);
+    assert_eq!(pieces.free_buffers(), 3);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn threads_open_each_piece_once_and_every_have_is_told() {
                 while !pieces.is_complete() {
                     let Some(open) = pieces.open_at(rng.u32(..COUNT)) else { continue };
                     if rng.u32(..4) == 0 {
-                        pieces.handle_wrong(Time::ZERO, &open);
+                        pieces.handle_failed(Time::ZERO, &open);
                     } else {
                         pieces.handle_written(&open);
                     }
@@ -271,5 +271,5 @@ fn threads_open_each_piece_once_and_every_have_is_told() {
     let mut log = pieces.log();
     log.sort_unstable();
     assert_eq!(log, (0..COUNT).collect::<Vec<_>>());
-    assert_eq!((pieces.free_slots(), pieces.missing_count.load(Ordering::Relaxed)), (5, 0));
+    assert_eq!((pieces.free_buffers(), pieces.missing_count.load(Ordering::Relaxed)), (5, 0));
 }

@@ -8,13 +8,13 @@ use super::gauge::Gauge;
 use super::initial_seeding::InitialSeeding;
 use super::order::Order;
 use super::peer_shared::PeerShared;
-use super::pieces::{Pieces, Slot};
+use super::pieces::{PieceMemory, Pieces};
 use super::selection::Selection;
 use crate::base::{Bitfield, Geometry, Rng, limits};
 
 /// One torrent's transfer, shared by every thread.
 #[derive(Debug)]
-pub struct Swarm<S: Slot> {
+pub struct Swarm<S: PieceMemory> {
     pub geometry: Arc<Geometry>,
     pub pieces: Pieces<S>,
     pub availability: Availability,
@@ -47,10 +47,10 @@ pub struct Totals {
     pub corrupt: AtomicU64,
 }
 
-impl<S: Slot> Swarm<S> {
-    /// `have` is what is on disk and verified; `slots` is memory for pieces being received.
-    pub fn new(geometry: Arc<Geometry>, have: &Bitfield, slots: Vec<S>, rng: &mut Rng) -> Self {
-        Self::with_selection(geometry, have, None, slots, rng)
+impl<S: PieceMemory> Swarm<S> {
+    /// `have` is what is on disk and verified; `buffers` is memory for pieces being received.
+    pub fn new(geometry: Arc<Geometry>, have: &Bitfield, buffers: Vec<S>, rng: &mut Rng) -> Self {
+        Self::with_selection(geometry, have, None, buffers, rng)
     }
 
     /// The same for a part of the pieces, unless that is `None`.
@@ -58,12 +58,12 @@ impl<S: Slot> Swarm<S> {
         geometry: Arc<Geometry>,
         have: &Bitfield,
         selection: Option<Selection>,
-        slots: Vec<S>,
+        buffers: Vec<S>,
         rng: &mut Rng,
     ) -> Self {
         let priorities = selection.as_ref().map(Selection::priorities);
         let swarm = Self {
-            pieces: Pieces::new(geometry.clone(), have, selection, slots),
+            pieces: Pieces::new(geometry.clone(), have, selection, buffers),
             availability: Availability::new(geometry.piece_count()),
             order: Order::new(),
             initial_seeding: InitialSeeding::new(&geometry, have.is_full(), rng),

@@ -1,7 +1,7 @@
-//! Who sent the wrong block of a piece that several peers had a part in.
+//! Finds the sender of the wrong block of a failed piece that several peers contributed to.
 //!
-//! What each of them sent is remembered by its hash until the piece is right; then the blocks that differ name their
-//! senders. Content does not come here: hashes are arguments.
+//! The hash of each block is kept until the piece verifies. The blocks that differ then name their senders. Payload never
+//! enters: hashes are arguments.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ pub struct Sent {
     pub block_index: usize,
     /// The host it came from.
     pub sender: IpAddr,
-    /// SHA-1 of the block: who knows the right one must not be able to send another one with the same hash.
+    /// SHA-1 of the block: a sender that knows the right block must not be able to send another one with the same hash.
     pub hash: PieceHash,
 }
 
-/// Wrong pieces that are not right yet: at most [`BLAMED_BLOCKS_MAX`] blocks, the oldest go.
+/// Failed pieces that have not verified yet: at most [`BLAMED_BLOCKS_MAX`] blocks; the oldest pieces are forgotten.
 #[derive(Debug, Default)]
 pub struct SmartBan {
     pieces: VecDeque<(PieceIndex, Vec<Sent>)>,
@@ -27,8 +27,8 @@ pub struct SmartBan {
 }
 
 impl SmartBan {
-    /// A piece was wrong, and more than one peer sent it: a lone sender needs no proof.
-    pub fn handle_wrong(&mut self, piece: PieceIndex, sent: Vec<Sent>) {
+    /// A piece to which more than one peer contributed failed its hash.
+    pub fn handle_failed(&mut self, piece: PieceIndex, sent: Vec<Sent>) {
         if sent.len() > BLAMED_BLOCKS_MAX {
             return;
         }
@@ -40,13 +40,13 @@ impl SmartBan {
         }
     }
 
-    /// Whether [`Self::handle_right`] has something to say about this piece.
+    /// A failed copy of this piece is kept.
     pub fn is_open(&self, piece: PieceIndex) -> bool {
         self.pieces.iter().any(|(blamed, _)| *blamed == piece)
     }
 
-    /// A piece is right, with these hashes of its blocks: the hosts that sent other ones, each once for each wrong copy of the piece.
-    pub fn handle_right(&mut self, piece: PieceIndex, blocks: &[PieceHash]) -> Vec<IpAddr> {
+    /// A piece has verified with these hashes of its blocks. Returns the hosts that sent other blocks, once for each failed copy.
+    pub fn handle_verified(&mut self, piece: PieceIndex, blocks: &[PieceHash]) -> Vec<IpAddr> {
         let mut guilty = Vec::new();
         self.pieces.retain(|(blamed, sent)| {
             if *blamed != piece {
@@ -84,22 +84,22 @@ mod tests {
     #[test]
     fn the_sender_of_the_differing_block_is_named_and_nobody_else() {
         let mut blame = SmartBan::default();
-        blame.handle_wrong(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
-        blame.handle_wrong(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
+        blame.handle_failed(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
+        blame.handle_failed(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
         assert!(blame.is_open(piece(3)) && !blame.is_open(piece(5)));
-        assert_eq!(blame.handle_right(piece(3), &right(&[10, 11, 12])), [IpAddr::from([10, 0, 0, 2])]);
+        assert_eq!(blame.handle_verified(piece(3), &right(&[10, 11, 12])), [IpAddr::from([10, 0, 0, 2])]);
         assert!(!blame.is_open(piece(3)) && blame.is_open(piece(4)));
-        assert!(blame.handle_right(piece(3), &right(&[0, 0, 0])).is_empty());
-        assert!(blame.handle_right(piece(4), &right(&[1, 2])).is_empty());
+        assert!(blame.handle_verified(piece(3), &right(&[0, 0, 0])).is_empty());
+        assert!(blame.handle_verified(piece(4), &right(&[1, 2])).is_empty());
         assert_eq!(blame.block_count, 0);
     }
 
     #[test]
     fn each_wrong_copy_of_a_piece_counts() {
         let mut blame = SmartBan::default();
-        blame.handle_wrong(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
-        blame.handle_wrong(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
-        let named = blame.handle_right(piece(0), &right(&[1, 2, 3]));
+        blame.handle_failed(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        blame.handle_failed(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        let named = blame.handle_verified(piece(0), &right(&[1, 2, 3]));
         assert_eq!(named, [1, 1, 2].map(|host| IpAddr::from([10, 0, 0, host])));
     }
 
@@ -108,10 +108,10 @@ mod tests {
         let mut blame = SmartBan::default();
         let many = |host| (0..1000).map(|at| sent(at, host, 0)).collect::<Vec<_>>();
         for index in 0..100 {
-            blame.handle_wrong(piece(index), many(1));
+            blame.handle_failed(piece(index), many(1));
         }
         assert!(blame.block_count <= BLAMED_BLOCKS_MAX && !blame.is_open(piece(0)) && blame.is_open(piece(99)));
-        blame.handle_wrong(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
+        blame.handle_failed(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
         assert!(!blame.is_open(piece(200)) && blame.is_open(piece(99)));
     }
 }

@@ -5,7 +5,7 @@
 //! ever: who is alone is shown more as it goes, what nobody announces for a while counts as seen unless the peer waits for us to
 //! send it, and some time after the first copy is out everything is shown.
 
-use super::open_piece::Slot;
+use super::open_piece::PieceMemory;
 use super::shared::Swarm;
 use crate::base::{Bitfield, PieceIndex, Time, limits};
 use crate::peer::Connection;
@@ -55,7 +55,7 @@ impl SuperSeeding {
     }
 
     /// Shows the pieces that are due. `is_interested`: the peer wants pieces that it can be sent.
-    pub(super) fn show<S: Slot>(
+    pub(super) fn show<S: PieceMemory>(
         &mut self,
         now: Time,
         swarm: &Swarm<S>,
@@ -96,7 +96,7 @@ impl SuperSeeding {
         Shown::InPart
     }
 
-    fn show_all<S: Slot>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) -> Shown {
+    fn show_all<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) -> Shown {
         for piece in swarm.geometry.pieces() {
             if connection.is_backlogged() {
                 return Shown::InPart;

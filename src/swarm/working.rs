@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::open_piece::{OpenPiece, Slot};
+use super::open_piece::{BlockSource, OpenPiece, PieceMemory};
 use super::pieces::Pieces;
 use crate::base::{BlockRef, PieceIndex};
 
 /// An open piece in which the connection has claims.
 #[derive(Debug)]
-pub(super) struct Work<S: Slot> {
+pub(super) struct Work<S: PieceMemory> {
     /// Kept beside the piece, so that a search touches no other memory.
     pub(super) piece: PieceIndex,
     pub(super) open: Arc<OpenPiece<S>>,
-    /// Our mark as a sender of its blocks.
-    pub(super) mark: u16,
+    /// This connection as the source of its blocks.
+    pub(super) source: BlockSource,
     /// Requests for its blocks that the peer has not answered.
     outstanding: u32,
 }
 
 /// See the module. Every piece was joined ([`OpenPiece::join`]) and is left when it is removed.
 #[derive(Debug)]
-pub(super) struct Working<S: Slot>(Vec<Work<S>>);
+pub(super) struct Working<S: PieceMemory>(Vec<Work<S>>);
 
-impl<S: Slot> Default for Working<S> {
+impl<S: PieceMemory> Default for Working<S> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<S: Slot> Working<S> {
+impl<S: PieceMemory> Working<S> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Work<S>> {
         self.0.iter()
     }
@@ -41,14 +41,14 @@ impl<S: Slot> Working<S> {
         self.0.iter_mut().find(|work| work.piece == piece)
     }
 
-    /// Our mark as a sender of blocks of this very piece.
-    pub(super) fn mark_in(&self, open: &Arc<OpenPiece<S>>) -> Option<u16> {
-        self.0.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.mark)
+    /// This connection as the source of blocks of this very piece.
+    pub(super) fn source_in(&self, open: &Arc<OpenPiece<S>>) -> Option<BlockSource> {
+        self.0.iter().find(|work| Arc::ptr_eq(&work.open, open)).map(|work| work.source)
     }
 
-    /// The connection has joined the piece and got this mark.
-    pub(super) fn insert(&mut self, open: Arc<OpenPiece<S>>, mark: u16) {
-        self.0.push(Work { piece: open.piece(), open, mark, outstanding: 0 });
+    /// The connection has joined the piece and is this source of its blocks.
+    pub(super) fn insert(&mut self, open: Arc<OpenPiece<S>>, source: BlockSource) {
+        self.0.push(Work { piece: open.piece(), open, source, outstanding: 0 });
     }
 
     /// A block of the piece was requested.

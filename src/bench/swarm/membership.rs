@@ -9,8 +9,9 @@ use super::wire::{Line, Place, Side};
 use super::world::World;
 use crate::base::{InfoHash, Rng, Time, limits};
 use crate::codec::tracker_http::PeerHost;
-use crate::swarm::Verdict;
 use crate::swarm::peer_list::Source;
+use crate::swarm::torrent_control::Completion;
+use crate::swarm::{HashOutcome, Verdict};
 use crate::tracker::Announcement;
 
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
@@ -56,10 +57,11 @@ impl World {
         this.now = now;
         let pieces = &this.swarm.pieces;
         let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.open.len());
-        let steering = this.steering.as_ref().filter(|_| !complete);
-        let sought = steering.map_or(0, |steering| steering.connections_sought(now, &this.swarm, &this.peers));
+        let control = this.control.as_ref().filter(|_| !complete);
+        let sought = control.map_or(0, |control| control.connections_sought(now, &this.swarm, &this.peers));
         let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
-        if complete && !std::mem::replace(&mut member.told_complete, true) {
+        let completion = this.control.as_mut().and_then(|control| control.poll_completion(&this.swarm));
+        if completion == Some(Completion::Content) {
             member.announce.handle_complete();
         }
         if open < sought {
@@ -119,9 +121,9 @@ impl World {
 
 impl Node {
     /// Senders of a checked piece gain or lose trust; who is banned is dismissed.
-    pub(super) fn judge(&mut self, verdict: &Verdict, right: bool) {
+    pub(super) fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) {
         let Some(member) = &mut self.member else { return };
-        for ip in member.peer_list.judge(verdict, right) {
+        for ip in member.peer_list.judge(verdict, outcome) {
             for peer in self.peers.iter().filter(|peer| peer.address().ip() == ip) {
                 peer.request_close();
                 self.banned.insert(node_of(peer.address()));

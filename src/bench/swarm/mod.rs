@@ -4,6 +4,7 @@
 //! virtual clock. The real links, pieces, chokers, peer lists, announcing, tracker table and codec between nodes whose sockets, disks and
 //! hashes are simulated. Every run follows from its seed.
 
+mod counting_buffer;
 mod disk;
 mod finish;
 mod fleet;
@@ -12,18 +13,17 @@ mod misbehavior;
 mod node;
 mod play;
 mod scenario;
-mod slot;
 mod trackers;
 mod wire;
 mod world;
 
+pub use counting_buffer::{CountingBuffer, Landed};
 pub use disk::Disk;
 pub use finish::Finish;
 pub use fleet::{FleetFigures, Links, fleet};
 pub use node::Misbehavior;
 pub use node::Node;
 pub use scenario::{Outcome, Progress, Scenario};
-pub use slot::{CountingSlot, Landed};
 pub use trackers::{Mood, Trackers};
 pub use wire::{End, Line, Side};
 pub use world::{LAN, World};

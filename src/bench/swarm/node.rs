@@ -5,16 +5,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
-use super::slot::CountingSlot;
 use super::trackers::Answer;
 use super::wire::{Batch, End, Event, Place, Queue};
 use crate::announce::Announce;
 use crate::base::{PeerId, Rng, Time, limits};
 use crate::peer::PeerFault;
-use crate::swarm::choke_driver::ChokeDriver;
 use crate::swarm::choker::Slots;
 use crate::swarm::peer_list::PeerList;
+use crate::swarm::torrent_control::TorrentControl;
 use crate::swarm::{PeerShared, Swarm};
 
 /// How a hostile node misbehaves. Wrong blocks and silence are settings of [`Node`] of their own.
@@ -60,7 +60,7 @@ pub struct Node {
     /// Its number.
     pub at: usize,
     pub now: Time,
-    pub swarm: Arc<Swarm<CountingSlot>>,
+    pub swarm: Arc<Swarm<CountingBuffer>>,
     pub slot_count: usize,
     pub peers: Vec<Arc<PeerShared>>,
     /// Its ends of connections; `None` when one has ended. A number is never used again.
@@ -93,8 +93,8 @@ pub struct Node {
     pub faults: Vec<(usize, PeerFault)>,
     /// When it had everything for the first time.
     pub completed_at: Option<Time>,
-    /// `None`: somebody else decides who is choked.
-    pub steering: Option<ChokeDriver>,
+    /// `None`: the test decides who is choked.
+    pub control: Option<TorrentControl>,
     pub(super) member: Option<Member>,
     pub effort: Effort,
     pub(super) uplink_busy: bool,
@@ -108,7 +108,6 @@ pub struct Node {
     /// Batches to be used again.
     #[expect(clippy::vec_box, reason = "a batch goes from node to node in its box")]
     pub(super) spare: Vec<Box<Batch>>,
-    reorder_at: Time,
     checkpoint_at: Time,
 }
 
@@ -137,13 +136,12 @@ pub(super) struct Member {
     pub(super) attempts: Vec<(Time, SocketAddr)>,
     pub(super) peer_id: PeerId,
     pub(super) online: bool,
-    pub(super) told_complete: bool,
 }
 
 impl Node {
     pub(super) fn new(
         at: usize,
-        (swarm, disk): (Arc<Swarm<CountingSlot>>, Disk),
+        (swarm, disk): (Arc<Swarm<CountingBuffer>>, Disk),
         upload_slots: Slots,
         now: Time,
         rng: Rng,
@@ -153,7 +151,8 @@ impl Node {
         Self {
             at,
             now,
-            slot_count: swarm.pieces.free_slots(),
+            control: Some(TorrentControl::new(upload_slots, &swarm, now)),
+            slot_count: swarm.pieces.free_buffers(),
             served: vec![0; swarm.geometry.piece_count() as usize],
             swarm,
             peers: Vec::new(),
@@ -173,7 +172,6 @@ impl Node {
             banned: BTreeSet::new(),
             faults: Vec::new(),
             completed_at: None,
-            steering: Some(ChokeDriver::new(upload_slots, now)),
             member: None,
             effort: Effort::default(),
             uplink_busy: false,
@@ -184,7 +182,6 @@ impl Node {
             queue,
             rng,
             spare: Vec::new(),
-            reorder_at: now,
             checkpoint_at: now,
         }
     }
@@ -198,7 +195,6 @@ impl Node {
             attempts: Vec::new(),
             peer_id: PeerId::generate(rng),
             online: true,
-            told_complete: complete,
         });
     }
 
@@ -214,17 +210,17 @@ impl Node {
 
     /// Peers looked at to decide who is unchoked.
     pub fn ranked(&self) -> u64 {
-        self.steering.as_ref().map_or(0, ChokeDriver::ranked_count)
+        self.control.as_ref().map_or(0, |control| control.choke_driver().ranked_count())
     }
 
     /// Chokes and unchokes so far.
     pub fn choke_changes(&self) -> u64 {
-        self.steering.as_ref().map_or(0, ChokeDriver::change_count)
+        self.control.as_ref().map_or(0, |control| control.choke_driver().change_count())
     }
 
     pub(super) fn describe(&self) -> String {
         let Swarm { pieces, geometry, .. } = &*self.swarm;
-        format!("has {} of {}, {} slots free", pieces.have_count(), geometry.piece_count(), pieces.free_slots())
+        format!("has {} of {}, {} slots free", pieces.have_count(), geometry.piece_count(), pieces.free_buffers())
     }
 
     pub(super) fn end(&self, at: usize) -> Option<&End> {
@@ -234,23 +230,25 @@ impl Node {
     /// The choking part of a step of the control thread; true when connections have to look who is choked.
     pub(super) fn steer(&mut self) -> bool {
         let now = self.now;
-        if now >= self.reorder_at {
-            self.reorder_at = now + limits::ORDER_INTERVAL;
-            self.swarm.reorder_if_changed(&mut self.rng);
-        }
         if now >= self.checkpoint_at {
             self.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
             self.disk.checkpoint(&self.swarm.geometry);
         }
-        let complete = self.swarm.pieces.is_complete();
-        self.steering.as_mut().is_some_and(|steering| steering.step(now, &self.peers, complete, &mut self.rng))
+        let Self { control, swarm, peers, rng, .. } = self;
+        match control {
+            Some(control) => control.step(now, swarm, peers, rng),
+            None => {
+                swarm.reorder_if_changed(rng);
+                false
+            }
+        }
     }
 
     /// Another process in its place, which has what it finds and knows nobody.
-    pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingSlot>>, now: Time) {
+    pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingBuffer>>, now: Time) {
         self.queue.forget_writes();
         self.swarm = swarm;
-        self.steering = self.steering.take().map(|_| ChokeDriver::new(Slots::Auto, now));
+        self.control = self.control.take().map(|_| TorrentControl::new(Slots::Auto, &self.swarm, now));
         self.failed = false;
     }
 

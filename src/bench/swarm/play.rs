@@ -5,14 +5,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::counting_buffer::{CountingBuffer, Landed};
 use super::node::{Node, nanos, node_of};
-use super::slot::{CountingSlot, Landed};
 use super::wire::{Batch, End, Event, Post};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, PieceIndex, limits};
 use crate::codec::message::{Bounds, Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::peer::PeerFault;
-use crate::swarm::{OpenPiece, Swarm};
+use crate::swarm::{HashOutcome, OpenPiece, Swarm};
 
 /// As the engine's threads look at time-outs, and at choking.
 const TICK: Duration = Duration::from_millis(250);
@@ -186,7 +186,8 @@ impl Node {
         }
         for (i, &block) in batch.transmit.blocks.iter().enumerate() {
             let is_right = batch.wrong >> i & 1 == 0;
-            let land = |open: &OpenPiece<CountingSlot>, block| open.slot().land(block, is_right) != Landed::Duplicate;
+            let land =
+                |open: &OpenPiece<CountingBuffer>, block| open.buffer().land(block, is_right) != Landed::Duplicate;
             let receipt = end.link.receive(now, block.piece.get(), block.begin, block.len, land)?;
             effort.messages += 1;
             if let Some(open) = receipt.completed {
@@ -326,9 +327,9 @@ impl Node {
     }
 
     /// The hash of a complete piece is known; what is right is written at once.
-    fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingSlot>) {
+    fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingBuffer>) {
         let swarm = self.swarm.clone();
-        let right = open.slot().is_right(open.piece());
+        let right = open.buffer().is_right(open.piece());
         if right && !self.disk.write(open.piece()) {
             return self.fail(around);
         }
@@ -339,7 +340,7 @@ impl Node {
             swarm.pieces.handle_written(open)
         } else {
             swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
-            let verdict = swarm.pieces.handle_wrong(self.now, open);
+            let verdict = swarm.pieces.handle_failed(self.now, open);
             swarm.reorder(&mut self.rng);
             self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address())));
             verdict
@@ -347,7 +348,7 @@ impl Node {
         if swarm.pieces.is_complete() {
             self.completed_at.get_or_insert(self.now);
         }
-        self.judge(&verdict, right);
+        self.judge(&verdict, if right { HashOutcome::Verified } else { HashOutcome::Failed });
         if !std::mem::replace(&mut self.news_due, true) {
             self.schedule(limits::HAVE_GATHER, Event::News);
         }
@@ -413,7 +414,7 @@ impl Node {
 
     /// Interest changed: the choker looks again soon, as the engine's is woken for it.
     fn wake_control(&mut self) {
-        if self.steering.is_some() && !std::mem::replace(&mut self.woken, true) {
+        if self.control.is_some() && !std::mem::replace(&mut self.woken, true) {
             self.schedule(CONTROL_WAKE, Event::Woken);
         }
     }

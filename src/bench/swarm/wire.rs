@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering as Atomically};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::slot::CountingSlot;
+use super::counting_buffer::CountingBuffer;
 use crate::base::Rng;
 use crate::peer::Transmit;
 use crate::swarm::{Link, OpenPiece};
@@ -43,7 +43,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub struct End {
     pub node: usize,
-    pub link: Link<CountingSlot>,
+    pub link: Link<CountingBuffer>,
     /// The other end.
     pub(super) peer: Place,
     pub(super) line: Line,
@@ -115,7 +115,7 @@ pub(super) enum Event {
     Sent {
         end: usize,
     },
-    Hashed(Arc<OpenPiece<CountingSlot>>),
+    Hashed(Arc<OpenPiece<CountingBuffer>>),
     /// The connections look at what is new.
     News,
     /// Time-outs of connections.

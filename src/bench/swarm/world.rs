@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
 use super::node::{Node, address_of, nanos};
 use super::play::{CONTROL_TICK, Surroundings};
-use super::slot::CountingSlot;
 use super::trackers::Trackers;
 use super::wire::{End, Line, Place, Post, Side};
 use crate::base::geometry::BLOCK_LEN;
@@ -103,8 +103,8 @@ impl World {
         at
     }
 
-    pub(super) fn swarm(&self, have: &Bitfield, slot_count: usize, rng: &mut Rng) -> Arc<Swarm<CountingSlot>> {
-        let slots = (0..slot_count).map(|_| CountingSlot::default()).collect();
+    pub(super) fn swarm(&self, have: &Bitfield, slot_count: usize, rng: &mut Rng) -> Arc<Swarm<CountingBuffer>> {
+        let slots = (0..slot_count).map(|_| CountingBuffer::default()).collect();
         Arc::new(Swarm::new(self.geometry.clone(), have, slots, rng))
     }
 
@@ -353,7 +353,7 @@ impl World {
             let Swarm { pieces, availability, .. } = &*node.swarm;
             // Who lacks something may have begun with it.
             let begun = if pieces.is_complete() { 0 } else { node.slot_count };
-            assert!(pieces.free_slots() + begun >= node.slot_count, "slots of node {at}");
+            assert!(pieces.free_buffers() + begun >= node.slot_count, "slots of node {at}");
             let counted = self.geometry.pieces().map(|piece| availability.of(piece)).sum::<u32>();
             assert_eq!(counted, 0, "availability at node {at}");
         }

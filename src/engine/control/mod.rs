@@ -6,7 +6,7 @@
 mod checkpoints;
 pub(in crate::engine) mod prepare;
 mod status;
-mod torrent_control;
+mod torrent_driver;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::base::{InfoHash, Rng, Time, limits};
 use crate::engine::config::{Change, Changes, Config};
 use crate::engine::control::prepare::prepare;
-use crate::engine::control::torrent_control::{Announcing, LOOK_INTERVAL, Steered, TICK};
+use crate::engine::control::torrent_driver::{Announcing, LOOK_INTERVAL, TICK, TorrentDriver};
 use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::report::HungUp;
 use crate::engine::shared::Shared;
@@ -50,7 +50,7 @@ struct Control<'a> {
     config: &'a Config,
     announcing: Announcing,
     /// By the torrents' numbers.
-    steered: BTreeMap<u32, Steered>,
+    drivers: BTreeMap<u32, TorrentDriver>,
     due: BTreeSet<(Time, u32)>,
     busy: BTreeSet<u32>,
     found: mpsc::Receiver<(u32, Vec<Found>)>,
@@ -83,7 +83,7 @@ pub(in crate::engine) async fn run(
             fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
             found: found_in,
         },
-        steered: BTreeMap::new(),
+        drivers: BTreeMap::new(),
         due: BTreeSet::new(),
         busy: BTreeSet::new(),
         found,
@@ -97,9 +97,9 @@ pub(in crate::engine) async fn run(
     for (torrent, tiers) in torrents {
         control.add(torrent, tiers);
     }
-    let outcome = control.steer(changes, stop, observer).await;
+    let outcome = control.run(changes, stop, observer).await;
     let leaving = std::mem::take(&mut control.leaving);
-    let announcers: Vec<_> = control.steered.values_mut().filter_map(Steered::stop).collect();
+    let announcers: Vec<_> = control.drivers.values_mut().filter_map(TorrentDriver::stop).collect();
     for announcer in leaving.into_iter().chain(announcers) {
         let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
@@ -107,7 +107,7 @@ pub(in crate::engine) async fn run(
 }
 
 impl Control<'_> {
-    async fn steer(
+    async fn run(
         &mut self,
         mut changes: Option<Changes>,
         stop: &AtomicBool,
@@ -149,7 +149,7 @@ impl Control<'_> {
                 if let Some(monitor) = self.config.monitor.as_deref().filter(|_| now >= pictured_at + LOOK_INTERVAL) {
                     pictured_at = now;
                     let with_peers = monitor.take_wish();
-                    let torrents = self.steered.values_mut().map(|one| one.status(now, with_peers)).collect();
+                    let torrents = self.drivers.values_mut().map(|one| one.status(now, with_peers)).collect();
                     monitor.show(status::status(self.shared, &snapshot, torrents));
                 }
             }
@@ -171,29 +171,29 @@ impl Control<'_> {
 
     /// The peers of what lacks pieces that closed their connections at our handshake.
     fn hung_up(&self) -> Option<HungUp> {
-        let lacking = self.steered.values().filter(|one| !one.complete);
+        let lacking = self.drivers.values().filter(|one| !one.is_complete());
         HungUp::new(lacking.map(|one| one.torrent.peer_list().hung_up_count()).sum())
     }
 
     fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {
-        let mut torrents = self.steered.values();
+        let mut torrents = self.drivers.values();
         if torrents.all(|one| one.torrent.has_failed()) {
             return Some(Outcome::Failed);
         }
-        if !self.config.keep_seeding && self.steered.values().all(|one| one.complete) {
+        if !self.config.keep_seeding && self.drivers.values().all(|one| one.is_complete()) {
             return Some(Outcome::Complete);
         }
         if self.config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
             return Some(Outcome::NoPeers(self.hung_up()));
         }
-        self.steered.values().all(Steered::is_hopeless).then_some(Outcome::AllBanned)
+        self.drivers.values().all(TorrentDriver::is_hopeless).then_some(Outcome::AllBanned)
     }
 
     fn add(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
         let number = torrent.number;
         self.next_number = self.next_number.max(number + 1);
-        let one = Steered::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
-        self.steered.insert(number, one);
+        let one = TorrentDriver::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
+        self.drivers.insert(number, one);
         self.due.insert((Time::ZERO, number));
         self.quiet = None;
     }
@@ -223,7 +223,7 @@ impl Control<'_> {
         let Some(torrent) = self.shared.remove(info_hash) else { return };
         torrent.stop();
         self.shared.spread_news();
-        if let Some(mut one) = self.steered.remove(&torrent.number) {
+        if let Some(mut one) = self.drivers.remove(&torrent.number) {
             self.due.remove(&(one.due_at, torrent.number));
             self.busy.remove(&torrent.number);
             self.peer_count -= one.peer_count;
@@ -237,7 +237,7 @@ impl Control<'_> {
     }
 
     fn take_found(&mut self, number: u32, found: &[Found]) {
-        if let Some(one) = self.steered.get_mut(&number) {
+        if let Some(one) = self.drivers.get_mut(&number) {
             one.take_found(found, &mut self.rng);
             self.shared.attend(&one.torrent);
         }
@@ -249,7 +249,7 @@ impl Control<'_> {
             self.take_found(number, &found);
         }
         for number in self.shared.take_attention() {
-            if let Some(one) = self.steered.get_mut(&number) {
+            if let Some(one) = self.drivers.get_mut(&number) {
                 one.torrent.handle_attended();
                 self.due.remove(&(one.due_at, number));
                 one.due_at = now;
@@ -260,7 +260,7 @@ impl Control<'_> {
             && at <= now
         {
             self.due.pop_first();
-            let Some(one) = self.steered.get_mut(&number) else { continue };
+            let Some(one) = self.drivers.get_mut(&number) else { continue };
             let before = one.peer_count;
             one.due_at = one.step(self.shared, self.config, now, &mut self.rng);
             self.peer_count = self.peer_count + one.peer_count - before;
@@ -277,17 +277,17 @@ impl Control<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
     fn snapshot(&mut self, shown: &mut ShownRates, now: Time) -> Snapshot {
-        let (steered, busy, gone) = (&self.steered, &self.busy, self.gone);
+        let (drivers, busy, gone) = (&self.drivers, &self.busy, self.gone);
         let mut sum = *self.quiet.get_or_insert_with(|| {
-            let quiet = steered.iter().filter(|(number, _)| !busy.contains(number));
+            let quiet = drivers.iter().filter(|(number, _)| !busy.contains(number));
             let mut sum = Snapshot { copies: usize::MAX, ..gone };
             quiet.for_each(|(_, one)| add(&mut sum, &one.torrent));
             sum
         });
-        for one in self.busy.iter().filter_map(|number| self.steered.get(number)) {
+        for one in self.busy.iter().filter_map(|number| self.drivers.get(number)) {
             add(&mut sum, &one.torrent);
         }
-        if self.steered.is_empty() {
+        if self.drivers.is_empty() {
             sum.copies = 0;
         }
         (sum.port, sum.peer_count) = (self.shared.listen_port, self.peer_count);

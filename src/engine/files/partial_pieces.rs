@@ -149,7 +149,7 @@ fn refuse(target: &Target, why: &dyn std::fmt::Display) {
 fn fitting<'a>(geometry: &Geometry, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
     let blocks = |open: &'a Piece| {
         let all = 0..geometry.block_count(open.piece()) as usize;
-        all.filter_map(|at| Some((at, open.slot().block(at)?))).collect()
+        all.filter_map(|at| Some((at, open.buffer().block(at)?))).collect()
     };
     let mut parts: Vec<Part<'_>> = open.map(|open| Part { piece: open.piece(), blocks: blocks(open) }).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));

@@ -121,7 +121,7 @@ impl Connection {
         }
         let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach);
         for (block, open) in expected.take(block_count) {
-            let Some(lease) = open.and_then(|open| open.slot().lease(block.block_index())) else { break };
+            let Some(lease) = open.and_then(|open| open.buffer().lease(block.block_index())) else { break };
             plan.push(block);
             places.push(lease);
         }
@@ -213,7 +213,7 @@ impl Connection {
                         break;
                     };
                     let land = |open: &Piece, block: BlockRef| {
-                        open.slot().land(block.block_index(), bytes) != Landed::Duplicate
+                        open.buffer().land(block.block_index(), bytes) != Landed::Duplicate
                     };
                     let receipt = link.receive(now, index, begin, length, land)?;
                     self.handle_receipt(link, receipt);

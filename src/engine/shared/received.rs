@@ -42,7 +42,7 @@ pub(in crate::engine) struct Verified {
 
 impl Job for Received {
     fn bytes(&self) -> &[u8] {
-        self.open.slot().bytes().unwrap_or_default()
+        self.open.buffer().bytes().unwrap_or_default()
     }
 
     /// One message, and so at most one wake, for each ring.
@@ -65,15 +65,15 @@ impl Received {
     fn finish(self, hash: PieceHash) -> Option<Verified> {
         let Self { sink, torrent, open, .. } = self;
         if torrent.hashes.get(open.piece().at()) != Some(&hash) {
-            torrent.handle_wrong(sink.now(), &open);
+            torrent.handle_failed(sink.now(), &open);
             sink.spread_news();
             return None;
         }
-        let proven = torrent.handle_right(&open);
+        let proven = torrent.handle_verified(&open);
         let store = &torrent.store;
         // Opening may block: here, not on the ring. Of a piece of very many files the others wait for their turn.
         let at_once = store.open_files_max() / limits::HASH_LANES;
-        let opened = store.write_steps(open.piece(), open.slot(), torrent.write_path()).and_then(|steps| {
+        let opened = store.write_steps(open.piece(), open.buffer(), torrent.write_path()).and_then(|steps| {
             steps.iter().take(at_once).try_for_each(|step| store.writable(step.file_index, step.path).map(drop))?;
             Ok(steps)
         });

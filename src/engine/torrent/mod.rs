@@ -1,6 +1,6 @@
 //! One torrent as the engine runs it: swarm state, files and what ties them together. Shared by all threads.
 
-pub(in crate::engine) mod suspicion;
+pub(in crate::engine) mod failed_pieces;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -25,13 +25,14 @@ use crate::engine::files::watch::Looks;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::files::writeback::Writeback;
 use crate::engine::piece::Piece;
-use crate::engine::torrent::suspicion::Suspicion;
+use crate::engine::torrent::failed_pieces::FailedPieces;
 use crate::hash::PieceHasher;
 use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
 use crate::swarm::fair_queue::Share;
 use crate::swarm::limiter::Limiter;
+use crate::swarm::peer_list::Contribution;
 use crate::swarm::peer_list::PeerList;
-use crate::swarm::{PeerShared, Selection, Swarm, Verdict};
+use crate::swarm::{HashOutcome, PeerShared, Selection, Swarm, Verdict};
 use crate::uring::SharedFile;
 
 /// Peers of one host that left with everything, and what they took from us in all.
@@ -70,7 +71,7 @@ pub(in crate::engine) struct Torrent {
     stopped: AtomicBool,
     /// The control thread has been asked to look at it.
     attention: AtomicBool,
-    pub(in crate::engine) suspicion: Suspicion,
+    pub(in crate::engine) failed_pieces: FailedPieces,
     has_told_unservable: AtomicBool,
     pub(in crate::engine) looks: Looks,
     copies: Mutex<HashMap<IpAddr, HostCopies>>,
@@ -154,7 +155,7 @@ impl Torrent {
             fault: OnceLock::new(),
             stopped: AtomicBool::new(false),
             attention: AtomicBool::new(false),
-            suspicion: Suspicion::default(),
+            failed_pieces: FailedPieces::default(),
             has_told_unservable: AtomicBool::new(false),
             looks: Looks::new(file_count),
             connections: Mutex::default(),
@@ -300,25 +301,25 @@ impl Torrent {
     }
 
     /// The hash of a received piece was wrong: it is fetched again, and its senders lose trust.
-    pub(in crate::engine) fn handle_wrong(&self, now: Time, open: &Piece) {
+    pub(in crate::engine) fn handle_failed(&self, now: Time, open: &Piece) {
         self.swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
-        let verdict = self.swarm.pieces.handle_wrong(now, open);
+        let verdict = self.swarm.pieces.handle_failed(now, open);
         info!("{}: piece {} had a wrong hash and is fetched again", self.name, open.piece().get());
-        self.suspicion.handle_wrong(open, &verdict);
-        self.judge(&verdict, false);
+        self.failed_pieces.handle_failed(open, &verdict);
+        self.judge(&verdict, HashOutcome::Failed);
         self.swarm.reorder(&mut Rng::new());
     }
 
     /// The hash of a received piece was right: its senders gain trust. Who spoilt it before is known now, and counts as if it
     /// had sent it alone. Returns those whose first right piece it is.
-    pub(in crate::engine) fn handle_right(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
+    pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
         let proven = open.prove();
-        self.judge(&open.verdict(), true);
-        for ip in self.suspicion.handle_right(open) {
+        self.judge(&open.verdict(), HashOutcome::Verified);
+        for ip in self.failed_pieces.handle_verified(open) {
             info!("{}: piece {} had been spoilt by {ip}", self.name, open.piece().get());
             let banned = {
                 let mut peer_list = self.peer_list();
-                !peer_list.is_banned(ip) && peer_list.handle_verdict(ip, false, true)
+                !peer_list.is_banned(ip) && peer_list.handle_verdict(ip, HashOutcome::Failed, Contribution::Sole)
             };
             if banned {
                 self.ban(ip);
@@ -334,8 +335,8 @@ impl Torrent {
         }
     }
 
-    fn judge(&self, verdict: &Verdict, good: bool) {
-        let banned = self.peer_list().judge(verdict, good);
+    fn judge(&self, verdict: &Verdict, outcome: HashOutcome) {
+        let banned = self.peer_list().judge(verdict, outcome);
         banned.into_iter().for_each(|ip| self.ban(ip));
     }
 

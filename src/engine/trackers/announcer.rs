@@ -32,7 +32,7 @@ pub enum Command {
     /// The download is complete.
     Complete,
     /// More peers are wanted.
-    Hungry,
+    NeedPeers,
     /// Say goodbye and end. So does closing the channel.
     Stop,
 }
@@ -129,7 +129,7 @@ pub async fn run(
         tokio::select! {
             command = commands.recv(), if stop_at.is_none() => match command {
                 Some(Command::Complete) => announcer.announce.handle_complete(),
-                Some(Command::Hungry) => announcer.announce.handle_hungry(announcer.now()),
+                Some(Command::NeedPeers) => announcer.announce.handle_hungry(announcer.now()),
                 Some(Command::Stop) | None => {
                     announcer.announce.handle_stop();
                     stop_at = Some(Instant::now() + TRACKER_STOP_TIMEOUT);

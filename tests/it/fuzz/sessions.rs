@@ -86,7 +86,7 @@ impl Session {
             geometry: geometry.clone(),
             fast: bits & 1 != 0,
             extension: bits & 2 != 0,
-            opening: match bits >> 2 & 3 {
+            have: match bits >> 2 & 3 {
                 0 => InitialHave::All,
                 1 => InitialHave::None,
                 _ => InitialHave::Some(some),

@@ -142,7 +142,7 @@ fn a_choke_storm_loses_nothing() {
         let line = Line { rate: 500_000, delay: Duration::from_millis(40) };
         let mut world = world(seed, geometry(64 * K, 30, 1234));
         let (origin, leecher) = (world.add_origin(), world.add_leecher(4));
-        world.nodes[origin].steering = None;
+        world.nodes[origin].control = None;
         let fast = seed % 2 == 0;
         world.connect([Side { line, fast, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
         let mut unchoke = false;

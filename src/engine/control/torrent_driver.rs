@@ -1,4 +1,4 @@
-//! One torrent's part of the control thread.
+//! Drives one torrent's [`TorrentControl`] on the control thread: connects, announces, carries out what it decides.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +20,8 @@ use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Finds, Found, Identity, Totals};
 use crate::engine::trackers::http::Fetcher;
 use crate::swarm::PeerShared;
-use crate::swarm::choke_driver::ChokeDriver;
 use crate::swarm::peer_list::Source;
+use crate::swarm::torrent_control::{Completion, TorrentControl};
 
 /// How often progress is shown, the stop flag is looked at, and a busy torrent.
 pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
@@ -36,31 +36,31 @@ pub(in crate::engine) struct Announcing {
 }
 
 /// See the module.
-pub(in crate::engine) struct Steered {
+pub(in crate::engine) struct TorrentDriver {
     pub(in crate::engine) torrent: Arc<Torrent>,
-    pub(in crate::engine) complete: bool,
     pub(in crate::engine) peer_count: usize,
-    /// At so many it stops looking for others.
-    sought: usize,
-    /// When it is to be looked at next.
+    /// When [`Self::step`] is due.
     pub(in crate::engine) due_at: Time,
-    steering: ChokeDriver,
+    control: TorrentControl,
+    /// The number of connections below which a download looks for more.
+    sought: usize,
     expected_ids: HashMap<SocketAddr, PeerId>,
     /// `None`: it has no trackers.
-    announcer: Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)>,
-    reorder_at: Time,
-    /// Some of its peers are listed as useless.
-    offers_room: bool,
+    announcer: Option<Announcer>,
+    /// Peers of the torrent are listed as candidates for eviction.
+    has_candidates: bool,
     look_at: Time,
-    /// When connected peers began to lack all that is still needed.
-    unavailable_since: Option<Time>,
-    /// The number of such pieces that the user was told of.
-    told_unavailable: u32,
-    /// The last one, where nothing has changed since.
+    /// The last one made, while nothing has changed since.
     status: Option<Arc<TorrentStatus>>,
 }
 
-impl Steered {
+/// The task that announces one torrent, and the way to it.
+struct Announcer {
+    commands: mpsc::Sender<announcer::Command>,
+    task: JoinHandle<()>,
+}
+
+impl TorrentDriver {
     pub(in crate::engine) fn new(
         torrent: Arc<Torrent>,
         tiers: Vec<Vec<String>>,
@@ -73,33 +73,34 @@ impl Steered {
         let now = shared.now();
         Self {
             announcer: announce(&torrent, tiers, shared, config, announcing, rng),
-            complete: torrent.swarm.pieces.is_complete(),
+            control: TorrentControl::new(config.slots, &torrent.swarm, now),
             torrent,
             peer_count: 0,
             sought: limits::CONNECTIONS_SOUGHT,
             due_at: Time::ZERO,
-            steering: ChokeDriver::new(config.slots, now),
             expected_ids: HashMap::new(),
-            reorder_at: now,
-            offers_room: false,
+            has_candidates: false,
             look_at: now,
-            unavailable_since: None,
-            told_unavailable: 0,
             status: None,
         }
     }
 
     /// Its trackers are told that we leave; what to wait for.
     pub(in crate::engine) fn stop(&mut self) -> Option<JoinHandle<()>> {
-        let (commands, announcer) = self.announcer.take()?;
+        let Announcer { commands, task } = self.announcer.take()?;
         let _ = commands.try_send(announcer::Command::Stop);
-        Some(announcer)
+        Some(task)
     }
 
     fn tell_announcer(&self, command: announcer::Command) {
-        if let Some((commands, _)) = &self.announcer {
-            let _ = commands.try_send(command);
+        if let Some(announcer) = &self.announcer {
+            let _ = announcer.commands.try_send(command);
         }
+    }
+
+    /// Every wanted piece is there.
+    pub(in crate::engine) fn is_complete(&self) -> bool {
+        self.control.is_complete()
     }
 
     /// Does what is due; returns when to look again.
@@ -108,58 +109,43 @@ impl Steered {
         if self.torrent.has_failed() {
             return Time::MAX;
         }
-        let is_wanted = self.steer_choking(shared, now, rng);
-        if now >= self.reorder_at {
-            self.reorder_at = now + limits::ORDER_INTERVAL;
-            self.torrent.swarm.reorder_if_changed(rng);
+        let has_interested = self.step_control(shared, now, rng);
+        if self.control.poll_completion(&self.torrent.swarm) == Some(Completion::Content) {
+            self.tell_announcer(announcer::Command::Complete);
         }
-        if !self.complete && self.torrent.swarm.pieces.is_complete() {
-            self.complete = true;
-            // To a tracker it is a matter of the whole.
-            if self.torrent.swarm.pieces.has_all() {
-                self.tell_announcer(announcer::Command::Complete);
-            }
-        }
-        // Who has everything waits to be connected to: what it would gain is only others' gain to seek.
-        if !self.complete || config.keep_seeding {
+        // A complete torrent does not dial out unless it keeps seeding.
+        if !self.is_complete() || config.keep_seeding {
             self.connect(shared, now, rng);
         }
         if now >= self.look_at {
             self.look_at = now + LOOK_INTERVAL;
             checkpoints::begin_when_due(shared, &self.torrent);
             self.report_unavailable(now);
-            if !self.complete && self.peer_count < self.sought {
-                self.tell_announcer(announcer::Command::Hungry);
+            if !self.is_complete() && self.peer_count < self.sought {
+                self.tell_announcer(announcer::Command::NeedPeers);
             }
         }
-        let lacks = !self.torrent.swarm.pieces.is_complete();
-        match () {
-            () if lacks || is_wanted => now + TICK,
-            () if self.peer_count > 0 || self.torrent.checkpoint.is_some() => now + LOOK_INTERVAL,
-            () => {
-                let retry = self.torrent.peer_list().poll_timeout();
-                retry.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
-            }
+        if has_interested || !self.torrent.swarm.pieces.is_complete() {
+            now + TICK
+        } else if self.peer_count > 0 || self.torrent.checkpoint.is_some() {
+            now + LOOK_INTERVAL
+        } else {
+            let retry_at = self.torrent.peer_list().poll_timeout();
+            retry_at.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
         }
     }
 
-    /// Tells the user of a download, once for each number of pieces, that the connected peers lack all that it needs.
+    /// Tells the user of a download that the connected peers lack all the pieces that it needs.
     fn report_unavailable(&mut self, now: Time) {
-        let is_waiting = !self.complete && self.peer_count > 0 && self.torrent.checkpoint.is_some();
-        let Some(unavailable) = is_waiting.then(|| self.torrent.swarm.unavailable()).flatten() else {
-            self.unavailable_since = None;
-            return;
-        };
-        let since = *self.unavailable_since.get_or_insert(now);
-        if now >= since + limits::UNAVAILABLE_NOTICE && self.told_unavailable != unavailable.count {
-            self.told_unavailable = unavailable.count;
+        let has_peers = self.peer_count > 0 && self.torrent.checkpoint.is_some();
+        if let Some(unavailable) = self.control.poll_unavailable(now, &self.torrent.swarm, has_peers) {
             warn!("{}: no connected peer offers {unavailable}: waiting for one that does", self.torrent.name);
         }
     }
 
-    /// Nothing can come any more but by chance.
+    /// All known peers are banned, and there is no tracker to find others.
     pub(in crate::engine) fn is_hopeless(&self) -> bool {
-        !self.complete && self.announcer.is_none() && self.torrent.peer_list().is_hopeless()
+        !self.is_complete() && self.announcer.is_none() && self.torrent.peer_list().is_hopeless()
     }
 
     pub(in crate::engine) fn take_found(&mut self, found: &[Found], rng: &mut Rng) {
@@ -179,7 +165,7 @@ impl Steered {
     fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
         let half_open = shared.half_open_count.load(Ordering::Relaxed);
         let open = shared.connection_count.load(Ordering::Relaxed);
-        let sought = if self.complete { usize::MAX } else { self.sought };
+        let sought = if self.is_complete() { usize::MAX } else { self.sought };
         let places = limits::HALF_OPEN_MAX.saturating_sub(half_open).min(shared.connections_max.saturating_sub(open));
         if places == 0 || shared.rings().is_empty() {
             return;
@@ -207,25 +193,26 @@ impl Steered {
         }
     }
 
-    /// True when somebody wants something of us.
-    fn steer_choking(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
+    /// Returns true if a peer is interested in our pieces.
+    fn step_control(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
         let peers = self.torrent.peers();
         self.peer_count = peers.len();
-        if !self.complete {
-            self.sought = self.steering.connections_sought(now, &self.torrent.swarm, &peers);
+        if !self.is_complete() {
+            self.sought = self.control.connections_sought(now, &self.torrent.swarm, &peers);
         }
-        let mut changed = self.steering.step(now, &peers, self.torrent.swarm.pieces.is_complete(), rng);
+        let mut changed = self.control.step(now, &self.torrent.swarm, &peers, rng);
         let open = shared.connection_count.load(Ordering::Relaxed);
         let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;
-        if is_crowded && let Some(peer) = self.steering.useless(now, &peers, limits::USELESS_AFTER).next() {
+        let useless = self.control.choke_driver().useless(now, &peers, limits::USELESS_AFTER).next();
+        if is_crowded && let Some(peer) = useless {
             peer.request_close();
             changed = true;
         }
         if now >= self.look_at {
-            learn_own(shared, &peers);
+            learn_own_address(shared, &peers);
         }
-        if is_crowded || self.offers_room {
-            self.offer_room(shared, now, &peers, is_crowded);
+        if is_crowded || self.has_candidates {
+            self.set_eviction_candidates(shared, now, &peers, is_crowded);
         }
         if changed {
             shared.spread_news();
@@ -233,28 +220,27 @@ impl Steered {
         peers.iter().any(|peer| peer.is_interested())
     }
 
-    /// While it is crowded: who could go.
-    fn offer_room(&mut self, shared: &Shared, now: Time, peers: &[Arc<PeerShared>], is_crowded: bool) {
-        let after = limits::USELESS_AT_CAP_AFTER;
-        let useless = self.steering.useless(now, peers, after).filter(|_| is_crowded).take(limits::USELESS_LISTED_MAX);
-        let useless: Vec<_> = useless.cloned().collect();
-        self.offers_room = !useless.is_empty();
-        shared.room.offer(self.torrent.number, useless);
+    /// While connections are crowded, lists the useless ones for eviction.
+    fn set_eviction_candidates(&mut self, shared: &Shared, now: Time, peers: &[Arc<PeerShared>], is_crowded: bool) {
+        let useless = self.control.choke_driver().useless(now, peers, limits::USELESS_AT_CAP_AFTER);
+        let candidates: Vec<_> = useless.filter(|_| is_crowded).take(limits::USELESS_LISTED_MAX).cloned().collect();
+        self.has_candidates = !candidates.is_empty();
+        shared.room.offer(self.torrent.number, candidates);
     }
 
     pub(in crate::engine) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
-        let (torrent, steering) = (&self.torrent, &self.steering);
-        let make = || Arc::new(status::torrent_status(torrent, with_peers, |peer| steering.rates(now, peer)));
+        let (torrent, choke_driver) = (&self.torrent, self.control.choke_driver());
+        let make = || Arc::new(status::torrent_status(torrent, with_peers, |peer| choke_driver.rates(now, peer)));
         match &self.status {
-            // Of nobody's peers there is nothing to tell more.
+            // A status without peers has nothing to add.
             Some(status) if self.peer_count == 0 => Arc::clone(status),
             _ => Arc::clone(self.status.insert(make())),
         }
     }
 }
 
-/// Where most peers see us, if several hosts agree.
-fn learn_own(shared: &Shared, peers: &[Arc<PeerShared>]) {
+/// Learns our address as most peers see it, if several hosts agree.
+fn learn_own_address(shared: &Shared, peers: &[Arc<PeerShared>]) {
     let told = peers.iter().filter_map(|peer| Some((peer.sees_us()?, host_of(peer.address().ip()))));
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
     told.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
@@ -271,7 +257,7 @@ fn announce(
     config: &Config,
     announcing: &Announcing,
     rng: &mut Rng,
-) -> Option<(mpsc::Sender<announcer::Command>, JoinHandle<()>)> {
+) -> Option<Announcer> {
     let mut announce = Announce::new(tiers, torrent.swarm.pieces.has_all(), rng);
     if !announce.has_trackers() {
         while let Some(notice) = announce.poll_notice() {
@@ -293,8 +279,8 @@ fn announce(
         move || totals(&torrent)
     };
     let finds = Finds::new(torrent.number, announcing.found.clone()).seen_by(shared.room.clone());
-    let announcer = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
-    Some((commands, announcer))
+    let task = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
+    Some(Announcer { commands, task })
 }
 
 fn totals(torrent: &Torrent) -> Totals {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Looks again whenever it is due, so many times; returns when it asked for something.
-fn looks_until_it_asks(link: &mut Link<Memory>, times: usize) -> Option<Time> {
+fn looks_until_it_asks(link: &mut Link<NoMemory>, times: usize) -> Option<Time> {
     let mut now = START;
     for _ in 0..times {
         link.request_blocks(now);
@@ -17,21 +17,21 @@ fn looks_until_it_asks(link: &mut Link<Memory>, times: usize) -> Option<Time> {
 }
 
 /// What the link asks for was wrong.
-fn spoil(link: &mut Link<Memory>) {
+fn spoil(link: &mut Link<NoMemory>) {
     let swarm = link.swarm.clone();
     let open = swarm.pieces.find_open(outstanding(link)[0].piece).unwrap();
     swarm.totals.corrupt.fetch_add(open.len().into(), Relaxed);
-    swarm.pieces.handle_wrong(START, &open);
+    swarm.pieces.handle_failed(START, &open);
     swarm.reorder(&mut Rng::with_seed(3));
 }
 
 #[test]
 fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
     let geometry = Geometry::new(64 * BLOCK_LEN, [u64::from(8 * 64 * BLOCK_LEN)]).unwrap();
-    let slots = (0..8).map(|_| Memory).collect();
-    let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), slots, &mut Rng::with_seed(1)));
+    let buffers = (0..8).map(|_| NoMemory).collect();
+    let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), buffers, &mut Rng::with_seed(1)));
     let mut link = seeded(&swarm, 1);
-    let bring_all = |link: &mut Link<Memory>| {
+    let bring_all = |link: &mut Link<NoMemory>| {
         let mut brought = Vec::new();
         link.request_blocks(START);
         while let Some(&block) = outstanding(link).first() {
@@ -128,7 +128,7 @@ fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
         take(link, Message::Extended { id: 0, payload: b"d4:reqqi2ee" });
         link.request_blocks(START);
     }
-    let pieces_of = |link: &Link<Memory>| -> Vec<_> { outstanding(link).iter().map(|block| block.piece).collect() };
+    let pieces_of = |link: &Link<NoMemory>| -> Vec<_> { outstanding(link).iter().map(|block| block.piece).collect() };
     let mut pieces: Vec<_> = links.iter().map(pieces_of).collect();
     pieces.sort_unstable();
     let missing: Vec<_> = (3..6).map(|index| vec![swarm.geometry.piece(index).unwrap(); 2]).collect();

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, PieceIndex};
-use crate::swarm::Slot;
+use crate::swarm::PieceMemory;
 
 /// What came of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub enum Landed {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct CountingSlot(Mutex<Blocks>);
+pub struct CountingBuffer(Mutex<Blocks>);
 
 #[derive(Debug, Default)]
 struct Blocks {
@@ -27,7 +27,7 @@ struct Blocks {
     piece: Option<PieceIndex>,
 }
 
-impl Slot for CountingSlot {
+impl PieceMemory for CountingBuffer {
     fn clear(&mut self, piece_len: u32) -> bool {
         let blocks = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         blocks.missing = piece_len.div_ceil(BLOCK_LEN);
@@ -39,7 +39,7 @@ impl Slot for CountingSlot {
     }
 }
 
-impl CountingSlot {
+impl CountingBuffer {
     fn lock(&self) -> MutexGuard<'_, Blocks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,73 @@
+//! Pieces that failed their hash. If several hosts contributed, the hash of each block is kept, and compared once the piece verifies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::base::geometry::BLOCK_LEN;
+use crate::base::{PieceHash, PieceIndex, host_of, limits};
+use crate::engine::piece::Piece;
+use crate::hash::sha1;
+use crate::swarm::Verdict;
+use crate::swarm::smart_ban::{Sent, SmartBan};
+
+/// The failed pieces of one torrent.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct FailedPieces {
+    smart_ban: Mutex<SmartBan>,
+    /// The hosts that contributed to each; at most [`limits::WRONG_PIECES_KEPT_MAX`] pieces.
+    senders: Mutex<BTreeMap<PieceIndex, BTreeSet<IpAddr>>>,
+}
+
+impl FailedPieces {
+    fn smart_ban(&self) -> MutexGuard<'_, SmartBan> {
+        self.smart_ban.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn senders(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, BTreeSet<IpAddr>>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The piece with the most contributing hosts that never verified, and their number.
+    pub(in crate::engine) fn worst(&self) -> Option<(PieceIndex, usize)> {
+        let failed = self.senders();
+        let counts = failed.iter().map(|(&piece, senders)| (piece, senders.len()));
+        counts.max_by_key(|&(_, senders)| senders)
+    }
+
+    /// A complete piece failed its hash. Takes as long as hashing it, if several hosts contributed.
+    pub(in crate::engine) fn handle_failed(&self, open: &Piece, verdict: &Verdict) {
+        let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address().ip())).collect();
+        let is_shared = hosts.len() > 1;
+        let mut failed = self.senders();
+        if failed.len() < limits::WRONG_PIECES_KEPT_MAX || failed.contains_key(&open.piece()) {
+            let senders = failed.entry(open.piece()).or_default();
+            let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
+            senders.extend(hosts.into_iter().take(room));
+        }
+        drop(failed);
+        if is_shared {
+            let sender = |block_index| open.sender(block_index).map(|peer| host_of(peer.address().ip()));
+            // Hashed before the lock is taken.
+            let sent = block_hashes(open)
+                .enumerate()
+                .filter_map(|(block_index, hash)| Some(Sent { block_index, sender: sender(block_index)?, hash }))
+                .collect();
+            self.smart_ban().handle_failed(open.piece(), sent);
+        }
+    }
+
+    /// A complete piece has verified: returns the hosts that had sent blocks that differ, once for each failed copy.
+    pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<IpAddr> {
+        self.senders().remove(&open.piece());
+        if !self.smart_ban().is_open(open.piece()) {
+            return Vec::new();
+        }
+        let hashes: Vec<PieceHash> = block_hashes(open).collect();
+        self.smart_ban().handle_verified(open.piece(), &hashes)
+    }
+}
+
+fn block_hashes(open: &Piece) -> impl Iterator<Item = PieceHash> + '_ {
+    open.buffer().bytes().unwrap_or_default().chunks(BLOCK_LEN as usize).map(|block| sha1(&[block]))
+}
