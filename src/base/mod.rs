@@ -9,6 +9,7 @@ pub mod host;
 pub mod ids;
 pub mod limits;
 pub mod priority;
+pub mod timer_table;
 pub mod units;
 
 pub use bitfield::Bitfield;
@@ -17,6 +18,7 @@ pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
 pub use host::host_of;
 pub use ids::{InfoHash, PeerId, PieceHash};
 pub use priority::canonical_priority;
+pub use timer_table::TimerTable;
 
 /// Time since an arbitrary start, the same for everything in one process. Layers below the engine take it as an argument.
 pub type Time = std::time::Duration;

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use crate::announce::Announce;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{InfoHash, PeerId, Rng, Time, limits};
-use crate::codec::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
+use crate::codec::handshake::HANDSHAKE_LEN;
 use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::engine::config::Config;
 use crate::engine::network::dns::look_up_peer;
@@ -32,7 +32,9 @@ use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
 use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_slots};
 use crate::engine::trackers::http::Fetcher;
-use crate::peer::{MetadataConnection, MetadataEvent, PeerFault};
+use crate::peer::{
+    Agreement, HandshakeExchange, HandshakeFault, HandshakeStep, MetadataConnection, MetadataEvent, PeerFault,
+};
 use crate::swarm::peer_list::{PeerList, Source};
 use crate::swarm::{MetadataFetch, MetadataProgress};
 use crate::uring::Device;
@@ -265,27 +267,21 @@ enum End {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
-    Handshake(#[from] HandshakeError),
+    Handshake(#[from] HandshakeFault),
     #[error("{0}")]
     Fault(#[from] PeerFault),
     #[error("too slow")]
     Timeout(#[from] tokio::time::error::Elapsed),
-    #[error("another torrent")]
-    OtherTorrent,
-    #[error("it is ourselves")]
-    Own,
-    #[error("it speaks no extensions")]
+    #[error("the peer does not support the extension protocol")]
     NoExtensions,
-    #[error("it has no metadata")]
+    #[error("the peer does not offer the metadata")]
     NotOffered,
-    #[error("it sent wrong metadata")]
+    #[error("the peer sent wrong metadata")]
     Banned,
-    #[error("it brings nothing")]
+    #[error("the peer sent nothing useful in time")]
     Idle,
     #[error("closed by the peer")]
     Closed,
-    #[error("closed at the handshake, without a byte")]
-    HungUp,
 }
 
 /// Counts a connection while it lives.
@@ -325,7 +321,8 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
         Ok(Ok(stream)) => {
             let _counted = Counted::new(&shared, |shared| &shared.connection_count);
             shared.peers.borrow_mut().handle_connected(address);
-            converse(&shared, stream, address, true).await
+            let exchange = HandshakeExchange::outgoing(shared.peer_id, shared.info_hash, None);
+            converse(&shared, stream, address, exchange).await
         }
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(elapsed.into()),
@@ -333,8 +330,8 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     if let Err(reason) = outcome {
         debug!("{address}: {reason}");
         match reason {
-            End::Own => shared.peers.borrow_mut().handle_own(address),
-            End::HungUp => shared.peers.borrow_mut().handle_hung_up(address),
+            End::Handshake(HandshakeFault::Own) => shared.peers.borrow_mut().handle_own(address),
+            End::Handshake(HandshakeFault::HungUp) => shared.peers.borrow_mut().handle_hung_up(address),
             _ => {}
         }
     }
@@ -361,7 +358,8 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
         let shared = shared.clone();
         spawn_local(async move {
             let _counted = counted;
-            if let Err(reason) = converse(&shared, stream, address, false).await {
+            let exchange = HandshakeExchange::incoming(shared.peer_id);
+            if let Err(reason) = converse(&shared, stream, address, exchange).await {
                 debug!("{address}: {reason}");
             }
             shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
@@ -370,43 +368,49 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
 }
 
 /// One connection from its handshake to its end.
-async fn converse(shared: &Rc<Shared>, mut stream: TcpStream, address: SocketAddr, outgoing: bool) -> Result<(), End> {
-    let theirs = timeout(limits::HANDSHAKE_TIMEOUT, greet(shared, &mut stream, outgoing)).await??;
-    if !theirs.reserved.has_extension() {
+async fn converse(
+    shared: &Rc<Shared>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    exchange: HandshakeExchange,
+) -> Result<(), End> {
+    let exchanged = exchange_handshakes(shared, &mut stream, exchange);
+    let Agreement { extensions, .. } = timeout(limits::HANDSHAKE_TIMEOUT, exchanged).await??;
+    if !extensions.has_extension() {
         return Err(End::NoExtensions);
     }
     let key = shared.next_key.replace(shared.next_key.get() + 1);
-    let ended = ask(shared, &mut stream, address, key, theirs.reserved.has_fast()).await;
+    let ended = ask(shared, &mut stream, address, key, extensions.has_fast()).await;
     shared.fetch.borrow_mut().handle_gone(key);
     shared.news.notify_waiters();
     ended
 }
 
-/// BEP 3: both sides send the same info-hash; who was called answers.
-async fn greet(shared: &Shared, stream: &mut TcpStream, outgoing: bool) -> Result<Handshake, End> {
-    let Shared { info_hash, peer_id, .. } = *shared;
-    let ours = Handshake { reserved: Reserved::ours(), info_hash, peer_id }.encode();
-    if outgoing {
-        stream.write_all(&ours).await?;
-    }
+/// Exchanges handshakes. What the peer sends behind its own is left in the stream.
+async fn exchange_handshakes(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    mut exchange: HandshakeExchange,
+) -> Result<Agreement, End> {
     let mut bytes = [0; HANDSHAKE_LEN];
-    let received = match stream.read(&mut bytes).await {
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error.into()),
-        Ok(0) | Err(_) => return Err(End::HungUp),
-        Ok(received) => received,
-    };
-    stream.read_exact(bytes.get_mut(received..).unwrap_or_default()).await?;
-    let theirs = Handshake::decode(&bytes)?;
-    if theirs.info_hash != info_hash {
-        return Err(End::OtherTorrent);
+    let mut len = 0;
+    loop {
+        if let Some(own) = exchange.poll_transmit() {
+            stream.write_all(&own).await?;
+        }
+        match exchange.handle_received(bytes.get(..len).unwrap_or_default())? {
+            HandshakeStep::Done(agreement) => return Ok(agreement),
+            HandshakeStep::Wants(info_hash) if info_hash != shared.info_hash => {
+                return Err(HandshakeFault::OtherTorrent(info_hash).into());
+            }
+            HandshakeStep::Wants(info_hash) => exchange.accept(info_hash),
+            HandshakeStep::Receive => match stream.read(bytes.get_mut(len..).unwrap_or_default()).await {
+                Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error.into()),
+                Ok(0) | Err(_) => return Err(exchange.handle_closed(len).into()),
+                Ok(more) => len += more,
+            },
+        }
     }
-    if theirs.peer_id == peer_id {
-        return Err(End::Own);
-    }
-    if !outgoing {
-        stream.write_all(&ours).await?;
-    }
-    Ok(theirs)
 }
 
 /// Asks for parts until all are there. A peer that says or brings nothing for a while is left.

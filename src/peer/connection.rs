@@ -3,10 +3,13 @@
 //! Order of use: `handle_*` for what arrived, then commands (`unchoke`, `request`, …), then [`Connection::poll_transmit`]
 //! until it returns false, then [`Connection::poll_timeout`].
 
+mod incoming;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::allowed_fast::{AllowedIn, AllowedOut};
+use super::control_queue::ControlQueue;
 use super::event::TimeoutEvent;
 use super::fault::PeerFault;
 use super::flood::{ControlFlood, Flood};
@@ -14,7 +17,7 @@ use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::setup::Setup;
 use super::transmit::Transmit;
-use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, limits};
+use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, TimerTable, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
 use crate::codec::metadata::METADATA_EXTENSION;
@@ -22,34 +25,98 @@ use crate::codec::metadata::METADATA_EXTENSION;
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) geometry: Arc<Geometry>,
-    pub(super) fast: bool,
-    pub(super) am_choking: bool,
-    pub(super) am_interested: bool,
-    pub(super) peer_choking: bool,
-    pub(super) peer_interested: bool,
-    pub(super) peer_have: Bitfield,
-    pub(super) peer_has_all: bool,
-    pub(super) peer_upload_only: bool,
-    pub(super) peer_client: Option<Vec<u8>>,
-    pub(super) peer_sees_us: Option<IpAddr>,
-    /// No message but extended ones has come yet, so that a bitfield still may.
-    pub(super) at_first_message: bool,
-    pub(super) requests_in: RequestsIn,
-    pub(super) requests_out: RequestsOut,
-    pub(super) allowed_out: AllowedOut,
-    pub(super) allowed_in: AllowedIn,
-    pub(super) metadata: Option<MetadataOut>,
-    pub(super) control: Vec<u8>,
-    /// Nothing waits in `control` but haves that may wait for something to go with.
-    pub(super) haves_alone: bool,
-    pub(super) choked_at: Time,
-    pub(super) invalid_requests: Flood,
-    pub(super) last_received: Time,
-    pub(super) last_message: Time,
-    pub(super) last_sent: Time,
-    pub(super) flood: ControlFlood,
-    pub(super) suggestion_count: u32,
+    geometry: Arc<Geometry>,
+    fast: bool,
+    sides: Sides,
+    stage: Stage,
+    peer_have: Bitfield,
+    peer_has_all: bool,
+    peer: PeerInfo,
+    requests_in: RequestsIn,
+    requests_out: RequestsOut,
+    allowed_out: AllowedOut,
+    allowed_in: AllowedIn,
+    metadata: Option<MetadataOut>,
+    control: ControlQueue,
+    activity: Activity,
+    abuse: Abuse,
+}
+
+/// Choke and interest of both sides (BEP 3).
+#[derive(Debug, Default)]
+struct Sides {
+    am: Side,
+    peer: Side,
+}
+
+/// One side: choking and not interested at first (BEP 3).
+#[derive(Debug)]
+struct Side {
+    choking: bool,
+    interested: bool,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        Self { choking: true, interested: false }
+    }
+}
+
+/// How far the stream of the peer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Only extended messages and keep-alives have come, so that a bitfield still may.
+    BeforeFirstMessage,
+    Open,
+}
+
+/// Facts of the peer's extension handshake (BEP 10).
+#[derive(Debug, Default)]
+struct PeerInfo {
+    upload_only: bool,
+    client: Option<Vec<u8>>,
+    sees_us: Option<IpAddr>,
+}
+
+/// When something last happened.
+#[derive(Debug)]
+struct Activity {
+    /// Bytes arrived; see [`Connection::handle_bytes`].
+    received: Time,
+    /// A message became whole.
+    message: Time,
+    sent: Time,
+    /// We choked the peer.
+    choked: Time,
+}
+
+/// Counts of messages that a peer has no reason to send.
+#[derive(Debug, Default)]
+struct Abuse {
+    invalid_requests: Flood,
+    control: ControlFlood,
+    suggestion_count: u32,
+}
+
+/// The deadlines of a connection.
+#[derive(Debug, Clone, Copy)]
+enum Timer {
+    /// The peer is dropped.
+    Silence,
+    /// A keep-alive leaves.
+    KeepAlive,
+    /// The peer owes blocks and counts as snubbing us.
+    Snub,
+    /// Announcements that waited for another message leave.
+    FlushHaves,
+    /// A piece of metadata may leave.
+    Metadata,
+}
+
+impl From<Timer> for usize {
+    fn from(timer: Timer) -> Self {
+        timer as Self
+    }
 }
 
 impl Connection {
@@ -59,32 +126,21 @@ impl Connection {
         let mut connection = Self {
             geometry: setup.geometry,
             fast: setup.fast,
-            am_choking: true,
-            am_interested: false,
-            peer_choking: true,
-            peer_interested: false,
+            sides: Sides::default(),
+            stage: Stage::BeforeFirstMessage,
             peer_have: Bitfield::new(piece_count),
             peer_has_all: piece_count == 0,
-            peer_upload_only: false,
-            peer_client: None,
-            peer_sees_us: None,
-            at_first_message: true,
+            peer: PeerInfo::default(),
             requests_in: RequestsIn::default(),
             requests_out: RequestsOut::new(now),
             allowed_out: AllowedOut::default(),
             allowed_in: AllowedIn::default(),
             metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
-            control: Vec::new(),
-            haves_alone: false,
-            choked_at: now,
-            invalid_requests: Flood::default(),
-            last_received: now,
-            last_message: now,
-            last_sent: now,
-            flood: ControlFlood::default(),
-            suggestion_count: 0,
+            control: ControlQueue::default(),
+            activity: Activity { received: now, message: now, sent: now, choked: now },
+            abuse: Abuse::default(),
         };
-        setup.have.encode(setup.fast, piece_count, &mut connection.control);
+        setup.have.encode(setup.fast, piece_count, connection.control.bytes_mut());
         if setup.extension {
             let handshake = ExtensionHandshake {
                 client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
@@ -95,30 +151,25 @@ impl Connection {
                 metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),
                 messages: connection.metadata.iter().map(|_| (METADATA_EXTENSION.to_vec(), METADATA_ID)).collect(),
             };
-            connection.queue(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
+            connection.control.push(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
         }
         connection
     }
 
-    fn queue(&mut self, message: &Message<'_>) {
-        self.haves_alone = false;
-        message.encode(&mut self.control);
-    }
-
     pub fn am_choking(&self) -> bool {
-        self.am_choking
+        self.sides.am.choking
     }
 
     pub fn am_interested(&self) -> bool {
-        self.am_interested
+        self.sides.am.interested
     }
 
     pub fn peer_choking(&self) -> bool {
-        self.peer_choking
+        self.sides.peer.choking
     }
 
     pub fn peer_interested(&self) -> bool {
-        self.peer_interested
+        self.sides.peer.interested
     }
 
     pub fn peer_have(&self) -> &Bitfield {
@@ -132,17 +183,17 @@ impl Connection {
 
     /// The peer says that it downloads nothing (BEP 21).
     pub fn peer_upload_only(&self) -> bool {
-        self.peer_upload_only
+        self.peer.upload_only
     }
 
     /// The address the peer says that it sees us at (`yourip`, BEP 10).
     pub fn peer_sees_us(&self) -> Option<IpAddr> {
-        self.peer_sees_us
+        self.peer.sees_us
     }
 
     /// The client's name as it tells it; bytes from outside.
     pub fn peer_client(&self) -> Option<&[u8]> {
-        self.peer_client.as_deref()
+        self.peer.client.as_deref()
     }
 
     /// The Fast extension is on (BEP 6).
@@ -156,7 +207,7 @@ impl Connection {
 
     /// More control bytes wait to be sent than a peer that reads would leave: what can wait should.
     pub fn is_backlogged(&self) -> bool {
-        self.control.len() > limits::CONTROL_BACKLOG_MAX
+        self.control.is_backlogged()
     }
 
     /// Queues a block the peer asked for, if the peer keeps to our `reqq`.
@@ -190,16 +241,16 @@ impl Connection {
     pub(super) fn reject(&mut self, block: BlockRef) {
         if self.fast {
             let BlockRef { piece, begin, len } = block;
-            self.queue(&Message::Reject { index: piece.get(), begin, length: len });
+            self.control.push(&Message::Reject { index: piece.get(), begin, length: len });
         }
     }
 
     /// Stops serving the peer; what it has queued is dropped (BEP 3).
     pub fn choke(&mut self, now: Time) {
-        if !self.am_choking {
-            self.am_choking = true;
-            self.choked_at = now;
-            self.queue(&Message::Choke);
+        if !self.sides.am.choking {
+            self.sides.am.choking = true;
+            self.activity.choked = now;
+            self.control.push(&Message::Choke);
             // BEP 6: all but those for pieces that it may have choked.
             let allowed_out = &self.allowed_out;
             for block in self.requests_in.extract(|block| !allowed_out.contains(block.piece)) {
@@ -213,44 +264,44 @@ impl Connection {
     pub fn allow_fast(&mut self, ip: IpAddr, info_hash: InfoHash, has: impl Fn(PieceIndex) -> bool) {
         if self.fast {
             let pieces = self.allowed_out.grant(ip, info_hash, &self.geometry, has).to_vec();
-            pieces.iter().for_each(|piece| self.queue(&Message::AllowedFast { index: piece.get() }));
+            pieces.iter().for_each(|piece| self.control.push(&Message::AllowedFast { index: piece.get() }));
         }
     }
 
     /// Pieces that the peer gives though it chokes us, while it does.
     pub fn allowed_fast(&self) -> &[PieceIndex] {
-        if self.peer_choking { self.allowed_in.pieces() } else { &[] }
+        if self.sides.peer.choking { self.allowed_in.pieces() } else { &[] }
     }
 
     pub fn unchoke(&mut self) {
-        if self.am_choking {
-            self.am_choking = false;
-            self.queue(&Message::Unchoke);
+        if self.sides.am.choking {
+            self.sides.am.choking = false;
+            self.control.push(&Message::Unchoke);
         }
     }
 
     /// BEP 3: "Interest state must be kept up to date at all times".
     pub fn set_interested(&mut self, interested: bool) {
-        if self.am_interested != interested {
-            self.am_interested = interested;
-            self.queue(if interested { &Message::Interested } else { &Message::NotInterested });
+        if self.sides.am.interested != interested {
+            self.sides.am.interested = interested;
+            self.control.push(if interested { &Message::Interested } else { &Message::NotInterested });
         }
     }
 
     /// Announces a piece whose hash was right: with what leaves next, or when [`Self::flush_haves`] says so.
     pub fn have(&mut self, piece: PieceIndex) {
-        Message::Have { index: piece.get() }.encode(&mut self.control);
+        self.control.push_have(piece);
     }
 
     /// What is announced leaves next, even if nothing else does.
     pub fn flush_haves(&mut self) {
-        self.haves_alone = false;
+        self.control.flush();
     }
 
     /// Tells the peer which piece it had best ask for (BEP 6). Without the extension there is no such word.
     pub fn suggest(&mut self, piece: PieceIndex) {
         if self.fast {
-            self.queue(&Message::Suggest { index: piece.get() });
+            self.control.push(&Message::Suggest { index: piece.get() });
         }
     }
 
@@ -264,12 +315,16 @@ impl Connection {
         if self.is_backlogged() {
             return 0;
         }
-        if self.peer_choking && self.am_interested && !self.allowed_in.pieces().is_empty() {
+        if self.sides.peer.choking && self.sides.am.interested && !self.allowed_in.pieces().is_empty() {
             return limits::REQUESTS_OUT_CHOKED.saturating_sub(self.requests_out.len());
         }
         let room = self.requests_out.room();
         let batch = (self.requests_out.window() / 4).max(1);
-        if self.peer_choking || !self.am_interested || (room < batch && !self.requests_out.snubbed) { 0 } else { room }
+        if self.sides.peer.choking || !self.sides.am.interested || (room < batch && !self.requests_out.snubbed) {
+            0
+        } else {
+            room
+        }
     }
 
     /// Requests to have outstanding when `sharers` peers are asked at the time: what bridges a peer's pauses beyond its pipe
@@ -282,7 +337,7 @@ impl Connection {
     /// Asks for a block.
     pub fn request(&mut self, now: Time, block: BlockRef) {
         let BlockRef { piece, begin, len } = block;
-        self.queue(&Message::Request { index: piece.get(), begin, length: len });
+        self.control.push(&Message::Request { index: piece.get(), begin, length: len });
         self.requests_out.push(now, block);
     }
 
@@ -295,7 +350,7 @@ impl Connection {
 
     fn queue_cancel(&mut self, block: BlockRef) {
         let BlockRef { piece, begin, len } = block;
-        self.queue(&Message::Cancel { index: piece.get(), begin, length: len });
+        self.control.push(&Message::Cancel { index: piece.get(), begin, length: len });
     }
 
     /// Our requests without an answer, oldest first.
@@ -339,47 +394,54 @@ impl Connection {
             len += block.len as usize;
             transmit.blocks.extend(self.requests_in.pop());
         }
-        if !self.haves_alone || !transmit.control.is_empty() || !transmit.blocks.is_empty() {
-            transmit.control.append(&mut self.control);
-            self.haves_alone = true;
+        let has_others = !transmit.control.is_empty() || !transmit.blocks.is_empty();
+        self.control.take(has_others, &mut transmit.control);
+        let is_filled = !transmit.control.is_empty() || !transmit.blocks.is_empty();
+        if is_filled {
+            self.activity.sent = now;
         }
-        let something = !transmit.control.is_empty() || !transmit.blocks.is_empty();
-        if something {
-            self.last_sent = now;
+        is_filled
+    }
+
+    fn timers(&self) -> TimerTable<Timer, 5> {
+        let mut timers = TimerTable::default();
+        timers.set(Timer::Silence, self.activity.received + limits::SILENCE_TIMEOUT);
+        timers.set(Timer::KeepAlive, self.activity.sent + limits::KEEP_ALIVE_INTERVAL);
+        if self.requests_out.len() > 0 {
+            timers.set(Timer::Snub, self.requests_out.last_progress + limits::SNUB_TIMEOUT);
         }
-        something
+        if !self.control.is_empty() {
+            timers.set(Timer::FlushHaves, self.activity.sent + limits::HAVE_HELD_MAX);
+        }
+        if let Some(metadata) = &self.metadata {
+            timers.set(Timer::Metadata, metadata.poll_timeout());
+        }
+        timers
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Time {
-        let keep_alive = self.last_sent + limits::KEEP_ALIVE_INTERVAL;
-        let silence = self.last_received + limits::SILENCE_TIMEOUT;
-        let snub = match self.requests_out.len() {
-            0 => Time::MAX,
-            _ => self.requests_out.last_progress + limits::SNUB_TIMEOUT,
-        };
-        let haves = if self.control.is_empty() { Time::MAX } else { self.last_sent + limits::HAVE_HELD_MAX };
-        let metadata = self.metadata.as_ref().map_or(Time::MAX, MetadataOut::poll_timeout);
-        keep_alive.min(silence).min(snub).min(haves).min(metadata)
+        self.timers().poll_timeout()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) -> Result<TimeoutEvent, PeerFault> {
-        if now >= self.last_received + limits::SILENCE_TIMEOUT {
+        let timers = self.timers();
+        if timers.is_due(Timer::Silence, now) {
             return Err(PeerFault::Silent);
         }
-        if now >= self.last_sent + limits::HAVE_HELD_MAX {
+        if timers.is_due(Timer::FlushHaves, now) {
             self.flush_haves();
         }
-        if now >= self.last_sent + limits::KEEP_ALIVE_INTERVAL {
-            self.queue(&Message::KeepAlive);
-            self.last_sent = now;
+        if timers.is_due(Timer::KeepAlive, now) {
+            self.control.push(&Message::KeepAlive);
+            self.activity.sent = now;
         }
-        if self.requests_out.len() > 0 && now >= self.requests_out.last_progress + limits::SNUB_TIMEOUT {
+        if timers.is_due(Timer::Snub, now) {
             self.requests_out.last_progress = now;
             self.requests_out.snubbed = true;
             let voided = self.requests_out.withdraw_all();
-            // Should it speak again, it must not begin with what others have brought in the meantime.
+            // If the peer sends again, it should not begin with blocks that other peers have sent in the meantime.
             voided.iter().for_each(|&block| self.queue_cancel(block));
             return Ok(TimeoutEvent::Snubbed(voided));
         }

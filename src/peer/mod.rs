@@ -6,10 +6,11 @@
 
 mod allowed_fast;
 mod connection;
+mod control_queue;
 mod event;
 mod fault;
 mod flood;
-mod incoming;
+mod handshake_exchange;
 mod low_water;
 mod metadata;
 mod metadata_connection;
@@ -24,6 +25,7 @@ pub use allowed_fast::allowed_fast_set;
 pub use connection::Connection;
 pub use event::{BlockArrival, Event, TimeoutEvent};
 pub use fault::PeerFault;
+pub use handshake_exchange::{Agreement, HandshakeExchange, HandshakeFault, HandshakeStep};
 pub use low_water::LowWater;
 pub use metadata_connection::{MetadataConnection, MetadataEvent};
 pub use receive_plan::{ReceivePlan, Received};

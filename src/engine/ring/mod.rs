@@ -23,13 +23,13 @@ use crate::base::{PeerId, Time, limits};
 use crate::engine::metrics::stats::latency_histogram;
 use crate::engine::network::shortage::report_shortage;
 use crate::engine::ring::connection::{Connection, DRAIN_TIMEOUT, End};
-use crate::engine::ring::handshake::{Greeted, GreetingError, greet_incoming, greet_outgoing};
+use crate::engine::ring::handshake::{Established, HandshakeFailure};
 use crate::engine::ring::piece_writer::write;
 use crate::engine::shared::pending_handshakes::Place;
 use crate::engine::shared::received::Verified;
 use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
-use crate::peer::{InitialHave, Setup};
+use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{Listener, Socket, Told, ZeroCopyRing, no_op, spawn};
 
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Ring {
     pub(in crate::engine) shared: Arc<Shared>,
     connections: RefCell<HashMap<u32, Rc<Connection>>>,
     /// Connections whose handshake is not complete, with their deadline.
-    greeting: RefCell<HashMap<u32, (Socket, Time)>>,
+    in_handshake: RefCell<HashMap<u32, (Socket, Time)>>,
     latency: RefCell<Histogram<u64>>,
     /// `None`: sends are copied.
     pub(in crate::engine) zero_copy: Option<ZeroCopyRing>,
@@ -85,7 +85,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
         index,
         shared,
         connections: RefCell::default(),
-        greeting: RefCell::default(),
+        in_handshake: RefCell::default(),
         latency: RefCell::new(latency_histogram()),
         zero_copy,
     });
@@ -129,7 +129,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
 }
 
 async fn stop(ring: &Ring) {
-    ring.greeting.borrow().values().for_each(|(socket, _)| socket.shutdown());
+    ring.in_handshake.borrow().values().for_each(|(socket, _)| socket.shutdown());
     ring.connections().iter().for_each(|connection| connection.end(&End::Stopping));
     let deadline = ring.shared.now() + DRAIN_TIMEOUT;
     while !ring.connections.borrow().is_empty() && ring.shared.now() < deadline {
@@ -157,7 +157,7 @@ async fn keep_time(ring: Rc<Ring>) {
         let now = ring.shared.now();
         ring.connections().iter().for_each(|connection| connection.handle_tick(now));
         let late = |(_, deadline): &&(Socket, Time)| *deadline <= now;
-        ring.greeting.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
+        ring.in_handshake.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
         flush_counts(&ring);
     }
 }
@@ -251,20 +251,20 @@ async fn serve_incoming(
     (_counted, on_doorstep): (Counted, Place),
 ) {
     let key = ring.shared.next_key();
-    let greeted = {
+    let established = {
         let _deadline = HandshakeDeadline::new(&ring, key, &socket, limits::HANDSHAKE_TIMEOUT);
-        greet_incoming(&ring.shared, &socket, address).await
+        handshake::answer(&ring.shared, &socket, address).await
     };
     drop(on_doorstep);
-    match greeted {
-        Ok(greeted) => {
-            let torrent = greeted.torrent.clone();
-            let useful = serve(&ring, socket, address, key, greeted, false).await;
+    match established {
+        Ok(established) => {
+            let torrent = established.torrent.clone();
+            let useful = serve(&ring, socket, address, key, established, false).await;
             torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
         }
         Err(error) => {
             // Peers that demand encryption begin with something else than BitTorrent's handshake.
-            if matches!(error, GreetingError::Handshake(_)) {
+            if matches!(error, HandshakeFailure::Fault(HandshakeFault::Protocol(_))) {
                 let count = ring.shared.counters.foreign_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
                 debug!("{count} connections began with another protocol, or encrypted");
             }
@@ -281,18 +281,18 @@ async fn connect(
     (_counted, half_open): (Counted, HalfOpen),
 ) {
     let key = ring.shared.next_key();
-    let greeted = open(&ring, &torrent, address, key, expected_id).await;
+    let established = open(&ring, &torrent, address, key, expected_id).await;
     drop(half_open);
-    match greeted {
-        Ok((socket, greeted)) => {
+    match established {
+        Ok((socket, established)) => {
             torrent.peer_list().handle_connected(address);
-            let useful = serve(&ring, socket, address, key, greeted, true).await;
+            let useful = serve(&ring, socket, address, key, established, true).await;
             torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
         }
         Err(error) => {
             debug!("{address}: connect: {error}");
             let mut peers = torrent.peer_list();
-            if matches!(error, GreetingError::HungUp) {
+            if matches!(error, HandshakeFailure::Fault(HandshakeFault::HungUp)) {
                 peers.handle_hung_up(address);
             }
             peers.handle_failed(ring.shared.now(), address);
@@ -308,16 +308,18 @@ async fn open(
     address: SocketAddr,
     key: u32,
     expected_id: Option<PeerId>,
-) -> Result<(Socket, Greeted), GreetingError> {
+) -> Result<(Socket, Established), HandshakeFailure> {
     let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
     let socket = Socket::begin_connect(address, local, &ring.shared.socket_options).inspect_err(report_shortage)?;
     let mut deadline = HandshakeDeadline::new(ring, key, &socket, limits::CONNECT_TIMEOUT);
     socket.connect(address).await?;
     deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
-    match greet_outgoing(&ring.shared, &socket, torrent, address, expected_id).await {
+    match handshake::offer(&ring.shared, &socket, torrent, address, expected_id).await {
         // That was our own time-out.
-        Err(GreetingError::HungUp) if ring.shared.now() >= deadline.at => Err(GreetingError::Closed),
-        greeted => greeted.map(|greeted| (socket, greeted)),
+        Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared.now() >= deadline.at => {
+            Err(HandshakeFault::Closed.into())
+        }
+        established => established.map(|established| (socket, established)),
     }
 }
 
@@ -327,20 +329,20 @@ async fn serve(
     socket: Socket,
     address: SocketAddr,
     key: u32,
-    greeted: Greeted,
+    established: Established,
     outgoing: bool,
 ) -> bool {
-    let Greeted { torrent, peer, fast, extension, buffer } = greeted;
+    let Established { torrent, agreement, buffer } = established;
     let now = ring.shared.now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
-    if !torrent.join(&peer_shared, (peer, ring.shared.peer_id), outgoing, now) {
+    if !torrent.join(&peer_shared, (agreement.peer_id, ring.shared.peer_id), outgoing, now) {
         debug!("{address}: second connection to the same peer");
         return false;
     }
     let setup = Setup {
         geometry: torrent.swarm.geometry.clone(),
-        fast,
-        extension,
+        fast: agreement.extensions.has_fast(),
+        extension: agreement.extensions.has_extension(),
         have: InitialHave::None,
         upload_only: false,
         info_hash: Some(torrent.info_hash),
@@ -375,13 +377,13 @@ impl<'a> HandshakeDeadline<'a> {
     /// From now on.
     fn set(&mut self, socket: &Socket, timeout: Duration) {
         self.at = self.ring.shared.now() + timeout;
-        self.ring.greeting.borrow_mut().insert(self.key, (socket.clone(), self.at));
+        self.ring.in_handshake.borrow_mut().insert(self.key, (socket.clone(), self.at));
     }
 }
 
 impl Drop for HandshakeDeadline<'_> {
     fn drop(&mut self) {
-        self.ring.greeting.borrow_mut().remove(&self.key);
+        self.ring.in_handshake.borrow_mut().remove(&self.key);
     }
 }
 

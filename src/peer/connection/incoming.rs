@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
-use super::event::{BlockArrival, Event};
-use super::fault::PeerFault;
-use super::metadata::METADATA_ID;
-use super::requests::Rejection;
+use super::{Connection, Stage};
 use crate::base::{Bitfield, BlockRef, PieceIndex, Time, limits};
 use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
 use crate::codec::metadata::METADATA_EXTENSION;
+use crate::peer::event::{BlockArrival, Event};
+use crate::peer::fault::PeerFault;
+use crate::peer::metadata::METADATA_ID;
+use crate::peer::requests::Rejection;
 
 /// Requests that reach us this long after a choke were sent before it was seen.
 const CHOKE_GRACE: Duration = Duration::from_secs(2);
@@ -18,39 +18,39 @@ const CHOKE_GRACE: Duration = Duration::from_secs(2);
 impl Connection {
     /// Takes one message that arrived at `now`.
     pub fn handle_message(&mut self, now: Time, message: &Message<'_>) -> Result<Event, PeerFault> {
-        (self.last_received, self.last_message) = (now, now);
+        (self.activity.received, self.activity.message) = (now, now);
         self.count_control(now, message)?;
-        let first = self.at_first_message;
+        let stage = self.stage;
         if !matches!(message, Message::Extended { .. } | Message::KeepAlive) {
-            self.at_first_message = false;
+            self.stage = Stage::Open;
         }
         match *message {
             // BEP 3: "Messages of length zero are keepalives, and ignored."
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(Event::Quiet),
             Message::Choke => Ok(self.handle_choke()),
             Message::Unchoke => {
-                self.peer_choking = false;
+                self.sides.peer.choking = false;
                 Ok(Event::Unchoked)
             }
             Message::Interested => {
-                self.peer_interested = true;
+                self.sides.peer.interested = true;
                 Ok(Event::Interested)
             }
             Message::NotInterested => {
-                self.peer_interested = false;
+                self.sides.peer.interested = false;
                 Ok(Event::NotInterested)
             }
             Message::Have { index } => Ok(self.handle_have(now, index)?.map_or(Event::Quiet, Event::Have)),
             Message::Bitfield(payload) => {
                 let have = Bitfield::from_wire(payload, self.geometry.piece_count())?;
-                if !first {
+                if stage == Stage::Open {
                     self.count_len(now, payload.len())?;
                 }
-                self.handle_bitfield(have, first)
+                self.handle_bitfield(have, stage)
             }
             Message::Request { index, begin, length } => self.handle_request(now, index, begin, length),
             Message::Cancel { index, begin, length } => {
-                self.handle_cancel(now, (index, begin, length))?;
+                self.handle_cancel(now, index, begin, length)?;
                 Ok(Event::Quiet)
             }
             Message::Extended { id, payload } => {
@@ -61,7 +61,7 @@ impl Connection {
             | Message::HaveAll
             | Message::HaveNone
             | Message::Reject { .. }
-            | Message::AllowedFast { .. } => self.handle_fast(now, message, first),
+            | Message::AllowedFast { .. } => self.handle_fast(now, message, stage),
         }
     }
 
@@ -79,11 +79,11 @@ impl Connection {
         ) {
             return Ok(());
         }
-        if self.flood.count_kind(now, message) { Err(PeerFault::Flood) } else { self.count(now) }
+        if self.abuse.control.count_kind(now, message) { Err(PeerFault::Flood) } else { self.count(now) }
     }
 
     fn count(&mut self, now: Time) -> Result<(), PeerFault> {
-        if self.flood.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
+        if self.abuse.control.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
     }
 
     /// Counts the length of a message beyond what is counted for each.
@@ -93,7 +93,7 @@ impl Connection {
     }
 
     fn handle_choke(&mut self) -> Event {
-        self.peer_choking = true;
+        self.sides.peer.choking = true;
         // With the Fast extension each request is answered by a reject of its own; without it a choke voids them all.
         if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
     }
@@ -123,16 +123,16 @@ impl Connection {
             count += 1;
         }
         if count > 0 {
-            (self.last_received, self.last_message) = (now, now);
-            self.at_first_message = false;
+            (self.activity.received, self.activity.message) = (now, now);
+            self.stage = Stage::Open;
         }
         Ok(count)
     }
 
     /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and webtorrent
     /// its first one (or have-all, or have-none) when it has a magnet link's metadata: what only adds pieces is taken as haves.
-    fn handle_bitfield(&mut self, have: Bitfield, first: bool) -> Result<Event, PeerFault> {
-        let lost = !first && !self.peer_have.is_subset(&have);
+    fn handle_bitfield(&mut self, have: Bitfield, stage: Stage) -> Result<Event, PeerFault> {
+        let lost = stage == Stage::Open && !self.peer_have.is_subset(&have);
         if lost {
             return Err(PeerFault::LateBitfield);
         }
@@ -149,11 +149,11 @@ impl Connection {
         let outside = PeerFault::RequestOutside { index, begin, length };
         let block = self.geometry.span(index, begin, length).ok_or(outside)?;
         self.requests_in.count_received();
-        if !self.am_choking || self.allowed_out.take(block) {
+        if !self.sides.am.choking || self.allowed_out.take(block) {
             return Ok(Event::Request(block));
         }
         self.reject(block);
-        if now.saturating_sub(self.choked_at) > CHOKE_GRACE || self.is_backlogged() {
+        if now.saturating_sub(self.activity.choked) > CHOKE_GRACE || self.is_backlogged() {
             self.count_invalid_request()?;
         }
         Ok(Event::Quiet)
@@ -161,11 +161,11 @@ impl Connection {
 
     pub(super) fn count_invalid_request(&mut self) -> Result<(), PeerFault> {
         // Requests are counted as they arrive.
-        let count = self.invalid_requests.count(self.last_received, limits::INVALID_REQUESTS_TIME);
+        let count = self.abuse.invalid_requests.count(self.activity.received, limits::INVALID_REQUESTS_TIME);
         if count > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
     }
 
-    fn handle_cancel(&mut self, now: Time, (index, begin, length): (u32, u32, u32)) -> Result<(), PeerFault> {
+    fn handle_cancel(&mut self, now: Time, index: u32, begin: u32, length: u32) -> Result<(), PeerFault> {
         if !self.requests_in.count_cancelled() {
             self.count(now)?;
         }
@@ -190,12 +190,12 @@ impl Connection {
                 self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
             }
             // BEP 10: it may come again, and what it leaves out stays as it was.
-            self.peer_upload_only = handshake.upload_only.unwrap_or(self.peer_upload_only);
+            self.peer.upload_only = handshake.upload_only.unwrap_or(self.peer.upload_only);
             if let (Some(metadata), Some(id)) = (&mut self.metadata, handshake.message_id(METADATA_EXTENSION)) {
                 metadata.set_peer_id(id);
             }
-            self.peer_client = handshake.client.or(self.peer_client.take());
-            self.peer_sees_us = handshake.your_ip.or(self.peer_sees_us);
+            self.peer.client = handshake.client.or(self.peer.client.take());
+            self.peer.sees_us = handshake.your_ip.or(self.peer.sees_us);
         } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
         {
             self.count(now)?;
@@ -203,13 +203,13 @@ impl Connection {
         Ok(())
     }
 
-    fn handle_fast(&mut self, now: Time, message: &Message<'_>, first: bool) -> Result<Event, PeerFault> {
+    fn handle_fast(&mut self, now: Time, message: &Message<'_>, stage: Stage) -> Result<Event, PeerFault> {
         if !self.fast {
             return Err(PeerFault::FastNotAgreed);
         }
         match *message {
             Message::HaveAll if self.peer_has_all => Ok(Event::Quiet),
-            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), first),
+            Message::HaveAll => self.handle_bitfield(Bitfield::full(self.geometry.piece_count()), stage),
             Message::HaveNone if !self.peer_have.is_empty() => Err(PeerFault::LateBitfield),
             Message::Reject { index, begin, length } => {
                 let block = self.geometry.span(index, begin, length);
@@ -219,13 +219,16 @@ impl Connection {
                 }
                 let rejected = block.filter(|_| rejection == Rejection::Outstanding);
                 // Should it allow this one all the same, it would be asked for it again at once.
-                rejected.filter(|_| self.peer_choking).iter().for_each(|block| self.allowed_in.remove(block.piece));
+                rejected
+                    .filter(|_| self.sides.peer.choking)
+                    .iter()
+                    .for_each(|block| self.allowed_in.remove(block.piece));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
             // BEP 6: advisory, so an index that does not exist is as good as not said.
             Message::Suggest { index } => {
-                self.suggestion_count = self.suggestion_count.saturating_add(1);
-                if self.suggestion_count > self.geometry.piece_count() {
+                self.abuse.suggestion_count = self.abuse.suggestion_count.saturating_add(1);
+                if self.abuse.suggestion_count > self.geometry.piece_count() {
                     self.count(now)?;
                 }
                 Ok(self.geometry.piece(index).map_or(Event::Quiet, Event::Suggested))
@@ -240,8 +243,8 @@ impl Connection {
 
     /// A whole block has arrived.
     pub fn handle_block(&mut self, now: Time, block: BlockRef) -> Result<BlockArrival, PeerFault> {
-        (self.last_received, self.last_message) = (now, now);
-        self.at_first_message = false;
+        (self.activity.received, self.activity.message) = (now, now);
+        self.stage = Stage::Open;
         if let Some(latency) = self.requests_out.take(now, block) {
             return Ok(BlockArrival::Expected { latency });
         }
@@ -254,7 +257,7 @@ impl Connection {
 
     /// Part of a message has arrived: the peer is alive, as long as messages become whole in time.
     pub fn handle_bytes(&mut self, now: Time) {
-        self.last_received = self.last_received.max(now.min(self.last_message + limits::MESSAGE_TIMEOUT));
+        self.activity.received = self.activity.received.max(now.min(self.activity.message + limits::MESSAGE_TIMEOUT));
     }
 }
 

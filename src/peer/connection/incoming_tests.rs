@@ -1,10 +1,10 @@
 //! What messages cost that a peer may send without a reason, and which of them are too many.
 
-use super::super::setup::{InitialHave, Setup};
-use super::super::transmit::Transmit;
 use super::*;
 use crate::base::Geometry;
 use crate::base::geometry::BLOCK_LEN;
+use crate::peer::setup::{InitialHave, Setup};
+use crate::peer::transmit::Transmit;
 use std::sync::Arc;
 
 const START: Time = Time::from_secs(5000);
