@@ -1,13 +1,13 @@
-//! A load for trackers: announces over UDP or HTTP as fast as they are answered, for some seconds; prints how many.
+//! A load for trackers: announces over UDP or HTTP as fast as the tracker answers, for some seconds; prints the number of announces.
 //!
 //!     rustc -O --edition 2024 tools/load.rs -o target/load
 //!     target/load udp 127.0.0.1:6969 [--seconds S] [--threads N] [--window N] [--hash HEX | --torrents N] [--numwant N]
 //!     target/load http 127.0.0.1:6969 [--keep-alive] …
 //!
-//! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window of announces
-//! under way (UDP) or one (HTTP). One in eight peers is a seeder. Answers are looked at: a refusal, or one that names no
-//! interval, counts as a failure. Torrents are made up from their number; `--list` prints their info-hashes for a tracker
-//! that wants them named.
+//! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window of outstanding
+//! announces (UDP) or one (HTTP). One in eight peers is a seeder. Answers are checked: a refusal, or an answer without an
+//! interval, counts as a failure. Info-hashes are derived from the number of the torrent; `--list` prints them for a tracker
+//! that needs a list.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -159,7 +159,7 @@ fn udp(load: &Load, number: u64) -> std::io::Result<Count> {
                 count.bytes += len as u64;
             }
             Ok(_) => count.failed += 1,
-            // Lost: begin a window anew.
+            // The answers were lost: start a new window.
             Err(_) => {
                 count.failed += load.window;
                 for _ in 1..load.window {
@@ -211,7 +211,7 @@ fn http(load: &Load, number: u64) -> std::io::Result<Count> {
     Ok(count)
 }
 
-/// Bytes of one answer: to its end, or by its length where the connection is kept.
+/// Length of one answer in bytes. It ends with the connection, or at its announced length if the connection is kept.
 fn receive(stream: &mut TcpStream, answer: &mut [u8], keep_alive: bool) -> std::io::Result<Option<usize>> {
     let mut len = 0;
     loop {

@@ -2,7 +2,7 @@
 """One seeder, one downloader, one wire: bt-fast beside other clients.
 
 Each pair moves one file of random bytes between two network namespaces joined by a veth pair, byte-for-byte compared
-afterwards. Rounds are interleaved, so that a noisy minute hits every pair; medians are printed as a Markdown table:
+afterwards. Rounds are interleaved, so that a noisy minute affects every pair. Medians are printed as a Markdown table:
 wall GB/s from the downloader's start to its end, the multiple of each client's pair with itself, CPU-seconds per GB
 of both processes.
 
@@ -49,7 +49,7 @@ def arguments():
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one download [300]")
     parser.add_argument("--work", type=Path, default=ROOT / "target/pairs", help="folder for files and logs [target/pairs]")
     parser.add_argument("--bt", type=Path, default=ROOT / "target/release/bt-fast", help="[target/release/bt-fast]")
-    parser.add_argument("--bt-seed-flags", default="--verify none", help="[--verify none: others do not hash either]")
+    parser.add_argument("--bt-seed-flags", default="--verify none", help="[--verify none: the other clients do not hash either]")
     parser.add_argument("--bt-get-flags", default="", help="more flags for bt-fast get")
     options = parser.parse_args()
     if options.pairs and options.all:
@@ -69,7 +69,7 @@ def rqbit_program():
 
 
 def versions(options):
-    """What is installed: each client with the version it tells."""
+    """The installed clients, each with the version that it reports."""
     asked = {
         "bt": [options.bt, "--version"],
         "lt": [python(), "-c", "import libtorrent; print(libtorrent.__version__)"],
@@ -102,7 +102,7 @@ def call(*command):
 
 
 class Hosts:
-    """Two network namespaces on one wire, named after this process, gone at the end."""
+    """Two network namespaces on one wire, named after this process and removed at the end."""
 
     def __enter__(self):
         self.seed, self.get = f"pairs-{os.getpid()}s", f"pairs-{os.getpid()}g"
@@ -200,7 +200,7 @@ def get_command(client, torrent, folder, home, options):
 
 
 def finish_script(home):
-    """What transmission-cli, which never ends by itself, runs when it is done."""
+    """The script that transmission-cli runs on completion; the program itself never ends."""
     home.mkdir(parents=True, exist_ok=True)
     script = home / "finish.sh"
     script.write_text(f"#!/bin/sh\ntouch '{home}/complete'\n")
@@ -294,7 +294,7 @@ def own_pairs(pair):
 
 
 def report(results, options, installed):
-    """Markdown: one row for each pair, and how it stands to what its clients do among themselves."""
+    """Prints Markdown: one row for each pair, with its ratio to the pairs of its clients with themselves."""
     names = ", ".join(f"{client} = {NAMES[client]} {version}" for client, version in installed.items()
                       if any(client in pair.split(":") for pair in results))
     print(f"{options.gib:g} GiB, {options.piece_kib} KiB pieces, medians of {options.rounds} interleaved rounds, "

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""One bt-fast origin; half of the downloaders are bt-fast, half libtorrent: who is done when, and are the bytes the same.
+"""One bt-fast origin; half of the downloaders are bt-fast, half libtorrent: when each is done, and whether the bytes are the same.
 
-All are processes on loopback that find each other by `bt-fast track`, keep to links of --link bytes/s by their own limits (so does
-the origin), and go on seeding until the last one is done. A downloader is done when it says that it has everything, verified.
-Prints a line for each and the medians; exits with 1 when bytes differ or somebody did not finish.
+All are processes on loopback that find each other by `bt-fast track`. The downloaders and the origin limit themselves to --link bytes/s.
+A downloader is done when it reports that everything is verified, and seeds until the last one is done. Prints a line for each
+downloader and the medians. The exit code is 1 if bytes differ or a downloader did not finish.
 Needs libtorrent in $LT_PYTHON or target/venv. Example: tools/compare/swarm.py --each 4 --mib 512 --link 20000000
 """
 
@@ -44,7 +44,7 @@ def start(command, log):
 
 
 def wait_for(process, said):
-    """Reads the process's lines until one satisfies `said`; returns that line."""
+    """Reads the process's lines until `said` accepts one; returns that line."""
     for line in process.stdout:
         if said(line):
             return line
@@ -60,7 +60,7 @@ def event(name, **fields):
 
 
 def downloader(client, at, options, torrent, length):
-    """The process, and what it says when it has everything."""
+    """The process, and the predicate for the line that it prints when it has everything."""
     folder = options.work / f"get{at}"
     folder.mkdir()
     port, rate = str(FIRST_PORT + at), str(options.link)

@@ -1,4 +1,4 @@
-//! The fuzz targets, as `tests/it/fuzz` has them.
+//! The fuzz targets of `tests/it/fuzz`.
 
 #[path = "../../tests/it/fuzz/targets.rs"]
 mod targets;
