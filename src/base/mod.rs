@@ -8,6 +8,7 @@ pub mod geometry;
 pub mod host;
 pub mod ids;
 pub mod limits;
+pub mod lock;
 pub mod priority;
 pub mod timer_table;
 pub mod units;
@@ -17,6 +18,7 @@ pub use file_identity::{FileIdentity, FileTime};
 pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
 pub use host::host_of;
 pub use ids::{InfoHash, PeerId, PieceHash};
+pub use lock::lock;
 pub use priority::canonical_priority;
 pub use timer_table::TimerTable;
 
