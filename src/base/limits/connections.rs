@@ -2,90 +2,120 @@
 
 use std::time::Duration;
 
-/// Connections of a `seed` and of a `get`.
-pub const CONNECTIONS_SEED_MAX: usize = 20_000;
-pub const CONNECTIONS_GET_MAX: usize = 500;
-/// Connections from one IPv4 address or one /64 of IPv6: several downloaders behind one NAT, or on one host, are normal for an origin.
-pub const CONNECTIONS_PER_IP_MAX: usize = 64;
-/// Connections whose handshake has not told their torrent yet: from one address, and in all.
-pub const GREETING_PER_IP_MAX: u32 = 64;
-pub const GREETING_MAX: u32 = 2048;
-/// Blocks of wrong pieces whose senders are remembered until the piece is right: 40 bytes for each.
-pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
-/// Pieces that were never right whose senders are counted, for the line that says so at the end.
-pub const WRONG_PIECES_KEPT_MAX: usize = 64;
-/// Connections being opened by us at a time.
-pub const HALF_OPEN_MAX: usize = 100;
-/// Connections opened by us for one torrent in a second; a burst has [`HALF_OPEN_MAX`].
-pub const CONNECTS_PER_S: u32 = 50;
-/// A download stops looking for peers at so many: each of them costs a message per piece.
-pub const CONNECTIONS_SOUGHT: usize = 20;
-/// And accepts no more of them at so many, unless the user says how many: who came first would be connected to all that
-/// came later, and be fed by all.
-pub const CONNECTIONS_LEECHING_MAX: usize = 36;
-/// As long as all that came was wrong it looks on until so many.
-pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
-/// While more than half of the leechers it is connected to have more than it by the content divided by this, it looks on until
-/// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, so a peer with fewer connections is fed less.
-pub const BEHIND_SHARE: u32 = 50;
-/// When so many tenths of the connections are taken, those over which nothing moves and nobody wants anything make room
-/// for others, after this time.
-pub const CROWDED_TENTHS: usize = 9;
-pub const USELESS_AFTER: Duration = Duration::from_secs(60);
-/// When all are taken, a newcomer of higher priority (BEP 40) takes the place of one over which nothing moved for this time
-/// already. So many of a torrent's are kept in mind.
-pub const USELESS_AT_CAP_AFTER: Duration = Duration::from_secs(10);
-pub const USELESS_LISTED_MAX: usize = 64;
-/// What `--connections` takes at most: as many descriptors as Linux gives a process by default at most (`fs.nr_open`), halved.
+use super::is_at_most;
+
+/// Largest value of `--connections`: half of the descriptors that a process on Linux can have by default
+/// (`fs.nr_open`).
 pub const CONNECTIONS_MAX: usize = 1 << 19;
-/// Hosts that have to see us at the same address before it is believed to be ours, where no tracker tells.
+/// Connections of one `seed` without `--connections`.
+pub const CONNECTIONS_SEED_MAX: usize = 20_000;
+/// Connections of one `get` without `--connections`.
+pub const CONNECTIONS_GET_MAX: usize = 500;
+/// Connections from one host, which is an IPv4 address or an IPv6 /64. An origin normally serves several downloaders on
+/// one machine or behind one NAT.
+pub const CONNECTIONS_PER_IP_MAX: usize = 64;
+/// Accepted connections with a pending handshake from one host; another one is closed.
+pub const GREETING_PER_IP_MAX: u32 = 64;
+/// Accepted connections with a pending handshake in total; another one is closed.
+pub const GREETING_MAX: u32 = 2048;
+/// Blocks of failed pieces whose senders are remembered until the piece is verified. Each takes 40 bytes; the oldest
+/// pieces are forgotten first.
+pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
+/// Pieces that failed and were never verified whose senders are counted for the summary of a download; further ones are
+/// not counted.
+pub const WRONG_PIECES_KEPT_MAX: usize = 64;
+/// Outgoing connection attempts in progress at a time.
+pub const HALF_OPEN_MAX: usize = 100;
+/// Outgoing connection attempts per second for one torrent, on average. A burst may have [`HALF_OPEN_MAX`].
+pub const CONNECTS_PER_S: u32 = 50;
+/// Useful connections at which a download stops looking for peers, since each connection costs a `have` message per
+/// piece.
+pub const CONNECTIONS_SOUGHT: usize = 20;
+/// Connections at which a download accepts no more without `--connections`. Otherwise the first peer would be connected
+/// to every later peer and be fed by all of them.
+pub const CONNECTIONS_LEECHING_MAX: usize = 36;
+/// Connections at which a download stops looking for peers after a failed piece, while no connected peer is proven.
+pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
+/// Divisor of the piece count that says when a leecher is ahead of us. While more than half of the connected leechers
+/// are ahead, a download looks for peers up to [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections,
+/// so a peer with fewer connections is fed less.
+pub const BEHIND_SHARE: u32 = 50;
+/// Tenths of the connection limit at which the session counts as crowded and evicts idle peers.
+pub const CROWDED_TENTHS: usize = 9;
+/// Time without transferred blocks or interest after which a peer is disconnected in a crowded session.
+pub const USELESS_AFTER: Duration = Duration::from_secs(60);
+/// Time without transferred blocks or interest after which a peer may be replaced by a new peer of higher canonical
+/// priority (BEP 40) when the connection limit is reached.
+pub const USELESS_AT_CAP_AFTER: Duration = Duration::from_secs(10);
+/// Peers of one torrent that are listed as candidates for replacement.
+pub const USELESS_LISTED_MAX: usize = 64;
+/// Hosts that must report the same external address (BEP 10's `yourip`) before it is used, if no tracker reports one.
 pub const OWN_ADDRESS_HOSTS_MIN: usize = 3;
-/// Peers remembered for one torrent.
+/// Peers remembered for one torrent. When the list is full, a new peer replaces a worse one or is dropped.
 pub const PEER_LIST_MAX: usize = 4000;
-/// Failed attempts to connect before a peer is forgotten until it is announced again.
+/// Failed connection attempts before a peer is forgotten until it is announced again.
 pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
-/// First and longest wait before a peer that failed, or left without a block, is tried again.
+/// First wait before a peer is tried again that failed, or that left without sending a block. The wait doubles each
+/// time.
 pub const CONNECT_RETRY_MIN: Duration = Duration::from_secs(10);
+/// Longest wait before a peer is tried again.
 pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
-/// Addresses whose trust is remembered for one torrent.
+/// Hosts of one torrent whose trust is remembered. When the list is full, the host whose trust is nearest to zero is
+/// forgotten, banned hosts last.
 pub const TRUST_LIST_MAX: usize = 16_384;
 
-/// An attempt to connect counts so long among the connections that are sought; of one that takes longer little is hoped
-/// for, and others are tried beside it.
+/// Age up to which a connection attempt counts towards the connections sought. An older attempt rarely succeeds, so
+/// other peers are tried beside it.
 pub const CONNECT_HOPEFUL: Duration = Duration::from_secs(1);
-/// A leecher that announced itself to our own tracker has so long to connect by itself.
+/// Time that a leecher has to connect after it announced itself to our own tracker; then we connect to it.
 pub const AWAITED_FOR: Duration = Duration::from_secs(2);
-/// Leechers of one torrent that are awaited at a time.
+/// Leechers of one torrent that are awaited at a time; further ones must connect by themselves.
 pub const AWAITED_MAX: usize = 256;
-/// To open a TCP connection.
+/// Time to open a TCP connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From TCP connection to complete handshake, absolute.
+/// Time from the open TCP connection to the complete handshake, whatever arrives meanwhile.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A download without any peer says after this long how many have hung up on the handshake.
+/// Time without any peer after which a download reports how many peers closed the connection during the handshake.
 pub const HUNG_UP_NOTICE: Duration = Duration::from_secs(5);
-/// A download whose connected peers lack every piece that it still needs says so after this long.
+/// Time after which a download reports that its connected peers lack all pieces that it needs.
 pub const UNAVAILABLE_NOTICE: Duration = Duration::from_secs(5);
-/// Ranges of those pieces that are named.
+/// Ranges of missing pieces that such a report names.
 pub const UNAVAILABLE_RANGES_SHOWN_MAX: usize = 5;
-/// Without a byte from the peer.
+/// Time without a byte from the peer after which the connection is closed.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
-/// Bytes of a message that is not whole after this long count as silence.
+/// Time since the last complete message after which bytes of an incomplete message count as silence.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// BEP 3: keep-alives "generally sent once every two minutes"; a little less, for peers that time out at two minutes.
+/// Time without a sent byte after which a keep-alive is sent. BEP 3: "generally sent once every two minutes"; this is a
+/// little less, for peers that time out at two minutes.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
-/// Without any requested block from a peer that owes some: it is snubbing us.
+/// Time without a requested block after which a peer with outstanding requests counts as snubbing.
 pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
-/// A send, of 256 KiB at most, that takes longer than this marks its peer as one that does not read: another peer gets its slot.
+/// Duration of a send after which the peer counts as stalled and its upload slot goes to another peer.
 pub const SEND_STALL_NOTICE: Duration = Duration::from_secs(2);
-/// So is one of which the peer has acknowledged nothing for this long: a slow reader acknowledges some of it in that time.
+/// Time without an acknowledged byte of the pending send after which the peer counts as stalled too. A slow reader
+/// acknowledges some bytes within that time.
 pub const SEND_UNREAD_NOTICE: Duration = Duration::from_millis(400);
-/// A send that makes no progress.
+/// Duration of a send after which the connection is closed.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// uTP packets looked at in a second, each of which is answered with at most one. It bounds the work, and the packets that a
-/// flood with forged sender addresses makes us send to these. Packets beyond it wait in the kernel or are lost.
+/// uTP packets read per second; each is answered with at most one packet. This bounds the work, and the packets that a
+/// flood with forged sender addresses makes us send. Further packets wait in the kernel or are dropped there.
 pub const UTP_PACKETS_PER_S_MAX: u32 = 2000;
-/// Bytes received at a time: of packets that the kernel has joined those that fit.
+/// Bytes received from the uTP socket at a time. The kernel may coalesce packets; those that do not fit are dropped.
 pub const UTP_RECV_LEN: usize = 2048;
 
-/// How often it is said at most that there are no descriptors for new connections.
+/// Least time between two warnings that descriptors for new connections are short.
 pub const SHORTAGE_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+const _: () = assert!(CONNECTIONS_SEED_MAX <= CONNECTIONS_MAX && CONNECTIONS_GET_MAX <= CONNECTIONS_MAX);
+const _: () = assert!(CONNECTIONS_SOUGHT <= CONNECTIONS_LEECHING_MAX);
+const _: () = assert!(CONNECTIONS_LEECHING_MAX <= CONNECTIONS_SOUGHT_AMONG_LIARS);
+const _: () = assert!(CONNECTIONS_SOUGHT_AMONG_LIARS <= CONNECTIONS_GET_MAX);
+const _: () = assert!(CONNECTIONS_PER_IP_MAX <= CONNECTIONS_GET_MAX);
+const _: () = assert!(GREETING_PER_IP_MAX <= GREETING_MAX);
+const _: () = assert!(is_at_most(USELESS_AT_CAP_AFTER, USELESS_AFTER));
+const _: () = assert!(is_at_most(CONNECT_RETRY_MIN, CONNECT_RETRY_MAX));
+const _: () = assert!(is_at_most(CONNECT_HOPEFUL, CONNECT_TIMEOUT));
+const _: () = assert!(is_at_most(MESSAGE_TIMEOUT, SILENCE_TIMEOUT));
+const _: () = assert!(is_at_most(KEEP_ALIVE_INTERVAL, SILENCE_TIMEOUT));
+const _: () = assert!(is_at_most(SEND_UNREAD_NOTICE, SEND_STALL_NOTICE));
+const _: () = assert!(is_at_most(SEND_STALL_NOTICE, SEND_STALL_TIMEOUT));

@@ -1,4 +1,7 @@
-//! Every bound of the program: its unit, its value, its reason. One file for each subject; all are used as `limits::NAME`.
+//! Every bound of the program, with its unit and its reason. There is one file for each subject; all constants are used
+//! as `limits::NAME`.
+//!
+//! A file asserts the order of its own related constants; the assertions here relate constants of different subjects.
 
 mod connections;
 mod metainfo;
@@ -18,12 +21,13 @@ pub use swarm::*;
 pub use tracker::*;
 pub use web::*;
 
-const _: () = {
-    assert!(REQUESTS_OUT_START <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_STEADY <= REQUESTS_OUT_MAX);
-    assert!(SEND_BLOCKS_MAX * super::geometry::BLOCK_LEN as usize <= SEND_LEN_MAX);
-    assert!(RECV_BUFFER_LEN_MAX > REQUEST_LEN_MAX as usize + 13);
-    assert!(PIECE_LEN_CREATE_MAX <= PIECE_LEN_READ_MAX);
-    assert!(STREAM_READ_LEN.is_power_of_two() && STREAM_PIECE_LEN_DEFAULT.is_power_of_two());
-    assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
-    assert!(TRACKER_STOP_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
-};
+use std::time::Duration;
+
+/// Whether `a` is at most `b`; `Duration` cannot be compared in a constant.
+const fn is_at_most(a: Duration, b: Duration) -> bool {
+    a.as_nanos() <= b.as_nanos()
+}
+
+const _: () = assert!(SEND_BLOCKS_MAX <= READ_AHEAD_BLOCKS_MAX);
+const _: () = assert!(is_at_most(TRACKER_STOP_TIMEOUT, SHUTDOWN_TIMEOUT));
+const _: () = assert!(is_at_most(RING_END_TIMEOUT, SHUTDOWN_TIMEOUT));

@@ -1,32 +1,43 @@
-//! Limits of a session: its torrents, its pictures, retries and its end.
+//! Limits of a session: its torrents, its status, its retries and its end.
 
 use std::time::Duration;
 
-/// Bytes of a configuration file.
+use super::is_at_most;
+
+/// Length in bytes of a configuration file; a longer one is refused.
 pub const CONFIG_LEN_MAX: u64 = 1 << 20;
 
-/// Torrents that are added to or dropped from a running session before it looks at anything else.
+/// Torrents added to or removed from a running session in one step of the control thread; the rest wait for the next
+/// step.
 pub const CHANGES_AT_ONCE: usize = 64;
-/// `seed --watch`: `.torrent` files of the folder that are looked at; an idle torrent takes [`super::TORRENT_IDLE_LEN_MAX`].
+/// `.torrent` files in a folder of `seed --watch`; further ones are reported and not served. An idle torrent takes
+/// [`super::TORRENT_IDLE_LEN_MAX`].
 pub const WATCHED_FILES_MAX: usize = 100_000;
-/// How often it is looked whether the folder has changed, and how often each file whatever the folder says. A file that is no
-/// torrent is believed to be on its way for the third.
+/// Interval at which a watched folder is checked for a change of its modification time.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which every file of a watched folder is checked, even if the folder's modification time is the same.
 pub const WATCH_ALL_INTERVAL: Duration = Duration::from_secs(60);
+/// Time for which an unreadable `.torrent` file of a watched folder is assumed to be still being written.
 pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// Peers of one torrent in a picture of a session, and stretches of its map of pieces.
+/// Peers of one torrent in a session's status; the busiest are kept.
 pub const PEERS_SHOWN_MAX: usize = 100;
+/// Cells in a torrent's map of pieces; a torrent of fewer pieces has one cell for each.
 pub const PIECE_MAP_LEN: u32 = 512;
-/// Seconds of rates that a session remembers for whoever looks.
+/// Seconds of transfer rates that a session keeps for the dashboard; older ones are dropped.
 pub const RATES_KEPT_MAX: usize = 300;
 
-/// What the kernel interrupts, cancels or has no room for is tried again after this pause, so often at most: a second and more.
+/// Pause before a system call is retried that was interrupted, was cancelled or lacked resources.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
+/// Retries of such a system call, which together take a second or more; then its error is returned.
 pub const RETRIES_MAX: u32 = 1000;
 
-/// A ring that ends waits so long for operations that can't be cancelled, such as a write that the disk is busy with.
+/// Time that an ending ring waits for operations that the kernel cannot cancel, such as a write to a busy disk.
 pub const RING_END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After Ctrl-C everything is over within this time.
+/// Time within which the process ends after Ctrl-C.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(is_at_most(WATCH_INTERVAL, WATCH_SETTLE_TIME));
+const _: () = assert!(is_at_most(WATCH_SETTLE_TIME, WATCH_ALL_INTERVAL));
+const _: () = assert!(RETRY_PAUSE.as_millis() * RETRIES_MAX as u128 >= 1000);

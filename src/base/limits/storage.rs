@@ -1,100 +1,137 @@
-//! Limits of files, memory for pieces, checkpoints and the threads that work on them.
+//! Limits of files, of memory for pieces, of checkpoints and of the threads that work on them.
 
 use std::time::Duration;
 
-/// Content is read in, and known to be in memory, in stretches of so many bytes.
+use super::is_at_most;
+use crate::base::geometry::BLOCK_LEN;
+
+/// Length in bytes of an extent, the unit in which content is read into the page cache and known to be resident.
 pub const STRETCH_LEN: u64 = 1 << 20;
-/// Blocks of a peer's queue that are made ready ahead of its writer, when memory is not scarce.
+/// Blocks of a peer's queue that are made resident ahead of its writer when memory is ample.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
-/// A file is looked at before something of it leaves, once in so long, and always before its end leaves; of files shorter than
-/// this so many of a torrent in that time, of which there may be as many as blocks.
+/// Interval in which a served file is checked for changes at most once. A file is checked before its bytes leave, and
+/// always before its last bytes leave.
 pub const FILE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Length in bytes below which a file counts as short: there may be as many short files as blocks.
 pub const FILE_LOOK_LEN_MIN: u64 = 1 << 20;
+/// Short files of one torrent that are checked in one [`FILE_LOOK_INTERVAL`]; the rest wait for a later interval.
 pub const FILE_LOOKS_SHORT_MAX: u64 = 100;
-/// The clock of file times advances at least once in this long: a write within it after another one may leave the same
-/// times.
+/// Time within which the clock of file times advances: two writes closer than this may leave the same times.
 pub const FILE_TIME_GRAIN: Duration = Duration::from_millis(20);
-/// Reads of verified content that are tried while its file changes.
+/// Attempts to read verified content from a file that keeps changing; then the read fails.
 pub const VERIFIED_READ_TRIES: usize = 4;
-/// For this long what was read into memory is believed to be there, whatever came after it; and at most for so long.
+/// Time for which an extent counts as resident after it was read, however much is read after it.
 pub const RESIDENT_MIN: Duration = Duration::from_millis(50);
+/// Time after which an extent does not count as resident, however little is read after it.
 pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
-/// In between it is believed while less than this part of memory was read in since: one divided by this.
+/// Divisor of the memory. Between [`RESIDENT_MIN`] and [`RESIDENT_MAX`] an extent counts as resident while less than
+/// this part of memory was read after it.
 pub const CACHE_TRUSTED_SHARE: u64 = 4;
-/// With `--cache drop-behind`, content that stays in memory after it was read in: more than all peers at the same place
-/// need, less than anybody misses.
+/// Bytes of read content that stay in the page cache with `--cache drop-behind`: more than peers at the same place
+/// need, and little enough for other programs.
 pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
-/// Ring threads at most.
+/// Ring threads; the largest value of `--rings`.
 pub const RINGS_MAX: usize = 8;
-/// The smallest `--arena`, four blocks; and the piece arena without the flag, where that is no more than this share of memory.
-/// Never less than two pieces.
+/// Smallest value of `--arena` in bytes, four blocks.
 pub const ARENA_LEN_MIN: u64 = 64 << 10;
+/// Piece arena in bytes without `--arena`, unless [`ARENA_MEMORY_SHARE`] gives less. An arena always holds two pieces.
 pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
+/// Divisor of the memory that bounds the piece arena without `--arena`.
 pub const ARENA_MEMORY_SHARE: u64 = 4;
-/// Pieces open at a time at most, however small they are.
+/// Open pieces of one torrent, however small they are.
 pub const OPEN_PIECES_MAX: u32 = 4096;
-/// Files of the process that are mapped to be served: one for so many of the maps that the kernel lets it have (`vm.max_map_count`,
-/// and what that is by default where it cannot be read), since sends hold maps for longer and threads and libraries have their own; and at most
-/// so many, each of which is kernel memory.
+/// Divisor of the maps that the kernel grants a process (`vm.max_map_count`): this part may be maps of served files.
+/// Sends hold maps for longer, and threads and libraries have maps of their own.
 pub const MAP_COUNT_SHARE: u64 = 2;
+/// Maps per process if `vm.max_map_count` cannot be read, the kernel's default.
 pub const MAP_COUNT_UNTOLD: u64 = 65_530;
+/// Maps of served files of the process, each of which takes kernel memory.
 pub const MAPPED_FILES_MAX: u64 = 65_536;
-/// Of those a call that brings content into memory takes one divided by this; what needs more is read. Where the kernel refuses a
-/// map, one divided by the other of those held the longest give way.
+/// Divisor of the granted maps: a call that makes content resident uses at most this part and reads the other files.
 pub const MAPS_AT_A_TIME_SHARE: u64 = 8;
+/// Divisor of the held maps: if the kernel refuses a map, this part of them is released, the oldest first.
 pub const MAPS_ROOM_SHARE: u64 = 4;
-/// Files up to this length are read to be served, not mapped: no block is of more than two others.
+/// Length in bytes of the longest file that is read to be served and not mapped. It is one block, so that no block
+/// needs more than two longer files.
 pub const READ_FILE_LEN_MAX: u64 = 16 << 10;
-/// Content of the process that is held read: one divided by this of memory, within bounds; a stretch of the content takes
-/// about its own length at most.
+/// Divisor of the memory that bounds the read content of the process, within [`READ_CONTENT_LEN_MIN`] and
+/// [`READ_CONTENT_LEN_MAX`]. An extent takes about its own length.
 pub const READ_CONTENT_MEMORY_SHARE: u64 = 16;
+/// Read content in bytes that the process may hold at least.
 pub const READ_CONTENT_LEN_MIN: u64 = 4 << 20;
+/// Read content in bytes that the process may hold at most.
 pub const READ_CONTENT_LEN_MAX: u64 = 64 << 20;
-/// Content that could not be read for want of memory or descriptors is tried again after this time.
+/// Pause before content is read again after memory or descriptors were short.
 pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Files held open for writing at a time: this share of the descriptors that the process may have, within these bounds.
-/// As many again may be under way to the disk.
+/// Divisor of the descriptors that the process may have: this part may be files open for writing, within
+/// [`OPEN_FILES_MIN`] and [`OPEN_FILES_MAX`]. The same number of files may be being flushed to disk.
 pub const OPEN_FILES_SHARE: u64 = 8;
+/// Files open for writing at least.
 pub const OPEN_FILES_MIN: usize = 8;
+/// Files open for writing at most.
 pub const OPEN_FILES_MAX: usize = 512;
 
-/// Files of a download that are held open for their locks: this share of the descriptors that the process may have.
+/// Divisor of the descriptors that the process may have: this part may be files of downloads held open for their locks.
 pub const LOCKED_FILES_SHARE: u64 = 4;
 
-/// Bytes of a torrent that are written to the page cache and not on disk: the kernel's own bound is a fifth of memory, at which it
-/// stops everybody, and in some control groups there is none. No more than a share of memory; and a share of that is flushed at
-/// a time.
+/// Dirty bytes of one torrent in the page cache at most. The kernel's own limit is a fifth of memory, at which it stops
+/// every writer, and some control groups have none.
 pub const DIRTY_LEN_MAX: usize = 256 << 20;
+/// Dirty bytes of one torrent in the page cache that are always allowed.
 pub const DIRTY_LEN_MIN: usize = 4 << 20;
+/// Divisor of the memory that bounds the dirty bytes, within [`DIRTY_LEN_MIN`] and [`DIRTY_LEN_MAX`].
 pub const DIRTY_MEMORY_SHARE: u64 = 8;
+/// Divisor of the dirty bytes allowed: this part is flushed at a time.
 pub const DIRTY_RUN_SHARE: usize = 8;
 
-/// What is had is written down this often, and no oftener than so many times what it took before: 2 % of the time of a disk
-/// that is busy with it, much less of a processor's; but at last after the longest.
+/// Shortest time between two checkpoints of a download.
 pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// Longest time between two checkpoints of a download.
 pub const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// Pause after a checkpoint as a multiple of its duration, within [`CHECKPOINT_INTERVAL_MIN`] and
+/// [`CHECKPOINT_INTERVAL_MAX`]: checkpoints take about 2 % of the time of a busy disk.
 pub const CHECKPOINT_PAUSE_RATIO: u32 = 50;
-/// Bytes of pieces received in part that are kept over a restart; a run that goes on writes them when so many bytes more have
-/// come, and half of what is written.
+/// Bytes of partial pieces that are kept over a restart; further partial pieces are downloaded again.
 pub const PARTS_LEN_MAX: usize = 64 << 20;
+/// Bytes downloaded since partial pieces were last written before they are written again; more if half of their own
+/// length is more.
 pub const PARTS_GROWTH_MIN: u64 = 4 << 20;
-/// Written files that are synced one by one; of more the whole file system is.
+/// Written files that are synced one by one; of a larger number the whole file system is synced.
 pub const SYNC_FILES_MAX: usize = 16;
-/// Pieces of a resume record that are hashed before it is believed: one of each of as many files, the others at random.
+/// Pieces of a resume record that are hashed before the record is trusted: up to half of them from different files, the
+/// rest at random.
 pub const RESUME_SAMPLES_MAX: usize = 64;
+/// Bytes of the pieces that are hashed before a resume record is trusted.
 pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
 
-/// A hash worker that finds fewer pieces than this waits so long for more: twelve to sixteen at a time take a quarter of the
-/// processor time of one by one.
+/// Waiting pieces below which a hash worker waits for more: hashing a batch takes much less processor time than hashing
+/// its pieces one by one.
 pub const HASH_GATHER_PIECES: usize = 12;
+/// Longest time that a hash worker waits for a batch.
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
-/// Threads for work on files that may block; a torrent's share of them, about what keeps a fast disk busy; and how long one that
-/// has nothing to do is kept.
+/// Threads of the process for file operations that may block.
 pub const FILE_THREADS_MAX: usize = 512;
+/// Threads for blocking file operations of one torrent, enough to keep a fast disk busy.
 pub const FILE_THREADS_EACH: usize = 8;
+/// Time without work after which such a thread ends.
 pub const FILE_THREAD_IDLE: Duration = Duration::from_secs(10);
-/// Haves to all connections of a torrent are gathered over this time.
+/// Time over which haves to all connections of a torrent are collected before they are sent.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);
-/// Haves that were held back when others left, with a peer that reads slowly, wait no longer than this after them.
+/// Time since the last send after which haves that were held back for a slow reader are sent.
 pub const HAVE_HELD_MAX: Duration = Duration::from_secs(1);
+
+const _: () = assert!(READ_AHEAD_BLOCKS_MAX as u64 * BLOCK_LEN as u64 >= STRETCH_LEN);
+const _: () = assert!(STRETCH_LEN.is_multiple_of(BLOCK_LEN as u64));
+const _: () = assert!(is_at_most(FILE_TIME_GRAIN, FILE_LOOK_INTERVAL));
+const _: () = assert!(is_at_most(RESIDENT_MIN, RESIDENT_MAX));
+const _: () = assert!(ARENA_LEN_MIN <= ARENA_LEN_DEFAULT && BLOCK_LEN as u64 <= ARENA_LEN_MIN);
+const _: () = assert!(MAP_COUNT_UNTOLD / MAP_COUNT_SHARE <= MAPPED_FILES_MAX);
+const _: () = assert!(READ_FILE_LEN_MAX <= BLOCK_LEN as u64);
+const _: () = assert!(READ_CONTENT_LEN_MIN <= READ_CONTENT_LEN_MAX && STRETCH_LEN <= READ_CONTENT_LEN_MIN);
+const _: () = assert!(OPEN_FILES_MIN <= OPEN_FILES_MAX);
+const _: () = assert!(DIRTY_LEN_MIN <= DIRTY_LEN_MAX);
+const _: () = assert!(is_at_most(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX));
+const _: () = assert!(PARTS_GROWTH_MIN <= PARTS_LEN_MAX as u64);
+const _: () = assert!(FILE_THREADS_EACH <= FILE_THREADS_MAX);
+const _: () = assert!(is_at_most(HAVE_GATHER, HAVE_HELD_MAX));

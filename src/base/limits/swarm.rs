@@ -1,47 +1,66 @@
-//! Limits of what connections of a torrent share: rates, upload slots, piece order, trust.
+//! Limits of what the connections of a torrent share: rates, upload slots, piece order and trust.
 
 use std::time::Duration;
 
-/// `--up` and `--down` are at least this, in bytes per second: a block each second, so that nobody takes us for silent.
+use super::is_at_most;
+
+/// Smallest value of `--up` and `--down` in bytes per second. At one block per second no peer takes us for silent.
 pub const RATE_LIMIT_MIN: u64 = 16 << 10;
-/// What waits for a rate limit looks again at least so often: whether there is still somebody to wait for.
+/// Longest sleep of a task that waits for a rate limit; then it checks whether its connection is still open.
 pub const RATE_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// BEP 3: "unchoking the four peers"; a fast uplink, or one that these do not fill, has more, up to the last.
+/// Upload slots of a download at least. BEP 3: "unchoking the four peers".
 pub const UPLOAD_SLOTS_GET: usize = 4;
-/// An origin serves more peers at once: its uplink is what it is for.
+/// Upload slots of a seeder at least: an origin's uplink exists to serve peers.
 pub const UPLOAD_SLOTS_SEED_MIN: usize = 16;
+/// Upload slots at most, on a fast uplink or one that fewer slots leave idle.
 pub const UPLOAD_SLOTS_MAX: usize = 64;
-/// A slot for each so many bytes per second of upload: on a fast link few slots make cliques, which pass newcomers by.
+/// Upload rate in bytes per second for which one more slot is added. With few slots on a fast link, peers form cliques
+/// that newcomers cannot enter.
 pub const SLOT_RATE_AMPLE: u64 = 500_000;
-/// Slots beside the first ones come while the uplink is idle, each time one and this part of those that are used: a swarm
-/// that starts can't wait. They go by the second part in a round in which it never was.
+/// Divisor of the used slots for growth: while the uplink is idle, each step adds one slot and this part of the used
+/// ones, so that a starting swarm need not wait.
 pub const SPARE_SLOTS_GROWTH: usize = 2;
+/// Divisor of the spare slots for decay: a choke round during which the uplink was never idle removes this part of
+/// them.
 pub const SPARE_SLOTS_PART: usize = 4;
-/// A seeder serves a peer this many bytes, within these times, before others have their turn.
+/// Bytes that a seeder serves one peer in a turn. The turn lasts [`TURN_TIME_MIN`] to [`TURN_TIME_MAX`]; then waiting
+/// peers have theirs.
 pub const TURN_LEN: u64 = 32 << 20;
+/// Shortest turn of a peer at a seeder while other peers wait.
 pub const TURN_TIME_MIN: Duration = Duration::from_secs(20);
+/// Longest turn of a peer at a seeder while other peers wait.
 pub const TURN_TIME_MAX: Duration = Duration::from_secs(60);
-/// One in so many of a seeder's free slots goes to somebody who was never served first.
+/// One of this number of free slots of a seeder goes to a peer that was never served.
 pub const NEWCOMER_SHARE: usize = 4;
-/// BEP 3: "only changing who's choked once every ten seconds".
+/// Interval of choke rounds. BEP 3: "only changing who's choked once every ten seconds".
 pub const CHOKE_INTERVAL: Duration = Duration::from_secs(10);
-/// BEP 3: the optimistic unchoke "rotates every 30 seconds".
+/// Interval of the optimistic unchoke. BEP 3: it "rotates every 30 seconds".
 pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Pieces downloaded at random before rarest first begins (BEP 3: "random order").
+/// Pieces downloaded in random order before rarest first begins (BEP 3: "random order").
 pub const RANDOM_FIRST_PIECES: u32 = 4;
-/// How often the rarest-first order is made anew while availability changes.
+/// Interval at which the rarest-first order is rebuilt while availability changes.
 pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
-/// Announced pieces a connection remembers until the next order, for want of anything else to ask for.
+/// Announced pieces that one connection remembers until the order is rebuilt; a peer that announces more is searched in
+/// the new order.
 pub const FRESH_PIECES_MAX: usize = 256;
-/// A peer's rates are averages over this time: two choke rounds.
+/// Time over which a peer's rates are averaged: two choke rounds.
 pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 
-/// Trust of a peer address: a piece it had a part in passed, or failed with nobody else to blame; banned at or below the
-/// last: a stranger at its first wrong piece, whoever brought good ones at the second or third. Of several senders of a wrong
-/// piece nobody knows which it was: each gets pieces of its own until one of them is right.
+/// Trust that a host gains with each verified piece it contributed to.
 pub const TRUST_GOOD_PIECE: i32 = 1;
+/// Change of a host's trust, below zero, with each failed piece that it sent alone. If several hosts contributed to a
+/// failed piece, none loses trust: each gets pieces of its own until one of them is verified.
 pub const TRUST_BAD_PIECE_ALONE: i32 = -4;
+/// Highest trust of a host.
 pub const TRUST_MAX: i32 = 8;
+/// Trust at which a host is banned: an unproven host at its first failed piece, a proven one at its second or third.
 pub const TRUST_BANNED: i32 = -4;
+
+const _: () = assert!(UPLOAD_SLOTS_GET <= UPLOAD_SLOTS_SEED_MIN && UPLOAD_SLOTS_SEED_MIN <= UPLOAD_SLOTS_MAX);
+const _: () = assert!(is_at_most(TURN_TIME_MIN, TURN_TIME_MAX));
+const _: () = assert!(is_at_most(CHOKE_INTERVAL, OPTIMISTIC_INTERVAL));
+const _: () = assert!(RATE_WINDOW.as_secs() == 2 * CHOKE_INTERVAL.as_secs());
+const _: () = assert!(TRUST_BANNED < 0 && 0 < TRUST_GOOD_PIECE && TRUST_GOOD_PIECE <= TRUST_MAX);
+const _: () = assert!(TRUST_BAD_PIECE_ALONE <= TRUST_BANNED && TRUST_MAX + 3 * TRUST_BAD_PIECE_ALONE <= TRUST_BANNED);

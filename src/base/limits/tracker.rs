@@ -2,90 +2,122 @@
 
 use std::time::Duration;
 
-/// A tracker's reply, raw and inflated.
+use super::is_at_most;
+
+/// Length in bytes of a tracker's reply over HTTP, compressed and decompressed; a longer one is refused.
 pub const TRACKER_REPLY_LEN_MAX: u64 = 1 << 20;
+/// Time for an announce from the connection to the whole reply.
 pub const TRACKER_TIMEOUT: Duration = Duration::from_secs(30);
-/// BEP 15: a UDP packet without an answer is sent again after this, and then after twice as long.
+/// Time after which an unanswered UDP packet of an announce is sent again; the time doubles with each repetition (BEP
+/// 15).
 pub const TRACKER_UDP_RESEND_AFTER: Duration = Duration::from_secs(15);
-/// With one family's answer the other one's is waited for this much longer.
+/// Time that an announce waits for the other address family after the reply to the first one.
 pub const TRACKER_FAMILY_GRACE: Duration = Duration::from_secs(1);
-/// A tracker's packet: as long as UDP packets get.
+/// Length in bytes of a tracker's packet, the longest that UDP allows.
 pub const TRACKER_UDP_REPLY_LEN_MAX: usize = 64 << 10;
-/// `stopped` gets this long when we leave.
+/// Time for `stopped` announces when a torrent leaves.
 pub const TRACKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between regular announces if the tracker names none.
 pub const TRACKER_INTERVAL_DEFAULT: Duration = Duration::from_secs(1800);
-/// Regular announces are never closer than this, nor further apart than the next.
+/// Shortest time between regular announces, whatever the tracker names.
 pub const TRACKER_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Longest time between regular announces, whatever the tracker names.
 pub const TRACKER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Announces made early for want of peers are never closer than this, nor than the tracker's `min interval`.
+/// Shortest time before an early announce of a torrent that needs peers. The tracker's `min interval` applies too.
 pub const TRACKER_HUNGRY_INTERVAL: Duration = Duration::from_secs(30);
-/// First and longest wait before a tracker that failed is tried again.
+/// First wait before a failed tracker is tried again. The wait doubles each time.
 pub const TRACKER_RETRY_MIN: Duration = Duration::from_secs(15);
+/// Longest wait before a failed tracker is tried again.
 pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
-/// Peers asked for in an announce.
+/// Peers requested in an announce, and peers given by our own tracker to a client that requests no number.
 pub const TRACKER_NUMWANT: u32 = 80;
-/// Peers taken from one reply.
+/// Peers taken from one reply; further ones are ignored.
 pub const TRACKER_REPLY_PEERS_MAX: usize = 2000;
-/// Characters of what an HTTP server says of an error that are shown.
+/// Characters shown of the text with which an HTTP server explains an error; the rest is cut.
 pub const HTTP_REASON_LEN_MAX: usize = 200;
-/// Text in a tracker's reply that is shown: failure reason and warning. The rest is cut.
+/// Length in bytes of a failure reason or warning of a tracker; the rest is cut.
 pub const TRACKER_TEXT_LEN_MAX: usize = 500;
-/// A `tracker id` that is sent back; a longer one is passed over.
+/// Length in bytes of a `tracker id` that is sent back; a longer one is ignored.
 pub const TRACKER_ID_LEN_MAX: usize = 500;
-/// The query string of an announce to our own tracker. Real ones have 300 to 500 bytes.
+/// Length in bytes of the query string of an announce to our own tracker; a longer one is refused. Clients send 300 to
+/// 500 bytes.
 pub const TRACKER_QUERY_LEN_MAX: usize = 2048;
-/// Announces under way at a time, over all torrents: each has a thread.
+/// Announces in progress of all torrents; each has a thread, further ones wait.
 pub const ANNOUNCES_MAX: usize = 32;
-/// Host names looked up from one tracker reply.
+/// Host names resolved from one tracker reply; further ones are ignored.
 pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
-/// To look them up.
+/// Time to resolve one host name.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of those that a peer's name has, so many are taken: a name must not fill the list of peers.
+/// Addresses taken of one resolved name, so that a name cannot fill the list of peers.
 pub const LOOKUP_ADDRESSES_MAX: usize = 16;
-/// HTTP redirects followed.
+/// HTTP redirects followed; a further one is an error.
 pub const REDIRECTS_MAX: u32 = 5;
 
-/// Torrents in one scrape: as many as BEP 15 has room for in a packet.
+/// Torrents in one scrape, the number that fits into a packet of BEP 15; further ones are ignored.
 pub const TRACKER_SCRAPE_MAX: usize = 74;
 
-/// Peers our own tracker remembers for one torrent, and gives in one reply.
+/// Peers of one torrent that our own tracker remembers; a further peer is given peers but not remembered.
 pub const TRACKER_SWARM_MAX: usize = 10_000;
+/// Peers in one reply of our own tracker.
 pub const TRACKER_PEERS_GIVEN_MAX: usize = 200;
-/// One divided by this: the part of a leecher's peers that are leechers where seeders would fill all places.
+/// Divisor of the peers given to a leecher: this part is leechers even if seeders could fill the reply.
 pub const TRACKER_LEECHERS_SHARE: usize = 4;
-/// Of those it remembers, peers of one IPv4 address, or of one /64 of IPv6, in one torrent.
+/// Peers of one torrent and one host (an IPv4 address or an IPv6 /64) that our own tracker remembers.
 pub const TRACKER_PEERS_PER_IP_MAX: usize = super::CONNECTIONS_PER_IP_MAX;
-/// Torrents of an open tracker, and peers it remembers in all.
+/// Torrents of an open tracker. A further one replaces a torrent whose peers are all on one host, or is refused.
 pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
+/// Peers of all torrents of an open tracker.
 pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
-/// Of a full open tracker's torrents, so many of a lock are looked at for one that nobody would miss.
+/// Torrents of one shard of a full open tracker that are examined for one to evict.
 pub const TRACKER_SWARMS_LOOKED_AT: usize = 16;
-/// Locks among which the torrents of our own tracker are spread.
+/// Shards of our own tracker's torrents, each with its own lock.
 pub const TRACKER_SHARDS: usize = 64;
-/// Between announces, as we tell those who announce to us: as long as the swarm is old, within these bounds; libtorrent
-/// asks no more often than the longest anyway.
+/// Longest announce interval that our own tracker names; below it, the interval is the age of the swarm. libtorrent
+/// announces no more often anyway.
 pub const TRACKER_SERVED_INTERVAL: Duration = Duration::from_secs(300);
+/// Shortest announce interval that our own tracker names.
 pub const TRACKER_SERVED_INTERVAL_MIN: Duration = Duration::from_secs(30);
-/// A peer that has not announced for two intervals and a bit is gone.
+/// Time without an announce after which our own tracker forgets a peer: a little more than two intervals.
 pub const TRACKER_PEER_EXPIRY: Duration = Duration::from_secs(660);
-/// Swarms are swept of expired peers this often.
+/// Interval at which a shard of our own tracker drops expired peers.
 pub const TRACKER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The query string of a scrape: each torrent has 71 bytes with everything escaped.
+/// Length in bytes of the query string of a scrape; a longer one is refused. A fully escaped torrent takes 71 bytes.
 pub const TRACKER_SCRAPE_QUERY_LEN_MAX: usize = 8 << 10;
-/// UDP requests that are read: announces have 98 bytes and the options of BEP 41, scrapes 1,496. The rest is cut.
+/// Length in bytes of a UDP request; the rest is cut. An announce has 98 bytes and the options of BEP 41, a scrape up
+/// to 1,496.
 pub const TRACKER_UDP_REQUEST_LEN_MAX: usize = 2048;
-/// An answer over UDP, so that it goes through any network in one packet.
+/// Length in bytes of an answer over UDP, so that any network carries it in one packet.
 pub const TRACKER_UDP_SERVED_LEN_MAX: usize = 1400;
-/// For the answer to a scrape: somebody waits for it at a terminal. A packet may be lost once.
+/// Time for the answer to a scrape, for which a user waits.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time after which an unanswered UDP packet of a scrape is sent again, so that one packet may be lost.
 pub const TRACKER_UDP_SCRAPE_RESEND_AFTER: Duration = Duration::from_secs(4);
-/// UDP requests that may wait in the kernel.
+/// Kernel buffer in bytes for UDP requests to our own tracker (`SO_RCVBUF`).
 pub const TRACKER_UDP_RECV_BUFFER_LEN: usize = 4 << 20;
-/// How often a thread of the UDP tracker looks whether it is over.
+/// Interval at which a thread of the UDP tracker checks whether the tracker has ended.
 pub const TRACKER_UDP_POLL: Duration = Duration::from_millis(250);
 
-/// A list of torrents for our own tracker: a million of them.
+/// Length in bytes of a list of torrents for our own tracker, enough for a million; a longer list is refused.
 pub const TRACKER_LIST_LEN_MAX: u64 = 64 << 20;
-/// Threads of our own tracker for each of HTTP and UDP at most.
+/// Threads of our own tracker for HTTP, and for UDP.
 pub const TRACKER_THREADS_MAX: usize = 64;
+
+const _: () = assert!(is_at_most(TRACKER_UDP_RESEND_AFTER, TRACKER_TIMEOUT));
+const _: () = assert!(is_at_most(TRACKER_FAMILY_GRACE, TRACKER_STOP_TIMEOUT));
+const _: () = assert!(is_at_most(TRACKER_INTERVAL_MIN, TRACKER_INTERVAL_DEFAULT));
+const _: () = assert!(is_at_most(TRACKER_INTERVAL_DEFAULT, TRACKER_INTERVAL_MAX));
+const _: () = assert!(is_at_most(TRACKER_HUNGRY_INTERVAL, TRACKER_INTERVAL_MIN));
+const _: () = assert!(is_at_most(TRACKER_RETRY_MIN, TRACKER_RETRY_MAX));
+const _: () = assert!(is_at_most(TRACKER_RETRY_MAX, TRACKER_INTERVAL_MAX));
+const _: () = assert!(TRACKER_NUMWANT as usize <= TRACKER_PEERS_GIVEN_MAX);
+const _: () = assert!(TRACKER_PEERS_GIVEN_MAX <= TRACKER_REPLY_PEERS_MAX);
+const _: () = assert!(TRACKER_PEERS_PER_IP_MAX <= TRACKER_SWARM_MAX && TRACKER_SWARM_MAX <= TRACKER_PEER_COUNT_MAX);
+const _: () = assert!(TRACKER_SHARDS <= TRACKER_SWARM_COUNT_MAX);
+const _: () = assert!(is_at_most(TRACKER_SERVED_INTERVAL_MIN, TRACKER_SERVED_INTERVAL));
+const _: () = assert!(TRACKER_PEER_EXPIRY.as_secs() > 2 * TRACKER_SERVED_INTERVAL.as_secs());
+const _: () = assert!(is_at_most(TRACKER_SWEEP_INTERVAL, TRACKER_PEER_EXPIRY));
+const _: () = assert!(TRACKER_SCRAPE_MAX * 71 <= TRACKER_SCRAPE_QUERY_LEN_MAX);
+const _: () = assert!(16 + TRACKER_SCRAPE_MAX * 20 <= TRACKER_UDP_REQUEST_LEN_MAX);
+const _: () = assert!(8 + TRACKER_SCRAPE_MAX * 12 <= TRACKER_UDP_SERVED_LEN_MAX);
+const _: () = assert!(2 * TRACKER_UDP_SCRAPE_RESEND_AFTER.as_secs() <= SCRAPE_TIMEOUT.as_secs());
