@@ -1,36 +1,36 @@
-//! Messages on their way through the lanes: where the next whole blocks lie, what straddles two spans, the padding.
+//! Messages in the lanes: the location of their next whole blocks, blocks that straddle two spans, and the padding.
 
 use super::kernels::{Block, LANES_MAX, State, Table};
 
 const BLOCK_LEN: usize = size_of::<Block>();
 
-/// What ends a message's padding: its length in bits (FIPS 180-4, 5.1.1).
+/// Length in bytes of the bit count that ends the padding of a message (FIPS 180-4, 5.1.1).
 const BIT_COUNT_LEN: usize = size_of::<u64>();
 
-/// Runs of at least this many blocks are worth a [stagger](Lanes::stagger).
+/// Length in blocks of the shortest run that is worth a [stagger](Lanes::stagger).
 const STAGGER_RUN_MIN: usize = 256;
-/// Lanes that stay abreast. A cache set has eight places; these leave some for what is read ahead.
-const ABREAST: usize = 4;
+/// Lanes that advance together. A cache set has eight lines, and the prefetcher needs some of them.
+const LANES_TOGETHER: usize = 4;
 
-/// One message whose bytes come a part at a time, on its way to a hash of `WORDS` words.
+/// One message whose bytes arrive in parts, with the state of its hash in `WORDS` words.
 #[derive(Clone)]
 pub(super) struct Message<const WORDS: usize> {
     state: State<WORDS>,
     /// Bytes taken from spans.
     len: u64,
-    /// What does not lie in one span as a whole block: the end of one with the start of the next; the padding.
+    /// Bytes that are no whole block of one span: the end of one span with the start of the next, and the padding.
     staged: [Block; 2],
     /// Bytes in `staged`.
     staged_len: usize,
 }
 
 impl<const WORDS: usize> Message<WORDS> {
-    /// The empty message, from the hash's initial state.
+    /// An empty message with the initial state of the hash.
     pub(super) const fn new(start: State<WORDS>) -> Self {
         Self { state: start, len: 0, staged: [[0; BLOCK_LEN]; 2], staged_len: 0 }
     }
 
-    /// The hash, once the message has been padded; four bytes for each word.
+    /// Returns the hash of a padded message, four bytes for each word.
     pub(super) fn hash<const LEN: usize>(&self) -> [u8; LEN] {
         let mut hash = [0; LEN];
         for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(self.state) {
@@ -39,7 +39,7 @@ impl<const WORDS: usize> Message<WORDS> {
         hash
     }
 
-    /// Moves bytes from the front of `span` until a block is staged whole or the span is used up.
+    /// Moves bytes from the front of `span` until a whole block is staged or the span is empty.
     fn stage(&mut self, span: &mut &[u8]) {
         let len = span.len().min(BLOCK_LEN - self.staged_len);
         let (front, rest) = span.split_at(len);
@@ -48,7 +48,7 @@ impl<const WORDS: usize> Message<WORDS> {
         *span = rest;
     }
 
-    /// Completes what is staged to one or two whole blocks (FIPS 180-4, 5.1.1).
+    /// Pads the staged bytes to one or two whole blocks (FIPS 180-4, 5.1.1).
     fn pad(&mut self) {
         let padded_len = (self.staged_len + 1 + BIT_COUNT_LEN).next_multiple_of(BLOCK_LEN);
         let staged = self.staged.as_flattened_mut();
@@ -59,26 +59,27 @@ impl<const WORDS: usize> Message<WORDS> {
     }
 }
 
-/// What happens when a lane has no more spans.
+/// What to do when a lane has no more spans.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// More will come another time: what is staged waits.
+pub(super) enum OnEnd {
+    /// Keep the staged bytes; a later call continues the message.
     Keep,
-    /// The piece ends here.
+    /// Pad: the message is complete.
     Pad,
 }
 
-/// Takes `pieces`, one list of spans for each message, through the lanes.
+/// Hashes `pieces`, one list of spans for each message.
 pub(super) fn hash_with<'h, 'a, const WORDS: usize, P>(
     table: &Table<WORDS>,
     messages: impl IntoIterator<Item = &'h mut Message<WORDS>>,
     pieces: impl IntoIterator<Item = P>,
-    end: End,
+    on_end: OnEnd,
 ) where
     P: IntoIterator<Item = &'a [u8]>,
 {
     let lanes = messages.into_iter().zip(pieces);
-    let mut waiting = lanes.map(|(message, spans)| Lane { message, spans: spans.into_iter().fuse(), span: &[], end });
+    let mut waiting =
+        lanes.map(|(message, spans)| Lane { message, spans: spans.into_iter().fuse(), span: &[], on_end });
     let mut lanes = Lanes { table, active: Vec::with_capacity(table.lanes_max()) };
     lanes.fill(&mut waiting);
     lanes.stagger();
@@ -88,17 +89,17 @@ pub(super) fn hash_with<'h, 'a, const WORDS: usize, P>(
     }
 }
 
-/// A piece and its bytes to come.
+/// A message and the bytes that are still to be hashed.
 struct Lane<'h, 'a, S, const WORDS: usize> {
     message: &'h mut Message<WORDS>,
     spans: S,
-    /// What is left of the span that was taken last.
+    /// The unread rest of the last span taken.
     span: &'a [u8],
-    end: End,
+    on_end: OnEnd,
 }
 
 impl<'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lane<'_, 'a, S, WORDS> {
-    /// Finds the next whole blocks. False when there are none.
+    /// Finds the next whole blocks; returns false if there are none.
     fn prepare(&mut self) -> bool {
         loop {
             let staged_len = self.message.staged_len;
@@ -110,16 +111,16 @@ impl<'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lane<'_, 'a, S, WORDS
             } else if let Some(span) = self.spans.next() {
                 self.message.len += span.len() as u64;
                 self.span = span;
-            } else if self.end == End::Pad {
+            } else if self.on_end == OnEnd::Pad {
                 self.message.pad();
-                self.end = End::Keep;
+                self.on_end = OnEnd::Keep;
             } else {
                 return false;
             }
         }
     }
 
-    /// The blocks that come next, in one place.
+    /// Returns the next contiguous blocks.
     fn run(&self) -> &[Block] {
         match self.message.staged_len {
             0 => self.span.as_chunks().0,
@@ -127,7 +128,7 @@ impl<'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lane<'_, 'a, S, WORDS
         }
     }
 
-    /// Passes over the first `count` blocks of the run.
+    /// Skips the first `count` blocks of the run.
     fn consume(&mut self, count: usize) {
         let message = &mut *self.message;
         if message.staged_len == 0 {
@@ -139,21 +140,22 @@ impl<'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lane<'_, 'a, S, WORDS
     }
 }
 
-/// The pieces in hand, each [prepared](Lane::prepare).
+/// The messages being hashed, each [prepared](Lane::prepare).
 struct Lanes<'t, 'h, 'a, S, const WORDS: usize> {
     table: &'t Table<WORDS>,
     active: Vec<Lane<'h, 'a, S, WORDS>>,
 }
 
 impl<'h, 'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lanes<'_, 'h, 'a, S, WORDS> {
-    /// Lets finished pieces go and takes waiting ones in their place.
+    /// Replaces finished messages by waiting ones.
     fn fill(&mut self, waiting: &mut impl Iterator<Item = Lane<'h, 'a, S, WORDS>>) {
         self.active.retain_mut(Lane::prepare);
         let room = self.table.lanes_max() - self.active.len();
         self.active.extend(waiting.filter_map(|mut lane| lane.prepare().then_some(lane)).take(room));
     }
 
-    /// Takes as many blocks as all of the first `lane_count` lanes have in one place, at most `count_max`.
+    /// Compresses, in the first `lane_count` lanes, the number of contiguous blocks that all of them have, at most
+    /// `count_max`.
     fn advance(&mut self, lane_count: usize, count_max: usize) {
         let lanes = &mut self.active[..lane_count];
         let count = lanes.iter().map(|lane| lane.run().len()).min().map_or(0, |count| count.min(count_max));
@@ -170,15 +172,15 @@ impl<'h, 'a, S: Iterator<Item = &'a [u8]>, const WORDS: usize> Lanes<'_, 'h, 'a,
         }
     }
 
-    /// Gives earlier lanes a start of a few blocks.
+    /// Advances earlier lanes by a few blocks.
     ///
-    /// Pieces lie a power of two apart, so that equal places in them share one set of each cache: sixteen lanes abreast
-    /// push each other's lines out before they are used. A block's distance is enough; it is worth a sixth of the speed.
+    /// Pieces lie a power of two apart, so equal offsets in them share one set of each cache: sixteen lanes at one
+    /// offset evict each other's lines before they are used. A distance of one block avoids that.
     fn stagger(&mut self) {
         if self.active.iter().any(|lane| lane.run().len() < STAGGER_RUN_MIN) {
             return;
         }
-        let starts = (1..self.active.len().div_ceil(ABREAST)).rev();
-        starts.for_each(|group| self.advance(group * ABREAST, 1));
+        let starts = (1..self.active.len().div_ceil(LANES_TOGETHER)).rev();
+        starts.for_each(|group| self.advance(group * LANES_TOGETHER, 1));
     }
 }

@@ -1,4 +1,5 @@
-//! SHA-1 and SHA-256 over content, many pieces at once. Knows neither files nor torrents: bytes in, hashes out.
+//! SHA-1 and SHA-256 over content, many pieces at once. Takes bytes and returns hashes; does not know files or
+//! torrents.
 
 mod kernels;
 mod message;

@@ -1,4 +1,4 @@
-//! Every kernel against the crates `sha1` and `sha2`.
+//! Compares every kernel with the crates `sha1` and `sha2`.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -8,24 +8,24 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
 use super::*;
-use crate::hash::kernels::processorless;
+use crate::hash::kernels::portable_plans;
 use crate::hash::{Kernel, choose};
 
 fn expected(bytes: &[u8]) -> PieceHash {
     PieceHash(Sha1::digest(bytes).into())
 }
 
-/// Each plan that can run here, by name.
+/// Returns each plan that can run on this processor, with its name.
 fn plans() -> impl Iterator<Item = &'static (String, &'static Plan)> {
     static PLANS: LazyLock<Vec<(String, &'static Plan)>> = LazyLock::new(|| {
         let forced = Kernel::available().map(|kernel| (kernel.to_string(), kernel.plan().unwrap()));
-        let processorless = processorless().map(|(name, plan)| (name, &*Box::leak(Box::new(plan))));
-        forced.chain(processorless).collect()
+        let portable_plans = portable_plans().map(|(name, plan)| (name, &*Box::leak(Box::new(plan))));
+        forced.chain(portable_plans).collect()
     });
     PLANS.iter()
 }
 
-/// Past the capture of the test harness, so that whoever reads a run's output sees what it did not test.
+/// Writes past the capture of the test harness, so that the output of a run shows which kernels it did not test.
 #[test]
 fn each_kernel_is_tested_or_reported() {
     for kernel in Kernel::ALL {
@@ -73,7 +73,7 @@ fn nist_vectors() {
     ];
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     for &(ref kernel, plan) in plans() {
-        // All at once, and one at a time.
+        // All messages at once, then one at a time.
         for chunk_len in [4, 1] {
             for (messages, (sha1, sha256)) in
                 messages.chunks(chunk_len).zip(sha1.chunks(chunk_len).zip(sha256.chunks(chunk_len)))
@@ -157,7 +157,7 @@ fn lanes_split_around_block_boundaries() {
     let splits: Vec<usize> = (1..6).flat_map(|block| 64 * block - 9..=64 * block + 9).collect();
     for &(_, plan) in plans() {
         for lane_count in 1..=40 {
-            // Neighbours straddle blocks at different places, some twice.
+            // Neighboring pieces are split at different offsets, some of them twice in one block.
             let pieces: Vec<Vec<&[u8]>> = (0..lane_count)
                 .map(|_| {
                     let [a, b] = [(); 2].map(|()| splits[rng.usize(..splits.len())]);
@@ -214,7 +214,7 @@ fn parts_hash_as_one_piece() {
 }
 
 #[test]
-fn a_hasher_starts_afresh() {
+fn a_hasher_starts_a_new_piece_after_finish() {
     let mut hasher = PieceHasher::default();
     hasher.update(b"something else");
     hasher.finish();

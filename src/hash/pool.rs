@@ -1,26 +1,26 @@
-//! The hash pool: pieces in memory are hashed in batches.
+//! The hash pool, which hashes pieces in memory in batches.
 //!
-//! Jobs are bounded by what they hold: a piece in memory holds a slot of the arena.
+//! The queue has no bound of its own: each job holds a buffer of the piece arena, whose number is bounded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::sha1_batch;
-use crate::base::{PieceHash, limits};
+use crate::base::{self, PieceHash, limits};
 
-/// Pieces that one worker takes at a time: what waits, up to this many.
+/// Waiting pieces that one worker takes at a time, at most.
 const BATCH_MAX: usize = 16;
 
-/// A piece that lies in memory.
+/// A piece in memory that is to be hashed.
 pub trait Job: Send + Sized + 'static {
-    /// The bytes to hash, in order.
+    /// Returns the bytes to hash, in order.
     fn bytes(&self) -> &[u8];
-    /// Called on the worker with the jobs it took together, so that whom they concern is told once.
+    /// Called on a worker thread with the jobs of one batch and their hashes, so that their receiver is notified once.
     fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>);
 }
 
-/// Threads that hash. Dropping it waits for nobody.
+/// Threads that hash pieces. Dropping the pool does not wait for them.
 pub struct Pool<J> {
     threads: rayon::ThreadPool,
     queue: Arc<Queue<J>>,
@@ -28,7 +28,7 @@ pub struct Pool<J> {
 
 struct Queue<J> {
     waiting: Mutex<Waiting<J>>,
-    /// As many wait as are worth a batch, or nothing follows them.
+    /// Notified when enough jobs wait for a batch, or when no job follows soon.
     enough: Condvar,
     workers: AtomicUsize,
     workers_max: usize,
@@ -38,11 +38,11 @@ struct Queue<J> {
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
-    /// Nothing follows soon.
-    hurried: bool,
+    /// No job follows soon, so a worker must not wait for more.
+    no_more_soon: bool,
 }
 
-/// What a pool has hashed in memory.
+/// Counts of the work of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hashed {
     pub batches: u64,
@@ -50,7 +50,7 @@ pub struct Hashed {
 }
 
 impl Hashed {
-    /// Pieces in a batch; 0 when there was none.
+    /// Mean number of pieces in a batch; 0 if there was none.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     pub fn batch_mean(&self) -> f64 {
         self.pieces as f64 / self.batches.max(1) as f64
@@ -58,7 +58,7 @@ impl Hashed {
 }
 
 impl<J: Job> Pool<J> {
-    /// Starts `thread_count` threads.
+    /// Starts a pool of `thread_count` threads.
     pub fn new(thread_count: usize) -> std::io::Result<Self> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(thread_count)
@@ -66,7 +66,7 @@ impl<J: Job> Pool<J> {
             .build()
             .map_err(std::io::Error::other)?;
         let queue = Queue {
-            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), hurried: false }),
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), no_more_soon: false }),
             enough: Condvar::new(),
             workers: AtomicUsize::new(0),
             workers_max: thread_count.max(1),
@@ -76,12 +76,13 @@ impl<J: Job> Pool<J> {
         Ok(Self { threads, queue: Arc::new(queue) })
     }
 
-    /// Hashes a piece soon, together with others that wait; `last` says that no more follow soon.
+    /// Queues a piece, which is hashed together with other waiting pieces. `last` means that no further piece follows
+    /// soon, so that the worker does not wait for one.
     pub fn submit(&self, job: J, last: bool) {
         let waiting = {
-            let mut waiting = self.queue.lock();
+            let mut waiting = self.queue.lock_waiting();
             waiting.jobs.push_back(job);
-            waiting.hurried |= last;
+            waiting.no_more_soon |= last;
             waiting.jobs.len()
         };
         if last || waiting == limits::HASH_GATHER_PIECES {
@@ -93,6 +94,7 @@ impl<J: Job> Pool<J> {
         }
     }
 
+    /// Returns the counts since the start of the pool.
     pub fn hashed(&self) -> Hashed {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Hashed { batches: load(&self.queue.batches), pieces: load(&self.queue.pieces) }
@@ -100,11 +102,12 @@ impl<J: Job> Pool<J> {
 }
 
 impl<J: Job> Queue<J> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<J>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_waiting(&self) -> MutexGuard<'_, Waiting<J>> {
+        base::lock(&self.waiting)
     }
 
-    /// True when one more worker may start: the first for any job, each further one for half a batch that waits.
+    /// Counts one more worker and returns true if it may start: the first for any job, each further one for every half
+    /// batch of waiting jobs.
     fn hire(&self, waiting: usize) -> bool {
         let more = |workers| (workers < self.workers_max && waiting > workers * BATCH_MAX / 2).then_some(workers + 1);
         self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
@@ -113,14 +116,14 @@ impl<J: Job> Queue<J> {
     fn work(&self) {
         loop {
             let few = |waiting: &mut Waiting<J>| {
-                !waiting.hurried && (1..limits::HASH_GATHER_PIECES).contains(&waiting.jobs.len())
+                !waiting.no_more_soon && (1..limits::HASH_GATHER_PIECES).contains(&waiting.jobs.len())
             };
-            let gathered = self.enough.wait_timeout_while(self.lock(), limits::HASH_GATHER, few);
+            let gathered = self.enough.wait_timeout_while(self.lock_waiting(), limits::HASH_GATHER, few);
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-            waiting.hurried = false;
+            waiting.no_more_soon = false;
             let len = waiting.jobs.len().min(BATCH_MAX);
             if len == 0 {
-                // Under the lock, so that a job pushed after this finds the place free.
+                // Under the lock, so that a job pushed after this may start a worker.
                 self.workers.fetch_sub(1, Ordering::AcqRel);
                 return;
             }
@@ -174,7 +177,7 @@ mod tests {
         assert!(hashed.pieces == 500 && (32..=500).contains(&hashed.batches), "{hashed:?}");
     }
 
-    /// Says that it is looked at, and keeps its worker until told otherwise.
+    /// A job that reports when a worker reads it and blocks the worker until the gate opens.
     struct Gated(Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>, mpsc::Sender<usize>);
 
     impl Job for Gated {
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waited_together_is_finished_together() {
+    fn jobs_that_waited_together_are_finished_together() {
         let pool = Pool::new(1).unwrap();
         let (batches, batch_lens) = mpsc::channel();
         let ((reached, is_reached), (open, gate)) = (mpsc::channel(), mpsc::channel());

@@ -15,7 +15,6 @@ const KNOWN: [&[&str]; 6] = [
     &["bench::report", "bench::report::chart"],
     &["cli::seed", "cli::seed::intake", "cli::seed::made", "cli::seed::watch"],
     &["engine::ring", "engine::ring::connection"],
-    &["hash::kernels", "hash::kernels::elsewhere", "hash::kernels::table", "hash::kernels::x86"],
     &["storage::known", "storage::store"],
 ];
 

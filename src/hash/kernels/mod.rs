@@ -1,7 +1,9 @@
-//! The compression functions of SHA-1 and SHA-256 over many messages at once, each in its lane, as the processor does it fastest.
+//! The compression functions of SHA-1 and SHA-256 over many messages at once, one message per lane, in the form that is
+//! fastest on this processor.
 //!
-//! Owns which code runs for how many lanes. Where a message's blocks lie, padding and lengths are the caller's. Unsafe
-//! code is that of the vector instructions: calls behind a check of the processor, loads and stores of whole arrays.
+//! Owns the choice of the code for each number of lanes. The caller owns the location of a message's blocks, padding
+//! and lengths. Unsafe code is limited to vector instructions: calls behind a check of the processor, and loads and
+//! stores of whole arrays.
 
 #![allow(unsafe_code, reason = "vector instructions: loads, stores, and calls that the processor must support")]
 
@@ -10,10 +12,11 @@
 mod rounds;
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-mod elsewhere;
+mod fallback;
 #[cfg(test)]
 mod model;
 mod table;
+mod unit;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -23,50 +26,18 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) use table::Table;
-use table::{Unit, Units};
+pub(super) use unit::{Block, LANES_MAX, SHA1_START, SHA1_WORDS, SHA256_START, SHA256_WORDS, State};
+use unit::{SHA1_PORTABLE, SHA256_PORTABLE, Units};
 
 #[cfg(not(target_arch = "x86_64"))]
-use elsewhere as processor;
+use fallback as processor;
 #[cfg(target_arch = "x86_64")]
 use x86 as processor;
 
-/// What the compression functions take at a time (FIPS 180-4).
-pub(super) type Block = [u8; 64];
-
-/// The words that a message is boiled down to.
-pub(super) type State<const WORDS: usize> = [u32; WORDS];
-
-pub(super) const SHA1_WORDS: usize = 5;
-pub(super) const SHA256_WORDS: usize = 8;
-
-/// The state before the first block (FIPS 180-4, 5.3.1).
-pub(super) const SHA1_START: State<SHA1_WORDS> = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-
-/// The state before the first block (FIPS 180-4, 5.3.3).
-pub(super) const SHA256_START: State<SHA256_WORDS> =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-
-/// The constants of SHA-256's rounds (FIPS 180-4, 4.2.2).
-#[cfg(any(test, target_arch = "x86_64"))]
-#[rustfmt::skip]
-const SHA256_K: [u32; 64] = [
-    0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
-    0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
-    0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
-    0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
-    0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
-    0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
-    0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
-    0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
-];
-
-/// Lanes of the widest kernel.
-pub(super) const LANES_MAX: usize = 16;
-
-/// A way to hash many pieces at once.
+/// A method of hashing many pieces at once, as chosen on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Kernel {
-    /// The fastest for the number of pieces at hand.
+    /// The fastest kernel for the number of pieces to hash.
     #[default]
     Auto,
     /// Sixteen lanes in 512-bit registers, or eight in 256-bit ones for up to eight pieces.
@@ -75,7 +46,7 @@ pub enum Kernel {
     Avx2,
     /// One to four streams side by side through the SHA instructions.
     ShaNi,
-    /// The crates `sha1` and `sha2`: piece by piece, with the SHA instructions of x86 or ARM where there are any.
+    /// The crates `sha1` and `sha2`: one piece after the other, with the SHA instructions of x86 or ARM if present.
     Portable,
 }
 
@@ -93,17 +64,17 @@ impl Kernel {
         }
     }
 
-    /// The kernels that this processor can run.
+    /// Returns the kernels that this processor can run.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kernel| kernel.plan().is_ok())
     }
 
-    /// What it does with how many pieces.
+    /// Returns the choice of compression functions by number of pieces, or an error if this processor cannot run it.
     pub fn plan(self) -> Result<&'static Plan, Unavailable> {
-        PLANS[self.place()].as_ref().ok_or(Unavailable(self))
+        PLANS[self.index()].as_ref().ok_or(Unavailable(self))
     }
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         Self::ALL.iter().position(|kernel| *kernel == self).unwrap_or(0)
     }
 }
@@ -122,11 +93,12 @@ impl FromStr for Kernel {
     }
 }
 
+/// The name on the command line is not that of a kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no such hash kernel: auto, avx512x16, avx2x8, shani or portable")]
 pub struct UnknownKernel;
 
-/// The processor lacks what a kernel needs.
+/// The processor lacks instructions that a kernel needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("this processor can't run {kernel}: it has {}", available_names(), kernel = .0)]
 pub struct Unavailable(pub Kernel);
@@ -142,17 +114,17 @@ static PLANS: LazyLock<[Option<Plan>; Kernel::ALL.len()]> = LazyLock::new(|| {
 
 static PORTABLE: Plan = Plan { sha1: Table::filled(SHA1_PORTABLE), sha256: Table::filled(SHA256_PORTABLE) };
 
-/// Place of the chosen kernel in [`Kernel::ALL`].
+/// Index of the selected kernel in [`Kernel::ALL`].
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on this process hashes with `kernel`. What is under way goes on as it began.
+/// Selects the kernel of all hashing that this process begins after the call.
 pub fn choose(kernel: Kernel) -> Result<(), Unavailable> {
     kernel.plan()?;
-    CHOSEN.store(kernel.place(), Ordering::Relaxed);
+    CHOSEN.store(kernel.index(), Ordering::Relaxed);
     Ok(())
 }
 
-/// What this process hashes with: [`Kernel::Auto`] unless something else was chosen.
+/// Returns the plan of the selected kernel, by default [`Kernel::Auto`].
 pub fn chosen() -> &'static Plan {
     match PLANS.get(CHOSEN.load(Ordering::Relaxed)) {
         Some(Some(plan)) => plan,
@@ -160,7 +132,7 @@ pub fn chosen() -> &'static Plan {
     }
 }
 
-/// Which compression function runs for how many lanes. It displays as that, for SHA-1.
+/// The compression function for each number of lanes. It displays the choice for SHA-1.
 pub struct Plan {
     pub(super) sha1: Table<SHA1_WORDS>,
     pub(super) sha256: Table<SHA256_WORDS>,
@@ -168,7 +140,18 @@ pub struct Plan {
 
 impl Plan {
     fn new(kernel: Kernel, sha1: &Units<SHA1_WORDS>, sha256: &Units<SHA256_WORDS>) -> Option<Self> {
-        Some(Self { sha1: Table::new(kernel, sha1)?, sha256: Table::new(kernel, sha256)? })
+        Some(Self { sha1: table(kernel, sha1)?, sha256: table(kernel, sha256)? })
+    }
+}
+
+/// Returns the table of one kernel, or `None` if the kernel's units are missing.
+fn table<const WORDS: usize>(kernel: Kernel, units: &Units<WORDS>) -> Option<Table<WORDS>> {
+    match kernel {
+        Kernel::Auto => Some(Table::fastest(units)),
+        Kernel::Avx512 => Table::avx512(units),
+        Kernel::Avx2 => Table::avx2(units),
+        Kernel::ShaNi => Table::shani(units),
+        Kernel::Portable => Some(Table::filled(units.portable)),
     }
 }
 
@@ -178,30 +161,15 @@ impl fmt::Display for Plan {
     }
 }
 
-const SHA1_PORTABLE: Unit<SHA1_WORDS> = Unit {
-    name: "portable",
-    lanes_max: 1,
-    compress: |states, runs| states.iter_mut().zip(runs).for_each(|(state, run)| sha1::block_api::compress(state, run)),
-};
-
-const SHA256_PORTABLE: Unit<SHA256_WORDS> = Unit {
-    name: "portable",
-    lanes_max: 1,
-    compress: |states, runs| {
-        states.iter_mut().zip(runs).for_each(|(state, run)| sha2::block_api::compress256(state, run));
-    },
-};
-
-/// Plans that need nothing of the processor, by name: the lanes without vector instructions, and what a processor that
-/// has no kernels here gets.
+/// Plans that run on any processor, by name: the model of the lanes, and the plans of a processor without kernels.
 #[cfg(test)]
-pub(super) fn processorless() -> impl Iterator<Item = (String, Plan)> {
+pub(super) fn portable_plans() -> impl Iterator<Item = (String, Plan)> {
     let model = Plan { sha1: Table::filled(model::SHA1), sha256: Table::filled(model::SHA256) };
-    let elsewhere = Kernel::ALL.into_iter().filter_map(|kernel| {
-        let plan = Plan::new(kernel, &elsewhere::sha1(), &elsewhere::sha256())?;
-        Some((format!("elsewhere, {kernel}"), plan))
+    let fallback = Kernel::ALL.into_iter().filter_map(|kernel| {
+        let plan = Plan::new(kernel, &fallback::sha1(), &fallback::sha256())?;
+        Some((format!("fallback, {kernel}"), plan))
     });
-    elsewhere.chain([("model".to_owned(), model)])
+    fallback.chain([("model".to_owned(), model)])
 }
 
 #[cfg(test)]
@@ -209,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back() {
+    fn names_are_parsed_back() {
         for kernel in Kernel::ALL {
             assert_eq!(kernel.name().parse(), Ok(kernel));
         }
@@ -217,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_available_can_be_chosen() {
+    fn available_kernels_can_be_chosen() {
         for kernel in Kernel::ALL {
             assert_eq!(choose(kernel).is_ok(), Kernel::available().any(|available| available == kernel));
         }
@@ -225,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn portable_is_always_there() {
+    fn portable_and_auto_are_always_available() {
         assert!(Kernel::available().any(|kernel| kernel == Kernel::Portable));
         assert!(Kernel::available().any(|kernel| kernel == Kernel::Auto));
     }

@@ -1,9 +1,10 @@
-//! The lanes without vector instructions: an array where the kernels have a register, the same rounds, the same order of
-//! parts. For tests alone: what goes round the arithmetic is checked on any processor, and without unsafe code, so that
-//! an interpreter can run it. Nothing here is inlined: a compiler works for minutes on eighty rounds of sixteen lanes laid out flat.
+//! A model of the lanes for tests: arrays in place of vector registers, with the same rounds and the same order of
+//! parts.
+//!
+//! It checks the code around the arithmetic on any processor and without unsafe code, so an interpreter can run it.
+//! Nothing is inlined, because compiling eighty inlined rounds of sixteen lanes takes minutes.
 
-use super::table::Unit;
-use super::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
+use super::unit::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State, Unit};
 
 type Vector = [u32; LANES];
 
@@ -72,14 +73,14 @@ fn to_words(vector: Vector) -> [u32; LANES] {
     vector
 }
 
-/// Part `4 * q + r`: in group g the four words of quarter q of lane `4 * g + r`'s block.
+/// Returns part `4 * q + r`: group g holds the four words of quarter q of the block in lane `4 * g + r`.
 #[inline(never)]
 fn load(blocks: &[&Block; LANES], part: usize) -> Vector {
     let word = |at: usize| blocks[at - at % 4 + part % 4].as_chunks().0[part - part % 4 + at % 4];
     std::array::from_fn(|at| u32::from_be_bytes(word(at)))
 }
 
-/// Word t of every lane's block, for each t.
+/// Returns, for each t, word t of every lane's block.
 #[inline(never)]
 fn transpose(parts: &[Vector; 16]) -> [Vector; 16] {
     std::array::from_fn(|t| std::array::from_fn(|lane| parts[t - t % 4 + lane % 4][lane - lane % 4 + t % 4]))

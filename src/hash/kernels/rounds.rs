@@ -1,16 +1,17 @@
-//! SHA-1 and SHA-256 over a vector of lanes, written once for every kind of vector.
+//! SHA-1 and SHA-256 over a vector of lanes, written once for all kinds of vectors.
 //!
-//! Macros and not generic functions: functions with `#[target_feature]` call each other without `unsafe` by name alone.
+//! These are macros because a function with `#[target_feature]` can call another one without `unsafe` only by its name,
+//! not through a generic parameter.
 
-/// Defines the compression function `$name`: `$words` words of state, in the variables of that many names. It may use
-/// the processor's `$features`.
+/// Defines the compression function `$name` with `$words` words of state, which are held in the named variables. The
+/// function may use the processor's `$features`.
 ///
-/// In scope where it is used: `LANES`, `Vector`; `splat`, `add`, `xor`, `rotl`, `shr`; `choose`, `parity`, `majority`
-/// (FIPS 180-4, 4.1); `from_words`, `to_words`; `load`, which reads a sixteenth of one block of every lane, and
-/// `transpose`, which makes message words of the sixteen parts.
+/// The caller must have in scope: `LANES` and `Vector`; `splat`, `add`, `xor`, `rotl` and `shr`; `choose`, `parity` and
+/// `majority` (FIPS 180-4, 4.1); `from_words` and `to_words`; `load`, which reads a sixteenth of one block of every
+/// lane; and `transpose`, which turns the sixteen parts into message words.
 macro_rules! lanes {
     ($name:ident: $words:ident, $rounds:ident, $($word:ident)* $(, $features:literal)?) => {
-        /// Takes one run of blocks into each state. Runs are equally long; there are at most as many as lanes.
+        /// Compresses one run of blocks into each state. Takes at most `LANES` runs of equal length.
         $(#[target_feature(enable = $features)])?
         pub(super) fn $name(states: &mut [State<$words>], runs: &[&[Block]]) {
             let count = runs.first().map_or(0, |run| run.len());
@@ -50,7 +51,7 @@ macro_rules! lanes {
                 }
                 for index in 0..count {
                     let mut w = transpose(&next);
-                    // The next block comes in during the last rounds of this one. After the last block it is read again, for nothing.
+                    // The next block is loaded during the last rounds of this one. The last block is loaded twice.
                     for (block, run) in blocks.iter_mut().zip(runs) {
                         *block = &run[(index + 1).min(count - 1)];
                     }
@@ -68,7 +69,7 @@ macro_rules! lanes {
     };
 }
 
-/// FIPS 180-4, 6.1.2.
+/// The eighty rounds of SHA-1 (FIPS 180-4, 6.1.2).
 macro_rules! sha1_rounds {
     ($a:ident $b:ident $c:ident $d:ident $e:ident, $($names:ident)*) => {
         twenty!(choose, splat(0x5a82_7999), 0, $a $b $c $d $e, $($names)*);
@@ -88,7 +89,7 @@ macro_rules! twenty {
     };
 }
 
-/// The variables change places each round; after five they are home again.
+/// Five rounds. The variables rotate in each round and are in their first order after five.
 macro_rules! five {
     ($f:ident, $k:expr, $t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident, $($names:ident)*) => {
         sha1_round!($f, $k, $t, $a $b $c $d $e, $($names)*);
@@ -99,7 +100,7 @@ macro_rules! five {
     };
 }
 
-/// Round `$t`. From round 16 on it makes its own message word, in the place of the one sixteen rounds ago.
+/// Round `$t`. From round 16 on it computes its message word, which replaces the word of sixteen rounds before.
 macro_rules! sha1_round {
     ($f:ident, $k:expr, $t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident, $w:ident $next:ident $blocks:ident) => {
         if $t >= 16 {
@@ -114,7 +115,7 @@ macro_rules! sha1_round {
     };
 }
 
-/// FIPS 180-4, 6.2.2.
+/// The 64 rounds of SHA-256 (FIPS 180-4, 6.2.2).
 macro_rules! sha256_rounds {
     ($($names:ident)*, $w:ident $next:ident $blocks:ident) => {
         eight!(0, $($names)*, $w $next $blocks);
@@ -128,7 +129,7 @@ macro_rules! sha256_rounds {
     };
 }
 
-/// The variables change places each round; after eight they are home again.
+/// Eight rounds. The variables rotate in each round and are in their first order after eight.
 macro_rules! eight {
     ($t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $($names:ident)*) => {
         sha256_round!($t, $a $b $c $d $e $f $g $h, $($names)*);
@@ -142,9 +143,9 @@ macro_rules! eight {
     };
 }
 
-/// Round `$t`. From round 16 on it makes its own message word, in the place of the one sixteen rounds ago.
+/// Round `$t`. From round 16 on it computes its message word, which replaces the word of sixteen rounds before.
 ///
-/// The standard rotates to the right; here it is as many short of 32 to the left.
+/// The standard rotates right by n; this rotates left by 32 - n.
 macro_rules! sha256_round {
     ($t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $w:ident $next:ident $blocks:ident) => {
         if $t >= 16 {

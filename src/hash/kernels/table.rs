@@ -1,36 +1,12 @@
-//! One hash: its compression functions, and which of them runs for how many lanes.
+//! The choice of a compression function for each number of lanes.
 
 use std::fmt;
 
-use super::{Block, Kernel, LANES_MAX, State};
+use super::unit::{Block, LANES_MAX, State, Unit, Units};
 
-/// One compression function.
-#[derive(Clone, Copy)]
-pub(super) struct Unit<const WORDS: usize> {
-    pub(super) name: &'static str,
-    pub(super) lanes_max: usize,
-    /// Takes one run of blocks into each state. Runs are equally long; there are 1 to `lanes_max` of them.
-    pub(super) compress: fn(&mut [State<WORDS>], &[&[Block]]),
-}
-
-/// The compression functions that this processor has.
-#[derive(Clone, Copy)]
-pub(super) struct Units<const WORDS: usize> {
-    pub(super) portable: Unit<WORDS>,
-    /// Eight lanes and sixteen lanes.
-    pub(super) avx512: Option<[Unit<WORDS>; 2]>,
-    pub(super) avx2: Option<Unit<WORDS>>,
-    /// One to four streams.
-    pub(super) shani: Option<[Unit<WORDS>; 4]>,
-    /// Lanes from which AVX-512's eight and sixteen are worth it, where they are faster than SHA streams when full.
-    pub(super) avx512_from: [usize; 2],
-    /// Whether the first takes so many lanes along faster than the second, as found out by trying.
-    pub(super) is_faster: fn(&Unit<WORDS>, &Unit<WORDS>, usize) -> bool,
-}
-
-/// Which compression function runs for how many lanes. It displays as that.
+/// The compression function for each number of lanes. It displays as that list.
 pub(in crate::hash) struct Table<const WORDS: usize> {
-    /// By lane count less one.
+    /// Indexed by the number of lanes less one.
     units: [Unit<WORDS>; LANES_MAX],
 }
 
@@ -39,27 +15,31 @@ impl<const WORDS: usize> Table<WORDS> {
         Self { units: [unit; LANES_MAX] }
     }
 
-    /// `None` when the kernel's units are missing.
-    pub(super) fn new(kernel: Kernel, units: &Units<WORDS>) -> Option<Self> {
-        let mut table = Self::filled(units.portable);
-        match kernel {
-            Kernel::Auto => table = Self::fastest(units),
-            Kernel::Avx512 => {
-                let [x8, x16] = units.avx512?;
-                table.fill(1, x8);
-                table.fill(9, x16);
-            }
-            Kernel::Avx2 => table.fill(1, units.avx2?),
-            Kernel::ShaNi => units.shani?.into_iter().for_each(|unit| table.fill(unit.lanes_max, unit)),
-            Kernel::Portable => {}
-        }
+    /// AVX-512 for any number of lanes, or `None` if the processor lacks it.
+    pub(super) fn avx512(units: &Units<WORDS>) -> Option<Self> {
+        let [x8, x16] = units.avx512?;
+        let mut table = Self::filled(x8);
+        table.fill(9, x16);
         Some(table)
     }
 
-    /// The choice for a processor that has these: from the benchmark `hash`; where two are close, a short race decides.
-    fn fastest(units: &Units<WORDS>) -> Self {
+    /// AVX2 for any number of lanes, or `None` if the processor lacks it.
+    pub(super) fn avx2(units: &Units<WORDS>) -> Option<Self> {
+        units.avx2.map(Self::filled)
+    }
+
+    /// The SHA instructions for any number of lanes, or `None` if the processor lacks them.
+    pub(super) fn shani(units: &Units<WORDS>) -> Option<Self> {
         let mut table = Self::filled(units.portable);
-        // One stream is what the crates do too.
+        units.shani?.into_iter().for_each(|unit| table.fill(unit.lanes_max, unit));
+        Some(table)
+    }
+
+    /// The fastest choice from these units, by the results of the benchmark `hash`. Units that are close in speed are
+    /// timed against each other.
+    pub(super) fn fastest(units: &Units<WORDS>) -> Self {
+        let mut table = Self::filled(units.portable);
+        // For one lane the portable crates use the SHA instructions too.
         for unit in units.shani.into_iter().flatten().skip(1) {
             table.fill(unit.lanes_max, unit);
         }
@@ -85,20 +65,20 @@ impl<const WORDS: usize> Table<WORDS> {
         table
     }
 
-    /// `unit` for `lane_count` lanes and more.
+    /// Chooses `unit` for `lane_count` lanes and more.
     fn fill(&mut self, lane_count: usize, unit: Unit<WORDS>) {
-        self.units.iter_mut().skip(lane_count - 1).for_each(|place| *place = unit);
+        self.units.iter_mut().skip(lane_count - 1).for_each(|entry| *entry = unit);
     }
 
-    /// How many lanes are worth filling.
+    /// Returns the number of lanes that are worth filling.
     pub(in crate::hash) fn lanes_max(&self) -> usize {
         self.units[LANES_MAX - 1].lanes_max
     }
 
-    /// Takes one run of blocks into each state.
+    /// Compresses one run of blocks into each state.
     ///
     /// # Panics
-    /// When runs are not equally long or not as many as states.
+    /// If the runs differ in length or in number from the states.
     pub(in crate::hash) fn compress(&self, mut states: &mut [State<WORDS>], mut runs: &[&[Block]]) {
         while let Some(last) = runs.len().checked_sub(1) {
             let unit = &self.units[last.min(LANES_MAX - 1)];
@@ -130,11 +110,12 @@ impl<const WORDS: usize> fmt::Display for Table<WORDS> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SHA1_PORTABLE, SHA1_START, SHA256_START, processor};
+    use super::super::processor;
+    use super::super::unit::{SHA1_PORTABLE, SHA1_START, SHA256_START};
     use super::*;
 
     #[test]
-    fn a_table_says_what_it_does() {
+    fn a_table_displays_its_choice() {
         let mut table = Table::filled(SHA1_PORTABLE);
         assert_eq!(table.to_string(), "1–16: portable");
         table.fill(2, Unit { name: "two", ..SHA1_PORTABLE });
@@ -142,8 +123,8 @@ mod tests {
         assert_eq!(table.to_string(), "1: portable, 2–10: two, 11–16: many");
     }
 
-    /// Whatever a processor lacks, the others' choice hashes as the portable unit does.
-    fn every_processor_hashes_alike<const WORDS: usize>(units: &Units<WORDS>, start: State<WORDS>) {
+    /// Checks that the choice without any combination of units hashes like the portable unit.
+    fn check_every_processor<const WORDS: usize>(units: &Units<WORDS>, start: State<WORDS>) {
         let mut content = [[0; 64]; 40 + 3];
         fastrand::Rng::with_seed(1).fill(content.as_flattened_mut());
         for lacking in 0..8 {
@@ -166,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn every_processor_hashes_sha1_alike() {
-        every_processor_hashes_alike(&processor::sha1(), SHA1_START);
+    fn sha1_is_the_same_on_every_processor() {
+        check_every_processor(&processor::sha1(), SHA1_START);
     }
 
     #[test]
-    fn every_processor_hashes_sha256_alike() {
-        every_processor_hashes_alike(&processor::sha256(), SHA256_START);
+    fn sha256_is_the_same_on_every_processor() {
+        check_every_processor(&processor::sha256(), SHA256_START);
     }
 }

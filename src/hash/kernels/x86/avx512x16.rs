@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{BIG_ENDIAN_WORDS, Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State, load16};
+use super::load::{BIG_ENDIAN_WORDS, load16};
+use crate::hash::kernels::unit::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
 
 type Vector = __m512i;
 
@@ -41,7 +42,7 @@ fn shr<const COUNT: u32>(a: Vector) -> Vector {
     _mm512_srli_epi32::<COUNT>(a)
 }
 
-// The numbers are truth tables: bit `4 * b + 2 * c + d` is the function's value.
+// The constants are truth tables: bit `4 * b + 2 * c + d` is the value of the function.
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -77,9 +78,9 @@ fn to_words(vector: Vector) -> [u32; LANES] {
     words
 }
 
-/// Part `4 * q + r`: in quarter g the four words of quarter q of lane `4 * g + r`'s block.
+/// Returns part `4 * q + r`: quarter g holds the four words of quarter q of the block in lane `4 * g + r`.
 ///
-/// Loads that insert cost no shuffle, and a block in place may have any alignment.
+/// Loads that insert need no shuffle, and a block may have any alignment.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load(blocks: &[&Block; LANES], part: usize) -> Vector {
@@ -92,7 +93,7 @@ fn load(blocks: &[&Block; LANES], part: usize) -> Vector {
     _mm512_shuffle_epi8(vector, _mm512_broadcast_i32x4(_mm_set_epi64x(high, low)))
 }
 
-/// Word t of every lane's block, for each t.
+/// Returns, for each t, word t of every lane's block.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn transpose(parts: &[Vector; 16]) -> [Vector; 16] {

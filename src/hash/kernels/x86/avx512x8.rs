@@ -1,10 +1,10 @@
-//! Eight lanes in 256-bit registers, with AVX-512's rotation and three-way logic: for batches that leave half of sixteen
-//! lanes idle.
+//! Eight lanes in 256-bit registers with AVX-512's rotation and ternary logic, for batches that would leave half of
+//! sixteen lanes idle.
 
 use std::arch::x86_64::*;
 
 use super::ymm::{Vector, add, from_words, load, shr, splat, to_words, transpose, xor};
-use super::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
+use crate::hash::kernels::unit::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
 
 const LANES: usize = 8;
 
@@ -17,7 +17,7 @@ fn rotl<const COUNT: i32>(a: Vector) -> Vector {
     _mm256_rol_epi32::<COUNT>(a)
 }
 
-// The numbers are truth tables: bit `4 * b + 2 * c + d` is the function's value.
+// The constants are truth tables: bit `4 * b + 2 * c + d` is the value of the function.
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]

@@ -1,35 +1,26 @@
-//! The kernels of x86-64, each handed out where the processor has it.
+//! The kernels of x86-64, each available if the processor has its instructions.
 
 mod avx2;
 mod avx512x16;
 mod avx512x8;
+mod load;
 mod shani;
 mod ymm;
 
-use std::arch::x86_64::{__m128i, _mm_loadu_si128, _rdtsc};
+use std::arch::x86_64::_rdtsc;
 
-use super::table::{Unit, Units};
-use super::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_K, SHA256_PORTABLE, SHA256_WORDS, State};
+use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Unit, Units};
 
-/// Byte shuffle that makes numbers of four big-endian words: its low half, its high half.
-const BIG_ENDIAN_WORDS: [i64; 2] = [0x0405_0607_0001_0203, 0x0c0d_0e0f_0809_0a0b];
-
-/// Turns that each of two kernels gets when they race; at first use there are at most four races.
+/// Runs of each kernel when two are timed against each other, which happens at most four times at first use.
 const CALIBRATION_TURNS: usize = 8;
 
-#[inline]
-fn load16(bytes: &[u8; 16]) -> __m128i {
-    // SAFETY: `bytes` is 16 readable bytes, the load needs no alignment, and every x86-64 has SSE2.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-}
-
-/// A compression function that is handed out below, where the processor has what its module demands.
+/// A compression function, used below only if the processor has the features of its module.
 macro_rules! unit {
     ($name:literal, $lanes_max:literal, $compress:expr) => {
         Unit {
             name: $name,
             lanes_max: $lanes_max,
-            // SAFETY: as said above.
+            // SAFETY: the callers of this macro check the processor's features first.
             compress: |states, runs| unsafe { $compress(states, runs) },
         }
     };
@@ -61,7 +52,7 @@ pub(super) fn sha1() -> Units<SHA1_WORDS> {
             unit!("shani", 3, shani::sha1::<3>),
             unit!("shani", 4, shani::sha1::<4>),
         ]),
-        // Nine or ten lanes are eight and one or two SHA streams: sixteen would be mostly idle.
+        // For nine or ten lanes, eight lanes and one or two SHA streams are faster than sixteen mostly idle lanes.
         avx512_from: [5, 11],
         is_faster,
     }
@@ -84,8 +75,8 @@ pub(super) fn sha256() -> Units<SHA256_WORDS> {
     }
 }
 
-/// Whether `a` takes `lane_count` lanes of 32 blocks along faster than `b`. They take turns, and the best turn of each
-/// counts: wide registers need a moment to come up to speed, and somebody else may have the core for a while.
+/// Returns whether `a` compresses `lane_count` lanes of 32 blocks faster than `b`. They run alternately, and the best
+/// run of each counts: wide registers take a while to reach full speed, and another process may use the core meanwhile.
 fn is_faster<const WORDS: usize>(a: &Unit<WORDS>, b: &Unit<WORDS>, lane_count: usize) -> bool {
     let run: &[Block] = &[[0; 64]; 32];
     let mut best = [u64::MAX; 2];
@@ -97,10 +88,10 @@ fn is_faster<const WORDS: usize>(a: &Unit<WORDS>, b: &Unit<WORDS>, lane_count: u
     best[0] < best[1]
 }
 
-/// Processor ticks that `unit` needs for these runs.
+/// Returns the processor ticks that `unit` takes for these runs.
 fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
     let mut states = [[0; WORDS]; LANES_MAX];
-    // SAFETY: every x86-64 has the instruction; it reads a counter.
+    // SAFETY: every x86-64 processor has the instruction, which reads a counter.
     let start = unsafe { _rdtsc() };
     for (states, runs) in states.chunks_mut(unit.lanes_max).zip(runs.chunks(unit.lanes_max)) {
         (unit.compress)(&mut states[..runs.len()], runs);

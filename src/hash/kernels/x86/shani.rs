@@ -1,14 +1,15 @@
-//! A few streams side by side through the SHA extensions: each instruction waits for the one before it in its stream,
-//! and the waits overlap.
+//! One to four streams side by side with the SHA instructions. Each instruction waits for the one before it in its
+//! stream, and the waits of several streams overlap.
 
 use std::arch::x86_64::*;
 
-use super::{BIG_ENDIAN_WORDS, Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State, load16};
+use super::load::{BIG_ENDIAN_WORDS, load16};
+use crate::hash::kernels::unit::{Block, SHA1_WORDS, SHA256_K, SHA256_WORDS, State};
 
 /// One register of each stream.
 type Streams<const N: usize> = [__m128i; N];
 
-/// Takes one run of blocks into each state. There are `N` of each; runs are equally long.
+/// Compresses one run of blocks into each state. Takes `N` states and `N` runs of equal length.
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 pub(super) fn sha1<const N: usize>(states: &mut [State<SHA1_WORDS>], runs: &[&[Block]]) {
     let count = runs.first().map_or(0, |run| run.len());
@@ -35,7 +36,7 @@ pub(super) fn sha1<const N: usize>(states: &mut [State<SHA1_WORDS>], runs: &[&[B
     }
 }
 
-/// Twenty rounds, four at a time. `$from` and `$to` change places each time.
+/// Twenty rounds, four at a time. `$from` and `$to` swap after each four.
 macro_rules! sha1_twenty {
     ($function:literal, $group:expr, $w:ident, $e:ident, $from:ident $to:ident) => {
         sha1_four!($function, $group, $w, $e, $from $to);
@@ -46,7 +47,7 @@ macro_rules! sha1_twenty {
     };
 }
 
-/// Rounds `4 * $group` and three more. From group 4 on it makes its own message words, in the place of the oldest.
+/// The four rounds from `4 * $group`. From group 4 on it computes its message words, which replace the oldest.
 macro_rules! sha1_four {
     ($function:literal, $group:expr, $w:ident, $e:ident, $from:ident $to:ident) => {
         for i in 0..N {
@@ -66,7 +67,7 @@ macro_rules! sha1_four {
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn sha1_block<const N: usize>(abcd: &mut Streams<N>, e: &mut Streams<N>, runs: &[&[Block]], index: usize) {
-    // The first word of four goes to the top.
+    // The first of four words goes into the highest lane.
     let [low, high] = BIG_ENDIAN_WORDS;
     let reverse = _mm_shuffle_epi32::<0b00_01_10_11>(_mm_set_epi64x(high, low));
     let mut w = [[_mm_setzero_si128(); N]; 4];
@@ -87,7 +88,7 @@ fn sha1_block<const N: usize>(abcd: &mut Streams<N>, e: &mut Streams<N>, runs: &
     }
 }
 
-/// Takes one run of blocks into each state. There are `N` of each; runs are equally long.
+/// Compresses one run of blocks into each state. Takes `N` states and `N` runs of equal length.
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 pub(super) fn sha256<const N: usize>(states: &mut [State<SHA256_WORDS>], runs: &[&[Block]]) {
     let count = runs.first().map_or(0, |run| run.len());
@@ -118,7 +119,7 @@ pub(super) fn sha256<const N: usize>(states: &mut [State<SHA256_WORDS>], runs: &
     }
 }
 
-/// Rounds `4 * $group` and fifteen more.
+/// The sixteen rounds from `4 * $group`.
 macro_rules! sha256_sixteen {
     ($group:expr, $w:ident, $abef:ident $cdgh:ident) => {
         sha256_four!($group, $w, $abef $cdgh);
@@ -128,7 +129,7 @@ macro_rules! sha256_sixteen {
     };
 }
 
-/// Rounds `4 * $group` and three more. From group 4 on it makes its own message words, in the place of the oldest.
+/// The four rounds from `4 * $group`. From group 4 on it computes its message words, which replace the oldest.
 macro_rules! sha256_four {
     ($group:expr, $w:ident, $abef:ident $cdgh:ident) => {
         let [k0, k1, k2, k3] = SHA256_K.as_chunks::<4>().0[$group].map(u32::cast_signed);

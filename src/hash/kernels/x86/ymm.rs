@@ -1,8 +1,9 @@
-//! What the two kernels of eight lanes in 256-bit registers share.
+//! Functions that both kernels of eight lanes in 256-bit registers use.
 
 use std::arch::x86_64::*;
 
-use super::{BIG_ENDIAN_WORDS, Block, load16};
+use super::load::{BIG_ENDIAN_WORDS, load16};
+use crate::hash::kernels::unit::Block;
 
 pub(super) type Vector = __m256i;
 
@@ -46,7 +47,7 @@ pub(super) fn to_words(vector: Vector) -> [u32; 8] {
     words
 }
 
-/// Part `4 * q + r`: in half h the four words of quarter q of lane `4 * h + r`'s block.
+/// Returns part `4 * q + r`: half h holds the four words of quarter q of the block in lane `4 * h + r`.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load(blocks: &[&Block; 8], part: usize) -> Vector {
@@ -56,7 +57,7 @@ pub(super) fn load(blocks: &[&Block; 8], part: usize) -> Vector {
     _mm256_shuffle_epi8(vector, _mm256_broadcastsi128_si256(_mm_set_epi64x(high, low)))
 }
 
-/// Word t of every lane's block, for each t.
+/// Returns, for each t, word t of every lane's block.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn transpose(parts: &[Vector; 16]) -> [Vector; 16] {
