@@ -4,11 +4,11 @@ use bitvec::prelude::{BitVec, Msb0};
 
 use super::PieceIndex;
 
-/// Which pieces somebody has. Bits beyond the piece count do not exist.
+/// A set of pieces of one torrent, such as the pieces that a peer has. Bits beyond the piece count do not exist.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Bitfield {
     bits: BitVec<u8, Msb0>,
-    /// Bits that are set.
+    /// Number of bits that are set.
     count: usize,
 }
 
@@ -22,17 +22,17 @@ pub enum BitfieldError {
 }
 
 impl Bitfield {
-    /// An empty set over `piece_count` pieces.
+    /// Returns an empty set over `piece_count` pieces.
     pub fn new(piece_count: u32) -> Self {
         Self { bits: BitVec::repeat(false, piece_count as usize), count: 0 }
     }
 
-    /// The set of all pieces.
+    /// Returns the set of all pieces.
     pub fn full(piece_count: u32) -> Self {
         Self { bits: BitVec::repeat(true, piece_count as usize), count: piece_count as usize }
     }
 
-    /// Reads a `bitfield` payload: exact length, spare bits zero.
+    /// Reads a `bitfield` payload, which must have the exact length and no spare bits set.
     pub fn from_wire(payload: &[u8], piece_count: u32) -> Result<Self, BitfieldError> {
         let expected = (piece_count as usize).div_ceil(8);
         if payload.len() != expected {
@@ -47,14 +47,14 @@ impl Bitfield {
         Ok(Self { bits, count })
     }
 
-    /// The payload of a `bitfield` message.
+    /// Returns the payload of a `bitfield` message.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut bits = self.bits.clone();
         bits.set_uninitialized(false);
         bits.into_vec()
     }
 
-    /// Number of pieces the set is over.
+    /// Returns the number of pieces of the torrent, in the set or not.
     pub fn piece_count(&self) -> usize {
         self.bits.len()
     }
@@ -63,44 +63,45 @@ impl Bitfield {
         self.contains_index(piece.at())
     }
 
-    /// The same by position; false beyond the piece count.
+    /// Like [`Self::contains`], by position; false beyond the piece count.
     pub fn contains_index(&self, index: usize) -> bool {
         self.bits.get(index).is_some_and(|bit| *bit)
     }
 
-    /// Adds a piece; false when it was there already.
+    /// Adds a piece; returns false if the set contained it already.
     pub fn insert(&mut self, piece: PieceIndex) -> bool {
         let added = self.bits.get_mut(piece.at()).is_some_and(|mut bit| !bit.replace(true));
         self.count += usize::from(added);
         added
     }
 
-    /// Takes a piece out; false when it was not there.
+    /// Removes a piece; returns false if the set did not contain it.
     pub fn remove(&mut self, piece: PieceIndex) -> bool {
         let removed = self.bits.get_mut(piece.at()).is_some_and(|mut bit| bit.replace(false));
         self.count -= usize::from(removed);
         removed
     }
 
-    /// What is in either; both are over the same pieces.
+    /// Returns the pieces that are in either set. Both sets must be over the same pieces.
     pub fn union(&self, other: &Self) -> Self {
         let bits = self.bits.clone() | &other.bits;
         let count = bits.count_ones();
         Self { bits, count }
     }
 
-    /// What this has and `other` has not.
+    /// Returns the pieces that are in this set and not in `other`.
     pub fn difference(&self, other: &Self) -> Self {
         let bits = self.bits.clone() & !other.bits.clone();
         let count = bits.count_ones();
         Self { bits, count }
     }
 
-    /// Whether `other` has all of this.
+    /// Returns whether `other` contains all pieces of this set.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.iter().all(|index| other.contains_index(index))
     }
 
+    /// Returns the number of pieces in the set.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -113,7 +114,7 @@ impl Bitfield {
         self.count == 0
     }
 
-    /// Indices in the set, ascending.
+    /// Returns the indices in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.bits.iter_ones()
     }

@@ -1,15 +1,15 @@
-//! Ranges of addresses (CIDR, RFC 4632), and lists of them that let peers in or keep them out.
+//! Ranges of addresses (CIDR, RFC 4632), and a filter of peers made of them.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// `192.0.2.0/24`, `2001:db8::/32`, or one address.
+/// A range of addresses: `192.0.2.0/24`, `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {
-    /// The bits behind the prefix are 0.
+    /// The prefix; the bits after it are 0.
     bits: u128,
-    /// Of 128, IPv4 standing at the end.
+    /// Length of the prefix in 128 bits, of which an IPv4 address takes the last 32.
     prefix_len: u32,
     is_ipv4: bool,
 }
@@ -20,6 +20,7 @@ pub struct Cidr {
 pub struct CidrError;
 
 impl Cidr {
+    /// Returns whether the range contains an address. IPv4 inside IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         ip.is_ipv4() == self.is_ipv4 && mask(bits(ip), self.prefix_len) == self.bits
@@ -53,7 +54,7 @@ fn mask(bits: u128, prefix_len: u32) -> u128 {
     bits & u128::MAX.checked_shl(128 - prefix_len).unwrap_or(0)
 }
 
-/// Whom we talk to: whoever is not denied, and of `allow`, where anybody is on it.
+/// The addresses that we talk to: those outside `deny` and, unless `allow` is empty, inside `allow`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AddressFilter {
     pub allow: Vec<Cidr>,
@@ -61,6 +62,7 @@ pub struct AddressFilter {
 }
 
 impl AddressFilter {
+    /// Returns whether the filter permits an address.
     pub fn permits(&self, ip: IpAddr) -> bool {
         let is_in = |list: &[Cidr]| list.iter().any(|range| range.contains(ip));
         !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_what_they_say() {
+    fn ranges_contain_the_addresses_of_their_prefix() {
         for (range, inside, outside) in [
             ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
             ("192.0.2.77/24", "192.0.2.0", "192.0.1.255"),
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn denied_ones_stay_out_and_a_list_of_allowed_ones_is_whole() {
+    fn deny_wins_and_a_filled_allow_list_excludes_the_rest() {
         let filter = AddressFilter { allow: vec![cidr("10.0.0.0/8")], deny: vec![cidr("10.1.0.0/16")] };
         assert!(filter.permits(ip("10.2.0.1")));
         assert!(!filter.permits(ip("10.1.0.1")) && !filter.permits(ip("11.0.0.1")));

@@ -1,8 +1,9 @@
-//! Text from outside (names, tracker messages, client names) made safe for a terminal and for HTML.
+//! Makes text from outside (file names, tracker messages, client names) safe for a terminal and for HTML.
 
 use std::fmt::Write as _;
 
-/// Bytes as UTF-8 where they are; control, bidi and zero-width characters and broken bytes as `\x1b`, `\u{202e}`.
+/// Returns bytes as text for a terminal. Control, bidi and zero-width characters and bytes that are not UTF-8 are
+/// escaped, as `\x1b` or `\u{202e}`.
 pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -22,8 +23,8 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// Bytes as one word of a POSIX shell's command line, quoted where that is needed. `None` where [`printable`] would change
-/// them: then they can't be shown as they are.
+/// Returns bytes as one word of a POSIX shell's command line, quoted if needed. Returns `None` if [`printable`] would
+/// change them, since they cannot be shown unchanged.
 pub fn shell_word(bytes: &[u8]) -> Option<String> {
     let text = str::from_utf8(bytes).ok().filter(|text| *text == printable(bytes))?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
@@ -33,7 +34,7 @@ pub fn shell_word(bytes: &[u8]) -> Option<String> {
     Some(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
-/// [`printable`] text made safe for HTML, inside of elements and of quoted attributes.
+/// Returns [`printable`] text escaped for HTML elements and quoted attributes.
 pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -49,7 +50,7 @@ pub fn html(text: &str) -> String {
     out
 }
 
-/// Characters that reorder or hide the text around them.
+/// Returns whether a character reorders or hides the text around it.
 fn is_invisible_format(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
         | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -60,7 +61,7 @@ mod tests {
     use super::{html, printable};
 
     #[test]
-    fn nothing_that_is_markup_comes_through() {
+    fn markup_is_escaped() {
         assert_eq!(
             html("<img src=x onerror='a(\"b\")'>&"),
             "&lt;img src=x onerror=&#39;a(&quot;b&quot;)&#39;&gt;&amp;"
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_comes_through() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(printable(b"a\x1b[31mb\n"), "a\\x1b[31mb\\x0a");
         assert_eq!(printable("x\u{202e}y\u{85}".as_bytes()), "x\\u{202e}y\\u{85}");
         assert_eq!(printable(b"\xff\xfeok"), "\\xff\\xfeok");

@@ -1,24 +1,24 @@
-//! What tells one state of one file from another.
+//! Identifies one state of one file.
 
 use std::fs::Metadata;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-/// A file as the file system shows it. Times are since 1970.
+/// The metadata that identify a state of a file. Times are since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FileIdentity {
     pub dev: u64,
     pub ino: u64,
-    /// In bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// The last write.
+    /// Time of the last write.
     pub mtime: FileTime,
-    /// The last change to the inode. A write sets it, and unlike the time of the last write nobody can set it back.
+    /// Time of the last change of the inode. Each write sets it, and unlike `mtime` no program can set it back.
     pub ctime: FileTime,
 }
 
-/// Seconds and nanoseconds, ordered as time is.
+/// A file time in seconds and nanoseconds, in chronological order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct FileTime {
     pub s: i64,
@@ -38,30 +38,30 @@ impl From<&Metadata> for FileIdentity {
 }
 
 impl FileIdentity {
-    /// The same inode, whatever was written to it.
+    /// Returns whether both are the same inode, whatever was written to it.
     pub fn is_same_inode(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
-    /// The same file with the same length, whatever was written to it.
+    /// Returns whether both are the same inode with the same length, whatever was written to it.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino, self.len) == (other.dev, other.ino, other.len)
     }
 
-    /// Nothing was written to it after `time`, as far as its times tell.
+    /// Returns whether the file's times show no write after `time`.
     pub fn is_unwritten_since(&self, time: FileTime) -> bool {
         self.mtime.max(self.ctime) <= time
     }
 
-    /// Whether a write after one in this time may leave the same `ctime`, if the file was looked at in it. `ctime` and not
-    /// `mtime`, which programs set as they like.
+    /// Returns whether the last change lies in this range of time. If the file was read in the range, a later write may
+    /// leave the same `ctime`. `mtime` does not count, since programs can set it.
     pub fn is_changed_within(&self, time: RangeInclusive<FileTime>) -> bool {
         time.contains(&self.ctime)
     }
 }
 
 impl From<Duration> for FileTime {
-    /// Of a time since 1970.
+    /// Converts a time since 1970.
     fn from(since_1970: Duration) -> Self {
         Self { s: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX), ns: since_1970.subsec_nanos().into() }
     }

@@ -1,30 +1,31 @@
-//! The only arithmetic of pieces, blocks and files. Offsets and lengths are in bytes.
+//! The arithmetic of pieces, blocks and files; no other module repeats it. Offsets and lengths are in bytes.
 //!
 //! A torrent's content is its files laid end to end (BEP 3); pieces cut that line into equal lengths, the last one
 //! possibly shorter; blocks cut each piece at multiples of [`BLOCK_LEN`].
 
 use std::ops::Range;
 
-/// The request unit everybody accepts: 16 KiB, on an exact grid inside the piece.
+/// Length in bytes of a block, the request unit that every client accepts. Blocks lie on a grid of this length in their
+/// piece.
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
-/// A piece index known to be inside its torrent: only [`Geometry`] makes one.
+/// The index of a piece that its torrent has. Only [`Geometry`] makes one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PieceIndex(u32);
 
 impl PieceIndex {
-    /// The index as on the wire.
+    /// Returns the index as on the wire.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// The index for a slice.
+    /// Returns the index for a slice.
     pub fn at(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A span inside one piece, as `request`, `piece` and `cancel` name it (BEP 3). Known to lie inside the piece.
+/// A span inside one piece, as `request`, `piece` and `cancel` name it (BEP 3). It does not exceed the piece.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockRef {
     pub piece: PieceIndex,
@@ -35,7 +36,7 @@ pub struct BlockRef {
 }
 
 impl BlockRef {
-    /// Position on the piece's grid of [`BLOCK_LEN`].
+    /// Returns the position on the piece's grid of [`BLOCK_LEN`].
     pub fn block_index(&self) -> usize {
         (self.begin / BLOCK_LEN) as usize
     }
@@ -52,7 +53,7 @@ pub struct FileSpan {
     pub len: u64,
 }
 
-/// How a torrent's content is cut: piece length, and where each file begins.
+/// The division of a torrent's content into pieces and files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Geometry {
     piece_len: u32,
@@ -62,7 +63,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Cuts files of these lengths into pieces. `None` when `piece_len` is 0, the lengths overflow, or there are
+    /// Cuts files of these lengths into pieces. Returns `None` if `piece_len` is 0, the lengths overflow, or there are
     /// more than `u32::MAX` pieces.
     pub fn new(piece_len: u32, file_lens: impl IntoIterator<Item = u64>) -> Option<Self> {
         let mut file_starts = vec![0u64];
@@ -78,7 +79,7 @@ impl Geometry {
         Some(Self { piece_len, piece_count, file_starts: file_starts.into() })
     }
 
-    /// Length of every piece but the last.
+    /// Returns the length of every piece but the last.
     pub fn piece_len(&self) -> u32 {
         self.piece_len
     }
@@ -87,7 +88,7 @@ impl Geometry {
         self.piece_count
     }
 
-    /// Length of the whole content.
+    /// Returns the length of the whole content.
     pub fn total_len(&self) -> u64 {
         self.file_starts.last().copied().unwrap_or(0)
     }
@@ -96,7 +97,7 @@ impl Geometry {
         self.file_starts.len() - 1
     }
 
-    /// Length of file `file_index`; 0 for an unknown one.
+    /// Returns the length of file `file_index`; 0 if there is no such file.
     pub fn file_len(&self, file_index: usize) -> u64 {
         match self.file_starts.get(file_index..file_index + 2) {
             Some([start, end]) => end - start,
@@ -104,52 +105,52 @@ impl Geometry {
         }
     }
 
-    /// The typed index, if the torrent has such a piece.
+    /// Returns the typed index, or `None` if the torrent has no such piece.
     pub fn piece(&self, index: u32) -> Option<PieceIndex> {
         (index < self.piece_count).then_some(PieceIndex(index))
     }
 
-    /// All pieces in order.
+    /// Returns all pieces in order.
     pub fn pieces(&self) -> impl DoubleEndedIterator<Item = PieceIndex> + use<> {
         (0..self.piece_count).map(PieceIndex)
     }
 
-    /// Length of this piece: the last one may be shorter (BEP 3).
+    /// Returns the length of this piece; the last one may be shorter (BEP 3).
     pub fn len_of(&self, piece: PieceIndex) -> u32 {
         let left = self.total_len() - self.offset_of(piece);
         u32::try_from(left.min(u64::from(self.piece_len))).unwrap_or(self.piece_len)
     }
 
-    /// Content offset of a piece's first byte.
+    /// Returns the content offset of a piece's first byte.
     pub fn offset_of(&self, piece: PieceIndex) -> u64 {
         u64::from(piece.0) * u64::from(self.piece_len)
     }
 
-    /// Number of grid blocks of this piece.
+    /// Returns the number of grid blocks of this piece.
     pub fn block_count(&self, piece: PieceIndex) -> u32 {
         self.len_of(piece).div_ceil(BLOCK_LEN)
     }
 
-    /// The grid block at `block_index`, if the piece has it.
+    /// Returns the grid block at `block_index`, or `None` if the piece has no such block.
     pub fn block(&self, piece: PieceIndex, block_index: u32) -> Option<BlockRef> {
         let begin = block_index.checked_mul(BLOCK_LEN)?;
         let left = self.len_of(piece).checked_sub(begin).filter(|&left| left > 0)?;
         Some(BlockRef { piece, begin, len: left.min(BLOCK_LEN) })
     }
 
-    /// Checks the three numbers of a `request`, `piece` or `cancel`: the span must be non-empty and inside its piece.
+    /// Checks the three numbers of a `request`, `piece` or `cancel`. Returns `None` if the span is empty or exceeds its
+    /// piece.
     pub fn span(&self, index: u32, begin: u32, len: u32) -> Option<BlockRef> {
         let piece = self.piece(index)?;
         let end = begin.checked_add(len)?;
         (len > 0 && end <= self.len_of(piece)).then_some(BlockRef { piece, begin, len })
     }
 
-    /// Where `len` bytes at content offset `offset` lie, in order; empty files take no part.
-    ///
+    /// Returns the parts of files that hold `len` bytes from content offset `offset`, in order and without empty files.
     /// The range is cut at the content's end.
     pub fn file_spans(&self, offset: u64, len: u64) -> impl Iterator<Item = FileSpan> + '_ {
         let end = offset.saturating_add(len).min(self.total_len());
-        // The file that holds `offset`: the last one that starts at or before it.
+        // The last file that starts at or before `offset` holds it.
         let first = self.file_starts.partition_point(|&start| start <= offset).saturating_sub(1);
         (first..self.file_count())
             .map_while(move |file_index| {
@@ -163,17 +164,17 @@ impl Geometry {
             .filter(|span| span.len > 0)
     }
 
-    /// Where a block lies in the files.
+    /// Returns the parts of files that hold a block.
     pub fn block_spans(&self, block: BlockRef) -> impl Iterator<Item = FileSpan> + '_ {
         self.file_spans(self.offset_of(block.piece) + u64::from(block.begin), u64::from(block.len))
     }
 
-    /// Where a whole piece lies in the files.
+    /// Returns the parts of files that hold a whole piece.
     pub fn piece_spans(&self, piece: PieceIndex) -> impl Iterator<Item = FileSpan> + '_ {
         self.file_spans(self.offset_of(piece), u64::from(self.len_of(piece)))
     }
 
-    /// Where this file lies in the content.
+    /// Returns the range of the content that is this file.
     pub fn range_of_file(&self, file_index: usize) -> Range<u64> {
         match self.file_starts.get(file_index..file_index + 2) {
             Some(&[start, end]) => start..end,
@@ -181,12 +182,12 @@ impl Geometry {
         }
     }
 
-    /// The pieces that hold bytes of this file; empty for an empty file.
+    /// Returns the pieces that hold bytes of this file; the range is empty for an empty file.
     pub fn pieces_of_file(&self, file_index: usize) -> Range<u32> {
         self.pieces_of_span(FileSpan { file_index, offset: 0, len: self.file_len(file_index) })
     }
 
-    /// The pieces that hold bytes of this part of a file, as far as the file reaches.
+    /// Returns the pieces that hold bytes of this part of a file; a part beyond the file's end has none.
     pub fn pieces_of_span(&self, span: FileSpan) -> Range<u32> {
         let FileSpan { file_index, offset, len } = span;
         let end = offset.saturating_add(len).min(self.file_len(file_index));
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn impossible_geometries_are_refused() {
         assert!(Geometry::new(0, [1]).is_none());
         assert!(Geometry::new(16, [u64::MAX, 1]).is_none());
         assert!(Geometry::new(1, [1 << 33]).is_none());

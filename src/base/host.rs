@@ -1,9 +1,9 @@
-//! Which addresses are one host's.
+//! Groups addresses by host.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What counts as one host: an IPv4 address, also inside IPv6, or a /64, of which one host has every address to choose
-/// from.
+/// Returns the address that stands for a host: the IPv4 address, also if it is inside IPv6, or the /64, since one host
+/// can use every address of its /64.
 pub fn host_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_a_64_are_one_hosts_and_ipv4_inside_ipv6_is_ipv4() {
+    fn a_64_is_one_host_and_mapped_ipv4_is_ipv4() {
         let host = |text: &str| host_of(text.parse().unwrap()).to_string();
         assert_eq!(host("::ffff:10.0.0.1"), "10.0.0.1");
         assert_eq!(host("10.0.0.2"), "10.0.0.2");

@@ -13,12 +13,12 @@ pub struct InfoHash(pub [u8; SHA1_LEN]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PieceHash(pub [u8; SHA1_LEN]);
 
-/// The 20 bytes a peer calls itself by (BEP 3, BEP 20).
+/// The 20 bytes by which a peer identifies itself (BEP 3, BEP 20).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);
 
 impl InfoHash {
-    /// Forty hexadecimal digits, in either case.
+    /// Reads forty hexadecimal digits in either case; `None` for any other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
         let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
@@ -31,7 +31,7 @@ impl InfoHash {
 const PEER_ID_PREFIX: &[u8; 8] = b"-FB0100-";
 
 impl PeerId {
-    /// A new id: our prefix and twelve random letters and digits, at random for each run as BEP 3 asks.
+    /// Generates an id of our prefix and twelve random letters and digits. BEP 3 asks for a new one in each run.
     pub fn generate(rng: &mut fastrand::Rng) -> Self {
         let mut id = [0; 20];
         let (prefix, rest) = id.split_at_mut(PEER_ID_PREFIX.len());
@@ -69,7 +69,7 @@ impl fmt::Debug for PieceHash {
     }
 }
 
-/// Printable ASCII as it is, anything else as `.`: safe on a terminal.
+/// Shows printable ASCII unchanged and any other byte as `.`, which is safe on a terminal.
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|&byte| {

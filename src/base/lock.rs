@@ -1,4 +1,4 @@
-//! Locks a mutex that a panic elsewhere may have poisoned.
+//! Locking without regard to poisoning.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! The vocabulary every layer shares. Imports nothing of ours, reads no clock, opens nothing.
+//! The vocabulary that all layers share. Imports no other module of this crate, reads no clock and opens no file.
 
 pub mod bitfield;
 pub mod cidr;
@@ -22,11 +22,12 @@ pub use lock::lock;
 pub use priority::canonical_priority;
 pub use timer_table::TimerTable;
 
-/// Time since an arbitrary start, the same for everything in one process. Layers below the engine take it as an argument.
+/// Time since an arbitrary start, which is the same everywhere in one process. Layers below the engine take it as an
+/// argument.
 pub type Time = std::time::Duration;
 
-/// A seeded, reproducible generator; layers below the engine take it as an argument.
+/// A seeded, reproducible random number generator. Layers below the engine take it as an argument.
 pub type Rng = fastrand::Rng;
 
-/// What the variables of the environment begin with that stand for flags.
+/// Prefix of the environment variables that stand for flags.
 pub const FLAG_VARIABLES: &str = "BT_FAST_";

@@ -1,8 +1,10 @@
-//! The canonical priority of a connection (BEP 40): both ends work out the same number, and nobody can choose it.
+//! The canonical priority of a connection (BEP 40). Both ends compute the same number, and neither can choose it
+//! freely.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The greater, the rather a connection is kept where not all can be. The order of the two makes no difference.
+/// Returns the priority of the connection between two addresses, in either order. If not all connections can be kept,
+/// those of higher priority are.
 pub fn canonical_priority(one: SocketAddr, other: SocketAddr) -> u32 {
     let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
     if a == b {
@@ -11,13 +13,13 @@ pub fn canonical_priority(one: SocketAddr, other: SocketAddr) -> u32 {
     match (a, b) {
         (IpAddr::V4(a), IpAddr::V4(b)) => of_two(mask(a.octets(), b.octets(), 2), mask(b.octets(), a.octets(), 2)),
         (IpAddr::V6(a), IpAddr::V6(b)) => of_two(mask(a.octets(), b.octets(), 6), mask(b.octets(), a.octets(), 6)),
-        // They can't be connected.
+        // Addresses of different families cannot be connected.
         _ => 0,
     }
 }
 
-/// Keeps every bit of the first `whole` bytes, and of one byte more than both share where that is longer; of the rest every
-/// second one, so that whoever holds a network gains less by it.
+/// Keeps all bits of the first `whole` bytes, or of one byte more than the shared prefix if that is longer. Of the
+/// other bytes it keeps every second bit, so that the owner of a network has fewer priorities to choose from.
 fn mask<const N: usize>(mut ip: [u8; N], other: [u8; N], whole: usize) -> [u8; N] {
     let shared = ip.iter().zip(&other).take_while(|(a, b)| a == b).count();
     let whole = if shared < whole { whole } else { shared + 1 };
@@ -29,7 +31,7 @@ fn of_two<const N: usize>(a: [u8; N], b: [u8; N]) -> u32 {
     crc32c(a.min(b).into_iter().chain(a.max(b)))
 }
 
-/// CRC-32C (Castagnoli), reflected. A few bytes for each connection: no table.
+/// Returns the reflected CRC-32C (Castagnoli). A table is not worth it for a few bytes per connection.
 fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     !bytes.fold(u32::MAX, |crc, byte| {
         let step = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
@@ -48,14 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_bep_40_and_of_the_checksum() {
+    fn the_vectors_of_bep_40_and_of_crc32c_match() {
         assert_eq!(crc32c(b"123456789".iter().copied()), 0xe306_9283);
         assert_eq!(priority("123.213.32.10:1", "98.76.54.32:2"), 0xec2d_7224);
         assert_eq!(priority("123.213.32.10:1", "123.213.32.234:2"), 0x9956_8189);
     }
 
     #[test]
-    fn bits_that_one_host_can_choose_make_little_difference() {
+    fn bits_that_one_host_can_choose_are_masked() {
         assert_eq!(priority("1.2.3.4:1", "9.8.0.0:1"), priority("1.2.3.4:5", "9.8.170.170:7"), "masked");
         assert_ne!(priority("1.2.3.4:1", "1.2.0.0:1"), priority("1.2.3.4:1", "1.2.170.0:1"), "the same /16");
         assert_ne!(priority("1.2.3.4:1", "1.2.3.4:2"), priority("1.2.3.4:1", "1.2.3.4:3"), "the same host");

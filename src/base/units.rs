@@ -1,11 +1,11 @@
-//! Sizes, rates and durations as people write and read them.
+//! Sizes, rates, durations and dates as users write and read them.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::escape::printable;
 
-/// Why a size was refused.
+/// The text is not a size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a size: write bytes, or 16K, 4MiB, 2^22")]
 pub struct SizeError(String);
@@ -34,7 +34,7 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     number.checked_mul(1 << shift).ok_or_else(refuse)
 }
 
-/// Why a time was refused.
+/// The text is not a time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a time: write seconds, or 90s, 30m, 12h, 7d")]
 pub struct DurationError(String);
@@ -52,7 +52,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         _ => return Err(refuse()),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    // A century, so that it can be added to any time.
+    // At most a century, so that it can be added to any time without an overflow.
     seconds.filter(|&seconds| seconds <= 100 * 366 * 24 * 3600).map(Duration::from_secs).ok_or_else(refuse)
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Shows a number of things by the word for one of them: `1 piece`, `2 pieces`.
+/// Shows a count with its noun, given in the singular: `1 piece`, `2 pieces`.
 #[derive(Clone, Copy, Debug)]
 pub struct Count(pub u64, pub &'static str);
 
@@ -89,7 +89,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// Shows a rate with a decimal unit, as links are sold: `1.25 GB/s`.
+/// Shows a rate with a decimal unit, as is usual for network links: `1.25 GB/s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     pub bytes: u64,
@@ -97,7 +97,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Bytes per second; 0 over no time.
+    /// Returns the bytes per second; 0 if no time has passed.
     #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
     pub fn bytes_per_s(&self) -> f64 {
         let seconds = self.over.as_secs_f64();
@@ -117,7 +117,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Seconds since 1970 as `2026-01-31 12:00:00 UTC`; the bare number where there is no such year.
+/// Formats seconds since 1970 as `2026-01-31 12:00:00 UTC`, or as the bare number if the year has no four digits.
 pub fn utc(unix_time: i64) -> String {
     const DAY_S: i64 = 86_400;
     // Years from -9999 to 9999, so that the arithmetic below cannot overflow.
@@ -125,7 +125,7 @@ pub fn utc(unix_time: i64) -> String {
         return unix_time.to_string();
     }
     let (days, second) = (unix_time.div_euclid(DAY_S), unix_time.rem_euclid(DAY_S));
-    // Gregorian calendar in eras of 400 years that begin on 1 March: leap days fall at the end of a year.
+    // The Gregorian calendar in eras of 400 years that begin on 1 March, so that leap days end a year.
     let day = days + 719_468;
     let (era, day_of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_is_no_plural() {
+    fn one_is_singular() {
         assert_eq!([0, 1, 2].map(|count| Count(count, "peer").to_string()), ["0 peers", "1 peer", "2 peers"]);
     }
 
