@@ -1,6 +1,6 @@
-//! The extension handshake (BEP 10): a dictionary in which a peer says what it speaks and how much it takes.
+//! The extension handshake (BEP 10): a dictionary in which a peer announces its extensions and its limits.
 //!
-//! A single value of a wrong type or out of bounds is passed over; only bytes that are no dictionary are an error.
+//! A single value of a wrong type or out of bounds is ignored; only bytes that are not a dictionary are an error.
 
 use std::net::IpAddr;
 
@@ -20,27 +20,28 @@ pub enum ExtensionError {
     NotDictionary(bencode::Kind),
 }
 
-/// What one side tells. Every part is optional; what was not told is `None` or empty.
+/// The extension handshake of one side. Every field is optional; an absent one is `None` or empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExtensionHandshake {
-    /// `v`: name and version of the client, as it likes; cut at [`limits::EXTENSION_NAME_LEN_MAX`] bytes.
+    /// `v`: name and version of the client in any form, cut at [`limits::EXTENSION_NAME_LEN_MAX`] bytes.
     pub client: Option<Vec<u8>>,
-    /// `reqq`: requests the sender queues before it drops or rejects any.
+    /// `reqq`: requests that the sender queues before it drops or rejects any.
     pub requests_max: Option<u32>,
-    /// `upload_only`: the sender wants nothing (BEP 21).
+    /// `upload_only`: the sender does not download (BEP 21).
     pub upload_only: Option<bool>,
-    /// `p`: the TCP port the sender listens on.
+    /// `p`: the TCP port on which the sender listens.
     pub listen_port: Option<u16>,
     /// `metadata_size`: length in bytes of the info dictionary (BEP 9), at least 1 and within the metainfo bound.
     pub metadata_len: Option<u32>,
-    /// `m`: names of extensions and the ids the sender wants them under; 0 switches one off. No name twice.
+    /// `m`: names of extensions and the message ids that the sender assigns to them; 0 disables an extension. No name
+    /// occurs twice.
     pub messages: Vec<(Vec<u8>, u8)>,
-    /// `yourip`: the address the sender sees its peer at.
+    /// `yourip`: the address of the receiver as the sender sees it.
     pub your_ip: Option<IpAddr>,
 }
 
 impl ExtensionHandshake {
-    /// The payload, without the extension id.
+    /// Returns the payload, without the extension id.
     pub fn encode(&self) -> Vec<u8> {
         let messages = self.messages.iter().map(|(name, id)| (name.clone(), u32::from(*id).into()));
         let mut entries = vec![("m", Value::dictionary(messages))];
@@ -53,14 +54,15 @@ impl ExtensionHandshake {
         Value::dictionary(entries).encode()
     }
 
-    /// The id under which the sender wants messages of an extension; `None`: not at all.
+    /// Returns the message id that the sender assigns to an extension, or `None` if it does not enable the extension.
     pub fn message_id(&self, name: &[u8]) -> Option<u8> {
         self.messages.iter().find(|(known, _)| known == name).map(|&(_, id)| id).filter(|&id| id != 0)
     }
 
+    /// Reads a payload, without the extension id.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
         let caps = bencode::Limits { depth_max: limits::EXTENSION_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
-        // Bytes after the dictionary are nobody's; some clients send them.
+        // Some clients send bytes after the dictionary, which are ignored.
         let (document, _) = Document::decode_prefix(payload, &caps)?;
         let root = document.root();
         if root.kind() != bencode::Kind::Dictionary {
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_handshake_is_read_back() {
         let handshake = ExtensionHandshake {
             client: Some(b"bt-fast 0.1".to_vec()),
             requests_max: Some(4096),
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_wrong_type_or_out_of_bounds_are_passed_over() {
+    fn values_of_wrong_type_or_out_of_bounds_are_ignored() {
         assert_eq!(decode(b"d1:mi1e1:pi0e1:vle4:reqq3:fiv6:yourip3:abce"), ExtensionHandshake::default());
         assert_eq!(decode(b"d1:md1:ai256e1:bi-1e1:ci255eee").messages, [(b"c".to_vec(), 255)]);
         assert_eq!(decode(b"d1:md1:ai7e1:ai3eee").messages, [(b"a".to_vec(), 7)]);
@@ -169,8 +171,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_payloads_do_no_harm(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ExtensionHandshake::decode(&payload);
+        fn arbitrary_payloads_are_refused_or_read_back(
+            payload in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), likely_payload()]
+        ) {
+            if let Ok(mut read) = ExtensionHandshake::decode(&payload) {
+                prop_assert!(read.messages.len() <= limits::EXTENSION_NAMES_MAX);
+                let mut again = decode(&read.encode());
+                // A written dictionary is sorted, the payload need not be.
+                for handshake in [&mut read, &mut again] {
+                    handshake.messages.sort();
+                }
+                prop_assert_eq!(again, read);
+            }
         }
+    }
+
+    /// A dictionary of known keys with values of any type.
+    fn likely_payload() -> impl Strategy<Value = Vec<u8>> {
+        let value = || {
+            prop_oneof![
+                prop_oneof![any::<i64>(), 0..70_000_i64].prop_map(Value::Integer),
+                prop::collection::vec(any::<u8>(), 0..80).prop_map(Value::Bytes),
+                prop::collection::vec(any::<u8>(), 4).prop_map(Value::Bytes),
+            ]
+        };
+        let names = prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..70), value(), 0..5);
+        let keys = prop::sample::select(vec!["v", "reqq", "upload_only", "p", "metadata_size", "yourip", "x"]);
+        let entries = prop::collection::vec((keys, value()), 0..8);
+        (names, entries).prop_map(|(names, entries)| {
+            Value::dictionary(entries.into_iter().chain([("m", Value::Dictionary(names))])).encode()
+        })
     }
 }

@@ -1,6 +1,6 @@
-//! The handshake (BEP 3): 68 bytes that name the protocol, what its sender speaks, the torrent and the peer.
+//! The handshake (BEP 3): 68 bytes with the protocol, the extensions of its sender, the torrent and the peer.
 //!
-//! Whether the info-hash is one of ours and the peer id the expected one is the connection's matter.
+//! The caller checks the info-hash and the peer id.
 
 use crate::base::{InfoHash, PeerId};
 
@@ -15,11 +15,11 @@ const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 pub enum HandshakeError {
     #[error("handshake starts with {first} where BitTorrent has 19: another protocol, or an encrypted connection")]
     WrongLengthPrefix { first: u8 },
-    #[error("handshake names another protocol than 'BitTorrent protocol'")]
+    #[error("handshake of another protocol than 'BitTorrent protocol'")]
     WrongProtocol,
 }
 
-/// The eight reserved bytes (BEP 3), in which extensions are announced.
+/// The eight reserved bytes (BEP 3), which announce extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reserved(pub [u8; 8]);
 
@@ -29,23 +29,25 @@ impl Reserved {
     /// Bit in byte 5: the extension protocol (BEP 10).
     const EXTENSION: u8 = 0x10;
 
-    /// What this program speaks: the fast extension and the extension protocol.
+    /// Returns the extensions of this program: the fast extension and the extension protocol.
     pub fn ours() -> Self {
         Self([0, 0, 0, 0, 0, Self::EXTENSION, 0, Self::FAST])
     }
 
+    /// Returns whether the fast extension (BEP 6) is announced.
     pub fn has_fast(&self) -> bool {
         let [.., byte] = self.0;
         byte & Self::FAST != 0
     }
 
+    /// Returns whether the extension protocol (BEP 10) is announced.
     pub fn has_extension(&self) -> bool {
         let [_, _, _, _, _, byte, ..] = self.0;
         byte & Self::EXTENSION != 0
     }
 }
 
-/// What the two sides tell each other first.
+/// The handshake of one side, the first bytes that it sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handshake {
     pub reserved: Reserved,
@@ -72,7 +74,7 @@ impl Handshake {
         })
     }
 
-    /// Refuses a beginning, of any length, that cannot become a handshake any more.
+    /// Checks the first bytes of a handshake, however few, and refuses them if no handshake begins with them.
     pub fn check_prefix(bytes: &[u8]) -> Result<(), HandshakeError> {
         match bytes.iter().zip(PREFIX).position(|(byte, expected)| byte != expected) {
             None => Ok(()),
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_where_bep_3_puts_them() {
+    fn fields_have_their_offsets_of_bep_3() {
         let bytes = sample().encode();
         assert_eq!(bytes[..20], *b"\x13BitTorrent protocol");
         assert_eq!(bytes[20..28], [0, 0, 0, 0, 0, 0x10, 0, 4]);
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_beginning_is_refused_at_its_first_wrong_byte() {
+    fn a_wrong_prefix_is_refused_at_its_first_wrong_byte() {
         let bytes = sample().encode();
         for len in 0..=bytes.len() {
             assert_eq!(Handshake::check_prefix(&bytes[..len]), Ok(()));

@@ -1,8 +1,8 @@
-//! Magnet links (BEP 9): a torrent named by its info-hash, with hints where to find it.
+//! Magnet links (BEP 9): a torrent named by its info-hash, with hints on where to find it.
 //!
-//! Links are read as people paste them: folded over lines, in quotes or brackets, with HTML's `&amp;`, escaped as a whole,
-//! or the info-hash alone. Unknown parameters are passed over, and so is a tracker, web seed or peer that can't be used:
-//! the info-hash alone must be right.
+//! Links are read as users paste them: wrapped over lines, in quotes or brackets, with HTML's `&amp;`, escaped as a
+//! whole, or as a bare info-hash. Unknown parameters and unusable trackers, web seeds and peers are ignored; only the
+//! info-hash must be right.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -11,16 +11,16 @@ use super::percent::{Plus, escape, hex, unescape};
 use super::url::{TRACKER_SCHEMES, WEB_SCHEMES, pasted, usable};
 use crate::base::{InfoHash, limits};
 
-/// What a link says.
+/// The content of a magnet link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Magnet {
-    /// `xt=urn:btih:`
+    /// `xt=urn:btih:`: the torrent.
     pub info_hash: InfoHash,
-    /// `dn`: what to call it before more is known; any bytes.
+    /// `dn`: a name for display until the metadata are known; any bytes.
     pub name: Option<Vec<u8>>,
     /// `xl`: length of the content in bytes, as claimed.
     pub len: Option<u64>,
-    /// `tr`: trackers in order, no URL twice, at most [`limits::TRACKER_COUNT_MAX`].
+    /// `tr`: trackers in order, without repeated URLs, at most [`limits::TRACKER_COUNT_MAX`].
     pub trackers: Vec<String>,
     /// `ws`: web seeds (BEP 19), at most [`limits::WEB_SEED_COUNT_MAX`].
     pub web_seeds: Vec<String>,
@@ -28,54 +28,55 @@ pub struct Magnet {
     pub peers: Vec<PeerAddress>,
 }
 
-/// `HOST:PORT` of an `x.pe`.
+/// The `HOST:PORT` of an `x.pe` parameter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerAddress {
     Socket(SocketAddr),
-    /// A DNS name, to be looked up, and a port.
+    /// A DNS name, which is not resolved yet, and a port.
     Name(String, u16),
 }
 
-/// Why a text is no magnet link.
+/// Why a text is not a magnet link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MagnetError {
-    #[error("not a magnet link: it has to begin with 'magnet:?'")]
+    #[error("not a magnet link: it must begin with 'magnet:?'")]
     NotMagnet,
     #[error("the link is longer than {} bytes", limits::MAGNET_LEN_MAX)]
     TooLong,
     #[error("the link names no torrent: 'xt=urn:btih:' is missing")]
     NoInfoHash,
-    #[error("the link's info-hash is broken: 'urn:btih:' wants 40 hexadecimal or 32 base32 digits")]
+    #[error("the link's info-hash is malformed: 'urn:btih:' takes 40 hexadecimal or 32 base32 digits")]
     BadInfoHash,
     #[error("the link names two torrents")]
     TwoInfoHashes,
-    #[error("the link names a v2 torrent alone (BEP 52), which is not supported")]
+    #[error("the link names only a v2 torrent (BEP 52), which is not supported")]
     V2Only,
 }
 
 const SCHEME: &str = "magnet:";
-/// The scheme where a whole link was escaped, as inside of another URL.
+/// The scheme of a link that was escaped as a whole, as inside another URL.
 const ESCAPED_SCHEME: &str = "magnet%3a";
-/// What is left of HTML's escapes of `&` once a link is cut at each `&`.
+/// The rest of HTML's escapes of `&` after a link is split at each `&`.
 const ENTITY_ENDS: [&[u8]; 4] = [b"amp;", b"#38;", b"#038;", b"#x26;"];
 
 impl Magnet {
-    /// A link that says nothing but which torrent it is.
+    /// Returns a link with nothing but the info-hash.
     pub fn new(info_hash: InfoHash) -> Self {
         Self { info_hash, name: None, len: None, trackers: Vec::new(), web_seeds: Vec::new(), peers: Vec::new() }
     }
 
-    /// Whether a text is meant to be a magnet link, right or not.
+    /// Returns whether a text is meant as a magnet link, well-formed or not.
     pub fn is_meant(text: &[u8]) -> bool {
         let text = pasted(text);
         [SCHEME, ESCAPED_SCHEME].iter().any(|scheme| strip_scheme(text, scheme).is_some())
     }
 
-    /// The link of a text that is an info-hash and nothing else, which could be a file's name too.
+    /// Reads a bare info-hash, which could be a file name too; `None` for any other text.
     pub fn from_info_hash(text: &[u8]) -> Option<Self> {
         info_hash(pasted(text)).map(Self::new)
     }
 
+    /// Reads a magnet link in any form in which users paste it.
     pub fn parse(text: &[u8]) -> Result<Self, MagnetError> {
         if text.len() > limits::MAGNET_LEN_MAX {
             return Err(MagnetError::TooLong);
@@ -85,7 +86,7 @@ impl Magnet {
             text = unescape(&text, Plus::Itself).ok_or(MagnetError::NotMagnet)?;
         }
         let query = strip_scheme(&text, SCHEME).ok_or(MagnetError::NotMagnet)?;
-        // Some write `magnet://?`.
+        // Some programs write `magnet://?`.
         let start = query.iter().position(|byte| !b"/? ".contains(byte)).unwrap_or(query.len());
         let query = query.get(start..).unwrap_or_default();
         let mut info_hash = None;
@@ -109,9 +110,9 @@ impl Magnet {
         Ok(Self { info_hash: info_hash.ok_or(missing)?, ..rest })
     }
 
-    /// One parameter that is a hint. The first name and length count.
+    /// Takes one parameter that is a hint. Of repeated names and lengths the first counts.
     fn take(&mut self, key: &[u8], value: &[u8]) {
-        // Names are written as form encoders do; a URL may have a plus.
+        // Names are written by form encoders, with a plus for a space; a URL may contain a plus.
         let plus = if key == b"dn" { Plus::Space } else { Plus::Itself };
         let Some(value) = unescape(value, plus) else { return };
         match key {
@@ -124,7 +125,7 @@ impl Magnet {
         }
     }
 
-    /// The link, its info-hash in hexadecimal digits, as every client reads it.
+    /// Returns the link with its info-hash in hexadecimal digits, which every client reads.
     pub fn encode(&self) -> String {
         let mut link = format!("{SCHEME}?xt=urn:btih:{}", self.info_hash);
         let mut add = |key: &str, value: &[u8]| {
@@ -135,7 +136,7 @@ impl Magnet {
         self.len.iter().for_each(|len| add("xl", len.to_string().as_bytes()));
         self.trackers.iter().for_each(|url| add("tr", url.as_bytes()));
         self.web_seeds.iter().for_each(|url| add("ws", url.as_bytes()));
-        // aria2 and libtorrent read the colon of an address as it is.
+        // aria2 and libtorrent expect the colon of an address unescaped.
         for peer in &self.peers {
             let _ = match peer {
                 PeerAddress::Socket(address) => write!(link, "&x.pe={address}"),
@@ -152,7 +153,7 @@ fn keep<T: PartialEq>(list: &mut Vec<T>, item: Option<T>, count_max: usize) {
     }
 }
 
-/// A key without the number that tells repeated ones apart (`tr.1`), and its value as it stands.
+/// Splits a parameter into its key, without the number of a repeated one (`tr.1`), and its escaped value.
 fn parameter(mut text: &[u8]) -> Option<(&[u8], &[u8])> {
     while let Some(rest) = ENTITY_ENDS.iter().find_map(|end| text.strip_prefix(*end)) {
         text = rest;
@@ -171,12 +172,12 @@ fn parameter(mut text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 enum Topic {
     V1(InfoHash),
-    /// `btmh`: a multihash, of a v2 info dictionary.
+    /// `btmh`: the multihash of a v2 info dictionary.
     V2,
     Broken,
 }
 
-/// `None`: of another network.
+/// Reads the value of `xt`; `None` if it is for another network.
 fn exact_topic(value: &[u8]) -> Option<Topic> {
     let value = unescape(value, Plus::Itself)?;
     let urn = value.get(..9)?.to_ascii_lowercase();
@@ -191,7 +192,7 @@ fn exact_topic(value: &[u8]) -> Option<Topic> {
     }
 }
 
-/// 40 hexadecimal or 32 base32 digits.
+/// Reads 40 hexadecimal or 32 base32 digits.
 fn info_hash(digits: &[u8]) -> Option<InfoHash> {
     if digits.len() == 40 { from_hex(digits) } else { from_base32(digits) }.map(InfoHash)
 }
@@ -201,7 +202,7 @@ fn strip_scheme<'a>(text: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     head.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
 }
 
-/// Without line ends, tabs, and the blanks that a line begins with.
+/// Removes line ends, tabs, and the blanks at the start of lines.
 fn unfold(text: &[u8]) -> Vec<u8> {
     let lines = text.split(|&byte| matches!(byte, b'\r' | b'\n' | b'\t'));
     lines.flat_map(<[u8]>::trim_ascii_start).copied().collect()
@@ -213,7 +214,7 @@ fn from_hex(digits: &[u8]) -> Option<[u8; 20]> {
     bytes?.try_into().ok()
 }
 
-/// RFC 4648: five bits a digit, A to Z and 2 to 7; eight digits make five bytes.
+/// Reads base32 (RFC 4648): each digit, A to Z and 2 to 7, has five bits, and eight digits make five bytes.
 fn from_base32(digits: &[u8]) -> Option<[u8; 20]> {
     if digits.len() != 32 {
         return None;
@@ -246,7 +247,7 @@ impl PeerAddress {
         let (name, port) = text.rsplit_once(':')?;
         let port = port.parse().ok().filter(|&port| port != 0)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        // 253 bytes is the longest name DNS can carry.
+        // The longest DNS name has 253 bytes.
         let is_name = (1..=253).contains(&name.len()) && name.bytes().all(plain) && name.parse::<IpAddr>().is_err();
         is_name.then(|| Self::Name(name.to_owned(), port))
     }

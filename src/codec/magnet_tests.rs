@@ -39,7 +39,7 @@ fn the_info_hash_may_be_base32_or_upper_case() {
 }
 
 #[test]
-fn links_are_read_as_people_paste_them() {
+fn links_are_read_in_every_pasted_form() {
     let clean = format!("magnet:?xt=urn:btih:{HEX}&dn=a%20b&tr=http%3A%2F%2Ft.example%2Fannounce");
     let expected = parse(&clean);
     let (half, rest) = clean.split_at(40);
@@ -73,7 +73,7 @@ fn links_are_read_as_people_paste_them() {
 }
 
 #[test]
-fn an_info_hash_alone_is_a_link() {
+fn a_bare_info_hash_is_a_link() {
     let expected = Some(Magnet::new(parse(&format!("magnet:?xt=urn:btih:{HEX}")).info_hash));
     for text in [HEX, &HEX.to_uppercase(), "YEX6DQDLXISUVHOJ6UM3GNNKPQJWPKEK", &format!(" {HEX}\n")] {
         assert_eq!(Magnet::from_info_hash(text.as_bytes()), expected, "{text}");
@@ -94,7 +94,7 @@ fn numbered_parameters_count_and_unknown_ones_do_not() {
 }
 
 #[test]
-fn what_names_no_torrent_says_why() {
+fn links_without_a_torrent_are_refused_with_the_reason() {
     let v2 = format!("magnet:?xt=urn:btmh:1220{}", "ab".repeat(32));
     let hybrid = format!("{v2}&xt=urn:btih:{HEX}");
     assert!(Magnet::parse(hybrid.as_bytes()).is_ok());
@@ -120,7 +120,7 @@ fn what_names_no_torrent_says_why() {
 }
 
 #[test]
-fn unusable_hints_are_passed_over_and_many_are_cut() {
+fn unusable_hints_are_ignored_and_their_number_is_bounded() {
     let mut text = format!("magnet:?xt=urn:btih:{HEX}&tr=ftp://x/&tr=http:///a&tr=http://a%0d%0ab/&tr=%zz&ws=udp://x/");
     text += "&x.pe=1.2.3.4&x.pe=1.2.3.4:0&x.pe=:80&x.pe=a%1bb:80&x.pe=a:99999&x.pe=1.2.3.4:80&x.pe=1.2.3.4:80";
     for n in 0..300 {
@@ -133,14 +133,41 @@ fn unusable_hints_are_passed_over_and_many_are_cut() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(hash in any::<[u8; 20]>(), name in prop::collection::vec(any::<u8>(), 1..40)) {
+    fn a_written_link_is_read_back(hash in any::<[u8; 20]>(), name in prop::collection::vec(any::<u8>(), 1..40)) {
         let magnet = Magnet { name: Some(name), trackers: vec!["http://t/a?b=c&d".into()], ..Magnet::new(InfoHash(hash)) };
         prop_assert_eq!(Magnet::parse(magnet.encode().as_bytes()).unwrap(), magnet);
     }
 
     #[test]
-    fn arbitrary_text_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Magnet::parse(&[b"magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&", &bytes[..]].concat());
-        let _ = Magnet::parse(&bytes);
+    fn arbitrary_text_is_refused_or_read_back(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), parameters in likely_parameters()
+    ) {
+        let link = format!("magnet:?xt=urn:btih:{HEX}");
+        for text in [&[link.as_bytes(), b"&", &bytes].concat(), &[link.as_bytes(), &parameters].concat(), &bytes] {
+            if let Ok(magnet) = Magnet::parse(text) {
+                prop_assert!(magnet.trackers.len() <= limits::TRACKER_COUNT_MAX);
+                prop_assert!(magnet.web_seeds.len() <= limits::WEB_SEED_COUNT_MAX);
+                prop_assert!(magnet.peers.len() <= limits::MAGNET_PEERS_MAX);
+                prop_assert_eq!(Magnet::parse(magnet.encode().as_bytes()), Ok(magnet));
+            }
+        }
     }
+}
+
+/// Known parameters with nearly right values.
+fn likely_parameters() -> impl Strategy<Value = Vec<u8>> {
+    let start = prop::sample::select(vec![
+        "dn=",
+        "xl=1",
+        "tr=http://t/",
+        "tr=udp://",
+        "ws=https://w/",
+        "x.pe=a.b:",
+        "x.pe=1.2.3.4:",
+    ]);
+    let parameter =
+        (start, prop_oneof!["[0-9]{0,6}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..9)]);
+    let parameters = prop::collection::vec(parameter, 0..9);
+    parameters
+        .prop_map(|list| list.into_iter().flat_map(|(start, end)| [b"&", start.as_bytes(), &end].concat()).collect())
 }

@@ -1,8 +1,8 @@
 //! Peer messages (BEP 3, 6, 10): a stream of length prefixes and messages.
 //!
-//! Owns the table of exact lengths: a wrong length prefix is refused before anything is allocated or waited for.
-//! Whether an index exists and whether a message is allowed at its time is the connection's matter. Payload of
-//! `piece` never passes through here, only its head.
+//! Owns the table of exact lengths: a wrong length prefix is refused before the caller allocates memory or waits for
+//! bytes. The connection checks whether an index exists and whether a message is allowed at its time. Of a `piece`,
+//! this module reads and writes only the head, never the payload.
 
 use super::reader::Reader;
 use crate::base::limits::EXTENDED_MESSAGE_LEN_MAX;
@@ -15,7 +15,7 @@ pub const HAVE_LEN: usize = 9;
 
 /// Length in bytes of the length prefix.
 const PREFIX_LEN: usize = 4;
-/// What the length prefix of a `piece` counts besides the payload: id, index, begin.
+/// Bytes that the length prefix of a `piece` counts besides the payload: id, index, begin.
 const PIECE_OVERHEAD: u32 = 9;
 
 mod id {
@@ -37,7 +37,7 @@ mod id {
     pub(super) const EXTENDED: u8 = 20;
 }
 
-/// Any message but `piece`. Numbers are as on the wire, not checked against the torrent.
+/// Any message but `piece`. Numbers are those of the wire, not checked against the torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message<'a> {
     KeepAlive,
@@ -48,7 +48,7 @@ pub enum Message<'a> {
     Have {
         index: u32,
     },
-    /// As many bytes as the pieces need; spare bits are not checked.
+    /// A bitfield of the exact length for the torrent; its spare bits are not checked.
     Bitfield(&'a [u8]),
     Request {
         index: u32,
@@ -60,9 +60,9 @@ pub enum Message<'a> {
         begin: u32,
         length: u32,
     },
-    /// UDP port of the sender's DHT node (BEP 5).
+    /// The UDP port of the sender's DHT node (BEP 5).
     Port(u16),
-    /// BEP 6, as the next four.
+    /// This and the next four messages are of the fast extension (BEP 6).
     Suggest {
         index: u32,
     },
@@ -76,33 +76,34 @@ pub enum Message<'a> {
     AllowedFast {
         index: u32,
     },
-    /// BEP 10. The id is 0 for the extension handshake, else one that the receiver chose.
+    /// A message of the extension protocol (BEP 10). The id is 0 for the extension handshake, else one that the
+    /// receiver assigned.
     Extended {
         id: u8,
         payload: &'a [u8],
     },
-    /// A message of an id this program does not speak; its payload is passed over.
+    /// A message with an id that this program does not know; its payload is ignored.
     Unknown {
         id: u8,
     },
 }
 
-/// What stands at the front of a receive buffer.
+/// The front of a receive buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decoded<'a> {
-    /// More bytes must come: `needed` in all, counted from the front, before it is worth looking again.
+    /// A message that is not complete: it takes `needed` bytes, counted from the front, to decode more of it.
     Incomplete { needed: usize },
-    /// A whole message of `consumed` bytes.
+    /// A complete message of `consumed` bytes.
     Message { message: Message<'a>, consumed: usize },
-    /// The head, [`PIECE_HEAD_LEN`] bytes, of a `piece`; `length` payload bytes follow it.
+    /// The head of a `piece`, [`PIECE_HEAD_LEN`] bytes; `length` payload bytes follow it.
     Piece { index: u32, begin: u32, length: u32 },
 }
 
-/// What the exact lengths depend on.
+/// The values on which the exact lengths depend.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub piece_count: u32,
-    /// Longest payload of a `piece` that we have asked for.
+    /// Length in bytes of the longest block that we requested.
     pub block_len_max: u32,
 }
 
@@ -111,33 +112,33 @@ impl Bounds {
         self.piece_count.div_ceil(8)
     }
 
-    /// The largest length prefix that any message may have.
+    /// Returns the largest length prefix that any message may have.
     fn length_max(&self) -> u32 {
         let piece = self.block_len_max.saturating_add(PIECE_OVERHEAD);
         EXTENDED_MESSAGE_LEN_MAX.max(piece).max(self.bitfield_len() + 1)
     }
 }
 
-/// Which rule a peer's message breaks. Lengths are length prefixes.
+/// The rule that a peer's message breaks. Lengths are length prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    #[error("a message of {length} bytes, the longest there can be has {max}")]
+    #[error("message of {length} bytes, the longest possible has {max}")]
     TooLong { length: u32, max: u32 },
-    #[error("message {id} with a length of {length}, it is always {expected}")]
+    #[error("message {id} with a length of {length}, expected {expected}")]
     WrongLength { id: u8, length: u32, expected: u32 },
-    #[error("bitfield with a length of {length}, it is {expected} for this torrent")]
+    #[error("bitfield with a length of {length}, expected {expected} for this torrent")]
     WrongBitfieldLength { length: u32, expected: u32 },
     #[error("piece with a length of {length}: no payload")]
     EmptyPiece { length: u32 },
-    #[error("piece with a payload of {payload_len} bytes, {max} is the most that was asked for")]
+    #[error("piece with a payload of {payload_len} bytes, at most {max} were requested")]
     PieceTooLong { payload_len: u32, max: u32 },
     #[error("extended message with a length of {length}: no extension id")]
     ExtendedTooShort { length: u32 },
-    #[error("message {id} with a length of {length}, {max} is the most")]
+    #[error("message {id} with a length of {length}, at most {max} are allowed")]
     ExtensionTooLong { id: u8, length: u32, max: u32 },
 }
 
-/// Reads what stands at the front of `bytes`, which may go on behind it.
+/// Reads the message at the front of `bytes`; more messages may follow it.
 pub fn decode<'a>(bytes: &'a [u8], bounds: &Bounds) -> Result<Decoded<'a>, MessageError> {
     let mut reader = Reader::new(bytes);
     let Some(length) = reader.u32() else { return Ok(Decoded::Incomplete { needed: PREFIX_LEN }) };
@@ -163,8 +164,8 @@ pub fn decode<'a>(bytes: &'a [u8], bounds: &Bounds) -> Result<Decoded<'a>, Messa
     Ok(payload.map_or(Decoded::Incomplete { needed: consumed }, |message| Decoded::Message { message, consumed }))
 }
 
-/// The indices of the whole `have` messages that stand at the front of a receive buffer, one behind the other: nine tenths of
-/// what comes in a large swarm.
+/// Returns the indices of the complete `have` messages at the front of a receive buffer, up to the first other message.
+/// In a large swarm most messages are haves.
 pub fn decode_haves(bytes: &[u8]) -> impl Iterator<Item = u32> {
     let (messages, _) = bytes.as_chunks::<HAVE_LEN>();
     messages.iter().map_while(|message| match *message {
@@ -173,10 +174,11 @@ pub fn decode_haves(bytes: &[u8]) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The table of exact lengths.
+/// Checks a length prefix against the table of exact lengths.
 fn check_length(id: u8, length: u32, bounds: &Bounds) -> Result<(), MessageError> {
     let expected = match id {
-        // BEP 3: "'choke', 'unchoke', 'interested', and 'not interested' have no payload." BEP 6: nor the two haves.
+        // BEP 3: "'choke', 'unchoke', 'interested', and 'not interested' have no payload." Nor have the two haves of
+        // BEP 6.
         id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => 1,
         // BEP 3: "The 'have' message's payload is a single number".
         id::HAVE | id::SUGGEST | id::ALLOWED_FAST => 5,
@@ -206,7 +208,7 @@ fn check_length(id: u8, length: u32, bounds: &Bounds) -> Result<(), MessageError
     (length == expected).then_some(()).ok_or(MessageError::WrongLength { id, length, expected })
 }
 
-/// Reads a payload whose length is right; `None` if it is not.
+/// Reads a payload of the right length; `None` for any other.
 fn message(id: u8, payload: &[u8]) -> Option<Message<'_>> {
     let mut reader = Reader::new(payload);
     Some(match id {
@@ -230,7 +232,7 @@ fn message(id: u8, payload: &[u8]) -> Option<Message<'_>> {
 }
 
 impl Message<'_> {
-    /// Appends the message with its length prefix. `Unknown` is written without payload.
+    /// Appends the message with its length prefix. [`Self::Unknown`] is written without a payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::KeepAlive => out.extend_from_slice(&[0; PREFIX_LEN]),
@@ -254,7 +256,7 @@ impl Message<'_> {
     }
 }
 
-/// The head of a `piece` whose payload of `length` bytes is sent from elsewhere.
+/// Returns the head of a `piece`; the caller sends the payload of `length` bytes.
 pub fn encode_piece_head(index: u32, begin: u32, length: u32) -> [u8; PIECE_HEAD_LEN] {
     let [l0, l1, l2, l3] = (length + PIECE_OVERHEAD).to_be_bytes();
     let [i0, i1, i2, i3] = index.to_be_bytes();
@@ -262,7 +264,7 @@ pub fn encode_piece_head(index: u32, begin: u32, length: u32) -> [u8; PIECE_HEAD
     [l0, l1, l2, l3, id::PIECE, i0, i1, i2, i3, b0, b1, b2, b3]
 }
 
-/// BEP 3: "All later integers sent in the protocol are encoded as four bytes big-endian."
+/// Appends a message of numbers. BEP 3: "All later integers sent in the protocol are encoded as four bytes big-endian."
 fn write_numbers<const N: usize>(out: &mut Vec<u8>, id: u8, numbers: [u32; N]) {
     write(out, id, &[numbers.map(u32::to_be_bytes).as_flattened()]);
 }

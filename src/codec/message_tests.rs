@@ -9,7 +9,7 @@ fn encoded(message: &Message<'_>) -> Vec<u8> {
     out
 }
 
-/// A message of this id and length prefix, of zeros.
+/// Returns a message with this id and length prefix, filled with zeros.
 fn zeros(id: u8, length: u32) -> Vec<u8> {
     let mut out = length.to_be_bytes().to_vec();
     out.push(id);
@@ -45,7 +45,7 @@ fn messages_have_the_bytes_of_their_specifications() {
 }
 
 #[test]
-fn of_a_piece_only_the_head_is_read() {
+fn only_the_head_of_a_piece_is_read() {
     let mut bytes = encode_piece_head(1, 2, 16 * 1024).to_vec();
     assert_eq!(bytes, [0, 0, 0x40, 9, 7, 0, 0, 0, 1, 0, 0, 0, 2]);
     let head = Decoded::Piece { index: 1, begin: 2, length: 16 * 1024 };
@@ -65,7 +65,7 @@ fn every_id_has_its_exact_length() {
         for length in [expected - 1, expected + 1, 100].into_iter().filter(|&length| length > 0) {
             let error = MessageError::WrongLength { id, length, expected };
             assert_eq!(decode(&zeros(id, length), &BOUNDS), Err(error));
-            // Known as soon as the id is there.
+            // The error does not wait for the payload.
             assert_eq!(decode(&zeros(id, length)[..5], &BOUNDS), Err(error));
         }
     }
@@ -84,7 +84,7 @@ fn every_id_has_its_exact_length() {
 }
 
 #[test]
-fn unknown_messages_are_passed_over_whole() {
+fn unknown_messages_are_skipped() {
     for id in [10, 11, 12, 18, 19, 21, 22, 23, 255] {
         let message = Decoded::Message { message: Message::Unknown { id }, consumed: 54 };
         assert_eq!(decode(&[zeros(id, 50), vec![1, 2, 3]].concat(), &BOUNDS), Ok(message));
@@ -92,7 +92,7 @@ fn unknown_messages_are_passed_over_whole() {
 }
 
 #[test]
-fn a_length_no_message_has_is_refused_at_the_prefix() {
+fn an_impossible_length_is_refused_at_the_prefix() {
     for length in [u32::MAX, 1 << 31, (1 << 20) + 1, EXTENDED_MESSAGE_LEN_MAX + 1] {
         let error = MessageError::TooLong { length, max: EXTENDED_MESSAGE_LEN_MAX };
         assert_eq!(decode(&length.to_be_bytes(), &BOUNDS), Err(error));
@@ -140,7 +140,7 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_message_cut_anywhere_asks_for_more_and_then_comes_out_whole(
+    fn a_cut_message_needs_more_and_is_then_read_whole(
         bytes in any_message(), tail in prop::collection::vec(any::<u8>(), 0..20)
     ) {
         for cut in 0..bytes.len() {
@@ -156,7 +156,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_always_lead_on_or_end_in_an_error(
+    fn arbitrary_bytes_advance_or_end_in_an_error(
         bytes in prop::collection::vec(prop_oneof![Just(0), 0u8..24, any::<u8>()], 0..100), piece_count in 0u32..100
     ) {
         let bounds = Bounds { piece_count, ..BOUNDS };
@@ -172,13 +172,13 @@ proptest! {
 }
 
 #[test]
-fn whole_haves_at_the_front_are_read_together() {
+fn complete_haves_at_the_front_are_read_together() {
     let have = |index| encoded(&Message::Have { index });
     let read = |bytes: &[u8]| decode_haves(bytes).collect::<Vec<_>>();
     let cut = [have(3), have(0x0102_0304), have(7)[..HAVE_LEN - 1].to_vec()].concat();
     assert_eq!(read(&cut), [3, 0x0102_0304]);
     let others = [have(1), encoded(&Message::Suggest { index: 2 }), have(3)].concat();
     assert_eq!(read(&others), [1]);
-    // What only looks like one is left to be refused.
+    // A message that only begins like a have is left to `decode`, which refuses it.
     assert!(read(&zeros(id::HAVE, 6)).is_empty() && read(&[]).is_empty());
 }

@@ -1,4 +1,4 @@
-//! Messages of the metadata extension (BEP 9, `ut_metadata`): the info dictionary in parts of 16 KiB.
+//! Messages of the metadata extension (BEP 9, `ut_metadata`), which transfer the info dictionary in parts of 16 KiB.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ pub const METADATA_EXTENSION: &[u8] = b"ut_metadata";
 /// Length in bytes of every part but the last.
 pub const METADATA_PART_LEN: u32 = 16 << 10;
 
-/// One message, behind the extended message's id.
+/// One message, without the id of the extended message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetadataMessage<'a> {
     Request {
@@ -18,15 +18,15 @@ pub enum MetadataMessage<'a> {
     },
     Data {
         part: u32,
-        /// Of the whole info dictionary, in bytes.
+        /// Length in bytes of the whole info dictionary.
         total_len: u32,
         bytes: &'a [u8],
     },
-    /// The sender does not have it, or gives it no more.
+    /// The sender does not have the part, or does not send it.
     Reject {
         part: u32,
     },
-    /// BEP 9: "Unrecognized message IDs MUST be ignored".
+    /// A message of an unknown type. BEP 9: "Unrecognized message IDs MUST be ignored".
     Unknown,
 }
 
@@ -42,6 +42,7 @@ pub enum MetadataError {
 }
 
 impl<'a> MetadataMessage<'a> {
+    /// Reads a payload, without the id of the extended message.
     pub fn decode(payload: &'a [u8]) -> Result<Self, MetadataError> {
         let caps = bencode::Limits { depth_max: limits::EXTENSION_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
         let (document, consumed) = Document::decode_prefix(payload, &caps)?;
@@ -65,6 +66,7 @@ impl<'a> MetadataMessage<'a> {
         })
     }
 
+    /// Returns the payload; empty for [`Self::Unknown`].
     pub fn encode(&self) -> Vec<u8> {
         let head = |kind: u32, part: u32, total_len: Option<u32>| {
             let mut entries = vec![("msg_type", Value::from(kind)), ("piece", part.into())];
@@ -80,12 +82,12 @@ impl<'a> MetadataMessage<'a> {
     }
 }
 
-/// Parts of an info dictionary of `len` bytes.
+/// Returns the number of parts of an info dictionary of `len` bytes.
 pub fn metadata_part_count(len: u32) -> u32 {
     len.div_ceil(METADATA_PART_LEN)
 }
 
-/// Where a part stands in an info dictionary of `len` bytes; `None` behind its end.
+/// Returns the range of a part in an info dictionary of `len` bytes, or `None` if the part begins after its end.
 pub fn metadata_part(len: u32, part: u32) -> Option<Range<usize>> {
     let start = part.checked_mul(METADATA_PART_LEN).filter(|&start| start < len)?;
     let end = len.min(start.saturating_add(METADATA_PART_LEN));
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn payloads_that_are_no_message_are_refused() {
         for (payload, error) in [
             (&b"le"[..], MetadataError::NotDictionary(Kind::List)),
             (b"de", MetadataError::Field("msg_type")),
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_cover_the_whole() {
+    fn parts_cover_the_whole_dictionary() {
         assert_eq!((metadata_part_count(1), metadata_part_count(16_384), metadata_part_count(16_385)), (1, 1, 2));
         assert_eq!(metadata_part(16_385, 0), Some(0..16_384));
         assert_eq!(metadata_part(16_385, 1), Some(16_384..16_385));
@@ -138,8 +140,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_payloads_do_no_harm(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = MetadataMessage::decode(&payload);
+        fn arbitrary_payloads_are_refused_or_read_back(
+            payload in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), likely_payload()]
+        ) {
+            match MetadataMessage::decode(&payload) {
+                Ok(MetadataMessage::Unknown) | Err(_) => {}
+                Ok(message) => {
+                    let written = message.encode();
+                    prop_assert_eq!(MetadataMessage::decode(&written), Ok(message));
+                }
+            }
         }
+
+        #[test]
+        fn parts_are_contiguous(len in 1..=u32::MAX, part in any::<u32>()) {
+            let count = metadata_part_count(len);
+            let range = metadata_part(len, part % count).unwrap();
+            prop_assert_eq!(range.start, (part % count * METADATA_PART_LEN) as usize);
+            prop_assert_eq!(range.end, (range.start + METADATA_PART_LEN as usize).min(len as usize));
+            prop_assert_eq!(metadata_part(len, count), None);
+        }
+    }
+
+    /// A dictionary of the known keys with numbers near their bounds, and bytes behind it.
+    fn likely_payload() -> impl Strategy<Value = Vec<u8>> {
+        let number = || prop_oneof![-1..4_i64, any::<i64>(), Just(u32::MAX.into())];
+        let bytes = prop::collection::vec(any::<u8>(), 0..20);
+        (-1..4_i64, number(), number(), bytes).prop_map(|(kind, part, total_len, bytes)| {
+            let entries = [("msg_type", kind), ("piece", part), ("total_size", total_len)];
+            [Value::dictionary(entries.map(|(key, number)| (key, Value::Integer(number)))).encode(), bytes].concat()
+        })
     }
 }

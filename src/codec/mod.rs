@@ -1,7 +1,8 @@
-//! Bytes to values and back: every format of BEP 3 and its extensions that this program reads or writes.
+//! Conversion of bytes to values and back, for every format of BEP 3 and its extensions that this program reads or
+//! writes.
 //!
 //! Owns syntax, lengths and bounds. Does not own meaning over time (connections, torrents, schedules), files or
-//! sockets. All input is hostile: nothing here indexes it, recurses over it or allocates by a number it claims.
+//! sockets. All input is hostile: no code here indexes it, recurses over it or allocates by a number that it claims.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod bencode;

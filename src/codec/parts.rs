@@ -1,8 +1,8 @@
-//! Pieces received in part, kept over a restart of a download. A format of our own.
+//! The file of partial pieces, kept over a restart of a download. The format is our own.
 //!
-//! `MAGIC` and a byte for the version; the info-hash; the number of pieces, and for each its index, a `bitfield` (BEP 3) of
-//! its blocks that are there, and their bytes; the SHA-1 of all that. Numbers are 64 bits wide, the highest byte first. The
-//! blocks are as peers sent them: whether they are right is known when their piece is whole.
+//! The file holds `MAGIC` and a byte for the version; the info-hash; the number of pieces, and for each piece its
+//! index, a `bitfield` (BEP 3) of the blocks present, and the bytes of these blocks; and the SHA-1 of all that. Numbers
+//! are 64 bits wide and big-endian. The blocks are as peers sent them; they are verified when their piece is complete.
 
 use std::io::{self, Write};
 
@@ -16,16 +16,16 @@ use crate::base::{Bitfield, Geometry, InfoHash, PieceIndex};
 const MAGIC: [u8; 14] = *b"bt-fast parts\n";
 const VERSION: u8 = 1;
 
-/// A piece, and those of its grid blocks that are there, in order.
+/// A piece with the grid blocks of it that are present, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<'a> {
     pub piece: PieceIndex,
-    /// Index and bytes.
+    /// The index and the bytes of each block.
     pub blocks: Vec<(usize, &'a [u8])>,
 }
 
 impl Part<'_> {
-    /// Bytes of blocks.
+    /// Returns the bytes of all blocks.
     pub fn len(&self) -> usize {
         self.blocks.iter().map(|(_, bytes)| bytes.len()).sum()
     }
@@ -35,13 +35,13 @@ impl Part<'_> {
     }
 }
 
-/// Bytes of a file of no parts, and what each adds to that beside its blocks.
+/// Returns the length in bytes of a file without parts, and the bytes that each part adds besides its blocks.
 pub fn frame_len(geometry: &Geometry) -> (usize, usize) {
     let bits = geometry.piece(0).map_or(0, |piece| geometry.block_count(piece).div_ceil(8) as usize);
     (MAGIC.len() + 1 + SHA1_LEN + size_of::<u64>() + SHA1_LEN, size_of::<u64>() + bits)
 }
 
-/// Writes them as they are told, without a copy of the blocks.
+/// Writes parts in the given order, without copying the blocks.
 pub fn write_parts(
     out: &mut impl Write,
     info_hash: InfoHash,
@@ -77,7 +77,7 @@ pub fn read_parts<'a>(bytes: &'a [u8], info_hash: InfoHash, geometry: &Geometry)
     read_body(&mut reader, geometry).filter(|_| reader.is_empty()).ok_or(ResumeError::Damaged)
 }
 
-/// Behind the info-hash.
+/// Reads the part of the file after the info-hash.
 fn read_body<'a>(reader: &mut Reader<'a>, geometry: &Geometry) -> Option<Vec<Part<'a>>> {
     let number = |reader: &mut Reader<'a>| reader.array().map(u64::from_be_bytes);
     let count = number(reader)?;
@@ -102,7 +102,7 @@ mod tests {
 
     const INFO_HASH: InfoHash = InfoHash([7; 20]);
 
-    /// Three blocks a piece, and a last piece of one short block.
+    /// Returns a geometry of three blocks per piece, with a last piece of one short block.
     fn geometry() -> Geometry {
         Geometry::new(40_000, [80_005]).unwrap()
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_parts_are_read_back() {
         let (bytes, geometry) = (example(), geometry());
         let parts = read_parts(&bytes, INFO_HASH, &geometry).unwrap();
         let told: Vec<_> = parts.iter().map(|part| (part.piece.get(), part.blocks.len(), part.len())).collect();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_damaged_foreign_or_of_another_version_is_read() {
+    fn damaged_foreign_and_other_versions_are_refused() {
         let (bytes, geometry) = (example(), geometry());
         let read = |bytes: &[u8]| read_parts(bytes, INFO_HASH, &geometry).unwrap_err();
         for at in 0..bytes.len() {
@@ -153,9 +153,9 @@ mod tests {
         assert_eq!(read_parts(&bytes, InfoHash([8; 20]), &geometry), Err(ResumeError::Foreign));
     }
 
-    /// Whoever can write a checksum can still not name what is not there.
+    /// A right checksum does not make impossible contents valid.
     #[test]
-    fn a_right_checksum_and_wrong_contents() {
+    fn impossible_contents_with_a_right_checksum_are_refused() {
         let geometry = geometry();
         let read = |change: fn(&mut Vec<u8>)| {
             let mut bytes = example();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Appends `bytes` with all but RFC 3986's unreserved characters escaped.
+/// Appends `bytes`, of which all but RFC 3986's unreserved characters are escaped.
 pub fn escape(out: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -13,15 +13,16 @@ pub fn escape(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// What `+` stands for in the text to be read.
+/// The meaning of `+` in an escaped text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plus {
-    /// As form encoders write it.
+    /// A space, as form encoders write it.
     Space,
+    /// A plus.
     Itself,
 }
 
-/// Undoes percent-escapes; `None` where one is broken.
+/// Decodes percent-escapes; `None` if one is malformed.
 pub fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
@@ -35,7 +36,7 @@ pub fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The value of a hexadecimal digit.
+/// Returns the value of a hexadecimal digit, or `None` for any other byte.
 pub fn hex(digit: u8) -> Option<u8> {
     u8::try_from(char::from(digit).to_digit(16)?).ok()
 }
@@ -46,7 +47,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn broken_escapes_are_none() {
+    fn malformed_escapes_are_refused() {
         assert_eq!(unescape(b"a%2fb+", Plus::Space).unwrap(), b"a/b ");
         assert_eq!(unescape(b"a%2Fb+", Plus::Itself).unwrap(), b"a/b+");
         for broken in ["%", "%4", "%zz", "a%+1"] {
@@ -56,7 +57,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn escaped_bytes_are_read_back(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut text = String::new();
             escape(&mut text, &bytes);
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -1,6 +1,6 @@
-//! A bounds-checked cursor: the way the codec walks through bytes from outside.
+//! A bounds-checked cursor, with which the codec reads bytes from outside.
 
-/// A position in a byte string. A read that does not fit gives `None` and consumes nothing.
+/// A position in a byte string. A read past the end returns `None` and consumes nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -12,12 +12,12 @@ impl<'a> Reader<'a> {
         Self { bytes, offset: 0 }
     }
 
-    /// Bytes consumed so far.
+    /// Returns the number of bytes consumed.
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// All that was not consumed.
+    /// Returns the bytes that are not consumed yet.
     pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.offset..).unwrap_or_default()
     }
@@ -26,12 +26,12 @@ impl<'a> Reader<'a> {
         self.rest().is_empty()
     }
 
-    /// The next byte, left where it is.
+    /// Returns the next byte without consuming it.
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.offset).copied()
     }
 
-    /// The next `len` bytes.
+    /// Consumes the next `len` bytes.
     pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let end = self.offset.checked_add(len)?;
         let taken = self.bytes.get(self.offset..end)?;
@@ -39,14 +39,14 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// The longest run of bytes for which `wanted` holds, possibly empty.
+    /// Consumes the longest run of bytes for which `wanted` holds, possibly none.
     pub fn take_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = self.rest();
         let len = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
         self.take(len).unwrap_or_default()
     }
 
-    /// The next `N` bytes.
+    /// Consumes the next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let array = self.rest().first_chunk::<N>().copied()?;
         self.offset += N;
@@ -57,12 +57,12 @@ impl<'a> Reader<'a> {
         self.array().map(u8::from_be_bytes)
     }
 
-    /// Two bytes, big-endian.
+    /// Consumes two bytes, big-endian.
     pub fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
-    /// Four bytes, big-endian.
+    /// Consumes four bytes, big-endian.
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }

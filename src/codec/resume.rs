@@ -1,8 +1,10 @@
-//! The resume record of a download: which pieces are on disk, and which files they are in. A format of our own.
+//! The resume record of a download: the pieces that are on disk, and the identity of the files that hold them. The
+//! format is our own.
 //!
-//! `MAGIC` and a byte for the version; the info-hash; whether the run that wrote it has ended, one byte, 0 or 1; when it
-//! was written, in seconds since 1970; the number of files, and seven numbers for each; the number of pieces, and a
-//! `bitfield` (BEP 3) of those that are had; the SHA-1 of all that. Numbers are 64 bits wide, the highest byte first.
+//! The record holds `MAGIC` and a byte for the version; the info-hash; one byte, 0 or 1, whether the run that wrote it
+//! has ended; the time of writing in seconds since 1970; the number of files, and seven numbers for each; the number of
+//! pieces, and a `bitfield` (BEP 3) of those that we have; and the SHA-1 of all that. Numbers are 64 bits wide and
+//! big-endian.
 
 use sha1::{Digest as _, Sha1};
 
@@ -13,27 +15,27 @@ use crate::base::{Bitfield, FileIdentity, FileTime, InfoHash};
 const MAGIC: [u8; 15] = *b"bt-fast resume\n";
 const VERSION: u8 = 2;
 const FILE_LEN: usize = 7 * size_of::<u64>();
-/// All but files and pieces.
+/// Length in bytes of a record without files and pieces.
 const FRAME_LEN: usize = MAGIC.len() + 1 + SHA1_LEN + 1 + 3 * size_of::<u64>() + SHA1_LEN;
 
-/// See the module.
+/// The content of a resume record; see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeRecord {
     pub info_hash: InfoHash,
-    /// The run ended in order: the files are exactly as told.
+    /// The run ended in order, so the files are exactly as the record says.
     pub ended: bool,
     /// Seconds since 1970.
     pub written_at: i64,
     /// In the torrent's order, without pad files (BEP 47).
     pub files: Vec<FileIdentity>,
-    /// Pieces whose bytes had been synced.
+    /// Pieces whose bytes were synced to disk.
     pub have: Bitfield,
 }
 
-/// Why a record says nothing about a torrent. All of them mean that its files have to be checked.
+/// Why a record cannot be used. In each case the files of the torrent must be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResumeError {
-    #[error("it is no resume record")]
+    #[error("it is not a resume record")]
     NoRecord,
     #[error("it was written by another version of bt-fast (format {0})")]
     Version(u8),
@@ -44,7 +46,7 @@ pub enum ResumeError {
 }
 
 impl ResumeRecord {
-    /// Bytes of a record for so many files and pieces.
+    /// Returns the length in bytes of a record for this number of files and pieces.
     pub fn encoded_len(file_count: usize, piece_count: usize) -> usize {
         FRAME_LEN + file_count * FILE_LEN + piece_count.div_ceil(8)
     }
@@ -69,7 +71,7 @@ impl ResumeRecord {
         bytes
     }
 
-    /// Reads the record of a torrent with so many files, pad files not counted, and pieces.
+    /// Reads the record of a torrent with this number of pieces and of files, not counting pad files.
     pub fn decode(bytes: &[u8], info_hash: InfoHash, file_count: usize, piece_count: u32) -> Result<Self, ResumeError> {
         let mut reader = open_frame(bytes, MAGIC, VERSION, info_hash)?;
         if bytes.len() != Self::encoded_len(file_count, piece_count as usize) {
@@ -78,7 +80,7 @@ impl ResumeRecord {
         Self::decode_body(&mut reader, info_hash, file_count, piece_count).ok_or(ResumeError::Damaged)
     }
 
-    /// Behind the info-hash, where the length is right for the counts.
+    /// Reads the part after the info-hash. The length of the record must be right for the counts.
     fn decode_body(reader: &mut Reader<'_>, info_hash: InfoHash, file_count: usize, piece_count: u32) -> Option<Self> {
         let ended = match reader.u8()? {
             0 => false,
@@ -105,7 +107,8 @@ impl ResumeRecord {
     }
 }
 
-/// What is between the info-hash and the closing SHA-1, of a file that begins with this magic and version and is whole.
+/// Checks magic, version, info-hash and closing SHA-1 of a file, and returns a reader of the bytes between the last
+/// two.
 pub(super) fn open_frame<const MAGIC_LEN: usize>(
     bytes: &[u8],
     magic: [u8; MAGIC_LEN],
@@ -120,7 +123,7 @@ pub(super) fn open_frame<const MAGIC_LEN: usize>(
         found if found == version => {}
         other => return Err(ResumeError::Version(other)),
     }
-    // Before the checksum: the caller reads no more of a file than this torrent's can have.
+    // Before the checksum, since the caller reads no more bytes of a file than this torrent's file can have.
     if reader.array().map(InfoHash).ok_or(ResumeError::Damaged)? != info_hash {
         return Err(ResumeError::Foreign);
     }
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_record_is_read_back() {
         for ended in [false, true] {
             let record = ResumeRecord { ended, ..record() };
             let bytes = record.encode();
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_and_no_prefix_is_a_record() {
+    fn flipped_bits_and_prefixes_are_refused() {
         let bytes = record().encode();
         for at in 0..bytes.len() {
             for bit in 0..8 {
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn another_torrents_record_is_named_whatever_its_length() {
+    fn a_foreign_record_of_any_length_is_refused_as_foreign() {
         for pieces in [3, 11, 1000] {
             let record = ResumeRecord { info_hash: InfoHash([8; 20]), have: Bitfield::new(pieces), ..record() };
             let mut bytes = record.encode();
@@ -196,9 +199,9 @@ mod tests {
         }
     }
 
-    /// Whoever can write a checksum can still not name what is not there.
+    /// A right checksum does not make impossible contents valid.
     #[test]
-    fn a_record_with_a_right_checksum_and_wrong_contents() {
+    fn impossible_contents_with_a_right_checksum_are_refused() {
         let sealed = |change: fn(&mut Vec<u8>)| {
             let mut bytes = record().encode();
             bytes.truncate(bytes.len() - SHA1_LEN);

@@ -1,6 +1,6 @@
-//! Announces over UDP (BEP 15, BEP 41): packets to a tracker, and what it answers. All numbers are big-endian.
+//! Announces over UDP (BEP 15, BEP 41): the packets to a tracker and its replies. All numbers are big-endian.
 //!
-//! Owns bytes only. When to send again, and whose packets to believe, are others' matter.
+//! Owns bytes only. The caller decides when to send a packet again and checks the sender of a reply.
 
 pub mod served;
 
@@ -11,34 +11,35 @@ use super::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost, Scraped
 use crate::base::escape::printable;
 use crate::base::{InfoHash, limits};
 
-/// What a connect request has in place of a connection id.
+/// The constant that a connect request has in place of a connection id.
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
-/// BEP 41's options: nothing follows; a part of the URL's path and query.
+/// The option of BEP 41 that ends the options.
 const OPTION_END: u8 = 0;
+/// The option of BEP 41 with a part of the URL's path and query.
 const OPTION_URL_DATA: u8 = 2;
 
-/// A tracker's packet. BEP 15: packets may be longer than is said here, what follows is passed over.
+/// A tracker's packet. A packet may be longer than BEP 15 specifies; the rest is ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UdpReply {
-    /// Use this connection id for a minute.
+    /// The client may use this connection id for a minute.
     Connected {
         connection_id: u64,
     },
     Announced(AnnounceReply),
-    /// The first torrent of a scrape.
+    /// The numbers of the first torrent of a scrape.
     Scraped(ScrapedSwarm),
-    /// The text is printable and of bounded length.
+    /// The tracker refused the request; the reason is printable and of bounded length.
     Refused {
         reason: String,
     },
 }
 
-/// A request for a connection id.
+/// Returns a request for a connection id.
 pub fn encode_connect(transaction_id: u32) -> [u8; 16] {
     let mut packet = [0; 16];
     let (head, tail) = packet.split_at_mut(8);
@@ -47,7 +48,7 @@ pub fn encode_connect(transaction_id: u32) -> [u8; 16] {
     packet
 }
 
-/// An announce. `url_data` is path and query of the tracker's URL (BEP 41), empty where it has none.
+/// Returns an announce. `url_data` is the path and query of the tracker's URL (BEP 41), possibly empty.
 pub fn encode_announce(query: &AnnounceQuery<'_>, url_data: &str, connection_id: u64, transaction_id: u32) -> Vec<u8> {
     let event: u32 = match query.event {
         Event::Empty => 0,
@@ -55,7 +56,7 @@ pub fn encode_announce(query: &AnnounceQuery<'_>, url_data: &str, connection_id:
         Event::Started => 2,
         Event::Stopped => 3,
     };
-    // "IP address (optional)": IPv4 alone fits; 0 is the one the packet comes from.
+    // BEP 15: "IP address", of which only IPv4 fits; 0 stands for the source address of the packet.
     let ip = match query.ip.and_then(|ip| ip.parse().ok()) {
         Some(IpAddr::V4(ip)) => ip.to_bits(),
         _ => 0,
@@ -83,7 +84,7 @@ pub fn encode_announce(query: &AnnounceQuery<'_>, url_data: &str, connection_id:
     packet
 }
 
-/// A scrape of one torrent.
+/// Returns a scrape of one torrent.
 pub fn encode_scrape(info_hash: InfoHash, connection_id: u64, transaction_id: u32) -> Vec<u8> {
     let mut packet = Vec::with_capacity(36);
     packet.extend(connection_id.to_be_bytes());
@@ -93,8 +94,8 @@ pub fn encode_scrape(info_hash: InfoHash, connection_id: u64, transaction_id: u3
     packet
 }
 
-/// The answer to the transaction, or `None` for a packet that is none. Peers have IPv6 addresses where `is_ipv6`: the
-/// family is that of the packet.
+/// Reads the reply to a transaction; `None` for any other packet. `is_ipv6` is the address family of the packet, which
+/// is that of the peers in it.
 pub fn decode_reply(packet: &[u8], transaction_id: u32, is_ipv6: bool) -> Option<UdpReply> {
     let mut reader = Reader::new(packet);
     let action = reader.u32()?;
@@ -135,7 +136,7 @@ pub fn decode_reply(packet: &[u8], transaction_id: u32, is_ipv6: bool) -> Option
     }
 }
 
-/// The peers that can be used, and the number of others.
+/// Returns the usable peers, and the number of unusable ones.
 fn peers(mut reader: Reader<'_>, ip_len: usize) -> (Vec<TrackerPeer>, usize) {
     let (mut peers, mut skipped) = (Vec::new(), 0);
     while let Some((ip, port)) = reader.take(ip_len).zip(reader.u16()) {
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_those_of_bep_15() {
+    fn packets_have_the_bytes_of_bep_15() {
         let connect = [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0, 1, 2, 3, 4];
         assert_eq!(encode_connect(0x0102_0304), connect);
         let packet = encode_announce(&query(), "", 0x1122_3344_5566_7788, 9);
@@ -214,8 +215,8 @@ mod tests {
         let head = [1_u32, 7, 1800, 5, 6].map(u32::to_be_bytes).concat();
         let v4 = [&head[..], &[127, 0, 0, 1, 0x1a, 0xe1, 10, 0, 0, 1, 0, 0, 1, 2, 3]].concat();
         let reply = decode_reply(&v4, 7, false).unwrap();
-        let UdpReply::Announced(told) = &reply else { panic!() };
-        assert_eq!((told.interval, told.incomplete, told.complete), (Some(1800), Some(5), Some(6)));
+        let UdpReply::Announced(announced) = &reply else { panic!() };
+        assert_eq!((announced.interval, announced.incomplete, announced.complete), (Some(1800), Some(5), Some(6)));
         assert_eq!(addresses(reply), (vec!["127.0.0.1 6881".to_owned()], 1));
         let mut v6 = head;
         v6.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
@@ -225,9 +226,9 @@ mod tests {
         assert_eq!(decode_reply(&error, 7, false), Some(UdpReply::Refused { reason: "no\\x1b[31m".into() }));
     }
 
-    /// T8: what is short or belongs to another transaction is as good as not received.
+    /// T8: short packets and those of another transaction are ignored.
     #[test]
-    fn other_packets_are_none() {
+    fn other_packets_are_ignored() {
         let announced = [1_u32, 7, 1800, 5, 6].map(u32::to_be_bytes).concat();
         assert_eq!(decode_reply(&announced, 8, false), None);
         for len in 0..announced.len() {
@@ -240,11 +241,47 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_packets_do_no_harm(mut packet in prop::collection::vec(any::<u8>(), 0..200), action in 0..4_u8) {
+        fn arbitrary_packets_are_ignored_or_read_back(
+            mut packet in prop::collection::vec(any::<u8>(), 0..200), action in 0..4_u8, is_ipv6 in any::<bool>()
+        ) {
             if let Some(head) = packet.get_mut(..8) {
                 head.copy_from_slice(&[0, 0, 0, action, 0, 0, 0, 0]);
             }
-            let _ = decode_reply(&packet, 0, action % 2 == 0);
+            let Some(mut reply) = decode_reply(&packet, 0, is_ipv6) else { return Ok(()) };
+            if let UdpReply::Announced(announced) = &mut reply {
+                let in_packet = (packet.len() - 20) / if is_ipv6 { 18 } else { 6 };
+                prop_assert_eq!(announced.peers.len() + announced.peers_skipped, in_packet);
+                announced.peers_skipped = 0;
+            }
+            if let Some(written) = encode(&reply, is_ipv6) {
+                prop_assert_eq!(decode_reply(&written, 0, is_ipv6), Some(reply));
+            }
         }
+    }
+
+    /// Returns the reply of our own tracker with these values, or `None` for values that it never sends.
+    fn encode(reply: &UdpReply, is_ipv6: bool) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let number = |number: u64| u32::try_from(number).ok();
+        match reply {
+            UdpReply::Connected { connection_id } => served::encode_connected(&mut out, 0, *connection_id),
+            UdpReply::Announced(reply) => {
+                let peers = reply.peers.iter().map(|peer| match peer.host {
+                    PeerHost::Ip(ip) if ip.is_ipv6() == is_ipv6 => Some((ip, peer.port).into()),
+                    _ => None,
+                });
+                let peers = peers.collect::<Option<Vec<std::net::SocketAddr>>>()?;
+                let counts = served::Counts { seeders: number(reply.complete?)?, leechers: number(reply.incomplete?)? };
+                served::encode_announced(&mut out, 0, number(reply.interval?)?, counts, peers);
+            }
+            UdpReply::Scraped(ScrapedSwarm { seeders, completed, leechers }) => {
+                let [seeders, completed, leechers] = [*seeders, *completed, *leechers].map(number);
+                let swarm = served::Scraped { seeders: seeders?, completed: completed?, leechers: leechers? };
+                served::encode_scraped(&mut out, 0, [swarm]);
+            }
+            UdpReply::Refused { reason } if reason.len() > limits::TRACKER_TEXT_LEN_MAX => return None,
+            UdpReply::Refused { reason } => served::encode_refused(&mut out, 0, reason),
+        }
+        Some(out)
     }
 }

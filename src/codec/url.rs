@@ -1,7 +1,7 @@
-//! URLs of trackers, web seeds and `.torrent` files, as torrents, servers and people write them.
+//! URLs of trackers, web seeds and `.torrent` files, as torrents, servers and users write them.
 //!
-//! The crate `url` reads them as browsers do: spaces and letters beyond ASCII are escaped, dot segments resolved, names of
-//! hosts mapped to ASCII. Here stands how bytes from outside get there, and what is asked of a URL beside that.
+//! The crate `url` reads them as browsers do: it escapes spaces and letters beyond ASCII, resolves dot segments and
+//! maps host names to ASCII. This module passes bytes from outside to the crate, and adds the rules of this program.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,13 +11,13 @@ pub use ::url::{Host, Position, Url};
 use crate::base::escape::printable;
 use crate::base::limits::URL_LEN_MAX;
 
-/// Schemes of trackers that are spoken to.
+/// Schemes of the trackers that are supported.
 pub const TRACKER_SCHEMES: [&str; 3] = ["http", "https", "udp"];
 /// Schemes of web seeds, pages and `.torrent` files.
 pub const WEB_SCHEMES: [&str; 2] = ["http", "https"];
 
-/// A URL of one of these schemes, with a host, not too long. Blanks around it do not count; control characters inside
-/// make it none.
+/// Reads a URL that has one of these schemes and a host, and at most [`URL_LEN_MAX`] bytes. Blanks around it are
+/// ignored; a control character makes it invalid.
 pub fn read(bytes: &[u8], schemes: &[&str]) -> Option<Url> {
     let bytes = bytes.trim_ascii();
     if bytes.len() > URL_LEN_MAX || bytes.iter().any(u8::is_ascii_control) {
@@ -28,8 +28,8 @@ pub fn read(bytes: &[u8], schemes: &[&str]) -> Option<Url> {
     (fits && host(&url).is_some()).then_some(url)
 }
 
-/// The text of a URL as it is kept, shown and written: as it stood where it is printable ASCII, since trackers compare
-/// the keys in it byte by byte, and else with everything escaped.
+/// Returns a URL in the form in which it is kept, shown and written. Printable ASCII is unchanged, since trackers
+/// compare the keys in it byte by byte; any other text is normalized and escaped.
 pub fn usable(bytes: &[u8], schemes: &[&str]) -> Option<String> {
     let url = read(bytes, schemes)?;
     let bytes = bytes.trim_ascii();
@@ -39,22 +39,22 @@ pub fn usable(bytes: &[u8], schemes: &[&str]) -> Option<String> {
     Some(url.into())
 }
 
-/// Resolves the reference that a server answers with against the URL it was asked for.
+/// Resolves the reference in a server's answer against the URL of the request.
 pub fn join(from: &Url, reference: &[u8]) -> Option<Url> {
     from.join(&text(reference.trim_ascii())).ok()
 }
 
-/// The host of a URL of any scheme; the crate reads names and addresses alone where it knows the scheme.
+/// Returns the host of a URL of any scheme. The crate tells names from addresses only in schemes that it knows.
 pub fn host(url: &Url) -> Option<Host> {
     Host::parse(url.host_str()?).ok()
 }
 
-/// Whether a tracker is asked over UDP.
+/// Returns whether a tracker's URL is for UDP.
 pub fn is_udp(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.scheme() == "udp")
 }
 
-/// Scheme, host and port for messages: without what may be secret in the rest.
+/// Returns scheme, host and port of a URL for messages, without its other parts, which may be secret.
 pub fn shown_server(text: &str) -> String {
     match Url::parse(text) {
         Ok(url) => {
@@ -64,7 +64,7 @@ pub fn shown_server(text: &str) -> String {
     }
 }
 
-/// What is meant by a text that was pasted: without the blanks, quotes and brackets around it.
+/// Removes the blanks, quotes and brackets around a pasted text.
 pub fn pasted(mut text: &[u8]) -> &[u8] {
     loop {
         text = text.trim_ascii();
@@ -78,7 +78,7 @@ pub fn pasted(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// Bytes that are not UTF-8 are escaped one by one, as they would be sent.
+/// Converts bytes to text. If they are not UTF-8, each byte beyond ASCII is escaped, as it would be sent.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -100,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_not_ascii_is_escaped_and_the_rest_stays() {
+    fn only_urls_beyond_ascii_are_escaped() {
         for (text, kept) in [
             (&b"HTTP://x"[..], "HTTP://x"),
             (b" http://t.example/a?passkey=%7e'a%20b&x=1#f\n", "http://t.example/a?passkey=%7e'a%20b&x=1#f"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_server_is_no_url() {
+    fn urls_without_a_usable_server_are_refused() {
         for text in [
             "",
             "x",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_a_pasted_text_is_left_out() {
+    fn quotes_around_a_pasted_text_are_removed() {
         for text in ["<http://x/>", " \"http://x/\"\n", "'http://x/'", "`<http://x/>`"] {
             assert_eq!(pasted(text.as_bytes()), b"http://x/", "{text}");
         }
@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_usable_is_printable_and_read_again(
+        fn usable_urls_are_printable_and_read_back(
             bytes in prop::collection::vec(any::<u8>(), 0..60), scheme in prop::sample::select(&TRACKER_SCHEMES[..])
         ) {
             let text = [scheme.as_bytes(), b"://t.example/", &bytes].concat();

@@ -62,7 +62,7 @@ fn bad_usage_is_one_line_and_code_2() {
         ("bench floor --gib NaN", "--gib"),
         ("bench floor --gib much", "--gib"),
         ("bench floor -l 3M", "power of two"),
-        ("get magnet:?xt=urn:btih:00", "info-hash is broken"),
+        ("get magnet:?xt=urn:btih:00", "info-hash is malformed"),
         ("get magnet:?xt=urn:btih:0000000000000000000000000000000000000000", "--peer"),
         ("get 0000000000000000000000000000000000000000", "--peer"),
         ("get ftp://t.example/x.torrent", "http"),

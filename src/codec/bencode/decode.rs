@@ -1,28 +1,25 @@
-//! The decoder's loop and the grammar of strings and integers (BEP 3).
+//! The loop of the decoder, and the grammar of strings and integers (BEP 3).
 
 use super::{BencodeError, Document, Limits, Token};
 use crate::codec::reader::Reader;
 
-/// A container whose `e` has not come yet.
+/// A container whose `e` has not been read yet.
 struct Open<'a> {
     token: usize,
-    place: Place<'a>,
+    expected: Expected<'a>,
 }
 
-/// What may come next in a container.
-enum Place<'a> {
+/// What a container expects next.
+enum Expected<'a> {
+    /// An item of a list.
     Item,
-    /// A key; the one before it, to see disorder.
-    Key {
-        previous: Option<&'a [u8]>,
-    },
-    /// The value of this key.
-    Value {
-        key: &'a [u8],
-    },
+    /// A dictionary key, which is compared with the previous one.
+    Key { previous: Option<&'a [u8]> },
+    /// The dictionary value of this key.
+    Value { key: &'a [u8] },
 }
 
-/// The state of one decoding: what is open is a stack of its own, never deeper than `depth_max`.
+/// The state of one decoding. Open containers are on an explicit stack, at most `depth_max` deep.
 pub(super) struct Decoder<'a, 'l> {
     reader: Reader<'a>,
     bytes: &'a [u8],
@@ -41,7 +38,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(Self { reader, bytes, limits, tokens: Vec::new(), open: Vec::new(), disorder: None })
     }
 
-    /// Reads one whole value.
+    /// Reads one complete value.
     pub(super) fn run(mut self) -> Result<(Document<'a>, usize), BencodeError> {
         loop {
             self.step()?;
@@ -52,7 +49,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         }
     }
 
-    /// Reads a string, an integer, or one end of a container.
+    /// Reads a string, an integer, or the start or end of a container.
     fn step(&mut self) -> Result<(), BencodeError> {
         let offset = self.reader.offset();
         let byte = self.reader.peek().ok_or(BencodeError::UnexpectedEnd { offset })?;
@@ -69,7 +66,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
             _ => return Err(BencodeError::UnexpectedByte { offset, byte }),
         }
         // BEP 3: "Keys must be strings".
-        if let Some(Open { place: Place::Key { .. }, .. }) = self.open.last() {
+        if let Some(Open { expected: Expected::Key { .. }, .. }) = self.open.last() {
             return Err(BencodeError::KeyNotString { offset });
         }
         if byte == b'i' {
@@ -84,8 +81,8 @@ impl<'a, 'l> Decoder<'a, 'l> {
         }
         let token = self.push(offset)?;
         self.advance(&[], offset);
-        let place = if byte == b'l' { Place::Item } else { Place::Key { previous: None } };
-        self.open.push(Open { token, place });
+        let expected = if byte == b'l' { Expected::Item } else { Expected::Key { previous: None } };
+        self.open.push(Open { token, expected });
         let _ = self.reader.u8();
         Ok(())
     }
@@ -94,7 +91,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
     fn close(&mut self, offset: usize) -> Result<(), BencodeError> {
         match self.open.pop() {
             None => Err(BencodeError::UnexpectedByte { offset, byte: b'e' }),
-            Some(Open { place: Place::Value { .. }, .. }) => Err(BencodeError::KeyWithoutValue { offset }),
+            Some(Open { expected: Expected::Value { .. }, .. }) => Err(BencodeError::KeyWithoutValue { offset }),
             Some(Open { token, .. }) => {
                 let _ = self.reader.u8();
                 self.settle(token);
@@ -103,17 +100,17 @@ impl<'a, 'l> Decoder<'a, 'l> {
         }
     }
 
-    /// Moves the innermost container on after a value, or after the key `content` at `offset`.
+    /// Updates the innermost container after a value, or after the key `content` at `offset`.
     fn advance(&mut self, content: &'a [u8], offset: usize) {
         let Some(open) = self.open.last_mut() else { return };
-        open.place = match open.place {
-            Place::Item => Place::Item,
-            Place::Value { key } => Place::Key { previous: Some(key) },
-            Place::Key { previous } => {
+        open.expected = match open.expected {
+            Expected::Item => Expected::Item,
+            Expected::Value { key } => Expected::Key { previous: Some(key) },
+            Expected::Key { previous } => {
                 if previous.is_some_and(|previous| previous >= content) {
                     self.disorder.get_or_insert(offset);
                 }
-                Place::Value { key: content }
+                Expected::Value { key: content }
             }
         };
     }
@@ -129,7 +126,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(index)
     }
 
-    /// All tokens of the value at `token` are in the table.
+    /// Completes a token whose value has all its tokens in the table.
     fn settle(&mut self, token: usize) {
         let next = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
         if let Some(token) = self.tokens.get_mut(token) {
@@ -151,8 +148,8 @@ pub(super) fn bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], BencodeErro
     len.and_then(|len| reader.take(len)).ok_or(BencodeError::StringPastEnd { offset })
 }
 
-/// Passes over an integer. BEP 3: "'i' followed by the number in base 10 followed by an 'e'"; `i-0e` and leading
-/// zeros are invalid. Its size does not matter here.
+/// Skips an integer of any size. BEP 3: "'i' followed by the number in base 10 followed by an 'e'"; `i-0e` and leading
+/// zeros are invalid.
 fn integer(reader: &mut Reader<'_>) -> Result<(), BencodeError> {
     let offset = reader.offset();
     expect(reader, b'i')?;
@@ -170,7 +167,7 @@ fn integer(reader: &mut Reader<'_>) -> Result<(), BencodeError> {
     }
 }
 
-/// Offset after a value that is known to be right and has nothing inside.
+/// Returns the offset after a valid value that contains no other value.
 pub(super) fn leaf_end(mut reader: Reader<'_>) -> usize {
     match reader.peek() {
         Some(b'i') => {

@@ -1,7 +1,7 @@
-//! Bencoding (BEP 3): a reader that looks at hostile input without recursion, and a small tree for writing.
+//! Bencoding (BEP 3): a reader of hostile input that does not recurse, and a small tree for writing.
 //!
-//! Reading makes a [`Document`], a flat table of eight-byte tokens over the input; nothing is copied, and depth and
-//! number of values are capped. Knows no keys: what a value means is its reader's matter.
+//! The reader makes a [`Document`], a flat table of eight-byte tokens over the input. It copies no bytes, and limits
+//! depth and number of values. It knows no keys; the caller interprets the values.
 
 mod decode;
 mod value;
@@ -15,20 +15,20 @@ pub use value::{Value, write_bytes, write_integer};
 
 use super::reader::Reader;
 
-/// What a document may ask for. Each value, key and container counts as one token of eight bytes.
+/// Limits of a document. Each value, key and container counts as one token of eight bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Containers inside containers; a lone list has depth 1.
+    /// Nesting of containers; a single list has depth 1.
     pub depth_max: usize,
     pub tokens_max: usize,
 }
 
-/// Why bytes are not bencoding. Offsets are in bytes from the input's start.
+/// Why bytes are not bencoding. Offsets are in bytes from the start of the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BencodeError {
     #[error("the input ends at byte {offset} inside a value")]
     UnexpectedEnd { offset: usize },
-    #[error("byte {offset} (0x{byte:02x}) fits no bencoded value there")]
+    #[error("byte {offset} (0x{byte:02x}) begins no bencoded value")]
     UnexpectedByte { offset: usize, byte: u8 },
     #[error("the integer at byte {offset} has no digits")]
     EmptyInteger { offset: usize },
@@ -36,7 +36,7 @@ pub enum BencodeError {
     NegativeZero { offset: usize },
     #[error("the number at byte {offset} has a leading zero")]
     LeadingZero { offset: usize },
-    #[error("the string at byte {offset} is longer than what is left of the input")]
+    #[error("the string at byte {offset} is longer than the rest of the input")]
     StringPastEnd { offset: usize },
     #[error("the dictionary key at byte {offset} is not a string")]
     KeyNotString { offset: usize },
@@ -46,9 +46,9 @@ pub enum BencodeError {
     TooDeep { offset: usize, max: usize },
     #[error("more than {max} values at byte {offset}")]
     TooManyTokens { offset: usize, max: usize },
-    #[error("the value ends at byte {offset}, but the input goes on")]
+    #[error("the input continues after the end of the value at byte {offset}")]
     TrailingBytes { offset: usize },
-    #[error("{len} bytes of input; 4 GiB is the most that can be read")]
+    #[error("{len} bytes of input; at most 4 GiB can be read")]
     InputTooLong { len: usize },
 }
 
@@ -72,17 +72,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One value in document order. Its type and end are read from the input again when asked for: a 1M-file metainfo
-/// has 6M of these.
+/// One value in document order. Its type and end are read from the input on each access, since the metainfo of a
+/// million files has several million tokens.
 #[derive(Clone, Copy, Debug)]
 struct Token {
     /// Offset of the value's first byte.
     start: u32,
-    /// The token after this value and all inside it.
+    /// Index of the token after this value and all values inside it.
     next: u32,
 }
 
-/// A decoded input: a table of its values in document order.
+/// A decoded input: the table of its values in document order.
 #[derive(Debug)]
 pub struct Document<'a> {
     bytes: &'a [u8],
@@ -91,7 +91,7 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Reads the whole input as one value; trailing bytes are an error.
+    /// Reads the whole input as one value. Trailing bytes are an error.
     pub fn decode(bytes: &'a [u8], limits: &Limits) -> Result<Self, BencodeError> {
         let (document, consumed) = Self::decode_prefix(bytes, limits)?;
         if consumed < bytes.len() {
@@ -100,17 +100,19 @@ impl<'a> Document<'a> {
         Ok(document)
     }
 
-    /// Reads one value from the front of the input, and tells its length in bytes.
+    /// Reads one value from the front of the input, and returns it with its length in bytes.
     pub fn decode_prefix(bytes: &'a [u8], limits: &Limits) -> Result<(Self, usize), BencodeError> {
         decode::Decoder::new(bytes, limits)?.run()
     }
 
+    /// Returns the value that holds all others.
     pub fn root(&self) -> Node<'_, 'a> {
         Node { document: self, index: 0 }
     }
 
-    /// Offset of the first dictionary key that is not above the one before it: unsorted or duplicate. BEP 3 wants
-    /// keys "in sorted order (sorted as raw strings, not alphanumerics)"; the field has files that break this.
+    /// Returns the offset of the first dictionary key that is not greater than the one before it: unsorted or
+    /// duplicate. BEP 3 demands keys "in sorted order (sorted as raw strings, not alphanumerics)", but some published
+    /// files break this rule.
     pub fn disorder(&self) -> Option<usize> {
         self.disorder
     }
@@ -128,6 +130,7 @@ pub struct Node<'d, 'a> {
 }
 
 impl<'d, 'a> Node<'d, 'a> {
+    /// Returns the type of this value.
     pub fn kind(&self) -> Kind {
         match self.reader().peek() {
             Some(b'i') => Kind::Integer,
@@ -137,18 +140,18 @@ impl<'d, 'a> Node<'d, 'a> {
         }
     }
 
-    /// Offset of this value's first byte in the input.
+    /// Returns the offset of this value's first byte in the input.
     pub fn offset(&self) -> usize {
         self.document.token(self.index).map_or(0, |token| token.start as usize)
     }
 
-    /// A string's content; `None` for other types.
+    /// Returns the content of a string; `None` for other types.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         decode::bytes(&mut self.reader()).ok()
     }
 
-    /// An integer's value; `None` for other types and for integers outside `i64`, which are legal (BEP 3: "Integers
-    /// have no size limitation").
+    /// Returns the value of an integer; `None` for other types and for integers outside `i64`, which are legal (BEP 3:
+    /// "Integers have no size limitation").
     pub fn as_i64(&self) -> Option<i64> {
         let mut reader = self.reader();
         reader.u8().filter(|&byte| byte == b'i')?;
@@ -156,23 +159,23 @@ impl<'d, 'a> Node<'d, 'a> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// The exact bytes of this value in the input.
+    /// Returns the exact bytes of this value in the input.
     pub fn raw(&self) -> &'a [u8] {
         self.document.bytes.get(self.offset()..self.end()).unwrap_or_default()
     }
 
-    /// Keys and values of a dictionary in document order; nothing for other types.
+    /// Returns the keys and values of a dictionary in document order; none for other types.
     pub fn entries(&self) -> impl Iterator<Item = (&'a [u8], Node<'d, 'a>)> + use<'d, 'a> {
         let mut children = self.children_if(Kind::Dictionary);
         std::iter::from_fn(move || Some((children.next()?.as_bytes()?, children.next()?)))
     }
 
-    /// Items of a list; nothing for other types.
+    /// Returns the items of a list; none for other types.
     pub fn items(&self) -> impl Iterator<Item = Node<'d, 'a>> + use<'d, 'a> {
         self.children_if(Kind::List)
     }
 
-    /// A dictionary's value for `key`: the first where there are duplicates.
+    /// Returns a dictionary's value for `key`, the first one if the key is repeated.
     pub fn get(&self, key: &[u8]) -> Option<Node<'d, 'a>> {
         self.entries().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
@@ -192,7 +195,7 @@ impl<'d, 'a> Node<'d, 'a> {
         self.document.token(self.index).map_or(0, |token| token.next)
     }
 
-    /// Offset after this value: that of its last descendant and one `e` for each container around that one.
+    /// Returns the offset after this value: the end of its last descendant, plus an `e` for each container around that.
     fn end(&self) -> usize {
         let mut node = *self;
         let mut closing = 0;

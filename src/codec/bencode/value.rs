@@ -1,25 +1,26 @@
-//! Values for writing.
+//! The tree of values for writing.
 
 use std::collections::BTreeMap;
 
-/// A value to be written. Its depth is ours to choose: writing recurses.
+/// A value to be written. Writing recurses, since this program alone chooses the depth.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     Bytes(Vec<u8>),
     Integer(i64),
-    /// Already bencoded, copied as it is.
+    /// Bencoded bytes, copied unchanged.
     Raw(Vec<u8>),
     List(Vec<Value>),
-    /// Written "in sorted order (sorted as raw strings, not alphanumerics)" (BEP 3).
+    /// A dictionary, written "in sorted order (sorted as raw strings, not alphanumerics)" (BEP 3).
     Dictionary(BTreeMap<Vec<u8>, Value>),
 }
 
 impl Value {
-    /// A dictionary of these keys; the last of equal keys counts.
+    /// Returns a dictionary of these entries; of equal keys the last counts.
     pub fn dictionary<K: Into<Vec<u8>>>(entries: impl IntoIterator<Item = (K, Value)>) -> Self {
         Self::Dictionary(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
     }
 
+    /// Returns the value as bencoded bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.write(&mut out);

@@ -1,4 +1,4 @@
-//! Reading metainfo files: every rule checked before anything is built.
+//! Reading metainfo files. Every rule is checked before a value is built.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use crate::base::limits::{CONTENT_LEN_MAX, METAINFO_DEPTH_MAX, PATH_DEPTH_MAX, P
 use crate::base::{Geometry, InfoHash, PieceHash};
 use crate::codec::bencode::{self, Document, Kind, Node};
 
-/// Top-level keys that have a place of their own in a [`Metainfo`].
+/// Top-level keys that have a field in [`Metainfo`].
 const KNOWN_KEYS: [&[u8]; 7] =
     [b"announce", b"announce-list", b"comment", b"created by", b"creation date", b"info", b"url-list"];
 
-/// A dictionary, and how its keys are called in errors.
+/// A dictionary, and the prefix of its keys in errors.
 #[derive(Clone, Copy)]
 struct Fields<'d, 'a> {
     node: Node<'d, 'a>,
@@ -50,7 +50,7 @@ impl<'d, 'a> Fields<'d, 'a> {
 
 pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo, MetainfoError> {
     let caps = bencode::Limits { depth_max: METAINFO_DEPTH_MAX, tokens_max: limits.tokens_max };
-    // Editors, shells and servers append line ends.
+    // Editors, shells and servers append line ends to files.
     let (whole, bytes) = (bytes, bytes.trim_ascii_end());
     let document = Document::decode(bytes, &caps).map_err(|error| match Mistaken::recognize(whole) {
         Some(mistaken) => MetainfoError::Mistaken(mistaken),
@@ -64,7 +64,7 @@ pub(super) fn metainfo(bytes: &[u8], limits: &MetainfoLimits) -> Result<Metainfo
     }
     let mut warnings = Warnings::default();
     if bytes.len() < whole.len() {
-        warnings.push(|| format!("{} blank bytes behind the torrent's end are ignored", whole.len() - bytes.len()));
+        warnings.push(|| format!("{} blank bytes after the torrent's end are ignored", whole.len() - bytes.len()));
     }
     if let Some(offset) = document.disorder() {
         warnings.push(|| format!("dictionary keys are unsorted or repeated, the first at byte {offset}"));
@@ -127,7 +127,7 @@ fn info(
         None => vec![FileEntry { path: vec![name.clone()], len: total_len, pad: false, symlink: None }],
         Some(Files { list, paths }) => {
             let mut files: Vec<FileEntry> = list.items().map(|file| file_entry(file, &name)).collect();
-            if paths == Paths::Meeting {
+            if paths == Paths::Colliding {
                 for index in path::separate(&mut files) {
                     warnings.push(|| {
                         let path = files.get(index).map(|file| printable(&file.path.join(&b'/'))).unwrap_or_default();
@@ -138,7 +138,7 @@ fn info(
             files
         }
     };
-    // The lengths were summed above, and there is a hash for each piece.
+    // This cannot fail: the lengths were summed above, and each piece has a hash.
     let geometry = Geometry::new(piece_len, files.iter().map(|file| file.len)).ok_or_else(|| {
         fields.error("pieces", Fault::TooManyPieces { count: pieces.len() as u64, max: limits.piece_count_max })
     })?;
@@ -154,21 +154,22 @@ fn info(
     })
 }
 
-/// A `files` list that was checked.
+/// A checked `files` list.
 struct Files<'d, 'a> {
     list: Node<'d, 'a>,
     paths: Paths,
 }
 
+/// Whether the paths of a `files` list collide.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Paths {
-    Apart,
-    /// Some of them are equal, or lead through a file.
-    Meeting,
+    Distinct,
+    /// Some paths are equal, or lead through a file.
+    Colliding,
 }
 
-/// BEP 3: "the name of a file" or "of a directory"; "purely advisory", but still a path element. `name.utf-8` is what
-/// writers put beside a name in another encoding; all clients prefer it.
+/// Reads the name. BEP 3: "the name of a file" or "of a directory"; it is "purely advisory", but still a path element.
+/// Writers add `name.utf-8` to a name in another encoding, and all clients prefer it.
 fn name(fields: Fields<'_, '_>, info_hash: InfoHash, warnings: &mut Warnings) -> Result<Vec<u8>, MetainfoError> {
     let utf8 = fields.node.get(b"name.utf-8").filter(|name| is_utf8(*name));
     let (key, name) = match utf8.and_then(|name| name.as_bytes()) {
@@ -183,7 +184,7 @@ fn name(fields: Fields<'_, '_>, info_hash: InfoHash, warnings: &mut Warnings) ->
     Ok(safe.into_owned())
 }
 
-/// A string that says something, in UTF-8.
+/// Returns whether a value is a non-empty string in UTF-8.
 fn is_utf8(node: Node<'_, '_>) -> bool {
     node.as_bytes().is_some_and(|bytes| !bytes.is_empty() && std::str::from_utf8(bytes).is_ok())
 }
@@ -209,7 +210,7 @@ fn piece_len(fields: Fields<'_, '_>) -> Result<u32, MetainfoError> {
     Err(fields.error("piece length", fault))
 }
 
-/// The hashes. BEP 3: "a string whose length is a multiple of 20".
+/// Reads the hashes. BEP 3: "a string whose length is a multiple of 20".
 fn pieces(fields: Fields<'_, '_>, expected: u64, limits: &MetainfoLimits) -> Result<Box<[PieceHash]>, MetainfoError> {
     let bytes = fields.bytes("pieces")?;
     let (hashes, rest) = bytes.as_chunks::<SHA1_LEN>();
@@ -234,7 +235,7 @@ fn content_len(so_far: u64, length: Node<'_, '_>) -> Result<u64, Fault> {
     so_far.checked_add(len).filter(|&sum| sum <= CONTENT_LEN_MAX).ok_or(Fault::ContentTooLong)
 }
 
-/// Checks the `files` list and gives the content's length.
+/// Checks the `files` list and returns the length of the content.
 fn check_files(
     list: Node<'_, '_>,
     name_len: usize,
@@ -250,7 +251,7 @@ fn check_files(
         return at_list(Fault::TooManyFiles { count: file_count, max: limits.file_count_max });
     }
     let mut tree = PathTree::with_capacity(file_count);
-    let mut paths = Paths::Apart;
+    let mut paths = Paths::Distinct;
     let mut total_len = 0;
     for (file_index, file) in list.items().enumerate() {
         let error = |(part, node, fault): Refusal<'_, '_>| {
@@ -261,13 +262,10 @@ fn check_files(
             return Err(error((String::new(), file, fault)));
         }
         let fields = FileFields::of(file);
-        // A link has no content, whatever length it states.
+        // A link has no content, even if it states a length.
         if fields.has_attribute(SYMLINK) {
             warnings.push(|| {
-                format!(
-                    "info.files[{file_index}]: a symbolic link, to '{}': it is not made",
-                    printable(&fields.target())
-                )
+                format!("info.files[{file_index}]: a symbolic link to '{}' is not created", printable(&fields.target()))
             });
         } else {
             let length = required(file, ".length", fields.length, Kind::Integer).map_err(error)?;
@@ -278,22 +276,23 @@ fn check_files(
         }
         let path = required(file, ".path", fields.path(), Kind::List).map_err(error)?;
         check_path(path, name_len, file_index, warnings).map_err(error)?;
-        // Pad files have no place in the file system, and equal ones have equal paths.
-        if paths == Paths::Apart && !fields.has_attribute(PADDING) && !tree.insert(names(path)) {
-            paths = Paths::Meeting;
+        // Pad files are not in the file system, and pad files of equal length have equal paths.
+        if paths == Paths::Distinct && !fields.has_attribute(PADDING) && !tree.insert(names(path)) {
+            paths = Paths::Colliding;
         }
     }
     Ok((paths, total_len))
 }
 
-/// What a file entry is refused for: the part of it, as `.path[1]`, that part's value, and the rule.
+/// Why a file entry is refused: the path of the value in the entry, such as `.path[1]`, the value, and the broken rule.
 type Refusal<'d, 'a> = (String, Node<'d, 'a>, Fault);
 
-/// Letters of BEP 47's `attr`.
+/// The letter of padding in BEP 47's `attr`.
 const PADDING: u8 = b'p';
+/// The letter of a symbolic link in BEP 47's `attr`.
 const SYMLINK: u8 = b'l';
 
-/// The keys of one entry of `files`, found in one pass: there may be a million entries.
+/// The values of one entry of `files`. They are found in one pass, since there may be a million entries.
 #[derive(Default)]
 struct FileFields<'d, 'a> {
     length: Option<Node<'d, 'a>>,
@@ -320,23 +319,24 @@ impl<'d, 'a> FileFields<'d, 'a> {
         fields
     }
 
-    /// BEP 47: `attr` is a string of letters.
+    /// Returns whether `attr`, a string of letters (BEP 47), contains this letter.
     fn has_attribute(&self, letter: u8) -> bool {
         self.attr.and_then(|attr| attr.as_bytes()).is_some_and(|attr| attr.contains(&letter))
     }
 
-    /// As for [`name`].
+    /// Returns the path, as for [`name`] preferably in UTF-8.
     fn path(&self) -> Option<Node<'d, 'a>> {
         let is_whole = |path: &Node<'d, 'a>| path.items().next().is_some() && path.items().all(is_utf8);
         self.path_utf8.filter(is_whole).or(self.path)
     }
 
-    /// BEP 47: a pad file's path means nothing; some leave it out.
+    /// Returns whether this is a pad file without a path. A pad file's path has no meaning (BEP 47), and some writers
+    /// leave it out.
     fn is_nameless_padding(&self) -> bool {
         self.has_attribute(PADDING) && self.path().is_none_or(|path| path.items().next().is_none())
     }
 
-    /// Where a symbolic link leads.
+    /// Returns the target of a symbolic link.
     fn target(&self) -> Box<[u8]> {
         let elements = self.symlink.into_iter().flat_map(|target| target.items()).filter_map(|part| part.as_bytes());
         elements.collect::<Vec<_>>().join(&b'/').into()
@@ -358,8 +358,8 @@ fn required<'d, 'a>(
     }
 }
 
-/// BEP 3: "A list of strings corresponding to subdirectory names, the last of which is the actual file name (a zero
-/// length list is an error case)."
+/// Checks a path. BEP 3: "A list of strings corresponding to subdirectory names, the last of which is the actual file
+/// name (a zero length list is an error case)."
 fn check_path<'d, 'a>(
     path: Node<'d, 'a>,
     name_len: usize,
@@ -385,7 +385,7 @@ fn check_path<'d, 'a>(
                 path_len += 1 + name.len();
                 depth += 1;
             }
-            None => warnings.push(|| format!("{}: '{}' leads nowhere: left out", place(), printable(bytes))),
+            None => warnings.push(|| format!("{}: '{}' is no name: it is left out", place(), printable(bytes))),
         }
     }
     let fault = match depth {
@@ -396,14 +396,14 @@ fn check_path<'d, 'a>(
     Err((".path".into(), path, fault))
 }
 
-/// What the elements of a path that was checked become: at least one name.
+/// Returns the file names for the elements of a checked path, at least one.
 fn names<'a>(path: Node<'_, 'a>) -> impl Iterator<Item = Cow<'a, [u8]>> {
     let mut names = path.items().filter_map(|element| file_name(element.as_bytes()?).ok().flatten()).peekable();
     let nameless = names.peek().is_none().then_some(Cow::Borrowed(NAMELESS));
     names.chain(nameless)
 }
 
-/// Builds the entry of a file that was checked.
+/// Builds the entry of a checked file.
 fn file_entry(file: Node<'_, '_>, name: &[u8]) -> FileEntry {
     let fields = FileFields::of(file);
     let symlink = fields.has_attribute(SYMLINK).then(|| fields.target());
@@ -414,7 +414,7 @@ fn file_entry(file: Node<'_, '_>, name: &[u8]) -> FileEntry {
         Some(elements) => path.extend(names(elements).map(Cow::into_owned)),
         None => path.extend([b".pad".to_vec(), len.to_string().into_bytes()]),
     }
-    // A million of these are kept.
+    // There may be a million of these.
     path.shrink_to_fit();
     FileEntry { path, len, pad: symlink.is_some() || fields.has_attribute(PADDING), symlink }
 }

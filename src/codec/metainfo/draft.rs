@@ -4,7 +4,7 @@ use super::FileEntry;
 use crate::base::PieceHash;
 use crate::codec::bencode::{Value, write_bytes, write_integer};
 
-/// What a new metainfo file says. The same draft always gives the same bytes; nothing is checked.
+/// The content of a new metainfo file. The same draft always gives the same bytes. Values are not checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Draft {
     pub name: Vec<u8>,
@@ -26,14 +26,14 @@ pub struct Draft {
 /// BEP 3: "There is also a key `length` or a key `files`, but not both or neither."
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DraftFiles {
-    /// One file of this length in bytes, called as the torrent is.
+    /// One file of this length in bytes, with the torrent's name.
     Single(u64),
-    /// Files inside a folder called as the torrent is; paths are relative to that folder.
+    /// Files in a folder with the torrent's name; paths are relative to that folder.
     Many(Vec<FileEntry>),
 }
 
 impl Draft {
-    /// The content alone: nothing that a metainfo file may say beside it.
+    /// Returns a draft without any optional value.
     pub fn new(name: Vec<u8>, piece_len: u32, files: DraftFiles, pieces: Vec<PieceHash>) -> Self {
         Self {
             name,
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// The bytes of the `.torrent` file.
+    /// Returns the bytes of the `.torrent` file.
     pub fn encode(&self) -> Vec<u8> {
         Envelope {
             info: &self.encode_info(),
@@ -64,7 +64,7 @@ impl Draft {
         .encode()
     }
 
-    /// The bytes of the info dictionary, whose SHA-1 is the info-hash.
+    /// Returns the bytes of the info dictionary, whose SHA-1 is the info-hash.
     pub fn encode_info(&self) -> Vec<u8> {
         let mut entries = vec![
             ("name", Value::from(self.name.as_slice())),
@@ -81,7 +81,8 @@ impl Draft {
     }
 }
 
-/// The `files` list, written at once: a tree of values for a million files would take ten times their size.
+/// Returns the bencoded `files` list. It is written without a tree of values, which would take much more memory for a
+/// million files.
 fn file_list(files: &[FileEntry]) -> Vec<u8> {
     let mut out = vec![b'l'];
     for file in files {
@@ -105,31 +106,33 @@ const ANNOUNCE: &[u8] = b"announce";
 const ANNOUNCE_LIST: &[u8] = b"announce-list";
 const URL_LIST: &[u8] = b"url-list";
 
-/// A metainfo file that is given out with other trackers and web seeds each time. What does not change is `before`,
-/// `middle` and `after`; between them stand [`Self::trackers`] and [`Self::web_seeds`].
+/// A metainfo file whose trackers and web seeds are filled in each time it is served. The file is `before`,
+/// [`Self::trackers`], `middle`, [`Self::web_seeds`] and `after`.
 #[derive(Debug)]
 pub struct Template {
     pub before: Vec<u8>,
-    /// Has the info dictionary in it.
+    /// The part with the info dictionary.
     pub middle: Vec<u8>,
     pub after: Vec<u8>,
-    /// Unknown keys that are sorted between those of the trackers.
+    /// Unknown keys that sort between those of the trackers.
     between: Vec<(Vec<u8>, Value)>,
 }
 
 impl Template {
+    /// Returns the part of the file with these trackers.
     pub fn trackers(&self, tiers: &[Vec<String>]) -> Vec<u8> {
         let mut entries = tracker_entries(tiers);
         entries.extend(self.between.iter().cloned());
         entries_alone(entries)
     }
 
+    /// Returns the part of the file with these web seeds.
     pub fn web_seeds(&self, urls: &[String]) -> Vec<u8> {
         entries_alone(web_seed_entry(urls).into_iter().collect())
     }
 }
 
-/// What stands around an info dictionary.
+/// An info dictionary and the values around it.
 pub(super) struct Envelope<'a> {
     pub(super) info: &'a [u8],
     pub(super) tiers: &'a [Vec<String>],
@@ -145,7 +148,7 @@ impl Envelope<'_> {
         Value::dictionary(self.entries()).encode()
     }
 
-    /// [`Template`] of the same file, whatever its trackers and web seeds are.
+    /// Returns the [`Template`] of the file, without its trackers and web seeds.
     pub(super) fn template(&self) -> Template {
         let (mut between, mut before, mut middle, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (key, value) in self.entries() {
@@ -196,7 +199,7 @@ fn web_seed_entry(web_seeds: &[String]) -> Option<(Vec<u8>, Value)> {
     Some((URL_LIST.to_vec(), value))
 }
 
-/// Without what begins and ends a dictionary.
+/// Returns bencoded entries without the start and end of their dictionary.
 fn entries_alone(entries: Vec<(Vec<u8>, Value)>) -> Vec<u8> {
     let mut bytes = Value::dictionary(entries).encode();
     bytes.pop();

@@ -1,4 +1,4 @@
-//! Why a metainfo file is refused: one fault for each rule.
+//! The errors of a metainfo file, with one fault for each rule.
 
 use super::Mistaken;
 use crate::base::limits::{CONTENT_LEN_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX, PIECE_LEN_READ_MAX};
@@ -11,7 +11,8 @@ pub enum MetainfoError {
     Bencode(#[from] BencodeError),
     #[error("{0}")]
     Mistaken(Mistaken),
-    /// `field` is the key's place, as `info.files[3].path[1]`; `offset` that of its value in the file, in bytes.
+    /// A value breaks a rule. `field` is the path of its key, such as `info.files[3].path[1]`; `offset` is the byte
+    /// offset of the value in the file.
     #[error("{field}: {fault} (at byte {offset})")]
     Field { field: String, offset: usize, fault: Fault },
 }
@@ -22,7 +23,7 @@ impl MetainfoError {
     }
 }
 
-/// Which rule a field breaks.
+/// The rule that a field breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("is missing")]

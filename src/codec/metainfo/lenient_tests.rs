@@ -1,4 +1,4 @@
-//! What breaks a rule harmlessly and is read all the same: `docs/leniency.md`.
+//! Files that break a rule harmlessly and are read all the same (`docs/leniency.md`).
 
 use super::*;
 use crate::codec::bencode::Value;
@@ -20,7 +20,7 @@ fn single(name: &[u8], more: Vec<(&'static str, Value)>) -> Metainfo {
     decode(&torrent(name, content.into_iter().chain(more).collect()))
 }
 
-/// A torrent of files whose lengths sum up to no more than one piece.
+/// A torrent of several files that together have at most one piece.
 fn many(files: Vec<Value>, more: Vec<(&'static str, Value)>) -> Metainfo {
     let content = [("files", Value::List(files)), ("pieces", Value::Bytes(vec![0; 20]))];
     decode(&torrent(NAME.as_bytes(), content.into_iter().chain(more).collect()))
@@ -63,7 +63,7 @@ fn names_are_mapped_to_safe_ones_with_a_warning() {
 }
 
 #[test]
-fn files_of_one_path_get_names_of_their_own() {
+fn colliding_files_are_renamed() {
     let elements: [&[&[u8]]; 5] = [&[b"x.bin"], &[b"d"], &[b"d", b"y"], &[b"x.bin"], &[b"X.bin"]];
     let metainfo = many(elements.iter().map(|elements| file(elements, vec![])).collect(), vec![]);
     assert_eq!(paths(&metainfo), ["a/x.bin", "a/d.1", "a/d/y", "a/x.1.bin", "a/X.bin"]);
@@ -72,7 +72,7 @@ fn files_of_one_path_get_names_of_their_own() {
 }
 
 #[test]
-fn names_in_utf_8_go_before_others() {
+fn names_in_utf_8_are_preferred() {
     let entry = |utf8: Value| file(&[b"\xd3.avi"], vec![("path.utf-8", utf8)]);
     let good = entry(path(&["\u{43b}.avi".as_bytes()]));
     let bad = [path(&[b"\xff"]), path(&[]), path(&[b""]), Value::from("x")].map(entry);
@@ -88,7 +88,7 @@ fn names_in_utf_8_go_before_others() {
 }
 
 #[test]
-fn names_in_utf_8_are_as_safe_as_others() {
+fn names_in_utf_8_are_checked_too() {
     let refused = |bytes: &[u8]| Metainfo::decode(bytes, &MetainfoLimits::default()).unwrap_err().to_string();
     let content = || vec![("length", 1u32.into()), ("pieces", Value::Bytes(vec![0; 20]))];
     let named = [content(), vec![("name.utf-8", "..".into())]].concat();
@@ -99,7 +99,7 @@ fn names_in_utf_8_are_as_safe_as_others() {
 }
 
 #[test]
-fn blanks_behind_the_end_are_ignored_and_nothing_else_is() {
+fn only_blanks_after_the_end_are_ignored() {
     let bytes = torrent(b"n", vec![("length", 1u32.into()), ("pieces", Value::Bytes(vec![0; 20]))]);
     let metainfo = decode(&[&bytes[..], b" \r\n\n"].concat());
     assert_eq!((metainfo.warnings.len(), metainfo.info_hash), (1, decode(&bytes).info_hash));

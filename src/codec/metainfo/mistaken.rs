@@ -1,8 +1,8 @@
-//! What people take for a `.torrent`: other files by their first bytes.
+//! Recognizes other files that users take for a `.torrent`, by their first bytes.
 
 use crate::codec::magnet::Magnet;
 
-/// A file of another kind, and what to do about it.
+/// A file of another kind; the text says what to do about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Mistaken {
     #[error("empty: fetch it again")]
@@ -11,7 +11,7 @@ pub enum Mistaken {
     Packed { program: &'static str },
     #[error("a zip archive: unpack it first, as with 'unzip'")]
     Zip,
-    #[error("a web page: open it in a browser; it may want a login, or have a link to the torrent")]
+    #[error("a web page: open it in a browser; it may ask for a login or link to the torrent")]
     WebPage,
     #[error("a text with a magnet link: give the link itself to 'bt-fast get'")]
     MagnetLink,
@@ -19,14 +19,14 @@ pub enum Mistaken {
     Url,
 }
 
-/// By which bytes packed files begin.
+/// The first bytes of compressed files, and the program that decompresses them.
 const PACKED: [(&[u8], &str); 4] =
     [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
-/// The byte order mark that some editors put before a text.
+/// The byte order mark with which some editors begin a text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Mistaken {
-    /// What bytes are that are no torrent, where that can be told.
+    /// Recognizes the kind of a file that is not a torrent; `None` for an unknown kind.
     pub fn recognize(bytes: &[u8]) -> Option<Self> {
         if let Some((_, program)) = PACKED.iter().find(|(magic, _)| bytes.starts_with(magic)) {
             return Some(Self::Packed { program });
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_files_are_told_by_their_first_bytes() {
+    fn other_files_are_recognized_by_their_first_bytes() {
         for (bytes, part) in [
             (&b""[..], "empty"),
             (b" \r\n", "empty"),
@@ -64,8 +64,8 @@ mod tests {
             (b"Magnet:?xt=urn:btih:", "magnet link"),
             (b"https://t.example/x.torrent\n", "URL"),
         ] {
-            let told = Mistaken::recognize(bytes).unwrap().to_string();
-            assert!(told.contains(part) && told.lines().count() == 1, "{told}");
+            let shown = Mistaken::recognize(bytes).unwrap().to_string();
+            assert!(shown.contains(part) && shown.lines().count() == 1, "{shown}");
         }
         for bytes in [&b"d8:announce"[..], b"hello", b"\0\0\0", b"httpd", b"4:spam"] {
             assert_eq!(Mistaken::recognize(bytes), None);

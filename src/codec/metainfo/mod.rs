@@ -1,8 +1,8 @@
-//! Metainfo files (BEP 3; also BEP 12, 19, 27, 47): a `.torrent` read, checked and written.
+//! Metainfo files (BEP 3; also BEP 12, 19, 27, 47): reading, checking and writing a `.torrent`.
 //!
-//! What comes out of [`Metainfo::decode`] keeps every rule: counts fit lengths, sums do not overflow, and no path
-//! leaves its folder or meets another. Names that break a rule harmlessly are mapped to ones that do not, always to the
-//! same ones (`docs/leniency.md`). Owns no file and opens none; whether the data is right is for others.
+//! The result of [`Metainfo::decode`] keeps every rule: counts fit lengths, sums do not overflow, and no path leaves
+//! its folder or collides with another. Names that break a rule harmlessly are mapped to safe ones, always to the same
+//! ones (`docs/leniency.md`). This module opens no file and does not check content.
 
 mod decode;
 mod draft;
@@ -29,10 +29,11 @@ pub struct Metainfo {
     /// SHA-1 of `info_bytes`.
     pub info_hash: InfoHash,
     pub info: Info,
-    /// The info dictionary as it stood in the file. BEP 3: "Note that this is a substring of the metainfo file."
+    /// The unchanged bytes of the info dictionary. BEP 3: "Note that this is a substring of the metainfo file."
     pub info_bytes: Box<[u8]>,
-    /// Tracker URLs by tier (BEP 12): `announce-list` where it names any, else `announce` alone. Schemes http, https
-    /// and udp, printable ASCII, no URL twice, at most [`limits::TRACKER_COUNT_MAX`]; no tier is empty.
+    /// Tracker URLs by tier (BEP 12): those of `announce-list` if it has any, else `announce`. URLs have the scheme
+    /// http, https or udp, are printable ASCII and do not repeat; there are at most [`limits::TRACKER_COUNT_MAX`], and
+    /// no tier is empty.
     pub tiers: Vec<Vec<String>>,
     /// `url-list` (BEP 19): http and https URLs, at most [`limits::WEB_SEED_COUNT_MAX`].
     pub web_seeds: Vec<String>,
@@ -40,10 +41,9 @@ pub struct Metainfo {
     pub created_by: Option<String>,
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
-    /// What was passed over or put right while reading, one printable line each, at most
-    /// [`limits::METAINFO_WARNINGS_MAX`].
+    /// One printable line for each value that was ignored or corrected, at most [`limits::METAINFO_WARNINGS_MAX`].
     pub warnings: Vec<String>,
-    /// Top-level keys this program does not interpret, sorted, with their bencoded values; they are written back.
+    /// Top-level keys that this program does not interpret, sorted, with their bencoded values. They are written back.
     /// Of equal keys the first counts.
     pub unknown_keys: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -51,46 +51,46 @@ pub struct Metainfo {
 /// The info dictionary.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
-    /// File or folder name: one safe path element, of any bytes; the info-hash where the torrent names nothing.
+    /// File or folder name: one safe path element of any bytes, or the info-hash if the torrent has no name.
     pub name: Vec<u8>,
     pub geometry: Geometry,
-    /// One for each piece of `geometry`.
+    /// The hash of each piece of `geometry`.
     pub pieces: Box<[PieceHash]>,
-    /// In the order in which they make up the content.
+    /// The files in the order of the content.
     pub files: Vec<FileEntry>,
-    /// The content is the file `name` itself, not a folder of that name.
+    /// The content is a file called `name`, not a folder of that name.
     pub single_file: bool,
-    /// BEP 27: peers come from the trackers alone.
+    /// Peers may come only from the trackers (BEP 27).
     pub private: bool,
-    /// Makes the info-hash differ between trackers; means nothing else.
+    /// A text that makes the info-hash differ between trackers and has no other meaning.
     pub source: Option<Vec<u8>>,
 }
 
 /// A file of the content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileEntry {
-    /// Safe path elements. In an [`Info`] the first one is the torrent's name; in a [`Draft`] it is left out.
+    /// Safe path elements. In an [`Info`] the first one is the torrent's name, which a [`Draft`] leaves out.
     pub path: Vec<Vec<u8>>,
     /// Length in bytes.
     pub len: u64,
-    /// Neither written nor requested (BEP 47): padding, which is read as zeros and whose path may be that of another pad
-    /// file; or a symbolic link, which has no content.
+    /// The file is neither written nor requested (BEP 47). It is padding, which is read as zeros and may share its path
+    /// with other pad files, or a symbolic link, which has no content.
     pub pad: bool,
-    /// Where a symbolic link leads, elements joined by `/`. Links are not made: it may be anywhere.
+    /// Target of a symbolic link, with elements joined by `/`. It may be any path, since links are not created.
     pub symlink: Option<Box<[u8]>>,
 }
 
 impl FileEntry {
-    /// Whether it only fills the space before another file.
+    /// Returns whether the file only fills the space before another file.
     pub fn is_padding(&self) -> bool {
         self.pad && self.symlink.is_none()
     }
 }
 
-/// What a metainfo file may ask for.
+/// Limits of a metainfo file.
 #[derive(Clone, Copy, Debug)]
 pub struct MetainfoLimits {
-    /// `--max-pieces`.
+    /// Pieces (`--max-pieces`).
     pub piece_count_max: u32,
     pub file_count_max: usize,
     /// Bencoded values, keys included.
@@ -113,7 +113,7 @@ impl Metainfo {
         decode::metainfo(bytes, limits)
     }
 
-    /// A metainfo file of an info dictionary that came from peers (BEP 9), with what a magnet link says beside it.
+    /// Builds a metainfo file from an info dictionary of peers (BEP 9) and the trackers and web seeds of a magnet link.
     pub fn from_info(
         info_bytes: &[u8],
         tiers: &[Vec<String>],
@@ -132,12 +132,12 @@ impl Metainfo {
         Self::decode(&envelope.encode(), limits)
     }
 
-    /// Writes the file with the info dictionary as it was read.
+    /// Returns the bytes of the file, with the info dictionary unchanged.
     pub fn encode(&self) -> Vec<u8> {
         self.envelope().encode()
     }
 
-    /// The file to be given out with other trackers and web seeds.
+    /// Returns the file as a template for other trackers and web seeds.
     pub fn template(&self) -> Template {
         self.envelope().template()
     }

@@ -1,7 +1,7 @@
-//! Paths from outside: which file names they become, and which of them meet.
+//! Maps paths from outside to file names, and finds paths that collide.
 //!
-//! Any name that Linux takes stays as it is. What it does not take is mapped, as libtorrent does where that is possible, so
-//! that either finds the other's content. The same torrent always gives the same names.
+//! A name that Linux accepts is unchanged. Any other name is mapped, where possible as libtorrent does, so that each
+//! client finds the other's content. The same torrent always gives the same names.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 use super::{Fault, FileEntry};
 use crate::base::limits::{PATH_ELEMENT_LEN_MAX, SHORT_EXTENSION_LEN_MAX, SHORTENED_NAME_LEN};
 
-/// What a file is called whose path names nothing.
+/// The name of a file whose path has no usable element.
 pub(super) const NAMELESS: &[u8] = b"_";
 
-/// The file name that a path element becomes; `None` where it names the folder it stands in.
+/// Returns the file name for a path element, or `None` if the element stands for its own folder.
 pub(super) fn file_name(element: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Fault> {
     match element {
         b"" | b"." => return Ok(None),
@@ -31,7 +31,7 @@ pub(super) fn file_name(element: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Fault> 
     Ok(Some(name))
 }
 
-/// As libtorrent has it: the beginning, and an extension if it is short.
+/// Shortens a name as libtorrent does: to its beginning, plus the extension if that is short.
 fn shortened(name: &[u8]) -> Vec<u8> {
     let is_inside = |at: usize| name.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
     let cut = (SHORTENED_NAME_LEN..SHORTENED_NAME_LEN + 4).find(|&at| !is_inside(at)).unwrap_or(SHORTENED_NAME_LEN);
@@ -41,48 +41,50 @@ fn shortened(name: &[u8]) -> Vec<u8> {
     [stem, extension].concat()
 }
 
-/// The torrent's own folder.
+/// The number of the torrent's own folder.
 const ROOT: usize = 0;
 
+/// An entry of a [`PathTree`].
 #[derive(Clone, Copy)]
-enum Place {
+enum PathEntry {
     File,
+    /// A folder and its number.
     Folder(usize),
 }
 
-/// All paths of a torrent: one step per path element, whatever the number of files.
+/// All paths of a torrent. Adding one takes a step per path element, independent of the number of files.
 ///
-/// The map's hash is keyed, so names cannot be chosen to collide.
+/// The hash of the map is keyed, so an attacker cannot choose names that collide.
 pub(super) struct PathTree<'a> {
-    /// By the folder's number and the name inside it.
-    places: HashMap<(usize, Cow<'a, [u8]>), Place>,
+    /// Keyed by the number of the folder and the name in it.
+    entries: HashMap<(usize, Cow<'a, [u8]>), PathEntry>,
     folder_count: usize,
 }
 
 impl<'a> PathTree<'a> {
-    /// A tree with room for so many files and folders; it grows.
-    pub(super) fn with_capacity(place_count: usize) -> Self {
-        Self { places: HashMap::with_capacity(place_count), folder_count: 1 }
+    /// Returns an empty tree with memory for this number of files and folders; it grows.
+    pub(super) fn with_capacity(entry_count: usize) -> Self {
+        Self { entries: HashMap::with_capacity(entry_count), folder_count: 1 }
     }
 
-    /// Adds a file; whether its path is its own, and needs no folder where a file is.
+    /// Adds a file. Returns false if its path is taken, or needs a folder in place of a file.
     pub(super) fn insert(&mut self, path: impl IntoIterator<Item = Cow<'a, [u8]>>) -> bool {
         let mut folder = ROOT;
         let mut path = path.into_iter().peekable();
         while let Some(element) = path.next() {
             let is_file = path.peek().is_none();
-            match self.places.entry((folder, element)) {
+            match self.entries.entry((folder, element)) {
                 Entry::Vacant(entry) if is_file => {
-                    entry.insert(Place::File);
+                    entry.insert(PathEntry::File);
                 }
                 Entry::Vacant(entry) => {
                     folder = self.folder_count;
                     self.folder_count += 1;
-                    entry.insert(Place::Folder(folder));
+                    entry.insert(PathEntry::Folder(folder));
                 }
                 Entry::Occupied(entry) => match *entry.get() {
-                    Place::Folder(inner) if !is_file => folder = inner,
-                    Place::Folder(_) | Place::File => return false,
+                    PathEntry::Folder(inner) if !is_file => folder = inner,
+                    PathEntry::Folder(_) | PathEntry::File => return false,
                 },
             }
         }
@@ -90,8 +92,8 @@ impl<'a> PathTree<'a> {
     }
 }
 
-/// Gives files whose paths meet names of their own, as libtorrent does: folders keep theirs, of files of one name the
-/// first does, the others get a number before the extension. Tells the indices of those that were renamed.
+/// Renames files whose paths collide, as libtorrent does, and returns the indices of the renamed ones. Folders keep
+/// their names, and so does the first of several files; the others get a number before the extension.
 pub(super) fn separate(files: &mut [FileEntry]) -> Vec<usize> {
     let mut folders: HashMap<(usize, Vec<u8>), usize> = HashMap::new();
     let mut parents = Vec::with_capacity(files.len());
@@ -104,7 +106,7 @@ pub(super) fn separate(files: &mut [FileEntry]) -> Vec<usize> {
         parents.push(above.iter().fold(ROOT, enter));
     }
     let mut taken: HashSet<(usize, Vec<u8>)> = HashSet::with_capacity(files.len());
-    // How many of a name there were: a number is tried once, however many files have the name.
+    // The last number tried for a name, so that each number is tried once, however many files have the name.
     let mut counts: HashMap<(usize, Vec<u8>), u32> = HashMap::new();
     let mut renamed = Vec::new();
     for (index, (file, parent)) in files.iter_mut().zip(parents).enumerate() {
@@ -131,7 +133,7 @@ pub(super) fn separate(files: &mut [FileEntry]) -> Vec<usize> {
     renamed
 }
 
-/// Both together leave room for a dot and seven digits.
+/// Splits a name into stem and extension, and shortens the stem so that a dot and seven digits fit between them.
 fn stem_and_extension(name: &[u8]) -> (&[u8], &[u8]) {
     const LEN_MAX: usize = PATH_ELEMENT_LEN_MAX - 8;
     let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&dot| name.len() - dot <= LEN_MAX);

@@ -22,7 +22,7 @@ fn separated(paths: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn paths_that_meet_are_seen() {
+fn colliding_paths_are_refused() {
     assert!(insert_all(&["a", "b/a", "b/c/a", "b/c/b", "A"]));
     for meeting in [&["b/a", "x", "b/a"][..], &["a/b/c", "a/b"], &["a/b", "a/b/c"], &["a", "a/b/c"]] {
         assert!(!insert_all(meeting), "{meeting:?}");
@@ -30,7 +30,7 @@ fn paths_that_meet_are_seen() {
 }
 
 #[test]
-fn a_name_stays_as_it_is_where_linux_takes_it() {
+fn names_that_linux_accepts_are_unchanged() {
     for name in [b"a".as_slice(), b"...", b"..a", b"a\\b", b"\xff\xfe", b" ", b"~", &[b'x'; 255]] {
         assert!(matches!(file_name(name), Ok(Some(Cow::Borrowed(kept))) if kept == name), "{name:?}");
     }
@@ -47,7 +47,7 @@ fn a_name_stays_as_it_is_where_linux_takes_it() {
 }
 
 #[test]
-fn long_names_are_cut_and_keep_their_extension() {
+fn long_names_are_cut_and_keep_a_short_extension() {
     let cut = |name: String| String::from_utf8(file_name(name.as_bytes()).unwrap().unwrap().into_owned()).unwrap();
     assert_eq!(cut("x".repeat(300)), "x".repeat(240));
     assert_eq!(cut(format!("{}.tar.gz", "x".repeat(300))), format!("{}.gz", "x".repeat(240)));
@@ -58,7 +58,7 @@ fn long_names_are_cut_and_keep_their_extension() {
 }
 
 #[test]
-fn files_of_one_path_are_numbered_and_folders_keep_their_names() {
+fn colliding_files_are_numbered_and_folders_keep_their_names() {
     assert_eq!(separated(&["t/a.txt", "t/a.txt", "t/a.txt"]), ["t/a.txt", "t/a.1.txt", "t/a.2.txt"]);
     assert_eq!(separated(&["t/a.txt", "t/a.1.txt", "t/a.txt"]), ["t/a.txt", "t/a.1.txt", "t/a.2.txt"]);
     assert_eq!(separated(&["t/a", "t/a/b", "t/a/b/c"]), ["t/a.1", "t/a/b.1", "t/a/b/c"]);
@@ -69,7 +69,7 @@ fn files_of_one_path_are_numbered_and_folders_keep_their_names() {
 }
 
 #[test]
-fn many_files_of_one_path_take_no_time() {
+fn many_colliding_files_are_renamed_in_linear_time() {
     let names: Vec<String> = (0..50_000).map(|index| format!("t/{}{index:05}", "x".repeat(250))).collect();
     let mut paths: Vec<&str> = names.iter().map(String::as_str).collect();
     paths.extend(names.iter().map(String::as_str));
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_name_becomes_is_one_safe_name(name in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn every_mapped_name_is_one_safe_name(name in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(Some(name)) = file_name(&name) {
             prop_assert!((1..=255).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0));
             prop_assert!(*name != b"."[..] && *name != b".."[..]);

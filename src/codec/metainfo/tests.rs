@@ -10,7 +10,7 @@ fn decode(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
     Metainfo::decode(bytes, &MetainfoLimits::default())
 }
 
-/// A metainfo file of this info dictionary; a later entry replaces an earlier one, `Raw` of nothing takes it out.
+/// Returns a metainfo file with this info dictionary. A later entry replaces an earlier one; an empty `Raw` removes it.
 fn torrent(base: Entries<'_>, changes: Entries<'_>) -> Vec<u8> {
     let mut entries: std::collections::BTreeMap<&str, Value> = base.into_iter().collect();
     entries.extend(changes);
@@ -49,7 +49,7 @@ fn files(files: impl IntoIterator<Item = Value>) -> Entries<'static> {
     vec![("files", Value::List(files.into_iter().collect()))]
 }
 
-/// Field and fault of a refusal, with a check that the offset is inside the file.
+/// Returns field and fault of a refusal, and checks that the offset is inside the file.
 fn refusal(bytes: &[u8]) -> (String, Fault) {
     match decode(bytes) {
         Err(MetainfoError::Field { field, offset, fault }) if offset < bytes.len() => (field, fault),
@@ -80,7 +80,7 @@ fn a_single_file_is_read() {
 }
 
 #[test]
-fn files_are_in_a_folder_called_as_the_torrent() {
+fn files_are_in_a_folder_with_the_torrents_name() {
     let pad = Value::dictionary([("attr", "xp".into()), ("length", 3u32.into()), ("path", raw("l4:.pad1:3e"))]);
     let list = [file(10, &["x"]), pad.clone(), file(20, &["d", "y"]), pad, file(0, &["d", "X"])];
     let info = decode(&torrent(multi(), files(list))).unwrap().info;
@@ -108,7 +108,7 @@ fn any_piece_length_up_to_the_limit_is_read() {
 }
 
 #[test]
-fn what_is_no_metainfo_is_refused() {
+fn other_files_are_refused() {
     assert_eq!(decode(b""), Err(MetainfoError::Mistaken(Mistaken::Empty)));
     assert_eq!(decode(b"<!doctype html>"), Err(MetainfoError::Mistaken(Mistaken::WebPage)));
     assert_eq!(decode(b"hello"), Err(MetainfoError::Bencode(BencodeError::UnexpectedByte { offset: 0, byte: b'h' })));
@@ -209,7 +209,7 @@ fn each_malformed_file_has_its_own_error() {
 }
 
 #[test]
-fn errors_say_where_and_what() {
+fn errors_name_the_place_and_the_fault() {
     let message = |key, value| decode(&torrent(single(), vec![(key, value)])).unwrap_err().to_string();
     assert_eq!(
         message("pieces", Value::Bytes(vec![0; 41])),
@@ -243,7 +243,7 @@ fn limits_can_be_raised_and_lowered() {
 }
 
 #[test]
-fn v2_only_is_named_and_hybrids_are_read() {
+fn v2_only_is_refused_and_hybrids_are_read() {
     let v2 = |entry: (&'static str, Value)| torrent(single(), vec![("pieces", absent()), ("length", absent()), entry]);
     assert_eq!(refusal(&v2(("meta version", 2u32.into()))), ("info".into(), Fault::V2Only));
     assert_eq!(refusal(&v2(("file tree", raw("de")))), ("info".into(), Fault::V2Only));
@@ -263,7 +263,7 @@ fn trackers_come_from_the_list_or_else_from_announce() {
     assert_eq!(with_keys("8:announce0:", "").tiers, [[""; 0]; 0]);
     let list = "8:announce8:http://x13:announce-listll8:http://a7:udp://bel9:https://cee";
     assert_eq!(with_keys(list, "").tiers, [vec!["http://a", "udp://b"], vec!["https://c"]]);
-    // A list that names nothing usable does not hide `announce`.
+    // A list without a usable URL does not hide `announce`.
     for list in ["le", "llee", "lleli1eee", "i1e"] {
         assert_eq!(with_keys(&format!("8:announce8:http://x13:announce-list{list}"), "").tiers, [["http://x"]]);
     }
@@ -301,7 +301,7 @@ fn only_private_1_is_private() {
 }
 
 #[test]
-fn disorder_is_told_and_the_hash_is_of_the_raw_bytes() {
+fn disorder_is_reported_and_the_hash_is_of_the_raw_bytes() {
     let info = b"d4:name1:a6:lengthi0e12:piece lengthi1e6:pieces0:1:xi12345678901234567890123ee";
     let metainfo = decode(&[b"d4:info", info.as_slice(), b"e"].concat()).unwrap();
     assert_eq!(metainfo.info_hash.0, *Sha1::digest(info));
@@ -318,7 +318,7 @@ fn unknown_keys_are_written_back() {
     assert_eq!(metainfo.unknown_keys[2], (b"piece layers".to_vec(), b"d1:a1:be".to_vec()));
     let written = metainfo.encode();
     let again = decode(&written).unwrap();
-    // `nodes` and `encoding` now stand in their sorted places.
+    // `nodes` and `encoding` are written in sorted order.
     assert_eq!((again.info_hash, again.info_bytes.clone()), (metainfo.info_hash, metainfo.info_bytes.clone()));
     assert_eq!((again.comment.as_deref(), again.created_by.as_deref()), (Some("hi"), Some("me")));
     assert_eq!((again.creation_date, again.warnings.len()), (Some(7), 0));
@@ -330,7 +330,7 @@ fn unknown_keys_are_written_back() {
 #[test]
 fn a_million_files_are_read_in_linear_time() {
     let count = 1_000_000u32;
-    // A stride that is prime to the count: names in no order.
+    // The stride is coprime to the count, so the names are unsorted.
     let entries = (0..count).map(|i| {
         let name = u64::from(i) * 7919 % u64::from(count);
         FileEntry {
@@ -354,7 +354,7 @@ fn draft(files: DraftFiles, piece_len: u32, piece_count: usize) -> Draft {
 }
 
 #[test]
-fn a_draft_has_its_keys_in_order_and_no_more_than_it_says() {
+fn a_draft_has_sorted_keys_and_only_the_given_ones() {
     let smallest = draft(DraftFiles::Single(0), 16_384, 0);
     let info = "d6:lengthi0e4:name1:a12:piece lengthi16384e6:pieces0:e";
     assert_eq!(smallest.encode(), format!("d4:info{info}e").into_bytes());
@@ -405,7 +405,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn a_draft_is_read_as_it_was_written(draft in any_draft()) {
+    fn a_written_draft_is_read_back(draft in any_draft()) {
         let bytes = draft.encode();
         let read = decode(&bytes).unwrap();
         prop_assert_eq!(&read.info.name, &draft.name);
@@ -430,7 +430,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_files_do_no_harm(draft in any_draft(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_files_are_refused_or_consistent(draft in any_draft(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = draft.encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -442,7 +442,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(decode(&bytes).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Trackers and web seeds of a metainfo file: which URLs are kept.
+//! The trackers and web seeds of a metainfo file, of which usable URLs are kept.
 
 use super::warnings::Warnings;
 use crate::base::escape::printable;
@@ -6,10 +6,10 @@ use crate::base::limits::{TRACKER_COUNT_MAX, WEB_SEED_COUNT_MAX};
 use crate::codec::bencode::{Kind, Node};
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 
-/// Bytes of a refused URL that a warning shows.
+/// Bytes of an ignored URL that a warning shows.
 const SHOWN_LEN: usize = 80;
 
-/// The trackers by tier. BEP 12: where `announce-list` is present, `announce` is ignored.
+/// Reads the trackers by tier. BEP 12: if `announce-list` is present, `announce` is ignored.
 pub(super) fn tiers(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<Vec<String>> {
     let mut urls = Urls { field: "announce-list", schemes: &TRACKER_SCHEMES, seen: Vec::new(), warnings };
     let mut tiers: Vec<Vec<String>> = Vec::new();
@@ -19,27 +19,27 @@ pub(super) fn tiers(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<Vec<Stri
     tiers.retain(|tier| !tier.is_empty());
     if tiers.is_empty() {
         urls.field = "announce";
-        // A few old files have an empty `announce` where they mean none.
+        // A few old files have an empty `announce` instead of none.
         let announce = root.get(b"announce").filter(|url| url.as_bytes() != Some(b""));
         tiers.extend(announce.and_then(|url| urls.keep(url, TRACKER_COUNT_MAX)).map(|url| vec![url]));
     }
     tiers
 }
 
-/// The web seeds. BEP 19: `url-list` is a list of strings or one string, which may be empty.
+/// Reads the web seeds. BEP 19: `url-list` is a list of strings or one string, which may be empty.
 pub(super) fn web_seeds(root: Node<'_, '_>, warnings: &mut Warnings) -> Vec<String> {
     let mut urls = Urls { field: "url-list", schemes: &WEB_SCHEMES, seen: Vec::new(), warnings };
     let node = root.get(b"url-list").filter(|list| list.as_bytes() != Some(b""));
     node.into_iter().flat_map(strings).filter_map(|url| urls.keep(url, WEB_SEED_COUNT_MAX)).collect()
 }
 
-/// The items of a list, or the value itself where a list was meant.
+/// Returns the items of a list, or the value itself if it is not a list.
 fn strings<'d, 'a>(node: Node<'d, 'a>) -> impl Iterator<Item = Node<'d, 'a>> {
     let lone = (node.kind() != Kind::List).then_some(node);
     lone.into_iter().chain(node.items())
 }
 
-/// URLs kept so far from one field.
+/// The URLs that were kept of one field.
 struct Urls<'w> {
     field: &'static str,
     schemes: &'static [&'static str],
@@ -48,7 +48,7 @@ struct Urls<'w> {
 }
 
 impl Urls<'_> {
-    /// Keeps a usable URL that is not there yet, warns of any other.
+    /// Keeps a usable URL, drops a repeated one, and warns of any other.
     fn keep(&mut self, node: Node<'_, '_>, count_max: usize) -> Option<String> {
         let shown = node.as_bytes().unwrap_or(node.raw());
         let url = node.as_bytes().and_then(|bytes| usable(bytes, self.schemes));

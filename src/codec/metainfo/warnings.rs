@@ -2,12 +2,12 @@
 
 use crate::base::limits::METAINFO_WARNINGS_MAX;
 
-/// At most [`METAINFO_WARNINGS_MAX`] lines.
+/// A list of at most [`METAINFO_WARNINGS_MAX`] lines.
 #[derive(Default)]
 pub(super) struct Warnings(Vec<String>);
 
 impl Warnings {
-    /// Adds a line unless there are many already.
+    /// Adds a line unless the list is full.
     pub(super) fn push(&mut self, line: impl FnOnce() -> String) {
         if self.0.len() < METAINFO_WARNINGS_MAX {
             self.0.push(line());

@@ -1,6 +1,6 @@
-//! Announces and scrapes over HTTP (BEP 3, 7, 23, 24, 31, 48): the query and the reply, for both of their ends.
+//! Announces and scrapes over HTTP (BEP 3, 7, 23, 24, 31, 48): query and reply, for client and tracker.
 //!
-//! Owns bytes only. URLs, redirects, time limits and when to announce are others' matter.
+//! Owns bytes only. The callers own connections, redirects, time limits and the schedule of announces.
 
 mod query;
 mod reply;
@@ -18,7 +18,7 @@ pub use reply::{
 };
 pub use scrape::{ScrapedSwarm, decode_scrape, decode_scrape_query, encode_scrape, scrape_url};
 
-/// An address as 4 or 16 bytes; an IPv4 address in IPv6 dress comes out as what it is.
+/// Reads an address of 4 or 16 bytes. An IPv4-mapped IPv6 address becomes an IPv4 address.
 pub(super) fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|octets| Ipv4Addr::from(octets).into());
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|octets| IpAddr::from(Ipv6Addr::from(octets)).to_canonical());

@@ -5,22 +5,24 @@ use std::fmt::Write as _;
 use crate::base::{InfoHash, PeerId, limits};
 use crate::codec::percent::{Plus, escape, unescape};
 
-/// What a peer tells its tracker. Field names are the query's keys (BEP 3).
+/// An announce to a tracker. The fields are named like the query's keys (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AnnounceQuery<'a> {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
-    /// "the IP (or dns name) which this peer is at", for an origin beside its tracker.
+    /// "the IP (or dns name) which this peer is at", for an origin on the machine of its tracker.
     pub ip: Option<&'a str>,
     pub port: u16,
-    /// Totals in bytes.
+    /// Bytes uploaded since `started`.
     pub uploaded: u64,
+    /// Bytes downloaded since `started`.
     pub downloaded: u64,
+    /// Bytes that are still to be downloaded.
     pub left: u64,
     pub event: Event,
-    /// Peers wanted in the reply; 0 with `stopped`.
+    /// Peers requested in the reply; 0 with `stopped`.
     pub numwant: u32,
-    /// Tells this peer from others at its address, also when its address changes; one value per run.
+    /// A random value of each run, which identifies this peer even if its address changes.
     pub key: u32,
     /// The `tracker id` of an earlier reply.
     pub tracker_id: Option<&'a [u8]>,
@@ -29,7 +31,7 @@ pub struct AnnounceQuery<'a> {
 /// Why an announce is made (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Event {
-    /// A regular one; the key is left out, "which is the same".
+    /// A regular announce. The key is left out, "which is the same".
     #[default]
     Empty,
     Started,
@@ -38,7 +40,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The value on the wire; empty for [`Event::Empty`].
+    /// Returns the value on the wire; empty for [`Event::Empty`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "",
@@ -50,9 +52,9 @@ impl Event {
 }
 
 impl AnnounceQuery<'_> {
-    /// The announce URL with this query behind a `?`, or behind a `&` where the tracker's URL has a query already.
+    /// Returns the announce URL with this query after a `?`, or after a `&` if the tracker's URL already has a query.
     pub fn append_to(&self, url: &str) -> String {
-        // A fragment is not part of a request. All else stays as the torrent has it: trackers compare keys byte by byte.
+        // A fragment is not part of a request. The rest is unchanged, since trackers compare keys byte by byte.
         let mut out = url.split('#').next().unwrap_or_default().to_owned();
         begin_parameter(&mut out);
         // BEP 3: values "will almost certainly have to be escaped".
@@ -79,7 +81,7 @@ impl AnnounceQuery<'_> {
     }
 }
 
-/// Makes room for one more parameter of a URL without a fragment.
+/// Appends the separator of one more parameter to a URL without a fragment.
 pub(super) fn begin_parameter(url: &mut String) {
     if !url.contains('?') {
         url.push('?');
@@ -88,27 +90,28 @@ pub(super) fn begin_parameter(url: &mut String) {
     }
 }
 
-/// What a peer counts as that does not tell what it lacks: a leecher.
+/// The value of `left` for a peer that does not send it, which counts as a leecher.
 pub const LEFT_UNKNOWN: u64 = u64::MAX;
 
-/// An announce as our own tracker receives it. The first of repeated keys counts; unknown keys are passed over.
+/// An announce that our own tracker receives. Of repeated keys the first counts; unknown keys are ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnedAnnounceQuery {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
-    /// As claimed; whether to believe it is the tracker's matter.
+    /// The address that the peer claims, which the tracker need not trust.
     pub ip: Option<String>,
     pub port: u16,
-    /// 0 where it is not told.
+    /// Bytes uploaded; 0 if absent.
     pub uploaded: u64,
+    /// Bytes downloaded; 0 if absent.
     pub downloaded: u64,
-    /// [`LEFT_UNKNOWN`] where it is not told.
+    /// Bytes that the peer still has to download; [`LEFT_UNKNOWN`] if absent.
     pub left: u64,
     /// An unknown event counts as a regular announce.
     pub event: Event,
     pub numwant: Option<u32>,
     pub key: Option<Vec<u8>>,
-    /// `compact`: what the peer asked for, if it did (BEP 23).
+    /// `compact`: whether the peer asks for the compact form (BEP 23), if it says so.
     pub compact: Option<bool>,
     /// Peer ids may be left out of the dictionary form (BEP 23).
     pub no_peer_id: bool,
@@ -126,7 +129,7 @@ pub enum QueryError {
     Invalid { key: &'static str },
 }
 
-/// Reads what stands behind the `?` of a request, percent-escapes undone.
+/// Reads the escaped query string after the `?` of a request.
 pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
     if query.len() > limits::TRACKER_QUERY_LEN_MAX {
         return Err(QueryError::TooLong { max: limits::TRACKER_QUERY_LEN_MAX });
@@ -134,7 +137,7 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
     let params = Params(query);
     let bytes = |key| params.bytes(key)?.ok_or(QueryError::Missing { key });
     let id = |key| <[u8; 20]>::try_from(bytes(key)?).map_err(|_| QueryError::Invalid { key });
-    // Some clients send a negative total where they know none.
+    // Some clients send a negative total if they do not know it.
     let total = |key| Ok::<_, QueryError>(params.number::<i128>(key)?.and_then(|total| u64::try_from(total).ok()));
     Ok(OwnedAnnounceQuery {
         info_hash: InfoHash(id("info_hash")?),
@@ -150,7 +153,7 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
             Some("stopped") => Event::Stopped,
             _ => Event::Empty,
         },
-        // BEP 3 does not know it; -1, "as the tracker likes", is what some peers send.
+        // Not in BEP 3. Some peers send -1 for "any number".
         numwant: params.number::<i64>("numwant")?.and_then(|numwant| u32::try_from(numwant).ok()),
         key: params.bytes("key")?,
         compact: params.text("compact")?.map(|value| value == "1"),
@@ -159,11 +162,11 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
     })
 }
 
-/// A query string, looked up by key.
+/// A query string with access by key.
 pub(super) struct Params<'a>(pub(super) &'a str);
 
 impl<'a> Params<'a> {
-    /// The values of all keys of this name.
+    /// Returns the values of all keys of this name.
     pub(super) fn all(&self, key: &'static str) -> impl Iterator<Item = Result<Vec<u8>, QueryError>> + use<'a> {
         let values = self.0.split('&').filter_map(move |param| param.strip_prefix(key)?.strip_prefix('='));
         values.map(move |value| unescape(value.as_bytes(), Plus::Space).ok_or(QueryError::Invalid { key }))

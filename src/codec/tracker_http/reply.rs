@@ -8,23 +8,25 @@ use crate::base::{PeerId, limits};
 use crate::codec::bencode::{self, BencodeError, Document, Kind, Node, Value};
 use crate::codec::reader::Reader;
 
-/// What a tracker answers. Absent, negative and mistyped values are `None`; times are not clamped yet.
+/// A tracker's reply. Absent, negative and mistyped values are `None`. Times are not limited yet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AnnounceReply {
     /// Seconds "between regular rerequests" (BEP 3).
     pub interval: Option<u64>,
-    /// Seconds between any two announces.
+    /// Seconds between any two announces at least.
     pub min_interval: Option<u64>,
-    /// To be sent back with the next announce.
+    /// A value to send back with the next announce.
     pub tracker_id: Option<Vec<u8>>,
-    /// Seeders and leechers in the swarm.
+    /// Seeders in the swarm.
     pub complete: Option<u64>,
+    /// Leechers in the swarm.
     pub incomplete: Option<u64>,
     /// `warning message`, safe to show.
     pub warning: Option<String>,
     /// At most [`limits::TRACKER_REPLY_PEERS_MAX`].
     pub peers: Vec<TrackerPeer>,
-    /// Peers passed over: port 0, no usable host, or the rest of a string of the wrong length.
+    /// Peers that were skipped: those with port 0 or without a usable host, and the rest of a string of the wrong
+    /// length.
     pub peers_skipped: usize,
     /// Our address as the tracker sees it (BEP 24).
     pub external_ip: Option<IpAddr>,
@@ -36,35 +38,35 @@ pub struct TrackerPeer {
     pub host: PeerHost,
     /// Never 0.
     pub port: u16,
-    /// Only the dictionary form has it.
+    /// The peer's id, which only the dictionary form has.
     pub peer_id: Option<PeerId>,
 }
 
-/// "IP address or dns name as a string" (BEP 3).
+/// The host of a peer: "IP address or dns name as a string" (BEP 3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PeerHost {
     Ip(IpAddr),
-    /// Letters, digits, `-`, `_` and `.` only.
+    /// A DNS name of letters, digits, `-`, `_` and `.`.
     Name(String),
 }
 
-/// How peers are written.
+/// The form in which peers are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PeerForm {
-    /// Strings of 6 and 18 bytes per peer (BEP 23, BEP 7); peers known by name are left out.
+    /// Strings of 6 and 18 bytes per peer (BEP 23, BEP 7), without peers that have a DNS name.
     Compact,
-    /// BEP 3's dictionaries.
+    /// A dictionary for each peer (BEP 3).
     Dictionaries { peer_ids: bool },
 }
 
-/// When a tracker that failed wants to be asked again (BEP 31).
+/// Time after which a tracker that refused wants the next announce (BEP 31).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RetryIn {
     Minutes(u64),
     Never,
 }
 
-/// Why a reply names no peers.
+/// Why a reply has no peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackerReplyError {
     /// `failure reason`, safe to show.
@@ -74,7 +76,7 @@ pub enum TrackerReplyError {
     Malformed(#[from] BencodeError),
     #[error("the tracker's reply is {0}, expected a dictionary")]
     NotDictionary(Kind),
-    /// Whoever was told so is not known to the tracker.
+    /// The tracker did not register the announce.
     #[error("the tracker's reply has neither an interval nor peers")]
     Empty,
 }
@@ -120,7 +122,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<AnnounceReply, TrackerReplyError> {
     })
 }
 
-/// Peers gathered from one reply.
+/// The peers of one reply.
 #[derive(Default)]
 struct Peers {
     taken: Vec<TrackerPeer>,
@@ -128,7 +130,7 @@ struct Peers {
 }
 
 impl Peers {
-    /// Takes peers in either form; `stride` is the bytes of one in the compact form.
+    /// Adds peers in either form; `stride` is the length in bytes of a peer in the compact form.
     fn add(&mut self, node: Node<'_, '_>, stride: usize) {
         if let Some(compact) = node.as_bytes() {
             let peers = compact.chunks(stride);
@@ -150,7 +152,7 @@ impl Peers {
     }
 }
 
-/// BEP 23: 4 bytes of address and 2 of port, big-endian; BEP 7: 16 and 2.
+/// Reads a compact peer: 4 bytes of address and 2 of port, big-endian (BEP 23), or 16 and 2 (BEP 7).
 fn compact_peer(chunk: &[u8], stride: usize) -> Option<TrackerPeer> {
     let mut reader = Reader::new(chunk);
     let ip = ip_from_bytes(reader.take(stride - 2)?)?;
@@ -185,7 +187,7 @@ fn shown(text: &[u8]) -> String {
     printable(text.get(..limits::TRACKER_TEXT_LEN_MAX).unwrap_or(text))
 }
 
-/// The body of a reply from our own tracker. BEP 3's two keys, `interval` and `peers`, are always there.
+/// Returns the body of a reply of our own tracker. It always has the two keys of BEP 3, `interval` and `peers`.
 pub fn encode_reply(reply: &AnnounceReply, form: PeerForm) -> Vec<u8> {
     let mut entries = vec![("interval", Value::from(reply.interval.unwrap_or(0)))];
     entries.extend(reply.min_interval.map(|seconds| ("min interval", seconds.into())));
@@ -208,7 +210,7 @@ pub fn encode_reply(reply: &AnnounceReply, form: PeerForm) -> Vec<u8> {
     Value::dictionary(entries).encode()
 }
 
-/// The body of a refusal.
+/// Returns the body of a refusal.
 pub fn encode_failure(reason: &str) -> Vec<u8> {
     Value::dictionary([("failure reason", Value::from(reason))]).encode()
 }

@@ -1,4 +1,4 @@
-//! Scrapes over HTTP (BEP 48): a tracker asked for the size of swarms without joining them.
+//! Scrapes over HTTP (BEP 48), which ask a tracker for the size of swarms without joining them.
 
 use super::query::{self, Params, QueryError};
 use crate::base::{InfoHash, limits};
@@ -6,19 +6,19 @@ use crate::codec::bencode::{self, Document, Value};
 use crate::codec::percent::escape;
 use crate::codec::url::Url;
 
-/// A swarm in numbers.
+/// The numbers of one swarm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ScrapedSwarm {
     /// Seeders, BEP 48's `complete`.
     pub seeders: u64,
-    /// Downloads that came to their end so far, BEP 48's `downloaded`.
+    /// Downloads completed so far, BEP 48's `downloaded`.
     pub completed: u64,
-    /// BEP 48's `incomplete`.
+    /// Leechers, BEP 48's `incomplete`.
     pub leechers: u64,
 }
 
-/// The scrape URL of a tracker, with the query: BEP 48 has `scrape` in the place of `announce` at the start of the last
-/// part of the path, and no scrape where that part begins otherwise.
+/// Returns the scrape URL of a tracker with the query. BEP 48 replaces `announce` at the start of the last part of the
+/// path by `scrape`. Returns `None` if that part begins otherwise, since the tracker has no scrape.
 pub fn scrape_url(announce_url: &str, info_hash: InfoHash) -> Option<String> {
     let mut url = Url::parse(announce_url).ok()?;
     let (head, last) = url.path().rsplit_once('/')?;
@@ -32,7 +32,7 @@ pub fn scrape_url(announce_url: &str, info_hash: InfoHash) -> Option<String> {
     Some(out)
 }
 
-/// The torrents that a request to our own tracker names, at most [`limits::TRACKER_SCRAPE_MAX`].
+/// Reads the torrents in a scrape of our own tracker, at most [`limits::TRACKER_SCRAPE_MAX`].
 pub fn decode_scrape_query(query: &str) -> Result<Vec<InfoHash>, QueryError> {
     if query.len() > limits::TRACKER_SCRAPE_QUERY_LEN_MAX {
         return Err(QueryError::TooLong { max: limits::TRACKER_SCRAPE_QUERY_LEN_MAX });
@@ -42,11 +42,11 @@ pub fn decode_scrape_query(query: &str) -> Result<Vec<InfoHash>, QueryError> {
     };
     let hashes = Params(query).all("info_hash").take(limits::TRACKER_SCRAPE_MAX).map(hash);
     let hashes: Vec<InfoHash> = hashes.collect::<Result<_, _>>()?;
-    // What other trackers answer with, their whole list, nobody needs.
+    // Other trackers answer with their whole list, which no client needs.
     if hashes.is_empty() { Err(QueryError::Missing { key: "info_hash" }) } else { Ok(hashes) }
 }
 
-/// The body of our own tracker's answer; torrents it does not know are left out.
+/// Returns the body of our own tracker's reply. The caller leaves out torrents that the tracker does not know.
 pub fn encode_scrape(swarms: impl IntoIterator<Item = (InfoHash, ScrapedSwarm)>) -> Vec<u8> {
     let swarm = |(info_hash, swarm): (InfoHash, ScrapedSwarm)| {
         let ScrapedSwarm { seeders, completed, leechers } = swarm;
@@ -56,7 +56,7 @@ pub fn encode_scrape(swarms: impl IntoIterator<Item = (InfoHash, ScrapedSwarm)>)
     Value::dictionary([("files", Value::dictionary(swarms.into_iter().map(swarm)))]).encode()
 }
 
-/// What a tracker answers about this torrent; `None` where it does not know it, or answers something else.
+/// Reads a tracker's numbers of this torrent; `None` if the reply does not have them.
 pub fn decode_scrape(bytes: &[u8], info_hash: InfoHash) -> Option<ScrapedSwarm> {
     let caps = bencode::Limits { depth_max: limits::TRACKER_REPLY_DEPTH_MAX, tokens_max: limits::SMALL_TOKENS_MAX };
     let (document, _) = Document::decode_prefix(bytes, &caps).ok()?;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_is_read_again() {
+    fn a_written_scrape_is_read_back() {
         let url = scrape_url("http://t/announce", HASH).unwrap();
         let query = url.split_once('?').unwrap().1;
         assert_eq!(decode_scrape_query(&format!("{query}&x=1&{query}")), Ok(vec![HASH, HASH]));

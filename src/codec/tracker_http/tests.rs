@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::{InfoHash, PeerId, limits};
-use crate::codec::bencode::{BencodeError, Kind};
+use crate::codec::bencode::{BencodeError, Kind, Value};
 use proptest::prelude::*;
 
 fn query<'a>() -> AnnounceQuery<'a> {
@@ -37,7 +37,7 @@ fn the_query_has_every_key_of_bep_3_escaped() {
 }
 
 #[test]
-fn the_query_joins_any_url() {
+fn the_query_is_appended_to_any_url() {
     for (url, start) in [
         ("http://t/a", "http://t/a?info_hash="),
         ("http://t/a?", "http://t/a?info_hash="),
@@ -51,7 +51,7 @@ fn the_query_joins_any_url() {
 }
 
 #[test]
-fn our_tracker_reads_the_query_again() {
+fn our_tracker_reads_the_query_back() {
     let sent = AnnounceQuery { event: Event::Stopped, ip: Some("2001:db8::1"), tracker_id: Some(b"\xff&"), ..query() };
     let url = sent.append_to("http://t/announce");
     let read = decode_query(url.split_once('?').unwrap().1).unwrap();
@@ -74,7 +74,7 @@ fn our_tracker_reads_the_query_again() {
 }
 
 #[test]
-fn our_tracker_is_strict_with_what_bep_3_requires_and_lenient_with_the_rest() {
+fn our_tracker_is_strict_only_about_keys_that_bep_3_requires() {
     let base = "info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=+bbbbbbbbbbbbbbbbbb%2b&port=1&uploaded=0&downloaded=0&left=0";
     let read = decode_query(base).unwrap();
     assert_eq!(read.peer_id, PeerId(*b" bbbbbbbbbbbbbbbbbb+"));
@@ -109,7 +109,7 @@ fn our_tracker_is_strict_with_what_bep_3_requires_and_lenient_with_the_rest() {
 }
 
 #[test]
-fn peers_come_in_three_forms() {
+fn peers_are_read_in_three_forms() {
     let reply = decode_reply(
         b"d8:completei5e11:external ip4:\x0a\x00\x00\x0110:incompletei7e8:intervali1800e12:min intervali60e\
         5:peers12:\x7f\x00\x00\x01\x1a\xe1\x01\x02\x03\x04\x00\x50\
@@ -169,7 +169,7 @@ fn numbers_out_of_range_are_absent() {
 }
 
 #[test]
-fn a_refusal_is_told_safely() {
+fn a_refusal_is_printable_and_bounded() {
     let failure = |bytes: &[u8]| match decode_reply(bytes) {
         Err(TrackerReplyError::Failure { reason, retry_in }) => (reason, retry_in),
         other => panic!("{other:?}"),
@@ -186,7 +186,7 @@ fn a_refusal_is_told_safely() {
 }
 
 #[test]
-fn what_is_no_reply_is_refused() {
+fn bodies_that_are_no_reply_are_refused() {
     assert!(matches!(decode_reply(b"<html>"), Err(TrackerReplyError::Malformed(_))));
     assert_eq!(decode_reply(b"le"), Err(TrackerReplyError::NotDictionary(Kind::List)));
     for text in ["de", "d8:interval2:no5:peersi-1ee", "d8:completei1e6:peers6i0ee"] {
@@ -198,7 +198,7 @@ fn what_is_no_reply_is_refused() {
 }
 
 #[test]
-fn replies_of_ours_are_read_again_in_every_form() {
+fn our_replies_are_read_back_in_every_form() {
     let id = Some(PeerId([7; 20]));
     let reply = AnnounceReply {
         interval: Some(1800),
@@ -216,7 +216,7 @@ fn replies_of_ours_are_read_again_in_every_form() {
     assert_eq!(again(PeerForm::Compact), without_ids);
     assert_eq!(again(PeerForm::Dictionaries { peer_ids: true }), reply);
     assert_eq!(again(PeerForm::Dictionaries { peer_ids: false }), without_ids);
-    // BEP 3: both keys are a must, also when there is nobody.
+    // BEP 3 requires both keys, also in an empty swarm.
     assert_eq!(encode_reply(&AnnounceReply::default(), PeerForm::Compact), b"d8:intervali0e5:peers0:e");
 }
 
@@ -231,10 +231,80 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_input_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,100}") {
-        let _ = decode_reply(&bytes);
-        let _ = decode_query(&text);
-        let peers = crate::codec::bencode::Value::dictionary([("peers", crate::codec::bencode::Value::Bytes(bytes))]);
-        let _ = decode_reply(&peers.encode());
+    fn arbitrary_replies_are_refused_or_read_back(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), likely in likely_reply()
+    ) {
+        let peers = Value::dictionary([("peers", Value::Bytes(bytes.clone()))]).encode();
+        for body in [bytes, peers, likely] {
+            let Ok(mut reply) = decode_reply(&body) else { continue };
+            prop_assert!(reply.peers.len() <= limits::TRACKER_REPLY_PEERS_MAX);
+            prop_assert!(reply.peers.iter().all(|peer| peer.port != 0));
+            reply.interval.get_or_insert(0);
+            reply.peers_skipped = 0;
+            // Escaped text may be longer than the bytes that were read.
+            reply.warning = reply.warning.filter(|text| text.len() <= limits::TRACKER_TEXT_LEN_MAX);
+            let written = encode_reply(&reply, PeerForm::Dictionaries { peer_ids: true });
+            prop_assert_eq!(decode_reply(&written), Ok(reply));
+        }
     }
+
+    #[test]
+    fn arbitrary_queries_are_refused_or_read_back(text in ".{0,100}", likely in likely_parameters()) {
+        let _ = decode_query(&text);
+        for parameters in [text, likely] {
+            let whole = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1&{parameters}");
+            let Ok(read) = decode_query(&whole) else { continue };
+            prop_assert_eq!((read.info_hash.0, read.peer_id.0, read.port), ([b'a'; 20], [b'b'; 20], 1));
+            let again = AnnounceQuery {
+                info_hash: read.info_hash,
+                peer_id: read.peer_id,
+                ip: read.ip.as_deref(),
+                port: read.port,
+                uploaded: read.uploaded,
+                downloaded: read.downloaded,
+                left: read.left,
+                event: read.event,
+                numwant: read.numwant.unwrap_or(0),
+                key: 0,
+                tracker_id: read.tracker_id.as_deref(),
+            };
+            let url = again.append_to("http://t/announce");
+            let again = decode_query(url.split_once('?').unwrap().1).unwrap();
+            prop_assert_eq!(again.numwant, Some(read.numwant.unwrap_or(0)));
+            let unwritten = OwnedAnnounceQuery {
+                numwant: read.numwant, key: read.key.clone(), compact: read.compact, no_peer_id: read.no_peer_id, ..again
+            };
+            prop_assert_eq!(unwritten, read);
+        }
+    }
+}
+
+/// Known keys with values of any type.
+fn likely_reply() -> impl Strategy<Value = Vec<u8>> {
+    let keys =
+        vec!["interval", "min interval", "complete", "peers", "peers6", "tracker id", "warning message", "external ip"];
+    let value = prop_oneof![
+        any::<i64>().prop_map(Value::Integer),
+        prop::collection::vec(any::<u8>(), 0..60).prop_map(Value::Bytes),
+        prop::collection::vec(likely_peer(), 0..4).prop_map(Value::List),
+    ];
+    prop::collection::vec((prop::sample::select(keys), value), 0..9)
+        .prop_map(|entries| Value::dictionary(entries).encode())
+}
+
+fn likely_peer() -> impl Strategy<Value = Value> {
+    let host = prop_oneof!["[a-z0-9._-]{0,9}", "[0-9]{1,3}\\.0\\.0\\.[0-9]{1,3}", "::[0-9a-f]{1,4}"];
+    (host, -1..70_000_i64, prop::collection::vec(any::<u8>(), 19..21)).prop_map(|(host, port, id)| {
+        Value::dictionary([("ip", host.as_str().into()), ("port", Value::Integer(port)), ("peer id", Value::Bytes(id))])
+    })
+}
+
+/// Known parameters with nearly right values.
+fn likely_parameters() -> impl Strategy<Value = String> {
+    let keys =
+        vec!["ip", "uploaded", "downloaded", "left", "event", "numwant", "key", "compact", "no_peer_id", "trackerid"];
+    let value = prop_oneof!["-?[0-9]{1,20}", "started|completed|stopped|paused", "(%[0-9A-F]{2}|[a-z.:+]){0,9}"];
+    prop::collection::vec((prop::sample::select(keys), value), 0..9).prop_map(|parameters| {
+        parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&")
+    })
 }

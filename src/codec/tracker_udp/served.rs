@@ -1,4 +1,4 @@
-//! A tracker's end of BEP 15: what peers send, and the packets they are answered with.
+//! The tracker's end of BEP 15: the requests of peers and the replies to them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,10 +7,10 @@ use crate::base::{InfoHash, PeerId, limits};
 use crate::codec::reader::Reader;
 use crate::codec::tracker_http::Event;
 
-/// A peer's packet. Longer ones are taken as if they ended where BEP 15 says; BEP 41's options are passed over.
+/// A peer's packet. Bytes beyond those of BEP 15 are ignored, among them the options of BEP 41.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UdpRequest {
-    /// It wants a connection id.
+    /// The peer asks for a connection id.
     Connect {
         transaction_id: u32,
     },
@@ -27,21 +27,21 @@ pub enum UdpRequest {
     },
 }
 
-/// What an announce says. The address it claims is left out: only the one it comes from counts.
+/// The values of an announce. The address that the peer claims is left out, since only the source address counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UdpAnnounce {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
-    /// Bytes it still has to download.
+    /// Bytes that the peer still has to download.
     pub left: u64,
     /// An unknown event counts as a regular announce.
     pub event: Event,
-    /// `None` for -1, "default".
+    /// Peers that the peer asks for; `None` for -1, "default".
     pub numwant: Option<u32>,
     pub port: u16,
 }
 
-/// A swarm in numbers, as a scrape tells it.
+/// The numbers of one swarm in a scrape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Scraped {
     pub seeders: u32,
@@ -49,7 +49,7 @@ pub struct Scraped {
     pub leechers: u32,
 }
 
-/// `None` for what no peer of BEP 15 sends: it is not answered.
+/// Reads a request; `None` for a packet that is not of BEP 15, which is not answered.
 pub fn decode_request(packet: &[u8]) -> Option<UdpRequest> {
     let mut reader = Reader::new(packet);
     let connection_id = u64_of(&mut reader)?;
@@ -86,18 +86,25 @@ fn u64_of(reader: &mut Reader<'_>) -> Option<u64> {
     Some(u64::from(high) << 32 | u64::from(low))
 }
 
-/// Appends the answer to a connect request.
+/// The seeders and leechers of one swarm in an announce reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub seeders: u32,
+    pub leechers: u32,
+}
+
+/// Appends the reply to a connect request.
 pub fn encode_connected(out: &mut Vec<u8>, transaction_id: u32, connection_id: u64) {
     head(out, CONNECT, transaction_id);
     out.extend(connection_id.to_be_bytes());
 }
 
-/// Appends the answer to an announce; `interval` is in seconds. `peers` are of one family, that of the packet's way.
+/// Appends the reply to an announce; `interval` is in seconds. `peers` must be of the address family of the packet.
 pub fn encode_announced(
     out: &mut Vec<u8>,
     transaction_id: u32,
     interval: u32,
-    (seeders, leechers): (u32, u32),
+    Counts { seeders, leechers }: Counts,
     peers: impl IntoIterator<Item = SocketAddr>,
 ) {
     head(out, ANNOUNCE, transaction_id);
@@ -113,7 +120,7 @@ pub fn encode_announced(
     }
 }
 
-/// Appends the answer to a scrape, in the order of its info-hashes.
+/// Appends the reply to a scrape, in the order of its info-hashes.
 pub fn encode_scraped(out: &mut Vec<u8>, transaction_id: u32, swarms: impl IntoIterator<Item = Scraped>) {
     head(out, SCRAPE, transaction_id);
     for Scraped { seeders, completed, leechers } in swarms {
@@ -156,7 +163,7 @@ mod tests {
     };
 
     #[test]
-    fn what_our_client_sends_is_understood() {
+    fn requests_of_our_client_are_read() {
         assert_eq!(decode_request(&encode_connect(7)), Some(UdpRequest::Connect { transaction_id: 7 }));
         let announce = UdpAnnounce {
             info_hash: QUERY.info_hash,
@@ -174,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn what_we_answer_is_understood_by_our_client() {
+    fn our_replies_are_read_by_our_client() {
         let mut packet = Vec::new();
         encode_connected(&mut packet, 7, 9);
         assert_eq!(decode_reply(&packet, 7, false), Some(UdpReply::Connected { connection_id: 9 }));
         packet.clear();
-        encode_announced(&mut packet, 7, 30, (2, 1), ["10.0.0.1:80".parse().unwrap()]);
+        encode_announced(&mut packet, 7, 30, Counts { seeders: 2, leechers: 1 }, ["10.0.0.1:80".parse().unwrap()]);
         assert_eq!(
             packet,
             [1_u32, 7, 30, 1, 2, 0x0a00_0001]
@@ -195,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn scrapes_are_bounded_and_answered_in_their_order() {
+    fn scrapes_are_bounded_and_answered_in_order() {
         let mut packet = [5_u64.to_be_bytes().as_slice(), &[0, 0, 0, 2, 0, 0, 0, 7]].concat();
         packet.extend([1; 20 * 200 + 3]);
         let Some(UdpRequest::Scrape { info_hashes, .. }) = decode_request(&packet) else { panic!() };
@@ -203,14 +210,14 @@ mod tests {
         let mut answer = Vec::new();
         encode_scraped(&mut answer, 7, [Scraped { seeders: 1, completed: 2, leechers: 3 }]);
         assert_eq!(answer, [2_u32, 7, 1, 2, 3].map(u32::to_be_bytes).concat());
-        let told = ScrapedSwarm { seeders: 1, completed: 2, leechers: 3 };
-        assert_eq!(decode_reply(&answer, 7, false), Some(UdpReply::Scraped(told)));
-        let asked = UdpRequest::Scrape { connection_id: 5, transaction_id: 6, info_hashes: vec![InfoHash([9; 20])] };
-        assert_eq!(decode_request(&encode_scrape(InfoHash([9; 20]), 5, 6)), Some(asked));
+        let scraped = ScrapedSwarm { seeders: 1, completed: 2, leechers: 3 };
+        assert_eq!(decode_reply(&answer, 7, false), Some(UdpReply::Scraped(scraped)));
+        let request = UdpRequest::Scrape { connection_id: 5, transaction_id: 6, info_hashes: vec![InfoHash([9; 20])] };
+        assert_eq!(decode_request(&encode_scrape(InfoHash([9; 20]), 5, 6)), Some(request));
     }
 
     #[test]
-    fn short_and_strange_packets_are_not_answered() {
+    fn short_and_foreign_packets_are_not_answered() {
         let packet = encode_announce(&QUERY, "", 5, 6);
         for len in 0..packet.len() {
             assert_eq!(decode_request(&packet[..len]), None, "{len}");
@@ -222,11 +229,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_requests_do_no_harm(mut packet in prop::collection::vec(any::<u8>(), 0..200), action in 0..5_u8) {
-            if let Some(place) = packet.get_mut(8..12) {
-                place.copy_from_slice(&[0, 0, 0, action]);
+        fn arbitrary_requests_are_ignored_or_read_back(
+            mut packet in prop::collection::vec(any::<u8>(), 0..200), action in 0..5_u8, is_protocol in any::<bool>()
+        ) {
+            if let Some(bytes) = packet.get_mut(8..12) {
+                bytes.copy_from_slice(&[0, 0, 0, action]);
             }
-            let _ = decode_request(&packet);
+            if let Some(bytes) = packet.get_mut(..8).filter(|_| is_protocol) {
+                bytes.copy_from_slice(&PROTOCOL_ID.to_be_bytes());
+            }
+            let Some(request) = decode_request(&packet) else { return Ok(()) };
+            if let UdpRequest::Scrape { info_hashes, .. } = &request {
+                prop_assert_eq!(info_hashes.len(), ((packet.len() - 16) / 20).min(limits::TRACKER_SCRAPE_MAX));
+            }
+            if let Some(written) = encode(&request) {
+                prop_assert_eq!(decode_request(&written), Some(request));
+            }
+        }
+    }
+
+    /// Returns our client's request with these values, or `None` for a scrape that our client never sends.
+    fn encode(request: &UdpRequest) -> Option<Vec<u8>> {
+        match request {
+            UdpRequest::Connect { transaction_id } => Some(encode_connect(*transaction_id).to_vec()),
+            UdpRequest::Announce { connection_id, transaction_id, announce } => {
+                let UdpAnnounce { info_hash, peer_id, left, event, numwant, port } = *announce;
+                let numwant = numwant.unwrap_or(u32::MAX);
+                let query = AnnounceQuery { info_hash, peer_id, left, event, numwant, port, ..QUERY };
+                Some(encode_announce(&query, "", *connection_id, *transaction_id))
+            }
+            UdpRequest::Scrape { connection_id, transaction_id, info_hashes } => {
+                let [info_hash] = info_hashes[..] else { return None };
+                Some(encode_scrape(info_hash, *connection_id, *transaction_id))
+            }
         }
     }
 }

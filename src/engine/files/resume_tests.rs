@@ -246,7 +246,7 @@ fn no_other_torrents_no_damaged_and_no_future_record_is_believed() {
     write(bytes[..bytes.len() - 1].to_vec());
     content.refused("damaged");
     write([&b"bt-fast "[..], &[0; 1 << 20]].concat());
-    content.refused("no resume record");
+    content.refused("not a resume record");
     let mut other_version = bytes.clone();
     other_version[15] = 1;
     write(other_version);

@@ -14,7 +14,7 @@ use super::Tracker;
 use crate::base::Rng;
 use crate::base::limits::{TRACKER_NUMWANT, TRACKER_UDP_REQUEST_LEN_MAX, TRACKER_UDP_SERVED_LEN_MAX};
 use crate::codec::tracker_udp::served::{
-    Scraped, UdpAnnounce, UdpRequest, decode_request, encode_announced, encode_connected, encode_refused,
+    Counts, Scraped, UdpAnnounce, UdpRequest, decode_request, encode_announced, encode_connected, encode_refused,
     encode_scraped,
 };
 use crate::tracker::{Announcement, SwarmStats};
@@ -113,7 +113,7 @@ impl Serving<'_> {
         match self.tracker.announce(&announcement, &mut self.rng) {
             Ok(reply) => {
                 let interval = u32::try_from(reply.interval.as_secs()).unwrap_or(u32::MAX);
-                let counts = (count(reply.seeders), count(reply.leechers));
+                let counts = Counts { seeders: count(reply.seeders), leechers: count(reply.leechers) };
                 let peers = reply.peers.iter().map(|peer| peer.addr);
                 encode_announced(&mut self.answer, transaction_id, interval, counts, peers);
             }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use bt_fast::base::{InfoHash, limits};
 use bt_fast::codec::percent::{Plus, escape, unescape};
 use bt_fast::codec::tracker_http::{AnnounceQuery, PeerHost, decode_scrape_query, scrape_url};
-use bt_fast::codec::tracker_udp::served::{Scraped, UdpRequest, decode_request, encode_announced, encode_scraped};
+use bt_fast::codec::tracker_udp::served::{
+    Counts, Scraped, UdpRequest, decode_request, encode_announced, encode_scraped,
+};
 use bt_fast::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
 use bt_fast::web::hosts::{Authority, Hosts};
 use bt_fast::web::range::{Wanted, wanted};
@@ -45,7 +47,7 @@ pub fn tracker_udp(bytes: &[u8]) {
             let numbers = [told.interval, told.complete, told.incomplete].map(|n| n.unwrap().try_into().unwrap());
             let [interval, seeders, leechers] = numbers;
             let peers: Vec<_> = told.peers.iter().map(address).collect();
-            encode_announced(&mut again, transaction_id, interval, (seeders, leechers), peers);
+            encode_announced(&mut again, transaction_id, interval, Counts { seeders, leechers }, peers);
             let read = decode_reply(&again, transaction_id, is_ipv6);
             let Some(UdpReply::Announced(read)) = read else { panic!("{read:?}") };
             return assert_eq!((read.peers, read.peers_skipped), (told.peers.clone(), 0));
