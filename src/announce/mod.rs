@@ -1,7 +1,7 @@
-//! One torrent's talk with its trackers (BEP 3, BEP 12, BEP 31).
+//! The announces of one torrent to its trackers (BEP 3, BEP 12, BEP 31).
 //!
-//! Owns which tracker is asked, when, and about what: tiers, schedule, back-off and events. Sends nothing and reads no
-//! clock: it hands out requests and is told what came of them.
+//! Owns the choice of tracker, time and event: tiers, schedule and back-off. Does no I/O and reads no clock; it returns
+//! requests and takes their results.
 
 mod schedule;
 mod tiers;
@@ -16,77 +16,78 @@ use crate::codec::tracker_http::{AnnounceReply, Event, RetryIn, TrackerPeer, Tra
 use crate::codec::url::shown_server;
 use tiers::Tiers;
 
-/// Names one request; never used again for another one.
+/// Identifies one request; an id is never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RequestId(u64);
 
-/// An announce to be made now. Its outcome must be told by [`Announce::handle_reply`].
+/// An announce to make at once. The caller must pass its result to [`Announce::handle_reply`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     pub id: RequestId,
-    /// The tracker's URL, without a query of ours.
+    /// The tracker's URL, without the announce query.
     pub url: String,
     pub event: Event,
-    /// Peers wanted.
+    /// Peers requested.
     pub numwant: u32,
-    /// What this tracker told us to send back (BEP 3's `tracker id`).
+    /// The `tracker id` (BEP 3) that this tracker last sent.
     pub tracker_id: Option<Vec<u8>>,
 }
 
-/// Why an announce brought no reply.
+/// Why an announce failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AnnounceFailure {
-    /// No answer, or not one of a tracker.
+    /// There was no answer, or one that is not a tracker's.
     #[error("{0}")]
     Transport(String),
-    /// HTTP status 410: the tracker is gone for good.
+    /// HTTP status 410: the tracker is permanently gone.
     #[error("the tracker is gone (HTTP status 410)")]
     Gone,
     #[error(transparent)]
     Reply(#[from] TrackerReplyError),
 }
 
-/// Something to tell the user, once: a tracker's state changed.
+/// A change of a tracker's state, to show to the user once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
-    /// Scheme and host alone: paths and queries carry pass keys.
+    /// Scheme, host and port of the tracker; path and query may contain pass keys.
     pub tracker: String,
     pub kind: NoticeKind,
 }
 
+/// The kind of a [`Notice`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NoticeKind {
-    /// It failed, or fails in another way than before.
+    /// The tracker failed, or fails in another way than before.
     Trouble(String),
-    /// It answers after trouble.
+    /// The tracker answers after a failure.
     Recovered,
-    /// It answers, and has something to say.
+    /// The tracker answers with a new warning.
     Warning(String),
-    /// A protocol we do not speak.
+    /// The tracker's protocol is not supported.
     Unsupported,
 }
 
-/// What a reply brought.
+/// The peers and notices of one reply.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
     pub peers: Vec<TrackerPeer>,
     pub notices: Vec<Notice>,
 }
 
-/// The announcing of one torrent.
+/// The announces of one torrent.
 ///
-/// After each `handle_` call, and when [`Self::poll_timeout`] is due, call [`Self::poll_request`] until it is `None`, and
-/// [`Self::poll_notice`] once at the start. The first request is due at once.
+/// After each `handle_` call and each [`Self::poll_timeout`], call [`Self::poll_request`] until it returns `None`. At
+/// the start, also call [`Self::poll_notice`] until it returns `None`. The first request is due at once.
 #[derive(Debug)]
 pub struct Announce {
     tiers: Tiers,
     notices: VecDeque<Notice>,
     requests: Vec<InFlight>,
     next_id: u64,
-    /// When the next regular announce is due.
+    /// Time of the next regular announce.
     due: Time,
-    /// After an answer: when we may ask again for want of peers.
-    hungry_from: Option<Time>,
+    /// Earliest time of an announce for more peers, after an answer.
+    early_from: Option<Time>,
     complete: bool,
     stopping: bool,
 }
@@ -101,8 +102,8 @@ struct InFlight {
 }
 
 impl Announce {
-    /// `tiers` of tracker URLs as in the metainfo (BEP 12); they are shuffled here, once. `complete_at_start`: there is
-    /// nothing to download, so `completed` is never sent.
+    /// Takes the tiers of tracker URLs in the metainfo (BEP 12), and shuffles each tier once. `complete_at_start` means
+    /// that there is nothing to download, so that `completed` is never sent.
     pub fn new(tiers: Vec<Vec<String>>, complete_at_start: bool, rng: &mut Rng) -> Self {
         let (tiers, unsupported) = Tiers::new(tiers, rng);
         let notices =
@@ -113,25 +114,25 @@ impl Announce {
             requests: Vec::new(),
             next_id: 0,
             due: Time::ZERO,
-            hungry_from: None,
+            early_from: None,
             complete: complete_at_start,
             stopping: false,
         }
     }
 
-    /// Whether there is a tracker to talk to at all.
+    /// Returns whether the torrent has a supported tracker.
     pub fn has_trackers(&self) -> bool {
         !self.tiers.is_empty()
     }
 
-    /// Notices that belong to no reply.
+    /// Returns the next notice that belongs to no reply.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// An announce to make now, if there is one.
+    /// Returns an announce to make at once, if one is due.
     pub fn poll_request(&mut self, now: Time) -> Option<Request> {
-        let (url, event) = if self.stopping { self.next_farewell()? } else { self.next_announce(now)? };
+        let (url, event) = if self.stopping { self.next_stopped()? } else { self.next_announce(now)? };
         let tracker_id = self.tiers.find(&url)?.tracker_id.clone();
         let id = RequestId(self.next_id);
         self.next_id += 1;
@@ -140,7 +141,8 @@ impl Announce {
         Some(Request { id, url, event, numwant, tracker_id })
     }
 
-    /// When to call [`Self::poll_request`] again. `None`: not before something happens.
+    /// Returns the time at which to call [`Self::poll_request`] again, or `None` if only a `handle_` call can make one
+    /// due.
     pub fn poll_timeout(&self) -> Option<Time> {
         if self.stopping || self.is_asking() {
             return None;
@@ -150,7 +152,7 @@ impl Announce {
         Some(completed.min().unwrap_or(regular).min(regular)).filter(|&timeout| timeout < tiers::NEVER)
     }
 
-    /// The outcome of a request.
+    /// Takes the result of a request. Unknown and repeated ids are ignored.
     pub fn handle_reply(&mut self, now: Time, id: RequestId, reply: Result<AnnounceReply, AnnounceFailure>) -> Outcome {
         let Some(at) = self.requests.iter().position(|request| request.id == id) else { return Outcome::default() };
         let request = self.requests.swap_remove(at);
@@ -160,32 +162,32 @@ impl Announce {
         }
     }
 
-    /// The download is complete: trackers that count us as a downloader are told `completed`, at once.
+    /// The download is complete. `completed` is due at once at each tracker that counts us as a downloader.
     pub fn handle_complete(&mut self) {
         if !std::mem::replace(&mut self.complete, true) {
             self.tiers.iter_mut().for_each(|tracker| tracker.owes_completed = tracker.started);
         }
     }
 
-    /// We need more peers: the next announce comes as early as the tracker allows. Failing trackers are not asked any
-    /// sooner for that.
+    /// The torrent needs more peers. The next announce is due as early as the tracker allows; the back-off of failed
+    /// trackers is unchanged.
     pub fn handle_hungry(&mut self, now: Time) {
-        if let Some(from) = self.hungry_from.take() {
+        if let Some(from) = self.early_from.take() {
             self.due = self.due.min(from.max(now));
         }
     }
 
-    /// We leave: trackers that answered a `started` are told `stopped`, after a `completed` they have not had yet.
+    /// The torrent leaves. `stopped` is due at each tracker that answered a `started`, after any pending `completed`.
     pub fn handle_stop(&mut self) {
         self.stopping = true;
     }
 
-    /// After [`Self::handle_stop`]: nothing is left to send or to wait for.
+    /// Returns whether all announces after [`Self::handle_stop`] are done.
     pub fn is_finished(&self) -> bool {
         self.stopping && !self.tiers.iter().any(|tracker| tracker.started)
     }
 
-    /// A regular announce is under way: trackers are asked one after the other.
+    /// Returns whether a request is in progress; regular announces go to one tracker at a time.
     fn is_asking(&self) -> bool {
         !self.requests.is_empty()
     }
@@ -202,13 +204,14 @@ impl Announce {
         if let Some(tracker) = ready.clone().find(|tracker| tracker.owes_completed) {
             return Some((tracker.url.clone(), Event::Completed));
         }
-        // BEP 12: in order; those that failed stand back, so the next tier comes when all of this one have.
+        // BEP 12: trackers are tried in order. Failed ones are backed off, so the next tier is tried once all of this
+        // one failed.
         let tracker = ready.next().filter(|_| self.due <= now)?;
         Some((tracker.url.clone(), if tracker.started { Event::Empty } else { Event::Started }))
     }
 
-    fn next_farewell(&self) -> Option<(String, Event)> {
-        // A `stopped` that overtakes another announce would be undone by it.
+    fn next_stopped(&self) -> Option<(String, Event)> {
+        // A `stopped` that overtakes another announce would be undone by that announce.
         let tracker = self.tiers.iter().find(|tracker| tracker.started && !self.is_busy(&tracker.url))?;
         Some((tracker.url.clone(), if tracker.owes_completed { Event::Completed } else { Event::Stopped }))
     }
@@ -238,7 +241,7 @@ impl Announce {
             notices.extend(warning.map(NoticeKind::Warning));
         }
         self.due = now + schedule::interval(reply.interval, reply.min_interval);
-        self.hungry_from = Some(now + schedule::hungry_interval(reply.min_interval));
+        self.early_from = Some(now + schedule::early_interval(reply.min_interval));
         self.tiers.move_to_front(&request.url);
 
         let tracker = shown_server(&request.url);
@@ -252,12 +255,12 @@ impl Announce {
         tracker.failures = tracker.failures.saturating_add(1);
         tracker.retry_at = now + schedule::back_off(tracker.failures);
         match retry_in(failure) {
-            Some(RetryIn::Minutes(minutes)) => tracker.retry_at = now + schedule::asked_wait(minutes),
+            Some(RetryIn::Minutes(minutes)) => tracker.retry_at = now + schedule::retry_in(minutes),
             Some(RetryIn::Never) => tracker.retry_at = tiers::NEVER,
             None => {}
         }
         if stopping {
-            // There is time for one attempt.
+            // There is no time for a second attempt.
             match request.event {
                 Event::Stopped => tracker.started = false,
                 _ => tracker.owes_completed = false,
@@ -266,7 +269,7 @@ impl Announce {
         let text = shown(&failure.to_string());
         let changed = tracker.trouble.as_ref() != Some(&text);
         tracker.trouble = Some(text.clone());
-        // Whoever leaves no longer cares.
+        // A failure after the stop does not matter to the user.
         let notices = (changed && !stopping)
             .then(|| Notice { tracker: shown_server(&request.url), kind: NoticeKind::Trouble(text) })
             .into_iter()
@@ -283,7 +286,7 @@ fn retry_in(failure: &AnnounceFailure) -> Option<RetryIn> {
     }
 }
 
-/// One printable line of bounded length.
+/// Returns a text as one printable line of bounded length.
 fn shown(text: &str) -> String {
     let cut = text.char_indices().map(|(at, _)| at).find(|&at| at >= TRACKER_TEXT_LEN_MAX).unwrap_or(text.len());
     printable(text.get(..cut).unwrap_or(text).as_bytes())
@@ -297,7 +300,7 @@ impl fmt::Display for Notice {
             NoticeKind::Recovered => write!(f, "tracker {tracker}: answers again"),
             NoticeKind::Warning(text) => write!(f, "tracker {tracker} warns: {text}"),
             NoticeKind::Unsupported => {
-                write!(f, "tracker {tracker}: skipped, only http, https and udp trackers are spoken to")
+                write!(f, "tracker {tracker}: skipped, only http, https and udp trackers are supported")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Waiting times between announces, each within its limits.
+//! Waiting times between announces, within their limits.
 
 use std::time::Duration;
 
@@ -7,27 +7,28 @@ use crate::base::limits::{
     TRACKER_RETRY_MIN,
 };
 
-/// Until the next regular announce. Both arguments are in seconds, as the tracker told.
-pub(super) fn interval(told: Option<u64>, min_told: Option<u64>) -> Duration {
-    let told = told.map_or(TRACKER_INTERVAL_DEFAULT, Duration::from_secs);
-    let min = min_told.map_or(TRACKER_INTERVAL_MIN, Duration::from_secs);
-    told.max(min).clamp(TRACKER_INTERVAL_MIN, TRACKER_INTERVAL_MAX)
+/// Returns the time until the next regular announce, from the tracker's `interval` and `min interval` in seconds.
+pub(super) fn interval(interval: Option<u64>, min_interval: Option<u64>) -> Duration {
+    let interval = interval.map_or(TRACKER_INTERVAL_DEFAULT, Duration::from_secs);
+    let min = min_interval.map_or(TRACKER_INTERVAL_MIN, Duration::from_secs);
+    interval.max(min).clamp(TRACKER_INTERVAL_MIN, TRACKER_INTERVAL_MAX)
 }
 
-/// Until an announce for want of peers.
-pub(super) fn hungry_interval(min_told: Option<u64>) -> Duration {
-    let min = min_told.map_or(TRACKER_HUNGRY_INTERVAL, Duration::from_secs);
+/// Returns the time until an early announce for more peers, from the tracker's `min interval` in seconds.
+pub(super) fn early_interval(min_interval: Option<u64>) -> Duration {
+    let min = min_interval.map_or(TRACKER_HUNGRY_INTERVAL, Duration::from_secs);
     min.clamp(TRACKER_HUNGRY_INTERVAL, TRACKER_INTERVAL_MAX)
 }
 
-/// After the given number of failures in a row: doubling, up to an hour.
+/// Returns the wait after this number of consecutive failures. It doubles from [`TRACKER_RETRY_MIN`] to
+/// [`TRACKER_RETRY_MAX`].
 pub(super) fn back_off(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     (TRACKER_RETRY_MIN * (1 << doublings)).min(TRACKER_RETRY_MAX)
 }
 
-/// BEP 31's `retry in`, in minutes.
-pub(super) fn asked_wait(minutes: u64) -> Duration {
+/// Returns the wait for a `retry in` (BEP 31) of this number of minutes.
+pub(super) fn retry_in(minutes: u64) -> Duration {
     Duration::from_secs(minutes.saturating_mul(60)).clamp(TRACKER_RETRY_MIN, TRACKER_INTERVAL_MAX)
 }
 
@@ -36,18 +37,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_tracker_tells_is_clamped() {
-        let seconds = |told, min_told| interval(told, min_told).as_secs();
+    fn intervals_of_a_tracker_are_limited() {
+        let seconds = |regular, min| interval(regular, min).as_secs();
         assert_eq!(seconds(None, None), 1800);
         assert_eq!(seconds(Some(900), None), 900);
         assert_eq!(seconds(Some(0), None), 60);
         assert_eq!(seconds(Some(u64::MAX), Some(u64::MAX)), 24 * 3600);
         assert_eq!(seconds(Some(100), Some(700)), 700);
-        assert_eq!(hungry_interval(None).as_secs(), 30);
-        assert_eq!(hungry_interval(Some(5)).as_secs(), 30);
-        assert_eq!(hungry_interval(Some(120)).as_secs(), 120);
-        assert_eq!(asked_wait(0).as_secs(), 15);
-        assert_eq!(asked_wait(u64::MAX).as_secs(), 24 * 3600);
+        assert_eq!(early_interval(None).as_secs(), 30);
+        assert_eq!(early_interval(Some(5)).as_secs(), 30);
+        assert_eq!(early_interval(Some(120)).as_secs(), 120);
+        assert_eq!(retry_in(0).as_secs(), 15);
+        assert_eq!(retry_in(u64::MAX).as_secs(), 24 * 3600);
     }
 
     #[test]

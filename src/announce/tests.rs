@@ -4,7 +4,7 @@ use crate::codec::tracker_http::PeerHost;
 const MINUTE: Time = Time::from_secs(60);
 const INTERVAL: u64 = 1200;
 
-/// One torrent's announcing in virtual time.
+/// The announces of one torrent in virtual time.
 struct World {
     announce: Announce,
     now: Time,
@@ -25,7 +25,7 @@ fn refusal(reason: &str, retry_in: Option<RetryIn>) -> AnnounceFailure {
 }
 
 impl World {
-    /// Each tier is a list of hosts; of each tracker the host is all that differs.
+    /// Takes the hosts of each tier; the trackers' URLs differ only in the host.
     fn new(tiers: &[&[&str]], complete: bool) -> Self {
         let urls = |hosts: &&[&str]| hosts.iter().map(|host| format!("http://{host}/announce")).collect();
         let tiers = tiers.iter().map(urls).collect();
@@ -33,7 +33,7 @@ impl World {
         Self { announce, now: Time::from_secs(1000), notices: Vec::new() }
     }
 
-    /// The next request that is due now.
+    /// Returns the next request that is due.
     fn ask(&mut self) -> Option<Request> {
         self.announce.poll_request(self.now)
     }
@@ -44,14 +44,14 @@ impl World {
         outcome.peers
     }
 
-    /// Makes the request that is due now, succeeds, and says which tracker and event it was.
+    /// Answers the request that is due, and returns its tracker and event.
     fn succeed(&mut self) -> (String, Event) {
         let request = self.ask().expect("a request is due");
         self.answer(&request, Ok(reply()));
         (host(&request), request.event)
     }
 
-    /// Makes all requests that are due now, and fails them.
+    /// Fails all requests that are due, and returns their trackers.
     fn fail_all(&mut self) -> Vec<String> {
         let mut hosts = Vec::new();
         while let Some(request) = self.ask() {
@@ -61,7 +61,7 @@ impl World {
         hosts
     }
 
-    /// Seconds until the next request.
+    /// Advances to the next request, and returns the seconds until then.
     fn wait(&mut self) -> u64 {
         let due = self.announce.poll_timeout().expect("something is due");
         let waited = due.saturating_sub(self.now);
@@ -95,7 +95,7 @@ fn one_request_at_a_time() {
 }
 
 #[test]
-fn the_next_tier_is_asked_when_all_of_this_one_fail() {
+fn the_next_tier_is_tried_after_all_of_this_one_failed() {
     let mut world = World::new(&[&["a", "b"], &["c", "d"]], false);
     let order = world.fail_all();
     assert_eq!(order.len(), 4);
@@ -103,7 +103,7 @@ fn the_next_tier_is_asked_when_all_of_this_one_fail() {
 }
 
 #[test]
-fn tiers_are_shuffled_inside_once() {
+fn each_tier_is_shuffled_once() {
     let hosts: Vec<String> = (0..20).map(|n| format!("http://{n}/")).collect();
     let order = |seed| {
         let announce = Announce::new(vec![hosts.clone()], false, &mut Rng::with_seed(seed));
@@ -151,7 +151,7 @@ fn failing_trackers_are_retried_with_doubling_waits() {
 }
 
 #[test]
-fn trouble_is_told_once_for_each_change() {
+fn failures_are_reported_once_per_change() {
     let mut world = World::new(&[&["user:secret@a:80/key"]], false);
     for _ in 0..5 {
         world.fail_all();
@@ -177,7 +177,7 @@ fn trouble_is_told_once_for_each_change() {
 }
 
 #[test]
-fn a_warning_is_told_once_and_its_peers_are_taken() {
+fn a_warning_is_reported_once_and_its_peers_are_taken() {
     let mut world = World::new(&[&["a"]], false);
     let peer = TrackerPeer { host: PeerHost::Ip([10, 0, 0, 1].into()), port: 1, peer_id: None };
     for _ in 0..3 {
@@ -203,7 +203,7 @@ fn retry_in_is_honoured() {
 }
 
 #[test]
-fn a_tracker_that_is_gone_is_not_asked_again() {
+fn a_tracker_that_is_gone_is_not_tried_again() {
     let mut world = World::new(&[&["a", "b"]], false);
     let first = world.ask().unwrap();
     world.answer(&first, Err(AnnounceFailure::Gone));
@@ -237,7 +237,7 @@ fn completed_that_failed_is_sent_again() {
 }
 
 #[test]
-fn no_completed_is_sent_if_it_was_complete_when_started() {
+fn no_completed_is_sent_if_complete_at_the_start() {
     let mut world = World::new(&[&["a"]], true);
     assert_eq!(world.succeed().1, Event::Started);
     world.announce.handle_complete();
@@ -255,7 +255,7 @@ fn completion_during_started_still_sends_completed() {
 }
 
 #[test]
-fn a_tracker_first_met_after_completion_gets_no_completed() {
+fn a_tracker_first_reached_after_completion_gets_no_completed() {
     let mut world = World::new(&[&["a"]], false);
     world.fail_all();
     world.announce.handle_complete();
@@ -265,7 +265,7 @@ fn a_tracker_first_met_after_completion_gets_no_completed() {
 }
 
 #[test]
-fn hunger_brings_the_next_announce_forward() {
+fn a_need_for_peers_brings_the_next_announce_forward() {
     let mut world = World::new(&[&["a"]], false);
     world.succeed();
     world.announce.handle_hungry(world.now);
@@ -281,7 +281,7 @@ fn hunger_brings_the_next_announce_forward() {
 }
 
 #[test]
-fn hunger_does_not_shorten_the_back_off() {
+fn a_need_for_peers_does_not_shorten_the_back_off() {
     let mut world = World::new(&[&["a"]], false);
     for _ in 0..4 {
         world.fail_all();
@@ -294,7 +294,7 @@ fn hunger_does_not_shorten_the_back_off() {
 }
 
 #[test]
-fn stopped_goes_to_those_who_answered_a_started() {
+fn stopped_goes_to_trackers_that_answered_a_started() {
     let mut world = World::new(&[&["a"], &["b"], &["c"]], false);
     let request = world.ask().unwrap();
     world.answer(&request, Err(down()));
@@ -303,14 +303,14 @@ fn stopped_goes_to_those_who_answered_a_started() {
     assert_eq!(world.succeed().0, "a");
 
     world.announce.handle_stop();
-    let farewells: Vec<Request> = std::iter::from_fn(|| world.ask()).collect();
-    let shown: Vec<_> = farewells.iter().map(|request| (host(request), request.event, request.numwant)).collect();
+    let stops: Vec<Request> = std::iter::from_fn(|| world.ask()).collect();
+    let shown: Vec<_> = stops.iter().map(|request| (host(request), request.event, request.numwant)).collect();
     assert_eq!(shown, [("a".into(), Event::Stopped, 0), ("b".into(), Event::Stopped, 0)]);
     assert!(!world.announce.is_finished());
-    world.answer(&farewells[0], Ok(reply()));
-    world.answer(&farewells[1], Err(down()));
+    world.answer(&stops[0], Ok(reply()));
+    world.answer(&stops[1], Err(down()));
     assert!(world.announce.is_finished());
-    assert_eq!(world.notices.len(), 2, "nothing about leaving: {:?}", world.notices);
+    assert_eq!(world.notices.len(), 2, "no notice of the failed stop: {:?}", world.notices);
 }
 
 #[test]
@@ -327,17 +327,17 @@ fn completed_comes_before_stopped() {
 }
 
 #[test]
-fn leaving_waits_for_nobody_who_never_answered() {
+fn stopping_does_not_wait_for_unanswered_trackers() {
     let mut world = World::new(&[&["a"]], false);
     let request = world.ask().unwrap();
     world.announce.handle_stop();
     assert!(world.announce.is_finished());
     world.answer(&request, Ok(reply()));
-    assert_eq!(world.succeed().1, Event::Stopped, "it did hear of us");
+    assert_eq!(world.succeed().1, Event::Stopped, "the tracker did register us");
 }
 
 #[test]
-fn the_tracker_id_is_echoed_to_its_tracker() {
+fn the_tracker_id_is_sent_back_to_its_tracker() {
     let mut world = World::new(&[&["a"]], false);
     let request = world.ask().unwrap();
     assert_eq!(request.tracker_id, None);
@@ -347,11 +347,11 @@ fn the_tracker_id_is_echoed_to_its_tracker() {
     world.answer(&request, Ok(reply()));
     assert_eq!(request.tracker_id.as_deref(), Some(&b"x\0"[..]));
     world.wait();
-    assert!(world.ask().unwrap().tracker_id.is_some(), "it holds until another one comes");
+    assert!(world.ask().unwrap().tracker_id.is_some(), "it stays until the tracker sends another one");
 }
 
 #[test]
-fn trackers_we_cannot_speak_to_are_skipped_with_a_notice() {
+fn unsupported_trackers_are_skipped_with_a_notice() {
     let tiers = vec![vec!["wss://u:1/announce".to_owned(), "HTTP://a/".into()], vec!["HTTP://a/".into()]];
     let mut announce = Announce::new(tiers, false, &mut Rng::with_seed(1));
     let notice = announce.poll_notice().unwrap();

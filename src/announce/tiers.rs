@@ -1,35 +1,36 @@
-//! Trackers in their tiers (BEP 12).
+//! The trackers of a torrent in their tiers (BEP 12).
 
 use crate::base::{Rng, Time};
 use crate::codec::url;
 
-/// Of a tracker that is not asked again.
+/// The retry time of a tracker that is not tried again.
 pub(super) const NEVER: Time = Time::MAX;
 
-/// What we know of one tracker.
+/// The state of one tracker.
 #[derive(Debug)]
 pub(super) struct Tracker {
     pub(super) url: String,
-    /// It answered a `started`, and no `stopped` yet.
+    /// The tracker answered a `started` and no later `stopped`.
     pub(super) started: bool,
-    /// It counts us as a downloader and we are one no longer.
+    /// The tracker counts us as a downloader, but the download is complete.
     pub(super) owes_completed: bool,
     pub(super) tracker_id: Option<Vec<u8>>,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub(super) failures: u32,
-    /// Not to be asked before.
+    /// Earliest time of the next announce.
     pub(super) retry_at: Time,
-    /// What was last told to the user, while it holds.
+    /// The current failure, as last shown to the user.
     pub(super) trouble: Option<String>,
+    /// The current warning, as last shown to the user.
     pub(super) warning: Option<String>,
 }
 
-/// All trackers of a torrent that we can speak to, each once.
+/// The supported trackers of a torrent, without repetitions.
 #[derive(Debug)]
 pub(super) struct Tiers(Vec<Vec<Tracker>>);
 
 impl Tiers {
-    /// Shuffles each tier. The second list holds the URLs of protocols we do not speak.
+    /// Shuffles each tier. The second list holds the URLs of unsupported protocols.
     pub(super) fn new(tiers: Vec<Vec<String>>, rng: &mut Rng) -> (Self, Vec<String>) {
         let mut seen: Vec<String> = Vec::new();
         let mut unsupported = Vec::new();
@@ -41,7 +42,7 @@ impl Tiers {
                     continue;
                 }
                 seen.push(url.clone());
-                if is_known(&url) { tier.push(Tracker::new(url)) } else { unsupported.push(url) }
+                if is_supported(&url) { tier.push(Tracker::new(url)) } else { unsupported.push(url) }
             }
             rng.shuffle(&mut tier);
             shuffled.push(tier);
@@ -53,7 +54,7 @@ impl Tiers {
         self.iter().next().is_none()
     }
 
-    /// In the order in which they are asked.
+    /// Returns the trackers in the order in which they are tried.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tracker> + Clone {
         self.0.iter().flatten()
     }
@@ -70,7 +71,7 @@ impl Tiers {
         self.iter_mut().find(|tracker| tracker.url == url)
     }
 
-    /// BEP 12: a tracker that answers moves to the front of its tier.
+    /// Moves a tracker that answered to the front of its tier (BEP 12).
     pub(super) fn move_to_front(&mut self, url: &str) {
         for tier in &mut self.0 {
             if let Some(at) = tier.iter().position(|tracker| tracker.url == url)
@@ -97,6 +98,6 @@ impl Tracker {
     }
 }
 
-fn is_known(url: &str) -> bool {
+fn is_supported(url: &str) -> bool {
     url::read(url.as_bytes(), &url::TRACKER_SCHEMES).is_some()
 }
