@@ -1,4 +1,4 @@
-//! What a tracker is told and what it answers, whatever the wire format.
+//! Announcements to a tracker and its replies, independent of the wire format.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -6,41 +6,42 @@ use std::time::Duration;
 use crate::base::{InfoHash, PeerId};
 use crate::codec::tracker_http::Event;
 
-/// One announcement of a peer. An `ip` it claims has no place here: only the address it came from counts, or any
-/// client could aim a swarm at a victim.
+/// One announcement of a peer. An `ip` that the peer claims is left out: only the source address counts, or else any
+/// client could direct a swarm at a victim.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
-    /// Where it came from, and where it arrived.
+    /// The source address of the announcement.
     pub source: IpAddr,
+    /// The address at which the announcement arrived.
     pub local: IpAddr,
-    /// Where the peer listens; 0 when it does not: it is given peers and not remembered.
+    /// The port on which the peer listens; 0 if it does not listen. Such a peer is given peers but is not remembered.
     pub port: u16,
-    /// Bytes it still has to download.
+    /// Bytes that the peer still has to download.
     pub left: u64,
     pub event: Event,
-    /// Peers it wants.
+    /// Peers that the peer asks for.
     pub numwant: usize,
-    /// The answer has no room for peers of the other family (BEP 15).
+    /// The reply can hold only peers of the source's address family (BEP 15).
     pub own_family_alone: bool,
 }
 
-/// A peer as given to others.
+/// A peer in a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SwarmPeer {
     pub addr: SocketAddr,
     pub peer_id: PeerId,
 }
 
-/// The answer to an announcement.
+/// The reply to an announcement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
     pub interval: Duration,
     pub min_interval: Duration,
     pub seeders: usize,
     pub leechers: usize,
-    /// At random, IPv4 and IPv6 mixed, without the peer that announces.
+    /// Random peers of IPv4 and IPv6, without the peer that announces.
     pub peers: Vec<SwarmPeer>,
 }
 
@@ -53,17 +54,17 @@ pub enum Refusal {
     Full,
 }
 
-/// The seeder that runs with this tracker. It is given at the address where the announcement arrived: peers that reach
-/// the tracker there reach the origin there too. It needs no announcing, and does not expire.
+/// The seeder that runs with this tracker. A reply names it with the address at which the announcement arrived, since a
+/// peer that reaches the tracker there reaches the origin there too. It does not announce itself and does not expire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
     pub port: u16,
     pub peer_id: PeerId,
-    /// Where peers reach it, where that is somewhere else.
+    /// The address at which peers reach the origin, if it differs from the tracker's.
     pub ip: Option<IpAddr>,
 }
 
-/// A swarm in numbers.
+/// The numbers of one swarm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SwarmStats {
     pub seeders: usize,

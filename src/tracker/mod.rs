@@ -1,7 +1,7 @@
-//! The swarms our own tracker knows: announcements in, peers out (BEP 3, BEP 7, BEP 23).
+//! The swarms of our own tracker, which takes announcements and returns peers (BEP 3, BEP 7, BEP 23).
 //!
-//! Owns who is in which swarm and since when, within bounds, and BEP 15's connection ids. The wire format is `codec`'s,
-//! sockets are `web`'s.
+//! Owns the peers of each swarm, within limits of number and age, and the connection ids of BEP 15. `codec` owns the
+//! wire format, `web` the sockets.
 
 mod announcement;
 pub mod connection_id;

@@ -1,4 +1,4 @@
-//! One torrent's peers: who is there, since when, and whom to give to whom.
+//! The peers of one torrent, their age, and the choice of peers for a reply.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,26 +12,26 @@ use crate::base::limits::{
 use crate::base::{PeerId, Rng, Time, host_of};
 use crate::codec::tracker_http::Event;
 
-/// See the module. Every operation but [`Self::expire`] takes a time that does not grow with the swarm.
+/// The swarm of one torrent. The time of each operation but [`Self::expire`] is independent of the number of peers.
 #[derive(Debug, Default)]
 pub(super) struct Swarm {
-    /// Put on the list by us: it stays when it is empty.
+    /// The torrent is on the operator's list, so the swarm stays when it is empty.
     pub(super) listed: bool,
     pub(super) origin: Option<Origin>,
-    /// Where in `pools` a peer stands.
-    places: HashMap<SocketAddr, Place>,
+    /// The position of each peer in the pools.
+    positions: HashMap<SocketAddr, Position>,
     seeders: Pools,
     leechers: Pools,
-    /// Peers of one host.
+    /// Number of peers of each host.
     source_counts: HashMap<IpAddr, usize>,
     completed: u64,
-    /// Hosts that announced that they completed.
+    /// Hosts that announced a completed download.
     completed_hosts: HashSet<IpAddr>,
-    /// The first announcement since it was empty.
+    /// Time of the first announcement since the swarm was empty.
     began_at: Option<Time>,
 }
 
-/// Peers by family, in no order.
+/// Peers of one role by address family, in no order.
 #[derive(Debug, Default)]
 struct Pools {
     v4: Vec<Entry>,
@@ -45,9 +45,16 @@ struct Entry {
     seen_at: Time,
 }
 
+/// The role of a peer in a swarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Seeder,
+    Leecher,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    seeder: bool,
+struct Position {
+    role: Role,
     index: usize,
 }
 
@@ -60,7 +67,7 @@ impl Pools {
         self.v4.len() + self.v6.len()
     }
 
-    /// Those that `announcement` can be answered with.
+    /// Returns the peers with which `announcement` can be answered, by family.
     fn usable(&self, announcement: &Announcement) -> [&[Entry]; 2] {
         let v4 = !announcement.own_family_alone || announcement.source.to_canonical().is_ipv4();
         let v6 = !announcement.own_family_alone || !v4;
@@ -69,6 +76,7 @@ impl Pools {
 }
 
 impl Swarm {
+    /// Returns the numbers of the swarm, with the origin among the seeders.
     pub(super) fn stats(&self) -> SwarmStats {
         SwarmStats {
             seeders: self.seeders.len() + usize::from(self.origin.is_some()),
@@ -77,57 +85,59 @@ impl Swarm {
         }
     }
 
-    /// Hosts that announced that they completed: a host that says so again, or under other ports, is counted once.
+    /// Returns the number of hosts that announced a completed download, each counted once.
     pub(super) fn completed_host_count(&self) -> usize {
         self.completed_hosts.len()
     }
 
-    /// Peers remembered, the origin not among them.
+    /// Returns the number of remembered peers, without the origin.
     pub(super) fn peer_count(&self) -> usize {
-        self.places.len()
+        self.positions.len()
     }
 
     pub(super) fn knows(&self, peer: SocketAddr) -> bool {
-        self.places.contains_key(&peer)
+        self.positions.contains_key(&peer)
     }
 
-    /// It came by itself, and all its peers are of one source: of this one, if it is given.
-    pub(super) fn is_of_one(&self, ip: Option<IpAddr>) -> bool {
+    /// Returns whether the torrent is not listed and all its peers are on one host; on the host of `ip` if that is
+    /// given.
+    pub(super) fn has_one_host(&self, ip: Option<IpAddr>) -> bool {
         let fits = |one: &IpAddr| ip.is_none_or(|ip| host_of(ip) == *one);
         !self.listed && self.origin.is_none() && self.source_counts.len() <= 1 && self.source_counts.keys().all(fits)
     }
 
-    /// Remembers the peer where there is room, or forgets it when it stops. `full` is the whole tracker.
+    /// Remembers the peer if there is room, or forgets it if it stops. `full` means that the whole tracker is full.
     pub(super) fn record(&mut self, now: Time, source: SocketAddr, announcement: &Announcement, full: bool) {
         self.began_at.get_or_insert(now);
         if announcement.event == Event::Stopped {
             self.remove(source);
             return;
         }
-        let seeder = announcement.left == 0;
+        let role = if announcement.left == 0 { Role::Seeder } else { Role::Leecher };
         let entry = Entry { addr: source, peer_id: announcement.peer_id, seen_at: now };
-        match self.places.get(&source).copied() {
+        match self.positions.get(&source).copied() {
             Some(known) => {
-                if announcement.event == Event::Completed && !known.seeder {
+                if announcement.event == Event::Completed && known.role == Role::Leecher {
                     self.completed += 1;
                     if self.completed_hosts.len() < TRACKER_SWARM_MAX {
                         self.completed_hosts.insert(host_of(source.ip()));
                     }
                 }
-                if known.seeder == seeder {
-                    if let Some(place) = self.pools(seeder).of(source).get_mut(known.index) {
-                        *place = entry;
+                if known.role == role {
+                    if let Some(known) = self.pools(role).of(source).get_mut(known.index) {
+                        *known = entry;
                     }
                 } else {
                     self.remove(source);
-                    self.insert(entry, seeder);
+                    self.insert(entry, role);
                 }
             }
-            None if source.port() != 0 && !full && self.has_room_for(source.ip()) => self.insert(entry, seeder),
+            None if source.port() != 0 && !full && self.has_room_for(source.ip()) => self.insert(entry, role),
             None => {}
         }
     }
 
+    /// Returns the reply to an announcement; a peer that stops is given no peers.
     pub(super) fn reply(&self, now: Time, source: SocketAddr, announcement: &Announcement, rng: &mut Rng) -> Reply {
         let SwarmStats { seeders, leechers, .. } = self.stats();
         let peers = if announcement.event == Event::Stopped {
@@ -138,44 +148,47 @@ impl Swarm {
         Reply { interval: self.interval(now), min_interval: TRACKER_SERVED_INTERVAL_MIN, seeders, leechers, peers }
     }
 
-    /// Forgets peers that went without a word.
+    /// Forgets peers that did not announce for [`TRACKER_PEER_EXPIRY`].
     pub(super) fn expire(&mut self, now: Time) {
         let all = [&self.seeders.v4, &self.seeders.v6, &self.leechers.v4, &self.leechers.v6];
         let silent = |entry: &&Entry| now >= entry.seen_at + TRACKER_PEER_EXPIRY;
         let gone: Vec<SocketAddr> = all.into_iter().flatten().filter(silent).map(|entry| entry.addr).collect();
         gone.into_iter().for_each(|addr| self.remove(addr));
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             self.began_at = None;
         }
     }
 
-    /// A swarm that has just begun changes from moment to moment, an old one does not.
+    /// Returns the announce interval, which is the age of the swarm within limits: a young swarm changes quickly.
     fn interval(&self, now: Time) -> Duration {
         let age = now.saturating_sub(self.began_at.unwrap_or(now));
         age.clamp(TRACKER_SERVED_INTERVAL_MIN, TRACKER_SERVED_INTERVAL)
     }
 
-    fn pools(&mut self, seeder: bool) -> &mut Pools {
-        if seeder { &mut self.seeders } else { &mut self.leechers }
+    fn pools(&mut self, role: Role) -> &mut Pools {
+        match role {
+            Role::Seeder => &mut self.seeders,
+            Role::Leecher => &mut self.leechers,
+        }
     }
 
-    fn insert(&mut self, entry: Entry, seeder: bool) {
+    fn insert(&mut self, entry: Entry, role: Role) {
         let addr = entry.addr;
-        let pool = self.pools(seeder).of(addr);
+        let pool = self.pools(role).of(addr);
         let index = pool.len();
         pool.push(entry);
-        self.places.insert(addr, Place { seeder, index });
+        self.positions.insert(addr, Position { role, index });
         *self.source_counts.entry(host_of(addr.ip())).or_default() += 1;
     }
 
     fn remove(&mut self, addr: SocketAddr) {
-        let Some(Place { seeder, index }) = self.places.remove(&addr) else { return };
-        let pool = self.pools(seeder).of(addr);
+        let Some(Position { role, index }) = self.positions.remove(&addr) else { return };
+        let pool = self.pools(role).of(addr);
         pool.swap_remove(index);
-        // The last one has taken its place.
+        // The last peer of the pool has moved to this index.
         let moved = pool.get(index).map(|moved| moved.addr);
-        if let Some(place) = moved.and_then(|moved| self.places.get_mut(&moved)) {
-            place.index = index;
+        if let Some(position) = moved.and_then(|moved| self.positions.get_mut(&moved)) {
+            position.index = index;
         }
         if let Some(count) = self.source_counts.get_mut(&host_of(addr.ip())) {
             *count -= 1;
@@ -186,13 +199,12 @@ impl Swarm {
     }
 
     fn has_room_for(&self, ip: IpAddr) -> bool {
-        let of_this_source = self.source_counts.get(&host_of(ip)).copied().unwrap_or(0);
-        self.places.len() < TRACKER_SWARM_MAX && of_this_source < TRACKER_PEERS_PER_IP_MAX
+        let on_this_host = self.source_counts.get(&host_of(ip)).copied().unwrap_or(0);
+        self.positions.len() < TRACKER_SWARM_MAX && on_this_host < TRACKER_PEERS_PER_IP_MAX
     }
 
-    /// Seeders first for a leecher, and some leechers in any case, or its only neighbours would be those that need nothing
-    /// of it. Seeders are of no use to a seeder; but one that starts may have a magnet link alone, and not know yet that it
-    /// lacks anything (aria2).
+    /// Chooses random peers. A leecher is given seeders first, but always some leechers too, so that it has peers to
+    /// upload to. A seeder is given no seeders, except at its start: aria2 announces a magnet link with nothing left.
     fn choose_peers(&self, source: SocketAddr, announcement: &Announcement, rng: &mut Rng) -> Vec<SwarmPeer> {
         let seeder = announcement.left == 0 && announcement.event != Event::Started;
         let wanted = announcement.numwant.min(TRACKER_PEERS_GIVEN_MAX);
@@ -202,7 +214,7 @@ impl Swarm {
             !announcement.own_family_alone || ip.is_ipv4() == announcement.source.to_canonical().is_ipv4()
         };
         let origin = self.origin.filter(|origin| !seeder && wanted > 0 && fits(origin));
-        let mut peers = Vec::with_capacity(wanted.min(1 + self.places.len()));
+        let mut peers = Vec::with_capacity(wanted.min(1 + self.positions.len()));
         peers.extend(origin.map(|Origin { port, peer_id, ip }| SwarmPeer {
             addr: SocketAddr::new(ip.unwrap_or(local), port),
             peer_id,
@@ -214,7 +226,7 @@ impl Swarm {
         let kept = (leechers[0].len() + leechers[1].len()).min(wanted / TRACKER_LEECHERS_SHARE);
         for (pools, up_to) in [(seeders, wanted - kept), (leechers, wanted)] {
             let room = up_to.saturating_sub(peers.len());
-            // One more, as the peer itself may be among them.
+            // One more, since the peer itself may be among them.
             let chosen = pick(pools, room + 1, rng).filter(is_other).take(room);
             peers.extend(chosen.map(|entry| SwarmPeer { addr: entry.addr, peer_id: entry.peer_id }));
         }
@@ -223,16 +235,16 @@ impl Swarm {
     }
 }
 
-/// So many at random, one from each of as many stretches of equal length: none comes twice, and it takes no longer in a
-/// larger swarm.
+/// Picks `count` random peers, one from each of `count` sections of equal length. No peer is picked twice, and the time
+/// is independent of the number of peers.
 fn pick<'a>(pools: [&'a [Entry]; 2], count: usize, rng: &mut Rng) -> impl Iterator<Item = &'a Entry> {
     let [first, second] = pools;
     let total = first.len() + second.len();
     let count = count.min(total);
-    let turn = rng.usize(..total.max(1));
+    let rotation = rng.usize(..total.max(1));
     (0..count).filter_map(move |number| {
-        let stretch = number * total / count..(number + 1) * total / count;
-        let index = (rng.usize(stretch) + turn) % total;
+        let section = number * total / count..(number + 1) * total / count;
+        let index = (rng.usize(section) + rotation) % total;
         first.get(index).or_else(|| second.get(index - first.len()))
     })
 }

@@ -1,23 +1,23 @@
-//! Swarms by info-hash, and the answer to one announcement.
+//! The swarms of a tracker by info-hash.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::announcement::{Announcement, Origin, Refusal, Reply, SwarmStats};
 use super::swarm::Swarm;
 use crate::base::limits::{
     TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX, TRACKER_SWARMS_LOOKED_AT, TRACKER_SWEEP_INTERVAL,
 };
-use crate::base::{InfoHash, Rng, Time};
+use crate::base::{InfoHash, Rng, Time, lock};
 
-/// All swarms of one tracker, shared by the threads that answer for it: torrents are spread over shards, each behind a
-/// lock that is held for one announcement.
+/// All swarms of one tracker, shared by its threads. Torrents are spread over shards, each with a lock that is held for
+/// one announcement.
 #[derive(Debug)]
 pub struct Table {
     shards: Box<[Mutex<Shard>]>,
-    /// Swarms come into being when announced to, and end with their last peer.
+    /// The tracker serves any torrent: its first announcement creates a swarm, which ends with its last peer.
     open: bool,
     swarm_count: AtomicUsize,
     peer_count: AtomicUsize,
@@ -26,18 +26,26 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Shard {
     swarms: HashMap<InfoHash, Swarm>,
-    /// Swarms that came by themselves, in the order in which they are looked at when there is no room.
-    turns: VecDeque<InfoHash>,
+    /// Swarms that an announcement created, in the order in which they are examined for eviction.
+    eviction_order: VecDeque<InfoHash>,
     next_sweep: Time,
 }
 
+/// The numbers of swarms and peers of a shard.
+#[derive(Clone, Copy)]
+struct ShardCounts {
+    swarms: usize,
+    peers: usize,
+}
+
 impl Table {
-    /// A tracker for the torrents named with [`Self::allow`].
+    /// Returns a tracker for the torrents named with [`Self::allow`].
     pub fn listed() -> Self {
         Self::new(false)
     }
 
-    /// A tracker for any torrent, at most [`TRACKER_SWARM_COUNT_MAX`] at a time; when it is full, swarms of one source give way.
+    /// Returns a tracker for any torrent, for at most [`TRACKER_SWARM_COUNT_MAX`] at a time. If it is full, it evicts
+    /// swarms whose peers are all on one host.
     pub fn open() -> Self {
         Self::new(true)
     }
@@ -51,20 +59,20 @@ impl Table {
         }
     }
 
-    /// Puts a torrent on the list.
+    /// Adds a torrent to the list.
     pub fn allow(&self, info_hash: InfoHash) {
         self.list(info_hash, None);
     }
 
-    /// Puts a torrent on the list together with the seeder that runs here.
+    /// Adds a torrent to the list with the seeder that runs with this tracker.
     pub fn allow_with_origin(&self, info_hash: InfoHash, origin: Origin) {
         self.list(info_hash, Some(origin));
     }
 
-    /// Takes a torrent off the list; its swarm ends at once, unless the tracker is open.
+    /// Removes a torrent from the list. Its swarm ends at once, unless the tracker is open.
     pub fn forbid(&self, info_hash: InfoHash) {
         let mut shard = self.shard(info_hash);
-        let before = (shard.swarms.len(), peers_of(&shard));
+        let before = shard.counts();
         if !self.open {
             shard.swarms.remove(&info_hash);
         } else if let Some(swarm) = shard.swarms.get_mut(&info_hash) {
@@ -73,12 +81,12 @@ impl Table {
         self.count_again(&shard, before);
     }
 
-    /// The list is these torrents and no others. Swarms that are not on it any more end at once, unless the tracker is open
-    /// or their seeder runs here.
+    /// Replaces the list by these torrents. Swarms of other torrents end at once, unless the tracker is open or their
+    /// seeder runs with it.
     pub fn allow_only(&self, info_hashes: &HashSet<InfoHash>) {
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let before = (shard.swarms.len(), peers_of(&shard));
+            let before = shard.counts();
             shard.swarms.retain(|info_hash, swarm| {
                 swarm.listed = swarm.origin.is_some() || info_hashes.contains(info_hash);
                 swarm.listed || self.open
@@ -88,28 +96,28 @@ impl Table {
         info_hashes.iter().for_each(|&info_hash| self.allow(info_hash));
     }
 
-    /// Torrents and peers known.
+    /// Returns the numbers of torrents and of peers.
     pub fn counts(&self) -> (usize, usize) {
         (self.swarm_count.load(Ordering::Relaxed), self.peer_count.load(Ordering::Relaxed))
     }
 
-    /// One swarm in numbers, its origin among the seeders.
+    /// Returns the numbers of one swarm, with the origin among the seeders, or `None` if there is no such swarm.
     pub fn stats(&self, now: Time, info_hash: InfoHash) -> Option<SwarmStats> {
         let mut shard = self.shard(info_hash);
         self.sweep(&mut shard, now);
         shard.swarms.get(&info_hash).map(Swarm::stats)
     }
 
-    /// Hosts that announced that they completed this torrent.
+    /// Returns the number of hosts that announced a completed download of this torrent.
     pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
         self.shard(info_hash).swarms.get(&info_hash).map_or(0, Swarm::completed_host_count)
     }
 
-    /// Takes an announcement and answers it.
+    /// Records an announcement and returns the reply, or the reason for a refusal.
     pub fn handle_announce(&self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let source = SocketAddr::new(announcement.source.to_canonical(), announcement.port);
         if self.open && self.lacks_room(announcement.info_hash, source) {
-            self.make_room(announcement.info_hash, source.ip());
+            self.evict_swarm(announcement.info_hash, source.ip());
         }
         let mut shard = self.shard(announcement.info_hash);
         self.sweep(&mut shard, now);
@@ -130,12 +138,12 @@ impl Table {
                 return Err(Refusal::Full);
             }
             self.swarm_count.fetch_add(1, Ordering::Relaxed);
-            shard.turns.push_back(info_hash);
+            shard.eviction_order.push_back(info_hash);
         }
         Ok(shard.swarms.entry(info_hash).or_default())
     }
 
-    /// Whether this peer is new and there is no room for it.
+    /// Returns whether this peer is new and there is no room for it.
     fn lacks_room(&self, info_hash: InfoHash, peer: SocketAddr) -> bool {
         let no_peers = self.peer_count.load(Ordering::Relaxed) >= TRACKER_PEER_COUNT_MAX;
         let no_swarms = self.swarm_count.load(Ordering::Relaxed) >= TRACKER_SWARM_COUNT_MAX;
@@ -146,15 +154,16 @@ impl Table {
             }
     }
 
-    /// Ends a swarm of a single source, where one is found: it connects nobody. So no flood of torrents keeps others out for
-    /// longer than it lasts, nor ends a swarm in which peers have met. The shard that the newcomer goes to gives way first:
-    /// else some would shrink by chance until they held nobody but honest peers.
-    fn make_room(&self, info_hash: InfoHash, asker: IpAddr) {
+    /// Evicts a swarm whose peers are all on one host, if one is found, since it connects no peers. A flood of torrents
+    /// thus keeps other torrents out only while it lasts, and never ends a swarm of several hosts. The shard of the new
+    /// torrent is searched first; otherwise some shards would shrink by chance until they held only swarms that cannot
+    /// be evicted.
+    fn evict_swarm(&self, info_hash: InfoHash, source: IpAddr) {
         let (others, own) = self.shards.split_at(self.shard_number(info_hash));
         for shard in own.iter().chain(others) {
-            if let Some(ended) = lock(shard).end_lonely(asker) {
+            if let Some(evicted) = lock(shard).evict_one_host_swarm(source) {
                 self.swarm_count.fetch_sub(1, Ordering::Relaxed);
-                self.peer_count.fetch_sub(ended.peer_count(), Ordering::Relaxed);
+                self.peer_count.fetch_sub(evicted.peer_count(), Ordering::Relaxed);
                 return;
             }
         }
@@ -162,7 +171,7 @@ impl Table {
 
     fn list(&self, info_hash: InfoHash, origin: Option<Origin>) {
         let mut shard = self.shard(info_hash);
-        let before = (shard.swarms.len(), peers_of(&shard));
+        let before = shard.counts();
         let swarm = shard.swarms.entry(info_hash).or_default();
         swarm.listed = true;
         swarm.origin = origin.or(swarm.origin);
@@ -173,58 +182,55 @@ impl Table {
         lock(&self.shards[self.shard_number(info_hash)])
     }
 
-    /// Info-hashes are evenly spread by themselves.
+    /// Returns the shard of a torrent. Info-hashes are evenly distributed.
     fn shard_number(&self, info_hash: InfoHash) -> usize {
         let [.., last] = info_hash.0;
         usize::from(last) % self.shards.len()
     }
 
-    /// Forgets peers that went without a word, and swarms that came by themselves and are empty.
+    /// Forgets expired peers, and empty swarms that are not listed.
     fn sweep(&self, shard: &mut Shard, now: Time) {
         if now < shard.next_sweep {
             return;
         }
         shard.next_sweep = now + TRACKER_SWEEP_INTERVAL;
-        let before = (shard.swarms.len(), peers_of(shard));
+        let before = shard.counts();
         shard.swarms.retain(|_, swarm| {
             swarm.expire(now);
             swarm.listed || swarm.peer_count() > 0
         });
-        let Shard { swarms, turns, .. } = shard;
-        turns.retain(|info_hash| swarms.contains_key(info_hash));
+        let Shard { swarms, eviction_order, .. } = shard;
+        eviction_order.retain(|info_hash| swarms.contains_key(info_hash));
         self.count_again(shard, before);
     }
 
-    /// A shard had `before` swarms and peers.
-    fn count_again(&self, shard: &Shard, before: (usize, usize)) {
-        shift(&self.swarm_count, before.0, shard.swarms.len());
-        shift(&self.peer_count, before.1, peers_of(shard));
+    /// Adds the changes of a shard since it had `before` swarms and peers.
+    fn count_again(&self, shard: &Shard, before: ShardCounts) {
+        let ShardCounts { swarms, peers } = shard.counts();
+        shift(&self.swarm_count, before.swarms, swarms);
+        shift(&self.peer_count, before.peers, peers);
     }
 }
 
 impl Shard {
-    /// Ends a swarm of the next few that nobody is in but `asker`, or else one that nobody is in but a single source: who
-    /// fills the table is the first to lose by it.
-    fn end_lonely(&mut self, asker: IpAddr) -> Option<Swarm> {
-        let few = self.turns.len().min(TRACKER_SWARMS_LOOKED_AT);
-        let swarms = || self.turns.iter().take(few).map(|info_hash| self.swarms.get(info_hash));
-        let own = swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.is_of_one(Some(asker))));
-        let lonely = own.or_else(|| swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.is_of_one(None))));
-        let ended = lonely.and_then(|index| self.turns.remove(index));
-        self.turns.rotate_left(few - usize::from(ended.is_some()));
-        self.swarms.remove(&ended?)
+    fn counts(&self) -> ShardCounts {
+        ShardCounts { swarms: self.swarms.len(), peers: self.swarms.values().map(Swarm::peer_count).sum() }
+    }
+
+    /// Evicts, of the next few swarms, one whose peers are all on the host of `source`, or else one whose peers are all
+    /// on any one host. A host that fills the table is thus the first to lose its swarms.
+    fn evict_one_host_swarm(&mut self, source: IpAddr) -> Option<Swarm> {
+        let few = self.eviction_order.len().min(TRACKER_SWARMS_LOOKED_AT);
+        let swarms = || self.eviction_order.iter().take(few).map(|info_hash| self.swarms.get(info_hash));
+        let own = swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(Some(source))));
+        let index = own.or_else(|| swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(None))));
+        let evicted = index.and_then(|index| self.eviction_order.remove(index));
+        self.eviction_order.rotate_left(few - usize::from(evicted.is_some()));
+        self.swarms.remove(&evicted?)
     }
 }
 
-fn peers_of(shard: &Shard) -> usize {
-    shard.swarms.values().map(Swarm::peer_count).sum()
-}
-
-/// No operation leaves a shard half changed.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
+/// Changes a count by the difference of a part of it.
 fn shift(count: &AtomicUsize, before: usize, after: usize) {
     if after > before {
         count.fetch_add(after - before, Ordering::Relaxed);

@@ -40,7 +40,7 @@ fn announce(table: &Table, now: Time, announcement: &Announcement) -> Reply {
     table.handle_announce(now, announcement, &mut Rng::with_seed(1)).unwrap()
 }
 
-/// The last number of each peer's address, sorted.
+/// Returns the first byte of each peer's id, sorted.
 fn numbers(reply: &Reply) -> Vec<u8> {
     let mut numbers: Vec<u8> = reply.peers.iter().map(|peer| peer.peer_id.0[0]).collect();
     numbers.sort_unstable();
@@ -99,14 +99,14 @@ fn only_listed_torrents_are_served_unless_open() {
     for n in 0..TRACKER_SWARM_COUNT_MAX {
         let mut hash = [0; 20];
         hash[12..].copy_from_slice(&n.to_be_bytes());
-        // Two of them have met: there is nobody who could give way.
+        // With two hosts no swarm can be evicted.
         announce(&open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(1) });
         announce(&open, NOW, &Announcement { info_hash: InfoHash(hash), ..leecher(2) });
     }
     assert_eq!(open.handle_announce(NOW, &other, &mut Rng::with_seed(1)), Err(Refusal::Full));
     announce(&open, NOW + TRACKER_PEER_EXPIRY, &other);
     for hash in 0..=u8::MAX {
-        // The sweep goes shard by shard.
+        // Each shard is swept on its own.
         let _ = open.stats(NOW + TRACKER_PEER_EXPIRY, InfoHash([hash; 20]));
     }
     assert_eq!(open.counts(), (1, 1));
@@ -129,7 +129,7 @@ fn a_swarm_and_an_address_are_bounded() {
 }
 
 #[test]
-fn who_does_not_listen_is_given_peers_and_not_remembered() {
+fn peers_that_do_not_listen_are_given_peers_but_not_remembered() {
     let table = table();
     announce(&table, NOW, &leecher(1));
     assert_eq!(numbers(&announce(&table, NOW, &Announcement { port: 0, ..leecher(2) })), [1]);
@@ -169,7 +169,7 @@ fn the_choice_is_random_and_reproducible() {
 }
 
 #[test]
-fn leechers_get_seeders_first_and_some_leechers_in_any_case() {
+fn leechers_get_seeders_first_and_always_some_leechers() {
     let table = table();
     (0..100).for_each(|n| drop(announce(&table, NOW, &seeder(n))));
     (100..200).for_each(|n| drop(announce(&table, NOW, &leecher(n))));
@@ -182,7 +182,7 @@ fn leechers_get_seeders_first_and_some_leechers_in_any_case() {
 }
 
 #[test]
-fn nobody_is_given_twice_and_everybody_sometimes() {
+fn no_peer_is_given_twice_and_every_peer_sometimes() {
     let table = table();
     (0..50).for_each(|n| drop(announce(&table, NOW, &leecher(n))));
     let mut seen = HashSet::new();
@@ -203,12 +203,12 @@ fn intervals_are_short_while_a_swarm_is_young() {
     assert_eq!(after(0), TRACKER_SERVED_INTERVAL_MIN);
     assert_eq!(after(100), Duration::from_secs(100));
     assert_eq!(after(500), TRACKER_SERVED_INTERVAL);
-    // Everybody had gone: it begins anew.
+    // All peers had expired, so the swarm is young again.
     assert_eq!(after(10_000), TRACKER_SERVED_INTERVAL_MIN);
 }
 
 #[test]
-fn only_their_own_family_where_the_answer_has_no_room_for_the_other() {
+fn replies_of_one_family_have_only_peers_of_that_family() {
     let table = table();
     announce(&table, NOW, &leecher(1));
     announce(&table, NOW, &Announcement { source: "2001:db8::2".parse().unwrap(), ..leecher(2) });
@@ -218,7 +218,7 @@ fn only_their_own_family_where_the_answer_has_no_room_for_the_other() {
 }
 
 #[test]
-fn one_customer_of_ipv6_is_one_source() {
+fn a_64_of_ipv6_is_one_host() {
     let table = table();
     for n in 0..1000_u128 {
         let source = IpAddr::from((0x2001_u128 << 112 | n).to_be_bytes());
@@ -228,7 +228,7 @@ fn one_customer_of_ipv6_is_one_source() {
 }
 
 #[test]
-fn places_stay_right_through_any_coming_and_going() {
+fn positions_stay_right_through_any_joins_and_leaves() {
     let table = table();
     let mut rng = Rng::with_seed(7);
     let mut there = std::collections::HashMap::new();
@@ -264,16 +264,16 @@ fn a_new_list_ends_swarms_that_are_not_on_it() {
 
 /// aria2 announces a magnet link with nothing left.
 #[test]
-fn who_starts_with_nothing_left_is_given_seeders_once() {
+fn a_peer_that_starts_with_nothing_left_gets_seeders_once() {
     let table = table();
     announce(&table, NOW, &seeder(1));
     assert_eq!(numbers(&announce(&table, NOW, &Announcement { event: Event::Started, ..seeder(2) })), [1]);
     assert_eq!(numbers(&announce(&table, NOW, &seeder(2))), [0; 0]);
 }
 
-/// T10: announces of torrents that nobody else has, from one address. `BT_FAST_FLOOD` says how many; ten million take minutes.
+/// T10: announces of distinct torrents from one address. `BT_FAST_FLOOD` sets their number; ten million take minutes.
 #[test]
-fn a_flood_of_torrents_pushes_out_its_own() {
+fn a_flood_of_torrents_evicts_its_own() {
     let count: u64 = std::env::var("BT_FAST_FLOOD").map_or(300_000, |count| count.parse().unwrap());
     let open = Table::open();
     let mut rng = Rng::with_seed(11);
@@ -289,12 +289,12 @@ fn a_flood_of_torrents_pushes_out_its_own() {
         assert!(open.counts().0 <= TRACKER_SWARM_COUNT_MAX);
     }
     let end = moment(count);
-    let turns: usize = open.shards.iter().map(|shard| lock(shard).turns.len()).sum();
+    let evictable: usize = open.shards.iter().map(|shard| lock(shard).eviction_order.len()).sum();
     assert_eq!(
-        (open.counts(), turns),
+        (open.counts(), evictable),
         ((TRACKER_SWARM_COUNT_MAX, TRACKER_SWARM_COUNT_MAX + 1), TRACKER_SWARM_COUNT_MAX)
     );
-    // Who was there is found, and so is who comes now.
+    // Earlier swarms are still found, and so are new ones.
     assert_eq!(numbers(&announce(&open, end, &leecher(4))), [1, 2]);
     assert_eq!(numbers(&announce(&open, end, &Announcement { info_hash: lonely, ..leecher(4) })), [3]);
     announce(&open, end, &Announcement { info_hash: late, ..seeder(5) });
@@ -314,7 +314,7 @@ fn a_million_peers_are_remembered_and_no_more() {
         announce(&open, NOW, &Announcement { info_hash, source, numwant: 0, ..leecher(1) });
     }
     assert_eq!(open.counts(), (swarm_count + 1, TRACKER_PEER_COUNT_MAX));
-    // Whoever comes now is given peers all the same, and is remembered as soon as others have gone.
+    // A new peer is given peers all the same, and is remembered once other peers have expired.
     let newcomer = Announcement { source: [10, 0, 0, 9].into(), ..leecher(9) };
     assert_eq!(announce(&open, NOW, &Announcement { info_hash: hash(0), ..newcomer }).peers.len(), 50);
     let later = NOW + TRACKER_PEER_EXPIRY;
