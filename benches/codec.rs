@@ -1,4 +1,4 @@
-//! Time per peer message, read and written, and per metainfo file.
+//! Time to read and write a peer message, and to read a metainfo file.
 
 use std::hint::black_box;
 
@@ -24,7 +24,7 @@ fn encoded(message: fn(u32) -> Message<'static>) -> Vec<u8> {
     bytes
 }
 
-/// Reads messages until the bytes are used up; a `piece` is its head alone.
+/// Reads all messages and returns their number.
 fn decode_all(mut bytes: &[u8]) -> u32 {
     let mut count = 0;
     while let Ok(Decoded::Message { consumed, .. }) = decode(bytes, &BOUNDS) {
@@ -64,7 +64,7 @@ fn messages(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Files of as many pieces; sorted keys, as BEP 3 demands.
+/// Returns a metainfo file of this number of pieces and files, with sorted keys as BEP 3 demands.
 fn metainfo_of(pieces: usize, files: usize) -> Vec<u8> {
     let total = pieces * BLOCK_LEN as usize;
     let file_len = total / files;

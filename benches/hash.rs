@@ -1,4 +1,4 @@
-//! Bytes hashed per second, on one thread, in memory: each kernel by number of pieces and piece length.
+//! Bytes in memory that one thread hashes per second, for each kernel, number of pieces and piece length.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use sha2::Sha256;
 const PIECE_COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
 const PIECE_LENS: [usize; 4] = [16 << 10, 256 << 10, 1 << 20, 4 << 20];
 
-/// Each of one span. The content lives as long as the benchmark.
+/// Pieces of one span each. The content lives as long as the benchmark.
 type Pieces = Vec<[&'static [u8]; 1]>;
 
 fn sha1(criterion: &mut Criterion) {

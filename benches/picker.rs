@@ -1,13 +1,13 @@
-//! Blocks picked per second by one connection to a peer that has everything, of 262,144 pieces.
+//! Blocks picked per second by one connection to a complete peer, in a torrent of 262,144 pieces.
 //!
-//! `pick` times what chooses and queues requests alone, `whole life` also the arrival of every block and the end of every
-//! piece, as one ring thread does it; neither moves a byte of payload.
+//! `pick` times only the choice and queueing of requests. `whole life` also times the arrival of each block and the end
+//! of each piece, as on one ring thread. Neither moves payload.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    reason = "a benchmark that cannot go on panics, and it reads the clock"
+    reason = "a benchmark panics on an error, and it reads the clock"
 )]
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const PIECE_COUNT: u32 = 262_144;
 const BLOCK_LEN: u32 = 16 << 10;
 const PIECE_LEN: u32 = 16 * BLOCK_LEN;
 const SLOT_COUNT: usize = 1024;
-/// From a request to its block.
+/// Time from a request to its block.
 const ROUND_TRIP: Duration = Duration::from_millis(1);
 
 /// A download in virtual time.
@@ -35,7 +35,7 @@ struct Download {
     now: Duration,
 }
 
-/// What one turn did, and how long it took to pick and in all.
+/// The blocks picked in one turn, and the time for picking and for the whole turn.
 struct Turn {
     picked: u64,
     picker: Duration,
@@ -68,7 +68,7 @@ impl Download {
         Self { swarm, link, transmit: Transmit::default(), now }
     }
 
-    /// Fills the window, and has everything answered a round trip later.
+    /// Fills the request window, and answers all requests one round trip later.
     fn turn(&mut self) -> Turn {
         let started = Instant::now();
         self.link.advance(self.now).unwrap();

@@ -1,9 +1,9 @@
-//! What storage adds to a block on its way: landing in the arena beside the bare copy, and the right to send it.
+//! The cost of storage per block: writing it to the arena, compared with a plain copy, and leasing it for a send.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a benchmark that cannot go on panics, and its constants fit"
+    reason = "a benchmark panics on an error, and its constants fit"
 )]
 
 use std::fs::File;
@@ -19,7 +19,8 @@ const BLOCKS: usize = 64;
 const PIECE_LEN: u32 = (BLOCK_LEN * BLOCKS) as u32;
 const SLOTS: u32 = 64;
 
-/// Times are for a piece of 64 blocks; slots and bytes go round, so that both come from beyond the cache.
+/// Times are for a piece of 64 blocks. Each iteration uses another slot, so that the memory is not in the processor's
+/// cache.
 fn arena(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("arena, a piece of 64 blocks");
     group.throughput(Throughput::Bytes(u64::from(PIECE_LEN)));
@@ -35,7 +36,7 @@ fn arena(criterion: &mut Criterion) {
             assert!(complete);
         });
     });
-    // On the same pages as the arena.
+    // With huge pages, like the arena.
     let mut memory = MmapMut::map_anon((PIECE_LEN * SLOTS) as usize).unwrap();
     let _ = memory.advise(Advice::HugePage);
     let mut pieces: Vec<&mut [u8]> = memory.chunks_mut(PIECE_LEN as usize).collect();
