@@ -23,7 +23,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     let interrupted = interrupt::flag(Hangup::Ends)?;
     let started = Instant::now();
     let mut settings = options.settings;
-    settings.creation_date = options.with_date.then(unix_time);
+    settings.attributes.creation_date = options.with_date.then(unix_time);
     let path = match &options.source {
         ContentSource::Path(path) => Some(path),
         ContentSource::Stdin => None,

@@ -16,7 +16,7 @@ use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_duration, parse_size};
-use crate::codec::metainfo::MetainfoLimits;
+use crate::codec::metainfo::{Attributes, MetainfoLimits};
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 use crate::create::{Filters, Settings};
 use crate::engine::{CacheMode, RateLimits, arena_len_default};
@@ -256,13 +256,15 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
         name: args.name.map(content_name).transpose()?,
         filters,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        private: args.private,
-        source: args.source,
-        tiers: tiers?,
-        web_seeds: args.web_seed.iter().map(|url| web_seed_url(url)).collect::<Result<_, _>>()?,
-        comment: args.comment,
-        created_by: (!args.no_creator).then(|| concat!("bt-fast ", env!("CARGO_PKG_VERSION")).to_owned()),
-        creation_date: None,
+        attributes: Attributes {
+            private: args.private,
+            source: args.source,
+            tiers: tiers?,
+            web_seeds: args.web_seed.iter().map(|url| web_seed_url(url)).collect::<Result<_, _>>()?,
+            comment: args.comment,
+            created_by: (!args.no_creator).then(|| concat!("bt-fast ", env!("CARGO_PKG_VERSION")).to_owned()),
+            creation_date: None,
+        },
     };
     Ok(CreateOptions {
         source,

@@ -19,9 +19,10 @@ fn create_resolves_tiers_lengths_and_destination() {
     let line = "create x -a http://a/announce,udp://b:1 -a https://c/ -w http://m/x -l 4M -p -o - --no-creator";
     let Command::Create(create) = resolve(line).unwrap() else { panic!("not create") };
     assert_eq!(create.destination, Destination::Stdout);
-    assert_eq!(create.settings.tiers, [vec!["http://a/announce", "udp://b:1"], vec!["https://c/"]]);
+    assert_eq!(create.settings.attributes.tiers, [vec!["http://a/announce", "udp://b:1"], vec!["https://c/"]]);
     assert_eq!(create.settings.piece_len, Some(4 << 20));
-    assert!(create.settings.private && create.with_date && create.settings.created_by.is_none());
+    let attributes = &create.settings.attributes;
+    assert!(attributes.private && create.with_date && attributes.created_by.is_none());
 }
 
 #[test]

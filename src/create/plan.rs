@@ -17,7 +17,7 @@ use super::scan::{Scan, scan};
 use super::sweep::{Content, Control, Source};
 use crate::base::limits;
 use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
-use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
+use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
 
 /// Everything about a torrent that is not its content.
 #[derive(Debug, Clone, Default)]
@@ -27,16 +27,7 @@ pub struct Settings {
     pub filters: Filters,
     /// Bytes, a power of two; default: [`piece_len::automatic`].
     pub piece_len: Option<u32>,
-    pub private: bool,
-    pub source: Option<String>,
-    /// Trackers in tiers (BEP 12).
-    pub tiers: Vec<Vec<String>>,
-    /// BEP 19.
-    pub web_seeds: Vec<String>,
-    pub comment: Option<String>,
-    pub created_by: Option<String>,
-    /// Seconds since 1970.
-    pub creation_date: Option<i64>,
+    pub attributes: Attributes,
 }
 
 impl Settings {
@@ -140,20 +131,8 @@ pub(super) fn finish(
     pieces: Vec<PieceHash>,
     settings: &Settings,
 ) -> Result<Created, CreateError> {
-    let draft = Draft {
-        name,
-        piece_len: geometry.piece_len(),
-        files,
-        pieces,
-        private: settings.private,
-        source: settings.source.clone(),
-        tiers: settings.tiers.clone(),
-        web_seeds: settings.web_seeds.clone(),
-        comment: settings.comment.clone(),
-        created_by: settings.created_by.clone(),
-        creation_date: settings.creation_date,
-    };
-    let bytes = draft.encode();
+    let attributes = settings.attributes.clone();
+    let bytes = Draft { name, piece_len: geometry.piece_len(), files, pieces, attributes }.encode();
     if bytes.len() as u64 > limits::METAINFO_LEN_MAX {
         return Err(CreateError::MetainfoTooLong { len: bytes.len() as u64 });
     }

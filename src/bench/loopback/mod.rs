@@ -23,7 +23,7 @@ use super::content::write_random;
 use super::pair::{PairFigures, PairSettings, Work, pair};
 use super::process::Running;
 use super::{BenchError, io_error};
-use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, piece_len, verify};
 use crate::hash::{Kernel, sha1_batch};
 use crate::tracker::Table;
@@ -253,7 +253,11 @@ pub(in crate::bench) fn create(
     settings: &Settings,
     tiers: Vec<Vec<String>>,
 ) -> Result<f64, BenchError> {
-    let options = crate::create::Settings { piece_len: settings.piece_len, tiers, ..Default::default() };
+    let options = crate::create::Settings {
+        piece_len: settings.piece_len,
+        attributes: Attributes { tiers, ..Default::default() },
+        ..Default::default()
+    };
     let started = Instant::now();
     let plan = Plan::new(content, &options, Some(torrent))?;
     let created = plan.build(&options, Control { cancel: &AtomicBool::new(false), progress: &|_| () })?;
@@ -273,7 +277,8 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     pieces.extend(last.into_iter().filter(|_| last_len > 0));
     let path = vec![b".pad".to_vec(), settings.len.to_string().into_bytes()];
     let files = DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true, symlink: None }]);
-    Draft { tiers, ..Draft::new(b"content".to_vec(), piece_len, files, pieces) }.encode()
+    let attributes = Attributes { tiers, ..Default::default() };
+    Draft { attributes, ..Draft::new(b"content".to_vec(), piece_len, files, pieces) }.encode()
 }
 
 /// A tracker on a thread of this process; returns its URL. It ends with the process.

@@ -12,10 +12,19 @@ pub struct Draft {
     pub piece_len: u32,
     pub files: DraftFiles,
     pub pieces: Vec<PieceHash>,
+    pub attributes: Attributes,
+}
+
+/// The values of a metainfo file that do not describe its content.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Attributes {
+    /// Peers may come only from the trackers (BEP 27).
     pub private: bool,
+    /// A text that makes the info-hash differ between trackers and has no other meaning.
     pub source: Option<String>,
     /// Tracker URLs by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
+    /// Web seed URLs (BEP 19).
     pub web_seeds: Vec<String>,
     pub comment: Option<String>,
     pub created_by: Option<String>,
@@ -33,32 +42,21 @@ pub enum DraftFiles {
 }
 
 impl Draft {
-    /// Returns a draft without any optional value.
+    /// Returns a draft without attributes.
     pub fn new(name: Vec<u8>, piece_len: u32, files: DraftFiles, pieces: Vec<PieceHash>) -> Self {
-        Self {
-            name,
-            piece_len,
-            files,
-            pieces,
-            private: false,
-            source: None,
-            tiers: Vec::new(),
-            web_seeds: Vec::new(),
-            comment: None,
-            created_by: None,
-            creation_date: None,
-        }
+        Self { name, piece_len, files, pieces, attributes: Attributes::default() }
     }
 
     /// Returns the bytes of the `.torrent` file.
     pub fn encode(&self) -> Vec<u8> {
+        let Attributes { tiers, web_seeds, comment, created_by, creation_date, .. } = &self.attributes;
         Envelope {
             info: &self.encode_info(),
-            tiers: &self.tiers,
-            web_seeds: &self.web_seeds,
-            comment: self.comment.as_deref(),
-            created_by: self.created_by.as_deref(),
-            creation_date: self.creation_date,
+            tiers,
+            web_seeds,
+            comment: comment.as_deref(),
+            created_by: created_by.as_deref(),
+            creation_date: *creation_date,
             unknown_keys: &[],
         }
         .encode()
@@ -75,8 +73,8 @@ impl Draft {
             DraftFiles::Single(len) => ("length", Value::from(*len)),
             DraftFiles::Many(files) => ("files", Value::Raw(file_list(files))),
         });
-        entries.extend(self.private.then_some(("private", Value::Integer(1))));
-        entries.extend(self.source.as_deref().map(|source| ("source", source.into())));
+        entries.extend(self.attributes.private.then_some(("private", Value::Integer(1))));
+        entries.extend(self.attributes.source.as_deref().map(|source| ("source", source.into())));
         Value::dictionary(entries).encode()
     }
 }

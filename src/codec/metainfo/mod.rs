@@ -17,7 +17,7 @@ mod lenient_tests;
 #[cfg(test)]
 mod tests;
 
-pub use draft::{Draft, DraftFiles, Template};
+pub use draft::{Attributes, Draft, DraftFiles, Template};
 pub use error::{Fault, MetainfoError};
 pub use mistaken::Mistaken;
 

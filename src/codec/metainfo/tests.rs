@@ -359,12 +359,13 @@ fn a_draft_has_sorted_keys_and_only_the_given_ones() {
     let info = "d6:lengthi0e4:name1:a12:piece lengthi16384e6:pieces0:e";
     assert_eq!(smallest.encode(), format!("d4:info{info}e").into_bytes());
     let urls = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
-    let one = Draft { tiers: vec![urls(&["http://x"])], web_seeds: urls(&["http://w"]), ..smallest.clone() };
+    let with = |attributes| Draft { attributes, ..smallest.clone() };
+    let one = Attributes { tiers: vec![urls(&["http://x"])], web_seeds: urls(&["http://w"]), ..Default::default() };
     let expected = format!("d8:announce8:http://x4:info{info}8:url-list8:http://we");
-    assert_eq!(one.encode(), expected.into_bytes());
-    let two = Draft { tiers: vec![urls(&["http://x"]), urls(&["http://y"])], ..smallest };
+    assert_eq!(with(one).encode(), expected.into_bytes());
+    let two = Attributes { tiers: vec![urls(&["http://x"]), urls(&["http://y"])], ..Default::default() };
     let expected = format!("d8:announce8:http://x13:announce-listll8:http://xel8:http://yee4:info{info}e");
-    assert_eq!(two.encode(), expected.into_bytes());
+    assert_eq!(with(two).encode(), expected.into_bytes());
 }
 
 prop_compose! {
@@ -397,9 +398,8 @@ prop_compose! {
             .map(|(tier, &count)| (0..count).map(|i| format!("http://t{tier}.example/{i}")).collect()).collect();
         let web_seeds = (0..web_seed_count).map(|i| format!("https://w/{i}")).collect();
         let base = draft(files, piece_len, piece_count);
-        Draft {
-            name: name.into_bytes(), private, source, comment, created_by, creation_date, tiers, web_seeds, ..base
-        }
+        let attributes = Attributes { private, source, comment, created_by, creation_date, tiers, web_seeds };
+        Draft { name: name.into_bytes(), attributes, ..base }
     }
 }
 
@@ -408,11 +408,12 @@ proptest! {
     fn a_written_draft_is_read_back(draft in any_draft()) {
         let bytes = draft.encode();
         let read = decode(&bytes).unwrap();
+        let Attributes { private, source, tiers, web_seeds, comment, created_by, creation_date } = &draft.attributes;
         prop_assert_eq!(&read.info.name, &draft.name);
         prop_assert_eq!(read.info.geometry.piece_len(), draft.piece_len);
         prop_assert_eq!(&*read.info.pieces, &draft.pieces[..]);
-        prop_assert_eq!(read.info.private, draft.private);
-        prop_assert_eq!(&read.info.source, &draft.source.as_ref().map(|source| source.clone().into_bytes()));
+        prop_assert_eq!(read.info.private, *private);
+        prop_assert_eq!(&read.info.source, &source.as_ref().map(|source| source.clone().into_bytes()));
         let files: Vec<FileEntry> = match &draft.files {
             DraftFiles::Single(len) => vec![FileEntry { path: vec![], len: *len, pad: false, symlink: None }],
             DraftFiles::Many(files) => files.clone(),
@@ -420,11 +421,11 @@ proptest! {
         let named = files.into_iter()
             .map(|file| FileEntry { path: [vec![draft.name.clone()], file.path].concat(), ..file });
         prop_assert_eq!(&read.info.files, &named.collect::<Vec<_>>());
-        prop_assert_eq!(&read.tiers, &draft.tiers);
-        prop_assert_eq!(&read.web_seeds, &draft.web_seeds);
-        prop_assert_eq!(&read.comment, &draft.comment);
-        prop_assert_eq!(&read.created_by, &draft.created_by);
-        prop_assert_eq!(read.creation_date, draft.creation_date);
+        prop_assert_eq!(&read.tiers, tiers);
+        prop_assert_eq!(&read.web_seeds, web_seeds);
+        prop_assert_eq!(&read.comment, comment);
+        prop_assert_eq!(&read.created_by, created_by);
+        prop_assert_eq!(read.creation_date, *creation_date);
         prop_assert!(read.warnings.is_empty() && read.unknown_keys.is_empty());
         prop_assert_eq!(read.encode(), bytes);
     }

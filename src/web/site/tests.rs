@@ -1,5 +1,5 @@
 use super::*;
-use crate::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use crate::engine::Contents;
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
@@ -17,7 +17,8 @@ fn metainfo() -> Metainfo {
         FileEntry { path: vec![b"empty".to_vec()], len: 0, pad: false, symlink: None },
     ]);
     let content = Draft::new(NAME.to_vec(), 1 << 14, files, vec![crate::hash::sha1(&[CONTENT])]);
-    let draft = Draft { tiers: vec![vec!["http://other.example/announce".to_owned()]], ..content };
+    let tiers = vec![vec!["http://other.example/announce".to_owned()]];
+    let draft = Draft { attributes: Attributes { tiers, ..Attributes::default() }, ..content };
     Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap()
 }
 

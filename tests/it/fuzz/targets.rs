@@ -15,7 +15,7 @@ use bt_fast::codec::bencode::{Document, Kind, Limits, Node, Value};
 use bt_fast::codec::extension::ExtensionHandshake;
 use bt_fast::codec::handshake::{HANDSHAKE_LEN, Handshake};
 use bt_fast::codec::message::{self, Bounds, Decoded, Message, MessageError, PIECE_HEAD_LEN};
-use bt_fast::codec::metainfo::{Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
+use bt_fast::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use bt_fast::codec::tracker_http::{
     AnnounceQuery, AnnounceReply, PeerForm, PeerHost, QueryError, TrackerPeer, TrackerReplyError, decode_query,
     decode_reply, encode_reply,
@@ -199,13 +199,12 @@ pub fn path(bytes: &[u8]) {
         piece_len: 16,
         files: DraftFiles::Many(files.clone()),
         pieces: (0..piece_count).map(|_| PieceHash([7; 20])).collect(),
-        private: files.len() % 2 == 1,
-        source: None,
-        tiers: vec![vec!["http://t/a".to_owned()]],
-        web_seeds: vec![],
-        comment: None,
-        created_by: None,
-        creation_date: Some(-1),
+        attributes: Attributes {
+            private: files.len() % 2 == 1,
+            tiers: vec![vec!["http://t/a".to_owned()]],
+            creation_date: Some(-1),
+            ..Attributes::default()
+        },
     };
     let fits = |path: &[Vec<u8>]| {
         let len = name.len() + path.iter().map(|element| 1 + element.len()).sum::<usize>();
@@ -235,8 +234,8 @@ pub fn path(bytes: &[u8]) {
         assert_eq!(*found, named.collect::<Vec<_>>());
         assert_eq!(metainfo.warnings, [""; 0]);
     }
-    assert_eq!((&metainfo.tiers, metainfo.info.private), (&draft.tiers, draft.private));
-    assert_eq!(metainfo.creation_date, draft.creation_date);
+    assert_eq!((&metainfo.tiers, metainfo.info.private), (&draft.attributes.tiers, draft.attributes.private));
+    assert_eq!(metainfo.creation_date, draft.attributes.creation_date);
 }
 
 /// A name that a file can have, and that leads nowhere else.
