@@ -144,7 +144,7 @@ impl Announce {
     /// Returns the time at which to call [`Self::poll_request`] again, or `None` if only a `handle_` call can make one
     /// due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.stopping || self.is_asking() {
+        if self.stopping || self.has_request() {
             return None;
         }
         let regular = self.tiers.iter().map(|tracker| tracker.retry_at).min()?.max(self.due);
@@ -188,7 +188,7 @@ impl Announce {
     }
 
     /// Returns whether a request is in progress; regular announces go to one tracker at a time.
-    fn is_asking(&self) -> bool {
+    fn has_request(&self) -> bool {
         !self.requests.is_empty()
     }
 
@@ -197,7 +197,7 @@ impl Announce {
     }
 
     fn next_announce(&self, now: Time) -> Option<(String, Event)> {
-        if self.is_asking() {
+        if self.has_request() {
             return None;
         }
         let mut ready = self.tiers.iter().filter(|tracker| tracker.retry_at <= now);

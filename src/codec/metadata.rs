@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// A dictionary of the known keys with numbers near their bounds, and bytes behind it.
+    /// A dictionary of the known keys with numbers near their bounds, followed by bytes.
     fn likely_payload() -> impl Strategy<Value = Vec<u8>> {
         let number = || prop_oneof![-1..4_i64, any::<i64>(), Just(u32::MAX.into())];
         let bytes = prop::collection::vec(any::<u8>(), 0..20);

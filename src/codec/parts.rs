@@ -85,9 +85,9 @@ fn read_body<'a>(reader: &mut Reader<'a>, geometry: &Geometry) -> Option<Vec<Par
     for _ in 0..count {
         let piece = geometry.piece(u32::try_from(number(reader)?).ok()?)?;
         let block_count = geometry.block_count(piece);
-        let there = Bitfield::from_wire(reader.take(block_count.div_ceil(8) as usize)?, block_count).ok()?;
-        let mut blocks = Vec::with_capacity(there.count());
-        for block_index in there.iter() {
+        let present = Bitfield::from_wire(reader.take(block_count.div_ceil(8) as usize)?, block_count).ok()?;
+        let mut blocks = Vec::with_capacity(present.count());
+        for block_index in present.iter() {
             let block = geometry.block(piece, u32::try_from(block_index).ok()?)?;
             blocks.push((block_index, reader.take(block.len as usize)?));
         }
@@ -124,8 +124,8 @@ mod tests {
     fn written_parts_are_read_back() {
         let (bytes, geometry) = (example(), geometry());
         let parts = read_parts(&bytes, INFO_HASH, &geometry).unwrap();
-        let told: Vec<_> = parts.iter().map(|part| (part.piece.get(), part.blocks.len(), part.len())).collect();
-        assert_eq!(told, [(1, 2, 16_384 + 7_232), (2, 1, 5)]);
+        let shown: Vec<_> = parts.iter().map(|part| (part.piece.get(), part.blocks.len(), part.len())).collect();
+        assert_eq!(shown, [(1, 2, 16_384 + 7_232), (2, 1, 5)]);
         assert_eq!(parts[0].blocks[1], (2, &[3; 7_232][..]));
         assert_eq!(written(&parts), bytes);
         let (frame, each) = frame_len(&geometry);

@@ -44,7 +44,7 @@ pub fn join(from: &Url, reference: &[u8]) -> Option<Url> {
     from.join(&text(reference.trim_ascii())).ok()
 }
 
-/// Returns the host of a URL of any scheme. The crate tells names from addresses only in schemes that it knows.
+/// Returns the host of a URL of any scheme. The crate distinguishes names and addresses only in schemes that it knows.
 pub fn host(url: &Url) -> Option<Host> {
     Host::parse(url.host_str()?).ok()
 }

@@ -115,10 +115,10 @@ impl<J: Job> Queue<J> {
 
     fn work(&self) {
         loop {
-            let few = |waiting: &mut Waiting<J>| {
+            let is_too_few = |waiting: &mut Waiting<J>| {
                 !waiting.no_more_soon && (1..limits::HASH_GATHER_PIECES).contains(&waiting.jobs.len())
             };
-            let gathered = self.enough.wait_timeout_while(self.lock_waiting(), limits::HASH_GATHER, few);
+            let gathered = self.enough.wait_timeout_while(self.lock_waiting(), limits::HASH_GATHER, is_too_few);
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             waiting.no_more_soon = false;
             let len = waiting.jobs.len().min(BATCH_MAX);

@@ -220,12 +220,12 @@ impl Shard {
     /// Evicts, of the next few swarms, one whose peers are all on the host of `source`, or else one whose peers are all
     /// on any one host. A host that fills the table is thus the first to lose its swarms.
     fn evict_one_host_swarm(&mut self, source: IpAddr) -> Option<Swarm> {
-        let few = self.eviction_order.len().min(TRACKER_SWARMS_LOOKED_AT);
-        let swarms = || self.eviction_order.iter().take(few).map(|info_hash| self.swarms.get(info_hash));
+        let candidates = self.eviction_order.len().min(TRACKER_SWARMS_LOOKED_AT);
+        let swarms = || self.eviction_order.iter().take(candidates).map(|info_hash| self.swarms.get(info_hash));
         let own = swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(Some(source))));
         let index = own.or_else(|| swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(None))));
         let evicted = index.and_then(|index| self.eviction_order.remove(index));
-        self.eviction_order.rotate_left(few - usize::from(evicted.is_some()));
+        self.eviction_order.rotate_left(candidates - usize::from(evicted.is_some()));
         self.swarms.remove(&evicted?)
     }
 }

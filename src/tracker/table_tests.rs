@@ -231,22 +231,22 @@ fn a_64_of_ipv6_is_one_host() {
 fn positions_stay_right_through_any_joins_and_leaves() {
     let table = table();
     let mut rng = Rng::with_seed(7);
-    let mut there = std::collections::HashMap::new();
+    let mut present = std::collections::HashMap::new();
     for _ in 0..5000 {
         let n = rng.u8(..40);
         let mut announcement = if rng.bool() { leecher(n) } else { seeder(n) };
         if rng.u8(..3) == 0 {
             announcement.event = Event::Stopped;
-            there.remove(&n);
+            present.remove(&n);
         } else {
-            there.insert(n, announcement.left == 0);
+            present.insert(n, announcement.left == 0);
         }
         announce(&table, NOW, &announcement);
-        let seeders = there.values().filter(|&&seeder| seeder).count();
+        let seeders = present.values().filter(|&&seeder| seeder).count();
         let stats = table.stats(NOW, HASH).unwrap();
-        assert_eq!((stats.seeders, stats.leechers), (seeders, there.len() - seeders));
+        assert_eq!((stats.seeders, stats.leechers), (seeders, present.len() - seeders));
     }
-    let mut expected: Vec<u8> = there.keys().copied().collect();
+    let mut expected: Vec<u8> = present.keys().copied().collect();
     expected.sort_unstable();
     assert_eq!(numbers(&announce(&table, NOW, &Announcement { port: 0, ..leecher(200) })), expected);
 }

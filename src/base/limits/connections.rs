@@ -36,9 +36,10 @@ pub const CONNECTIONS_SOUGHT: usize = 20;
 pub const CONNECTIONS_LEECHING_MAX: usize = 36;
 /// Connections at which a download stops looking for peers after a failed piece, while no connected peer is proven.
 pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
-/// Divisor of the piece count that says when a leecher is ahead of us. While more than half of the connected leechers
-/// are ahead, a download looks for peers up to [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections,
-/// so a peer with fewer connections is fed less.
+/// Divisor of the piece count: a leecher is ahead of us if it has more than this part of all pieces more than we have.
+/// While more than half of the connected leechers are ahead, a download looks for peers up to
+/// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, so a peer with fewer connections is fed
+/// less.
 pub const BEHIND_SHARE: u32 = 50;
 /// Tenths of the connection limit at which the session counts as crowded and evicts idle peers.
 pub const CROWDED_TENTHS: usize = 9;
@@ -79,7 +80,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HUNG_UP_NOTICE: Duration = Duration::from_secs(5);
 /// Time after which a download reports that its connected peers lack all pieces that it needs.
 pub const UNAVAILABLE_NOTICE: Duration = Duration::from_secs(5);
-/// Ranges of missing pieces that such a report names.
+/// Ranges of pieces that a report of unavailable pieces names; the rest are counted.
 pub const UNAVAILABLE_RANGES_SHOWN_MAX: usize = 5;
 /// Time without a byte from the peer after which the connection is closed.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);

@@ -32,8 +32,8 @@ pub const PIECE_LEN_CREATE_MAX: u32 = 256 << 20;
 pub const HASH_READ_LEN: usize = 1 << 20;
 /// Pieces that a thread of `create` or `verify` hashes side by side, the lanes of the widest kernel.
 pub const HASH_LANES: usize = 16;
-/// Bytes of each of these pieces that are read at a time. The buffers of all lanes fit into a second-level cache of 1
-/// MiB.
+/// Bytes of each piece hashed side by side that `create` and `verify` read at a time. The buffers of all lanes fit into
+/// a second-level cache of 1 MiB.
 pub const HASH_CHUNK_LEN: usize = 32 << 10;
 /// Bytes of content that a thread of `create` or `verify` claims at a time, but at least [`HASH_LANES`] and at most
 /// [`HASH_RUN_PIECES_MAX`] pieces.

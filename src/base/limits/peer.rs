@@ -69,7 +69,8 @@ pub const SPOILT_SHARE: u64 = 50;
 pub const STRANGER_WAITS_MAX: u16 = 10;
 /// Time for which a piece that failed its hash is left to proven peers, if one of them sends blocks.
 pub const SPOILT_WAIT: Duration = Duration::from_secs(1);
-/// Failed pieces of one torrent that are remembered for this wait; further ones are retried at once.
+/// Failed pieces of one torrent that are remembered for [`SPOILT_WAIT`]; further ones may be requested from any peer at
+/// once.
 pub const SPOILT_PIECES_KEPT_MAX: usize = 1024;
 /// Time after which a connection that found nothing to request searches again: other connections may have released
 /// blocks.
@@ -89,7 +90,7 @@ pub const SLOW_PIECE_TIME: Duration = Duration::from_secs(4);
 /// that suggests has a better use for its uplink than copies of pieces that other peers have, and its next suggestion
 /// is on its way.
 pub const GUIDED_TIME: Duration = Duration::from_secs(2);
-/// Time without a block from any peer after which that wait ends earlier.
+/// Time without a block from any peer after which [`GUIDED_TIME`] ends early.
 pub const GUIDED_IDLE_TIME: Duration = Duration::from_millis(300);
 /// Further time for which a suggesting peer is not asked for pieces that only seeders have: another leecher gets them
 /// first and passes them on.

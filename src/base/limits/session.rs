@@ -29,7 +29,8 @@ pub const RATES_KEPT_MAX: usize = 300;
 
 /// Pause before a system call is retried that was interrupted, was cancelled or lacked resources.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
-/// Retries of such a system call, which together take a second or more; then its error is returned.
+/// Retries of a system call that was interrupted, was cancelled or lacked resources. Together they take a second or
+/// more; then the error is returned.
 pub const RETRIES_MAX: u32 = 1000;
 
 /// Time that an ending ring waits for operations that the kernel cannot cancel, such as a write to a busy disk.

@@ -114,7 +114,7 @@ pub const HASH_GATHER: Duration = Duration::from_millis(12);
 pub const FILE_THREADS_MAX: usize = 512;
 /// Threads for blocking file operations of one torrent, enough to keep a fast disk busy.
 pub const FILE_THREADS_EACH: usize = 8;
-/// Time without work after which such a thread ends.
+/// Time without work after which a thread for blocking file operations ends.
 pub const FILE_THREAD_IDLE: Duration = Duration::from_secs(10);
 /// Time over which haves to all connections of a torrent are collected before they are sent.
 pub const HAVE_GATHER: Duration = Duration::from_millis(10);

@@ -105,7 +105,7 @@ impl<'a> Document<'a> {
         decode::Decoder::new(bytes, limits)?.run()
     }
 
-    /// Returns the value that holds all others.
+    /// Returns the outermost value.
     pub fn root(&self) -> Node<'_, 'a> {
         Node { document: self, index: 0 }
     }

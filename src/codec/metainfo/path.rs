@@ -13,7 +13,7 @@ use crate::base::limits::{PATH_ELEMENT_LEN_MAX, SHORT_EXTENSION_LEN_MAX, SHORTEN
 /// The name of a file whose path has no usable element.
 pub(super) const NAMELESS: &[u8] = b"_";
 
-/// Returns the file name for a path element, or `None` if the element stands for its own folder.
+/// Returns the file name for a path element, or `None` if the element means its own folder.
 pub(super) fn file_name(element: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Fault> {
     match element {
         b"" | b"." => return Ok(None),

@@ -111,7 +111,7 @@ pub struct OwnedAnnounceQuery {
     pub event: Event,
     pub numwant: Option<u32>,
     pub key: Option<Vec<u8>>,
-    /// `compact`: whether the peer asks for the compact form (BEP 23), if it says so.
+    /// `compact`: whether the peer asks for the compact form (BEP 23); `None` if absent.
     pub compact: Option<bool>,
     /// Peer ids may be left out of the dictionary form (BEP 23).
     pub no_peer_id: bool,
