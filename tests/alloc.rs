@@ -117,7 +117,7 @@ fn blocks_of_an_open_piece_allocate_nothing() {
 }
 
 #[test]
-fn a_piece_allocates_a_fixed_number_of_times() {
+fn each_piece_allocates_a_bounded_number_of_times() {
     let mut download = Download::new(1 << 20, 400);
     let mut blocks = [None; 32];
     (0..200).for_each(|_| download.receive(&mut blocks));

@@ -171,7 +171,7 @@ impl Announce {
 
     /// The torrent needs more peers. The next announce is due as early as the tracker allows; the back-off of failed
     /// trackers is unchanged.
-    pub fn handle_hungry(&mut self, now: Time) {
+    pub fn handle_need_peers(&mut self, now: Time) {
         if let Some(from) = self.early_from.take() {
             self.due = self.due.min(from.max(now));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::limits::{
-    TRACKER_HUNGRY_INTERVAL, TRACKER_INTERVAL_DEFAULT, TRACKER_INTERVAL_MAX, TRACKER_INTERVAL_MIN, TRACKER_RETRY_MAX,
+    TRACKER_EARLY_INTERVAL, TRACKER_INTERVAL_DEFAULT, TRACKER_INTERVAL_MAX, TRACKER_INTERVAL_MIN, TRACKER_RETRY_MAX,
     TRACKER_RETRY_MIN,
 };
 
@@ -16,8 +16,8 @@ pub(super) fn interval(interval: Option<u64>, min_interval: Option<u64>) -> Dura
 
 /// Returns the time until an early announce for more peers, from the tracker's `min interval` in seconds.
 pub(super) fn early_interval(min_interval: Option<u64>) -> Duration {
-    let min = min_interval.map_or(TRACKER_HUNGRY_INTERVAL, Duration::from_secs);
-    min.clamp(TRACKER_HUNGRY_INTERVAL, TRACKER_INTERVAL_MAX)
+    let min = min_interval.map_or(TRACKER_EARLY_INTERVAL, Duration::from_secs);
+    min.clamp(TRACKER_EARLY_INTERVAL, TRACKER_INTERVAL_MAX)
 }
 
 /// Returns the wait after this number of consecutive failures. It doubles from [`TRACKER_RETRY_MIN`] to

@@ -268,13 +268,13 @@ fn a_tracker_first_reached_after_completion_gets_no_completed() {
 fn a_need_for_peers_brings_the_next_announce_forward() {
     let mut world = World::new(&[&["a"]], false);
     world.succeed();
-    world.announce.handle_hungry(world.now);
+    world.announce.handle_need_peers(world.now);
     assert_eq!(world.wait(), 30);
     let request = world.ask().unwrap();
     world.answer(&request, Ok(AnnounceReply { min_interval: Some(300), ..reply() }));
     world.now += MINUTE;
-    world.announce.handle_hungry(world.now);
-    world.announce.handle_hungry(world.now);
+    world.announce.handle_need_peers(world.now);
+    world.announce.handle_need_peers(world.now);
     assert_eq!(world.wait(), 240);
     world.succeed();
     assert_eq!(world.wait(), INTERVAL);
@@ -285,11 +285,11 @@ fn a_need_for_peers_does_not_shorten_the_back_off() {
     let mut world = World::new(&[&["a"]], false);
     for _ in 0..4 {
         world.fail_all();
-        world.announce.handle_hungry(world.now);
+        world.announce.handle_need_peers(world.now);
         world.wait();
     }
     world.fail_all();
-    world.announce.handle_hungry(world.now);
+    world.announce.handle_need_peers(world.now);
     assert_eq!(world.wait(), 240);
 }
 

@@ -51,7 +51,7 @@ impl RequestsOut {
         Self {
             queue: RequestQueue::default(),
             window: Window::new(now),
-            peer_max: limits::REQUESTS_OUT_UNTOLD,
+            peer_max: limits::REQUESTS_OUT_DEFAULT,
             withdrawn: RequestQueue::default(),
             rejectable: 0,
             last_progress: now,

@@ -26,7 +26,7 @@ pub(super) fn maps_budget() -> Arc<Budget<Mapped>> {
 
 /// By what the kernel says of itself.
 fn maps_max(max_map_count: Option<String>) -> u64 {
-    let count = max_map_count.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(limits::MAP_COUNT_UNTOLD);
+    let count = max_map_count.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(limits::MAP_COUNT_DEFAULT);
     (count / limits::MAP_COUNT_SHARE).clamp(1, limits::MAPPED_FILES_MAX)
 }
 

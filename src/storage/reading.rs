@@ -18,7 +18,7 @@ use super::lease::ReadLease;
 use super::mapping::Mapped;
 use super::read_content::PackDraft;
 use super::store::Store;
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
 use crate::uring::{Step, persist, reach};
 
@@ -33,10 +33,10 @@ struct Part {
 
 impl Store {
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> + '_ {
-        let stretches = range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN);
+        let stretches = range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN);
         stretches.flat_map(move |stretch| {
-            let start = range.start.max(stretch * STRETCH_LEN);
-            let len = range.end.min((stretch + 1) * STRETCH_LEN) - start;
+            let start = range.start.max(stretch * EXTENT_LEN);
+            let len = range.end.min((stretch + 1) * EXTENT_LEN) - start;
             let mut at = start;
             self.geometry.file_spans(start, len).map(move |span| {
                 let range = at..at + span.len;
@@ -68,7 +68,7 @@ impl Store {
     pub(super) fn forget(&self, file_index: usize) {
         self.maps.remove(file_index);
         let range = self.geometry.range_of_file(file_index);
-        for stretch in range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN) {
+        for stretch in range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN) {
             self.packs.remove(usize::try_from(stretch).unwrap_or(usize::MAX));
         }
     }
@@ -77,7 +77,7 @@ impl Store {
     pub fn handle_written(&self, piece: PieceIndex) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
-        for stretch in start / STRETCH_LEN..end.div_ceil(STRETCH_LEN) {
+        for stretch in start / EXTENT_LEN..end.div_ceil(EXTENT_LEN) {
             let stretch = usize::try_from(stretch).unwrap_or(usize::MAX);
             // In this order: a thread that reads meanwhile finds either that it was written to, or its own pack gone.
             self.writes.get(stretch).inspect(|writes| _ = writes.fetch_add(1, Ordering::SeqCst));
@@ -136,9 +136,9 @@ impl Store {
                 None => unmapped.push(span.file_index),
             }
         }
-        let stretches = offset / STRETCH_LEN..(offset + len).div_ceil(STRETCH_LEN);
+        let stretches = offset / EXTENT_LEN..(offset + len).div_ceil(EXTENT_LEN);
         stretches.into_iter().try_for_each(|stretch| {
-            let wanted = offset.max(stretch * STRETCH_LEN)..(offset + len).min((stretch + 1) * STRETCH_LEN);
+            let wanted = offset.max(stretch * EXTENT_LEN)..(offset + len).min((stretch + 1) * EXTENT_LEN);
             self.read_stretch(stretch, &wanted, &unmapped, changed)
         })
     }
@@ -170,7 +170,7 @@ impl Store {
         let writes_before = writes();
         let mut draft = PackDraft::default();
         let (mut outcome, mut files) = (Ok(()), Vec::new());
-        for part in self.parts(stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN).filter(is_for_us) {
+        for part in self.parts(stretch * EXTENT_LEN..(stretch + 1) * EXTENT_LEN).filter(is_for_us) {
             let Part { range, span, .. } = part;
             let read = self.layout.open_to_read(span.file_index).and_then(|(file, identity)| {
                 self.handle_opened(span.file_index, identity, changed);

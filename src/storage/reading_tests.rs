@@ -30,7 +30,7 @@ impl Fixture {
         let geometry = Geometry::new(PIECE_LEN, lens.iter().map(|&len| len as u64)).unwrap();
         let mut store = Store::new(layout, geometry, vec![false; lens.len()].into()).unwrap();
         store.maps = Maps::new(&vec![None; lens.len()], Budget::new(maps_max)).unwrap();
-        let stretches = 0..content.len().div_ceil(usize::try_from(STRETCH_LEN).unwrap());
+        let stretches = 0..content.len().div_ceil(usize::try_from(EXTENT_LEN).unwrap());
         store.packs = Packs::new(stretches.map(|_| None), Budget::new(packs_len));
         Self { folder, store, content }
     }
@@ -56,8 +56,8 @@ impl Fixture {
 
     fn assert_served(&self) {
         let len = self.content.len() as u64;
-        for start in (0..len.div_ceil(STRETCH_LEN)).map(|stretch| stretch * STRETCH_LEN) {
-            let end = len.min(start + STRETCH_LEN);
+        for start in (0..len.div_ceil(EXTENT_LEN)).map(|stretch| stretch * EXTENT_LEN) {
+            let end = len.min(start + EXTENT_LEN);
             self.store.read_in(start, end - start, &|_| ()).unwrap();
             assert!(self.store.is_resident(start, end - start));
             let lies_there = |block: &BlockRef| {
@@ -106,7 +106,7 @@ fn what_gave_way_can_be_read_in_again() {
     fixture.assert_served();
     fixture.store.read_in(0, 10, &|_| ()).unwrap();
     assert!(fixture.is_leased(first));
-    fixture.store.drop_range(0, STRETCH_LEN);
+    fixture.store.drop_range(0, EXTENT_LEN);
     assert!(!fixture.is_leased(first));
 }
 

@@ -72,7 +72,7 @@ impl Store {
         let maps = Maps::new(&zero_lens, maps_budget())
             .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
         let known = Mutex::new(Known::new(layout.file_count()));
-        let stretches = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
+        let stretches = 0..geometry.total_len().div_ceil(limits::EXTENT_LEN);
         Ok(Self {
             layout,
             geometry,

@@ -102,7 +102,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     proven.request_blocks(START);
     liar.request_blocks(START);
     spoil(&mut liar);
-    assert_eq!(looks_until_it_asks(&mut stranger, 5), Some(START + limits::SPOILT_WAIT));
+    assert_eq!(looks_until_it_asks(&mut stranger, 5), Some(START + limits::FAILED_PIECE_WAIT));
 
     // One that gives nothing.
     let swarm = last_missing();

@@ -384,7 +384,7 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
     drop(other);
     take(&mut one, Message::Have { index: of_one[1] });
     assert_eq!(haves(&mut one, START).len(), 1);
-    assert!(one.poll_timeout() <= START + limits::SUPER_SEED_LOOK);
+    assert!(one.poll_timeout() <= START + limits::SUPER_SEED_CHECK_INTERVAL);
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
     assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
     assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders are ahead of everybody");
     swarm.totals.corrupt.store(1, Relaxed);
-    assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_AMONG_LIARS);
+    assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_UNPROVEN);
     let proven = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
     proven.set_proven();
     assert_eq!(swarm.connections_sought(&[Arc::new(proven)]), limits::CONNECTIONS_SOUGHT);

@@ -103,7 +103,7 @@ impl<S: PieceMemory> Swarm<S> {
         // Everybody who was asked lied: an honest one is sooner found among many.
         let is_proven = |peer: &Arc<PeerShared>| peer.is_proven();
         if self.totals.corrupt.load(Ordering::Relaxed) > 0 && !peers.iter().any(is_proven) {
-            return limits::CONNECTIONS_SOUGHT_AMONG_LIARS;
+            return limits::CONNECTIONS_SOUGHT_UNPROVEN;
         }
         let piece_count = self.geometry.piece_count();
         let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;

@@ -24,7 +24,7 @@ pub struct Announcement {
     /// Peers that the peer asks for.
     pub numwant: usize,
     /// The reply can hold only peers of the source's address family (BEP 15).
-    pub own_family_alone: bool,
+    pub same_family_only: bool,
 }
 
 /// A peer in a reply.

@@ -69,8 +69,8 @@ impl Pools {
 
     /// Returns the peers with which `announcement` can be answered, by family.
     fn usable(&self, announcement: &Announcement) -> [&[Entry]; 2] {
-        let v4 = !announcement.own_family_alone || announcement.source.to_canonical().is_ipv4();
-        let v6 = !announcement.own_family_alone || !v4;
+        let v4 = !announcement.same_family_only || announcement.source.to_canonical().is_ipv4();
+        let v6 = !announcement.same_family_only || !v4;
         [if v4 { &self.v4 } else { &[] }, if v6 { &self.v6 } else { &[] }]
     }
 }
@@ -211,7 +211,7 @@ impl Swarm {
         let local = announcement.local.to_canonical();
         let fits = |origin: &Origin| {
             let ip = origin.ip.unwrap_or(local);
-            !announcement.own_family_alone || ip.is_ipv4() == announcement.source.to_canonical().is_ipv4()
+            !announcement.same_family_only || ip.is_ipv4() == announcement.source.to_canonical().is_ipv4()
         };
         let origin = self.origin.filter(|origin| !seeder && wanted > 0 && fits(origin));
         let mut peers = Vec::with_capacity(wanted.min(1 + self.positions.len()));

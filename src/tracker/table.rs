@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 use super::announcement::{Announcement, Origin, Refusal, Reply, SwarmStats};
 use super::swarm::Swarm;
 use crate::base::limits::{
-    TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX, TRACKER_SWARMS_LOOKED_AT, TRACKER_SWEEP_INTERVAL,
+    TRACKER_EVICTION_CANDIDATES, TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX,
+    TRACKER_SWEEP_INTERVAL,
 };
 use crate::base::{InfoHash, Rng, Time, lock};
 
@@ -220,7 +221,7 @@ impl Shard {
     /// Evicts, of the next few swarms, one whose peers are all on the host of `source`, or else one whose peers are all
     /// on any one host. A host that fills the table is thus the first to lose its swarms.
     fn evict_one_host_swarm(&mut self, source: IpAddr) -> Option<Swarm> {
-        let candidates = self.eviction_order.len().min(TRACKER_SWARMS_LOOKED_AT);
+        let candidates = self.eviction_order.len().min(TRACKER_EVICTION_CANDIDATES);
         let swarms = || self.eviction_order.iter().take(candidates).map(|info_hash| self.swarms.get(info_hash));
         let own = swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(Some(source))));
         let index = own.or_else(|| swarms().position(|swarm| swarm.is_some_and(|swarm| swarm.has_one_host(None))));

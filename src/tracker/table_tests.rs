@@ -22,7 +22,7 @@ fn leecher(n: u8) -> Announcement {
         left: 1,
         event: Event::Empty,
         numwant: 50,
-        own_family_alone: false,
+        same_family_only: false,
     }
 }
 
@@ -212,7 +212,7 @@ fn replies_of_one_family_have_only_peers_of_that_family() {
     let table = table();
     announce(&table, NOW, &leecher(1));
     announce(&table, NOW, &Announcement { source: "2001:db8::2".parse().unwrap(), ..leecher(2) });
-    let own = |announcement| announce(&table, NOW, &Announcement { own_family_alone: true, ..announcement });
+    let own = |announcement| announce(&table, NOW, &Announcement { same_family_only: true, ..announcement });
     assert_eq!(numbers(&own(leecher(3))), [1]);
     assert_eq!(numbers(&own(Announcement { source: "2001:db8::9".parse().unwrap(), ..leecher(4) })), [2]);
 }

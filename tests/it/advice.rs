@@ -103,7 +103,7 @@ fn switches_in_the_environment_are_on_or_off() {
 }
 
 #[test]
-fn mistakes_are_named_as_they_were_made() {
+fn errors_name_the_mistake_of_the_user() {
     let sandbox = Sandbox::new();
     sandbox.write("big.iso", content(1000));
     sandbox.write("folder/file", "x");
@@ -140,7 +140,7 @@ fn mistakes_are_named_as_they_were_made() {
 }
 
 #[test]
-fn usage_errors_are_objects_too() {
+fn usage_errors_are_json_objects() {
     let sandbox = Sandbox::new();
     for line in ["get x --json --what", "--json get", "show x --json --config /none"] {
         let json = sandbox.run(line).fails(2, "").json();
@@ -160,7 +160,7 @@ fn a_dry_run_needs_no_free_output() {
 }
 
 #[test]
-fn paths_that_are_not_served_are_events() {
+fn paths_not_served_are_reported_as_events() {
     let sandbox = Sandbox::new();
     sandbox.write("big.iso", content(1000));
     let line = "seed --json big.iso none.torrent --stop-time 1 --listen 127.0.0.1:0 --web 127.0.0.1:0 --admin off";

@@ -28,7 +28,7 @@ fn can_count_system_calls() -> bool {
 }
 
 #[test]
-fn loopback_moves_verified_bytes_and_shows_them_beside_the_bare_pair() {
+fn loopback_reports_verified_bytes_beside_the_bare_pair() {
     let sandbox = Sandbox::new();
     let options = "--size 20M -l 256K --rounds 2 --peers 2 --rings 1 --dir . --html page.html";
     let json = sandbox.run(&format!("bench loopback --json {options}")).ok().json();
@@ -55,7 +55,7 @@ fn loopback_moves_verified_bytes_and_shows_them_beside_the_bare_pair() {
 }
 
 #[test]
-fn older_figures_stand_beside_new_ones() {
+fn compare_shows_older_figures_beside_new_ones() {
     let sandbox = Sandbox::new();
     sandbox.write("old.json", "{\"gb_per_s\":0.5,\"gone\":7}\n");
     let run = sandbox.run("bench loopback --size 1M --rounds 1 --no-floor --dir . --compare old.json").ok();
@@ -100,7 +100,7 @@ fn loopback_without_content_writes_nothing() {
 }
 
 #[test]
-fn swarm_measures_processes_beside_what_the_machine_can_do() {
+fn swarm_reports_processes_beside_the_bound_of_the_machine() {
     let sandbox = Sandbox::new();
     let json = sandbox.run("bench swarm --size 10M -l 64K --peers 3 --link 5M --dir . --json").ok().json();
     let [record] = &json[..] else { panic!("{json:?}") };

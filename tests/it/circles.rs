@@ -188,7 +188,7 @@ fn reachable<'a>(graph: &'a BTreeMap<&Module, BTreeSet<Module>>, from: &Module) 
 }
 
 #[test]
-fn no_file_needs_itself() {
+fn source_files_form_no_circle() {
     let modules = modules();
     let graph = graph(&modules);
     let mut circles = BTreeSet::new();
@@ -207,7 +207,7 @@ fn no_file_needs_itself() {
 }
 
 #[test]
-fn uses_are_read_as_they_are_written() {
+fn use_trees_are_parsed() {
     let found = uses("use a::{b, c::{D, e as f}};\npub(crate) use super::x::Y;\nfn g() { crate::h::i(); }\n");
     assert_eq!(found.own, ["a::b", "a::c::D", "a::c::e", "crate::h::i"]);
     assert_eq!(found.handed_on, ["super::x::Y"]);

@@ -88,7 +88,7 @@ fn bad_usage_is_one_line_and_code_2() {
 }
 
 #[test]
-fn what_is_no_torrent_is_named_with_what_to_do() {
+fn other_files_are_recognized_and_a_remedy_named() {
     let sandbox = Sandbox::new();
     for (bytes, part) in [
         (&b"\x1f\x8b\x08\0\0\0\0\0"[..], "gzip -d"),
@@ -165,7 +165,7 @@ fn show_prints_a_table_or_one_object() {
 }
 
 #[test]
-fn names_from_outside_never_steer_the_terminal() {
+fn foreign_names_never_control_the_terminal() {
     let sandbox = Sandbox::new();
     let name = std::ffi::OsStr::from_bytes(b"\x1b[31m\xff\n");
     fs::create_dir(sandbox.path("tree")).unwrap();
@@ -184,7 +184,7 @@ fn names_from_outside_never_steer_the_terminal() {
 
 /// Torture list M10: whatever lies where a `.torrent` should be.
 #[test]
-fn what_is_no_torrent_is_refused_at_once() {
+fn files_that_are_no_torrents_are_refused_at_once() {
     let sandbox = Sandbox::new();
     let fifo = sandbox.path("fifo.torrent");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
@@ -213,7 +213,7 @@ fn what_is_no_torrent_is_refused_at_once() {
 }
 
 #[test]
-fn json_failures_are_objects_too() {
+fn failures_are_json_objects() {
     let sandbox = Sandbox::new();
     let json = sandbox.run("show none.torrent --json").fails(1, "none.torrent").json();
     assert_eq!(json[0]["event"], "failed");
@@ -222,7 +222,7 @@ fn json_failures_are_objects_too() {
 }
 
 #[test]
-fn quiet_says_nothing_but_errors() {
+fn quiet_prints_only_errors() {
     let sandbox = made();
     assert_eq!(sandbox.run("verify -q tree.torrent").ok().stderr, "");
     fs::remove_file(sandbox.path("tree/other")).unwrap();
@@ -231,14 +231,14 @@ fn quiet_says_nothing_but_errors() {
 }
 
 #[test]
-fn a_raised_limit_lets_more_pieces_in() {
+fn a_raised_limit_allows_more_pieces() {
     let sandbox = made();
     sandbox.run("show tree.torrent --max-pieces 4").fails(1, "--max-pieces");
     sandbox.run("show tree.torrent --max-pieces 5").ok();
 }
 
 #[test]
-fn a_closed_stdout_is_no_panic_and_a_full_one_is_told() {
+fn closed_stdout_never_panics_and_full_stdout_is_an_error() {
     let sandbox = made();
     let run = |line: &str, stdout: Stdio| {
         let child = sandbox.command(line.split_whitespace()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
@@ -258,7 +258,7 @@ fn a_closed_stdout_is_no_panic_and_a_full_one_is_told() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_ends_nothing() {
+fn an_unwritable_log_does_not_end_the_command() {
     let sandbox = made();
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);

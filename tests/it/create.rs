@@ -26,7 +26,7 @@ fn golden() -> Sandbox {
 }
 
 #[test]
-fn info_hashes_are_the_golden_ones() {
+fn info_hashes_match_the_golden_values() {
     let sandbox = golden();
     for (line, info_hash) in [
         ("create golden -a http://t/announce", GOLDEN_TREE),
@@ -41,7 +41,7 @@ fn info_hashes_are_the_golden_ones() {
 }
 
 #[test]
-fn the_whole_file_is_reproducible_without_date_and_creator() {
+fn torrents_are_reproducible_without_date_and_creator() {
     let sandbox = golden();
     let options = "--no-date --no-creator -a http://t/announce,http://u/announce -a udp://v:1 -w http://w/ -c words";
     sandbox.run(&format!("create golden -o 1.torrent {options}")).ok();
@@ -57,7 +57,7 @@ fn the_whole_file_is_reproducible_without_date_and_creator() {
 }
 
 #[test]
-fn an_existing_output_is_kept_without_f() {
+fn an_existing_output_is_kept_without_force() {
     let sandbox = golden();
     sandbox.write("one.torrent", "precious");
     sandbox.run("create one").fails(1, "-f");
@@ -70,7 +70,7 @@ fn an_existing_output_is_kept_without_f() {
 }
 
 #[test]
-fn a_folder_that_holds_its_own_torrent_gives_it_again() {
+fn a_folder_with_its_own_torrent_gives_the_same_torrent() {
     let sandbox = golden();
     let run = |line: &str| {
         let output = sandbox.command(line.split_whitespace()).current_dir(sandbox.path("golden")).output().unwrap();
@@ -109,7 +109,7 @@ fn json_ends_with_the_created_torrent() {
 }
 
 #[test]
-fn globs_choose_the_files() {
+fn globs_select_files() {
     let sandbox = golden();
     for (globs, expected) in [
         (&["*.txt"][..], &["golden/a b/größe.txt", "golden/a.txt"][..]),
@@ -131,7 +131,7 @@ fn globs_choose_the_files() {
 }
 
 #[test]
-fn junk_is_left_out_and_counted() {
+fn junk_files_are_skipped_and_counted() {
     let sandbox = golden();
     sandbox.write("golden/.DS_Store", "x");
     sandbox.write("golden/a b/thumbs.db", "x");
@@ -148,7 +148,7 @@ fn junk_is_left_out_and_counted() {
 }
 
 #[test]
-fn clients_that_are_locked_out_are_named() {
+fn incompatible_clients_are_named() {
     let sandbox = golden();
     let run = sandbox.run("create golden -l 256M").ok();
     assert!(run.stderr.contains("warning: pieces of 256 MiB: libtorrent"), "{run:?}");
@@ -166,7 +166,7 @@ fn clients_that_are_locked_out_are_named() {
 }
 
 #[test]
-fn what_cannot_be_content_is_named_and_nothing_is_written() {
+fn invalid_content_is_named_and_nothing_is_written() {
     let sandbox = golden();
     sandbox.run("create nowhere").fails(1, "nowhere");
     sandbox.write("folder/file", "x");
@@ -194,7 +194,7 @@ fn symlinks_are_followed() {
 }
 
 #[test]
-fn standard_input_is_a_file_called_as_told() {
+fn standard_input_becomes_a_file_of_the_given_name() {
     let sandbox = golden();
     let stdin = |path: &str| Stdio::from(fs::File::open(sandbox.path(path)).unwrap());
     let run = |line: &str, path: &str| {
@@ -298,7 +298,7 @@ fn verify_finds_each_fault() {
 }
 
 #[test]
-fn extra_files_are_listed_and_are_no_mismatch() {
+fn extra_files_are_listed_without_a_mismatch() {
     let sandbox = golden();
     sandbox.run("create golden -q").ok();
     let clean = sandbox.run("verify golden.torrent --json").ok().json();
@@ -319,7 +319,7 @@ fn extra_files_are_listed_and_are_no_mismatch() {
 }
 
 #[test]
-fn a_remembered_check_is_trusted_until_anything_changes() {
+fn a_cached_check_is_trusted_until_a_file_changes() {
     let sandbox = golden();
     let verify = |line: &str| {
         let run = sandbox.run(line).ok();
@@ -364,7 +364,7 @@ fn a_remembered_check_is_trusted_until_anything_changes() {
 }
 
 #[test]
-fn create_remembers_what_it_read() {
+fn create_caches_its_check() {
     let sandbox = golden();
     std::thread::sleep(Duration::from_millis(4100));
     sandbox.run("create golden -q").ok();
@@ -391,7 +391,7 @@ fn a_file_that_shrinks_while_it_is_hashed_is_named() {
 }
 
 #[test]
-fn a_file_that_gives_less_than_its_length_is_named() {
+fn a_file_that_reads_short_of_its_length_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("folder/a", "x");
     // A file of sysfs is a page long and gives a few bytes.

@@ -140,7 +140,7 @@ fn a_full_output_leaves_nothing() {
 }
 
 #[test]
-fn an_output_in_a_read_only_folder_is_refused_before_the_work() {
+fn an_output_in_a_read_only_folder_is_refused_early() {
     let sandbox = world();
     fs::create_dir(sandbox.path("folder.ro")).unwrap();
     let script = "mount -t tmpfs -o ro none folder.ro; exec $0 create folder -o folder.ro/x.torrent -v";

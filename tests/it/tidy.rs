@@ -193,7 +193,7 @@ fn leading_identifier(text: &str) -> &str {
 }
 
 #[test]
-fn arrows_point_down() {
+fn modules_use_only_lower_layers() {
     let mut complaints = Vec::new();
     for source in sources() {
         let Some(layer) = source.layer() else { continue };
@@ -225,7 +225,7 @@ fn arrows_point_down() {
 }
 
 #[test]
-fn braced_paths_are_seen() {
+fn paths_in_braces_are_found() {
     let code = "use crate::{\n    base::{units, geometry::{a, b}}, codec,\n};\nlet x = crate::peer::y; not_crate::z";
     let elements: Vec<&str> = first_elements(code, "crate::").into_iter().map(|(_, element)| element).collect();
     assert_eq!(elements, ["base", "codec", "peer"]);
@@ -246,20 +246,20 @@ fn files_are_short() {
 }
 
 #[test]
-fn clock_is_read_in_the_upper_layers_alone() {
+fn only_the_upper_layers_read_the_clock() {
     let mut complaints = uses_outside("Instant::now", &CLOCK_READERS);
     complaints.extend(uses_outside("SystemTime::now", &CLOCK_READERS));
     assert_none(&complaints);
 }
 
 #[test]
-fn unsafe_stays_in_its_fences() {
+fn unsafe_is_confined_to_three_modules() {
     // `unsafe_code` is the lint's name.
     assert_none(&uses_outside("unsafe", &UNSAFE_FENCES));
 }
 
 #[test]
-fn unsafe_has_its_safety_comment() {
+fn unsafe_has_a_safety_comment() {
     let mut complaints = Vec::new();
     for source in sources() {
         let lines: Vec<&str> = source.text.lines().collect();
@@ -279,7 +279,7 @@ fn unsafe_has_its_safety_comment() {
 }
 
 #[test]
-fn names_say_something() {
+fn vague_names_are_refused() {
     let mut complaints = Vec::new();
     for source in sources() {
         for part in &source.path {
@@ -312,7 +312,7 @@ fn names_say_something() {
 
 /// A ring thread that yields or loops on a channel starves its ring; a queue without a bound has no memory limit.
 #[test]
-fn no_yielding_and_no_unbounded_queue() {
+fn no_code_yields_or_queues_without_bound() {
     let mut complaints = uses_outside("yield_now", &[]);
     complaints.extend(uses_outside("unbounded_channel", &[]));
     complaints.extend(uses_outside("unbounded", &[]));

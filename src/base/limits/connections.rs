@@ -15,9 +15,9 @@ pub const CONNECTIONS_GET_MAX: usize = 500;
 /// one machine or behind one NAT.
 pub const CONNECTIONS_PER_IP_MAX: usize = 64;
 /// Accepted connections with a pending handshake from one host; another one is closed.
-pub const GREETING_PER_IP_MAX: u32 = 64;
+pub const PENDING_HANDSHAKES_PER_IP_MAX: u32 = 64;
 /// Accepted connections with a pending handshake in total; another one is closed.
-pub const GREETING_MAX: u32 = 2048;
+pub const PENDING_HANDSHAKES_MAX: u32 = 2048;
 /// Blocks of failed pieces whose senders are remembered until the piece is verified. Each takes 40 bytes; the oldest
 /// pieces are forgotten first.
 pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
@@ -35,7 +35,7 @@ pub const CONNECTIONS_SOUGHT: usize = 20;
 /// to every later peer and be fed by all of them.
 pub const CONNECTIONS_LEECHING_MAX: usize = 36;
 /// Connections at which a download stops looking for peers after a failed piece, while no connected peer is proven.
-pub const CONNECTIONS_SOUGHT_AMONG_LIARS: usize = HALF_OPEN_MAX;
+pub const CONNECTIONS_SOUGHT_UNPROVEN: usize = HALF_OPEN_MAX;
 /// Divisor of the piece count: a leecher is ahead of us if it has more than this part of all pieces more than we have.
 /// While more than half of the connected leechers are ahead, a download looks for peers up to
 /// [`CONNECTIONS_LEECHING_MAX`]: peers divide their uplinks by connections, so a peer with fewer connections is fed
@@ -109,10 +109,10 @@ pub const SHORTAGE_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 const _: () = assert!(CONNECTIONS_SEED_MAX <= CONNECTIONS_MAX && CONNECTIONS_GET_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(CONNECTIONS_SOUGHT <= CONNECTIONS_LEECHING_MAX);
-const _: () = assert!(CONNECTIONS_LEECHING_MAX <= CONNECTIONS_SOUGHT_AMONG_LIARS);
-const _: () = assert!(CONNECTIONS_SOUGHT_AMONG_LIARS <= CONNECTIONS_GET_MAX);
+const _: () = assert!(CONNECTIONS_LEECHING_MAX <= CONNECTIONS_SOUGHT_UNPROVEN);
+const _: () = assert!(CONNECTIONS_SOUGHT_UNPROVEN <= CONNECTIONS_GET_MAX);
 const _: () = assert!(CONNECTIONS_PER_IP_MAX <= CONNECTIONS_GET_MAX);
-const _: () = assert!(GREETING_PER_IP_MAX <= GREETING_MAX);
+const _: () = assert!(PENDING_HANDSHAKES_PER_IP_MAX <= PENDING_HANDSHAKES_MAX);
 const _: () = assert!(is_at_most(USELESS_AT_CAP_AFTER, USELESS_AFTER));
 const _: () = assert!(is_at_most(CONNECT_RETRY_MIN, CONNECT_RETRY_MAX));
 const _: () = assert!(is_at_most(CONNECT_HOPEFUL, CONNECT_TIMEOUT));

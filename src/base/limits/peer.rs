@@ -41,7 +41,7 @@ pub const REQUESTS_OUT_MAX: usize = 4096;
 /// Withdrawn requests of one peer whose blocks are still accepted if they arrive.
 pub const REQUESTS_WITHDRAWN_MAX: usize = REQUESTS_OUT_MAX;
 /// Requests outstanding with a peer that announces no `reqq` (the default of BEP 10).
-pub const REQUESTS_OUT_UNTOLD: usize = 250;
+pub const REQUESTS_OUT_DEFAULT: usize = 250;
 /// Requests outstanding with an unchoked peer whose rate is not known yet.
 pub const REQUESTS_OUT_START: usize = 32;
 /// Shortest time whose blocks are requested in advance. The request window covers twice the longest pause of the peer
@@ -63,15 +63,15 @@ pub const INVALID_REQUESTS_TIME: Duration = Duration::from_secs(60);
 pub const REJECTS_MAX: u32 = 4096;
 /// Divisor of the downloaded bytes. If more than this part of them failed, an unproven peer waits for [`IDLE_RETRY`]
 /// before it is asked for blocks, while a proven peer is asked.
-pub const SPOILT_SHARE: u64 = 50;
+pub const FAILED_SHARE: u64 = 50;
 /// Retries after which an unproven peer is asked although another unproven peer is being asked; without another one, a
 /// single retry is enough.
-pub const STRANGER_WAITS_MAX: u16 = 10;
+pub const UNPROVEN_RETRIES_MAX: u16 = 10;
 /// Time for which a piece that failed its hash is left to proven peers, if one of them sends blocks.
-pub const SPOILT_WAIT: Duration = Duration::from_secs(1);
-/// Failed pieces of one torrent that are remembered for [`SPOILT_WAIT`]; further ones may be requested from any peer at
+pub const FAILED_PIECE_WAIT: Duration = Duration::from_secs(1);
+/// Failed pieces of one torrent that are remembered for [`FAILED_PIECE_WAIT`]; further ones may be requested from any peer at
 /// once.
-pub const SPOILT_PIECES_KEPT_MAX: usize = 1024;
+pub const FAILED_PIECES_KEPT_MAX: usize = 1024;
 /// Time after which a connection that found nothing to request searches again: other connections may have released
 /// blocks.
 pub const IDLE_RETRY: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ pub const SUGGESTED_START: usize = 3;
 /// one while the other spreads.
 pub const SUPER_SEED_PENDING: usize = 2;
 /// Super-seeding: interval at which a connection checks whether its announced pieces were seen at other peers.
-pub const SUPER_SEED_LOOK: Duration = Duration::from_millis(200);
+pub const SUPER_SEED_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Super-seeding: time between the upload of the first copy of all pieces and the announcement of all pieces to all
 /// peers, in which the peers exchange them.
 pub const SUPER_SEED_GRACE: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ pub const LOW_WATER_LEN_MIN: u32 = 32 << 10;
 pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
 
 const _: () = assert!(REQUESTS_OUT_SLOW <= REQUESTS_OUT_CHOKED && REQUESTS_OUT_CHOKED <= REQUESTS_OUT_START);
-const _: () = assert!(REQUESTS_OUT_START <= REQUESTS_OUT_UNTOLD && REQUESTS_OUT_UNTOLD <= REQUESTS_OUT_MAX);
+const _: () = assert!(REQUESTS_OUT_START <= REQUESTS_OUT_DEFAULT && REQUESTS_OUT_DEFAULT <= REQUESTS_OUT_MAX);
 const _: () = assert!(REQUESTS_OUT_SLOW <= REQUESTS_OUT_STEADY && REQUESTS_OUT_STEADY <= REQUESTS_OUT_MAX);
 const _: () = assert!(is_at_most(REQUESTS_OUT_TIME_MIN, REQUESTS_OUT_TIME_MAX));
 const _: () = assert!(BLOCK_LEN <= REQUEST_LEN_MAX);
@@ -192,7 +192,8 @@ const _: () = assert!(METADATA_CONNECTIONS_PER_HOST_MAX <= METADATA_CONNECTIONS_
 const _: () = assert!(is_at_most(METADATA_DOUBLE_AFTER, METADATA_TIMEOUT));
 const _: () = assert!(is_at_most(GUIDED_IDLE_TIME, GUIDED_TIME) && is_at_most(GUIDED_TIME, GUIDED_RARE_TIME));
 const _: () = assert!(SUGGESTED_START <= SUGGESTED_MAX);
-const _: () = assert!(is_at_most(SUPER_SEED_LOOK, SUGGEST_AGAIN) && is_at_most(SUGGEST_AGAIN, SUPER_SEED_HELD_MAX));
+const _: () =
+    assert!(is_at_most(SUPER_SEED_CHECK_INTERVAL, SUGGEST_AGAIN) && is_at_most(SUGGEST_AGAIN, SUPER_SEED_HELD_MAX));
 const _: () = assert!(CONTROL_MESSAGE_WEIGHT_MAX <= CONTROL_MESSAGES_PER_S_MAX);
 const _: () = assert!(KEEP_ALIVES_PER_S_MAX <= CONTROL_MESSAGES_PER_S_MAX);
 const _: () = assert!(SEND_BLOCKS_MAX * BLOCK_LEN as usize <= SEND_LEN_MAX);

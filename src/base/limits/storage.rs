@@ -6,16 +6,16 @@ use super::is_at_most;
 use crate::base::geometry::BLOCK_LEN;
 
 /// Length in bytes of an extent, the unit in which content is read into the page cache and known to be resident.
-pub const STRETCH_LEN: u64 = 1 << 20;
+pub const EXTENT_LEN: u64 = 1 << 20;
 /// Blocks of a peer's queue that are made resident ahead of its writer when memory is ample.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 128;
 /// Interval in which a served file is checked for changes at most once. A file is checked before its bytes leave, and
 /// always before its last bytes leave.
-pub const FILE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Length in bytes below which a file counts as short: there may be as many short files as blocks.
-pub const FILE_LOOK_LEN_MIN: u64 = 1 << 20;
-/// Short files of one torrent that are checked in one [`FILE_LOOK_INTERVAL`]; the rest wait for a later interval.
-pub const FILE_LOOKS_SHORT_MAX: u64 = 100;
+pub const FILE_CHECK_LEN_MIN: u64 = 1 << 20;
+/// Short files of one torrent that are checked in one [`FILE_CHECK_INTERVAL`]; the rest wait for a later interval.
+pub const FILE_CHECKS_SHORT_MAX: u64 = 100;
 /// Time within which the clock of file times advances: two writes closer than this may leave the same times.
 pub const FILE_TIME_GRAIN: Duration = Duration::from_millis(20);
 /// Attempts to read verified content from a file that keeps changing; then the read fails.
@@ -45,7 +45,7 @@ pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Sends hold maps for longer, and threads and libraries have maps of their own.
 pub const MAP_COUNT_SHARE: u64 = 2;
 /// Maps per process if `vm.max_map_count` cannot be read, the kernel's default.
-pub const MAP_COUNT_UNTOLD: u64 = 65_530;
+pub const MAP_COUNT_DEFAULT: u64 = 65_530;
 /// Maps of served files of the process, each of which takes kernel memory.
 pub const MAPPED_FILES_MAX: u64 = 65_536;
 /// Divisor of the granted maps: a call that makes content resident uses at most this part and reads the other files.
@@ -121,14 +121,14 @@ pub const HAVE_GATHER: Duration = Duration::from_millis(10);
 /// Time since the last send after which haves that were held back for a slow reader are sent.
 pub const HAVE_HELD_MAX: Duration = Duration::from_secs(1);
 
-const _: () = assert!(READ_AHEAD_BLOCKS_MAX as u64 * BLOCK_LEN as u64 >= STRETCH_LEN);
-const _: () = assert!(STRETCH_LEN.is_multiple_of(BLOCK_LEN as u64));
-const _: () = assert!(is_at_most(FILE_TIME_GRAIN, FILE_LOOK_INTERVAL));
+const _: () = assert!(READ_AHEAD_BLOCKS_MAX as u64 * BLOCK_LEN as u64 >= EXTENT_LEN);
+const _: () = assert!(EXTENT_LEN.is_multiple_of(BLOCK_LEN as u64));
+const _: () = assert!(is_at_most(FILE_TIME_GRAIN, FILE_CHECK_INTERVAL));
 const _: () = assert!(is_at_most(RESIDENT_MIN, RESIDENT_MAX));
 const _: () = assert!(ARENA_LEN_MIN <= ARENA_LEN_DEFAULT && BLOCK_LEN as u64 <= ARENA_LEN_MIN);
-const _: () = assert!(MAP_COUNT_UNTOLD / MAP_COUNT_SHARE <= MAPPED_FILES_MAX);
+const _: () = assert!(MAP_COUNT_DEFAULT / MAP_COUNT_SHARE <= MAPPED_FILES_MAX);
 const _: () = assert!(READ_FILE_LEN_MAX <= BLOCK_LEN as u64);
-const _: () = assert!(READ_CONTENT_LEN_MIN <= READ_CONTENT_LEN_MAX && STRETCH_LEN <= READ_CONTENT_LEN_MIN);
+const _: () = assert!(READ_CONTENT_LEN_MIN <= READ_CONTENT_LEN_MAX && EXTENT_LEN <= READ_CONTENT_LEN_MIN);
 const _: () = assert!(OPEN_FILES_MIN <= OPEN_FILES_MAX);
 const _: () = assert!(DIRTY_LEN_MIN <= DIRTY_LEN_MAX);
 const _: () = assert!(is_at_most(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX));

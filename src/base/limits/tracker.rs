@@ -24,7 +24,7 @@ pub const TRACKER_INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Longest time between regular announces, whatever the tracker names.
 pub const TRACKER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Shortest time before an early announce of a torrent that needs peers. The tracker's `min interval` applies too.
-pub const TRACKER_HUNGRY_INTERVAL: Duration = Duration::from_secs(30);
+pub const TRACKER_EARLY_INTERVAL: Duration = Duration::from_secs(30);
 /// First wait before a failed tracker is tried again. The wait doubles each time.
 pub const TRACKER_RETRY_MIN: Duration = Duration::from_secs(15);
 /// Longest wait before a failed tracker is tried again.
@@ -69,7 +69,7 @@ pub const TRACKER_SWARM_COUNT_MAX: usize = 10_000;
 /// Peers of all torrents of an open tracker.
 pub const TRACKER_PEER_COUNT_MAX: usize = 1_000_000;
 /// Torrents of one shard of a full open tracker that are examined for one to evict.
-pub const TRACKER_SWARMS_LOOKED_AT: usize = 16;
+pub const TRACKER_EVICTION_CANDIDATES: usize = 16;
 /// Shards of our own tracker's torrents, each with its own lock.
 pub const TRACKER_SHARDS: usize = 64;
 /// Longest announce interval that our own tracker names; below it, the interval is the age of the swarm. libtorrent
@@ -107,7 +107,7 @@ const _: () = assert!(is_at_most(TRACKER_UDP_RESEND_AFTER, TRACKER_TIMEOUT));
 const _: () = assert!(is_at_most(TRACKER_FAMILY_GRACE, TRACKER_STOP_TIMEOUT));
 const _: () = assert!(is_at_most(TRACKER_INTERVAL_MIN, TRACKER_INTERVAL_DEFAULT));
 const _: () = assert!(is_at_most(TRACKER_INTERVAL_DEFAULT, TRACKER_INTERVAL_MAX));
-const _: () = assert!(is_at_most(TRACKER_HUNGRY_INTERVAL, TRACKER_INTERVAL_MIN));
+const _: () = assert!(is_at_most(TRACKER_EARLY_INTERVAL, TRACKER_INTERVAL_MIN));
 const _: () = assert!(is_at_most(TRACKER_RETRY_MIN, TRACKER_RETRY_MAX));
 const _: () = assert!(is_at_most(TRACKER_RETRY_MAX, TRACKER_INTERVAL_MAX));
 const _: () = assert!(TRACKER_NUMWANT as usize <= TRACKER_PEERS_GIVEN_MAX);

@@ -65,7 +65,7 @@ impl World {
             member.announce.handle_complete();
         }
         if open < sought {
-            member.announce.handle_hungry(now);
+            member.announce.handle_need_peers(now);
         }
         while let Some(answer) = member.poll_answer(now, (address_of(node), left), &mut self.trackers, &mut self.rng) {
             let outcome = member.announce.handle_reply(now, answer.id, answer.reply);
@@ -152,7 +152,7 @@ impl Member {
                 left,
                 event: request.event,
                 numwant: request.numwant as usize,
-                own_family_alone: false,
+                same_family_only: false,
             };
             self.answer = Some(trackers.handle_request(now, &request, &announcement, rng));
         }

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 
 const UNVERIFIED: u8 = 0;
@@ -67,7 +67,7 @@ impl Serving {
         let state = |piece| if verified.contains(piece) { VERIFIED } else { UNVERIFIED };
         Self {
             pieces: geometry.pieces().map(|piece| AtomicU8::new(state(piece))).collect(),
-            stretches: (0..geometry.total_len().div_ceil(STRETCH_LEN)).map(|_| AtomicU64::new(NEVER)).collect(),
+            stretches: (0..geometry.total_len().div_ceil(EXTENT_LEN)).map(|_| AtomicU64::new(NEVER)).collect(),
             trusted,
             piece_len: u64::from(geometry.piece_len()),
         }
@@ -83,7 +83,7 @@ impl Serving {
 
     fn stretches_of(&self, block: BlockRef) -> std::ops::RangeInclusive<u64> {
         let start = u64::from(block.piece.get()) * self.piece_len + u64::from(block.begin);
-        start / STRETCH_LEN..=(start + u64::from(block.len) - 1) / STRETCH_LEN
+        start / EXTENT_LEN..=(start + u64::from(block.len) - 1) / EXTENT_LEN
     }
 
     /// Whether a block can be read without waiting.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::{Time, limits};
 
-/// When each of one torrent's files was looked at last, in numbers of [`limits::FILE_LOOK_INTERVAL`].
+/// When each of one torrent's files was looked at last, in numbers of [`limits::FILE_CHECK_INTERVAL`].
 #[derive(Debug)]
 pub(in crate::engine) struct Looks {
     files: Box<[AtomicU32]>,
@@ -42,7 +42,7 @@ impl Looks {
         let Some(look) = self.files.get(file_index) else { return false };
         let last = look.load(Ordering::Acquire);
         last < interval
-            && (len >= limits::FILE_LOOK_LEN_MIN || self.take_short_turn(interval))
+            && (len >= limits::FILE_CHECK_LEN_MIN || self.take_short_turn(interval))
             && look.compare_exchange(last, interval, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -50,7 +50,7 @@ impl Looks {
         let start = u64::from(interval) << 32;
         let take = |turn: u64| {
             let next = turn.max(start) + 1;
-            (next - start <= limits::FILE_LOOKS_SHORT_MAX).then_some(next)
+            (next - start <= limits::FILE_CHECKS_SHORT_MAX).then_some(next)
         };
         self.short.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
@@ -58,7 +58,7 @@ impl Looks {
 
 /// The first is 1.
 pub(in crate::engine) fn interval(now: Time) -> u32 {
-    let number = now.as_millis() / limits::FILE_LOOK_INTERVAL.as_millis() + 1;
+    let number = now.as_millis() / limits::FILE_CHECK_INTERVAL.as_millis() + 1;
     u32::try_from(number).unwrap_or(LOST - 1).min(LOST - 1)
 }
 
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn each_file_is_looked_at_once_in_an_interval_and_of_short_ones_so_many() {
-        let short_max = usize::try_from(limits::FILE_LOOKS_SHORT_MAX).unwrap();
+        let short_max = usize::try_from(limits::FILE_CHECKS_SHORT_MAX).unwrap();
         let looks = Looks::new(short_max + 10);
-        let long = |file_index, interval| looks.take_turn(file_index, limits::FILE_LOOK_LEN_MIN, interval);
+        let long = |file_index, interval| looks.take_turn(file_index, limits::FILE_CHECK_LEN_MIN, interval);
         assert!(long(0, 1) && !long(0, 1) && long(1, 1) && long(0, 2) && !long(0, 1));
         for interval in 3..5 {
             let turns = |at: usize| looks.take_turn(at, 1, interval);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::encode_piece_head;
 use crate::engine::files::readiness::Moment;
@@ -231,7 +231,7 @@ impl Connection {
         };
         let check = |range: &Range<u64>| {
             if !range.is_empty() && !is_there(range.start, range.end - range.start) {
-                let stretches = range.start / STRETCH_LEN..=(range.end - 1) / STRETCH_LEN;
+                let stretches = range.start / EXTENT_LEN..=(range.end - 1) / EXTENT_LEN;
                 stretches.for_each(|stretch| self.torrent.serving.handle_evicted(stretch));
             }
         };
@@ -272,7 +272,7 @@ impl Connection {
         let connection = self.clone();
         spawn(async move {
             let (shared, torrent) = (&connection.ring.shared, &connection.torrent);
-            let range = stretch * STRETCH_LEN..(stretch + 1) * STRETCH_LEN;
+            let range = stretch * EXTENT_LEN..(stretch + 1) * EXTENT_LEN;
             let mut populated = connection.populate(&range).await;
             if populated == Populated::Lost {
                 populated = connection.populate_pieces(&range).await;
@@ -288,7 +288,7 @@ impl Connection {
             if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
             {
                 let there = torrent.clone();
-                let drop_range = move || there.store.drop_range(stretch * STRETCH_LEN, STRETCH_LEN);
+                let drop_range = move || there.store.drop_range(stretch * EXTENT_LEN, EXTENT_LEN);
                 let _ = shared.files.run(&torrent.file_share, drop_range).await;
                 torrent.serving.handle_left(stretch);
                 shared.announce_ready();

@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 
 use crate::base::geometry::BLOCK_LEN;
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::engine::config::Config;
 use crate::engine::contents::{self, Contents};
@@ -197,7 +197,7 @@ impl Shared {
 
     /// Blocks of each peer's queue that are made ready ahead of its writer: all peers' together stay in memory.
     pub(in crate::engine) fn read_ahead_blocks(&self) -> usize {
-        let trusted = u64::from(self.cache.trusted) * (STRETCH_LEN / u64::from(BLOCK_LEN));
+        let trusted = u64::from(self.cache.trusted) * (EXTENT_LEN / u64::from(BLOCK_LEN));
         let share =
             usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.connection_count.load(Ordering::Relaxed).max(1);
         share.clamp(limits::SEND_BLOCKS_MAX, limits::READ_AHEAD_BLOCKS_MAX)

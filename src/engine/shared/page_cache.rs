@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{Time, limits};
 use crate::engine::config::CacheMode;
 use crate::engine::files::readiness::Moment;
@@ -29,7 +29,7 @@ pub(in crate::engine) type Stretch = (Arc<Torrent>, u64);
 
 impl Cache {
     pub(in crate::engine) fn new(mode: CacheMode) -> Self {
-        let share = memory_limit() / limits::CACHE_TRUSTED_SHARE / STRETCH_LEN;
+        let share = memory_limit() / limits::CACHE_TRUSTED_SHARE / EXTENT_LEN;
         Self {
             read_in: AtomicU32::new(0),
             trusted: u32::try_from(share).unwrap_or(u32::MAX / 2).max(1),
@@ -46,7 +46,7 @@ impl Cache {
         self.read_in.fetch_add(1, Ordering::Relaxed);
         let mut behind = self.behind.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         behind.push_back((torrent.clone(), stretch));
-        let full = behind.len() as u64 * STRETCH_LEN > limits::CACHE_BEHIND_LEN;
+        let full = behind.len() as u64 * EXTENT_LEN > limits::CACHE_BEHIND_LEN;
         if full { behind.pop_front() } else { None }
     }
 }

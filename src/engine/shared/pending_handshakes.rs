@@ -31,7 +31,7 @@ impl Doorstep {
         let host = host_of(ip);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_host = counts.by_host.get(&host).copied().unwrap_or(0);
-        if counts.all >= limits::GREETING_MAX || of_host >= limits::GREETING_PER_IP_MAX {
+        if counts.all >= limits::PENDING_HANDSHAKES_MAX || of_host >= limits::PENDING_HANDSHAKES_PER_IP_MAX {
             return None;
         }
         counts.by_host.insert(host, of_host + 1);
@@ -66,7 +66,7 @@ mod tests {
         let doorstep = Doorstep::default();
         let mut places: Vec<Place> = Vec::new();
         // Every address of a /64 is the same host.
-        for low in 0..limits::GREETING_PER_IP_MAX {
+        for low in 0..limits::PENDING_HANDSHAKES_PER_IP_MAX {
             places.push(doorstep.enter(ip(&format!("2001:db8:1:2:{low:x}::1"))).unwrap());
         }
         assert!(doorstep.enter(ip("2001:db8:1:2::ffff")).is_none());
@@ -79,7 +79,7 @@ mod tests {
                 None => break,
             }
         }
-        assert_eq!(places.len(), limits::GREETING_MAX as usize);
+        assert_eq!(places.len(), limits::PENDING_HANDSHAKES_MAX as usize);
         places.clear();
         let counts = doorstep.0.lock().unwrap();
         assert!(counts.by_host.is_empty() && counts.all == 0);

@@ -18,7 +18,7 @@ impl Torrent {
         let is_due = |&(file_index, has_end): &(usize, bool)| {
             let len = self.swarm.geometry.file_len(file_index);
             self.looks.take_turn(file_index, len, interval)
-                || (has_end && len >= limits::FILE_LOOK_LEN_MIN && !self.looks.is_lost(file_index))
+                || (has_end && len >= limits::FILE_CHECK_LEN_MIN && !self.looks.is_lost(file_index))
         };
         let files = blocks.iter().flat_map(|&block| self.store.files_of(block));
         let mut due: Vec<usize> = files.filter(is_due).map(|(file_index, _)| file_index).collect();
@@ -30,7 +30,7 @@ impl Torrent {
     pub(in crate::engine) fn read_in(&self, offset: u64, len: u64) -> Result<(), StorageError> {
         let on_change = self.on_change();
         // Of short ones not each is looked at in each interval.
-        let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_LOOK_LEN_MIN;
+        let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_CHECK_LEN_MIN;
         self.store.files_in(offset, len).filter(is_short).for_each(|file_index| self.look_at(file_index));
         if let Some((page, page_len)) = self.last_page_behind(offset, len)
             && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.passes())

@@ -95,7 +95,7 @@ impl Tracker {
             left: query.left,
             event: query.event,
             numwant: query.numwant.unwrap_or(TRACKER_NUMWANT).try_into().unwrap_or(usize::MAX),
-            own_family_alone: false,
+            same_family_only: false,
         };
         let reply = self.announce(&announcement, &mut Rng::new()).map_err(|refusal| refusal.to_string())?;
         Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..told(&reply) }, form(query)))

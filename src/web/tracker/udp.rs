@@ -106,7 +106,7 @@ impl Serving<'_> {
             left,
             event,
             numwant: wanted.min(room),
-            own_family_alone: true,
+            same_family_only: true,
         };
         let counters = self.tracker.counters();
         counters.udp_announces.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +272,7 @@ mod tests {
                 left: 1,
                 event: Event::Started,
                 numwant: 0,
-                own_family_alone: true,
+                same_family_only: true,
             };
             running.tracker.announce(&announcement, &mut Rng::new()).unwrap();
         }

@@ -84,7 +84,7 @@ fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut fastrand::Rng) {
 }
 
 #[test]
-fn the_corpus_and_its_mutations_break_no_promise() {
+fn corpus_and_mutations_break_no_invariant() {
     let seed = from_env("BT_FAST_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     let runs = from_env("BT_FAST_FUZZ_RUNS").unwrap_or(RUNS);
     for target in TARGETS {
@@ -103,7 +103,7 @@ fn the_corpus_and_its_mutations_break_no_promise() {
 }
 
 #[test]
-fn the_corpus_is_small_and_each_folder_is_of_a_target() {
+fn the_corpus_is_small_and_each_folder_has_a_target() {
     let mut names: Vec<String> = Vec::new();
     let mut len = 0;
     for entry in fs::read_dir(folder("")).unwrap() {

@@ -151,17 +151,17 @@ fn gets(getter: Getter, link: &Path) -> String {
 }
 
 #[test]
-fn libtorrent_comes_over_tcp_at_once() {
+fn libtorrent_connects_over_tcp_at_once() {
     gets(Getter::Libtorrent, &torrent(CONTENT));
 }
 
 #[test]
-fn deluge_comes_over_tcp_at_once() {
+fn deluge_connects_over_tcp_at_once() {
     gets(Getter::Deluge, &torrent(CONTENT));
 }
 
 #[test]
-fn qbittorrent_comes_over_tcp_at_once() {
+fn qbittorrent_connects_over_tcp_at_once() {
     gets(Getter::Qbittorrent, &torrent(CONTENT));
 }
 

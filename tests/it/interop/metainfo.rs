@@ -75,7 +75,7 @@ fn torrents_of_transmission_are_read() {
 }
 
 #[test]
-fn ours_are_read_by_others() {
+fn our_torrents_are_read_by_other_clients() {
     let scratch = Scratch::new();
     for content in SMALL {
         for private in [false, true] {
@@ -92,7 +92,7 @@ fn ours_are_read_by_others() {
 /// The same layout and the same keys give the same info-hash. Transmission writes `private` always, 0 too, and leaves
 /// empty files out: its hash is ours for a private torrent without such files.
 #[test]
-fn same_layout_has_same_info_hash_whoever_creates() {
+fn every_creator_gives_the_same_info_hash() {
     let scratch = Scratch::new();
     for content in SMALL {
         let source = content.folder().join(content.name());

@@ -27,7 +27,7 @@ fn origin(net: &NetPair, torrent: &Path, source: &Path, state: &Path) -> Running
 }
 
 #[test]
-fn two_of_each_finish_with_the_same_bytes() {
+fn two_of_each_client_finish_with_the_same_bytes() {
     let scratch = Scratch::new();
     let (source, state) = (scratch.folder("source"), scratch.folder("state"));
     content::write_random(&source.join("content.bin"), LEN, 7);

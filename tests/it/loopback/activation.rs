@@ -61,7 +61,7 @@ fn stop(process: &mut Running) {
 }
 
 #[test]
-fn an_origin_on_sockets_that_were_opened_for_it() {
+fn an_origin_serves_on_passed_sockets() {
     let fixture = Fixture::file(LEN);
     let sockets = Sockets::open();
     let [web, admin] = [&sockets.web, &sockets.admin].map(|socket| socket.local_addr().unwrap());
@@ -95,7 +95,7 @@ fn an_origin_on_sockets_that_were_opened_for_it() {
 
 /// The service is stopped while peers are served, and the next one on the same socket serves them the rest.
 #[test]
-fn a_seed_on_a_handed_socket_ends_cleanly_in_the_middle_of_transfers() {
+fn a_seed_on_a_passed_socket_stops_cleanly_mid_transfer() {
     let fixture = Fixture::file(8 * LEN);
     let sockets = Sockets::open();
     let peers = sockets.peers.local_addr().unwrap();
@@ -129,7 +129,7 @@ fn a_seed_on_a_handed_socket_ends_cleanly_in_the_middle_of_transfers() {
 }
 
 #[test]
-fn a_tracker_on_sockets_that_were_opened_for_it() {
+fn a_tracker_serves_on_passed_sockets() {
     let scratch = Scratch::new();
     let sockets = Sockets::open();
     let address: SocketAddr = sockets.web.local_addr().unwrap();
@@ -148,7 +148,7 @@ fn a_tracker_on_sockets_that_were_opened_for_it() {
 }
 
 #[test]
-fn sockets_that_have_no_use_are_refused() {
+fn sockets_without_a_use_are_refused() {
     let fixture = Fixture::file(LEN);
     let sockets = Sockets::open();
     let content = fixture.source.join(NAME);

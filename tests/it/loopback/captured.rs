@@ -159,7 +159,7 @@ fn strange_packets(arguments: &[&str]) -> Vec<Packet> {
 
 /// M11
 #[test]
-fn of_a_private_torrent_every_packet_goes_to_its_tracker_and_the_peers_it_named() {
+fn private_torrents_contact_only_their_tracker_and_its_peers() {
     let url = Tracker::url(NetPair::LEFT_IP);
     let strange = strange_packets(&["-p", "-a", &url]);
     assert!(strange.is_empty(), "{strange:#?}");
@@ -167,7 +167,7 @@ fn of_a_private_torrent_every_packet_goes_to_its_tracker_and_the_peers_it_named(
 
 /// The same eyes on a torrent with one more tracker see that it is asked, as nothing else is.
 #[test]
-fn a_public_torrents_second_tracker_is_seen_to_be_asked() {
+fn the_capture_sees_a_second_tracker_of_a_public_torrent() {
     let url = Tracker::url(NetPair::LEFT_IP);
     let dead = stranger(1);
     let strange = strange_packets(&["-a", &format!("http://{dead}/announce"), "-a", &url]);

@@ -106,7 +106,7 @@ fn a_file_changed_before_its_first_request_is_not_served() {
         sleep(2 * limits::FILE_TIME_GRAIN);
         let seed = seed(&fixture, &["--verify", "full"]);
         change(&fixture.source.join(NAME).join("a"));
-        sleep(2 * limits::FILE_LOOK_INTERVAL);
+        sleep(2 * limits::FILE_CHECK_INTERVAL);
         assert_eq!(ask_all(&fixture, &seed, &content, 0..1), 0);
         assert_eq!(ask_all(&fixture, &seed, &content, PIECE_COUNT..2 * PIECE_COUNT), BLOCKS);
         assert_eq!(ask_all(&fixture, &seed, &content, 1..PIECE_COUNT), 0);
@@ -124,7 +124,7 @@ fn a_file_changed_after_it_was_sent_is_not_served() {
             let seed = seed(&fixture, &["--verify", verify]);
             assert_eq!(ask_all(&fixture, &seed, &content, 0..PIECE_COUNT), BLOCKS);
             change(&fixture.source.join(NAME).join("a"));
-            sleep(2 * limits::FILE_LOOK_INTERVAL);
+            sleep(2 * limits::FILE_CHECK_INTERVAL);
             assert_eq!(ask_all(&fixture, &seed, &content, 0..PIECE_COUNT), 0);
             assert_eq!(ask_all(&fixture, &seed, &content, PIECE_COUNT..2 * PIECE_COUNT), BLOCKS);
             seed.stop();
@@ -133,7 +133,7 @@ fn a_file_changed_after_it_was_sent_is_not_served() {
 }
 
 #[test]
-fn a_file_vouched_for_and_then_changed_is_hashed() {
+fn a_file_changed_after_a_trusted_check_is_hashed() {
     let fixture = two_files();
     let content = fixture.content();
     let seed = seed(&fixture, &["--verify", "none"]);
@@ -145,7 +145,7 @@ fn a_file_vouched_for_and_then_changed_is_hashed() {
 
 /// A peer that is being served notices nothing.
 #[test]
-fn a_touched_file_with_the_same_bytes_is_served_on() {
+fn a_touched_file_with_the_same_bytes_stays_served() {
     let fixture = two_files();
     let content = fixture.content();
     let seed = seed(&fixture, &["--verify", "full"]);
@@ -153,7 +153,7 @@ fn a_touched_file_with_the_same_bytes_is_served_on() {
     for round in 0..20 {
         let file = File::options().write(true).open(fixture.source.join(NAME).join("a")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(round)).unwrap();
-        sleep(limits::FILE_LOOK_INTERVAL);
+        sleep(limits::FILE_CHECK_INTERVAL);
         for index in 0..PIECE_COUNT {
             let at = (index * PIECE_LEN) as usize;
             assert!(ask(&mut peer, index, 0).unwrap() == content[at..][..BLOCK_LEN as usize], "piece {index}");
@@ -163,7 +163,7 @@ fn a_touched_file_with_the_same_bytes_is_served_on() {
 }
 
 #[test]
-fn a_link_of_the_users_own_is_followed_and_its_change_noticed() {
+fn a_symlink_of_the_user_is_followed_and_its_change_noticed() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         let elsewhere = root.parent().unwrap().join("elsewhere");
         fs::create_dir(root).unwrap();
@@ -188,7 +188,7 @@ fn a_link_of_the_users_own_is_followed_and_its_change_noticed() {
 
 /// What it wrote itself is served; what another program writes when it is complete is not.
 #[test]
-fn a_download_that_seeds_on_notices_writes_of_others() {
+fn a_seeding_download_notices_writes_of_other_programs() {
     for change in CHANGES {
         let fixture = two_files();
         let content = fixture.content();
@@ -204,7 +204,7 @@ fn a_download_that_seeds_on_notices_writes_of_others() {
         let getter = Seed { process, address };
         assert_eq!(ask_all(&fixture, &getter, &content, 0..2 * PIECE_COUNT), 2 * BLOCKS);
         change(&target.join(NAME).join("a"));
-        sleep(2 * limits::FILE_LOOK_INTERVAL);
+        sleep(2 * limits::FILE_CHECK_INTERVAL);
         assert_eq!(ask_all(&fixture, &getter, &content, 0..PIECE_COUNT), 0);
         assert_eq!(ask_all(&fixture, &getter, &content, PIECE_COUNT..2 * PIECE_COUNT), BLOCKS);
     }

@@ -75,7 +75,7 @@ fn idle_peers_cost_little_memory() {
 
 /// As many as a download accepts, all of no use: it looks for others all the same.
 #[test]
-fn a_crowd_that_does_nothing_keeps_a_download_from_nobody() {
+fn idle_peers_do_not_crowd_out_a_download() {
     let fixture = Fixture::file(1 << 20);
     let (own, source, target) = (own_address(), own_address(), fixture.scratch.folder("target"));
     let mut get = bt_fast();
@@ -117,7 +117,7 @@ fn peers_that_do_not_read_hold_a_bounded_amount() {
 }
 
 #[test]
-fn many_readers_get_the_same() {
+fn many_readers_get_equal_shares() {
     let count = count_or(200);
     let fixture = Fixture::file(32 << 20);
     let seed = seed_for_all(&fixture, &[]);
@@ -142,7 +142,7 @@ fn many_readers_get_the_same() {
 }
 
 #[test]
-fn a_file_cut_short_under_a_hundred_readers() {
+fn a_file_truncated_under_a_hundred_readers_sends_nothing_wrong() {
     const COUNT: usize = 100;
     let fixture = Fixture::file(16 << 20);
     let mut seed = seed_for_all(&fixture, &[]);
@@ -168,7 +168,7 @@ fn chill(fixture: &Fixture) {
 }
 
 #[test]
-fn a_ring_thread_never_waits_for_the_disk() {
+fn a_ring_thread_never_blocks_on_the_disk() {
     let fixture = Fixture::file_with_piece_len(48 << 20, 1 << 20);
     for flags in [&[][..], &["--cache", "drop-behind"], &["--zero-copy", "on"]] {
         chill(&fixture);
@@ -180,7 +180,7 @@ fn a_ring_thread_never_waits_for_the_disk() {
 }
 
 #[test]
-fn zero_copy_sends_are_exact_and_given_up_where_the_kernel_copies() {
+fn zero_copy_sends_are_exact_and_disabled_if_the_kernel_copies() {
     let fixture = Fixture::file(40 << 20);
     let sent = |mode| -> Value {
         let seed = seed_for_all(&fixture, &["--zero-copy", mode]);

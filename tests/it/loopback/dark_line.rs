@@ -6,7 +6,7 @@ use super::{DEADLINE, Fixture, LISTEN_PORT, Seed, event, exit_code, failures, wa
 use crate::support::{bt_fast, net::NetPair, process::Running};
 
 #[test]
-fn a_wire_that_is_dead_for_a_while() {
+fn a_download_survives_a_link_outage() {
     let fixture = Fixture::file(24 << 20);
     let net = NetPair::new();
     let [here, there]: [SocketAddr; 2] = [&net.left, &net.right].map(|host| (host.ip, LISTEN_PORT).into());

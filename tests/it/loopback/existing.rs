@@ -32,7 +32,7 @@ fn folder() -> Fixture {
 }
 
 #[test]
-fn another_file_is_left_alone_unless_told_otherwise() {
+fn a_foreign_file_is_kept_without_overwrite() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     for len in [1, LEN - 1, LEN, LEN + 1] {
@@ -50,7 +50,7 @@ fn another_file_is_left_alone_unless_told_otherwise() {
 }
 
 #[test]
-fn a_file_that_is_too_long_is_cut_when_told() {
+fn overwrite_truncates_a_file_that_is_too_long() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -64,7 +64,7 @@ fn a_file_that_is_too_long_is_cut_when_told() {
 }
 
 #[test]
-fn complete_content_that_is_too_long_is_cut_when_told() {
+fn overwrite_truncates_complete_content_that_is_too_long() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     fs::write(target.join(NAME), [&fixture.bytes()[..], b"and more"].concat()).unwrap();
@@ -105,7 +105,7 @@ fn empty_and_reserved_files_are_written_to() {
 
 /// A run that was killed knows the file it has made again, with less than a piece in it, and no file in its place.
 #[test]
-fn a_killed_run_knows_its_own_files_alone() {
+fn a_killed_run_recognizes_only_its_own_files() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let mut torn = vec![0; BYTE_COUNT];
@@ -137,7 +137,7 @@ fn a_killed_run_knows_its_own_files_alone() {
 
 /// The rest of the torrent is there and right.
 #[test]
-fn a_file_in_the_place_of_a_right_one_is_left_alone() {
+fn a_file_that_replaces_a_correct_one_is_kept() {
     let fixture = folder();
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -157,7 +157,7 @@ fn a_file_in_the_place_of_a_right_one_is_left_alone() {
 }
 
 #[test]
-fn one_right_piece_vouches_for_short_files_beside_it() {
+fn a_verified_piece_vouches_for_neighboring_short_files() {
     let fixture = folder();
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -171,7 +171,7 @@ fn one_right_piece_vouches_for_short_files_beside_it() {
 }
 
 #[test]
-fn a_deselected_file_of_other_content_is_left_alone() {
+fn a_deselected_file_with_foreign_content_is_kept() {
     let fixture = folder();
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -189,7 +189,7 @@ fn a_deselected_file_of_other_content_is_left_alone() {
 }
 
 #[test]
-fn complete_content_that_can_not_be_written_is_complete() {
+fn complete_read_only_content_is_complete() {
     let fixture = folder();
     let finished = with_mounts(
         &fixture,
@@ -202,7 +202,7 @@ fn complete_content_that_can_not_be_written_is_complete() {
 }
 
 #[test]
-fn incomplete_content_that_can_not_be_written_fails() {
+fn incomplete_read_only_content_fails() {
     let fixture = folder();
     let finished = with_mounts(
         &fixture,
@@ -257,7 +257,7 @@ fn two_names_of_one_file_are_refused() {
 
 /// What is right needs no write, whatever names it has.
 #[test]
-fn two_names_of_one_right_file_are_complete() {
+fn two_names_of_one_correct_file_are_complete() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         fs::create_dir(root).unwrap();
         ["a", "b"].iter().for_each(|name| write_random(&root.join(name), 50_000, 1));

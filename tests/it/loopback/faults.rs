@@ -41,7 +41,7 @@ fn three_files() -> Fixture {
 }
 
 #[test]
-fn nothing_to_seed() {
+fn seed_without_content_fails() {
     for fixture in [Fixture::file(LEN), three_files()] {
         fs::rename(fixture.source.join(NAME), fixture.scratch.join("elsewhere")).unwrap();
         for verify in ["lazy", "full"] {
@@ -56,7 +56,7 @@ fn nothing_to_seed() {
 }
 
 #[test]
-fn a_missing_file_is_said_and_the_rest_is_served() {
+fn a_missing_file_is_reported_and_the_rest_served() {
     let fixture = three_files();
     fs::remove_file(fixture.source.join(NAME).join("b")).unwrap();
     let short = File::options().write(true).open(fixture.source.join(NAME).join("c")).unwrap();
@@ -100,7 +100,7 @@ fn altered_content_is_never_sent() {
 }
 
 #[test]
-fn content_that_is_all_wrong_takes_one_line() {
+fn entirely_wrong_content_takes_one_line() {
     let fixture = Fixture::file(LEN);
     fs::write(fixture.source.join(NAME), vec![0; usize::try_from(LEN).unwrap()]).unwrap();
     let seed = fixture.seed();
@@ -115,7 +115,7 @@ fn content_that_is_all_wrong_takes_one_line() {
 }
 
 #[test]
-fn a_file_cut_short_while_it_is_seeded() {
+fn a_file_truncated_while_seeding_sends_nothing_wrong() {
     let fixture = Fixture::file(LEN);
     let bytes = fixture.bytes();
     let mut seed = fixture.seed();
@@ -161,7 +161,7 @@ fn a_file_cut_short_while_it_is_seeded() {
 
 /// Somebody puts links in the place of folders while they are written to.
 #[test]
-fn a_symbolic_link_that_is_put_there_during_a_download() {
+fn a_symlink_created_during_a_download_is_not_followed() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         (0..40).for_each(|at| write_random(&root.join(format!("{at}/file")), u64::from(PIECE_LEN), at));
     });
@@ -189,7 +189,7 @@ fn a_symbolic_link_that_is_put_there_during_a_download() {
 
 /// Whoever asks for the bytes around the new end alone meets no page that is missing: behind the end there are zeros.
 #[test]
-fn the_new_end_of_a_file_that_was_cut_is_never_sent() {
+fn blocks_across_the_new_end_of_a_file_are_never_sent() {
     let (piece_len, block_len) = (u64::from(PIECE_LEN), u64::from(BLOCK_LEN));
     // In the last page of a block in the middle, and in the last page of the file.
     for new_len in [20 * piece_len + 2 * block_len - 100, LEN - 5] {
@@ -231,7 +231,7 @@ pub(super) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) 
 }
 
 #[test]
-fn a_full_disk_and_then_space() {
+fn a_full_disk_fails_and_the_next_run_resumes() {
     let fixture = Fixture::file(8 << 20);
     let seed = fixture.seed();
     let finished = with_mounts(
@@ -254,21 +254,21 @@ fn a_full_disk_and_then_space() {
 }
 
 #[test]
-fn a_read_only_target() {
+fn a_read_only_target_is_refused() {
     let fixture = Fixture::file(LEN);
     let finished = with_mounts(&fixture, None, r#"mount -t tmpfs -o ro none "$TARGET" && get"#);
     assert_fails(&finished, 5, "read-only");
 }
 
 #[test]
-fn a_file_size_limit() {
+fn a_file_size_limit_is_a_storage_error() {
     let fixture = Fixture::file(8 << 20);
     let finished = with_mounts(&fixture, None, "ulimit -f 100; get");
     assert_fails(&finished, 5, "ulimit -f");
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_a_file_or_folder() {
+fn a_symlink_in_place_of_a_file_or_folder_is_refused() {
     let outside_bytes = b"not yours".to_vec();
     for (fixture, link) in [(Fixture::file(LEN), NAME), (three_files(), NAME), (three_files(), "content/b")] {
         let seed = fixture.seed();
@@ -286,7 +286,7 @@ fn a_symbolic_link_in_the_place_of_a_file_or_folder() {
 }
 
 #[test]
-fn something_else_in_the_place_of_a_file() {
+fn other_entries_in_place_of_a_file_are_refused() {
     type Make = fn(&Path);
     let makes: [Make; 2] = [
         |path| fs::create_dir(path).unwrap(),
@@ -301,7 +301,7 @@ fn something_else_in_the_place_of_a_file() {
 }
 
 #[test]
-fn no_io_uring() {
+fn missing_io_uring_is_named_with_a_remedy() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     for (errno, remedy) in [(libc::EPERM, "kernel.io_uring_disabled"), (libc::ENOSYS, "Linux 6.1")] {
@@ -315,7 +315,7 @@ fn no_io_uring() {
 }
 
 #[test]
-fn hardly_any_memory_that_may_be_locked() {
+fn a_tiny_locked_memory_limit_is_handled() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -334,7 +334,7 @@ fn hardly_any_memory_that_may_be_locked() {
 }
 
 #[test]
-fn a_reader_of_the_results_that_goes_away() {
+fn a_closed_output_pipe_does_not_end_the_download() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let finished = with_mounts(&fixture, Some(&seed), r#"{ get; echo "code $?" >&2; } | true"#);

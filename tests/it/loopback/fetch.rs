@@ -21,7 +21,7 @@ fn get(url: &str, target: &Path, peers: &[SocketAddr]) -> Command {
 }
 
 #[test]
-fn over_http_and_through_a_redirect() {
+fn torrents_are_fetched_over_http_and_redirects() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let torrent = fs::read(&fixture.torrent).unwrap();
@@ -72,7 +72,7 @@ fn a_redirect_to_a_magnet_link_is_followed() {
 }
 
 #[test]
-fn what_cannot_be_had_or_read_is_said_in_one_line() {
+fn a_failed_fetch_is_reported_in_one_line() {
     let fixture = Fixture::file(LEN);
     let server = HttpServer::start(own_ip(), |get| match get.target.as_str() {
         "/large" => Answer { announced_len: 1 << 40, ..Answer::ok(vec![b'd'; 1000]) },
@@ -109,7 +109,7 @@ fn what_cannot_be_had_or_read_is_said_in_one_line() {
 }
 
 #[test]
-fn over_https_with_a_certificate_that_is_trusted_of_this_host_and_time() {
+fn https_requires_a_trusted_certificate_of_the_host() {
     let fixture = Fixture::file(LEN);
     let (seed, folder) = (fixture.seed(), fixture.scratch.folder("tls"));
     let ip = own_ip();

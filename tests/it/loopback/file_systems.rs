@@ -54,7 +54,7 @@ fn codes(finished: &Finished) -> Vec<&str> {
 
 /// The file system forgets all that it has not written, its journal too, as when the power goes.
 #[test]
-fn a_power_cut() {
+fn a_power_cut_loses_no_claimed_piece() {
     const LEN: u64 = 40 << 20;
     // Before anything is claimed, after the first checkpoint, and when the next one may be under way.
     for seconds in ["1.3", "7", "10.2"] {
@@ -83,7 +83,7 @@ fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))'
 }
 
 #[test]
-fn a_file_system_that_stands_still_for_a_while() {
+fn a_frozen_file_system_delays_a_download() {
     let fixture = Fixture::file(24 << 20);
     let (seed, stage) = (fixture.seed(), Stage::new(&fixture));
     let script = format!(
@@ -100,7 +100,7 @@ fn a_file_system_that_stands_still_for_a_while() {
 
 /// No call to one of two file systems ends: what lies on the other one is served as ever, to newcomers too.
 #[test]
-fn a_file_system_that_hangs_holds_its_own_torrents_alone() {
+fn a_hung_file_system_blocks_only_its_own_torrents() {
     let (hung, other) = (Fixture::file(24 << 20), Fixture::file(4 << 20));
     let (seed, daemon, mut waiting) = hang(&hung, &other);
     (0..3).for_each(|_| other.get_by_peer(seed.address));
@@ -112,7 +112,7 @@ fn a_file_system_that_hangs_holds_its_own_torrents_alone() {
 }
 
 #[test]
-fn a_file_system_that_hangs_holds_no_end_up() {
+fn a_hung_file_system_does_not_delay_shutdown() {
     let (hung, other) = (Fixture::file(24 << 20), Fixture::file(4 << 20));
     let (seed, _daemon, _waiting) = hang(&hung, &other);
     seed.stop();
@@ -163,7 +163,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn what_the_ring_writes_is_what_maps_read() {
+fn ring_writes_are_seen_through_maps() {
     let image = r#"truncate -s 400m "$IMAGE" &&"#;
     let mounted = r#"&& mount -o loop "$IMAGE" "$TARGET""#;
     for (name, make) in [
@@ -207,7 +207,7 @@ fn what_the_ring_writes_is_what_maps_read() {
 
 /// Of too little address space nothing comes but an end: with a line, or with the allocator's own.
 #[test]
-fn memory_that_cannot_be_had() {
+fn a_download_with_little_address_space_claims_nothing_wrong() {
     let fixture = Fixture::file(4 << 20);
     let seed = fixture.seed();
     let (mut failed, mut done) = (0, 0);

@@ -50,7 +50,7 @@ fn one_wrong_block_is_forgiven() {
 }
 
 #[test]
-fn who_always_corrupts_is_banned() {
+fn a_peer_that_always_corrupts_is_banned() {
     let fixture = Fixture::file(LEN);
     let bad = seeder(&fixture, own_ip(), |_, _, block| Reply::Block(spoiled(block)));
     // The honest one waits until the other has shown what it is.
@@ -67,7 +67,7 @@ fn who_always_corrupts_is_banned() {
 
 /// Nobody is left to ask: the last line names the piece.
 #[test]
-fn a_piece_that_all_sources_have_wrong_is_named() {
+fn a_piece_corrupt_at_every_source_is_named() {
     let fixture = Fixture::file(LEN);
     let liar = || {
         let reply = |_, (index, ..): (u32, u32, u32), block: &[u8]| {
@@ -84,7 +84,7 @@ fn a_piece_that_all_sources_have_wrong_is_named() {
 }
 
 #[test]
-fn who_corrupts_now_and_then_cannot_spoil_the_file() {
+fn occasional_corruption_does_not_reach_the_file() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let bad = seeder(&fixture, own_ip(), |number, _, block| {
@@ -95,7 +95,7 @@ fn who_corrupts_now_and_then_cannot_spoil_the_file() {
 
 /// Its blocks alone differ once the pieces are right, however many had a part in them.
 #[test]
-fn one_of_five_that_spoils_a_block_of_each_piece_is_named() {
+fn a_peer_that_corrupts_one_block_per_piece_is_named() {
     let fixture = Fixture::file_with_piece_len(8 << 20, 256 << 10);
     let slowly = |block: &[u8]| {
         std::thread::sleep(Duration::from_millis(1));
@@ -119,7 +119,7 @@ fn one_of_five_that_spoils_a_block_of_each_piece_is_named() {
 }
 
 #[test]
-fn who_promises_all_and_sends_nothing_is_not_waited_for() {
+fn a_seeder_that_sends_nothing_does_not_delay_the_download() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let liar = seeder(&fixture, own_ip(), |_, _, _| Reply::Nothing);
@@ -149,7 +149,7 @@ fn misfit(
 }
 
 #[test]
-fn blocks_that_nobody_asked_for_end_a_connection() {
+fn unrequested_blocks_close_the_connection() {
     type Deed = fn(&mut WirePeer);
     let deeds: [(&str, Deed); 4] = [
         ("off the grid", |peer| peer.send_piece(0, 1, &[7; 16 << 10])),
@@ -171,7 +171,7 @@ fn blocks_that_nobody_asked_for_end_a_connection() {
 }
 
 #[test]
-fn another_torrent_or_another_protocol_at_the_other_end() {
+fn a_foreign_torrent_or_protocol_closes_the_connection() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let other = ListeningPeer::start(own_ip(), fixture.piece_count(), |mut peer| {
@@ -189,7 +189,7 @@ fn another_torrent_or_another_protocol_at_the_other_end() {
 
 /// A peer without extensions that chokes after every eighth block, and forgets what it was asked then, as BEP 3 has it.
 #[test]
-fn a_peer_that_chokes_and_unchokes() {
+fn a_peer_that_chokes_repeatedly_can_complete_a_download() {
     let fixture = Fixture::file(LEN);
     let copy = Copy::of(&fixture);
     let piece_count = fixture.piece_count();
@@ -223,7 +223,7 @@ fn a_peer_that_chokes_and_unchokes() {
 }
 
 #[test]
-fn interest_follows_what_a_peer_has() {
+fn interest_follows_the_pieces_of_a_peer() {
     let fixture = Fixture::file(LEN);
     let copy = Copy::of(&fixture);
     let (tell, told) = mpsc::channel();
@@ -269,7 +269,7 @@ fn interest_follows_what_a_peer_has() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_in_the_middle_of_a_block() {
+fn a_disconnect_within_a_block_loses_only_that_block() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let copy = Copy::of(&fixture);
@@ -283,7 +283,7 @@ fn a_peer_that_hangs_up_in_the_middle_of_a_block() {
 }
 
 #[test]
-fn everything_byte_by_byte() {
+fn a_download_completes_byte_by_byte() {
     let fixture = Fixture::file(40_000);
     let copy = Copy::of(&fixture);
     let peer = ListeningPeer::start(own_ip(), fixture.piece_count(), move |mut peer| {
@@ -309,7 +309,7 @@ fn everything_byte_by_byte() {
 }
 
 #[test]
-fn a_peer_that_goes_away_is_sought_again() {
+fn a_lost_peer_is_reconnected() {
     let fixture = Fixture::file(LEN);
     let copy = Copy::of(&fixture);
     let visits = AtomicUsize::new(0);
@@ -336,7 +336,7 @@ fn a_peer_that_goes_away_is_sought_again() {
 
 /// Fast for 32 MiB, so that little bytes need not be waited for; then a few of them say all.
 #[test]
-fn a_fast_seeder_that_chokes_in_between_is_heard() {
+fn a_choke_from_a_fast_seeder_is_processed() {
     let fixture = Fixture::file(48 << 20);
     let copy = Copy::of(&fixture);
     let served = AtomicUsize::new(0);

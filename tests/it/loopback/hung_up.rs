@@ -45,18 +45,18 @@ fn assert_tells(what: &str) {
 }
 
 #[test]
-fn a_download_says_that_peers_demand_encryption() {
+fn a_download_reports_peers_that_demand_encryption() {
     let fixture = Fixture::file(1);
     assert_tells(fixture.torrent.to_str().unwrap());
 }
 
 #[test]
-fn a_magnet_link_says_that_peers_demand_encryption() {
+fn a_magnet_link_reports_peers_that_demand_encryption() {
     assert_tells(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
 }
 
 #[test]
-fn a_seed_of_another_torrent_is_named_as_lacking_this_one() {
+fn a_seed_of_another_torrent_is_reported() {
     let fixture = Fixture::file(1);
     let seed = fixture.seed();
     let mut command = bt_fast();

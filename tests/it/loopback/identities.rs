@@ -41,7 +41,7 @@ fn unchoked(fixture: &Fixture, to: SocketAddr, host: u8, peer_id: PeerId) -> Wir
 }
 
 #[test]
-fn an_id_in_use_at_another_host_keeps_nobody_out() {
+fn a_peer_id_in_use_at_another_host_is_accepted() {
     let fixture = fixture();
     let (seed, id) = (fixture.seed(), any_peer_id());
     let squatter = unchoked(&fixture, seed.address, 1, id);
@@ -61,7 +61,7 @@ fn claim_copy(fixture: &Fixture, seed: &Seed, host: u8) {
 }
 
 #[test]
-fn one_host_counts_as_one_copy() {
+fn several_copies_at_one_host_count_once() {
     let fixture = fixture();
     let address = own_address();
     let mut command = fixture.seed_command(address);
@@ -75,7 +75,7 @@ fn one_host_counts_as_one_copy() {
 }
 
 #[test]
-fn a_flood_of_cancels_ends_its_own_connection() {
+fn a_flood_of_cancels_closes_only_its_connection() {
     let fixture = fixture();
     let seed = fixture.seed();
     let mut flood = unchoked(&fixture, seed.address, 1, any_peer_id());

@@ -44,7 +44,7 @@ pub(super) fn assert_no_litter(target: &Path) {
 }
 
 #[test]
-fn at_each_step_of_a_download() {
+fn a_kill_at_each_step_of_a_download_is_recoverable() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -74,7 +74,7 @@ fn at_each_step_of_a_download() {
 }
 
 #[test]
-fn at_each_step_of_a_stop() {
+fn a_kill_at_each_step_of_a_stop_is_recoverable() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -114,7 +114,7 @@ fn at_each_step_of_a_stop() {
 }
 
 #[test]
-fn at_random_moments() {
+fn a_kill_at_a_random_moment_is_recoverable() {
     const LEN: u64 = 32 << 20;
     let fixture = Fixture::file_with_piece_len(LEN, 256 << 10);
     let seed = fixture.seed();

@@ -11,7 +11,7 @@ const RATE: &str = "1M";
 const LEAST: Duration = Duration::from_millis(2700);
 
 #[test]
-fn what_a_seed_uploads_is_limited_over_all_peers() {
+fn the_upload_limit_of_a_seed_covers_all_peers() {
     let fixture = Fixture::file(LEN / 2);
     let address = own_address();
     let mut command = fixture.seed_command(address);
@@ -28,7 +28,7 @@ fn what_a_seed_uploads_is_limited_over_all_peers() {
 }
 
 #[test]
-fn what_each_torrent_uploads_is_limited() {
+fn each_torrent_has_an_upload_limit() {
     let fixture = Fixture::file(LEN);
     let address = own_address();
     let mut command = fixture.seed_command(address);
@@ -40,7 +40,7 @@ fn what_each_torrent_uploads_is_limited() {
 }
 
 #[test]
-fn what_a_get_downloads_is_limited_over_all_peers() {
+fn the_download_limit_of_a_get_covers_all_peers() {
     let fixture = Fixture::file(LEN);
     let seeds = [fixture.seed(), {
         let address = own_address();
@@ -56,7 +56,7 @@ fn what_a_get_downloads_is_limited_over_all_peers() {
 }
 
 #[test]
-fn sequential_asks_for_pieces_in_the_order_of_the_content() {
+fn sequential_requests_pieces_in_content_order() {
     let fixture = Fixture::file(LEN);
     let (peer, asked) = seeder_that_notes(&fixture, own_ip());
     let target = fixture.scratch.folder("target");

@@ -61,7 +61,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn far_more_content_than_memory() {
+fn content_far_larger_than_memory_is_transferred() {
     let fixture = Fixture::file(LEN);
     let group = Group::new();
     let seed = {

@@ -94,7 +94,7 @@ fn assert_gets(fixture: &Fixture, link: &str, peers: &[SocketAddr]) -> String {
 }
 
 #[test]
-fn the_link_alone_is_enough_from_seeders_and_getters() {
+fn a_magnet_link_suffices_with_seeders_and_downloaders() {
     let fixture = Fixture::file(LEN);
     let (one, two) = (fixture.seed(), fixture.seed());
     assert_gets(&fixture, &link_of(&fixture, &[one.address, two.address]), &[]);
@@ -141,7 +141,7 @@ fn the_metadata_alone_is_saved_as_a_torrent() {
 }
 
 #[test]
-fn wrong_metadata_is_found_out_and_its_sender_named() {
+fn wrong_metadata_is_rejected_and_its_sender_named() {
     let fixture = Fixture::file(LEN);
     let info = fixture.metainfo.info_bytes.to_vec();
     let mut wrong = info.clone();
@@ -158,7 +158,7 @@ fn wrong_metadata_is_found_out_and_its_sender_named() {
 
 /// As many lengths as are put together at a time, of each one part: an honest peer's takes the place of one of them.
 #[test]
-fn one_host_with_many_lengths_keeps_no_metadata_away() {
+fn metadata_lengths_of_one_host_do_not_block_honest_metadata() {
     const CONNECTIONS: usize = METADATA_VERSIONS_MAX;
     let fixture = Fixture::file(LEN);
     let (hash, info) = (fixture.metainfo.info_hash, fixture.metainfo.info_bytes.to_vec());
@@ -219,7 +219,7 @@ fn send_part(peer: &mut WirePeer, total_len: u32, part: u32, bytes: &[u8]) {
 
 /// P14, and what else a peer can claim before anything can be checked.
 #[test]
-fn claims_of_peers_cost_nothing() {
+fn metadata_claims_of_peers_cost_nothing() {
     let fixture = Fixture::file(LEN);
     let hash = fixture.metainfo.info_hash;
     let deep = [b"d1:m".as_slice(), &[b'l'; 10_000]].concat();
@@ -249,7 +249,7 @@ fn claims_of_peers_cost_nothing() {
 }
 
 #[test]
-fn a_seed_serves_metadata_to_whoever_asks_again_and_again_at_its_rate() {
+fn a_seed_serves_metadata_repeatedly_within_a_rate() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let info = &fixture.metainfo.info_bytes;
@@ -278,7 +278,7 @@ fn a_seed_serves_metadata_to_whoever_asks_again_and_again_at_its_rate() {
 }
 
 #[test]
-fn a_private_torrent_gives_its_metadata_to_nobody() {
+fn private_torrents_serve_no_metadata() {
     let fixture = Fixture::file(LEN);
     let private = fixture.scratch.join("private.torrent");
     let mut create = bt_fast();
@@ -297,7 +297,7 @@ fn a_private_torrent_gives_its_metadata_to_nobody() {
 }
 
 #[test]
-fn names_in_links_do_not_steer_the_terminal() {
+fn names_in_links_do_not_control_the_terminal() {
     let link = format!("magnet:?xt=urn:btih:{}&dn=%1b[31mred%e2%80%ae", "ab".repeat(20));
     let finished = run(get(&link, &[own_address()]).args(["--timeout", "1"]), DEADLINE);
     assert_fails(&finished, 4, "no metadata");

@@ -36,7 +36,7 @@ pub(super) fn make_with_len(scratch: &Scratch, number: usize, len: usize) {
 }
 
 #[test]
-fn ten_thousand_idle_torrents_cost_little_memory_and_each_is_served() {
+fn ten_thousand_idle_torrents_are_cheap_and_each_is_served() {
     let scratch = Scratch::new();
     (0..COUNT).for_each(|number| make(&scratch, number));
     let address = own_address();

@@ -65,7 +65,7 @@ fn fixture() -> Fixture {
 }
 
 #[test]
-fn every_command_maps_names_alike() {
+fn every_command_maps_names_identically() {
     let fixture = fixture();
     run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&fixture.source), DEADLINE).success();
     let seed = fixture.seed();

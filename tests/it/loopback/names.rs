@@ -76,7 +76,7 @@ fn answer(peers: &[SocketAddr]) -> Answer {
 
 /// T6: the address that was checked is the one that is asked.
 #[test]
-fn a_name_that_moves_home_is_not_followed() {
+fn a_name_that_turns_to_a_local_address_is_refused() {
     let names = Names::new(|name, before| {
         let is_home = (name == "home-first.test") == (before == 0);
         Some(vec![if is_home { Ipv4Addr::LOCALHOST } else { PUBLIC_IP }])
@@ -106,7 +106,7 @@ fn a_name_that_moves_home_is_not_followed() {
 
 /// T6
 #[test]
-fn of_a_hundred_addresses_few_are_tried() {
+fn few_of_a_hundred_addresses_are_tried() {
     // All but one refuse. The C library keeps the order of those that are equally near.
     let address = |n: u8| Ipv4Addr::new(10, 77, 1, n);
     let names = Names::new(move |name, _| {
@@ -134,7 +134,7 @@ fn of_a_hundred_addresses_few_are_tried() {
 
 /// T6
 #[test]
-fn a_name_server_that_says_nothing_holds_nobody() {
+fn a_silent_name_server_delays_neither_download_nor_stop() {
     let names = Names::new(|_, _| None);
     let (fixture, peer) = (&names.fixture, names.seed.address.to_string());
     let http = ["--announce", "http://silent.test:7080/announce"];

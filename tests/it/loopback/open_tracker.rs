@@ -137,7 +137,7 @@ fn half_open(to: SocketAddr) -> Vec<TcpStream> {
 
 /// T10
 #[test]
-fn ten_thousand_half_open_connections_keep_nobody_out() {
+fn half_open_connections_do_not_lock_out_peers() {
     let tracker = OpenTracker::start();
     let flood = half_open(tracker.address);
     let info_hash = InfoHash([b'a'; 20]);
@@ -161,7 +161,7 @@ fn ten_thousand_half_open_connections_keep_nobody_out() {
 
 /// T10
 #[test]
-fn a_flood_of_udp_announces_moves_nobody() {
+fn a_flood_of_udp_announces_displaces_no_swarm() {
     let tracker = OpenTracker::start();
     let info_hash = InfoHash([7; 20]);
     let peers = [0; 3].map(|_| Announcer::new(tracker.address));

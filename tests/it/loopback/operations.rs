@@ -34,7 +34,7 @@ impl Manager {
 
 /// systemd's `Type=notify`: ready when peers can come, stopping when told to.
 #[test]
-fn the_service_manager_is_told_when_all_is_up_and_when_it_ends() {
+fn the_service_manager_is_notified_of_start_and_stop() {
     let fixture = Fixture::file(LEN);
     let path = fixture.scratch.join("notify");
     let manager = Manager::new(&path);
@@ -61,7 +61,7 @@ fn announce(tracker: SocketAddr, info_hash: &str) -> String {
 }
 
 #[test]
-fn a_tracker_reads_its_list_anew() {
+fn a_tracker_reloads_its_list() {
     let scratch = Scratch::new();
     let (list, address) = (scratch.join("list"), own_address());
     let (first, second) = ("a1".repeat(20), "B2".repeat(20));
@@ -89,7 +89,7 @@ fn a_tracker_reads_its_list_anew() {
 }
 
 #[test]
-fn a_command_runs_when_everything_is_here() {
+fn the_completion_hook_runs_after_the_download() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -113,7 +113,7 @@ fn a_command_runs_when_everything_is_here() {
 
 /// What describes the download are no flags of a bt-fast in the hook, nor are the flags of the download.
 #[test]
-fn a_bt_fast_in_the_hook_has_its_own_flags() {
+fn bt_fast_within_the_hook_has_its_own_flags() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -129,7 +129,7 @@ fn a_bt_fast_in_the_hook_has_its_own_flags() {
 }
 
 #[test]
-fn a_hook_is_waited_for_while_its_content_is_seeded() {
+fn a_failed_hook_is_reported_while_seeding() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -143,7 +143,7 @@ fn a_hook_is_waited_for_while_its_content_is_seeded() {
 }
 
 #[test]
-fn flags_that_cannot_be_read_are_refused() {
+fn unreadable_flags_are_refused() {
     let fixture = Fixture::file(LEN);
     fixture.scratch.folder("config");
     let folder = fixture.scratch.folder("config/bt-fast");
@@ -200,7 +200,7 @@ fn flags_come_from_the_environment_and_from_a_file() {
 }
 
 #[test]
-fn completions_and_manual_are_made_of_the_command_line() {
+fn completions_and_manual_cover_the_command_line() {
     let scratch = Scratch::new();
     for shell in ["bash", "zsh", "fish"] {
         let text = run(bt_fast().args(["completions", shell]), DEADLINE).success();
@@ -216,7 +216,7 @@ fn completions_and_manual_are_made_of_the_command_line() {
 
 /// Whom a list keeps out is neither served nor asked.
 #[test]
-fn ranges_of_addresses_keep_peers_out() {
+fn address_ranges_deny_peers() {
     let fixture = Fixture::file(LEN);
     let address = own_address();
     let mut command = fixture.seed_command(address);
@@ -243,7 +243,7 @@ fn bytes_read(process: &Running) -> u64 {
 }
 
 #[test]
-fn an_origin_of_a_hundred_torrents_starts_again_without_reading_them() {
+fn an_origin_of_a_hundred_torrents_restarts_without_reading() {
     const TORRENTS: usize = 100;
     const EACH_LEN: u64 = 256 << 10;
     let scratch = Scratch::new();

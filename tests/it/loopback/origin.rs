@@ -108,14 +108,14 @@ fn the_page_leads_to_the_torrent_and_the_torrent_to_the_content() {
 }
 
 #[test]
-fn the_magnet_link_works_by_itself() {
+fn the_magnet_link_suffices() {
     let origin = Origin::start(&[]);
     origin.assert_gets(origin.link("magnet"));
 }
 
 /// `x.pe` of the magnet link: where peers listen, which is not where the pages are.
 #[test]
-fn the_magnet_link_names_an_address_where_the_seeder_listens() {
+fn the_magnet_link_names_the_listen_address_of_the_seeder() {
     let scratch = Scratch::new();
     let source = scratch.folder("source");
     write_random(&source.join(NAME), 1000, fastrand::u64(..));
@@ -145,7 +145,7 @@ fn the_magnet_link_names_an_address_where_the_seeder_listens() {
 
 /// The tracker tells of the seeder where it listens, too.
 #[test]
-fn peers_find_a_seeder_at_another_address_than_the_page() {
+fn the_tracker_names_the_listen_address_of_the_seeder() {
     let scratch = Scratch::new();
     let source = scratch.folder("source");
     write_random(&source.join(NAME), LEN, fastrand::u64(..));
@@ -176,7 +176,7 @@ fn the_tracker_answers_over_udp_too() {
 }
 
 #[test]
-fn what_was_hashed_once_is_served_at_once_the_next_time() {
+fn content_hashed_once_is_served_at_once_after_a_restart() {
     let origin = Origin::start(&[]);
     let Origin { mut process, scratch, source, published, .. } = origin;
     process.signal(Signal::TERM);
@@ -205,7 +205,7 @@ fn what_was_hashed_once_is_served_at_once_the_next_time() {
 }
 
 #[test]
-fn content_comes_over_http_when_it_may() {
+fn content_is_served_over_http_when_enabled() {
     let origin = Origin::start(&["--web-seed"]);
     let expected = std::fs::read(origin.source.join(NAME)).unwrap();
     let url = origin.link("content").to_owned();
@@ -221,7 +221,7 @@ fn content_comes_over_http_when_it_may() {
 
 /// Clients that try uTP alone at first, or are let out by no firewall, get the content all the same.
 #[test]
-fn a_leecher_of_the_own_tracker_that_does_not_come_is_connected_to() {
+fn the_origin_connects_to_leechers_that_do_not_connect() {
     let origin = Origin::start(&[]);
     let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let info_hash = origin.published["info_hash"].as_str().unwrap();
@@ -245,7 +245,7 @@ fn a_leecher_of_the_own_tracker_that_does_not_come_is_connected_to() {
 
 /// Whether it was read before, is being read, or is read later.
 #[test]
-fn http_gives_no_byte_of_a_changed_file() {
+fn http_sends_no_byte_of_a_changed_file() {
     for change in CHANGES {
         let origin = Origin::start(&["--web-seed"]);
         let expected = std::fs::read(origin.source.join(NAME)).unwrap();
@@ -267,7 +267,7 @@ fn http_gives_no_byte_of_a_changed_file() {
 }
 
 #[test]
-fn http_gives_a_touched_file_with_the_same_bytes_as_before() {
+fn http_serves_a_touched_file_with_the_same_bytes() {
     let origin = Origin::start(&["--web-seed"]);
     let path = origin.source.join(NAME);
     let expected = std::fs::read(&path).unwrap();
@@ -286,7 +286,7 @@ fn http_gives_a_touched_file_with_the_same_bytes_as_before() {
 }
 
 #[test]
-fn the_operators_pages_are_not_on_the_public_address() {
+fn operator_pages_are_not_on_the_public_address() {
     let origin = Origin::start(&[]);
     for path in ["/dashboard", "/dashboard.js", "/metrics", "/api", "/rates", "/events"] {
         assert_eq!(get(origin.web(), path, "").status, 404, "{path}");
@@ -322,7 +322,7 @@ fn metrics_and_api_agree_with_what_was_sent() {
 }
 
 #[test]
-fn the_dashboard_is_told_what_happens() {
+fn the_dashboard_receives_events() {
     let origin = Origin::start(&[]);
     let mut stream = TcpStream::connect(origin.admin()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -354,7 +354,7 @@ fn a_megabyte_of_headers_is_refused() {
 
 /// Ten thousand connections that say nothing: an address has its share, the rest is closed; others are served meanwhile.
 #[test]
-fn ten_thousand_idle_connections_are_bounded_and_hurt_nobody() {
+fn ten_thousand_idle_connections_are_bounded_and_harmless() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
@@ -385,7 +385,7 @@ fn ten_thousand_idle_connections_are_bounded_and_hurt_nobody() {
 }
 
 #[test]
-fn a_seed_stops_when_its_part_is_done() {
+fn a_seed_stops_at_each_stop_condition() {
     for flags in [["--stop-ratio", "1"], ["--stop-copies", "1"]] {
         let mut origin = Origin::start(&flags);
         origin.assert_gets(origin.link("torrent"));
@@ -399,7 +399,7 @@ fn a_seed_stops_when_its_part_is_done() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_one_line() {
+fn an_address_in_use_is_reported_in_one_line() {
     let origin = Origin::start(&[]);
     let mut second = command(&origin.source, own_ip().into(), &[]);
     second.args(["--web", &origin.web().to_string()]);
@@ -414,7 +414,7 @@ fn an_address_that_is_taken_is_one_line() {
 
 /// `show --scrape` asks both of the origin's trackers, by HTTP and by UDP.
 #[test]
-fn the_swarm_of_a_torrent_is_shown() {
+fn scrape_shows_the_swarm_of_a_torrent() {
     let origin = Origin::start(&[]);
     let torrent = origin.scratch.join("published.torrent");
     std::fs::write(&torrent, get_url(origin.link("torrent")).body).unwrap();

@@ -21,7 +21,7 @@ const LEN: u64 = 300_000;
 const PUBLIC_IP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 #[test]
-fn a_torrents_tracker_asks_trackers_alone_of_any_own_address() {
+fn trackers_of_a_torrent_reach_only_trackers_on_this_host() {
     let nothing = || Answer { status: "404 Not Found", ..Answer::ok("") };
     let net = NetPair::new();
     net.add_default_routes();
@@ -57,7 +57,7 @@ fn a_torrents_tracker_asks_trackers_alone_of_any_own_address() {
 }
 
 #[test]
-fn a_tracker_that_the_user_names_may_have_any_path() {
+fn a_tracker_named_by_the_user_may_have_any_path() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let compact = match seed.address {
@@ -75,7 +75,7 @@ fn a_tracker_that_the_user_names_may_have_any_path() {
 }
 
 #[test]
-fn a_torrents_url_is_fetched_by_the_device_alone() {
+fn torrent_urls_are_fetched_through_the_bound_device() {
     let fixture = Fixture::file(LEN);
     let torrent = fs::read(&fixture.torrent).unwrap();
     let server = HttpServer::start(own_ip(), move |_| Answer::ok(torrent.clone()));
@@ -92,7 +92,7 @@ fn a_torrents_url_is_fetched_by_the_device_alone() {
 }
 
 #[test]
-fn a_scrape_goes_by_the_device_alone() {
+fn scrapes_go_through_the_bound_device() {
     let tracker = HttpServer::start(own_ip(), |_| Answer::ok("d5:filesdee"));
     let udp = std::net::UdpSocket::bind((own_ip(), 0)).unwrap();
     udp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();

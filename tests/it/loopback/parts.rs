@@ -72,7 +72,7 @@ fn goes_on(fixture: &Fixture, target: &Path, missing_blocks: u64) -> Finished {
 }
 
 #[test]
-fn what_has_come_of_a_piece_is_not_sent_again() {
+fn received_parts_of_a_piece_are_not_fetched_again() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = interrupted(&fixture);
     // A run in between that nobody answers loses nothing.
@@ -86,7 +86,7 @@ fn what_has_come_of_a_piece_is_not_sent_again() {
 
 /// A slow line: its pieces take longer than the time between two checkpoints.
 #[test]
-fn what_has_come_of_a_piece_outlives_a_kill() {
+fn received_parts_of_a_piece_survive_a_kill() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = fixture.scratch.folder("target");
     let mut get = waiting(&fixture, &target);
@@ -107,7 +107,7 @@ fn change_parts(fixture: &Fixture, target: &Path, change: impl FnOnce(&mut Vec<u
 }
 
 #[test]
-fn damaged_parts_are_told_and_fetched_again() {
+fn damaged_parts_are_reported_and_fetched_again() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = interrupted(&fixture);
     change_parts(&fixture, &target, |bytes| {
@@ -123,7 +123,7 @@ fn damaged_parts_are_told_and_fetched_again() {
 
 /// Parts that were wrong when they came spoil their piece once, and nobody is blamed for it.
 #[test]
-fn wrong_parts_are_found_out_and_nobody_is_banned() {
+fn corrupt_saved_parts_are_refetched_and_no_peer_is_banned() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = interrupted(&fixture);
     let (info_hash, geometry) = (fixture.metainfo.info_hash, &fixture.metainfo.info.geometry);

@@ -85,7 +85,7 @@ fn stamp(fixture: &Fixture, target: &Path) -> ResumeRecord {
 }
 
 #[test]
-fn after_a_stop_in_order_nothing_is_hashed_but_samples() {
+fn a_resume_after_a_clean_stop_hashes_only_samples() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     // All of it is right now, and nobody looks.
@@ -107,7 +107,7 @@ fn checks_all(fixture: &Fixture, target: &Path, why: &str) {
 }
 
 #[test]
-fn with_a_damaged_record() {
+fn a_damaged_record_causes_a_full_check() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     let path = target.join(format!(".{NAME}.bt-fast-resume"));
@@ -120,7 +120,7 @@ fn with_a_damaged_record() {
 }
 
 #[test]
-fn with_the_record_of_another_torrent() {
+fn a_record_of_another_torrent_causes_a_full_check() {
     let (fixture, longer) = (Fixture::file(LEN), Fixture::file(4 * LEN));
     let name = format!(".{NAME}.bt-fast-resume");
     let targets = [stopped(&fixture), stopped(&longer)];
@@ -140,7 +140,7 @@ fn alter(fixture: &Fixture, target: &Path) {
 }
 
 #[test]
-fn with_a_file_that_was_altered_meanwhile() {
+fn a_file_altered_between_runs_causes_a_full_check() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
@@ -149,7 +149,7 @@ fn with_a_file_that_was_altered_meanwhile() {
 
 /// Nothing but the samples can tell.
 #[test]
-fn with_a_file_that_was_altered_and_looks_the_same() {
+fn samples_find_an_altered_file_with_unchanged_times() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
@@ -158,7 +158,7 @@ fn with_a_file_that_was_altered_and_looks_the_same() {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn a_target_allows_one_process_at_a_time() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     let mut get = half_way(&fixture, &target);
@@ -172,7 +172,7 @@ fn one_process_at_a_time() {
 }
 
 #[test]
-fn after_ctrl_c() {
+fn ctrl_c_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     let mut get = half_way(&fixture, &target);
@@ -183,7 +183,7 @@ fn after_ctrl_c() {
 }
 
 #[test]
-fn after_sigterm_and_again() {
+fn sigterm_in_successive_runs_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     for _ in 0..2 {
@@ -196,7 +196,7 @@ fn after_sigterm_and_again() {
 
 /// A closed terminal, a limit of processor time, a stray signal: the record is written all the same.
 #[test]
-fn after_any_signal_that_ends_a_process() {
+fn every_terminating_signal_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     for signal in [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::ALARM, Signal::XCPU] {
         let target = fixture.scratch.folder(&format!("target {}", signal.as_raw()));
@@ -224,7 +224,7 @@ fn nohup_keeps_a_download_running() {
 
 /// However soon after the record another program has written to a claimed piece.
 #[test]
-fn what_was_altered_after_a_kill_is_found() {
+fn content_altered_after_a_kill_is_detected() {
     const PIECES: u32 = 256;
     let fixture = Fixture::file(u64::from(PIECES * PIECE_LEN));
     let target = fixture.scratch.folder("target");
@@ -255,7 +255,7 @@ fn what_was_altered_after_a_kill_is_found() {
 /// A record claims the first half of the content, and a byte of it is altered while the rest is downloaded: into another file, and
 /// into the same one.
 #[test]
-fn what_is_altered_while_it_is_believed_is_found_at_the_end() {
+fn trusted_content_altered_during_a_download_is_detected() {
     const LEN: usize = 400 * PIECE_LEN as usize;
     for file_count in [2, 1] {
         let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
@@ -316,7 +316,7 @@ fn identity(path: &Path) -> FileIdentity {
 }
 
 #[test]
-fn after_kill() {
+fn a_killed_download_resumes() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     let mut get = half_way(&fixture, &target);
@@ -326,7 +326,7 @@ fn after_kill() {
 }
 
 #[test]
-fn while_it_checks_what_is_there() {
+fn a_stop_during_the_initial_check_is_fast() {
     let scratch = Scratch::new();
     // Holes take no space on disk, and longer to hash than anybody waits.
     let (piece_len, piece_count) = (16 << 20, 8192);

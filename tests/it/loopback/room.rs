@@ -30,7 +30,7 @@ fn connect(from: Ipv4Addr, to: SocketAddr, fixture: &Fixture) -> Option<WirePeer
 }
 
 #[test]
-fn at_the_cap_a_useless_peer_of_low_priority_goes_for_a_newcomer_of_higher() {
+fn the_idle_peer_of_lowest_priority_is_evicted_at_the_limit() {
     let fixture = Fixture::file(u64::from(PIECE_LEN));
     let address = own_address();
     let mut command = fixture.seed_command(address);

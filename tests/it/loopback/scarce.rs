@@ -38,7 +38,7 @@ fn failing(step: &str, numbers: std::ops::Range<u32>, errno: i32) -> String {
 }
 
 #[test]
-fn what_the_machine_lacks_for_a_moment_makes_no_piece_lost() {
+fn transient_resource_errors_lose_no_piece() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -54,7 +54,7 @@ fn what_the_machine_lacks_for_a_moment_makes_no_piece_lost() {
 }
 
 #[test]
-fn content_is_served_without_a_single_map() {
+fn content_is_served_without_any_map() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -65,7 +65,7 @@ fn content_is_served_without_a_single_map() {
 }
 
 #[test]
-fn zero_copy_sends_that_the_kernel_does_not_take_at_once_leave() {
+fn zero_copy_sends_that_the_kernel_defers_are_completed() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -78,7 +78,7 @@ fn zero_copy_sends_that_the_kernel_does_not_take_at_once_leave() {
 }
 
 #[test]
-fn an_origin_without_free_descriptors_says_so_once_and_serves_again() {
+fn an_origin_out_of_descriptors_warns_once_and_recovers() {
     let fixture = Fixture::file(LEN);
     let start = |limit: Option<usize>| {
         let address = own_address();
@@ -135,7 +135,7 @@ fn many_short_files_are_served_with_few_maps() {
 
 /// With each number of descriptors a download works, or ends with one line. Where there is none for a connection it waits for one.
 #[test]
-fn few_descriptors_end_a_download_or_let_it_work() {
+fn a_download_with_few_descriptors_works_or_fails_cleanly() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     for count in 12..32 {
@@ -154,7 +154,7 @@ fn few_descriptors_end_a_download_or_let_it_work() {
 }
 
 #[test]
-fn a_download_says_which_pieces_no_peer_has() {
+fn a_download_names_the_pieces_that_no_peer_has() {
     let fixture = Fixture::file(LEN);
     let (pieces, target) = (fixture.piece_count(), fixture.scratch.folder("target"));
     let lacking = fs::File::options().write(true).open(fixture.source.join(super::NAME)).unwrap();

@@ -92,7 +92,7 @@ fn request(index: u32, begin: u32, length: u32) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_that_are_no_handshake() {
+fn bytes_that_are_no_handshake_close_the_connection() {
     let scene = Scene::new();
     let mut unknown_torrent = scene.handshake(Reserved::ours());
     unknown_torrent[30] ^= 1;
@@ -107,7 +107,7 @@ fn bytes_that_are_no_handshake() {
 }
 
 #[test]
-fn silence_and_slowness_before_the_handshake() {
+fn silent_and_slow_handshakes_time_out() {
     let scene = Scene::new();
     let start = Instant::now();
     let (mut mute, mut slow) = (scene.connect(), scene.connect());
@@ -127,7 +127,7 @@ fn silence_and_slowness_before_the_handshake() {
 }
 
 #[test]
-fn our_own_peer_id() {
+fn our_own_peer_id_is_refused() {
     let scene = Scene::new();
     let info_hash = scene.fixture.metainfo.info_hash;
     let mut peer = scene.connect();
@@ -142,7 +142,7 @@ fn our_own_peer_id() {
 }
 
 #[test]
-fn the_same_peer_twice() {
+fn a_second_connection_of_a_peer_is_refused() {
     let scene = Scene::new();
     let handshake = scene.handshake(Reserved::ours());
     let (mut first, mut second) = (scene.connect(), scene.connect());
@@ -158,7 +158,7 @@ fn the_same_peer_twice() {
 }
 
 #[test]
-fn length_prefixes_beyond_any_message() {
+fn excessive_length_prefixes_close_the_connection() {
     let scene = Scene::new();
     for length in [u32::MAX, 1 << 31, (1 << 20) + 1] {
         for id in [0, 5, 6, 7, 20, 200] {
@@ -173,7 +173,7 @@ fn length_prefixes_beyond_any_message() {
 }
 
 #[test]
-fn messages_of_another_length_than_their_own() {
+fn messages_of_a_wrong_length_close_the_connection() {
     let scene = Scene::new();
     for (id, length) in [
         (0, 2),
@@ -206,7 +206,7 @@ fn messages_of_another_length_than_their_own() {
 }
 
 #[test]
-fn messages_that_are_not_allowed_at_their_time() {
+fn messages_out_of_order_close_the_connection() {
     let scene = Scene::new();
     let bitfield = |bytes| encoded(&Message::Bitfield(bytes));
     for (what, reserved, bytes) in [
@@ -246,7 +246,7 @@ fn messages_that_are_not_allowed_at_their_time() {
 }
 
 #[test]
-fn requests_outside_of_a_piece() {
+fn requests_outside_a_piece_close_the_connection() {
     let scene = Scene::new();
     for (index, begin, length) in [
         (PIECE_COUNT, 0, BLOCK_LEN),
@@ -265,7 +265,7 @@ fn requests_outside_of_a_piece() {
 }
 
 #[test]
-fn a_flood_of_words() {
+fn a_flood_of_control_messages_closes_the_connection() {
     let scene = Scene::new();
     let words: Vec<u8> = [encoded(&Message::NotInterested), encoded(&Message::Interested)].concat().repeat(1000);
     scene.assert_closes(Reserved::ours(), "interest flips", &words);
@@ -274,7 +274,7 @@ fn a_flood_of_words() {
 }
 
 #[test]
-fn requests_of_any_length_up_to_128_kib() {
+fn requests_of_any_length_up_to_128_kib_are_served() {
     let fixture = Fixture::file_with_piece_len(700_000, 256 << 10);
     let (content, seed) = (fixture.bytes(), fixture.seed());
     let mut peer = WirePeer::greet(seed.address, fixture.metainfo.info_hash, fixture.piece_count(), PLAIN);
@@ -314,7 +314,7 @@ fn requests_while_choked_are_not_served() {
 }
 
 #[test]
-fn each_request_is_answered_once_whatever_is_cancelled() {
+fn each_request_is_answered_once_despite_cancels() {
     let scene = Scene::new();
     let mut peer = scene.unchoked(Reserved::ours());
     let requests: Vec<_> = (0..16).map(|n| (n % 8, n / 8 * BLOCK_LEN, BLOCK_LEN)).collect();
@@ -344,7 +344,7 @@ fn each_request_is_answered_once_whatever_is_cancelled() {
 }
 
 #[test]
-fn words_we_do_not_know_are_passed_over() {
+fn unknown_messages_are_ignored() {
     let scene = Scene::new();
     let mut peer = scene.unchoked(Reserved::ours());
     for id in [10, 21, 22, 23, 99, 255] {
@@ -368,7 +368,7 @@ fn words_we_do_not_know_are_passed_over() {
 }
 
 #[test]
-fn peers_are_told_what_they_understand() {
+fn peers_receive_only_messages_they_support() {
     let scene = Scene::new();
     let fast = Reserved([0, 0, 0, 0, 0, 0, 0, 4]);
     let extension = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0]);
@@ -392,7 +392,7 @@ fn peers_are_told_what_they_understand() {
 }
 
 #[test]
-fn bytes_one_by_one_and_all_at_once() {
+fn messages_split_or_joined_in_any_way_are_served() {
     let scene = Scene::new();
     let script = || [&scene.handshake(PLAIN)[..], &encoded(&Message::Interested)].concat();
     let requests = [request(2, 0, BLOCK_LEN), request(6, 5, 99), request(8, 0, 1000)].concat();
@@ -420,7 +420,7 @@ fn bytes_one_by_one_and_all_at_once() {
 }
 
 #[test]
-fn many_peers_that_vanish_mid_transfer() {
+fn peers_that_vanish_mid_transfer_are_cleaned_up() {
     let scene = Scene::new();
     let mut honest = scene.unchoked(Reserved::ours());
     for round in 0..20 {
@@ -433,7 +433,7 @@ fn many_peers_that_vanish_mid_transfer() {
 }
 
 #[test]
-fn floods_of_requests() {
+fn floods_of_requests_close_the_connection() {
     let scene = Scene::new();
     // While choked, and long after a choke could have crossed them.
     let mut choked = scene.greet(PLAIN);
@@ -451,7 +451,7 @@ fn floods_of_requests() {
 }
 
 #[test]
-fn connections_of_one_address_are_bounded() {
+fn connections_per_address_are_bounded() {
     let scene = Scene::new();
     // Greeted halfway they count already.
     let halfway: Vec<_> = (0..64)
@@ -479,7 +479,7 @@ fn connections_of_one_address_are_bounded() {
 }
 
 #[test]
-fn one_slot_goes_from_peer_to_peer() {
+fn one_upload_slot_rotates_between_peers() {
     let fixture = Fixture::file(LEN);
     let address = super::own_address();
     let mut command = fixture.seed_command(address);

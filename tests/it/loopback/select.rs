@@ -43,7 +43,7 @@ fn assert_files(fixture: &Fixture, target: &Path, names: &[&str]) {
 }
 
 #[test]
-fn what_is_selected_comes_and_nothing_else_and_a_later_run_goes_on() {
+fn a_selection_downloads_only_its_files_and_a_later_run_more() {
     let fixture = fixture();
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
@@ -65,7 +65,7 @@ fn what_is_selected_comes_and_nothing_else_and_a_later_run_goes_on() {
 }
 
 #[test]
-fn a_selection_that_was_interrupted_goes_on_and_its_record_claims_no_half_piece() {
+fn an_interrupted_selection_resumes_and_claims_no_half_piece() {
     let fixture = fixture();
     let target = fixture.scratch.folder("target");
     let mut command = fixture.get_command(&target, &[seeder_that_stops(&fixture, own_ip(), 13)]);
@@ -87,7 +87,7 @@ fn a_selection_that_was_interrupted_goes_on_and_its_record_claims_no_half_piece(
 }
 
 #[test]
-fn what_an_earlier_one_names_comes_first() {
+fn files_come_in_the_order_of_the_selections() {
     let fixture = fixture();
     let (peer, asked) = seeder_that_notes(&fixture, own_ip());
     let target = fixture.scratch.folder("target");
@@ -103,7 +103,7 @@ fn what_an_earlier_one_names_comes_first() {
 }
 
 #[test]
-fn a_partial_seeder_serves_whole_pieces_and_no_others() {
+fn a_partial_seeder_serves_only_whole_pieces() {
     let fixture = fixture();
     let seed = fixture.seed();
     let (target, address) = (fixture.scratch.folder("target"), own_address());
@@ -142,7 +142,7 @@ fn a_partial_seeder_serves_whole_pieces_and_no_others() {
 }
 
 #[test]
-fn what_no_file_matches_is_bad_usage() {
+fn a_selection_without_a_match_is_bad_usage() {
     let fixture = fixture();
     let target = fixture.scratch.folder("target");
     for (select, part) in [("5", "none of the 4 files"), ("*.mp3", "none of the 4 files"), ("0-2", "give numbers")] {

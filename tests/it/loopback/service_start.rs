@@ -69,7 +69,7 @@ fn a_service_is_ready_before_its_content_is_hashed() {
 
 /// A torrent of sparse content is served at once where it is not hashed first.
 #[test]
-fn content_of_a_tebibyte_is_served_lazily_at_once() {
+fn a_tebibyte_is_served_at_once_with_lazy_checks() {
     let scratch = Scratch::new();
     sparse(&scratch.join("big"));
     let piece_len: u64 = 16 << 20;
@@ -88,7 +88,7 @@ fn content_of_a_tebibyte_is_served_lazily_at_once() {
 }
 
 #[test]
-fn what_cannot_be_served_keeps_nothing_else_from_it() {
+fn a_path_that_cannot_be_served_does_not_stop_the_rest() {
     let fixture = Fixture::file(LEN);
     let good = fixture.source.join(NAME);
     let empty = fixture.scratch.folder("lost+found");
@@ -141,7 +141,7 @@ fn a_seed_ends_when_nothing_is_left_to_serve() {
 
 /// A service that is killed at its first start goes on where it was.
 #[test]
-fn a_start_that_was_killed_hashes_nothing_twice() {
+fn a_restart_after_a_kill_hashes_nothing_twice() {
     let scratch = Scratch::new();
     let first = scratch.join("first");
     write_random(&first, LEN, 7);

@@ -35,7 +35,7 @@ fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> Fini
 }
 
 #[test]
-fn every_write_and_sync_fails_once_and_for_good() {
+fn each_write_and_sync_may_fail_once_or_permanently() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -56,7 +56,7 @@ fn every_write_and_sync_fails_once_and_for_good() {
 }
 
 #[test]
-fn each_errno_has_its_code_and_its_remedy() {
+fn each_errno_has_an_exit_code_and_a_remedy() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -81,7 +81,7 @@ fn each_errno_has_its_code_and_its_remedy() {
 }
 
 #[test]
-fn a_record_that_cannot_be_written() {
+fn an_unwritable_record_is_reported() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -109,7 +109,7 @@ fn a_record_that_cannot_be_written() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_moment() {
+fn a_disk_full_at_any_point_is_recoverable() {
     const LEN: u64 = 2 << 20;
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -133,7 +133,7 @@ fn a_disk_that_is_full_at_any_moment() {
 }
 
 #[test]
-fn few_descriptors_and_many_files() {
+fn many_files_and_few_descriptors_work_or_fail_cleanly() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         (0..300).for_each(|at| write_random(&root.join(format!("{at}")), 1000 + at, at));
     });
@@ -156,7 +156,7 @@ fn few_descriptors_and_many_files() {
 }
 
 #[test]
-fn whatever_cannot_be_read_is_not_served_and_the_rest_is() {
+fn unreadable_pieces_are_skipped_and_the_rest_served() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -176,7 +176,7 @@ fn whatever_cannot_be_read_is_not_served_and_the_rest_is() {
 
 /// Operations are interrupted and cancelled besides.
 #[test]
-fn completions_that_are_short_late_and_in_another_order() {
+fn short_late_and_reordered_completions_lose_nothing() {
     if cfg!(not(debug_assertions)) {
         return;
     }
@@ -230,7 +230,7 @@ fn a_checkpoint_that_panics_ends_the_download() {
 
 /// More checks panic than there are threads: each costs its own piece.
 #[test]
-fn after_checks_that_panic_the_other_pieces_are_served() {
+fn panicking_checks_cost_only_their_own_pieces() {
     const PANICS: usize = 12;
     if cfg!(not(debug_assertions)) {
         return;

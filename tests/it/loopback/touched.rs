@@ -70,7 +70,7 @@ fn touched(fixture: &Fixture, mut seed: Seed, told: Option<&str>, touch: impl Fn
 /// The kernel says of somebody else's files nothing about what is in memory. The page with the new end stays there, and behind
 /// the end there are zeros: whoever asks for these alone meets no page that is missing.
 #[test]
-fn the_new_end_of_somebody_elses_file_that_was_cut_is_never_sent() {
+fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         [("long", FILE_LEN), ("short", 9000)].iter().for_each(|(name, len)| write_random(&root.join(name), *len, *len));
     });
@@ -91,7 +91,7 @@ fn the_new_end_of_somebody_elses_file_that_was_cut_is_never_sent() {
         }
         peer.fetch(index, 0, len);
         File::options().write(true).open(path).unwrap().set_len(new_len).unwrap();
-        std::thread::sleep(2 * limits::FILE_LOOK_INTERVAL);
+        std::thread::sleep(2 * limits::FILE_CHECK_INTERVAL);
         peer.say(&Message::Request { index, begin: 0, length: len });
         let answer = std::iter::repeat_with(|| peer.hear())
             .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
@@ -105,14 +105,14 @@ fn the_new_end_of_somebody_elses_file_that_was_cut_is_never_sent() {
 }
 
 #[test]
-fn a_file_that_is_removed() {
+fn a_removed_file_is_reported_and_the_rest_served() {
     let fixture = two_files();
     let seed = seed_for_all(&fixture, &[]);
     assert_eq!(touched(&fixture, seed, Some("is gone"), |path| fs::remove_file(path).unwrap()), 0);
 }
 
 #[test]
-fn a_file_that_is_replaced_by_another() {
+fn a_replaced_file_is_reported_and_the_rest_served() {
     let fixture = two_files();
     let seed = seed_for_all(&fixture, &[]);
     let other = fixture.scratch.join("other");
@@ -123,7 +123,7 @@ fn a_file_that_is_replaced_by_another() {
 
 /// As programs do that write a file anew beside the old one.
 #[test]
-fn a_file_that_is_replaced_by_its_like_or_made_read_only_is_served_on() {
+fn a_file_replaced_by_the_same_bytes_stays_served() {
     let fixture = two_files();
     let copy = fixture.scratch.join("copy");
     fs::copy(first_file(&fixture), &copy).unwrap();

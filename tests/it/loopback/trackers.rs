@@ -52,7 +52,7 @@ fn tracker_of(peers: &[SocketAddr]) -> HttpServer {
 }
 
 #[test]
-fn a_download_tells_started_completed_and_stopped() {
+fn a_download_announces_started_completed_and_stopped() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let tracker = tracker_of(&[seed.address]);
@@ -86,7 +86,7 @@ fn a_download_tells_started_completed_and_stopped() {
 }
 
 #[test]
-fn a_seed_tells_no_completed_and_does_not_ask_too_often() {
+fn a_seed_announces_no_completed_and_not_too_often() {
     let tracker = tracker([("interval", integer(1)), ("peers", string(""))]);
     let fixture = Fixture::file_with_trackers(LEN, &[&tracker.url("/announce")]);
     let mut seed = fixture.seed();
@@ -109,7 +109,7 @@ fn a_seed_tells_no_completed_and_does_not_ask_too_often() {
 }
 
 #[test]
-fn trackers_of_the_torrent_can_be_left_out() {
+fn trackers_of_the_torrent_can_be_omitted() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let (own, given) = (tracker_of(&[]), tracker_of(&[seed.address]));
@@ -126,7 +126,7 @@ fn trackers_of_the_torrent_can_be_left_out() {
 }
 
 #[test]
-fn complete_at_the_start_tells_no_completed() {
+fn complete_content_announces_no_completed() {
     let tracker = tracker_of(&[]);
     let fixture = Fixture::file_with_trackers(LEN, &[&tracker.url("/announce")]);
     let finished = run(&fixture.get_command(&fixture.source, &[]), DEADLINE);
@@ -135,7 +135,7 @@ fn complete_at_the_start_tells_no_completed() {
 }
 
 #[test]
-fn trackers_in_trouble_stop_no_transfer() {
+fn failing_trackers_stop_no_transfer() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let tracker = tracker([("failure reason", string("go away"))]);
@@ -147,7 +147,7 @@ fn trackers_in_trouble_stop_no_transfer() {
 }
 
 #[test]
-fn trouble_with_trackers_is_told_once() {
+fn tracker_failures_are_reported_once() {
     let fixture = Fixture::file(LEN);
     let tracker = tracker([("failure reason", string("go \x1b[31maway\nnow"))]);
     let target = fixture.scratch.folder("target");
@@ -164,7 +164,7 @@ fn trouble_with_trackers_is_told_once() {
 }
 
 #[test]
-fn a_warning_message_is_told() {
+fn a_warning_message_is_reported() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let tracker = tracker([
@@ -180,7 +180,7 @@ fn a_warning_message_is_told() {
 }
 
 #[test]
-fn answers_that_are_nonsense_are_survived() {
+fn nonsensical_tracker_replies_are_survived() {
     for body in
         [&b"<html>busy</html>"[..], b"d5:peers7:1234567e", b"d8:intervali-5e5:peersi1ee", b"", b"d5:peersld2:ip1:"]
     {
@@ -196,7 +196,7 @@ fn answers_that_are_nonsense_are_survived() {
 }
 
 #[test]
-fn peers_as_dictionaries_with_addresses_and_names() {
+fn peers_as_dictionaries_may_have_addresses_or_names() {
     let fixture = Fixture::file(LEN);
     let any_port: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let seed = Seed::start(&fixture.seed_command(any_port), any_port, &fixture.scratch.join("seed.log"));
@@ -214,7 +214,7 @@ fn peers_as_dictionaries_with_addresses_and_names() {
 
 /// BEP 3: a peer that is not the one its tracker told is not talked to.
 #[test]
-fn a_peer_with_another_id_than_told_is_left() {
+fn a_peer_with_an_unexpected_id_is_dropped() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let peer = dictionary([
@@ -230,7 +230,7 @@ fn a_peer_with_another_id_than_told_is_left() {
 }
 
 #[test]
-fn ipv6_peers() {
+fn ipv6_peers_of_a_tracker_are_used() {
     let fixture = Fixture::file(LEN);
     let any_port: SocketAddr = (Ipv6Addr::LOCALHOST, 0).into();
     let seed = Seed::start(&fixture.seed_command(any_port), any_port, &fixture.scratch.join("seed.log"));
@@ -243,7 +243,7 @@ fn ipv6_peers() {
 }
 
 #[test]
-fn a_dead_tier_is_passed_over() {
+fn a_dead_tier_is_skipped() {
     let seed_address = own_address();
     let tracker = tracker_of(&[seed_address]);
     let fixture = Fixture::file_with_trackers(LEN, &[DEAD, &tracker.url("/announce")]);
@@ -271,7 +271,7 @@ fn a_tracker_id_is_sent_back() {
 }
 
 #[test]
-fn a_tracker_that_hangs_holds_nobody() {
+fn a_hung_tracker_delays_neither_download_nor_stop() {
     let fixture = Fixture::file(LEN);
     let answer = reply([("interval", integer(1800)), ("peers", string(""))]);
     let tracker = HttpServer::start(own_ip(), move |get| {

@@ -26,7 +26,7 @@ use rustix::process::Signal;
 const LEN: u64 = (4 << 20) + 12_345;
 
 #[test]
-fn a_file() {
+fn a_file_is_transferred() {
     let fixture = Fixture::file(LEN);
     let (seed, target) = (fixture.seed(), fixture.scratch.folder("target"));
     let finished = fixture.get(&target, &[seed.address]);
@@ -36,7 +36,7 @@ fn a_file() {
 }
 
 #[test]
-fn a_tree() {
+fn a_tree_is_transferred() {
     let source = Content::Tree.folder().join(Content::Tree.name());
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         let copied = run(Command::new("cp").arg("-r").arg(&source).arg(root), DEADLINE);
@@ -47,7 +47,7 @@ fn a_tree() {
 }
 
 #[test]
-fn several_torrents_behind_one_port() {
+fn several_torrents_share_one_port() {
     let scratch = Scratch::new();
     let torrents: Vec<_> = ["a", "b"]
         .map(|name| {
@@ -94,7 +94,7 @@ fn a_leecher_serves_another_leecher() {
 }
 
 #[test]
-fn a_get_that_connects_to_itself_goes_on() {
+fn a_get_that_connects_to_itself_continues() {
     let fixture = Fixture::file(LEN);
     let (seed, address) = (fixture.seed(), own_address());
     let mut command = bt_fast();
@@ -106,7 +106,7 @@ fn a_get_that_connects_to_itself_goes_on() {
 }
 
 #[test]
-fn a_download_accepts_so_many_and_more_when_one_has_gone() {
+fn the_accept_limit_frees_a_place_when_a_peer_leaves() {
     let fixture = Fixture::file(LEN);
     let (info_hash, address) = (fixture.metainfo.info_hash, own_address());
     let mut command = bt_fast();
@@ -157,7 +157,7 @@ fn the_ports_of_bep_3_are_tried_in_turn() {
 }
 
 #[test]
-fn a_taken_port_is_said() {
+fn a_port_in_use_is_reported() {
     let fixture = Fixture::file(1);
     let address: SocketAddr = (own_ip(), 7000).into();
     let _taken = TcpListener::bind(address).unwrap();
@@ -174,7 +174,7 @@ fn a_taken_port_is_said() {
 }
 
 #[test]
-fn without_peers_a_timeout_ends_it() {
+fn a_timeout_ends_a_download_without_peers() {
     let fixture = Fixture::file(1);
     let target = fixture.scratch.folder("target");
     let finished = run(fixture.get_command(&target, &[]).args(["--timeout", "1"]), DEADLINE);
@@ -182,7 +182,7 @@ fn without_peers_a_timeout_ends_it() {
 }
 
 #[test]
-fn what_is_there_already_is_not_fetched() {
+fn existing_content_is_not_fetched() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     fs::copy(fixture.source.join(NAME), target.join(NAME)).unwrap();
@@ -191,7 +191,7 @@ fn what_is_there_already_is_not_fetched() {
 }
 
 #[test]
-fn pieces_that_are_right_already_are_kept() {
+fn correct_pieces_are_kept() {
     let fixture = Fixture::file(LEN);
     let (seed, target) = (fixture.seed(), fixture.scratch.folder("target"));
     let mut bytes = fixture.bytes();
@@ -206,7 +206,7 @@ fn pieces_that_are_right_already_are_kept() {
 }
 
 #[test]
-fn a_longer_file_is_left_alone() {
+fn a_longer_file_is_kept() {
     let fixture = Fixture::file(LEN);
     let (seed, target) = (fixture.seed(), fixture.scratch.folder("target"));
     let longer = [fixture.bytes(), b"and more".to_vec()].concat();
@@ -229,7 +229,7 @@ fn a_torrent_named_twice_is_seeded_once() {
 
 /// Blocks of more parts than one system call takes, and more files than are held open at a time.
 #[test]
-fn a_thousand_tiny_files() {
+fn a_thousand_tiny_files_are_transferred() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         for number in 0..1000 {
             write_random(&root.join(format!("{}/{number}", number % 7)), 20 + number % 150, number);
@@ -240,7 +240,7 @@ fn a_thousand_tiny_files() {
 }
 
 #[test]
-fn little_memory_and_several_seeds() {
+fn a_small_arena_works_with_several_seeds() {
     let fixture = Fixture::file(LEN);
     let seeds = [fixture.seed(), fixture.seed(), fixture.seed()];
     for count in 1..=3 {
@@ -252,7 +252,7 @@ fn little_memory_and_several_seeds() {
 }
 
 #[test]
-fn any_number_of_rings() {
+fn any_number_of_rings_works() {
     let fixture = Fixture::file(LEN);
     for (seed_rings, get_rings) in [("1", "4"), ("4", "1"), ("8", "8")] {
         let address = own_address();
@@ -282,7 +282,7 @@ fn the_seed_may_open_the_connection() {
 }
 
 #[test]
-fn an_origin_that_was_checked_serves_without_hashing_until_a_file_changes() {
+fn a_checked_origin_hashes_nothing_until_a_file_changes() {
     let fixture = Fixture::file(LEN);
     let remembered = || {
         let seed = fixture.seed();

@@ -35,7 +35,7 @@ pub(super) fn is_refused(to: SocketAddr) -> bool {
 }
 
 #[test]
-fn seed_and_get_refuse_utp_on_the_port_they_listen_on() {
+fn seed_and_get_refuse_utp_on_their_listen_port() {
     let fixture = Fixture::file(1 << 20);
     let seed = fixture.seed();
     assert!(is_refused(seed.address));
@@ -55,7 +55,7 @@ fn seed_and_get_refuse_utp_on_the_port_they_listen_on() {
 }
 
 #[test]
-fn a_denied_host_gets_no_refusal() {
+fn a_denied_host_gets_no_utp_refusal() {
     let fixture = Fixture::file(1);
     let (address, denied) = (own_address(), own_ip());
     let mut command = fixture.seed_command(address);
@@ -67,7 +67,7 @@ fn a_denied_host_gets_no_refusal() {
 }
 
 #[test]
-fn another_program_on_the_udp_port_is_no_failure() {
+fn a_udp_port_in_use_is_no_failure() {
     let fixture = Fixture::file(1 << 20);
     let address = own_address();
     let _other = UdpSocket::bind(address).unwrap();

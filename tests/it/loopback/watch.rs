@@ -95,7 +95,7 @@ impl Watching {
 }
 
 #[test]
-fn torrents_are_served_when_they_come_and_dropped_when_they_go() {
+fn torrents_in_the_watched_folder_are_added_and_removed() {
     let mut seed = Watching::start();
     let ((first, first_bytes), (second, second_bytes)) = (seed.make(1), seed.make(2));
     seed.put(&first, &first_bytes);
@@ -140,7 +140,7 @@ fn torrents_are_served_when_they_come_and_dropped_when_they_go() {
 }
 
 #[test]
-fn what_lacks_its_content_or_comes_twice_waits_and_a_hangup_looks_at_once() {
+fn torrents_without_content_or_repeated_wait_until_a_hangup() {
     let mut seed = Watching::start();
     let (name, bytes) = seed.make(1);
     let content = fs::read(seed.scratch.join(&name)).unwrap();
@@ -161,7 +161,7 @@ fn what_lacks_its_content_or_comes_twice_waits_and_a_hangup_looks_at_once() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_no_folder_to_watch() {
+fn a_missing_watch_folder_is_refused() {
     let finished = run(bt_fast().args(["seed", "--watch", "/nowhere/at/all"]), DEADLINE);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert!(finished.stderr.contains("can't watch: /nowhere/at/all"), "{finished:#?}");

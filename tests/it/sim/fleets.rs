@@ -39,7 +39,7 @@ fn run(scenario: &Scenario) -> Outcome {
 }
 
 #[test]
-fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
+fn an_equal_fleet_finishes_near_the_bound_with_one_origin_copy() {
     with_seeds(2, |seed| {
         for (leechers, pieces, share) in [(10, 2000, 0.95), (40, 4000, 0.85)] {
             let outcome = run(&equal(seed, leechers, pieces));
@@ -51,7 +51,7 @@ fn a_fleet_of_equals_is_done_near_the_bound_with_one_copy_from_the_origin() {
 }
 
 #[test]
-fn bad_company_costs_the_honest_little_and_is_banned() {
+fn hostile_peers_cost_little_and_are_banned() {
     with_seeds(2, |seed| {
         let clean = Scenario { mixed_rates: true, ..equal(seed, 40, 800) };
         let bad = Scenario { churn: 0.2, free_riders: 0.1, corrupting: 0.03, silent: 0.03, ..clean.clone() };
@@ -76,7 +76,7 @@ fn the_same_seed_gives_the_same_run() {
 
 /// Ten times the peers: what one of them sends, hears and decides beside content grows with its connections, which are bounded.
 #[test]
-fn a_larger_fleet_costs_a_peer_no_more_decisions() {
+fn a_larger_fleet_adds_no_decisions_per_peer() {
     with_seeds(1, |seed| {
         let [few, many] = [15, 150].map(|leechers| run(&equal(seed, leechers, 200)));
         let log = (150f64).ln() / (15f64).ln();

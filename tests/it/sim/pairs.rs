@@ -50,7 +50,7 @@ fn a_pair_finishes_with_any_extensions_and_any_number_of_pieces() {
 }
 
 #[test]
-fn both_sides_of_a_pair_give_each_other_what_they_lack() {
+fn two_partial_peers_complete_each_other() {
     with_seeds(8, |seed| {
         let shape = geometry(64 * K, 40, 70);
         let mut world = world(seed, shape.clone());
@@ -69,7 +69,7 @@ fn both_sides_of_a_pair_give_each_other_what_they_lack() {
 }
 
 #[test]
-fn messages_may_come_a_few_bytes_at_a_time() {
+fn messages_may_arrive_a_few_bytes_at_a_time() {
     with_seeds(1, |seed| {
         let mut world = pair(seed, geometry(20 * K, 2, 3), |origin, leecher| [origin, leecher]);
         world.split = true;
@@ -79,7 +79,7 @@ fn messages_may_come_a_few_bytes_at_a_time() {
 }
 
 #[test]
-fn a_long_fast_line_is_filled() {
+fn a_long_fast_link_is_filled() {
     with_seeds(2, |seed| {
         let line = Line { rate: 20_000_000, delay: Duration::from_millis(50) };
         let mut world = world(seed, geometry(1 << 20, 60, 0));
@@ -94,7 +94,7 @@ fn a_long_fast_line_is_filled() {
 
 /// A peer on the same rack and one on another continent both fill a 1 Gbit/s line, soon.
 #[test]
-fn a_gigabit_line_is_full_within_two_seconds_whatever_the_round_trip() {
+fn a_gigabit_link_fills_within_two_seconds_at_any_latency() {
     const RATE: u64 = 125_000_000;
     for round_trip in [Duration::from_micros(100), Duration::from_millis(50)] {
         with_seeds(1, |seed| {
@@ -114,7 +114,7 @@ fn a_gigabit_line_is_full_within_two_seconds_whatever_the_round_trip() {
 
 /// The disk takes four pieces a second at most: what the peer is asked for follows it, memory is what the slots are.
 #[test]
-fn a_slow_disk_holds_the_requests_back() {
+fn a_slow_disk_limits_requests() {
     with_seeds(2, |seed| {
         let mut world = pair(seed, geometry(256 * K, 100, 0), |origin, leecher| [origin, leecher]);
         world.write_time = Duration::from_secs(1);
@@ -178,7 +178,7 @@ fn an_idle_pair_is_kept_alive() {
 }
 
 #[test]
-fn a_peer_that_went_away_without_a_word_is_given_up() {
+fn a_peer_that_vanished_silently_times_out() {
     with_seeds(1, |seed| {
         let mut world = world(seed, geometry(16 * K, 2, 0));
         let leechers = [world.add_leecher(2), world.add_leecher(2)];

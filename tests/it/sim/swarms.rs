@@ -56,7 +56,7 @@ fn a_swarm_of_eight_finishes_and_spreads_the_pieces() {
 
 /// The origin has a thin line: what it sends once, the others must pass on.
 #[test]
-fn rarest_first_spreads_what_only_a_slow_origin_has() {
+fn rarest_first_spreads_the_pieces_of_a_slow_origin() {
     let leechers: Vec<usize> = (1..=8).collect();
     with_seeds(2, |seed| {
         let mut world = mesh(seed, geometry(64 * K, 96, 0), leechers.len(), 48);
@@ -72,7 +72,7 @@ fn rarest_first_spreads_what_only_a_slow_origin_has() {
 }
 
 #[test]
-fn when_a_peer_leaves_the_others_take_what_it_had_claimed() {
+fn pieces_claimed_by_a_departed_peer_are_reassigned() {
     with_seeds(6, |seed| {
         let mut world = world(seed, geometry(256 * K, 16, 77));
         let origins = [world.add_origin(), world.add_origin()];
@@ -91,7 +91,7 @@ fn when_a_peer_leaves_the_others_take_what_it_had_claimed() {
 }
 
 #[test]
-fn a_peer_that_comes_and_goes_breaks_nothing() {
+fn a_peer_that_reconnects_repeatedly_breaks_nothing() {
     with_seeds(6, |seed| {
         let mut world = mesh(seed, geometry(64 * K, 24, 9), 4, 4);
         for _ in 0..40 {
@@ -110,7 +110,7 @@ fn a_peer_that_comes_and_goes_breaks_nothing() {
 }
 
 #[test]
-fn a_silent_peer_is_snubbed_and_others_bring_its_blocks() {
+fn a_silent_peer_is_snubbed_and_its_blocks_reassigned() {
     with_seeds(4, |seed| {
         let mut world = world(seed, geometry(64 * K, 20, 0));
         let (silent, origin) = (world.add_origin(), world.add_origin());
@@ -134,7 +134,7 @@ fn a_silent_peer_is_snubbed_and_others_bring_its_blocks() {
 }
 
 #[test]
-fn only_a_silent_peer_for_long_and_then_it_speaks() {
+fn a_lone_silent_peer_is_used_once_it_answers() {
     with_seeds(2, |seed| {
         let mut world = world(seed, geometry(64 * K, 20, 0));
         let (origin, leecher) = (world.add_origin(), world.add_leecher(2));
@@ -147,7 +147,7 @@ fn only_a_silent_peer_for_long_and_then_it_speaks() {
 }
 
 #[test]
-fn wrong_blocks_are_fetched_again_and_the_sender_is_named() {
+fn corrupt_blocks_are_refetched_and_their_sender_named() {
     with_seeds(4, |seed| {
         let mut world = world(seed, geometry(64 * K, 24, 100));
         let (liar, honest) = (world.add_origin(), world.add_origin());
@@ -165,7 +165,7 @@ fn wrong_blocks_are_fetched_again_and_the_sender_is_named() {
 }
 
 #[test]
-fn a_lone_liar_is_the_only_one_blamed() {
+fn only_the_corrupting_peer_is_blamed() {
     with_seeds(2, |seed| {
         let mut world = world(seed, geometry(64 * K, 12, 100));
         let (liar, leecher) = (world.add_origin(), world.add_leecher(3));
@@ -179,7 +179,7 @@ fn a_lone_liar_is_the_only_one_blamed() {
 
 /// BEP 3: "a tendency for the last few pieces to all be downloaded off a single hosed modem line".
 #[test]
-fn the_last_blocks_of_a_slow_peer_are_asked_of_others_and_cancelled() {
+fn the_endgame_duplicates_and_cancels_blocks_of_a_slow_peer() {
     for (slow_count, slots, bound) in [(1, 40, 8), (1, 2, 20), (4, 40, 8), (4, 2, 60)] {
         with_seeds(2, |seed| {
             let mut world = world(seed, geometry(128 * K, 32, 0));

@@ -322,7 +322,7 @@ fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
 const RUNS: u64 = 20;
 
 #[test]
-fn whatever_fails_all_honest_nodes_finish_with_what_is_true() {
+fn honest_nodes_finish_with_exact_content_under_all_faults() {
     let (mut total, mut seeds) = (Tally::default(), 0);
     with_seeds(RUNS, |seed| {
         let (took, _, tally) = play(seed);
@@ -334,7 +334,7 @@ fn whatever_fails_all_honest_nodes_finish_with_what_is_true() {
 }
 
 #[test]
-fn a_tortured_run_follows_from_its_seed() {
+fn a_run_with_faults_is_determined_by_its_seed() {
     let first = play(1);
     assert_eq!(play(1), first);
     assert_ne!(play(2), first);

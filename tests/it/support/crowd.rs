@@ -30,7 +30,7 @@ const BLOCK_LEN: u32 = 16 << 10;
 /// Requests that a reading peer keeps waiting.
 const WINDOW: usize = 64;
 /// Handshakes under way, below what an origin lets stand at its door.
-const GREETING_MAX: usize = 500;
+const PENDING_HANDSHAKES_MAX: usize = 500;
 /// Peers of one address, below what an origin takes from one.
 const PEERS_PER_IP: usize = 32;
 
@@ -92,7 +92,7 @@ impl Crowd {
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let door = Arc::new(Semaphore::new(GREETING_MAX));
+                    let door = Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX));
                     for index in 0..count {
                         let (shared, door, ip) = (shared.clone(), door.clone(), ips[index / PEERS_PER_IP]);
                         tokio::spawn(async move {

@@ -164,14 +164,14 @@ fn with_path(path: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn the_cases_start_from_a_good_torrent() {
+fn the_unmodified_torrent_is_accepted() {
     let world = World::new();
     world.shows("single file", &torrent(dictionary(single_file())));
     world.shows("files", &with_path(&[b"a", b"b"]));
 }
 
 #[test]
-fn m1_depth() {
+fn endless_nesting_is_refused() {
     let world = World::new();
     let words = &["deep", "depth", "nest", "levels"];
     for pattern in ["l", "d1:a"] {
@@ -192,7 +192,7 @@ fn m1_depth() {
 }
 
 #[test]
-fn m2_integers() {
+fn malformed_integers_are_refused() {
     let world = World::new();
     for text in ["i-0e", "i03e", "i-03e", "i-e", "ie", "i e", "i+1e", "i1.0e", "i1", "i00e", "i1 e", "i0x1e"] {
         let known = single_file_with("length", Some(raw(text)));
@@ -211,7 +211,7 @@ fn m2_integers() {
 }
 
 #[test]
-fn m2_structure() {
+fn malformed_structure_is_refused() {
     let world = World::new();
     let good = torrent(dictionary(single_file()));
     let words = &["byte", "offset", "end", "trailing"];
@@ -242,7 +242,7 @@ fn m2_structure() {
 }
 
 #[test]
-fn m2_every_prefix_is_refused() {
+fn every_prefix_of_a_torrent_is_refused() {
     let world = World::new();
     let good = torrent(dictionary(single_file()));
     for len in 1..good.len() {
@@ -252,7 +252,7 @@ fn m2_every_prefix_is_refused() {
 }
 
 #[test]
-fn m2_disorder_is_read_with_a_warning_and_hashed_as_it_is() {
+fn unsorted_keys_cause_a_warning_and_are_hashed_as_written() {
     use sha1::{Digest, Sha1};
     let world = World::new();
     let mut unsorted = single_file();
@@ -272,7 +272,7 @@ fn m2_disorder_is_read_with_a_warning_and_hashed_as_it_is() {
 }
 
 #[test]
-fn m3_top_level() {
+fn faulty_top_level_keys_are_refused() {
     let world = World::new();
     for (case, bytes) in [("list", &b"le"[..]), ("integer", b"i1e"), ("string", b"4:info")] {
         world.refuses_bytes(&format!("torrent is a {case}"), bytes, &["dictionary"]);
@@ -286,7 +286,7 @@ fn m3_top_level() {
 }
 
 #[test]
-fn m3_single_file_fields() {
+fn faulty_single_file_keys_are_refused() {
     let world = World::new();
     let wrong_types = |right: &str| {
         let all =
@@ -313,7 +313,7 @@ fn m3_single_file_fields() {
 }
 
 #[test]
-fn m3_files_fields() {
+fn faulty_file_entries_are_refused() {
     let world = World::new();
     let path = || list([string("a")]);
     let cases = [
@@ -341,7 +341,7 @@ fn m3_files_fields() {
 }
 
 #[test]
-fn m4_lengths_are_added_with_care() {
+fn overflowing_lengths_are_refused() {
     let world = World::new();
     let entry = |length: u64, name: &str| dictionary([("length", integer(length)), ("path", list([string(name)]))]);
     let max = i64::MAX as u64;
@@ -367,7 +367,7 @@ fn m4_lengths_are_added_with_care() {
 }
 
 #[test]
-fn m5_names_that_lead_out_or_are_too_long() {
+fn escaping_and_overlong_names_are_refused() {
     let world = World::new();
     for name in [&b".."[..], b"a\0b", b"\0"] {
         let case = format!("{:?}", String::from_utf8_lossy(name));
@@ -384,7 +384,7 @@ fn m5_names_that_lead_out_or_are_too_long() {
 
 /// No name on Linux, and mapped to one: nothing leaves the target.
 #[test]
-fn m5_names_that_are_mapped_stay_inside() {
+fn mapped_names_stay_inside_the_target() {
     let world = World::new();
     let outside = world.scratch.join("escaped").into_os_string().into_encoded_bytes();
     let names: [&[u8]; 9] = [b"", b".", b"/", b"/abs", b"../escaped", b"a/b", b"a/../../b", &[b'x'; 300], &outside];
@@ -406,7 +406,7 @@ fn m5_names_that_are_mapped_stay_inside() {
 
 /// Odd but harmless on Linux: taken as they are, shown escaped, and kept inside the target.
 #[test]
-fn m5_odd_names_stay_inside() {
+fn odd_names_stay_inside_the_target() {
     let world = World::new();
     let names: [&[u8]; 12] = [
         b"a\\b",
@@ -435,7 +435,7 @@ fn m5_odd_names_stay_inside() {
 }
 
 #[test]
-fn m8_two_files_at_one_place() {
+fn colliding_paths_get_distinct_names() {
     let world = World::new();
     let cases: [(&str, &[&[&[u8]]]); 6] = [
         ("same name", &[&[b"a"], &[b"a"]]),
@@ -453,7 +453,7 @@ fn m8_two_files_at_one_place() {
 }
 
 #[test]
-fn m8_more_files_than_the_limit() {
+fn more_files_than_the_limit_are_refused() {
     let world = World::new();
     let mut files = b"l".to_vec();
     for number in 0..2_000_001_u32 {
@@ -464,7 +464,7 @@ fn m8_more_files_than_the_limit() {
 }
 
 #[test]
-fn m9_more_pieces_than_the_limit() {
+fn more_pieces_than_the_limit_are_refused() {
     let world = World::new();
     let count = 2_097_153;
     let info = dictionary([
@@ -477,7 +477,7 @@ fn m9_more_pieces_than_the_limit() {
 }
 
 #[test]
-fn m10_not_a_file_of_use() {
+fn entries_that_are_no_regular_files_are_refused() {
     let world = World::new();
     let words = &["torrent", "file", "folder", "directory", "empty"];
     let folder = world.scratch.folder("folder.torrent");

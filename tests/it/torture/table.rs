@@ -57,7 +57,7 @@ fn tests() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_test_it_names_exists() {
+fn every_test_in_the_table_exists() {
     let tests = tests();
     for row in rows() {
         let missing: Vec<_> = row.tests.iter().filter(|name| !tests.contains(*name)).collect();
@@ -67,7 +67,7 @@ fn every_test_it_names_exists() {
 }
 
 #[test]
-fn every_row_has_an_outcome_and_the_readme_counts_them() {
+fn each_row_has_an_outcome_and_the_readme_has_the_sums() {
     let (mut held, mut in_part) = (0, 0);
     let rows = rows();
     for row in &rows {
