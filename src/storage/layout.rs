@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
 use crate::base::{FileIdentity, FileTime, limits};
-use crate::uring::{Step, persist, reach};
+use crate::uring::{Step, reach, retry_transient};
 
 /// The folder, and the torrent's files relative to it. File indices are the torrent's.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl Layout {
                 continue;
             }
             reach(Step::Sync).map_err(failed)?;
-            let synced = persist(|| if whole { Ok(rustix::fs::syncfs(&opened)?) } else { opened.sync_all() });
+            let synced = retry_transient(|| if whole { Ok(rustix::fs::syncfs(&opened)?) } else { opened.sync_all() });
             is_synced(synced).map_err(failed)?;
             synced_device = Some(device);
         }

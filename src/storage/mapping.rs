@@ -8,7 +8,7 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::budget::{Budget, Held};
 use crate::base::{FileSpan, limits};
-use crate::uring::{Step, persist, reach};
+use crate::uring::{Step, reach, retry_transient};
 
 /// The maps of one torrent, by file.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Maps {
             reach(Step::Map)?;
             // SAFETY: the map is read by the kernel alone (through `Gather`), which answers a file shortened by another
             // program with EFAULT; no Rust reference into it is ever made.
-            persist(|| unsafe { Mmap::map(file) })
+            retry_transient(|| unsafe { Mmap::map(file) })
         };
         let is_short_of_maps = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
         let mapped = map().or_else(|error| {
@@ -97,7 +97,7 @@ impl Mapped {
     pub(super) fn read_in(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         reach(Step::Read)?;
-        persist(|| self.0.advise_range(Advice::PopulateRead, offset, len))
+        retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
     }
 
     /// Whether all pages of a span are in memory. Of files that we neither own nor may write the kernel tells nothing, which

@@ -23,7 +23,7 @@ use super::file_locks::FileLocks;
 use super::layout::{Layout, is_synced, open_beneath};
 use super::store::Store;
 use crate::base::InfoHash;
-use crate::uring::{Step, persist, reach};
+use crate::uring::{Step, reach, retry_transient};
 
 /// What our files begin with, also those of `codec::resume` and `codec::parts`. Those that are not synced before they have
 /// their name, the lock and files to be, are ours as well while they are empty or begin with zeros: a crash leaves them so.
@@ -217,7 +217,7 @@ impl Target {
             reach(Step::Write)?;
             write(&mut file)?;
             reach(Step::Sync)?;
-            persist(|| file.sync_all())?;
+            retry_transient(|| file.sync_all())?;
             reach(Step::Rename)?;
             if self.finds_ours(&self.file_name(which), Synced::First)? == Some(false) {
                 return Err(not_ours_error());

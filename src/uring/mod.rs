@@ -8,23 +8,23 @@
 //! of these futures into `select!` by value (a dropped receive swallows bytes; end it with [`Socket::shutdown`]).
 #![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
-mod again;
 mod chaos;
 mod fault;
 mod in_flight;
 mod operation;
 mod probe;
 mod read;
+mod retry;
 mod runtime;
 mod scatter;
 mod socket;
 mod zero_copy;
 
-pub use again::persist;
 pub use fault::{Step, reach};
 pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, write_all_at};
 pub use probe::{RingError, probe};
 pub use read::{ReadBuffer, read_ahead};
+pub use retry::retry_transient;
 pub use runtime::{RingTask, run_ring, spawn};
 pub use scatter::{Places, Scatter};
 pub use socket::{Device, Listener, Socket, SocketOptions};

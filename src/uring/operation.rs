@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::again::passes;
 use super::fault::{Step, disturb, interrupt, reach};
 use super::in_flight::{InFlight, unless_ring_ends};
+use super::retry::is_transient;
 use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
 
 /// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
@@ -178,7 +178,7 @@ pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeu
             // SAFETY: the caller's promise.
             None => unsafe { submit_once(owned, entry.clone()) }.await,
         };
-        if !result.as_ref().is_err_and(passes) {
+        if !result.as_ref().is_err_and(is_transient) {
             return (result, owned);
         }
         // On the heap, since hardly any operation comes here.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use super::again::passes;
 use super::fault::interrupt;
 use super::operation::{self, Gather, RecvBuffer, submit};
+use super::retry::is_transient;
 use super::scatter::{Places, Scatter};
 
 /// What is set on every peer socket before data flows.
@@ -162,7 +162,7 @@ impl Socket {
         places: &mut Places<P, HEAD>,
     ) -> io::Result<usize> {
         let received = interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
-        received.map_err(|error| if passes(&error) { io::ErrorKind::WouldBlock.into() } else { error })
+        received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 
     /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.

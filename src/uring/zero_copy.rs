@@ -17,10 +17,10 @@ use io_uring_06::{IoUring, cqueue, opcode, squeue, types};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::again::passes;
 use super::fault::{Step, interrupt, reach};
 use super::operation::{self, Gather, Message};
 use super::probe::RingError;
+use super::retry::is_transient;
 use super::runtime::spawn;
 use super::socket::Socket;
 use crate::base::limits;
@@ -197,7 +197,7 @@ impl ZeroCopySender {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => operation::advance(&mut spans, sent),
                 // The other ring knows how often to try again.
-                Err(error) if passes(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
+                Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
                     return socket.send_all(Rest { spans, batch }).await.0;
                 }
                 // Pages in flight count against RLIMIT_MEMLOCK, and what tells of them against a socket's memory: copies do not.

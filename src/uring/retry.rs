@@ -9,15 +9,15 @@ use std::io;
 use super::fault::interrupt;
 use crate::base::limits::{RETRIES_MAX, RETRY_PAUSE};
 
-pub(super) fn passes(error: &io::Error) -> bool {
+pub(super) fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED))
 }
 
 /// Makes a call until it does anything else than fail in passing. Blocks its thread.
-pub fn persist<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub fn retry_transient<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..RETRIES_MAX {
         match interrupt().map_or_else(&mut call, Err) {
-            Err(error) if passes(&error) => std::thread::sleep(RETRY_PAUSE),
+            Err(error) if is_transient(&error) => std::thread::sleep(RETRY_PAUSE),
             done => return done,
         }
     }
@@ -31,14 +31,14 @@ mod tests {
     #[test]
     fn what_passes_is_tried_again_and_what_does_not_is_told() {
         let mut errnos = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::EIO].into_iter();
-        let told = persist(|| errnos.next().map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno))));
+        let told = retry_transient(|| errnos.next().map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno))));
         assert_eq!(told.unwrap_err().raw_os_error(), Some(libc::EIO));
     }
 
     #[test]
     fn what_never_passes_is_told_in_the_end() {
         let mut count = 0;
-        let told: io::Result<()> = persist(|| {
+        let told: io::Result<()> = retry_transient(|| {
             count += 1;
             Err(io::Error::from_raw_os_error(libc::EAGAIN))
         });
