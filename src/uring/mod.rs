@@ -28,7 +28,7 @@ pub use retry::retry_transient;
 pub use runtime::{RingTask, run_ring, spawn};
 pub use scatter::{Places, Scatter};
 pub use socket::{Device, Listener, Socket, SocketOptions};
-pub use zero_copy::{Told, ZeroCopyMode, ZeroCopyRing, ZeroCopySender};
+pub use zero_copy::{ZeroCopyMode, ZeroCopyRing, ZeroCopySender, ZeroCopyUsage};
 
 #[cfg(test)]
 mod tests;

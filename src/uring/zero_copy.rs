@@ -49,7 +49,7 @@ pub enum ZeroCopyMode {
 
 /// Bytes of zero-copy sends by what the kernel told of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct ZeroCopyUsage {
     /// They left from where they were.
     pub uncopied: u64,
     /// The kernel copied them after all: loopback, or a network card that can't gather.
@@ -65,7 +65,7 @@ struct Inner {
     ring: RefCell<IoUring>,
     flights: RefCell<HashMap<u64, Flight>>,
     next: Cell<u64>,
-    told: Cell<Told>,
+    usage: Cell<ZeroCopyUsage>,
     /// A task submits what is queued as soon as the kernel takes it.
     submits_later: Cell<bool>,
     /// The kernel has taken nothing for long: all is sent with a copy from now on.
@@ -114,7 +114,7 @@ impl ZeroCopyRing {
             ring: RefCell::new(ring),
             flights: RefCell::default(),
             next: Cell::new(0),
-            told: Cell::default(),
+            usage: Cell::default(),
             submits_later: Cell::new(false),
             is_given_up: Cell::new(false),
         });
@@ -136,8 +136,8 @@ impl ZeroCopyRing {
     }
 
     /// What the kernel told since the last call.
-    pub fn take_told(&self) -> Told {
-        self.0.told.take()
+    pub fn take_usage(&self) -> ZeroCopyUsage {
+        self.0.usage.take()
     }
 
     /// Sends whose memory the kernel still holds.
@@ -338,11 +338,11 @@ impl Inner {
         } else {
             let copied = completion.result() & COPIED != 0;
             let len = flight.outcome.result.get().and_then(|result| u64::try_from(result).ok()).unwrap_or(0);
-            let Told { uncopied: u, copied: c } = self.told.get();
-            self.told.set(if copied {
-                Told { uncopied: u, copied: c + len }
+            let ZeroCopyUsage { uncopied: u, copied: c } = self.usage.get();
+            self.usage.set(if copied {
+                ZeroCopyUsage { uncopied: u, copied: c + len }
             } else {
-                Told { uncopied: u + len, copied: c }
+                ZeroCopyUsage { uncopied: u + len, copied: c }
             });
             if copied {
                 flight.gains.set(false);

@@ -71,9 +71,9 @@ fn bytes_are_exact_and_held_until_the_notification() {
         let bytes = reader.join().unwrap().unwrap();
         assert!(bytes[..LEN] == pattern(LEN)[..] && bytes[LEN..] == pattern(100_000)[..]);
         // What stays on this machine is copied, and that is told.
-        let told = ring.take_told();
+        let told = ring.take_usage();
         assert_eq!((told.uncopied, told.copied), (0, LEN as u64 + 100_000));
-        assert_eq!(ring.take_told(), Told::default());
+        assert_eq!(ring.take_usage(), ZeroCopyUsage::default());
     })
     .unwrap();
 }

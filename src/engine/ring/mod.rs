@@ -31,7 +31,7 @@ use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
 use crate::engine::torrent::Torrent;
 use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
-use crate::uring::{Listener, Socket, Told, ZeroCopyRing, no_op, spawn};
+use crate::uring::{Listener, Socket, ZeroCopyRing, ZeroCopyUsage, no_op, spawn};
 
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -140,7 +140,7 @@ async fn stop(ring: &Ring) {
 
 fn flush_counts(ring: &Ring) {
     if let Some(zero_copy) = &ring.zero_copy {
-        let Told { uncopied, copied } = zero_copy.take_told();
+        let ZeroCopyUsage { uncopied, copied } = zero_copy.take_usage();
         ring.shared.counters.zero_copied.fetch_add(uncopied, Ordering::Relaxed);
         ring.shared.counters.zero_copy_copied.fetch_add(copied, Ordering::Relaxed);
     }
