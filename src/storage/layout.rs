@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
 use crate::base::{FileIdentity, FileTime, limits};
-use crate::uring::{Step, reach, retry_transient};
+use crate::uring::{Step, fault_point, retry_transient};
 
 /// The folder, and the torrent's files relative to it. File indices are the torrent's.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Layout {
                 open_beneath(self.folder.as_fd(), path, flags)
             }
         };
-        let opened = reach(Step::OpenToRead)
+        let opened = fault_point(Step::OpenToRead)
             .and_then(|()| Ok(open()?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, opened)
@@ -134,7 +134,7 @@ impl Layout {
     /// the page cache, where the file system can.
     pub fn open_to_write(&self, file_index: usize, direct: bool) -> Result<File, StorageError> {
         let flags = if direct { OFlags::RDWR | OFlags::DIRECT } else { OFlags::RDWR };
-        let opened = reach(Step::Open)
+        let opened = fault_point(Step::Open)
             .and_then(|()| Ok(open_beneath(self.folder.as_fd(), self.relative(file_index), flags)?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, opened).map(|(file, _)| file)
@@ -271,7 +271,7 @@ impl Layout {
             if whole && synced_device == Some(device) {
                 continue;
             }
-            reach(Step::Sync).map_err(failed)?;
+            fault_point(Step::Sync).map_err(failed)?;
             let synced = retry_transient(|| if whole { Ok(rustix::fs::syncfs(&opened)?) } else { opened.sync_all() });
             is_synced(synced).map_err(failed)?;
             synced_device = Some(device);

@@ -8,7 +8,7 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::budget::{Budget, Held};
 use crate::base::{FileSpan, limits};
-use crate::uring::{Step, reach, retry_transient};
+use crate::uring::{Step, fault_point, retry_transient};
 
 /// The maps of one torrent, by file.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Maps {
     /// Maps a whole file, instead of another one. `None`: no map can be had now. May block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> io::Result<Option<Arc<Mapped>>> {
         let map = || {
-            reach(Step::Map)?;
+            fault_point(Step::Map)?;
             // SAFETY: the map is read by the kernel alone (through `Gather`), which answers a file shortened by another
             // program with EFAULT; no Rust reference into it is ever made.
             retry_transient(|| unsafe { Mmap::map(file) })
@@ -96,7 +96,7 @@ impl Mapped {
     /// May block.
     pub(super) fn read_in(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
-        reach(Step::Read)?;
+        fault_point(Step::Read)?;
         retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
     }
 

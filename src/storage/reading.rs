@@ -20,7 +20,7 @@ use super::read_content::PackDraft;
 use super::store::Store;
 use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
-use crate::uring::{Step, reach, retry_transient};
+use crate::uring::{Step, fault_point, retry_transient};
 
 /// A range of the content that lies in one file and one stretch.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl Store {
                 self.handle_opened(span.file_index, identity, changed);
                 files.push((span.file_index, identity));
                 let read = |room: &mut [u8]| {
-                    reach(Step::Read)?;
+                    fault_point(Step::Read)?;
                     retry_transient(|| file.read_exact_at(room, span.offset))?;
                     self.handle_read(span.file_index, (identity, FileIdentity::from(&file.metadata()?)), changed);
                     Ok(())

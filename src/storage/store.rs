@@ -16,7 +16,7 @@ use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
-use crate::uring::{SharedFile, Step, reach, retry_transient};
+use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 /// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
 const DIRECT_ALIGN: u64 = 4096;
@@ -197,7 +197,7 @@ impl Store {
             let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
             let bytes = &mut buffer[..len];
             match &opened {
-                Some((file, _)) => reach(Step::Read)
+                Some((file, _)) => fault_point(Step::Read)
                     .and_then(|()| retry_transient(|| file.read_exact_at(bytes, at)))
                     .map_err(|error| self.failed(Action::Read, span.file_index, error))?,
                 None => bytes.fill(0),

@@ -8,7 +8,7 @@ use rustix::fs::syncfs;
 use super::error::{Action, StorageError};
 use super::store::Store;
 use crate::base::limits;
-use crate::uring::{SharedFile, Step, reach, retry_transient};
+use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 /// Files that were written to and not synced since.
 ///
@@ -73,7 +73,7 @@ impl Store {
             }
             let file = open(file_index, file)?;
             let sync = || -> io::Result<()> {
-                reach(Step::Sync)?;
+                fault_point(Step::Sync)?;
                 retry_transient(|| match (whole, times) {
                     (true, _) => Ok(syncfs(&*file)?),
                     (false, true) => file.sync_all(),

@@ -23,7 +23,7 @@ use super::file_locks::FileLocks;
 use super::layout::{Layout, is_synced, open_beneath};
 use super::store::Store;
 use crate::base::InfoHash;
-use crate::uring::{Step, reach, retry_transient};
+use crate::uring::{Step, fault_point, retry_transient};
 
 /// What our files begin with, also those of `codec::resume` and `codec::parts`. Those that are not synced before they have
 /// their name, the lock and files to be, are ours as well while they are empty or begin with zeros: a crash leaves them so.
@@ -214,11 +214,11 @@ impl Target {
     fn replace(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let (new, mut file) = self.create_new(which)?;
         let written = (|| {
-            reach(Step::Write)?;
+            fault_point(Step::Write)?;
             write(&mut file)?;
-            reach(Step::Sync)?;
+            fault_point(Step::Sync)?;
             retry_transient(|| file.sync_all())?;
-            reach(Step::Rename)?;
+            fault_point(Step::Rename)?;
             if self.finds_ours(&self.file_name(which), Synced::First)? == Some(false) {
                 return Err(not_ours_error());
             }
@@ -283,7 +283,7 @@ impl Target {
 
     /// Makes names durable.
     fn sync_folder(&self) -> io::Result<()> {
-        reach(Step::Sync)?;
+        fault_point(Step::Sync)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let synced = rustix::fs::openat(&self.folder, ".", flags, Mode::empty()).and_then(rustix::fs::fsync);
         is_synced(synced.map_err(io::Error::from))
@@ -367,7 +367,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for made in missing {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        reach(Step::Sync)?;
+        fault_point(Step::Sync)?;
         is_synced(File::open(parent).and_then(|parent| parent.sync_all()))?;
     }
     Ok(())

@@ -29,30 +29,30 @@ pub enum Step {
 /// A step is about to be made.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub fn reach(_step: Step) -> std::io::Result<()> {
+pub fn fault_point(_step: Step) -> std::io::Result<()> {
     Ok(())
 }
 
 #[cfg(debug_assertions)]
-pub use injected::reach;
+pub use injected::fault_point;
 
 /// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
 #[cfg(not(debug_assertions))]
-pub(super) async fn disturb(len: usize, _grain: usize) -> usize {
+pub(super) async fn chaos_truncate(len: usize, _grain: usize) -> usize {
     len
 }
 
 /// An operation or call is about to be made, and fails in passing instead.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub(super) fn interrupt() -> Option<std::io::Error> {
+pub(super) fn chaos_interrupt() -> Option<std::io::Error> {
     None
 }
 
 #[cfg(test)]
 pub(super) use injected::refuse_submissions;
 #[cfg(debug_assertions)]
-pub(super) use injected::{disturb, interrupt, pause_before_cancelling};
+pub(super) use injected::{chaos_interrupt, chaos_pause, chaos_truncate};
 
 #[cfg(debug_assertions)]
 mod injected {
@@ -134,7 +134,7 @@ mod injected {
     }
 
     /// A step is about to be made. Does not return where the process is to end.
-    pub fn reach(step: Step) -> io::Result<()> {
+    pub fn fault_point(step: Step) -> io::Result<()> {
         static CHANGES: AtomicU64 = AtomicU64::new(0);
         static COUNTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
         #[cfg(test)]
@@ -165,7 +165,7 @@ mod injected {
     }
 
     /// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
-    pub(in super::super) async fn disturb(len: usize, grain: usize) -> usize {
+    pub(in super::super) async fn chaos_truncate(len: usize, grain: usize) -> usize {
         const LATE_MAX_US: u64 = 3000;
         let Some(chaos) = &PLAN.chaos else { return len };
         let (late, len) = {
@@ -180,7 +180,7 @@ mod injected {
     }
 
     /// An operation or call is about to be made, and fails in passing instead.
-    pub(in super::super) fn interrupt() -> Option<io::Error> {
+    pub(in super::super) fn chaos_interrupt() -> Option<io::Error> {
         let chaos = PLAN.chaos.as_ref()?;
         let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
         let errno = rng.choice([libc::EINTR, libc::EAGAIN, libc::ECANCELED])?;
@@ -188,7 +188,7 @@ mod injected {
     }
 
     /// In what time what is under way is to be cancelled next; `None` without chaos.
-    pub(in super::super) fn pause_before_cancelling() -> Option<Duration> {
+    pub(in super::super) fn chaos_pause() -> Option<Duration> {
         const PAUSE_MAX_MS: u64 = 60;
         let chaos = PLAN.chaos.as_ref()?;
         Some(Duration::from_millis(chaos.lock().unwrap_or_else(PoisonError::into_inner).u64(1..PAUSE_MAX_MS)))

@@ -20,7 +20,7 @@ mod scatter;
 mod socket;
 mod zero_copy;
 
-pub use fault::{Step, reach};
+pub use fault::{Step, fault_point};
 pub use operation::{Batch, Gather, RecvBuffer, SharedFile, flush_range, no_op, write_all_at};
 pub use probe::{RingError, probe};
 pub use read::{ReadBuffer, read_ahead};

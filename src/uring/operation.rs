@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::fault::{Step, disturb, interrupt, reach};
+use super::fault::{Step, chaos_interrupt, chaos_truncate, fault_point};
 use super::in_flight::{InFlight, unless_ring_ends};
 use super::retry::is_transient;
 use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
@@ -173,7 +173,7 @@ impl<D: 'static> tokio_uring::OneshotOutputTransform for Finish<D> {
 pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
     for _ in 0..RETRIES_MAX {
         let result;
-        (result, owned) = match interrupt() {
+        (result, owned) = match chaos_interrupt() {
             Some(error) => (Err(error), owned),
             // SAFETY: the caller's promise.
             None => unsafe { submit_once(owned, entry.clone()) }.await,
@@ -216,7 +216,7 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     socket: S,
     mut buffer: RecvBuffer,
 ) -> (io::Result<usize>, RecvBuffer) {
-    let len = disturb(buffer.free().len(), 1).await;
+    let len = chaos_truncate(buffer.free().len(), 1).await;
     let free = buffer.free();
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), free.as_mut_ptr(), len).build();
@@ -287,7 +287,7 @@ where
     batch.gather(&mut spans);
     let (mut message, mut batch) = (Message::new(spans), batch);
     loop {
-        message.shorten(disturb(message.len(), 1).await);
+        message.shorten(chaos_truncate(message.len(), 1).await);
         let fd = types::Fd(socket.as_raw_fd());
         let flags = u32::try_from(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).unwrap_or(0);
         let entry = opcode::SendMsg::new(fd, message.header()).flags(flags).build();
@@ -327,11 +327,11 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
     source.gather(&mut spans);
     let (mut spans, mut source, mut at) = (Box::new(spans), source, offset);
     while !spans.is_empty() {
-        if let Err(error) = reach(Step::Write) {
+        if let Err(error) = fault_point(Step::Write) {
             return (Err(error), source);
         }
         let whole = spans.first().map_or(0, |span| span.iov_len);
-        let first = disturb(whole, DIRECT_ALIGN).await;
+        let first = chaos_truncate(whole, DIRECT_ALIGN).await;
         let count = if first < whole { 1 } else { u32::try_from(spans.len().min(SPANS_PER_CALL)).unwrap_or(1) };
         if let Some(span) = spans.first_mut() {
             span.iov_len = first;

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::fault::interrupt;
+use super::fault::chaos_interrupt;
 use crate::base::limits::{RETRIES_MAX, RETRY_PAUSE};
 
 pub(super) fn is_transient(error: &io::Error) -> bool {
@@ -16,7 +16,7 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
 /// Makes a call until it does anything else than fail in passing. Blocks its thread.
 pub fn retry_transient<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..RETRIES_MAX {
-        match interrupt().map_or_else(&mut call, Err) {
+        match chaos_interrupt().map_or_else(&mut call, Err) {
             Err(error) if is_transient(&error) => std::thread::sleep(RETRY_PAUSE),
             done => return done,
         }

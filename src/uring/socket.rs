@@ -10,7 +10,7 @@ use std::time::Duration;
 use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use super::fault::interrupt;
+use super::fault::chaos_interrupt;
 use super::operation::{self, Gather, RecvBuffer, submit};
 use super::retry::is_transient;
 use super::scatter::{Places, Scatter};
@@ -161,7 +161,7 @@ impl Socket {
         front_len: usize,
         places: &mut Places<P, HEAD>,
     ) -> io::Result<usize> {
-        let received = interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
+        let received = chaos_interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
         received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 

@@ -17,7 +17,7 @@ use io_uring_06::{IoUring, cqueue, opcode, squeue, types};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::fault::{Step, interrupt, reach};
+use super::fault::{Step, chaos_interrupt, fault_point};
 use super::operation::{self, Gather, Message};
 use super::probe::RingError;
 use super::retry::is_transient;
@@ -181,7 +181,7 @@ impl ZeroCopySender {
                 .ioprio(REPORT_USAGE)
                 .flags(flags)
                 .build();
-            let result = match interrupt() {
+            let result = match chaos_interrupt() {
                 Some(error) => Err(error),
                 None => {
                     let memory = Box::new((message, batch.clone()));
@@ -302,7 +302,7 @@ impl Inner {
     fn try_submit(&self) -> bool {
         let mut ring = self.ring.borrow_mut();
         // Whatever the error was: it is the queue that tells what came of it.
-        let _ = reach(Step::Submit).and_then(|()| ring.submit());
+        let _ = fault_point(Step::Submit).and_then(|()| ring.submit());
         ring.submission().is_empty()
     }
 
