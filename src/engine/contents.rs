@@ -85,7 +85,7 @@ impl Reading<'_> {
             let (file_index, identity) = match store.read_span(span, buffer, &mut |_| (), &self.torrent.on_change()) {
                 Ok(Some(read)) => read,
                 Ok(None) => return Err(io::Error::new(io::ErrorKind::NotFound, "a pad file has no bytes of its own")),
-                Err(error) if error.passes() => {
+                Err(error) if error.is_transient() => {
                     shortage = Some(io::Error::other(error));
                     thread::sleep(limits::FILE_TIME_GRAIN);
                     continue;

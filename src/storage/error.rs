@@ -50,7 +50,7 @@ impl StorageError {
     }
 
     /// Whether the machine lacks something that it may have again: descriptors, memory. It says nothing of the file.
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         let passing =
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR, libc::ECANCELED];
         self.source.raw_os_error().is_some_and(|errno| passing.contains(&errno))
@@ -91,9 +91,10 @@ mod tests {
 
     #[test]
     fn want_of_descriptors_or_memory_passes_and_faults_do_not() {
-        let passes = |errno| StorageError::new(Action::Open, "x", io::Error::from_raw_os_error(errno)).passes();
-        assert!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].into_iter().all(passes));
-        assert!(![libc::ENOENT, libc::EIO, libc::EFAULT, libc::EACCES].into_iter().any(passes));
-        assert!(!StorageError::new(Action::Open, "x", io::ErrorKind::UnexpectedEof).passes());
+        let is_transient =
+            |errno| StorageError::new(Action::Open, "x", io::Error::from_raw_os_error(errno)).is_transient();
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].into_iter().all(is_transient));
+        assert!(![libc::ENOENT, libc::EIO, libc::EFAULT, libc::EACCES].into_iter().any(is_transient));
+        assert!(!StorageError::new(Action::Open, "x", io::ErrorKind::UnexpectedEof).is_transient());
     }
 }

@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// Brings a range of the content into memory, so that it can be leased and no ring thread waits for a disk. What
-    /// [`StorageError::passes`] may be done later. May block.
+    /// [`StorageError::is_transient`] may be done later. May block.
     pub fn read_in(&self, offset: u64, len: u64, changed: OnChange<'_>) -> Result<(), StorageError> {
         let mut unmapped = Vec::new();
         let mut maps_left = self.maps.max_at_a_time();
@@ -184,7 +184,7 @@ impl Store {
                 draft.read(&range, read).map_err(|error| self.failed(Action::Read, span.file_index, error))
             });
             match read {
-                Err(error) if error.passes() => return Err(error),
+                Err(error) if error.is_transient() => return Err(error),
                 Err(error) if range.start < wanted.end && wanted.start < range.end => outcome = outcome.and(Err(error)),
                 _ => {}
             }

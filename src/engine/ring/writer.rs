@@ -323,7 +323,7 @@ impl Connection {
         let read_in = move || torrent.read_in(offset, len);
         match self.ring.shared.files.run(&self.torrent.file_share, read_in).await {
             Some(Ok(())) => Populated::There,
-            Some(Err(error)) if !error.passes() => Populated::Lost,
+            Some(Err(error)) if !error.is_transient() => Populated::Lost,
             // Without an answer the session has ended, which says nothing of the file either.
             _ => Populated::Later,
         }

@@ -356,7 +356,7 @@ impl Torrent {
         let read = self.store.read_piece(piece, &mut buffer, |bytes| hasher.update(bytes), &self.on_change());
         match read {
             Ok(files) => return self.handle_hashed(piece, &hasher.finish(), &files, begun),
-            Err(error) if error.passes() => return false,
+            Err(error) if error.is_transient() => return false,
             Err(error) => self.handle_unservable(piece, &error.to_string()),
         }
         true

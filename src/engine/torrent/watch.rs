@@ -33,7 +33,7 @@ impl Torrent {
         let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_CHECK_LEN_MIN;
         self.store.files_in(offset, len).filter(is_short).for_each(|file_index| self.look_at(file_index));
         if let Some((page, page_len)) = self.last_page_behind(offset, len)
-            && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.passes())
+            && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.is_transient())
             && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
         {
             self.look_at(span.file_index);
