@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::{FileIdentity, Geometry, InfoHash, limits};
 use crate::codec::metainfo::Metainfo;
-use crate::create::remembered::{forget, recall, remember};
+use crate::create::verified_cache::{forget, recall, remember};
 use crate::create::{HashJournal, Observation, Report};
 
 /// A check from its beginning.

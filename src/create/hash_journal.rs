@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::observation::Observation;
 use super::open::open_regular;
-use super::remembered::forget_oldest;
+use super::verified_cache::forget_oldest;
 use crate::base::limits::{HASH_JOURNAL_STEP_LEN, HASH_JOURNALS_MAX};
 use crate::base::{Geometry, PieceHash};
 use crate::hash::sha1;

@@ -4,7 +4,6 @@
 //! `.torrent` and the record of checks that matched. Prints nothing and reads no clock: the caller gives the creation
 //! date, hears of progress through `Control` and stops the work through it.
 
-mod ahead;
 pub mod error;
 pub mod extra;
 mod files;
@@ -16,10 +15,11 @@ pub mod open;
 pub mod piece_len;
 mod pieces;
 pub mod plan;
-pub mod remembered;
+mod read_ahead;
 pub mod scan;
 pub mod stream;
 mod sweep;
+pub mod verified_cache;
 pub mod verify;
 mod worker;
 pub mod write;

@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::ahead;
 use super::error::ContentError;
 use super::files::is_page_resident;
 use super::hash_journal::HashJournal;
+use super::read_ahead;
 use super::sweep::{Content, Control, Source, Sweep, offset_of};
 use super::worker::Worker;
 use crate::base::PieceHash;
@@ -58,7 +58,7 @@ fn hash_range(
     let sweep = Sweep::new(content, range.clone(), control, residency.thread_count(range.len()));
     let with_ring = residency == Residency::OnDisk && uring::probe().is_ok();
     let work = || {
-        let work = || match with_ring.then(|| uring::run_ring(|| ahead::run(&sweep))) {
+        let work = || match with_ring.then(|| uring::run_ring(|| read_ahead::run(&sweep))) {
             Some(Ok(hashes)) => hashes,
             None | Some(Err(_)) => Worker::new(&sweep).run(),
         };

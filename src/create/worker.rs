@@ -1,7 +1,7 @@
 //! One thread's share of hashing: pieces side by side, a chunk of each at a time.
 //!
 //! Memory is that of the chunks, whatever the piece length. Pieces of at most a chunk that follow each other are read as
-//! one stretch. What comes from disk is read one step ahead of the hashing (`ahead`).
+//! one stretch. What comes from disk is read one step ahead of the hashing (`read_ahead`).
 
 use std::rc::Rc;
 

@@ -12,10 +12,10 @@ use crate::uring::{self, ReadBuffer, RingTask};
 /// Does a worker's share on a ring of this thread.
 pub(super) async fn run<C: Content>(sweep: &Sweep<'_, C>) -> Result<Hashes, ContentError> {
     let files = Files::direct(sweep.content, HASH_LANES);
-    Ahead { worker: Worker::new(sweep), files, free: Vec::new() }.run().await
+    ReadAhead { worker: Worker::new(sweep), files, free: Vec::new() }.run().await
 }
 
-struct Ahead<'a, C> {
+struct ReadAhead<'a, C> {
     worker: Worker<'a, C>,
     /// Opened to be read past the page cache.
     files: Files<'a, C>,
@@ -34,7 +34,7 @@ enum Arrival {
 /// A step, and its stretches as they come.
 type Started = (Step, Vec<(Stretch, Arrival)>);
 
-impl<C: Content> Ahead<'_, C> {
+impl<C: Content> ReadAhead<'_, C> {
     async fn run(mut self) -> Result<Hashes, ContentError> {
         let mut next = self.start_next()?;
         while let Some((step, arrivals)) = next {
