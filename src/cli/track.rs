@@ -20,7 +20,7 @@ use crate::base::limits::TRACKER_LIST_LEN_MAX;
 use crate::base::units::Count;
 use crate::create::open::{open_regular, shown};
 use crate::tracker::Table;
-use crate::web::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
+use crate::web::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use crate::web::tracker::{Tracker, http, udp};
 
 /// How often signals are looked at.

@@ -11,7 +11,7 @@ pub mod listener;
 mod places;
 mod plain;
 pub mod range;
+pub mod reuse_port;
 pub mod server;
-pub mod shares;
 pub mod site;
 pub mod tracker;

@@ -11,7 +11,7 @@ use axum::Router;
 use super::forwarded::TrustedProxies;
 use super::listener::{self, Bounds};
 use super::places::PlaceLimits;
-use super::shares::{bind_tcp, bind_udp, share_tcp, share_udp};
+use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
 

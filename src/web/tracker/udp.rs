@@ -155,7 +155,7 @@ mod tests {
     use crate::engine::network::egress::Way;
     use crate::engine::trackers::udp::{Patience, announce};
     use crate::tracker::{Origin, Table};
-    use crate::web::shares::bind_udp;
+    use crate::web::reuse_port::bind_udp;
     use std::time::Duration;
 
     const PATIENCE: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_secs(5) };
