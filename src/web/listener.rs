@@ -1,8 +1,8 @@
 //! Serves HTTP within bounds: a limit on connections, in total and per host, and on the time in which nothing is written.
 //!
-//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its place in time, and
+//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its permit in time, and
 //! sooner where there is a crowd. A long answer to one that reads it does not end. Where the answer takes long to make, a
-//! crowd does not end the connection, but [`Bounds::silence_max`] does: a file system that hangs holds no place for ever. A connection holds no more of an answer
+//! crowd does not end the connection, but [`Bounds::silence_max`] does: a file system that hangs holds no permit for ever. A connection holds no more of an answer
 //! in memory than [`WEB_BUFFER_LEN_MAX`], nor in the kernel than [`WEB_UNSENT_LEN_MAX`] beyond what is on its way.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
@@ -29,8 +29,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
 
+use super::connection_limit::{BusyGuard, ConnectionLimiter, ConnectionLimits, ConnectionPermit, Refused};
 use super::forwarded::TrustedProxies;
-use super::places::{NoPlace, Place, PlaceLimits, Places, Work};
 use super::plain::plain;
 use crate::base::host_of;
 use crate::base::limits::{
@@ -45,7 +45,7 @@ pub(super) const RETRY_AFTER_S: &str = "1";
 /// What a server allows its clients.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    pub places: PlaceLimits,
+    pub connections: ConnectionLimits,
     /// A connection to which nothing could be written for this long is closed.
     pub silence_max: Duration,
     pub proxies: TrustedProxies,
@@ -54,7 +54,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            places: PlaceLimits { in_all: WEB_CONNECTIONS_MAX, per_host: WEB_CONNECTIONS_PER_HOST_MAX },
+            connections: ConnectionLimits { in_all: WEB_CONNECTIONS_MAX, per_host: WEB_CONNECTIONS_PER_HOST_MAX },
             silence_max: WEB_SILENCE_TIMEOUT,
             proxies: TrustedProxies::default(),
         }
@@ -73,7 +73,7 @@ pub struct Endpoints {
 /// Serves `router` until the future is dropped. Clients above the bounds wait in the backlog, or are closed at once where
 /// their own host has its share.
 pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
-    let places = Places::new(bounds.places);
+    let limiter = ConnectionLimiter::new(bounds.connections);
     let bounds = Arc::new(bounds);
     loop {
         let (stream, remote) = match listener.accept().await {
@@ -91,19 +91,19 @@ pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
         let Ok(local) = stream.local_addr() else { continue };
         bound_kernel_buffers(&stream);
         let host = (!bounds.proxies.include(remote.ip())).then(|| host_of(remote.ip()));
-        let Some(place) = place_for(&places, host).await else { continue };
-        let connection = Connection { endpoints: Endpoints { remote, local }, bounds: Arc::clone(&bounds), place };
+        let Some(permit) = permit_for(&limiter, host).await else { continue };
+        let connection = Connection { endpoints: Endpoints { remote, local }, bounds: Arc::clone(&bounds), permit };
         tokio::spawn(connection.run(stream, router.clone()));
     }
 }
 
 /// `None` where the host has its share.
-async fn place_for(places: &Arc<Places>, host: Option<IpAddr>) -> Option<Arc<Place>> {
+async fn permit_for(limiter: &Arc<ConnectionLimiter>, host: Option<IpAddr>) -> Option<Arc<ConnectionPermit>> {
     loop {
-        match places.take(host) {
-            Ok(place) => return Some(Arc::new(place)),
-            Err(NoPlace::HostIsFull | NoPlace::HasYielded) => return None,
-            Err(NoPlace::AllTaken) => places.changed().await,
+        match limiter.take(host) {
+            Ok(permit) => return Some(Arc::new(permit)),
+            Err(Refused::HostLimit | Refused::HasYielded) => return None,
+            Err(Refused::TotalLimit) => limiter.changed().await,
         }
     }
 }
@@ -125,12 +125,12 @@ fn bound_kernel_buffers(stream: &TcpStream) {
 struct Connection {
     endpoints: Endpoints,
     bounds: Arc<Bounds>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream, router: Router) {
-        let stream = BoundedStream::new(stream, self.bounds.silence_max, Arc::clone(&self.place));
+        let stream = BoundedStream::new(stream, self.bounds.silence_max, Arc::clone(&self.permit));
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request| self.answer(&router, request));
         let mut http = http1::Builder::new();
@@ -147,11 +147,11 @@ impl Connection {
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         let remote = self.bounds.proxies.client(self.endpoints.remote, request.headers());
         request.extensions_mut().insert(ConnectInfo(Endpoints { remote, ..self.endpoints }));
-        request.extensions_mut().insert(Activity(Some(Arc::clone(&self.place))));
-        let work = self.place.begin_work();
-        let answer = self.place.assign(host_of(remote.ip())).map(|()| router.call(request));
+        request.extensions_mut().insert(Activity(Some(Arc::clone(&self.permit))));
+        let busy = self.permit.begin_busy();
+        let answer = self.permit.assign(host_of(remote.ip())).map(|()| router.call(request));
         async {
-            let _work = work;
+            let _busy = busy;
             match answer {
                 Ok(answer) => answer.await,
                 Err(why) => Ok(refusal(why)),
@@ -160,10 +160,10 @@ impl Connection {
     }
 }
 
-fn refusal(why: NoPlace) -> Response {
+fn refusal(why: Refused) -> Response {
     let (status, line) = match why {
-        NoPlace::HostIsFull => (StatusCode::TOO_MANY_REQUESTS, "your host has too many connections: close some\n"),
-        NoPlace::AllTaken | NoPlace::HasYielded => {
+        Refused::HostLimit => (StatusCode::TOO_MANY_REQUESTS, "your host has too many connections: close some\n"),
+        Refused::TotalLimit | Refused::HasYielded => {
             (StatusCode::SERVICE_UNAVAILABLE, "too many connections: ask again\n")
         }
     };
@@ -173,16 +173,16 @@ fn refusal(why: NoPlace) -> Response {
 /// The connection that a request came by, as an extension of the request, for answers that are made part by part. The
 /// default stands for a request that came by none.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Activity(Option<Arc<Place>>);
+pub(super) struct Activity(Option<Arc<ConnectionPermit>>);
 
 impl Activity {
     /// While this is held, the connection waits for the server and not for its client.
-    pub(super) fn begin_work(&self) -> Option<Work> {
-        self.0.as_ref().map(Place::begin_work)
+    pub(super) fn begin_busy(&self) -> Option<BusyGuard> {
+        self.0.as_ref().map(ConnectionPermit::begin_busy)
     }
 }
 
-/// A connection that ends when nothing could be written to it for some time, or when it has to yield its place.
+/// A connection that ends when nothing could be written to it for some time, or when it has to yield its permit.
 #[derive(Debug)]
 struct BoundedStream {
     stream: TcpStream,
@@ -190,22 +190,22 @@ struct BoundedStream {
     /// Nothing was written yet.
     is_new: bool,
     check: Pin<Box<Sleep>>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
 }
 
 impl BoundedStream {
-    fn new(stream: TcpStream, silence_max: Duration, place: Arc<Place>) -> Self {
+    fn new(stream: TcpStream, silence_max: Duration, permit: Arc<ConnectionPermit>) -> Self {
         let check = Box::pin(tokio::time::sleep(silence_max.min(WEB_CROWDED_TIMEOUT)));
-        Self { stream, silence_max, is_new: true, check, place }
+        Self { stream, silence_max, is_new: true, check, permit }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.place.poll_yielded(cx) {
+        if self.permit.poll_yielded(cx) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         while self.check.as_mut().poll(cx).is_ready() {
-            let left = self.silence_max.saturating_sub(self.place.silence());
-            let yields = self.is_new && !self.place.is_busy() && self.place.places().are_crowded();
+            let left = self.silence_max.saturating_sub(self.permit.silence());
+            let yields = self.is_new && !self.permit.is_busy() && self.permit.limiter().is_crowded();
             if left.is_zero() || yields {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -218,7 +218,7 @@ impl BoundedStream {
     fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
             self.is_new = false;
-            self.place.note_active();
+            self.permit.note_active();
         }
         written
     }
@@ -285,7 +285,7 @@ mod tests {
             tokio::time::sleep(SLOW).await;
             // One part is there at once; the server takes long for the other one.
             let parts = stream::unfold((0, activity), |(number, activity)| async move {
-                let _work = activity.begin_work();
+                let _busy = activity.begin_busy();
                 tokio::time::sleep(SLOW * (number % 2)).await;
                 (number < 2).then_some((Ok::<_, Infallible>("part"), (number + 1, activity)))
             });
@@ -310,13 +310,13 @@ mod tests {
         if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((stream, answer)) }
     }
 
-    fn places(in_all: usize, per_host: usize) -> Bounds {
-        Bounds { places: PlaceLimits { in_all, per_host }, ..Bounds::default() }
+    fn limits(in_all: usize, per_host: usize) -> Bounds {
+        Bounds { connections: ConnectionLimits { in_all, per_host }, ..Bounds::default() }
     }
 
     #[tokio::test]
     async fn idle_connections_do_not_lock_a_newcomer_out() {
-        let server = start(places(4, 2)).await;
+        let server = start(limits(4, 2)).await;
         let play = move || {
             let _idle = [2, 2, 3, 3].map(|n| answered(server, [127, 0, 0, n], "").unwrap());
             std::thread::sleep(WEB_YIELD_AFTER);
@@ -329,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn a_proxys_clients_have_a_share_each() {
         let proxies = TrustedProxies { loopback: true, ranges: Vec::new() };
-        let server = start(Bounds { proxies, ..places(9, 1) }).await;
+        let server = start(Bounds { proxies, ..limits(9, 1) }).await;
         let play = move || {
             let ask =
                 |client: &str| answered(server, [127, 0, 0, 1], &format!("X-Forwarded-For: {client}\r\n")).unwrap();
@@ -340,17 +340,17 @@ mod tests {
         tokio::task::spawn_blocking(play).await.unwrap();
     }
 
-    /// Its first byte comes late, and another one within the body; newcomers and a crowd take its place at neither time.
+    /// Its first byte comes late, and another one within the body; newcomers and a crowd take its permit at neither time.
     #[tokio::test]
     async fn an_answer_that_takes_long_to_make_arrives_in_a_crowd() {
-        let server = start(places(2, 1)).await;
+        let server = start(limits(2, 1)).await;
         let play = move || {
             let mut slow = std::net::TcpStream::connect(server).unwrap();
             slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
             let is_over = AtomicBool::new(false);
             std::thread::scope(|scope| {
-                // Each takes the other place from the one before, which is idle.
+                // Each takes the other permit from the one before, which is idle.
                 scope.spawn(|| {
                     let mut hosts = 2..=250;
                     let mut last = None;

@@ -5,10 +5,10 @@
 
 pub mod admin;
 mod conditional;
+mod connection_limit;
 pub mod forwarded;
 pub mod hosts;
 pub mod listener;
-mod places;
 mod plain;
 pub mod range;
 pub mod reuse_port;

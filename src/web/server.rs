@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use axum::Router;
 
+use super::connection_limit::ConnectionLimits;
 use super::forwarded::TrustedProxies;
 use super::listener::{self, Bounds};
-use super::places::PlaceLimits;
 use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
@@ -96,8 +96,8 @@ pub fn start(
     let mut threads = udp::start(vec![udp], tracker, stop)?;
     threads.push(serve("web", tcp, Bounds { proxies, ..Bounds::default() }, site, stop)?);
     if let Some((listener, router)) = admin {
-        let places = PlaceLimits { in_all: ADMIN_CONNECTIONS_MAX, per_host: ADMIN_CONNECTIONS_MAX };
-        threads.push(serve("admin", listener, Bounds { places, ..Bounds::default() }, router, stop)?);
+        let connections = ConnectionLimits { in_all: ADMIN_CONNECTIONS_MAX, per_host: ADMIN_CONNECTIONS_MAX };
+        threads.push(serve("admin", listener, Bounds { connections, ..Bounds::default() }, router, stop)?);
     }
     Ok(threads)
 }

@@ -100,7 +100,7 @@ impl<S: Source> Reader<S> {
     }
 
     async fn fill(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        let _work = self.activity.begin_work();
+        let _busy = self.activity.begin_busy();
         let (source, at) = (Arc::clone(&self.source), self.range.start);
         let read = tokio::task::spawn_blocking(move || source.read_exact_at(&mut bytes, at).map(|()| bytes));
         read.await.map_err(io::Error::other)?

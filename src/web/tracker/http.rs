@@ -140,7 +140,7 @@ mod tests {
     use crate::engine::trackers::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
     use crate::engine::trackers::http::{FetchLimits, Fetcher};
     use crate::tracker::{Origin, SwarmStats, Table};
-    use crate::web::places::PlaceLimits;
+    use crate::web::connection_limit::ConnectionLimits;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
@@ -262,8 +262,8 @@ mod tests {
     async fn a_client_that_sends_nothing_loses_its_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let places = PlaceLimits { in_all: 1, per_host: 2 };
-        let bounds = Bounds { places, silence_max: Duration::from_secs(1), ..Bounds::default() };
+        let connections = ConnectionLimits { in_all: 1, per_host: 2 };
+        let bounds = Bounds { connections, silence_max: Duration::from_secs(1), ..Bounds::default() };
         tokio::spawn(listener::serve(listener, bounds, router(Tracker::new(Table::listed()))));
         let mut silent = TcpStream::connect(addr).unwrap();
         silent.write_all(b"GET /ann").unwrap();

@@ -1,0 +1,397 @@
+//! ConnectionLimiter for HTTP connections: limits in total and per host, and the choice of the connection that yields at a limit.
+//!
+//! A connection on which nothing was written for a while yields its permit to a newcomer: it waits for its client's next
+//! request, or its client does not read. One whose answer is still being made, of pieces that are hashed first, say, waits
+//! for the server and keeps its permit. Connections of the host that holds most of them yield first.
+
+#![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use crate::base::Time;
+use crate::base::limits::{WEB_PLACE_RETRY, WEB_YIELD_AFTER};
+
+/// How many connections a server takes.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    pub in_all: usize,
+    pub per_host: usize,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    /// The host has its share, and none of its connections yields.
+    HostLimit,
+    /// Every permit is taken by a connection that is served.
+    TotalLimit,
+    /// The connection that asks has yielded its own permit.
+    HasYielded,
+}
+
+/// The limiter of one server.
+#[derive(Debug)]
+pub(super) struct ConnectionLimiter {
+    limits: ConnectionLimits,
+    started_at: Instant,
+    table: Mutex<Table>,
+    freed: Notify,
+}
+
+/// The permit of one connection, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    key: u64,
+    state: Arc<ConnectionState>,
+    limiter: Arc<ConnectionLimiter>,
+}
+
+/// A connection as the table sees it.
+#[derive(Debug, Default)]
+struct ConnectionState {
+    /// Milliseconds from [`ConnectionLimiter::started_at`] to the connection's start, or to the last time that bytes were written or
+    /// the server finished a part of the answer.
+    active_at_ms: AtomicU64,
+    /// Parts of answers that the server is making.
+    busy_count: AtomicUsize,
+    has_yielded: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl ConnectionState {
+    fn is_busy(&self) -> bool {
+        self.busy_count.load(Ordering::Acquire) > 0
+    }
+
+    /// For how long the connection has waited for its client.
+    fn silence(&self, now: Time) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.active_at_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// Keeps a connection from yielding while the server makes a part of its answer; to be dropped when that part is made.
+#[derive(Debug)]
+pub(super) struct BusyGuard(Arc<ConnectionPermit>);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.note_active();
+        // The time of the end is seen with it.
+        self.0.state.busy_count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` for a connection from a trusted proxy before its first request, which names the client.
+    host: Option<IpAddr>,
+    state: Arc<ConnectionState>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_key: u64,
+    entries: HashMap<u64, Entry>,
+    counts: HashMap<IpAddr, usize>,
+}
+
+impl Table {
+    fn count(&self, host: Option<IpAddr>) -> usize {
+        host.and_then(|host| self.counts.get(&host)).copied().unwrap_or(0)
+    }
+
+    fn insert(&mut self, key: u64, host: Option<IpAddr>, state: Arc<ConnectionState>) {
+        if let Some(host) = host {
+            *self.counts.entry(host).or_default() += 1;
+        }
+        self.entries.insert(key, Entry { host, state });
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        if let Some(host) = entry.host
+            && let Some(count) = self.counts.get_mut(&host)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&host);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Takes a permit from the connection that has been silent longest: of `host` alone where given, else of the hosts with
+    /// most connections. `None` if none that could yield has been silent for [`WEB_YIELD_AFTER`].
+    fn make_room(&mut self, now: Time, host: Option<IpAddr>) -> Option<Yielded> {
+        let silent = |entry: &Entry| {
+            let waits = !entry.state.is_busy();
+            waits.then(|| entry.state.silence(now)).filter(|&silence| silence >= WEB_YIELD_AFTER)
+        };
+        let candidates = self.entries.iter().filter(|(_, entry)| host.is_none() || entry.host == host);
+        let candidates = candidates.filter_map(|(&key, entry)| Some((self.count(entry.host), silent(entry)?, key)));
+        let (_, _, key) = candidates.max()?;
+        let Entry { state, .. } = self.remove(key)?;
+        state.has_yielded.store(true, Ordering::Relaxed);
+        Some(Yielded(state))
+    }
+
+    /// Makes room for one more connection of `host` among that host's.
+    fn admit_to_host(&mut self, now: Time, per_host: usize, host: Option<IpAddr>) -> Result<Option<Yielded>, Refused> {
+        if self.count(host) < per_host {
+            return Ok(None);
+        }
+        self.make_room(now, host).map(Some).ok_or(Refused::HostLimit)
+    }
+
+    /// Makes room for one more connection of `host`.
+    fn admit(&mut self, now: Time, limits: ConnectionLimits, host: Option<IpAddr>) -> Result<Option<Yielded>, Refused> {
+        let yielded = self.admit_to_host(now, limits.per_host, host)?;
+        if yielded.is_some() || self.entries.len() < limits.in_all {
+            return Ok(yielded);
+        }
+        self.make_room(now, None).map(Some).ok_or(Refused::TotalLimit)
+    }
+}
+
+/// A connection whose permit was taken from it. It has to be told, which is done when the table is unlocked.
+#[must_use]
+struct Yielded(Arc<ConnectionState>);
+
+impl Yielded {
+    fn wake(self) {
+        self.0.waker.wake();
+    }
+}
+
+impl ConnectionLimiter {
+    pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
+        let (table, freed) = (Mutex::default(), Notify::new());
+        Arc::new(Self { limits, started_at: Instant::now(), table, freed })
+    }
+
+    /// A permit for a connection of `host`.
+    pub(super) fn take(self: &Arc<Self>, host: Option<IpAddr>) -> Result<ConnectionPermit, Refused> {
+        self.take_at(self.now(), host)
+    }
+
+    fn take_at(self: &Arc<Self>, now: Time, host: Option<IpAddr>) -> Result<ConnectionPermit, Refused> {
+        let state = Arc::new(ConnectionState::default());
+        state.active_at_ms.store(millis(now), Ordering::Relaxed);
+        let mut table = self.table();
+        let yielded = table.admit(now, self.limits, host)?;
+        let key = table.next_key;
+        table.next_key += 1;
+        table.insert(key, host, Arc::clone(&state));
+        drop(table);
+        yielded.into_iter().for_each(Yielded::wake);
+        Ok(ConnectionPermit { key, state, limiter: Arc::clone(self) })
+    }
+
+    /// Waits until a permit is freed, for at most [`WEB_PLACE_RETRY`]: then it is worth calling [`Self::take`] again.
+    pub(super) async fn changed(&self) {
+        // A connection may have been silent for long enough by then, and no permit is freed for that.
+        let _ = tokio::time::timeout(WEB_PLACE_RETRY, self.freed.notified()).await;
+    }
+
+    /// More than half of all limiter are taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.table().entries.len() > self.limits.in_all / 2
+    }
+
+    fn now(&self) -> Time {
+        self.started_at.elapsed()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionPermit {
+    pub(super) fn limiter(&self) -> &ConnectionLimiter {
+        &self.limiter
+    }
+
+    /// Bytes were written, or the server finished a part of the answer.
+    pub(super) fn note_active(&self) {
+        self.state.active_at_ms.store(millis(self.limiter.now()), Ordering::Relaxed);
+    }
+
+    /// The server begins to make a part of the answer.
+    pub(super) fn begin_busy(self: &Arc<Self>) -> BusyGuard {
+        self.state.busy_count.fetch_add(1, Ordering::Relaxed);
+        BusyGuard(Arc::clone(self))
+    }
+
+    /// The server is making a part of the answer.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.is_busy()
+    }
+
+    /// The time since [`Self::note_active`], or since the connection began.
+    pub(super) fn silence(&self) -> Duration {
+        self.state.silence(self.limiter.now())
+    }
+
+    /// Whether the connection has to end for a newcomer. While it does not, the task of `cx` is woken as soon as it does.
+    pub(super) fn poll_yielded(&self, cx: &Context<'_>) -> bool {
+        self.register(cx.waker());
+        self.state.has_yielded.load(Ordering::Relaxed)
+    }
+
+    fn register(&self, waker: &Waker) {
+        self.state.waker.register(waker);
+    }
+
+    /// Counts the connection as one of `host`, the client that a proxy names, from now on. Fails if that host has its share,
+    /// or if the connection has yielded its permit.
+    pub(super) fn assign(&self, host: IpAddr) -> Result<(), Refused> {
+        let (now, per_host) = (self.limiter.now(), self.limiter.limits.per_host);
+        let mut table = self.limiter.table();
+        match table.entries.get(&self.key) {
+            None => return Err(Refused::HasYielded),
+            Some(entry) if entry.host == Some(host) => return Ok(()),
+            Some(_) => {}
+        }
+        let yielded = table.admit_to_host(now, per_host, Some(host))?;
+        table.remove(self.key);
+        table.insert(self.key, Some(host), Arc::clone(&self.state));
+        drop(table);
+        yielded.into_iter().for_each(Yielded::wake);
+        Ok(())
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.limiter.table().remove(self.key);
+        self.limiter.freed.notify_one();
+    }
+}
+
+fn millis(time: Time) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATE: Time = Time::from_secs(100);
+
+    fn limiter(in_all: usize, per_host: usize) -> Arc<ConnectionLimiter> {
+        ConnectionLimiter::new(ConnectionLimits { in_all, per_host })
+    }
+
+    fn host(number: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, number]))
+    }
+
+    fn yielded(permit: &ConnectionPermit) -> bool {
+        permit.state.has_yielded.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_longest_idle_connection_yields_to_a_newcomer() {
+        let limiter = limiter(3, 3);
+        let taken: Vec<ConnectionPermit> =
+            (1..=3).map(|n| limiter.take_at(Time::from_secs(n), host(9)).unwrap()).collect();
+        taken[0].state.active_at_ms.store(4000, Ordering::Relaxed);
+        let _newcomer = limiter.take_at(LATE, host(1)).unwrap();
+        assert_eq!(taken.iter().map(yielded).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(limiter.table().entries.len(), 3);
+    }
+
+    #[test]
+    fn the_host_with_most_connections_yields_first() {
+        let limiter = limiter(3, 3);
+        let honest = limiter.take_at(Time::ZERO, host(1)).unwrap();
+        let hoard = [1, 2].map(|n| limiter.take_at(Time::from_secs(n), host(2)).unwrap());
+        let _newcomer = limiter.take_at(LATE, host(3)).unwrap();
+        assert_eq!((yielded(&honest), yielded(&hoard[0]), yielded(&hoard[1])), (false, true, false));
+    }
+
+    #[test]
+    fn a_full_hosts_newcomer_takes_its_own_hosts_place() {
+        let limiter = limiter(9, 2);
+        let other = limiter.take_at(Time::ZERO, host(1)).unwrap();
+        let own = [1, 2].map(|n| limiter.take_at(Time::from_secs(n), host(2)).unwrap());
+        let _newcomer = limiter.take_at(LATE, host(2)).unwrap();
+        assert_eq!((yielded(&other), yielded(&own[0]), yielded(&own[1])), (false, true, false));
+    }
+
+    #[test]
+    fn a_connection_whose_answer_is_being_made_keeps_its_place() {
+        let limiter = limiter(1, 1);
+        let busy = Arc::new(limiter.take_at(Time::ZERO, host(1)).unwrap());
+        let busy_count = [busy.begin_busy(), busy.begin_busy()];
+        for newcomer in [host(1), host(2)] {
+            assert!(limiter.take_at(LATE, newcomer).is_err());
+        }
+        drop(busy_count);
+        // From the end of the work on it waits for its client.
+        let now = limiter.now();
+        assert_eq!(limiter.take_at(now, host(2)).unwrap_err(), Refused::TotalLimit);
+        let _newcomer = limiter.take_at(now + WEB_YIELD_AFTER + Duration::from_secs(1), host(2)).unwrap();
+        assert!(yielded(&busy));
+    }
+
+    #[test]
+    fn connections_that_are_served_keep_their_places() {
+        let limiter = limiter(2, 1);
+        let _served = [1, 2].map(|n| limiter.take_at(LATE, host(n)).unwrap());
+        assert_eq!(limiter.take_at(LATE, host(3)).unwrap_err(), Refused::TotalLimit);
+        assert_eq!(limiter.take_at(LATE, host(1)).unwrap_err(), Refused::HostLimit);
+        drop(_served);
+        assert!(limiter.table().entries.is_empty() && limiter.table().counts.is_empty());
+    }
+
+    #[test]
+    fn a_proxys_connections_count_as_their_clients() {
+        let limiter = limiter(9, 1);
+        let proxied: Vec<ConnectionPermit> = (0..4).map(|_| limiter.take(None).unwrap()).collect();
+        let client = |n| host(n).unwrap();
+        assert_eq!([proxied[0].assign(client(1)), proxied[1].assign(client(2))], [Ok(()), Ok(())]);
+        assert_eq!(proxied[2].assign(client(1)), Err(Refused::HostLimit));
+        assert_eq!([proxied[0].assign(client(3)), proxied[2].assign(client(1))], [Ok(()), Ok(())], "it was given back");
+        drop(proxied);
+        assert!(limiter.table().counts.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_has_yielded_is_told_so() {
+        let limiter = limiter(1, 1);
+        let proxied = limiter.take_at(Time::ZERO, None).unwrap();
+        let _newcomer = limiter.take_at(LATE, host(1)).unwrap();
+        assert_eq!(proxied.assign(host(2).unwrap()), Err(Refused::HasYielded));
+    }
+
+    /// A waker may run code that asks for a permit.
+    #[test]
+    fn a_connection_is_woken_while_the_table_is_unlocked() {
+        struct Looks(Arc<ConnectionLimiter>, AtomicBool);
+        impl std::task::Wake for Looks {
+            fn wake(self: Arc<Self>) {
+                self.1.store(self.0.table.try_lock().is_ok(), Ordering::Relaxed);
+            }
+        }
+        let limiter = limiter(2, 1);
+        let idle = [host(1), None].map(|host| limiter.take_at(Time::ZERO, host).unwrap());
+        let looks: Vec<_> =
+            idle.iter().map(|_| Arc::new(Looks(Arc::clone(&limiter), AtomicBool::new(false)))).collect();
+        for (idle, looks) in idle.iter().zip(&looks) {
+            let waker = Waker::from(Arc::clone(looks));
+            assert!(!idle.poll_yielded(&Context::from_waker(&waker)));
+        }
+        let _newcomers = [1, 2].map(|number| limiter.take_at(LATE, host(number)).unwrap());
+        assert!(looks.iter().all(|looks| looks.1.load(Ordering::Relaxed)));
+    }
+}
