@@ -10,7 +10,7 @@ use std::fs::File;
 use std::hint::black_box;
 
 use bt_fast::base::Geometry;
-use bt_fast::storage::{Landed, Layout, Store, slots};
+use bt_fast::storage::{Landed, Layout, Store, piece_buffers};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memmap2::{Advice, MmapMut};
 
@@ -25,7 +25,7 @@ fn arena(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("arena, a piece of 64 blocks");
     group.throughput(Throughput::Bytes(u64::from(PIECE_LEN)));
     let block = vec![7u8; BLOCK_LEN];
-    let mut slots = slots(PIECE_LEN, SLOTS).unwrap();
+    let mut slots = piece_buffers(PIECE_LEN, SLOTS).unwrap();
     let mut turn = 0;
     group.bench_function("land", |bencher| {
         bencher.iter(|| {

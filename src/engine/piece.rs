@@ -1,12 +1,12 @@
 //! Pieces under way, in the memory that `storage` has for them.
 
-use crate::storage::Slot;
+use crate::storage::PieceBuffer;
 use crate::swarm::OpenPiece;
 
-pub(super) type Piece = OpenPiece<Slot>;
+pub(super) type Piece = OpenPiece<PieceBuffer>;
 
-impl crate::swarm::PieceMemory for Slot {
+impl crate::swarm::PieceMemory for PieceBuffer {
     fn clear(&mut self, piece_len: u32) -> bool {
-        Slot::clear(self, piece_len)
+        PieceBuffer::clear(self, piece_len)
     }
 }

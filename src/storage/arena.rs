@@ -1,7 +1,7 @@
-//! Memory for pieces that are being received: one bounded anonymous map cut into slots.
+//! Memory for pieces that are being received: one bounded anonymous map cut into piece buffers.
 //!
-//! A slot takes blocks from several threads at once, each block once; when all have landed it is read-only until it is
-//! cleared. The types enforce it: who writes a block holds its [`BlockLease`], of which there is one at a time; a slot with
+//! A buffer takes blocks from several threads at once, each block once; when all have landed it is read-only until it is
+//! cleared. The types enforce it: who writes a block holds its [`BlockLease`], of which there is one at a time; a buffer with
 //! a lease out is not complete, so nobody reads it; clearing is `&mut self` and waits for leases and spans.
 
 use std::io;
@@ -13,7 +13,7 @@ use memmap2::{Advice, MmapMut, MmapRaw};
 use crate::base::geometry::BLOCK_LEN;
 use crate::uring::{Gather, Scatter};
 
-/// What became of a block that was offered to a slot.
+/// What became of a block that was offered to a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Landed {
     /// The bytes are in; others are still missing.
@@ -24,9 +24,9 @@ pub enum Landed {
     Duplicate,
 }
 
-/// Cuts `slot_count` slots of `slot_len` bytes out of fresh memory on huge pages where the kernel gives them.
-pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
-    let len = slot_len as usize * slot_count as usize;
+/// Cuts `buffer_count` piece buffers of `buffer_len` bytes out of fresh memory on huge pages where the kernel gives them.
+pub fn piece_buffers(buffer_len: u32, buffer_count: u32) -> io::Result<Vec<PieceBuffer>> {
+    let len = buffer_len as usize * buffer_count as usize;
     if len == 0 {
         return Ok(Vec::new());
     }
@@ -36,13 +36,13 @@ pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
         let _ = map.advise(Advice::HugePage);
     }
     let memory = Arc::new(MmapRaw::from(map));
-    let words = (slot_len.div_ceil(BLOCK_LEN) as usize).div_ceil(64);
-    Ok((0..slot_count as usize)
-        .map(|index| Slot {
-            inner: Arc::new(SlotInner {
+    let words = (buffer_len.div_ceil(BLOCK_LEN) as usize).div_ceil(64);
+    Ok((0..buffer_count as usize)
+        .map(|index| PieceBuffer {
+            inner: Arc::new(BufferInner {
                 memory: memory.clone(),
-                start: index * slot_len as usize,
-                capacity: slot_len,
+                start: index * buffer_len as usize,
+                capacity: buffer_len,
                 piece_len: 0,
                 taken: (0..words).map(|_| AtomicU64::new(0)).collect(),
                 landed: (0..words).map(|_| AtomicU64::new(0)).collect(),
@@ -53,14 +53,14 @@ pub fn slots(slot_len: u32, slot_count: u32) -> io::Result<Vec<Slot>> {
 }
 
 #[derive(Debug)]
-struct SlotInner {
+struct BufferInner {
     memory: Arc<MmapRaw>,
     start: usize,
     capacity: u32,
     piece_len: u32,
     /// The block has landed, or is leased.
     taken: Box<[AtomicU64]>,
-    /// The block's bytes are in, to stay until the slot is cleared.
+    /// The block's bytes are in, to stay until the buffer is cleared.
     landed: Box<[AtomicU64]>,
     /// Blocks that have not landed.
     missing: AtomicU32,
@@ -68,12 +68,12 @@ struct SlotInner {
 
 /// Room for one piece.
 #[derive(Debug)]
-pub struct Slot {
-    inner: Arc<SlotInner>,
+pub struct PieceBuffer {
+    inner: Arc<BufferInner>,
 }
 
-impl Slot {
-    /// Empties the slot for a piece of `piece_len` bytes. False when a [`SlotSpan`] still reads it, a
+impl PieceBuffer {
+    /// Empties the buffer for a piece of `piece_len` bytes. False when a [`BufferSpan`] still reads it, a
     /// [`BlockLease`] is out, or the piece is too long.
     pub fn clear(&mut self, piece_len: u32) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.inner).filter(|inner| piece_len <= inner.capacity) else {
@@ -93,7 +93,7 @@ impl Slot {
         let word = self.inner.taken.get(block_index / 64).filter(|_| len > 0)?;
         let bit = 1u64 << (block_index % 64);
         let won = word.fetch_or(bit, Ordering::Acquire) & bit == 0;
-        won.then(|| BlockLease { slot: self.inner.clone(), block_index, begin, len, landed: false })
+        won.then(|| BlockLease { buffer: self.inner.clone(), block_index, begin, len, landed: false })
     }
 
     /// Copies a grid block in, unless it is there already. Bytes of another length than the block's are a duplicate of
@@ -111,7 +111,7 @@ impl Slot {
     /// The piece's bytes, once all have landed.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.inner.is_complete().then(|| {
-            // SAFETY: inside the slot; every block has landed (acquired above), so nobody writes before `clear`, which
+            // SAFETY: inside the buffer; every block has landed (acquired above), so nobody writes before `clear`, which
             // needs `&mut self` and so waits for this borrow.
             unsafe {
                 let start = self.inner.memory.as_ptr().add(self.inner.start);
@@ -127,34 +127,34 @@ impl Slot {
         let begin = block_index.checked_mul(BLOCK_LEN as usize).filter(|_| has_landed)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
         let start = self.inner.memory.as_ptr().wrapping_add(self.inner.start + begin);
-        // SAFETY: begin + len <= piece_len <= capacity: inside the slot. The block has landed (acquired above), so its lease
+        // SAFETY: begin + len <= piece_len <= capacity: inside the buffer. The block has landed (acquired above), so its lease
         // is gone and there is no other before `clear`, which needs `&mut self` and so waits for this borrow.
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
-    /// The slot begins at a multiple of `align` bytes, a power of two, in memory.
+    /// The buffer begins at a multiple of `align` bytes, a power of two, in memory.
     pub fn is_aligned(&self, align: u64) -> bool {
         let start = self.inner.memory.as_ptr().addr() + self.inner.start;
         usize::try_from(align).is_ok_and(|align| start.is_multiple_of(align))
     }
 
-    /// A part of a complete piece for the kernel to read; the slot can't be cleared while it lives.
-    pub fn span(&self, offset: u32, len: u32) -> Option<SlotSpan> {
+    /// A part of a complete piece for the kernel to read; the buffer can't be cleared while it lives.
+    pub fn span(&self, offset: u32, len: u32) -> Option<BufferSpan> {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.inner.piece_len);
-        (inside && self.inner.is_complete()).then(|| SlotSpan { slot: self.inner.clone(), offset, len })
+        (inside && self.inner.is_complete()).then(|| BufferSpan { buffer: self.inner.clone(), offset, len })
     }
 }
 
-impl SlotInner {
+impl BufferInner {
     fn is_complete(&self) -> bool {
         self.piece_len > 0 && self.missing.load(Ordering::Acquire) == 0
     }
 }
 
-/// The sole right to write one block of a slot. Dropped without [`Self::land`], the block is as if nothing had been written.
+/// The sole right to write one block of a buffer. Dropped without [`Self::land`], the block is as if nothing had been written.
 #[derive(Debug)]
 pub struct BlockLease {
-    slot: Arc<SlotInner>,
+    buffer: Arc<BufferInner>,
     block_index: usize,
     begin: usize,
     len: usize,
@@ -169,23 +169,23 @@ impl BlockLease {
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this slot's part of the map. The bit won by
-        // `Slot::lease` gives this value the only right to these bytes until it is dropped; readers wait for `missing` to
+        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this buffer's part of the map. The bit won by
+        // `PieceBuffer::lease` gives this value the only right to these bytes until it is dropped; readers wait for `missing` to
         // be 0, which this block keeps it from.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 
     fn start(&self) -> *mut u8 {
-        self.slot.memory.as_mut_ptr().wrapping_add(self.slot.start + self.begin)
+        self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.begin)
     }
 
     /// The bytes are in.
     pub fn land(mut self) -> Landed {
         self.landed = true;
-        if let Some(word) = self.slot.landed.get(self.block_index / 64) {
+        if let Some(word) = self.buffer.landed.get(self.block_index / 64) {
             word.fetch_or(1 << (self.block_index % 64), Ordering::Release);
         }
-        match self.slot.missing.fetch_sub(1, Ordering::AcqRel) {
+        match self.buffer.missing.fetch_sub(1, Ordering::AcqRel) {
             1 => Landed::Complete,
             _ => Landed::More,
         }
@@ -194,29 +194,29 @@ impl BlockLease {
 
 impl Drop for BlockLease {
     fn drop(&mut self) {
-        if let Some(word) = self.slot.taken.get(self.block_index / 64).filter(|_| !self.landed) {
+        if let Some(word) = self.buffer.taken.get(self.block_index / 64).filter(|_| !self.landed) {
             word.fetch_and(!(1 << (self.block_index % 64)), Ordering::Release);
         }
     }
 }
 
 // SAFETY: `bytes_mut` says why nobody else reads or writes them while the lease is borrowed; the map lives as long as the
-// slot.
+// buffer.
 unsafe impl Scatter for BlockLease {
     fn span(&mut self) -> libc::iovec {
         libc::iovec { iov_base: self.start().cast(), iov_len: self.len }
     }
 }
 
-/// See [`Slot::span`].
+/// See [`PieceBuffer::span`].
 #[derive(Debug)]
-pub struct SlotSpan {
-    slot: Arc<SlotInner>,
+pub struct BufferSpan {
+    buffer: Arc<BufferInner>,
     offset: u32,
     len: u32,
 }
 
-impl SlotSpan {
+impl BufferSpan {
     /// In bytes.
     pub fn len(&self) -> u32 {
         self.len
@@ -227,11 +227,11 @@ impl SlotSpan {
     }
 }
 
-// SAFETY: the slot was complete, so nothing writes to it before `clear`, which fails while this shares the slot; the map
-// lives as long as the slot.
-unsafe impl Gather for SlotSpan {
+// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this shares the buffer; the map
+// lives as long as the buffer.
+unsafe impl Gather for BufferSpan {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
-        let start = self.slot.memory.as_mut_ptr().wrapping_add(self.slot.start + self.offset as usize);
+        let start = self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.offset as usize);
         out.push(libc::iovec { iov_base: start.cast(), iov_len: self.len as usize });
     }
 }
@@ -242,66 +242,66 @@ mod tests {
 
     #[test]
     fn blocks_land_once_in_any_order_and_the_whole_is_readable() {
-        let mut slot = slots(40_000, 2).unwrap().pop().unwrap();
-        assert!(slot.clear(40_000));
-        assert_eq!(slot.land(2, &[3; 40_000 - 32_768]), Landed::More);
-        assert_eq!(slot.bytes(), None);
-        assert_eq!((slot.block(2), slot.block(1)), (Some(&[3; 40_000 - 32_768][..]), None));
-        let leased = slot.lease(1).unwrap();
-        assert_eq!(slot.block(1), None);
+        let mut buffer = piece_buffers(40_000, 2).unwrap().pop().unwrap();
+        assert!(buffer.clear(40_000));
+        assert_eq!(buffer.land(2, &[3; 40_000 - 32_768]), Landed::More);
+        assert_eq!(buffer.bytes(), None);
+        assert_eq!((buffer.block(2), buffer.block(1)), (Some(&[3; 40_000 - 32_768][..]), None));
+        let leased = buffer.lease(1).unwrap();
+        assert_eq!(buffer.block(1), None);
         drop(leased);
-        assert!(slot.span(0, 1).is_none());
-        assert_eq!(slot.land(0, &[1; 16_384]), Landed::More);
-        assert_eq!(slot.land(0, &[9; 16_384]), Landed::Duplicate);
-        assert_eq!(slot.land(1, &[2; 16_383]), Landed::Duplicate, "wrong length");
-        assert_eq!(slot.land(3, &[2; 16_384]), Landed::Duplicate, "no such block");
-        assert_eq!(slot.land(1, &[2; 16_384]), Landed::Complete);
-        let bytes = slot.bytes().unwrap();
+        assert!(buffer.span(0, 1).is_none());
+        assert_eq!(buffer.land(0, &[1; 16_384]), Landed::More);
+        assert_eq!(buffer.land(0, &[9; 16_384]), Landed::Duplicate);
+        assert_eq!(buffer.land(1, &[2; 16_383]), Landed::Duplicate, "wrong length");
+        assert_eq!(buffer.land(3, &[2; 16_384]), Landed::Duplicate, "no such block");
+        assert_eq!(buffer.land(1, &[2; 16_384]), Landed::Complete);
+        let bytes = buffer.bytes().unwrap();
         assert_eq!((bytes[0], bytes[16_384], bytes[32_768], bytes.len()), (1, 2, 3, 40_000));
     }
 
     #[test]
     fn a_slot_that_is_read_is_not_cleared() {
-        let mut slot = slots(16_384, 1).unwrap().pop().unwrap();
-        assert!(!slot.clear(16_385), "too long");
-        assert!(slot.clear(5));
-        assert_eq!(slot.land(0, b"hello"), Landed::Complete);
-        let span = slot.span(1, 4).unwrap();
-        assert!(slot.span(2, 4).is_none());
-        assert!(!slot.clear(5));
+        let mut buffer = piece_buffers(16_384, 1).unwrap().pop().unwrap();
+        assert!(!buffer.clear(16_385), "too long");
+        assert!(buffer.clear(5));
+        assert_eq!(buffer.land(0, b"hello"), Landed::Complete);
+        let span = buffer.span(1, 4).unwrap();
+        assert!(buffer.span(2, 4).is_none());
+        assert!(!buffer.clear(5));
         drop(span);
-        assert!(slot.clear(5));
-        assert_eq!(slot.bytes(), None);
+        assert!(buffer.clear(5));
+        assert_eq!(buffer.bytes(), None);
     }
 
     #[test]
     fn a_leased_block_is_nobody_elses_until_it_lands_or_is_given_back() {
-        let mut slot = slots(20_000, 1).unwrap().pop().unwrap();
-        assert!(slot.clear(20_000));
-        assert!(slot.lease(2).is_none(), "no such block");
-        let lease = slot.lease(1).unwrap();
-        assert!(slot.lease(1).is_none());
-        assert_eq!(slot.land(1, &[9; 20_000 - 16_384]), Landed::Duplicate);
-        assert_eq!(slot.land(0, &[1; 16_384]), Landed::More);
-        assert!(slot.bytes().is_none() && !slot.clear(5), "a lease is out");
+        let mut buffer = piece_buffers(20_000, 1).unwrap().pop().unwrap();
+        assert!(buffer.clear(20_000));
+        assert!(buffer.lease(2).is_none(), "no such block");
+        let lease = buffer.lease(1).unwrap();
+        assert!(buffer.lease(1).is_none());
+        assert_eq!(buffer.land(1, &[9; 20_000 - 16_384]), Landed::Duplicate);
+        assert_eq!(buffer.land(0, &[1; 16_384]), Landed::More);
+        assert!(buffer.bytes().is_none() && !buffer.clear(5), "a lease is out");
         drop(lease);
-        let mut lease = slot.lease(1).unwrap();
+        let mut lease = buffer.lease(1).unwrap();
         assert_eq!(lease.span().iov_len, lease.bytes().len());
         lease.bytes_mut().fill(2);
         assert_eq!(lease.land(), Landed::Complete);
-        assert!(slot.lease(1).is_none());
-        assert_eq!(slot.bytes().unwrap()[16_383..16_386], [1, 2, 2]);
+        assert!(buffer.lease(1).is_none());
+        assert_eq!(buffer.bytes().unwrap()[16_383..16_386], [1, 2, 2]);
     }
 
     #[test]
     fn many_threads_offer_the_same_blocks_and_each_lands_once() {
         const COUNT: u32 = if cfg!(miri) { 4 } else { 64 };
-        let mut slot = slots(COUNT * BLOCK_LEN, 1).unwrap().pop().unwrap();
-        assert!(slot.clear(COUNT * BLOCK_LEN));
+        let mut buffer = piece_buffers(COUNT * BLOCK_LEN, 1).unwrap().pop().unwrap();
+        assert!(buffer.clear(COUNT * BLOCK_LEN));
         let outcomes: Vec<Landed> = std::thread::scope(|scope| {
             let offer = |fill: u8| {
-                let slot = &slot;
-                move || (0..COUNT as usize).map(|i| slot.land(i, &vec![fill; BLOCK_LEN as usize])).collect::<Vec<_>>()
+                let buffer = &buffer;
+                move || (0..COUNT as usize).map(|i| buffer.land(i, &vec![fill; BLOCK_LEN as usize])).collect::<Vec<_>>()
             };
             let threads: Vec<_> = (0..4).map(|fill| scope.spawn(offer(fill))).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -309,7 +309,7 @@ mod tests {
         let count = |what| outcomes.iter().filter(|&&outcome| outcome == what).count();
         let all = COUNT as usize;
         assert_eq!((count(Landed::More), count(Landed::Complete), count(Landed::Duplicate)), (all - 1, 1, 3 * all));
-        let whole = slot.bytes().unwrap();
+        let whole = buffer.bytes().unwrap();
         assert!(whole.chunks(BLOCK_LEN as usize).all(|block| block.iter().all(|&byte| byte == block[0])));
     }
 }

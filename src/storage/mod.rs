@@ -20,7 +20,7 @@ mod store;
 mod sync;
 mod target;
 
-pub use arena::{BlockLease, Landed, Slot, SlotSpan, slots};
+pub use arena::{BlockLease, BufferSpan, Landed, PieceBuffer, piece_buffers};
 pub use error::{Action, StorageError};
 pub use known::OnChange;
 pub use layout::{FileNow, Layout, Presence};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::arena::{Slot, SlotSpan};
+use super::arena::{BufferSpan, PieceBuffer};
 use super::error::{Action, StorageError};
 use super::known::{Known, OnChange};
 use super::layout::Layout;
@@ -39,7 +39,7 @@ pub struct WriteStep {
     pub path: WritePath,
     /// Byte offset in the file.
     pub offset: u64,
-    pub source: SlotSpan,
+    pub source: BufferSpan,
 }
 
 /// See the module.
@@ -241,8 +241,13 @@ impl Store {
         }
     }
 
-    /// What has to be written where for a piece that lies complete and verified in `slot`.
-    pub fn write_steps(&self, piece: PieceIndex, slot: &Slot, path: WritePath) -> Result<Vec<WriteStep>, StorageError> {
+    /// What has to be written where for a piece that lies complete and verified in `buffer`.
+    pub fn write_steps(
+        &self,
+        piece: PieceIndex,
+        buffer: &PieceBuffer,
+        path: WritePath,
+    ) -> Result<Vec<WriteStep>, StorageError> {
         let mut steps = Vec::new();
         let mut at = 0u32;
         for span in self.geometry.piece_spans(piece) {
@@ -255,9 +260,9 @@ impl Store {
                         io::Error::other("piece not complete"),
                     )
                 };
-                let source = slot.span(at, len).ok_or_else(incomplete)?;
+                let source = buffer.span(at, len).ok_or_else(incomplete)?;
                 let aligned = [span.offset, span.len, u64::from(at)].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
-                let path = if aligned && slot.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
+                let path = if aligned && buffer.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
                 steps.push(WriteStep { file_index: span.file_index, path, offset: span.offset, source });
             }
             at = at.saturating_add(len);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::{Landed, Presence, slots};
+use crate::storage::{Landed, Presence, piece_buffers};
 use crate::uring::{run_ring, write_all_at};
 
 fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
@@ -26,14 +26,14 @@ fn write_and_read_back(path: WritePath) {
     assert_eq!(presences(&store), [Presence::Absent; 3]);
     store.create_files().unwrap();
     assert_eq!(presences(&store), [10_000, 0, 30_000].map(|len| Presence::Here { len }));
-    let mut slot = slots(40_000, 1).unwrap().pop().unwrap();
+    let mut buffer = piece_buffers(40_000, 1).unwrap().pop().unwrap();
     let piece = store.geometry.piece(0).unwrap();
-    assert!(slot.clear(40_000));
+    assert!(buffer.clear(40_000));
     let bytes: Vec<u8> =
         (0..40_000u32).map(|i| if (10_000..15_000).contains(&i) { 0 } else { i.to_le_bytes()[0] }).collect();
-    let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| slot.land(i, block)).collect();
+    let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| buffer.land(i, block)).collect();
     assert_eq!(outcomes.last(), Some(&Landed::Complete));
-    let steps = store.write_steps(piece, &slot, path).unwrap();
+    let steps = store.write_steps(piece, &buffer, path).unwrap();
     run_ring(|| async {
         for step in steps {
             let (file, _) = store.writable(step.file_index, step.path).unwrap();

@@ -9,7 +9,7 @@ use crate::engine::files::checkpoint::Checkpoint;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::report::EngineError;
 use crate::engine::torrent::{Opened, Settings, Start, Torrent};
-use crate::storage::{Layout, Presence, Slot, Store, slots};
+use crate::storage::{Layout, PieceBuffer, Presence, Store, piece_buffers};
 use crate::swarm::{Choice, Selection, peer_list};
 
 /// A torrent ready to be served, and its trackers; `number` is its own in this session.
@@ -115,11 +115,11 @@ fn leave_out(
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.
-fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<Slot>, EngineError> {
+fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<PieceBuffer>, EngineError> {
     let geometry = &metainfo.info.geometry;
     let longest = u64::from(geometry.piece_len()).min(geometry.total_len());
     let slot_len = u32::try_from(longest).unwrap_or(u32::MAX);
     let fitting = arena_len / longest.max(1);
     let slot_count = fitting.clamp(2, u64::from(limits::OPEN_PIECES_MAX)).min(u64::from(geometry.piece_count()));
-    slots(slot_len, u32::try_from(slot_count).unwrap_or(2)).map_err(EngineError::Arena)
+    piece_buffers(slot_len, u32::try_from(slot_count).unwrap_or(2)).map_err(EngineError::Arena)
 }

@@ -15,7 +15,7 @@ use crate::codec::resume::ResumeRecord;
 use crate::engine::files::clock::{file_time, seconds_since_1970};
 use crate::engine::files::partial_pieces::{PartialPieces, Stage};
 use crate::engine::files::resume::Earlier;
-use crate::storage::{Action, Sidecar, Slot, StorageError, Store, Target, Unsynced};
+use crate::storage::{Action, PieceBuffer, Sidecar, StorageError, Store, Target, Unsynced};
 use crate::swarm::Swarm;
 use crate::uring::SharedFile;
 
@@ -147,12 +147,12 @@ impl Checkpoint {
     }
 
     /// See [`PartialPieces::save`].
-    pub(in crate::engine) fn save_parts(&self, swarm: &Swarm<Slot>, stage: Stage) {
+    pub(in crate::engine) fn save_parts(&self, swarm: &Swarm<PieceBuffer>, stage: Stage) {
         self.parts.save(&self.target, self.info_hash, swarm, stage);
     }
 
     /// See [`PartialPieces::restore`].
-    pub(in crate::engine) fn restore_parts(&self, swarm: &Swarm<Slot>) {
+    pub(in crate::engine) fn restore_parts(&self, swarm: &Swarm<PieceBuffer>) {
         self.parts.restore(&self.target, self.info_hash, swarm);
     }
 

@@ -13,7 +13,7 @@ use crate::base::escape::printable;
 use crate::base::{Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
 use crate::engine::piece::Piece;
-use crate::storage::{Landed, Sidecar, Slot, Target};
+use crate::storage::{Landed, PieceBuffer, Sidecar, Target};
 use crate::swarm::Swarm;
 
 /// What the file of parts holds.
@@ -81,7 +81,7 @@ impl PartialPieces {
     }
 
     /// Writes them, where that is worth it; all of them when the run has ended. May take long.
-    pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<Slot>, stage: Stage) {
+    pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>, stage: Stage) {
         let mut kept = self.kept();
         if kept.ended {
             return;
@@ -116,7 +116,7 @@ impl PartialPieces {
     }
 
     /// Takes what an earlier run had received into memory.
-    pub(super) fn restore(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<Slot>) {
+    pub(super) fn restore(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>) {
         let geometry = &swarm.geometry;
         let bytes = match target.load(Sidecar::Parts, limits::PARTS_LEN_MAX) {
             Ok(None) => return,
@@ -131,7 +131,7 @@ impl PartialPieces {
         for Part { piece, blocks } in parts {
             // One block of a whole piece is left to come: with it the piece is verified.
             let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
-            swarm.pieces.restore(piece, |slot: &Slot| {
+            swarm.pieces.restore(piece, |slot: &PieceBuffer| {
                 let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
                 landed.map(|&(at, _)| at).collect()
             });

@@ -15,7 +15,7 @@ use crate::codec::message::Bounds;
 use crate::engine::ring::Ring;
 use crate::engine::torrent::Torrent;
 use crate::peer::{LowWater, PeerFault};
-use crate::storage::Slot;
+use crate::storage::PieceBuffer;
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 
@@ -44,7 +44,7 @@ pub(in crate::engine) struct Connection {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) socket: Socket,
     pub(in crate::engine) zero_copy: Option<ZeroCopySender>,
-    pub(in crate::engine) link: RefCell<Link<Slot>>,
+    pub(in crate::engine) link: RefCell<Link<PieceBuffer>>,
     /// The writer has something to do.
     pub(in crate::engine) wake: Notify,
     /// The writer's next block is being made ready.
@@ -60,7 +60,12 @@ pub(in crate::engine) struct Connection {
 }
 
 impl Connection {
-    pub(in crate::engine) fn new(ring: Rc<Ring>, torrent: Arc<Torrent>, socket: Socket, link: Link<Slot>) -> Self {
+    pub(in crate::engine) fn new(
+        ring: Rc<Ring>,
+        torrent: Arc<Torrent>,
+        socket: Socket,
+        link: Link<PieceBuffer>,
+    ) -> Self {
         let bounds = Bounds { piece_count: torrent.swarm.geometry.piece_count(), block_len_max: BLOCK_LEN };
         let low_water = RefCell::new(LowWater::new(ring.shared.now()));
         Self {

@@ -13,7 +13,7 @@ use crate::engine::piece::Piece;
 use crate::engine::ring::connection::{Connection, End};
 use crate::engine::shared::received::Received;
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
-use crate::storage::{BlockLease, Landed, Slot};
+use crate::storage::{BlockLease, Landed, PieceBuffer};
 use crate::swarm::{Link, Receipt};
 use crate::uring::{Places, RecvBuffer};
 
@@ -189,7 +189,7 @@ impl Connection {
         Ok(needed)
     }
 
-    fn decode(&self, link: &mut Link<Slot>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, End> {
+    fn decode(&self, link: &mut Link<PieceBuffer>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, End> {
         let (mut at, mut needed) = (0, 0);
         while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
             let haves = link.handle_haves(now, decode_haves(bytes))?;
@@ -226,7 +226,7 @@ impl Connection {
     }
 
     /// A piece that is complete goes to the hash pool.
-    fn handle_receipt(&self, link: &Link<Slot>, receipt: Receipt<Slot>) {
+    fn handle_receipt(&self, link: &Link<PieceBuffer>, receipt: Receipt<PieceBuffer>) {
         if let Some(latency) = receipt.latency {
             self.ring.record_latency(latency);
         }

@@ -27,7 +27,7 @@ use crate::engine::files::writeback::Writeback;
 use crate::engine::piece::Piece;
 use crate::engine::torrent::failed_pieces::FailedPieces;
 use crate::hash::PieceHasher;
-use crate::storage::{Slot, StorageError, Store, WritePath, dirty_len_max};
+use crate::storage::{PieceBuffer, StorageError, Store, WritePath, dirty_len_max};
 use crate::swarm::fair_queue::Share;
 use crate::swarm::limiter::Limiter;
 use crate::swarm::peer_list::Contribution;
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Torrent {
     pub(in crate::engine) hashes: Box<[PieceHash]>,
     /// The info dictionary, for peers that ask for it (BEP 9); a private torrent's is not given away (BEP 27).
     pub(in crate::engine) metadata: Option<Arc<[u8]>>,
-    pub(in crate::engine) swarm: Arc<Swarm<Slot>>,
+    pub(in crate::engine) swarm: Arc<Swarm<PieceBuffer>>,
     /// Bytes that are wanted.
     pub(in crate::engine) wanted_len: u64,
     pub(in crate::engine) store: Store,
@@ -121,7 +121,7 @@ impl Torrent {
         metainfo: Metainfo,
         opened: Opened,
         start: Start<'_>,
-        slots: Vec<Slot>,
+        slots: Vec<PieceBuffer>,
         settings: Settings,
     ) -> Self {
         let Opened { store, checkpoint } = opened;
