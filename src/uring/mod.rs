@@ -26,7 +26,7 @@ pub use probe::{RingError, probe};
 pub use read::{ReadBuffer, read_ahead};
 pub use retry::retry_transient;
 pub use runtime::{RingTask, run_ring, spawn};
-pub use scatter::{Places, Scatter};
+pub use scatter::{Scatter, ScatterList};
 pub use socket::{Device, Listener, Socket, SocketOptions};
 pub use zero_copy::{ZeroCopyMode, ZeroCopyRing, ZeroCopySender, ZeroCopyUsage};
 

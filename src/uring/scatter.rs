@@ -18,18 +18,18 @@ pub unsafe trait Scatter {
 
 /// Where the next bytes of a stream go: in turn `HEAD` bytes to scratch and the next to a place.
 #[derive(Debug)]
-pub struct Places<P, const HEAD: usize> {
+pub struct ScatterList<P, const HEAD: usize> {
     parts: Vec<([u8; HEAD], P)>,
     spans: Vec<libc::iovec>,
 }
 
-impl<P, const HEAD: usize> Default for Places<P, HEAD> {
+impl<P, const HEAD: usize> Default for ScatterList<P, HEAD> {
     fn default() -> Self {
         Self { parts: Vec::new(), spans: Vec::new() }
     }
 }
 
-impl<P: Scatter, const HEAD: usize> Places<P, HEAD> {
+impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
     /// Adds a head and the place that follows it.
     pub fn push(&mut self, place: P) {
         self.parts.push(([0; HEAD], place));

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::fault::chaos_interrupt;
 use super::operation::{self, Gather, RecvBuffer, submit};
 use super::retry::is_transient;
-use super::scatter::{Places, Scatter};
+use super::scatter::{Scatter, ScatterList};
 
 /// What is set on every peer socket before data flows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,7 +159,7 @@ impl Socket {
         &self,
         front: &mut RecvBuffer,
         front_len: usize,
-        places: &mut Places<P, HEAD>,
+        places: &mut ScatterList<P, HEAD>,
     ) -> io::Result<usize> {
         let received = chaos_interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
         received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })

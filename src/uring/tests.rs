@@ -64,7 +64,7 @@ fn what_has_arrived_is_received_to_many_places_in_order() {
         let (socket, mut other) = connected_pair().await;
         let mut front = RecvBuffer::with_capacity(10);
         front.push(b"ab");
-        let mut places: Places<Place, 2> = Places::default();
+        let mut places: ScatterList<Place, 2> = ScatterList::default();
         (0..2).for_each(|_| places.push(Place([0; 4])));
         let error = socket.try_recv(&mut front, 3, &mut places).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);

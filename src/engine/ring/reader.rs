@@ -15,7 +15,7 @@ use crate::engine::shared::received::Received;
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, PieceBuffer};
 use crate::swarm::{Link, Receipt};
-use crate::uring::{Places, RecvBuffer};
+use crate::uring::{RecvBuffer, ScatterList};
 
 /// Small receives in a row after which a large buffer is given up.
 const SMALL_RECEIVES_MAX: u32 = 64;
@@ -27,7 +27,7 @@ struct Reader {
     /// Received and not decoded: never a whole message.
     buffer: RecvBuffer,
     plan: ReceivePlan,
-    places: Places<BlockLease, PIECE_HEAD_LEN>,
+    places: ScatterList<BlockLease, PIECE_HEAD_LEN>,
     /// Blocks that a plan reaches: fewer when the peer tends to send other messages between them.
     reach: usize,
     small_receives: u32,
@@ -39,7 +39,7 @@ impl Connection {
         let mut reader = Reader {
             buffer,
             plan: ReceivePlan::default(),
-            places: Places::default(),
+            places: ScatterList::default(),
             reach: REACH_MIN,
             small_receives: 0,
         };
