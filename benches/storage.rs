@@ -57,7 +57,7 @@ fn leases(criterion: &mut Criterion) {
     let layout = Layout::open(folder.path(), [vec![b"content".to_vec()]]).unwrap();
     let geometry = Geometry::new(PIECE_LEN, [len]).unwrap();
     let store = Store::new(layout, geometry.clone(), [false].into()).unwrap();
-    store.read_in(0, len, &|_| ()).unwrap();
+    store.populate(0, len, &|_| ()).unwrap();
     let mut turn = 0;
     let mut group = criterion.benchmark_group("map");
     group.throughput(Throughput::Elements(1));

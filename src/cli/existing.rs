@@ -152,12 +152,12 @@ impl Place<'_> {
             return Err(Failure::new(Exit::Failed, line));
         }
         for file_index in foreign {
-            layout.cut(file_index, 0)?;
+            layout.truncate(file_index, 0)?;
         }
         for file_index in self.wanted().filter(|_| self.overwrite) {
             let len = info.geometry.file_len(file_index);
             if layout.identity(file_index).is_ok_and(|found| found.len > len) {
-                layout.cut(file_index, len)?;
+                layout.truncate(file_index, len)?;
             }
         }
         Ok(())

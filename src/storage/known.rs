@@ -6,7 +6,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::error::StorageError;
-use super::layout::FileNow;
+use super::layout::FileState;
 use super::store::Store;
 use crate::base::FileIdentity;
 
@@ -111,9 +111,9 @@ impl Store {
     }
 
     /// Looks whether a file is still the one that was verified. May block.
-    pub fn look(&self, file_index: usize, changed: OnChange<'_>) -> Result<FileNow, StorageError> {
-        let mut found = self.layout().look(file_index)?;
-        if let FileNow::Here(now) = found {
+    pub fn recheck(&self, file_index: usize, changed: OnChange<'_>) -> Result<FileState, StorageError> {
+        let mut found = self.layout().file_state(file_index)?;
+        if let FileState::Present(now) = found {
             let is_same = {
                 let known = self.known();
                 known.is(file_index, &now) || known.files.get(file_index).is_none_or(Option::is_none)
@@ -124,9 +124,9 @@ impl Store {
             match self.layout().open_to_read(file_index) {
                 Ok((_, identity)) => {
                     self.handle_opened(file_index, identity, changed);
-                    return Ok(FileNow::Here(identity));
+                    return Ok(FileState::Present(identity));
                 }
-                Err(error) if error.is_absent() => found = FileNow::Gone,
+                Err(error) if error.is_absent() => found = FileState::Gone,
                 Err(_) => {}
             }
         }
@@ -191,11 +191,11 @@ mod tests {
         }
 
         fn map(&self) -> Vec<usize> {
-            self.changes(|changed| self.store.read_in(0, FILES_LEN, changed).unwrap())
+            self.changes(|changed| self.store.populate(0, FILES_LEN, changed).unwrap())
         }
 
         fn look(&self) -> Vec<usize> {
-            self.changes(|changed| _ = self.store.look(0, changed).unwrap())
+            self.changes(|changed| _ = self.store.recheck(0, changed).unwrap())
         }
 
         fn first_block(&self) -> BlockRef {
@@ -247,7 +247,7 @@ mod tests {
             if link {
                 std::os::unix::fs::symlink("b", fixture.path()).unwrap();
             }
-            let look = |changed: OnChange<'_>| assert_eq!(fixture.store.look(0, changed).unwrap(), FileNow::Gone);
+            let look = |changed: OnChange<'_>| assert_eq!(fixture.store.recheck(0, changed).unwrap(), FileState::Gone);
             assert_eq!(fixture.changes(look), [0]);
             assert!(fixture.store.lease(fixture.first_block()).is_none());
         }

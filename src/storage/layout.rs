@@ -42,13 +42,13 @@ enum Links {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
     Absent,
-    Here { len: u64 },
+    Present { len: u64 },
 }
 
 /// What is in the place of a file that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileNow {
-    Here(FileIdentity),
+pub enum FileState {
+    Present(FileIdentity),
     Gone,
 }
 
@@ -82,7 +82,7 @@ impl Layout {
     /// Follows the symbolic links that are in the content now, since the user has put them there, and none that takes a
     /// file's place later.
     #[must_use]
-    pub fn following_links_of_now(self) -> Self {
+    pub fn following_present_links(self) -> Self {
         let is_link = |&file_index: &usize| {
             let found = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH);
             matches!(found, Err(Errno::LOOP | Errno::XDEV))
@@ -143,7 +143,7 @@ impl Layout {
     /// Whether a file is there, and how long.
     pub fn presence(&self, file_index: usize) -> Result<Presence, StorageError> {
         let found = self.find(file_index)?;
-        Ok(found.map_or(Presence::Absent, |FileIdentity { len, .. }| Presence::Here { len }))
+        Ok(found.map_or(Presence::Absent, |FileIdentity { len, .. }| Presence::Present { len }))
     }
 
     /// Which file is there, if any.
@@ -156,14 +156,14 @@ impl Layout {
     }
 
     /// What is in the place of a file that is served, without opening it. An error says that this is not to be known now.
-    pub fn look(&self, file_index: usize) -> Result<FileNow, StorageError> {
+    pub fn file_state(&self, file_index: usize) -> Result<FileState, StorageError> {
         let follow = self.follows_links_to(file_index);
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         match rustix::fs::statat(&self.folder, self.relative(file_index), flags) {
             Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() => {
-                Ok(FileNow::Here(identity_of(&stat)))
+                Ok(FileState::Present(identity_of(&stat)))
             }
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(FileNow::Gone),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(FileState::Gone),
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
         }
     }
@@ -228,7 +228,7 @@ impl Layout {
     }
 
     /// Takes away what a file holds beyond this length.
-    pub fn cut(&self, file_index: usize, len: u64) -> Result<(), StorageError> {
+    pub fn truncate(&self, file_index: usize, len: u64) -> Result<(), StorageError> {
         let file = self.open_to_write(file_index, false)?;
         file.set_len(len).map_err(|error| StorageError::new(Action::Write, self.path(file_index), error))
     }

@@ -11,7 +11,7 @@ fn files_are_made_with_their_folders_and_length() {
     assert_eq!(layout.presence(0).unwrap(), Presence::Absent);
     assert!(layout.create(0, 7).unwrap().is_some());
     assert!(layout.create(0, 7).unwrap().is_none());
-    assert_eq!(layout.presence(0).unwrap(), Presence::Here { len: 7 });
+    assert_eq!(layout.presence(0).unwrap(), Presence::Present { len: 7 });
     assert!(layout.create(0, 6).unwrap_err().to_string().contains("1 bytes longer"));
     assert_eq!(std::fs::read(folder.path().join("a/b/c")).unwrap(), [0; 7]);
 }
@@ -39,7 +39,7 @@ fn a_read_only_file_of_the_right_length_is_left_alone() {
     assert_eq!(layout.identity(0).unwrap(), modified);
     assert!(layout.create(0, 9).unwrap().is_none());
     assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"content\0\0");
-    layout.cut(0, 4).unwrap();
+    layout.truncate(0, 4).unwrap();
     assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"cont");
 }
 
@@ -67,21 +67,21 @@ fn only_links_that_were_there_at_the_start_are_followed() {
     std::fs::create_dir(folder.path().join("d")).unwrap();
     let name = folder.path().join("d/f");
     std::os::unix::fs::symlink(&target, &name).unwrap();
-    let here = Presence::Here { len: 5 };
+    let here = Presence::Present { len: 5 };
     assert!(open().open_to_read(0).unwrap_err().to_string().contains("symbolic link"));
-    assert_eq!(open().look(0).unwrap(), FileNow::Gone);
-    let found = open().following_links_of_now();
+    assert_eq!(open().file_state(0).unwrap(), FileState::Gone);
+    let found = open().following_present_links();
     assert_eq!((found.presence(0).unwrap(), open().following_links().presence(0).unwrap()), (here, here));
-    assert_eq!(found.look(0).unwrap(), FileNow::Here(found.open_to_read(0).unwrap().1));
+    assert_eq!(found.file_state(0).unwrap(), FileState::Present(found.open_to_read(0).unwrap().1));
 
     std::fs::remove_file(&name).unwrap();
     std::fs::write(&name, b"1").unwrap();
-    let found = open().following_links_of_now();
-    assert_eq!(found.presence(0).unwrap(), Presence::Here { len: 1 });
+    let found = open().following_present_links();
+    assert_eq!(found.presence(0).unwrap(), Presence::Present { len: 1 });
     std::fs::remove_file(&name).unwrap();
     std::os::unix::fs::symlink(&target, &name).unwrap();
     assert!(found.open_to_read(0).is_err());
-    assert_eq!(found.look(0).unwrap(), FileNow::Gone);
+    assert_eq!(found.file_state(0).unwrap(), FileState::Gone);
     // Nor a folder's.
     std::fs::remove_file(&name).unwrap();
     std::fs::remove_dir(folder.path().join("d")).unwrap();

@@ -94,7 +94,7 @@ impl Mapped {
 
     /// Makes the pages of a span resident. `EFAULT` means that the file is shorter than its map; `EIO` that it can't be read.
     /// May block.
-    pub(super) fn read_in(&self, span: FileSpan) -> io::Result<()> {
+    pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
         retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))

@@ -23,7 +23,7 @@ mod target;
 pub use arena::{BlockLease, BufferSpan, Landed, PieceBuffer, piece_buffers};
 pub use error::{Action, StorageError};
 pub use known::OnChange;
-pub use layout::{FileNow, Layout, Presence};
+pub use layout::{FileState, Layout, Presence};
 pub use lease::ReadLease;
 pub use memory_limit::{arena_len_default, dirty_len_max, memory_limit};
 pub use store::{Store, WritePath, WriteStep};

@@ -113,7 +113,7 @@ impl Store {
 
     /// Brings a range of the content into memory, so that it can be leased and no ring thread waits for a disk. What
     /// [`StorageError::is_transient`] may be done later. May block.
-    pub fn read_in(&self, offset: u64, len: u64, changed: OnChange<'_>) -> Result<(), StorageError> {
+    pub fn populate(&self, offset: u64, len: u64, changed: OnChange<'_>) -> Result<(), StorageError> {
         let mut unmapped = Vec::new();
         let mut maps_left = self.maps.max_at_a_time();
         for Part { span, .. } in self.parts(offset..offset + len) {
@@ -131,7 +131,7 @@ impl Store {
             match mapped {
                 Some(map) => {
                     let failed = |error| StorageError::new(Action::Read, self.layout.path(span.file_index), error);
-                    map.read_in(span).map_err(failed)?;
+                    map.populate(span).map_err(failed)?;
                 }
                 None => unmapped.push(span.file_index),
             }
@@ -208,7 +208,7 @@ impl Store {
         Err(self.failed(Action::Read, first, Errno::AGAIN.into()))
     }
 
-    /// The right to send a block from memory. Does not block; `None` where [`Self::read_in`] has to come first, again
+    /// The right to send a block from memory. Does not block; `None` where [`Self::populate`] has to come first, again
     /// perhaps.
     pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
         let start = self.geometry.offset_of(block.piece) + u64::from(block.begin);

@@ -58,7 +58,7 @@ impl Fixture {
         let len = self.content.len() as u64;
         for start in (0..len.div_ceil(EXTENT_LEN)).map(|stretch| stretch * EXTENT_LEN) {
             let end = len.min(start + EXTENT_LEN);
-            self.store.read_in(start, end - start, &|_| ()).unwrap();
+            self.store.populate(start, end - start, &|_| ()).unwrap();
             assert!(self.store.is_resident(start, end - start));
             let lies_there = |block: &BlockRef| {
                 let at = u64::from(block.piece.get() * PIECE_LEN + block.begin);
@@ -104,7 +104,7 @@ fn what_gave_way_can_be_read_in_again() {
     let first = fixture.blocks().next().unwrap();
     assert!(!fixture.is_leased(first) && !fixture.store.is_resident(0, 16_384));
     fixture.assert_served();
-    fixture.store.read_in(0, 10, &|_| ()).unwrap();
+    fixture.store.populate(0, 10, &|_| ()).unwrap();
     assert!(fixture.is_leased(first));
     fixture.store.drop_range(0, EXTENT_LEN);
     assert!(!fixture.is_leased(first));
@@ -124,15 +124,15 @@ fn what_was_read_before_a_piece_was_written_is_not_served() {
 fn only_what_lies_in_a_missing_or_short_file_is_lost() {
     let fixture = Fixture::new(&[10_000, 10_000, 10_000, 50_000, 50_000], 100, 1 << 20);
     std::fs::remove_file(fixture.folder.path().join("t/f1")).unwrap();
-    assert!(fixture.store.read_in(0, 130_000, &|_| ()).unwrap_err().is_absent());
-    assert!(fixture.store.read_in(9_999, 2, &|_| ()).unwrap_err().is_absent());
-    fixture.store.read_in(0, 10_000, &|_| ()).unwrap();
-    fixture.store.read_in(20_000, 110_000, &|_| ()).unwrap();
+    assert!(fixture.store.populate(0, 130_000, &|_| ()).unwrap_err().is_absent());
+    assert!(fixture.store.populate(9_999, 2, &|_| ()).unwrap_err().is_absent());
+    fixture.store.populate(0, 10_000, &|_| ()).unwrap();
+    fixture.store.populate(20_000, 110_000, &|_| ()).unwrap();
     let cut = std::fs::File::options().write(true).open(fixture.folder.path().join("t/f4")).unwrap();
     cut.set_len(20_000).unwrap();
     fixture.store.forget(4);
-    assert!(fixture.store.read_in(80_000, 50_000, &|_| ()).unwrap_err().is_absent());
-    fixture.store.read_in(80_000, 20_000, &|_| ()).unwrap();
+    assert!(fixture.store.populate(80_000, 50_000, &|_| ()).unwrap_err().is_absent());
+    fixture.store.populate(80_000, 20_000, &|_| ()).unwrap();
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_file_that_was_replaced_is_noticed_and_read_anew() {
         let path = fixture.folder.path().join(format!("t/f{file_index}"));
         let look = |store: &Store| {
             let changed = std::cell::Cell::new(false);
-            store.look(file_index, &|_| changed.set(true)).unwrap();
+            store.recheck(file_index, &|_| changed.set(true)).unwrap();
             changed.get()
         };
         assert!(!look(&fixture.store));

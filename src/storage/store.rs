@@ -50,7 +50,7 @@ pub struct Store {
     /// Pad files (BEP 47) read as zeros and are never made.
     pads: Box<[bool]>,
     /// Files that are neither made nor written; empty: none.
-    left_out: Box<[bool]>,
+    unselected: Box<[bool]>,
     pub(super) maps: Maps,
     pub(super) packs: Packs,
     /// How often each stretch was written to: what was read of it before is old.
@@ -77,7 +77,7 @@ impl Store {
             layout,
             geometry,
             pads,
-            left_out: Box::default(),
+            unselected: Box::default(),
             maps,
             packs: Packs::new(stretches.clone().map(|_| None), packs_budget()),
             writes: stretches.map(|_| AtomicU32::new(0)).collect(),
@@ -93,10 +93,10 @@ impl Store {
         self.open_files_max
     }
 
-    /// The same without the files for which `left_out[i]` holds: they are neither made nor written.
+    /// The same without the files for which `unselected[i]` holds: they are neither made nor written.
     #[must_use]
-    pub fn leaving_out(self, left_out: Box<[bool]>) -> Self {
-        Self { left_out, ..self }
+    pub fn without_files(self, unselected: Box<[bool]>) -> Self {
+        Self { unselected, ..self }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -107,13 +107,13 @@ impl Store {
         self.pads.get(file_index).copied().unwrap_or(false)
     }
 
-    fn is_left_out(&self, file_index: usize) -> bool {
-        self.left_out.get(file_index).copied().unwrap_or(false)
+    fn is_unselected(&self, file_index: usize) -> bool {
+        self.unselected.get(file_index).copied().unwrap_or(false)
     }
 
     /// The files that are read and written: all but pad files and those left out.
     pub fn file_indices(&self) -> impl Iterator<Item = usize> + '_ {
-        self.listed().filter(|&file_index| !self.is_left_out(file_index))
+        self.listed().filter(|&file_index| !self.is_unselected(file_index))
     }
 
     /// Length of a file in the torrent.
@@ -252,7 +252,7 @@ impl Store {
         let mut at = 0u32;
         for span in self.geometry.piece_spans(piece) {
             let len = u32::try_from(span.len).unwrap_or(u32::MAX);
-            if !self.is_pad(span.file_index) && !self.is_left_out(span.file_index) {
+            if !self.is_pad(span.file_index) && !self.is_unselected(span.file_index) {
                 let incomplete = || {
                     StorageError::new(
                         Action::Write,
@@ -271,7 +271,7 @@ impl Store {
     }
 
     /// A file to write to, and how it is open, if it is open already. Does not block.
-    pub fn writable_at_hand(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
+    pub fn open_writable(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
         let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
         let found = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path));
@@ -280,7 +280,7 @@ impl Store {
 
     /// A file to write to, and how it is open.
     pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
-        if let Some(open) = self.writable_at_hand(file_index, path) {
+        if let Some(open) = self.open_writable(file_index, path) {
             return Ok(open);
         }
         let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };

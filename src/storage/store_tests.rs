@@ -25,7 +25,7 @@ fn write_and_read_back(path: WritePath) {
     let store = store(folder.path(), &[10_000, 0, 5_000, 30_000], &[false, false, true, false]);
     assert_eq!(presences(&store), [Presence::Absent; 3]);
     store.create_files().unwrap();
-    assert_eq!(presences(&store), [10_000, 0, 30_000].map(|len| Presence::Here { len }));
+    assert_eq!(presences(&store), [10_000, 0, 30_000].map(|len| Presence::Present { len }));
     let mut buffer = piece_buffers(40_000, 1).unwrap().pop().unwrap();
     let piece = store.geometry.piece(0).unwrap();
     assert!(buffer.clear(40_000));
@@ -37,7 +37,7 @@ fn write_and_read_back(path: WritePath) {
     run_ring(|| async {
         for step in steps {
             let (file, _) = store.writable(step.file_index, step.path).unwrap();
-            assert!(store.writable_at_hand(step.file_index, step.path).is_some());
+            assert!(store.open_writable(step.file_index, step.path).is_some());
             write_all_at(file, step.source, step.offset).await.0.unwrap();
         }
     })
@@ -58,7 +58,7 @@ fn what_was_dropped_is_not_resident_until_it_is_populated() {
     std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
     file.sync_all().unwrap();
     assert!(!store.is_resident(100_000, 100_000), "not mapped");
-    store.read_in(100_000, 100_000, &|_| ()).unwrap();
+    store.populate(100_000, 100_000, &|_| ()).unwrap();
     assert!(store.is_resident(100_000, 100_000));
     store.drop_range(0, 300_000);
     assert!(!store.is_resident(100_000, 100_000));
@@ -75,7 +75,7 @@ fn space_is_reserved_for_all_but_pad_files() {
     store.preallocate().unwrap();
     // Elsewhere than on the usual file systems nothing may have happened.
     assert!(blocks() == 0 || blocks() * 512 >= 100_000);
-    assert_eq!(presences(&store), [100_000, 0].map(|len| Presence::Here { len }));
+    assert_eq!(presences(&store), [100_000, 0].map(|len| Presence::Present { len }));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn leases_need_a_map_and_a_file_long_enough() {
     let last = store.geometry.block(store.geometry.piece(1).unwrap(), 0).unwrap();
     assert!(store.lease(last).is_none());
     std::fs::File::create(folder.path().join("t/f0")).unwrap().set_len(45_000).unwrap();
-    assert!(store.read_in(40_000, 10_000, &|_| ()).unwrap_err().is_absent());
+    assert!(store.populate(40_000, 10_000, &|_| ()).unwrap_err().is_absent());
     assert!(store.lease(last).is_none(), "short file");
-    store.read_in(0, 45_000, &|_| ()).unwrap();
+    store.populate(0, 45_000, &|_| ()).unwrap();
     let first = store.geometry.block(store.geometry.piece(0).unwrap(), 0).unwrap();
     assert!(store.lease(first).is_some());
     let error = store.read_piece(last.piece, &mut [0; 100], |_| (), &|_| ()).unwrap_err();

@@ -24,7 +24,7 @@ pub(in crate::engine) fn prepare(
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
     // What is written has no links.
-    let layout = if target.is_some() { layout } else { layout.following_links_of_now() };
+    let layout = if target.is_some() { layout } else { layout.following_present_links() };
     let mut store = Store::new(layout, info.geometry.clone(), pads)?;
     let mut selection = None;
     if let Some(mut choices) = choices {
@@ -96,7 +96,7 @@ fn leave_out(
     mut have: Bitfield,
 ) -> Result<(Store, Bitfield), EngineError> {
     for file_index in store.listed() {
-        let expected = Presence::Here { len: geometry.file_len(file_index) };
+        let expected = Presence::Present { len: geometry.file_len(file_index) };
         if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
             && store.layout().presence(file_index)? == expected
             // Else it may be another one of that name.
@@ -111,7 +111,7 @@ fn leave_out(
             have.remove(piece);
         }
     }
-    Ok((store.leaving_out(left_out), have))
+    Ok((store.without_files(left_out), have))
 }
 
 /// As many slots as the arena holds, at least two, at most one for each piece.

@@ -34,7 +34,7 @@ pub fn survey(info: &Info, folder: &Path) -> Result<Survey, StorageError> {
             Some(FileIdentity { len, .. }) => len,
             None => 0,
         };
-        let presence = identity.map_or(Presence::Absent, |_| Presence::Here { len: here });
+        let presence = identity.map_or(Presence::Absent, |_| Presence::Present { len: here });
         found.misfits.push((layout.path(file_index), presence));
         for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
             let reaches = |span: crate::base::FileSpan| span.file_index == file_index && span.offset + span.len > here;
@@ -60,6 +60,6 @@ mod tests {
         let metainfo = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
         let found = survey(&metainfo.info, folder.path()).unwrap();
         assert_eq!(found.have.iter().collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(found.misfits, [(folder.path().join("x"), Presence::Here { len: 40_000 })]);
+        assert_eq!(found.misfits, [(folder.path().join("x"), Presence::Present { len: 40_000 })]);
     }
 }

@@ -51,7 +51,7 @@ async fn open(
     file_index: usize,
     path: WritePath,
 ) -> Result<(SharedFile, WritePath), StorageError> {
-    if let Some(open) = torrent.store.writable_at_hand(file_index, path) {
+    if let Some(open) = torrent.store.open_writable(file_index, path) {
         return Ok(open);
     }
     let there = torrent.clone();

@@ -3,7 +3,7 @@
 use crate::base::{BlockRef, FileIdentity, PieceIndex, Time, limits};
 use crate::engine::files::watch::interval;
 use crate::engine::torrent::Torrent;
-use crate::storage::{FileNow, StorageError};
+use crate::storage::{FileState, StorageError};
 
 impl Torrent {
     /// The last page, as a range of the content, of the file in which a range ends; `None` when the range holds it.
@@ -33,12 +33,12 @@ impl Torrent {
         let is_short = |&file_index: &usize| self.swarm.geometry.file_len(file_index) < limits::FILE_CHECK_LEN_MIN;
         self.store.files_in(offset, len).filter(is_short).for_each(|file_index| self.look_at(file_index));
         if let Some((page, page_len)) = self.last_page_behind(offset, len)
-            && self.store.read_in(page, page_len, &on_change).is_err_and(|error| !error.is_transient())
+            && self.store.populate(page, page_len, &on_change).is_err_and(|error| !error.is_transient())
             && let Some(span) = self.swarm.geometry.file_spans(page, page_len).next()
         {
             self.look_at(span.file_index);
         }
-        self.store.read_in(offset, len, &self.on_change())
+        self.store.populate(offset, len, &self.on_change())
     }
 
     /// Looks at a file: what is not there any more is not served, and what has changed is hashed again. May block on the file
@@ -46,9 +46,9 @@ impl Torrent {
     pub(in crate::engine) fn look_at(&self, file_index: usize) {
         let geometry = &self.swarm.geometry;
         let pieces = || geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
-        let (len, why) = match self.store.look(file_index, &self.on_change()) {
-            Ok(FileNow::Here(FileIdentity { len, .. })) => (len, "its file became shorter"),
-            Ok(FileNow::Gone) => (0, "its file is gone"),
+        let (len, why) = match self.store.recheck(file_index, &self.on_change()) {
+            Ok(FileState::Present(FileIdentity { len, .. })) => (len, "its file became shorter"),
+            Ok(FileState::Gone) => (0, "its file is gone"),
             // What is mapped can still be read, or its read fails.
             Err(_) => return,
         };
