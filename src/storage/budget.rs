@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-/// A bound for the values that all [`Held`] of it hold: those held for the longest time give way.
+/// A bound for the values that all [`BudgetedCache`] of it hold: those held for the longest time give way.
 #[derive(Debug)]
 pub(super) struct Budget<T> {
     max: u64,
@@ -19,17 +19,17 @@ struct Queue<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    places: Weak<[Place<T>]>,
+    cells: Weak<[Cell<T>]>,
     index: usize,
     cost: u64,
 }
 
-type Place<T> = RwLock<Option<Arc<T>>>;
+type Cell<T> = RwLock<Option<Arc<T>>>;
 
 /// Values by index, within a budget. A value that was handed out lives until its user drops it.
 #[derive(Debug)]
-pub(super) struct Held<T> {
-    places: Arc<[Place<T>]>,
+pub(super) struct BudgetedCache<T> {
+    cells: Arc<[Cell<T>]>,
     budget: Arc<Budget<T>>,
 }
 
@@ -60,20 +60,20 @@ impl<T> Queue<T> {
             && let Some(entry) = self.entries.pop_front()
         {
             self.used -= entry.cost;
-            gone.extend(entry.places.upgrade().and_then(|places| take(places.get(entry.index)?)));
+            gone.extend(entry.cells.upgrade().and_then(|cells| take(cells.get(entry.index)?)));
         }
         gone
     }
 }
 
-fn take<T>(place: &Place<T>) -> Option<Arc<T>> {
-    place.write().unwrap_or_else(PoisonError::into_inner).take()
+fn take<T>(cell: &Cell<T>) -> Option<Arc<T>> {
+    cell.write().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-impl<T> Held<T> {
-    /// One place for each of `lasting`; what is there from the beginning stays and costs nothing.
+impl<T> BudgetedCache<T> {
+    /// One cell for each of `lasting`; what is there from the beginning stays and costs nothing.
     pub(super) fn new(lasting: impl Iterator<Item = Option<Arc<T>>>, budget: Arc<Budget<T>>) -> Self {
-        Self { places: lasting.map(RwLock::new).collect(), budget }
+        Self { cells: lasting.map(RwLock::new).collect(), budget }
     }
 
     pub(super) fn budget(&self) -> &Budget<T> {
@@ -81,32 +81,32 @@ impl<T> Held<T> {
     }
 
     pub(super) fn get(&self, index: usize) -> Option<Arc<T>> {
-        self.places.get(index)?.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.cells.get(index)?.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn remove(&self, index: usize) {
-        drop(self.places.get(index).and_then(take));
+        drop(self.cells.get(index).and_then(take));
     }
 
     /// Holds a value instead of what was held, until others need its room.
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
-        let Some(place) = self.places.get(index) else { return };
-        let replaced = place.write().unwrap_or_else(PoisonError::into_inner).replace(value);
+        let Some(cell) = self.cells.get(index) else { return };
+        let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);
         let mut queue = self.budget.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.used += cost;
-        queue.entries.push_back(Entry { places: Arc::downgrade(&self.places), index, cost });
+        queue.entries.push_back(Entry { cells: Arc::downgrade(&self.cells), index, cost });
         let gone = queue.shrink(self.budget.max);
         drop(queue);
         drop((replaced, gone));
     }
 }
 
-impl<T> Drop for Held<T> {
+impl<T> Drop for BudgetedCache<T> {
     fn drop(&mut self) {
         let mut queue = self.budget.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Queue { entries, used } = &mut *queue;
         entries.retain(|entry| {
-            let stays = !std::ptr::addr_eq(entry.places.as_ptr(), Arc::as_ptr(&self.places));
+            let stays = !std::ptr::addr_eq(entry.cells.as_ptr(), Arc::as_ptr(&self.cells));
             *used -= if stays { 0 } else { entry.cost };
             stays
         });
@@ -117,8 +117,8 @@ impl<T> Drop for Held<T> {
 mod tests {
     use super::*;
 
-    fn held(len: usize, budget: &Arc<Budget<u8>>) -> Held<u8> {
-        Held::new((0..len).map(|_| None), budget.clone())
+    fn held(len: usize, budget: &Arc<Budget<u8>>) -> BudgetedCache<u8> {
+        BudgetedCache::new((0..len).map(|_| None), budget.clone())
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_there_from_the_beginning_stays() {
         let budget = Budget::new(4);
-        let held = Held::new([Some(Arc::new(9)), None, None].into_iter(), budget.clone());
+        let held = BudgetedCache::new([Some(Arc::new(9)), None, None].into_iter(), budget.clone());
         held.insert(1, Arc::new(1), 4);
         held.insert(2, Arc::new(2), 4);
         assert!(held.get(0).is_some() && held.get(1).is_none() && held.get(2).is_some());

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
-use super::budget::{Budget, Held};
+use super::budget::{Budget, BudgetedCache};
 use crate::base::{FileSpan, limits};
 use crate::uring::{Step, fault_point, retry_transient};
 
 /// The maps of one torrent, by file.
 #[derive(Debug)]
-pub(super) struct Maps(Held<Mapped>);
+pub(super) struct Maps(BudgetedCache<Mapped>);
 
 /// A whole file, or the zeros of pad files.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Maps {
         let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
         let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?;
         let zeros = zeros.map(|map| Arc::new(Mapped(map)));
-        Ok(Self(Held::new(zero_lens.iter().map(|zero_len| zero_len.and(zeros.clone())), budget)))
+        Ok(Self(BudgetedCache::new(zero_lens.iter().map(|zero_len| zero_len.and(zeros.clone())), budget)))
     }
 
     pub(super) fn get(&self, file_index: usize) -> Option<Arc<Mapped>> {

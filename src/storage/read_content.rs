@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::budget::{Budget, Held};
+use super::budget::{Budget, BudgetedCache};
 use super::memory_limit::memory_limit;
 use crate::base::limits;
 
@@ -22,7 +22,7 @@ pub(super) struct Run {
 pub(super) struct Pack(Box<[Arc<Run>]>);
 
 /// The packs of one torrent, by stretch.
-pub(super) type Packs = Held<Pack>;
+pub(super) type Packs = BudgetedCache<Pack>;
 
 /// What the process may hold, of which there is more than of a few stretches at any rate.
 pub(super) fn packs_budget() -> Arc<Budget<Pack>> {
