@@ -2,6 +2,10 @@
 //!
 //! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to others.
 
+mod file_changes;
+mod reading;
+mod sync;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,13 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{BufferSpan, PieceBuffer};
 use super::error::{Action, StorageError};
-use super::known::{Known, OnChange};
 use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
+use super::verified_files::{OnChange, VerifiedFiles};
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, fault_point, retry_transient};
+
+pub use sync::Unsynced;
 
 /// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
 const DIRECT_ALIGN: u64 = 4096;
@@ -45,18 +51,18 @@ pub struct WriteStep {
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
-    pub(super) layout: Layout,
-    pub(super) geometry: Geometry,
+    layout: Layout,
+    geometry: Geometry,
     /// Pad files (BEP 47) read as zeros and are never made.
     pads: Box<[bool]>,
     /// Files that are neither made nor written; empty: none.
     unselected: Box<[bool]>,
-    pub(super) maps: Maps,
-    pub(super) packs: Packs,
+    maps: Maps,
+    packs: Packs,
     /// How often each stretch was written to: what was read of it before is old.
-    pub(super) writes: Box<[AtomicU32]>,
+    writes: Box<[AtomicU32]>,
     /// Locked while a file comes into memory or is compared with what it was, never for a block.
-    pub(super) known: Mutex<Known>,
+    verified: Mutex<VerifiedFiles>,
     /// Open for writing, the first one for the longest time.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
     open_files_max: usize,
@@ -71,8 +77,8 @@ impl Store {
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
         let maps = Maps::new(&zero_lens, maps_budget())
             .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
-        let known = Mutex::new(Known::new(layout.file_count()));
-        let stretches = 0..geometry.total_len().div_ceil(limits::EXTENT_LEN);
+        let verified = Mutex::new(VerifiedFiles::new(layout.file_count()));
+        let stretches = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
         Ok(Self {
             layout,
             geometry,
@@ -81,7 +87,7 @@ impl Store {
             maps,
             packs: Packs::new(stretches.clone().map(|_| None), packs_budget()),
             writes: stretches.map(|_| AtomicU32::new(0)).collect(),
-            known,
+            verified,
             writable: Mutex::default(),
             open_files_max: open_files_max(),
             buffered_only: AtomicBool::new(false),
@@ -103,7 +109,7 @@ impl Store {
         &self.layout
     }
 
-    pub(super) fn is_pad(&self, file_index: usize) -> bool {
+    fn is_pad(&self, file_index: usize) -> bool {
         self.pads.get(file_index).copied().unwrap_or(false)
     }
 
@@ -207,11 +213,11 @@ impl Store {
         }
         let Some((file, identity)) = opened else { return Ok(None) };
         let now = file.metadata().map_err(|error| self.failed(Action::Read, span.file_index, error))?;
-        self.handle_read(span.file_index, (identity, FileIdentity::from(&now)), changed);
+        self.handle_read(span.file_index, identity, FileIdentity::from(&now), changed);
         Ok(Some((span.file_index, identity)))
     }
 
-    pub(super) fn failed(&self, action: Action, file_index: usize, error: io::Error) -> StorageError {
+    fn failed(&self, action: Action, file_index: usize, error: io::Error) -> StorageError {
         StorageError::new(action, self.layout.path(file_index), error)
     }
 
@@ -227,13 +233,13 @@ impl Store {
         spans.map(|span| span.file_index)
     }
 
-    pub(super) fn last_page_at(&self, file_index: usize) -> u64 {
+    fn last_page_at(&self, file_index: usize) -> u64 {
         let last = self.geometry.file_len(file_index).saturating_sub(1);
         last - last % rustix::param::page_size() as u64
     }
 
     /// Lets go of all pages of these files that are not to be written.
-    pub(super) fn drop_files(&self, file_indices: impl Iterator<Item = usize>) {
+    fn drop_files(&self, file_indices: impl Iterator<Item = usize>) {
         for file_index in file_indices {
             if let Ok((file, _)) = self.layout.open_to_read(file_index) {
                 let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
@@ -317,5 +323,4 @@ fn open_files_max() -> usize {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

@@ -1,122 +1,86 @@
-//! What each file was when its pieces were verified, and whether it still is.
+//! Detection of files that changed after their pieces were verified.
 //!
-//! What is in memory of a file is of the one that is known: both change together. So whatever can be leased of pieces that count as
-//! verified is what was hashed, but for writes that no look has noticed yet.
+//! The content of a file in memory always belongs to the file that is known: both change together, under one lock. A lease
+//! of a verified piece thus covers the bytes that were hashed, apart from writes by other programs that no check has
+//! noticed yet.
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::error::StorageError;
-use super::layout::FileState;
-use super::store::Store;
+use super::Store;
 use crate::base::FileIdentity;
-
-/// Told of a file that is not what it was when its pieces were verified, before anything of it as it is now can be leased. It
-/// may not block.
-pub type OnChange<'a> = &'a dyn Fn(usize);
-
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// `None`: no piece of it counts as verified, and nothing of it is in memory.
-    files: Box<[Option<FileIdentity>]>,
-    writer: Writer,
-}
-
-/// Which process may write to the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writer {
-    /// This one: its writes change nothing that is verified.
-    Ourselves,
-    None,
-}
-
-impl Known {
-    pub(super) fn new(file_count: usize) -> Self {
-        Self { files: vec![None; file_count].into(), writer: Writer::None }
-    }
-
-    fn is(&self, file_index: usize, now: &FileIdentity) -> bool {
-        self.files.get(file_index).copied().flatten().is_some_and(|known| match self.writer {
-            Writer::Ourselves => known.is_same_inode(now),
-            Writer::None => known == *now,
-        })
-    }
-
-    /// Notes what a file is now. True when it was something else before.
-    fn note(&mut self, file_index: usize, now: Option<FileIdentity>, changed: OnChange<'_>) -> bool {
-        let is_same = now.is_some_and(|now| self.is(file_index, &now));
-        let Some(known) = self.files.get_mut(file_index) else { return false };
-        let is_changed = known.is_some() && !is_same;
-        if is_changed {
-            changed(file_index);
-        }
-        *known = now;
-        is_changed
-    }
-}
+use crate::storage::error::StorageError;
+use crate::storage::layout::FileState;
+use crate::storage::verified_files::{OnChange, VerifiedFiles};
 
 impl Store {
-    /// The same with pieces that were verified when the files were these.
+    /// Takes over the identities that the files had when their pieces were verified.
     #[must_use]
     pub fn with_known(mut self, files: Box<[Option<FileIdentity>]>) -> Self {
-        let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
-        known.files.iter_mut().zip(files).for_each(|(known, file)| *known = file);
+        self.verified.get_mut().unwrap_or_else(PoisonError::into_inner).set(files);
         self
     }
 
-    /// The same for files that are written here, until [`Self::end_writing`].
+    /// Allows this process to write to the files, until [`Self::end_writing`].
     #[must_use]
     pub fn writing(mut self) -> Self {
-        self.known.get_mut().unwrap_or_else(PoisonError::into_inner).writer = Writer::Ourselves;
+        self.verified.get_mut().unwrap_or_else(PoisonError::into_inner).begin_writing();
         self
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn verified(&self) -> MutexGuard<'_, VerifiedFiles> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All pieces are in their files: from now on each write to one of them is another program's. May block.
+    /// Notes that all pieces are written: each later write to a file is one by another program. May block.
     pub fn end_writing(&self, changed: OnChange<'_>) {
         for file_index in self.file_indices() {
-            self.note(&mut self.known(), file_index, self.layout().identity(file_index).ok(), changed);
+            self.update(&mut self.verified(), file_index, self.layout().identity(file_index).ok(), changed);
         }
-        self.known().writer = Writer::None;
+        self.verified().end_writing();
     }
 
-    /// Notes what a file is that was opened.
+    /// Notes the identity of a file that was opened.
     pub(super) fn handle_opened(&self, file_index: usize, identity: FileIdentity, changed: OnChange<'_>) {
-        self.note(&mut self.known(), file_index, Some(identity), changed);
+        self.update(&mut self.verified(), file_index, Some(identity), changed);
     }
 
-    /// A file that was opened has been read, and is this afterwards. It may not be the one that is known any more.
+    /// Notes that a file was read: its identity was `before` when it was opened, and is `after` at the end of the read. A
+    /// file that has been replaced in between is left as it is known.
     pub(super) fn handle_read(
         &self,
         file_index: usize,
-        (before, now): (FileIdentity, FileIdentity),
+        before: FileIdentity,
+        after: FileIdentity,
         changed: OnChange<'_>,
     ) {
-        if before != now {
-            let mut known = self.known();
-            if known.is(file_index, &before) {
-                self.note(&mut known, file_index, Some(now), changed);
+        if before != after {
+            let mut verified = self.verified();
+            if verified.is_same(file_index, &before) {
+                self.update(&mut verified, file_index, Some(after), changed);
             }
         }
     }
 
-    /// What is in memory of a file is of the one that is known.
-    fn note(&self, known: &mut Known, file_index: usize, now: Option<FileIdentity>, changed: OnChange<'_>) {
-        if known.note(file_index, now, changed) {
+    /// Sets the identity of a file, and drops the content of a changed one from memory under the same lock.
+    fn update(
+        &self,
+        verified: &mut VerifiedFiles,
+        file_index: usize,
+        now: Option<FileIdentity>,
+        changed: OnChange<'_>,
+    ) {
+        if verified.update(file_index, now, changed) {
             self.forget(file_index);
         }
     }
 
-    /// Looks whether a file is still the one that was verified. May block.
+    /// Checks whether a file is still the one that was verified. May block.
     pub fn recheck(&self, file_index: usize, changed: OnChange<'_>) -> Result<FileState, StorageError> {
         let mut found = self.layout().file_state(file_index)?;
         if let FileState::Present(now) = found {
             let is_same = {
-                let known = self.known();
-                known.is(file_index, &now) || known.files.get(file_index).is_none_or(Option::is_none)
+                let verified = self.verified();
+                verified.is_same(file_index, &now) || !verified.is_known(file_index)
             };
             if is_same {
                 return Ok(found);
@@ -130,15 +94,16 @@ impl Store {
                 Err(_) => {}
             }
         }
-        // What was verified is not there, or can't be opened.
-        self.note(&mut self.known(), file_index, None, changed);
+        // The verified file is gone, or cannot be opened.
+        self.update(&mut self.verified(), file_index, None, changed);
         Ok(found)
     }
 
-    /// Runs `act` if these files are still known as this, and says whether they are. Nothing becomes known meanwhile.
+    /// Runs `act` if all of these files still have the given identities, and returns whether they have. No identity
+    /// changes while `act` runs.
     pub fn if_unchanged(&self, files: &[(usize, FileIdentity)], act: impl FnOnce()) -> bool {
-        let known = self.known();
-        let is_unchanged = files.iter().all(|(file_index, identity)| known.is(*file_index, identity));
+        let verified = self.verified();
+        let is_unchanged = files.iter().all(|(file_index, identity)| verified.is_same(*file_index, identity));
         if is_unchanged {
             act();
         }

@@ -5,9 +5,9 @@ use std::io;
 
 use rustix::fs::syncfs;
 
-use super::error::{Action, StorageError};
-use super::store::Store;
+use super::Store;
 use crate::base::limits;
+use crate::storage::error::{Action, StorageError};
 use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 /// Files that were written to and not synced since.

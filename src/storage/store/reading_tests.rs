@@ -1,9 +1,9 @@
-use super::super::mapping::Maps;
-use super::super::read_content::Packs;
 use super::*;
 use crate::base::Geometry;
 use crate::storage::Layout;
 use crate::storage::budget::Budget;
+use crate::storage::mapping::Maps;
+use crate::storage::read_content::Packs;
 use crate::uring::Gather as _;
 
 const PIECE_LEN: u32 = 32 << 10;

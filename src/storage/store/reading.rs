@@ -12,14 +12,14 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 
-use super::error::{Action, StorageError};
-use super::known::OnChange;
-use super::lease::ReadLease;
-use super::mapping::Mapped;
-use super::read_content::PackDraft;
-use super::store::Store;
-use crate::base::limits::EXTENT_LEN;
+use super::Store;
+use crate::base::limits::STRETCH_LEN;
 use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
+use crate::storage::error::{Action, StorageError};
+use crate::storage::lease::ReadLease;
+use crate::storage::mapping::Mapped;
+use crate::storage::read_content::PackDraft;
+use crate::storage::verified_files::OnChange;
 use crate::uring::{Step, fault_point, retry_transient};
 
 /// A range of the content that lies in one file and one stretch.
@@ -178,7 +178,7 @@ impl Store {
                 let read = |room: &mut [u8]| {
                     fault_point(Step::Read)?;
                     retry_transient(|| file.read_exact_at(room, span.offset))?;
-                    self.handle_read(span.file_index, (identity, FileIdentity::from(&file.metadata()?)), changed);
+                    self.handle_read(span.file_index, identity, FileIdentity::from(&file.metadata()?), changed);
                     Ok(())
                 };
                 draft.read(&range, read).map_err(|error| self.failed(Action::Read, span.file_index, error))
