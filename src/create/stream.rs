@@ -15,6 +15,7 @@ use super::error::{ContentError, CreateError};
 use super::plan::{Created, Settings, finish};
 use super::sweep::Control;
 use crate::base::limits::{self, STREAM_BUFFERS_MAX, STREAM_PIECE_LEN_DEFAULT, STREAM_POLL_INTERVAL, STREAM_READ_LEN};
+use crate::base::lock::lock;
 use crate::base::{Geometry, PieceHash};
 use crate::codec::metainfo::DraftFiles;
 use crate::hash::{PieceHasher, sha1_batch};
@@ -155,7 +156,7 @@ impl Cut<'_> {
 
     /// Buffer `index`, of `len` bytes, is hashed.
     fn keep(&self, index: u64, len: usize, hashes: Vec<PieceHash>) {
-        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).push((index, hashes));
+        lock(&self.hashes).push((index, hashes));
         let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
         (self.control.progress)(done);
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
@@ -18,6 +18,7 @@ use super::observation::Observation;
 use super::open::{Kind, open_regular};
 use super::pieces::{hash_pieces, hash_pieces_with};
 use super::sweep::{Content, Control, Source};
+use crate::base::lock::lock;
 use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceHash, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
@@ -208,7 +209,7 @@ enum Hashed {
 
 impl Check<'_> {
     fn hashed(&self) -> MutexGuard<'_, Vec<Hashed>> {
-        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.hashed)
     }
 
     fn handle_opened(&self, file_index: usize, identity: FileIdentity) {

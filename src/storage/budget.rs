@@ -1,5 +1,6 @@
 //! What all torrents of the process may hold together of a thing of which the machine has so much: maps, memory for content.
 
+use crate::base::lock::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -44,7 +45,7 @@ impl<T> Budget<T> {
 
     /// Has the oldest values give way: one divided by `share` of all.
     pub(super) fn make_room(&self, share: u64) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
         let left = queue.used - queue.used.div_ceil(share);
         let gone = queue.shrink(left);
         drop(queue);
@@ -92,7 +93,7 @@ impl<T> BudgetedCache<T> {
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
         let Some(cell) = self.cells.get(index) else { return };
         let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);
-        let mut queue = self.budget.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.budget.queue);
         queue.used += cost;
         queue.entries.push_back(Entry { cells: Arc::downgrade(&self.cells), index, cost });
         let gone = queue.shrink(self.budget.max);
@@ -103,7 +104,7 @@ impl<T> BudgetedCache<T> {
 
 impl<T> Drop for BudgetedCache<T> {
     fn drop(&mut self) {
-        let mut queue = self.budget.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.budget.queue);
         let Queue { entries, used } = &mut *queue;
         entries.retain(|entry| {
             let stays = !std::ptr::addr_eq(entry.cells.as_ptr(), Arc::as_ptr(&self.cells));

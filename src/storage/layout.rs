@@ -6,12 +6,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{Action, StorageError};
+use crate::base::lock::lock;
 use crate::base::{FileIdentity, FileTime, limits};
 use crate::uring::{Step, fault_point, retry_transient};
 
@@ -253,7 +254,7 @@ impl Layout {
     }
 
     fn unsynced_folders(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.unsynced_folders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unsynced_folders)
     }
 
     /// Returns when the names of all files and folders made here are on the disk.

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -23,6 +23,7 @@ use super::file_locks::FileLocks;
 use super::layout::{Layout, is_synced, open_beneath};
 use super::store::Store;
 use crate::base::InfoHash;
+use crate::base::lock::lock;
 use crate::uring::{Step, fault_point, retry_transient};
 
 /// What our files begin with, also those of `codec::resume` and `codec::parts`. Those that are not synced before they have
@@ -158,7 +159,7 @@ impl Target {
     }
 
     fn files(&self) -> MutexGuard<'_, FileLocks> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.files)
     }
 
     /// Takes the right to write to those of these files that are there.

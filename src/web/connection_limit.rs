@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::base::Time;
 use crate::base::limits::{WEB_PLACE_RETRY, WEB_YIELD_AFTER};
+use crate::base::lock::lock;
 
 /// How many connections a server takes.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +212,7 @@ impl ConnectionLimiter {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::Store;
 use crate::base::FileIdentity;
+use crate::base::lock::lock;
 use crate::storage::error::StorageError;
 use crate::storage::layout::FileState;
 use crate::storage::verified_files::{OnChange, VerifiedFiles};
@@ -28,7 +29,7 @@ impl Store {
     }
 
     fn verified(&self) -> MutexGuard<'_, VerifiedFiles> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.verified)
     }
 
     /// Notes that all pieces are written: each later write to a file is one by another program. May block.

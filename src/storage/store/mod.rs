@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::arena::{BufferSpan, PieceBuffer};
 use super::error::{Action, StorageError};
@@ -18,6 +18,7 @@ use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
 use super::verified_files::{OnChange, VerifiedFiles};
+use crate::base::lock::lock;
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
 use crate::uring::{SharedFile, Step, fault_point, retry_transient};
@@ -279,7 +280,7 @@ impl Store {
     /// A file to write to, and how it is open, if it is open already. Does not block.
     pub fn open_writable(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
         let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
-        let open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lock(&self.writable);
         let found = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path));
         found.map(|(.., file)| (file.clone(), path))
     }
@@ -293,7 +294,7 @@ impl Store {
         let opened = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
             // Those that are open for the next piece are fewer from now on.
             Err(error) if matches!(error.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                self.writable.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                lock(&self.writable).clear();
                 self.layout.open_to_write(file_index, path == WritePath::Direct)
             }
             opened => opened,
@@ -307,7 +308,7 @@ impl Store {
             opened => opened?,
         };
         let file = Arc::new(file);
-        let mut open = self.writable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.writable);
         if open.len() >= self.open_files_max {
             open.pop_front();
         }

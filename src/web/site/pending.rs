@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::base::lock::lock;
 
 /// See the module. Its length is bounded by the threads that hash.
 #[derive(Debug, Default)]
@@ -28,12 +30,12 @@ impl PendingList {
     /// The hashing of content begins; `name` is printable.
     pub fn begin(&self, name: String, len: u64) -> PendingGuard<'_> {
         let content = Arc::new(Pending { name, len, done: AtomicU64::new(0) });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&content));
+        lock(&self.0).push(Arc::clone(&content));
         PendingGuard { list: self, content }
     }
 
     pub fn list(&self) -> Vec<Arc<Pending>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -65,7 +67,7 @@ impl PendingGuard<'_> {
 
 impl Drop for PendingGuard<'_> {
     fn drop(&mut self) {
-        let mut contents = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = lock(&self.list.0);
         contents.retain(|content| !Arc::ptr_eq(content, &self.content));
     }
 }
