@@ -1,8 +1,9 @@
 //! Memory for pieces that are being received: one bounded anonymous map cut into piece buffers.
 //!
-//! A buffer takes blocks from several threads at once, each block once; when all have landed it is read-only until it is
-//! cleared. The types enforce it: who writes a block holds its [`BlockLease`], of which there is one at a time; a buffer with
-//! a lease out is not complete, so nobody reads it; clearing is `&mut self` and waits for leases and spans.
+//! Several threads write blocks to a buffer at the same time, each block once. When all blocks have landed, the buffer is
+//! read-only until it is cleared. The types enforce this: a thread that writes a block holds its [`BlockLease`], and there
+//! is one lease per block at a time; a buffer with a lease out is incomplete, so no thread reads it as a whole; clearing
+//! takes `&mut self` and fails while a lease or span exists.
 
 use std::io;
 use std::sync::Arc;
@@ -13,25 +14,25 @@ use memmap2::{Advice, MmapMut, MmapRaw};
 use crate::base::geometry::BLOCK_LEN;
 use crate::uring::{Gather, Scatter};
 
-/// What became of a block that was offered to a buffer.
+/// The outcome of offering a block to a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Landed {
-    /// The bytes are in; others are still missing.
+    /// The block is stored; other blocks are missing.
     More,
-    /// The bytes are in and the piece is complete.
+    /// The block is stored and the piece is complete.
     Complete,
-    /// Somebody else brought this block before.
+    /// The block had landed before, another lease holds it, or it is no valid block of the piece.
     Duplicate,
 }
 
-/// Cuts `buffer_count` piece buffers of `buffer_len` bytes out of fresh memory on huge pages where the kernel gives them.
+/// Allocates `buffer_count` piece buffers of `buffer_len` bytes in one map, on huge pages if the kernel provides them.
 pub fn piece_buffers(buffer_len: u32, buffer_count: u32) -> io::Result<Vec<PieceBuffer>> {
     let len = buffer_len as usize * buffer_count as usize;
     if len == 0 {
         return Ok(Vec::new());
     }
     let map = MmapMut::map_anon(len)?;
-    // Without huge pages it is slower, not wrong; Miri has no such call.
+    // Huge pages are an optimization, so an error is ignored. Miri does not support the call.
     if !cfg!(miri) {
         let _ = map.advise(Advice::HugePage);
     }
@@ -58,23 +59,23 @@ struct BufferInner {
     start: usize,
     capacity: u32,
     piece_len: u32,
-    /// The block has landed, or is leased.
+    /// One bit per block: it has landed or is leased.
     taken: Box<[AtomicU64]>,
-    /// The block's bytes are in, to stay until the buffer is cleared.
+    /// One bit per block: it has landed, and does not change until the buffer is cleared.
     landed: Box<[AtomicU64]>,
-    /// Blocks that have not landed.
+    /// The number of blocks that have not landed.
     missing: AtomicU32,
 }
 
-/// Room for one piece.
+/// Memory for one piece.
 #[derive(Debug)]
 pub struct PieceBuffer {
     inner: Arc<BufferInner>,
 }
 
 impl PieceBuffer {
-    /// Empties the buffer for a piece of `piece_len` bytes. False when a [`BufferSpan`] still reads it, a
-    /// [`BlockLease`] is out, or the piece is too long.
+    /// Empties the buffer for a piece of `piece_len` bytes. Returns false if a [`BufferSpan`] or [`BlockLease`] of the
+    /// buffer exists, or if the piece is too long.
     pub fn clear(&mut self, piece_len: u32) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.inner).filter(|inner| piece_len <= inner.capacity) else {
             return false;
@@ -85,8 +86,8 @@ impl PieceBuffer {
         true
     }
 
-    /// The right to write a grid block; `None` when it has landed, when somebody else holds it, or when there is no such
-    /// block.
+    /// Returns the right to write a block. `None` if the block has landed, another lease holds it, or the piece has no
+    /// such block.
     pub fn lease(&self, block_index: usize) -> Option<BlockLease> {
         let begin = block_index.checked_mul(BLOCK_LEN as usize)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
@@ -96,8 +97,7 @@ impl PieceBuffer {
         won.then(|| BlockLease { buffer: self.inner.clone(), block_index, begin, len, landed: false })
     }
 
-    /// Copies a grid block in, unless it is there already. Bytes of another length than the block's are a duplicate of
-    /// nothing: they are refused as one.
+    /// Copies a block into the buffer. A block of the wrong length or index is rejected as [`Landed::Duplicate`].
     pub fn land(&self, block_index: usize, bytes: &[u8]) -> Landed {
         match self.lease(block_index).filter(|lease| lease.len == bytes.len()) {
             Some(mut lease) => {
@@ -108,11 +108,11 @@ impl PieceBuffer {
         }
     }
 
-    /// The piece's bytes, once all have landed.
+    /// The bytes of the piece, or `None` until all blocks have landed.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.inner.is_complete().then(|| {
-            // SAFETY: inside the buffer; every block has landed (acquired above), so nobody writes before `clear`, which
-            // needs `&mut self` and so waits for this borrow.
+            // SAFETY: the slice is inside the buffer. Every block has landed (acquired above), so no thread writes before
+            // `clear`, which needs `&mut self` and so cannot run during this borrow.
             unsafe {
                 let start = self.inner.memory.as_ptr().add(self.inner.start);
                 std::slice::from_raw_parts(start, self.inner.piece_len as usize)
@@ -120,25 +120,26 @@ impl PieceBuffer {
         })
     }
 
-    /// The bytes of a block that has landed.
+    /// The bytes of a block, or `None` if it has not landed.
     pub fn block(&self, block_index: usize) -> Option<&[u8]> {
         let word = self.inner.landed.get(block_index / 64)?;
         let has_landed = word.load(Ordering::Acquire) & (1 << (block_index % 64)) != 0;
         let begin = block_index.checked_mul(BLOCK_LEN as usize).filter(|_| has_landed)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
         let start = self.inner.memory.as_ptr().wrapping_add(self.inner.start + begin);
-        // SAFETY: begin + len <= piece_len <= capacity: inside the buffer. The block has landed (acquired above), so its lease
-        // is gone and there is no other before `clear`, which needs `&mut self` and so waits for this borrow.
+        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside the buffer. The block has landed (acquired
+        // above), so its lease is gone, and no new one exists before `clear`, which needs `&mut self` and so cannot run
+        // during this borrow.
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
-    /// The buffer begins at a multiple of `align` bytes, a power of two, in memory.
+    /// Whether the memory address of the buffer is a multiple of `align`, a power of two.
     pub fn is_aligned(&self, align: u64) -> bool {
         let start = self.inner.memory.as_ptr().addr() + self.inner.start;
         usize::try_from(align).is_ok_and(|align| start.is_multiple_of(align))
     }
 
-    /// A part of a complete piece for the kernel to read; the buffer can't be cleared while it lives.
+    /// Returns a part of a complete piece for the kernel to read. The buffer cannot be cleared while the span exists.
     pub fn span(&self, offset: u32, len: u32) -> Option<BufferSpan> {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.inner.piece_len);
         (inside && self.inner.is_complete()).then(|| BufferSpan { buffer: self.inner.clone(), offset, len })
@@ -151,7 +152,8 @@ impl BufferInner {
     }
 }
 
-/// The sole right to write one block of a buffer. Dropped without [`Self::land`], the block is as if nothing had been written.
+/// The exclusive right to write one block of a buffer. A lease that is dropped without [`Self::land`] gives the block back
+/// as missing.
 #[derive(Debug)]
 pub struct BlockLease {
     buffer: Arc<BufferInner>,
@@ -162,16 +164,16 @@ pub struct BlockLease {
 }
 
 impl BlockLease {
-    /// The block's memory: what was written, or what an earlier piece left there.
+    /// The memory of the block: the bytes written so far, and behind them bytes of an earlier piece.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: as in `bytes_mut`; who holds the lease is the only one to write.
+        // SAFETY: as in `bytes_mut`; only the owner of the lease writes.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: begin + len <= piece_len <= capacity, so the span is inside this buffer's part of the map. The bit won by
-        // `PieceBuffer::lease` gives this value the only right to these bytes until it is dropped; readers wait for `missing` to
-        // be 0, which this block keeps it from.
+        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside this buffer's part of the map. The bit set by
+        // `PieceBuffer::lease` makes this value the only owner of these bytes until it is dropped. Readers of the piece
+        // wait until `missing` is 0, and this block counts as missing.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 
@@ -179,7 +181,7 @@ impl BlockLease {
         self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.begin)
     }
 
-    /// The bytes are in.
+    /// Marks the block as written.
     pub fn land(mut self) -> Landed {
         self.landed = true;
         if let Some(word) = self.buffer.landed.get(self.block_index / 64) {
@@ -200,15 +202,15 @@ impl Drop for BlockLease {
     }
 }
 
-// SAFETY: `bytes_mut` says why nobody else reads or writes them while the lease is borrowed; the map lives as long as the
-// buffer.
+// SAFETY: no other code reads or writes the bytes while the lease is borrowed, for the reasons in `bytes_mut`. The map
+// lives as long as the buffer.
 unsafe impl Scatter for BlockLease {
     fn span(&mut self) -> libc::iovec {
         libc::iovec { iov_base: self.start().cast(), iov_len: self.len }
     }
 }
 
-/// See [`PieceBuffer::span`].
+/// A part of a complete piece, made by [`PieceBuffer::span`].
 #[derive(Debug)]
 pub struct BufferSpan {
     buffer: Arc<BufferInner>,
@@ -217,7 +219,7 @@ pub struct BufferSpan {
 }
 
 impl BufferSpan {
-    /// In bytes.
+    /// Length in bytes.
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -227,8 +229,8 @@ impl BufferSpan {
     }
 }
 
-// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this shares the buffer; the map
-// lives as long as the buffer.
+// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this span shares the buffer.
+// The map lives as long as the buffer.
 unsafe impl Gather for BufferSpan {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         let start = self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.offset as usize);
@@ -241,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_land_once_in_any_order_and_the_whole_is_readable() {
+    fn blocks_land_once_and_in_any_order() {
         let mut buffer = piece_buffers(40_000, 2).unwrap().pop().unwrap();
         assert!(buffer.clear(40_000));
         assert_eq!(buffer.land(2, &[3; 40_000 - 32_768]), Landed::More);
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_read_is_not_cleared() {
+    fn a_buffer_with_a_span_is_not_cleared() {
         let mut buffer = piece_buffers(16_384, 1).unwrap().pop().unwrap();
         assert!(!buffer.clear(16_385), "too long");
         assert!(buffer.clear(5));
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leased_block_is_nobody_elses_until_it_lands_or_is_given_back() {
+    fn a_block_has_one_lease_until_it_lands_or_the_lease_drops() {
         let mut buffer = piece_buffers(20_000, 1).unwrap().pop().unwrap();
         assert!(buffer.clear(20_000));
         assert!(buffer.lease(2).is_none(), "no such block");
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_offer_the_same_blocks_and_each_lands_once() {
+    fn blocks_offered_by_many_threads_land_once() {
         const COUNT: u32 = if cfg!(miri) { 4 } else { 64 };
         let mut buffer = piece_buffers(COUNT * BLOCK_LEN, 1).unwrap().pop().unwrap();
         assert!(buffer.clear(COUNT * BLOCK_LEN));

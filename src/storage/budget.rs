@@ -1,10 +1,10 @@
-//! What all torrents of the process may hold together of a thing of which the machine has so much: maps, memory for content.
+//! Caches of all torrents that share one budget of a limited resource: maps, or memory for content.
 
 use crate::base::lock::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-/// A bound for the values that all [`BudgetedCache`] of it hold: those held for the longest time give way.
+/// A limit on the total cost of the values in all [`BudgetedCache`]s that share it. The oldest values are evicted first.
 #[derive(Debug)]
 pub(super) struct Budget<T> {
     max: u64,
@@ -13,7 +13,7 @@ pub(super) struct Budget<T> {
 
 #[derive(Debug)]
 struct Queue<T> {
-    /// In the order in which they came. A value that was taken out meanwhile still counts.
+    /// In order of insertion. A value that was removed from its cache counts until its entry is evicted.
     entries: VecDeque<Entry<T>>,
     used: u64,
 }
@@ -27,7 +27,7 @@ struct Entry<T> {
 
 type Cell<T> = RwLock<Option<Arc<T>>>;
 
-/// Values by index, within a budget. A value that was handed out lives until its user drops it.
+/// Values by index, within a budget. An evicted value lives until its last user drops it.
 #[derive(Debug)]
 pub(super) struct BudgetedCache<T> {
     cells: Arc<[Cell<T>]>,
@@ -43,7 +43,7 @@ impl<T> Budget<T> {
         self.max
     }
 
-    /// Has the oldest values give way: one divided by `share` of all.
+    /// Evicts the oldest values, at least 1/`share` of the cost in use.
     pub(super) fn make_room(&self, share: u64) {
         let mut queue = lock(&self.queue);
         let left = queue.used - queue.used.div_ceil(share);
@@ -54,7 +54,7 @@ impl<T> Budget<T> {
 }
 
 impl<T> Queue<T> {
-    /// What gives way so that no more than `max` is used, to be dropped without the lock.
+    /// Evicts values until at most `max` is in use. The caller drops the returned values after it has released the lock.
     fn shrink(&mut self, max: u64) -> Vec<Arc<T>> {
         let mut gone = Vec::new();
         while self.used > max
@@ -72,7 +72,8 @@ fn take<T>(cell: &Cell<T>) -> Option<Arc<T>> {
 }
 
 impl<T> BudgetedCache<T> {
-    /// One cell for each of `lasting`; what is there from the beginning stays and costs nothing.
+    /// Creates a cache with one cell for each element of `lasting`. The values given here are never evicted and cost
+    /// nothing.
     pub(super) fn new(lasting: impl Iterator<Item = Option<Arc<T>>>, budget: Arc<Budget<T>>) -> Self {
         Self { cells: lasting.map(RwLock::new).collect(), budget }
     }
@@ -89,7 +90,7 @@ impl<T> BudgetedCache<T> {
         drop(self.cells.get(index).and_then(take));
     }
 
-    /// Holds a value instead of what was held, until others need its room.
+    /// Sets a value, which stays until newer ones need its share of the budget.
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
         let Some(cell) = self.cells.get(index) else { return };
         let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_gives_way_whichever_torrent_it_is_of() {
+    fn the_oldest_value_of_all_caches_is_evicted() {
         let budget = Budget::new(10);
         let (a, b) = (held(3, &budget), held(3, &budget));
         a.insert(0, Arc::new(1), 4);
@@ -131,13 +132,13 @@ mod tests {
         let used = a.get(0);
         b.insert(1, Arc::new(3), 4);
         assert_eq!((a.get(0), b.get(0), b.get(1)), (None, Some(Arc::new(2)), Some(Arc::new(3))));
-        assert_eq!(used, Some(Arc::new(1)), "whoever has it goes on");
+        assert_eq!(used, Some(Arc::new(1)), "a user keeps it");
         a.insert(2, Arc::new(4), 11);
-        assert!(a.get(2).is_none() && b.get(1).is_none(), "more than there is room for");
+        assert!(a.get(2).is_none() && b.get(1).is_none(), "more than the budget");
     }
 
     #[test]
-    fn what_a_torrent_held_is_free_when_it_is_dropped() {
+    fn a_dropped_cache_frees_its_share_of_the_budget() {
         let budget = Budget::new(10);
         let (a, b) = (held(1, &budget), held(2, &budget));
         b.insert(0, Arc::new(1), 4);
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_from_the_beginning_stays() {
+    fn initial_values_are_never_evicted() {
         let budget = Budget::new(4);
         let held = BudgetedCache::new([Some(Arc::new(9)), None, None].into_iter(), budget.clone());
         held.insert(1, Arc::new(1), 4);

@@ -1,11 +1,11 @@
-//! What can go wrong with files, each with the file's name.
+//! Errors of file operations, each with the path of the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::escape::printable;
 
-/// What was tried.
+/// The operation that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     Open,
@@ -35,7 +35,7 @@ impl std::fmt::Display for Action {
     }
 }
 
-/// A fault of our own storage: never a peer's.
+/// A failure of local storage. A peer cannot cause it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: can't {action}: {}", printable(.path.as_os_str().as_encoded_bytes()), describe(.source))]
 pub struct StorageError {
@@ -49,14 +49,14 @@ impl StorageError {
         Self { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
-    /// Whether the machine lacks something that it may have again: descriptors, memory. It says nothing of the file.
+    /// Whether the error is a temporary shortage of descriptors or memory, or an interruption, and so unrelated to the file.
     pub fn is_transient(&self) -> bool {
-        let passing =
+        let transient =
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR, libc::ECANCELED];
-        self.source.raw_os_error().is_some_and(|errno| passing.contains(&errno))
+        self.source.raw_os_error().is_some_and(|errno| transient.contains(&errno))
     }
 
-    /// Whether the file is simply not there, or shorter than it should be.
+    /// Whether the file does not exist or is too short.
     pub fn is_absent(&self) -> bool {
         matches!(
             self.source.kind(),
@@ -65,11 +65,11 @@ impl StorageError {
     }
 }
 
-/// The cause and what helps.
+/// Returns the cause and the remedy, for the user.
 fn describe(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::ENOSPC) => "the disk is full: free some space and run the same command again".into(),
-        Some(libc::EDQUOT) => "the disk quota is used up: free some space and run the same command again".into(),
+        Some(libc::ENOSPC) => "the disk is full: free some space, then run the same command again".into(),
+        Some(libc::EDQUOT) => "the disk quota is used up: free some space, then run the same command again".into(),
         Some(libc::EROFS) => "the file system is read-only: choose another folder".into(),
         Some(libc::EFBIG) => {
             "the file is larger than the file system or 'ulimit -f' allows: choose another folder or raise the limit"
@@ -77,10 +77,12 @@ fn describe(error: &io::Error) -> String {
         }
         Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise 'ulimit -n'".into(),
         Some(libc::EACCES | libc::EPERM) => {
-            "permission denied: change the permissions of it or of its folder, or choose another folder".into()
+            "permission denied: change the permissions of the file or its folder, or choose another folder".into()
         }
-        Some(libc::ELOOP | libc::EXDEV) => "a symbolic link is in the way: remove it or choose another folder".into(),
-        Some(libc::EFAULT) => "the file became shorter while it was in use".into(),
+        Some(libc::ELOOP | libc::EXDEV) => {
+            "the path contains a symbolic link: remove it or choose another folder".into()
+        }
+        Some(libc::EFAULT) => "the file was truncated while it was in use".into(),
         _ => error.to_string(),
     }
 }
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_descriptors_or_memory_passes_and_faults_do_not() {
+    fn lack_of_descriptors_or_memory_is_transient() {
         let is_transient =
             |errno| StorageError::new(Action::Open, "x", io::Error::from_raw_os_error(errno)).is_transient();
         assert!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].into_iter().all(is_transient));

@@ -1,6 +1,7 @@
-//! The right to write to files, whatever their names: two downloads never write to one file, nor does one by two names.
+//! Locks on content files: two downloads never write to the same file, and neither does one download under two names.
 //!
-//! An advisory lock (`flock`) on each file, of all processes that download. Reading needs none, so a seed may run beside.
+//! Each downloading process takes an advisory lock (`flock`) on each file. Reading takes no lock, so a seed can run at the
+//! same time.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -15,7 +16,7 @@ use super::layout::Layout;
 use crate::base::escape::printable;
 use crate::base::{FileIdentity, limits};
 
-/// One file among those of all file systems, whatever its name.
+/// Identifies a file independent of its name, across file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Inode {
     device: u64,
@@ -29,22 +30,22 @@ impl Inode {
     }
 }
 
-/// See the module. The locks go with it.
+/// The locks of one download, released when it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct FileLocks {
-    /// Open for their locks.
+    /// Locked files, open to keep their locks.
     held: Vec<File>,
-    /// Files that are claimed, each by the first of its names.
+    /// File index of the first name of each claimed file.
     by_inode: HashMap<Inode, usize>,
     claimed: HashSet<usize>,
-    /// A file by its second name, and by its first.
+    /// File indices of a second name and of the first name of the same file.
     second_names: Vec<(usize, usize)>,
-    /// A line was written about files that could not be locked.
+    /// The user was warned of files that cannot be locked.
     has_warned: bool,
 }
 
 impl FileLocks {
-    /// Claims those of these files that are there and can be written to.
+    /// Claims those of the given files that exist and are writable.
     pub(super) fn claim_existing(
         &mut self,
         layout: &Layout,
@@ -52,29 +53,29 @@ impl FileLocks {
     ) -> Result<(), StorageError> {
         for file_index in file_indices {
             if layout.identity(file_index).is_err() {
-                // Not there, or no regular file: an error as soon as it is to be written.
+                // The file is missing or not a regular file: a later attempt to write it fails.
                 continue;
             }
             self.claimed.insert(file_index);
-            // Nor is one written that can't be opened.
-            if let Ok(file) = layout.open_to_write(file_index, false) {
+            // A file that cannot be opened for writing needs no lock.
+            if let Ok(file) = layout.open_to_write(file_index) {
                 self.claim(layout, file_index, file)?;
             }
         }
         Ok(())
     }
 
-    /// Makes or extends a file, and claims it.
+    /// Creates or extends a file, and claims it.
     pub(super) fn create(&mut self, layout: &Layout, file_index: usize, len: u64) -> Result<(), StorageError> {
         let made = layout.create(file_index, len)?;
         let is_new = self.claimed.insert(file_index);
         if is_new || made.is_some() {
-            // Where names are compared without case, the second name of a file that was just made is there already.
+            // On a case-insensitive file system, the second name of a file created just before exists already.
             let appeared = made.is_none();
-            let file = made.map_or_else(|| layout.open_to_write(file_index, false), Ok)?;
+            let file = made.map_or_else(|| layout.open_to_write(file_index), Ok)?;
             let is_second_name = Inode::of(&file).is_ok_and(|inode| self.by_inode.contains_key(&inode));
             if appeared && !is_second_name {
-                let error = io::Error::other("another program has made it meanwhile: run the same command again");
+                let error = io::Error::other("another program created it in the meantime: run the same command again");
                 return Err(StorageError::new(Action::Create, layout.path(file_index), error));
             }
             self.claim(layout, file_index, file)?;
@@ -91,33 +92,34 @@ impl FileLocks {
         }
         self.by_inode.insert(inode, file_index);
         if self.held.len() >= held_max() {
-            self.warn(layout, file_index, "too many files for the limit of open files (ulimit -n)");
+            self.warn(layout, file_index, "too many files to lock with this limit on open files (ulimit -n)");
             return Ok(());
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.held.push(file),
             Err(Errno::WOULDBLOCK) => {
-                let text = "another download writes to it: wait until that ends, or end it";
+                let text = "another download is writing to it: wait for it to finish, or stop it";
                 return Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, text)));
             }
             Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL | Errno::BADF) => {
-                self.warn(layout, file_index, "no locks here");
+                self.warn(layout, file_index, "the file system does not support locks");
             }
             Err(error) => return Err(failed(error.into())),
         }
         Ok(())
     }
 
-    /// Once is enough.
+    /// Warns of the first file that cannot be locked.
     fn warn(&mut self, layout: &Layout, file_index: usize, why: &str) {
         if !std::mem::replace(&mut self.has_warned, true) {
             let path = layout.path(file_index);
             let shown = printable(path.as_os_str().as_encoded_bytes());
-            warn!("{shown}: {why}: take care that no other download writes to it");
+            warn!("{shown}: {why}: make sure that no other download writes to it");
         }
     }
 
-    /// A file that has two names in the torrent, one of which satisfies `is_written`: what one writes the other destroys.
+    /// Returns an error if one file has two names in the torrent, and at least one of them satisfies `is_written`: writes
+    /// under one name would destroy content of the other.
     pub(super) fn refuse_second_names(
         &self,
         layout: &Layout,
@@ -127,20 +129,20 @@ impl FileLocks {
         written.next().map_or(Ok(()), |&(second, first)| {
             let other = layout.path(first);
             let text = format!(
-                "it is one file with {}: the torrent has two: choose another folder with -o",
+                "it is the same file as {}, but the torrent has two: choose another folder with -o",
                 printable(other.as_os_str().as_encoded_bytes())
             );
             Err(StorageError::new(Action::Write, layout.path(second), io::Error::other(text)))
         })
     }
 
-    /// Nothing is written any more.
+    /// Releases all locks. Called when the download writes nothing more.
     pub(super) fn release(&mut self) {
         self.held = Vec::new();
     }
 }
 
-/// A share of the descriptors that the process may have.
+/// The maximum number of locked files, a share of the process's descriptors.
 fn held_max() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit / limits::LOCKED_FILES_SHARE).unwrap_or(usize::MAX)
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_written_by_one_whatever_its_name() {
+    fn a_file_has_one_writer_under_any_name() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), b"x").unwrap();
         fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
@@ -172,14 +174,14 @@ mod tests {
         let refused = claim(&second).unwrap_err().to_string();
         assert!(refused.contains("/b: can't lock") && refused.contains("another download"), "{refused}");
         held.create(&first, 1, 3).unwrap();
-        assert!(claim(&layout(folder.path(), &["c"])).is_err(), "it was made and locked");
+        assert!(claim(&layout(folder.path(), &["c"])).is_err(), "it was created and locked");
         held.release();
         claim(&second).unwrap();
         claim(&layout(folder.path(), &["c"])).unwrap();
     }
 
     #[test]
-    fn two_names_of_one_file_are_refused_where_it_is_written() {
+    fn a_written_file_with_two_names_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), b"x").unwrap();
         fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
@@ -187,7 +189,7 @@ mod tests {
         let locks = claim(&layout).unwrap();
         locks.refuse_second_names(&layout, |_| false).unwrap();
         let refused = locks.refuse_second_names(&layout, |file_index| file_index == 0).unwrap_err().to_string();
-        assert!(refused.contains("/b: can't write") && refused.contains("one file with"), "{refused}");
+        assert!(refused.contains("/b: can't write") && refused.contains("the same file as"), "{refused}");
     }
 
     #[test]
@@ -197,7 +199,7 @@ mod tests {
         let mut locks = claim(&layout).unwrap();
         fs::write(folder.path().join("a"), b"keep").unwrap();
         let refused = locks.create(&layout, 0, 4).unwrap_err().to_string();
-        assert!(refused.contains("another program has made it"), "{refused}");
+        assert!(refused.contains("another program created it"), "{refused}");
         assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"keep");
     }
 }

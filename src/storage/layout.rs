@@ -1,4 +1,4 @@
-//! Where a torrent's files are: every open of content, safely beneath one folder.
+//! The location of a torrent's files. Opens all content, safely beneath one folder.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -16,37 +16,37 @@ use crate::base::lock::lock;
 use crate::base::{FileIdentity, FileTime, limits};
 use crate::uring::{Step, fault_point, retry_transient};
 
-/// The folder, and the torrent's files relative to it. File indices are the torrent's.
+/// A folder, and the paths of the torrent's files relative to it. File indices are those of the torrent.
 #[derive(Debug)]
 pub struct Layout {
     folder: OwnedFd,
     folder_path: PathBuf,
     paths: Box<[PathBuf]>,
     links: Links,
-    /// Folders, relative to the first, with names that were made here and may not be on the disk.
+    /// Folders, as relative paths, in which names were created that may not be on disk yet.
     unsynced_folders: Mutex<BTreeSet<PathBuf>>,
 }
 
-/// What `st_blocks` counts.
+/// The unit of `st_blocks`, in bytes.
 const STAT_BLOCK_LEN: u64 = 512;
 
-/// Which symbolic links are followed to a file that is read.
+/// The symbolic links that are followed when a file is opened for reading.
 #[derive(Debug)]
 enum Links {
     Refused,
     Followed,
-    /// Those to the files that had one on their way when the layout was made.
+    /// The links on the paths of these files, which existed when the layout was created.
     Found(HashSet<usize>),
 }
 
-/// A file as found before a download.
+/// Whether a file existed before a download.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
     Absent,
     Present { len: u64 },
 }
 
-/// What is in the place of a file that is served.
+/// The current state of a file that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileState {
     Present(FileIdentity),
@@ -54,9 +54,9 @@ pub enum FileState {
 }
 
 impl Layout {
-    /// Takes the folder, which must exist, and each file's path as a list of elements.
+    /// Opens the folder, which must exist. `files` are the paths of the files, each a list of elements.
     ///
-    /// The elements must be plain names: metainfo with others does not decode. No symbolic link is followed.
+    /// The elements must be plain names; the metainfo decoder guarantees this. Symbolic links are not followed.
     pub fn open(folder: &Path, files: impl IntoIterator<Item = Vec<Vec<u8>>>) -> Result<Self, StorageError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(folder, flags, Mode::empty())
@@ -80,8 +80,8 @@ impl Layout {
         Self { links: Links::Followed, ..self }
     }
 
-    /// Follows the symbolic links that are in the content now, since the user has put them there, and none that takes a
-    /// file's place later.
+    /// Follows the symbolic links that exist in the content at this time, as the user created them. A link that replaces
+    /// a file later is not followed.
     #[must_use]
     pub fn following_present_links(self) -> Self {
         let is_link = |&file_index: &usize| {
@@ -92,12 +92,12 @@ impl Layout {
         Self { links: Links::Found(found), ..self }
     }
 
-    /// Files of the torrent, pad files included.
+    /// The number of files of the torrent, including pad files.
     pub fn file_count(&self) -> usize {
         self.paths.len()
     }
 
-    /// The whole path of a file, for messages.
+    /// The full path of a file, for messages.
     pub fn path(&self, file_index: usize) -> PathBuf {
         self.paths.get(file_index).map_or_else(PathBuf::new, |path| self.folder_path.join(path))
     }
@@ -114,7 +114,7 @@ impl Layout {
         }
     }
 
-    /// Opens a file for reading, and says which one it is.
+    /// Opens a file for reading, and returns its identity.
     pub fn open_to_read(&self, file_index: usize) -> Result<(File, FileIdentity), StorageError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let path = self.relative(file_index);
@@ -131,23 +131,30 @@ impl Layout {
         self.regular(file_index, opened)
     }
 
-    /// Opens a file that exists for reading and writing, beneath the folder and through no symbolic link; `direct`: past
-    /// the page cache, where the file system can.
-    pub fn open_to_write(&self, file_index: usize, direct: bool) -> Result<File, StorageError> {
-        let flags = if direct { OFlags::RDWR | OFlags::DIRECT } else { OFlags::RDWR };
+    /// Opens an existing file for reading and writing, beneath the folder and without following symbolic links.
+    pub fn open_to_write(&self, file_index: usize) -> Result<File, StorageError> {
+        self.open_to_write_with(file_index, OFlags::RDWR)
+    }
+
+    /// [`Self::open_to_write`] past the page cache. Fails with `EINVAL` if the file system does not support that.
+    pub(super) fn open_to_write_direct(&self, file_index: usize) -> Result<File, StorageError> {
+        self.open_to_write_with(file_index, OFlags::RDWR | OFlags::DIRECT)
+    }
+
+    fn open_to_write_with(&self, file_index: usize, flags: OFlags) -> Result<File, StorageError> {
         let opened = fault_point(Step::Open)
             .and_then(|()| Ok(open_beneath(self.folder.as_fd(), self.relative(file_index), flags)?))
             .map_err(|error| StorageError::new(Action::Open, self.path(file_index), error))?;
         self.regular(file_index, opened).map(|(file, _)| file)
     }
 
-    /// Whether a file is there, and how long.
+    /// Whether a file exists, and its length.
     pub fn presence(&self, file_index: usize) -> Result<Presence, StorageError> {
         let found = self.find(file_index)?;
         Ok(found.map_or(Presence::Absent, |FileIdentity { len, .. }| Presence::Present { len }))
     }
 
-    /// Which file is there, if any.
+    /// The identity of a file, or `None` if it does not exist.
     pub fn find(&self, file_index: usize) -> Result<Option<FileIdentity>, StorageError> {
         match self.open_to_read(file_index) {
             Ok((_, identity)) => Ok(Some(identity)),
@@ -156,7 +163,7 @@ impl Layout {
         }
     }
 
-    /// What is in the place of a file that is served, without opening it. An error says that this is not to be known now.
+    /// The current state of a file that is served, found without opening it. An error means that the state is unknown.
     pub fn file_state(&self, file_index: usize) -> Result<FileState, StorageError> {
         let follow = self.follows_links_to(file_index);
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
@@ -169,7 +176,7 @@ impl Layout {
         }
     }
 
-    /// The regular file that is to be written, as it is now.
+    /// The identity of a regular file that is to be written, found without following symbolic links.
     pub fn identity(&self, file_index: usize) -> Result<FileIdentity, StorageError> {
         let failed = |error: io::Error| StorageError::new(Action::Open, self.path(file_index), error);
         let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH)
@@ -177,43 +184,45 @@ impl Layout {
         self.regular(file_index, opened).map(|(_, identity)| identity)
     }
 
-    /// Bytes of the disk that a file has; 0 where it is not there or can't be looked at.
+    /// Bytes of disk space allocated to a file; 0 if it does not exist or cannot be opened.
     pub(super) fn reserved_len(&self, file_index: usize) -> u64 {
         let opened = open_beneath(self.folder.as_fd(), self.relative(file_index), OFlags::PATH);
         let blocks = opened.and_then(rustix::fs::fstat).map_or(0, |stat| stat.st_blocks);
         u64::try_from(blocks).unwrap_or(0) * STAT_BLOCK_LEN
     }
 
-    /// Bytes that may still be written to the file system; `None` where it does not say.
+    /// Free bytes of the file system, or `None` if it does not report them.
     pub(super) fn free_len(&self) -> Option<u64> {
         let stat = rustix::fs::fstatvfs(&self.folder).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
 
-    /// Makes the file and its folders where they are missing, and gives it its length; bytes not written yet are a hole.
-    /// Returns the file where it was made. Never shortens one, and does not write to one of the right length: it may be read-only.
+    /// Creates the file and its folders if they are missing, and extends it to `len` bytes with a hole. Returns the file if
+    /// it was created.
+    ///
+    /// A longer file is an error. A file of the right length is not opened for writing, as it may be read-only.
     pub fn create(&self, file_index: usize, len: u64) -> Result<Option<File>, StorageError> {
         let failed = |error: io::Error| StorageError::new(Action::Create, self.path(file_index), error);
-        let here = match self.identity(file_index) {
+        let found_len = match self.identity(file_index) {
             Ok(found) => found.len,
-            Err(error) if error.is_absent() => return self.make(file_index, len).map(Some),
+            Err(error) if error.is_absent() => return self.create_new(file_index, len).map(Some),
             Err(error) => return Err(error),
         };
-        if here > len {
+        if found_len > len {
             let text = format!(
-                "it is there already and {} bytes longer than in the torrent: choose another folder with -o, or cut it \
+                "it exists and is {} bytes longer than in the torrent: choose another folder with -o, or truncate it \
                  with --overwrite",
-                here - len
+                found_len - len
             );
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, text)));
         }
-        if here < len {
-            self.open_to_write(file_index, false)?.set_len(len).map_err(failed)?;
+        if found_len < len {
+            self.open_to_write(file_index)?.set_len(len).map_err(failed)?;
         }
         Ok(None)
     }
 
-    fn make(&self, file_index: usize, len: u64) -> Result<File, StorageError> {
+    fn create_new(&self, file_index: usize, len: u64) -> Result<File, StorageError> {
         let failed = |error: io::Error| StorageError::new(Action::Create, self.path(file_index), error);
         let path = self.relative(file_index);
         let parent = path.parent().unwrap_or(Path::new(""));
@@ -228,9 +237,9 @@ impl Layout {
         Ok(file)
     }
 
-    /// Takes away what a file holds beyond this length.
+    /// Truncates or extends a file to this length.
     pub fn truncate(&self, file_index: usize, len: u64) -> Result<(), StorageError> {
-        let file = self.open_to_write(file_index, false)?;
+        let file = self.open_to_write(file_index)?;
         file.set_len(len).map_err(|error| StorageError::new(Action::Write, self.path(file_index), error))
     }
 
@@ -239,16 +248,16 @@ impl Layout {
             Err(Errno::NOENT) => {}
             other => return other.map(|_| ()).map_err(io::Error::from),
         }
-        let mut made = PathBuf::new();
+        let mut created = PathBuf::new();
         let mut parent = self.folder.try_clone()?;
         for element in path {
             match rustix::fs::mkdirat(&parent, element, Mode::from_raw_mode(0o777)) {
-                Ok(()) => _ = self.unsynced_folders().insert(made.clone()),
+                Ok(()) => _ = self.unsynced_folders().insert(created.clone()),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
-            made.push(element);
-            parent = open_beneath(self.folder.as_fd(), &made, OFlags::PATH | OFlags::DIRECTORY)?;
+            created.push(element);
+            parent = open_beneath(self.folder.as_fd(), &created, OFlags::PATH | OFlags::DIRECTORY)?;
         }
         Ok(())
     }
@@ -257,7 +266,7 @@ impl Layout {
         lock(&self.unsynced_folders)
     }
 
-    /// Returns when the names of all files and folders made here are on the disk.
+    /// Syncs the names of all files and folders created by this layout.
     pub(super) fn sync_folders(&self) -> Result<(), StorageError> {
         let folders = self.unsynced_folders().clone();
         let whole = folders.len() > limits::SYNC_FILES_MAX;
@@ -286,7 +295,7 @@ impl Layout {
         match file.metadata() {
             Ok(stat) if stat.is_file() => Ok((file, FileIdentity::from(&stat))),
             Ok(_) => {
-                let error = io::Error::other("it is not a regular file: move it away, or choose another folder");
+                let error = io::Error::other("it is not a regular file: move it, or choose another folder");
                 Err(StorageError::new(Action::Open, self.path(file_index), error))
             }
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
@@ -305,7 +314,8 @@ fn identity_of(stat: &Stat) -> FileIdentity {
     }
 }
 
-/// A file system that can't sync a folder has its names on the disk already.
+/// Ignores errors of a folder sync other than `EIO`: a file system that cannot sync folders keeps their names on disk
+/// already.
 pub(super) fn is_synced(synced: io::Result<()>) -> io::Result<()> {
     match synced {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(error),
@@ -313,7 +323,7 @@ pub(super) fn is_synced(synced: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Nothing outside the folder can be reached, whatever links somebody puts there meanwhile.
+/// Opens a path beneath `folder` that contains no symbolic link, even if another program creates links at the same time.
 pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // The kernel refuses a mode without CREATE.

@@ -5,7 +5,7 @@ fn layout(folder: &Path, path: &[&str]) -> Layout {
 }
 
 #[test]
-fn files_are_made_with_their_folders_and_length() {
+fn files_are_created_with_their_folders_and_length() {
     let folder = tempfile::tempdir().unwrap();
     let layout = layout(folder.path(), &["a", "b", "c"]);
     assert_eq!(layout.presence(0).unwrap(), Presence::Absent);
@@ -17,7 +17,7 @@ fn files_are_made_with_their_folders_and_length() {
 }
 
 #[test]
-fn folders_with_new_names_are_synced_and_no_others() {
+fn only_folders_with_new_names_are_synced() {
     let folder = tempfile::tempdir().unwrap();
     let layout = layout(folder.path(), &["a", "b", "c"]);
     std::fs::create_dir(folder.path().join("a")).unwrap();
@@ -44,7 +44,7 @@ fn a_read_only_file_of_the_right_length_is_left_alone() {
 }
 
 #[test]
-fn no_symbolic_link_leads_out() {
+fn symbolic_links_do_not_lead_out_of_the_folder() {
     let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(outside.path(), folder.path().join("a")).unwrap();
     let through = layout(folder.path(), &["a", "b"]);
@@ -53,13 +53,13 @@ fn no_symbolic_link_leads_out() {
     std::fs::write(&target, b"keep").unwrap();
     std::os::unix::fs::symlink(&target, folder.path().join("file")).unwrap();
     let file = layout(folder.path(), &["file"]);
-    assert!(file.create(0, 9).is_err() && file.open_to_write(0, false).is_err());
+    assert!(file.create(0, 9).is_err() && file.open_to_write(0).is_err());
     assert_eq!(std::fs::read(&target).unwrap(), b"keep");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn only_links_that_were_there_at_the_start_are_followed() {
+fn only_links_that_existed_at_the_start_are_followed() {
     let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let target = outside.path().join("target");
     std::fs::write(&target, b"12345").unwrap();
@@ -67,11 +67,11 @@ fn only_links_that_were_there_at_the_start_are_followed() {
     std::fs::create_dir(folder.path().join("d")).unwrap();
     let name = folder.path().join("d/f");
     std::os::unix::fs::symlink(&target, &name).unwrap();
-    let here = Presence::Present { len: 5 };
+    let present = Presence::Present { len: 5 };
     assert!(open().open_to_read(0).unwrap_err().to_string().contains("symbolic link"));
     assert_eq!(open().file_state(0).unwrap(), FileState::Gone);
     let found = open().following_present_links();
-    assert_eq!((found.presence(0).unwrap(), open().following_links().presence(0).unwrap()), (here, here));
+    assert_eq!((found.presence(0).unwrap(), open().following_links().presence(0).unwrap()), (present, present));
     assert_eq!(found.file_state(0).unwrap(), FileState::Present(found.open_to_read(0).unwrap().1));
 
     std::fs::remove_file(&name).unwrap();
@@ -82,7 +82,7 @@ fn only_links_that_were_there_at_the_start_are_followed() {
     std::os::unix::fs::symlink(&target, &name).unwrap();
     assert!(found.open_to_read(0).is_err());
     assert_eq!(found.file_state(0).unwrap(), FileState::Gone);
-    // Nor a folder's.
+    // The same for a link in place of a folder.
     std::fs::remove_file(&name).unwrap();
     std::fs::remove_dir(folder.path().join("d")).unwrap();
     std::fs::write(outside.path().join("f"), b"1").unwrap();
@@ -91,7 +91,7 @@ fn only_links_that_were_there_at_the_start_are_followed() {
 }
 
 #[test]
-fn a_fifo_or_folder_in_a_files_place_is_an_error_at_once() {
+fn a_fifo_or_folder_in_place_of_a_file_is_an_error_at_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("d")).unwrap();
     assert!(layout(folder.path(), &["d"]).open_to_read(0).is_err());

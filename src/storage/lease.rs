@@ -1,4 +1,4 @@
-//! The right to have the kernel read content from memory: of maps, or of what was read.
+//! Leases: the right to let the kernel read content from memory, in maps or in runs that were read.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::read_content::Run;
 use crate::base::FileSpan;
 use crate::uring::Gather;
 
-/// Spans of the content in memory; what they lie in stays while this lives.
+/// Spans of content in memory. The lease keeps the maps and runs that contain them alive.
 #[derive(Debug, Default)]
 pub struct ReadLease {
     spans: Vec<LeaseSpan>,
@@ -20,16 +20,16 @@ enum LeaseSpan {
 }
 
 impl ReadLease {
-    /// `None` when the map does not reach so far.
+    /// Appends a span of a mapped file. Returns `None` if the map is too short.
     pub(super) fn push_mapped(&mut self, map: Arc<Mapped>, span: FileSpan) -> Option<()> {
         let (offset, len) = map.place(span)?;
         self.spans.push(LeaseSpan::Mapped { map, offset, len });
         Some(())
     }
 
-    /// `len` bytes of the run from `offset` on, which lie in it.
+    /// Appends `len` bytes of the run from `offset`, which must lie inside the run.
     pub(super) fn push_read(&mut self, run: &Arc<Run>, offset: usize, len: usize) {
-        // Content of many files that follow each other leaves as one.
+        // Adjacent files in one run become a single span.
         if let Some(LeaseSpan::Read { run: last, offset: start, len: last_len }) = self.spans.last_mut()
             && Arc::ptr_eq(last, run)
             && *start + *last_len == offset
@@ -41,8 +41,8 @@ impl ReadLease {
     }
 }
 
-// SAFETY: the spans lie inside maps and runs that the lease keeps alive. Nothing writes to a run. The files of maps may be
-// written to by other programs, which the kernel reads as it would from a file: no Rust reference to those bytes exists.
+// SAFETY: the spans lie inside maps and runs that the lease keeps alive. Nothing writes to a run. Other programs may write
+// to a mapped file; the kernel then sends the new bytes, and no Rust reference to them exists.
 unsafe impl Gather for ReadLease {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         out.extend(self.spans.iter().map(|span| {

@@ -1,4 +1,4 @@
-//! Read-only maps of the files.
+//! Read-only maps of content files.
 
 use std::fs::File;
 use std::io;
@@ -10,28 +10,28 @@ use super::budget::{Budget, BudgetedCache};
 use crate::base::{FileSpan, limits};
 use crate::uring::{Step, fault_point, retry_transient};
 
-/// The maps of one torrent, by file.
+/// The maps of one torrent, by file index.
 #[derive(Debug)]
 pub(super) struct Maps(BudgetedCache<Mapped>);
 
-/// A whole file, or the zeros of pad files.
+/// A map of a whole file, or of zeros for pad files.
 #[derive(Debug)]
 pub(super) struct Mapped(Mmap);
 
-/// The maps that the process may have for content: a share of those that the kernel lets it have.
+/// The maximum number of maps for content in the process: a share of the kernel's limit.
 pub(super) fn maps_budget() -> Arc<Budget<Mapped>> {
     static BUDGET: OnceLock<Arc<Budget<Mapped>>> = OnceLock::new();
     BUDGET.get_or_init(|| Budget::new(maps_max(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()))).clone()
 }
 
-/// By what the kernel says of itself.
+/// `max_map_count` is the text of the kernel's setting, `None` if it cannot be read.
 fn maps_max(max_map_count: Option<String>) -> u64 {
     let count = max_map_count.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(limits::MAP_COUNT_DEFAULT);
     (count / limits::MAP_COUNT_SHARE).clamp(1, limits::MAPPED_FILES_MAX)
 }
 
 impl Maps {
-    /// `zero_lens[i]` is the length of file i where it is a pad file: zeros without a file.
+    /// `zero_lens[i]` is the length of file i if it is a pad file. Pad files share one map of zeros.
     pub(super) fn new(zero_lens: &[Option<u64>], budget: Arc<Budget<Mapped>>) -> io::Result<Self> {
         let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
         let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?;
@@ -43,22 +43,23 @@ impl Maps {
         self.0.get(file_index)
     }
 
-    /// Lets a map go, when its last reader is done.
+    /// Removes a map. It is unmapped when its last reader drops it.
     pub(super) fn remove(&self, file_index: usize) {
         self.0.remove(file_index);
     }
 
-    /// Maps that one call may take, so that they are not each other's room.
+    /// The maximum number of maps that one call may insert, so that they do not evict each other.
     pub(super) fn max_at_a_time(&self) -> u64 {
         self.0.budget().max() / limits::MAPS_AT_A_TIME_SHARE
     }
 
-    /// Maps a whole file, instead of another one. `None`: no map can be had now. May block on the file system.
+    /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps. May
+    /// block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> io::Result<Option<Arc<Mapped>>> {
         let map = || {
             fault_point(Step::Map)?;
-            // SAFETY: the map is read by the kernel alone (through `Gather`), which answers a file shortened by another
-            // program with EFAULT; no Rust reference into it is ever made.
+            // SAFETY: only the kernel reads the map (through `Gather`), and fails with EFAULT if another program has
+            // truncated the file. No Rust reference into the map is ever created.
             retry_transient(|| unsafe { Mmap::map(file) })
         };
         let is_short_of_maps = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
@@ -86,22 +87,22 @@ impl Mapped {
         self.0.as_ptr()
     }
 
-    /// Where a span of the file lies; `None` when the file was shorter when it was mapped.
+    /// The offset and length of a span in the map; `None` if the file was shorter when it was mapped.
     pub(super) fn place(&self, span: FileSpan) -> Option<(usize, usize)> {
         let (offset, len) = (usize::try_from(span.offset).ok()?, usize::try_from(span.len).ok()?);
         (offset.checked_add(len)? <= self.0.len()).then_some((offset, len))
     }
 
-    /// Makes the pages of a span resident. `EFAULT` means that the file is shorter than its map; `EIO` that it can't be read.
-    /// May block.
+    /// Makes the pages of a span resident. Fails with `EFAULT` if the file is shorter than its map, and with `EIO` if it
+    /// cannot be read. May block.
     pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
         retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
     }
 
-    /// Whether all pages of a span are in memory. Of files that we neither own nor may write the kernel tells nothing, which
-    /// counts as yes.
+    /// Whether all pages of a span are in memory. The kernel does not report this for files that the process neither owns
+    /// nor may write; their pages count as resident.
     pub(super) fn is_resident(&self, span: FileSpan) -> bool {
         const PAGES: usize = 128;
         let (Ok(offset), Ok(len)) = (usize::try_from(span.offset), usize::try_from(span.len)) else { return false };
@@ -111,16 +112,17 @@ impl Mapped {
             let mut pages = [0; PAGES];
             let len = (end - at).min(PAGES * page);
             let address = self.0.as_ptr().wrapping_add(at).cast_mut().cast();
-            // SAFETY: the range lies inside the map; the kernel writes a byte for each of its pages, of which there is room.
+            // SAFETY: the range lies inside the map. The kernel writes one byte per page, and `pages` has room for them.
             let failed = unsafe { libc::mincore(address, len, pages.as_mut_ptr()) } != 0;
             failed || pages.iter().take(len.div_ceil(page)).all(|state| state & 1 == 1)
         })
     }
 
-    /// Unmaps the pages of a span. They come back when they are read.
+    /// Unmaps the pages of a span. The next access maps them again.
     pub(super) fn unmap_pages(&self, span: FileSpan) {
         if let Some((offset, len)) = self.place(span) {
-            // SAFETY: a shared map of a file: its pages hold what the file holds, before and after. Out of range is an error.
+            // SAFETY: the map is a shared one of a file, so its pages have the content of the file before and after. A range
+            // outside the map is an error.
             let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
         }
     }
@@ -131,10 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_how_many_maps_there_are() {
-        let told = |text: &str| maps_max(Some(text.to_owned()));
-        assert_eq!(told("65530\n"), 32_765);
-        assert_eq!((told("0\n"), told("1048576\n")), (1, limits::MAPPED_FILES_MAX));
-        assert_eq!((maps_max(None), told("many")), (32_765, 32_765));
+    fn the_kernel_setting_limits_the_maps() {
+        let max_of = |text: &str| maps_max(Some(text.to_owned()));
+        assert_eq!(max_of("65530\n"), 32_765);
+        assert_eq!((max_of("0\n"), max_of("1048576\n")), (1, limits::MAPPED_FILES_MAX));
+        assert_eq!((maps_max(None), max_of("many")), (32_765, 32_765));
     }
 }

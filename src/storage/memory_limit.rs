@@ -1,4 +1,4 @@
-//! How much memory there is: the machine's, or less where a control group says so; and what bounds follow.
+//! The memory limit of the process (of the machine, or of a control group if lower), and the bounds derived from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::base::limits;
 
-/// Bytes of memory this process may fill, its share of the page cache included.
+/// Bytes of memory that this process may use, including its share of the page cache.
 pub fn memory_limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
     *LIMIT.get_or_init(read)
@@ -18,25 +18,26 @@ fn read() -> u64 {
     let total = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map(|kib| kib * 1024);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = groups.lines().filter_map(limit_file).flat_map(|(root, path, name)| {
-        // A limit of any group above counts too.
+        // The limits of all parent groups apply too.
         path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
     });
     let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
     limits.chain(total).min().unwrap_or(u64::MAX)
 }
 
-/// What `--arena` is unless somebody says otherwise.
+/// The default of `--arena`, in bytes.
 pub fn arena_len_default() -> u64 {
     limits::ARENA_LEN_DEFAULT.min(memory_limit() / limits::ARENA_MEMORY_SHARE)
 }
 
-/// Bytes of a torrent that may have been written to the page cache and not be on disk.
+/// The maximum number of bytes of a torrent that are written to the page cache but not synced.
 pub fn dirty_len_max() -> usize {
     let share = usize::try_from(memory_limit() / limits::DIRTY_MEMORY_SHARE).unwrap_or(usize::MAX);
     limits::DIRTY_LEN_MAX.min(share).max(limits::DIRTY_LEN_MIN)
 }
 
-/// Of a line of `/proc/self/cgroup`: where the hierarchy is mounted, the group in it, the file with its memory limit.
+/// Parses a line of `/proc/self/cgroup`: the mount point of the hierarchy, the path of the group in it, and the name of the
+/// file with its memory limit.
 fn limit_file(line: &str) -> Option<(&'static Path, PathBuf, &'static str)> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_kinds_of_control_groups_are_read() {
+    fn control_groups_of_both_versions_are_read() {
         let (root, path, name) = limit_file("0::/a/b").unwrap();
         assert_eq!((root.join(path), name), ("/sys/fs/cgroup/a/b".into(), "memory.max"));
         let (root, path, name) = limit_file("4:cpu,memory:/").unwrap();

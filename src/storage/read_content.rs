@@ -1,5 +1,5 @@
-//! Content that is read into memory of our own: that of short files, since a map for each would be more maps than a process
-//! may have, and of others while no map can be had.
+//! Content that is read into the heap: that of short files, as one map per file would exceed the limit on maps, and that of
+//! long files while no map is available.
 
 use std::io;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::budget::{Budget, BudgetedCache};
 use super::memory_limit::memory_limit;
 use crate::base::limits;
 
-/// Bytes that follow each other in the content.
+/// A contiguous range of the content.
 #[derive(Debug)]
 pub(super) struct Run {
     /// Byte offset in the content.
@@ -17,14 +17,14 @@ pub(super) struct Run {
     bytes: Box<[u8]>,
 }
 
-/// What was read of one stretch of the content: its runs, ascending.
+/// The parts of one extent that were read: runs in ascending order.
 #[derive(Debug, Default)]
 pub(super) struct Pack(Box<[Arc<Run>]>);
 
-/// The packs of one torrent, by stretch.
+/// The packs of one torrent, by extent.
 pub(super) type Packs = BudgetedCache<Pack>;
 
-/// What the process may hold, of which there is more than of a few stretches at any rate.
+/// The budget of the process in bytes, a share of its memory limit. Its minimum covers several extents.
 pub(super) fn packs_budget() -> Arc<Budget<Pack>> {
     static BUDGET: OnceLock<Arc<Budget<Pack>>> = OnceLock::new();
     let len = (memory_limit() / limits::READ_CONTENT_MEMORY_SHARE)
@@ -37,6 +37,7 @@ impl Run {
         self.bytes.as_ptr()
     }
 
+    /// The position of a range of the content in the run, or `None` if the run does not contain all of it.
     fn place(&self, range: &Range<u64>) -> Option<Range<usize>> {
         let at = |offset: u64| usize::try_from(offset.checked_sub(self.start)?).ok();
         let place = at(range.start)?..at(range.end)?;
@@ -45,30 +46,30 @@ impl Run {
 }
 
 impl Pack {
-    /// The run that holds a range of the content, and where.
+    /// The run that contains a range of the content, and the position of the range in it.
     pub(super) fn find(&self, range: &Range<u64>) -> Option<(&Arc<Run>, Range<usize>)> {
         let behind = self.0.partition_point(|run| run.start <= range.start);
         let run = self.0.get(behind.checked_sub(1)?)?;
         Some((run, run.place(range)?))
     }
 
-    /// Bytes that it takes.
+    /// Memory that the pack uses, in bytes.
     pub(super) fn cost(&self) -> u64 {
         self.0.iter().map(|run| (run.bytes.len() + size_of::<Run>()) as u64).sum()
     }
 }
 
-/// A pack while it is read.
+/// A pack that is being read.
 #[derive(Debug, Default)]
 pub(super) struct PackDraft {
     runs: Vec<Arc<Run>>,
-    /// Of the run that may go on.
+    /// Offset in the content of the current run, whose bytes are `bytes`.
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl PackDraft {
-    /// Reads `len` bytes of the content at `start`, which follows everything before. What can't be read is left out.
+    /// Reads a range of the content that follows all earlier ones. A range that cannot be read is a gap between runs.
     pub(super) fn read(
         &mut self,
         range: &Range<u64>,
@@ -103,11 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_each_other_is_one_run_and_what_failed_is_a_gap() {
+    fn adjacent_ranges_are_one_run_and_failures_are_gaps() {
         let mut draft = PackDraft::default();
         let fill = |byte| {
-            move |room: &mut [u8]| {
-                room.fill(byte);
+            move |buffer: &mut [u8]| {
+                buffer.fill(byte);
                 Ok(())
             }
         };

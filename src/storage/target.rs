@@ -1,9 +1,9 @@
-//! The right to write a torrent's content, one process at a time, and what lies next to it.
+//! The right of one process to write a torrent's content, and the sidecar files next to the content.
 //!
-//! All are files beside the content, named after the torrent: `.NAME.bt-fast-lock` for as long as somebody writes,
-//! `.NAME.bt-fast-resume` and `.NAME.bt-fast-parts` for as long as something is missing. Content may have these names too: a
-//! file that does not begin as ours do is neither replaced nor removed. The files of the content are locked too, see
-//! `file_locks`: another torrent may have them under another name.
+//! The files are named after the torrent: `.NAME.bt-fast-lock` while a process writes, `.NAME.bt-fast-resume` and
+//! `.NAME.bt-fast-parts` while the download is incomplete. Content may have such names too, so a file that does not begin
+//! with our mark is neither replaced nor removed. The files of the content have locks of their own (`file_locks`), since
+//! another torrent may contain them under another name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -26,26 +26,28 @@ use crate::base::InfoHash;
 use crate::base::lock::lock;
 use crate::uring::{Step, fault_point, retry_transient};
 
-/// What our files begin with, also those of `codec::resume` and `codec::parts`. Those that are not synced before they have
-/// their name, the lock and files to be, are ours as well while they are empty or begin with zeros: a crash leaves them so.
+/// The first bytes of our files, including those of `codec::resume` and `codec::parts`.
+///
+/// The lock file and replacement files get their name before they are synced. A crash may leave such a file empty or with
+/// zeros, so it counts as ours in that state too.
 const MARK: &[u8] = b"bt-fast ";
 const LOCK: &str = ".bt-fast-lock";
-/// A torrent whose name begins with a dot and contains this could write over another torrent's files of ours.
+/// A torrent whose name begins with a dot and contains this could overwrite the sidecar files of another torrent.
 const RESERVED: &[u8] = b".bt-fast-";
-/// Names that are tried for a file to be, as a crash or another torrent's content may have taken some.
+/// The number of names tried for a replacement file, as a crash or another torrent's content may occupy some.
 const NEW_NAMES_MAX: u32 = 8;
-/// Bytes of a torrent's name that our names have: with a dot and an ending they are one path element. Who shares them
-/// shares lock and record, which says whose it is.
+/// The maximum number of bytes of the torrent's name used in our file names, so that dot and ending fit into one path
+/// element. Torrents whose names share these bytes share the lock and the record; the record contains the info-hash.
 const STEM_LEN_MAX: usize = 200;
-/// The mark, a process id and an info-hash.
+/// The maximum length of a lock file: the mark, a process id and an info-hash.
 const LOCK_LEN_MAX: u64 = 96;
 
-/// What is kept next to content that is not complete.
+/// A file kept next to incomplete content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sidecar {
-    /// Which pieces are on the disk.
+    /// The resume record: the pieces that are on disk.
     Record,
-    /// Pieces received in part.
+    /// Partially received pieces.
     Parts,
 }
 
@@ -59,7 +61,7 @@ impl Sidecar {
         }
     }
 
-    /// Until it takes the place of the old one.
+    /// The ending of a replacement file, before it is renamed.
     const fn new_ending(self) -> &'static str {
         match self {
             Self::Record => ".bt-fast-new",
@@ -68,7 +70,7 @@ impl Sidecar {
     }
 }
 
-/// See the module. The lock goes with it.
+/// The right to write the content of one torrent, released when it is dropped.
 #[derive(Debug)]
 pub struct Target {
     folder: OwnedFd,
@@ -80,7 +82,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes the right to write the content of the torrent `name` in `folder`. A process that has it already is named.
+    /// Takes the right to write the content of the torrent `name` in `folder`. The error names a process that has it.
     pub fn lock(folder: &Path, name: &[u8], info_hash: InfoHash) -> Result<Self, StorageError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(folder, flags, Mode::empty())
@@ -88,7 +90,7 @@ impl Target {
         let stem = [b".", name.get(..STEM_LEN_MAX).unwrap_or(name)].concat();
         let path = |ending| folder.join(file_name(&stem, ending));
         if name.starts_with(b".") && name.windows(RESERVED.len()).any(|part| part == RESERVED) {
-            let error = io::Error::other("bt-fast keeps such names for itself");
+            let error = io::Error::other("names of this form are reserved for bt-fast");
             return Err(StorageError::new(Action::Lock, folder.join(OsString::from_vec(name.to_vec())), error));
         }
         let failed = |action, error: Errno| StorageError::new(action, path(LOCK), io::Error::from(error));
@@ -101,7 +103,10 @@ impl Target {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Err(in_use(&folder.join(OsString::from_vec(name.to_vec())), &lock)),
                 Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
-                    warn!("{}: no locks here: take care that nobody else writes to it", folder.display());
+                    warn!(
+                        "{}: the file system does not support locks: make sure that no other program writes to it",
+                        folder.display()
+                    );
                 }
                 Err(error) => return Err(failed(Action::Lock, error)),
             }
@@ -118,7 +123,7 @@ impl Target {
                 stem: stem.clone(),
                 lock,
             };
-            // Who had it before may have removed the name between our opening it and the lock.
+            // The previous owner may have removed the name after this process opened the file and before it got the lock.
             if target.holds_name() {
                 target.write_holder(info_hash);
                 target.check_sidecars()?;
@@ -138,7 +143,7 @@ impl Target {
         Ok(())
     }
 
-    /// The lock's name is still that of the file that we have locked.
+    /// Whether the name of the lock file still refers to the file that this process has locked.
     fn holds_name(&self) -> bool {
         let named = rustix::fs::statat(&self.folder, file_name(&self.stem, LOCK), AtFlags::SYMLINK_NOFOLLOW);
         match (named, self.lock.metadata()) {
@@ -147,13 +152,13 @@ impl Target {
         }
     }
 
-    /// For the next process; a full disk has no room even for this.
+    /// Writes process id and info-hash for the next process. An error, such as a full disk, is ignored.
     fn write_holder(&self, info_hash: InfoHash) {
         let line = [MARK, format!("{} {info_hash}\n", std::process::id()).as_bytes()].concat();
         let _ = self.lock.write_all_at(&line, 0).and_then(|()| self.lock.set_len(line.len() as u64));
     }
 
-    /// A run that wrote the same torrent here was killed: what it has left need not be a whole piece.
+    /// Whether an earlier run that wrote the same torrent here was killed, and may have left incomplete pieces.
     pub fn was_interrupted(&self) -> bool {
         self.was_interrupted
     }
@@ -162,7 +167,7 @@ impl Target {
         lock(&self.files)
     }
 
-    /// Takes the right to write to those of these files that are there.
+    /// Takes the right to write to those of these files that exist.
     pub fn claim_existing(
         &self,
         layout: &Layout,
@@ -171,8 +176,8 @@ impl Target {
         self.files().claim_existing(layout, file_indices)
     }
 
-    /// Makes every file of the store with its length, sparse, and takes the right to write to it. Called before a download
-    /// writes; `is_written` says to which files.
+    /// Creates every selected file of the store as a sparse file of its full length, and takes the right to write to it.
+    /// Called before a download writes. `is_written` returns whether the download writes to a file.
     pub fn create_files(&self, store: &Store, is_written: impl Fn(usize) -> bool) -> Result<(), StorageError> {
         let mut files = self.files();
         files.refuse_second_names(store.layout(), &is_written)?;
@@ -182,7 +187,7 @@ impl Target {
         files.refuse_second_names(store.layout(), is_written)
     }
 
-    /// Where it is.
+    /// The path of a sidecar file.
     pub fn path(&self, which: Sidecar) -> PathBuf {
         self.folder_path.join(self.file_name(which))
     }
@@ -191,7 +196,8 @@ impl Target {
         file_name(&self.stem, which.ending())
     }
 
-    /// What is there, if it is: at most `len` bytes and one more. What is no regular file is an error.
+    /// Reads at most `len` + 1 bytes of a sidecar file, so that the caller can detect one that is too long. Returns `None`
+    /// if there is none, and an error if it is not a regular file.
     pub fn load(&self, which: Sidecar, len: usize) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match open_beneath(self.folder.as_fd(), Path::new(&self.file_name(which)), flags) {
@@ -207,7 +213,7 @@ impl Target {
         Ok(Some(bytes))
     }
 
-    /// Puts what `write` writes in its place: after a crash at any moment it is the old one or the new one.
+    /// Replaces a sidecar file by what `write` writes. After a crash at any time there is either the old or the new file.
     pub fn save(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StorageError> {
         self.replace(which, write).map_err(|error| StorageError::new(Action::Write, self.path(which), error))
     }
@@ -227,14 +233,14 @@ impl Target {
             Ok(())
         })();
         if written.is_err() {
-            // On a full disk every byte counts.
+            // Free the space, as the disk may be full.
             let _ = rustix::fs::unlinkat(&self.folder, &new, AtFlags::empty());
             return written;
         }
         self.sync_folder()
     }
 
-    /// The file that takes the place of an older one when it is written.
+    /// Creates the replacement file, and returns its name.
     fn create_new(&self, which: Sidecar) -> io::Result<(OsString, File)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         for number in 0..NEW_NAMES_MAX {
@@ -254,7 +260,7 @@ impl Target {
         Err(not_ours_error())
     }
 
-    /// Whether the file of this name is ours; `None` if there is none.
+    /// Whether the file of this name is ours, or `None` if it does not exist.
     fn finds_ours(&self, name: &OsStr, synced: Synced) -> io::Result<Option<bool>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         match open_beneath(self.folder.as_fd(), Path::new(name), flags) {
@@ -265,7 +271,7 @@ impl Target {
         }
     }
 
-    /// Removes these, and what a crash left of new ones.
+    /// Removes these sidecar files, and their replacement files that a crash left behind.
     pub fn remove(&self, which: &[Sidecar]) -> Result<(), StorageError> {
         let remove = |(name, synced): (OsString, Synced)| match self.finds_ours(&name, synced)? {
             Some(true) => Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?),
@@ -282,7 +288,7 @@ impl Target {
         self.sync_folder().map_err(|error| failed(Sidecar::Record, error))
     }
 
-    /// Makes names durable.
+    /// Syncs the names in the folder.
     fn sync_folder(&self) -> io::Result<()> {
         fault_point(Step::Sync)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -290,8 +296,8 @@ impl Target {
         is_synced(synced.map_err(io::Error::from))
     }
 
-    /// Takes the lock's name away, and gives the files back. The lock itself is held until this is dropped: a process that
-    /// comes now makes a new one.
+    /// Releases the files, and removes the lock file. The flock is held until drop; a new process creates a new file and
+    /// does not wait for it.
     pub fn release(&self) {
         self.files().release();
         if self.holds_name() {
@@ -310,12 +316,12 @@ fn file_name(stem: &[u8], ending: &str) -> OsString {
     OsString::from_vec([stem, ending.as_bytes()].concat())
 }
 
-/// When the bytes of one of our files are on the disk.
+/// When a file of ours is synced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Synced {
-    /// Before it has its name.
+    /// Before it gets its name.
     First,
-    /// After that, so that a crash may leave it empty or with zeros.
+    /// After it got its name, so that a crash may leave it empty or with zeros.
     Later,
 }
 
@@ -330,7 +336,7 @@ fn is_ours(file: &File, synced: Synced) -> io::Result<bool> {
 }
 
 fn not_ours_error() -> io::Error {
-    let error = "it is not a file of bt-fast's: move it away or choose another folder";
+    let error = "it was not written by bt-fast: move it or choose another folder";
     io::Error::new(io::ErrorKind::AlreadyExists, error)
 }
 
@@ -338,7 +344,7 @@ fn not_ours(action: Action, path: &Path) -> StorageError {
     StorageError::new(action, path, not_ours_error())
 }
 
-/// What a lock file says of the process that has or had the lock.
+/// The contents of a lock file: the process that has or had the lock.
 #[derive(Debug, Default)]
 struct Holder {
     pid: Option<u32>,
@@ -356,12 +362,12 @@ impl Holder {
 }
 
 fn in_use(path: &Path, lock: &File) -> StorageError {
-    let who = Holder::read(lock).pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-    let error = format!("{who} is downloading it: wait until that ends, or end it");
+    let holder = Holder::read(lock).pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    let error = format!("{holder} is downloading it: wait for it to finish, or stop it");
     StorageError::new(Action::Lock, path, io::Error::new(io::ErrorKind::ResourceBusy, error))
 }
 
-/// Makes a folder and those it lies in where they are missing, and returns when their names are on the disk.
+/// Creates a folder and its missing parents, and syncs their names.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();

@@ -13,7 +13,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn one_at_a_time_and_the_second_is_told_whom_it_waits_for() {
+fn a_second_process_is_refused_and_the_first_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let first = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
     assert_eq!(names(folder.path()), [".name.bt-fast-lock"]);
@@ -22,7 +22,7 @@ fn one_at_a_time_and_the_second_is_told_whom_it_waits_for() {
     let other = Target::lock(folder.path(), b"other name", INFO_HASH).unwrap();
     drop((first, other));
     assert_eq!(names(folder.path()), [""; 0]);
-    // What a killed process left.
+    // A killed process left its lock file.
     for (left, interrupted) in [("bt-fast 1\n", false), ("", false), (&format!("bt-fast 1 {INFO_HASH}\n"), true)] {
         fs::write(folder.path().join(".name.bt-fast-lock"), left).unwrap();
         let target = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
@@ -31,7 +31,7 @@ fn one_at_a_time_and_the_second_is_told_whom_it_waits_for() {
 }
 
 #[test]
-fn a_lock_whose_name_is_gone_keeps_nobody_out_and_takes_nobody_elses() {
+fn a_released_lock_neither_blocks_nor_unlinks_a_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let first = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
     first.release();
@@ -42,7 +42,7 @@ fn a_lock_whose_name_is_gone_keeps_nobody_out_and_takes_nobody_elses() {
 }
 
 #[test]
-fn a_record_is_replaced_as_a_whole_and_goes_at_the_end() {
+fn a_record_is_replaced_atomically_and_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
     assert_eq!(target.load(Record, 10).unwrap(), None);
@@ -64,7 +64,7 @@ fn a_record_is_replaced_as_a_whole_and_goes_at_the_end() {
 }
 
 #[test]
-fn half_a_record_goes_too() {
+fn a_partial_replacement_file_is_removed_too() {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
     fs::write(folder.path().join(".name.bt-fast-new"), "bt-fast resume, half of it").unwrap();
@@ -74,7 +74,7 @@ fn half_a_record_goes_too() {
 }
 
 #[test]
-fn links_and_folders_are_not_ours() {
+fn links_and_folders_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let outside = folder.path().join("outside");
     fs::write(&outside, "bt-fast keep").unwrap();
@@ -87,19 +87,19 @@ fn links_and_folders_are_not_ours() {
     target.remove(&Sidecar::ALL).unwrap();
     drop(target);
     assert!(
-        Target::lock(folder.path(), b"name", INFO_HASH).unwrap_err().to_string().contains("not a file of bt-fast's")
+        Target::lock(folder.path(), b"name", INFO_HASH).unwrap_err().to_string().contains("not written by bt-fast")
     );
     fs::remove_file(folder.path().join(".name.bt-fast-resume")).unwrap();
     fs::create_dir(folder.path().join(".name.bt-fast-resume")).unwrap();
     assert!(
-        Target::lock(folder.path(), b"name", INFO_HASH).unwrap_err().to_string().contains("not a file of bt-fast's")
+        Target::lock(folder.path(), b"name", INFO_HASH).unwrap_err().to_string().contains("not written by bt-fast")
     );
     link(".other.bt-fast-lock");
     assert!(Target::lock(folder.path(), b"other", INFO_HASH).unwrap_err().to_string().contains("symbolic link"));
     assert_eq!(fs::read(&outside).unwrap(), b"bt-fast keep");
 }
 
-/// Content of another torrent, or the user's own.
+/// Such files are content of another torrent, or belong to the user.
 #[test]
 fn files_that_are_not_ours_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -108,13 +108,13 @@ fn files_that_are_not_ours_are_left_alone() {
         for content in [&b"content"[..], b"1\n", &[0; 100]] {
             fs::write(folder.path().join(name), content).unwrap();
             let refused = Target::lock(folder.path(), b"name", INFO_HASH).unwrap_err().to_string();
-            assert!(refused.contains(name) && refused.contains("not a file of bt-fast's"), "{refused}");
+            assert!(refused.contains(name) && refused.contains("not written by bt-fast"), "{refused}");
             assert_eq!(read(name), content);
         }
         fs::remove_file(folder.path().join(name)).unwrap();
         let _ = fs::remove_file(folder.path().join(".name.bt-fast-lock"));
     }
-    // They come while the download runs.
+    // The files appear while the download runs.
     let target = Target::lock(folder.path(), b"name", INFO_HASH).unwrap();
     for name in [".name.bt-fast-new", ".name.bt-fast-parts"] {
         fs::write(folder.path().join(name), "content").unwrap();
@@ -128,7 +128,7 @@ fn files_that_are_not_ours_are_left_alone() {
 }
 
 #[test]
-fn long_names_and_names_of_ours() {
+fn long_names_are_cut_and_reserved_names_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let name = [b'n'; 255];
     let target = Target::lock(folder.path(), &name, INFO_HASH).unwrap();
@@ -136,6 +136,6 @@ fn long_names_and_names_of_ours() {
     assert!(names(folder.path()).iter().all(|name| name.len() > 200));
     for name in [".a.bt-fast-resume", ".a.bt-fast-parts", ".a.bt-fast-lock", ".a.bt-fast-new", ".a.bt-fast-new1"] {
         let refused = Target::lock(folder.path(), name.as_bytes(), INFO_HASH).unwrap_err().to_string();
-        assert!(refused.contains("for itself"), "{refused}");
+        assert!(refused.contains("reserved for bt-fast"), "{refused}");
     }
 }

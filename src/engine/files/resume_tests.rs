@@ -67,7 +67,7 @@ impl Content {
         for &index in pieces {
             let piece = self.geometry().piece(index).unwrap();
             for span in self.geometry().piece_spans(piece) {
-                let file = SharedFile::new(store.layout().open_to_write(span.file_index, false).unwrap());
+                let file = SharedFile::new(store.layout().open_to_write(span.file_index).unwrap());
                 checkpoint.handle_file_written(span.file_index, &file);
             }
             checkpoint.handle_written(piece);
@@ -176,7 +176,7 @@ fn what_another_program_changes_meanwhile_is_doubtful() {
     let checkpoint =
         Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
     // Our own write.
-    let file = store.layout().open_to_write(1, false).unwrap();
+    let file = store.layout().open_to_write(1).unwrap();
     fs::write(content.path("b"), [1; 40]).unwrap();
     checkpoint.handle_file_written(1, &SharedFile::new(file));
     checkpoint.run(&store, true).unwrap();
@@ -204,7 +204,7 @@ fn what_was_not_hashed_is_doubtful_where_we_wrote() {
         Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
     checkpoint.run(&store, true).unwrap();
     assert!(checkpoint.doubtful(&store, content.geometry()).is_empty());
-    let file = store.layout().open_to_write(1, false).unwrap();
+    let file = store.layout().open_to_write(1).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(content.path("b"), [1; 40]).unwrap();
     checkpoint.handle_file_written(1, &SharedFile::new(file));
@@ -223,7 +223,7 @@ fn what_is_written_after_our_last_write_is_doubtful() {
     let have = content.set(&[5]);
     let checkpoint =
         Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &have, Some(earlier)).unwrap();
-    let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
+    let file = SharedFile::new(store.layout().open_to_write(1).unwrap());
     checkpoint.handle_file_written(1, &file);
     content.write_later("b", 60);
     checkpoint.run(&store, true).unwrap();
@@ -274,7 +274,7 @@ fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
         let store = content.store();
         let none = Bitfield::new(PIECE_COUNT);
         let checkpoint = Checkpoint::new(content.target(), content.metainfo.info_hash, &store, &none, None).unwrap();
-        let file = SharedFile::new(store.layout().open_to_write(1, false).unwrap());
+        let file = SharedFile::new(store.layout().open_to_write(1).unwrap());
         checkpoint.handle_file_written(1, &file);
         checkpoint.handle_written(content.geometry().piece(7).unwrap());
         fs::remove_file(content.path("b")).unwrap();

@@ -127,7 +127,7 @@ mod tests {
     const FILES_LEN: u64 = 2 * LEN as u64;
     const NONE: [usize; 0] = [];
 
-    /// Two files, and the changes that a store tells of.
+    /// Two files, and the changes that the store reports.
     struct Fixture {
         folder: tempfile::TempDir,
         store: Store,
@@ -150,7 +150,7 @@ mod tests {
             self.folder.path().join("a")
         }
 
-        /// The files that were told of by `act`.
+        /// The files that the store reports as changed during `act`.
         fn changes(&self, act: impl FnOnce(OnChange<'_>)) -> Vec<usize> {
             act(&|file_index| self.changes.borrow_mut().push(file_index));
             self.changes.take()
@@ -160,7 +160,7 @@ mod tests {
             self.changes(|changed| self.store.populate(0, FILES_LEN, changed).unwrap())
         }
 
-        fn look(&self) -> Vec<usize> {
+        fn recheck(&self) -> Vec<usize> {
             self.changes(|changed| _ = self.store.recheck(0, changed).unwrap())
         }
 
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// Another byte in the same place. A tick of the file system's clock has passed.
+    /// Overwrites one byte, after a tick of the file system's clock.
     fn overwrite(path: &Path) {
         std::thread::sleep(crate::base::limits::FILE_TIME_GRAIN);
         File::options().write(true).open(path).unwrap().write_all_at(b"x", 5).unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_kind_is_told_once() {
+    fn a_change_of_any_kind_is_reported_once() {
         let set_back = |path: &Path| {
             let modified = std::fs::metadata(path).unwrap().modified().unwrap();
             overwrite(path);
@@ -197,15 +197,15 @@ mod tests {
         let changes: [&dyn Fn(&Path); 5] = [&overwrite, &replace, &set_back, &touch, &lengthen];
         for change in changes {
             let fixture = Fixture::new(|store| store);
-            assert_eq!((fixture.map(), fixture.look()), (NONE.to_vec(), NONE.to_vec()));
+            assert_eq!((fixture.map(), fixture.recheck()), (NONE.to_vec(), NONE.to_vec()));
             change(&fixture.path());
-            assert_eq!((fixture.look(), fixture.look(), fixture.map()), (vec![0], NONE.to_vec(), NONE.to_vec()));
+            assert_eq!((fixture.recheck(), fixture.recheck(), fixture.map()), (vec![0], NONE.to_vec(), NONE.to_vec()));
             assert!(fixture.store.lease(fixture.first_block()).is_some());
         }
     }
 
     #[test]
-    fn what_is_not_there_or_is_a_link_can_not_be_leased() {
+    fn a_removed_file_or_a_link_cannot_be_leased() {
         for link in [false, true] {
             let fixture = Fixture::new(|store| store);
             fixture.map();
@@ -213,24 +213,25 @@ mod tests {
             if link {
                 std::os::unix::fs::symlink("b", fixture.path()).unwrap();
             }
-            let look = |changed: OnChange<'_>| assert_eq!(fixture.store.recheck(0, changed).unwrap(), FileState::Gone);
-            assert_eq!(fixture.changes(look), [0]);
+            let recheck =
+                |changed: OnChange<'_>| assert_eq!(fixture.store.recheck(0, changed).unwrap(), FileState::Gone);
+            assert_eq!(fixture.changes(recheck), [0]);
             assert!(fixture.store.lease(fixture.first_block()).is_none());
         }
     }
 
     #[test]
-    fn a_file_replaced_before_its_first_map_is_told_of() {
+    fn a_file_replaced_before_its_first_map_is_reported() {
         let known = Fixture::new(|store| {
             let known = [0, 1].map(|file_index| Some(store.layout().open_to_read(file_index).unwrap().1));
             store.with_known(known.into())
         });
         replace(&known.path());
-        assert_eq!((known.map(), known.look()), (vec![0], NONE.to_vec()));
+        assert_eq!((known.map(), known.recheck()), (vec![0], NONE.to_vec()));
     }
 
     #[test]
-    fn a_write_while_a_piece_is_read_decides_nothing() {
+    fn a_write_during_the_read_of_a_piece_voids_the_result() {
         let fixture = Fixture::new(|store| store);
         let piece = fixture.first_block().piece;
         let read = |part: &dyn Fn(), changed: OnChange<'_>| {
@@ -244,21 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn our_own_writes_change_nothing_until_they_end() {
+    fn our_own_writes_are_no_change_until_writing_ends() {
         let fixture = Fixture::new(Store::writing);
         fixture.map();
         overwrite(&fixture.path());
-        assert_eq!(fixture.look(), NONE);
+        assert_eq!(fixture.recheck(), NONE);
         overwrite(&fixture.path());
         assert_eq!(fixture.changes(|changed| fixture.store.end_writing(changed)), NONE);
-        assert_eq!(fixture.look(), NONE);
+        assert_eq!(fixture.recheck(), NONE);
         assert!(fixture.store.lease(fixture.first_block()).is_some());
         overwrite(&fixture.path());
-        assert_eq!(fixture.look(), [0]);
+        assert_eq!(fixture.recheck(), [0]);
 
         let fixture = Fixture::new(Store::writing);
         fixture.map();
         replace(&fixture.path());
-        assert_eq!(fixture.look(), [0], "another file is not ours");
+        assert_eq!(fixture.recheck(), [0], "another file is not ours");
     }
 }

@@ -1,6 +1,7 @@
-//! One torrent's content on disk: read for checks, leased for sends (`reading`), written piece by verified piece.
+//! The content of one torrent on disk: read for verification, leased for sends (`reading`), and written one verified piece
+//! at a time.
 //!
-//! Every method but [`Store::lease`] and [`Store::is_resident`] may block on the file system: ring threads leave them to others.
+//! Most methods may block on the file system, so ring threads do not call them. A method that does not block says so.
 
 mod file_changes;
 mod reading;
@@ -25,46 +26,46 @@ use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 pub use sync::Unsynced;
 
-/// Offsets, lengths and addresses of direct writes are multiples of this: the largest block size of today's disks.
+/// Alignment of the offset, length and address of a direct write: the largest block size of common disks.
 const DIRECT_ALIGN: u64 = 4096;
 
-/// How verified pieces reach the disk.
+/// How verified pieces are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WritePath {
-    /// Through the page cache, from where they can be read at once.
+    /// Through the page cache, from which the piece can be sent without reading the disk.
     Buffered,
-    /// Past the page cache where alignment and file system allow: a quarter of the processor time, but who reads the
-    /// piece again reads the disk.
+    /// Past the page cache if alignment and file system allow it. Takes less processor time, but a later read of the piece
+    /// goes to the disk.
     Direct,
 }
 
-/// One file's part of a verified piece, for the ring to write.
+/// A write of the part of a verified piece that lies in one file.
 #[derive(Debug)]
 pub struct WriteStep {
     pub file_index: usize,
-    /// How it is best written.
+    /// The preferred way to write it.
     pub path: WritePath,
-    /// Byte offset in the file.
+    /// Offset in the file, in bytes.
     pub offset: u64,
     pub source: BufferSpan,
 }
 
-/// See the module.
+/// The content of one torrent on disk.
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
     geometry: Geometry,
-    /// Pad files (BEP 47) read as zeros and are never made.
+    /// `pads[i]` is true if file i is a pad file (BEP 47), which reads as zeros and is never created.
     pads: Box<[bool]>,
-    /// Files that are neither made nor written; empty: none.
+    /// `unselected[i]` is true if file i is neither created nor written. Empty if all files are selected.
     unselected: Box<[bool]>,
     maps: Maps,
     packs: Packs,
-    /// How often each stretch was written to: what was read of it before is old.
+    /// The number of writes to each extent. A pack that was read before the latest write is outdated.
     writes: Box<[AtomicU32]>,
-    /// Locked while a file comes into memory or is compared with what it was, never for a block.
+    /// Locked while a file is mapped or its identity compared, never while a block is leased.
     verified: Mutex<VerifiedFiles>,
-    /// Open for writing, the first one for the longest time.
+    /// Files that are open for writing, oldest first.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
     open_files_max: usize,
     /// The file system has refused direct writes.
@@ -72,22 +73,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// `pads[i]` says that file i is a pad file.
+    /// `pads[i]` is true if file i is a pad file.
     pub fn new(layout: Layout, geometry: Geometry, pads: Box<[bool]>) -> Result<Self, StorageError> {
         let zero_lens: Vec<_> =
             pads.iter().enumerate().map(|(index, pad)| pad.then(|| geometry.file_len(index))).collect();
         let maps = Maps::new(&zero_lens, maps_budget())
             .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
         let verified = Mutex::new(VerifiedFiles::new(layout.file_count()));
-        let stretches = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
+        let extents = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
         Ok(Self {
             layout,
             geometry,
             pads,
             unselected: Box::default(),
             maps,
-            packs: Packs::new(stretches.clone().map(|_| None), packs_budget()),
-            writes: stretches.map(|_| AtomicU32::new(0)).collect(),
+            packs: Packs::new(extents.clone().map(|_| None), packs_budget()),
+            writes: extents.map(|_| AtomicU32::new(0)).collect(),
             verified,
             writable: Mutex::default(),
             open_files_max: open_files_max(),
@@ -95,12 +96,12 @@ impl Store {
         })
     }
 
-    /// Files that may be open for writing at a time: a share of the descriptors that the process may have.
+    /// The maximum number of files open for writing at a time, a share of the process's descriptors.
     pub fn open_files_max(&self) -> usize {
         self.open_files_max
     }
 
-    /// The same without the files for which `unselected[i]` holds: they are neither made nor written.
+    /// Excludes the files for which `unselected[i]` is true: they are neither created nor written.
     #[must_use]
     pub fn without_files(self, unselected: Box<[bool]>) -> Self {
         Self { unselected, ..self }
@@ -118,28 +119,28 @@ impl Store {
         self.unselected.get(file_index).copied().unwrap_or(false)
     }
 
-    /// The files that are read and written: all but pad files and those left out.
+    /// The indices of selected files, without pad files.
     pub fn file_indices(&self) -> impl Iterator<Item = usize> + '_ {
         self.listed().filter(|&file_index| !self.is_unselected(file_index))
     }
 
-    /// Length of a file in the torrent.
+    /// Length of a file in the torrent, in bytes.
     pub(super) fn len(&self, file_index: usize) -> u64 {
         self.geometry.file_len(file_index)
     }
 
-    /// All but pad files.
+    /// The indices of all files, selected or not, without pad files.
     pub fn listed(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.layout.file_count()).filter(|&file_index| !self.is_pad(file_index))
     }
 
-    /// Makes every file with its length, sparse. Called before a download writes.
+    /// Creates every selected file as a sparse file of its full length. Called before a download writes.
     pub fn create_files(&self) -> Result<(), StorageError> {
         self.file_indices()
             .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)).map(drop))
     }
 
-    /// Has the file system reserve the space of every file. A file system that can't is left alone.
+    /// Reserves the space of every selected file. Does nothing if the file system does not support it.
     pub fn preallocate(&self) -> Result<(), StorageError> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
@@ -147,16 +148,16 @@ impl Store {
             let lens = self.file_indices().map(|file_index| (file_index, self.geometry.file_len(file_index)));
             lens.filter(|&(_, len)| len > 0)
         };
-        // What does not fit would fill the disk first.
+        // Without this check, a reservation that does not fit would fill the disk before it fails.
         let lacking: u64 =
             lens().map(|(file_index, len)| len.saturating_sub(self.layout.reserved_len(file_index))).sum();
         if let Some(free) = self.layout.free_len().filter(|&free| free < lacking) {
-            let line = format!("{} more are needed, and {} are free", Bytes(lacking), Bytes(free));
+            let line = format!("{} more needed, {} free", Bytes(lacking), Bytes(free));
             let error = io::Error::new(io::ErrorKind::StorageFull, line);
             return Err(StorageError::new(Action::Reserve, self.layout.path(0), error));
         }
         for (file_index, len) in lens() {
-            let file = self.layout.open_to_write(file_index, false)?;
+            let file = self.layout.open_to_write(file_index)?;
             match fallocate(&file, FallocateFlags::empty(), 0, len) {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
@@ -172,8 +173,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads a piece in parts of at most `buffer`'s length, each handed to `part` in order. Says which files were read, as
-    /// they were before.
+    /// Reads a piece in parts of at most the length of `buffer`, and passes each to `part` in order. Returns the files that
+    /// were read, with their identities before the read.
     pub fn read_piece(
         &self,
         piece: PieceIndex,
@@ -186,7 +187,7 @@ impl Store {
         read.filter_map(Result::transpose).collect()
     }
 
-    /// The same for a part of one file; `None` for a pad file.
+    /// [`Self::read_piece`] for a span of one file. Returns `None` for a pad file.
     pub fn read_span(
         &self,
         span: FileSpan,
@@ -222,24 +223,25 @@ impl Store {
         StorageError::new(action, self.layout.path(file_index), error)
     }
 
-    /// The files that have something of a block, and whether that is something of their last page.
+    /// The files that contain part of a block, each with true if that part touches the last page of the file.
     pub fn files_of(&self, block: BlockRef) -> impl Iterator<Item = (usize, bool)> + '_ {
         let spans = self.geometry.block_spans(block).filter(|span| !self.is_pad(span.file_index));
         spans.map(|span| (span.file_index, span.offset + span.len > self.last_page_at(span.file_index)))
     }
 
-    /// The files that hold a range of the content, without pad files.
+    /// The files that contain part of a range of the content, without pad files.
     pub fn files_in(&self, offset: u64, len: u64) -> impl Iterator<Item = usize> + '_ {
         let spans = self.geometry.file_spans(offset, len).filter(|span| !self.is_pad(span.file_index));
         spans.map(|span| span.file_index)
     }
 
+    /// Offset of the last page of a file.
     fn last_page_at(&self, file_index: usize) -> u64 {
         let last = self.geometry.file_len(file_index).saturating_sub(1);
         last - last % rustix::param::page_size() as u64
     }
 
-    /// Lets go of all pages of these files that are not to be written.
+    /// Drops all pages of these files that are not dirty from the page cache.
     fn drop_files(&self, file_indices: impl Iterator<Item = usize>) {
         for file_index in file_indices {
             if let Ok((file, _)) = self.layout.open_to_read(file_index) {
@@ -248,7 +250,7 @@ impl Store {
         }
     }
 
-    /// What has to be written where for a piece that lies complete and verified in `buffer`.
+    /// Returns the writes for a verified piece, which is complete in `buffer`.
     pub fn write_steps(
         &self,
         piece: PieceIndex,
@@ -264,7 +266,7 @@ impl Store {
                     StorageError::new(
                         Action::Write,
                         self.layout.path(span.file_index),
-                        io::Error::other("piece not complete"),
+                        io::Error::other("the piece is incomplete"),
                     )
                 };
                 let source = buffer.span(at, len).ok_or_else(incomplete)?;
@@ -277,25 +279,30 @@ impl Store {
         Ok(steps)
     }
 
-    /// A file to write to, and how it is open, if it is open already. Does not block.
+    /// Returns a file that is already open for writing, and the path it is open for. Does not block.
     pub fn open_writable(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
         let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let open = lock(&self.writable);
-        let found = open.iter().rev().find(|(index, how, _)| (*index, *how) == (file_index, path));
+        let found = open.iter().rev().find(|(index, opened, _)| (*index, *opened) == (file_index, path));
         found.map(|(.., file)| (file.clone(), path))
     }
 
-    /// A file to write to, and how it is open.
+    /// Returns a file open for writing, and the path it is open for: direct writes fall back to buffered ones if the file
+    /// system refuses them.
     pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
         if let Some(open) = self.open_writable(file_index, path) {
             return Ok(open);
         }
         let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
-        let opened = match self.layout.open_to_write(file_index, path == WritePath::Direct) {
-            // Those that are open for the next piece are fewer from now on.
+        let open = || match path {
+            WritePath::Buffered => self.layout.open_to_write(file_index),
+            WritePath::Direct => self.layout.open_to_write_direct(file_index),
+        };
+        let opened = match open() {
+            // Close the files kept open for later pieces, and try once more.
             Err(error) if matches!(error.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 lock(&self.writable).clear();
-                self.layout.open_to_write(file_index, path == WritePath::Direct)
+                open()
             }
             opened => opened,
         };
@@ -303,7 +310,7 @@ impl Store {
             Err(error) if path == WritePath::Direct && error.source.raw_os_error() == Some(libc::EINVAL) => {
                 self.buffered_only.store(true, Ordering::Relaxed);
                 path = WritePath::Buffered;
-                self.layout.open_to_write(file_index, false)?
+                self.layout.open_to_write(file_index)?
             }
             opened => opened?,
         };

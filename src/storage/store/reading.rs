@@ -1,7 +1,7 @@
-//! Bringing content into memory, and the right to send it from there.
+//! Populates memory with content, and leases it for sends.
 //!
-//! Long files are mapped. Short ones are read into memory of our own, a stretch of the content at a time, and so is what no map
-//! can be had for: any content can be served however few maps there are.
+//! Long files are mapped. Short files are read into the heap, one extent of the content at a time. Long files are read too
+//! while no map is available, so that any content can be served with few maps.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -22,37 +22,39 @@ use crate::storage::read_content::PackDraft;
 use crate::storage::verified_files::OnChange;
 use crate::uring::{Step, fault_point, retry_transient};
 
-/// A range of the content that lies in one file and one stretch.
+/// A range of the content inside one file and one extent.
 #[derive(Clone, Debug)]
 struct Part {
-    stretch: usize,
-    /// In the content.
+    extent: usize,
+    /// Offsets in the content.
     range: Range<u64>,
     span: FileSpan,
 }
 
 impl Store {
+    /// Splits a range of the content at the ends of files and extents.
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> + '_ {
-        let stretches = range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN);
-        stretches.flat_map(move |stretch| {
-            let start = range.start.max(stretch * EXTENT_LEN);
-            let len = range.end.min((stretch + 1) * EXTENT_LEN) - start;
+        let extents = range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN);
+        extents.flat_map(move |extent| {
+            let start = range.start.max(extent * STRETCH_LEN);
+            let len = range.end.min((extent + 1) * STRETCH_LEN) - start;
             let mut at = start;
             self.geometry.file_spans(start, len).map(move |span| {
                 let range = at..at + span.len;
                 at = range.end;
-                Part { stretch: usize::try_from(stretch).unwrap_or(usize::MAX), range, span }
+                Part { extent: usize::try_from(extent).unwrap_or(usize::MAX), range, span }
             })
         })
     }
 
-    /// Whether a file is read and not mapped.
+    /// Whether a file is read instead of mapped, for its length.
     fn is_short(&self, file_index: usize) -> bool {
         !self.is_pad(file_index) && self.geometry.file_len(file_index) <= limits::READ_FILE_LEN_MAX
     }
 
-    /// The file in which a range of the content ends, and the range of the content that is this file's last page; `None` when
-    /// the first range has something of it, or no map can hide its loss.
+    /// The file in which a range of the content ends, and the offset and length in the content of that file's last page.
+    ///
+    /// `None` if the range touches that page, or if the file is not mapped: only a map can hide that a file was truncated.
     pub fn last_page_behind(&self, offset: u64, len: u64) -> Option<(usize, (u64, u64))> {
         let span = self.geometry.file_spans(offset, len).last()?;
         if self.is_pad(span.file_index) || self.is_short(span.file_index) {
@@ -64,28 +66,29 @@ impl Store {
         (end <= page).then(|| (span.file_index, (offset + len + (page - end), file_len - page)))
     }
 
-    /// Lets go of what is in memory of a file. What is in its place comes there when it is read in again.
+    /// Drops the content of a file from memory. The next call of [`Self::populate`] loads it again.
     pub(super) fn forget(&self, file_index: usize) {
         self.maps.remove(file_index);
         let range = self.geometry.range_of_file(file_index);
-        for stretch in range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN) {
-            self.packs.remove(usize::try_from(stretch).unwrap_or(usize::MAX));
+        for extent in range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN) {
+            self.packs.remove(usize::try_from(extent).unwrap_or(usize::MAX));
         }
     }
 
-    /// A piece has been written to its files: what was read there before goes. Does not block.
+    /// Notes that a piece was written to its files, and drops the packs that it makes outdated. Does not block.
     pub fn handle_written(&self, piece: PieceIndex) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
-        for stretch in start / EXTENT_LEN..end.div_ceil(EXTENT_LEN) {
-            let stretch = usize::try_from(stretch).unwrap_or(usize::MAX);
-            // In this order: a thread that reads meanwhile finds either that it was written to, or its own pack gone.
-            self.writes.get(stretch).inspect(|writes| _ = writes.fetch_add(1, Ordering::SeqCst));
-            self.packs.remove(stretch);
+        for extent in start / STRETCH_LEN..end.div_ceil(STRETCH_LEN) {
+            let extent = usize::try_from(extent).unwrap_or(usize::MAX);
+            // The order matters: a thread that reads the extent at the same time either sees the new number of writes, or
+            // its pack is removed here.
+            self.writes.get(extent).inspect(|writes| _ = writes.fetch_add(1, Ordering::SeqCst));
+            self.packs.remove(extent);
         }
     }
 
-    /// Whether a range of the content is in memory and can be leased, as far as the kernel tells. Does not block.
+    /// Whether a range of the content is in memory and can be leased, as far as the kernel reports it. Does not block.
     pub fn is_resident(&self, offset: u64, len: u64) -> bool {
         self.parts(offset..offset + len).all(|part| match self.maps.get(part.span.file_index) {
             Some(map) => self.is_pad(part.span.file_index) || map.is_resident(part.span),
@@ -94,25 +97,26 @@ impl Store {
     }
 
     fn is_read(&self, part: &Part) -> bool {
-        self.packs.get(part.stretch).is_some_and(|pack| pack.find(&part.range).is_some())
+        self.packs.get(part.extent).is_some_and(|pack| pack.find(&part.range).is_some())
     }
 
-    /// Lets the pages of a range of the content leave memory. What others have mapped, or is not written yet, stays.
+    /// Drops a range of the content from memory and the page cache. Dirty pages, and pages that another process has mapped,
+    /// stay.
     pub fn drop_range(&self, offset: u64, len: u64) {
         for part in self.parts(offset..offset + len).filter(|part| !self.is_pad(part.span.file_index)) {
-            self.packs.remove(part.stretch);
+            self.packs.remove(part.extent);
             if let Some(map) = self.maps.get(part.span.file_index) {
                 map.unmap_pages(part.span);
             }
             if let Ok((file, _)) = self.layout.open_to_read(part.span.file_index) {
-                // Not to be dropped is no fault.
+                // Dropping pages is an optimization, so an error is ignored.
                 let _ = fadvise(file, part.span.offset, NonZeroU64::new(part.span.len), Advice::DontNeed);
             }
         }
     }
 
-    /// Brings a range of the content into memory, so that it can be leased and no ring thread waits for a disk. What
-    /// [`StorageError::is_transient`] may be done later. May block.
+    /// Loads a range of the content into memory, so that it can be leased and no ring thread waits for a disk. After a
+    /// [transient](StorageError::is_transient) error the caller may try again. May block.
     pub fn populate(&self, offset: u64, len: u64, changed: OnChange<'_>) -> Result<(), StorageError> {
         let mut unmapped = Vec::new();
         let mut maps_left = self.maps.max_at_a_time();
@@ -136,14 +140,14 @@ impl Store {
                 None => unmapped.push(span.file_index),
             }
         }
-        let stretches = offset / EXTENT_LEN..(offset + len).div_ceil(EXTENT_LEN);
-        stretches.into_iter().try_for_each(|stretch| {
-            let wanted = offset.max(stretch * EXTENT_LEN)..(offset + len).min((stretch + 1) * EXTENT_LEN);
-            self.read_stretch(stretch, &wanted, &unmapped, changed)
+        let extents = offset / STRETCH_LEN..(offset + len).div_ceil(STRETCH_LEN);
+        extents.into_iter().try_for_each(|extent| {
+            let wanted = offset.max(extent * STRETCH_LEN)..(offset + len).min((extent + 1) * STRETCH_LEN);
+            self.read_stretch(extent, &wanted, &unmapped, changed)
         })
     }
 
-    /// Maps a file; `None` when there is no map to be had.
+    /// Maps a file. Returns `None` if no map is available.
     fn map(&self, file_index: usize, changed: OnChange<'_>) -> Result<Option<Arc<Mapped>>, StorageError> {
         let (file, identity) = self.layout.open_to_read(file_index)?;
         self.handle_opened(file_index, identity, changed);
@@ -152,32 +156,33 @@ impl Store {
         map.map_err(|error| self.failed(Action::Map, file_index, error))
     }
 
-    /// Reads what a stretch has of short files and of those that are `unmapped`, unless that part of it which is `wanted` is
-    /// there. An error tells of this part alone.
+    /// Reads the parts of an extent that lie in short or `unmapped` files, unless those inside the `wanted` range are in
+    /// memory. Returns an error only if it concerns the `wanted` range, or is transient.
     fn read_stretch(
         &self,
-        stretch: u64,
+        extent: u64,
         wanted: &Range<u64>,
         unmapped: &[usize],
         changed: OnChange<'_>,
     ) -> Result<(), StorageError> {
-        let is_for_us = |part: &Part| self.is_short(part.span.file_index) || unmapped.contains(&part.span.file_index);
-        if self.parts(wanted.clone()).filter(is_for_us).all(|part| self.is_read(&part)) {
+        let is_read_here =
+            |part: &Part| self.is_short(part.span.file_index) || unmapped.contains(&part.span.file_index);
+        if self.parts(wanted.clone()).filter(is_read_here).all(|part| self.is_read(&part)) {
             return Ok(());
         }
-        let index = usize::try_from(stretch).unwrap_or(usize::MAX);
+        let index = usize::try_from(extent).unwrap_or(usize::MAX);
         let writes = || self.writes.get(index).map(|writes| writes.load(Ordering::SeqCst));
         let writes_before = writes();
         let mut draft = PackDraft::default();
         let (mut outcome, mut files) = (Ok(()), Vec::new());
-        for part in self.parts(stretch * EXTENT_LEN..(stretch + 1) * EXTENT_LEN).filter(is_for_us) {
+        for part in self.parts(extent * STRETCH_LEN..(extent + 1) * STRETCH_LEN).filter(is_read_here) {
             let Part { range, span, .. } = part;
             let read = self.layout.open_to_read(span.file_index).and_then(|(file, identity)| {
                 self.handle_opened(span.file_index, identity, changed);
                 files.push((span.file_index, identity));
-                let read = |room: &mut [u8]| {
+                let read = |buffer: &mut [u8]| {
                     fault_point(Step::Read)?;
-                    retry_transient(|| file.read_exact_at(room, span.offset))?;
+                    retry_transient(|| file.read_exact_at(buffer, span.offset))?;
                     self.handle_read(span.file_index, identity, FileIdentity::from(&file.metadata()?), changed);
                     Ok(())
                 };
@@ -198,18 +203,18 @@ impl Store {
         };
         if self.if_unchanged(&files, insert) {
             if writes() != writes_before {
-                // It is read again when it is asked for.
+                // The pack is outdated. The next call reads the extent again.
                 self.packs.remove(index);
             }
             return outcome;
         }
-        // It is read again, as it is then.
+        // A file has changed. The caller tries again with the new file.
         let first = files.first().map_or(0, |&(file_index, _)| file_index);
         Err(self.failed(Action::Read, first, Errno::AGAIN.into()))
     }
 
-    /// The right to send a block from memory. Does not block; `None` where [`Self::populate`] has to come first, again
-    /// perhaps.
+    /// Returns the right to send a block from memory, or `None` if the block is not in memory: call [`Self::populate`] and
+    /// try again. Does not block.
     pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
         let start = self.geometry.offset_of(block.piece) + u64::from(block.begin);
         let mut lease = ReadLease::default();
@@ -217,7 +222,7 @@ impl Store {
             if let Some(map) = self.maps.get(part.span.file_index) {
                 lease.push_mapped(map, part.span)?;
             } else {
-                let pack = self.packs.get(part.stretch)?;
+                let pack = self.packs.get(part.extent)?;
                 let (run, place) = pack.find(&part.range)?;
                 lease.push_read(run, place.start, place.len());
             }

@@ -8,7 +8,7 @@ use crate::uring::Gather as _;
 
 const PIECE_LEN: u32 = 32 << 10;
 
-/// A store whose process may have so many maps and hold so much content read, and the content.
+/// A store with its own budgets for maps and packs, and its content.
 struct Fixture {
     folder: tempfile::TempDir,
     store: Store,
@@ -30,8 +30,8 @@ impl Fixture {
         let geometry = Geometry::new(PIECE_LEN, lens.iter().map(|&len| len as u64)).unwrap();
         let mut store = Store::new(layout, geometry, vec![false; lens.len()].into()).unwrap();
         store.maps = Maps::new(&vec![None; lens.len()], Budget::new(maps_max)).unwrap();
-        let stretches = 0..content.len().div_ceil(usize::try_from(EXTENT_LEN).unwrap());
-        store.packs = Packs::new(stretches.map(|_| None), Budget::new(packs_len));
+        let extents = 0..content.len().div_ceil(usize::try_from(STRETCH_LEN).unwrap());
+        store.packs = Packs::new(extents.map(|_| None), Budget::new(packs_len));
         Self { folder, store, content }
     }
 
@@ -40,13 +40,13 @@ impl Fixture {
         geometry.pieces().flat_map(move |piece| (0..).map_while(move |index| geometry.block(piece, index)))
     }
 
-    /// Whether this block can be leased, and then is right.
+    /// Whether this block can be leased. Panics if the leased bytes are wrong.
     fn is_leased(&self, block: BlockRef) -> bool {
         let Some(lease) = self.store.lease(block) else { return false };
         let mut spans = Vec::new();
         lease.gather(&mut spans);
         let bytes = spans.iter().flat_map(|span| {
-            // SAFETY: the lease lives, and nothing writes to the file.
+            // SAFETY: the lease is alive, and nothing writes to the file.
             unsafe { std::slice::from_raw_parts(span.iov_base.cast::<u8>(), span.iov_len) }
         });
         let start = (block.piece.get() * PIECE_LEN + block.begin) as usize;
@@ -56,21 +56,21 @@ impl Fixture {
 
     fn assert_served(&self) {
         let len = self.content.len() as u64;
-        for start in (0..len.div_ceil(EXTENT_LEN)).map(|stretch| stretch * EXTENT_LEN) {
-            let end = len.min(start + EXTENT_LEN);
+        for start in (0..len.div_ceil(STRETCH_LEN)).map(|extent| extent * STRETCH_LEN) {
+            let end = len.min(start + STRETCH_LEN);
             self.store.populate(start, end - start, &|_| ()).unwrap();
             assert!(self.store.is_resident(start, end - start));
-            let lies_there = |block: &BlockRef| {
+            let is_inside = |block: &BlockRef| {
                 let at = u64::from(block.piece.get() * PIECE_LEN + block.begin);
                 at >= start && at + u64::from(block.len) <= end
             };
-            assert!(self.blocks().filter(lies_there).all(|block| self.is_leased(block)));
+            assert!(self.blocks().filter(is_inside).all(|block| self.is_leased(block)));
         }
     }
 }
 
 #[test]
-fn long_files_are_mapped_and_short_ones_read_in_one_block() {
+fn a_lease_covers_mapped_and_read_files() {
     let fixture = Fixture::new(&[40_000, 10, 0, 16_384, 100, 300_000, 7], 100, 1 << 20);
     assert!(!fixture.blocks().any(|block| fixture.is_leased(block)));
     fixture.assert_served();
@@ -83,7 +83,7 @@ fn long_files_are_mapped_and_short_ones_read_in_one_block() {
 }
 
 #[test]
-fn a_stretch_of_more_files_than_there_are_maps_is_served() {
+fn an_extent_of_more_files_than_maps_is_served() {
     for maps_max in [1, 8, 20] {
         let fixture = Fixture::new(&[20_000; 120], maps_max, 4 << 20);
         fixture.assert_served();
@@ -93,12 +93,12 @@ fn a_stretch_of_more_files_than_there_are_maps_is_served() {
 }
 
 #[test]
-fn a_stretch_of_files_of_a_byte_is_served() {
+fn an_extent_of_one_byte_files_is_served() {
     Fixture::new(&[1; 3000], 1, 100_000).assert_served();
 }
 
 #[test]
-fn what_gave_way_can_be_read_in_again() {
+fn evicted_content_can_be_populated_again() {
     let fixture = Fixture::new(&[10_000; 300], 1, (1 << 20) + 1000);
     fixture.assert_served();
     let first = fixture.blocks().next().unwrap();
@@ -111,7 +111,7 @@ fn what_gave_way_can_be_read_in_again() {
 }
 
 #[test]
-fn what_was_read_before_a_piece_was_written_is_not_served() {
+fn a_write_invalidates_content_read_before_it() {
     let mut fixture = Fixture::new(&[10_000; 10], 1, 1 << 20);
     fixture.assert_served();
     std::fs::write(fixture.folder.path().join("t/f4"), vec![1; 10_000]).unwrap();
@@ -121,7 +121,7 @@ fn what_was_read_before_a_piece_was_written_is_not_served() {
 }
 
 #[test]
-fn only_what_lies_in_a_missing_or_short_file_is_lost() {
+fn only_ranges_in_a_missing_or_short_file_are_lost() {
     let fixture = Fixture::new(&[10_000, 10_000, 10_000, 50_000, 50_000], 100, 1 << 20);
     std::fs::remove_file(fixture.folder.path().join("t/f1")).unwrap();
     assert!(fixture.store.populate(0, 130_000, &|_| ()).unwrap_err().is_absent());
@@ -136,24 +136,24 @@ fn only_what_lies_in_a_missing_or_short_file_is_lost() {
 }
 
 #[test]
-fn a_file_that_was_replaced_is_noticed_and_read_anew() {
+fn a_replaced_file_is_noticed_and_read_again() {
     let mut fixture = Fixture::new(&[10_000, 50_000], 100, 1 << 20);
     fixture.assert_served();
     for (file_index, len) in [(0, 10_000), (1, 50_000)] {
         let path = fixture.folder.path().join(format!("t/f{file_index}"));
-        let look = |store: &Store| {
+        let recheck = |store: &Store| {
             let changed = std::cell::Cell::new(false);
             store.recheck(file_index, &|_| changed.set(true)).unwrap();
             changed.get()
         };
-        assert!(!look(&fixture.store));
+        assert!(!recheck(&fixture.store));
         let new = fixture.folder.path().join("new");
         std::fs::write(&new, vec![1; len]).unwrap();
         std::fs::rename(new, path).unwrap();
-        assert!(look(&fixture.store));
+        assert!(recheck(&fixture.store));
         let start = usize::try_from(fixture.store.geometry.range_of_file(file_index).start).unwrap();
         fixture.content[start..start + len].fill(1);
         fixture.assert_served();
-        assert!(!look(&fixture.store));
+        assert!(!recheck(&fixture.store));
     }
 }

@@ -1,4 +1,4 @@
-//! From the page cache to the disk.
+//! Syncs written files to disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,22 +10,23 @@ use crate::base::limits;
 use crate::storage::error::{Action, StorageError};
 use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
-/// Files that were written to and not synced since.
+/// Files that were written to after their last sync.
 ///
-/// A file is synced through the descriptor that wrote to it, which is told of a write-out that failed before.
+/// A file is synced through the descriptor that wrote to it, since the kernel reports an earlier failed write-out to that
+/// descriptor.
 #[derive(Debug, Default)]
 pub struct Unsynced {
-    /// `None`: opened when its turn comes.
+    /// By file index. `None` if the file is opened for the sync.
     files: BTreeMap<usize, Option<SharedFile>>,
 }
 
 impl Unsynced {
-    /// Every file of the torrent may have been written to.
+    /// All selected files of a store, as if each had been written to.
     pub fn all(store: &Store) -> Self {
         Self { files: store.file_indices().map(|file_index| (file_index, None)).collect() }
     }
 
-    /// A write to this file has ended.
+    /// Notes a completed write to a file.
     pub fn handle_written(&mut self, file_index: usize, file: &SharedFile) {
         let has_room = self.files.len() < limits::SYNC_FILES_MAX;
         self.files.entry(file_index).or_insert_with(|| has_room.then(|| file.clone()));
@@ -35,17 +36,18 @@ impl Unsynced {
         self.files.is_empty()
     }
 
-    /// Indices of the files.
+    /// The indices of the files.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.files.keys().copied()
     }
 }
 
 impl Store {
-    /// Returns when all that these files hold is on the disk, and the names of those that were made; their times too if `times`.
+    /// Syncs the content of these files, and the names of files that were created. With `times`, syncs their time stamps
+    /// too.
     ///
-    /// After an error what was written since the last sync may be gone, whatever a later sync says: the kernel forgets
-    /// that the pages were dirty. They are dropped from memory, so that who reads them reads the disk.
+    /// After an error, data written since the last sync may be lost even if a later sync succeeds, because the kernel
+    /// marks the pages as clean. This method drops the pages, so that a later read returns what is on disk.
     pub fn sync(&self, unsynced: &Unsynced, times: bool) -> Result<(), StorageError> {
         let synced = self.sync_files(unsynced, times);
         if let Err(error) = &synced
@@ -59,22 +61,22 @@ impl Store {
     fn sync_files(&self, unsynced: &Unsynced, times: bool) -> Result<(), StorageError> {
         let open = |file_index, file: &Option<SharedFile>| match file {
             Some(file) => Ok(file.clone()),
-            // To be synced it need not be writable.
+            // A sync does not need a writable descriptor.
             None => self.layout().open_to_read(file_index).map(|(file, _)| SharedFile::new(file)),
         };
-        let whole = unsynced.files.len() > limits::SYNC_FILES_MAX;
+        let whole_file_systems = unsynced.files.len() > limits::SYNC_FILES_MAX;
         let mut done = None;
-        let (kept, others): (Vec<_>, Vec<_>) = unsynced.files.iter().partition(|(_, file)| file.is_some());
-        for (&file_index, file) in kept.into_iter().chain(others) {
+        let (open_files, other_files): (Vec<_>, Vec<_>) = unsynced.files.iter().partition(|(_, file)| file.is_some());
+        for (&file_index, file) in open_files.into_iter().chain(other_files) {
             let failed = |error| StorageError::new(Action::Sync, self.layout().path(file_index), error);
-            let device = if whole { Some(self.layout().identity(file_index)?.dev) } else { None };
-            if whole && device == done {
+            let device = if whole_file_systems { Some(self.layout().identity(file_index)?.dev) } else { None };
+            if whole_file_systems && device == done {
                 continue;
             }
             let file = open(file_index, file)?;
             let sync = || -> io::Result<()> {
                 fault_point(Step::Sync)?;
-                retry_transient(|| match (whole, times) {
+                retry_transient(|| match (whole_file_systems, times) {
                     (true, _) => Ok(syncfs(&*file)?),
                     (false, true) => file.sync_all(),
                     (false, false) => file.sync_data(),
@@ -101,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn few_files_and_many_are_synced_and_a_missing_one_is_named() {
+    fn few_or_many_files_are_synced_and_a_missing_one_is_named() {
         for file_count in [3, limits::SYNC_FILES_MAX + 2] {
             let folder = tempfile::tempdir().unwrap();
             let store = store(folder.path(), file_count);
             store.create_files().unwrap();
             let mut unsynced = Unsynced::all(&store);
             assert_eq!(unsynced.iter().count(), file_count - 1, "no pad file");
-            let file = SharedFile::new(store.layout().open_to_write(0, false).unwrap());
+            let file = SharedFile::new(store.layout().open_to_write(0).unwrap());
             unsynced.handle_written(0, &file);
             store.sync(&unsynced, true).unwrap();
             store.sync(&unsynced, false).unwrap();
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_kept_for_a_few_files_alone() {
+    fn the_number_of_kept_descriptors_is_bounded() {
         let file = SharedFile::new(tempfile::tempfile().unwrap());
         let mut unsynced = Unsynced::default();
         (0..1000).for_each(|file_index| unsynced.handle_written(file_index, &file));

@@ -8,13 +8,13 @@ fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
     Store::new(layout, Geometry::new(40_000, lens.iter().copied()).unwrap(), pads.into()).unwrap()
 }
 
-/// Of all but pad files.
+/// Presence of all files but pad files.
 fn presences(store: &Store) -> Vec<Presence> {
     store.listed().map(|file_index| store.layout.presence(file_index).unwrap()).collect()
 }
 
 #[test]
-fn a_verified_piece_is_written_across_files_and_read_back() {
+fn a_piece_is_written_across_files_and_read_back() {
     for path in [WritePath::Buffered, WritePath::Direct] {
         write_and_read_back(path);
     }
@@ -45,16 +45,16 @@ fn write_and_read_back(path: WritePath) {
     let mut back = Vec::new();
     store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part), &|_| ()).unwrap();
     assert!(back == bytes);
-    assert!(!folder.path().join("t/f2").exists(), "pad files are not made");
+    assert!(!folder.path().join("t/f2").exists(), "pad files are not created");
 }
 
 #[test]
-fn what_was_dropped_is_not_resident_until_it_is_populated() {
-    // A file system whose pages can leave memory.
+fn a_dropped_range_is_not_resident_until_it_is_populated() {
+    // The file system of the sources is on disk, so its pages can leave memory; /tmp may be a tmpfs.
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let store = store(folder.path(), &[300_000], &[false]);
     store.create_files().unwrap();
-    let file = store.layout.open_to_write(0, false).unwrap();
+    let file = store.layout.open_to_write(0).unwrap();
     std::io::Write::write_all(&mut &file, &[7; 300_000]).unwrap();
     file.sync_all().unwrap();
     assert!(!store.is_resident(100_000, 100_000), "not mapped");
@@ -65,7 +65,7 @@ fn what_was_dropped_is_not_resident_until_it_is_populated() {
 }
 
 #[test]
-fn space_is_reserved_for_all_but_pad_files() {
+fn space_is_reserved_except_for_pad_files() {
     use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path(), &[100_000, 0, 5_000], &[false, false, true]);
@@ -73,13 +73,13 @@ fn space_is_reserved_for_all_but_pad_files() {
     let blocks = || std::fs::metadata(folder.path().join("t/f0")).unwrap().blocks();
     assert_eq!(blocks(), 0);
     store.preallocate().unwrap();
-    // Elsewhere than on the usual file systems nothing may have happened.
+    // Some file systems do not support reservations.
     assert!(blocks() == 0 || blocks() * 512 >= 100_000);
     assert_eq!(presences(&store), [100_000, 0].map(|len| Presence::Present { len }));
 }
 
 #[test]
-fn leases_need_a_map_and_a_file_long_enough() {
+fn a_lease_needs_a_map_and_a_file_of_full_length() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path(), &[50_000], &[false]);
     store.create_files().unwrap();

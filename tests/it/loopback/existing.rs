@@ -252,7 +252,7 @@ fn two_names_of_one_file_are_refused() {
     File::create(target.join(NAME).join("c")).unwrap();
     fs::hard_link(target.join(NAME).join("c"), target.join(NAME).join("d")).unwrap();
     let command = fixture.get_command(&target, &[]);
-    assert_fails(&run(&command, DEADLINE), 1, "/d: can't write: it is one file with");
+    assert_fails(&run(&command, DEADLINE), 1, "/d: can't write: it is the same file as");
 }
 
 /// What is right needs no write, whatever names it has.
