@@ -1,10 +1,10 @@
-//! Operations of a ring that are cancelled now and then, where the environment asks for it ([`super::fault`]).
+//! Random cancellation of a ring's operations, for tests ([`super::fault`]).
 
-/// Cancels what is under way on this thread's ring, for as long as it runs.
+/// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
 pub(super) fn cancel_now_and_then() {}
 
-/// Cancels what is under way on this thread's ring, for as long as it runs.
+/// Starts a task that cancels all pending operations of this thread's ring at random times, if `BT_FAST_CHAOS` is set.
 #[cfg(debug_assertions)]
 pub(super) fn cancel_now_and_then() {
     use super::fault::chaos_pause;
@@ -14,7 +14,7 @@ pub(super) fn cancel_now_and_then() {
     tokio_uring::spawn(async move {
         loop {
             tokio::time::sleep(pause).await;
-            // That nothing was under way is no fault.
+            // An error means that no operation was pending.
             let _ = cancel_all().await;
             pause = chaos_pause().unwrap_or(pause);
         }

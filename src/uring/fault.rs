@@ -1,32 +1,32 @@
-//! Faults where a test wants them. In release builds there is nothing of it.
+//! Fault injection for tests; compiled out of release builds.
 //!
-//! - `BT_FAST_KILL_AT=N` kills the process right before its step number N that changes what a crash leaves behind (write,
-//!   sync, rename), counted from 0 over all threads: tests go through every N until a run is untouched.
-//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` fails the fourth write with errno 28, and every sync with errno 5,
-//!   and the first read panics.
-//! - `BT_FAST_CHAOS=SEED` makes operations of the rings come late, and so in another order, and do less than was asked
-//!   for; some of them, and of the calls that may block, are told to be interrupted before they are made, and now and then
-//!   the kernel cancels everything that is under way on a ring.
+//! - `BT_FAST_KILL_AT=N` kills the process right before step N of those that change the state on disk (write, sync,
+//!   rename), counted from 0 over all threads. Tests increase N until a run completes.
+//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` makes the fourth write fail with errno 28, every sync with errno 5,
+//!   and the first read panic.
+//! - `BT_FAST_CHAOS=SEED` delays operations of the rings, and so reorders them, and shortens some. Some operations and
+//!   blocking calls fail with a transient error before they are made, and from time to time the kernel cancels all pending
+//!   operations of a ring.
 
-/// What is about to be done.
+/// A step at which a fault can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Write,
     Sync,
     Rename,
-    /// Reading content, by user code or into a map.
+    /// Reading content, by a system call or into a map.
     Read,
-    /// Opening content to be written.
+    /// Opening content for writing.
     Open,
-    /// Opening content to be read.
+    /// Opening content for reading.
     OpenToRead,
     /// Mapping content.
     Map,
-    /// Giving the ring of zero-copy sends to the kernel.
+    /// Submitting the queue of the zero-copy ring to the kernel.
     Submit,
 }
 
-/// A step is about to be made.
+/// Called right before a step. Always succeeds in release builds.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn fault_point(_step: Step) -> std::io::Result<()> {
@@ -36,13 +36,13 @@ pub fn fault_point(_step: Step) -> std::io::Result<()> {
 #[cfg(debug_assertions)]
 pub use injected::fault_point;
 
-/// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
+/// Returns `len` in release builds.
 #[cfg(not(debug_assertions))]
 pub(super) async fn chaos_truncate(len: usize, _grain: usize) -> usize {
     len
 }
 
-/// An operation or call is about to be made, and fails in passing instead.
+/// Returns `None` in release builds.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub(super) fn chaos_interrupt() -> Option<std::io::Error> {
@@ -85,7 +85,7 @@ mod injected {
         chaos: Option<Mutex<fastrand::Rng>>,
     }
 
-    /// The step of this kind with this number fails, or it and all that follow.
+    /// Fails the step of this kind and number, or with `lasting` all of them from this number.
     struct Fault {
         step: Step,
         number: u64,
@@ -127,13 +127,13 @@ mod injected {
         static REFUSALS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
 
-    /// So many times from now on [`Step::Submit`] fails on this thread.
+    /// Makes [`Step::Submit`] fail this many times on this thread.
     #[cfg(test)]
     pub(in super::super) fn refuse_submissions(times: u32) {
         REFUSALS.set(times);
     }
 
-    /// A step is about to be made. Does not return where the process is to end.
+    /// Called right before a step. Fails, panics or kills the process as the environment asks for.
     pub fn fault_point(step: Step) -> io::Result<()> {
         static CHANGES: AtomicU64 = AtomicU64::new(0);
         static COUNTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
@@ -147,7 +147,7 @@ mod injected {
         if let Some(kill_at) = plan.kill_at.filter(|_| changes)
             && CHANGES.fetch_add(1, Ordering::Relaxed) == kill_at
         {
-            // Not to be caught, and nothing is put in order.
+            // SIGKILL cannot be caught, so the process cleans nothing up.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             std::thread::park();
         }
@@ -160,11 +160,11 @@ mod injected {
         match plan.faults.iter().find(hit).map(|fault| fault.outcome) {
             None => Ok(()),
             Some(Outcome::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
-            Some(Outcome::Panic) => panic!("a fault that was asked for"),
+            Some(Outcome::Panic) => panic!("injected fault"),
         }
     }
 
-    /// How much of `len`, in whole grains, an operation asks for; may wait before it says so.
+    /// With chaos, sleeps at random and returns a random length of at most `len`, a multiple of `grain` if shorter.
     pub(in super::super) async fn chaos_truncate(len: usize, grain: usize) -> usize {
         const LATE_MAX_US: u64 = 3000;
         let Some(chaos) = &PLAN.chaos else { return len };
@@ -179,7 +179,7 @@ mod injected {
         len
     }
 
-    /// An operation or call is about to be made, and fails in passing instead.
+    /// With chaos, returns a transient error at random. The caller fails with it instead of making its operation or call.
     pub(in super::super) fn chaos_interrupt() -> Option<io::Error> {
         let chaos = PLAN.chaos.as_ref()?;
         let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +187,7 @@ mod injected {
         (rng.u8(..8) == 0).then(|| io::Error::from_raw_os_error(errno))
     }
 
-    /// In what time what is under way is to be cancelled next; `None` without chaos.
+    /// A random pause before the next cancellation of pending operations; `None` without chaos.
     pub(in super::super) fn chaos_pause() -> Option<Duration> {
         const PAUSE_MAX_MS: u64 = 60;
         let chaos = PLAN.chaos.as_ref()?;
@@ -199,7 +199,7 @@ mod injected {
         use super::*;
 
         #[test]
-        fn faults_are_read_as_they_are_written() {
+        fn faults_are_parsed_from_the_variable() {
             let fault = Fault::read("write@3=28").unwrap();
             assert_eq!(
                 (fault.step, fault.number, fault.lasting, fault.outcome),

@@ -1,7 +1,8 @@
-//! How many operations the kernel has of this thread's ring, and how they come to an end with it.
+//! Counts the pending operations of this thread's ring, and ends them with the ring.
 //!
-//! The driver gives the memory of operations that no task waits for back before it cancels them. So a ring ends in this order:
-//! nothing is begun any more, what is under way is cancelled, and only when all of it is complete the driver goes.
+//! The driver frees the memory of an operation that no task awaits before it cancels the operation. Therefore a ring ends
+//! in this order: no new operation is submitted, all pending ones are cancelled, and the driver is dropped only when all
+//! are complete.
 
 use std::cell::Cell;
 use std::future::{Future, pending};
@@ -18,7 +19,7 @@ struct State {
     ends: Cell<bool>,
 }
 
-/// Goes with what an operation owns: counts it until the kernel is done with it.
+/// Part of what an operation owns: counts it as pending until its last completion.
 #[derive(Debug)]
 pub(super) struct InFlight(PhantomData<*const ()>);
 
@@ -35,7 +36,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A ring begins on this thread. What an earlier one could not bring to an end is not counted any more.
+/// Called when a ring starts on this thread. Operations that an earlier ring could not end are no longer counted.
 pub(super) fn begin_ring() {
     STATE.with(|state| {
         state.count.set(0);
@@ -43,19 +44,20 @@ pub(super) fn begin_ring() {
     });
 }
 
-/// Waits for ever where the ring ends: its tasks go no further.
+/// Never returns once the ring is ending, so that its tasks stop. Returns at once otherwise.
 pub(super) async fn unless_ring_ends() {
     if STATE.with(|state| state.ends.get()) {
         pending().await
     }
 }
 
-/// Ends all operations of this thread's ring, which `cancel_all` asks for; false when the kernel has not let go of all in time.
+/// Ends all pending operations of this thread's ring by calls of `cancel_all`. Returns false if some have not completed
+/// within [`RING_END_TIMEOUT`].
 pub(super) async fn end_ring<F: Future>(cancel_all: impl Fn() -> F) -> bool {
     STATE.with(|state| state.ends.set(true));
     let ended = async {
         while STATE.with(|state| state.count.get()) > 0 {
-            // What can't be cancelled ends by itself.
+            // An operation that cannot be cancelled completes by itself.
             let _ = cancel_all().await;
             tokio::time::sleep(RETRY_PAUSE).await;
         }

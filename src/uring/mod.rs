@@ -1,11 +1,13 @@
-//! Everything that touches io_uring: the ring threads' runtime and each operation on it.
+//! All use of io_uring: the runtime of the ring threads and the operations on it.
 //!
 //! Owns the unsafe contract with the kernel: an operation owns its buffers and descriptors until its last completion, even
-//! when its future is dropped or its ring ends. Knows no BitTorrent. Swapping the driver means changing this module alone.
+//! when its future is dropped or its ring ends. Does not know BitTorrent. Only this module depends on the driver.
 //!
-//! Rules for code that runs on a ring thread, each because the driver submits only when its thread is about to park: never
-//! yield by a self-waking future (yield with [`no_op`]), never loop over a channel without a ring operation, never put one
-//! of these futures into `select!` by value (a dropped receive swallows bytes; end it with [`Socket::shutdown`]).
+//! Rules for code on a ring thread:
+//! - The driver submits only when its thread is about to park. Yield with [`no_op`], not with a self-waking future, and do
+//!   not loop over a channel without a ring operation.
+//! - Do not pass one of these futures to `select!` by value, since a dropped receive loses bytes. End it with
+//!   [`Socket::shutdown`].
 #![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
 mod chaos;

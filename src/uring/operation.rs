@@ -1,4 +1,4 @@
-//! One-completion operations on the thread's ring, each owning what the kernel may touch.
+//! Operations with one completion on the thread's ring. Each owns the memory and descriptors that the kernel may access.
 
 use std::fs::File;
 use std::io;
@@ -13,17 +13,17 @@ use super::in_flight::{InFlight, unless_ring_ends};
 use super::retry::is_transient;
 use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
 
-/// Linux's `UIO_MAXIOV`: spans the kernel takes in one call.
+/// Linux's `UIO_MAXIOV`: the maximum number of spans in one call.
 pub(super) const SPANS_PER_CALL: usize = 1024;
 
-/// A file written from several ring threads.
+/// A file shared by several ring threads.
 pub type SharedFile = Arc<File>;
 
-/// Memory that the kernel may read while the value lives: what `sendmsg` and `writev` gather from.
+/// Memory that the kernel may read while the value is alive: the source of `sendmsg` and `writev`.
 ///
 /// # Safety
-/// Every span that `gather` adds must stay mapped and must not be written to or moved for as long as `self` lives, wherever
-/// `self` is moved to.
+/// Every span that `gather` appends must stay mapped and must not be written to or moved while `self` is alive, even if
+/// `self` is moved.
 pub unsafe trait Gather: Unpin + 'static {
     /// Appends the spans in order.
     fn gather(&self, out: &mut Vec<libc::iovec>);
@@ -36,12 +36,12 @@ unsafe impl Gather for Box<[u8]> {
     }
 }
 
-/// Scratch bytes and other spans in turn, sent as one: `bytes[..upto]`, the first part, `bytes[upto..]` and so on.
+/// Scratch bytes and other parts in turn, sent as one stream: `bytes[..upto]`, the first part, `bytes[upto..]` and so on.
 #[derive(Debug)]
 pub struct Batch<G> {
-    /// Must not change while the batch is with the kernel; the batch is owned by the operation meanwhile.
+    /// Must not change while the kernel reads the batch; the operation owns the batch during that time.
     bytes: Vec<u8>,
-    /// Each part goes behind the first so many bytes.
+    /// Each part, with the number of scratch bytes that precede it.
     parts: Vec<(usize, G)>,
 }
 
@@ -57,12 +57,12 @@ impl<G> Batch<G> {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends spans that are sent from where they are.
+    /// Appends spans that are sent without copying them to the batch.
     pub fn push_part(&mut self, part: G) {
         self.parts.push((self.bytes.len(), part));
     }
 
-    /// Empties it, keeping the memory.
+    /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.parts.clear();
@@ -73,8 +73,8 @@ impl<G> Batch<G> {
     }
 }
 
-// SAFETY: the scratch bytes are on the heap of a vector that nobody can reach while the operation owns the batch; the
-// parts keep their own promise.
+// SAFETY: the scratch bytes are on the heap of a vector that no code can reach while the operation owns the batch. The
+// parts fulfill the contract themselves.
 unsafe impl<G: Gather> Gather for Batch<G> {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         let mut at = 0;
@@ -93,7 +93,7 @@ fn push_span(bytes: &[u8], out: &mut Vec<libc::iovec>) {
     }
 }
 
-/// A receive buffer: bytes arrive behind `filled`.
+/// A receive buffer. Received bytes are appended to `filled`.
 #[derive(Debug, Default)]
 pub struct RecvBuffer {
     memory: Box<[u8]>,
@@ -114,7 +114,7 @@ impl RecvBuffer {
         self.memory.get(..self.filled).unwrap_or_default()
     }
 
-    /// Makes room for so many more bytes.
+    /// Grows the buffer if it has room for fewer than `len` more bytes.
     pub fn reserve(&mut self, len: usize) {
         let end = self.filled + len;
         if end > self.memory.len() {
@@ -122,7 +122,7 @@ impl RecvBuffer {
         }
     }
 
-    /// Appends bytes, growing where they do not fit: see [`Self::reserve`].
+    /// Appends bytes, and grows the buffer if they do not fit.
     pub fn push(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         let end = self.filled + bytes.len();
@@ -132,19 +132,19 @@ impl RecvBuffer {
         }
     }
 
-    /// Memory behind what is filled: what the next bytes are received into.
+    /// The free memory behind the filled part.
     pub(super) fn free(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// Forgets the first `len` bytes and moves the rest to the front.
+    /// Drops the first `len` bytes and moves the rest to the front.
     pub fn consume(&mut self, len: usize) {
         let len = len.min(self.filled);
         self.memory.copy_within(len..self.filled, 0);
         self.filled -= len;
     }
 
-    /// Moves what is filled into a buffer of another capacity, at least what is filled.
+    /// Changes the capacity to `len`, or to the length of the filled part if that is more.
     pub fn resize(&mut self, len: usize) {
         let mut memory: Box<[u8]> = vec![0; len.max(self.filled)].into();
         memory[..self.filled].copy_from_slice(self.filled());
@@ -152,7 +152,7 @@ impl RecvBuffer {
     }
 }
 
-/// Hands the completion's result and what the operation owned back to the caller.
+/// Returns the result of the completion, and the values that the operation owned.
 struct Finish<D>(PhantomData<fn() -> D>);
 
 impl<D: 'static> tokio_uring::OneshotOutputTransform for Finish<D> {
@@ -165,30 +165,30 @@ impl<D: 'static> tokio_uring::OneshotOutputTransform for Finish<D> {
     }
 }
 
-/// Submits one entry and waits for its completion; again, where it failed in passing.
+/// Submits an entry and waits for its completion. Retries transient errors (`EINTR`, `EAGAIN`, `ECANCELED`).
 ///
 /// # Safety
-/// Everything `entry` points to must be kept valid by `owned` (moving `owned` must not move it), and the entry must post
-/// exactly one completion.
+/// `owned` must keep everything that `entry` points to valid, even when `owned` is moved. The entry must post exactly one
+/// completion.
 pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
     for _ in 0..RETRIES_MAX {
         let result;
         (result, owned) = match chaos_interrupt() {
             Some(error) => (Err(error), owned),
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             None => unsafe { submit_once(owned, entry.clone()) }.await,
         };
         if !result.as_ref().is_err_and(is_transient) {
             return (result, owned);
         }
-        // On the heap, since hardly any operation comes here.
+        // Boxed to keep the future small: retries are rare.
         Box::pin(tokio::time::sleep(RETRY_PAUSE)).await;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { submit_once(owned, entry) }.await
 }
 
-/// As [`submit`], but whatever comes of it is told.
+/// [`submit`] without retries.
 ///
 /// # Safety
 /// As for [`submit`].
@@ -199,13 +199,13 @@ async unsafe fn submit_once<D: Unpin + 'static>(owned: D, entry: squeue::Entry) 
     (result, owned)
 }
 
-/// Gives the thread back to the runtime until its next turn, so that queued operations reach the kernel.
+/// Yields to the runtime for one turn, so that queued operations are submitted to the kernel.
 pub async fn no_op() {
-    // SAFETY: the entry points to nothing.
+    // SAFETY: the entry contains no pointer.
     let _ = unsafe { submit((), opcode::Nop::new().build()) }.await;
 }
 
-/// Cancels every operation under way on this thread's ring; gives their number.
+/// Cancels all pending operations of this thread's ring, and returns their number.
 pub(super) async fn cancel_all() -> io::Result<u32> {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
     tokio_uring::UnsubmittedOneshot::new((), Finish(PhantomData), entry).submit().await.0
@@ -220,7 +220,7 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     let free = buffer.free();
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), free.as_mut_ptr(), len).build();
-    // SAFETY: the entry points into the buffer's heap memory, which the operation owns together with the socket.
+    // SAFETY: the entry points into heap memory of the buffer. The operation owns the buffer and the socket.
     let (result, (_, mut buffer)) = unsafe { submit((socket, buffer), entry) }.await;
     let result = result.map(|received| received as usize);
     if let Ok(received) = result {
@@ -229,20 +229,20 @@ pub(super) async fn recv<S: AsRawFd + Unpin + 'static>(
     (result, buffer)
 }
 
-/// Waits until one of these events is there, or an error.
+/// Waits for one of these events or an error.
 pub(super) async fn poll<S: AsRawFd + Unpin + 'static>(socket: S, events: libc::c_short) -> io::Result<()> {
     let events = u32::try_from(events).unwrap_or(0);
     let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), events).build();
-    // SAFETY: the entry points to nothing; the operation owns the socket.
+    // SAFETY: the entry contains no pointer; the operation owns the socket.
     let (result, _) = unsafe { submit(socket, entry) }.await;
     result.map(|_| ())
 }
 
-/// What `sendmsg` is pointed to; does not move with its owner.
+/// The header and spans of a `sendmsg`, on the heap so that they do not move with their owner.
 pub(super) struct Message(Box<(libc::msghdr, Vec<libc::iovec>)>);
 
 impl Message {
-    /// Of as many spans as the kernel takes in one call.
+    /// Creates a message. One call sends at most [`SPANS_PER_CALL`] of the spans.
     pub(super) fn new(spans: Vec<libc::iovec>) -> Self {
         // SAFETY: an all-zero msghdr is a valid empty one.
         let mut message = Self(Box::new((unsafe { std::mem::zeroed() }, spans)));
@@ -264,12 +264,12 @@ impl Message {
         self.0.1.len().min(SPANS_PER_CALL)
     }
 
-    /// Has the kernel look at the first spans alone this time.
+    /// Limits the next call to the first `len` spans.
     fn shorten(&mut self, len: usize) {
         self.0.0.msg_iovlen = len;
     }
 
-    /// Drops the first `len` bytes; false when none is left.
+    /// Drops the first `len` bytes. Returns false if none is left.
     fn advance(&mut self, len: usize) -> bool {
         advance(&mut self.0.1, len);
         self.point();
@@ -277,7 +277,7 @@ impl Message {
     }
 }
 
-/// Sends every byte of `batch` in order, in one operation where the kernel allows.
+/// Sends all bytes of `batch` in order, in one operation if possible.
 pub(super) async fn send_all<S, G>(socket: S, batch: G) -> (io::Result<()>, G)
 where
     S: AsRawFd + Clone + Unpin + 'static,
@@ -291,8 +291,8 @@ where
         let fd = types::Fd(socket.as_raw_fd());
         let flags = u32::try_from(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).unwrap_or(0);
         let entry = opcode::SendMsg::new(fd, message.header()).flags(flags).build();
-        // SAFETY: the header and the spans' array are on the heap behind the box, the spans point into memory that
-        // `batch` keeps (contract of `Gather`); the operation owns box, batch and socket.
+        // SAFETY: header and span array are on the heap behind the box. The spans point into memory that `batch` keeps
+        // alive (contract of `Gather`). The operation owns box, batch and socket.
         let (result, (_, m, b)) = unsafe { submit((socket.clone(), message, batch), entry) }.await;
         (message, batch) = (m, b);
         match result {
@@ -321,7 +321,7 @@ pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
     }
 }
 
-/// Writes every byte of `source` at `offset`; the kernel copies on a worker thread when the file system would block.
+/// Writes all bytes of `source` at `offset`. If the file system would block, the kernel does the write on a worker thread.
 pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -> (io::Result<()>, G) {
     let mut spans = Vec::new();
     source.gather(&mut spans);
@@ -337,8 +337,8 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
             span.iov_len = first;
         }
         let entry = opcode::Writev::new(types::Fd(file.as_raw_fd()), spans.as_ptr(), count).offset(at).build();
-        // SAFETY: the array of spans is heap memory of the vector, the spans point into what `source` keeps (contract of
-        // `Gather`); the operation owns both and the file.
+        // SAFETY: the span array is heap memory of the vector. The spans point into memory that `source` keeps alive
+        // (contract of `Gather`). The operation owns both and the file.
         let (result, (_, v, s)) = unsafe { submit((file.clone(), spans, source), entry) }.await;
         (spans, source) = (v, s);
         if let Some(span) = spans.first_mut() {
@@ -356,14 +356,14 @@ pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -
     (Ok(()), source)
 }
 
-/// Has written pages of a file go to the disk, on a kernel worker, and waits until they are there if `wait`. File systems
-/// without a disk have nothing to do.
+/// Starts the write-out of dirty pages in a range of a file, on a kernel worker. With `wait`, waits for its end. Does
+/// nothing on a file system without a disk.
 pub async fn flush_range(file: SharedFile, offset: u64, len: u32, wait: bool) -> io::Result<()> {
     let waiting = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     let flags = libc::SYNC_FILE_RANGE_WRITE | if wait { waiting } else { 0 };
     let fd = types::Fd(file.as_raw_fd());
     let entry = opcode::SyncFileRange::new(fd, len).offset(offset).flags(flags).build();
-    // SAFETY: the entry points to nothing; the operation owns the file.
+    // SAFETY: the entry contains no pointer; the operation owns the file.
     let (result, _) = unsafe { submit(file, entry) }.await;
     result.map(|_| ())
 }

@@ -1,12 +1,12 @@
-//! Is io_uring usable here, and if not, why and what helps.
+//! Checks whether io_uring is usable, and explains why if not.
 
 use io_uring_06::{IoUring, Probe, opcode};
 
-/// The ring can't be had. The message names the cause and the remedy.
+/// A ring cannot be set up. The message names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     #[error(
-        "io_uring: not in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp profile that allows io_uring"
+        "io_uring: not available in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp profile that allows io_uring"
     )]
     NotThere(std::io::Error),
     #[error(
@@ -35,7 +35,7 @@ impl From<std::io::Error> for RingError {
     }
 }
 
-/// Sets up a small ring and asks the kernel for every operation that bt-fast uses.
+/// Sets up a small ring and checks that the kernel supports all operations that bt-fast uses.
 pub fn probe() -> Result<(), RingError> {
     let ring = IoUring::new(4)?;
     let mut probe = Probe::new();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_the_operations() {
+    fn this_machine_supports_the_operations() {
         probe().unwrap();
     }
 }

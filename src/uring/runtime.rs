@@ -8,20 +8,20 @@ use super::in_flight::{begin_ring, end_ring};
 use super::operation::cancel_all;
 use super::probe::RingError;
 
-/// Submission entries of a ring; completions have eight times as many.
+/// The number of submission entries of a ring. There are eight times as many completion entries.
 const ENTRIES: u32 = 1024;
 
 /// A task on this thread's ring.
 pub type RingTask<T> = tokio::task::JoinHandle<T>;
 
-/// Runs `main` to its end on this thread with a ring of its own.
+/// Runs `main` to its end on this thread, with a ring of its own.
 ///
-/// When it returns, operations under way are cancelled and waited for; what the kernel does not let go of in time is left to it.
+/// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is leaked.
 pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
     run_ring_of(ENTRIES, ENTRIES * 8, main)
 }
 
-/// With so many entries for submissions and for completions.
+/// [`run_ring`] with a given number of submission and completion entries.
 pub(super) fn run_ring_of<F: Future>(
     submissions: u32,
     completions: u32,
@@ -32,7 +32,7 @@ pub(super) fn run_ring_of<F: Future>(
     ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(completions);
     let mut builder = tokio_uring::builder();
     builder.entries(submissions).uring_builder(&ring);
-    // Not dropped with operations under way, after a panic either: the driver would give their memory back.
+    // Not dropped while operations are pending, not even after a panic: the driver would free their memory.
     let runtime = ManuallyDrop::new(tokio_uring::Runtime::new(&builder)?);
     begin_ring();
     let (output, has_ended) = runtime.block_on(async {

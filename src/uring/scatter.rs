@@ -1,7 +1,7 @@
-//! Receiving to many places at once: a stream's bytes go where they belong without a copy in user space.
+//! Scatter receives: the kernel writes the bytes of a stream directly to their targets, without a copy in user space.
 //!
-//! The call takes what has arrived and does not wait, so the memory is borrowed for its time and not owned by an operation:
-//! nobody has to wait for a place that a silent peer holds.
+//! The call takes the bytes that have arrived and does not wait. It therefore borrows the memory instead of owning it in an
+//! operation, so that a silent peer does not keep a target.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -11,12 +11,12 @@ use super::operation::{RecvBuffer, SPANS_PER_CALL};
 /// Memory that the kernel may write while the value is borrowed.
 ///
 /// # Safety
-/// The span must be mapped and writable, and neither read nor written by anybody else while `self` is mutably borrowed.
+/// The span must be mapped and writable, and no other code may read or write it while `self` is mutably borrowed.
 pub unsafe trait Scatter {
     fn span(&mut self) -> libc::iovec;
 }
 
-/// Where the next bytes of a stream go: in turn `HEAD` bytes to scratch and the next to a place.
+/// The targets of the next bytes of a stream: in turn a head of `HEAD` bytes, kept in the list, and a target.
 #[derive(Debug)]
 pub struct ScatterList<P, const HEAD: usize> {
     parts: Vec<([u8; HEAD], P)>,
@@ -30,9 +30,9 @@ impl<P, const HEAD: usize> Default for ScatterList<P, HEAD> {
 }
 
 impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
-    /// Adds a head and the place that follows it.
-    pub fn push(&mut self, place: P) {
-        self.parts.push(([0; HEAD], place));
+    /// Appends a head, and the target that follows it.
+    pub fn push(&mut self, target: P) {
+        self.parts.push(([0; HEAD], target));
     }
 
     pub fn len(&self) -> usize {
@@ -47,12 +47,12 @@ impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
         self.parts.iter().map(|(head, _)| head)
     }
 
-    /// Takes heads and places out, in order.
+    /// Removes all heads and targets, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = ([u8; HEAD], P)> {
         self.parts.drain(..)
     }
 
-    /// Receives without waiting: `front_len` bytes behind what `front` holds, the rest into the places.
+    /// Receives without waiting: the first `front_len` bytes are appended to `front`, the rest go to the targets.
     pub(super) fn recv(&mut self, fd: RawFd, front: &mut RecvBuffer, front_len: usize) -> io::Result<usize> {
         self.spans.clear();
         let free = front.free();
@@ -60,16 +60,16 @@ impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
         if front_len > 0 {
             self.spans.push(libc::iovec { iov_base: free.as_mut_ptr().cast(), iov_len: front_len });
         }
-        for (head, place) in &mut self.parts {
+        for (head, target) in &mut self.parts {
             self.spans.push(libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: HEAD });
-            self.spans.push(place.span());
+            self.spans.push(target.span());
         }
         // SAFETY: an all-zero msghdr is a valid empty one.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.spans.as_mut_ptr();
         header.msg_iovlen = self.spans.len().min(SPANS_PER_CALL);
-        // SAFETY: header and spans live until the call returns, which does not wait; every span is memory that is borrowed
-        // mutably here: the buffer's free part, the heads, the places (contract of `Scatter`).
+        // SAFETY: header and spans outlive the call, which does not wait. Every span is memory that is borrowed mutably
+        // here: the free part of the buffer, the heads, and the targets (contract of `Scatter`).
         let received = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_DONTWAIT) };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         front.filled += received.min(front_len);

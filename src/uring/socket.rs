@@ -15,18 +15,18 @@ use super::operation::{self, Gather, RecvBuffer, submit};
 use super::retry::is_transient;
 use super::scatter::{Scatter, ScatterList};
 
-/// What is set on every peer socket before data flows.
+/// Options that are set on every peer socket before data flows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketOptions {
     /// `SO_SNDBUF` in bytes; `None` leaves the kernel's own tuning.
     pub send_buffer_len: Option<usize>,
-    /// `TCP_NOTSENT_LOWAT` in bytes: a send waits while more is there that has not been sent once.
+    /// `TCP_NOTSENT_LOWAT` in bytes: a send waits while more bytes than this are queued and not yet sent.
     pub unsent_len: Option<u32>,
     /// `SO_RCVBUF` in bytes; `None` leaves the kernel's own tuning.
     pub recv_buffer_len: Option<usize>,
-    /// The mark of every packet for routers (RFC 2474), 0 to 63.
+    /// The DSCP of all packets (RFC 2474), 0 to 63.
     pub dscp: Option<u8>,
-    /// The interface that packets go through; listeners have theirs from their start.
+    /// The interface that packets use. Listeners are bound to theirs when they are created.
     pub device: Option<Device>,
 }
 
@@ -38,10 +38,10 @@ pub struct Device {
 }
 
 impl Device {
-    /// `None` for what can be no interface's name.
+    /// Returns `None` if `name` cannot be the name of an interface.
     pub fn new(name: &str) -> Option<Self> {
         let mut bytes = [0; libc::IFNAMSIZ];
-        // One byte is the kernel's.
+        // The kernel needs one byte for the terminating zero.
         let good = !name.is_empty() && name.len() < bytes.len() && name.bytes().all(|byte| byte.is_ascii_graphic());
         bytes.get_mut(..name.len()).filter(|_| good)?.copy_from_slice(name.as_bytes());
         Some(Self { name: bytes, len: name.len() })
@@ -55,7 +55,7 @@ impl Device {
 impl SocketOptions {
     fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
         if let Some(dscp) = self.dscp {
-            // The two lowest bits are congestion control's.
+            // The two lowest bits are ECN.
             let class = u32::from(dscp) << 2;
             socket.set_tos_v4(class)?;
             if socket.domain()? == Domain::IPV6 {
@@ -69,7 +69,7 @@ impl SocketOptions {
     }
 }
 
-/// One TCP stream. Clones share the descriptor; it closes when the last clone and the last operation on it are gone.
+/// A TCP stream. Clones share the descriptor, which closes when the last clone and the last operation on it are dropped.
 #[derive(Clone, Debug)]
 pub struct Socket(Rc<OwnedFd>);
 
@@ -87,7 +87,8 @@ impl From<OwnedFd> for Socket {
 }
 
 impl Socket {
-    /// Opens a connection, from `local` where given. There is no time limit but the kernel's: see [`Self::shutdown`].
+    /// Creates a socket for a connection to `peer`, from `local` if given. The connection attempt has no time limit other
+    /// than the kernel's; [`Self::shutdown`] ends it.
     pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         options.apply(SockRef::from(&socket))?;
@@ -108,7 +109,7 @@ impl Socket {
         // SAFETY: the address is on the heap behind the box; the operation owns box and socket.
         let (result, _) = unsafe { submit((address, self.clone()), entry) }.await;
         match result.as_ref().map_err(io::Error::raw_os_error) {
-            // The attempt went on when the operation was given up, and may be over.
+            // A retry after a cancelled operation: the kernel has continued the attempt, and may have finished it.
             Err(Some(libc::EISCONN)) => Ok(()),
             Err(Some(libc::EALREADY)) => {
                 operation::poll(self.clone(), libc::POLLOUT).await?;
@@ -118,67 +119,69 @@ impl Socket {
         }
     }
 
-    /// The descriptor, to be moved to another ring thread; the socket itself when something still uses it here.
+    /// Returns the descriptor, to move it to another ring thread, or the socket itself if it is still in use here.
     pub fn into_fd(self) -> Result<OwnedFd, Self> {
         Rc::try_unwrap(self.0).map_err(Self)
     }
 
-    /// Receives what has arrived behind what `buffer` holds; `Ok(0)` is the end of the stream.
+    /// Waits for bytes and appends them to `buffer`. `Ok(0)` is the end of the stream.
     pub async fn recv(&self, buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
         operation::recv(self.clone(), buffer).await
     }
 
-    /// Waits until there is something to receive, or the stream has ended.
+    /// Waits until bytes can be received, or the stream has ended.
     pub async fn readable(&self) -> io::Result<()> {
         operation::poll(self.clone(), libc::POLLIN | libc::POLLRDHUP).await
     }
 
-    /// `SO_RCVLOWAT`: [`Self::readable`], and a receive that has to wait, wait for so many bytes, or the end of the stream.
+    /// Sets `SO_RCVLOWAT`: [`Self::readable`] and a receive that has to wait return when `len` bytes have arrived, or at the
+    /// end of the stream.
     pub fn set_recv_mark(&self, len: u32) {
         let len = libc::c_int::try_from(len).unwrap_or(libc::c_int::MAX);
         let size = libc::socklen_t::try_from(size_of_val(&len)).unwrap_or(0);
-        // An error means that the socket has failed, which the next receive tells.
-        // SAFETY: the kernel reads an integer that lives here.
+        // An error means that the socket has failed, and the next receive returns an error too.
+        // SAFETY: the kernel reads an integer on this stack frame.
         let _ = unsafe {
             libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const len).cast(), size)
         };
     }
 
-    /// Bytes in the kernel that the peer has not acknowledged, sent or not.
+    /// The number of bytes in the kernel's send queue that the peer has not acknowledged, sent or not.
     pub fn unacknowledged_len(&self) -> usize {
         let mut len: libc::c_int = 0;
-        // A socket that has failed says so to the send.
-        // SAFETY: the kernel writes an integer that lives here.
+        // An error means that the socket has failed, and the send returns an error too.
+        // SAFETY: the kernel writes an integer on this stack frame.
         let _ = unsafe { libc::ioctl(self.as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
         usize::try_from(len).unwrap_or(0)
     }
 
-    /// Receives what has arrived, without waiting: `front_len` bytes behind what `front` holds, then into `places`, in order.
-    /// `Ok(0)` is the end of the stream, `WouldBlock` that nothing was received.
+    /// Receives the bytes that have arrived, without waiting: the first `front_len` bytes are appended to `front`, the rest
+    /// go to `targets` in order. `Ok(0)` is the end of the stream; `WouldBlock` means that nothing was received.
     pub fn try_recv<P: Scatter, const HEAD: usize>(
         &self,
         front: &mut RecvBuffer,
         front_len: usize,
-        places: &mut ScatterList<P, HEAD>,
+        targets: &mut ScatterList<P, HEAD>,
     ) -> io::Result<usize> {
-        let received = chaos_interrupt().map_or_else(|| places.recv(self.as_raw_fd(), front, front_len), Err);
+        let received = chaos_interrupt().map_or_else(|| targets.recv(self.as_raw_fd(), front, front_len), Err);
         received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 
-    /// Sends every byte of `batch` in order. One sender at a time: two at once may mix their bytes.
+    /// Sends all bytes of `batch` in order. Must not be called while another send is pending, as the bytes of both could
+    /// interleave.
     pub async fn send_all<G: Gather>(&self, batch: G) -> (io::Result<()>, G) {
         operation::send_all(self.clone(), batch).await
     }
 
-    /// Ends every operation on this socket, now and later. The only way to cancel one.
+    /// Ends all pending and later operations on this socket. This is the only way to cancel an operation.
     pub fn shutdown(&self) {
-        // An error means that the peer was faster.
+        // An error means that the peer has closed the connection before.
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
     }
 
-    /// [`Self::shutdown`]; what the peer has not read is thrown away when the descriptor closes.
+    /// [`Self::shutdown`], and discards bytes that the peer has not read when the descriptor closes.
     pub fn reset(&self) {
-        // An error means that it is closed already.
+        // An error means that the socket is closed already.
         let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
         self.shutdown();
     }
@@ -201,12 +204,13 @@ fn internet(address: &SockAddr) -> io::Result<SocketAddr> {
 pub struct Listener(Rc<OwnedFd>, SocketOptions);
 
 impl Listener {
-    /// Takes a bound and listening socket over.
+    /// Takes over a listening socket.
     pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> Self {
         Self(Rc::new(OwnedFd::from(listener)), options)
     }
 
-    /// Binds one share of `address`; more shares bind the same address again. `backlog` connections may wait.
+    /// Binds `address` with `SO_REUSEPORT`: each ring thread binds the same address. The backlog holds `backlog`
+    /// connections.
     pub fn bind_share(address: SocketAddr, backlog: i32, device: Option<Device>) -> io::Result<std::net::TcpListener> {
         let socket = Self::new_socket(address, device)?;
         socket.set_reuse_port(true)?;
@@ -215,7 +219,7 @@ impl Listener {
         Ok(socket.into())
     }
 
-    /// Binds `address` alone: fails when anybody listens there.
+    /// Binds `address` exclusively: fails if any socket listens there.
     pub fn bind_exclusive(address: SocketAddr, device: Option<Device>) -> io::Result<std::net::TcpListener> {
         let socket = Self::new_socket(address, device)?;
         socket.bind(&address.into())?;
@@ -223,7 +227,7 @@ impl Listener {
         Ok(socket.into())
     }
 
-    /// `[::]` takes IPv4 connections too.
+    /// Creates the socket. One for `[::]` accepts IPv4 connections too.
     fn new_socket(address: SocketAddr, device: Option<Device>) -> io::Result<socket2::Socket> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -236,7 +240,7 @@ impl Listener {
         Ok(socket)
     }
 
-    /// Waits for the next connection. Must be awaited to its end: a dropped accept loses a connection.
+    /// Waits for the next connection. The future must be awaited to its end: a dropped accept loses a connection.
     pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         let mut address = Box::new((MaybeUninit::<libc::sockaddr_storage>::zeroed(), 0));
         address.1 = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
@@ -244,10 +248,10 @@ impl Listener {
         let entry = opcode::Accept::new(fd, address.0.as_mut_ptr().cast(), &raw mut address.1)
             .flags(libc::SOCK_CLOEXEC)
             .build();
-        // SAFETY: the kernel writes address and length on the heap behind the box; the operation owns box and listener.
+        // SAFETY: the kernel writes address and length to the heap behind the box. The operation owns box and listener.
         let (result, _) = unsafe { submit((address, self.0.clone()), entry) }.await;
         let fd = RawFd::try_from(result?).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+        // SAFETY: the kernel has just created this descriptor, and no other value owns it.
         let socket = Socket(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) }));
         self.1.apply(SockRef::from(&*socket.0))?;
         let peer = socket.peer_addr()?;

@@ -1,4 +1,4 @@
-//! The guards of design: what the driver does badly when it is used wrongly, and what it must survive.
+//! Tests of the driver's contract: correct results, and survival of cancellation, overflow and early ends.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -37,7 +37,7 @@ fn bytes_gathered_from_many_spans_arrive_in_order() {
             let mut bytes = Vec::new();
             other.read_to_end(&mut bytes).map(|_| bytes)
         });
-        // More than any socket buffer, so that the kernel has to continue a partial send.
+        // More than fits into any socket buffer, so that the kernel has to continue a partial send.
         let pieces = (0..200u8).map(|i| vec![i; 50_000].into()).collect();
         let (result, _) = socket.send_all(Pieces(pieces)).await;
         result.unwrap();
@@ -49,35 +49,35 @@ fn bytes_gathered_from_many_spans_arrive_in_order() {
     assert_eq!(received.len(), 200 * 50_000);
 }
 
-struct Place([u8; 4]);
+struct Target([u8; 4]);
 
-// SAFETY: the array is borrowed with the place and nobody else knows it.
-unsafe impl Scatter for Place {
+// SAFETY: the array is part of the target and so borrowed with it.
+unsafe impl Scatter for Target {
     fn span(&mut self) -> libc::iovec {
         libc::iovec { iov_base: self.0.as_mut_ptr().cast(), iov_len: self.0.len() }
     }
 }
 
 #[test]
-fn what_has_arrived_is_received_to_many_places_in_order() {
+fn received_bytes_are_scattered_to_targets_in_order() {
     on_ring(|| async {
         let (socket, mut other) = connected_pair().await;
         let mut front = RecvBuffer::with_capacity(10);
         front.push(b"ab");
-        let mut places: ScatterList<Place, 2> = ScatterList::default();
-        (0..2).for_each(|_| places.push(Place([0; 4])));
-        let error = socket.try_recv(&mut front, 3, &mut places).unwrap_err();
+        let mut targets: ScatterList<Target, 2> = ScatterList::default();
+        (0..2).for_each(|_| targets.push(Target([0; 4])));
+        let error = socket.try_recv(&mut front, 3, &mut targets).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
         other.write_all(b"cdeH1data").unwrap();
         socket.readable().await.unwrap();
-        assert_eq!(socket.try_recv(&mut front, 3, &mut places).unwrap(), 9);
+        assert_eq!(socket.try_recv(&mut front, 3, &mut targets).unwrap(), 9);
         assert_eq!(front.filled(), b"abcde");
-        assert_eq!(places.heads().collect::<Vec<_>>(), [b"H1", &[0, 0]]);
-        assert_eq!(places.drain().map(|(_, place)| place.0).collect::<Vec<_>>(), [*b"data", [0; 4]]);
+        assert_eq!(targets.heads().collect::<Vec<_>>(), [b"H1", &[0, 0]]);
+        assert_eq!(targets.drain().map(|(_, target)| target.0).collect::<Vec<_>>(), [*b"data", [0; 4]]);
         drop(other);
         socket.readable().await.unwrap();
-        places.push(Place([0; 4]));
-        assert_eq!(socket.try_recv(&mut front, 0, &mut places).unwrap(), 0);
+        targets.push(Target([0; 4]));
+        assert_eq!(socket.try_recv(&mut front, 0, &mut targets).unwrap(), 0);
     });
 }
 
@@ -94,7 +94,7 @@ fn a_peer_that_resets_ends_a_send_with_an_error() {
         let (result, _) = socket.send_all(batch).await;
         assert!(result.is_err());
         resetter.join().unwrap();
-        // The number may be another test's by now, the connection's inode may not.
+        // Another test may reuse the descriptor number by now, but not the inode of the connection.
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&socket));
         let inode = std::fs::read_link(&link).unwrap();
         drop(socket);
@@ -145,7 +145,7 @@ fn an_aborted_task_with_a_receive_in_flight_leaks_no_descriptor() {
 
 #[test]
 fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
-    #[expect(clippy::disallowed_methods, reason = "a guard against waiting for ever")]
+    #[expect(clippy::disallowed_methods, reason = "limits the time of the test")]
     on_ring(|| async {
         let spinner = spawn(async {
             loop {
@@ -163,7 +163,7 @@ fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
 
 #[test]
 fn a_task_that_always_sends_does_not_starve_another() {
-    #[expect(clippy::disallowed_methods, reason = "a guard against waiting for ever")]
+    #[expect(clippy::disallowed_methods, reason = "limits the time of the test")]
     on_ring(|| async {
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
@@ -218,7 +218,7 @@ fn hundreds_of_operations_get_through_a_tiny_ring() {
     .unwrap();
 }
 
-/// More completions at once than the ring has room for: the kernel keeps the rest, and nobody is forgotten.
+/// The kernel keeps completions for which the ring has no room, and delivers them later.
 #[test]
 fn completions_that_overflow_are_all_delivered() {
     run_ring_of(2, 4, || async {
@@ -232,7 +232,7 @@ fn completions_that_overflow_are_all_delivered() {
         };
         let receivers: Vec<_> = pairs.iter().map(receive).collect();
         no_op().await;
-        // The thread does not look at its ring meanwhile.
+        // During this time the thread takes no completions.
         pairs.iter_mut().for_each(|(_, other)| other.write_all(&[1]).unwrap());
         for receiver in receivers {
             assert_eq!(receiver.await.unwrap(), 1);
@@ -241,15 +241,15 @@ fn completions_that_overflow_are_all_delivered() {
     .unwrap();
 }
 
-/// The kernel gives up what nobody asked it to: it is done again.
+/// The kernel may cancel operations that the program did not cancel.
 #[test]
-fn what_was_cancelled_under_way_is_done_again() {
+fn cancelled_operations_are_retried() {
     on_ring(|| async {
         let (socket, mut other) = connected_pair().await;
         let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
         let address = share.local_addr().unwrap();
         let listener = Listener::from_std(share, SocketOptions::default());
-        // One connection waits here and no other is let in.
+        // The backlog is full after one connection.
         let full = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 0, None).unwrap();
         let full_address = full.local_addr().unwrap();
         let first = TcpStream::connect(full_address).unwrap();
@@ -260,7 +260,7 @@ fn what_was_cancelled_under_way_is_done_again() {
         no_op().await;
         assert_eq!(operation::cancel_all().await.unwrap(), 3);
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(operation::cancel_all().await.unwrap(), 3, "they are under way again");
+        assert_eq!(operation::cancel_all().await.unwrap(), 3, "they are pending again");
         other.write_all(b"late").unwrap();
         let (received, buffer) = receive.await.unwrap();
         assert_eq!((received.unwrap(), buffer.filled()), (4, &b"late"[..]));
@@ -273,41 +273,44 @@ fn what_was_cancelled_under_way_is_done_again() {
 }
 
 #[test]
-fn dropping_the_runtime_with_operations_pending_ends() {
+fn an_ending_runtime_closes_sockets_of_pending_operations() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    on_ring(|| async move {
+    let peers = on_ring(|| async move {
         let share = Listener::bind_share(address, 16, None).unwrap();
         let listener = Listener::from_std(share, SocketOptions::default());
         spawn(async move { listener.accept().await.is_ok() });
+        let mut peers = Vec::new();
         for _ in 0..20 {
-            let (socket, other) = connected_pair().await;
-            spawn(async move {
-                let outcome = socket.recv(RecvBuffer::with_capacity(100)).await.0.is_ok();
-                drop(other);
-                outcome
-            });
+            let (socket, peer) = connected_pair().await;
+            spawn(async move { socket.recv(RecvBuffer::with_capacity(100)).await.0.is_ok() });
+            peers.push(peer);
         }
         no_op().await;
+        peers
     });
+    for mut peer in peers {
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the receive ended and its socket closed");
+    }
 }
 
-/// What an operation owns: tells when it is given back, at which moment the peer sends, and something else is asked of the kernel.
+/// Memory owned by an operation. When it is dropped, it notes that, the peer sends, and the thread makes a system call.
 struct Watched {
     place: *mut u8,
     near: TcpStream,
     far: TcpStream,
-    given_back: std::rc::Rc<std::cell::Cell<bool>>,
+    dropped: std::rc::Rc<std::cell::Cell<bool>>,
 }
 
 impl Watched {
     const LEN: u32 = 64;
 
-    /// The memory stays for ever, so that it can be looked at.
-    fn new(given_back: &std::rc::Rc<std::cell::Cell<bool>>) -> Self {
+    /// Leaks the memory, so that it can be inspected at any time.
+    fn new(dropped: &std::rc::Rc<std::cell::Cell<bool>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let near = listener.accept().unwrap().0;
-        Self { place: vec![0xaa_u8; Self::LEN as usize].leak().as_mut_ptr(), near, far, given_back: given_back.clone() }
+        Self { place: vec![0xaa_u8; Self::LEN as usize].leak().as_mut_ptr(), near, far, dropped: dropped.clone() }
     }
 
     async fn receive(self) {
@@ -320,24 +323,24 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.given_back.set(true);
+        self.dropped.set(true);
         self.far.write_all(&[0x55; Self::LEN as usize]).unwrap();
         let _ = rustix::process::getppid();
     }
 }
 
-/// Runs `main` with a receive under way, and tells the first byte of its memory, and whether that was given back.
+/// Runs `main` with a receive pending. Returns the first byte of its memory, and whether the memory was dropped.
 fn receive_at_the_end_of<F: Future>(main: impl FnOnce(Watched) -> F) -> (u8, bool) {
-    let given_back = std::rc::Rc::default();
-    let watched = Watched::new(&given_back);
+    let dropped = std::rc::Rc::default();
+    let watched = Watched::new(&dropped);
     let place = watched.place;
     on_ring(|| main(watched));
     // SAFETY: the memory is never freed.
-    (unsafe { place.read_volatile() }, given_back.get())
+    (unsafe { place.read_volatile() }, dropped.get())
 }
 
 #[test]
-fn a_ring_that_ends_gives_no_memory_back_before_the_kernel_does() {
+fn an_ending_ring_drops_no_memory_before_the_kernel_is_done() {
     let with_a_task = receive_at_the_end_of(|watched| async {
         spawn(watched.receive());
         no_op().await;
@@ -348,19 +351,19 @@ fn a_ring_that_ends_gives_no_memory_back_before_the_kernel_does() {
         task.abort();
         no_op().await;
     });
-    let begun_again = receive_at_the_end_of(|watched| async {
+    let resubmitted = receive_at_the_end_of(|watched| async {
         spawn(watched.receive());
         no_op().await;
         operation::cancel_all().await.unwrap();
     });
-    let not_begun = receive_at_the_end_of(|watched| async {
+    let not_submitted = receive_at_the_end_of(|watched| async {
         spawn(watched.receive());
     });
-    assert_eq!([with_a_task, aborted, begun_again, not_begun], [(0xaa, true); 4]);
+    assert_eq!([with_a_task, aborted, resubmitted, not_submitted], [(0xaa, true); 4]);
 }
 
 #[test]
-fn tasks_go_no_further_when_their_ring_ends() {
+fn tasks_stop_when_their_ring_ends() {
     let steps = std::rc::Rc::new(std::cell::Cell::new(0));
     on_ring(|| {
         let steps = steps.clone();
@@ -427,14 +430,14 @@ fn received_bytes_are_kept_until_consumed() {
 }
 
 #[test]
-fn long_reads_come_whole_also_past_the_page_cache_and_end_where_the_file_does() {
+fn long_reads_are_complete_up_to_the_end_of_the_file() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let bytes: Vec<u8> = (0..5_000_001u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let path = dir.path().join("file");
     std::fs::write(&path, &bytes).unwrap();
     let direct = || {
         let file = File::open(&path).unwrap();
-        // Where it is refused, the same is read through the page cache.
+        // If the flag is refused, the file is read through the page cache.
         let _ = rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::DIRECT);
         SharedFile::new(file)
     };
@@ -456,7 +459,7 @@ fn long_reads_come_whole_also_past_the_page_cache_and_end_where_the_file_does() 
 }
 
 #[test]
-fn a_read_that_nobody_waits_for_any_more_keeps_its_memory() {
+fn a_read_that_is_not_awaited_keeps_its_memory() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, vec![7; 8 << 20]).unwrap();
@@ -467,7 +470,7 @@ fn a_read_that_nobody_waits_for_any_more_keeps_its_memory() {
         let (filled, buffer) =
             read_ahead(&file, ReadBuffer::with_len(8 << 20).unwrap(), 0, 8 << 20).await.unwrap().unwrap();
         assert!(filled == 8 << 20 && buffer.bytes().iter().take(filled).all(|&byte| byte == 7));
-        // And one more is under way when the ring goes.
+        // This read is pending when the ring ends.
         drop(read_ahead(&file, buffer, 0, 8 << 20));
         no_op().await;
     });

@@ -1,8 +1,8 @@
 //! Zero-copy sends, on a second ring of the same thread.
 //!
-//! Such a send completes twice: when its bytes are queued, and (the notification) when the network has let go of the memory,
-//! which for TCP is when the peer has acknowledged it. The driver of the first ring takes one completion for an operation,
-//! and its own zero-copy send ends in a panic when a peer resets.
+//! A zero-copy send completes twice: when its bytes are queued, and (the notification) when the kernel has released the
+//! memory, which for TCP is when the peer has acknowledged the bytes. The second ring is needed because the driver of the
+//! first one expects one completion per operation, and its own zero-copy send panics when a peer resets the connection.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -25,38 +25,38 @@ use super::runtime::spawn;
 use super::socket::Socket;
 use crate::base::limits;
 
-/// Submission entries; completions have four times as many.
+/// The number of submission entries. There are four times as many completion entries.
 const ENTRIES: u32 = 256;
-/// `IORING_SEND_ZC_REPORT_USAGE`: the notification tells whether the kernel copied after all.
+/// `IORING_SEND_ZC_REPORT_USAGE`: the notification reports whether the kernel copied the bytes.
 const REPORT_USAGE: u16 = 1 << 3;
 /// `IORING_CQE_F_NOTIF`.
 const NOTIFICATION: u32 = 1 << 3;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`, as the completion's signed result.
 const COPIED: i32 = i32::MIN;
-/// Linux, from which on notifications of one send are gathered: before, long sends alone gain.
+/// The first Linux version that coalesces the notifications of one send. Before it, only long sends benefit.
 const LINUX_MIN: (u32, u32) = (6, 10);
 
-/// Which sends leave without a copy in the kernel.
+/// Which sends use zero copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ZeroCopyMode {
-    /// Those of sockets for which the kernel does not report that it copied, on kernels that do it well.
+    /// Long sends on sockets for which the kernel has not reported a copy, on Linux 6.10 or newer.
     #[default]
     Auto,
-    /// All that are long enough.
+    /// All long sends.
     On,
     Off,
 }
 
-/// Bytes of zero-copy sends by what the kernel told of them.
+/// Bytes of zero-copy sends, by what the kernel reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZeroCopyUsage {
-    /// They left from where they were.
+    /// Bytes sent without a copy.
     pub uncopied: u64,
-    /// The kernel copied them after all: loopback, or a network card that can't gather.
+    /// Bytes that the kernel copied: on loopback, or for a network card without scatter-gather.
     pub copied: u64,
 }
 
-/// See the module. Clones share the ring.
+/// The zero-copy ring of a thread. Clones share it.
 #[derive(Clone)]
 pub struct ZeroCopyRing(Rc<Inner>);
 
@@ -66,21 +66,22 @@ struct Inner {
     flights: RefCell<HashMap<u64, Flight>>,
     next: Cell<u64>,
     usage: Cell<ZeroCopyUsage>,
-    /// A task submits what is queued as soon as the kernel takes it.
-    submits_later: Cell<bool>,
-    /// The kernel has taken nothing for long: all is sent with a copy from now on.
+    /// A task is retrying the submission of queued entries.
+    is_retrying: Cell<bool>,
+    /// The kernel has accepted no entry in all retries: all later sends use a copy.
     is_given_up: Cell<bool>,
 }
 
 /// A send until its last completion.
 struct Flight {
     outcome: Rc<Outcome>,
-    /// What the kernel reads.
+    /// The memory that the kernel reads.
     memory: Box<dyn Any>,
-    /// Until the first completion: a connection that stays half open would keep what it holds for ever.
+    /// `None` after the first completion: otherwise a half-open connection would never close and so never release its
+    /// memory.
     socket: Option<Socket>,
-    /// Its sender's.
-    gains: Rc<Cell<bool>>,
+    /// Shared with the sender.
+    is_worthwhile: Rc<Cell<bool>>,
 }
 
 /// The first completion: bytes queued, or the negated error.
@@ -91,22 +92,22 @@ struct Outcome {
 }
 
 impl ZeroCopyRing {
-    /// Must be called on a ring thread. `None`: not wanted here.
+    /// Starts the ring. Must be called on a ring thread. Returns `None` if `mode` and the kernel's version exclude zero copy.
     pub fn start(mode: ZeroCopyMode) -> Result<Option<Self>, RingError> {
         if mode == ZeroCopyMode::Off || (mode == ZeroCopyMode::Auto && linux_version() < LINUX_MIN) {
             return Ok(None);
         }
         let ring =
             IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_cqsize(ENTRIES * 4).build(ENTRIES)?;
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: the system call takes no pointer, and its result is checked.
         let event = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         if event < 0 {
             return Err(io::Error::last_os_error().into());
         }
-        // SAFETY: the descriptor was made above and nobody else owns it.
+        // SAFETY: the descriptor was created above, and no other value owns it.
         let event = unsafe { OwnedFd::from_raw_fd(event) };
         ring.submitter().register_eventfd(event.as_raw_fd())?;
-        // SAFETY: the descriptor is owned by what is registered, and closes only with it.
+        // SAFETY: the registered value owns the descriptor, which closes only when that value is dropped.
         let event = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
         let event = event.map_err(io::Error::from)?;
         let inner = Rc::new(Inner {
@@ -115,13 +116,13 @@ impl ZeroCopyRing {
             flights: RefCell::default(),
             next: Cell::new(0),
             usage: Cell::default(),
-            submits_later: Cell::new(false),
+            is_retrying: Cell::new(false),
             is_given_up: Cell::new(false),
         });
         let weak = Rc::downgrade(&inner);
         spawn(async move {
             while let Ok(mut ready) = event.readable().await {
-                // Every signal of the eventfd makes it ready anew: it need not be read.
+                // The registration is edge-triggered: each signal makes the eventfd ready again, so it need not be read.
                 ready.clear_ready();
                 let Some(inner) = weak.upgrade() else { return };
                 inner.take_completions();
@@ -130,17 +131,17 @@ impl ZeroCopyRing {
         Ok(Some(Self(inner)))
     }
 
-    /// For one socket.
+    /// Creates the sender of one socket.
     pub fn sender(&self) -> ZeroCopySender {
-        ZeroCopySender { ring: self.clone(), gains: Rc::new(Cell::new(true)) }
+        ZeroCopySender { ring: self.clone(), is_worthwhile: Rc::new(Cell::new(true)) }
     }
 
-    /// What the kernel told since the last call.
+    /// Takes the usage that the kernel has reported since the last call.
     pub fn take_usage(&self) -> ZeroCopyUsage {
         self.0.usage.take()
     }
 
-    /// Sends whose memory the kernel still holds.
+    /// The number of sends whose memory the kernel has not released.
     pub fn in_flight(&self) -> usize {
         self.0.flights.borrow().len()
     }
@@ -156,20 +157,20 @@ impl std::fmt::Debug for ZeroCopyRing {
 #[derive(Debug)]
 pub struct ZeroCopySender {
     ring: ZeroCopyRing,
-    /// The kernel has not said that it copies, nor that it lacks locked memory.
-    gains: Rc<Cell<bool>>,
+    /// The kernel has reported neither a copy nor a lack of locked memory.
+    is_worthwhile: Rc<Cell<bool>>,
 }
 
 impl ZeroCopySender {
-    /// A batch of so many bytes is better sent here.
+    /// Whether a batch of `len` bytes should be sent with zero copy.
     pub fn takes(&self, len: usize) -> bool {
         len >= limits::ZERO_COPY_LEN_MIN
-            && (self.gains.get() || self.ring.0.mode == ZeroCopyMode::On)
+            && (self.is_worthwhile.get() || self.ring.0.mode == ZeroCopyMode::On)
             && !self.ring.0.is_given_up.get()
     }
 
-    /// Sends every byte of `batch` in order and returns when all are queued. The kernel may read `batch` for longer; it is
-    /// kept until then. One sender at a time on a socket, on either ring.
+    /// Sends all bytes of `batch` in order, and returns when all are queued. `batch` is kept until the kernel has released
+    /// it. Must not be called while another send on the socket is pending, on either ring.
     pub async fn send_all<G: Gather>(&self, socket: &Socket, batch: G) -> io::Result<()> {
         let batch = Rc::new(batch);
         let mut spans = Vec::new();
@@ -185,9 +186,9 @@ impl ZeroCopySender {
                 Some(error) => Err(error),
                 None => {
                     let memory = Box::new((message, batch.clone()));
-                    // SAFETY: the entry points to the message, which is on the heap, and that into what the batch keeps;
-                    // both are owned by the flight until its last completion.
-                    match unsafe { self.ring.0.submit(entry, memory, socket, &self.gains) } {
+                    // SAFETY: the entry points to the message on the heap, which points into memory that the batch keeps
+                    // alive. The flight owns both until its last completion.
+                    match unsafe { self.ring.0.submit(entry, memory, socket, &self.is_worthwhile) } {
                         Some(outcome) => outcome.wait().await,
                         None => Err(io::Error::from_raw_os_error(libc::EBUSY)),
                     }
@@ -196,13 +197,14 @@ impl ZeroCopySender {
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => operation::advance(&mut spans, sent),
-                // The other ring knows how often to try again.
+                // The main ring sends the rest, and does the retries.
                 Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
                     return socket.send_all(Rest { spans, batch }).await.0;
                 }
-                // Pages in flight count against RLIMIT_MEMLOCK, and what tells of them against a socket's memory: copies do not.
+                // Pages in flight count against RLIMIT_MEMLOCK, and their notifications against the memory of the socket.
+                // A send with a copy needs neither.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
-                    self.gains.set(false);
+                    self.is_worthwhile.set(false);
                     return socket.send_all(Rest { spans, batch }).await.0;
                 }
                 Err(error) => return Err(error),
@@ -212,13 +214,13 @@ impl ZeroCopySender {
     }
 }
 
-/// What is left of a batch.
+/// The unsent rest of a batch.
 struct Rest<G> {
     spans: Vec<libc::iovec>,
     batch: Rc<G>,
 }
 
-// SAFETY: the spans are some of those of the batch, which is kept and which nobody can change while it is shared.
+// SAFETY: the spans are part of those of the batch, which is kept alive and cannot change while it is shared.
 unsafe impl<G: Gather> Gather for Rest<G> {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         let _ = &self.batch;
@@ -232,7 +234,7 @@ impl Outcome {
         self.waker.take().inspect(Waker::wake_by_ref);
     }
 
-    /// May be dropped: the send goes on.
+    /// Waits for the first completion. A dropped future does not cancel the send.
     async fn wait(&self) -> io::Result<usize> {
         let result = poll_fn(|context| match self.result.get() {
             Some(result) => Poll::Ready(result),
@@ -247,23 +249,24 @@ impl Outcome {
 }
 
 impl Inner {
-    /// Queues an entry and has the kernel take it, now or as soon as it can. `None`: nothing was done, there is no room.
+    /// Queues an entry and submits it, at once or in a later retry. Returns `None` if the queue is full or the ring given
+    /// up; then nothing was done.
     ///
     /// # Safety
-    /// Everything `entry` points to must be kept valid by `memory`, wherever it is moved to.
+    /// `memory` must keep everything that `entry` points to valid, even when it is moved.
     unsafe fn submit(
         self: &Rc<Self>,
         entry: squeue::Entry,
         memory: Box<dyn Any>,
         socket: &Socket,
-        gains: &Rc<Cell<bool>>,
+        is_worthwhile: &Rc<Cell<bool>>,
     ) -> Option<Rc<Outcome>> {
         if self.is_given_up.get() {
             return None;
         }
         let id = self.next.get();
         let entry = entry.user_data(id);
-        // SAFETY: what the entry points to goes to the flight below, before the kernel can see the entry, and stays until the
+        // SAFETY: the flight below takes ownership of the memory before the kernel can see the entry, and keeps it until the
         // last completion.
         let push = || unsafe { self.ring.borrow_mut().submission().push(&entry) }.ok();
         push().or_else(|| {
@@ -272,15 +275,20 @@ impl Inner {
         })?;
         self.next.set(id + 1);
         let outcome = Rc::new(Outcome::default());
-        let flight = Flight { outcome: outcome.clone(), memory, socket: Some(socket.clone()), gains: gains.clone() };
+        let flight = Flight {
+            outcome: outcome.clone(),
+            memory,
+            socket: Some(socket.clone()),
+            is_worthwhile: is_worthwhile.clone(),
+        };
         self.flights.borrow_mut().insert(id, flight);
         self.submit_queued();
         Some(outcome)
     }
 
-    /// Has the kernel take what is queued. What it does not take now it is given again after a pause.
+    /// Submits queued entries. Starts a task that retries after a pause if the kernel does not accept all.
     fn submit_queued(self: &Rc<Self>) {
-        if self.try_submit() || self.submits_later.replace(true) {
+        if self.try_submit() || self.is_retrying.replace(true) {
             return;
         }
         let weak = Rc::downgrade(self);
@@ -288,25 +296,26 @@ impl Inner {
             for _ in 0..limits::RETRIES_MAX {
                 tokio::time::sleep(limits::RETRY_PAUSE).await;
                 let Some(inner) = weak.upgrade() else { return };
-                // It may have no room for entries before it is rid of completions.
+                // The kernel may refuse entries until completions have been taken.
                 inner.take_completions();
                 if inner.try_submit() {
-                    return inner.submits_later.set(false);
+                    return inner.is_retrying.set(false);
                 }
             }
             weak.upgrade().inspect(|inner| inner.give_up());
         });
     }
 
-    /// False where some of what is queued was not taken.
+    /// Submits queued entries. Returns false if the kernel has not accepted all.
     fn try_submit(&self) -> bool {
         let mut ring = self.ring.borrow_mut();
-        // Whatever the error was: it is the queue that tells what came of it.
+        // The error is ignored: the queue shows whether entries are left.
         let _ = fault_point(Step::Submit).and_then(|()| ring.submit());
         ring.submission().is_empty()
     }
 
-    /// No more is queued, and what the kernel has not answered fails. Memory and socket stay: it may take an entry yet.
+    /// Stops all use of the ring: sends without a completion fail. Their memory and sockets are kept, as the kernel may
+    /// still accept queued entries.
     fn give_up(&self) {
         self.is_given_up.set(true);
         let flights = self.flights.borrow();
@@ -318,7 +327,7 @@ impl Inner {
         loop {
             let mut ring = self.ring.borrow_mut();
             let completions: Vec<cqueue::Entry> = ring.completion().collect();
-            // The kernel has more, for which there was no room.
+            // The kernel holds more completions, which did not fit into the queue.
             let more = ring.submission().cq_overflow() && ring.submit().is_ok();
             drop(ring);
             completions.iter().for_each(|completion| self.handle_completion(completion));
@@ -338,27 +347,26 @@ impl Inner {
         } else {
             let copied = completion.result() & COPIED != 0;
             let len = flight.outcome.result.get().and_then(|result| u64::try_from(result).ok()).unwrap_or(0);
-            let ZeroCopyUsage { uncopied: u, copied: c } = self.usage.get();
-            self.usage.set(if copied {
-                ZeroCopyUsage { uncopied: u, copied: c + len }
-            } else {
-                ZeroCopyUsage { uncopied: u + len, copied: c }
-            });
+            let mut usage = self.usage.get();
             if copied {
-                flight.gains.set(false);
+                usage.copied += len;
+                flight.is_worthwhile.set(false);
+            } else {
+                usage.uncopied += len;
             }
+            self.usage.set(usage);
         }
         if !cqueue::more(completion.flags()) {
             let last = flights.remove(&id);
-            // Its memory may own much.
+            // Dropping the memory may run other code, so it happens outside the borrow.
             drop(flights);
             drop(last);
         }
     }
 }
 
-/// The kernel may go on reading after the ring is closed, until peers have acknowledged: that memory is left to it. A ring ends
-/// with its process, or with all its connections closed.
+/// Leaks the memory of sends in flight: the kernel may read it after the ring is closed, until the peers have acknowledged
+/// the bytes. A ring ends only with its process or after all its connections are closed.
 impl Drop for Inner {
     fn drop(&mut self) {
         for (_, flight) in self.flights.get_mut().drain() {

@@ -6,7 +6,7 @@ use super::*;
 use crate::uring::fault::refuse_submissions;
 use crate::uring::{SocketOptions, no_op, run_ring};
 
-/// Bytes that tell when they are let go of.
+/// Bytes that note when they are dropped.
 struct Watched(Box<[u8]>, Rc<Cell<bool>>);
 
 impl Drop for Watched {
@@ -35,7 +35,7 @@ fn started() -> ZeroCopyRing {
     ZeroCopyRing::start(ZeroCopyMode::On).unwrap().unwrap()
 }
 
-/// Until the kernel has let go of everything.
+/// Waits until the kernel has released all memory. Returns false after a timeout.
 async fn drained(ring: &ZeroCopyRing) -> bool {
     for _ in 0..500 {
         if ring.in_flight() == 0 {
@@ -62,7 +62,7 @@ fn bytes_are_exact_and_held_until_the_notification() {
         });
         let sender = ring.sender();
         let gone = Rc::new(Cell::new(false));
-        // More than any socket buffer, so that the kernel has to continue.
+        // More than fits into any socket buffer, so that the kernel has to continue a partial send.
         sender.send_all(&socket, Watched(pattern(LEN), gone.clone())).await.unwrap();
         assert_eq!(gone.get(), ring.in_flight() == 0);
         sender.send_all(&socket, pattern(100_000)).await.unwrap();
@@ -70,19 +70,19 @@ fn bytes_are_exact_and_held_until_the_notification() {
         socket.shutdown();
         let bytes = reader.join().unwrap().unwrap();
         assert!(bytes[..LEN] == pattern(LEN)[..] && bytes[LEN..] == pattern(100_000)[..]);
-        // What stays on this machine is copied, and that is told.
-        let told = ring.take_usage();
-        assert_eq!((told.uncopied, told.copied), (0, LEN as u64 + 100_000));
+        // On loopback the kernel copies all bytes, and reports it.
+        let usage = ring.take_usage();
+        assert_eq!((usage.uncopied, usage.copied), (0, LEN as u64 + 100_000));
         assert_eq!(ring.take_usage(), ZeroCopyUsage::default());
     })
     .unwrap();
 }
 
 #[test]
-fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
-    for (mode, goes_on) in [(ZeroCopyMode::Auto, false), (ZeroCopyMode::On, true)] {
+fn auto_stops_after_a_reported_copy_and_on_does_not() {
+    for (mode, continues) in [(ZeroCopyMode::Auto, false), (ZeroCopyMode::On, true)] {
         run_ring(|| async {
-            // An old kernel.
+            // `None` on an old kernel.
             let Some(ring) = ZeroCopyRing::start(mode).unwrap() else { return };
             let (socket, mut other) = connected_pair().await;
             let sender = ring.sender();
@@ -90,8 +90,8 @@ fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
             sender.send_all(&socket, pattern(40_000)).await.unwrap();
             other.read_exact(&mut [0; 40_000]).unwrap();
             assert!(drained(&ring).await);
-            assert_eq!(sender.takes(40_000), goes_on);
-            assert!(ring.sender().takes(40_000), "another socket has its own chance");
+            assert_eq!(sender.takes(40_000), continues);
+            assert!(ring.sender().takes(40_000), "other sockets are not affected");
         })
         .unwrap();
     }
@@ -99,7 +99,7 @@ fn auto_gives_a_socket_up_that_is_told_to_copy_and_on_does_not() {
 }
 
 #[test]
-fn what_a_refused_send_leaves_is_sent_with_a_copy() {
+fn the_rest_of_a_refused_send_is_sent_with_a_copy() {
     run_ring(|| async {
         let (socket, mut other) = connected_pair().await;
         let batch = Rc::new(pattern(1000));
@@ -147,7 +147,7 @@ fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
         sending.abort();
         no_op().await;
         assert!(!gone.get() && ring.in_flight() == 1);
-        // The peer reads nothing: what is queued for it would stay.
+        // The peer reads nothing, so queued bytes would stay without the reset.
         socket.reset();
         drop(socket);
         assert!(drained(&ring).await && gone.get());
@@ -156,7 +156,7 @@ fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
 }
 
 #[test]
-fn what_the_kernel_does_not_take_at_once_is_submitted_again() {
+fn entries_that_the_kernel_does_not_accept_are_resubmitted() {
     run_ring(|| async {
         let ring = started();
         let (socket, mut other) = connected_pair().await;
@@ -174,7 +174,7 @@ fn what_the_kernel_does_not_take_at_once_is_submitted_again() {
 }
 
 #[test]
-fn a_ring_of_which_the_kernel_takes_nothing_is_given_up() {
+fn a_ring_is_given_up_if_the_kernel_accepts_no_entry() {
     run_ring(|| async {
         let ring = started();
         let (socket, _other) = connected_pair().await;
@@ -189,7 +189,7 @@ fn a_ring_of_which_the_kernel_takes_nothing_is_given_up() {
 }
 
 #[test]
-fn more_sends_than_the_queue_holds_leave_with_a_copy() {
+fn sends_beyond_the_length_of_the_queue_use_a_copy() {
     run_ring(|| async {
         let ring = started();
         refuse_submissions(u32::MAX);
@@ -208,7 +208,7 @@ fn more_sends_than_the_queue_holds_leave_with_a_copy() {
 }
 
 #[test]
-fn the_runtime_ends_with_sends_on_their_way() {
+fn the_runtime_ends_with_sends_in_flight() {
     let gone = Rc::new(Cell::new(false));
     run_ring(|| async {
         let ring = started();
@@ -225,5 +225,5 @@ fn the_runtime_ends_with_sends_on_their_way() {
         assert_eq!(ring.in_flight(), 20);
     })
     .unwrap();
-    assert!(!gone.get(), "the kernel may read on");
+    assert!(!gone.get(), "the kernel may still read it");
 }
