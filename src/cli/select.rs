@@ -57,7 +57,7 @@ impl Selector {
             What::Glob(filters) => {
                 let inner = if file.path.len() > 1 { file.path.get(1..) } else { file.path.get(..) };
                 let path: PathBuf = inner.unwrap_or_default().iter().map(|name| OsStr::from_bytes(name)).collect();
-                filters.judge(&path) == Verdict::Take
+                filters.judge(&path) == Verdict::Include
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong while content is read: one line each, with the path.
+//! Errors of creating and verifying. Each message is one line, with the path.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,16 +14,16 @@ use crate::codec::metainfo::MetainfoError;
 pub enum ContentError {
     #[error("can't read: {}: {error}", shown(path))]
     Read { path: PathBuf, error: io::Error },
-    #[error("changed while it was read: {}: try again when nobody writes to it", shown(path))]
+    #[error("changed while it was read: {}: try again when no program writes to it", shown(path))]
     Changed { path: PathBuf },
-    #[error("not enough memory to read into: {0}")]
+    #[error("not enough memory for reading: {0}")]
     Memory(io::Error),
-    /// The caller asked for it.
+    /// The caller cancelled the work.
     #[error("interrupted")]
     Cancelled,
 }
 
-/// Why no metainfo came out.
+/// Why no metainfo was created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error(transparent)]
@@ -31,27 +31,31 @@ pub enum CreateError {
     #[error("neither a file nor a folder: {}: it is a {kind}: give a file or folder", shown(path))]
     NoContent { path: PathBuf, kind: Kind },
     #[error(
-        "neither a file nor a folder: {}: it is a {kind}: move it away, or leave it out with {}",
+        "neither a file nor a folder: {}: it is a {kind}: move it, or exclude it with {}",
         shown(path),
         filter(path)
     )]
     Special { path: PathBuf, kind: Kind },
-    #[error("can't read: {}: it is a link to nothing: give a file or folder", shown(path))]
+    #[error("can't read: {}: it is a broken symbolic link: give a file or folder", shown(path))]
     DeadPath { path: PathBuf },
-    #[error("can't read: {}: it is a link to nothing: remove it, or leave it out with {}", shown(path), filter(path))]
+    #[error(
+        "can't read: {}: it is a broken symbolic link: remove it, or exclude it with {}",
+        shown(path),
+        filter(path)
+    )]
     DeadLink { path: PathBuf },
     #[error(
-        "symlinks form a loop: {}: it leads back to {}: remove it, or leave it out with {}",
+        "symlinks form a loop: {}: it leads back to {}: remove it, or exclude it with {}",
         shown(path),
         shown(ancestor),
         filter(path)
     )]
     Loop { path: PathBuf, ancestor: PathBuf },
-    #[error("no files: {}: the folder is empty or the filters leave nothing", shown(path))]
+    #[error("no files: {}: the folder is empty or the filters exclude all files", shown(path))]
     NoFiles { path: PathBuf },
-    #[error("nothing to share: {}: there is not one byte in it", shown(path))]
+    #[error("nothing to share: {}: it contains no data", shown(path))]
     NoBytes { path: PathBuf },
-    #[error("filters need a folder: {}: leave out -g", shown(path))]
+    #[error("filters need a folder: {}: omit -g", shown(path))]
     FilteredFile { path: PathBuf },
     #[error("no usable name: {}: give one with create -n", shown(path))]
     NoName { path: PathBuf },
@@ -69,15 +73,15 @@ pub enum CreateError {
     #[error("too many pieces of {}: {piece_count}: at most {}: create it with a larger -l", Bytes(u64::from(*piece_len)),
         limits::PIECE_COUNT_MAX)]
     TooManyPieces { piece_len: u32, piece_count: u64 },
-    /// What was built would not be read back.
-    #[error("this content makes no valid torrent: {0}")]
+    /// The encoded metainfo does not decode.
+    #[error("this content gives no valid torrent: {0}")]
     Unreadable(#[from] MetainfoError),
     #[error("the torrent would be {}: at most {}: create it with a larger -l, or of fewer files", Bytes(*len),
         Bytes(limits::METAINFO_LEN_MAX))]
     MetainfoTooLong { len: u64 },
 }
 
-/// Why the `.torrent` was not written. Nothing is left behind.
+/// Why the `.torrent` was not written. No partial file is left.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error("output exists: {}: give -f to replace it", shown(path))]
@@ -88,7 +92,7 @@ pub enum WriteError {
     Io { path: PathBuf, error: io::Error },
 }
 
-/// The flag of `create` that leaves this file of a folder out.
+/// The option of `create` that excludes this file.
 fn filter(path: &Path) -> String {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" ._-+,=@".contains(&byte));

@@ -1,4 +1,5 @@
-//! Files in a torrent's folder that the torrent does not name. They are no fault: it only cannot restore them.
+//! Finds files in a torrent's folder that are not part of the torrent. They are no error, but a download does not restore
+//! them.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -16,35 +17,37 @@ use crate::base::FileIdentity;
 use crate::base::limits::{EXTRA_ENTRIES_MAX, EXTRA_FILES_LISTED_MAX, PATH_DEPTH_MAX};
 use crate::codec::metainfo::Info;
 
-/// What [`extra_files`] found.
+/// The result of [`extra_files`].
 #[derive(Debug, Default)]
 pub struct ExtraFiles {
-    /// Below the data folder, in byte order of their path elements; at most [`EXTRA_FILES_LISTED_MAX`].
+    /// The first [`EXTRA_FILES_LISTED_MAX`] paths below the data folder, in byte order of their elements.
     pub listed: Vec<PathBuf>,
     pub count: usize,
-    /// Why there may be more of them: one printable line.
+    /// Why the search is incomplete, as one printable line.
     pub gap: Option<String>,
 }
 
-/// Looks for what is neither a folder nor named by `info` below its folder in `dir`. A torrent of a single file has no
-/// folder. Symlinks are not followed, so the walk ends; the file `torrent` is passed over.
+/// Searches the folder of the torrent in `dir` for entries that are neither folders nor files of `info`.
+///
+/// A single-file torrent has no folder, and so no extra files. Symlinks are not followed, so that the walk ends. The file
+/// `torrent` is skipped.
 pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool) -> Result<ExtraFiles, ContentError> {
     let mut extra = ExtraFiles::default();
     let root = dir.join(OsStr::from_bytes(&info.name));
-    // A root that is no folder is a fault, which the check itself reports.
+    // If the root is not a folder, the verification reports it.
     if info.single_file || !root.is_dir() {
         return Ok(extra);
     }
     let named = named_paths(info);
     let torrent = fs::metadata(torrent).ok().map(|found| FileIdentity::from(&found));
-    // A folder at the root may itself be reached through a symlink.
+    // The root itself may be a symlink to a folder.
     let walk = WalkDir::new(&root).min_depth(1).max_depth(PATH_DEPTH_MAX).sort_by_file_name().into_iter();
     for (entry_count, entry) in walk.enumerate() {
         if cancel.load(Ordering::Relaxed) {
             return Err(ContentError::Cancelled);
         }
         if entry_count >= EXTRA_ENTRIES_MAX {
-            extra.gap = Some(format!("looked at {EXTRA_ENTRIES_MAX} files and folders only: {}", shown(&root)));
+            extra.gap = Some(format!("only {EXTRA_ENTRIES_MAX} files and folders were examined: {}", shown(&root)));
             break;
         }
         let entry = match entry {
@@ -52,7 +55,7 @@ pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool)
             Err(error) => {
                 let path = error.path().unwrap_or(&root).to_owned();
                 let error = error.into_io_error().unwrap_or_else(|| io::Error::other("the walk failed"));
-                extra.gap.get_or_insert_with(|| format!("can't look for extra files: {}: {error}", shown(&path)));
+                extra.gap.get_or_insert_with(|| format!("can't search for extra files: {}: {error}", shown(&path)));
                 continue;
             }
         };
@@ -74,7 +77,7 @@ pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool)
     Ok(extra)
 }
 
-/// Every file of the torrent and every folder one lies in, elements joined by `/`.
+/// The paths of all files of the torrent and of all their folders, with elements joined by `/`.
 fn named_paths(info: &Info) -> HashSet<Vec<u8>> {
     let mut named = HashSet::new();
     for file in &info.files {
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_torrent_does_not_name_is_listed() {
+    fn files_outside_the_torrent_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let none = dir.path().join("none");
         let info = info(&["t/a", "t/sub/b", "t/link/c"]);
@@ -131,7 +134,7 @@ mod tests {
             fs::write(dir.path().join("t").join(path), path).unwrap();
         }
         fs::write(dir.path().join("beside"), "x").unwrap();
-        // Named as a folder: followed by the check, not entered here.
+        // A folder of the torrent that is a symlink: the verification follows it, this search does not.
         symlink("sub", dir.path().join("t/link")).unwrap();
         symlink("..", dir.path().join("t/loop")).unwrap();
         let torrent = dir.path().join("t/it.torrent");

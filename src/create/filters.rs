@@ -1,34 +1,34 @@
-//! Which files of a folder take part: `GLOB` includes, `!GLOB` excludes, the last match wins. What file managers leave
-//! behind takes part only where a glob includes it.
+//! Selects the files of a folder that become content: `GLOB` includes, `!GLOB` excludes, the last match wins. Files that
+//! file managers create are included only if a glob matches them.
 
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Names of files that file managers leave in folders, whatever the case of their letters. They change when a folder is
-/// looked at, and the info-hash with them.
+/// Names of files that file managers create in folders, case-insensitive. They change when a user browses a folder, and the
+/// info-hash would change with them.
 const JUNK: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
 
 /// An ordered list of include and exclude globs over paths relative to the folder.
 ///
-/// A glob without `/` matches a file or folder of that name at any depth; one with `/` matches from the folder down. A
-/// folder that matches stands for all that is in it. `*` does not cross `/`, `**` does. A path that nothing matches
-/// takes part unless there is an include glob.
+/// A glob without `/` matches a file or folder of that name at any depth; one with `/` matches from the top folder. A match
+/// of a folder applies to all files in it. `*` does not match `/`, `**` does. A path that no glob matches is included unless
+/// there is an include glob.
 #[derive(Debug, Clone, Default)]
 pub struct Filters {
-    /// True for an include, in the order given.
+    /// For each pattern in order, whether it includes.
     includes: Vec<bool>,
-    /// Two globs for each: the path itself, and what is below it.
+    /// Two globs for each pattern: one for the path itself, one for all paths below it.
     globs: GlobSet,
     includes_junk: bool,
 }
 
-/// What becomes of one file.
+/// The decision on one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    Take,
-    LeaveOut,
-    /// Left out for its name alone.
+    Include,
+    Exclude,
+    /// Excluded because of its name.
     Junk,
 }
 
@@ -66,31 +66,31 @@ impl Filters {
         Ok(Self { includes, globs, includes_junk: false })
     }
 
-    /// Junk takes part like anything else.
+    /// Sets whether files that file managers create are treated like other files.
     #[must_use]
     pub fn with_junk(self, includes_junk: bool) -> Self {
         Self { includes_junk, ..self }
     }
 
-    /// Whether there is no glob.
+    /// Whether there are no globs.
     pub fn is_empty(&self) -> bool {
         self.includes.is_empty()
     }
 
-    /// What becomes of the file at this relative path.
+    /// Decides on the file at this relative path.
     pub fn judge(&self, path: &Path) -> Verdict {
         let is_junk = |name: &std::ffi::OsStr| JUNK.iter().any(|junk| name.eq_ignore_ascii_case(junk));
         match self.last_match(path) {
-            Some(rule) if self.includes[rule] => Verdict::Take,
+            Some(rule) if self.includes[rule] => Verdict::Include,
             None if !self.includes.contains(&true) => match path.file_name() {
                 Some(name) if !self.includes_junk && is_junk(name) => Verdict::Junk,
-                _ => Verdict::Take,
+                _ => Verdict::Include,
             },
-            _ => Verdict::LeaveOut,
+            _ => Verdict::Exclude,
         }
     }
 
-    /// Whether nothing below this folder can take part, so that it need not be read.
+    /// Whether no file below this folder can be included, so that the folder need not be read.
     pub fn prunes(&self, folder: &Path) -> bool {
         self.last_match(folder).is_some_and(|rule| !self.includes[rule..].contains(&true))
     }
@@ -107,7 +107,7 @@ mod tests {
 
     fn taken(filters: &[&str], paths: &[&'static str]) -> Vec<&'static str> {
         let filters = Filters::new(filters).unwrap();
-        paths.iter().copied().filter(|path| filters.judge(Path::new(path)) == Verdict::Take).collect()
+        paths.iter().copied().filter(|path| filters.judge(Path::new(path)) == Verdict::Include).collect()
     }
 
     const TREE: [&str; 6] = ["a.iso", "a.txt", "cache/b.iso", "cache/keep.txt", "deep/er/cache/c.txt", ".hidden"];
@@ -129,22 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn junk_takes_part_only_where_it_is_asked_for() {
+    fn junk_is_included_only_on_request() {
         let junk = |filters: &[&str], path: &str| Filters::new(filters).unwrap().judge(Path::new(path));
         for path in [".DS_Store", "deep/Thumbs.db", "a/Desktop.ini"] {
             assert_eq!(junk(&[], path), Verdict::Junk, "{path}");
             assert_eq!(junk(&["!*.iso"], path), Verdict::Junk, "{path}");
-            assert_eq!(Filters::default().with_junk(true).judge(Path::new(path)), Verdict::Take, "{path}");
+            assert_eq!(Filters::default().with_junk(true).judge(Path::new(path)), Verdict::Include, "{path}");
         }
-        assert_eq!(junk(&["*.db"], "deep/Thumbs.db"), Verdict::Take);
-        assert_eq!(junk(&["!*.ini"], "desktop.ini"), Verdict::LeaveOut);
-        assert_eq!(junk(&["*.iso"], "desktop.ini"), Verdict::LeaveOut);
-        assert_eq!(junk(&[], "Thumbs.db/file"), Verdict::Take);
-        assert_eq!(junk(&[], "not-Thumbs.db"), Verdict::Take);
+        assert_eq!(junk(&["*.db"], "deep/Thumbs.db"), Verdict::Include);
+        assert_eq!(junk(&["!*.ini"], "desktop.ini"), Verdict::Exclude);
+        assert_eq!(junk(&["*.iso"], "desktop.ini"), Verdict::Exclude);
+        assert_eq!(junk(&[], "Thumbs.db/file"), Verdict::Include);
+        assert_eq!(junk(&[], "not-Thumbs.db"), Verdict::Include);
     }
 
     #[test]
-    fn a_folder_is_skipped_only_when_nothing_below_can_come_back() {
+    fn a_folder_is_pruned_only_if_no_file_below_can_be_included() {
         assert!(Filters::new(["!cache"]).unwrap().prunes(Path::new("cache")));
         assert!(Filters::new(["!cache"]).unwrap().prunes(Path::new("deep/cache")));
         assert!(!Filters::new(["!cache", "keep.txt"]).unwrap().prunes(Path::new("cache")));

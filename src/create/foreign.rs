@@ -1,4 +1,4 @@
-//! Files that lie where a torrent's files belong and are not of it.
+//! Detects files at the paths of a torrent's files that belong to the user and not to the torrent.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -17,11 +17,12 @@ use crate::base::{Bitfield, PieceHash, PieceIndex};
 use crate::codec::metainfo::Info;
 use crate::hash::PieceHasher;
 
-/// Those of these files that hold something, where nothing shows that it is of the torrent; `have` is what was found right.
+/// Returns those of the given files that contain data and show no sign of belonging to the torrent. `have` are the pieces
+/// that were found right.
 ///
-/// A right piece shows that its files are the torrent's. No piece can show that of a file shorter than one while its
-/// neighbours are damaged: the torrent's length and a right piece elsewhere do. Zeros are of no file: space that was
-/// reserved, and a hole.
+/// A right piece shows that its files belong to the torrent. A file without a piece of its own has no such sign if its
+/// neighbors are damaged; instead, its length in the torrent together with a right piece anywhere counts. Zeros count
+/// neither as data nor as a sign, as they may be a hole or reserved space.
 pub fn foreign_files(
     info: &Info,
     dir: &Path,
@@ -32,7 +33,7 @@ pub fn foreign_files(
     let geometry = &info.geometry;
     let piece_len = geometry.piece_len();
     let zeros = (!have.is_empty()).then(|| hash_of_zeros(piece_len));
-    // That a hole is right says nothing.
+    // A right piece of zeros may be a hole.
     let is_of_zeros = |piece: PieceIndex| match geometry.len_of(piece) {
         len if len == piece_len => zeros.as_ref() == info.pieces.get(piece.at()),
         len => Some(&hash_of_zeros(len)) == info.pieces.get(piece.at()),
@@ -71,11 +72,11 @@ fn hash_of_zeros(len: u32) -> PieceHash {
     hasher.finish()
 }
 
-/// Whether a regular file has a byte that is not zero. Holes are not read.
+/// Whether a regular file contains a byte other than zero. Skips holes.
 fn holds_something(path: &Path, control: Control<'_>) -> io::Result<bool> {
     let file = match open_regular(path) {
         Ok((file, _)) => file,
-        // Whatever else is there is never written.
+        // A download never writes to a file of another kind.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
             return Ok(false);
         }
@@ -87,9 +88,9 @@ fn holds_something(path: &Path, control: Control<'_>) -> io::Result<bool> {
     while !control.cancel.load(Ordering::Relaxed) {
         at = match seek(&file, SeekFrom::Data(at)) {
             Ok(at) => at,
-            // Nothing but a hole up to the end.
+            // The rest of the file is a hole.
             Err(Errno::NXIO) => return Ok(false),
-            // A file system that knows no holes.
+            // The file system does not support holes.
             Err(_) => at,
         };
         let len = file.read_at(&mut buffer, at)?;
@@ -115,7 +116,7 @@ mod tests {
 
     const PIECE_LEN: u32 = 4;
 
-    /// A file of three pieces, the second of which is zeros, two short ones in one piece, and one of one piece.
+    /// A file of three pieces, the second of which is zeros, two short files in one piece, and a file of one piece.
     fn info() -> Info {
         let file = |name: &[u8], len| FileEntry { path: vec![name.to_vec()], len, pad: false, symlink: None };
         let files = vec![file(b"long", 12), file(b"short", 2), file(b"shorter", 2), file(b"whole", 4)];
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn files_with_other_content_are_foreign_until_a_piece_of_theirs_is_right() {
+    fn a_file_is_foreign_until_one_of_its_pieces_is_right() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(foreign(dir.path(), &[]), [0; 0]);
         fs::write(dir.path().join("long"), b"\0\0\0\0\0\0\0\0\0\0\0x").unwrap();
@@ -150,12 +151,12 @@ mod tests {
         assert_eq!(foreign(dir.path(), &[]), [0, 1, 2, 3]);
         assert_eq!(foreign(dir.path(), &[1]), [0, 1, 2, 3], "zeros are right by chance");
         assert_eq!(foreign(dir.path(), &[3]), [0, 3]);
-        assert_eq!(foreign(dir.path(), &[2]), [2, 3], "one has not its length");
+        assert_eq!(foreign(dir.path(), &[2]), [2, 3], "one has the wrong length");
         assert_eq!(foreign(dir.path(), &[4]), [0, 2]);
     }
 
     #[test]
-    fn empty_files_and_reserved_space_are_nobodys() {
+    fn empty_files_and_reserved_space_are_not_foreign() {
         let dir = tempfile::tempdir().unwrap();
         File::create(dir.path().join("short")).unwrap();
         File::create(dir.path().join("long")).unwrap().set_len(1 << 40).unwrap();
@@ -164,6 +165,6 @@ mod tests {
         assert_eq!(foreign(dir.path(), &[]), [0; 0]);
         fs::remove_file(dir.path().join("long")).unwrap();
         fs::create_dir(dir.path().join("long")).unwrap();
-        assert_eq!(foreign(dir.path(), &[]), [0; 0], "nothing is written there");
+        assert_eq!(foreign(dir.path(), &[]), [0; 0], "a folder is never written");
     }
 }

@@ -1,9 +1,9 @@
-//! The hashes of content whose hashing takes long, kept while it goes on: a run that was interrupted is taken up again.
+//! A journal of piece hashes, with which an interrupted run of long hashing can be resumed.
 //!
-//! A journal is `MAGIC` with its version, its key, and records that follow each other in the content: first piece, number of
-//! pieces (32 bits, the lowest byte first), a hash for each, and the SHA-1 of all that. The key stands for the files as
-//! they were seen, so that the hashes of files that have changed since are never found. Whatever is wrong with a journal,
-//! it is as if it ended there; whatever is wrong with its folder, nothing is kept.
+//! A journal consists of `MAGIC` with its version, the key, and records of adjacent pieces. A record is the index of its
+//! first piece and the number of pieces (32 bits, little-endian), a hash for each, and the SHA-1 of all that. The key is
+//! derived from the identities of the files, so that the hashes of changed files are never found. A journal is read up to
+//! its first invalid record. If its folder is unusable, nothing is recorded.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write as _};
@@ -16,35 +16,37 @@ use crate::base::limits::{HASH_JOURNAL_STEP_LEN, HASH_JOURNALS_MAX};
 use crate::base::{Geometry, PieceHash};
 use crate::hash::sha1;
 
-/// Its last byte is the version.
+/// The beginning of a journal. The last byte is the version.
 const MAGIC: [u8; 16] = *b"bt-fast hashes\n\x01";
 const EXTENSION: &str = "hashes";
 const HASH_LEN: usize = size_of::<PieceHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN;
 const RECORD_HEAD_LEN: usize = 2 * size_of::<u32>();
-/// A piece that is not wholly there. No content is known that has this hash; of such a piece it would be said that it
-/// is missing.
+/// Stands for a piece without a hash, as not all of its bytes exist. No content with this hash is known; a piece with it
+/// would be reported as missing.
 const NO_HASH: PieceHash = PieceHash([0; HASH_LEN]);
 
-/// Where the hashes of one content are kept until all are known.
+/// The journal of one torrent's content.
 pub struct HashJournal {
-    /// `None` where nothing is kept.
+    /// `None` if nothing is recorded.
     path: Option<PathBuf>,
     key: PieceHash,
-    /// Content bytes of a record.
+    /// The number of content bytes covered by a record.
     step_len: u64,
-    /// To be appended to, once it has been read.
+    /// Open for appending after [`Self::read`].
     file: Option<File>,
 }
 
 impl HashJournal {
-    /// Keeps nothing.
+    /// A journal that records nothing.
     fn none() -> Self {
         Self { path: None, key: NO_HASH, step_len: u64::MAX, file: None }
     }
 
-    /// The journal in `folder` of the content that was seen at `started` (seconds since 1970). It keeps nothing of content
-    /// that is hashed in no time, or was written to so shortly before that another write could look the same.
+    /// The journal in `folder` of content whose identities were `seen` at `started`, in seconds since 1970.
+    ///
+    /// Records nothing for short content, which is hashed quickly, and for content that was written so shortly before
+    /// `started` that a later write could have the same time stamp.
     pub fn of(folder: Option<&Path>, started: i64, seen: &Observation, geometry: &Geometry) -> Self {
         let step_len = HASH_JOURNAL_STEP_LEN;
         match folder {
@@ -57,19 +59,19 @@ impl HashJournal {
 
     fn with_step(folder: &Path, seen: &Observation, geometry: &Geometry, step_len: u64) -> Self {
         let lens = (0..geometry.file_count()).map(|file_index| geometry.file_len(file_index));
-        let cut: Vec<u8> = [geometry.piece_len().into()].into_iter().chain(lens).flat_map(u64::to_le_bytes).collect();
-        let key = sha1(&[&cut, &seen.encode()]);
+        let lens: Vec<u8> = [geometry.piece_len().into()].into_iter().chain(lens).flat_map(u64::to_le_bytes).collect();
+        let key = sha1(&[&lens, &seen.encode()]);
         let path = Some(folder.join(format!("{key}.{EXTENSION}")));
         Self { path, key, step_len, file: None }
     }
 
-    /// Pieces that are hashed between two records.
+    /// The number of pieces covered by a record.
     pub(super) fn step(&self, geometry: &Geometry) -> u32 {
         let pieces = self.step_len / u64::from(geometry.piece_len());
         u32::try_from(pieces).unwrap_or(u32::MAX).max(1)
     }
 
-    /// The hashes that are kept, from the first piece on. What comes after them can be appended from then on.
+    /// Reads the recorded hashes, which start at the first piece, and opens the journal for appending.
     pub(super) fn read(&mut self, piece_count: u32) -> Vec<Option<PieceHash>> {
         let mut hashes = Vec::new();
         let Some(path) = &self.path else { return hashes };
@@ -77,14 +79,14 @@ impl HashJournal {
             Ok((file, _)) => read_records(file, &self.key, piece_count, &mut hashes),
             Err(_) => 0,
         };
-        match begin_behind(path, good_len, &self.key) {
+        match open_at(path, good_len, &self.key) {
             Ok(file) => self.file = Some(file),
-            Err(error) => tracing::info!("the progress of hashing is not kept: {error}"),
+            Err(error) => tracing::info!("hashing progress is not recorded: {error}"),
         }
         hashes
     }
 
-    /// Keeps the hashes of the pieces from `start` on.
+    /// Appends a record with the hashes of the pieces from `start`.
     pub(super) fn append(&mut self, start: u32, hashes: &[Option<PieceHash>]) {
         let Some(file) = &mut self.file else { return };
         let count = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
@@ -94,12 +96,12 @@ impl HashJournal {
         let check = sha1(&[&record]);
         record.extend(check.0);
         if let Err(error) = file.write_all(&record) {
-            tracing::info!("the progress of hashing is kept no longer: {error}");
+            tracing::info!("hashing progress is no longer recorded: {error}");
             self.file = None;
         }
     }
 
-    /// All is hashed and kept elsewhere.
+    /// Removes the journal. Called when all hashes are stored elsewhere.
     pub fn remove(self) {
         if let Some(path) = self.path {
             let _ = fs::remove_file(path);
@@ -107,7 +109,7 @@ impl HashJournal {
     }
 }
 
-/// Reads records for as long as they are whole and follow each other; returns where they end in the file.
+/// Reads records while they are valid and adjacent. Returns the offset in the file at which they end.
 fn read_records(file: File, key: &PieceHash, piece_count: u32, hashes: &mut Vec<Option<PieceHash>>) -> u64 {
     let mut reader = BufReader::new(file);
     let mut head = [0; HEAD_LEN];
@@ -123,7 +125,7 @@ fn read_records(file: File, key: &PieceHash, piece_count: u32, hashes: &mut Vec<
     end as u64
 }
 
-/// The next record without its check, if it is right and begins with the piece `next`.
+/// Reads the next record, and returns it without its checksum if it is valid and begins with the piece `next`.
 fn read_record(reader: &mut impl Read, next: usize, piece_count: u32) -> Option<Vec<u8>> {
     let mut record = vec![0; RECORD_HEAD_LEN];
     reader.read_exact(&mut record).ok()?;
@@ -148,8 +150,8 @@ fn head_of(key: &PieceHash) -> [u8; HEAD_LEN] {
     head
 }
 
-/// Opens the journal to append behind its first `good_len` bytes; begins it where there are none.
-fn begin_behind(path: &Path, good_len: u64, key: &PieceHash) -> io::Result<File> {
+/// Opens the journal for appending after its first `good_len` bytes. Writes the header if there are none.
+fn open_at(path: &Path, good_len: u64, key: &PieceHash) -> io::Result<File> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     let mut file = File::options().create(true).append(true).open(path)?;
     file.set_len(good_len)?;

@@ -10,10 +10,10 @@ use crate::create::sweep::{Content, Control, Source};
 
 const PIECE_LEN: u32 = 16 << 10;
 const PIECE_COUNT: u32 = 40;
-/// Four pieces.
+/// The length of four pieces.
 const STEP_LEN: u64 = 64 << 10;
 
-/// One file for each piece, and which of them were opened.
+/// Content with one file per piece, which notes the files that were opened.
 struct Watched {
     dir: tempfile::TempDir,
     geometry: Geometry,
@@ -42,7 +42,7 @@ impl Watched {
         HashJournal::with_step(&self.folder(), &self.seen(), &self.geometry, STEP_LEN)
     }
 
-    /// Hashes until `len_max` bytes at least are hashed, and returns the files that were opened for their bytes.
+    /// Hashes at least `len_max` bytes, then cancels. Returns the result and the files that were opened.
     fn hash(
         &self,
         journal: &mut HashJournal,
@@ -79,7 +79,7 @@ impl Content for Watched {
 }
 
 #[test]
-fn an_interrupted_run_is_taken_up_behind_its_last_record() {
+fn an_interrupted_run_resumes_after_its_last_record() {
     let content = Watched::new();
     let (interrupted, _) = content.hash(&mut content.journal(), STEP_LEN * 3 + 1);
     assert!(matches!(interrupted, Err(ContentError::Cancelled)));
@@ -88,7 +88,7 @@ fn an_interrupted_run_is_taken_up_behind_its_last_record() {
     assert_eq!(result.unwrap(), content.expected());
     assert!(opened.first().is_some_and(|&first| first >= 12), "{opened:?}");
     assert_eq!(opened.last(), Some(&39));
-    // All is kept until the caller has it elsewhere.
+    // The journal stays until the caller has stored the hashes.
     let (result, opened) = content.hash(&mut content.journal(), u64::MAX);
     assert_eq!((result.unwrap(), opened), (content.expected(), vec![]));
     journal.remove();
@@ -96,7 +96,7 @@ fn an_interrupted_run_is_taken_up_behind_its_last_record() {
 }
 
 #[test]
-fn a_file_that_changed_since_is_hashed_again() {
+fn content_with_a_changed_file_is_hashed_again() {
     let content = Watched::new();
     content.hash(&mut content.journal(), u64::MAX).0.unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -106,7 +106,7 @@ fn a_file_that_changed_since_is_hashed_again() {
 }
 
 #[test]
-fn a_journal_is_as_long_as_it_is_right() {
+fn a_journal_is_read_up_to_its_first_invalid_record() {
     let content = Watched::new();
     content.hash(&mut content.journal(), u64::MAX).0.unwrap();
     let path = fs::read_dir(content.folder()).unwrap().next().unwrap().unwrap().path();
@@ -129,13 +129,13 @@ fn a_journal_is_as_long_as_it_is_right() {
     for len in [0, 1, HEAD_LEN, HEAD_LEN + 7, HEAD_LEN + record_len, whole.len() - 1] {
         check(&whole[..len], len.saturating_sub(HEAD_LEN) / record_len * 4);
     }
-    // A record of more pieces than there are is none.
+    // A record of more pieces than the torrent has is invalid.
     fs::write(&path, &whole).unwrap();
     assert_eq!(content.journal().read(10).len(), 8);
 }
 
 #[test]
-fn what_cannot_be_kept_is_hashed_all_the_same() {
+fn content_is_hashed_without_a_usable_journal() {
     let content = Watched::new();
     fs::create_dir_all(content.dir.path().join("cache")).unwrap();
     fs::write(content.folder(), "a file in the folder's place").unwrap();
@@ -144,7 +144,7 @@ fn what_cannot_be_kept_is_hashed_all_the_same() {
 }
 
 #[test]
-fn only_long_content_that_has_settled_has_a_journal() {
+fn only_long_and_settled_content_has_a_journal() {
     let content = Watched::new();
     let sparse = content.dir.path().join("sparse");
     let len = HASH_JOURNAL_STEP_LEN + 1;
@@ -161,7 +161,7 @@ fn only_long_content_that_has_settled_has_a_journal() {
 }
 
 #[test]
-fn the_oldest_journals_go() {
+fn the_oldest_journals_are_removed() {
     let content = Watched::new();
     fs::create_dir_all(content.folder()).unwrap();
     for at in 0..HASH_JOURNALS_MAX {

@@ -1,8 +1,8 @@
-//! Files to metainfo, and files against metainfo.
+//! Creates metainfo from files, and verifies files against metainfo.
 //!
 //! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline, the atomic write of the
-//! `.torrent` and the record of checks that matched. Prints nothing and reads no clock: the caller gives the creation
-//! date, hears of progress through `Control` and stops the work through it.
+//! `.torrent` and the cache of successful checks. Prints nothing and reads no clock: the caller passes the creation date,
+//! and uses `Control` to follow the progress and to cancel the work.
 
 pub mod error;
 pub mod extra;

@@ -1,4 +1,4 @@
-//! What the files of a torrent's content were when they were seen.
+//! Identities of the files of a torrent at one time.
 
 use std::fs::{self, Metadata};
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use crate::base::FileIdentity;
 use crate::codec::metainfo::Info;
 
-/// The numbers of a [`FileIdentity`].
+/// Length of an encoded [`FileIdentity`], in bytes.
 pub(super) const FILE_LEN: usize = 7 * size_of::<u64>();
 
-/// Time stamps of file systems are this coarse at worst (FAT): two writes within it may leave the same one.
+/// The coarsest granularity of time stamps among file systems (FAT). Two writes within it may leave the same time stamp.
 pub(super) const STAMP_GRAIN_S: i64 = 2;
 
-/// Every file of a torrent as it was seen, in the torrent's order and without pad files.
+/// The identities of all files of a torrent in order, without pad files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Observation(Vec<FileIdentity>);
 
 impl Observation {
-    /// `None` where a path is not a regular file.
+    /// Reads the current identities. Returns `None` if a path is not a regular file.
     pub fn of(paths: &[PathBuf]) -> Option<Self> {
         let see =
             |path: &PathBuf| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| FileIdentity::from(&found));
         paths.par_iter().map(see).collect::<Option<_>>().map(Self)
     }
 
-    /// Of files that were seen already.
+    /// Takes identities that were read before.
     pub(super) fn of_identities(files: Vec<FileIdentity>) -> Self {
         Self(files)
     }
@@ -35,19 +35,19 @@ impl Observation {
         self.0.len()
     }
 
-    /// By file of the torrent; a pad file has none.
+    /// The identities by file index; `None` for a pad file.
     pub fn by_file(&self, info: &Info) -> Box<[Option<FileIdentity>]> {
         let mut files = self.0.iter();
         info.files.iter().map(|file| if file.pad { None } else { files.next().copied() }).collect()
     }
 
-    /// Whether no write at `since` (seconds since 1970) or later can have left these time stamps.
+    /// Whether every write at `since` (seconds since 1970) or later would leave a newer time stamp than these.
     pub(super) fn is_settled(&self, since: i64) -> bool {
         let newest = self.0.iter().map(|seen| seen.mtime.max(seen.ctime).s).max();
         newest.is_none_or(|newest| newest.saturating_add(STAMP_GRAIN_S) < since)
     }
 
-    /// Its numbers as they are kept.
+    /// Encodes the identities for a record.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut numbers = Vec::with_capacity(self.0.len() * FILE_LEN);
         for FileIdentity { dev, ino, len, mtime, ctime } in &self.0 {

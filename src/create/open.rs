@@ -1,4 +1,4 @@
-//! Opening what should be a regular file without ever being blocked by what is not.
+//! Opens regular files, without blocking on other kinds of files.
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -9,12 +9,12 @@ use std::path::Path;
 
 use crate::base::escape::printable;
 
-/// A path for people.
+/// A path in printable form, for the user.
 pub fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
-/// What lies at a path where a file was wanted.
+/// The kind of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     File,
@@ -52,14 +52,15 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Opens a regular file for reading, symlinks followed. Anything else is an error that says what it is; a FIFO never
-/// blocks and a device is never read.
+/// Opens a regular file for reading, following symlinks. Any other kind is an error that names the kind. Never blocks on a
+/// FIFO and never reads a device.
 pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let check = |metadata: &Metadata| match Kind::from(metadata.file_type()) {
         Kind::File => Ok(()),
         kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a file"))),
     };
-    // Opening alone does something on some devices; and what lies there may change before it is open.
+    // Checked before the open, since opening some devices has an effect, and again after it, since the path may have been
+    // replaced in between.
     check(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;

@@ -1,17 +1,17 @@
-//! The piece length when nobody names one. The rule is part of the program's promise: same content, same info-hash.
+//! The default piece length. The rule must not change, since the same content must always give the same info-hash.
 
 use crate::base::Geometry;
 use crate::base::limits::{PIECE_COUNT_PORTABLE_MAX, PIECE_LEN_CREATE_MAX, PIECE_LEN_CREATE_MIN};
 use crate::base::units::Bytes;
 
-/// Pieces that are plenty for a swarm to share work and few enough for a small `.torrent`.
+/// The target number of pieces: enough for peers to share the work, and few enough for a small `.torrent`.
 const PIECE_COUNT_TARGET: u64 = 2048;
 
-/// Pieces stay at most this long for the target's sake: a peer can pass on nothing before it has a whole one.
+/// The longest piece that the target may lead to: a peer cannot upload a piece before it has all of it.
 const PIECE_LEN_COMFORTABLE: u32 = 16 << 20;
 
-/// The smallest power of two, from 16 KiB to 16 MiB, that cuts the content into at most 2048 pieces; longer ones, up to
-/// 256 MiB, only where 16 MiB would make more pieces than every client can load.
+/// The smallest power of two, from 16 KiB to 16 MiB, that divides the content into at most 2048 pieces. Longer pieces, up
+/// to 256 MiB, are used only if 16 MiB would give more pieces than all clients can load.
 pub fn automatic(total_len: u64) -> u32 {
     let mut piece_len = PIECE_LEN_CREATE_MIN;
     loop {
@@ -25,13 +25,13 @@ pub fn automatic(total_len: u64) -> u32 {
     }
 }
 
-/// libtorrent's default `load_torrent_limits::max_buffer_size`.
+/// The default of libtorrent's `load_torrent_limits::max_buffer_size`.
 const LIBTORRENT_METAINFO_LEN_MAX: usize = 10_000_000;
 
-/// The longest pieces libtorrent creates; it loads longer ones.
+/// The maximum length of pieces that libtorrent creates. It loads longer ones.
 const LIBTORRENT_PIECE_LEN_CREATE_MAX: u32 = 128 << 20;
 
-/// Which clients a torrent cut like this and with a `.torrent` of this many bytes locks out, a line each.
+/// Names the clients that cannot load a torrent with this geometry and metainfo length, one line each.
 pub fn caveats(geometry: &Geometry, metainfo_len: usize) -> Vec<String> {
     let (piece_len, piece_count) = (geometry.piece_len(), geometry.piece_count());
     let mut caveats = Vec::new();
@@ -49,8 +49,8 @@ pub fn caveats(geometry: &Geometry, metainfo_len: usize) -> Vec<String> {
     }
     if metainfo_len > LIBTORRENT_METAINFO_LEN_MAX {
         caveats.push(format!(
-            "a .torrent of {metainfo_len} bytes: programs on libtorrent load at most {LIBTORRENT_METAINFO_LEN_MAX} \
-             unless told otherwise: give a larger -l or fewer files"
+            "a .torrent of {metainfo_len} bytes: programs that use libtorrent load at most \
+             {LIBTORRENT_METAINFO_LEN_MAX} by default: give a larger -l or fewer files"
         ));
     }
     caveats
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_locks_clients_out_is_said() {
+    fn clients_that_cannot_load_a_torrent_are_named() {
         let caveats = |piece_len: u32, total_len: u64, metainfo_len| {
             caveats(&Geometry::new(piece_len, [total_len]).unwrap(), metainfo_len)
         };

@@ -1,7 +1,7 @@
-//! Hashing content that lies in files.
+//! Hashes content in files.
 //!
-//! Threads take runs of pieces in order, so that a disk sees one forward sweep. How a thread reads and hashes its runs is
-//! `worker`'s.
+//! Threads take runs of pieces in order, so that a disk is read in one forward sweep. The module `worker` reads and hashes
+//! the runs of a thread.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -17,7 +17,7 @@ use crate::base::PieceHash;
 use crate::base::limits::{DIRECT_FILE_LEN_MIN, HASH_COLD_THREADS};
 use crate::uring;
 
-/// The hash of every wanted piece, by piece index.
+/// Returns the hash of each wanted piece, by piece index.
 pub(super) fn hash_pieces(
     content: &impl Content,
     control: Control<'_>,
@@ -28,7 +28,7 @@ pub(super) fn hash_pieces(
     Ok(hashes)
 }
 
-/// [`hash_pieces`] that begins behind the pieces in the journal, and writes the others to it as it goes.
+/// [`hash_pieces`] that takes the first hashes from the journal, and appends the others to it as it proceeds.
 pub(super) fn hash_pieces_with(
     content: &impl Content,
     journal: &mut HashJournal,
@@ -47,7 +47,7 @@ pub(super) fn hash_pieces_with(
     Ok(hashes)
 }
 
-/// Hashes the wanted pieces of a range into their places in `hashes`.
+/// Hashes the wanted pieces of a range and stores the hashes in `hashes`, by piece index.
 fn hash_range(
     content: &impl Content,
     range: Range<u32>,
@@ -73,21 +73,21 @@ fn hash_range(
     });
     for part in parts {
         for (piece, hash) in part? {
-            if let Some(place) = hashes.get_mut(piece.at()) {
-                *place = Some(hash);
+            if let Some(entry) = hashes.get_mut(piece.at()) {
+                *entry = Some(hash);
             }
         }
     }
     Ok(())
 }
 
-/// Where content lies, going by samples.
+/// Whether content is in the page cache, judged by samples.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Residency {
     InMemory,
-    /// Some of it at least has to come from disk, in long files.
+    /// Some of the content must be read from disk, most of that in long files.
     OnDisk,
-    /// The same, in files too short to be read past the page cache.
+    /// Some of the content must be read from disk, most of that in files too short to be read past the page cache.
     InShortFilesOnDisk,
 }
 
@@ -97,7 +97,8 @@ impl Residency {
         let geometry = content.geometry();
         let begin = offset_of(geometry, range.start);
         let len = offset_of(geometry, range.end) - begin;
-        // Some(is long) for a sample that has to come from disk. Who needs a bad file will say what is wrong with it.
+        // For a sample that must be read from disk, whether its file is long. Errors are ignored here, as the worker that
+        // needs the file will report them.
         let absent = |at: u64| {
             let span = geometry.file_spans(begin + len / SAMPLES * at, 1).next()?;
             match content.open(span.file_index) {
@@ -115,7 +116,7 @@ impl Residency {
         }
     }
 
-    /// One thread for each core, and more for short files from disk: each of their opens and reads is waited for.
+    /// One thread per core, or more for short files on disk, as each open and read blocks its thread.
     fn thread_count(self, piece_count: usize) -> usize {
         let cores = rayon::current_num_threads();
         let threads = if self == Self::InShortFilesOnDisk { cores.max(HASH_COLD_THREADS) } else { cores };

@@ -1,4 +1,4 @@
-//! What a torrent will hold, known before a byte is hashed; and the torrent itself, once all are.
+//! The plan of a torrent, which is known before hashing, and the torrent built from it.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,26 +19,35 @@ use crate::base::limits;
 use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
 use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
 
-/// Everything about a torrent that is not its content.
+/// The settings of a torrent other than its content.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Default: the last element of the content's path.
+    /// The default is the last element of the content's path.
     pub name: Option<Vec<u8>>,
     pub filters: Filters,
-    /// Bytes, a power of two; default: [`piece_len::automatic`].
+    /// In bytes, a power of two. The default is [`piece_len::automatic`].
     pub piece_len: Option<u32>,
-    pub attributes: Attributes,
+    pub private: bool,
+    pub source: Option<String>,
+    /// Trackers in tiers (BEP 12).
+    pub tiers: Vec<Vec<String>>,
+    /// URLs of web seeds (BEP 19).
+    pub web_seeds: Vec<String>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    /// Seconds since 1970.
+    pub creation_date: Option<i64>,
 }
 
 impl Settings {
-    /// The name that the content at `path` gets.
+    /// The name of a torrent of the content at `path`.
     pub fn name_for(&self, path: &Path) -> Result<Vec<u8>, CreateError> {
         let name = self.name.clone().or_else(|| name_of(path));
         name.ok_or_else(|| CreateError::NoName { path: path.to_owned() })
     }
 }
 
-/// A torrent to be: files, name and cut. Its hashing comes next.
+/// Files, name and geometry of a torrent, before its content is hashed.
 #[derive(Debug)]
 pub struct Plan {
     pub scan: Scan,
@@ -52,12 +61,12 @@ pub struct Created {
     /// The whole `.torrent`.
     pub bytes: Vec<u8>,
     pub info_hash: InfoHash,
-    /// What its info dictionary says.
+    /// The decoded info dictionary.
     pub info: Info,
 }
 
 impl Plan {
-    /// Walks the content at `path`. A file that is `output` (a `.torrent` to be replaced) is not content.
+    /// Walks the content at `path`. The file `output`, a `.torrent` that will be replaced, is skipped.
     pub fn new(path: &Path, settings: &Settings, output: Option<&Path>) -> Result<Self, CreateError> {
         let name = settings.name_for(path)?;
         let output = output.and_then(|output| fs::metadata(output).ok());
@@ -76,17 +85,17 @@ impl Plan {
         Ok(Self { scan, name, geometry })
     }
 
-    /// The content as the walk saw it.
+    /// The identities of the files, as found by the walk.
     pub fn observation(&self) -> Observation {
         Observation::of_identities(self.scan.files.iter().map(|file| file.identity).collect())
     }
 
-    /// Hashes the content and puts the torrent together. A file that is not what the walk saw, before or after, ends it.
+    /// Hashes the content and builds the torrent. Fails if a file has changed after the walk.
     pub fn build(&self, settings: &Settings, control: Control<'_>) -> Result<Created, CreateError> {
         self.put_together(hash_pieces(self, control)?, settings)
     }
 
-    /// [`Self::build`] that goes on from where an earlier run was interrupted.
+    /// [`Self::build`] that resumes an interrupted run.
     pub fn build_with(
         &self,
         settings: &Settings,
@@ -123,7 +132,7 @@ impl Plan {
     }
 }
 
-/// The torrent of content that is named, cut and hashed.
+/// Builds the torrent of hashed content.
 pub(super) fn finish(
     name: Vec<u8>,
     geometry: &Geometry,
@@ -136,7 +145,7 @@ pub(super) fn finish(
     if bytes.len() as u64 > limits::METAINFO_LEN_MAX {
         return Err(CreateError::MetainfoTooLong { len: bytes.len() as u64 });
     }
-    // Read back as any client will: what we could not read ourselves is never written.
+    // Decode the result as a client would, so that an invalid torrent is never written.
     let Metainfo { info_hash, info, .. } = Metainfo::decode(&bytes, &MetainfoLimits::default())?;
     Ok(Created { bytes, info_hash, info })
 }
@@ -164,7 +173,7 @@ impl Content for Plan {
     }
 }
 
-/// The last element of the path; of the real one where the path ends in `.` or `..`.
+/// The last element of the path. A path that ends in `.` or `..` is canonicalized first.
 fn name_of(path: &Path) -> Option<Vec<u8>> {
     let ends_in_dot = path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').find(|last| !last.is_empty());
     let real;
@@ -211,7 +220,7 @@ mod tests {
         }
     }
 
-    /// Takes the file out of the page cache, as far as its file system does that.
+    /// Drops the file from the page cache, if its file system supports that.
     fn evict(path: &Path) {
         let file = fs::File::open(path).unwrap();
         file.sync_all().unwrap();
@@ -219,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_any_files_gives_the_hashes_of_the_pieces_from_memory_and_from_disk() {
+    fn hashes_are_right_for_any_files_from_memory_and_disk() {
         let dir = tempfile::tempdir_in(".").unwrap();
         let mut rng = fastrand::Rng::with_seed(3);
         let piece_lens = [1, 1000, 16 << 10, 48 << 10, 64 << 10, 1 << 20, 3 << 20, 9 << 20];
@@ -252,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_reaches_the_total_and_cancelling_ends_it() {
+    fn progress_reaches_the_total_and_cancelling_ends_the_build() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, content(3_000_000)).unwrap();
@@ -271,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_after_the_walk_ends_it() {
+    fn a_file_that_changes_after_the_walk_ends_the_build() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, content(100_000)).unwrap();
         let settings = Settings::default();
         let plan = Plan::new(&path, &settings, None).unwrap();
         let cancel = AtomicBool::new(false);
-        // The length changes while the pieces are read, so the check afterwards has to find it.
+        // The length changes while the pieces are read, so only the final check can notice it.
         let grow = |_| fs::write(&path, content(200_000)).unwrap();
         let error = plan.build(&settings, Control { cancel: &cancel, progress: &grow }).unwrap_err();
         assert!(matches!(&error, CreateError::Content(ContentError::Changed { .. })), "{error}");
@@ -288,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_real_one_where_the_path_has_none() {
+    fn the_name_of_a_path_that_ends_in_dots_is_resolved() {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("some name");
         fs::create_dir(&sub).unwrap();
@@ -299,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_makes_no_torrent() {
+    fn content_without_files_or_bytes_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(build(dir.path(), &Settings::default()), Err(CreateError::NoFiles { .. })));
         fs::write(dir.path().join("empty"), b"").unwrap();

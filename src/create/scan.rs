@@ -1,4 +1,4 @@
-//! The walk over the content: which files, in which order, and what they were like when the walk saw them.
+//! The walk over the content: finds the files, their order and their identities.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -12,33 +12,33 @@ use super::filters::{Filters, Verdict};
 use super::open::Kind;
 use crate::base::{FileIdentity, limits};
 
-/// The files of a torrent to be.
+/// The files of a planned torrent.
 #[derive(Debug)]
 pub struct Scan {
     pub files: Vec<ScannedFile>,
-    /// The path itself is a file, not a folder with files.
+    /// Whether the path is a file and not a folder.
     pub single_file: bool,
-    /// Sum of the lengths.
+    /// Total length of the files, in bytes.
     pub total_len: u64,
-    /// Files left out for their names alone.
+    /// The number of files excluded as [junk](Verdict::Junk).
     pub junk_count: usize,
 }
 
 #[derive(Debug)]
 pub struct ScannedFile {
-    /// Where it is read.
+    /// The path from which the file is read.
     pub path: PathBuf,
     /// Path elements below the scanned folder; empty for a single file.
     pub elements: Vec<Vec<u8>>,
-    /// As the walk saw it.
+    /// The identity at the time of the walk.
     pub identity: FileIdentity,
 }
 
-/// Walks `root`, a file or a folder, by path or through a symlink.
+/// Walks `root`, which is a file, a folder, or a symlink to one.
 ///
-/// Files come in raw byte order of their path elements, empty and hidden ones included, junk left out. Symlinks in a folder are
-/// followed; a loop is an error, as is anything that is neither file nor folder and not excluded by `filters`. The file
-/// that is `output` is passed over, so that a folder that holds its own `.torrent` gives the same torrent again.
+/// Files are in raw byte order of their path elements. Empty and hidden files are included, junk is not. Symlinks in a
+/// folder are followed. A loop is an error, and so is an entry that is neither file nor folder and not excluded by
+/// `filters`. The file `output` is skipped, so that a folder that contains its own `.torrent` gives the same torrent again.
 pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
     let metadata = fs::metadata(root).map_err(|error| match is_dead_link(root, &error) {
         true => CreateError::DeadPath { path: root.to_owned() },
@@ -59,19 +59,19 @@ pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result
 fn scan_folder(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
     let mut scan = Scan { files: Vec::new(), single_file: false, total_len: 0, junk_count: 0 };
     let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
-    // A folder's entries sorted by name and walked in depth give the order of the path elements.
+    // A depth-first walk with entries sorted by name gives the order of the path elements.
     let walk = WalkDir::new(root).follow_links(true).sort_by_file_name().min_depth(1).into_iter();
     for entry in walk.filter_entry(|entry| !filters.prunes(&relative(entry.path()))) {
         let path = match entry {
             Err(error) => match (error.path().map(relative), error.loop_ancestor()) {
-                // The filters see an entry only when the walk could follow it.
-                (Some(path), _) if filters.judge(&path) != Verdict::Take && error.depth() > 0 => continue,
+                // The walk passes only entries that it could follow to the filters, so errors are filtered here.
+                (Some(path), _) if filters.judge(&path) != Verdict::Include && error.depth() > 0 => continue,
                 _ => return Err(walk_error(root, error)),
             },
             Ok(entry) if entry.file_type().is_dir() => continue,
             Ok(entry) => match filters.judge(&relative(entry.path())) {
-                Verdict::Take => entry,
-                Verdict::LeaveOut => continue,
+                Verdict::Include => entry,
+                Verdict::Exclude => continue,
                 Verdict::Junk => {
                     scan.junk_count += 1;
                     continue;
@@ -92,7 +92,7 @@ fn scan_folder(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Res
     Ok(scan)
 }
 
-/// `None` for the output itself.
+/// Returns `None` for the output.
 fn scan_file(
     entry: &DirEntry,
     relative: PathBuf,
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!((names(&found), found.junk_count), (vec!["a".to_owned(), "sub/b".to_owned()], 2));
         let all = scan(dir.path(), &Filters::default().with_junk(true), None).unwrap();
         assert_eq!((all.files.len(), all.junk_count), (4, 0));
-        // A file that is named itself is content.
+        // A junk file given as the root is content.
         assert_eq!(scan(&dir.path().join("Thumbs.db"), &Filters::default(), None).unwrap().files.len(), 1);
     }
 
@@ -193,15 +193,15 @@ mod tests {
         let error = scan(dir.path(), &Filters::default(), None).unwrap_err();
         assert!(matches!(&error, CreateError::Special { path, kind: Kind::Fifo } if *path == fifo), "{error}");
         assert_eq!(names(&scan(dir.path(), &Filters::new(["!fifo"]).unwrap(), None).unwrap()), ["file"]);
-        assert!(error.to_string().ends_with("leave it out with create -g '!fifo'"), "{error}");
+        assert!(error.to_string().ends_with("exclude it with create -g '!fifo'"), "{error}");
         let error = scan(&fifo, &Filters::default(), None).unwrap_err();
         assert!(matches!(error, CreateError::NoContent { .. }) && !error.to_string().contains("-g"), "{error}");
         fs::remove_file(fifo).unwrap();
         symlink("nowhere", dir.path().join("broken")).unwrap();
         let error = scan(dir.path(), &Filters::default(), None).unwrap_err().to_string();
-        assert!(error.contains("link to nothing") && error.ends_with("create -g '!broken'"), "{error}");
+        assert!(error.contains("broken symbolic link") && error.ends_with("create -g '!broken'"), "{error}");
         let error = scan(&dir.path().join("broken"), &Filters::default(), None).unwrap_err().to_string();
-        assert!(error.ends_with("it is a link to nothing: give a file or folder"), "{error}");
+        assert!(error.ends_with("it is a broken symbolic link: give a file or folder"), "{error}");
         assert_eq!(names(&scan(dir.path(), &Filters::new(["file"]).unwrap(), None).unwrap()), ["file"]);
     }
 

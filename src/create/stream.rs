@@ -1,8 +1,8 @@
-//! Content that comes through a pipe: read once, in order, its length unknown until it ends.
+//! Creates a torrent from a pipe, which is read once and in order, and whose length is unknown until it ends.
 //!
-//! A thread of its own reads, so that a writer that pauses holds up neither the hashing nor the end of the work. A few
-//! buffers of [`STREAM_READ_LEN`] go round, whatever the length of content and pieces, and all cores hash them. A piece
-//! longer than a buffer is one chain, which no second core can help with.
+//! A separate thread reads, so that a paused writer delays neither hashing nor cancellation. A few buffers of
+//! [`STREAM_READ_LEN`] circulate, independent of the length of content and pieces. All cores hash them, but a piece longer
+//! than a buffer is hashed by one core at a time, since its hash depends on the order of its bytes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::base::{Geometry, PieceHash};
 use crate::codec::metainfo::DraftFiles;
 use crate::hash::{PieceHasher, sha1_batch};
 
-/// A torrent of one file from all that `source` gives. `place` names it in messages.
+/// Creates a single-file torrent from all bytes of `source`. `place` is the name of the source in messages.
 ///
-/// Needs `settings.name`; a piece length that is not given is [`STREAM_PIECE_LEN_DEFAULT`]. When the work is given up
-/// while `source` blocks, the reading thread stays in that read until it returns.
+/// `settings.name` is required. The default piece length is [`STREAM_PIECE_LEN_DEFAULT`]. If the work is cancelled while
+/// `source` blocks, the reading thread stays in that read until it returns.
 pub fn create_from_stream(
     source: impl Read + Send + 'static,
     place: &str,
@@ -34,18 +34,19 @@ pub fn create_from_stream(
     let name = settings.name_for(&place)?;
     let piece_len = settings.piece_len.unwrap_or(STREAM_PIECE_LEN_DEFAULT);
     let buffers = Buffers::fill_from(source).map_err(|error| ContentError::Read { path: place.clone(), error })?;
-    let cut = Cut { piece_len, place: &place, control, done: AtomicU64::new(0), hashes: Mutex::default() };
-    let total_len = cut.run(&buffers)?;
-    let pieces = cut.into_pieces();
+    let splitter = Splitter { piece_len, place: &place, control, done: AtomicU64::new(0), hashes: Mutex::default() };
+    let total_len = splitter.run(&buffers)?;
+    let pieces = splitter.into_pieces();
     let piece_count = pieces.len() as u64;
     let geometry =
         Geometry::new(piece_len, [total_len]).ok_or(CreateError::TooManyPieces { piece_len, piece_count })?;
     finish(name, &geometry, DraftFiles::Single(total_len), pieces, settings)
 }
 
-/// Buffers that go round between the reading thread and the hashing.
+/// Buffers that circulate between the reading thread and the hashing threads.
 struct Buffers {
-    /// In the content's order, all of [`STREAM_READ_LEN`] but the last; the channel's end is the content's.
+    /// Buffers in the order of the content, each but the last [`STREAM_READ_LEN`] long. The channel closes at the end of the
+    /// content.
     filled: Receiver<io::Result<Vec<u8>>>,
     free: Sender<Vec<u8>>,
 }
@@ -53,9 +54,9 @@ struct Buffers {
 impl Buffers {
     /// Starts the reading thread.
     fn fill_from(source: impl Read + Send + 'static) -> io::Result<Self> {
-        // One for each core, one that is read into, one that waits.
+        // One buffer for each core, one that is being read into, and one that waits.
         let count = (rayon::current_num_threads() + 2).min(STREAM_BUFFERS_MAX);
-        // As many messages as there are buffers, so neither channel needs a bound of its own.
+        // The number of buffers bounds both channels.
         let (filled_in, filled) = mpsc::channel();
         let (free, free_out) = mpsc::channel();
         (0..count).for_each(|_| drop(free.send(Vec::new())));
@@ -63,7 +64,7 @@ impl Buffers {
         Ok(Self { filled, free })
     }
 
-    /// The next one; `None` at the content's end.
+    /// Waits for the next buffer. Returns `None` at the end of the content.
     fn next(&self, control: Control<'_>, place: &Path) -> Result<Option<Vec<u8>>, ContentError> {
         loop {
             if control.cancel.load(Ordering::Relaxed) {
@@ -80,44 +81,44 @@ impl Buffers {
     }
 }
 
-/// Ends with the content, with an error, or when nobody takes or brings back buffers any more.
+/// Reads until the end of the content, an error, or the end of the hashing, which closes a channel.
 fn read_all(mut source: impl Read, free: &Receiver<Vec<u8>>, filled: &Sender<io::Result<Vec<u8>>>) {
     while let Ok(mut bytes) = free.recv() {
         bytes.clear();
         bytes.reserve_exact(STREAM_READ_LEN);
         let read = source.by_ref().take(STREAM_READ_LEN as u64).read_to_end(&mut bytes);
         let is_last = read.is_err() || bytes.len() < STREAM_READ_LEN;
-        let is_heard = match read {
+        let is_received = match read {
             Ok(0) => true,
             read => filled.send(read.map(|_| bytes)).is_ok(),
         };
-        if is_last || !is_heard {
+        if is_last || !is_received {
             return;
         }
     }
 }
 
-/// Content on its way into pieces.
-struct Cut<'a> {
+/// Divides content into pieces and hashes them.
+struct Splitter<'a> {
     piece_len: u32,
     place: &'a Path,
     control: Control<'a>,
-    /// Bytes hashed.
+    /// The number of bytes hashed.
     done: AtomicU64,
-    /// Hashes of the pieces that end in one buffer, by the buffer's number.
+    /// The number of each buffer, with the hashes of the pieces that end in it.
     hashes: Mutex<Vec<(u64, Vec<PieceHash>)>>,
 }
 
-impl Cut<'_> {
-    /// Hashes all buffers; the content's length.
+impl Splitter<'_> {
+    /// Hashes all buffers, and returns the length of the content.
     ///
-    /// Piece length and buffer length are powers of two, so one is a multiple of the other and no piece but the last ends
-    /// inside a buffer that it does not begin in.
+    /// Piece length and buffer length are powers of two, so one is a multiple of the other. A piece therefore either begins
+    /// and ends in the same buffer, or consists of whole buffers, except for the last one.
     fn run(&self, buffers: &Buffers) -> Result<u64, CreateError> {
         let piece_len = self.piece_len as usize;
         let mut total_len = 0;
         let mut long = LongPiece { piece_len, hasher: PieceHasher::default(), len: 0 };
-        // In place: to wait for the pipe takes no hashing thread.
+        // In place, so that waiting for the pipe does not occupy a thread of the pool.
         rayon::in_place_scope(|scope| {
             for index in 0.. {
                 let Some(bytes) = buffers.next(self.control, self.place)? else { break };
@@ -154,7 +155,7 @@ impl Cut<'_> {
         Ok(())
     }
 
-    /// Buffer `index`, of `len` bytes, is hashed.
+    /// Stores the hashes of the pieces that end in buffer `index`, which is `len` bytes long.
     fn keep(&self, index: u64, len: usize, hashes: Vec<PieceHash>) {
         lock(&self.hashes).push((index, hashes));
         let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
@@ -168,23 +169,23 @@ impl Cut<'_> {
     }
 }
 
-/// The piece that is longer than a buffer.
+/// The current piece, if pieces are longer than a buffer.
 struct LongPiece {
     piece_len: usize,
     hasher: PieceHasher,
-    /// Bytes of it so far.
+    /// The number of bytes hashed so far.
     len: usize,
 }
 
 impl LongPiece {
-    /// The hash, when these bytes end the piece.
+    /// Hashes the next bytes. Returns the hash of the piece if they complete it.
     fn take(&mut self, bytes: &[u8]) -> Vec<PieceHash> {
         self.hasher.update(bytes);
         self.len += bytes.len();
         if self.len == self.piece_len { self.end() } else { Vec::new() }
     }
 
-    /// The hash of what there is, if there is anything.
+    /// Ends the piece, and returns its hash if it has any bytes.
     fn end(&mut self) -> Vec<PieceHash> {
         let is_begun = std::mem::take(&mut self.len) > 0;
         is_begun.then(|| self.hasher.finish()).into_iter().collect()
@@ -206,7 +207,7 @@ mod tests {
         create_from_stream(source, "standard input", settings, Control { cancel: &cancel, progress: &|_| () })
     }
 
-    /// A source that gives a few bytes at a time, as pipes do.
+    /// A source that returns few bytes at a time, as a pipe does.
     struct Trickle(io::Cursor<Vec<u8>>);
 
     impl Read for Trickle {
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_gives_the_torrent_of_the_same_file() {
+    fn a_stream_and_a_file_give_the_same_torrent() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("name");
         let bytes: Vec<u8> = (0..2 * STREAM_READ_LEN + 100_000).map(|at| u8::try_from(at % 253).unwrap()).collect();
@@ -240,7 +241,7 @@ mod tests {
         }
     }
 
-    /// Numbers, one after the other.
+    /// A source of consecutive numbers.
     struct Numbers(std::ops::Range<u64>);
 
     impl Read for Numbers {
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_broken_or_endless_stream_ends_with_its_reason() {
+    fn an_empty_broken_or_endless_stream_is_an_error() {
         let settings = settings(16 << 10);
         assert!(matches!(stream(io::empty(), &settings), Err(CreateError::NoBytes { .. })));
         struct Broken;
@@ -277,7 +278,7 @@ mod tests {
         }
         let error = stream(io::Read::chain(io::repeat(1).take(100), Broken), &settings).unwrap_err().to_string();
         assert!(error.starts_with("can't read: standard input: "), "{error}");
-        // A pipe that nobody writes to, and that stays open.
+        // A pipe that stays open without a writer of bytes.
         let (reader, _writer) = io::pipe().unwrap();
         let cancel = AtomicBool::new(true);
         let error = create_from_stream(reader, "-", &settings, Control { cancel: &cancel, progress: &|_| () });

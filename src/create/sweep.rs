@@ -1,4 +1,4 @@
-//! One pass over content: what it is to its workers, the runs that they take, and how far they are.
+//! One pass over content: its interface for workers, the distribution of pieces to them, and their progress.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,27 +9,27 @@ use crate::base::limits::{HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
 use crate::base::{Geometry, PieceIndex};
 use crate::uring::SharedFile;
 
-/// How the caller steers long work and hears of it.
+/// Lets the caller cancel long work and follow its progress.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    /// Set it and the work ends soon with [`ContentError::Cancelled`].
+    /// When set, the work soon ends with [`ContentError::Cancelled`].
     pub cancel: &'a AtomicBool,
-    /// Called with the number of content bytes done so far, by the working threads, a few thousand times for each
-    /// GiB; calls may come out of order.
+    /// Called by the worker threads with the number of content bytes done so far, a few thousand times per GiB. Calls may
+    /// be out of order.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Content as the pipeline sees it.
+/// Content that the pipeline can hash.
 pub(super) trait Content: Sync {
     fn geometry(&self) -> &Geometry;
-    /// Pieces that are not wanted are passed over and get no hash.
+    /// Whether to hash a piece. Other pieces are skipped.
     fn wants(&self, piece: PieceIndex) -> bool;
     fn open(&self, file_index: usize) -> Result<Source, ContentError>;
-    /// For messages.
+    /// The path of a file, for messages.
     fn path(&self, file_index: usize) -> PathBuf;
 }
 
-/// Where one file's bytes come from.
+/// The source of the bytes of one file.
 #[derive(Clone)]
 pub(super) enum Source {
     File(SharedFile),
@@ -37,19 +37,19 @@ pub(super) enum Source {
     Zeros,
 }
 
-/// One pass over the content, shared by its workers.
+/// One pass over content, shared by its workers.
 pub(super) struct Sweep<'a, C> {
     pub(super) content: &'a C,
     control: Control<'a>,
     pub(super) thread_count: usize,
     range: Range<u32>,
-    /// Runs that the pieces are dealt in, evenly.
+    /// The number of runs of about equal length into which the pieces are divided.
     run_count: u64,
     /// The first run that no worker has taken.
     next: AtomicU64,
-    /// Content bytes hashed or passed over.
+    /// Content bytes hashed or skipped.
     done: AtomicU64,
-    /// Another worker gave up.
+    /// A worker has failed.
     failed: AtomicBool,
 }
 
@@ -61,16 +61,16 @@ impl<'a, C: Content> Sweep<'a, C> {
         Self { content, control, thread_count, range, run_count, next: 0.into(), done, failed: false.into() }
     }
 
-    /// The next run of pieces; `None` when all are taken or the work is given up.
+    /// Takes the next run of pieces. Returns `None` if all are taken or a worker has failed.
     pub(super) fn take_run(&self) -> Option<impl Iterator<Item = PieceIndex> + use<'_, C>> {
         let geometry = self.content.geometry();
         let run = self.next.fetch_add(1, Ordering::Relaxed);
         let start = |run: u64| u64::from(self.range.start) + run * self.range.len() as u64 / self.run_count;
-        let goes_on = run < self.run_count && !self.failed.load(Ordering::Relaxed);
-        goes_on.then(|| (start(run)..start(run + 1)).filter_map(|index| geometry.piece(u32::try_from(index).ok()?)))
+        let has_next = run < self.run_count && !self.failed.load(Ordering::Relaxed);
+        has_next.then(|| (start(run)..start(run + 1)).filter_map(|index| geometry.piece(u32::try_from(index).ok()?)))
     }
 
-    /// No more runs are taken.
+    /// Makes [`Self::take_run`] return no more runs.
     pub(super) fn stop(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -85,13 +85,14 @@ impl<'a, C: Content> Sweep<'a, C> {
     }
 }
 
-/// As many runs for each thread as for any other, long enough to fill the lanes unless there are too few pieces.
+/// The number of runs: the same number for each thread, and each run long enough to fill the hash lanes, unless there are
+/// too few pieces.
 fn run_count(piece_len: u32, piece_count: u64, thread_count: u64) -> u64 {
     let pieces = (HASH_RUN_LEN / u64::from(piece_len)).clamp(HASH_LANES as u64, HASH_RUN_PIECES_MAX as u64);
     piece_count.div_ceil(pieces).next_multiple_of(thread_count.max(1)).min(piece_count)
 }
 
-/// Where a piece begins; for the number of pieces, where the content ends.
+/// Offset of a piece in the content. For the number of pieces, the length of the content.
 pub(super) fn offset_of(geometry: &Geometry, piece: u32) -> u64 {
     geometry.piece(piece).map_or(geometry.total_len(), |piece| geometry.offset_of(piece))
 }

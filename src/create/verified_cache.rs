@@ -1,11 +1,10 @@
-//! Checks that matched, remembered: one small file for each torrent, in a folder of their own.
+//! A cache of successful checks: one small file per torrent, in a separate folder.
 //!
-//! A record says that at some time every file of a torrent was right, and which files those were: device, inode, length,
-//! time of the last write and of the last change to the inode. It is trusted only when all of that is the same again.
-//! Whatever is wrong with a record, it is as if there were none.
+//! A record states that all files of a torrent were right at some time, and identifies these files by device, inode,
+//! length, modification time and change time. It is used only if all of these are the same. An invalid record is ignored.
 //!
-//! A record is `MAGIC` with its version, the info-hash, the time, a line of numbers for each file, and the SHA-1 of
-//! all that. Numbers are 64 bits wide, the lowest byte first.
+//! A record consists of `MAGIC` with its version, the info-hash, the time, the numbers of each file, and the SHA-1 of all
+//! that. Numbers are 64 bits wide, little-endian.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -17,14 +16,17 @@ use crate::base::InfoHash;
 use crate::base::limits::REMEMBERED_CHECKS_MAX;
 use crate::hash::sha1;
 
-/// Its last byte is the version.
+/// The beginning of a record. The last byte is the version.
 const MAGIC: [u8; 16] = *b"bt-fast check\r\n\x01";
 const EXTENSION: &str = "check";
 const HASH_LEN: usize = size_of::<InfoHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN + size_of::<i64>();
-/// Keeps in `folder` that this content was found right by a check that began at `started` (seconds since 1970) and saw
-/// the same files before and after. Keeps nothing, and says so by `false`, when a file was written to meanwhile, or so
-/// shortly before that another write could look the same.
+
+/// Records in `folder` that a check found this content right. The check began at `started`, in seconds since 1970, and the
+/// files had the same identities before and after it.
+///
+/// Returns false, and records nothing, if a file was written after `started` or so shortly before that a later write could
+/// have the same time stamp.
 pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Observation) -> io::Result<bool> {
     if !content.is_settled(started) {
         return Ok(false);
@@ -37,7 +39,7 @@ pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Obse
     Ok(true)
 }
 
-/// When the content was found right, in seconds since 1970, if it looks now as it did then.
+/// Returns the time of the check that found the content right, in seconds since 1970, if the files are still the same.
 pub fn recall(folder: &Path, info_hash: InfoHash, now: &Observation) -> Option<i64> {
     let record_len = HEAD_LEN + now.file_count() * FILE_LEN + HASH_LEN;
     let (file, _) = open_regular(&record_path(folder, info_hash)).ok()?;
@@ -45,11 +47,11 @@ pub fn recall(folder: &Path, info_hash: InfoHash, now: &Observation) -> Option<i
     file.take(record_len as u64 + 1).read_to_end(&mut record).ok()?;
     let started = record.get(HEAD_LEN - size_of::<i64>()..HEAD_LEN)?;
     let started = i64::from_le_bytes(started.try_into().ok()?);
-    // Nothing else has these bytes: there is only one way to write a record.
+    // The encoding is unique, so comparing bytes compares all fields.
     (record == encode(info_hash, started, now)).then_some(started)
 }
 
-/// The content was found wrong: whatever is remembered of it no longer counts.
+/// Removes the record of content that a check found wrong.
 pub fn forget(folder: &Path, info_hash: InfoHash) -> io::Result<()> {
     match fs::remove_file(record_path(folder, info_hash)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -72,7 +74,7 @@ fn record_path(folder: &Path, info_hash: InfoHash) -> PathBuf {
     folder.join(format!("{info_hash}.{EXTENSION}"))
 }
 
-/// Removes the files with this extension that were written longest ago until so many are left.
+/// Removes the oldest files with this extension until `count_max` are left.
 pub(super) fn forget_oldest(folder: &Path, extension: &str, count_max: usize) -> io::Result<()> {
     let is_record = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
     let mut records: Vec<PathBuf> =
@@ -92,7 +94,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     const INFO_HASH: InfoHash = InfoHash([7; 20]);
-    /// Long after any file here was written.
+    /// A time long after the files of the tests were written.
     const LATER: i64 = 4_000_000_000;
 
     struct Content {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_are_recalled_and_any_change_is_not() {
+    fn unchanged_files_are_recalled_and_changed_ones_are_not() {
         let content = Content::new();
         assert_eq!(content.recall(), None);
         assert!(content.remember(LATER));
@@ -138,7 +140,7 @@ mod tests {
         assert_eq!(recall(&content.folder(), InfoHash([8; 20]), &content.seen()), None);
         assert_eq!(recall(&content.folder(), INFO_HASH, &Observation::of(&content.paths[..1]).unwrap()), None);
 
-        // The same bytes with the same time of the last write, in another file.
+        // Another file with the same bytes and modification time.
         let copy = content.dir.path().join("copy");
         fs::copy(&content.paths[0], &copy).unwrap();
         let modified = fs::metadata(&content.paths[0]).unwrap().modified().unwrap();
@@ -146,7 +148,7 @@ mod tests {
         fs::rename(&copy, &content.paths[0]).unwrap();
         assert_eq!(content.recall(), None);
 
-        // A write that sets the old time again.
+        // A write that restores the modification time.
         assert!(content.remember(LATER));
         let modified = fs::metadata(&content.paths[1]).unwrap().modified().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_written_is_not_remembered() {
+    fn content_that_was_just_written_is_not_recorded() {
         let content = Content::new();
         let written = fs::metadata(&content.paths[1]).unwrap().ctime();
         assert!(!content.remember(written));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_no_record() {
+    fn a_damaged_record_is_ignored() {
         let content = Content::new();
         assert!(content.remember(LATER));
         let path = record_path(&content.folder(), INFO_HASH);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_records_go() {
+    fn the_oldest_records_are_removed() {
         let content = Content::new();
         fs::create_dir_all(content.folder()).unwrap();
         for at in 0..REMEMBERED_CHECKS_MAX {

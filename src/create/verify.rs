@@ -1,6 +1,6 @@
-//! Content on disk against its metainfo.
+//! Verifies content on disk against its metainfo.
 //!
-//! Only reads. What is missing or too short is known from the file's length; every piece that is wholly there is hashed.
+//! Only reads. File lengths show which content is missing; every piece whose bytes all exist is hashed.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -22,16 +22,16 @@ use crate::base::lock::lock;
 use crate::base::{Bitfield, FileIdentity, FileSpan, Geometry, PieceHash, PieceIndex};
 use crate::codec::metainfo::{FileEntry, Info};
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Debug)]
 pub struct Report {
-    /// The pieces whose hash is right.
+    /// The pieces with the right hash.
     pub have: Bitfield,
-    /// Bytes of the pieces that were hashed.
+    /// Total length of the hashed pieces, in bytes.
     pub hashed_len: u64,
-    /// In the order of the torrent's files; a file may have two.
+    /// The problems in the order of the torrent's files. A file may have two.
     pub problems: Vec<FileProblem>,
-    /// What each file was, before and after it was hashed; `None` where that differs, or nothing of it was hashed.
+    /// The identity of each file; `None` if it changed while it was hashed, or if no byte of it was hashed.
     pub files: Vec<Option<FileIdentity>>,
 }
 
@@ -46,41 +46,41 @@ pub struct FileProblem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
     Missing,
-    /// Something else is in its place.
+    /// The path exists but is not a regular file.
     NotAFile(Kind),
-    /// Ends too early.
+    /// The file is too short.
     Short {
         found_len: u64,
     },
-    /// Has bytes after its end.
+    /// The file is too long.
     Long {
         found_len: u64,
     },
-    /// This many pieces with bytes of it are all there and have another hash.
+    /// `piece_count` pieces that contain bytes of the file have the wrong hash.
     Altered {
         piece_count: u32,
     },
 }
 
 impl Report {
-    /// What is found where nothing is wrong and nothing need be hashed.
+    /// The report of content that is known to be right and needs no hashing.
     pub fn all_right(info: &Info) -> Self {
         let files = vec![None; info.files.len()];
         Self { have: Bitfield::full(info.geometry.piece_count()), hashed_len: 0, problems: Vec::new(), files }
     }
 
-    /// Everything is there, is right, and nothing is too long.
+    /// Whether all pieces are right and no file has a problem.
     pub fn is_match(&self) -> bool {
         self.have.is_full() && self.problems.is_empty()
     }
 
-    /// The content of `info` as it was hashed; `None` where a file changed meanwhile.
+    /// The identities of the hashed files of `info`, or `None` if one of them changed while it was hashed.
     pub fn observation(&self, info: &Info) -> Option<Observation> {
         let files = info.files.iter().zip(&self.files).filter(|(file, _)| !file.pad);
         files.map(|(_, identity)| *identity).collect::<Option<_>>().map(Observation::of_identities)
     }
 
-    /// The pieces that are not had, as ranges of indices, ascending.
+    /// The pieces that are missing or wrong, as ascending ranges of indices.
     pub fn bad_ranges(&self, geometry: &Geometry) -> Vec<RangeInclusive<u32>> {
         let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
         for piece in geometry.pieces().filter(|&piece| !self.have.contains(piece)) {
@@ -94,18 +94,18 @@ impl Report {
     }
 }
 
-/// Checks the content below `dir`, the folder that holds the torrent's name.
+/// Checks the content in `dir`, the folder that contains the torrent's file or folder.
 ///
-/// `only`: of these pieces alone. A missing or wrong file is a finding; a file that cannot be read is an error.
+/// If `only` is given, checks just these pieces. A missing or wrong file is reported as a problem; a file that cannot be
+/// read is an error.
 pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control<'_>) -> Result<Report, ContentError> {
-    let (found, problems) = survey(info, dir)?;
+    let (found, problems) = check_lengths(info, dir)?;
     let check = Check { info, dir, found, only, hashed: Mutex::new(vec![Hashed::Nothing; info.files.len()]) };
     let hashes = hash_pieces(&check, control)?;
-    Ok(conclude(&check, hashes, problems))
+    Ok(report(&check, hashes, problems))
 }
 
-/// [`verify`] of all pieces that goes on from where an earlier run was interrupted. `seen` is the content that the journal
-/// is of.
+/// [`verify`] of all pieces that resumes an interrupted run. `seen` are the files whose hashes the journal contains.
 pub fn verify_with(
     info: &Info,
     dir: &Path,
@@ -113,15 +113,15 @@ pub fn verify_with(
     journal: &mut HashJournal,
     control: Control<'_>,
 ) -> Result<Report, ContentError> {
-    let (found, problems) = survey(info, dir)?;
-    // The files of the pieces that are in the journal were this when those were hashed.
+    let (found, problems) = check_lengths(info, dir)?;
+    // These were the identities of the files when the pieces in the journal were hashed.
     let hashed = seen.by_file(info).iter().map(|file| file.map_or(Hashed::Nothing, Hashed::File)).collect();
     let check = Check { info, dir, found, only: None, hashed: Mutex::new(hashed) };
     let hashes = hash_pieces_with(&check, journal, control)?;
-    Ok(conclude(&check, hashes, problems))
+    Ok(report(&check, hashes, problems))
 }
 
-fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec<FileProblem>) -> Report {
+fn report(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec<FileProblem>) -> Report {
     let info = check.info;
     let mut have = Bitfield::new(info.geometry.piece_count());
     let (mut hashed_len, mut altered) = (0, vec![0u32; info.files.len()]);
@@ -144,21 +144,22 @@ fn conclude(check: &Check<'_>, hashes: Vec<Option<PieceHash>>, mut problems: Vec
     Report { have, hashed_len, problems, files: check.unchanged_files() }
 }
 
-/// The content of `info` below `dir` as it is now; `None` where a path is not a regular file.
+/// The current identities of the files of `info` in `dir`, or `None` if a path is not a regular file.
 pub fn observe(info: &Info, dir: &Path) -> Option<Observation> {
     let files = info.files.iter().filter(|file| !file.pad);
     Observation::of(&files.map(|file| file_path(dir, file)).collect::<Vec<_>>())
 }
 
-/// Where a file of a torrent lies below the data folder.
+/// The path of a file of a torrent in the data folder `dir`.
 pub fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
     let mut path = dir.to_owned();
     path.extend(file.path.iter().map(|element| OsStr::from_bytes(element)));
     path
 }
 
-/// The length each file has on disk (0 where there is none), and what the lengths alone say.
-fn survey(info: &Info, dir: &Path) -> Result<(Vec<u64>, Vec<FileProblem>), ContentError> {
+/// Returns the number of bytes that exist of each file, at most its length in the torrent, and the problems that the lengths
+/// show.
+fn check_lengths(info: &Info, dir: &Path) -> Result<(Vec<u64>, Vec<FileProblem>), ContentError> {
     let mut found = Vec::with_capacity(info.files.len());
     let mut problems = Vec::new();
     for (file_index, file) in info.files.iter().enumerate() {
@@ -191,19 +192,19 @@ fn survey(info: &Info, dir: &Path) -> Result<(Vec<u64>, Vec<FileProblem>), Conte
 struct Check<'a> {
     info: &'a Info,
     dir: &'a Path,
-    /// Bytes each file has, at most its length in the torrent.
+    /// The number of bytes that exist of each file, at most its length in the torrent.
     found: Vec<u64>,
     only: Option<&'a Bitfield>,
-    /// By file.
+    /// The state of each file.
     hashed: Mutex<Vec<Hashed>>,
 }
 
-/// What was opened under a file's name.
+/// The file that was opened to be hashed under one path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hashed {
     Nothing,
     File(FileIdentity),
-    /// Several files, or one that was written to.
+    /// Different files, or one that was written to.
     Several,
 }
 
@@ -219,7 +220,8 @@ impl Check<'_> {
         }
     }
 
-    /// The files that are still what they were when they were opened to be hashed. Of an empty file there is nothing to hash.
+    /// The identities of the files that have not changed after they were opened to be hashed. An empty file is never opened,
+    /// so its current identity counts.
     fn unchanged_files(&self) -> Vec<Option<FileIdentity>> {
         let now = |file: &FileEntry| {
             let metadata = fs::metadata(file_path(self.dir, file)).ok().filter(Metadata::is_file)?;
@@ -241,11 +243,11 @@ impl Content for Check<'_> {
         &self.info.geometry
     }
 
-    /// Only pieces that are wholly there.
+    /// Whether all bytes of the piece exist, and it is selected.
     fn wants(&self, piece: PieceIndex) -> bool {
-        let is_there =
+        let exists =
             |span: FileSpan| self.found.get(span.file_index).is_some_and(|&found| span.offset + span.len <= found);
-        self.only.is_none_or(|only| only.contains(piece)) && self.info.geometry.piece_spans(piece).all(is_there)
+        self.only.is_none_or(|only| only.contains(piece)) && self.info.geometry.piece_spans(piece).all(exists)
     }
 
     fn open(&self, file_index: usize) -> Result<Source, ContentError> {
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn right_content_matches_and_pad_files_are_zeros() {
+    fn right_content_matches_with_pad_files_as_zeros() {
         let dir = tempfile::tempdir().unwrap();
         let info = info_on_disk(dir.path());
         let report = check(&info, dir.path());
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_found_where_it_is() {
+    fn each_problem_is_reported_for_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let info = info_on_disk(dir.path());
         let c = dir.path().join("t/c");
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_too_long_is_no_match_though_every_piece_is_right() {
+    fn a_file_that_is_too_long_is_no_match() {
         let dir = tempfile::tempdir().unwrap();
         let info = info_on_disk(dir.path());
         let a = dir.path().join("t/a");

@@ -1,7 +1,7 @@
-//! One thread's share of hashing: pieces side by side, a chunk of each at a time.
+//! A hashing worker: hashes several pieces side by side, a chunk of each at a time.
 //!
-//! Memory is that of the chunks, whatever the piece length. Pieces of at most a chunk that follow each other are read as
-//! one stretch. What comes from disk is read one step ahead of the hashing (`read_ahead`).
+//! Memory use depends on the chunk length and not on the piece length. Adjacent pieces of at most one chunk are read as one
+//! range. Content on disk is read one step ahead of the hashing (`read_ahead`).
 
 use std::rc::Rc;
 
@@ -16,10 +16,10 @@ use crate::base::{Geometry, PieceHash, PieceIndex};
 use crate::hash::PieceHasher;
 use crate::uring::ReadBuffer;
 
-/// The hash of each piece that a worker has taken.
+/// The hashes of the pieces that a worker has taken.
 pub(super) type Hashes = Vec<(PieceIndex, PieceHash)>;
 
-/// How pieces are taken: together at most `len` bytes of them at a time, and of each at most `chunk_len`.
+/// The size of a step: at most `len` bytes in total, and at most `chunk_len` bytes of each piece.
 #[derive(Clone, Copy)]
 struct Shape {
     len: usize,
@@ -28,39 +28,39 @@ struct Shape {
 }
 
 impl Shape {
-    /// For content in memory: what is read stays in the processor's cache until it is hashed.
+    /// For content in memory: small steps, so that the bytes stay in the processor's cache until they are hashed.
     const HOT: Self = Self { len: HASH_LANES * HASH_CHUNK_LEN, chunk_len: HASH_CHUNK_LEN, is_cold: false };
 
     /// For content on disk: long reads.
     fn cold(thread_count: usize) -> Self {
-        // One step is hashed while the next one is read.
+        // Two steps are in memory: one is hashed while the next is read.
         let len = (HASH_COLD_LEN / 2 / thread_count.max(1)).clamp(HASH_COLD_STEP_LEN_MIN, HASH_COLD_STEP_LEN_MAX);
         Self { len, chunk_len: HASH_COLD_CHUNK_LEN.min(len), is_cold: true }
     }
 
-    /// Bytes of one piece that are read at a time.
+    /// The number of bytes of one piece that are read at a time.
     fn part_len(self, geometry: &Geometry) -> usize {
         self.chunk_len.min(geometry.piece_len() as usize)
     }
 
-    /// Pieces abreast.
+    /// The number of pieces that are hashed side by side.
     fn piece_count(self, geometry: &Geometry) -> usize {
         (self.len / self.part_len(geometry)).clamp(1, HASH_RUN_PIECES_MAX)
     }
 }
 
-/// Bytes of one or more pieces that follow each other in the content.
-pub(super) struct Stretch {
+/// A contiguous range of the content, in one or more pieces.
+pub(super) struct ContentRange {
     pub(super) offset: u64,
     pub(super) len: usize,
 }
 
-/// What is read and hashed at a time: the bytes from `begin` on of each piece of a batch, at most a chunk of each.
+/// A unit of reading and hashing: of each piece of a batch, the chunk at `begin`.
 pub(super) struct Step {
     batch: Rc<[PieceIndex]>,
     begin: usize,
     shape: Shape,
-    /// The pieces end with it.
+    /// Whether all pieces of the batch end in this step.
     is_last: bool,
 }
 
@@ -69,28 +69,28 @@ impl Step {
         self.shape.is_cold
     }
 
-    pub(super) fn stretches(&self, geometry: &Geometry) -> Vec<Stretch> {
-        let mut stretches: Vec<Stretch> = Vec::with_capacity(self.batch.len());
+    pub(super) fn ranges(&self, geometry: &Geometry) -> Vec<ContentRange> {
+        let mut ranges: Vec<ContentRange> = Vec::with_capacity(self.batch.len());
         for &piece in &*self.batch {
             let offset = geometry.offset_of(piece) + self.begin as u64;
             let len = (geometry.len_of(piece) as usize).saturating_sub(self.begin).min(self.shape.chunk_len);
-            match stretches.last_mut() {
+            match ranges.last_mut() {
                 _ if len == 0 => {}
                 Some(last) if last.offset + last.len as u64 == offset => last.len += len,
-                _ => stretches.push(Stretch { offset, len }),
+                _ => ranges.push(ContentRange { offset, len }),
             }
         }
-        stretches
+        ranges
     }
 }
 
-/// Steps through pieces that follow each other.
+/// Divides a run of adjacent pieces into steps.
 #[derive(Default)]
 struct Run {
     pieces: Vec<PieceIndex>,
-    /// The first piece of no batch yet.
+    /// Index of the first piece that is not in a batch yet.
     at: usize,
-    /// The batch under way, and what its next step begins with.
+    /// The current batch, and the offset in its pieces where the next step begins.
     batch: Option<(Rc<[PieceIndex]>, usize)>,
 }
 
@@ -131,7 +131,7 @@ impl<'a, C: Content> Worker<'a, C> {
         }
     }
 
-    /// Reads everything through the page cache, when it is its turn.
+    /// Hashes runs until none is left, reading all content through the page cache.
     pub(super) fn run(mut self) -> Result<Hashes, ContentError> {
         while let Some(step) = self.next_step()? {
             self.read_and_hash(&step)?;
@@ -169,7 +169,7 @@ impl<'a, C: Content> Worker<'a, C> {
         }
     }
 
-    /// Whether most of these pieces is in one file and not in memory.
+    /// Whether most bytes of these pieces are in one long file and not in memory.
     fn is_cold(&mut self, pieces: &[PieceIndex]) -> Result<bool, ContentError> {
         let geometry = self.geometry();
         let ([first, ..], [.., last]) = (pieces, pieces) else { return Ok(false) };
@@ -184,38 +184,38 @@ impl<'a, C: Content> Worker<'a, C> {
     }
 
     pub(super) fn read_and_hash(&mut self, step: &Step) -> Result<(), ContentError> {
-        let stretches = step.stretches(self.geometry());
-        let len = stretches.iter().map(|stretch| stretch.len).sum();
-        // Taken out while it is hashed from. It begins at a page: the kernel copies a fifth faster to there.
+        let ranges = step.ranges(self.geometry());
+        let len = ranges.iter().map(|range| range.len).sum();
+        // The buffer is page-aligned, which makes the kernel's copy faster. It is taken out of `self` while it is hashed.
         let taken = self.buffer.take().filter(|buffer| buffer.bytes().len() >= len);
         let mut buffer = taken.map_or_else(|| ReadBuffer::with_len(len), Ok).map_err(ContentError::Memory)?;
         let mut free = buffer.bytes_mut();
-        let mut loaded: Vec<&[u8]> = Vec::with_capacity(stretches.len());
-        for (place, stretch) in stretches.iter().enumerate() {
-            let (room, rest) = free.split_at_mut(stretch.len);
+        let mut loaded: Vec<&[u8]> = Vec::with_capacity(ranges.len());
+        for (index, range) in ranges.iter().enumerate() {
+            let (part, rest) = free.split_at_mut(range.len);
             free = rest;
-            self.files.read(place % HASH_LANES, stretch.offset, room)?;
-            loaded.push(room);
+            self.files.read(index % HASH_LANES, range.offset, part)?;
+            loaded.push(part);
         }
         self.hash(step, &loaded);
         self.buffer = Some(buffer);
         Ok(())
     }
 
-    /// Hashes the step's stretches, which are in memory.
-    pub(super) fn hash(&mut self, step: &Step, stretches: &[&[u8]]) {
+    /// Hashes the bytes of the step's ranges.
+    pub(super) fn hash(&mut self, step: &Step, ranges: &[&[u8]]) {
         if self.hashers.len() < step.batch.len() {
             self.hashers.resize_with(step.batch.len(), PieceHasher::default);
         }
         let part_len = step.shape.part_len(self.geometry());
-        let parts: Vec<&[u8]> = stretches.iter().flat_map(|stretch| stretch.chunks(part_len)).collect();
-        // The content's last piece, which may have ended before, is the batch's last.
+        let parts: Vec<&[u8]> = ranges.iter().flat_map(|range| range.chunks(part_len)).collect();
+        // The last piece of the content may have ended in an earlier step. It is the last one of its batch.
         PieceHasher::update_batch(&mut self.hashers[..parts.len()], &parts);
         if step.is_last {
             let mut hashes = vec![PieceHash([0; _]); step.batch.len()];
             PieceHasher::finish_batch(&mut self.hashers[..step.batch.len()], &mut hashes);
             self.hashes.extend(step.batch.iter().copied().zip(hashes));
         }
-        self.sweep.advance(stretches.iter().map(|stretch| stretch.len() as u64).sum());
+        self.sweep.advance(ranges.iter().map(|range| range.len() as u64).sum());
     }
 }

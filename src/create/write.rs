@@ -1,4 +1,4 @@
-//! A whole file or none: written under another name in the same folder, synced, renamed.
+//! Atomic writes of a file: written under another name in the same folder, synced, renamed.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -9,7 +9,8 @@ use rustix::fs::Access;
 
 use super::error::WriteError;
 
-/// Whether [`write_atomically`] could replace or make this path, as far as a look can tell: asked before long work.
+/// Checks whether [`write_atomically`] could create or replace this path. Called before long work, so that it does not fail
+/// at its end.
 pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     let refuse = |error| WriteError::Io { path: path.to_owned(), error };
     match fs::metadata(path) {
@@ -21,9 +22,10 @@ pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     rustix::fs::access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| refuse(errno.into()))
 }
 
-/// Writes `bytes` to `path` so that a reader, or a power cut, sees all of them or what was there before.
+/// Writes `bytes` to `path` atomically: a reader never sees a part of them, and after a power cut there is either the old
+/// or the new file.
 ///
-/// Without `overwrite` an existing file is kept and is an error, also one that appears meanwhile.
+/// Without `overwrite` an existing file is an error and is kept, even if it appears during the call.
 pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {
     check_output(path, overwrite)?;
     let refuse = |error: io::Error| match error.kind() {
@@ -34,7 +36,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()
     let mut file = tempfile::Builder::new()
         .prefix(".bt-fast-")
         .suffix(".tmp")
-        // What `open` would give: the process's umask takes its part away.
+        // The mode that `open` would use; the umask applies to it.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(refuse)?;
@@ -42,7 +44,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()
     file.as_file().sync_all().map_err(refuse)?;
     let kept = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
     kept.map_err(|error| refuse(error.error))?;
-    // Makes the new name itself durable; a file system that cannot sync a folder has it durable already.
+    // Makes the new name durable. A file system that cannot sync a folder keeps names durable by itself.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_existing_file_is_kept_unless_told_otherwise() {
+    fn an_existing_file_is_kept_without_overwrite() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.torrent");
         write_atomically(&path, b"one", false).unwrap();
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_file_is_ever_replaced() {
+    fn only_a_regular_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(write_atomically(dir.path(), b"x", true), Err(WriteError::NotAFile { .. })));
         assert!(matches!(check_output(Path::new("/dev/null"), true), Err(WriteError::NotAFile { .. })));

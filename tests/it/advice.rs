@@ -112,9 +112,13 @@ fn errors_name_the_mistake_of_the_user() {
     for (code, line, part) in [
         (1, "create /dev/null", "it is a device: give a file or folder"),
         (1, "seed /dev/null", "it is a device: give a file or folder"),
-        (1, "create folder", "folder/dead: it is a link to nothing: remove it, or leave it out with create -g '!dead'"),
-        (1, "create dead", "dead: it is a link to nothing"),
-        (1, "seed dead", "dead: it is a link to nothing"),
+        (
+            1,
+            "create folder",
+            "folder/dead: it is a broken symbolic link: remove it, or exclude it with create -g '!dead'",
+        ),
+        (1, "create dead", "dead: it is a broken symbolic link"),
+        (1, "seed dead", "dead: it is a broken symbolic link"),
         (1, "show dead", "dead: it is a link to nothing"),
         (2, "get x --peer foo", "as 192.0.2.7:6881"),
         (2, "get x --down zz", "'zz' is not a rate"),
