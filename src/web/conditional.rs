@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110, 8.8 and 13): `ETag` and `Last-Modified`, and the headers of requests that name them.
+//! Conditional requests (RFC 9110, 8.8 and 13): `ETag`, `Last-Modified`, and the request headers that refer to them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,20 +7,21 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::plain::plain;
 
-/// HTTP's dates end with the year 9999.
+/// The last second of the year 9999, at which the dates of HTTP end.
 const DATE_MAX_S: u64 = 253_402_300_799;
 
-/// What tells one state of an answer from another.
+/// The validators of one version of a response.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
-    /// A strong one, with its quotes.
+    /// A strong entity tag, with its quotes.
     tag: String,
-    /// In whole seconds; `None` where HTTP has no date for it.
+    /// In whole seconds; `None` if HTTP cannot express the date.
     modified: Option<SystemTime>,
 }
 
 impl Validators {
-    /// `tag` is plain letters and digits; `modified` is in seconds since 1970. Nothing was modified later than `now`.
+    /// `tag` must consist of letters, digits and hyphens. `modified` is in seconds since 1970; a date after `now` is replaced
+    /// by `now`.
     pub(super) fn new(tag: &str, modified: i64, now: SystemTime) -> Self {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let modified = u64::try_from(modified).ok().map(|seconds| seconds.min(now).min(DATE_MAX_S));
@@ -28,17 +29,17 @@ impl Validators {
         Self { tag: format!("\"{tag}\""), modified }
     }
 
-    /// The 412 or 304 that answers a GET or HEAD whose conditions do not hold; `None` if they hold and this state is sent
+    /// Returns the 412 or 304 response to a GET or HEAD whose conditions are not met, or `None` if this version is to be sent
     /// (RFC 9110, 13.2.2).
     pub(super) fn refuse(&self, request: &HeaderMap) -> Option<Response> {
         if !self.is_expected(request) {
-            let line = "precondition failed: the content has another tag or date than the request names\n";
+            let line = "precondition failed: the tag or date of the content does not match the request\n";
             return Some((self.headers(), plain(StatusCode::PRECONDITION_FAILED, line)).into_response());
         }
         self.is_known(request).then(|| (StatusCode::NOT_MODIFIED, self.headers()).into_response())
     }
 
-    /// Whether `If-Match`, or else `If-Unmodified-Since`, holds for this state.
+    /// Whether `If-Match`, or else `If-Unmodified-Since`, is met by this version.
     fn is_expected(&self, request: &HeaderMap) -> bool {
         let strongly = |tag: &str| tag == self.tag;
         self.matches(request, header::IF_MATCH, strongly)
@@ -46,7 +47,7 @@ impl Validators {
             .unwrap_or(true)
     }
 
-    /// Whether `If-None-Match`, or else `If-Modified-Since`, says that the client has this state.
+    /// Whether the client has this version, according to `If-None-Match` or else `If-Modified-Since`.
     fn is_known(&self, request: &HeaderMap) -> bool {
         let weakly = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag) == self.tag;
         self.matches(request, header::IF_NONE_MATCH, weakly)
@@ -54,16 +55,16 @@ impl Validators {
             .unwrap_or(false)
     }
 
-    /// Whether a header lists `*` or a tag for which `same` holds; `None` if the request lacks the header.
+    /// Whether a header lists `*` or a tag for which `same` returns true; `None` if the request lacks the header.
     fn matches(&self, request: &HeaderMap, name: HeaderName, same: impl Fn(&str) -> bool) -> Option<bool> {
         let mut lists = request.get_all(name).iter().peekable();
         lists.peek()?;
-        // Our own tags have no comma in them.
+        // Our own tags contain no comma, so splitting at commas is exact for them.
         let mut tags = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim);
         Some(tags.any(|tag| tag == "*" || same(tag)))
     }
 
-    /// Whether a range of this state is wanted, or all of another one.
+    /// Whether a range may be sent: `If-Range` is missing or refers to this version.
     pub(super) fn permit_range(&self, request: &HeaderMap) -> bool {
         match request.get(header::IF_RANGE) {
             None => true,
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_names_the_state_has_it() {
+    fn a_client_that_names_this_version_has_it() {
         for (tags, known) in [
             ("\"abc\"", true),
             ("W/\"abc\"", true),
@@ -135,7 +136,7 @@ mod tests {
             (&[(IF_UNMODIFIED_SINCE, LATER)], None),
             (&[(IF_UNMODIFIED_SINCE, EARLIER)], Some(412)),
             (&[(IF_UNMODIFIED_SINCE, "yesterday")], None),
-            // `If-Match` counts before the date, and both count before what asks for 304.
+            // `If-Match` takes precedence over the date, and both over the conditions for 304.
             (&[(IF_MATCH, "\"abc\""), (IF_UNMODIFIED_SINCE, EARLIER)], None),
             (&[(IF_MATCH, "\"x\""), (IF_NONE_MATCH, "\"abc\"")], Some(412)),
             (&[(IF_MATCH, "\"abc\""), (IF_NONE_MATCH, "\"abc\"")], Some(304)),
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_another_state_is_all_of_this_one() {
+    fn a_range_of_another_version_is_not_permitted() {
         for (value, permitted) in
             [("\"abc\"", true), ("W/\"abc\"", false), ("\"x\"", false), (NOON, true), (LATER, false), (EARLIER, false)]
         {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_http_lacks_are_left_out() {
+    fn dates_that_http_cannot_express_are_omitted() {
         let now = UNIX_EPOCH + Duration::from_secs(12 * 3600);
         assert_eq!(Validators::new("x", i64::MAX, now).headers()[header::LAST_MODIFIED], NOON);
         let before = Validators::new("x", -1, now);

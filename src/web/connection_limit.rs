@@ -1,8 +1,8 @@
-//! ConnectionLimiter for HTTP connections: limits in total and per host, and the choice of the connection that yields at a limit.
+//! Limits on HTTP connections, in total and per host, and the choice of the connection that is closed at a limit.
 //!
-//! A connection on which nothing was written for a while yields its permit to a newcomer: it waits for its client's next
-//! request, or its client does not read. One whose answer is still being made, of pieces that are hashed first, say, waits
-//! for the server and keeps its permit. Connections of the host that holds most of them yield first.
+//! A connection yields its permit to a new one if no bytes were written to it for some time: it waits for the next request
+//! of its client, or its client does not read. A connection whose response the server is still computing, for example by
+//! hashing pieces, keeps its permit. Connections of the host with the most connections yield first.
 
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
@@ -20,25 +20,25 @@ use crate::base::Time;
 use crate::base::limits::{WEB_PLACE_RETRY, WEB_YIELD_AFTER};
 use crate::base::lock::lock;
 
-/// How many connections a server takes.
+/// The maximum number of connections of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     pub in_all: usize,
     pub per_host: usize,
 }
 
-/// Why there is no permit.
+/// Why a connection gets no permit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
-    /// The host has its share, and none of its connections yields.
+    /// The host has its maximum of connections, and none of them yields.
     HostLimit,
-    /// Every permit is taken by a connection that is served.
+    /// All permits are taken, and no connection yields.
     TotalLimit,
-    /// The connection that asks has yielded its own permit.
+    /// The connection itself has yielded its permit.
     HasYielded,
 }
 
-/// The limiter of one server.
+/// The permits of one server.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     limits: ConnectionLimits,
@@ -47,7 +47,7 @@ pub(super) struct ConnectionLimiter {
     freed: Notify,
 }
 
-/// The permit of one connection, held until it is dropped.
+/// The permit of one connection, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     key: u64,
@@ -55,13 +55,13 @@ pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
 }
 
-/// A connection as the table sees it.
+/// The state of a connection, shared by its permit and the table.
 #[derive(Debug, Default)]
 struct ConnectionState {
-    /// Milliseconds from [`ConnectionLimiter::started_at`] to the connection's start, or to the last time that bytes were written or
-    /// the server finished a part of the answer.
+    /// Milliseconds from [`ConnectionLimiter::started_at`] to the last activity: the start of the connection, a write, or
+    /// the end of the computation of a part of a response.
     active_at_ms: AtomicU64,
-    /// Parts of answers that the server is making.
+    /// The number of parts of responses that the server is computing.
     busy_count: AtomicUsize,
     has_yielded: AtomicBool,
     waker: AtomicWaker,
@@ -72,27 +72,28 @@ impl ConnectionState {
         self.busy_count.load(Ordering::Acquire) > 0
     }
 
-    /// For how long the connection has waited for its client.
+    /// The time since the last activity.
     fn silence(&self, now: Time) -> Duration {
         now.saturating_sub(Duration::from_millis(self.active_at_ms.load(Ordering::Relaxed)))
     }
 }
 
-/// Keeps a connection from yielding while the server makes a part of its answer; to be dropped when that part is made.
+/// Keeps a connection from yielding while the server computes a part of its response. Dropped when the part is complete.
 #[derive(Debug)]
 pub(super) struct BusyGuard(Arc<ConnectionPermit>);
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.note_active();
-        // The time of the end is seen with it.
+        // Release: a thread that reads the new count also reads the time stored above.
         self.0.state.busy_count.fetch_sub(1, Ordering::Release);
     }
 }
 
+/// A connection in the table.
 #[derive(Debug)]
 struct Entry {
-    /// `None` for a connection from a trusted proxy before its first request, which names the client.
+    /// `None` for a connection from a trusted proxy before its first request, whose header names the client.
     host: Option<IpAddr>,
     state: Arc<ConnectionState>,
 }
@@ -129,12 +130,12 @@ impl Table {
         Some(entry)
     }
 
-    /// Takes a permit from the connection that has been silent longest: of `host` alone where given, else of the hosts with
-    /// most connections. `None` if none that could yield has been silent for [`WEB_YIELD_AFTER`].
+    /// Takes the permit of the connection that has been silent for longest: among those of `host` if given, else among those
+    /// of the hosts with the most connections. Returns `None` if no idle connection has been silent for [`WEB_YIELD_AFTER`].
     fn make_room(&mut self, now: Time, host: Option<IpAddr>) -> Option<Yielded> {
         let silent = |entry: &Entry| {
-            let waits = !entry.state.is_busy();
-            waits.then(|| entry.state.silence(now)).filter(|&silence| silence >= WEB_YIELD_AFTER)
+            let is_idle = !entry.state.is_busy();
+            is_idle.then(|| entry.state.silence(now)).filter(|&silence| silence >= WEB_YIELD_AFTER)
         };
         let candidates = self.entries.iter().filter(|(_, entry)| host.is_none() || entry.host == host);
         let candidates = candidates.filter_map(|(&key, entry)| Some((self.count(entry.host), silent(entry)?, key)));
@@ -144,7 +145,7 @@ impl Table {
         Some(Yielded(state))
     }
 
-    /// Makes room for one more connection of `host` among that host's.
+    /// Ensures that `host` may have one more connection.
     fn admit_to_host(&mut self, now: Time, per_host: usize, host: Option<IpAddr>) -> Result<Option<Yielded>, Refused> {
         if self.count(host) < per_host {
             return Ok(None);
@@ -152,7 +153,7 @@ impl Table {
         self.make_room(now, host).map(Some).ok_or(Refused::HostLimit)
     }
 
-    /// Makes room for one more connection of `host`.
+    /// Ensures that one more connection, from `host`, is within all limits.
     fn admit(&mut self, now: Time, limits: ConnectionLimits, host: Option<IpAddr>) -> Result<Option<Yielded>, Refused> {
         let yielded = self.admit_to_host(now, limits.per_host, host)?;
         if yielded.is_some() || self.entries.len() < limits.in_all {
@@ -162,7 +163,7 @@ impl Table {
     }
 }
 
-/// A connection whose permit was taken from it. It has to be told, which is done when the table is unlocked.
+/// A connection whose permit was taken. Its task must be woken after the table is unlocked.
 #[must_use]
 struct Yielded(Arc<ConnectionState>);
 
@@ -178,7 +179,7 @@ impl ConnectionLimiter {
         Arc::new(Self { limits, started_at: Instant::now(), table, freed })
     }
 
-    /// A permit for a connection of `host`.
+    /// Returns a permit for a connection from `host`.
     pub(super) fn take(self: &Arc<Self>, host: Option<IpAddr>) -> Result<ConnectionPermit, Refused> {
         self.take_at(self.now(), host)
     }
@@ -196,13 +197,13 @@ impl ConnectionLimiter {
         Ok(ConnectionPermit { key, state, limiter: Arc::clone(self) })
     }
 
-    /// Waits until a permit is freed, for at most [`WEB_PLACE_RETRY`]: then it is worth calling [`Self::take`] again.
+    /// Waits until a permit is released, at most [`WEB_PLACE_RETRY`]. Afterwards [`Self::take`] may succeed.
     pub(super) async fn changed(&self) {
-        // A connection may have been silent for long enough by then, and no permit is freed for that.
+        // The timeout is needed because a connection becomes able to yield without a release.
         let _ = tokio::time::timeout(WEB_PLACE_RETRY, self.freed.notified()).await;
     }
 
-    /// More than half of all limiter are taken.
+    /// Whether more than half of all permits are taken.
     pub(super) fn is_crowded(&self) -> bool {
         self.table().entries.len() > self.limits.in_all / 2
     }
@@ -221,18 +222,18 @@ impl ConnectionPermit {
         &self.limiter
     }
 
-    /// Bytes were written, or the server finished a part of the answer.
+    /// Notes activity: bytes were written, or the server has completed a part of the response.
     pub(super) fn note_active(&self) {
         self.state.active_at_ms.store(millis(self.limiter.now()), Ordering::Relaxed);
     }
 
-    /// The server begins to make a part of the answer.
+    /// Called when the server starts to compute a part of the response.
     pub(super) fn begin_busy(self: &Arc<Self>) -> BusyGuard {
         self.state.busy_count.fetch_add(1, Ordering::Relaxed);
         BusyGuard(Arc::clone(self))
     }
 
-    /// The server is making a part of the answer.
+    /// Whether the server is computing a part of the response.
     pub(super) fn is_busy(&self) -> bool {
         self.state.is_busy()
     }
@@ -242,7 +243,7 @@ impl ConnectionPermit {
         self.state.silence(self.limiter.now())
     }
 
-    /// Whether the connection has to end for a newcomer. While it does not, the task of `cx` is woken as soon as it does.
+    /// Whether the connection must end in favor of a new one. If not, the task of `cx` is woken when it must.
     pub(super) fn poll_yielded(&self, cx: &Context<'_>) -> bool {
         self.register(cx.waker());
         self.state.has_yielded.load(Ordering::Relaxed)
@@ -252,8 +253,8 @@ impl ConnectionPermit {
         self.state.waker.register(waker);
     }
 
-    /// Counts the connection as one of `host`, the client that a proxy names, from now on. Fails if that host has its share,
-    /// or if the connection has yielded its permit.
+    /// Counts the connection as one of `host`, the client that a proxy names, from this request on. Fails if that host has
+    /// its maximum of connections, or if the connection has yielded its permit.
     pub(super) fn assign(&self, host: IpAddr) -> Result<(), Refused> {
         let (now, per_host) = (self.limiter.now(), self.limiter.limits.per_host);
         let mut table = self.limiter.table();
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_hosts_newcomer_takes_its_own_hosts_place() {
+    fn a_host_at_its_limit_replaces_one_of_its_connections() {
         let limiter = limiter(9, 2);
         let other = limiter.take_at(Time::ZERO, host(1)).unwrap();
         let own = [1, 2].map(|n| limiter.take_at(Time::from_secs(n), host(2)).unwrap());
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_whose_answer_is_being_made_keeps_its_place() {
+    fn a_connection_keeps_its_permit_while_the_server_is_busy() {
         let limiter = limiter(1, 1);
         let busy = Arc::new(limiter.take_at(Time::ZERO, host(1)).unwrap());
         let busy_count = [busy.begin_busy(), busy.begin_busy()];
@@ -338,7 +339,7 @@ mod tests {
             assert!(limiter.take_at(LATE, newcomer).is_err());
         }
         drop(busy_count);
-        // From the end of the work on it waits for its client.
+        // After the end of the computation the connection waits for its client.
         let now = limiter.now();
         assert_eq!(limiter.take_at(now, host(2)).unwrap_err(), Refused::TotalLimit);
         let _newcomer = limiter.take_at(now + WEB_YIELD_AFTER + Duration::from_secs(1), host(2)).unwrap();
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_served_keep_their_places() {
+    fn active_connections_keep_their_permits() {
         let limiter = limiter(2, 1);
         let _served = [1, 2].map(|n| limiter.take_at(LATE, host(n)).unwrap());
         assert_eq!(limiter.take_at(LATE, host(3)).unwrap_err(), Refused::TotalLimit);
@@ -356,26 +357,30 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_connections_count_as_their_clients() {
+    fn connections_of_a_proxy_count_for_its_clients() {
         let limiter = limiter(9, 1);
         let proxied: Vec<ConnectionPermit> = (0..4).map(|_| limiter.take(None).unwrap()).collect();
         let client = |n| host(n).unwrap();
         assert_eq!([proxied[0].assign(client(1)), proxied[1].assign(client(2))], [Ok(()), Ok(())]);
         assert_eq!(proxied[2].assign(client(1)), Err(Refused::HostLimit));
-        assert_eq!([proxied[0].assign(client(3)), proxied[2].assign(client(1))], [Ok(()), Ok(())], "it was given back");
+        assert_eq!(
+            [proxied[0].assign(client(3)), proxied[2].assign(client(1))],
+            [Ok(()), Ok(())],
+            "the permit was returned"
+        );
         drop(proxied);
         assert!(limiter.table().counts.is_empty());
     }
 
     #[test]
-    fn a_connection_that_has_yielded_is_told_so() {
+    fn a_connection_that_has_yielded_cannot_be_assigned() {
         let limiter = limiter(1, 1);
         let proxied = limiter.take_at(Time::ZERO, None).unwrap();
         let _newcomer = limiter.take_at(LATE, host(1)).unwrap();
         assert_eq!(proxied.assign(host(2).unwrap()), Err(Refused::HasYielded));
     }
 
-    /// A waker may run code that asks for a permit.
+    /// A waker may run code that locks the table.
     #[test]
     fn a_connection_is_woken_while_the_table_is_unlocked() {
         struct Looks(Arc<ConnectionLimiter>, AtomicBool);

@@ -1,4 +1,4 @@
-//! The client behind a reverse proxy (`X-Forwarded-For`).
+//! The address of a client behind a reverse proxy (`X-Forwarded-For`).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,10 +6,10 @@ use axum::http::HeaderMap;
 
 use crate::base::cidr::Cidr;
 
-/// The proxies that are believed which client they speak for.
+/// The proxies whose `X-Forwarded-For` header is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
-    /// Proxies on this very host, by the loopback.
+    /// Whether to trust proxies on the loopback interface.
     pub loopback: bool,
     pub ranges: Vec<Cidr>,
 }
@@ -20,7 +20,8 @@ impl TrustedProxies {
         (self.loopback && ip.is_loopback()) || self.ranges.iter().any(|range| range.contains(ip))
     }
 
-    /// The address a request comes from. The last address that a trusted proxy names is the one that it has seen itself.
+    /// The address of the client of a request. The last address in the header of a trusted proxy is the one from which the
+    /// proxy itself got the request.
     pub(super) fn client(&self, remote: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let named = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| self.include(remote.ip()));
         let last = named.and_then(|value| address(value.to_str().ok()?.rsplit(',').next()?));
@@ -28,7 +29,8 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: bare, with a port, an IPv6 one in brackets, or all of it in quotes.
+/// Parses an address in any form that proxies use: with or without port, IPv6 with or without brackets, all optionally in
+/// quotes.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -50,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_is_read_in_every_form() {
+    fn the_last_address_is_parsed_in_every_form() {
         let local = TrustedProxies { loopback: true, ranges: Vec::new() };
         for (named, client) in [
             (&["198.51.100.7"][..], "198.51.100.7"),
@@ -71,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_that_are_trusted_are_believed() {
+    fn only_headers_of_trusted_proxies_count() {
         let named = &["198.51.100.7"];
-        let nobody = TrustedProxies::default();
+        let none = TrustedProxies::default();
         let near = TrustedProxies { loopback: false, ranges: vec!["10.0.0.0/8".parse().unwrap()] };
-        assert_eq!(seen(&nobody, "127.0.0.1", named), "127.0.0.1");
+        assert_eq!(seen(&none, "127.0.0.1", named), "127.0.0.1");
         assert_eq!(seen(&near, "127.0.0.1", named), "127.0.0.1");
         assert_eq!(seen(&near, "::ffff:10.1.2.3", named), "198.51.100.7");
         assert_eq!(seen(&near, "192.0.2.1", named), "192.0.2.1");

@@ -1,7 +1,7 @@
-//! The `Host` header: which names are ours.
+//! Checks the `Host` header against our own names.
 //!
-//! A page of anybody's can have its own name point here (DNS rebinding) and would then read what a browser on this network
-//! may see. It can't make the browser send an address, or a name that is ours.
+//! A foreign web page could let its own domain name resolve to our address (DNS rebinding), and so read our pages with a
+//! browser on this network. The browser then sends that name as the host, never an IP address or one of our names.
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -10,10 +10,10 @@ use axum::response::{IntoResponse as _, Response};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// `HOST[:PORT]`, as a `Host` header or a URL has it.
+/// `HOST[:PORT]`, as in a `Host` header or a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Authority<'a> {
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     pub host: &'a str,
     pub port: Option<u16>,
 }
@@ -36,7 +36,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// The names by which we may be asked, beside every IP address and `localhost`.
+/// The accepted host names. All IP addresses and `localhost` are accepted in addition.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Arc<[String]>);
 
@@ -53,14 +53,14 @@ impl Hosts {
     }
 }
 
-/// Refuses requests for other hosts. Peers ask the tracker, and probes ask for health, by whatever name.
+/// Refuses requests for other hosts. Announces, scrapes and health checks are allowed for any host.
 pub async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let anywhere = matches!(request.uri().path(), "/announce" | "/scrape" | "/healthz");
     if anywhere || host.is_some_and(|host| hosts.accepts(host)) {
         return next.run(request).await;
     }
-    let line = "this is not the host you asked for: its operator names it with --public-url\n";
+    let line = "this server does not serve the requested host: its operator sets the name with --public-url\n";
     (StatusCode::MISDIRECTED_REQUEST, line).into_response()
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_our_names_are_ours() {
+    fn addresses_and_our_own_names_are_accepted() {
         let hosts = Hosts::new(["Origin.example".to_owned()]);
         for ours in ["10.0.0.1", "10.0.0.1:6880", "[::1]:80", "[fe80::1]", "LOCALHOST:1", "origin.EXAMPLE:80"] {
             assert!(hosts.accepts(ours), "{ours}");

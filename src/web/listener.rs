@@ -1,9 +1,10 @@
-//! Serves HTTP within bounds: a limit on connections, in total and per host, and on the time in which nothing is written.
+//! Serves HTTP within bounds: limits on the number of connections, in total and per host, and on the time without a write.
 //!
-//! A client that sends its request byte by byte, or none at all, or does not read the answer, loses its permit in time, and
-//! sooner where there is a crowd. A long answer to one that reads it does not end. Where the answer takes long to make, a
-//! crowd does not end the connection, but [`Bounds::silence_max`] does: a file system that hangs holds no permit for ever. A connection holds no more of an answer
-//! in memory than [`WEB_BUFFER_LEN_MAX`], nor in the kernel than [`WEB_UNSENT_LEN_MAX`] beyond what is on its way.
+//! A client that sends no request, sends it slowly, or does not read the response loses its permit after a time, which is
+//! shorter when many connections are open. A long response to a client that reads it is not interrupted. While the server
+//! computes a response, only [`Bounds::silence_max`] ends the connection, so that a file system that hangs does not hold a
+//! permit forever. A connection buffers at most [`WEB_BUFFER_LEN_MAX`] of a response in memory, and at most
+//! [`WEB_UNSENT_LEN_MAX`] of unsent bytes in the kernel.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
 
@@ -39,14 +40,14 @@ use crate::base::limits::{
 };
 use crate::engine::network::shortage::report_shortage;
 
-/// Seconds after which a client that was refused for the moment may ask again.
+/// Value of `Retry-After`, in seconds, for temporary errors.
 pub(super) const RETRY_AFTER_S: &str = "1";
 
-/// What a server allows its clients.
+/// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub connections: ConnectionLimits,
-    /// A connection to which nothing could be written for this long is closed.
+    /// A connection is closed if no byte could be written to it for this long.
     pub silence_max: Duration,
     pub proxies: TrustedProxies,
 }
@@ -61,33 +62,33 @@ impl Default for Bounds {
     }
 }
 
-/// Both ends of a connection, to be had as `ConnectInfo<Endpoints>`.
+/// Both ends of a connection. Handlers get it as `ConnectInfo<Endpoints>`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Endpoints {
-    /// The client, behind a trusted proxy too.
+    /// The address of the client, even behind a trusted proxy.
     pub remote: SocketAddr,
-    /// Where the client, or the proxy, reached us.
+    /// Our address, as used by the client or the proxy.
     pub local: SocketAddr,
 }
 
-/// Serves `router` until the future is dropped. Clients above the bounds wait in the backlog, or are closed at once where
-/// their own host has its share.
+/// Serves `router` until the future is dropped. Clients above the total limit wait in the backlog; a client of a host that
+/// has its maximum of connections is closed at once.
 pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
     let limiter = ConnectionLimiter::new(bounds.connections);
     let bounds = Arc::new(bounds);
     loop {
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
-            // The client was faster.
+            // The client has closed the connection before the accept.
             Err(error) if is_of_one_connection(&error) => continue,
-            // Too many open files: connections that end give theirs back.
+            // Too many open files. Connections that end release descriptors.
             Err(error) => {
                 report_shortage(&error);
                 tokio::time::sleep(WEB_ACCEPT_RETRY).await;
                 continue;
             }
         };
-        // A connection without a local address is gone already.
+        // A connection without a local address has ended already.
         let Ok(local) = stream.local_addr() else { continue };
         bound_kernel_buffers(&stream);
         let host = (!bounds.proxies.include(remote.ip())).then(|| host_of(remote.ip()));
@@ -97,7 +98,7 @@ pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
     }
 }
 
-/// `None` where the host has its share.
+/// Waits for a permit. Returns `None` if the host has its maximum of connections.
 async fn permit_for(limiter: &Arc<ConnectionLimiter>, host: Option<IpAddr>) -> Option<Arc<ConnectionPermit>> {
     loop {
         match limiter.take(host) {
@@ -113,15 +114,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// A client that reads nothing, or sends bytes that are not read, holds little of the kernel's memory. An error means that the
-/// connection has failed, which the next read tells.
+/// Bounds the kernel memory used by a client that reads nothing, or whose bytes are not read.
+///
+/// An error means that the connection has failed, and the next read returns an error too.
 fn bound_kernel_buffers(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_notsent_lowat(WEB_UNSENT_LEN_MAX);
     let _ = socket.set_recv_buffer_size(WEB_RECV_BUFFER_LEN);
 }
 
-/// One connection and what its requests are told of it.
+/// A connection, with the data that its requests get.
 struct Connection {
     endpoints: Endpoints,
     bounds: Arc<Bounds>,
@@ -134,9 +136,9 @@ impl Connection {
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request| self.answer(&router, request));
         let mut http = http1::Builder::new();
-        // The stream has its own time limits.
+        // `BoundedStream` has its own time limits.
         http.header_read_timeout(None).max_buf_size(WEB_BUFFER_LEN_MAX);
-        // An error is the client's, or its end.
+        // An error is caused by the client, or by the end of the connection.
         let _ = http.serve_connection(TokioIo::new(stream), service).await;
     }
 
@@ -162,32 +164,32 @@ impl Connection {
 
 fn refusal(why: Refused) -> Response {
     let (status, line) = match why {
-        Refused::HostLimit => (StatusCode::TOO_MANY_REQUESTS, "your host has too many connections: close some\n"),
+        Refused::HostLimit => (StatusCode::TOO_MANY_REQUESTS, "too many connections from your host: close some\n"),
         Refused::TotalLimit | Refused::HasYielded => {
-            (StatusCode::SERVICE_UNAVAILABLE, "too many connections: ask again\n")
+            (StatusCode::SERVICE_UNAVAILABLE, "too many connections: try again\n")
         }
     };
     ([(header::CONNECTION, "close"), (header::RETRY_AFTER, RETRY_AFTER_S)], plain(status, line)).into_response()
 }
 
-/// The connection that a request came by, as an extension of the request, for answers that are made part by part. The
-/// default stands for a request that came by none.
+/// The connection of a request, as an extension of the request, for responses that are computed in parts. The default stands
+/// for a request without a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Activity(Option<Arc<ConnectionPermit>>);
 
 impl Activity {
-    /// While this is held, the connection waits for the server and not for its client.
+    /// Marks the connection as busy, which means that it waits for the server, until the guard is dropped.
     pub(super) fn begin_busy(&self) -> Option<BusyGuard> {
         self.0.as_ref().map(ConnectionPermit::begin_busy)
     }
 }
 
-/// A connection that ends when nothing could be written to it for some time, or when it has to yield its permit.
+/// A connection that ends if no byte could be written to it for some time, or if it must yield its permit.
 #[derive(Debug)]
 struct BoundedStream {
     stream: TcpStream,
     silence_max: Duration,
-    /// Nothing was written yet.
+    /// No byte has been written yet.
     is_new: bool,
     check: Pin<Box<Sleep>>,
     permit: Arc<ConnectionPermit>,
@@ -199,6 +201,7 @@ impl BoundedStream {
         Self { stream, silence_max, is_new: true, check, permit }
     }
 
+    /// Returns an error if the connection must end. Otherwise arranges that the task of `cx` is woken for the next check.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.permit.poll_yielded(cx) {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -215,6 +218,7 @@ impl BoundedStream {
         Ok(())
     }
 
+    /// Notes the activity of a successful write.
     fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
             self.is_new = false;
@@ -238,7 +242,7 @@ impl AsyncWrite for BoundedStream {
         self.note(written)
     }
 
-    /// Without it hyper would copy every part of an answer once more.
+    /// Vectored, so that hyper does not copy all parts of a response into one buffer.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -274,7 +278,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    /// Long enough for every rule that ends silent connections where there is a crowd.
+    /// Longer than all limits on silent connections that apply when many are open.
     const SLOW: Duration = Duration::from_secs(3);
 
     async fn start(bounds: Bounds) -> SocketAddr {
@@ -283,7 +287,7 @@ mod tests {
         let client = |ConnectInfo(endpoints): ConnectInfo<Endpoints>| async move { endpoints.remote.ip().to_string() };
         let slow = |Extension(activity): Extension<Activity>| async move {
             tokio::time::sleep(SLOW).await;
-            // One part is there at once; the server takes long for the other one.
+            // The first part is available at once, the second one after a delay.
             let parts = stream::unfold((0, activity), |(number, activity)| async move {
                 let _busy = activity.begin_busy();
                 tokio::time::sleep(SLOW * (number % 2)).await;
@@ -296,7 +300,7 @@ mod tests {
         address
     }
 
-    /// A connection from `source` that has been answered once.
+    /// A connection from `source` that has received one response.
     fn answered(server: SocketAddr, source: [u8; 4], headers: &str) -> io::Result<(std::net::TcpStream, String)> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -327,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxys_clients_have_a_share_each() {
+    async fn the_host_limit_applies_to_each_client_of_a_proxy() {
         let proxies = TrustedProxies { loopback: true, ranges: Vec::new() };
         let server = start(Bounds { proxies, ..limits(9, 1) }).await;
         let play = move || {
@@ -340,9 +344,9 @@ mod tests {
         tokio::task::spawn_blocking(play).await.unwrap();
     }
 
-    /// Its first byte comes late, and another one within the body; newcomers and a crowd take its permit at neither time.
+    /// The first byte of the response is late, and so is one in the body. New connections do not take its permit meanwhile.
     #[tokio::test]
-    async fn an_answer_that_takes_long_to_make_arrives_in_a_crowd() {
+    async fn a_slow_response_arrives_while_connections_are_at_the_limit() {
         let server = start(limits(2, 1)).await;
         let play = move || {
             let mut slow = std::net::TcpStream::connect(server).unwrap();
@@ -350,7 +354,7 @@ mod tests {
             slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
             let is_over = AtomicBool::new(false);
             std::thread::scope(|scope| {
-                // Each takes the other permit from the one before, which is idle.
+                // Each takes the second permit from the connection before it, which is idle.
                 scope.spawn(|| {
                     let mut hosts = 2..=250;
                     let mut last = None;
@@ -370,7 +374,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_ends() {
+    async fn an_idle_connection_is_closed() {
         let bounds = Bounds { silence_max: Duration::from_secs(1), ..Bounds::default() };
         let server = start(bounds).await;
         let play = move || {

@@ -1,7 +1,8 @@
-//! Control-plane HTTP: the tracker's end points (and those of BEP 15), an origin's public pages and the operator's, all on
-//! listeners with bounds.
+//! The control plane over HTTP and UDP: the endpoints of the tracker (HTTP and BEP 15), the public pages of an origin and
+//! the operator's pages, all on bounded listeners.
 //!
-//! Owns no swarm and no session: `tracker` answers, `engine::Monitor` is shown, and this layer speaks HTTP.
+//! Owns no swarm and no session: `tracker` computes the replies, `engine::Monitor` provides the status, and this layer
+//! serves them.
 
 pub mod admin;
 mod conditional;

@@ -2,17 +2,17 @@
 
 use std::ops::RangeInclusive;
 
-/// What a `Range` header asks for.
+/// The part of the content that a request asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wanted {
-    /// No range, or one that may be passed over (RFC 9110 14.2): of another unit, malformed, or several at once.
+    /// No range, or one that a server may ignore (RFC 9110, 14.2): of another unit, malformed, or more than one.
     All,
     Part(RangeInclusive<u64>),
-    /// Beyond the end.
+    /// A range beyond the end.
     Nothing,
 }
 
-/// What the header's value asks for of content of `len` bytes.
+/// Parses the value of a `Range` header for content of `len` bytes.
 pub fn wanted(range: &str, len: u64) -> Wanted {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
         return Wanted::All;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_those_of_rfc_9110() {
+    fn ranges_are_parsed_as_in_rfc_9110() {
         for (range, expected) in [
             ("bytes=0-0", Wanted::Part(0..=0)),
             ("bytes=2-", Wanted::Part(2..=9)),

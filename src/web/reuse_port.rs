@@ -1,4 +1,4 @@
-//! One address, shared by the sockets of several threads; the kernel spreads those who come among them.
+//! Sockets of several threads on one address (`SO_REUSEPORT`). The kernel distributes connections and packets among them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -7,11 +7,19 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::base::limits::{TRACKER_UDP_POLL, TRACKER_UDP_RECV_BUFFER_LEN, WEB_BACKLOG};
 
-/// So many non-blocking listeners on one address. An IPv6 wildcard takes IPv4 as well; port 0 becomes the same free one
-/// for all of them.
+/// Whether other sockets of this user can bind the same address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Exclusive,
+    Shared,
+}
+
+/// Binds `count` non-blocking listeners to one address, at least one.
+///
+/// A listener on the IPv6 wildcard accepts IPv4 connections too. Port 0 selects one free port for all listeners.
 pub fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    let listen = |address, shared| {
-        let socket = bind(address, Type::STREAM, shared)?;
+    let listen = |address, sharing| {
+        let socket = bind(address, Type::STREAM, sharing)?;
         socket.listen(WEB_BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from(socket))
@@ -19,23 +27,23 @@ pub fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener
     share(address, count, listen, TcpListener::local_addr)
 }
 
-/// So many sockets on one address, likewise; a receive ends without a packet after [`TRACKER_UDP_POLL`].
+/// [`bind_tcp`] for UDP sockets. A receive on them times out after [`TRACKER_UDP_POLL`].
 pub fn bind_udp(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
-    let open = |address, shared| {
-        let socket = UdpSocket::from(bind(address, Type::DGRAM, shared)?);
+    let open = |address, sharing| {
+        let socket = UdpSocket::from(bind(address, Type::DGRAM, sharing)?);
         prepare_udp(&socket)?;
         Ok(socket)
     };
     share(address, count, open, UdpSocket::local_addr)
 }
 
-/// The same of a listener that was handed over.
+/// Returns `count` clones of a listener that was passed to the process, at least one.
 pub fn share_tcp(listener: &TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     listener.set_nonblocking(true)?;
     (0..count.max(1)).map(|_| listener.try_clone()).collect()
 }
 
-/// The same of a socket that was handed over.
+/// [`share_tcp`] for a UDP socket.
 pub fn share_udp(socket: &UdpSocket, count: usize) -> io::Result<Vec<UdpSocket>> {
     socket.set_nonblocking(false)?;
     prepare_udp(socket)?;
@@ -43,7 +51,7 @@ pub fn share_udp(socket: &UdpSocket, count: usize) -> io::Result<Vec<UdpSocket>>
 }
 
 fn prepare_udp(socket: &UdpSocket) -> io::Result<()> {
-    // What comes while a thread has not its turn waits here; the kernel gives what it permits.
+    // Packets wait in this buffer while the thread is not scheduled. The kernel may grant less than requested.
     let _ = SockRef::from(socket).set_recv_buffer_size(TRACKER_UDP_RECV_BUFFER_LEN);
     socket.set_read_timeout(Some(TRACKER_UDP_POLL))
 }
@@ -51,26 +59,26 @@ fn prepare_udp(socket: &UdpSocket) -> io::Result<()> {
 fn share<S>(
     address: SocketAddr,
     count: usize,
-    open: impl Fn(SocketAddr, bool) -> io::Result<S>,
+    open: impl Fn(SocketAddr, Sharing) -> io::Result<S>,
     local_addr: fn(&S) -> io::Result<SocketAddr>,
 ) -> io::Result<Vec<S>> {
-    // Two processes of one user could share an address without noticing: this one can't be bound twice.
-    let exclusive = open(address, false)?;
+    // With SO_REUSEPORT, two processes of one user could bind the same address by mistake. An exclusive bind detects that.
+    let exclusive = open(address, Sharing::Exclusive)?;
     if count <= 1 {
         return Ok(vec![exclusive]);
     }
     let address = local_addr(&exclusive)?;
     drop(exclusive);
-    (0..count).map(|_| open(address, true)).collect()
+    (0..count).map(|_| open(address, Sharing::Shared)).collect()
 }
 
-fn bind(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
+fn bind(address: SocketAddr, kind: Type, sharing: Sharing) -> io::Result<Socket> {
     let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
-    socket.set_reuse_port(shared)?;
+    socket.set_reuse_port(sharing == Sharing::Shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_have_one_port_and_nobody_else_gets_it() {
+    fn shares_have_one_port_that_cannot_be_bound_again() {
         let shares = bind_tcp("127.0.0.1:0".parse().unwrap(), 3).unwrap();
         let ports: Vec<SocketAddr> = shares.iter().map(|share| share.local_addr().unwrap()).collect();
         assert!(shares.len() == 3 && ports.iter().all(|port| *port == ports[0]));

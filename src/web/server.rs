@@ -1,4 +1,4 @@
-//! The web side of an origin as it runs: one thread for the public pages and the operator's, some for the UDP tracker.
+//! The server threads of an origin: one each for the public pages and the operator's pages, and one for the UDP tracker.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -15,7 +15,7 @@ use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
 
-/// Sockets of the public side: the same port over TCP and UDP.
+/// The public sockets: the same port over TCP and UDP.
 #[derive(Debug)]
 pub struct PublicSockets {
     pub address: SocketAddr,
@@ -24,7 +24,7 @@ pub struct PublicSockets {
 }
 
 impl PublicSockets {
-    /// At `address`, or on all addresses with the first of [`WEB_PORTS`] that is free.
+    /// Binds `address`, or by default all addresses with the first free port of [`WEB_PORTS`].
     pub fn bind(address: Option<SocketAddr>) -> io::Result<Self> {
         let bind = |address| {
             let tcp = one(bind_tcp(address, 1)?)?;
@@ -36,7 +36,7 @@ impl PublicSockets {
         }
     }
 
-    /// Of sockets that were handed over; UDP is bound beside TCP where it was not.
+    /// Takes over sockets that were passed to the process. Binds UDP to the address of TCP if `udp` is not given.
     pub fn handed(tcp: &TcpListener, udp: Option<&UdpSocket>) -> io::Result<Self> {
         Self::beside(one(share_tcp(tcp, 1)?)?, udp)
     }
@@ -45,13 +45,16 @@ impl PublicSockets {
         let address = tcp.local_addr()?;
         let udp = one(udp.map_or_else(|| bind_udp(address, 1), |udp| share_udp(udp, 1))?)?;
         if udp.local_addr()?.port() != address.port() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the tracker's UDP socket has another port"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the UDP socket of the tracker must have the port of the TCP socket",
+            ));
         }
         Ok(Self { address, tcp, udp })
     }
 }
 
-/// The operator's socket at `address`, or on the loopback with the first of [`ADMIN_PORTS`] that is free.
+/// Binds the operator's socket to `address`, or by default to the loopback with the first free port of [`ADMIN_PORTS`].
 pub fn bind_admin(address: Option<SocketAddr>) -> io::Result<TcpListener> {
     let bind = |address| one(bind_tcp(address, 1)?);
     match address {
@@ -71,7 +74,7 @@ fn first_free<S>(
             match bind((ip, port).into()) {
                 Ok(socket) => return Ok(socket),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
-                // One family is not here: the other one.
+                // The address family may be unavailable: try the other one.
                 Err(error) => last = error,
             }
         }
@@ -83,19 +86,26 @@ fn one<S>(shares: Vec<S>) -> io::Result<S> {
     shares.into_iter().next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// Answers until `stop` is set. The threads end by themselves.
+/// The operator's pages and their socket.
+#[derive(Debug)]
+pub struct AdminServer {
+    pub listener: TcpListener,
+    pub router: Router,
+}
+
+/// Starts the threads, which serve requests until `stop` is set.
 pub fn start(
     sockets: PublicSockets,
     site: Router,
     tracker: &Tracker,
     proxies: TrustedProxies,
-    admin: Option<(TcpListener, Router)>,
+    admin: Option<AdminServer>,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let PublicSockets { tcp, udp, .. } = sockets;
     let mut threads = udp::start(vec![udp], tracker, stop)?;
     threads.push(serve("web", tcp, Bounds { proxies, ..Bounds::default() }, site, stop)?);
-    if let Some((listener, router)) = admin {
+    if let Some(AdminServer { listener, router }) = admin {
         let connections = ConnectionLimits { in_all: ADMIN_CONNECTIONS_MAX, per_host: ADMIN_CONNECTIONS_MAX };
         threads.push(serve("admin", listener, Bounds { connections, ..Bounds::default() }, router, stop)?);
     }
@@ -119,11 +129,12 @@ fn serve(
                 () = stopped(&stop) => {}
             }
         });
-        // A file that hangs is left behind.
+        // Does not wait for a read of a file that hangs.
         runtime.shutdown_background();
     })
 }
 
+/// Waits until `stop` is set.
 pub(super) async fn stopped(stop: &AtomicBool) {
     let mut poll = tokio::time::interval(WEB_POLL);
     while !stop.load(Ordering::Relaxed) {

@@ -17,7 +17,7 @@ use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
 use crate::engine::{Contents, Listen, Monitor, is_public};
-use crate::tracker::Table;
+use crate::tracker::{self, Table};
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
 use crate::web::server::{self, PublicSockets};
@@ -102,7 +102,7 @@ impl Origin {
         let admin = admin.transpose().map_err(|error| cannot("the dashboard", admin_address, "--admin", &error))?;
         let dashboard = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let router = Admin::new(Arc::clone(monitor), tracker.clone(), Arc::clone(site.pending())).router(hosts.clone());
-        let admin = admin.map(|listener| (listener, router));
+        let admin = admin.map(|listener| server::AdminServer { listener, router });
         let proxies = options.trusted_proxies.clone();
         let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
@@ -142,7 +142,7 @@ impl Origin {
     pub(super) fn add(&self, metainfo: Metainfo, (port, peer_id): (u16, PeerId)) {
         let info_hash = metainfo.info_hash;
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
-        self.site.publish(published, (port, peer_id, self.ip));
+        self.site.publish(published, tracker::Origin { port, peer_id, ip: self.ip });
         self.info_hashes().push(info_hash);
     }
 

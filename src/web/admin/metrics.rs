@@ -1,4 +1,4 @@
-//! `/metrics` in Prometheus's text format, version 0.0.4.
+//! `/metrics` in the text format of Prometheus, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 
@@ -9,8 +9,8 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
     let mut out = Page(String::new());
     out.one("uploaded_bytes_total", "counter", "Payload sent", status.uploaded);
     out.one("downloaded_bytes_total", "counter", "Payload received", status.downloaded);
-    out.one("wasted_bytes_total", "counter", "Payload received that was not needed", status.wasted);
-    out.one("corrupt_bytes_total", "counter", "Payload whose hash was wrong", status.corrupt);
+    out.one("wasted_bytes_total", "counter", "Redundant payload received", status.wasted);
+    out.one("corrupt_bytes_total", "counter", "Payload of pieces that failed the hash check", status.corrupt);
     out.one("connections", "gauge", "Connections, handshakes included", status.connections);
     out.one("hashed_pieces_total", "counter", "Pieces hashed in memory", status.hashed_pieces);
     out.one("uptime_seconds", "gauge", "Time since the start", status.seconds);
@@ -32,8 +32,8 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
     out.torrents("torrent_downloaded_bytes_total", "counter", "Payload received", status, |torrent| torrent.downloaded);
     out.torrents("torrent_peers", "gauge", "Connected peers", status, |torrent| torrent.peers);
     out.torrents("torrent_pieces", "gauge", "Pieces of the torrent", status, |torrent| torrent.pieces);
-    out.torrents("torrent_pieces_had", "gauge", "Pieces that are here", status, |torrent| torrent.pieces_had);
-    out.torrents("torrent_failed", "gauge", "1 when storage failed", status, |torrent| u8::from(torrent.failed));
+    out.torrents("torrent_pieces_had", "gauge", "Verified pieces", status, |torrent| torrent.pieces_had);
+    out.torrents("torrent_failed", "gauge", "1 if storage has failed", status, |torrent| u8::from(torrent.failed));
     out.latency(&status.latency_buckets);
     out.many(
         "tracker_announces_total",
@@ -42,12 +42,13 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
         "protocol",
         [("http", tracker.totals.http_announces), ("udp", tracker.totals.udp_announces)],
     );
-    out.one("tracker_scrapes_total", "counter", "Torrents scraped", tracker.totals.scrapes);
+    out.one("tracker_scrapes_total", "counter", "Scrapes of torrents", tracker.totals.scrapes);
     out.one("tracker_refused_total", "counter", "Announces refused", tracker.totals.refused);
-    out.one("tracker_peers", "gauge", "Peers our tracker remembers", tracker.totals.peers);
+    out.one("tracker_peers", "gauge", "Peers known to our tracker", tracker.totals.peers);
     out.0
 }
 
+/// The text of the page so far.
 struct Page(String);
 
 impl Page {
@@ -94,9 +95,9 @@ impl Page {
         }
     }
 
-    /// `buckets`: upper bounds in microseconds and how many came that fast.
+    /// `buckets` are upper bounds in microseconds, each with the number of blocks in its bucket.
     fn latency(&mut self, buckets: &[(u64, u64)]) {
-        self.head("block_latency_seconds", "histogram", "From queueing a request to its block");
+        self.head("block_latency_seconds", "histogram", "Time from queueing a request to its block");
         let mut sum = 0;
         for (upper, count) in buckets {
             sum += count;
@@ -108,7 +109,7 @@ impl Page {
     }
 }
 
-/// A label's value: backslash, quotation mark and line break are escaped.
+/// Escapes backslash, quotation mark and line break in the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -120,7 +121,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn names_can_not_end_their_label() {
+    fn names_cannot_end_their_label() {
         let torrent = TorrentStatus {
             info_hash: "00".into(),
             name: "a\"} 1\nevil \\".into(),

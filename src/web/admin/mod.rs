@@ -1,4 +1,4 @@
-//! The operator's pages: the dashboard and its stream of events, `/api`, `/metrics`. All of it only shows.
+//! The operator's read-only pages: the dashboard with its event stream, `/api` and `/metrics`.
 
 mod metrics;
 
@@ -27,7 +27,7 @@ use crate::engine::metrics::monitor::Status;
 const PAGE: &str = include_str!("../assets/dashboard.html");
 const SCRIPT: &str = include_str!("../assets/dashboard.js");
 
-/// What the operator's pages show.
+/// The data of the operator's pages.
 #[derive(Clone, Debug)]
 pub struct Admin {
     monitor: Arc<Monitor>,
@@ -35,7 +35,7 @@ pub struct Admin {
     pending: Arc<PendingList>,
 }
 
-/// `/api`, and the data of each event.
+/// The data of `/api` and of each event.
 #[derive(Debug, Serialize)]
 struct View<'a> {
     version: &'static str,
@@ -45,7 +45,7 @@ struct View<'a> {
     hashing: Vec<PendingView<'a>>,
 }
 
-/// Content that is hashed before it is served. Lengths are in bytes.
+/// Content that is being hashed. Lengths are in bytes.
 #[derive(Debug, Serialize)]
 struct PendingView<'a> {
     name: &'a str,
@@ -57,7 +57,7 @@ struct PendingView<'a> {
 struct TrackerView {
     #[serde(flatten)]
     totals: TrackerTotals,
-    /// In the order of the torrents.
+    /// The swarms in the order of the torrents.
     swarms: Vec<SwarmView>,
 }
 
@@ -79,7 +79,7 @@ impl Admin {
         Self { monitor, tracker, pending }
     }
 
-    /// The routes, `hosts` being the names that are ours.
+    /// Creates the routes. `hosts` are our own names.
     pub fn router(&self, hosts: Hosts) -> Router {
         Router::new()
             .route("/", get(|| async { Redirect::to("/dashboard") }))
@@ -132,7 +132,7 @@ async fn api(State(admin): State<Admin>) -> impl IntoResponse {
     (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], admin.json())
 }
 
-/// Bytes/s up and down in the last minutes, one pair a second, the latest last.
+/// Upload and download rates of the last minutes in bytes/s: one pair per second, the latest last.
 async fn rates(State(admin): State<Admin>) -> impl IntoResponse {
     let text = serde_json::to_string(&admin.monitor.rates()).unwrap_or_default();
     (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], text)
@@ -144,7 +144,7 @@ async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// One at once, then one a second, each what `/api` would say.
+/// Sends the data of `/api` as an event, at once and then every [`WEB_EVENT_INTERVAL`].
 async fn events(State(admin): State<Admin>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let start = tokio::time::interval(WEB_EVENT_INTERVAL);
     Sse::new(stream::unfold((admin, start), |(admin, mut ticks)| async move {

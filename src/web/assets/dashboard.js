@@ -1,4 +1,4 @@
-// The dashboard: one event a second, drawn. Text from outside reaches the page as text alone.
+// The dashboard draws one event per second. Foreign strings are inserted as text and never as markup.
 "use strict";
 
 const KEPT = 300;
@@ -29,7 +29,7 @@ function draw(parent, name, attributes, text) {
   parent.append(shape);
 }
 
-// The next higher round number of bytes.
+// The next higher multiple of a quarter power of two.
 function scale(top) {
   const step = 2 ** Math.floor(Math.log2(top)) / 4;
   return Math.ceil(top / step) * step;
@@ -95,7 +95,7 @@ function torrentSection(info_hash) {
     section.id = id;
     make(section, "h2");
     make(section, "p", undefined, "facts");
-    make(section, "h3", "Pieces among the peers");
+    make(section, "h3", "Availability of pieces among connected peers");
     const map = make(section, "canvas");
     map.setAttribute("role", "img");
     make(section, "h3", "Peers");
@@ -114,10 +114,10 @@ function drawMap(canvas, { availability, rarest, pieces, pieces_had }) {
   canvas.hidden = availability.length === 0;
   canvas.width = Math.max(availability.length, 1);
   canvas.height = 1;
-  canvas.setAttribute("aria-label", `The rarest piece is at ${counted(rarest, "connected peer")}`);
+  canvas.setAttribute("aria-label", `${counted(rarest, "connected peer")} with the rarest piece`);
   const context = canvas.getContext("2d");
   const top = Math.max(1, ...availability);
-  // What is nowhere else is a worry only where it is not here either.
+  // A piece that no peer has is a problem only if we lack it too.
   const nowhere = pieces_had === pieces ? "--map-1" : "--map-0";
   availability.forEach((count, index) => {
     context.globalAlpha = 1;
@@ -133,8 +133,8 @@ function drawTorrent(torrent, swarm) {
   const section = torrentSection(torrent.info_hash);
   const percent = torrent.pieces ? (100 * torrent.pieces_had) / torrent.pieces : 100;
   section.querySelector("h2").textContent = torrent.name;
-  const facts = [bytes(torrent.length), `${percent.toFixed(percent === 100 ? 0 : 1)} % here`, `sent ${bytes(torrent.uploaded)}`,
-    `${counted(torrent.peers, "peer")}, ${torrent.seeders} with everything`];
+  const facts = [bytes(torrent.length), `${percent.toFixed(percent === 100 ? 0 : 1)} % complete`, `sent ${bytes(torrent.uploaded)}`,
+    `${counted(torrent.peers, "peer")}, ${counted(torrent.seeders, "seeder")}`];
   if (swarm) facts.push(`tracker: ${counted(swarm.seeders, "seeder")}, ${counted(swarm.leechers, "leecher")}, ${swarm.completed} downloaded`);
   if (torrent.failed) facts.push("STORAGE FAILED");
   const line = section.querySelector(".facts");
@@ -184,7 +184,7 @@ async function start() {
   const events = new EventSource("events");
   events.onmessage = (event) => show(JSON.parse(event.data));
   events.onerror = () => {
-    element("state").textContent = "the origin does not answer";
+    element("state").textContent = "no connection to the origin";
   };
 }
 

@@ -1,6 +1,6 @@
-//! Content over HTTP, with ranges: a web seed (BEP 19) for clients, a plain download for everybody else.
+//! Content over HTTP, with ranges: a web seed (BEP 19) for BitTorrent clients, and plain downloads for browsers.
 //!
-//! Every byte is verified as those that peers get are, so that one tag stands for a file as long as it is served.
+//! Every byte is verified like those sent to peers, so that a file has one entity tag while it is served.
 
 use std::io;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::web::listener::{Activity, RETRY_AFTER_S};
 use crate::web::plain::{not_found, plain};
 use crate::web::range::{Wanted, wanted};
 
-/// `/f/INFO_HASH/NAME` and `/f/INFO_HASH/NAME/PATH…`, percent-escaped, of any bytes: a file, or with a slash at its end a
-/// folder.
+/// Serves `/f/INFO_HASH/NAME` and `/f/INFO_HASH/NAME/PATH…`: a file, or with a slash at the end a folder. Names are
+/// percent-escaped and may contain any bytes.
 ///
-/// `/f/INFO_HASH/` is the web seed's URL, to which clients add the name (BEP 19). By itself it redirects to the content.
+/// `/f/INFO_HASH/` is the URL of the web seed, to which clients append the name (BEP 19). It redirects to the content.
 pub(super) async fn file(
     State(site): State<Site>,
     activity: Option<Extension<Activity>>,
@@ -55,14 +55,14 @@ pub(super) async fn file(
     }
 }
 
-/// The parts of a request for a file on which the answer depends.
+/// The parts of a request for a file that affect the response.
 struct Request {
     method: Method,
     headers: HeaderMap,
     activity: Activity,
 }
 
-/// The torrent, where its content is given out, and the path behind its info-hash.
+/// The torrent, and the path after its info-hash; `None` if its content is not served.
 fn requested(site: &Site, path: &str) -> Option<(Arc<Published>, Vec<Vec<u8>>)> {
     let mut elements = path.strip_prefix("/f/")?.split('/');
     let published = site.published(InfoHash::from_hex(elements.next()?)?)?;
@@ -71,13 +71,14 @@ fn requested(site: &Site, path: &str) -> Option<(Arc<Published>, Vec<Vec<u8>>)> 
     Some((published, path))
 }
 
-/// Redirects from `/f/INFO_HASH`, with or without a slash at its end, to the file or the folder's page.
+/// Redirects `/f/INFO_HASH`, with or without a slash at the end, to the file or the page of the folder.
 fn to_content(published: &Published, has_slash: bool) -> Response {
     let root = if has_slash { "../../" } else { "../" };
     redirect(format!("{root}{}", published.content_path().unwrap_or_default()))
 }
 
-/// `location` is relative to the request's path, since a proxy may serve the origin below a path of its own.
+/// Creates a redirect. `location` should be relative to the path of the request, since a proxy may serve the origin under a
+/// path prefix.
 pub(super) fn redirect(location: String) -> Response {
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
 }
@@ -87,19 +88,19 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
     let (Some(entry), Some(file)) = (published.files.get(index), Verified::of(published, index)) else {
         return not_found().await;
     };
-    // RFC 9110, 14.2: ranges are defined for GET alone.
+    // RFC 9110, 14.2: ranges are defined only for GET.
     let range = headers.get(header::RANGE).filter(|_| method == Method::GET);
     let range = range.and_then(|value| value.to_str().ok());
     let first = match range.map(|range| wanted(range, entry.len)) {
         Some(Wanted::Part(range)) => *range.start(),
         Some(Wanted::All | Wanted::Nothing) | None => 0,
     };
-    // That it is there and right is known before the status is said.
+    // Verify the first requested byte before the status is sent.
     let found = match file.clone().probe(first, entry.len).await {
         Ok(found) => found,
-        // It changes, or the machine lacks descriptors for a moment: the client is told to come again.
+        // The file is changing, or descriptors are short for the moment.
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            let answer = plain(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read at the moment: ask again\n");
+            let answer = plain(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read at the moment: try again\n");
             return ([(header::RETRY_AFTER, RETRY_AFTER_S)], answer).into_response();
         }
         Err(_) => return plain(StatusCode::NOT_FOUND, "not found: the file is missing or was changed\n"),
@@ -113,7 +114,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
     let range = match range.map_or(Wanted::All, |range| wanted(range, entry.len)) {
         Wanted::Nothing => {
             let whole = [(header::CONTENT_RANGE, format!("bytes */{}", entry.len))];
-            let answer = plain(StatusCode::RANGE_NOT_SATISFIABLE, "the range begins behind the file's end\n");
+            let answer = plain(StatusCode::RANGE_NOT_SATISFIABLE, "the range begins after the end of the file\n");
             return (whole, answer).into_response();
         }
         Wanted::All => None,
@@ -138,7 +139,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
     response
 }
 
-/// One file's bytes, all of them verified.
+/// The verified bytes of one file.
 #[derive(Clone, Debug)]
 struct Verified {
     contents: Arc<Contents>,
@@ -151,7 +152,7 @@ impl Verified {
         Some(Self { contents: published.content.clone()?, info_hash: published.info_hash, file_index })
     }
 
-    /// Which file it is, if the byte at `offset` of its `len` is there and right.
+    /// Verifies the byte at `offset` of the file, which is `len` bytes long, and returns the identity of the file.
     async fn probe(self, offset: u64, len: u64) -> io::Result<FileIdentity> {
         let probe = move || {
             let buffer = &mut [0][..usize::from(len > 0)];

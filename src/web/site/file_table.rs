@@ -7,7 +7,7 @@ use crate::base::limits::FILES_SHOWN_MAX;
 use crate::base::units;
 use crate::codec::metainfo::FileEntry;
 
-/// The files of a folder, the first of them by name.
+/// Creates the table. It shows at most [`FILES_SHOWN_MAX`] files and the number of the others.
 pub(super) fn file_table(files: &[FileEntry]) -> String {
     let shown = || files.iter().filter(|file| !file.pad);
     let count = shown().count();

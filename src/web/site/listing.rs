@@ -1,4 +1,4 @@
-//! A folder of the content as a page of links, made as it is read.
+//! The page of a folder of the content: a list of links, generated while the client reads it.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub(super) fn listing(published: Arc<Published>, path: &[Vec<u8>], range: Range<
 
 fn head(path: &[Vec<u8>]) -> String {
     let title = html(&printable(&path.join(&b'/')));
-    // `/f/INFO_HASH/` stands before the path.
+    // The path is preceded by `/f/INFO_HASH/`.
     let root = "../".repeat(path.len() + 2);
     let parent = if path.len() > 1 { "<tr><td><a href=\"../\">../</a></td><td></td></tr>\n" } else { "" };
     format!(
@@ -44,7 +44,7 @@ fn head(path: &[Vec<u8>]) -> String {
     )
 }
 
-/// Some rows, and the files of the others; `None` at the end.
+/// The next rows, at most [`LISTING_ROWS_AT_ONCE`], and the range of the remaining files; `None` at the end.
 fn rows(published: &Published, depth: usize, range: Range<usize>) -> Option<(Bytes, Range<usize>)> {
     let (mut at, mut out) = (range.start, String::new());
     for _ in 0..LISTING_ROWS_AT_ONCE {

@@ -1,9 +1,10 @@
-//! The public pages of an origin: landing page, `.torrent` files, content for web seeds and curl, and the tracker.
+//! The public pages of an origin: landing page, `.torrent` files, content for web seeds and plain downloads, and the tracker.
 //!
-//! An answer is made as it is read, of parts that all its readers share, so that a reader that stalls holds little.
+//! A response is generated while the client reads it, from parts that all responses share, so that a stalled client
+//! occupies little memory.
 //!
-//! Owns what is published and under which URLs. A file is looked for among the published ones and opened by its number: no
-//! path is ever made of a request.
+//! Owns the published torrents and their URLs. A file is looked up among the published ones and opened by its index: a
+//! request never becomes a file path.
 
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
@@ -47,32 +48,32 @@ pub use page::STYLE;
 pub use pending::{Pending, PendingGuard, PendingList};
 pub use published::Published;
 
-/// An origin's public side.
+/// The public pages of an origin.
 #[derive(Clone, Debug)]
 pub struct Site(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Shared with pages under way.
+    /// Shared with responses that are being generated.
     torrents: RwLock<Arc<Vec<Arc<Published>>>>,
-    /// Torrents to come.
+    /// Content that is being hashed.
     pending: Arc<PendingList>,
     tracker: Tracker,
-    /// Without a slash at its end; `None`: as the client calls us.
+    /// Without a slash at the end. `None` if URLs contain the host of the request.
     public_url: Option<String>,
-    /// Where we listen, with TCP, and with UDP for the tracker.
+    /// The port of HTTP over TCP, and of the tracker over UDP.
     port: u16,
-    /// One for each long buffer that content may be read into.
+    /// One permit for each long buffer into which content is read.
     long_reads: Arc<Semaphore>,
 }
 
-/// The URLs of a torrent, for somebody who reaches us by a certain name.
+/// The URLs of a torrent, for clients that use a certain host as our name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Links {
     pub page: String,
     pub torrent: String,
     pub magnet: String,
-    /// Of the content, where it is given out; of a folder it ends in a slash.
+    /// The URL of the content; `None` if it is not served. The URL of a folder ends with a slash.
     pub content: Option<String>,
 }
 
@@ -84,7 +85,7 @@ impl Site {
         Self(Arc::new(Inner { torrents, pending: Arc::default(), tracker, public_url, port, long_reads }))
     }
 
-    /// Content that is shown as torrents to come.
+    /// Content that is being hashed.
     pub fn pending(&self) -> &Arc<PendingList> {
         &self.0.pending
     }
@@ -93,21 +94,21 @@ impl Site {
         &self.0.tracker
     }
 
-    /// From now on the tracker gives this seeder to everybody who asks for our torrents.
+    /// Makes the tracker return this seeder to all peers of our torrents.
     pub fn add_origin(&self, port: u16, peer_id: PeerId, ip: Option<IpAddr>) {
         for torrent in &*self.torrents() {
             self.0.tracker.table().allow_with_origin(torrent.info_hash, Origin { port, peer_id, ip });
         }
     }
 
-    /// One more torrent, with its seeder.
-    pub fn publish(&self, torrent: Published, (port, peer_id, ip): (u16, PeerId, Option<IpAddr>)) {
-        self.0.tracker.table().allow_with_origin(torrent.info_hash, Origin { port, peer_id, ip });
+    /// Publishes a torrent, whose seeder is `origin`.
+    pub fn publish(&self, torrent: Published, origin: Origin) {
+        self.0.tracker.table().allow_with_origin(torrent.info_hash, origin);
         let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut torrents).push(Arc::new(torrent));
     }
 
-    /// A torrent is not given out, nor tracked, any more.
+    /// Stops publishing and tracking a torrent.
     pub fn withdraw(&self, info_hash: InfoHash) {
         let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut torrents).retain(|torrent| torrent.info_hash != info_hash);
@@ -119,7 +120,8 @@ impl Site {
         Arc::clone(&self.0.torrents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The links of a torrent for clients that reach us as `host` (`HOST:PORT`), with the seeder's own address where known.
+    /// The links of a torrent for clients that use `host` (`HOST:PORT`) as our name. The magnet link contains the address of
+    /// the seeder if given.
     pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
         Some(self.links_of(&*self.published(info_hash)?, host, seeder))
     }
@@ -144,7 +146,7 @@ impl Site {
         }
     }
 
-    /// The routes, `hosts` being the names that are ours.
+    /// Creates the routes. `hosts` are our own names.
     pub fn router(&self, hosts: Hosts) -> Router {
         Router::new()
             .route("/", get(landing))
@@ -164,15 +166,15 @@ impl Site {
         self.torrents().iter().find(|torrent| torrent.info_hash == info_hash).cloned()
     }
 
-    /// What all our URLs begin with.
+    /// The beginning of all our URLs.
     fn base(&self, host: &str) -> String {
         self.0.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
     }
 
-    /// Those of the torrent, with our tracker in the first tier and our content among the web seeds.
+    /// The trackers and web seeds of the torrent, with our tracker in the first tier and our content as the first web seed.
     fn sources(&self, published: &Published, base: &str) -> Sources {
         let mut own = vec![format!("{base}/announce")];
-        // What is in front of a public URL passes on HTTP alone.
+        // A proxy behind a public URL forwards only HTTP.
         if self.0.public_url.is_none()
             && let Ok(base) = Url::parse(base)
             && let Some(host) = base.host_str()
@@ -181,7 +183,7 @@ impl Site {
         }
         let mut web_seeds = published.web_seeds.clone();
         if published.content.is_some() {
-            // BEP 19: with a slash at the end, "the client must add the name".
+            // BEP 19: clients append the name to a URL that ends with a slash.
             web_seeds.insert(0, format!("{base}/f/{}/", published.info_hash));
         }
         let tiers = [own].into_iter().chain(published.tiers.iter().cloned()).collect();
@@ -189,13 +191,13 @@ impl Site {
     }
 }
 
-/// Where a torrent is had, for clients that reach us by a certain name.
+/// The trackers and web seeds of a torrent, for clients that use a certain host as our name.
 struct Sources {
     tiers: Vec<Vec<String>>,
     web_seeds: Vec<String>,
 }
 
-/// What every page of ours is sent with: nothing from elsewhere, nothing run but our own, no frames.
+/// Headers of all pages: only our own resources and scripts are loaded, and no other page can embed them in a frame.
 pub(super) const PAGE_HEADERS: [(header::HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -207,7 +209,7 @@ pub(super) const PAGE_HEADERS: [(header::HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// As the middleware has let it through.
+/// The host of a request, which the middleware has checked.
 fn host(headers: &HeaderMap) -> &str {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost")
 }
@@ -220,7 +222,7 @@ pub(super) async fn style() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/css")], [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")], STYLE)
 }
 
-/// `/t/INFO_HASH.torrent`; `/t/INFO_HASH` redirects to it.
+/// Serves `/t/INFO_HASH.torrent`. `/t/INFO_HASH` redirects to it.
 async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): UrlPath<String>) -> Response {
     let stem = name.strip_suffix(".torrent");
     let info_hash = InfoHash::from_hex(stem.unwrap_or(&name));
@@ -245,7 +247,8 @@ async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): Ur
     (about, validators.headers(), body).into_response()
 }
 
-/// RFC 6266: a name of plain letters for everybody, the right one for those who know RFC 8187.
+/// The value of `Content-Disposition` (RFC 6266): an ASCII name for all clients, and the exact one for clients that support
+/// RFC 8187.
 fn disposition(name: &[u8]) -> String {
     let plain =
         |&byte: &u8| if byte.is_ascii_alphanumeric() || b".-_ ".contains(&byte) { char::from(byte) } else { '_' };

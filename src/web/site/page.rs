@@ -10,10 +10,11 @@ use super::{Links, Pending, Published, Site};
 use crate::base::escape::{html, printable};
 use crate::base::units;
 
-/// One style sheet for all pages, light and dark.
+/// The style sheet of all pages, with a light and a dark theme.
 pub const STYLE: &str = include_str!("../assets/style.css");
 
-/// The page for clients that reach us as `host`: one torrent after the other, each made when the client has read the ones before.
+/// The landing page for clients that use `host` as our name. The article of a torrent is generated when the client has read
+/// those before it.
 pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
     let what = counted(published.len(), "torrent");
@@ -37,7 +38,7 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
     Body::from_stream(stream::iter(parts.filter(|part| !part.is_empty()).map(Ok::<_, Infallible>)))
 }
 
-/// Its files are the same for every client.
+/// The article of one torrent. The file table is shared by all responses.
 fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     let info_hash = published.info_hash;
     let Links { torrent, magnet, .. } = site.links_of(published, host, None);
@@ -53,7 +54,7 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
         stats.completed,
         html(&magnet),
     );
-    // Links within the origin are relative, since a proxy may serve it below a path of its own.
+    // Links within the origin are relative, since a proxy may serve it under a path prefix.
     if let Some(url) = published.content_path() {
         let what = if published.single_file { "the file" } else { "the files" };
         let _ = write!(out, " <a href=\"./{}\">{what}</a>", html(&url));
@@ -63,7 +64,7 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     [out.into(), published.file_table.clone(), Bytes::from_static(b"</article>\n")]
 }
 
-/// Content that is not published yet.
+/// The article of content that is still being hashed.
 fn pending_article(content: &Pending) -> String {
     let Pending { name, len, .. } = content;
     let (name, percent) = (html(name), content.percent());

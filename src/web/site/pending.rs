@@ -1,4 +1,4 @@
-//! Content that is hashed before it can be published, as the pages and the service manager show it.
+//! Content that is hashed before it is published, for the web pages and the service manager.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::lock::lock;
 
-/// See the module. Its length is bounded by the threads that hash.
+/// The contents that are being hashed, at most one per hashing thread.
 #[derive(Debug, Default)]
 pub struct PendingList(Mutex<Vec<Arc<Pending>>>);
 
-/// One torrent to be.
+/// A torrent that will be published.
 #[derive(Debug)]
 pub struct Pending {
-    /// Printable.
+    /// The name in printable form.
     pub name: String,
     pub len: u64,
     done: AtomicU64,
@@ -27,7 +27,7 @@ pub struct PendingGuard<'a> {
 }
 
 impl PendingList {
-    /// The hashing of content begins; `name` is printable.
+    /// Adds content whose hashing begins. `name` must be printable.
     pub fn begin(&self, name: String, len: u64) -> PendingGuard<'_> {
         let content = Arc::new(Pending { name, len, done: AtomicU64::new(0) });
         lock(&self.0).push(Arc::clone(&content));
@@ -40,12 +40,12 @@ impl PendingList {
 }
 
 impl Pending {
-    /// Bytes that are hashed.
+    /// The number of bytes hashed.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// How much of it is hashed, in whole percent.
+    /// The hashed part in whole percent.
     pub fn percent(&self) -> u64 {
         let done = u128::from(self.done()) * 100;
         u64::try_from(done / u128::from(self.len.max(1))).unwrap_or(100)
@@ -59,7 +59,7 @@ impl fmt::Display for Pending {
 }
 
 impl PendingGuard<'_> {
-    /// At least this many bytes are hashed.
+    /// Notes that at least `done` bytes are hashed.
     pub fn advance(&self, done: u64) {
         self.content.done.fetch_max(done, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! One torrent that is given out: its `.torrent`, shared by all that read it, and its files by their paths.
+//! A published torrent: its `.torrent`, whose bytes are shared by all responses, and its files by path.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::codec::metainfo::{FileEntry, Metainfo, Template};
 use crate::codec::percent;
 use crate::engine::Contents;
 
-/// One torrent that everybody may have.
+/// A torrent that is public.
 #[derive(Debug)]
 pub struct Published {
     pub info_hash: InfoHash,
@@ -23,46 +23,46 @@ pub struct Published {
     pub(super) tiers: Vec<Vec<String>>,
     pub(super) web_seeds: Vec<String>,
     pub(super) files: Vec<FileEntry>,
-    /// The numbers of all files but pad files, sorted by path: what a folder holds stands together.
+    /// The indices of all files but pad files, sorted by path, so that the files of a folder are adjacent.
     sorted: Box<[usize]>,
-    /// Where the files are read, if they are given to web seeds.
+    /// The source of the files' content, if it is served over HTTP.
     pub(super) content: Option<Arc<Contents>>,
-    /// For the landing page; empty where the content is one file.
+    /// The file table of the landing page; empty for a single-file torrent.
     pub(super) file_table: Bytes,
     template: Template,
-    /// Parts of the `.torrent` that are the same for every client.
+    /// The parts of the `.torrent` that are the same for all clients.
     before: Bytes,
     middle: Bytes,
     after: Bytes,
     published_at: SystemTime,
 }
 
-/// A `.torrent` as some client gets it.
+/// A `.torrent` for one client.
 pub(super) struct TorrentFile {
     pub(super) parts: [Bytes; 5],
-    /// Differs where any byte does.
+    /// The entity tag, which differs if any byte differs.
     pub(super) tag: String,
 }
 
-/// What a path of the content leads to.
+/// The file or folder at a path of the content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A file's number.
+    /// The index of a file.
     File(usize),
-    /// A folder: the files beneath it, as a range for [`Published::entry`].
+    /// The files beneath a folder, as a range for [`Published::entry`].
     Folder(Range<usize>),
 }
 
-/// What lies in a folder.
+/// An entry of a folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry<'a> {
     File(&'a FileEntry),
-    /// A folder's name.
+    /// The name of a folder.
     Folder(&'a [u8]),
 }
 
 impl Published {
-    /// `content` gives its files to web seeds.
+    /// Creates a published torrent. `content` is the source of its files, if they are served over HTTP.
     pub fn new(metainfo: Metainfo, content: Option<Arc<Contents>>, published_at: SystemTime) -> Self {
         let mut template = metainfo.template();
         let Metainfo { info_hash, info, tiers, web_seeds, .. } = metainfo;
@@ -91,13 +91,13 @@ impl Published {
         }
     }
 
-    /// In seconds since 1970.
+    /// Time of publication, in seconds since 1970.
     pub(super) fn published_at_s(&self) -> i64 {
         self.published_at.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_secs().try_into().ok()).unwrap_or(0)
     }
 
-    /// The path of the content's file or folder, relative to the origin's page, where the content is given out. That of a
-    /// folder ends in a slash.
+    /// The path of the content's file or folder, relative to the landing page; `None` if the content is not served. The path
+    /// of a folder ends with a slash.
     pub(super) fn content_path(&self) -> Option<String> {
         self.content.as_ref()?;
         let mut path = format!("f/{}/", self.info_hash);
@@ -108,7 +108,7 @@ impl Published {
         Some(path)
     }
 
-    /// Files, without pad files.
+    /// The number of files, without pad files.
     pub(super) fn file_count(&self) -> usize {
         self.sorted.len()
     }
@@ -123,7 +123,7 @@ impl Published {
         TorrentFile { parts, tag }
     }
 
-    /// The file or folder with this very path, element by element, the torrent's name being the first.
+    /// Finds the file or folder with exactly this path. The first element is the name of the torrent.
     pub(super) fn find(&self, path: &[Vec<u8>]) -> Option<Found> {
         let start = self.sorted.partition_point(|&index| self.path(index) < path);
         let index = *self.sorted.get(start)?;
@@ -134,7 +134,7 @@ impl Published {
         (start < end && !path.is_empty()).then_some(Found::Folder(start..end))
     }
 
-    /// The entry of the folder `depth` elements down that stands at `at`, and where the next one does.
+    /// The entry at position `at` in `sorted` of a folder whose path has `depth` elements, and the position of the next entry.
     pub(super) fn entry(&self, at: usize, depth: usize) -> Option<(Entry<'_>, usize)> {
         let file = self.files.get(*self.sorted.get(at)?)?;
         let name = file.path.get(depth)?;
@@ -144,7 +144,7 @@ impl Published {
         Some((Entry::Folder(name), self.end_of(at, file.path.get(..=depth)?)))
     }
 
-    /// Behind the last file beneath `folder`, of which `start` is the first.
+    /// The end of the range in `sorted` of the files beneath `folder`. The range begins at `start`.
     fn end_of(&self, start: usize, folder: &[Vec<u8>]) -> usize {
         let rest = self.sorted.get(start..).unwrap_or_default();
         start + rest.partition_point(|&index| self.path(index).starts_with(folder))
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_list_what_lies_in_them() {
+    fn folders_list_their_entries() {
         let published = published(&["b/y", "z", "a", "b/x/1", "pad", "b/x/0", "b.c"]);
         let list = |folder: &str| {
             let path = path(folder);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_a_torrent_file_share_its_bytes() {
+    fn responses_share_the_bytes_of_a_torrent_file() {
         let published = published(&["a"]);
         let (one, other) = (published.torrent_file(&[], &[]), published.torrent_file(&[vec!["http://t/".into()]], &[]));
         assert_eq!(one.parts[2].as_ptr(), other.parts[2].as_ptr());

@@ -1,6 +1,6 @@
-//! The bytes of a file for one client, in one buffer that goes round between the source and the connection.
+//! The body of a file response. One buffer circulates between the source and the connection.
 //!
-//! A client that does not read keeps a short buffer. Long ones, of which there are few, go to clients that keep up.
+//! A client that does not read occupies only a short buffer. The number of long buffers is limited; fast clients get them.
 
 use std::io;
 use std::ops::Range;
@@ -15,14 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::base::limits::{WEB_KEEPS_UP, WEB_LONG_READ_LEN, WEB_READ_LEN};
 use crate::web::listener::Activity;
 
-/// Where bytes are read.
+/// A source of bytes.
 pub(super) trait Source: Send + Sync + 'static {
-    /// Fills `buffer` with the bytes from `at` on. May block.
+    /// Fills `buffer` with the bytes from offset `at`. May block.
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
 }
 
-/// The bytes of `range`, read as fast as they are taken. What is not there, or not right, ends the connection early, which the
-/// client sees. `long_reads` has a permit for each long buffer of the process.
+/// Creates a body with the bytes of `range`, which are read as the client consumes them. If bytes are missing or wrong, the
+/// connection ends early, so that the client notices. `long_reads` has one permit for each long buffer of the process.
 pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Semaphore>, activity: Activity) -> Body {
     let (give_back, returned) = mpsc::channel(1);
     let long_reads = Arc::clone(long_reads);
@@ -44,19 +44,19 @@ pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Sema
 
 struct Reader<S> {
     source: Arc<S>,
-    /// What is left.
+    /// The range that is left to read.
     range: Range<u64>,
-    /// Of the connection that the bytes are for.
+    /// The connection that gets the bytes.
     activity: Activity,
     long_reads: Arc<Semaphore>,
     give_back: Sender<Vec<u8>>,
     returned: Receiver<Vec<u8>>,
-    /// At the start; then it is lent, or comes back by the channel.
+    /// The buffer before the first read. Later it is lent to the connection, which returns it through the channel.
     buffer: Option<Vec<u8>>,
     lent_at: Option<Instant>,
 }
 
-/// A buffer that the connection has. It returns when all of it is written.
+/// A buffer that is lent to the connection. It is returned on drop, when all of it has been written.
 struct Lent {
     bytes: Vec<u8>,
     give_back: Sender<Vec<u8>>,
@@ -71,7 +71,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // The reader is gone where its client is.
+        // An error means that the client has disconnected and the reader was dropped.
         let _ = self.give_back.try_send(std::mem::take(&mut self.bytes));
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_keeps_up_gets_long_reads_while_there_are_some() {
+    async fn a_fast_client_gets_long_reads_while_permits_last() {
         let (lens, _) = pieces(300_000, 1).await;
         assert!(lens[0] <= WEB_READ_LEN && lens[1..].iter().any(|&len| len > WEB_READ_LEN), "{lens:?}");
         let (lens, _) = pieces(300_000, 0).await;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_more_is_read_while_the_buffer_is_lent() {
+    async fn no_byte_is_read_while_the_buffer_is_lent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 100_000]).unwrap();
         let mut stream = read(file, 0..100_000, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_became_shorter_is_an_error() {
+    async fn a_truncated_file_is_an_error() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10]).unwrap();
         let mut stream = read(file, 0..100, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();

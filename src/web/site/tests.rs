@@ -51,7 +51,7 @@ async fn serve(public_url: Option<&str>, as_web_seed: bool) -> Served {
 }
 
 impl Served {
-    /// Status, head and body of an answer.
+    /// Sends a GET. Returns status, head and body of the response.
     async fn get(&self, target: &str, headers: &str) -> (u16, String, Vec<u8>) {
         self.ask("GET", target, headers).await
     }
@@ -81,7 +81,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn the_page_has_every_torrent_and_names_are_text() {
+async fn the_page_lists_all_torrents_and_escapes_names() {
     let served = serve(None, true).await;
     let (status, head, body) = served.get("/", "").await;
     let body = String::from_utf8(body).unwrap();
@@ -94,7 +94,7 @@ async fn the_page_has_every_torrent_and_names_are_text() {
 }
 
 #[tokio::test]
-async fn the_torrent_names_our_tracker_first_and_our_content() {
+async fn the_torrent_has_our_tracker_first_and_our_content() {
     let served = serve(None, true).await;
     let (status, head, body) = served.get(&format!("/t/{}.torrent", served.info_hash), "").await;
     assert_eq!(status, 200);
@@ -119,7 +119,7 @@ async fn the_torrent_names_our_tracker_first_and_our_content() {
 }
 
 #[tokio::test]
-async fn a_public_url_is_what_everything_begins_with() {
+async fn all_urls_begin_with_the_public_url() {
     let served = serve(Some("https://origin.example/bt/"), false).await;
     let links = served.site.links(served.info_hash, "ignored:1", None).unwrap();
     assert_eq!(links.page, "https://origin.example/bt/");
@@ -130,7 +130,7 @@ async fn a_public_url_is_what_everything_begins_with() {
 }
 
 #[tokio::test]
-async fn content_is_given_out_with_ranges_when_told_so() {
+async fn content_is_served_with_ranges_if_enabled() {
     let served = serve(None, true).await;
     let target = format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash);
     let (status, head, body) = served.get(&target, "").await;
@@ -140,7 +140,7 @@ async fn content_is_given_out_with_ranges_when_told_so() {
     assert!(head.contains("content-range: bytes 2-4/10"), "{head}");
     let (status, head, _) = served.get(&target, "Range: bytes=10-\r\n").await;
     assert!(status == 416 && head.contains("content-range: bytes */10"), "{head}");
-    // Ranges are of GET alone.
+    // Ranges apply only to GET.
     for range in ["bytes=-3", "bytes=10-"] {
         let (status, head, body) = served.ask("HEAD", &target, &format!("Range: {range}\r\n")).await;
         assert!(status == 200 && header(&head, "content-length") == "10" && body.is_empty(), "{head}");
@@ -158,7 +158,7 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn what_a_client_has_is_not_sent_again() {
+async fn conditional_requests_do_not_resend_content() {
     let served = serve(None, true).await;
     let torrent = format!("/t/{}.torrent", served.info_hash);
     for target in [format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash), torrent.clone()] {
@@ -183,11 +183,11 @@ async fn what_a_client_has_is_not_sent_again() {
         assert_eq!((status, header(&head, "content-length"), body.len()), (200, &*whole.len().to_string(), 0));
     }
     let (_, head, _) = served.get(&torrent, "Host: origin.example\r\n").await;
-    assert_ne!(header(&head, "etag"), header(&served.get(&torrent, "").await.1, "etag"), "it has other trackers");
+    assert_ne!(header(&head, "etag"), header(&served.get(&torrent, "").await.1, "etag"), "its trackers differ");
 }
 
 #[tokio::test]
-async fn a_replaced_file_is_given_out_while_its_bytes_are_the_same() {
+async fn a_replaced_file_is_served_if_its_bytes_are_the_same() {
     use std::os::unix::ffi::OsStrExt as _;
     let served = serve(None, true).await;
     let target = format!("/f/{}/%3Cb%3E%22t%FFree/sub/a&b%20%3Cscript%3E", served.info_hash);
@@ -208,7 +208,7 @@ async fn a_replaced_file_is_given_out_while_its_bytes_are_the_same() {
 }
 
 #[tokio::test]
-async fn a_folders_link_is_a_page_of_links_that_work() {
+async fn a_folder_is_a_page_of_working_links() {
     let served = serve(None, true).await;
     let content = served.site.links(served.info_hash, &served.address.to_string(), None).unwrap().content.unwrap();
     let target = content.strip_prefix(&format!("http://{}", served.address)).unwrap();
@@ -234,7 +234,7 @@ async fn a_folders_link_is_a_page_of_links_that_work() {
     }
 }
 
-/// So they work behind a proxy that serves the origin below a path of its own.
+/// Relative links work behind a proxy that serves the origin under a path prefix.
 #[tokio::test]
 async fn links_within_the_origin_are_relative() {
     for public_url in [None, Some("https://origin.example/bt")] {
@@ -247,9 +247,9 @@ async fn links_within_the_origin_are_relative() {
     }
 }
 
-/// Only whole paths of the torrent's files are known, so no other file can be named.
+/// A path is only compared with those of the torrent's files, so no other file can be reached.
 #[tokio::test]
-async fn path_tricks_lead_nowhere() {
+async fn path_traversal_is_not_possible() {
     let served = serve(None, true).await;
     let hash = served.info_hash;
     for path in [

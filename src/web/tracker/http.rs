@@ -25,13 +25,13 @@ use crate::web::listener::{self, Bounds, Endpoints};
 use crate::web::plain::not_found;
 use crate::web::server::stopped;
 
-/// Answers `/announce` and `/scrape`. To be served by [`listener::serve`]: the address that it says a request came from is
-/// the only one that counts.
+/// Creates the routes `/announce` and `/scrape`. They must be served by [`listener::serve`], which determines the address
+/// of the client.
 pub fn router(tracker: Tracker) -> Router {
     Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
 }
 
-/// A thread for each listener, until `stop` is set; the requests of one connection stay on one thread.
+/// Starts one thread per listener, which serves until `stop` is set. The requests of one connection stay on one thread.
 pub fn start(
     listeners: Vec<std::net::TcpListener>,
     tracker: &Tracker,
@@ -55,7 +55,7 @@ pub fn start(
     listeners.into_iter().enumerate().map(start).collect()
 }
 
-/// Refusals are replies like others: peers read the `failure reason` only where the status says that all is well.
+/// Refusals have the status 200 too, since peers read the `failure reason` only with that status.
 async fn announce(
     State(tracker): State<Tracker>,
     ConnectInfo(endpoints): ConnectInfo<Endpoints>,
@@ -98,11 +98,11 @@ impl Tracker {
             same_family_only: false,
         };
         let reply = self.announce(&announcement, &mut Rng::new()).map_err(|refusal| refusal.to_string())?;
-        Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..told(&reply) }, form(query)))
+        Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..tracker_reply(&reply) }, form(query)))
     }
 }
 
-/// BEP 3's dictionaries, unless the peer asks for BEP 23's string.
+/// The dictionaries of BEP 3, unless the peer requests the compact string of BEP 23.
 fn form(query: &OwnedAnnounceQuery) -> PeerForm {
     match query.compact {
         Some(true) => PeerForm::Compact,
@@ -110,7 +110,7 @@ fn form(query: &OwnedAnnounceQuery) -> PeerForm {
     }
 }
 
-fn told(reply: &Reply) -> AnnounceReply {
+fn tracker_reply(reply: &Reply) -> AnnounceReply {
     let count = |count: usize| u64::try_from(count).ok();
     let peer = |peer: &SwarmPeer| TrackerPeer {
         host: PeerHost::Ip(peer.addr.ip()),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn peers_come_as_dictionaries_unless_asked_otherwise() {
+    async fn peers_are_dictionaries_unless_compact_is_requested() {
         let (addr, _) = start("127.0.0.1:0").await;
         let url = leecher(1).append_to(&format!("http://{addr}/announce"));
         let body = get_url(url.replace("&compact=1", "")).await;
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_say_why() {
+    async fn refusals_contain_the_reason() {
         let (addr, _) = start("127.0.0.1:0").await;
         let other = AnnounceQuery { info_hash: InfoHash([1; 20]), ..leecher(1) };
         let error = ask(addr, other).await.unwrap_err();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_scrape_tells_the_swarm() {
+    async fn a_scrape_returns_the_counts_of_the_swarm() {
         let (addr, _) = start("127.0.0.1:0").await;
         ask(addr, leecher(1)).await.unwrap();
         let url = |hash| scrape_url(&format!("http://{addr}/announce"), hash).unwrap();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_sends_nothing_loses_its_place() {
+    async fn a_silent_client_loses_its_permit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connections = ConnectionLimits { in_all: 1, per_host: 2 };
@@ -267,12 +267,12 @@ mod tests {
         tokio::spawn(listener::serve(listener, bounds, router(Tracker::new(Table::listed()))));
         let mut silent = TcpStream::connect(addr).unwrap();
         silent.write_all(b"GET /ann").unwrap();
-        assert!(ask(addr, leecher(1)).await.is_err(), "refused, so it was answered once the place was free");
+        assert!(ask(addr, leecher(1)).await.is_err(), "refused, so a permit was released");
         assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0);
     }
 
     #[tokio::test]
-    async fn our_announcers_find_each_other_here() {
+    async fn our_announcers_find_each_other() {
         let (addr, tracker) = start("127.0.0.1:0").await;
         let mut running = Vec::new();
         for n in 1..=2u8 {

@@ -1,7 +1,7 @@
-//! Our own tracker's end points: `/announce` and `/scrape` over HTTP, and the same over UDP.
+//! The endpoints of our own tracker: announces and scrapes over HTTP and UDP.
 //!
-//! Owns the way from a request to the swarm table and back, and the clock and randomness that the table is given. Who is
-//! in which swarm is `tracker`'s.
+//! Owns the conversion between requests and the swarm table, and the clock and randomness for it. The table of swarms
+//! itself belongs to `tracker`.
 
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
@@ -22,29 +22,29 @@ use crate::engine::Contents;
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Refusal, Reply, SwarmStats, Table};
 
-/// A tracker as its end points share it.
+/// A tracker, shared by its endpoints.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     table: Arc<Table>,
     connection_ids: ConnectionIds,
     counters: Arc<Counters>,
-    /// Told of leechers, where torrents of this tracker are served.
+    /// Notified of leechers, if the process serves torrents of this tracker.
     contents: Option<Arc<Contents>>,
-    /// Where the table's [`Time`] begins.
+    /// The start of the table's [`Time`].
     started_at: Instant,
 }
 
-/// What was asked so far.
+/// The numbers of requests.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub http_announces: AtomicU64,
     pub udp_announces: AtomicU64,
     pub scrapes: AtomicU64,
-    /// Announces that were refused, whatever the reason.
+    /// Announces that were refused for any reason.
     pub refused: AtomicU64,
 }
 
-/// [`Counters`] and the table at one moment.
+/// A snapshot of [`Counters`] and of the sizes of the table.
 #[derive(Debug, Default, Serialize)]
 pub struct TrackerTotals {
     pub http_announces: u64,
@@ -66,7 +66,7 @@ impl Tracker {
         }
     }
 
-    /// `contents` are told of leechers that announce themselves.
+    /// Notifies `contents` of leechers that announce themselves.
     #[must_use]
     pub fn with_contents(self, contents: Arc<Contents>) -> Self {
         Self { contents: Some(contents), ..self }
@@ -98,7 +98,7 @@ impl Tracker {
         self.table.stats(self.now(), info_hash)
     }
 
-    /// Hosts that announced that they completed this torrent.
+    /// The number of hosts that announced the completion of this torrent.
     pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
         self.table.completed_host_count(info_hash)
     }
@@ -138,7 +138,7 @@ mod tests {
 
     pub(super) const HASH: InfoHash = InfoHash([0xf7; 20]);
 
-    /// One that begins, and claims another address than its own.
+    /// A starting leecher, which claims an address other than its own.
     pub(super) fn leecher(n: u8) -> AnnounceQuery<'static> {
         AnnounceQuery {
             info_hash: HASH,

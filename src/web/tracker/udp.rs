@@ -1,6 +1,7 @@
-//! Announces and scrapes over UDP (BEP 15): threads that each answer packet by packet from a socket of their own.
+//! Announces and scrapes over UDP (BEP 15). Each thread answers the packets of its own socket.
 //!
-//! A packet is answered with one packet, and only an address that has shown that it receives gets more bytes than it sent.
+//! A request is answered with one packet. Only an address with a valid connection id gets more bytes than it sent, so that
+//! the tracker cannot be used to amplify spoofed packets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -19,10 +20,10 @@ use crate::codec::tracker_udp::served::{
 };
 use crate::tracker::{Announcement, SwarmStats};
 
-/// What stands before the peers in an answer.
+/// Length of an announce reply before the peers, in bytes.
 const ANNOUNCED_LEN: usize = 20;
 
-/// A thread for each socket, until `stop` is set.
+/// Starts one thread per socket, which serves until `stop` is set.
 pub fn start(sockets: Vec<UdpSocket>, tracker: &Tracker, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(index, socket): (usize, UdpSocket)| {
         let (tracker, stop) = (tracker.clone(), Arc::clone(stop));
@@ -44,24 +45,24 @@ fn serve(socket: &UdpSocket, tracker: &Tracker, stop: &AtomicBool) {
             Ok((len, from)) => {
                 serving.handle_packet(packet.get(..len).unwrap_or_default(), from);
                 if !serving.answer.is_empty() {
-                    // Lost answers are the protocol's own matter: the peer asks again.
+                    // An error is ignored: the peer resends requests without a reply.
                     let _ = socket.send_to(&serving.answer, from);
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            // What ICMP said about an earlier answer.
+            // An ICMP error about an earlier reply.
             Err(error) => debug!("tracker: {error}"),
         }
     }
 }
 
-/// One thread's part.
+/// The state of one thread.
 struct Serving<'a> {
     tracker: &'a Tracker,
-    /// As bound; unspecified on a wildcard.
+    /// The address that the socket is bound to; unspecified for a wildcard.
     local: IpAddr,
     rng: Rng,
-    /// To the last packet; empty where it gets none.
+    /// The reply to the last packet; empty if it gets none.
     answer: Vec<u8>,
 }
 
@@ -70,7 +71,7 @@ impl Serving<'_> {
         self.answer.clear();
         let ip = from.ip().to_canonical();
         match decode_request(packet) {
-            // Spoofed or not: sixteen bytes for sixteen.
+            // The reply has the length of the request, so a spoofed address does not matter.
             Some(UdpRequest::Connect { transaction_id }) => {
                 encode_connected(&mut self.answer, transaction_id, self.tracker.issue(ip));
             }
@@ -79,7 +80,7 @@ impl Serving<'_> {
                 | UdpRequest::Scrape { connection_id, transaction_id, .. },
             ) if !self.tracker.accepts(ip, connection_id) => {
                 encode_refused(&mut self.answer, transaction_id, "connection id expired");
-                // The sender has not shown that it receives: it gets no more bytes than it sent.
+                // The address may be spoofed, so the reply must not be longer than the request.
                 self.answer.truncate(packet.len());
             }
             Some(UdpRequest::Announce { transaction_id, announce, .. }) => self.announce(transaction_id, &announce, ip),
@@ -125,10 +126,10 @@ impl Serving<'_> {
     }
 }
 
-/// The address of ours that packets to `remote` leave from: where it has most likely reached us.
+/// Our source address for packets to `remote`, which is most likely the one that `remote` has used.
 fn local_towards(remote: IpAddr) -> IpAddr {
     let any = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-    // Connecting sends nothing.
+    // Connecting a UDP socket sends no packet.
     let route = || {
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect((remote, 9))?;
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_client_finds_peers_and_the_origin_and_its_claimed_ip_is_ignored() {
+    async fn our_client_finds_peers_and_its_claimed_ip_is_ignored() {
         let running = running("127.0.0.1:0");
         let url = format!("udp://{}/announce", running.address);
         let reply = announce(&url, &leecher(1), PATIENCE, &Way::default()).await.unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wildcard_serves_both_families_and_tells_each_its_own_origin() {
+    async fn a_wildcard_gives_each_family_the_origin_in_that_family() {
         let running = running("[::]:0");
         let port = running.address.port();
         let v4 = announce(&format!("udp://127.0.0.1:{port}"), &leecher(1), PATIENCE, &Way::default()).await.unwrap();
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(peers(&v6), ["::1 7000"]);
     }
 
-    /// What a stranger sends.
+    /// Sends one packet and returns the reply.
     fn ask(running: &Running, packet: &[u8]) -> Option<Vec<u8>> {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -226,9 +227,8 @@ mod tests {
         Some(answer[..len].to_vec())
     }
 
-    /// T9: nothing grows on its way to an address that has not answered for itself.
     #[test]
-    fn a_guessed_connection_id_gets_a_short_refusal_and_nonsense_gets_nothing() {
+    fn a_bad_connection_id_gets_a_short_refusal_nonsense_no_reply() {
         let running = running("127.0.0.1:0");
         let packet = crate::codec::tracker_udp::encode_announce(&leecher(1), "", 12345, 7);
         let answer = ask(&running, &packet).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_connection_id_no_answer_is_longer_than_its_packet() {
+    fn without_a_connection_id_no_reply_is_longer_than_its_request() {
         let running = running("127.0.0.1:0");
         for action in [1_u8, 2] {
             for hashes in [0, 1, 74] {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_has_the_counts_in_its_order() {
+    fn a_scrape_reply_has_the_counts_in_the_requested_order() {
         let running = running("127.0.0.1:0");
         let id = running.tracker.issue([127, 0, 0, 1].into());
         let packet = [&id.to_be_bytes()[..], &[0, 0, 0, 2, 0, 0, 0, 9], &[1; 20], &HASH.0].concat();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_fits_into_one_packet_of_any_way() {
+    fn a_reply_fits_into_one_packet_of_any_path() {
         let running = running("127.0.0.1:0");
         for n in 0..200_u8 {
             let announcement = Announcement {

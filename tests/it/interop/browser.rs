@@ -59,6 +59,6 @@ fn page_and_dashboard_show_the_swarm_in_a_browser() {
                      && document.body.innerText.includes('sent 1.45 MiB') \
                      && document.querySelectorAll('#torrents section').length === 1";
         let text = text_of(&net.left, "http://127.0.0.1:6870/dashboard", scheme, "dashboard", drawn);
-        assert!(text.contains(content.name()) && text.contains("100 % here · sent 1.45 MiB"), "{text}");
+        assert!(text.contains(content.name()) && text.contains("100 % complete · sent 1.45 MiB"), "{text}");
     }
 }
