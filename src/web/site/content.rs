@@ -11,9 +11,9 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
+use super::file_body::{Source, read};
 use super::listing::listing;
 use super::published::{Found, Published};
-use super::reading::{Source, read};
 use super::{Site, disposition};
 use crate::base::{FileIdentity, InfoHash};
 use crate::codec::percent::{self, Plus, unescape};

@@ -9,12 +9,12 @@
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
 mod content;
+mod file_body;
 mod file_table;
 mod listing;
 mod page;
 mod pending;
 mod published;
-mod reading;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
