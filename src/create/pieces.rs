@@ -66,9 +66,9 @@ fn hash_range(
     };
     let parts: Vec<_> = thread::scope(|scope| {
         let spawn = |_| thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, work).ok();
-        let others: Vec<_> = (1..sweep.thread_count).map_while(spawn).collect();
+        let handles: Vec<_> = (1..sweep.thread_count).map_while(spawn).collect();
         let own = work();
-        let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let joined = handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| resume_unwind(panic)));
         joined.chain([own]).collect()
     });
     for part in parts {

@@ -42,8 +42,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()
         .map_err(refuse)?;
     file.write_all(bytes).map_err(refuse)?;
     file.as_file().sync_all().map_err(refuse)?;
-    let kept = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
-    kept.map_err(|error| refuse(error.error))?;
+    let persisted = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
+    persisted.map_err(|error| refuse(error.error))?;
     // Makes the new name durable. A file system that cannot sync a folder keeps names durable by itself.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())

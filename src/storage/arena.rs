@@ -91,7 +91,10 @@ impl PieceBuffer {
     pub fn lease(&self, block_index: usize) -> Option<BlockLease> {
         let begin = block_index.checked_mul(BLOCK_LEN as usize)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
-        let word = self.inner.taken.get(block_index / 64).filter(|_| len > 0)?;
+        if len == 0 {
+            return None;
+        }
+        let word = self.inner.taken.get(block_index / 64)?;
         let bit = 1u64 << (block_index % 64);
         let won = word.fetch_or(bit, Ordering::Acquire) & bit == 0;
         won.then(|| BlockLease { buffer: self.inner.clone(), block_index, begin, len, landed: false })
@@ -124,7 +127,10 @@ impl PieceBuffer {
     pub fn block(&self, block_index: usize) -> Option<&[u8]> {
         let word = self.inner.landed.get(block_index / 64)?;
         let has_landed = word.load(Ordering::Acquire) & (1 << (block_index % 64)) != 0;
-        let begin = block_index.checked_mul(BLOCK_LEN as usize).filter(|_| has_landed)?;
+        if !has_landed {
+            return None;
+        }
+        let begin = block_index.checked_mul(BLOCK_LEN as usize)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
         let start = self.inner.memory.as_ptr().wrapping_add(self.inner.start + begin);
         // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside the buffer. The block has landed (acquired
@@ -196,7 +202,9 @@ impl BlockLease {
 
 impl Drop for BlockLease {
     fn drop(&mut self) {
-        if let Some(word) = self.buffer.taken.get(self.block_index / 64).filter(|_| !self.landed) {
+        if !self.landed
+            && let Some(word) = self.buffer.taken.get(self.block_index / 64)
+        {
             word.fetch_and(!(1 << (self.block_index % 64)), Ordering::Release);
         }
     }

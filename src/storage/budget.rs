@@ -46,24 +46,24 @@ impl<T> Budget<T> {
     /// Evicts the oldest values, at least 1/`share` of the cost in use.
     pub(super) fn make_room(&self, share: u64) {
         let mut queue = lock(&self.queue);
-        let left = queue.used - queue.used.div_ceil(share);
-        let gone = queue.shrink(left);
+        let target = queue.used - queue.used.div_ceil(share);
+        let evicted = queue.shrink(target);
         drop(queue);
-        drop(gone);
+        drop(evicted);
     }
 }
 
 impl<T> Queue<T> {
     /// Evicts values until at most `max` is in use. The caller drops the returned values after it has released the lock.
     fn shrink(&mut self, max: u64) -> Vec<Arc<T>> {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.used > max
             && let Some(entry) = self.entries.pop_front()
         {
             self.used -= entry.cost;
-            gone.extend(entry.cells.upgrade().and_then(|cells| take(cells.get(entry.index)?)));
+            evicted.extend(entry.cells.upgrade().and_then(|cells| take(cells.get(entry.index)?)));
         }
-        gone
+        evicted
     }
 }
 
@@ -90,16 +90,16 @@ impl<T> BudgetedCache<T> {
         drop(self.cells.get(index).and_then(take));
     }
 
-    /// Sets a value, which stays until newer ones need its share of the budget.
+    /// Sets a value, which is_kept until newer ones need its share of the budget.
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
         let Some(cell) = self.cells.get(index) else { return };
         let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);
         let mut queue = lock(&self.budget.queue);
         queue.used += cost;
         queue.entries.push_back(Entry { cells: Arc::downgrade(&self.cells), index, cost });
-        let gone = queue.shrink(self.budget.max);
+        let evicted = queue.shrink(self.budget.max);
         drop(queue);
-        drop((replaced, gone));
+        drop((replaced, evicted));
     }
 }
 
@@ -108,9 +108,9 @@ impl<T> Drop for BudgetedCache<T> {
         let mut queue = lock(&self.budget.queue);
         let Queue { entries, used } = &mut *queue;
         entries.retain(|entry| {
-            let stays = !std::ptr::addr_eq(entry.cells.as_ptr(), Arc::as_ptr(&self.cells));
-            *used -= if stays { 0 } else { entry.cost };
-            stays
+            let is_kept = !std::ptr::addr_eq(entry.cells.as_ptr(), Arc::as_ptr(&self.cells));
+            *used -= if is_kept { 0 } else { entry.cost };
+            is_kept
         });
     }
 }

@@ -67,12 +67,12 @@ impl FileLocks {
 
     /// Creates or extends a file, and claims it.
     pub(super) fn create(&mut self, layout: &Layout, file_index: usize, len: u64) -> Result<(), StorageError> {
-        let made = layout.create(file_index, len)?;
+        let created = layout.create(file_index, len)?;
         let is_new = self.claimed.insert(file_index);
-        if is_new || made.is_some() {
+        if is_new || created.is_some() {
             // On a case-insensitive file system, the second name of a file created just before exists already.
-            let appeared = made.is_none();
-            let file = made.map_or_else(|| layout.open_to_write(file_index), Ok)?;
+            let appeared = created.is_none();
+            let file = created.map_or_else(|| layout.open_to_write(file_index), Ok)?;
             let is_second_name = Inode::of(&file).is_ok_and(|inode| self.by_inode.contains_key(&inode));
             if appeared && !is_second_name {
                 let error = io::Error::other("another program created it in the meantime: run the same command again");

@@ -144,7 +144,8 @@ mod injected {
         }
         let plan = &*PLAN;
         let changes = matches!(step, Step::Write | Step::Sync | Step::Rename);
-        if let Some(kill_at) = plan.kill_at.filter(|_| changes)
+        if changes
+            && let Some(kill_at) = plan.kill_at
             && CHANGES.fetch_add(1, Ordering::Relaxed) == kill_at
         {
             // SIGKILL cannot be caught, so the process cleans nothing up.

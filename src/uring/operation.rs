@@ -306,7 +306,7 @@ where
 
 /// Drops the first `len` bytes of the spans.
 pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
-    let gone = spans
+    let sent_count = spans
         .iter()
         .take_while(|span| {
             let whole = span.iov_len <= len;
@@ -314,7 +314,7 @@ pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
             whole
         })
         .count();
-    spans.drain(..gone);
+    spans.drain(..sent_count);
     if let Some(first) = spans.first_mut() {
         first.iov_base = first.iov_base.wrapping_byte_add(len);
         first.iov_len -= len;

@@ -42,8 +42,11 @@ impl Device {
     pub fn new(name: &str) -> Option<Self> {
         let mut bytes = [0; libc::IFNAMSIZ];
         // The kernel needs one byte for the terminating zero.
-        let good = !name.is_empty() && name.len() < bytes.len() && name.bytes().all(|byte| byte.is_ascii_graphic());
-        bytes.get_mut(..name.len()).filter(|_| good)?.copy_from_slice(name.as_bytes());
+        let is_valid = !name.is_empty() && name.len() < bytes.len() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_valid {
+            return None;
+        }
+        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         Some(Self { name: bytes, len: name.len() })
     }
 

@@ -23,7 +23,10 @@ impl TrustedProxies {
     /// The address of the client of a request. The last address in the header of a trusted proxy is the one from which the
     /// proxy itself got the request.
     pub(super) fn client(&self, remote: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        let named = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| self.include(remote.ip()));
+        if !self.include(remote.ip()) {
+            return remote;
+        }
+        let named = headers.get_all("x-forwarded-for").iter().next_back();
         let last = named.and_then(|value| address(value.to_str().ok()?.rsplit(',').next()?));
         last.map_or(remote, |ip| SocketAddr::new(ip, remote.port()))
     }

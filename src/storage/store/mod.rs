@@ -26,8 +26,8 @@ use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 pub use sync::Unsynced;
 
-/// Alignment of the offset, length and address of a direct write: the largest block size of common disks.
-const DIRECT_ALIGN: u64 = 4096;
+/// Alignment of the offset, length and address of a direct write.
+const DIRECT_ALIGN: u64 = limits::DIRECT_ALIGN as u64;
 
 /// How verified pieces are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

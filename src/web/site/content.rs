@@ -89,7 +89,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
         return not_found().await;
     };
     // RFC 9110, 14.2: ranges are defined only for GET.
-    let range = headers.get(header::RANGE).filter(|_| method == Method::GET);
+    let range = if method == Method::GET { headers.get(header::RANGE) } else { None };
     let range = range.and_then(|value| value.to_str().ok());
     let first = match range.map(|range| wanted(range, entry.len)) {
         Some(Wanted::Part(range)) => *range.start(),
@@ -110,7 +110,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
     if let Some(refusal) = validators.refuse(&headers) {
         return refusal;
     }
-    let range = range.filter(|_| validators.permit_range(&headers));
+    let range = if validators.permit_range(&headers) { range } else { None };
     let range = match range.map_or(Wanted::All, |range| wanted(range, entry.len)) {
         Wanted::Nothing => {
             let whole = [(header::CONTENT_RANGE, format!("bytes */{}", entry.len))];

@@ -17,13 +17,13 @@ pub const STYLE: &str = include_str!("../assets/style.css");
 /// those before it.
 pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
-    let what = counted(published.len(), "torrent");
+    let count = counted(published.len(), "torrent");
     let head = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{what} – bt-fast origin</title>\n<link rel=\"stylesheet\" href=\"style.css\">\n\
-         <header><h1>bt-fast origin</h1><p>{what}, served by BitTorrent</p></header>\n<main>\n"
+         <title>{count} – bt-fast origin</title>\n<link rel=\"stylesheet\" href=\"style.css\">\n\
+         <header><h1>bt-fast origin</h1><p>{count}, served by BitTorrent</p></header>\n<main>\n"
     );
     let foot =
         "</main>\n<footer><p>Open a .torrent or a magnet link with any BitTorrent client.</p></footer>\n</html>\n";
@@ -56,8 +56,8 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     );
     // Links within the origin are relative, since a proxy may serve it under a path prefix.
     if let Some(url) = published.content_path() {
-        let what = if published.single_file { "the file" } else { "the files" };
-        let _ = write!(out, " <a href=\"./{}\">{what}</a>", html(&url));
+        let label = if published.single_file { "the file" } else { "the files" };
+        let _ = write!(out, " <a href=\"./{}\">{label}</a>", html(&url));
     }
     let _ = writeln!(out, "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>", html(&torrent));
     let _ = writeln!(out, "<p>Info-hash <code>{info_hash}</code></p>");

@@ -110,7 +110,8 @@ impl Tracker {
     fn announce(&self, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let reply = self.table.handle_announce(self.now(), announcement, rng)?;
         let Announcement { info_hash, source, port, left, event, .. } = *announcement;
-        if let Some(contents) = self.contents.as_ref().filter(|_| left > 0 && port != 0 && event != Event::Stopped) {
+        let is_leecher = left > 0 && port != 0 && event != Event::Stopped;
+        if is_leecher && let Some(contents) = &self.contents {
             contents.handle_leecher(info_hash, SocketAddr::new(source, port));
         }
         Ok(reply)

@@ -95,7 +95,7 @@ impl Serving<'_> {
     fn announce(&mut self, transaction_id: u32, announce: &UdpAnnounce, source: IpAddr) {
         let &UdpAnnounce { info_hash, peer_id, left, event, numwant, port } = announce;
         let stride = if source.is_ipv4() { 6 } else { 18 };
-        let room = (TRACKER_UDP_SERVED_LEN_MAX - ANNOUNCED_LEN) / stride;
+        let peers_max = (TRACKER_UDP_SERVED_LEN_MAX - ANNOUNCED_LEN) / stride;
         let wanted = usize::try_from(numwant.unwrap_or(TRACKER_NUMWANT)).unwrap_or(usize::MAX);
         let local = if self.local.is_unspecified() { local_towards(source) } else { self.local };
         let announcement = Announcement {
@@ -106,8 +106,8 @@ impl Serving<'_> {
             port,
             left,
             event,
-            numwant: wanted.min(room),
-            same_family_only: true,
+            numwant: wanted.min(peers_max),
+            own_family_alone: true,
         };
         let counters = self.tracker.counters();
         counters.udp_announces.fetch_add(1, Ordering::Relaxed);
