@@ -27,16 +27,7 @@ pub struct Settings {
     pub filters: Filters,
     /// In bytes, a power of two. The default is [`piece_len::automatic`].
     pub piece_len: Option<u32>,
-    pub private: bool,
-    pub source: Option<String>,
-    /// Trackers in tiers (BEP 12).
-    pub tiers: Vec<Vec<String>>,
-    /// URLs of web seeds (BEP 19).
-    pub web_seeds: Vec<String>,
-    pub comment: Option<String>,
-    pub created_by: Option<String>,
-    /// Seconds since 1970.
-    pub creation_date: Option<i64>,
+    pub attributes: Attributes,
 }
 
 impl Settings {

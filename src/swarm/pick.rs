@@ -108,14 +108,14 @@ impl<S: PieceMemory> Round<'_, S> {
     fn is_put_off(&self) -> bool {
         let proven = self.swarm.proven_asked.get();
         let unproven = self.swarm.asked.get().saturating_sub(proven);
-        let waits = if unproven == 0 { 1 } else { limits::STRANGER_WAITS_MAX };
+        let waits = if unproven == 0 { 1 } else { limits::UNPROVEN_RETRIES_MAX };
         proven > 0 && self.has_much_failed() && self.picker.retry.count < waits
     }
 
     /// A greater share of the received bytes failed than chance and one corrupting peer explain.
     fn has_much_failed(&self) -> bool {
         let totals = &self.swarm.totals;
-        totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::SPOILT_SHARE
+        totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::FAILED_SHARE
     }
 
     fn set_roles(&mut self) {

@@ -356,7 +356,7 @@ impl<S: PieceMemory> Pieces<S> {
     pub fn handle_failed(&self, now: Time, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
         let mut recently_failed = self.recently_failed();
-        if recently_failed.len() < limits::SPOILT_PIECES_KEPT_MAX || recently_failed.contains_key(&open.piece()) {
+        if recently_failed.len() < limits::FAILED_PIECES_KEPT_MAX || recently_failed.contains_key(&open.piece()) {
             recently_failed.insert(open.piece(), now);
         }
         drop(recently_failed);
@@ -374,7 +374,7 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// The piece was wrong a moment ago: those of whom something is known go first.
     pub(super) fn has_just_failed(&self, piece: PieceIndex, now: Time) -> bool {
-        self.recently_failed().get(&piece).is_some_and(|&at| now < at + limits::SPOILT_WAIT)
+        self.recently_failed().get(&piece).is_some_and(|&at| now < at + limits::FAILED_PIECE_WAIT)
     }
 
     /// Not all of the piece is on disk when it is written: it is never had.

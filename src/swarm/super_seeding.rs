@@ -63,7 +63,7 @@ impl SuperSeeding {
         is_interested: bool,
     ) -> Shown {
         connection.flush_haves();
-        self.look_at = now + limits::SUPER_SEED_LOOK;
+        self.look_at = now + limits::SUPER_SEED_CHECK_INTERVAL;
         if !swarm.initial_seeding.hides(now) {
             return self.show_all(swarm, connection);
         }

@@ -129,7 +129,7 @@ pub async fn run(
         tokio::select! {
             command = commands.recv(), if stop_at.is_none() => match command {
                 Some(Command::Complete) => announcer.announce.handle_complete(),
-                Some(Command::NeedPeers) => announcer.announce.handle_hungry(announcer.now()),
+                Some(Command::NeedPeers) => announcer.announce.handle_need_peers(announcer.now()),
                 Some(Command::Stop) | None => {
                     announcer.announce.handle_stop();
                     stop_at = Some(Instant::now() + TRACKER_STOP_TIMEOUT);

@@ -80,7 +80,7 @@ impl Store {
         let maps = Maps::new(&zero_lens, maps_budget())
             .map_err(|error| StorageError::new(Action::Map, layout.path(0), error))?;
         let verified = Mutex::new(VerifiedFiles::new(layout.file_count()));
-        let extents = 0..geometry.total_len().div_ceil(limits::STRETCH_LEN);
+        let extents = 0..geometry.total_len().div_ceil(limits::EXTENT_LEN);
         Ok(Self {
             layout,
             geometry,

@@ -13,7 +13,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 
 use super::Store;
-use crate::base::limits::STRETCH_LEN;
+use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
 use crate::storage::error::{Action, StorageError};
 use crate::storage::lease::ReadLease;
@@ -34,10 +34,10 @@ struct Part {
 impl Store {
     /// Splits a range of the content at the ends of files and extents.
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> + '_ {
-        let extents = range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN);
+        let extents = range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN);
         extents.flat_map(move |extent| {
-            let start = range.start.max(extent * STRETCH_LEN);
-            let len = range.end.min((extent + 1) * STRETCH_LEN) - start;
+            let start = range.start.max(extent * EXTENT_LEN);
+            let len = range.end.min((extent + 1) * EXTENT_LEN) - start;
             let mut at = start;
             self.geometry.file_spans(start, len).map(move |span| {
                 let range = at..at + span.len;
@@ -70,7 +70,7 @@ impl Store {
     pub(super) fn forget(&self, file_index: usize) {
         self.maps.remove(file_index);
         let range = self.geometry.range_of_file(file_index);
-        for extent in range.start / STRETCH_LEN..range.end.div_ceil(STRETCH_LEN) {
+        for extent in range.start / EXTENT_LEN..range.end.div_ceil(EXTENT_LEN) {
             self.packs.remove(usize::try_from(extent).unwrap_or(usize::MAX));
         }
     }
@@ -79,7 +79,7 @@ impl Store {
     pub fn handle_written(&self, piece: PieceIndex) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
-        for extent in start / STRETCH_LEN..end.div_ceil(STRETCH_LEN) {
+        for extent in start / EXTENT_LEN..end.div_ceil(EXTENT_LEN) {
             let extent = usize::try_from(extent).unwrap_or(usize::MAX);
             // The order matters: a thread that reads the extent at the same time either sees the new number of writes, or
             // its pack is removed here.
@@ -140,9 +140,9 @@ impl Store {
                 None => unmapped.push(span.file_index),
             }
         }
-        let extents = offset / STRETCH_LEN..(offset + len).div_ceil(STRETCH_LEN);
+        let extents = offset / EXTENT_LEN..(offset + len).div_ceil(EXTENT_LEN);
         extents.into_iter().try_for_each(|extent| {
-            let wanted = offset.max(extent * STRETCH_LEN)..(offset + len).min((extent + 1) * STRETCH_LEN);
+            let wanted = offset.max(extent * EXTENT_LEN)..(offset + len).min((extent + 1) * EXTENT_LEN);
             self.read_stretch(extent, &wanted, &unmapped, changed)
         })
     }
@@ -175,7 +175,7 @@ impl Store {
         let writes_before = writes();
         let mut draft = PackDraft::default();
         let (mut outcome, mut files) = (Ok(()), Vec::new());
-        for part in self.parts(extent * STRETCH_LEN..(extent + 1) * STRETCH_LEN).filter(is_read_here) {
+        for part in self.parts(extent * EXTENT_LEN..(extent + 1) * EXTENT_LEN).filter(is_read_here) {
             let Part { range, span, .. } = part;
             let read = self.layout.open_to_read(span.file_index).and_then(|(file, identity)| {
                 self.handle_opened(span.file_index, identity, changed);

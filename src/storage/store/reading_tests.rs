@@ -30,7 +30,7 @@ impl Fixture {
         let geometry = Geometry::new(PIECE_LEN, lens.iter().map(|&len| len as u64)).unwrap();
         let mut store = Store::new(layout, geometry, vec![false; lens.len()].into()).unwrap();
         store.maps = Maps::new(&vec![None; lens.len()], Budget::new(maps_max)).unwrap();
-        let extents = 0..content.len().div_ceil(usize::try_from(STRETCH_LEN).unwrap());
+        let extents = 0..content.len().div_ceil(usize::try_from(EXTENT_LEN).unwrap());
         store.packs = Packs::new(extents.map(|_| None), Budget::new(packs_len));
         Self { folder, store, content }
     }
@@ -56,8 +56,8 @@ impl Fixture {
 
     fn assert_served(&self) {
         let len = self.content.len() as u64;
-        for start in (0..len.div_ceil(STRETCH_LEN)).map(|extent| extent * STRETCH_LEN) {
-            let end = len.min(start + STRETCH_LEN);
+        for start in (0..len.div_ceil(EXTENT_LEN)).map(|extent| extent * EXTENT_LEN) {
+            let end = len.min(start + EXTENT_LEN);
             self.store.populate(start, end - start, &|_| ()).unwrap();
             assert!(self.store.is_resident(start, end - start));
             let is_inside = |block: &BlockRef| {

@@ -107,7 +107,7 @@ impl Serving<'_> {
             left,
             event,
             numwant: wanted.min(peers_max),
-            own_family_alone: true,
+            same_family_only: true,
         };
         let counters = self.tracker.counters();
         counters.udp_announces.fetch_add(1, Ordering::Relaxed);
