@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Settings, WhereTo, WriteHow};
+use super::settings::{Settings, WhereTo, WriteHow};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Machine, gb_per_s, median, per_gb};
 

@@ -3,6 +3,7 @@
 //! Seed and every get are processes of their own, as users run them, so that each side's processor time is its own.
 
 mod figures;
+mod settings;
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use figures::{CpuKinds, CpuTime, Figures, FloorShare, Side};
 use figures::{Ended, Round};
+pub use settings::{Settings, WhereTo, WriteHow};
 
 use super::content::write_random;
 use super::pair::{PairFigures, PairSettings, Work, pair};
@@ -25,77 +27,13 @@ use super::process::Running;
 use super::{BenchError, io_error};
 use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, piece_len, verify};
-use crate::hash::{Kernel, sha1_batch};
+use crate::hash::sha1_batch;
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two records of progress: as often as the engine looks.
 pub(in crate::bench) const PROGRESS_MS: &str = "50";
-
-/// What is measured.
-#[derive(Debug)]
-pub struct Settings {
-    /// Content in bytes, at least 1.
-    pub len: u64,
-    /// `None`: as `create` chooses it.
-    pub piece_len: Option<u32>,
-    /// Folder for everything that is made, which must be empty.
-    pub folder: PathBuf,
-    pub to: WhereTo,
-    /// Downloads at the same time, at least 1.
-    pub peer_count: usize,
-    pub rounds: usize,
-    /// The bare pair takes its turn in each round.
-    pub with_floor: bool,
-    pub write: WriteHow,
-    /// Ring threads of each process.
-    pub ring_count: usize,
-    /// Bytes of piece memory of each process.
-    pub arena_len: u64,
-    /// What each process hashes with.
-    pub hash_kernel: Kernel,
-    /// Further flags of `seed` and `get`.
-    pub seed_flags: Vec<OsString>,
-    pub get_flags: Vec<OsString>,
-}
-
-/// Where content lies, and what was got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhereTo {
-    Disk,
-    Memory,
-    /// The content is one long pad file (BEP 47): zeros, which are sent from a map of nothing, hashed, and not written.
-    Nowhere,
-}
-
-impl WhereTo {
-    pub(in crate::bench) fn name(self) -> &'static str {
-        match self {
-            Self::Disk => "disk",
-            Self::Memory => "memory",
-            Self::Nowhere => "nowhere",
-        }
-    }
-}
-
-/// `get --write`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteHow {
-    Auto,
-    Buffered,
-    Direct,
-}
-
-impl WriteHow {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Buffered => "buffered",
-            Self::Direct => "direct",
-        }
-    }
-}
 
 /// Runs every round; `phase` hears what is being done.
 pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {

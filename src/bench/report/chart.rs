@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::escape::escape;
 
 /// The drawing, in units of its own; the page scales it.
 const WIDTH: f64 = 760.0;

@@ -4,10 +4,12 @@
 //! processor's name) is escaped.
 
 mod chart;
+mod escape;
 
 use std::fmt::Write;
 
 use chart::{Row, bars, curve, duration, histogram};
+use escape::escape;
 
 use super::{CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
 use crate::base::units::Bytes;
@@ -254,22 +256,6 @@ fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String 
         text.push_str("</tr>");
     }
     text + "</tbody></table></div>"
-}
-
-/// Text for an element or a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            plain => escaped.push(plain),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
