@@ -1,9 +1,10 @@
-//! Torrents of content that has none: made once, and found again as long as the content is the same.
+//! Torrents that `seed` makes of content without one. They are kept in the cache folder and used again while no file of the
+//! content changes.
 
 use std::path::{Path, PathBuf};
 
-use super::Trust;
-use super::intake::Surroundings;
+use super::handle::SessionHandle;
+use super::trust::Trust;
 use crate::base::escape::printable;
 use crate::base::units::Bytes;
 use crate::cli::checks::{self, Check};
@@ -17,22 +18,22 @@ use crate::create::write::write_atomically;
 use crate::create::{Control, Plan, Settings};
 use crate::hash::sha1;
 
-/// A torrent of content that is here.
+/// A torrent made of local content.
 pub(super) struct Made {
     pub(super) metainfo: Metainfo,
-    /// Holds the torrent's name.
+    /// Folder that holds the torrent's name.
     pub(super) folder: PathBuf,
     pub(super) trust: Trust,
 }
 
-/// Content as it lies at a path.
+/// The content at a path.
 pub(super) enum Content {
-    /// It was hashed before, and no file has changed since.
+    /// An earlier run hashed it, and no file has changed since.
     Known(Box<Made>),
     Unhashed(Box<Unhashed>),
 }
 
-/// Content whose torrent is still to be made.
+/// Content whose torrent has yet to be made.
 pub(super) struct Unhashed {
     path: PathBuf,
     plan: Plan,
@@ -40,13 +41,13 @@ pub(super) struct Unhashed {
     check: Check,
 }
 
-/// Looks at names and time stamps of the content at `path`; nothing is read.
+/// Finds the kept torrent of the content at `path` by names, lengths and time stamps. No content is read.
 pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Failure> {
     let plan = Plan::new(path, &Settings::default(), None)?;
     let folder = folder_of_content(path, &plan)?;
     let check = Check::begin();
     let content = plan.observation();
-    if let Some(metainfo) = place(path).and_then(|place| read_metainfo_file(&place).ok())
+    if let Some(metainfo) = kept_path(path).and_then(|kept| read_metainfo_file(&kept).ok())
         && let Ok(metainfo) = Metainfo::decode(&metainfo, limits)
         && is_of(&metainfo, &plan)
         && let Some(date) = check.recall(metainfo.info_hash, &content)
@@ -58,26 +59,26 @@ pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Fail
 }
 
 impl Content {
-    /// The torrent; hashes the content unless it is known.
-    pub(super) fn hash(self, limits: &MetainfoLimits, around: &Surroundings<'_>) -> Result<Made, Failure> {
+    /// Returns the torrent; hashes the content unless it is known.
+    pub(super) fn hash(self, limits: &MetainfoLimits, session: &SessionHandle<'_>) -> Result<Made, Failure> {
         match self {
             Self::Known(made) => Ok(*made),
-            Self::Unhashed(content) => content.hash(limits, around),
+            Self::Unhashed(content) => content.hash(limits, session),
         }
     }
 }
 
 impl Unhashed {
-    /// The torrent is remembered, so that a start that is interrupted later begins with what follows.
-    fn hash(self, limits: &MetainfoLimits, around: &Surroundings<'_>) -> Result<Made, Failure> {
+    /// Hashes the content and keeps its torrent, so that a restart continues with the next path.
+    fn hash(self, limits: &MetainfoLimits, session: &SessionHandle<'_>) -> Result<Made, Failure> {
         let Self { path, plan, folder, check } = self;
         let (settings, total_len) = (Settings::default(), plan.scan.total_len);
         let name = printable(&plan.name);
-        around.output.message(format_args!("hashing {name} ({}) before it is served", Bytes(total_len)));
-        let progress = ContentProgress::new(around.output, "hashing", total_len);
-        let pending = around.pending.begin(name, total_len);
+        session.output.message(format_args!("hashing {name} ({}) before it is served", Bytes(total_len)));
+        let progress = ContentProgress::new(session.output, "hashing", total_len);
+        let pending = session.state.pending.begin(name, total_len);
         let control = Control {
-            cancel: around.stop,
+            cancel: &session.state.stop,
             progress: &|done| {
                 pending.advance(done);
                 progress.update(done);
@@ -88,8 +89,8 @@ impl Unhashed {
         let created = plan.build_with(&settings, &mut journal, control)?;
         drop((progress, pending));
         check.remember(created.info_hash, &content);
-        if let Some(Err(error)) = place(&path).map(|place| keep(&place, &created.bytes)) {
-            tracing::info!("the torrent is not remembered: {error}");
+        if let Some(Err(error)) = kept_path(&path).map(|kept| keep(&kept, &created.bytes)) {
+            tracing::info!("can't keep the torrent for the next start: {error}");
         }
         journal.remove();
         let metainfo = Metainfo::decode(&created.bytes, limits)
@@ -99,7 +100,7 @@ impl Unhashed {
     }
 }
 
-/// The folder in which the content has the torrent's name.
+/// Returns the folder in which the content has the torrent's name.
 fn folder_of_content(path: &Path, plan: &Plan) -> Result<PathBuf, Failure> {
     use std::os::unix::ffi::OsStrExt as _;
     if path.file_name().is_some_and(|name| name.as_bytes() == plan.name) {
@@ -110,7 +111,7 @@ fn folder_of_content(path: &Path, plan: &Plan) -> Result<PathBuf, Failure> {
     Ok(folder_of(&real))
 }
 
-/// Whether a torrent of these files, cut in the same way, is what would be made now. Names and lengths only.
+/// Whether `plan` has the names, file lengths and piece length of this torrent.
 fn is_of(metainfo: &Metainfo, plan: &Plan) -> bool {
     let info = &metainfo.info;
     let found = info.files.iter().map(|file| (file.path.get(1..).unwrap_or_default(), file.len));
@@ -120,15 +121,15 @@ fn is_of(metainfo: &Metainfo, plan: &Plan) -> bool {
     same_files && info.name == plan.name && (old.piece_len(), old.total_len()) == (new.piece_len(), new.total_len())
 }
 
-/// Where the torrent of this path is kept; `None` where nothing is.
-fn place(path: &Path) -> Option<PathBuf> {
+/// Returns the file in which the torrent of this path is kept, or `None` if there is no cache folder.
+fn kept_path(path: &Path) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
     let real = std::fs::canonicalize(path).ok()?;
     let name = sha1(&[real.as_os_str().as_bytes()]);
     Some(checks::folder()?.join("made").join(format!("{name}.torrent")))
 }
 
-fn keep(place: &Path, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-    std::fs::create_dir_all(folder_of(place))?;
-    Ok(write_atomically(place, bytes, true)?)
+fn keep(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder_of(path))?;
+    Ok(write_atomically(path, bytes, true)?)
 }

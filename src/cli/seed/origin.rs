@@ -1,13 +1,14 @@
-//! The web side of `seed`: tracker, pages and metrics, and what the user is told of them.
+//! The web side of `seed`: tracker, pages and metrics, and the links to them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use super::reachable::reachable;
+use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
@@ -24,26 +25,27 @@ use crate::web::server::{self, PublicSockets};
 use crate::web::site::{PendingList, Published, Site};
 use crate::web::tracker::Tracker;
 
-/// Everything that answers HTTP, running.
+/// The running HTTP and tracker servers.
 pub(super) struct Origin {
     site: Site,
     info_hashes: Mutex<Vec<InfoHash>>,
-    /// Where the web seed reads, if there is one.
+    /// Content that is served over HTTP; `None` without `--web-seed`.
     web_seed: Option<Arc<Contents>>,
-    /// Where other hosts reach the pages.
+    /// Address at which other hosts reach the pages.
     web: SocketAddr,
-    /// Where peers are told to find the seeder; `None`: where they have reached the tracker.
+    /// Address of the seeder in the tracker's replies; `None` stands for the address at which the peer reached the tracker.
     ip: Option<IpAddr>,
-    /// The seeder's address in the magnet link; `None` where peers have to ask the tracker for it.
+    /// Address of the seeder in the magnet link; `None` if the link leaves it to the tracker.
     magnet_ip: Option<IpAddr>,
+    /// URL of the dashboard.
     dashboard: Option<String>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Where the seeder is for peers.
+/// The seeder's addresses as the command line gives them.
 #[derive(Clone, Copy)]
 pub(super) struct PeerSide<'a> {
-    /// The address at which it listens.
+    /// Address on which the seeder accepts peers.
     listen: IpAddr,
     /// `--announce-ip`: an address or a name.
     announce_ip: Option<&'a str>,
@@ -62,7 +64,7 @@ impl<'a> PeerSide<'a> {
 }
 
 impl Origin {
-    /// Starts all of it; the threads end when `stop` is set.
+    /// Starts the servers. Their threads end when `stop` is set.
     pub(super) fn start(
         options: &WebOptions,
         handed: Handed,
@@ -120,7 +122,7 @@ impl Origin {
             info_hashes: Mutex::new(info_hashes),
             web_seed: options.web_seed.then(|| Arc::clone(contents)),
             web,
-            // A listener at one address is not where peers have reached the tracker, if that is at another one.
+            // Peers may have reached the tracker at another address than the one on which the seeder listens.
             ip: ip.or(Some(peer_side.listen).filter(|listen| !listen.is_unspecified())),
             magnet_ip: seeder.for_magnet(),
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
@@ -128,41 +130,37 @@ impl Origin {
         })
     }
 
-    /// Content that the pages show as torrents to come.
+    /// The content that the pages show as being hashed.
     pub(super) fn pending(&self) -> Arc<PendingList> {
         Arc::clone(self.site.pending())
     }
 
-    /// The seeder listens on this port from now on.
+    /// Adds the seeder, which listens on `port`, to the tracker's replies.
     pub(super) fn open(&self, port: u16, peer_id: PeerId) {
         self.site.add_origin(port, peer_id, self.ip);
     }
 
-    /// One more torrent; the seeder is known.
-    pub(super) fn add(&self, metainfo: Metainfo, (port, peer_id): (u16, PeerId)) {
+    /// Publishes a torrent. The seeder listens on `port`.
+    pub(super) fn add(&self, metainfo: Metainfo, port: u16, peer_id: PeerId) {
         let info_hash = metainfo.info_hash;
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
-        self.site.publish(published, tracker::Origin { port, peer_id, ip: self.ip });
-        self.info_hashes().push(info_hash);
+        self.site.publish(published, (port, peer_id, self.ip));
+        lock(&self.info_hashes).push(info_hash);
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) {
         self.site.withdraw(info_hash);
-        self.info_hashes().retain(|&known| known != info_hash);
+        lock(&self.info_hashes).retain(|&known| known != info_hash);
     }
 
-    fn info_hashes(&self) -> MutexGuard<'_, Vec<InfoHash>> {
-        self.info_hashes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hosts that told our tracker that they completed; of several torrents, of the one with the fewest.
+    /// The number of hosts that reported a completed download to our tracker, for the torrent with the fewest of them.
     pub(super) fn completed(&self) -> usize {
-        let info_hashes = self.info_hashes();
+        let info_hashes = lock(&self.info_hashes);
         info_hashes.iter().map(|&info_hash| self.site.tracker().completed_host_count(info_hash)).min().unwrap_or(0)
     }
 
-    /// Tells where everything is; the seeder listens on this port.
-    pub(super) fn tell(&self, info_hash: InfoHash, name: &str, port: u16, output: &Output) {
+    /// Prints the links of a torrent. The seeder listens on `port`.
+    pub(super) fn print_links(&self, info_hash: InfoHash, name: &str, port: u16, output: &Output) {
         let seeder = self.magnet_ip.map(|ip| SocketAddr::new(ip, port));
         let Some(links) = self.site.links(info_hash, &self.web.to_string(), seeder) else { return };
         if output.is_json() {
@@ -189,7 +187,7 @@ impl Origin {
         output.result(format_args!("get it     bt-fast get {}", links.torrent));
     }
 
-    /// Waits for the threads; `stop` has been set.
+    /// Waits for the threads to end. The flag `stop` of [`Origin::start`] must be set.
     pub(super) fn join(self) {
         for thread in self.threads {
             let _ = thread.join();
@@ -197,7 +195,7 @@ impl Origin {
     }
 }
 
-/// Names by which a browser may ask for us.
+/// Host names that a browser may use for this host.
 fn own_names(public_url: Option<&str>) -> Vec<String> {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let local = format!("{hostname}.local");
@@ -205,14 +203,14 @@ fn own_names(public_url: Option<&str>) -> Vec<String> {
     [hostname, local].into_iter().chain(public).collect()
 }
 
-/// A name in ASCII, or an address without brackets.
+/// Returns the host of a URL: a name in ASCII, or an address without brackets.
 fn host_of(url: &str) -> Option<String> {
     let host = Url::parse(url).ok()?.host_str()?.to_owned();
     Some(host.trim_matches(['[', ']']).to_owned())
 }
 
-/// Where the seeder is for peers that come through a proxy or NAT: of several addresses of a name, the first one that the
-/// seeder can have.
+/// Returns the seeder's address for peers beyond a proxy or NAT: that of `--announce-ip`, else of the public URL. Of several
+/// addresses of a name, the first one of a family on which the seeder listens is taken.
 fn origin_ip(peer_side: PeerSide<'_>, public_url: Option<&str>) -> Option<IpAddr> {
     let host = peer_side.announce_ip.map(str::to_owned).or_else(|| host_of(public_url?))?;
     let ips: Vec<IpAddr> = (&*host, 0_u16).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
@@ -226,20 +224,22 @@ fn origin_ip(peer_side: PeerSide<'_>, public_url: Option<&str>) -> Option<IpAddr
 /// The candidates for the seeder's address in the magnet link.
 #[derive(Clone, Copy)]
 struct SeederAddress {
-    /// That of `--announce-ip`.
+    /// Address of `--announce-ip`.
     announced: Option<IpAddr>,
-    /// That of the public URL's host, where the operator announces no other.
+    /// Address of the public URL's host, unless `--announce-ip` is given.
     public: Option<IpAddr>,
-    /// Where the peer listener is reached in this network.
+    /// Address at which hosts of this network reach the seeder.
     listen: IpAddr,
     has_public_url: bool,
-    /// Where the pages are reached in this network.
+    /// Address at which hosts of this network reach the pages.
     web: IpAddr,
 }
 
 impl SeederAddress {
-    /// The address for `x.pe`, if the clients that load the page can reach it: with a public URL they may be anywhere, so
-    /// that a private address is left out, and a loopback address is named only if the page has one too.
+    /// Returns the address for the link's `x.pe` parameter (BEP 9) if the clients that load the page can reach it.
+    ///
+    /// With a public URL these clients may be anywhere, so a private address is left out. A loopback address is used only
+    /// if the page has one too.
     fn for_magnet(&self) -> Option<IpAddr> {
         let found = match self.announced {
             None if self.has_public_url => {
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_magnet_link_names_an_address_that_its_readers_reach() {
+    fn magnet_links_name_only_reachable_addresses() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let local = SeederAddress {
             announced: None,

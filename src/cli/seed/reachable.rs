@@ -1,12 +1,12 @@
-//! The address by which other hosts reach a socket of ours, for the links that are told.
+//! The address at which other hosts reach a socket of this host, for links.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::engine::own_addresses;
 
-/// Replaces "all addresses" by one of this host: the source address of the default route, else an interface's own, IPv4
-/// first; the loopback's where there is no other.
+/// Replaces the unspecified address by one of this host: the source address of the default route, else that of an
+/// interface, else the loopback address. IPv4 is preferred.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     if !address.ip().is_unspecified() {
         return address;
@@ -21,14 +21,14 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), address.port())
 }
 
-/// The source address of packets from a socket at `local` to `there`.
-fn route(local: IpAddr, there: IpAddr) -> io::Result<IpAddr> {
+/// Returns the source address of packets from a socket at `local` to `remote`.
+fn route(local: IpAddr, remote: IpAddr) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind((local, 0))?;
-    socket.connect((there, 9))?;
+    socket.connect((remote, 9))?;
     Ok(socket.local_addr()?.ip())
 }
 
-/// The address that most other hosts can use.
+/// Chooses the address that most other hosts can use.
 fn best(addresses: impl Iterator<Item = IpAddr>, with_ipv6: bool) -> Option<IpAddr> {
     let rank = |ip: &IpAddr| (!is_usable(ip), ip.is_ipv6());
     let candidates = addresses.filter(|ip| (with_ipv6 || ip.is_ipv4()) && !is_link_local(ip));
@@ -39,7 +39,7 @@ fn is_usable(ip: &IpAddr) -> bool {
     !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(ip)
 }
 
-/// IPv6 link-local addresses need the name of an interface.
+/// Whether an address is an IPv6 link-local one, which is of no use without the name of an interface.
 fn is_link_local(ip: &IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(ip))
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_name_an_address_that_other_hosts_can_use() {
+    fn the_most_usable_address_is_chosen() {
         let best = |addresses: &[&str], with_ipv6| {
             let addresses = addresses.iter().map(|text| text.parse().unwrap());
             best(addresses, with_ipv6).map(|ip| ip.to_string())

@@ -1,37 +1,40 @@
-//! When a seed has done its part.
+//! The `--stop-…` conditions of `seed`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::base::units::Count;
 use crate::cli::options::UntilOptions;
 use crate::engine::Snapshot;
 
-/// Watches the conditions; the first that is met counts.
+/// Checks the conditions. The first one that is met ends the session.
 #[derive(Debug)]
 pub(super) struct Until {
     options: UntilOptions,
     total_len: Arc<AtomicU64>,
     started: Instant,
+    /// Bytes sent until the last check.
     uploaded: u64,
-    /// The last time that anything was sent.
+    /// When bytes were last seen to be sent.
     active_at: Instant,
 }
 
 impl Until {
-    /// `total_len`: bytes of all torrents, as they come and go.
+    /// `total_len` is the bytes of all torrents that are served, which may change.
     pub(super) fn new(options: UntilOptions, total_len: Arc<AtomicU64>) -> Self {
         let now = Instant::now();
         Self { options, total_len, started: now, uploaded: 0, active_at: now }
     }
 
-    /// Begins anew.
+    /// Starts all times again.
     pub(super) fn restart(&mut self) {
         self.started = Instant::now();
         self.active_at = self.started;
     }
 
-    /// Why it is time to stop, once it is; `completed` is what our own tracker knows of finished downloads.
+    /// Returns the reason to stop if a condition is met. `completed` returns the number of hosts that reported a completed
+    /// download to our own tracker.
     pub(super) fn met(&mut self, now: &Snapshot, completed: impl FnOnce() -> usize) -> Option<String> {
         if now.uploaded > self.uploaded {
             self.uploaded = now.uploaded;
@@ -41,16 +44,16 @@ impl Until {
         if ratio.is_some_and(|ratio| self.ratio() >= ratio) {
             return Some(format!("{:.2} times the content was sent", self.ratio()));
         }
-        // To be counted only where it matters.
-        let have_all = copies.map_or(0, |_| now.copies.max(completed()));
-        if copies.is_some_and(|copies| have_all >= copies) {
-            return Some(format!("{have_all} others have everything"));
+        // Counting completed hosts takes a lock: only if it is needed.
+        let complete_count = copies.map_or(0, |_| now.copies.max(completed()));
+        if copies.is_some_and(|copies| complete_count >= copies) {
+            return Some(format!("{} complete", Count(complete_count as u64, "peer")));
         }
         let passed = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| since.elapsed() >= limit);
         if passed(self.started, time) {
-            return Some("its time is over".to_owned());
+            return Some("the time of --stop-time has passed".to_owned());
         }
-        passed(self.active_at, idle).then(|| "nobody took anything for a while".to_owned())
+        passed(self.active_at, idle).then(|| "nothing was sent for the time of --stop-idle".to_owned())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a ratio of bytes")]
@@ -68,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_condition_that_is_met_counts() {
+    fn the_first_condition_met_is_the_reason() {
         let mut until =
             Until::new(UntilOptions { ratio: Some(1.5), copies: Some(2), ..UntilOptions::default() }, len(100));
         assert_eq!(until.met(&Snapshot { uploaded: 149, copies: 1, ..Snapshot::default() }, || 0), None);
-        let told = until.met(&Snapshot { uploaded: 150, copies: 2, ..Snapshot::default() }, || 0);
-        assert_eq!(told.as_deref(), Some("1.50 times the content was sent"));
-        let told = until.met(&Snapshot::default(), || 0);
-        assert!(told.is_some(), "what was sent stays sent");
+        let reason = until.met(&Snapshot { uploaded: 150, copies: 2, ..Snapshot::default() }, || 0);
+        assert_eq!(reason.as_deref(), Some("1.50 times the content was sent"));
+        let reason = until.met(&Snapshot::default(), || 0);
+        assert!(reason.is_some(), "the bytes of earlier checks count");
         let mut copied = Until::new(UntilOptions { copies: Some(2), ..UntilOptions::default() }, len(100));
         assert_eq!(copied.met(&Snapshot::default(), || 1), None);
         assert!(copied.met(&Snapshot::default(), || 2).is_some());

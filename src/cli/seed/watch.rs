@@ -1,7 +1,8 @@
-//! `seed --watch`: a folder whose `.torrent` files come and go while we serve.
+//! `seed --watch`: a folder whose `.torrent` files are served as they are added, and dropped as they are removed.
 //!
-//! It is polled. A folder's time stamp tells of names that came or went on every file system, of network ones too, where
-//! inotify hears nothing of other hosts; a file that is no torrent yet is looked at until it is one or stays as it is.
+//! The folder is polled. Its time stamp changes when names are added or removed, also on network file systems, where
+//! inotify does not report the changes of other hosts. A file that does not decode is read again until it does, or until it
+//! has stayed the same for [`limits::WATCH_SETTLE_TIME`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,41 +12,44 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::intake::Surroundings;
-use super::{Named, prepare, record_not_served};
+use super::handle::SessionHandle;
+use super::prepare::prepare;
+use super::refusals::record_not_served;
 use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::read_metainfo_file;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::engine::Change;
 
-/// How often it is looked whether there is something to do.
+/// Interval at which the thread checks whether the folder is due, or SIGHUP has come, or the session is over.
 const POLL: Duration = Duration::from_millis(200);
 
-/// See the module.
+/// Keeps the session in step with the folder of `--watch`.
 pub(super) struct Watch<'a> {
     folder: &'a Path,
-    around: Surroundings<'a>,
-    /// SIGHUP: look now.
+    session: SessionHandle<'a>,
+    /// Set by SIGHUP: read the whole folder at once.
     reload: &'a AtomicBool,
     files: BTreeMap<PathBuf, Seen>,
-    /// Torrents of these files that are served, by what is told of them.
+    /// Torrents of these files that are served.
     served: HashMap<InfoHash, Served>,
-    /// What was told of the folder itself.
-    trouble: Option<String>,
+    /// The last warning about the folder itself, which is not repeated.
+    folder_warning: Option<String>,
+    /// The folder's modification time when it was last listed, if later changes are certain to have another one.
     folder_stamp: Option<SystemTime>,
 }
 
 struct Served {
     name: String,
+    /// Bytes of the content.
     len: u64,
 }
 
-/// A `.torrent` file as it was found.
+/// A `.torrent` file as it was last read.
 struct Seen {
     stamp: Stamp,
+    /// When the file was first seen with this stamp.
     since: Instant,
     state: State,
 }
@@ -53,15 +57,16 @@ struct Seen {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Served(InfoHash),
-    /// No torrent: it may be on its way.
+    /// Not a valid torrent yet: it may still be being written.
     Unsettled,
-    /// It was told why it is not served.
+    /// Not served; the reason has been reported.
     Refused,
-    /// As before, but that may change by itself: its content is not there, or another file has the same torrent.
+    /// Not served, and the reason has been reported, but it may end without a change of this file: the content is missing,
+    /// or another file has the same torrent.
     Waiting,
 }
 
-/// Differs when a file was replaced or written to.
+/// Changes when a file is replaced or written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     ino: u64,
@@ -70,16 +75,16 @@ struct Stamp {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(folder: &'a Path, around: Surroundings<'a>, reload: &'a AtomicBool) -> Self {
+    pub(super) fn new(folder: &'a Path, session: SessionHandle<'a>, reload: &'a AtomicBool) -> Self {
         let (files, served) = (BTreeMap::new(), HashMap::new());
-        Self { folder, around, reload, files, served, trouble: None, folder_stamp: None }
+        Self { folder, session, reload, files, served, folder_warning: None, folder_stamp: None }
     }
 
-    /// Looks until we stop.
+    /// Follows the folder until the session is over.
     pub(super) fn run(mut self) {
-        self.around.wait_for_session();
+        self.session.wait_for_session();
         let (mut next, mut next_all) = (Instant::now(), Instant::now());
-        while !self.around.is_over() {
+        while !self.session.is_over() {
             let now = Instant::now();
             let all = self.reload.swap(false, Ordering::Relaxed) || now >= next_all;
             if all {
@@ -87,61 +92,62 @@ impl<'a> Watch<'a> {
             }
             if all || now >= next {
                 next = now + limits::WATCH_INTERVAL;
-                self.look(all);
+                self.check_folder(all);
             }
             std::thread::sleep(POLL);
         }
     }
 
-    fn look(&mut self, all: bool) {
+    /// Adds and removes torrents as the folder says. `all` also tries the waiting files again.
+    fn check_folder(&mut self, all: bool) {
         match self.list(all) {
             Ok(None) => {}
             Ok(Some(found)) => {
-                self.trouble = None;
+                self.folder_warning = None;
                 self.follow(found, all);
             }
             Err(error) => {
-                // What is served is served on: a folder that can't be read has lost nothing.
+                // A folder that can't be read says nothing about its files: their torrents are still served.
                 let line = format!("--watch {}: {error}", shown(self.folder));
-                if self.trouble.as_ref() != Some(&line) {
-                    self.around.output.warning(&line);
-                    self.trouble = Some(line);
+                if self.folder_warning.as_ref() != Some(&line) {
+                    self.session.output.warning(&line);
+                    self.folder_warning = Some(line);
                 }
             }
         }
     }
 
-    /// The `.torrent` files of the folder; `None`: nothing can have changed.
+    /// Lists the `.torrent` files of the folder. Returns `None` if nothing can have changed.
     fn list(&mut self, all: bool) -> io::Result<Option<BTreeMap<PathBuf, Stamp>>> {
         let modified = fs::metadata(self.folder)?.modified()?;
         let unsettled = self.files.values().any(|seen| seen.state == State::Unsettled);
         if !all && !unsettled && self.folder_stamp == Some(modified) {
             return Ok(None);
         }
-        // A stamp so young may be that of a change to come as well.
+        // A change that is still to come may get the same stamp if this one is recent.
         let old = modified.elapsed().is_ok_and(|age| age >= 2 * limits::WATCH_INTERVAL);
         let mut found = BTreeMap::new();
-        let mut left_over = 0_usize;
+        let mut excess_count = 0_usize;
         for entry in fs::read_dir(self.folder)? {
             let path = entry?.path();
             if path.extension().is_none_or(|ending| ending != "torrent") {
                 continue;
             }
-            // It may be gone already.
+            // The file may have been removed meanwhile.
             let Ok(stat) = fs::metadata(&path) else { continue };
             if !stat.is_file() {
                 continue;
             }
             if found.len() >= limits::WATCHED_FILES_MAX && !self.files.contains_key(&path) {
-                left_over += 1;
+                excess_count += 1;
                 continue;
             }
             let stamp = Stamp { ino: stat.ino(), len: stat.len(), mtime: (stat.mtime(), stat.mtime_nsec()) };
             found.insert(path, stamp);
         }
-        if left_over > 0 && self.folder_stamp.is_none() {
-            self.around.output.warning(format_args!(
-                "--watch {}: {left_over} files more than the {} that are looked at",
+        if excess_count > 0 && self.folder_stamp.is_none() {
+            self.session.output.warning(format_args!(
+                "--watch {}: {excess_count} files are ignored: at most {} are served",
                 shown(self.folder),
                 limits::WATCHED_FILES_MAX
             ));
@@ -158,7 +164,7 @@ impl<'a> Watch<'a> {
             }
         }
         for (path, stamp) in found {
-            if self.around.stop.load(Ordering::Relaxed) {
+            if self.session.state.stop.load(Ordering::Relaxed) {
                 return;
             }
             let seen = self.files.get(&path);
@@ -178,18 +184,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// A file that is new, or has changed, or is worth another look.
+    /// Reads a file that is new, has changed or is tried again, and adds or removes its torrent. `before` is its last state.
     fn consider(&mut self, path: &Path, before: Option<State>, since: Instant) -> State {
-        let output = self.around.output;
+        let output = self.session.output;
         let metainfo = read_metainfo_file(path).map_err(|error| error.to_string()).and_then(|bytes| {
-            Metainfo::decode(&bytes, &self.around.options.engine.metainfo).map_err(|error| error.to_string())
+            Metainfo::decode(&bytes, &self.session.options.engine.metainfo).map_err(|error| error.to_string())
         });
         if let (Err(_), Some(State::Served(other))) = (&metainfo, before) {
             self.drop_torrent(other);
         }
         let metainfo = match metainfo {
             Ok(metainfo) => metainfo,
-            // Somebody may be at it.
+            // A program may still be writing it.
             Err(_) if since.elapsed() < limits::WATCH_SETTLE_TIME => return State::Unsettled,
             Err(error) => {
                 let failure = Failure::new(Exit::Failed, format_args!("{}: {error}", shown(path)));
@@ -205,9 +211,9 @@ impl<'a> Watch<'a> {
             _ => {}
         }
         let again = before == Some(State::Waiting);
-        if self.around.is_known(info_hash) {
+        if self.session.is_known(info_hash) {
             if !again {
-                output.warning(format_args!("not served twice: {}: the same torrent is served already", shown(path)));
+                output.warning(format_args!("not served twice: {}: this torrent is already served", shown(path)));
             }
             return State::Waiting;
         }
@@ -224,29 +230,18 @@ impl<'a> Watch<'a> {
     }
 
     fn add_torrent(&mut self, path: &Path) -> Result<(), Failure> {
-        let (source, trust) = prepare(path, &self.around)?;
-        match self.around.add(source, &trust) {
-            Some(Named { info_hash, name, total_len, .. }) => {
-                self.served.insert(info_hash, Served { name, len: total_len });
-                Ok(())
-            }
-            None => {
-                Err(Failure::new(Exit::Mismatch, format_args!("{}: the same torrent is served already", shown(path))))
-            }
-        }
+        let (source, trust) = prepare(path, &self.session)?;
+        let Some(torrent) = self.session.add(source, &trust) else {
+            return Err(Failure::new(Exit::Mismatch, format_args!("{}: this torrent is already served", shown(path))));
+        };
+        self.served.insert(torrent.info_hash, Served { name: torrent.name, len: torrent.total_len });
+        Ok(())
     }
 
     fn drop_torrent(&mut self, info_hash: InfoHash) {
         let Some(Served { name, len }) = self.served.remove(&info_hash) else { return };
-        self.around.forget(info_hash);
-        let Surroundings { output, origin, total_len, changes, .. } = &self.around;
-        if let Some(origin) = origin {
-            origin.remove(info_hash);
-        }
-        // The session may be at its end.
-        let _ = changes.blocking_send(Change::Remove(info_hash));
-        total_len.fetch_sub(len, Ordering::Relaxed);
-        output.message(format_args!("{name} is not served any more"));
-        output.record(&Record::Dropped { info_hash: info_hash.to_string(), name: &name });
+        self.session.remove(info_hash, len);
+        self.session.output.message(format_args!("stopped serving {name}"));
+        self.session.output.record(&Record::Dropped { info_hash: info_hash.to_string(), name: &name });
     }
 }

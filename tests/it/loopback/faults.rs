@@ -46,7 +46,7 @@ fn seed_without_content_fails() {
         fs::rename(fixture.source.join(NAME), fixture.scratch.join("elsewhere")).unwrap();
         for verify in ["lazy", "full"] {
             let finished = run(fixture.seed_command(own_address()).args(["--verify", verify]), DEADLINE);
-            assert_fails(&finished, 3, "no right piece of 'content' is there");
+            assert_fails(&finished, 3, "no valid piece of 'content' found");
         }
         let mut command = fixture.seed_command(own_address());
         command.arg("--data").arg("/no/such/folder");

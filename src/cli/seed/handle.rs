@@ -1,0 +1,115 @@
+//! The state that the threads of `seed` share, and the handle by which torrents join the running session.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::origin::Origin;
+use super::served::ServedTorrent;
+use super::trust::Trust;
+use crate::base::lock::lock;
+use crate::base::{InfoHash, PeerId};
+use crate::cli::options::SeedOptions;
+use crate::cli::output::Output;
+use crate::engine::{Change, Source};
+use crate::web::site::PendingList;
+
+/// Interval at which a thread checks whether the session serves.
+const START_POLL: Duration = Duration::from_millis(10);
+
+/// The state that the threads of `seed` share.
+pub(super) struct SeedState {
+    /// The port for peers, set as soon as the session serves.
+    pub(super) port: OnceLock<u16>,
+    /// Bytes of all torrents that are served.
+    pub(super) total_len: Arc<AtomicU64>,
+    /// The torrents that are served, or about to be.
+    known: Mutex<HashSet<InfoHash>>,
+    /// Content that is being hashed.
+    pub(super) pending: Arc<PendingList>,
+    /// Every path of the command line has been added or refused.
+    pub(super) is_complete: AtomicBool,
+    /// Set to end the session.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl SeedState {
+    /// `served` are the torrents that are served from the start; `is_complete` is false if further
+    /// content has to be hashed first.
+    pub(super) fn new(
+        served: &[ServedTorrent],
+        is_complete: bool,
+        pending: Arc<PendingList>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            port: OnceLock::new(),
+            total_len: Arc::new(AtomicU64::new(served.iter().map(|torrent| torrent.total_len).sum())),
+            known: Mutex::new(served.iter().map(|torrent| torrent.info_hash).collect()),
+            pending,
+            is_complete: AtomicBool::new(is_complete),
+            stop,
+        }
+    }
+}
+
+/// Adds torrents to the session and removes them. Each thread that does so has a clone.
+#[derive(Clone)]
+pub(super) struct SessionHandle<'a> {
+    pub(super) options: &'a SeedOptions,
+    pub(super) output: &'a Output,
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) peer_id: PeerId,
+    pub(super) state: &'a SeedState,
+    pub(super) changes: mpsc::Sender<Change>,
+}
+
+impl SessionHandle<'_> {
+    /// Whether the session has ended or is about to.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.stop.load(Ordering::Relaxed) || self.changes.is_closed()
+    }
+
+    /// Waits until the session serves. Returns false if it ends first.
+    pub(super) fn wait_for_session(&self) -> bool {
+        while self.state.port.get().is_none() && !self.is_over() {
+            std::thread::sleep(START_POLL);
+        }
+        !self.is_over()
+    }
+
+    pub(super) fn is_known(&self, info_hash: InfoHash) -> bool {
+        lock(&self.state.known).contains(&info_hash)
+    }
+
+    /// Publishes a torrent and serves it. Returns `None` if it is known already. The session must serve.
+    pub(super) fn add(&self, source: Source, trust: &Trust) -> Option<ServedTorrent> {
+        if !lock(&self.state.known).insert(source.metainfo.info_hash) {
+            return None;
+        }
+        let torrent = ServedTorrent::new(&source.metainfo, &source.have, trust);
+        let port = self.state.port.get().copied().unwrap_or_default();
+        if let Some(origin) = self.origin {
+            origin.add(source.metainfo.clone(), port, self.peer_id);
+        }
+        if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
+            self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
+            torrent.announce(port, self.origin, self.output);
+        }
+        Some(torrent)
+    }
+
+    /// Withdraws a torrent of `len` bytes and stops serving it.
+    pub(super) fn remove(&self, info_hash: InfoHash, len: u64) {
+        lock(&self.state.known).remove(&info_hash);
+        if let Some(origin) = self.origin {
+            origin.remove(info_hash);
+        }
+        // Fails if the session has ended.
+        let _ = self.changes.blocking_send(Change::Remove(info_hash));
+        self.state.total_len.fetch_sub(len, Ordering::Relaxed);
+    }
+}

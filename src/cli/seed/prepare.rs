@@ -1,0 +1,183 @@
+//! From a path of the command line, or of `--watch`, to a torrent that the engine serves.
+
+use std::path::{Path, PathBuf};
+
+use super::handle::SessionHandle;
+use super::made::{self, Content, Made};
+use super::trust::Trust;
+use crate::base::Bitfield;
+use crate::base::escape::printable;
+use crate::cli::checks::Check;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::metainfo_file::load_metainfo;
+use crate::cli::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
+use crate::cli::output::Output;
+use crate::cli::progress::ContentProgress;
+use crate::cli::transfer::tiers;
+use crate::codec::metainfo::Metainfo;
+use crate::create::open::shown;
+use crate::create::{Control, observe, verify, verify_with};
+use crate::engine::{Provenance, Source, Survey, survey};
+use crate::storage::Presence;
+
+/// Missing or short files that are named in warnings; further ones are counted.
+const MISFITS_SHOWN_MAX: usize = 10;
+
+/// What is known of a path without reading content.
+pub(super) enum Found {
+    Ready(Box<Source>, Trust),
+    /// The content has to be hashed first.
+    Unhashed,
+}
+
+/// Finds the torrent of a path, or of the content at a path, without reading content.
+pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Result<Found, Failure> {
+    check_pattern(path)?;
+    if !is_torrent(path) {
+        return Ok(match made::find(path, &options.engine.metainfo)? {
+            Content::Known(made) => Found::Ready(Box::new(source_of_made(&made, options)), made.trust),
+            Content::Unhashed(_) => Found::Unhashed,
+        });
+    }
+    if matches!(options.verify, VerifyMode::Full) {
+        return Ok(Found::Unhashed);
+    }
+    let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+    let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
+    let (have, trust) = match options.verify {
+        VerifyMode::Never => {
+            let Survey { have, files, .. } = check_presence(&metainfo, &folder, output)?;
+            (have, Trust::Blind { files })
+        }
+        VerifyMode::Full | VerifyMode::Lazy => match recall(&metainfo, &folder) {
+            Some(trust) => (Bitfield::full(metainfo.info.geometry.piece_count()), trust),
+            None => (check_presence(&metainfo, &folder, output)?.have, Trust::None),
+        },
+    };
+    let source = source_with_data(metainfo, folder, have, &trust, options)?;
+    Ok(Found::Ready(Box::new(source), trust))
+}
+
+/// Finds the torrent of a path, or makes that of the content at a path; hashes the content if it has to be.
+pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<(Source, Trust), Failure> {
+    let SessionHandle { options, output, .. } = session;
+    if let Found::Ready(source, trust) = find(path, options, output)? {
+        return Ok((*source, trust));
+    }
+    if !is_torrent(path) {
+        let made = made::find(path, &options.engine.metainfo)?.hash(&options.engine.metainfo, session)?;
+        return Ok((source_of_made(&made, options), made.trust));
+    }
+    let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
+    let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
+    let (have, trust) = hash_all(&metainfo, &folder, session)?;
+    let source = source_with_data(metainfo, folder, have, &trust, options)?;
+    Ok((source, trust))
+}
+
+/// Refuses a pattern that the shell passed on because no file matches it.
+fn check_pattern(path: &Path) -> Result<(), Failure> {
+    let is_pattern = path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    if !is_pattern || path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let line = format!("nothing to serve: no file matches {}: put content there, then start again", shown(path));
+    Err(Failure::new(Exit::Usage, line))
+}
+
+fn source_of_made(made: &Made, options: &SeedOptions) -> Source {
+    let have = Bitfield::full(made.metainfo.info.geometry.piece_count());
+    source(made.metainfo.clone(), made.folder.clone(), have, &made.trust, options)
+}
+
+/// Fails if none of the torrent's content is there.
+fn source_with_data(
+    metainfo: Metainfo,
+    folder: PathBuf,
+    have: Bitfield,
+    trust: &Trust,
+    options: &SeedOptions,
+) -> Result<Source, Failure> {
+    if have.is_empty() && have.piece_count() > 0 {
+        let advice = match &options.data {
+            None => "give the folder that holds it with --data",
+            Some(_) => "give the folder that holds it with --data, or download it with bt-fast get",
+        };
+        let (folder, name) = (shown(&folder), printable(&metainfo.info.name));
+        let line = format!("no data: {folder}: no valid piece of '{name}' found: {advice}");
+        return Err(Failure::new(Exit::Mismatch, line));
+    }
+    Ok(source(metainfo, folder, have, trust, options))
+}
+
+fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, options: &SeedOptions) -> Source {
+    let tiers = tiers(&metainfo.tiers, &options.network);
+    let provenance = match trust {
+        Trust::Checked { files } | Trust::Remembered { files, .. } | Trust::Blind { files } => {
+            Provenance::Known(files.clone())
+        }
+        Trust::None => Provenance::Unknown,
+    };
+    Source { metainfo, folder, have, choices: None, provenance, target: None, earlier: None, tiers, peers: Vec::new() }
+}
+
+/// Returns the earlier check that found all of this content right, if no file has changed since.
+fn recall(metainfo: &Metainfo, folder: &Path) -> Option<Trust> {
+    let content = observe(&metainfo.info, folder)?;
+    let date = Check::begin().recall(metainfo.info_hash, &content)?;
+    Some(Trust::Remembered { date, files: content.by_file(&metainfo.info) })
+}
+
+/// Hashes every piece; only the valid ones are served.
+fn hash_all(metainfo: &Metainfo, folder: &Path, session: &SessionHandle<'_>) -> Result<(Bitfield, Trust), Failure> {
+    let SessionHandle { output, state, .. } = session;
+    let check = Check::begin();
+    let progress = ContentProgress::new(output, "checking", metainfo.info.geometry.total_len());
+    let pending = state.pending.begin(printable(&metainfo.info.name), metainfo.info.geometry.total_len());
+    let control = Control {
+        cancel: &state.stop,
+        progress: &|done| {
+            pending.advance(done);
+            progress.update(done);
+        },
+    };
+    let report = match observe(&metainfo.info, folder) {
+        Some(seen) => {
+            let mut journal = check.journal(&seen, &metainfo.info.geometry);
+            let report = verify_with(&metainfo.info, folder, &seen, &mut journal, control)?;
+            journal.remove();
+            report
+        }
+        None => verify(&metainfo.info, folder, None, control)?,
+    };
+    drop((progress, pending));
+    check.conclude(metainfo, &report);
+    let bad_count = report.have.piece_count() - report.have.count();
+    if bad_count > 0 {
+        output.warning(format_args!(
+            "{}: {bad_count} of {} pieces are missing or do not match in {} and are not served",
+            printable(&metainfo.info.name),
+            report.have.piece_count(),
+            shown(folder)
+        ));
+    }
+    Ok((report.have, Trust::Checked { files: check.settled(report.files.into()) }))
+}
+
+/// Checks the lengths of the files. The content is trusted, or hashed before it is served.
+fn check_presence(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Survey, Failure> {
+    let found = survey(&metainfo.info, folder)?;
+    if !found.have.is_empty() {
+        for (path, presence) in found.misfits.iter().take(MISFITS_SHOWN_MAX) {
+            let what = match presence {
+                Presence::Absent => "is missing",
+                Presence::Here { .. } => "is too short",
+            };
+            output.warning(format_args!("{} {what}: its pieces are not served", shown(path)));
+        }
+        if found.misfits.len() > MISFITS_SHOWN_MAX {
+            output.warning(format_args!("{} more files are not served", found.misfits.len() - MISFITS_SHOWN_MAX));
+        }
+    }
+    Ok(found)
+}

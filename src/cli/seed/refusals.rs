@@ -1,0 +1,55 @@
+//! Reports of paths that `seed` cannot serve.
+
+use std::path::Path;
+
+use crate::base::escape::printable;
+use crate::cli::exit::Failure;
+use crate::cli::options::SeedOptions;
+use crate::cli::output::Output;
+use crate::cli::records::Record;
+use crate::create::open::shown;
+
+/// The paths of the command line that cannot be served. One such path does not keep the other paths from being served.
+pub(super) struct Refusals<'a> {
+    output: &'a Output,
+    /// The number of paths on the command line.
+    path_count: usize,
+    /// `--watch` is given, so that torrents may be added later.
+    is_watching: bool,
+    first: Option<Failure>,
+}
+
+impl<'a> Refusals<'a> {
+    pub(super) fn new(options: &SeedOptions, output: &'a Output) -> Self {
+        Self { output, path_count: options.torrents.len(), is_watching: options.watch.is_some(), first: None }
+    }
+
+    /// Reports a path that cannot be served. The failure of a path that is the only one ends `seed` and is reported then.
+    pub(super) fn add(&mut self, path: &Path, failure: Failure) {
+        if self.path_count > 1 || self.is_watching {
+            self.output.error(format_args!("not served: {failure}"));
+            record_not_served(path, &failure, self.output);
+        }
+        self.first.get_or_insert(failure);
+    }
+
+    /// Returns the failure that ends `seed` if `served_count` is 0 and no torrent can be added later.
+    pub(super) fn conclude(&mut self, served_count: usize) -> Option<Failure> {
+        if served_count > 0 || self.is_watching {
+            return None;
+        }
+        let Failure { exit, line } = self.first.take()?;
+        let line = if self.path_count > 1 { format!("nothing is left to serve: {line}") } else { line };
+        Some(Failure { exit, line })
+    }
+}
+
+/// Writes the record of a path that is not served.
+pub(super) fn record_not_served(path: &Path, failure: &Failure, output: &Output) {
+    let message = printable(failure.line.as_bytes());
+    output.record(&Record::NotServed { path: &shown(path), exit: failure.exit as u8, message: &message });
+}
+
+pub(super) fn warn_of_duplicate(path: &Path, output: &Output) {
+    output.warning(format_args!("{}: this torrent is given more than once and is seeded once", shown(path)));
+}

@@ -1,0 +1,155 @@
+//! The session of `seed`: the engine on this thread, and the threads that add torrents to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::handle::{SeedState, SessionHandle};
+use super::intake::Intake;
+use super::origin::Origin;
+use super::refusals::Refusals;
+use super::served::ServedTorrent;
+use super::until::Until;
+use super::watch::Watch;
+use crate::base::limits;
+use crate::cli::exit::Failure;
+use crate::cli::notify;
+use crate::cli::options::SeedOptions;
+use crate::cli::output::Output;
+use crate::cli::progress::{TransferProgress, TransferSnapshot};
+use crate::engine::{self, Changes, Config, EngineError, Report, Snapshot, Source};
+use crate::web::site::PendingList;
+
+/// Least time between two status lines for the service manager.
+pub(super) const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the listening sockets stay closed while the first content is hashed, if there is no other content to serve.
+/// Small content is thus served to the first client that asks for it.
+const FIRST_CONTENT_WAIT: Duration = Duration::from_secs(5);
+
+/// What a session serves, and where it reports.
+pub(super) struct Session<'a> {
+    pub(super) options: &'a SeedOptions,
+    pub(super) config: &'a Config,
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) state: &'a SeedState,
+    /// The torrents that are served from the start.
+    pub(super) served: &'a [ServedTorrent],
+    pub(super) output: &'a Output,
+}
+
+impl Session<'_> {
+    /// Serves `sources`, the content of `unhashed` once it is hashed, and the torrents of `--watch`, until `seed` ends.
+    ///
+    /// Fails if the engine does, or if none of the paths can be served.
+    pub(super) fn run(
+        &self,
+        sources: Vec<Source>,
+        unhashed: &[PathBuf],
+        refusals: Refusals<'_>,
+        reload: &AtomicBool,
+    ) -> Result<Report, Failure> {
+        let Self { options, config, origin, state, served, output } = *self;
+        let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
+        let session = SessionHandle { options, output, origin, peer_id: config.identity.peer_id, state, changes };
+        let watch = options.watch.as_deref().map(|folder| Watch::new(folder, session.clone(), reload));
+        let (first_hashed, is_first_hashed) = sync_channel(0);
+        let intake = Intake { paths: unhashed, session, refusals, served_count: served.len(), first_hashed };
+        // Dropping the last sender tells the engine that no torrent will be added.
+        let intake = (!unhashed.is_empty()).then_some(intake);
+        let (report, nothing_left) = thread::scope(|scope| {
+            watch.map(|watch| scope.spawn(|| watch.run()));
+            let intake = intake.map(|intake| scope.spawn(|| intake.run()));
+            if served.is_empty() && !unhashed.is_empty() {
+                wait_for_first_content(&is_first_hashed);
+            }
+            let report = self.serve(sources, inbox);
+            state.stop.store(true, Ordering::Relaxed);
+            (report, intake.and_then(|intake| intake.join().ok().flatten()))
+        });
+        let report = report?;
+        nothing_left.map_or(Ok(report), Err)
+    }
+
+    /// Runs the engine on this thread.
+    fn serve(&self, sources: Vec<Source>, changes: Changes) -> Result<Report, EngineError> {
+        let Self { config, state, output, .. } = *self;
+        let mut status = Status::default();
+        let mut until = Until::new(self.options.until, Arc::clone(&state.total_len));
+        let progress = TransferProgress::new(output, "seeding", None);
+        engine::run_with(config, sources, Some(changes), &state.stop, &mut |now| {
+            if state.port.set(now.port).is_ok() {
+                self.announce(now.port, &mut status);
+            }
+            status.update(|| status_line(now.port, &state.pending));
+            progress.update(TransferSnapshot {
+                done: now.uploaded,
+                down_bytes_per_s: now.down_bytes_per_s,
+                up_bytes_per_s: now.up_bytes_per_s,
+                peers: now.peer_count,
+            });
+            self.stop_if_done(&mut until, now);
+        })
+    }
+
+    /// Opens the tracker for our peer, and reports the torrents that are served from the start.
+    fn announce(&self, port: u16, status: &mut Status) {
+        if let Some(origin) = self.origin {
+            origin.open(port, self.config.identity.peer_id);
+        }
+        self.served.iter().for_each(|torrent| torrent.announce(port, self.origin, self.output));
+        status.ready(status_line(port, &self.state.pending));
+    }
+
+    /// Ends the session when a `--stop-…` condition is met. The conditions count from the time when all content of the
+    /// command line is hashed, because they are those of all torrents together.
+    fn stop_if_done(&self, until: &mut Until, now: &Snapshot) {
+        if !self.state.is_complete.load(Ordering::Relaxed) {
+            until.restart();
+        } else if let Some(reason) = until.met(now, || self.origin.map_or(0, Origin::completed)) {
+            self.output.message(format_args!("stopping: {reason}"));
+            self.state.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Waits until the first content is hashed or refused, for at most [`FIRST_CONTENT_WAIT`].
+fn wait_for_first_content<T>(is_first_hashed: &Receiver<T>) {
+    notify::starting("hashing the first content");
+    let _: Result<T, RecvTimeoutError> = is_first_hashed.recv_timeout(FIRST_CONTENT_WAIT);
+}
+
+/// The status line of the service manager, which is sent when it changes.
+#[derive(Default)]
+struct Status {
+    sent: String,
+    updated_at: Option<Instant>,
+}
+
+impl Status {
+    fn ready(&mut self, line: String) {
+        notify::ready(&line);
+        self.sent = line;
+    }
+
+    fn update(&mut self, line: impl FnOnce() -> String) {
+        if self.updated_at.is_some_and(|at| at.elapsed() < STATUS_INTERVAL) {
+            return;
+        }
+        self.updated_at = Some(Instant::now());
+        let line = line();
+        if line != self.sent {
+            notify::status(&line);
+            self.sent = line;
+        }
+    }
+}
+
+fn status_line(port: u16, pending: &PendingList) -> String {
+    let pending: String = pending.list().iter().map(|content| format!("; {content}")).collect();
+    format!("seeding on port {port}{pending}")
+}
