@@ -22,7 +22,7 @@ use crate::storage::{Layout, Sidecar, StorageError, Target, make_folder};
 use crate::swarm::Choice;
 
 /// Where a torrent is downloaded to.
-pub(super) struct Place<'a> {
+pub(super) struct ContentLocation<'a> {
     pub(super) metainfo: &'a Metainfo,
     /// Folder that holds the torrent's name.
     pub(super) folder: &'a Path,
@@ -42,7 +42,7 @@ pub(super) struct Existing {
     pub(super) earlier: Earlier,
 }
 
-impl Place<'_> {
+impl ContentLocation<'_> {
     /// Takes the right to write, and finds out what need not be fetched.
     pub(super) fn prepare(&self, stop: &AtomicBool, output: &Output) -> Result<Existing, Failure> {
         let Self { metainfo, folder, .. } = *self;

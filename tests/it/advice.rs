@@ -43,7 +43,7 @@ fn verify_advises_a_command_that_works() {
         let run = verify(&sandbox).fails(3, "mend it with bt-fast get 'the torrent.torrent' -o .");
         assert_eq!(run.stderr.trim().ends_with(" --overwrite"), overwrites, "{run:?}");
         let told = follow(&sandbox, &run);
-        assert!(told.contains("no peers") || told.is_empty() || told.contains("complete already"), "{told}");
+        assert!(told.contains("no peers") || told.is_empty() || told.contains("already complete"), "{told}");
     }
     fs::remove_file(sandbox.path("my data/it's.bin")).unwrap();
     let run = verify(&sandbox).fails(3, "7 of 7 pieces bad, 1 of 1 file wrong");
