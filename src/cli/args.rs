@@ -1,4 +1,6 @@
-//! The command line as typed. Nothing here is checked beyond its spelling; `options` makes sense of it.
+//! The command line as clap parses it. Values that need more than a parser are checked in `options`.
+//!
+//! Doc comments here are the help texts that users read, in `--help`, the man pages and docs/cli.md.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,19 +11,25 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::hash::Kernel;
 
 const AFTER_HELP: &str = "\
-Sizes: 65536, 64K, 4M, 4MiB, 2^22. Times: 90 or 90s, 30m, 12h, 7d. Every flag --some-flag is also \
-BT_FAST_SOME_FLAG in the environment, which counts before the file of --config. Progress and messages go to stderr, results to stdout.
-Exit codes: 0 done, 1 failed, 2 bad usage, 3 data does not match,
-4 no peers or trackers in --timeout, 5 storage full, read-only or broken, 130 interrupted.";
+Sizes are in bytes, or with a unit of 1024: 65536, 64K, 4M, 4MiB, 2^22. Rates are sizes per second. Times are in \
+seconds, or with a unit: 90, 90s, 30m, 12h, 7d.
+
+Every flag --some-flag can also be set by the environment variable BT_FAST_SOME_FLAG, or in the file of --config. The \
+command line takes precedence over the environment, and the environment over the file.
+
+Results go to stdout, progress and messages to stderr.
+
+Exit codes: 0 success, 1 failure, 2 bad usage, 3 data does not match, 4 no peers or trackers within --timeout, \
+5 storage full, read-only or broken, 130 interrupted.";
 
 pub use bench::{BenchArgs, FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
 
 mod bench;
 
-/// Below a command's own options in its help.
+/// Display order of the shared flags: below a command's own flags.
 const LAST: usize = 900;
 
-/// Creates, seeds, gets and checks torrents as fast as the machine allows.
+/// Creates, seeds, downloads and verifies torrents as fast as the machine allows.
 #[derive(Parser, Debug)]
 #[command(name = "bt-fast", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
@@ -32,26 +40,26 @@ pub struct Arguments {
     pub command: CommandArgs,
 }
 
-/// What every command takes.
+/// The flags of every command.
 #[derive(Args, Debug)]
 pub struct SharedArgs {
-    /// No progress and no messages but errors
+    /// Print errors only: no progress, messages or warnings
     #[arg(short, long, global = true, conflicts_with = "verbose", display_order = LAST)]
     pub quiet: bool,
-    /// Say more; -vv and -vvv for debugging
+    /// Log more to stderr; repeat for debug (-vv) and trace (-vvv) output
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST)]
     pub verbose: u8,
-    /// Print one JSON object per line on stdout, and nothing else there
+    /// Print results and progress as JSON on stdout, one object per line, in place of text
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
-    /// Read flags from this file: `flag = value` lines, below `[COMMAND]` for one command alone [default:
-    /// ~/.config/bt-fast/config, else /etc/bt-fast/config]
+    /// Read flags from FILE, which has lines of the form `flag = value`; lines below `[COMMAND]` apply to that command
+    /// only [default: ~/.config/bt-fast/config, or else /etc/bt-fast/config]
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
     pub config: Option<PathBuf>,
-    /// Least time between two progress records, for measurements
+    /// Minimum milliseconds between two progress records, for measurements
     #[arg(long, value_name = "MS", global = true, hide = true)]
     pub progress_ms: Option<u64>,
-    /// How pieces are hashed; what this processor cannot run is refused
+    /// Hash pieces with this kernel; auto chooses the fastest for this processor
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
     #[arg(display_order = LAST)]
     pub hash_kernel: Kernel,
@@ -63,32 +71,32 @@ fn kernel_parser() -> impl TypedValueParser<Value = Kernel> {
 
 #[derive(Subcommand, Debug)]
 pub enum CommandArgs {
-    /// Make a .torrent from a file or folder
+    /// Create a .torrent from a file or folder
     Create(CreateArgs),
-    /// Serve content to whoever asks
+    /// Serve content to peers
     Seed(SeedArgs),
-    /// Download, verify and write content
+    /// Download and verify content
     Get(GetArgs),
-    /// Check content on disk against a torrent; exit 3 when it does not match
+    /// Verify content on disk against a torrent; exit 3 if it does not match
     Verify(VerifyArgs),
-    /// Print what a torrent says
+    /// Print the contents of a .torrent
     Show(ShowArgs),
-    /// Print a torrent's magnet link
+    /// Print the magnet link of a .torrent
     Magnet(MagnetArgs),
-    /// Run a tracker, over HTTP and UDP
+    /// Run a tracker over HTTP and UDP
     Track(TrackArgs),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions {
-        /// The shell
+        /// The shell to complete for
         shell: clap_complete::Shell,
     },
-    /// Write the manual's pages into a folder
+    /// Write the man pages into a folder
     Manual {
-        /// The folder, made where it is missing
+        /// Folder to write into; created if it does not exist
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
-    /// Measure this machine
+    /// Benchmark bt-fast on this machine
     Bench {
         #[command(subcommand)]
         command: BenchArgs,
@@ -96,83 +104,84 @@ pub enum CommandArgs {
 }
 
 const CREATE_AFTER_HELP: &str = "\
-In a folder, hidden and empty files take part and symlinks are followed; a loop of them is an error.
-.DS_Store, Thumbs.db and desktop.ini are left out unless a -g includes them or --include-junk is \
-given.
+A folder's hidden and empty files are included, and symbolic links are followed; a loop of links is an error. \
+.DS_Store, Thumbs.db and desktop.ini are left out unless -g matches them or --include-junk is given.
 
-A GLOB without / matches files and folders of that name at any depth, one with / from the \
-folder down. A folder that matches stands for all that is in it. * does not cross /, ** does.
+A GLOB without / matches names at any depth; a GLOB with / matches paths relative to the folder. A matching folder \
+includes everything below it. * does not match /, and ** does.
 
-Without -l, pieces have the smallest power of two from 16K to 16M that makes at most 2048 of them, and \
-more than 16M only where that would make more than 262104 (4 TiB): every client loads the result. A \
-warning names whom another -l locks out: rqbit above 262104 pieces, programs on libtorrent when the \
-.torrent is above 10 MB; and libtorrent itself creates no pieces above 128M.
+The default piece length is the smallest power of two, from 16K to 16M, that gives at most 2048 pieces. Longer pieces \
+are used only for content of more than 262104 pieces of 16M (4 TiB). All clients can load such a torrent. If another -l \
+makes a torrent that some clients cannot load, a warning names them: rqbit loads at most 262104 pieces, and libtorrent \
+loads a .torrent of at most 10 MB. libtorrent itself does not create pieces longer than 128M.
 
-create - needs -n, and takes neither -g nor --dry-run; all of it is one file.
---no-date --no-creator make the whole .torrent the same for the same content and options.";
+The same content and options always give the same info-hash. With --no-date and --no-creator they give the same \
+.torrent, byte for byte.
 
-/// Same bytes and options give the same info-hash, always.
+With - as PATH, all of standard input becomes one file; -n is required, and -g and --dry-run are not allowed.";
+
 #[derive(Args, Debug)]
 #[command(after_help = CREATE_AFTER_HELP)]
 pub struct CreateArgs {
-    /// File or folder; - is content from standard input, called as -n says
+    /// File or folder, or - for content from standard input
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
-    /// Where to write [default: NAME.torrent in the current folder]; - is stdout
+    /// Write the .torrent to FILE, or to stdout if FILE is - [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// A tier of trackers; repeat for the next tier
+    /// Add a tier of trackers (BEP 12); repeat for further tiers
     #[arg(short, long, value_name = "URL[,URL]")]
     pub announce: Vec<String>,
-    /// A web seed: an HTTP mirror of the content
+    /// Add a web seed: an HTTP mirror of the content (BEP 19); repeatable
     #[arg(short, long, value_name = "URL")]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: by the rule below; 1M from standard
-    /// input]
+    /// Piece length, a power of two from 16K to 256M [default: chosen by the length of the content, see below; 1M for
+    /// standard input]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
-    /// Only this torrent's trackers may introduce peers
+    /// Make the torrent private: clients find peers through its trackers only (BEP 27)
     #[arg(short, long)]
     pub private: bool,
-    /// A comment for whoever reads it
+    /// Store a comment
     #[arg(short, long, value_name = "TEXT")]
     pub comment: Option<String>,
-    /// A source tag; it changes the info-hash
+    /// Store a source tag, which changes the info-hash
     #[arg(short, long, value_name = "SOURCE")]
     pub source: Option<String>,
-    /// The content's name [default: the last part of PATH]
+    /// Name of the content [default: the last element of PATH]
     #[arg(short, long)]
     pub name: Option<OsString>,
-    /// Take only files that match, or none that match !GLOB; repeatable, the last match wins
+    /// Include only files that match GLOB, or exclude files that match !GLOB; repeatable, and the last match wins
     #[arg(short, long, value_name = "GLOB")]
     pub glob: Vec<String>,
-    /// Take .DS_Store, Thumbs.db and desktop.ini too
+    /// Include .DS_Store, Thumbs.db and desktop.ini
     #[arg(long)]
     pub include_junk: bool,
-    /// Leave the creation date out
+    /// Do not store the creation date
     #[arg(long)]
     pub no_date: bool,
-    /// Leave out which program made it
+    /// Do not store the name and version of this program
     #[arg(long)]
     pub no_creator: bool,
-    /// Say what would be made; hash and write nothing
+    /// Print what would be created; hash and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace an existing output file
+    /// Overwrite the output file if it exists
     #[arg(short, long)]
     pub force: bool,
 }
 
 #[derive(Args, Debug)]
 pub struct SeedArgs {
-    /// .torrent files; or files and folders, whose torrents are made, remembered and given out on a
-    /// page, with a tracker
+    /// .torrent files to serve, or content: files and folders, for which torrents are created, kept for the next start and
+    /// offered on a web page with a tracker
     #[arg(value_name = "TORRENT|PATH")]
     pub torrents: Vec<PathBuf>,
-    /// Serve the .torrent files of this folder too, those that come later, and not those that are removed; SIGHUP looks at once
+    /// Also serve the .torrent files of this folder: new ones are added and removed ones dropped while seed runs. SIGHUP
+    /// reads the folder at once
     #[arg(long, value_name = "DIR")]
     pub watch: Option<PathBuf>,
-    /// Folder that holds the names of the .torrent files [default: the folder of each]
+    /// Folder that holds the content of the .torrent files [default: the folder of each .torrent]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
@@ -181,179 +190,184 @@ pub struct SeedArgs {
     pub engine: EngineArgs,
     #[command(flatten)]
     pub serving: ServingArgs,
-    /// When content is hashed: before it is first served (unless an earlier create, verify or seed found it right and no file's
-    /// inode, size or times changed since), all at start, or never
+    /// When to hash the content of .torrent files: lazy hashes each piece before it is first served, unless an earlier
+    /// create, verify or seed found the content right and no file's inode, size or times have changed since; full hashes
+    /// everything at the start; none trusts the files
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
     pub verify: VerifyArg,
     #[command(flatten)]
     pub web: WebArgs,
-    /// Upload rate limit in bytes/s, all torrents together
+    /// Limit the upload rate of all torrents together, in bytes per second [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
-    /// Upload rate limit of each torrent
+    /// Limit the upload rate of each torrent, in bytes per second [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub up_each: Option<String>,
-    /// For a thin uplink: show each peer a piece or two at a time, and the next when others have those (BEP 16), until the first
-    /// copy is out
+    /// Super-seed (BEP 16), for a slow uplink: show each peer one or two pieces at a time, and the next ones when other
+    /// peers have those, until the first full copy is out
     #[arg(long)]
     pub super_seed: bool,
-    /// Stop when so many times the content was sent
+    /// Stop when R times the length of the content has been sent
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<f64>,
     /// Stop after this time
     #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
-    /// Stop when so many others have got everything, as they and our tracker tell (of several torrents, of each)
+    /// Stop when K peers have the complete content, as they or the tracker of seed report; with several torrents, K peers
+    /// of each
     #[arg(long, value_name = "K")]
     pub stop_copies: Option<usize>,
-    /// Stop when nothing was sent for this time
+    /// Stop when nothing has been sent for this time
     #[arg(long, value_name = "TIME")]
     pub stop_idle: Option<String>,
 }
 
-/// Tracker and pages. They are there for content without a .torrent, and where one of these flags is given.
+/// The flags of tracker and pages, which run for content without a .torrent and if one of these flags is given.
 #[derive(Args, Debug)]
 pub struct WebArgs {
-    /// Page, .torrent files and tracker (HTTP, and UDP on the same port) are here, or off [default: all
-    /// addresses, port 6880 or the first free one of 6890-6899]
+    /// Serve the page, the .torrent files and the tracker (HTTP, and UDP on the same port) at this address; off serves
+    /// none of them [default: on if content or a flag of the web side is given, at all addresses, port 6880 or else the
+    /// first free one of 6890-6899]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub web: Option<String>,
-    /// Dashboard, /metrics and /api are here, or off [default: the loopback, the first free port of
-    /// 6870-6879]
+    /// Serve the dashboard, /metrics and /api at this address; off serves none of them [default: the loopback address, the
+    /// first free port of 6870-6879]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub admin: Option<String>,
-    /// What others reach the page by, behind a proxy or NAT. A proxy on this host is trusted as by --trust-proxy, and has to
-    /// send X-Forwarded-For; it strips the URL's path
+    /// URL at which clients reach the page through a reverse proxy or NAT. A proxy on this host is trusted as with
+    /// --trust-proxy; it must send X-Forwarded-For and strip the path of the URL
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
     #[command(flatten)]
     pub proxy: ProxyArgs,
-    /// Give the content out over HTTP too, verified: a web seed, or a plain download
+    /// Also serve the verified content over HTTP, as a web seed (BEP 19) and for plain downloads
     #[arg(long)]
     pub web_seed: bool,
 }
 
-/// Which reverse proxies are believed.
+/// The reverse proxies that are trusted.
 #[derive(Args, Debug)]
 pub struct ProxyArgs {
-    /// Take the last address of X-Forwarded-For for the client's where a reverse proxy on this host sends it, and with =CIDR
-    /// where a proxy in that range does; repeatable
+    /// Trust a reverse proxy on this host, or with =CIDR the proxies of that range: the client's address is the last one
+    /// in their X-Forwarded-For header. Repeatable
     #[arg(long, value_name = "CIDR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub trust_proxy: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
-    /// A .torrent file, its http(s) URL, a magnet link, or an info-hash
+    /// A .torrent file, the HTTP or HTTPS URL of one, a magnet link, or an info-hash
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
-    /// Folder to download into [default: the current one]; with --metadata-only the .torrent
-    /// [default: NAME.torrent], or - for stdout
+    /// Folder to download into [default: the current folder]; with --metadata-only the .torrent to write, or - for stdout
+    /// [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "DIR|FILE")]
     pub output: Option<PathBuf>,
-    /// Save the .torrent of a magnet link, and download nothing
+    /// Save the .torrent, of a magnet link for example, and download no content
     #[arg(long, conflicts_with = "seed")]
     pub metadata_only: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Download only these files: their numbers in `show`, as 1,3-5, or those that match a glob as for create -g. Repeatable;
-    /// what an earlier one names comes first
+    /// Download only these files: a list of the numbers that show prints, such as 1,3-5, or a glob as for create -g.
+    /// Repeatable; the files of an earlier --select are downloaded first
     #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
     pub select: Vec<String>,
-    /// Replace files that are there and of which nothing is right, and cut those that are too long; without it they are
-    /// left alone, and that is exit 1
+    /// Replace existing files that hold nothing of this torrent, and truncate files that are too long. By default such
+    /// files are left alone and get exits with 1
     #[arg(long, conflicts_with = "metadata_only")]
     pub overwrite: bool,
-    /// Keep uploading when complete, until told to exit (=R|T, a ratio or time, is not available yet)
+    /// Keep uploading after the download is complete, until interrupted. A ratio or time (=R|T) is not available yet
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
     #[command(flatten)]
     pub serving: ServingArgs,
-    /// How pieces are written: through the page cache, past it, or past it while no peer wants them
+    /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
-    /// Reserve the disk space of all files at the start, in the background, where the file system can
+    /// Reserve the disk space of all files at the start, in the background, if the file system supports it
     #[arg(long)]
     pub preallocate: bool,
-    /// Run this by the shell when everything is verified and written; BT_FAST_HOOK_NAME, BT_FAST_HOOK_OUTPUT
-    /// (the folder) and BT_FAST_HOOK_INFO_HASH describe the download
+    /// Run COMMAND in the shell when everything is verified and written. The variables BT_FAST_HOOK_NAME,
+    /// BT_FAST_HOOK_OUTPUT (the folder) and BT_FAST_HOOK_INFO_HASH describe the download
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
     pub on_complete: Option<OsString>,
-    /// Give up when there are no peers or trackers for this time (exit 4)
+    /// Exit with 4 after this time without peers or trackers [default: never]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
-    /// Pieces in the order of the content, for reading while it comes: others gain less from us than by rarest first
+    /// Download pieces in the order of the content, to read it during the download. The swarm benefits less than with
+    /// rarest first
     #[arg(long)]
     pub sequential: bool,
-    /// Download rate limit in bytes/s
+    /// Limit the download rate, in bytes per second [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub down: Option<String>,
-    /// Upload rate limit in bytes/s
+    /// Limit the upload rate, in bytes per second [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
 }
 
-/// Where peers are found.
+/// Peers, trackers and the network that reaches them.
 #[derive(Args, Debug)]
 pub struct NetworkArgs {
-    /// Accept peers here [default: the first free port of 6881-6889]
+    /// Accept peers at this address [default: all addresses, the first free port of 6881-6889]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
-    /// A peer to connect to; repeatable
+    /// Connect to this peer; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
-    /// A tracker beside those of the torrent, http, https or udp; repeatable. On this host and in private networks it may
-    /// have any path; one that a torrent names there needs /announce in it
+    /// Announce to this tracker in addition to those of the torrent (http, https or udp); repeatable. On this host and in
+    /// private networks its path may be any, while a tracker of the torrent needs /announce in its path there
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
-    /// Ask no tracker of the torrent, only those of --announce
+    /// Announce only to the trackers of --announce, not to those of the torrent
     #[arg(long)]
     pub announce_only: bool,
-    /// Exchange with peers of this range alone, as 10.0.0.0/8 or 2001:db8::/32; repeatable
+    /// Allow only peers in this range, such as 10.0.0.0/8 or 2001:db8::/32; repeatable
     #[arg(long, value_name = "CIDR")]
     pub allow_peer: Vec<String>,
-    /// Have nothing to do with peers of this range; repeatable, and counts before --allow-peer
+    /// Deny peers in this range; repeatable, takes precedence over --allow-peer
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
-    /// Peer connections at a time, handshakes included [default: 20000 for seed, 500 for get, of which
-    /// it accepts 36 while it downloads]
+    /// Limit the number of peer connections, handshakes included [default: 20000 for seed; 500 for get, of which a
+    /// download accepts 36]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// Peers, trackers and the server of a .torrent are reached through this network interface alone. Names are still looked
-    /// up by the system's resolver, by whatever way it has, and pages are served where --web and --admin say
+    /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver may
+    /// use other interfaces, and --web and --admin are not affected
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
-    /// Mark of the packets to peers for routers (DSCP), 0 to 63; 8 is "less than best effort"
+    /// Mark packets to peers with this DSCP value, 0 to 63, such as 8 for less than best effort
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=63))]
     pub dscp: Option<u8>,
-    /// The address or DNS name that trackers are told, for an origin that they would see at another one
+    /// Announce this address or DNS name to trackers, if peers reach this host at another address than the trackers see
     #[arg(long, value_name = "HOST")]
     pub announce_ip: Option<String>,
 }
 
-/// How content reaches the network.
+/// The path of content from disk to network.
 #[derive(Args, Debug)]
 pub struct ServingArgs {
-    /// What becomes of served content in the page cache: it stays, or is dropped some way behind
+    /// Page cache of served content: keep leaves it to the kernel, drop-behind drops it some distance behind what is sent
     #[arg(long, value_name = "HOW", default_value = "keep")]
     pub cache: CacheArg,
-    /// Sends that the kernel does not copy: where it reports that it gains, all of 32 KiB and more, or none
+    /// Use zero-copy sends: auto (only where the kernel reports a benefit), on (all sends of at least 32 KiB), off
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub zero_copy: ZeroCopyArg,
 }
 
-/// How much of the machine is used.
+/// The threads and memory of the engine.
 #[derive(Args, Debug)]
 pub struct EngineArgs {
-    /// Ring threads, 1 to 8 [default: one per core]
+    /// Number of ring threads, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N")]
     pub rings: Option<usize>,
-    /// Memory for pieces on their way [default: 256M]
+    /// Memory for pieces that are being received or sent [default: 256M, less on a machine with less than 1G]
     #[arg(long, value_name = "SIZE")]
     pub arena: Option<String>,
-    /// Peers served at a time; auto grows with the upload rate, from 4 while getting, to 64 at most
+    /// Number of peers to upload to at a time; auto grows with the upload rate to at most 64, and starts at 4 during a
+    /// download
     #[arg(long, value_name = "N|auto|all", default_value = "auto")]
     pub slots: String,
     #[command(flatten)]
@@ -362,7 +376,7 @@ pub struct EngineArgs {
 
 #[derive(Args, Debug)]
 pub struct LimitArgs {
-    /// Refuse torrents with more pieces [default: 2097152]
+    /// Refuse torrents with more than N pieces [default: 2097152]
     #[arg(long, value_name = "N")]
     pub max_pieces: Option<u32>,
 }
@@ -395,11 +409,11 @@ pub enum WriteArg {
 }
 
 const VERIFY_AFTER_HELP: &str = "\
-Lists what is missing, short, long, altered or no file at all, and the bad pieces: then it exits with 3.
-Files that the torrent does not name are listed as extra and are no mismatch.
+Lists files that are missing, too short, too long, altered or not regular files, and the bad pieces; then exits with 3. \
+Files that the torrent does not name are listed as extra and are not a mismatch.
 
-Checks that found all right are remembered for --fast in $XDG_CACHE_HOME/bt-fast (~/.cache/bt-fast), \
-unless the content was written within the two seconds before.";
+A check that finds everything right is remembered for --fast in $XDG_CACHE_HOME/bt-fast (~/.cache/bt-fast), unless a \
+file was written less than two seconds before the check.";
 
 #[derive(Args, Debug)]
 #[command(after_help = VERIFY_AFTER_HELP)]
@@ -407,10 +421,11 @@ pub struct VerifyArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
     pub torrent: PathBuf,
-    /// Folder that holds the torrent's name [default: the folder of the .torrent]
+    /// Folder that holds the torrent's content [default: the folder of the .torrent]
     #[arg(value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Read nothing when an earlier verify or create found all right and no file's inode, size or times changed since
+    /// Read nothing if an earlier verify or create found the content right and no file's inode, size or times have changed
+    /// since
     #[arg(long)]
     pub fast: bool,
     #[command(flatten)]
@@ -422,10 +437,10 @@ pub struct ShowArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
     pub torrent: PathBuf,
-    /// Ask each tracker how large the swarm is
+    /// Ask each tracker for the number of seeders and leechers (BEP 48)
     #[arg(long)]
     pub scrape: bool,
-    /// Ask through this network interface alone; names are looked up by the system, by whatever way it has
+    /// Reach the trackers through this network interface only. The system's resolver may use other interfaces
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     #[command(flatten)]
@@ -437,7 +452,7 @@ pub struct MagnetArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
     pub torrent: PathBuf,
-    /// A peer to name in the link; repeatable
+    /// Add this peer to the link; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
     #[command(flatten)]
@@ -445,25 +460,25 @@ pub struct MagnetArgs {
 }
 
 const TRACK_AFTER_HELP: &str = "\
-A list has one info-hash in hexadecimal a line; empty lines, those that begin with # and what follows the \
-info-hash are passed over. SIGHUP reads it anew.
+A list has one hexadecimal info-hash per line. Empty lines, lines that begin with # and text after the info-hash are \
+ignored. SIGHUP reads the list again.
 
-An announced ip= is ignored: only the address that an announce comes from counts, or the one that a proxy of \
---trust-proxy names. There is /scrape too, for torrents that are named.";
+The tracker records the address from which an announce comes, or the one that a proxy of --trust-proxy names; the ip \
+parameter of an announce is ignored. /scrape answers for the torrents that the request names.";
 
 #[derive(Args, Debug)]
 #[command(after_help = TRACK_AFTER_HELP)]
 pub struct TrackArgs {
-    /// Track whatever is announced
+    /// Track every torrent that is announced
     #[arg(long, conflicts_with = "allow")]
     pub open: bool,
-    /// Track the torrents of this list alone
+    /// Track only the torrents of this list
     #[arg(long, value_name = "FILE")]
     pub allow: Option<PathBuf>,
-    /// Listen here, with TCP for HTTP and with UDP
+    /// Listen at this address, over TCP for HTTP and over UDP
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6969")]
     pub listen: String,
-    /// Threads for each of HTTP and UDP, 1 to 64 [default: one per core]
+    /// Number of threads for each of HTTP and UDP, 1 to 64 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: Option<u16>,
     #[command(flatten)]

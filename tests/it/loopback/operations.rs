@@ -205,7 +205,7 @@ fn completions_and_manual_cover_the_command_line() {
     for shell in ["bash", "zsh", "fish"] {
         let text = run(bt_fast().args(["completions", shell]), DEADLINE).success();
         assert!(text.contains("bt-fast") && text.contains("web-seed"), "{shell}");
-        assert!(!text.contains("progress-ms") && !text.contains("bare pair; its part"), "{shell}");
+        assert!(!text.contains("progress-ms") && !text.contains("one side of the bare pair"), "{shell}");
     }
     let folder = scratch.join("man");
     let pages = run(bt_fast().arg("manual").arg(&folder), DEADLINE).success();
