@@ -1,4 +1,4 @@
-//! `completions` and `manual`: what is made of the command line's own description.
+//! `completions` and `manual`: generated from the definition of the command line.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ pub(super) fn completions(shell: clap_complete::Shell, output: &Output) -> Resul
     output.bytes(&out)
 }
 
-/// Writes a page for the program and for each command into a folder: `bt-fast.1`, `bt-fast-create.1` …
+/// Writes a man page for the program and for each command into a folder: `bt-fast.1`, `bt-fast-create.1` …
 pub(super) fn manual(folder: &Path, output: &Output) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::io("can't write the manual", &shown(folder), &error);
+    let failed = |error: std::io::Error| Failure::io("can't write the man pages", &shown(folder), &error);
     std::fs::create_dir_all(folder).map_err(failed)?;
     let mut command = Arguments::command();
-    // Pages of commands are called as their commands then.
+    // Sets the display names, by which the pages are called.
     command.build();
     for page in std::iter::once(&command).chain(visible(&command)) {
         let page = page.clone().name(page.get_display_name().unwrap_or("bt-fast").to_owned());
@@ -34,7 +34,7 @@ pub(super) fn manual(folder: &Path, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The command without hidden flags and commands, which the generators of some shells show.
+/// Copies the command without hidden flags and commands, which the generators of some shells would show.
 fn without_hidden(command: &Command) -> Command {
     let mut shown = Command::new(command.get_name().to_owned()).disable_help_subcommand(true);
     if let Some(about) = command.get_about() {

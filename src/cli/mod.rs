@@ -1,6 +1,6 @@
-//! The command line: raw arguments to resolved options to a command, and its end to an exit code.
+//! The command line: turns raw arguments into resolved options, runs a command, and turns its result into an exit code.
 //!
-//! Owns the terminal, the exit codes and the signals of `create` and `verify`. The work itself is done below.
+//! Owns the terminal, the exit codes and signals. The layers below do the work.
 
 #![allow(clippy::disallowed_methods, reason = "commands time themselves and date what they make")]
 
@@ -45,7 +45,7 @@ use settings::Settings;
 
 use crate::hash;
 
-/// Runs the program: `args` begins with the program's own name.
+/// Runs the program. `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
     let invoked = invoked(&args);
@@ -57,7 +57,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let command = match configured {
         Ok(command) => command,
         Err(failure) => {
-            // Help and the version need no configuration.
+            // Help and version must work without a valid configuration.
             return match Arguments::command().try_get_matches_from(&args) {
                 Err(error) if !error.use_stderr() => refuse(&error, &args, &invoked),
                 _ => refuse_usage(&failure, &args),
@@ -106,11 +106,11 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Help and version as they are; a mistake as one line.
+/// Prints help and version as they are, and a usage error as one line.
 fn refuse(error: &clap::Error, args: &[OsString], invoked: &[String]) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that went away has what it wanted.
+            // A reader that closed stdout early is no error.
             let _ = error.print();
             Exit::Done
         }
@@ -125,14 +125,14 @@ fn refuse(error: &clap::Error, args: &[OsString], invoked: &[String]) -> Exit {
     }
 }
 
-/// Tells of a mistake in arguments that are not understood as a whole.
+/// Reports a usage error before the arguments are parsed.
 fn refuse_usage(failure: &Failure, args: &[OsString]) -> Exit {
     let json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     Output::without_log(OutputOptions { json, ..OutputOptions::default() }).failure(failure);
     failure.exit
 }
 
-/// clap's paragraphs up to the usage, as one line.
+/// Joins clap's paragraphs up to the usage into one line.
 fn one_line(rendered: &str, invoked: &[String]) -> String {
     let is_noise = |line: &str| line.is_empty() || line.starts_with("For more") || line.starts_with("tip: to pass");
     let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
@@ -142,7 +142,7 @@ fn one_line(rendered: &str, invoked: &[String]) -> String {
     format!("{}: see bt-fast{space}{names} --help", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// The command that these arguments name, and one of its own behind it, where they do.
+/// Returns the names of the command and its subcommand in these arguments, as far as there are any.
 fn invoked(args: &[OsString]) -> Vec<String> {
     let root = Arguments::command();
     let takes_value = |flag: &str| {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_is_found_among_the_arguments() {
+    fn invoked_finds_command_and_subcommand() {
         let invoked = |line: &str| invoked(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).join(" ");
         assert_eq!(invoked("bt-fast --json seed get"), "seed");
         assert_eq!(invoked("bt-fast --config show get x"), "get");
@@ -176,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_one_line_without_tips_for_values() {
-        let mistake = |line: &str| {
+    fn usage_errors_are_one_line_without_tips() {
+        let refusal = |line: &str| {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let error = Arguments::command().try_get_matches_from(&args).unwrap_err();
             one_line(&error.render().to_string(), &invoked(&args))
         };
-        assert_eq!(mistake("bt-fast get x --dht"), "unexpected argument '--dht' found: see bt-fast get --help");
-        assert!(mistake("bt-fast get x --sed").contains("'--seed'"));
-        assert!(mistake("bt-fast bench hash --what").ends_with(": see bt-fast bench hash --help"));
-        assert!(mistake("bt-fast sed").ends_with(": see bt-fast --help"));
+        assert_eq!(refusal("bt-fast get x --dht"), "unexpected argument '--dht' found: see bt-fast get --help");
+        assert!(refusal("bt-fast get x --sed").contains("'--seed'"));
+        assert!(refusal("bt-fast bench hash --what").ends_with(": see bt-fast bench hash --help"));
+        assert!(refusal("bt-fast sed").ends_with(": see bt-fast --help"));
     }
 }

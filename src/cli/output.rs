@@ -1,12 +1,12 @@
-//! What goes where: results on stdout; progress, messages and errors on stderr; with `--json` one object per line on
-//! stdout and nothing else there.
+//! Output streams: results on stdout; progress, messages and errors on stderr. With `--json`, stdout has one object per
+//! line and nothing else.
 //!
-//! Every line passes through [`printable`], so that nothing from outside steers the terminal and a line stays one line.
-//! A reader that closes stdout early is no error and never a panic.
+//! Every line passes through [`printable`], so that text from outside cannot steer the terminal or break a line.
+//! A reader that closes stdout early causes neither an error nor a panic.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -17,14 +17,15 @@ use super::exit::{Failure, exit_of};
 use super::options::OutputOptions;
 use super::records::Record;
 use crate::base::escape::printable;
+use crate::base::lock::lock;
 
-/// The program's two streams. Shared by all threads.
+/// The program's two output streams, shared by all threads.
 #[derive(Debug)]
 pub struct Output {
     options: OutputOptions,
-    /// Draws nothing unless stderr is a terminal that wants bars.
+    /// Draws nothing unless stderr is a terminal and neither `-q` nor `--json` is given.
     bars: MultiProgress,
-    /// The first error of stdout; nothing is written there after it.
+    /// The first error of stdout. Nothing is written to stdout after it.
     stdout_error: Mutex<Option<io::Error>>,
 }
 
@@ -39,12 +40,12 @@ impl Default for Output {
 }
 
 impl Output {
-    /// For lines from before the options are known: no bars, no log.
+    /// Creates an output without progress bars and log, for use before the options are known.
     pub fn without_log(options: OutputOptions) -> Self {
         Self { options, ..Self::default() }
     }
 
-    /// Also starts the log on stderr.
+    /// Creates the output and starts the log on stderr.
     pub fn new(options: OutputOptions) -> Self {
         let draws_bars = io::stderr().is_terminal() && !options.quiet && !options.json;
         let target = if draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -53,7 +54,7 @@ impl Output {
         output
     }
 
-    /// Least time between two progress records.
+    /// Minimum time between two progress records.
     pub(super) fn record_interval(&self) -> Duration {
         self.options.record_interval
     }
@@ -62,14 +63,14 @@ impl Output {
         self.options.json
     }
 
-    /// A line of the result; nothing with `--json`.
+    /// Prints a line of the result, unless `--json` is given.
     pub fn result(&self, line: impl Display) {
         if !self.options.json {
             self.write_stdout(format!("{}\n", printed(line)).as_bytes());
         }
     }
 
-    /// One JSON object of the result; nothing without `--json`.
+    /// Prints one JSON object of the result if `--json` is given.
     pub fn record(&self, record: &impl Serialize) {
         if self.options.json {
             let mut line = serde_json::to_string(record).unwrap_or_default();
@@ -78,44 +79,44 @@ impl Output {
         }
     }
 
-    /// Bytes that are the result as they are; here a reader that went away is an error.
+    /// Writes the bytes of a result that is a file. A reader that closes stdout early is an error in this case.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
         written.map_err(|error| Failure::io("can't write", "standard output", &error))
     }
 
-    /// A line on stderr, unless `-q`.
+    /// Prints a line on stderr, unless `-q` is given.
     pub fn message(&self, line: impl Display) {
         if !self.options.quiet {
             self.write_stderr(&printed(line));
         }
     }
 
-    /// Something the user should know and need not act on; unless `-q`.
+    /// Prints a warning on stderr, unless `-q` is given.
     pub fn warning(&self, line: impl Display) {
         self.message(format_args!("bt-fast: warning: {line}"));
     }
 
-    /// A line on stderr of an error that does not end the command.
+    /// Prints an error that does not end the command.
     pub fn error(&self, line: impl Display) {
         self.write_stderr(&printed(format_args!("bt-fast: {line}")));
     }
 
-    /// The one line of a command that did not succeed, and its record.
+    /// Prints the error that ends the command, as one line and as a record.
     pub fn failure(&self, failure: &Failure) {
         self.record(&Record::Failed { exit: failure.exit as u8, message: &printed(failure) });
         self.write_stderr(&printed(format_args!("bt-fast: {failure}")));
     }
 
-    /// Where progress bars are drawn.
+    /// The progress bars, which are drawn on stderr.
     pub(super) fn bars(&self) -> &MultiProgress {
         &self.bars
     }
 
-    /// Whether all of the result could be written.
+    /// Fails if the result could not be written, unless the reader closed stdout.
     pub fn finish(&self) -> Result<(), Failure> {
-        match self.stdout_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match lock(&self.stdout_error).take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::new(exit_of(&error), format_args!("can't write: standard output: {error}")))
             }
@@ -124,7 +125,7 @@ impl Output {
     }
 
     fn write_stdout(&self, bytes: &[u8]) {
-        let mut stdout_error = self.stdout_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout_error = lock(&self.stdout_error);
         if stdout_error.is_none() {
             let write = || {
                 let mut stdout = io::stdout().lock();
@@ -134,12 +135,12 @@ impl Output {
         }
     }
 
-    /// Nobody can be told that stderr is gone.
+    /// Ignores errors: there is no other stream to report them on.
     fn write_stderr(&self, line: &str) {
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
     }
 
-    /// Warnings look like those of [`Self::warning`]; with `-v` there is more, with time and level.
+    /// Starts the log. Without `-v` it has warnings in the form of [`Self::warning`]; with `-v` its lines have time and level.
     fn start_log(&self) {
         let OutputOptions { quiet, verbosity, .. } = self.options;
         if quiet {
@@ -147,10 +148,10 @@ impl Output {
         }
         let writer =
             LogWriter { bars: self.bars.clone(), prefix: if verbosity == 0 { "bt-fast: warning: " } else { "" } };
-        // A line that can't be written is lost: to report that on standard error would fail, too, and panic.
+        // `tracing` would report a failed write on standard error, which fails as well and panics.
         let log =
             tracing_subscriber::fmt().with_target(false).log_internal_errors(false).with_writer(move || writer.clone());
-        // Fails only where a log runs already, as in tests.
+        // Fails only if a log is running already, as in tests.
         let _ = if verbosity == 0 {
             log.with_max_level(LevelFilter::WARN).without_time().with_level(false).with_ansi(false).try_init()
         } else {
@@ -162,7 +163,7 @@ impl Output {
     }
 }
 
-/// Log lines that leave the bars whole. A line comes in one piece.
+/// Writes log lines between redraws of the progress bars. Each call of `write` must have whole lines.
 #[derive(Clone)]
 struct LogWriter {
     bars: MultiProgress,

@@ -1,4 +1,4 @@
-//! Progress of long work: a bar on a terminal, a record now and then with `--json`.
+//! Progress of long work: a bar on a terminal, and records with `--json`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::base::units::{Bytes, Count, Rate};
 const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
 const NO_BAR: &str = "{prefix:>11} {msg}";
 
-/// Reading through content, of an unknown length where it comes through a pipe. Shared by the threads that read; cleared when dropped.
+/// Progress of reading content. The threads that read share it; the bar is cleared on drop.
 #[derive(Debug)]
 pub struct ContentProgress<'a> {
     output: &'a Output,
@@ -24,7 +24,7 @@ pub struct ContentProgress<'a> {
 }
 
 impl<'a> ContentProgress<'a> {
-    /// `phase` is "hashing" or "checking"; `total` is the content's bytes, where they are known.
+    /// `phase` is "hashing" or "checking"; `total` is the length of the content in bytes, or `None` for a pipe.
     pub(super) fn new(output: &'a Output, phase: &'static str, total: impl Into<Option<u64>>) -> Self {
         let total = total.into();
         let template = if total.is_some() { BAR } else { NO_BAR };
@@ -33,7 +33,7 @@ impl<'a> ContentProgress<'a> {
         Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new(output.record_interval()) }
     }
 
-    /// `done` bytes of the total; calls may come out of order.
+    /// Reports that `done` bytes have been read in all. Calls of several threads may be out of order.
     pub fn update(&self, done: u64) {
         let done = self.done.fetch_max(done, Ordering::Relaxed).max(done);
         let Some(elapsed) = self.pace.due() else { return };
@@ -62,19 +62,20 @@ impl Drop for ContentProgress<'_> {
     }
 }
 
-/// A transfer as it stands.
+/// The state of a transfer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TransferSnapshot {
     /// Bytes verified and written; for a seed, bytes sent.
     pub done: u64,
-    /// Payload rates over the last seconds.
+    /// Download rate of payload over the last seconds.
     pub down_bytes_per_s: f64,
+    /// Upload rate of payload over the last seconds.
     pub up_bytes_per_s: f64,
-    /// Connections with a complete handshake.
+    /// The number of connections with a complete handshake.
     pub peers: usize,
 }
 
-/// A download, or an upload that goes on until stopped. Cleared when dropped.
+/// Progress of a download, or of an upload without an end. The bar is cleared on drop.
 #[derive(Debug)]
 pub struct TransferProgress<'a> {
     output: &'a Output,
@@ -85,14 +86,14 @@ pub struct TransferProgress<'a> {
 }
 
 impl<'a> TransferProgress<'a> {
-    /// `phase` is "downloading" or "seeding"; `total` is the bytes that complete it, `None` for one without an end.
+    /// `phase` is "downloading" or "seeding"; `total` is the bytes of a complete download, or `None` for an upload.
     pub(super) fn new(output: &'a Output, phase: &'static str, total: Option<u64>) -> Self {
         let template = if total.is_some() { BAR } else { NO_BAR };
         let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
         Self { output, bar: output.bars().add(bar), phase, total, pace: Pace::new(output.record_interval()) }
     }
 
-    /// Call it as often as convenient: what comes too soon after the last one is left out.
+    /// Reports the state of the transfer. A call too soon after the last report is ignored.
     pub fn update(&self, now: TransferSnapshot) {
         if self.pace.due().is_none() {
             return;
@@ -130,7 +131,7 @@ impl Drop for TransferProgress<'_> {
 struct Pace {
     interval: Duration,
     started: Instant,
-    /// Number of the interval in which the last update came through.
+    /// Number of the interval in which the last update was let through.
     last: AtomicU64,
 }
 
@@ -139,7 +140,7 @@ impl Pace {
         Self { interval, started: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// The time since the start, when an update is due.
+    /// Returns the time since the start if an update is due.
     fn due(&self) -> Option<Duration> {
         let elapsed = self.started.elapsed();
         let interval = u64::try_from(elapsed.as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u64::MAX);
@@ -151,7 +152,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
-/// `None` while nothing moves.
+/// Estimates the time to move `left` bytes; `None` at a rate of zero.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn eta(left: u64, bytes_per_s: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(left as f64 / bytes_per_s).ok()
@@ -172,7 +173,7 @@ mod tests {
     use crate::cli::options::RECORD_INTERVAL;
 
     #[test]
-    fn updates_are_let_through_at_their_pace() {
+    fn one_update_per_interval_is_let_through() {
         let pace = Pace::new(RECORD_INTERVAL);
         assert_eq!(pace.due(), None);
         std::thread::sleep(RECORD_INTERVAL);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_needs_movement() {
+    fn an_estimate_needs_a_positive_rate() {
         assert_eq!(eta(100, 10.0), Some(Duration::from_secs(10)));
         assert_eq!(eta(100, 0.0), None);
         assert_eq!(whole(-1.0), 0);

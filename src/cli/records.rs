@@ -1,22 +1,22 @@
-//! The objects that `--json` prints, one per line. Part of the command line's contract: fields are added, never renamed.
+//! The objects that `--json` prints, one per line. They are a stable interface: fields are added, never renamed.
 
 use serde::Serialize;
 
 use super::bound::Bound;
 use crate::web::tracker::TrackerTotals;
 
-/// Something that happened; the key `event` names it.
+/// An event, named by the key `event`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// At most five times a second.
+    /// Progress of any command, by default at most five times a second.
     Progress {
         phase: &'a str,
         #[serde(rename = "bytes_done")]
         done: u64,
         #[serde(rename = "bytes_total", skip_serializing_if = "Option::is_none")]
         total: Option<u64>,
-        /// Read, or downloaded.
+        /// Rate of reading or downloading.
         bytes_per_s: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         up_bytes_per_s: Option<u64>,
@@ -25,7 +25,7 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         eta_s: Option<u64>,
     },
-    /// `create --dry-run`.
+    /// The end of `create --dry-run`.
     Planned {
         name: &'a str,
         output: &'a str,
@@ -53,21 +53,21 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
     },
-    /// `verify` found something wrong with a file.
+    /// A file that `verify` found to be wrong.
     Problem {
         path: &'a str,
         /// `missing`, `not_a_file`, `short`, `long` or `altered`.
         problem: &'a str,
-        /// Bytes it should have.
+        /// Bytes of the file in the torrent.
         length: u64,
-        /// Bytes it has, for `short` and `long`.
+        /// Bytes of the file on disk, for `short` and `long`.
         #[serde(skip_serializing_if = "Option::is_none")]
         found_length: Option<u64>,
-        /// Pieces that are all there and wrong, for `altered`.
+        /// The number of pieces that are complete and do not match, for `altered`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pieces: Option<u32>,
     },
-    /// `verify` found a file that the torrent does not name; at most the first 10,000.
+    /// A file that the torrent does not name; `verify` prints at most the first 10,000.
     Extra { path: &'a str },
     /// The end of `verify`.
     Verified {
@@ -76,21 +76,21 @@ pub enum Record<'a> {
         is_match: bool,
         pieces: u32,
         good_pieces: usize,
-        /// Ranges of indices, both ends included.
+        /// Ranges of piece indices, both ends included.
         bad_pieces: Vec<[u32; 2]>,
         extra_files: usize,
-        /// Nothing was read: the check that is trusted began then, in seconds since 1970.
+        /// Start of the earlier check that was trusted in place of reading, in seconds since 1970.
         #[serde(skip_serializing_if = "Option::is_none")]
         remembered: Option<i64>,
-        /// That were hashed; with `remembered`, of the content.
+        /// Bytes that were hashed; with `remembered`, bytes of the content.
         bytes: u64,
         seconds: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
     },
-    /// `magnet`.
+    /// The result of `magnet`.
     Magnet { info_hash: String, link: &'a str },
-    /// Where a torrent of `seed` is given out.
+    /// The URLs of a torrent that `seed` publishes.
     Published {
         info_hash: String,
         name: &'a str,
@@ -102,7 +102,7 @@ pub enum Record<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         dashboard: Option<&'a str>,
     },
-    /// `track` answers from now on, over HTTP and UDP.
+    /// `track` has started to answer over HTTP and UDP.
     Tracking { address: String, torrents: usize },
     /// The end of `track`.
     Tracked {
@@ -112,29 +112,29 @@ pub enum Record<'a> {
     },
     /// The end of `get --metadata-only`.
     Metadata { info_hash: String, name: &'a str, output: &'a str, bytes: u64, seconds: f64 },
-    /// A `seed` serves from now on.
+    /// `seed` has started to serve a torrent.
     Seeding {
         info_hash: String,
         name: &'a str,
         port: u16,
         pieces_served: usize,
         pieces: u32,
-        /// When the check was that is trusted, in seconds since 1970; `null`: content is hashed before it is served.
+        /// Start of the earlier check that is trusted, in seconds since 1970; `null` if there is none.
         remembered: Option<i64>,
     },
-    /// A path or `.torrent` that `seed` does not serve, while it serves others or watches a folder; `exit` is what it would be
-    /// for this path alone.
+    /// A path that `seed` does not serve, while it serves other paths or watches a folder. `exit` is the exit code that
+    /// `seed` would have for this path alone.
     NotServed { path: &'a str, exit: u8, message: &'a str },
-    /// `seed --watch`: its `.torrent` is gone, or is another one.
+    /// `seed --watch` has stopped serving a torrent because its `.torrent` was removed or replaced.
     Dropped { info_hash: String, name: &'a str },
-    /// `get` has everything that is wanted, verified and written.
+    /// `get` has downloaded, verified and written all wanted files.
     Complete {
         info_hash: String,
         name: &'a str,
         output: &'a str,
-        /// Of the wanted files.
+        /// Bytes of the wanted files.
         bytes: u64,
-        /// `--select`: so many files.
+        /// The number of wanted files, with `--select`.
         #[serde(skip_serializing_if = "Option::is_none")]
         selected_files: Option<usize>,
         seconds: f64,
@@ -147,68 +147,76 @@ pub enum Record<'a> {
         #[serde(flatten)]
         transfer: Transfer,
     },
-    /// The end of whatever did not succeed.
+    /// The end of a command that failed.
     Failed { exit: u8, message: &'a str },
 }
 
-/// What a session moved and used.
+/// Traffic and resource use of a session.
 #[derive(Debug, Serialize)]
 pub struct Transfer {
-    /// Payload bytes.
+    /// Payload bytes received.
     pub downloaded: u64,
+    /// Payload bytes sent.
     pub uploaded: u64,
-    /// Bytes that came twice or too late, and bytes of pieces whose hash was wrong.
+    /// Payload bytes received more than once or too late.
     pub wasted: u64,
+    /// Bytes of pieces that failed their hash.
     pub corrupt: u64,
-    /// From queueing a request to its block, microseconds.
+    /// Time from queueing a request to receiving its block, in microseconds.
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
     pub latency_p999_us: u64,
-    /// Received pieces hashed side by side, on average.
+    /// Mean number of received pieces that are hashed together.
     pub hash_batch_mean: f64,
-    /// Processor time of the whole process, seconds.
+    /// Processor time of the whole process, in seconds.
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
-    /// Largest resident memory of the process in bytes, mapped file pages included; what was seen of its two parts.
+    /// Peak resident memory of the process in bytes, mapped file pages included.
     pub memory_peak: u64,
+    /// Peak of the anonymous part, as far as it was sampled.
     pub memory_anon_peak: u64,
+    /// Peak of the mapped files, as far as it was sampled.
     pub memory_file_peak: u64,
     pub minor_faults: u64,
     pub major_faults: u64,
-    /// By kind of thread; what the kinds lack of the whole is that of threads that have ended.
+    /// Usage by kind of thread, without threads that have ended.
     pub threads: ThreadKinds,
-    /// From a piece's last block to its hash, microseconds.
+    /// Time from a piece's last block to its hash, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_lag_p50_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_lag_p99_us: Option<u64>,
-    /// Bytes that left by zero-copy sends, uncopied; and those that the kernel copied after all.
+    /// Bytes of zero-copy sends that the kernel did not copy.
     pub zero_copied: u64,
+    /// Bytes of zero-copy sends that the kernel copied nevertheless.
     pub zero_copy_copied: u64,
-    /// Upper bounds in microseconds, and how many blocks came that soon after their request.
+    /// Histogram of the latency: upper bounds in microseconds, and the number of blocks in each bucket.
     pub latency_buckets: Vec<(u64, u64)>,
 }
 
+/// Usage by kind of thread.
 #[derive(Debug, Serialize)]
 pub struct ThreadKinds {
     pub ring: ThreadKind,
     pub hash: ThreadKind,
-    /// The kernel's workers for our rings.
+    /// The kernel's io_uring workers.
     pub kernel: ThreadKind,
     pub other: ThreadKind,
 }
 
-/// Processor seconds, page faults that needed a disk, context switches.
+/// Usage of the threads of one kind.
 #[derive(Debug, Serialize)]
 pub struct ThreadKind {
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
+    /// Page faults that read from a disk.
     pub major_faults: u64,
+    /// Context switches.
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
 }
 
-/// `show`.
+/// The result of `show`.
 #[derive(Debug, Serialize)]
 pub struct Shown<'a> {
     pub name: String,
@@ -227,12 +235,12 @@ pub struct Shown<'a> {
     pub source: Option<String>,
     pub magnet: String,
     pub warnings: &'a [String],
-    /// `show --scrape`: one for each tracker.
+    /// The reply of each tracker, with `--scrape`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub swarms: Vec<ShownSwarm>,
 }
 
-/// What a tracker says of the swarm, or why it says nothing.
+/// A tracker's scrape reply, or why there is none.
 #[derive(Debug, Serialize)]
 pub struct ShownSwarm {
     pub tracker: String,
@@ -246,18 +254,19 @@ pub struct ShownSwarm {
     pub error: Option<String>,
 }
 
+/// A file of a torrent.
 #[derive(Debug, Serialize)]
 pub struct ShownFile {
-    /// What `get --select` knows it by: its position among those that are on disk, from 1 on.
+    /// The number of the file for `get --select`: its position among the files that are not padding, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
-    /// Elements joined by `/`; the first one is the torrent's name.
+    /// Path elements joined by `/`; the first one is the torrent's name.
     pub path: String,
     pub length: u64,
-    /// A pad file (BEP 47): not on disk.
+    /// A pad file (BEP 47), which is not written to disk.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pad: bool,
-    /// Where a symbolic link leads: it is not made either.
+    /// Target of a symbolic link, which is not written to disk either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
 }

@@ -2,8 +2,8 @@
 //!
 //! Every flag `--some-flag` is also `BT_FAST_SOME_FLAG` in the environment and `some-flag = value` in a configuration file.
 //! The command line takes precedence over the environment, the environment over the file, the file over the defaults.
-//! A file, a line or a variable that cannot be understood is refused: it may hold a setting that protects the user. A flag
-//! without a value is on or off there, see `switch`.
+//! A file, line or variable that cannot be understood is an error, because it may hold a setting that protects the user.
+//! Flags without a value are switched on or off, see `switch`.
 
 use std::collections::HashSet;
 use std::env;
@@ -25,25 +25,26 @@ use crate::base::limits::CONFIG_LEN_MAX;
 use crate::create::open::shown;
 
 const FLAG: &str = "config";
-/// Variables of `uring::fault`, which release builds do not read.
+/// The variables of `uring::fault`, which release builds do not read.
 const FAULT_VARIABLES: [&str; 3] = ["BT_FAST_KILL_AT", "BT_FAST_FAULTS", "BT_FAST_CHAOS"];
 
-/// A configuration file: `flag = value` lines, for one command below its `[command]`, for all that know the flag above.
+/// A configuration file of `flag = value` lines. Lines below `[command]` apply to that command, lines above to every
+/// command that has the flag.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settings(Vec<Setting>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Setting {
     line: usize,
-    /// `None`: any that knows the flag.
+    /// `None` stands for every command that has the flag.
     command: Option<String>,
     flag: String,
-    /// Raw bytes: it may be a path.
+    /// Raw bytes, because the value may be a path.
     value: OsString,
 }
 
 impl Settings {
-    /// The file that `args` or the environment name, or the one in its usual place if there is one.
+    /// Loads the file that `args` or the environment names, or else the first one in the usual places.
     pub fn load(args: &[OsString]) -> Result<(Self, PathBuf), Failure> {
         if let Some(path) = named(args).or_else(|| env::var_os("BT_FAST_CONFIG").map(PathBuf::from)) {
             let bytes = read(&path).map_err(|error| unreadable(&path, &error))?;
@@ -59,7 +60,7 @@ impl Settings {
         Ok((Self::default(), PathBuf::new()))
     }
 
-    /// Comments may hold any text, in any encoding, on one line.
+    /// Parses a file. Comments may be in any encoding.
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
         let commands = Arguments::command();
         let is_command = |name: &str| commands.find_subcommand(name).is_some();
@@ -67,7 +68,7 @@ impl Settings {
         let mut command = None;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         for (line, content) in (1..).zip(bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii)) {
-            // A lone carriage return, or the zeros of UTF-16, would hide the settings that follow in a comment.
+            // A lone carriage return or the zero bytes of UTF-16 would hide the settings that follow a comment.
             if content.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
                 return Err(refusal(path, line, "a control character: save it as UTF-8 text with line feeds"));
             }
@@ -93,12 +94,12 @@ impl Settings {
         Ok(Self(settings))
     }
 
-    /// The command line with what the environment and this file say of the command `invoked`. A flag that no command knows
-    /// is refused.
+    /// Adds the settings of the environment and of this file for the command `invoked` to the command line, as defaults.
+    /// Fails if a flag is unknown.
     pub fn apply(&self, mut command: Command, path: &Path, invoked: Option<&str>) -> Result<Command, Failure> {
         for Setting { line, command: of, flag, .. } in &self.0 {
             if flag == FLAG {
-                return Err(refusal(path, *line, "'config' names this file and can't stand in it: remove the line"));
+                return Err(refusal(path, *line, "'config' names this file and can't be set in it: remove the line"));
             }
             let is_known = match of {
                 Some(name) => has(&command, flag) || command.find_subcommand(name).is_some_and(|sub| knows(sub, flag)),
@@ -126,7 +127,7 @@ impl Settings {
         Ok(command.mut_args(|arg| self.fill(arg, path, invoked)))
     }
 
-    /// An argument of `command`.
+    /// Adds the settings of one argument of `command`.
     fn fill(&self, arg: Arg, path: &Path, command: Option<&str>) -> Arg {
         let Some(flag) = arg.get_long().map(str::to_owned) else { return arg };
         let variable = variable(&flag);
@@ -152,7 +153,7 @@ impl Settings {
         match (values.is_empty(), from_environment.is_some()) {
             (true, true) => arg,
             (true, false) => arg.env(variable).hide_env(true),
-            // The variable may say `on`, which is no value to clap.
+            // The variable may be `on`, which clap would take for the value.
             (false, true) if form == Form::OptionalValue => arg.default_values(values),
             (false, true) => arg.env(variable).hide_env(true),
             (false, false) => arg.env(variable).hide_env(true).default_values(values),
@@ -160,15 +161,16 @@ impl Settings {
     }
 }
 
-/// How the value of a flag is read that the environment or the file gives.
+/// How the environment or the file writes a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// The flag has no value: on or off.
+    /// A flag without a value: on or off.
     Switch,
-    /// `-vv`: on, off, or a number.
+    /// A flag that is counted, such as `-vv`: on, off or a number.
     Count,
-    /// `--flag` and `--flag=VALUE`: a value; or on and off, by words that are no value.
+    /// A flag with an optional value (`--flag`, `--flag=VALUE`): on, off or the value.
     OptionalValue,
+    /// A flag with a value.
     Value,
 }
 
@@ -182,7 +184,7 @@ impl Form {
         }
     }
 
-    /// What clap is given for this value; `None`: the flag is not given.
+    /// Returns the value to pass to clap, or `None` if the flag is off.
     fn given(self, value: OsString) -> Option<OsString> {
         let is_number = value.as_bytes().first().is_some_and(u8::is_ascii_digit);
         match (self, value.to_str().and_then(switch)) {
@@ -207,7 +209,7 @@ impl Form {
     }
 }
 
-/// `on`, `true`, `yes`, `1` and `off`, `false`, `no`, `0`, in any case; nothing is off.
+/// Parses `on`, `true`, `yes`, `1` and `off`, `false`, `no`, `0`, in any case. An empty text is off.
 fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
@@ -216,7 +218,7 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// The command itself, or one of its own.
+/// Whether the command or one of its subcommands has the flag.
 fn knows(command: &Command, flag: &str) -> bool {
     has(command, flag) || command.get_subcommands().any(|sub| knows(sub, flag))
 }
@@ -229,7 +231,7 @@ fn variable(flag: &str) -> String {
     format!("{FLAG_VARIABLES}{}", flag.replace('-', "_").to_uppercase())
 }
 
-/// Refuses a variable of ours that stands for no flag: a misspelt one would not protect as its user believes.
+/// Fails if a variable with our prefix stands for no flag: a misspelt setting would silently have no effect.
 pub fn check_variables(command: &Command, names: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     fn collect(command: &Command, known: &mut HashSet<String>) {
         known.extend(command.get_arguments().filter_map(Arg::get_long).map(variable));
@@ -253,7 +255,7 @@ pub fn check_variables(command: &Command, names: impl Iterator<Item = OsString>)
     }
 }
 
-/// The named file, which is needed before the arguments are parsed because it takes part in the parsing.
+/// Finds `--config` in the arguments before they are parsed, because the file takes part in parsing them.
 fn named(args: &[OsString]) -> Option<PathBuf> {
     let mut args = args.iter().skip(1);
     while let Some(arg) = args.next() {
@@ -270,12 +272,12 @@ fn named(args: &[OsString]) -> Option<PathBuf> {
     None
 }
 
-/// All of a file that may be a pipe, within [`CONFIG_LEN_MAX`].
+/// Reads a file of at most [`CONFIG_LEN_MAX`] bytes, which may be a pipe.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(CONFIG_LEN_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > CONFIG_LEN_MAX {
-        return Err(io::Error::other(format!("it is longer than {CONFIG_LEN_MAX} bytes")));
+        return Err(io::Error::other(format!("longer than {CONFIG_LEN_MAX} bytes")));
     }
     Ok(bytes)
 }
@@ -283,10 +285,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn text(bytes: &[u8], path: &Path, line: usize) -> Result<String, Failure> {
     let bytes = bytes.trim_ascii();
     let text = str::from_utf8(bytes).map(str::to_owned);
-    text.map_err(|_| refusal(path, line, &format!("'{}' is no flag: it is not UTF-8", printable(bytes))))
+    text.map_err(|_| refusal(path, line, &format!("'{}' is not a flag: it is not UTF-8", printable(bytes))))
 }
 
-/// XDG Base Directory Specification, then the machine's own.
+/// The places of the user's file (XDG Base Directory Specification) and of the system's.
 fn usual_places() -> Vec<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
@@ -295,7 +297,8 @@ fn usual_places() -> Vec<PathBuf> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let place = shown(path);
-    let line = format!("can't read the configuration: {place}: {error}: mend it, or give another with --config FILE");
+    let line =
+        format!("can't read the configuration: {place}: {error}: fix it, or give another file with --config FILE");
     Failure::new(Exit::Usage, line)
 }
 

@@ -12,7 +12,7 @@ fn parsed(text: impl AsRef<[u8]>, line: &str) -> Result<Arguments, String> {
 }
 
 #[test]
-fn a_file_gives_flags_to_the_commands_that_know_them() {
+fn settings_apply_to_the_commands_that_have_the_flag() {
     let text = "# all\nlisten = 0.0.0.0:1\njson = true\n\n[seed]\nslots=7\npeer = a\npeer = b\n[get]\nslots = 3\n";
     let arguments = parsed(text, "bt-fast seed x.torrent").unwrap();
     assert!(arguments.shared.json);
@@ -25,7 +25,7 @@ fn a_file_gives_flags_to_the_commands_that_know_them() {
 }
 
 #[test]
-fn what_no_command_knows_is_refused_with_its_line() {
+fn unknown_flags_and_commands_are_refused_by_line() {
     for (text, part) in [
         ("what = 1", "line 1: no command has a flag 'what'"),
         ("\n[create]\nslots = 1", "line 3: create has no flag 'slots'"),
@@ -43,7 +43,7 @@ fn what_no_command_knows_is_refused_with_its_line() {
 }
 
 #[test]
-fn comments_and_values_may_be_of_any_encoding() {
+fn comments_and_values_may_be_in_any_encoding() {
     let arguments = parsed(b"# caf\xe9\r\ndata = /srv/caf\xe9\r\n", "bt-fast seed x.torrent").unwrap();
     let CommandArgs::Seed(seed) = arguments.command else { panic!() };
     assert_eq!(seed.data, Some(PathBuf::from(OsStr::from_bytes(b"/srv/caf\xe9"))));
@@ -86,7 +86,7 @@ fn every_flag_has_its_variable() {
 }
 
 #[test]
-fn the_file_is_found_among_the_arguments() {
+fn the_config_flag_is_found_before_parsing() {
     let named = |line: &str| named(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
     assert_eq!(named("bt-fast seed x --config a"), Some("a".into()));
     assert_eq!(named("bt-fast --config=b seed"), Some("b".into()));
@@ -136,7 +136,7 @@ fn counts_and_optional_values_may_be_on_or_off() {
 }
 
 #[test]
-fn a_section_is_for_its_command_alone() {
+fn a_section_applies_to_its_command_only() {
     let text = "[show]\njson = on\n";
     assert!(parsed(text, "bt-fast show x").unwrap().shared.json);
     assert!(!parsed(text, "bt-fast magnet x").unwrap().shared.json);

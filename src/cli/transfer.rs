@@ -1,4 +1,5 @@
-//! What `seed` and `get` share: options to an engine session, its errors to exit codes, its end to a record.
+//! Conversions that `seed` and `get` share: from options to an engine configuration, from engine errors to exit codes, and
+//! from the session's report to a record.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(super) fn config(
         arena_len: engine.arena_len,
         slots: engine.slots,
         connections_max: network.connections_max.unwrap_or(connections_max),
-        // An origin that lacks something is an origin still.
+        // `seed` accepts all peers even if it lacks some pieces.
         leeching_max: usize::MAX,
         peers: network.peers.clone(),
         announce_ip: network.announce_ip.clone(),
@@ -44,7 +45,7 @@ pub(super) fn config(
     }
 }
 
-/// The torrent's trackers unless they are to be left out, and those of the command line, each of these a tier of its own.
+/// Returns the torrent's tiers of trackers, except with `--announce-only`, and a tier for each `--announce`.
 pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
     let own = if network.announce_only { &[] } else { own };
     own.iter().cloned().chain(network.announce.iter().map(|url| vec![url.clone()])).collect()
