@@ -1,4 +1,4 @@
-//! Sockets that a service manager has opened for us (sd_listen_fds(3)), told apart by their names.
+//! Sockets that a service manager hands over (sd_listen_fds(3)), recognized by their names.
 
 use std::env;
 use std::io;
@@ -9,21 +9,22 @@ use listenfd::ListenFd;
 use super::exit::Failure;
 use super::options::usage;
 
-/// What was handed over, each at most once.
+/// The sockets that were handed over, at most one of each name.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
-    /// TCP, listening: where peers connect to us.
+    /// Listener for peers.
     pub peers: Option<TcpListener>,
-    /// TCP, listening: the public pages and the tracker.
+    /// Listener for the public pages and the HTTP tracker.
     pub web: Option<TcpListener>,
-    /// UDP: the tracker.
+    /// Socket of the UDP tracker.
     pub tracker: Option<UdpSocket>,
-    /// TCP, listening: the operator's pages.
+    /// Listener for the operator's pages.
     pub admin: Option<TcpListener>,
 }
 
 impl Handed {
-    /// Takes them over from the environment; nobody else does. `wanted` are the names that this command has a use for.
+    /// Takes the sockets from the environment. `wanted` are the names that the command uses; any other name is an error.
+    /// Must be called at most once.
     pub(super) fn take(wanted: &[&str]) -> Result<Self, Failure> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut sockets = ListenFd::from_env();
@@ -40,7 +41,7 @@ impl Handed {
             };
             if !is_free {
                 return Err(usage(format_args!(
-                    "a socket named '{}' was handed over: its unit's FileDescriptorName= has to be one of {}, each once",
+                    "a socket named '{}' was handed over: its unit's FileDescriptorName= must be one of {}, each used once",
                     crate::base::escape::printable(name.as_bytes()),
                     wanted.join(", "),
                 )));
@@ -61,19 +62,20 @@ impl Handed {
         Ok(handed)
     }
 
-    /// Sockets of the web side are no use where there is none, and the tracker stands on the pages' port.
+    /// Fails if there are sockets of the web side and `has_web` is false, or a tracker socket without the listener for the
+    /// pages, whose port the tracker shares.
     pub(super) fn check(&self, has_web: bool) -> Result<(), Failure> {
         match (&self.web, &self.tracker, &self.admin) {
             (None, Some(_), _) => Err(usage("a socket named 'tracker' was handed over without one named 'web'")),
-            (Some(_), ..) | (.., Some(_)) if !has_web => {
-                Err(usage("a socket for the web side was handed over and there is none: name content, or give --web"))
-            }
+            (Some(_), ..) | (.., Some(_)) if !has_web => Err(usage(
+                "a socket for the web side was handed over, and the web side is off: name content, or give --web",
+            )),
             _ => Ok(()),
         }
     }
 }
 
-/// Whatever the unit's `NonBlocking=` says: whoever takes a socket sets it as it needs.
+/// Makes a listener blocking, whatever the unit's `NonBlocking=` says. Its user may change that.
 fn blocking(listener: Option<TcpListener>) -> io::Result<Option<TcpListener>> {
     listener.map(|listener| listener.set_nonblocking(false).map(|()| listener)).transpose()
 }

@@ -20,7 +20,7 @@ use crate::create::open::shown;
 use crate::hash::Kernel;
 
 pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
-    // What can't be read or written is said before anything is measured.
+    // Errors of these files must not come after a long measurement.
     let older = options.compare.as_deref().map(Older::read).transpose()?;
     let html = options.html.as_deref().map(Html::create).transpose()?;
     let folder = folder(&options.place)?;
@@ -67,17 +67,17 @@ pub(super) fn floor(options: FloorOptions, output: &Output) -> Result<(), Failur
     Ok(())
 }
 
-/// One side of the bare pair.
+/// Runs one side of the bare pair.
 pub(super) fn side() -> Result<(), Failure> {
     Ok(bench::side(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?)
 }
 
 pub(super) fn folder(place: &Place) -> Result<TempDir, Failure> {
     let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&place.parent);
-    made.map_err(|error| Failure::io("can't make a folder", &shown(&place.parent), &error))
+    made.map_err(|error| Failure::io("can't create a folder", &shown(&place.parent), &error))
 }
 
-/// The page that will be written.
+/// The file of the HTML page, which is opened before the measurement.
 struct Html {
     path: PathBuf,
     file: File,
@@ -95,18 +95,18 @@ impl Html {
     }
 }
 
-/// What an older run said.
+/// The figures of an earlier run.
 struct Older(Value);
 
 impl Older {
-    /// The last line that is an object: where several runs were kept, the latest.
+    /// Reads a file of JSON output, and takes the last object in it: the latest run.
     fn read(path: &Path) -> Result<Self, Failure> {
         let text = fs::read_to_string(path).map_err(|error| Failure::io("can't read", &shown(path), &error))?;
         let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let whole = serde_json::from_str::<Value>(&text).ok();
         whole.into_iter().chain(lines).find(Value::is_object).map(Self).ok_or_else(|| {
             let line =
-                format!("--compare: {}: no JSON object in it: give the output of an earlier --json run", shown(path));
+                format!("--compare: {}: it has no JSON object: give the output of an earlier --json run", shown(path));
             Failure::new(Exit::Usage, line)
         })
     }
@@ -122,7 +122,7 @@ impl Older {
     }
 }
 
-/// Four digits of what is small, all of what is large.
+/// Shows whole and large numbers without decimals, and others with four.
 fn shown_number(number: Option<f64>) -> String {
     match number {
         None => "-".to_owned(),
@@ -189,7 +189,7 @@ fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
     let kinds = kinds.map(|(name, time)| format!("{name} {:.2} + {:.2}", time.user_s, time.system_s));
     output.result(format_args!("  user + system       {} s", kinds.join(", ")));
     output.result(format_args!(
-        "  for each GB         {:.0} + {:.0} context switches (waited + ousted), {:.0} minor and {:.1} major faults",
+        "  for each GB         {:.0} + {:.0} context switches (voluntary + involuntary), {:.0} minor and {:.1} major faults",
         side.voluntary_switches_per_gb,
         side.involuntary_switches_per_gb,
         side.minor_faults_per_gb,
@@ -199,14 +199,14 @@ fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
         output.result(format_args!("                      {count:.0} system calls"));
     }
     output.result(format_args!(
-        "  memory              {} own, {} mapped files; {} major faults on ring threads",
+        "  memory              {} anonymous, {} mapped files; {} major faults on ring threads",
         Bytes(side.memory_anon_peak),
         Bytes(side.memory_file_peak),
         side.ring_major_faults
     ));
     if side.zero_copied_bytes > 0 {
         let (without, with) = (Bytes(side.zero_copied_bytes), Bytes(side.copied_bytes));
-        output.result(format_args!("  sent                {without} without a copy, {with} with one"));
+        output.result(format_args!("  sent                {without} by zero copy, {with} copied"));
     }
 }
 
@@ -226,17 +226,17 @@ fn show_floor(figures: &FloorFigures, output: &Output) {
 
 fn floor_work(work: &str) -> &str {
     match work {
-        "tcp" => "TCP: sent as pieces are, thrown away",
-        "memory_copy" => "memory copied, one thread",
+        "tcp" => "TCP: sent like pieces, discarded",
+        "memory_copy" => "memory copy, one thread",
         "page_cache_read" => "page cache read, one thread",
-        "write_buffered" => "written to the page cache, one thread",
-        "write_synced" => "… and to the disk",
-        "write_direct" => "written past the page cache",
-        "hash" => "hashed, all cores",
-        "pair_direct" => "bare pair, written past the page cache",
-        "pair_buffered" => "bare pair, written to the page cache",
-        "pair_unwritten" => "bare pair, not written",
-        other => other,
+        "write_buffered" => "page cache write, one thread",
+        "write_synced" => "page cache write and sync, one thread",
+        "write_direct" => "direct write",
+        "hash" => "hashing, all cores",
+        "pair_direct" => "bare pair, direct write",
+        "pair_buffered" => "bare pair, page cache write",
+        "pair_unwritten" => "bare pair, no write",
+        unknown => unknown,
     }
 }
 
@@ -279,8 +279,8 @@ fn show_hash(figures: &HashFigures, output: &Output) {
                 format!("{work}, {kernel}, {} × {}", figure.pieces, Bytes(figure.piece_length as u64))
             }
         };
-        let where_at = if figure.cores == 1 { "one core".to_owned() } else { format!("all {cores} cores") };
-        output.result(format_args!("{what:<32}{where_at:<14}{:>7.2}", figure.gb_per_s));
+        let core_count = if figure.cores == 1 { "one core".to_owned() } else { format!("all {cores} cores") };
+        output.result(format_args!("{what:<32}{core_count:<14}{:>7.2}", figure.gb_per_s));
     }
 }
 

@@ -7,9 +7,9 @@ use super::output::Output;
 use crate::base::units::Bytes;
 use crate::bench::swarm::{Finish, FleetFigures, Links, Outcome, Progress, Scenario, fleet};
 
-/// Characters for all pieces.
+/// Width of the plot in characters, which stands for all pieces.
 const PLOT_WIDTH: u32 = 60;
-/// Lines of the plot.
+/// Approximate height of the plot in lines.
 const PLOT_LINES: usize = 24;
 
 pub(super) fn run(options: SwarmOptions, output: &Output) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
         "{leechers} downloaders on this machine, {}; {size}, pieces of {piece_len}",
         figures.place
     ));
-    row(output, "pairs", format!("{pairs_s:.2} s"), "each with an origin of its own: what the machine can do");
+    row(output, "pairs", format!("{pairs_s:.2} s"), "each with an origin of its own: the limit of the machine");
     let measured = [("origin", figures.origin_measured), ("up", figures.up_measured), ("down", figures.down_measured)];
     let mb = |(what, rate): (&str, Option<f64>)| rate.map(|rate| format!("{what} {:.1}", rate / 1e6));
     let links: Vec<String> = measured.into_iter().filter_map(mb).collect();
@@ -38,14 +38,14 @@ fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<()
         row(output, "links", links.join(", "), "MB/s, each measured alone");
     }
     let together = format!("; {:.2} GB/s together", figures.gb_per_s);
-    show_finish(&figures.finish, ("the pairs' time, or the bound of the links where that is later", &together), output);
+    show_finish(&figures.finish, "the pairs' time, or the bound of the links if it is longer", &together, output);
     Ok(())
 }
 
 fn simulate(scenario: &Scenario, output: &Output) -> Result<(), Failure> {
     output.message(format_args!("simulating {} downloaders …", scenario.leechers));
     let Some(outcome) = scenario.run(&mut |_| ()) else {
-        return Err(Failure::new(Exit::Usage, "bench swarm: the content is too long: fewer or shorter pieces"));
+        return Err(Failure::new(Exit::Usage, "bench swarm: the content is too long: give fewer or shorter pieces"));
     };
     if output.is_json() {
         output.record(&outcome);
@@ -54,21 +54,24 @@ fn simulate(scenario: &Scenario, output: &Output) -> Result<(), Failure> {
     }
     if outcome.finished < outcome.honest {
         let missing = outcome.honest - outcome.finished;
-        return Err(Failure::new(Exit::Failed, format_args!("bench swarm: {missing} of the honest did not finish")));
+        return Err(Failure::new(
+            Exit::Failed,
+            format_args!("bench swarm: {missing} honest downloaders did not finish"),
+        ));
     }
     Ok(())
 }
 
-/// `bound` says what T_min is, `together` what else is to be told of the times.
-fn show_finish(finish: &Finish, (bound, together): (&str, &str), output: &Output) {
+/// `bound` explains T_min; `suffix` is added to the line of times.
+fn show_finish(finish: &Finish, bound: &str, suffix: &str, output: &Output) {
     row(output, "T_min", format!("{:.2} s", finish.t_min_s), bound);
-    let note = format!("first {:.2} s, median {:.2} s{together}", finish.t_first_s, finish.t_p50_s);
+    let note = format!("first {:.2} s, median {:.2} s{suffix}", finish.t_first_s, finish.t_p50_s);
     row(output, "T_last", format!("{:.2} s", finish.t_last_s), &note);
     let note = format!("T_min/T_p50 {:.3}", finish.efficiency_p50);
     row(output, "T_min/T_last", format!("{:.3}", finish.efficiency_last), &note);
-    row(output, "origin", format!("{:.2} copies", finish.origin_copies), "sent by it");
+    row(output, "origin", format!("{:.2} copies", finish.origin_copies), "sent by the origin");
     row(output, "Jain index", format!("{:.4}", finish.jain), "of the finish times; 1 is equal");
-    row(output, "waste", format!("{:.3} %", 100.0 * finish.waste), "received twice or in vain");
+    row(output, "waste", format!("{:.3} %", 100.0 * finish.waste), "received more than once or too late");
 }
 
 fn show(outcome: &Outcome, output: &Output) {
@@ -78,7 +81,7 @@ fn show(outcome: &Outcome, output: &Output) {
     output.result(format_args!(
         "simulated: {leechers} downloaders, {honest} honest; {size}, {pieces} pieces of {piece_len}"
     ));
-    show_finish(&outcome.finish, ("what no protocol can undercut", ""), output);
+    show_finish(&outcome.finish, "the bound of every protocol", "", output);
     let control = outcome.control_bytes_per_peer / 1e3;
     let note = format!(
         "{:.0} chokes and unchokes, {:.0} connections",
@@ -86,7 +89,7 @@ fn show(outcome: &Outcome, output: &Output) {
     );
     row(output, "control, each", format!("{control:.0} kB"), &note);
     let (messages, looks) = (outcome.messages_per_peer / 1e3, outcome.looks_per_peer / 1e3);
-    let note = format!("looks at pieces {looks:.1}k, at peers to choke {:.1}k", outcome.ranked_per_peer / 1e3);
+    let note = format!("candidates examined: pieces {looks:.1}k, peers to choke {:.1}k", outcome.ranked_per_peer / 1e3);
     row(output, "messages, each", format!("{messages:.0}k"), &note);
     if outcome.corrupting > 0 {
         let bans = format!("{} bans", outcome.bans);
@@ -94,10 +97,10 @@ fn show(outcome: &Outcome, output: &Output) {
             output,
             "corrupting",
             bans,
-            &format!("of {} peers; of honest ones {}", outcome.corrupting, outcome.honest_bans),
+            &format!("of {} corrupting peers; {} of honest peers", outcome.corrupting, outcome.honest_bans),
         );
     }
-    output.result(format_args!("pieces over time: fewest #, median =, most -; how busy the uplinks are"));
+    output.result(format_args!("pieces over time: fewest #, median =, most -; use of the uplinks"));
     let step = outcome.progress.len().div_ceil(PLOT_LINES).max(1);
     for progress in outcome.progress.iter().step_by(step) {
         let busy = 100.0 * progress.uplinks_busy;

@@ -1,26 +1,34 @@
-//! What long work with content waited for most.
+//! The bottleneck of long work with content: CPU, disk or memory.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Processor time is counted in these (`USER_HZ`, the same on all of Linux).
+/// Unit of processor time in `/proc` (`USER_HZ`, which is the same on all Linux systems).
 const TICKS_PER_S: f64 = 100.0;
-/// Cores busier than this were the limit.
+/// Above this share of busy cores, the disk is not the bottleneck.
 const BUSY_MIN: f64 = 0.75;
 
-/// The machine's part that a faster run needs more of. `--json` has it as a word.
+/// The part of the machine that limits the speed. A lower-case word in `--json`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
     /// Hashing.
     Cpu,
-    /// Bytes came from the disk while cores were idle.
+    /// Reading from the disk, while cores were idle.
     Disk,
-    /// Getting bytes out of the page cache took longer than hashing them.
+    /// Copying from the page cache, which took longer than hashing.
     Memory,
 }
 
-/// The end of a line for people.
+/// How long work took, and its bottleneck.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speed {
+    pub(super) took: Duration,
+    /// `None` if it is not known, or nothing was read.
+    pub(super) bound: Option<Bound>,
+}
+
+/// The end of a message that names the bottleneck.
 pub(super) fn phrase(bound: Option<Bound>) -> &'static str {
     match bound {
         Some(Bound::Cpu) => ", bound by the CPU",
@@ -30,20 +38,21 @@ pub(super) fn phrase(bound: Option<Bound>) -> &'static str {
     }
 }
 
-/// This process's account at one time.
+/// The resource use of this process at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
     at: Instant,
     usage: Option<Usage>,
 }
 
-/// What the kernel counts for this process.
+/// Counters that the kernel keeps for this process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Usage {
-    /// Seconds in our code, and in the kernel.
+    /// Seconds of processor time in user space.
     user: f64,
+    /// Seconds of processor time in the kernel.
     system: f64,
-    /// Bytes that disks had to give.
+    /// Bytes read from disks.
     disk: u64,
 }
 
@@ -52,7 +61,7 @@ impl Meter {
         Self { at: Instant::now(), usage: usage() }
     }
 
-    /// What bound the time since the start, in which `bytes` were read. `None` where `/proc` does not say.
+    /// Returns the bottleneck since the start, in which time `bytes` were read. `None` if `/proc` cannot be read.
     pub(super) fn bound(&self, bytes: u64) -> Option<Bound> {
         let (from, to) = (self.usage?, usage()?);
         let spent = Usage {
@@ -76,7 +85,8 @@ fn bound(spent: Usage, bytes: u64, took: Duration, cores: usize) -> Bound {
     }
 }
 
-/// proc(5): fields 14 and 15 of `stat`, counted after the name, which may hold anything; `read_bytes` of `io`.
+/// Reads the counters from `/proc` (proc(5)): fields 14 and 15 of `stat`, counted from the end of the name, which may
+/// contain any character, and `read_bytes` of `io`.
 fn usage() -> Option<Usage> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -92,17 +102,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells() {
+    fn usage_is_read_from_proc() {
         assert!(usage().is_some());
     }
 
     #[test]
-    fn what_is_short_is_the_bound() {
+    fn the_scarce_part_is_the_bound() {
         let of = |user, system, disk| bound(Usage { user, system, disk }, 100, Duration::from_secs(1), 2);
         assert_eq!(of(1.5, 0.4, 0), Bound::Cpu);
         assert_eq!(of(0.5, 1.4, 0), Bound::Memory);
         assert_eq!(of(0.5, 0.2, 100), Bound::Disk);
-        // Others had the cores.
+        // Other processes used the cores.
         assert_eq!(of(0.5, 0.2, 0), Bound::Cpu);
         // The disk keeps up.
         assert_eq!(of(1.4, 0.5, 100), Bound::Cpu);

@@ -1,5 +1,5 @@
-//! Where checks are remembered: `$XDG_CACHE_HOME/bt-fast`, else `~/.cache/bt-fast`. Nothing here fails a command: what
-//! is not remembered is checked again.
+//! The cache of checks in `$XDG_CACHE_HOME/bt-fast`, or else `~/.cache/bt-fast`. Its errors never fail a command: content
+//! that is not in the cache is checked again.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::verified_cache::{forget, recall, remember};
 use crate::create::{HashJournal, Observation, Report};
 
-/// A check from its beginning.
+/// A check of content that has begun.
 pub(super) struct Check {
-    /// `None` where there is no such place.
+    /// `None` if there is no cache folder.
     folder: Option<PathBuf>,
-    /// Since 1970.
+    /// Start of the check, since 1970.
     started: Duration,
 }
 
@@ -23,18 +23,18 @@ impl Check {
         Self { folder: folder(), started: since_1970() }
     }
 
-    /// When this content was found right, if nobody has touched it since then.
+    /// Returns the start of the check that found this content right, in seconds since 1970, if no file has changed since.
     pub(super) fn recall(&self, info_hash: InfoHash, content: &Observation) -> Option<i64> {
         recall(self.folder.as_deref()?, info_hash, content)
     }
 
-    /// Where the hashes of this content, seen at the beginning, are kept for a run after this one.
+    /// Opens the journal in which the hashes of this content are kept for a later run. `seen` was observed at the start.
     pub(super) fn journal(&self, seen: &Observation, geometry: &Geometry) -> HashJournal {
         let folder = self.folder.as_deref().map(|folder| folder.join("hashing"));
         HashJournal::of(folder.as_deref(), seconds(self.started), seen, geometry)
     }
 
-    /// The check has found the content right or wrong.
+    /// Remembers the check if it found the content right, and forgets earlier checks if not.
     pub(super) fn conclude(&self, metainfo: &Metainfo, report: &Report) {
         if !report.is_match() {
             return self.forget(metainfo.info_hash);
@@ -44,7 +44,8 @@ impl Check {
         }
     }
 
-    /// Leaves out the files that were written to so shortly before the check that a later write could look the same.
+    /// Removes the identities of files that were written so shortly before the check that a later write may leave the same
+    /// time stamps.
     pub(super) fn settled(&self, mut files: Box<[Option<FileIdentity>]>) -> Box<[Option<FileIdentity>]> {
         let doubtful = self.started.saturating_sub(limits::FILE_TIME_GRAIN).into()..=since_1970().into();
         for file in files.iter_mut() {
@@ -53,32 +54,32 @@ impl Check {
         files
     }
 
-    /// The check has found this content right.
+    /// Remembers that the check found this content right.
     pub(super) fn remember(&self, info_hash: InfoHash, content: &Observation) {
         let Some(folder) = &self.folder else { return };
         match remember(folder, info_hash, seconds(self.started), content) {
             Ok(true) => {}
-            Ok(false) => tracing::info!("this check is not remembered: the content was just written"),
-            Err(error) => tracing::info!("this check is not remembered: {error}"),
+            Ok(false) => tracing::info!("can't remember this check: the content was just written"),
+            Err(error) => tracing::info!("can't remember this check: {error}"),
         }
     }
 
-    /// The check has found the content wrong, though it may look as it did when it was right.
+    /// Forgets earlier checks: the content is wrong, even if its time stamps are those of an earlier check.
     fn forget(&self, info_hash: InfoHash) {
         if let Some(Err(error)) = self.folder.as_deref().map(|folder| forget(folder, info_hash)) {
-            tracing::warn!("an earlier check is still remembered: {error}");
+            tracing::warn!("can't forget an earlier check: {error}");
         }
     }
 }
 
-/// XDG Base Directory Specification: paths that are not absolute are ignored.
+/// Returns the cache folder (XDG Base Directory Specification). Paths that are not absolute are ignored.
 pub(super) fn folder() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(cache.join("bt-fast"))
 }
 
-/// Seconds since 1970; a clock before that counts as 1970.
+/// The current time in seconds since 1970; 0 if the clock is before 1970.
 pub(super) fn unix_time() -> i64 {
     seconds(since_1970())
 }

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::bound::{Bound, Meter, phrase};
+use super::bound::{Meter, Speed, phrase};
 use super::checks::{Check, unix_time};
 use super::exit::Failure;
 use super::interrupt::{self, Hangup};
@@ -43,7 +43,7 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
     let created = if let Some(path) = path {
         let plan = Plan::new(path, &settings, target.as_deref())?;
         junk_count = plan.scan.junk_count;
-        tell_of_junk(junk_count, output);
+        report_junk(junk_count, output);
         if options.dry_run {
             report_plan(&plan, &place, output);
             return Ok(());
@@ -64,7 +64,8 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         Some(target) => write::write_atomically(target, &created.bytes, options.overwrite)?,
         None => output.bytes(&created.bytes)?,
     }
-    report(&created, junk_count, &place, (started.elapsed(), bound), output);
+    let speed = Speed { took: started.elapsed(), bound };
+    report(&created, junk_count, &place, speed, output);
     Ok(())
 }
 
@@ -86,13 +87,7 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
     });
 }
 
-fn report(
-    created: &Created,
-    junk_count: usize,
-    place: &str,
-    (took, bound): (Duration, Option<Bound>),
-    output: &Output,
-) {
+fn report(created: &Created, junk_count: usize, place: &str, Speed { took, bound }: Speed, output: &Output) {
     let info = &created.info;
     let (name, geometry) = (printable(&info.name), &info.geometry);
     let names = info.files.iter().flat_map(|file| file.path.iter().skip(1)).chain([&info.name]);
@@ -129,14 +124,14 @@ fn shape(file_count: usize, geometry: &Geometry) -> String {
     )
 }
 
-fn tell_of_junk(count: usize, output: &Output) {
+fn report_junk(count: usize, output: &Output) {
     if count > 0 {
         let files = Count(count as u64, "junk file");
-        output.message(format_args!("left out {files}: give --include-junk to take them"));
+        output.message(format_args!("left out {files}: give --include-junk to include them"));
     }
 }
 
-/// BEP 3: strings are UTF-8. Other names are kept as they are, so that the files are found again.
+/// Warns of names that are not UTF-8, as BEP 3 demands. They are kept as they are, so that the files are found again.
 fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<String> {
     let mut broken = names.into_iter().filter(|name| std::str::from_utf8(name).is_err());
     let first = printable(broken.next()?);
@@ -145,7 +140,7 @@ fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<Strin
     Some(format!("name is not UTF-8: {first}{and_more}: other clients may write it differently"))
 }
 
-/// What the user should know of a torrent cut like this, with a `.torrent` of at least `metainfo_len` bytes.
+/// Prints and returns the warnings about a torrent with this geometry and a `.torrent` of at least `metainfo_len` bytes.
 fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usize, output: &Output) -> Vec<String> {
     let mut warnings = Vec::from_iter(name_caveat);
     warnings.extend(piece_len::caveats(geometry, metainfo_len));

@@ -1,4 +1,4 @@
-//! What is there already when a download begins: which pieces are right, and what must not be written over.
+//! Content that exists when a download starts: finds its valid pieces, and keeps foreign files from being overwritten.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,29 +21,29 @@ use crate::engine::raise_descriptor_limit;
 use crate::storage::{Layout, Sidecar, StorageError, Target, make_folder};
 use crate::swarm::Choice;
 
-/// Where a torrent is downloaded to.
+/// The folder and files of a download.
 pub(super) struct ContentLocation<'a> {
     pub(super) metainfo: &'a Metainfo,
     /// Folder that holds the torrent's name.
     pub(super) folder: &'a Path,
-    /// Of each file; `None`: all are wanted.
+    /// The choice for each file; `None` if all files are wanted.
     pub(super) choices: Option<&'a [Choice]>,
-    /// The `.torrent`, where it is a file.
+    /// The `.torrent`, if it is a file.
     pub(super) torrent: Option<&'a Path>,
-    /// Files with other content may be written over.
+    /// Files with foreign content may be overwritten.
     pub(super) overwrite: bool,
 }
 
-/// What a download begins with.
+/// The state from which a download continues.
 pub(super) struct Existing {
-    /// `None`: nothing can be written here, and everything is right.
+    /// `None` if the folder is read-only and all content is valid.
     pub(super) target: Option<Target>,
     pub(super) have: Bitfield,
     pub(super) earlier: Earlier,
 }
 
 impl ContentLocation<'_> {
-    /// Takes the right to write, and finds out what need not be fetched.
+    /// Locks the target, and finds the pieces that need not be downloaded.
     pub(super) fn prepare(&self, stop: &AtomicBool, output: &Output) -> Result<Existing, Failure> {
         let Self { metainfo, folder, .. } = *self;
         let info = &metainfo.info;
@@ -61,7 +61,7 @@ impl ContentLocation<'_> {
         match recall(&target, metainfo, folder, &mut Rng::new()) {
             Recalled::Claimed(claims) => {
                 let Claims { have: claimed, samples, unknown, known_files: known, warning } = claims;
-                // A run that was killed has gone on to write.
+                // After a run that was killed, files are expected to be newer than the record.
                 warning.filter(|_| !target.was_interrupted()).into_iter().for_each(|line| output.warning(line));
                 let found = hash(metainfo, folder, Some(&samples.union(&unknown)), stop, output)?;
                 if samples.is_subset(&found) {
@@ -70,7 +70,7 @@ impl ContentLocation<'_> {
                 } else {
                     let record = shown(&target.path(Sidecar::Record));
                     output.warning(format_args!(
-                        "{record} is of no use: a piece is not as it says: all that is there is checked"
+                        "{record} is of no use: a piece does not match it: checking all existing content"
                     ));
                 }
                 known_files = known;
@@ -80,7 +80,7 @@ impl ContentLocation<'_> {
         }
         let have = match have {
             Some(have) => have,
-            None if self.holds_anything() => hash(self.metainfo, self.folder, None, stop, output)?,
+            None if self.has_files() => hash(self.metainfo, self.folder, None, stop, output)?,
             None => Bitfield::new(info.geometry.piece_count()),
         };
         let is_known = |file_index: usize| known_files.get(file_index) == Some(&true);
@@ -89,7 +89,7 @@ impl ContentLocation<'_> {
         Ok(Existing { target: Some(target), have, earlier })
     }
 
-    /// Where nothing can be written, all may be there; else the error stands.
+    /// Accepts a target that cannot be written if all content is valid; returns `error` otherwise.
     fn check_read_only(
         &self,
         layout: &Layout,
@@ -113,12 +113,13 @@ impl ContentLocation<'_> {
         Err(error.into())
     }
 
-    fn holds_anything(&self) -> bool {
+    /// Whether any file of the torrent exists.
+    fn has_files(&self) -> bool {
         let files = &self.metainfo.info.files;
         files.iter().any(|file| !file.pad && file.len > 0 && file_path(self.folder, file).exists())
     }
 
-    /// Files that will be written to.
+    /// Indices of the files that will be written.
     fn wanted(&self) -> impl Iterator<Item = usize> + '_ {
         let is_wanted = |&file_index: &usize| {
             let choice = self.choices.and_then(|choices| choices.get(file_index));
@@ -127,7 +128,8 @@ impl ContentLocation<'_> {
         (0..self.metainfo.info.files.len()).filter(is_wanted)
     }
 
-    /// Nothing that is not of the torrent is written over, unless the user says so.
+    /// Truncates files with foreign content or excess length if the user allows to overwrite. Fails if there are files with
+    /// foreign content and the user does not.
     fn clear_way(
         &self,
         layout: &Layout,
@@ -138,14 +140,14 @@ impl ContentLocation<'_> {
         self.spare_torrent()?;
         let info = &self.metainfo.info;
         let control = Control { cancel: stop, progress: &|_| () };
-        // A link or a folder is refused when the file is to be made.
+        // Creating the file will fail if there is a link or a folder in its place.
         let is_file = |file_index: usize| layout.identity(file_index).is_ok();
         let unknown = self.wanted().filter(|&file_index| !is_known(file_index) && is_file(file_index));
         let foreign = foreign_files(info, self.folder, have, unknown, control)?;
         let longest = foreign.iter().max_by_key(|&&file_index| info.geometry.file_len(file_index));
         if let Some(&longest) = longest.filter(|_| !self.overwrite) {
             let line = format!(
-                "file exists: {}: nothing in it is of this torrent: choose another folder with -o, or give --overwrite to \
+                "file exists: {}: it has no content of this torrent: choose another folder with -o, or give --overwrite to \
                  replace it",
                 shown(&layout.path(longest))
             );
@@ -163,7 +165,7 @@ impl ContentLocation<'_> {
         Ok(())
     }
 
-    /// Content may have the name of its own `.torrent`.
+    /// Fails if a file of the content would overwrite the `.torrent` itself.
     fn spare_torrent(&self) -> Result<(), Failure> {
         let inode = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         let Some(torrent) = self.torrent.and_then(inode) else { return Ok(()) };
@@ -178,7 +180,7 @@ impl ContentLocation<'_> {
     }
 }
 
-/// The right ones of these pieces; `None`: of all.
+/// Returns the valid ones of `pieces`, or of all pieces if it is `None`.
 fn hash(
     metainfo: &Metainfo,
     folder: &Path,
@@ -191,7 +193,7 @@ fn hash(
     verify(&metainfo.info, folder, pieces, control).map(|report| report.have)
 }
 
-/// Hashes pieces that were there before, and whose files another program has changed meanwhile.
+/// Hashes `doubtful` pieces: those of the start whose files another program has changed meanwhile. Fails if one is invalid.
 pub(super) fn check_again(
     metainfo: &Metainfo,
     folder: &Path,

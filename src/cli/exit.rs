@@ -1,4 +1,4 @@
-//! Exit codes, and the one line that goes with a failure. Decided here and nowhere else.
+//! Exit codes, and the line that explains a failure. Errors of all layers get their exit code here.
 
 use std::fmt;
 use std::io;
@@ -8,18 +8,18 @@ use crate::create::error::WriteError;
 use crate::create::{ContentError, CreateError};
 use crate::hash;
 
-/// How the program ends.
+/// The exit codes of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Exit {
     Done = 0,
-    /// For a stated reason.
+    /// Any other failure.
     Failed = 1,
     /// Bad usage.
     Usage = 2,
-    /// Data does not match the torrent.
+    /// The content does not match the torrent.
     Mismatch = 3,
-    /// No peers or trackers in `--timeout`.
+    /// No peers or trackers within `--timeout`.
     NoPeers = 4,
     /// Storage is full, read-only or broken.
     Storage = 5,
@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not succeed: the exit code, and one printable line of the form `what: where: what to do`.
+/// Why a command failed: the exit code, and one printable line of the form `what: where: what to do`.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -45,12 +45,12 @@ impl Failure {
         Self { exit, line: line.to_string() }
     }
 
-    /// Something the command line promises for later.
+    /// A feature that the command line announces and does not have yet.
     pub fn not_yet(what: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, format_args!("{what} is not available yet"))
     }
 
-    /// An I/O error at a place that is printable already.
+    /// An I/O error at `place`, which must be printable.
     pub fn io(what: &str, place: &str, error: &io::Error) -> Self {
         Self::new(exit_of(error), format_args!("{what}: {place}: {error}"))
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// 5 where the storage is at fault, else 1.
+/// Returns [`Exit::Storage`] if the storage is at fault, and [`Exit::Failed`] otherwise.
 pub fn exit_of(error: &io::Error) -> Exit {
     let storage_is_at_fault = matches!(
         error.kind(),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_that_is_not_there_is_bad_usage_and_others_are_named() {
+    fn an_unavailable_kernel_is_bad_usage_with_alternatives() {
         let failure = Failure::from(hash::Unavailable(hash::Kernel::Avx512));
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.line.contains("avx512x16: it has auto,") && failure.line.ends_with("portable"), "{failure}");

@@ -1,4 +1,4 @@
-//! `--on-complete`: a command of the user's that is told of the download by variables of its own.
+//! `--on-complete`: the user's command, which gets the download in environment variables.
 
 use std::env;
 use std::ffi::OsStr;
@@ -10,13 +10,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use super::output::Output;
 use crate::base::{FLAG_VARIABLES, InfoHash};
 
-/// What the variables begin with; no flag does.
+/// Prefix of the hook's variables, which is no prefix of a flag's variable.
 pub(super) const HOOK_PREFIX: &str = "BT_FAST_HOOK_";
-/// The shorter names are variables of the shell alone: in the environment they would be flags of a bt-fast in the hook.
+/// Shorter names of the variables. They are not exported: a bt-fast that the hook runs would take them for flags.
 const SHELL_NAMES: &str = "BT_FAST_NAME=$BT_FAST_HOOK_NAME BT_FAST_OUTPUT=$BT_FAST_HOOK_OUTPUT \
                            BT_FAST_INFO_HASH=$BT_FAST_HOOK_INFO_HASH\n";
 
-/// The command, ready to run once.
+/// The command, which runs once.
 #[derive(Debug)]
 pub(super) struct Hook {
     command: Command,
@@ -24,15 +24,15 @@ pub(super) struct Hook {
 }
 
 impl Hook {
-    /// `line` is for the shell; `name` is the torrent's, and the content's in `folder`.
+    /// `line` is a shell command; `name` is the name of the torrent and of its content in `folder`.
     pub(super) fn new(line: &OsStr, name: &[u8], folder: &Path, info_hash: InfoHash) -> Self {
         let mut script = SHELL_NAMES.to_owned().into_bytes();
         script.extend_from_slice(line.as_bytes());
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(OsStr::from_bytes(&script)).stdin(Stdio::null());
-        // Standard output is for our records.
+        // Standard output is reserved for records.
         command.stdout(io::stderr());
-        // The download's flags are not those of a bt-fast in the hook.
+        // The flags of this download are not for a bt-fast that the hook runs.
         for (flag, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes())) {
             command.env_remove(flag);
         }
@@ -43,7 +43,7 @@ impl Hook {
         Self { command, running: None }
     }
 
-    /// Starts the command, which [`Self::poll`] waits for.
+    /// Starts the command. [`Self::poll`] reaps it.
     pub(super) fn start(&mut self, output: &Output) {
         match self.command.spawn() {
             Ok(child) => self.running = Some(child),
@@ -59,17 +59,17 @@ impl Hook {
         }
     }
 
-    /// Runs the command to its end.
+    /// Runs the command and waits for its end.
     pub(super) fn run(&mut self, output: &Output) {
         report(self.command.status(), output);
     }
 }
 
-/// Tells of a failure. The content is complete in any case.
+/// Warns if the command failed. The download is complete in any case.
 fn report(ended: io::Result<ExitStatus>, output: &Output) {
     match ended {
         Ok(status) if status.success() => {}
-        Ok(status) => output.warning(format_args!("--on-complete: its command failed: {status}")),
+        Ok(status) => output.warning(format_args!("--on-complete: command failed: {status}")),
         Err(error) => output.warning(format_args!("--on-complete: can't run /bin/sh: {error}")),
     }
 }

@@ -1,4 +1,4 @@
-//! Signals that end a process as a flag, SIGHUP also as another one; a file-size limit as an error instead of an end.
+//! Turns signals that end a process into a flag, SIGHUP on request into another one, and SIGXFSZ into a write error.
 
 use std::os::raw::c_int;
 use std::sync::Arc;
@@ -11,28 +11,29 @@ use signal_hook::flag;
 
 use super::exit::{Exit, Failure};
 
-/// Signals that would else end the process on the spot. Those of faults in the program itself are left alone, and a
-/// closed pipe (SIGPIPE) is an error of its write.
+/// Signals that end the process by default. Signals of faults in the program keep their default action, and a closed pipe
+/// (SIGPIPE) is an error of the write.
 const ENDS: [c_int; 9] = [SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGIO, SIGXCPU];
 
-/// What SIGHUP means to a command.
+/// The meaning of SIGHUP for a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hangup {
-    /// The terminal is gone: it ends as by Ctrl-C. Ignored from the start, as `nohup` has it, it stays ignored.
+    /// The terminal was closed: the command ends as with Ctrl-C. If the signal is ignored at the start, as with `nohup`, it
+    /// stays ignored.
     Ends,
-    /// Files are read anew, see [`reload_flag`].
+    /// Files are to be read again, see [`reload_flag`].
     Reloads,
 }
 
-/// A flag that the first signal to end sets; the second one ends the process at once with exit code 130.
+/// Returns a flag that the first signal sets. A second signal ends the process at once with exit code 130.
 pub fn flag(hangup: Hangup) -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let ignored = ignored_signals();
     let is_ours = |&signal: &c_int| !is_ignored(ignored, signal) && (signal != SIGHUP || hangup == Hangup::Ends);
-    // Shells start commands in the background with SIGINT ignored, and scripts send it all the same.
+    // Shells start background commands with SIGINT ignored, but scripts still send it: SIGINT and SIGTERM are always watched.
     for signal in [SIGINT, SIGTERM].into_iter().chain(ENDS.into_iter().filter(is_ours)) {
-        // In this order: the first signal finds the flag unset, sets it, and only the next one finds it set. The kernel
-        // sends SIGXCPU every second.
+        // The order matters: the first signal must find the flag unset before it is set. SIGXCPU never ends the process
+        // at once, because the kernel repeats it every second.
         let at_once = if signal == SIGXCPU {
             Ok(())
         } else {
@@ -42,13 +43,13 @@ pub fn flag(hangup: Hangup) -> Result<Arc<AtomicBool>, Failure> {
             .and_then(|()| flag::register(signal, Arc::clone(&interrupted)))
             .map_err(|error| Failure::io("can't watch for signals", "sigaction", &error))?;
     }
-    // Handled at all, the write that went too far fails with EFBIG.
+    // With any handler for SIGXFSZ, the write beyond the limit fails with EFBIG.
     flag::register(SIGXFSZ, Arc::default())
         .map_err(|error| Failure::io("can't watch for signals", "sigaction", &error))?;
     Ok(interrupted)
 }
 
-/// A flag that each SIGHUP sets: what was read from files is to be read anew.
+/// Returns a flag that each SIGHUP sets: files are to be read again.
 pub fn reload_flag() -> Result<Arc<AtomicBool>, Failure> {
     let reload = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&reload))
@@ -56,7 +57,7 @@ pub fn reload_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(reload)
 }
 
-/// The signals that were ignored when the process started, as a mask of the kernel's; where that is not told, none.
+/// Returns the kernel's mask of the signals that are ignored now, or 0 if it cannot be read.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_ignored(&status).unwrap_or(0)
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_read_from_the_kernels_mask() {
+    fn ignored_signals_are_read_from_the_kernel() {
         let mask = parse_ignored("Name:\tbt-fast\nSigIgn:\t0000000000001001\nSigCgt:\t00000001800004e0\n").unwrap();
         assert!(is_ignored(mask, SIGHUP) && !is_ignored(mask, SIGINT) && is_ignored(mask, 13));
         assert_eq!(parse_ignored("SigCgt:\t1\n"), None);

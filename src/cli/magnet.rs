@@ -15,7 +15,7 @@ pub(super) fn run(options: &MagnetOptions, output: &Output) -> Result<(), Failur
     let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
     if metainfo.info.private {
         output.warning(format_args!(
-            "{}: a private torrent: its peers give the metadata to nobody, so the link alone does not work",
+            "{}: a private torrent: its peers do not send the metadata, so the link does not work without the .torrent",
             shown(&options.torrent)
         ));
     }
@@ -28,7 +28,7 @@ pub(super) fn run(options: &MagnetOptions, output: &Output) -> Result<(), Failur
     Ok(())
 }
 
-/// What the metainfo says, and these peers.
+/// Makes the magnet link of a torrent, with these peers.
 pub(super) fn link(metainfo: &Metainfo, peers: &[SocketAddr]) -> String {
     let magnet = Magnet {
         name: Some(metainfo.info.name.clone()),

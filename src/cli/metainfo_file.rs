@@ -1,4 +1,4 @@
-//! Reading a `.torrent` from disk, whatever really lies there.
+//! Reads a `.torrent` from disk, and refuses anything that is no regular file of a reasonable length.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -14,23 +14,23 @@ use crate::base::units::Bytes;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits, Mistaken};
 use crate::create::open::{open_regular, shown};
 
-/// Why a file gave no metainfo bytes.
+/// Why a file could not be read as a `.torrent`.
 #[derive(Debug, thiserror::Error)]
 pub enum MetainfoFileError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it is a link to nothing: give a .torrent file")]
+    #[error("it is a broken symbolic link: give a .torrent file")]
     DeadLink,
-    #[error("it is a folder: give a .torrent file; 'bt-fast create' makes one of a folder")]
+    #[error("it is a folder: give a .torrent file; 'bt-fast create' makes one from a folder")]
     Folder,
     #[error(transparent)]
     Mistaken(#[from] Mistaken),
-    #[error("more than {}, which no .torrent needs", Bytes(METAINFO_LEN_MAX))]
+    #[error("longer than {}, the limit for a .torrent", Bytes(METAINFO_LEN_MAX))]
     TooLong,
 }
 
-/// The bytes of a `.torrent`: a regular file, not empty, at most [`METAINFO_LEN_MAX`]. Never blocks on a FIFO, never
-/// reads a device, and stops at the limit also when the file grows meanwhile.
+/// Reads the bytes of a `.torrent`: a regular file, not empty, of at most [`METAINFO_LEN_MAX`]. Never blocks on a FIFO,
+/// never reads a device, and stops at the limit even if the file grows meanwhile.
 pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
     let (file, metadata) = match open_regular(path) {
         Err(_) if path.is_dir() => return Err(MetainfoFileError::Folder),
@@ -51,13 +51,13 @@ pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
     }
 }
 
-/// `NAME.torrent` in the current folder: where a `.torrent` goes without `-o`.
+/// Returns the default of `-o`: `NAME.torrent` in the current folder.
 pub(super) fn default_output(name: &[u8]) -> Result<PathBuf, Failure> {
     let file = [name, b".torrent"].concat();
     if file.len() > PATH_ELEMENT_LEN_MAX {
         let name = printable(name);
         return Err(usage(format_args!(
-            "too long a name for a file with .torrent behind it: {name}: give one with -o"
+            "the name is too long for a file NAME.torrent: {name}: give a file name with -o"
         )));
     }
     Ok(OsString::from_vec(file).into())
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_of_fair_length_is_read() {
+    fn only_a_regular_file_within_the_limit_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
         fs::write(&path, b"de").unwrap();
@@ -102,7 +102,7 @@ mod tests {
         assert!(refusal(dir.path()).contains("folder"));
         let dead = dir.path().join("dead");
         std::os::unix::fs::symlink("nowhere", &dead).unwrap();
-        assert!(refusal(&dead).contains("link to nothing"));
+        assert!(refusal(&dead).contains("broken symbolic link"));
         assert!(refusal(Path::new("/dev/zero")).contains("device"));
         assert!(default_output(&[b'x'; 247]).is_ok());
         let too_long = default_output(&[b'x'; 248]).unwrap_err();

@@ -1,4 +1,4 @@
-//! What a service manager is told (sd_notify(3)), where there is one.
+//! Notifications to a service manager (sd_notify(3)), if there is one.
 
 use std::env;
 use std::io;
@@ -7,40 +7,41 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// How much longer a start may take after each [`starting`].
 const START_EXTENSION: Duration = Duration::from_secs(120);
 
-/// Everything is up, and what is going on.
+/// Reports that the service is ready.
 pub fn ready(status: &str) {
-    tell(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
+    send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
 }
 
-/// The start goes on and may take this much longer; after [`ready`] there is no need for it.
+/// Reports progress of the start, and extends its timeout by [`START_EXTENSION`]. Not needed after [`ready`].
 pub fn starting(status: &str) {
     let more_us = START_EXTENSION.as_micros();
-    tell(&format!("EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={}", status.replace('\n', " ")));
+    send(&format!("EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={}", status.replace('\n', " ")));
 }
 
-/// What is going on.
+/// Reports the status line.
 pub fn status(status: &str) {
-    tell(&format!("STATUS={}", status.replace('\n', " ")));
+    send(&format!("STATUS={}", status.replace('\n', " ")));
 }
 
-/// The end has begun.
+/// Reports that the service is stopping.
 pub fn stopping() {
-    tell("STOPPING=1");
+    send("STOPPING=1");
 }
 
-fn tell(message: &str) {
-    let Some(place) = env::var_os("NOTIFY_SOCKET").filter(|place| !place.is_empty()) else { return };
-    let send = || {
-        let address = match place.as_bytes().strip_prefix(b"@") {
+fn send(message: &str) {
+    let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return };
+    let sent = || {
+        let address = match path.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&place)?,
+            None => SocketAddr::from_pathname(&path)?,
         };
         UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
         Ok::<_, io::Error>(())
     };
-    if let Err(error) = send() {
-        tracing::warn!("the service manager can't be told: {error}");
+    if let Err(error) = sent() {
+        tracing::warn!("can't notify the service manager: {error}");
     }
 }

@@ -1,5 +1,5 @@
-//! The command line resolved: typed, in range, with defaults filled in. Everything that can be refused without doing any
-//! work is refused here.
+//! Resolves the command line into typed options, with values checked and defaults filled in. Every error that can be found
+//! without doing any work is found here.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -33,27 +33,27 @@ mod track;
 pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
 pub(super) use get::check_hints;
 pub use get::{GetOptions, GetOutput, MetainfoSource};
-pub use seed::{AdminPlace, UntilOptions, WebOptions, is_torrent};
+pub use seed::{AdminAddress, UntilOptions, WebOptions, is_torrent};
 pub use track::{TrackList, TrackOptions};
 
 #[derive(Debug)]
 pub struct Options {
     pub output: OutputOptions,
-    /// One that this processor can run.
+    /// A kernel that this processor supports.
     pub hash_kernel: Kernel,
     pub command: Command,
 }
 
-/// Least time between two progress records, unless another one was asked for.
+/// Default minimum time between two progress records.
 pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
-    /// 0 to 3.
+    /// The number of `-v`, 0 to 3.
     pub verbosity: u8,
     pub json: bool,
-    /// Least time between two progress records.
+    /// Minimum time between two progress records.
     pub record_interval: Duration,
 }
 
@@ -73,7 +73,7 @@ pub enum Command {
     Magnet(MagnetOptions),
     Track(TrackOptions),
     Completions(clap_complete::Shell),
-    /// The folder.
+    /// The folder for the man pages.
     Manual(PathBuf),
     BenchLoopback(LoopbackOptions),
     BenchFloor(FloorOptions),
@@ -89,8 +89,9 @@ pub enum Command {
 pub struct CreateOptions {
     pub source: ContentSource,
     pub destination: Destination,
-    /// Without the creation date, which is read from the clock when the work begins.
+    /// Settings without a creation date.
     pub settings: Settings,
+    /// Take the creation date from the clock when the work begins.
     pub with_date: bool,
     pub dry_run: bool,
     pub overwrite: bool,
@@ -100,7 +101,7 @@ pub struct CreateOptions {
 pub enum ContentSource {
     /// A file or folder.
     Path(PathBuf),
-    /// The settings have a name.
+    /// Standard input; the settings have a name.
     Stdin,
 }
 
@@ -114,17 +115,17 @@ pub enum Destination {
 
 #[derive(Debug)]
 pub struct SeedOptions {
-    /// `.torrent` files and content, at least one without `watch`.
+    /// `.torrent` files and content. At least one, unless `watch` is given.
     pub torrents: Vec<PathBuf>,
-    /// Peers are shown a piece at a time (BEP 16).
+    /// Super-seeding (BEP 16).
     pub super_seed: bool,
-    /// A folder of `.torrent` files that come and go.
+    /// Folder of `.torrent` files that are followed.
     pub watch: Option<PathBuf>,
-    /// Folder that holds the torrents' names; `None`: the folder of each `.torrent`.
+    /// Folder that holds the torrents' content; `None` for the folder of each `.torrent`.
     pub data: Option<PathBuf>,
     pub verify: VerifyMode,
     pub rates: RateLimits,
-    /// Tracker and pages; `None`: neither.
+    /// Tracker and pages; `None` if they are off.
     pub web: Option<WebOptions>,
     pub until: UntilOptions,
     pub serving: ServingOptions,
@@ -132,35 +133,36 @@ pub struct SeedOptions {
     pub engine: EngineOptions,
 }
 
-/// When a seed hashes its content.
+/// When `seed` hashes its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyMode {
     /// Each piece before it is first served.
     Lazy,
-    /// All of it at start.
+    /// All pieces at the start.
     Full,
     Never,
 }
 
 #[derive(Debug, Default)]
 pub struct NetworkOptions {
-    /// `None`: the first free port of 6881 to 6889 (BEP 3).
+    /// `None` for the first free port of 6881 to 6889 (BEP 3).
     pub listen: Option<SocketAddr>,
     pub peers: Vec<SocketAddr>,
-    /// Trackers beside those of the torrent, or in their place.
+    /// Trackers in addition to those of the torrent.
     pub announce: Vec<String>,
+    /// Ignore the trackers of the torrent.
     pub announce_only: bool,
-    /// BEP 3's `ip`: an IP address or DNS name.
+    /// IP address or DNS name for the `ip` parameter of announces (BEP 3).
     pub announce_ip: Option<String>,
     pub filter: AddressFilter,
-    /// At a time; `None`: as many as suit the command.
+    /// Maximum number of connections; `None` for the default of the command.
     pub connections_max: Option<usize>,
     pub device: Option<Device>,
-    /// 0 to 63.
+    /// DSCP of packets to peers, 0 to 63.
     pub dscp: Option<u8>,
 }
 
-/// How content reaches the network.
+/// The path of content from disk to network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServingOptions {
     pub cache_mode: CacheMode,
@@ -169,9 +171,9 @@ pub struct ServingOptions {
 
 #[derive(Debug)]
 pub struct EngineOptions {
-    /// Ring threads, 1 to [`limits::RINGS_MAX`].
+    /// The number of ring threads, 1 to [`limits::RINGS_MAX`].
     pub rings: usize,
-    /// Piece arena in bytes, as asked for; never less than two pieces once the torrent is known.
+    /// Bytes of the piece arena as requested. The engine raises it to two pieces of the torrent.
     pub arena_len: u64,
     pub slots: Slots,
     pub metainfo: MetainfoLimits,
@@ -180,9 +182,9 @@ pub struct EngineOptions {
 #[derive(Debug)]
 pub struct VerifyOptions {
     pub torrent: PathBuf,
-    /// Folder that holds the torrent's name.
+    /// Folder that holds the torrent's content.
     pub data: PathBuf,
-    /// A remembered check will do.
+    /// Trust a remembered check.
     pub fast: bool,
     pub metainfo: MetainfoLimits,
 }
@@ -190,9 +192,9 @@ pub struct VerifyOptions {
 #[derive(Debug)]
 pub struct ShowOptions {
     pub torrent: PathBuf,
-    /// Trackers are asked for the swarm.
+    /// Ask the trackers for the swarm.
     pub scrape: bool,
-    /// By this interface alone.
+    /// Network interface for trackers; `None` for any.
     pub device: Option<Device>,
     pub metainfo: MetainfoLimits,
 }
@@ -200,7 +202,7 @@ pub struct ShowOptions {
 #[derive(Debug)]
 pub struct MagnetOptions {
     pub torrent: PathBuf,
-    /// Named in the link.
+    /// Peers to add to the link.
     pub peers: Vec<SocketAddr>,
     pub metainfo: MetainfoLimits,
 }
@@ -234,7 +236,7 @@ impl Options {
     }
 }
 
-/// The part that is needed to report a failure of the rest.
+/// Resolves the output options, which are needed to report errors of all other options.
 pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
     OutputOptions {
         quiet: args.quiet,
@@ -249,7 +251,7 @@ fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure
     let filters = filters(&args)?;
     let destination = destination(args.output);
     if json && destination == Destination::Stdout && !args.dry_run {
-        return Err(usage("-o - and --json both want standard output: leave one out"));
+        return Err(usage("-o - and --json both write to standard output: leave one out"));
     }
     let tiers = args.announce.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect::<Result<_, _>>();
     let settings = Settings {
@@ -298,7 +300,7 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
     } else if !args.glob.is_empty() {
         "create -: -g needs a folder: leave it out"
     } else if args.dry_run {
-        "create -: --dry-run can't know what will come: leave it out"
+        "create -: --dry-run can't read standard input: leave it out"
     } else {
         return Ok(ContentSource::Stdin);
     };
@@ -397,14 +399,14 @@ fn arena_len(text: Option<&str>) -> Result<u64, Failure> {
         len if len < limits::ARENA_LEN_MIN => {
             let (least, text) = (Bytes(limits::ARENA_LEN_MIN), printable(text.as_bytes()));
             Err(usage(format_args!(
-                "--arena: {text}: give at least {least}: a torrent has two pieces in it in any case"
+                "--arena: {text}: give at least {least}; it always holds at least two pieces of a torrent"
             )))
         }
         len => Ok(len),
     }
 }
 
-/// At least one byte.
+/// Parses a size of at least one byte.
 fn size(flag: &str, text: &str) -> Result<u64, Failure> {
     match parse_size(text) {
         Ok(0) => Err(usage(format_args!("{flag}: 0: give at least one byte"))),
@@ -422,7 +424,7 @@ fn create_piece_len(text: &str) -> Result<u32, Failure> {
     })
 }
 
-/// One path element, as the metainfo's readers demand of a name.
+/// Checks that a name is a single path element, as readers of the metainfo require.
 fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
     let name = name.into_vec();
     let refused = matches!(&name[..], b"" | b"." | b"..")
@@ -434,7 +436,7 @@ fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
     Ok(name)
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
     address_like(flag, text, "0.0.0.0:6881 or [::]:6881")
 }
@@ -452,7 +454,7 @@ fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {
     text.parse().map_err(|error| usage(format_args!("{flag}: '{}': {error}", printable(text.as_bytes()))))
 }
 
-/// The flag without a value stands for proxies on this host.
+/// Resolves `--trust-proxy`. Without a value it stands for proxies on this host.
 fn trusted_proxies(args: &ProxyArgs) -> Result<TrustedProxies, Failure> {
     let ranges = args.trust_proxy.iter().filter(|text| !text.is_empty());
     Ok(TrustedProxies {
@@ -493,7 +495,7 @@ fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
     usable(text.as_bytes(), schemes).ok_or_else(|| {
         let text = printable(text.as_bytes());
         let schemes =
-            schemes.split_last().map_or(String::new(), |(last, others)| format!("{} or {last}", others.join(", ")));
+            schemes.split_last().map_or(String::new(), |(last, rest)| format!("{} or {last}", rest.join(", ")));
         usage(format_args!("not a {what} URL: '{text}': give one with {schemes} and a host"))
     })
 }
@@ -509,7 +511,7 @@ fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// Bytes per second.
+/// Parses a rate in bytes per second.
 fn rate(flag: &str, text: &str) -> Result<u64, Failure> {
     parse_size(text).map_err(|_| {
         let text = printable(text.as_bytes());
@@ -517,7 +519,7 @@ fn rate(flag: &str, text: &str) -> Result<u64, Failure> {
     })
 }
 
-/// A time of any flag.
+/// Parses a time.
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     parse_duration(text).map_err(|error| usage(format_args!("{flag}: {error}")))
 }
@@ -526,7 +528,7 @@ fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {
     flags.iter().find(|(_, given)| *given).map_or(Ok(()), |(flag, _)| Err(Failure::not_yet(flag)))
 }
 
-/// The folder a path lies in; `.` for a bare name.
+/// Returns the folder of a path; `.` for a bare name.
 pub fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }

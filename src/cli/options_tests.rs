@@ -38,7 +38,7 @@ fn a_dash_is_standard_input_and_a_path_with_one_is_not() {
 }
 
 #[test]
-fn nonsense_is_refused_before_any_work() {
+fn invalid_values_are_refused_before_any_work() {
     for (line, part) in [
         ("create x -l 3M", "power of two"),
         ("create x -l 8K", "16 KiB"),
@@ -67,13 +67,13 @@ fn nonsense_is_refused_before_any_work() {
 }
 
 #[test]
-fn what_comes_later_is_refused_by_name() {
+fn planned_features_are_refused_by_name() {
     let refusal = refused("get x.torrent --seed=2.0");
     assert!(refusal.ends_with("is not available yet"), "{refusal}");
 }
 
 #[test]
-fn get_knows_files_from_urls() {
+fn get_distinguishes_files_from_urls() {
     let Command::Get(get) = resolve("get https://host/x.torrent --seed --timeout 5 --slots all").unwrap() else {
         panic!("not get")
     };
@@ -91,7 +91,7 @@ fn get_knows_files_from_urls() {
 }
 
 #[test]
-fn verify_looks_beside_the_torrent() {
+fn verify_defaults_to_the_folder_of_the_torrent() {
     for (line, folder) in [("verify a/b.torrent", "a"), ("verify b.torrent", "."), ("verify b.torrent d", "d")] {
         let Command::Verify(verify) = resolve(line).unwrap() else { panic!("not verify") };
         assert_eq!(verify.data, Path::new(folder), "{line}");
@@ -99,7 +99,7 @@ fn verify_looks_beside_the_torrent() {
 }
 
 #[test]
-fn the_declarations_are_sound() {
+fn the_command_line_is_consistent() {
     <crate::cli::args::Arguments as clap::CommandFactory>::command().debug_assert();
 }
 

@@ -1,4 +1,4 @@
-//! `get --select`: which files of a torrent are wanted.
+//! `get --select`: chooses the files of a torrent to download.
 
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
@@ -15,46 +15,48 @@ use crate::swarm::Choice;
 /// One `--select`.
 #[derive(Debug)]
 pub struct Selector {
+    /// The value as it was given, printable.
     text: String,
-    what: What,
+    pattern: Pattern,
 }
 
 #[derive(Debug)]
-enum What {
-    /// Numbers of files from 1 on, as `show` has them: those that are on disk.
+enum Pattern {
+    /// File numbers from 1 on, as `show` prints them; padding files have none.
     Numbers(Vec<RangeInclusive<usize>>),
     Glob(Filters),
 }
 
-/// The files that a download fetches.
+/// The files to download.
 #[derive(Debug)]
 pub struct Chosen {
-    /// For each file of the torrent.
+    /// The choice for each file of the torrent.
     pub choices: Box<[Choice]>,
+    /// The number of wanted files.
     pub file_count: usize,
-    /// Bytes.
+    /// Bytes of the wanted files.
     pub len: u64,
 }
 
 impl Selector {
-    /// Digits, commas and dashes are a list of numbers; anything else is a glob.
+    /// Parses a list of numbers if the text has only digits, commas and dashes, and a glob otherwise.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let refuse =
             |why: &str| Failure::new(Exit::Usage, format_args!("--select: '{}': {why}", printable(text.as_bytes())));
-        let what = if text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) {
+        let pattern = if text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) {
             let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-            What::Numbers(ranges.ok_or_else(|| refuse("give numbers from 1 on and ranges, as 1,3-5, or a glob"))?)
+            Pattern::Numbers(ranges.ok_or_else(|| refuse("give numbers from 1 on and ranges, as 1,3-5, or a glob"))?)
         } else {
             let filters = Filters::new([text]).map_err(|error| refuse(&printable(error.to_string().as_bytes())))?;
-            What::Glob(filters.with_junk(true))
+            Pattern::Glob(filters.with_junk(true))
         };
-        Ok(Self { text: printable(text.as_bytes()), what })
+        Ok(Self { text: printable(text.as_bytes()), pattern })
     }
 
-    fn takes(&self, number: usize, file: &FileEntry) -> bool {
-        match &self.what {
-            What::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
-            What::Glob(filters) => {
+    fn matches(&self, number: usize, file: &FileEntry) -> bool {
+        match &self.pattern {
+            Pattern::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
+            Pattern::Glob(filters) => {
                 let inner = if file.path.len() > 1 { file.path.get(1..) } else { file.path.get(..) };
                 let path: PathBuf = inner.unwrap_or_default().iter().map(|name| OsStr::from_bytes(name)).collect();
                 filters.judge(&path) == Verdict::Include
@@ -63,7 +65,7 @@ impl Selector {
     }
 }
 
-/// `3`, `3-5`, or `3-` for all from there on.
+/// Parses `3`, `3-5`, or `3-` for all numbers from 3 on.
 fn range(text: &str) -> Option<RangeInclusive<usize>> {
     let (start, end) = match text.split_once('-') {
         None => (text.parse().ok()?, text.parse().ok()?),
@@ -73,8 +75,9 @@ fn range(text: &str) -> Option<RangeInclusive<usize>> {
     (1 <= start && start <= end).then_some(start..=end)
 }
 
-/// What the selectors choose, what an earlier one chooses before what a later one does; `None` where there are none. Each has
-/// to choose something.
+/// Applies the selectors; `None` if there are none. The files of an earlier selector are downloaded first.
+///
+/// Fails if a selector matches no file.
 pub fn choose(selectors: &[Selector], metainfo: &Metainfo) -> Result<Option<Chosen>, Failure> {
     if selectors.is_empty() {
         return Ok(None);
@@ -86,7 +89,7 @@ pub fn choose(selectors: &[Selector], metainfo: &Metainfo) -> Result<Option<Chos
         let mut any = false;
         let listed = files.iter().zip(&mut choices).filter(|(file, _)| !file.pad);
         for (number, (file, choice)) in (1..).zip(listed) {
-            if selector.takes(number, file) {
+            if selector.matches(number, file) {
                 any = true;
                 if *choice == Choice::LeftOut {
                     *choice = Choice::Wanted(u8::MAX - rank);
@@ -111,7 +114,7 @@ mod tests {
     use crate::base::PieceHash;
     use crate::codec::metainfo::{Draft, DraftFiles, MetainfoLimits};
 
-    /// Indices of the files that are wanted, first come first.
+    /// Indices of the wanted files in the order of download.
     fn chosen(selectors: &[&str], paths: &[&str]) -> Result<Vec<usize>, String> {
         let entry = |path: &&str| FileEntry {
             path: path.split('/').map(|name| name.as_bytes().to_vec()).collect(),
@@ -136,7 +139,7 @@ mod tests {
     const PATHS: [&str; 5] = ["a.iso", "b.txt", "sub/c.iso", "sub/d.txt", "e"];
 
     #[test]
-    fn numbers_ranges_and_globs_choose_files_in_their_order() {
+    fn numbers_ranges_and_globs_choose_files_in_order() {
         for (selectors, expected) in [
             (&["2"][..], &[1][..]),
             (&["1,3-4"], &[0, 2, 3]),
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_chooses_nothing_is_refused() {
+    fn a_selector_that_matches_nothing_is_refused() {
         for (selector, part) in [
             ("6", "'6' matches none of the 5 files"),
             ("*.mp3", "'*.mp3' matches none"),

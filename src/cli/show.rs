@@ -23,16 +23,17 @@ pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure>
     }
     print(&metainfo, output);
     for ShownSwarm { tracker, seeders, leechers, completed, error } in swarms {
-        let told = error.unwrap_or_else(|| {
+        let answer = error.unwrap_or_else(|| {
             let count = |number: Option<u64>, one| Count(number.unwrap_or_default(), one);
             let (seeders, leechers) = (count(seeders, "seeder"), count(leechers, "leecher"));
             format!("{seeders}, {leechers}, {} downloaded", completed.unwrap_or_default())
         });
-        output.result(format_args!("{:<12} {tracker}: {told}", "swarm"));
+        output.result(format_args!("{:<12} {tracker}: {answer}", "swarm"));
     }
     Ok(())
 }
 
+/// Asks each tracker for the swarm.
 fn scraped(metainfo: &Metainfo, device: Option<Device>) -> Result<Vec<ShownSwarm>, Failure> {
     let urls = metainfo.tiers.concat();
     let way = Way { device, local: None };

@@ -23,7 +23,7 @@ use crate::tracker::Table;
 use crate::web::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use crate::web::tracker::{Tracker, http, udp};
 
-/// How often signals are looked at.
+/// Interval at which the flags of signals are checked.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure> {
@@ -60,7 +60,7 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
     let failed = |error: io::Error| Failure::io("can't start a thread", "tracker", &error);
     let mut threads = udp::start(sockets, &tracker, &stop).map_err(failed)?;
     threads.extend(http::start(listeners, &tracker, &options.trusted_proxies, &stop).map_err(failed)?);
-    tell(address, &tracker, &options.list, output);
+    report_start(address, &tracker, &options.list, output);
 
     notify::ready(&format!("tracking on {address}"));
     let started = Instant::now();
@@ -78,7 +78,7 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
     Ok(())
 }
 
-fn tell(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Output) {
+fn report_start(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Output) {
     let (torrents, _) = tracker.table().counts();
     let what = match list {
         TrackList::Open => "any torrent".to_owned(),
@@ -88,18 +88,19 @@ fn tell(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Outpu
     output.record(&Record::Tracking { address: address.to_string(), torrents });
 }
 
-/// A list that can't be read leaves the one there is.
+/// Reads the list again. The tracker keeps the old list if the new one cannot be read.
 fn reread(path: &Path, tracker: &Tracker, output: &Output) {
     match load_list(path) {
         Ok(list) => {
             tracker.table().allow_only(&list);
             output.message(format_args!("{} of {}", Count(list.len() as u64, "torrent"), shown(path)));
         }
-        Err(failure) => output.warning(format_args!("the list stays as it is: {failure}")),
+        Err(failure) => output.warning(format_args!("the list is unchanged: {failure}")),
     }
 }
 
-/// One info-hash in hexadecimal a line; what follows it, empty lines and those that begin with `#` are passed over.
+/// Reads a list with one hexadecimal info-hash per line. Text after the info-hash, empty lines and lines that begin with
+/// `#` are ignored.
 fn load_list(path: &Path) -> Result<HashSet<InfoHash>, Failure> {
     let unreadable = |error: &io::Error| Failure::io("can't read the list", &shown(path), error);
     let (file, metadata) = open_regular(path).map_err(|error| unreadable(&error))?;

@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::bound::{Bound, Meter, phrase};
+use super::bound::{Meter, Speed, phrase};
 use super::checks::Check;
 use super::exit::{Exit, Failure};
 use super::interrupt::{self, Hangup};
@@ -25,7 +25,7 @@ use crate::create::foreign::foreign_files;
 use crate::create::open::shown;
 use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, observe, verify};
 
-/// Ranges of bad pieces that people are shown; `--json` has them all.
+/// Maximum number of ranges of bad pieces in text output; `--json` has all of them.
 const RANGES_SHOWN_MAX: usize = 100;
 
 pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failure> {
@@ -36,7 +36,7 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     let Outcome { report, remembered } = check(options, &metainfo, &interrupted, output)?;
     let extra = extra_files(&metainfo.info, &options.data, &options.torrent, &interrupted)?;
     let bound = if report.hashed_len == 0 { None } else { meter.bound(report.hashed_len) };
-    show(&metainfo, &report, &extra, remembered, (started.elapsed(), bound), output);
+    show(&metainfo, &report, &extra, remembered, Speed { took: started.elapsed(), bound }, output);
     if report.is_match() {
         return Ok(());
     }
@@ -53,7 +53,7 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     Err(Failure::new(Exit::Mismatch, line))
 }
 
-/// What to do: the `get` that works on these files, or what is in its way.
+/// Returns advice: the `get` command that repairs the content, or the obstacle to remove first.
 fn repair(
     options: &VerifyOptions,
     metainfo: &Metainfo,
@@ -62,11 +62,11 @@ fn repair(
 ) -> Result<String, Failure> {
     let info = &metainfo.info;
     if options.data.exists() && !options.data.is_dir() {
-        return Ok(format!("it is no folder: give the one that holds '{}'", printable(&info.name)));
+        return Ok(format!("it is not a folder: give the folder that holds '{}'", printable(&info.name)));
     }
     let files = report.problems.iter().filter_map(|problem| info.files.get(problem.file_index));
     if let Some(path) = files.filter_map(|file| obstacle(&options.data, file)).next() {
-        return Ok(format!("move {} away, which is where a file or folder of the torrent belongs", shown(&path)));
+        return Ok(format!("move {} away: a file or folder of the torrent belongs there", shown(&path)));
     }
     let is_long = report.problems.iter().any(|problem| matches!(problem.problem, Problem::Long { .. }));
     let control = Control { cancel: interrupted, progress: &|_| () };
@@ -75,16 +75,16 @@ fn repair(
     let overwrite = if is_long || is_foreign()? { " --overwrite" } else { "" };
     let word = |path: &Path, placeholder: &str| {
         let bytes = path.as_os_str().as_bytes();
-        // A path that begins with a dash would be a flag.
+        // The shell would take a path that begins with a dash for a flag.
         let bytes = if bytes.starts_with(b"-") { [b"./", bytes].concat() } else { bytes.to_vec() };
         shell_word(&bytes).unwrap_or_else(|| placeholder.to_owned())
     };
     let (torrent, data) = (word(&options.torrent, "TORRENT"), word(&options.data, "DIR"));
-    Ok(format!("mend it with bt-fast get {torrent} -o {data}{overwrite}"))
+    Ok(format!("repair it with bt-fast get {torrent} -o {data}{overwrite}"))
 }
 
-/// The first path element of a file, below the data folder, that `get` can neither make nor write to: a link, a device, a folder
-/// in place of a file, or a file in place of a folder.
+/// Returns the first path below the data folder that keeps `get` from writing a file: a link, a device, a folder in place
+/// of a file, or a file in place of a folder.
 fn obstacle(data: &Path, file: &FileEntry) -> Option<PathBuf> {
     let mut path = data.to_owned();
     for (at, element) in (1..).zip(&file.path) {
@@ -100,7 +100,7 @@ fn obstacle(data: &Path, file: &FileEntry) -> Option<PathBuf> {
 
 struct Outcome {
     report: Report,
-    /// When the check began that is trusted here, in seconds since 1970; `None`: the content was read.
+    /// Start of the earlier check that is trusted, in seconds since 1970; `None` if the content was read.
     remembered: Option<i64>,
 }
 
@@ -117,7 +117,7 @@ fn check(
         if let Some(date) = content.and_then(|content| check.recall(info_hash, &content)) {
             return Ok(Outcome { report: Report::all_right(info), remembered: Some(date) });
         }
-        output.message("the content has changed since an earlier check, or there was none: reading all of it");
+        output.message("no earlier check, or the content has changed since: reading all of it");
     }
     let progress = ContentProgress::new(output, "checking", info.geometry.total_len());
     let control = Control { cancel: interrupted, progress: &|done| progress.update(done) };
@@ -132,7 +132,7 @@ fn show(
     report: &Report,
     extra: &ExtraFiles,
     remembered: Option<i64>,
-    (took, bound): (Duration, Option<Bound>),
+    Speed { took, bound }: Speed,
     output: &Output,
 ) {
     let info = &metainfo.info;

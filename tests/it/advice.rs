@@ -22,7 +22,7 @@ fn verify(sandbox: &Sandbox) -> Run {
 /// Runs what `verify` advises, word by word as a shell takes it; no peer is there, so what it refuses comes first.
 #[track_caller]
 fn follow(sandbox: &Sandbox, run: &Run) -> String {
-    let (_, advice) = run.stderr.trim().rsplit_once("mend it with bt-fast ").unwrap();
+    let (_, advice) = run.stderr.trim().rsplit_once("repair it with bt-fast ").unwrap();
     let script = format!("bt_fast() {{ \"$BIN\" \"$@\"; }}; bt_fast {advice} --timeout 1 --listen 127.0.0.1:0");
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &script]).current_dir(sandbox.path("")).env("BIN", crate::support::bt_fast_path());
@@ -40,7 +40,7 @@ fn verify_advises_a_command_that_works() {
         (right[..60_000].to_vec(), false),
     ] {
         sandbox.write("my data/it's.bin", bytes);
-        let run = verify(&sandbox).fails(3, "mend it with bt-fast get 'the torrent.torrent' -o .");
+        let run = verify(&sandbox).fails(3, "repair it with bt-fast get 'the torrent.torrent' -o .");
         assert_eq!(run.stderr.trim().ends_with(" --overwrite"), overwrites, "{run:?}");
         let told = follow(&sandbox, &run);
         assert!(told.contains("no peers") || told.is_empty() || told.contains("already complete"), "{told}");
@@ -66,7 +66,7 @@ fn verify_names_what_is_in_the_way() {
     verify(&sandbox).fails(3, "move ./my data away");
     sandbox
         .run_args(["verify", "the torrent.torrent", "/dev/null"])
-        .fails(3, "/dev/null: 7 of 7 pieces bad, 1 of 1 file wrong: it is no folder");
+        .fails(3, "/dev/null: 7 of 7 pieces bad, 1 of 1 file wrong: it is not a folder");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn errors_name_the_mistake_of_the_user() {
         ),
         (1, "create dead", "dead: it is a broken symbolic link"),
         (1, "seed dead", "dead: it is a broken symbolic link"),
-        (1, "show dead", "dead: it is a link to nothing"),
+        (1, "show dead", "dead: it is a broken symbolic link"),
         (2, "get x --peer foo", "as 192.0.2.7:6881"),
         (2, "get x --down zz", "'zz' is not a rate"),
         (2, "get x --dht", "unexpected argument '--dht' found: see bt-fast get --help"),
@@ -129,8 +129,8 @@ fn errors_name_the_mistake_of_the_user() {
         (2, "create big.iso -a ftp://x/", "give one with http, https or udp and a host"),
         (2, "seed", "--watch"),
         (2, "seed big.iso --data folder", "--data: "),
-        (1, "get 192.0.2.7:6880/t/x.torrent", "write http:// or https:// before it"),
-        (1, "get localhost:6880/t/x.torrent", "write http:// or https:// before it"),
+        (1, "get 192.0.2.7:6880/t/x.torrent", "begin it with http:// or https://"),
+        (1, "get localhost:6880/t/x.torrent", "begin it with http:// or https://"),
         (1, "get 00000000000000000000000000000000000000000", "40 hexadecimal digits"),
     ] {
         let run = sandbox.run(line).fails(code, part);

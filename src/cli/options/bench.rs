@@ -1,4 +1,4 @@
-//! What `bt-fast bench` is asked to measure, checked.
+//! Resolves the options of `bench`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
 use crate::cli::exit::Failure;
 use crate::hash::Kernel;
 
-/// Where files lie in memory.
+/// A file system in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
 /// 1 Gbit/s, in bytes per second.
 const SIMULATED_LINK: u64 = 125_000_000;
@@ -21,10 +21,11 @@ const SIMULATED_PIECE_LEN: u32 = 256 << 10;
 pub struct LoopbackOptions {
     /// Content in bytes, at least 1.
     pub size: u64,
-    /// `None`: as `create` chooses it.
+    /// `None` for the piece length that `create` chooses.
     pub piece_len: Option<u32>,
     pub peer_count: usize,
     pub rounds: usize,
+    /// Measure the bare pair.
     pub with_floor: bool,
     pub place: Place,
     pub write: WriteHow,
@@ -33,14 +34,15 @@ pub struct LoopbackOptions {
     pub hash_kernel: Kernel,
     pub seed_flags: Vec<OsString>,
     pub get_flags: Vec<OsString>,
+    /// Page with charts to write.
     pub html: Option<PathBuf>,
-    /// An older run's record.
+    /// JSON output of an earlier run.
     pub compare: Option<PathBuf>,
 }
 
 #[derive(Debug)]
 pub struct FloorOptions {
-    /// Bytes, at least 1.
+    /// Bytes to move in each round, at least 1.
     pub len: u64,
     pub piece_len: u32,
     pub rounds: usize,
@@ -52,15 +54,17 @@ pub struct FloorOptions {
 #[derive(Debug)]
 pub enum SwarmOptions {
     Simulated(Scenario),
-    /// Processes; bytes per second of their links, where they have a limit.
+    /// Processes on this machine.
     Fleet {
         transfer: LoopbackOptions,
+        /// Rate of each downloader's link in bytes per second; `None` for no limit.
         link: Option<u64>,
+        /// Rate of the origin's uplink in bytes per second; `None` for no limit.
         origin: Option<u64>,
     },
 }
 
-/// Where a benchmark makes its folder.
+/// Where a benchmark creates its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub parent: PathBuf,
@@ -112,7 +116,7 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
     })
 }
 
-/// At least one byte per second.
+/// Parses a rate of at least one byte per second.
 fn link_rate(flag: &str, text: &str) -> Result<u64, Failure> {
     match rate(flag, text)? {
         0 => Err(usage(format_args!("{flag}: 0: give at least one byte per second"))),
@@ -148,12 +152,12 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
         });
     };
     if args.place.ram || args.place.dir.is_some() {
-        return Err(usage("bench swarm: what is simulated needs no files: leave --ram and --dir out"));
+        return Err(usage("bench swarm: a simulation needs no files: leave --ram and --dir out"));
     }
     let shares = [args.churn, args.free_riders, args.corrupting, args.silent];
     let bad = args.free_riders + args.corrupting + args.silent;
     if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || bad + args.churn > 1.0 {
-        return Err(usage("bench swarm: shares are from 0 to 1, together too"));
+        return Err(usage("bench swarm: give shares from 0 to 1, whose sum is at most 1"));
     }
     let link_rate = link.unwrap_or(SIMULATED_LINK);
     Ok(SwarmOptions::Simulated(Scenario {
@@ -180,7 +184,7 @@ fn words(text: Option<&str>) -> Vec<OsString> {
     text.unwrap_or_default().split_whitespace().map(Into::into).collect()
 }
 
-/// In bytes; more than a mebibyte, less than any machine here has.
+/// Converts GiB to bytes.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
 fn gib(number: f64) -> Result<u64, Failure> {
     if (0.001..=1024.0).contains(&number) {

@@ -1,4 +1,4 @@
-//! `get`.
+//! Resolves the options of `get`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,21 +21,21 @@ use crate::engine::{RateLimits, WriteMode};
 pub struct GetOptions {
     pub source: MetainfoSource,
     pub output: GetOutput,
-    /// The files that are wanted; none: all.
+    /// The wanted files; empty for all files.
     pub select: Vec<Selector>,
-    /// Keep uploading when complete.
+    /// Keep uploading after the download is complete.
     pub seed: bool,
     pub write_mode: WriteMode,
     pub serving: ServingOptions,
-    /// Replace files that are not of the torrent.
+    /// Replace files with foreign content.
     pub overwrite: bool,
-    /// Reserve the disk space at the start.
+    /// Reserve disk space at the start.
     pub preallocate: bool,
-    /// For the shell, when everything is here.
+    /// Shell command to run when the download is complete.
     pub on_complete: Option<OsString>,
-    /// Exit 4 after this long without peers or trackers; `None`: never.
+    /// Exit with 4 after this time without peers or trackers; `None` for never.
     pub timeout: Option<Duration>,
-    /// Pieces by index.
+    /// Download pieces in the order of their index.
     pub sequential: bool,
     pub rates: RateLimits,
     pub network: NetworkOptions,
@@ -44,9 +44,9 @@ pub struct GetOptions {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum GetOutput {
-    /// Folder that will hold the torrent's name.
+    /// Content below this folder.
     Content(PathBuf),
-    /// The `.torrent` alone.
+    /// The `.torrent` only.
     Metainfo(Destination),
 }
 
@@ -58,7 +58,7 @@ pub enum MetainfoSource {
     Magnet(Magnet),
 }
 
-/// What a word of the command line names. A file that is there goes before an info-hash.
+/// Resolves the argument of `get`. An existing file takes precedence over an info-hash.
 fn source(word: OsString) -> Result<MetainfoSource, Failure> {
     let text = pasted(word.as_bytes());
     if Magnet::is_meant(text) {
@@ -85,7 +85,7 @@ fn source(word: OsString) -> Result<MetainfoSource, Failure> {
     }
 }
 
-/// What was meant perhaps by a text that names no file.
+/// Guesses what was meant by a text that names no file.
 fn hint(text: &[u8]) -> Option<&'static str> {
     let first = text.split(|&byte| byte == b'/').next().unwrap_or_default();
     let (host, port) = match first.iter().rposition(|&byte| byte == b':') {
@@ -95,19 +95,19 @@ fn hint(text: &[u8]) -> Option<&'static str> {
     let has_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
     let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
     if has_port && !host.is_empty() && host.iter().all(is_host) {
-        return Some("if it is a URL, write http:// or https:// before it");
+        return Some("if it is a URL, begin it with http:// or https://");
     }
     let digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
     if digits.clone().all(u8::is_ascii_alphanumeric) && (30..=50).contains(&digits.count()) {
-        return Some("if it is an info-hash, it has 40 hexadecimal digits or 32 of base32, without blanks");
+        return Some("if it is an info-hash, give 40 hexadecimal or 32 base32 digits, without blanks");
     }
     None
 }
 
-/// Refuses a link without trackers and peers where the command line names none either.
+/// Fails if neither the link nor the command line names a tracker or a peer.
 pub(in crate::cli) fn check_hints(magnet: &Magnet, network: &NetworkOptions) -> Result<(), Failure> {
-    let told = magnet.trackers.len() + magnet.peers.len() + network.announce.len() + network.peers.len();
-    if told == 0 {
+    let hint_count = magnet.trackers.len() + magnet.peers.len() + network.announce.len() + network.peers.len();
+    if hint_count == 0 {
         return Err(usage(format_args!(
             "magnet:?xt=urn:btih:{} names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
             magnet.info_hash
@@ -129,7 +129,7 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
     };
     if json && output == GetOutput::Metainfo(Destination::Stdout) {
-        return Err(usage("-o - and --json both want standard output: leave one out"));
+        return Err(usage("-o - and --json both write to standard output: leave one out"));
     }
     Ok(GetOptions {
         source,

@@ -1,4 +1,4 @@
-//! `seed`.
+//! Resolves the options of `seed`.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -18,58 +18,58 @@ use crate::codec::url::{self, WEB_SCHEMES};
 use crate::engine::RateLimits;
 use crate::web::forwarded::TrustedProxies;
 
-/// Tracker and pages of an origin.
+/// The tracker and pages of an origin.
 #[derive(Debug, Clone)]
 pub struct WebOptions {
-    /// `None`: all addresses, the first free port of [`crate::base::limits::WEB_PORTS`].
+    /// `None` for all addresses and the first free port of [`crate::base::limits::WEB_PORTS`].
     pub address: Option<SocketAddr>,
-    pub admin: AdminPlace,
-    /// `http` or `https`; what all links begin with.
+    pub admin: AdminAddress,
+    /// Prefix of all links, `http` or `https`.
     pub public_url: Option<String>,
     pub trusted_proxies: TrustedProxies,
-    /// The content is given out over HTTP too.
+    /// Serve the content over HTTP.
     pub web_seed: bool,
 }
 
-/// Where the operator's pages are.
+/// Where the operator's pages are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AdminPlace {
+pub enum AdminAddress {
     Off,
-    /// The first free port of [`crate::base::limits::ADMIN_PORTS`].
+    /// The loopback address and the first free port of [`crate::base::limits::ADMIN_PORTS`].
     Loopback,
     At(SocketAddr),
 }
 
-/// Conditions that end a seed; `None`: never.
+/// The conditions that end `seed`, each of them optional.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct UntilOptions {
-    /// Bytes sent, divided by those of the content.
+    /// Bytes sent per byte of content.
     pub ratio: Option<f64>,
+    /// Time since the start.
     pub time: Option<Duration>,
-    /// Others that have got everything.
+    /// The number of peers with the complete content.
     pub copies: Option<usize>,
-    /// Without anything sent.
+    /// Time without anything sent.
     pub idle: Option<Duration>,
 }
 
-/// Whether a path is a `.torrent`; what is not here is believed to be one, and refused when it is read. A link to nothing is
-/// one by its name.
+/// Whether a path is a `.torrent` by its name. A path that does not exist counts as one, and is refused when it is read.
 pub fn is_torrent(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || path.symlink_metadata().is_err()
 }
 
 pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     if args.torrents.iter().any(|path| Magnet::is_meant(path.as_os_str().as_bytes())) {
-        return Err(usage("seed: a magnet link names no content that is here: use get --seed"));
+        return Err(usage("seed: a magnet link names no local content: use get --seed"));
     }
     if args.torrents.is_empty() && args.watch.is_none() {
         return Err(usage(
-            "seed: what? give .torrent files, files or folders, or a folder of .torrent files with --watch DIR",
+            "seed: nothing to serve: give .torrent files, files or folders, or a folder of .torrent files with --watch DIR",
         ));
     }
     let has_content = args.torrents.iter().any(|path| !is_torrent(path));
     if args.data.is_some() && args.watch.is_none() && args.torrents.iter().all(|path| !is_torrent(path)) {
-        return Err(usage("--data: it says where the content of a .torrent is, and none is given: leave it out"));
+        return Err(usage("--data: applies to .torrent files, and none is given: leave it out"));
     }
     let duration = |flag, text: Option<&str>| text.map(|text| duration(flag, text)).transpose();
     if args.stop_ratio.is_some_and(|ratio| !ratio.is_finite() || ratio <= 0.0) {
@@ -104,7 +104,7 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     })
 }
 
-/// Content without a `.torrent` needs a place where its torrent is had; the others need none.
+/// Resolves the web side. Content without a `.torrent` turns it on, because its torrent must be published.
 fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, Failure> {
     let flags = [
         ("--admin", args.admin.is_some()),
@@ -119,7 +119,7 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
     };
     if !is_on {
         if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
-            return Err(usage(format_args!("{flag} needs the web side: leave --web off out")));
+            return Err(usage(format_args!("{flag} needs the web side: remove --web off")));
         }
         return Ok(None);
     }
@@ -129,9 +129,9 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
     Ok(Some(WebOptions {
         address: args.web.as_deref().map(|text| address("--web", text)).transpose()?,
         admin: match args.admin.as_deref() {
-            None => AdminPlace::Loopback,
-            Some("off") => AdminPlace::Off,
-            Some(text) => AdminPlace::At(address("--admin", text)?),
+            None => AdminAddress::Loopback,
+            Some("off") => AdminAddress::Off,
+            Some(text) => AdminAddress::At(address("--admin", text)?),
         },
         public_url,
         trusted_proxies,
@@ -145,6 +145,6 @@ fn public_url(text: &str) -> Result<String, Failure> {
     });
     url.map(String::from).ok_or_else(|| {
         let text = printable(text.as_bytes());
-        usage(format_args!("--public-url: not a public URL: '{text}': give http or https, host and path alone"))
+        usage(format_args!("--public-url: not a public URL: '{text}': give http or https, a host and a path only"))
     })
 }

@@ -1,4 +1,4 @@
-//! `track`.
+//! Resolves the options of `track`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use crate::web::forwarded::TrustedProxies;
 pub struct TrackOptions {
     pub list: TrackList,
     pub listen: SocketAddr,
-    /// For each of HTTP and UDP, at least one.
+    /// The number of threads for each of HTTP and UDP, at least 1.
     pub threads: usize,
     pub trusted_proxies: TrustedProxies,
 }
 
-/// What is tracked.
+/// The torrents to track.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TrackList {
-    /// Whatever is announced.
+    /// Every torrent that is announced.
     Open,
-    /// The info-hashes of this file.
+    /// The torrents whose info-hashes this file lists.
     File(PathBuf),
 }
 
@@ -33,7 +33,7 @@ pub(super) fn resolve_track(args: TrackArgs) -> Result<TrackOptions, Failure> {
         list: match args.allow {
             Some(path) => TrackList::File(path),
             None if args.open => TrackList::Open,
-            None => return Err(usage("track: what? give --allow FILE, or --open for any torrent")),
+            None => return Err(usage("track: nothing to track: give --allow FILE, or --open for any torrent")),
         },
         listen: address("--listen", &args.listen)?,
         threads: args.threads.map_or_else(cores, usize::from),

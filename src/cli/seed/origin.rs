@@ -12,7 +12,7 @@ use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
-use crate::cli::options::{AdminPlace, WebOptions};
+use crate::cli::options::{AdminAddress, WebOptions};
 use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
@@ -93,9 +93,9 @@ impl Origin {
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
         let hosts = Hosts::new(own_names(options.public_url.as_deref()));
         let (admin, admin_address) = match options.admin {
-            AdminPlace::Off => (None, None),
-            AdminPlace::Loopback => (Some(None), None),
-            AdminPlace::At(address) => (Some(Some(address)), Some(address)),
+            AdminAddress::Off => (None, None),
+            AdminAddress::Loopback => (Some(None), None),
+            AdminAddress::At(address) => (Some(Some(address)), Some(address)),
         };
         let admin = match handed.admin {
             Some(listener) => Some(listener.set_nonblocking(true).map(|()| listener)),

@@ -40,7 +40,7 @@ fn a_foreign_file_is_kept_without_overwrite() {
         write_random(&target.join(NAME), len, 1);
         let before = fs::read(target.join(NAME)).unwrap();
         let mut command = fixture.get_command(&target, &[seed.address]);
-        assert_fails(&run(&command, DEADLINE), 1, "/content: nothing in it is of this torrent");
+        assert_fails(&run(&command, DEADLINE), 1, "/content: it has no content of this torrent");
         assert!(fs::read(target.join(NAME)).unwrap() == before);
         assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
         let finished = run(command.arg("--overwrite"), DEADLINE);
@@ -126,7 +126,7 @@ fn a_killed_run_recognizes_only_its_own_files() {
             fs::write(&other, &torn).unwrap();
             fs::remove_file(&path).unwrap();
             fs::hard_link(&other, &path).unwrap();
-            assert_fails(&run(&command, DEADLINE), 1, "nothing in it is of this torrent");
+            assert_fails(&run(&command, DEADLINE), 1, "it has no content of this torrent");
             assert!(fs::read(&other).unwrap() == torn);
         } else {
             fs::write(&path, &torn).unwrap();
@@ -149,7 +149,7 @@ fn a_file_that_replaces_a_correct_one_is_kept() {
         fs::remove_file(&path).unwrap();
         fs::hard_link(&other, &path).unwrap();
         let mut command = fixture.get_command(&target, &[seed.address]);
-        assert_fails(&run(&command, DEADLINE), 1, &format!("/{name}: nothing in it is of this torrent"));
+        assert_fails(&run(&command, DEADLINE), 1, &format!("/{name}: it has no content of this torrent"));
         assert!(fs::read(&other).unwrap() == vec![9; len]);
         assert_eq!(run(command.arg("--overwrite"), DEADLINE).code, Some(0));
         assert!(fs::read(&path).unwrap() == right);
@@ -164,7 +164,7 @@ fn a_verified_piece_vouches_for_neighboring_short_files() {
     fs::create_dir(target.join(NAME)).unwrap();
     fs::write(target.join(NAME).join("c"), [9; 1000]).unwrap();
     let command = fixture.get_command(&target, &[seed.address]);
-    assert_fails(&run(&command, DEADLINE), 1, "/c: nothing in it is of this torrent");
+    assert_fails(&run(&command, DEADLINE), 1, "/c: it has no content of this torrent");
     assert_eq!(fs::read_dir(target.join(NAME)).unwrap().count(), 1, "no file was made");
     fs::copy(fixture.source.join(NAME).join("b"), target.join(NAME).join("b")).unwrap();
     fixture.get(&target, &[seed.address]);

@@ -81,7 +81,7 @@ fn a_tracker_reloads_its_list() {
     // A list that is broken changes nothing.
     fs::write(&list, "what?\n").unwrap();
     process.signal(Signal::HUP);
-    assert!(wait_until(DEADLINE, || process.output().contains("the list stays as it is")), "{}", process.log_tail());
+    assert!(wait_until(DEADLINE, || process.output().contains("the list is unchanged")), "{}", process.log_tail());
     assert!(announce(address, &second).contains("8:interval"));
     process.signal(Signal::TERM);
     assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0));
@@ -108,7 +108,7 @@ fn the_completion_hook_runs_after_the_download() {
     let mut command = fixture.get_command(&again, &[seed.address]);
     command.args(["--on-complete", "exit 7"]);
     let finished = run(&command, DEADLINE);
-    assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: its command failed"), "{finished:#?}");
+    assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: command failed"), "{finished:#?}");
 }
 
 /// What describes the download are no flags of a bt-fast in the hook, nor are the flags of the download.
@@ -136,7 +136,7 @@ fn a_failed_hook_is_reported_while_seeding() {
     let mut command = fixture.get_command(&target, &[seed.address]);
     command.args(["--seed", "--on-complete", "exit 7"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let told = || get.log_tail().contains("--on-complete: its command failed: exit status: 7");
+    let told = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
     assert!(wait_until(DEADLINE, told), "{}", get.log_tail());
     get.signal(Signal::TERM);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
