@@ -12,7 +12,7 @@ use std::time::Instant;
 use memmap2::MmapMut;
 use serde::Serialize;
 
-use super::pair::{PairSettings, Work, cpu_time, open_to_write, pair};
+use super::pair::{FileMode, PairSettings, Work, cpu_time, open_to_write, pair};
 use super::{BenchError, Machine, gb_per_s, io_error, median, per_gb};
 use crate::base::{Rng, limits};
 use crate::hash::{Kernel, sha1_batch};
@@ -76,18 +76,25 @@ enum Cpu {
     One(f64),
 }
 
+/// When a buffered write is complete.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriteEnd {
+    PageCache,
+    Disk,
+}
+
 type Measure = fn(&FloorSettings) -> Result<Sample, BenchError>;
 
 const WORKS: [(&str, Measure); 10] = [
     ("tcp", |settings| pair_sample(settings, Work::Discard)),
     ("memory_copy", |_| copy()),
     ("page_cache_read", read),
-    ("write_buffered", |settings| write_buffered(settings, false)),
-    ("write_synced", |settings| write_buffered(settings, true)),
+    ("write_buffered", |settings| write_buffered(settings, WriteEnd::PageCache)),
+    ("write_synced", |settings| write_buffered(settings, WriteEnd::Disk)),
     ("write_direct", write_direct),
     ("hash", hash),
-    ("pair_direct", |settings| pair_sample(settings, written(settings, true))),
-    ("pair_buffered", |settings| pair_sample(settings, written(settings, false))),
+    ("pair_direct", |settings| pair_sample(settings, written(settings, FileMode::Direct))),
+    ("pair_buffered", |settings| pair_sample(settings, written(settings, FileMode::Buffered))),
     ("pair_unwritten", |settings| pair_sample(settings, Work::Hash)),
 ];
 
@@ -134,8 +141,8 @@ fn target(folder: &Path) -> PathBuf {
     folder.join("written.bin")
 }
 
-fn written(settings: &FloorSettings, direct: bool) -> Work {
-    Work::Write { path: target(&settings.folder), direct }
+fn written(settings: &FloorSettings, mode: FileMode) -> Work {
+    Work::Write { path: target(&settings.folder), mode }
 }
 
 fn pair_sample(settings: &FloorSettings, work: Work) -> Result<Sample, BenchError> {
@@ -192,16 +199,16 @@ fn chunks(settings: &FloorSettings) -> u64 {
     settings.len.div_ceil(CHUNK_LEN as u64)
 }
 
-fn write_buffered(settings: &FloorSettings, sync: bool) -> Result<Sample, BenchError> {
+fn write_buffered(settings: &FloorSettings, end: WriteEnd) -> Result<Sample, BenchError> {
     let path = target(&settings.folder);
     let mut chunk = vec![0; CHUNK_LEN];
     Rng::with_seed(2).fill(&mut chunk);
     let sample = timed("write", || {
-        let file = open_to_write(&path, false, settings.len)?;
+        let file = open_to_write(&path, FileMode::Buffered, settings.len)?;
         for index in 0..chunks(settings) {
             file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
         }
-        if sync {
+        if end == WriteEnd::Disk {
             file.sync_data()?;
         }
         Ok(chunks(settings) * CHUNK_LEN as u64)
@@ -217,7 +224,7 @@ fn write_direct(settings: &FloorSettings) -> Result<Sample, BenchError> {
     let mut chunk = MmapMut::map_anon(CHUNK_LEN).map_err(io_error("memory"))?;
     Rng::with_seed(3).fill(&mut chunk);
     let sample = timed("write past the page cache", || {
-        let file = open_to_write(&path, true, settings.len)?;
+        let file = open_to_write(&path, FileMode::Direct, settings.len)?;
         let next = AtomicU64::new(0);
         let write = || -> io::Result<()> {
             loop {

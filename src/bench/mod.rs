@@ -22,7 +22,7 @@ pub use compare::{Change, compare};
 pub use error::BenchError;
 pub use floor::{FloorFigure, FloorFigures, FloorSettings, floor};
 pub use hash::{Figure, HashFigures, hash};
-pub use loopback::{CpuKinds, CpuTime, Figures, FloorShare, Settings, Side, WhereTo, WriteHow, run};
+pub use loopback::{CpuKinds, CpuTime, Figures, FloorShare, Medium, Settings, Side, run};
 pub use machine::Machine;
 pub use pair::{PairFigures, side};
 pub use report::page;

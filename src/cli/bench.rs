@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{FloorOptions, LoopbackOptions, Place};
+use super::options::{BenchFolder, FloorOptions, LoopbackOptions};
 use super::output::Output;
 use crate::base::units::{Bytes, Rate};
 use crate::bench::{
@@ -23,7 +23,7 @@ pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), 
     // Errors of these files must not come after a long measurement.
     let older = options.compare.as_deref().map(Older::read).transpose()?;
     let html = options.html.as_deref().map(Html::create).transpose()?;
-    let folder = folder(&options.place)?;
+    let folder = folder(&options.folder)?;
     let settings = settings(options, folder.path());
     let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
@@ -37,7 +37,7 @@ pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
         len: options.size,
         piece_len: options.piece_len,
         folder: folder.to_owned(),
-        to: options.place.to,
+        to: options.folder.to,
         peer_count: options.peer_count,
         rounds: options.rounds,
         with_floor: options.with_floor,
@@ -52,7 +52,7 @@ pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
 
 pub(super) fn floor(options: FloorOptions, output: &Output) -> Result<(), Failure> {
     let older = options.compare.as_deref().map(Older::read).transpose()?;
-    let folder = folder(&options.place)?;
+    let folder = folder(&options.folder)?;
     let settings = FloorSettings {
         len: options.len,
         piece_len: options.piece_len,
@@ -72,9 +72,9 @@ pub(super) fn side() -> Result<(), Failure> {
     Ok(bench::side(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?)
 }
 
-pub(super) fn folder(place: &Place) -> Result<TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&place.parent);
-    made.map_err(|error| Failure::io("can't create a folder", &shown(&place.parent), &error))
+pub(super) fn folder(folder: &BenchFolder) -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&folder.parent);
+    made.map_err(|error| Failure::io("can't create a folder", &shown(&folder.parent), &error))
 }
 
 /// The file of the HTML page, which is opened before the measurement.

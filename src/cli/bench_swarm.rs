@@ -20,7 +20,7 @@ pub(super) fn run(options: SwarmOptions, output: &Output) -> Result<(), Failure>
 }
 
 fn measure(options: LoopbackOptions, links: Links, output: &Output) -> Result<(), Failure> {
-    let folder = folder(&options.place)?;
+    let folder = folder(&options.folder)?;
     let figures =
         fleet(&settings(options, folder.path()), links, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);

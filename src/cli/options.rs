@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::args::{
     Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs, ProxyArgs,
-    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, ZeroCopyArg,
+    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::cidr::{AddressFilter, Cidr};
@@ -19,7 +19,7 @@ use crate::base::units::{Bytes, parse_duration, parse_size};
 use crate::codec::metainfo::{Attributes, MetainfoLimits};
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 use crate::create::{Filters, Settings};
-use crate::engine::{CacheMode, RateLimits, arena_len_default};
+use crate::engine::{CacheMode, RateLimits, WriteMode, arena_len_default};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, ZeroCopyMode};
@@ -30,7 +30,7 @@ mod get;
 mod seed;
 mod track;
 
-pub use bench::{FloorOptions, LoopbackOptions, Place, SwarmOptions};
+pub use bench::{BenchFolder, FloorOptions, LoopbackOptions, SwarmOptions};
 pub(super) use get::check_hints;
 pub use get::{GetOptions, GetOutput, MetainfoSource};
 pub use seed::{AdminAddress, UntilOptions, WebOptions, is_torrent};
@@ -377,6 +377,14 @@ fn resolve_serving(args: &ServingArgs) -> ServingOptions {
             ZeroCopyArg::On => ZeroCopyMode::On,
             ZeroCopyArg::Off => ZeroCopyMode::Off,
         },
+    }
+}
+
+fn write_mode(arg: WriteArg) -> WriteMode {
+    match arg {
+        WriteArg::Auto => WriteMode::Auto,
+        WriteArg::Buffered => WriteMode::Buffered,
+        WriteArg::Direct => WriteMode::Direct,
     }
 }
 

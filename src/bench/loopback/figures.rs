@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::settings::{Settings, WhereTo, WriteHow};
+use super::settings::{Medium, Settings, write_flag};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Machine, gb_per_s, median, per_gb};
 
@@ -212,7 +212,7 @@ impl Figures {
             rings: settings.ring_count,
             rounds: settings.rounds,
             place: settings.to.name(),
-            write: WriteHow::name(settings.write),
+            write: write_flag(settings.write),
             machine: Machine::this(),
             create_s,
             transfer_s,
@@ -237,7 +237,7 @@ impl Figures {
 
     /// What was got is somewhere.
     pub fn is_written(&self) -> bool {
-        self.place != WhereTo::Nowhere.name()
+        self.place != Medium::Nowhere.name()
     }
 
     /// Bytes that were moved in a round.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::WriteMode;
 use crate::hash::Kernel;
 use serde_json::json;
 
@@ -11,11 +12,11 @@ fn settings(peer_count: usize, rounds: usize) -> Settings {
         len: 1_000_000_000,
         piece_len: None,
         folder: ".".into(),
-        to: WhereTo::Disk,
+        to: Medium::Disk,
         peer_count,
         rounds,
         with_floor: true,
-        write: WriteHow::Auto,
+        write: WriteMode::Auto,
         ring_count: 2,
         arena_len: 1 << 20,
         hash_kernel: Kernel::Auto,

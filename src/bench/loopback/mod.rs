@@ -19,14 +19,16 @@ use serde_json::Value;
 
 pub use figures::{CpuKinds, CpuTime, Figures, FloorShare, Side};
 use figures::{Ended, Round};
-pub use settings::{Settings, WhereTo, WriteHow};
+use settings::write_flag;
+pub use settings::{Medium, Settings};
 
 use super::content::write_random;
-use super::pair::{PairFigures, PairSettings, Work, pair};
+use super::pair::{FileMode, PairFigures, PairSettings, Work, pair};
 use super::process::Running;
 use super::{BenchError, io_error};
 use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, piece_len, verify};
+use crate::engine::WriteMode;
 use crate::hash::sha1_batch;
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
@@ -42,7 +44,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
     let tracker = start_tracker().map_err(io_error("start the tracker"))?;
     let tiers = vec![vec![tracker]];
     let torrent = settings.folder.join("content.torrent");
-    let create_s = if settings.to == WhereTo::Nowhere {
+    let create_s = if settings.to == Medium::Nowhere {
         phase("hashing");
         fs::write(&torrent, null_torrent(settings, tiers)).map_err(io_error("write the torrent"))?;
         None
@@ -71,7 +73,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         let to = settings.folder.join("get");
         fs::create_dir(&to).map_err(io_error("make a folder"))?;
         let mut round = transfer(settings, &torrent, &from, &to)?;
-        if settings.to != WhereTo::Nowhere {
+        if settings.to != Medium::Nowhere {
             say("verifying");
             round.verify_s = Some(verify_all(&metainfo, settings, &to)?);
         }
@@ -98,12 +100,16 @@ fn verify_all(metainfo: &Metainfo, settings: &Settings, to: &Path) -> Result<f64
 fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchError> {
     let path = settings.folder.join("pair.bin");
     let work = match settings.to {
-        WhereTo::Nowhere => Work::Hash,
-        _ => Work::Write { path: path.clone(), direct: settings.write != WriteHow::Buffered },
+        Medium::Nowhere => Work::Hash,
+        _ => {
+            let is_buffered = settings.write == WriteMode::Buffered;
+            let mode = if is_buffered { FileMode::Buffered } else { FileMode::Direct };
+            Work::Write { path: path.clone(), mode }
+        }
     };
     let len = settings.len * settings.peer_count as u64;
     let figures = pair(&PairSettings { len, piece_len, work, hash_kernel: settings.hash_kernel })?;
-    if settings.to != WhereTo::Nowhere {
+    if settings.to != Medium::Nowhere {
         fs::remove_file(path).map_err(io_error("remove what was written"))?;
     }
     Ok(figures)
@@ -126,7 +132,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
     let mut gets = Vec::new();
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
-        flags.extend(["--write", settings.write.name(), "--progress-ms", PROGRESS_MS].map(OsString::from));
+        flags.extend(["--write", write_flag(settings.write), "--progress-ms", PROGRESS_MS].map(OsString::from));
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::engine::WriteMode;
 use crate::hash::Kernel;
 
 /// What is measured.
@@ -14,13 +15,13 @@ pub struct Settings {
     pub piece_len: Option<u32>,
     /// Folder for everything that is made, which must be empty.
     pub folder: PathBuf,
-    pub to: WhereTo,
+    pub to: Medium,
     /// Downloads at the same time, at least 1.
     pub peer_count: usize,
     pub rounds: usize,
     /// The bare pair takes its turn in each round.
     pub with_floor: bool,
-    pub write: WriteHow,
+    pub write: WriteMode,
     /// Ring threads of each process.
     pub ring_count: usize,
     /// Bytes of piece memory of each process.
@@ -34,14 +35,14 @@ pub struct Settings {
 
 /// Where content lies, and what was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhereTo {
+pub enum Medium {
     Disk,
     Memory,
     /// The content is one long pad file (BEP 47): zeros, which are sent from a map of nothing, hashed, and not written.
     Nowhere,
 }
 
-impl WhereTo {
+impl Medium {
     pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
@@ -51,20 +52,11 @@ impl WhereTo {
     }
 }
 
-/// `get --write`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteHow {
-    Auto,
-    Buffered,
-    Direct,
-}
-
-impl WriteHow {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Buffered => "buffered",
-            Self::Direct => "direct",
-        }
+/// Returns the value of `get --write` for a mode.
+pub(super) fn write_flag(mode: WriteMode) -> &'static str {
+    match mode {
+        WriteMode::Auto => "auto",
+        WriteMode::Buffered => "buffered",
+        WriteMode::Direct => "direct",
     }
 }

@@ -47,7 +47,17 @@ pub(super) enum Work {
     /// Takes blocks to their place and hashes them.
     Hash,
     /// And writes them to a file, through the page cache or past it.
-    Write { path: PathBuf, direct: bool },
+    Write { path: PathBuf, mode: FileMode },
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FileMode {
+    /// Through the page cache.
+    Buffered,
+    /// Past the page cache, if the file system supports it.
+    Direct,
 }
 
 /// What came of it.
@@ -171,9 +181,9 @@ mod tests {
     #[test]
     fn the_pair_moves_every_byte_to_its_place() {
         let folder = tempfile::tempdir().unwrap();
-        for (piece_len, direct) in [(16 << 10, false), (1 << 20, true)] {
+        for (piece_len, mode) in [(16 << 10, FileMode::Buffered), (1 << 20, FileMode::Direct)] {
             let path = folder.path().join("received");
-            let work = Work::Write { path: path.clone(), direct };
+            let work = Work::Write { path: path.clone(), mode };
             let settings = PairSettings { len: 5_000_000, piece_len, work: work.clone(), hash_kernel: Kernel::Auto };
             let shape = Shape::new(&settings);
             let (port, told) = std::sync::mpsc::channel();

@@ -14,8 +14,9 @@ use std::time::Duration;
 use memmap2::{Advice, MmapMut};
 use socket2::Socket;
 
-use super::{BLOCK, PIECE_HEAD_LEN, Shape, Work, cores, cpu_time, join_all};
+use super::{BLOCK, FileMode, PIECE_HEAD_LEN, Shape, Work, cores, cpu_time, join_all};
 use crate::base::limits;
+use crate::base::lock::lock;
 use crate::hash::sha1_batch;
 
 /// Memory for runs on their way, but at least [`RUNS_MIN`] of them.
@@ -26,7 +27,7 @@ const WRITERS: usize = 4;
 /// Bytes of one read that is thrown away.
 const DISCARD_LEN: usize = 1 << 20;
 /// Tried in this order where direct writes are refused.
-const DIRECT_THEN_NOT: [libc::c_int; 2] = [libc::O_DIRECT, 0];
+const DIRECT_THEN_BUFFERED: [libc::c_int; 2] = [libc::O_DIRECT, 0];
 
 /// A run and the memory it lies in.
 type Run<'a> = (u64, &'a mut [u8]);
@@ -39,13 +40,16 @@ pub(super) fn run(shape: Shape, port: u16, work: &Work) -> io::Result<Duration> 
     match work {
         Work::Discard => discard(sockets)?,
         Work::Hash => take(sockets, shape, None)?,
-        Work::Write { path, direct } => take(sockets, shape, Some(&open_to_write(path, *direct, shape.len())?))?,
+        Work::Write { path, mode } => take(sockets, shape, Some(&open_to_write(path, *mode, shape.len())?))?,
     }
     Ok(cpu_time().saturating_sub(before))
 }
 
-pub(in crate::bench) fn open_to_write(path: &Path, direct: bool, len: u64) -> io::Result<File> {
-    let flags = if direct { &DIRECT_THEN_NOT[..] } else { &DIRECT_THEN_NOT[1..] };
+pub(in crate::bench) fn open_to_write(path: &Path, mode: FileMode, len: u64) -> io::Result<File> {
+    let flags = match mode {
+        FileMode::Direct => &DIRECT_THEN_BUFFERED[..],
+        FileMode::Buffered => &DIRECT_THEN_BUFFERED[1..],
+    };
     let mut opened = Err(io::ErrorKind::InvalidInput.into());
     for flag in flags {
         opened = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(*flag).open(path);
@@ -113,13 +117,13 @@ impl<'a> Free<'a> {
 
     /// Waits for some.
     fn take(&self) -> Option<&'a mut [u8]> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = lock(&self.memory);
         let is_empty = |memory: &mut Option<Vec<_>>| memory.as_ref().is_some_and(Vec::is_empty);
         self.came.wait_while(memory, is_empty).unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
     }
 
     fn put(&self, run: &'a mut [u8]) {
-        if let Some(memory) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(memory) = lock(&self.memory).as_mut() {
             memory.push(run);
         }
         self.came.notify_one();
@@ -127,14 +131,14 @@ impl<'a> Free<'a> {
 
     /// Nobody waits any more.
     fn close(&self) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.memory).take();
         self.came.notify_all();
     }
 }
 
 /// The next of a stage's queue; `None` when the stage before it is done.
 fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    lock(queue).recv().ok()
 }
 
 fn fill_runs<'a>(
@@ -173,7 +177,7 @@ fn hash_runs<'a>(shape: Shape, filled: &Mutex<Receiver<Run<'a>>>, hashed: &Sende
     loop {
         let mut batch: Vec<Run<'a>> = Vec::new();
         {
-            let filled = filled.lock().unwrap_or_else(PoisonError::into_inner);
+            let filled = lock(filled);
             while batch.len() * pieces_per_run < limits::HASH_LANES {
                 let run = match batch.len() * pieces_per_run {
                     0 => filled.recv().ok(),

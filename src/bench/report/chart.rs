@@ -23,7 +23,23 @@ const MARKS: f64 = 110.0;
 /// Room for the number behind a bar.
 const NUMBERS: f64 = 96.0;
 
-/// A drawing in the making.
+/// A position, from the left and the top.
+#[derive(Clone, Copy)]
+struct Point {
+    x: f64,
+    y: f64,
+}
+
+struct Size {
+    width: f64,
+    height: f64,
+}
+
+fn point(x: f64, y: f64) -> Point {
+    Point { x, y }
+}
+
+/// A drawing that is being made.
 struct Svg {
     text: String,
     height: f64,
@@ -39,19 +55,20 @@ impl Svg {
         let _ = self.text.write_fmt(part);
     }
 
-    fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+    fn line(&mut self, class: &str, from: Point, to: Point) {
+        let (Point { x: x1, y: y1 }, Point { x: x2, y: y2 }) = (from, to);
         self.add(format_args!(r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#));
     }
 
     /// `anchor`: `start`, `middle` or `end`.
-    fn label(&mut self, class: &str, anchor: &str, (x, y): (f64, f64), text: &str) {
+    fn label(&mut self, class: &str, anchor: &str, Point { x, y }: Point, text: &str) {
         let text = escape(text);
         self.add(format_args!(r#"<text class="{class}" text-anchor="{anchor}" x="{x:.1}" y="{y:.1}">{text}</text>"#));
     }
 
     /// `tip` is shown where the pointer rests.
-    fn bar(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), tip: &str) {
-        let (width, tip) = (width.max(0.0), escape(tip));
+    fn bar(&mut self, class: &str, Point { x, y }: Point, size: Size, tip: &str) {
+        let (width, height, tip) = (size.width.max(0.0), size.height, escape(tip));
         self.add(format_args!(
             r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{tip}</title></rect>"#
         ));
@@ -98,10 +115,10 @@ fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
     let y = move |value: f64| bottom - value / top_value * (bottom - TOP);
     let step = ticks.get(1).copied().unwrap_or(1.0);
     for tick in ticks {
-        svg.line("grid", (LEFT, y(tick)), (WIDTH - RIGHT, y(tick)));
-        svg.label("", "end", (LEFT - 8.0, y(tick) + 4.0), &tick_label(tick, step));
+        svg.line("grid", point(LEFT, y(tick)), point(WIDTH - RIGHT, y(tick)));
+        svg.label("", "end", point(LEFT - 8.0, y(tick) + 4.0), &tick_label(tick, step));
     }
-    svg.label("", "start", (0.0, 12.0), unit);
+    svg.label("", "start", point(0.0, 12.0), unit);
     y
 }
 
@@ -116,9 +133,9 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
     let seconds = ticks(end);
     let step = seconds.get(1).copied().unwrap_or(1.0);
     for tick in seconds.into_iter().filter(|tick| *tick <= end) {
-        svg.label("", "middle", (x(tick), bottom + 18.0), &tick_label(tick, step));
+        svg.label("", "middle", point(x(tick), bottom + 18.0), &tick_label(tick, step));
     }
-    svg.label("", "end", (WIDTH - RIGHT, bottom + 35.0), "seconds");
+    svg.label("", "end", point(WIDTH - RIGHT, bottom + 35.0), "seconds");
     let mut path = String::new();
     for (index, (seconds, rate)) in points.iter().enumerate() {
         let _ = write!(path, "{}{:.1} {:.1}", if index == 0 { "M" } else { "L" }, x(*seconds), y(*rate));
@@ -131,10 +148,10 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
         ));
     }
     svg.add(format_args!(r#"<path class="curve" d="{path}"/>"#));
-    svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
+    svg.line("axis", point(LEFT, bottom), point(WIDTH - RIGHT, bottom));
     if let Some(floor) = floor {
-        svg.line("floor-line", (LEFT, y(floor)), (WIDTH - RIGHT, y(floor)));
-        svg.label("value", "end", (WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
+        svg.line("floor-line", point(LEFT, y(floor)), point(WIDTH - RIGHT, y(floor)));
+        svg.label("value", "end", point(WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
     }
     svg.finish(title)
 }
@@ -151,25 +168,26 @@ pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64
     for (index, (bound, count)) in buckets.iter().enumerate() {
         let left = LEFT + number(index as u64) * width;
         let tip = format!("up to {}: {count} blocks, {:.2} %", duration(*bound), share(*count));
-        svg.bar("ours", (left + 1.0, y(share(*count))), (width - 2.0, bottom - y(share(*count))), &tip);
+        let size = Size { width: width - 2.0, height: bottom - y(share(*count)) };
+        svg.bar("ours", point(left + 1.0, y(share(*count))), size, &tip);
         if index % label_every == label_every - 1 {
-            svg.label("", "middle", (left + width, bottom + 18.0), &duration(*bound));
+            svg.label("", "middle", point(left + width, bottom + 18.0), &duration(*bound));
         }
     }
-    svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom));
+    svg.line("axis", point(LEFT, bottom), point(WIDTH - RIGHT, bottom));
     for (height, (name, at)) in marks.iter().enumerate() {
         let x = LEFT + position(buckets, *at) * width;
         let anchor = if x > WIDTH - MARKS { "end" } else { "start" };
         let label_y = TOP + 2.0 + number(height as u64) * 16.0;
-        svg.line("mark", (x, TOP - 8.0), (x, bottom));
+        svg.line("mark", point(x, TOP - 8.0), point(x, bottom));
         svg.label(
             "value",
             anchor,
-            (if anchor == "end" { x - 5.0 } else { x + 5.0 }, label_y),
+            point(if anchor == "end" { x - 5.0 } else { x + 5.0 }, label_y),
             &format!("{name} {}", duration(*at)),
         );
     }
-    svg.label("", "end", (WIDTH - RIGHT, bottom + 35.0), "from request to block, each bar 1.4 times as long");
+    svg.label("", "end", point(WIDTH - RIGHT, bottom + 35.0), "from request to block, each bar 1.4 times as long");
     svg.finish(title)
 }
 
@@ -199,13 +217,14 @@ pub(super) fn bars(title: &str, rows: &[Row]) -> String {
     for (index, row) in rows.iter().enumerate() {
         let top = number(index as u64) * BAR_PITCH + (BAR_PITCH - BAR_HEIGHT) / 2.0;
         let mut x = NAMES;
-        svg.label("name", "end", (NAMES - 12.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.name);
+        svg.label("name", "end", point(NAMES - 12.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.name);
         for (class, length, tip) in &row.segments {
             // A hair's breadth apart, so that neighbours are told apart without colour.
-            svg.bar(class, (x, top), (length * scale - 1.0, BAR_HEIGHT), tip);
+            let size = Size { width: length * scale - 1.0, height: BAR_HEIGHT };
+            svg.bar(class, point(x, top), size, tip);
             x += length * scale;
         }
-        svg.label("value", "start", (x + 8.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.value);
+        svg.label("value", "start", point(x + 8.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.value);
     }
     svg.finish(title)
 }

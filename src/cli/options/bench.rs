@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{arena_len, create_piece_len, duration, rate, rate_limit, ring_count, size, usage};
+use super::{arena_len, create_piece_len, duration, rate, rate_limit, ring_count, size, usage, write_mode};
 use crate::base::escape::printable;
+use crate::bench::Medium;
 use crate::bench::swarm::Scenario;
-use crate::bench::{WhereTo, WriteHow};
-use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs, WriteArg};
+use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs};
 use crate::cli::exit::Failure;
+use crate::engine::WriteMode;
 use crate::hash::Kernel;
 
 /// A file system in memory.
@@ -27,8 +28,8 @@ pub struct LoopbackOptions {
     pub rounds: usize,
     /// Measure the bare pair.
     pub with_floor: bool,
-    pub place: Place,
-    pub write: WriteHow,
+    pub folder: BenchFolder,
+    pub write: WriteMode,
     pub rings: usize,
     pub arena_len: u64,
     pub hash_kernel: Kernel,
@@ -46,7 +47,7 @@ pub struct FloorOptions {
     pub len: u64,
     pub piece_len: u32,
     pub rounds: usize,
-    pub place: Place,
+    pub folder: BenchFolder,
     pub hash_kernel: Kernel,
     pub compare: Option<PathBuf>,
 }
@@ -66,9 +67,9 @@ pub enum SwarmOptions {
 
 /// Where a benchmark creates its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct BenchFolder {
     pub parent: PathBuf,
-    pub to: WhereTo,
+    pub to: Medium,
 }
 
 pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
@@ -78,15 +79,11 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         peer_count: usize::from(args.peers),
         rounds: usize::from(args.rounds),
         with_floor: !args.no_floor,
-        place: match resolve_place(args.place) {
-            place if args.null_data => Place { to: WhereTo::Nowhere, ..place },
-            place => place,
+        folder: match resolve_folder(args.place) {
+            folder if args.null_data => BenchFolder { to: Medium::Nowhere, ..folder },
+            folder => folder,
         },
-        write: match args.write {
-            WriteArg::Auto => WriteHow::Auto,
-            WriteArg::Buffered => WriteHow::Buffered,
-            WriteArg::Direct => WriteHow::Direct,
-        },
+        write: write_mode(args.write),
         rings: ring_count(args.rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
         hash_kernel,
@@ -110,7 +107,7 @@ pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<Floo
         len: gib(args.gib)?,
         piece_len: create_piece_len(&args.piece_length)?,
         rounds: usize::from(args.rounds),
-        place: resolve_place(args.place),
+        folder: resolve_folder(args.place),
         hash_kernel,
         compare: args.older.compare,
     })
@@ -137,8 +134,8 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
                 peer_count: usize::from(args.peers),
                 rounds: usize::from(args.rounds),
                 with_floor: false,
-                place: resolve_place(args.place),
-                write: WriteHow::Auto,
+                folder: resolve_folder(args.place),
+                write: WriteMode::Auto,
                 rings: ring_count(None)?,
                 arena_len: arena_len(None)?,
                 hash_kernel,
@@ -175,9 +172,9 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
     }))
 }
 
-fn resolve_place(args: PlaceArgs) -> Place {
+fn resolve_folder(args: PlaceArgs) -> BenchFolder {
     let parent = if args.ram { SHARED_MEMORY.into() } else { args.dir.unwrap_or_else(std::env::temp_dir) };
-    Place { parent, to: if args.ram { WhereTo::Memory } else { WhereTo::Disk } }
+    BenchFolder { parent, to: if args.ram { Medium::Memory } else { Medium::Disk } }
 }
 
 fn words(text: Option<&str>) -> Vec<OsString> {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::{
     Destination, EngineOptions, NetworkOptions, ServingOptions, destination, duration, printed, rate_limit,
-    refuse_later, resolve_engine, resolve_network, resolve_serving, usage,
+    refuse_later, resolve_engine, resolve_network, resolve_serving, usage, write_mode,
 };
 use crate::base::escape::printable;
-use crate::cli::args::{GetArgs, WriteArg};
+use crate::cli::args::GetArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::select::Selector;
 use crate::codec::magnet::Magnet;
@@ -138,11 +138,7 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         seed: args.seed.is_some(),
         overwrite: args.overwrite,
         preallocate: args.preallocate,
-        write_mode: match args.write {
-            WriteArg::Auto => WriteMode::Auto,
-            WriteArg::Buffered => WriteMode::Buffered,
-            WriteArg::Direct => WriteMode::Direct,
-        },
+        write_mode: write_mode(args.write),
         serving: resolve_serving(&args.serving),
         on_complete: args.on_complete,
         timeout: args.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,

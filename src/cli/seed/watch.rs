@@ -40,6 +40,15 @@ pub(super) struct Watch<'a> {
     folder_stamp: Option<SystemTime>,
 }
 
+/// What a check of the folder covers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Files that have changed, or are not settled.
+    Changes,
+    /// Waiting files too, even if the folder has the same time stamp.
+    All,
+}
+
 struct Served {
     name: String,
     /// Bytes of the content.
@@ -86,25 +95,25 @@ impl<'a> Watch<'a> {
         let (mut next, mut next_all) = (Instant::now(), Instant::now());
         while !self.session.is_over() {
             let now = Instant::now();
-            let all = self.reload.swap(false, Ordering::Relaxed) || now >= next_all;
-            if all {
+            if self.reload.swap(false, Ordering::Relaxed) || now >= next_all {
                 next_all = now + limits::WATCH_ALL_INTERVAL;
-            }
-            if all || now >= next {
                 next = now + limits::WATCH_INTERVAL;
-                self.check_folder(all);
+                self.check_folder(Extent::All);
+            } else if now >= next {
+                next = now + limits::WATCH_INTERVAL;
+                self.check_folder(Extent::Changes);
             }
             std::thread::sleep(POLL);
         }
     }
 
-    /// Adds and removes torrents as the folder says. `all` also tries the waiting files again.
-    fn check_folder(&mut self, all: bool) {
-        match self.list(all) {
+    /// Adds and removes torrents as the folder says.
+    fn check_folder(&mut self, extent: Extent) {
+        match self.list(extent) {
             Ok(None) => {}
             Ok(Some(found)) => {
                 self.folder_warning = None;
-                self.follow(found, all);
+                self.follow(found, extent);
             }
             Err(error) => {
                 // A folder that can't be read says nothing about its files: their torrents are still served.
@@ -118,10 +127,10 @@ impl<'a> Watch<'a> {
     }
 
     /// Lists the `.torrent` files of the folder. Returns `None` if nothing can have changed.
-    fn list(&mut self, all: bool) -> io::Result<Option<BTreeMap<PathBuf, Stamp>>> {
+    fn list(&mut self, extent: Extent) -> io::Result<Option<BTreeMap<PathBuf, Stamp>>> {
         let modified = fs::metadata(self.folder)?.modified()?;
         let unsettled = self.files.values().any(|seen| seen.state == State::Unsettled);
-        if !all && !unsettled && self.folder_stamp == Some(modified) {
+        if extent == Extent::Changes && !unsettled && self.folder_stamp == Some(modified) {
             return Ok(None);
         }
         // A change that is still to come may get the same stamp if this one is recent.
@@ -156,7 +165,7 @@ impl<'a> Watch<'a> {
         Ok(Some(found))
     }
 
-    fn follow(&mut self, found: BTreeMap<PathBuf, Stamp>, all: bool) {
+    fn follow(&mut self, found: BTreeMap<PathBuf, Stamp>, extent: Extent) {
         let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for path in gone {
             if let Some(Seen { state: State::Served(info_hash), .. }) = self.files.remove(&path) {
@@ -172,7 +181,7 @@ impl<'a> Watch<'a> {
             let before = seen.map(|seen| seen.state);
             let settled = match before {
                 Some(State::Served(_) | State::Refused) => true,
-                Some(State::Waiting) => !all,
+                Some(State::Waiting) => extent == Extent::Changes,
                 Some(State::Unsettled) | None => false,
             };
             if since.is_some() && settled {
