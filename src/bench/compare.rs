@@ -1,28 +1,28 @@
-//! Figures beside older ones: every number that both have, or one of them.
+//! Comparison of figures with those of an earlier run.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// One number.
+/// One number in both runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Its keys, joined by dots.
+    /// The keys that lead to the number, joined by dots.
     pub name: String,
     pub old: Option<f64>,
     pub new: Option<f64>,
 }
 
 impl Change {
-    /// `None` unless both are there and the old one is not zero.
+    /// Returns the new number divided by the old one. `None` unless both exist and the old one is not zero.
     pub fn ratio(&self) -> Option<f64> {
         let old = self.old.filter(|old| *old != 0.0)?;
         Some(self.new? / old)
     }
 }
 
-/// The numbers of both in the order of their names. Lists are left out: rounds and curves have no partners, unless their
-/// members have a name (`work`).
+/// Returns the numbers of both runs, sorted by name. Lists are left out, because their members have no counterparts, except
+/// for members that have a name (`work`).
 pub fn compare(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
     numbers("", old, &mut |name, number| changes.entry(name).or_default().0 = Some(number));
@@ -52,7 +52,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_meet_by_name_and_what_one_lacks_is_absent() {
+    fn numbers_are_matched_by_name() {
         let old =
             json!({ "gb_per_s": 2.0, "gone": 1, "zero": 0, "seed": { "cpu": 4 }, "name": "x", "list": [1, [2, 3]] });
         let new = json!({ "gb_per_s": 3.0, "zero": 5, "seed": { "cpu": 1, "fresh": 7 }, "figures": [{ "work": "tcp", "gb": 1 }] });
@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(of("seed.cpu").ratio(), Some(0.25));
         assert_eq!((of("gone").new, of("gone").ratio()), (None, None));
         assert_eq!((of("seed.fresh").old, of("seed.fresh").ratio()), (None, None));
-        assert_eq!(of("zero").ratio(), None, "nothing is a multiple of nothing");
+        assert_eq!(of("zero").ratio(), None, "no ratio to zero");
         assert_eq!(compare(&Value::Null, &json!([1])), []);
     }
 }

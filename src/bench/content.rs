@@ -1,4 +1,4 @@
-//! Content that does not compress, made fast.
+//! Random content, which does not compress.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use crate::base::Rng;
 
 const CHUNK_LEN: usize = 1 << 20;
 
-/// Writes `len` random bytes; the same seed makes the same bytes.
+/// Writes a new file of `len` random bytes. The same seed gives the same bytes.
 pub(super) fn write_random(path: &Path, len: u64, rng_seed: u64) -> io::Result<()> {
     let mut rng = Rng::with_seed(rng_seed);
     let mut file = File::create_new(path)?;
@@ -20,6 +20,6 @@ pub(super) fn write_random(path: &Path, len: u64, rng_seed: u64) -> io::Result<(
         file.write_all(&chunk[..part])?;
         left -= part as u64;
     }
-    // Its way to the disk must not disturb what is measured next.
+    // Writeback must not disturb the measurement that follows.
     file.sync_data()
 }

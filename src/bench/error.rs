@@ -1,7 +1,8 @@
-//! Why there are no figures.
+//! Errors of the benchmarks.
 
 use std::io;
 
+/// Why a benchmark has no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error("{what}: {error}")]

@@ -1,4 +1,4 @@
-//! `bench floor`: what the machine could do without BitTorrent, part by part and as the bare pair.
+//! `bench floor`: measures what the machine can do without BitTorrent, for each kind of work and for the bare pair.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -19,26 +19,27 @@ use crate::hash::{Kernel, sha1_batch};
 
 /// Bytes of one call.
 const CHUNK_LEN: usize = 1 << 20;
-/// Bytes that memory is copied from, and as many to: far more than a cache.
+/// Bytes of a memory copy, far more than a cache holds.
 const COPY_LEN: usize = 256 << 20;
-/// Direct writes under way at a time.
+/// The number of concurrent direct writes.
 const DIRECT_WRITERS: u64 = 8;
 
-/// What is measured.
+/// The settings of `bench floor`.
 #[derive(Debug, Clone)]
 pub struct FloorSettings {
-    /// Bytes moved by each kind of work in each round.
+    /// Bytes that each kind of work moves in each round.
     pub len: u64,
     pub piece_len: u32,
     pub rounds: usize,
-    /// Folder for what is written, which must be empty.
+    /// Folder for the files, which must be empty.
     pub folder: PathBuf,
     pub hash_kernel: Kernel,
 }
 
-/// What came of it.
+/// The result of `bench floor`.
 #[derive(Debug, Serialize)]
 pub struct FloorFigures {
+    /// Bytes that each kind of work moved in each round.
     pub bytes: u64,
     pub piece_length: u32,
     pub rounds: usize,
@@ -50,15 +51,17 @@ pub struct FloorFigures {
 /// Medians of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct FloorFigure {
-    /// `tcp`, `memory_copy`, `page_cache_read`, `write_buffered`, `write_synced` (and on the disk), `write_direct`,
+    /// `tcp`, `memory_copy`, `page_cache_read`, `write_buffered`, `write_synced` (until it is on the disk), `write_direct`,
     /// `hash` (all cores), `pair_direct`, `pair_buffered`, `pair_unwritten`.
     pub work: &'static str,
     pub gb_per_s: f64,
-    /// Processor seconds for each 10^9 bytes, of the sending and of the receiving process; where there is one, of it.
+    /// Processor seconds of the sending process for each 10^9 bytes, if there are two processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed_cpu_s_per_gb: Option<f64>,
+    /// Processor seconds of the receiving process for each 10^9 bytes, if there are two processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_cpu_s_per_gb: Option<f64>,
+    /// Processor seconds for each 10^9 bytes, if there is one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_s_per_gb: Option<f64>,
 }
@@ -70,9 +73,12 @@ struct Sample {
     cpu: Cpu,
 }
 
+/// Processor seconds for each 10^9 bytes.
 #[derive(Clone, Copy)]
 enum Cpu {
+    /// Of the sending and the receiving process.
     Sides { seed: f64, get: f64 },
+    /// Of this process.
     One(f64),
 }
 
@@ -98,7 +104,7 @@ const WORKS: [(&str, Measure); 10] = [
     ("pair_unwritten", |settings| pair_sample(settings, Work::Hash)),
 ];
 
-/// Measures; `phase` hears of each round.
+/// Measures all kinds of work. `phase` is called with a description of each step.
 pub fn floor(settings: &FloorSettings, phase: &mut dyn FnMut(&str)) -> Result<FloorFigures, BenchError> {
     phase("making content");
     super::content::write_random(&content(&settings.folder), settings.len, 1).map_err(io_error("make content"))?;
@@ -160,7 +166,7 @@ fn remove(path: &Path) -> Result<(), BenchError> {
     }
 }
 
-/// Times `work`, which says how many bytes it moved.
+/// Times `work`, which returns the number of bytes it moved.
 fn timed(what: &'static str, work: impl FnOnce() -> io::Result<u64>) -> Result<Sample, BenchError> {
     let (started, before) = (Instant::now(), cpu_time());
     let len = work().map_err(io_error(what))?;
@@ -169,7 +175,7 @@ fn timed(what: &'static str, work: impl FnOnce() -> io::Result<u64>) -> Result<S
     Ok(Sample { gb_per_s: gb_per_s(len, seconds), cpu: Cpu::One(per_gb(cpu, len)) })
 }
 
-/// One thread; the pages are there.
+/// Copies memory on one thread, between pages that are already allocated.
 fn copy() -> Result<Sample, BenchError> {
     let from = vec![1u8; COPY_LEN];
     let mut to = vec![2u8; COPY_LEN];
@@ -179,7 +185,7 @@ fn copy() -> Result<Sample, BenchError> {
     })
 }
 
-/// One thread, content that was just written.
+/// Reads content that was just written from the page cache, on one thread.
 fn read(settings: &FloorSettings) -> Result<Sample, BenchError> {
     let mut chunk = vec![0; CHUNK_LEN];
     timed("read content", || {
@@ -194,7 +200,7 @@ fn read(settings: &FloorSettings) -> Result<Sample, BenchError> {
     })
 }
 
-/// Chunks of a file of `settings.len`: offset and length.
+/// Returns the number of chunks in a file of `settings.len` bytes.
 fn chunks(settings: &FloorSettings) -> u64 {
     settings.len.div_ceil(CHUNK_LEN as u64)
 }
@@ -213,7 +219,7 @@ fn write_buffered(settings: &FloorSettings, end: WriteEnd) -> Result<Sample, Ben
         }
         Ok(chunks(settings) * CHUNK_LEN as u64)
     })?;
-    // Its way to the disk must not disturb what comes next.
+    // Writeback must not disturb the measurement that follows.
     File::open(&path).and_then(|file| file.sync_data()).map_err(io_error("sync"))?;
     remove(&path)?;
     Ok(sample)
@@ -245,7 +251,7 @@ fn write_direct(settings: &FloorSettings) -> Result<Sample, BenchError> {
     Ok(sample)
 }
 
-/// All cores, each its own pieces side by side.
+/// Hashes on all cores. Each core has its own pieces, as many as the widest kernel hashes together.
 fn hash(settings: &FloorSettings) -> Result<Sample, BenchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let piece_len = (settings.piece_len as usize).min(CHUNK_LEN);

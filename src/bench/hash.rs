@@ -1,6 +1,5 @@
-//! `bench hash`: every hash kernel by number and length of pieces, beside the crates and the speed of reading memory.
-//!
-//! All that is compared takes turns within each round, so that a machine that slows down slows all of it down.
+//! `bench hash`: measures every hash kernel by number and length of pieces, the crates `sha1` and `sha2`, and the speed of
+//! reading memory.
 
 use std::fs;
 use std::hint::black_box;
@@ -18,25 +17,25 @@ use crate::hash::{Kernel, chosen, sha1_batch_with, sha256_batch_with};
 
 const PIECE_COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
 const SHA1_PIECE_LENS: [usize; 4] = [16 << 10, 256 << 10, 1 << 20, 4 << 20];
-/// The leaves of BEP 52.
+/// The length of the leaves of BEP 52.
 const SHA256_PIECE_LENS: [usize; 1] = [16 << 10];
-/// What every core hashes of its own at once.
+/// Pieces that each core hashes together when all cores are measured.
 const CORE_PIECES: usize = 16;
 const CORE_PIECE_LEN: usize = 1 << 20;
 
-/// Memory to read: at least this much, and four times the last cache if that is more, within reason.
+/// Bounds of the memory to read, which is four times the size of the last-level cache.
 const MEMORY_LEN_MIN: usize = 256 << 20;
 const MEMORY_LEN_MAX: usize = 1 << 30;
 const LAST_CACHE: &str = "/sys/devices/system/cpu/cpu0/cache/index3/size";
 
-/// Seconds that one round is given.
+/// Approximate duration of a round.
 const ROUND_SECONDS: u64 = 2;
 const ROUNDS_MAX: u64 = 9;
 
-/// What came of it.
+/// The result of `bench hash`.
 #[derive(Debug, Serialize)]
 pub struct HashFigures {
-    /// What runs for how many pieces unless a kernel is forced, or the forced kernel.
+    /// The kernel for each number of pieces, or the kernel that the user forces.
     pub chosen: String,
     pub cores: usize,
     pub rounds: u64,
@@ -50,24 +49,26 @@ pub struct Figure {
     pub work: &'static str,
     /// A kernel's name; `crate` for the `sha1` or `sha2` crate, piece by piece; `read` for memory.
     pub kernel: &'static str,
-    /// Bytes.
+    /// Bytes of a piece.
     pub piece_length: usize,
-    /// Side by side on each core.
+    /// The number of pieces that each core hashes together.
     pub pieces: usize,
-    /// At work at once.
+    /// The number of cores that work at the same time.
     pub cores: usize,
-    /// 10^9 bytes per second, of all cores together.
+    /// 10^9 bytes per second of all cores together.
     pub gb_per_s: f64,
 }
 
-/// Some work of which the speed is measured: what it is, and one pass over a core's bytes.
+/// One kind of work that is measured.
 struct Contender<'a> {
     figure: Figure,
+    /// One pass over the bytes of the core with this number.
     pass: Box<dyn Fn(usize) + Sync + 'a>,
+    /// 10^9 bytes per second in each round.
     speeds: Vec<f64>,
 }
 
-/// Measures for about `seconds`; all cores at once hash with `kernel`.
+/// Measures for about `seconds`. The measurement of all cores uses `kernel`.
 pub fn hash(kernel: Kernel, seconds: u64) -> HashFigures {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut memory = vec![0; memory_len()];
@@ -110,7 +111,7 @@ fn contenders(memory: &[u8], kernel: Kernel, cores: usize) -> Vec<Contender<'_>>
     contenders
 }
 
-/// A core's own pieces, as far as the memory goes.
+/// Returns the pieces of a core. Cores share pieces if the memory does not suffice.
 fn pieces_of(memory: &[u8], core: usize, piece_len: usize, count: usize) -> Vec<[&[u8]; 1]> {
     let parts = memory.len() / (piece_len * count);
     memory[core % parts * piece_len * count..].chunks(piece_len).take(count).map(|piece| [piece]).collect()
@@ -156,7 +157,7 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// Runs for `slice`, at least one pass.
+    /// Measures one round of `slice`, with at least one pass.
     fn measure(&mut self, slice: Duration) {
         let Figure { cores, .. } = self.figure;
         let pass = &*self.pass;

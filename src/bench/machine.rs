@@ -1,4 +1,4 @@
-//! Where and when figures were taken: a figure without that says nothing.
+//! The machine and time of a measurement, without which figures mean nothing.
 
 use std::fs;
 use std::thread;
@@ -8,21 +8,24 @@ use serde::Serialize;
 
 use crate::base::units::utc;
 
+/// The machine, the program and the time of a measurement.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
+    /// Model name of the processor.
     pub cpu: String,
     pub cores: usize,
     /// Bytes.
     pub memory: u64,
+    /// Release of the Linux kernel.
     pub kernel: String,
-    /// Of this program.
+    /// Version of this program.
     pub version: &'static str,
     /// `2026-01-31 12:00:00 UTC`
     pub taken_at: String,
 }
 
 impl Machine {
-    /// What can't be found out is empty or zero.
+    /// Describes this machine. Values that cannot be found out are empty or zero.
     pub(super) fn this() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -39,7 +42,7 @@ impl Machine {
     }
 }
 
-/// What stands behind `key` and a colon.
+/// Returns the text after `key` and a colon.
 fn value(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim_start().strip_prefix(':')?.trim().to_owned()))
 }

@@ -1,7 +1,7 @@
-//! The measuring commands. They run what users run, and measure it from outside.
+//! The benchmarks. They run the commands that users run, and measure them from outside.
 //!
-//! What is compared takes turns within each round, so that a machine that slows down slows all of it down; what is told
-//! is medians.
+//! Contenders take turns within each round, so that a machine that slows down slows all of them down. Medians are
+//! reported.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -29,19 +29,19 @@ pub use report::page;
 
 use error::io_error;
 
-/// The middle one, the upper of two; 0 of none.
+/// Returns the median, the upper one of two; 0 if there are no values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// 10^9 bytes per second; 0 over no time.
+/// Returns a rate in 10^9 bytes per second; 0 for no time.
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
 fn gb_per_s(len: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { len as f64 / seconds / 1e9 } else { 0.0 }
 }
 
-/// For each 10^9 bytes; 0 for none.
+/// Returns an amount per 10^9 bytes; 0 for no bytes.
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
 fn per_gb(amount: f64, len: u64) -> f64 {
     if len > 0 { amount * 1e9 / len as f64 } else { 0.0 }

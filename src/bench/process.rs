@@ -1,4 +1,4 @@
-//! A `bt-fast` started as a process of its own, and the records it prints.
+//! A `bt-fast` that runs as a child process, and the records it prints.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,10 +12,10 @@ use super::system_calls::SystemCalls;
 use super::{BenchError, io_error};
 use crate::base::FLAG_VARIABLES;
 
-/// Bytes of a failed process's stderr that are looked at.
+/// Maximum number of bytes to read from the stderr of a failed process.
 const STDERR_LEN_MAX: u64 = 4096;
 
-/// Killed when dropped.
+/// A child process, which is killed on drop.
 pub(super) struct Running {
     what: &'static str,
     child: Child,
@@ -24,7 +24,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// `input` is what it reads from its standard input.
+    /// Starts a process. `what` names it in errors; `input` is its standard input.
     pub(super) fn start(
         what: &'static str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -33,20 +33,20 @@ impl Running {
         let program = std::env::current_exe().map_err(io_error("find this program"))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // It runs with the flags of the measurement alone.
+        // The process must have the flags of the measurement only.
         for (flag, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes()))
         {
             command.env_remove(flag);
         }
         command.env("BT_FAST_CONFIG", "/dev/null");
-        // On a thread of its own, whose next children would be counted here too.
+        // The counter counts all later children of the thread, so the thread must not start others.
         let started = thread::scope(|scope| scope.spawn(move || (SystemCalls::of_children(), command.spawn())).join());
         let Ok((system_calls, child)) = started else {
             return Err(BenchError::Ended { side: what, line: "could not be started".into() });
         };
         let mut child = child.map_err(io_error("start this program"))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // Who ended already says why on stderr.
+            // A process that has ended reports the reason on stderr.
             let _ = stdin.write_all(input);
         }
         let Some(stdout) = child.stdout.take() else {
@@ -55,7 +55,7 @@ impl Running {
         Ok(Self { what, child, records: BufReader::new(stdout).lines(), system_calls })
     }
 
-    /// The next record of this event; `other` hears of those before it.
+    /// Waits for the next record of `event`, and passes the records before it to `other`.
     pub(super) fn wait_for(&mut self, event: &str, other: &mut dyn FnMut(&Value)) -> Result<Value, BenchError> {
         for line in &mut self.records {
             let record = line.ok().and_then(|line| serde_json::from_str::<Value>(&line).ok()).unwrap_or_default();
@@ -75,12 +75,12 @@ impl Running {
         self.child.wait().map(|_| ()).map_err(io_error("wait for a process"))
     }
 
-    /// System calls until now, where they can be counted.
+    /// Returns the number of system calls so far, if they can be counted.
     pub(super) fn system_calls(&mut self) -> Option<u64> {
         self.system_calls.as_mut()?.count()
     }
 
-    /// Ends a `seed`, or a `get --seed`, as Ctrl-C does; returns its last record, which is of this event.
+    /// Ends the process with SIGTERM, and returns its last record, which must be of `event`.
     pub(super) fn stop(&mut self, event: &str) -> Result<Value, BenchError> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)
@@ -94,7 +94,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // It may have ended meanwhile.
+            // Fails if the process has ended meanwhile.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -1,18 +1,18 @@
-//! System calls of a process, counted by the kernel where it lets us.
+//! Counts the system calls of a process by a tracepoint of the kernel.
 
 use std::fs;
 
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 
-/// Where tracepoints are told; the second is its older place.
+/// Mount points of tracefs; the second one is that of older systems.
 const TRACE_FOLDERS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Counts in the processes that the thread which made it starts, from their first instruction on.
+/// Counts system calls in the processes that its thread starts, from their `execve` on.
 pub(super) struct SystemCalls(Counter);
 
 impl SystemCalls {
-    /// `None` where this is not allowed: that takes root, or CAP_PERFMON and a readable tracefs.
+    /// Starts counting. `None` if that is not allowed: it needs root, or CAP_PERFMON and a readable tracefs.
     pub(super) fn of_children() -> Option<Self> {
         let id = TRACE_FOLDERS
             .iter()
@@ -26,7 +26,7 @@ impl SystemCalls {
         counter.ok().map(Self)
     }
 
-    /// All until now, also those of threads and processes that have ended.
+    /// Returns the number of system calls so far, those of ended threads and processes included.
     pub(super) fn count(&mut self) -> Option<u64> {
         self.0.read().ok()
     }

@@ -1,4 +1,4 @@
-//! From what the processes said to what is shown.
+//! The figures of `bench loopback`, from the records of its processes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,13 +7,14 @@ use super::settings::{Medium, Settings, write_flag};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Machine, gb_per_s, median, per_gb};
 
-/// Points of a curve that are kept.
+/// Maximum number of points of a curve.
 const POINTS_MAX: usize = 600;
 
-/// What came of it. Times are seconds. Medians of all rounds, and the details of the round whose transfer took the median time.
+/// The result of `bench loopback`: medians of all rounds, and details of the round with the median transfer time. Times are
+/// in seconds.
 #[derive(Debug, Serialize)]
 pub struct Figures {
-    /// Of the content; each peer gets that much.
+    /// Bytes of the content; each peer downloads this much.
     pub bytes: u64,
     pub piece_length: u32,
     pub peers: usize,
@@ -25,61 +26,63 @@ pub struct Figures {
     pub write: &'static str,
     #[serde(flatten)]
     pub machine: Machine,
-    /// Absent without content, as the next but one.
+    /// Time to create the torrent; absent with null data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create_s: Option<f64>,
-    /// From starting `get` to its end, everything verified and written; of the last one where there are several.
+    /// Time from the start of `get` to its exit, with everything verified and written. With several peers, that of the last.
     pub transfer_s: f64,
-    /// Hashing the received files once more.
+    /// Time to verify the downloads; absent with null data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_s: Option<f64>,
-    /// Of all peers together.
+    /// Rate of all peers together.
     pub gb_per_s: f64,
-    /// Beside the bare pair, unless it was left out.
+    /// The bare pair, unless it was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<FloorShare>,
     pub seed: Side,
-    /// All of them together; memory is that of the largest.
+    /// All `get` processes together; memory is that of the largest process.
     pub get: Side,
-    /// From queueing a request to its block, in microseconds; where there are several peers, the worst of them.
+    /// Time from queueing a request to its block, in microseconds. With several peers, the largest one.
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
     pub latency_p999_us: u64,
-    /// Upper bounds in microseconds, and how many blocks came that soon.
+    /// Histogram of the latency: upper bounds in microseconds, and the number of blocks in each bucket.
     pub latency_buckets: Vec<(u64, u64)>,
-    /// From a piece's last block to its hash, where it is counted.
+    /// Time from a piece's last block to its hash, in microseconds, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_lag_p50_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_lag_p99_us: Option<u64>,
+    /// Bytes received more than once or too late.
     pub wasted_bytes: u64,
-    /// Copies that the seed sent for each one that a peer has.
+    /// Bytes that the seed sent, divided by those of the content.
     pub seed_copies: f64,
-    /// Jain's index of the peers' rates: 1 when all are equal, 1/n when one has everything.
+    /// Jain's index of the peers' rates: 1 if all are equal, 1/n if one peer has the whole rate.
     pub fairness: f64,
-    /// Every round in its order.
+    /// Rate of each round, in order.
     pub round_gb_per_s: Vec<f64>,
-    /// Seconds since the start, and bytes that all peers had by then.
+    /// Seconds since the start, and the bytes that all peers had by then.
     pub progress: Vec<(f64, u64)>,
 }
 
 /// The bare pair in the same rounds.
 #[derive(Debug, Serialize)]
 pub struct FloorShare {
-    /// Its figures' medians.
+    /// Medians of the pair's figures.
     #[serde(flatten)]
     pub pair: PairFigures,
-    /// Our rate as a part of its rate: the median of the rounds' shares.
+    /// Median over the rounds of our rate divided by the pair's.
     pub share: f64,
+    /// Rate of the pair in each round.
     pub round_gb_per_s: Vec<f64>,
 }
 
-/// What one side used.
+/// Resource use of one side.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Side {
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
-    /// Processor seconds for each 10^9 bytes that it sent, or got.
+    /// Processor seconds for each 10^9 bytes that the side sent or received.
     pub cpu_s_per_gb: f64,
     pub cpu_kinds: CpuKinds,
     /// Context switches and page faults for each 10^9 bytes.
@@ -87,17 +90,20 @@ pub struct Side {
     pub involuntary_switches_per_gb: f64,
     pub minor_faults_per_gb: f64,
     pub major_faults_per_gb: f64,
-    /// Where the kernel lets us count them.
+    /// System calls for each 10^9 bytes, if the kernel allows to count them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_calls_per_gb: Option<f64>,
-    /// Times that a ring thread waited for a disk inside a page fault.
+    /// The number of page faults in which a ring thread waited for a disk.
     pub ring_major_faults: u64,
-    /// Largest resident memory of a process in bytes: all of it, its own, mapped files.
+    /// Peak resident memory of a process in bytes.
     pub memory_peak: u64,
+    /// Peak anonymous memory of a process in bytes.
     pub memory_anon_peak: u64,
+    /// Peak of the mapped files of a process in bytes.
     pub memory_file_peak: u64,
-    /// Payload bytes sent: copied into the socket, and not.
+    /// Payload bytes that were copied into sockets.
     pub copied_bytes: u64,
+    /// Payload bytes that were sent without a copy.
     pub zero_copied_bytes: u64,
 }
 
@@ -106,19 +112,20 @@ pub struct Side {
 pub struct CpuKinds {
     pub ring: CpuTime,
     pub hash: CpuTime,
-    /// The kernel's workers for our rings.
+    /// The kernel's io_uring workers.
     pub kernel: CpuTime,
-    /// Everything else, also what ended before the end.
+    /// All other threads, and threads that ended before the process did.
     pub other: CpuTime,
 }
 
+/// Processor time in seconds, in user space and in the kernel.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct CpuTime {
     pub user_s: f64,
     pub system_s: f64,
 }
 
-/// The last record of a `seed` or `get`; what an older one lacks is zero.
+/// The last record of a `seed` or `get`. Keys that an older program does not print are zero.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ended {
@@ -140,7 +147,7 @@ pub(super) struct Ended {
     memory_file_peak: u64,
     zero_copied: u64,
     threads: Kinds,
-    /// Not the record's: counted from outside.
+    /// Counted from outside; not in the record.
     #[serde(skip)]
     system_calls: Option<u64>,
 }
@@ -174,11 +181,12 @@ impl Ended {
     }
 }
 
-/// One round.
+/// The measurements of one round.
 #[derive(Debug)]
 pub(super) struct Round {
+    /// Seconds since the start, and the bytes that all peers had by then.
     pub(super) progress: Vec<(f64, u64)>,
-    /// Seconds until each peer was done.
+    /// Seconds until each peer was complete.
     pub(super) peer_s: Vec<f64>,
     pub(super) sent: Ended,
     pub(super) got: Vec<Ended>,
@@ -235,12 +243,12 @@ impl Figures {
         }
     }
 
-    /// What was got is somewhere.
+    /// Whether downloads were written to a medium.
     pub fn is_written(&self) -> bool {
         self.place != Medium::Nowhere.name()
     }
 
-    /// Bytes that were moved in a round.
+    /// Returns the bytes that all peers downloaded in a round.
     pub fn moved(&self) -> u64 {
         self.bytes * self.peers as u64
     }
@@ -275,7 +283,7 @@ impl FloorShare {
 }
 
 impl Side {
-    /// `len`: payload bytes that these processes sent, or got.
+    /// Sums the use of the processes of a side, which sent or received `len` payload bytes.
     fn of(processes: &[Ended], len: u64) -> Self {
         let mut side = Self::default();
         let mut whole = CpuTime::default();
@@ -333,14 +341,14 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// Jain's index of rates, which are as one over these times.
+/// Returns Jain's index of the rates, which are the reciprocals of these times.
 fn fairness(seconds: &[f64]) -> f64 {
     let rates: Vec<f64> = seconds.iter().filter(|seconds| **seconds > 0.0).map(|seconds| 1.0 / seconds).collect();
     let (sum, squares): (f64, f64) = (rates.iter().sum(), rates.iter().map(|rate| rate * rate).sum());
     if squares > 0.0 { sum * sum / (squares * number(rates.len() as u64)) } else { 1.0 }
 }
 
-/// Distributions over the same bounds as one.
+/// Adds up histograms.
 fn merged<'a>(all: impl Iterator<Item = &'a [(u64, u64)]>) -> Vec<(u64, u64)> {
     let mut counts = std::collections::BTreeMap::new();
     for &(bound, count) in all.flatten() {
@@ -349,6 +357,7 @@ fn merged<'a>(all: impl Iterator<Item = &'a [(u64, u64)]>) -> Vec<(u64, u64)> {
     counts.into_iter().collect()
 }
 
+/// Reduces a curve to about [`POINTS_MAX`] points, the last one included.
 fn thinned(points: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
     let stride = points.len().div_ceil(POINTS_MAX).max(1);
     let last = points.len().saturating_sub(1);

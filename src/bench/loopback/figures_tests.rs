@@ -65,7 +65,7 @@ fn details_are_those_of_the_median_round() {
 }
 
 #[test]
-fn what_no_kind_has_is_other() {
+fn time_of_ended_threads_counts_as_other() {
     let counted = |count| ended(1.0).with_system_calls(Some(count));
     let side = Side::of(&[counted(6), counted(8)], 2_000_000_000);
     assert!(side.system_calls_per_gb.is_some_and(|count| near(count, 7.0)));
@@ -80,14 +80,14 @@ fn what_no_kind_has_is_other() {
 }
 
 #[test]
-fn peers_that_are_served_alike_are_fair() {
+fn equal_times_have_fairness_one() {
     assert!(near(fairness(&[2.0, 2.0, 2.0]), 1.0));
     assert!(near(fairness(&[1.0, f64::INFINITY]), 0.5));
     assert!(near(fairness(&[]), 1.0));
 }
 
 #[test]
-fn distributions_add_up_and_curves_stay_short() {
+fn histograms_add_up_and_curves_are_thinned() {
     let (a, b) = ([(16, 1), (32, 2)], [(32, 3), (64, 1)]);
     assert_eq!(merged([&a[..], &b[..]].into_iter()), [(16, 1), (32, 5), (64, 1)]);
     let long: Vec<(f64, u64)> = (0..2000).map(|at| (f64::from(at), 0)).collect();
@@ -96,7 +96,7 @@ fn distributions_add_up_and_curves_stay_short() {
 }
 
 #[test]
-fn records_of_an_older_program_still_count() {
+fn records_of_an_older_program_are_read() {
     let ended = Ended::of(&json!({ "event": "complete", "downloaded": 5 }));
     assert_eq!((ended.downloaded, ended.minor_faults), (5, 0));
 }

@@ -1,6 +1,7 @@
-//! `bench loopback`: random content is created, tracked, seeded, got and verified on this machine, beside the bare pair.
+//! `bench loopback`: creates, tracks, seeds, downloads and verifies random content on this machine, and compares with the
+//! bare pair.
 //!
-//! Seed and every get are processes of their own, as users run them, so that each side's processor time is its own.
+//! `seed` and each `get` are processes, as users run them, so that the processor time of each side is measured separately.
 
 mod figures;
 mod settings;
@@ -34,10 +35,10 @@ use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
 
-/// Milliseconds between two records of progress: as often as the engine looks.
+/// Milliseconds between two progress records: the engine's interval.
 pub(in crate::bench) const PROGRESS_MS: &str = "50";
 
-/// Runs every round; `phase` hears what is being done.
+/// Runs every round. `phase` is called with a description of each step.
 pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
     let from = settings.folder.join("seed");
     fs::create_dir(&from).map_err(io_error("make a folder"))?;
@@ -84,7 +85,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
     Ok(Figures::of(settings, metainfo.info.geometry.piece_len(), create_s, rounds))
 }
 
-/// Hashes what every peer has got; returns the seconds it took.
+/// Verifies the download of every peer. Returns the seconds that it took.
 fn verify_all(metainfo: &Metainfo, settings: &Settings, to: &Path) -> Result<f64, BenchError> {
     let started = Instant::now();
     for peer in 0..settings.peer_count {
@@ -96,7 +97,7 @@ fn verify_all(metainfo: &Metainfo, settings: &Settings, to: &Path) -> Result<f64
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// The same bytes in the same way.
+/// Runs the bare pair with the same number of bytes, written in the same way.
 fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchError> {
     let path = settings.folder.join("pair.bin");
     let work = match settings.to {
@@ -119,7 +120,7 @@ fn folder_of(to: &Path, peer: usize) -> PathBuf {
     to.join(peer.to_string())
 }
 
-/// Bytes that a peer had, and when, in seconds since the start.
+/// Seconds since the start, a peer, and the bytes that it had by then.
 type Progress = (f64, usize, u64);
 
 fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<Round, BenchError> {
@@ -162,7 +163,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
     Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: None, floor: None })
 }
 
-/// All peers together.
+/// Sums the progress of all peers.
 fn total(mut progress: Vec<Progress>, peer_count: usize) -> Vec<(f64, u64)> {
     let mut done = vec![0; peer_count];
     let sum = |(at, peer, bytes): Progress| {
@@ -190,7 +191,7 @@ pub(in crate::bench) fn start(
     Running::start(side, arguments, &[])
 }
 
-/// Hashes the content and writes the torrent; returns the seconds it took.
+/// Hashes the content and writes the torrent. Returns the seconds that hashing took.
 pub(in crate::bench) fn create(
     content: &Path,
     torrent: &Path,
@@ -210,7 +211,7 @@ pub(in crate::bench) fn create(
     Ok(seconds)
 }
 
-/// The torrent of a pad file.
+/// Makes the torrent of a single pad file.
 fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     let piece_len = settings.piece_len.unwrap_or_else(|| piece_len::automatic(settings.len));
     let zeros = vec![0; piece_len as usize];
@@ -225,7 +226,7 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     Draft { attributes, ..Draft::new(b"content".to_vec(), piece_len, files, pieces) }.encode()
 }
 
-/// A tracker on a thread of this process; returns its URL. It ends with the process.
+/// Starts a tracker on a thread of this process, which runs until the process ends. Returns its URL.
 pub(in crate::bench) fn start_tracker() -> io::Result<String> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

@@ -6,39 +6,42 @@ use std::path::PathBuf;
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
 
-/// What is measured.
+/// The settings of `bench loopback`.
 #[derive(Debug)]
 pub struct Settings {
     /// Content in bytes, at least 1.
     pub len: u64,
-    /// `None`: as `create` chooses it.
+    /// `None` for the piece length that `create` chooses.
     pub piece_len: Option<u32>,
-    /// Folder for everything that is made, which must be empty.
+    /// Folder for all files, which must be empty.
     pub folder: PathBuf,
     pub to: Medium,
-    /// Downloads at the same time, at least 1.
+    /// The number of concurrent downloads, at least 1.
     pub peer_count: usize,
     pub rounds: usize,
-    /// The bare pair takes its turn in each round.
+    /// Measure the bare pair in each round.
     pub with_floor: bool,
+    /// Mode of `get --write`.
     pub write: WriteMode,
-    /// Ring threads of each process.
+    /// The number of ring threads of each process.
     pub ring_count: usize,
-    /// Bytes of piece memory of each process.
+    /// Bytes of the piece arena of each process.
     pub arena_len: u64,
-    /// What each process hashes with.
+    /// Hash kernel of each process.
     pub hash_kernel: Kernel,
-    /// Further flags of `seed` and `get`.
+    /// Further flags for `seed`.
     pub seed_flags: Vec<OsString>,
+    /// Further flags for `get`.
     pub get_flags: Vec<OsString>,
 }
 
-/// Where content lies, and what was got.
+/// The medium of the content, and of the downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
     Disk,
     Memory,
-    /// The content is one long pad file (BEP 47): zeros, which are sent from a map of nothing, hashed, and not written.
+    /// None: the content is one long pad file (BEP 47). Its zeros are sent from an anonymous mapping, hashed, and not
+    /// written.
     Nowhere,
 }
 

@@ -1,7 +1,8 @@
-//! The bare pair: what BitTorrent moves and does with it, without BitTorrent. The bound that everything is shown against.
+//! The bare pair: two processes that do the work of a BitTorrent transfer without the protocol. It is the bound for all
+//! other figures.
 //!
-//! Two processes of plain threads: one sends blocks in front of which stand heads, sixteen to a `sendmsg`; the other takes
-//! heads and blocks apart with `recvmsg`, hashes pieces side by side and writes them. No protocol, no checks, no verdict.
+//! Both have plain threads. The sender sends blocks, each with a message head, sixteen to a `sendmsg`. The receiver splits
+//! heads and blocks with `recvmsg`, hashes several pieces together and writes them. It does not compare the hashes.
 
 mod receive;
 mod send;
@@ -27,26 +28,26 @@ use crate::hash::Kernel;
 const BLOCKS_PER_SEND: usize = 16;
 const BLOCK: usize = BLOCK_LEN as usize;
 
-/// What is moved, and what is done with it.
+/// The settings of the bare pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PairSettings {
-    /// Bytes, rounded up to whole runs.
+    /// Bytes to move, which are rounded up to whole runs.
     pub(super) len: u64,
-    /// A power of two from 16 KiB.
+    /// A power of two of at least 16 KiB.
     pub(super) piece_len: u32,
     pub(super) work: Work,
     pub(super) hash_kernel: Kernel,
 }
 
-/// What the receiving side does.
+/// The work of the receiving side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Work {
-    /// Reads a mebibyte at a time and throws it away: raw TCP.
+    /// Read 1 MiB at a time and discard it: raw TCP.
     Discard,
-    /// Takes blocks to their place and hashes them.
+    /// Read blocks into pieces and hash the pieces.
     Hash,
-    /// And writes them to a file, through the page cache or past it.
+    /// Read and hash pieces, and write them to a file.
     Write { path: PathBuf, mode: FileMode },
 }
 
@@ -60,17 +61,17 @@ pub(super) enum FileMode {
     Direct,
 }
 
-/// What came of it.
+/// The figures of one run of the bare pair.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct PairFigures {
-    /// From starting the receiving process to its end, as `get` is timed.
+    /// Time from the start of the receiving process to its exit, as measured for `get`.
     pub seconds: f64,
     pub gb_per_s: f64,
     pub seed_cpu_s_per_gb: f64,
     pub get_cpu_s_per_gb: f64,
 }
 
-/// A side's part, which its process reads as one line of JSON.
+/// The job of a side, which its process reads as one line of JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Part {
@@ -78,11 +79,11 @@ enum Part {
     Receive { shape: Shape, port: u16, work: Work },
 }
 
-/// How content goes over the wire: run after run in turn over the connections.
+/// How content is divided: into runs, which take turns over the connections.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Shape {
     run_count: u64,
-    /// Bytes: one piece, or as many short ones as one `sendmsg` takes.
+    /// Bytes of a run: one piece, or several short ones that fit one `sendmsg`.
     run_len: usize,
     piece_len: usize,
     connection_count: usize,
@@ -103,7 +104,7 @@ impl Shape {
         self.run_count * self.run_len as u64
     }
 
-    /// The runs of a connection.
+    /// The indices of the runs of a connection.
     fn runs(&self, connection: usize) -> impl Iterator<Item = u64> + use<> {
         (connection as u64..self.run_count).step_by(self.connection_count)
     }
@@ -113,7 +114,7 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs it once.
+/// Runs the bare pair once.
 pub(super) fn pair(settings: &PairSettings) -> Result<PairFigures, BenchError> {
     let shape = Shape::new(settings);
     let mut seed = start(&Part::Send(shape), settings.hash_kernel)?;
@@ -136,18 +137,18 @@ pub(super) fn pair(settings: &PairSettings) -> Result<PairFigures, BenchError> {
 }
 
 fn start(part: &Part, kernel: Kernel) -> Result<Running, BenchError> {
-    let mut order =
-        serde_json::to_vec(part).map_err(|error| BenchError::Io { what: "tell a side", error: error.into() })?;
-    order.push(b'\n');
-    Running::start("the bare pair", ["bench", "side", "--hash-kernel", kernel.name()], &order)
+    let mut job =
+        serde_json::to_vec(part).map_err(|error| BenchError::Io { what: "write the job", error: error.into() })?;
+    job.push(b'\n');
+    Running::start("the bare pair", ["bench", "side", "--hash-kernel", kernel.name()], &job)
 }
 
-/// One side of the pair: what its process does.
+/// Runs one side of the pair: reads its job from `input`, and writes records to `output`.
 pub fn side(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), BenchError> {
-    let mut order = String::new();
-    input.read_line(&mut order).map_err(io_error("read the order"))?;
+    let mut job = String::new();
+    input.read_line(&mut job).map_err(io_error("read the job"))?;
     let part =
-        serde_json::from_str(&order).map_err(|error| BenchError::Io { what: "read the order", error: error.into() })?;
+        serde_json::from_str(&job).map_err(|error| BenchError::Io { what: "read the job", error: error.into() })?;
     let mut say = |record: Value| writeln!(output, "{record}").and_then(|()| output.flush());
     let cpu_s = match part {
         Part::Send(shape) => send::run(shape, &mut |port| say(json!({ "event": "listening", "port": port }))),
@@ -157,13 +158,13 @@ pub fn side(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Bench
     say(json!({ "event": "done", "cpu_s": cpu_s })).map_err(io_error("write to standard output"))
 }
 
-/// Processor time of this process, all threads.
+/// Returns the processor time of all threads of this process.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// The first error of these threads.
+/// Joins threads, and returns their first error.
 pub(super) fn join_all<'a>(
     threads: impl IntoIterator<Item = thread::ScopedJoinHandle<'a, io::Result<()>>>,
 ) -> io::Result<()> {
@@ -177,23 +178,23 @@ mod tests {
     use super::*;
     use std::io::Read as _;
 
-    /// Both sides in this process: what was sent is what lies in the file.
+    /// Runs both sides in this process: the file must hold what was sent.
     #[test]
-    fn the_pair_moves_every_byte_to_its_place() {
+    fn the_pair_writes_every_byte_to_its_place() {
         let folder = tempfile::tempdir().unwrap();
         for (piece_len, mode) in [(16 << 10, FileMode::Buffered), (1 << 20, FileMode::Direct)] {
             let path = folder.path().join("received");
             let work = Work::Write { path: path.clone(), mode };
             let settings = PairSettings { len: 5_000_000, piece_len, work: work.clone(), hash_kernel: Kernel::Auto };
             let shape = Shape::new(&settings);
-            let (port, told) = std::sync::mpsc::channel();
+            let (port, ports) = std::sync::mpsc::channel();
             let sender = thread::spawn(move || {
                 send::run(shape, &mut |at| {
                     port.send(at).unwrap();
                     Ok(())
                 })
             });
-            receive::run(shape, told.recv().unwrap(), &work).unwrap();
+            receive::run(shape, ports.recv().unwrap(), &work).unwrap();
             sender.join().unwrap().unwrap();
             let mut received = Vec::new();
             std::fs::File::open(&path).unwrap().read_to_end(&mut received).unwrap();

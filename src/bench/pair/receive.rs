@@ -1,4 +1,5 @@
-//! The receiving side: heads to scratch and blocks to their place with one call, pieces hashed side by side, runs written.
+//! The receiving side: one call reads heads into scratch memory and blocks into their run; several pieces are hashed
+//! together; runs are written.
 
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
@@ -19,20 +20,20 @@ use crate::base::limits;
 use crate::base::lock::lock;
 use crate::hash::sha1_batch;
 
-/// Memory for runs on their way, but at least [`RUNS_MIN`] of them.
+/// Bytes of memory for runs, but at least [`RUNS_MIN`] runs.
 const ARENA_LEN: usize = 64 << 20;
 const RUNS_MIN: usize = 8;
-/// Threads that write: enough to keep a disk busy.
+/// The number of writer threads, which is enough to keep a disk busy.
 const WRITERS: usize = 4;
-/// Bytes of one read that is thrown away.
+/// Bytes of one read that is discarded.
 const DISCARD_LEN: usize = 1 << 20;
-/// Tried in this order where direct writes are refused.
+/// Flags to open a file with, in order, until the file system accepts them.
 const DIRECT_THEN_BUFFERED: [libc::c_int; 2] = [libc::O_DIRECT, 0];
 
-/// A run and the memory it lies in.
+/// The index of a run and its memory.
 type Run<'a> = (u64, &'a mut [u8]);
 
-/// Returns the processor time.
+/// Connects to the sender on `port` and does the work. Returns the processor time of this process.
 pub(super) fn run(shape: Shape, port: u16, work: &Work) -> io::Result<Duration> {
     let before = cpu_time();
     let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(Socket::from);
@@ -45,6 +46,7 @@ pub(super) fn run(shape: Shape, port: u16, work: &Work) -> io::Result<Duration> 
     Ok(cpu_time().saturating_sub(before))
 }
 
+/// Creates a file of `len` bytes to write.
 pub(in crate::bench) fn open_to_write(path: &Path, mode: FileMode, len: u64) -> io::Result<File> {
     let flags = match mode {
         FileMode::Direct => &DIRECT_THEN_BUFFERED[..],
@@ -74,10 +76,10 @@ fn discard(sockets: Vec<Socket>) -> io::Result<()> {
     })
 }
 
-/// Memory goes round: filled, hashed, written, free.
+/// Receives, hashes and writes all runs. Each run's memory is filled, hashed, written and then free again.
 fn take(sockets: Vec<Socket>, shape: Shape, file: Option<&File>) -> io::Result<()> {
     let mut arena = MmapMut::map_anon(ARENA_LEN.max(RUNS_MIN * shape.run_len))?;
-    // Without huge pages it is slower, not wrong.
+    // Without huge pages the receiver is only slower.
     let _ = arena.advise(Advice::HugePage);
     let free = Free::new(arena.chunks_exact_mut(shape.run_len).collect());
     let (filled, filled_out) = channel();
@@ -97,46 +99,46 @@ fn take(sockets: Vec<Socket>, shape: Shape, file: Option<&File>) -> io::Result<(
         for _ in 0..WRITERS {
             threads.push(scope.spawn(move || write_runs(shape, file, hashed_out, free)));
         }
-        // Each stage ends when those before it have.
+        // Each stage ends when all senders to its queue are dropped.
         drop((filled, hashed));
         join_all(threads)
     })
 }
 
-/// Memory without a run. What was used last is taken first: it is still in the cache.
+/// Free memory for runs. The memory that was used last is taken first, because it is still in the processor's cache.
 struct Free<'a> {
-    /// `None` when nothing will come back.
+    /// `None` after [`Free::close`].
     memory: Mutex<Option<Vec<&'a mut [u8]>>>,
-    came: Condvar,
+    added: Condvar,
 }
 
 impl<'a> Free<'a> {
     fn new(memory: Vec<&'a mut [u8]>) -> Self {
-        Self { memory: Mutex::new(Some(memory)), came: Condvar::new() }
+        Self { memory: Mutex::new(Some(memory)), added: Condvar::new() }
     }
 
-    /// Waits for some.
+    /// Waits for memory for a run. Returns `None` after [`Free::close`].
     fn take(&self) -> Option<&'a mut [u8]> {
         let memory = lock(&self.memory);
         let is_empty = |memory: &mut Option<Vec<_>>| memory.as_ref().is_some_and(Vec::is_empty);
-        self.came.wait_while(memory, is_empty).unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
+        self.added.wait_while(memory, is_empty).unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
     }
 
     fn put(&self, run: &'a mut [u8]) {
         if let Some(memory) = lock(&self.memory).as_mut() {
             memory.push(run);
         }
-        self.came.notify_one();
+        self.added.notify_one();
     }
 
-    /// Nobody waits any more.
+    /// Ends all current and later waits.
     fn close(&self) {
         lock(&self.memory).take();
-        self.came.notify_all();
+        self.added.notify_all();
     }
 }
 
-/// The next of a stage's queue; `None` when the stage before it is done.
+/// Waits for the next item of a queue. Returns `None` when the stage before has ended.
 fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     lock(queue).recv().ok()
 }
@@ -171,7 +173,8 @@ fn receive_run(mut socket: &Socket, heads: &mut [[u8; PIECE_HEAD_LEN]], memory: 
     Ok(())
 }
 
-/// Takes what waits, up to as many pieces as the widest kernel hashes side by side, and waits a moment for half of that.
+/// Hashes batches of at most [`limits::HASH_LANES`] pieces. A batch of less than half of that waits for
+/// [`limits::HASH_GATHER`] for each further run.
 fn hash_runs<'a>(shape: Shape, filled: &Mutex<Receiver<Run<'a>>>, hashed: &Sender<Run<'a>>) -> io::Result<()> {
     let pieces_per_run = shape.run_len / shape.piece_len;
     loop {
@@ -217,15 +220,15 @@ mod tests {
     use super::*;
     use crate::bench::pair::send;
 
-    /// More runs than the arena holds, so that those who fill would wait for ever.
+    /// There are more runs than the arena holds, so that the receivers would wait for ever.
     #[test]
-    fn a_write_that_fails_ends_both_sides() {
+    fn a_failed_write_ends_both_sides() {
         let run_len = 256 << 10;
         let run_count = (2 * ARENA_LEN / run_len) as u64;
         let shape = Shape { run_count, run_len, piece_len: run_len, connection_count: 2 };
-        let (port, told) = channel();
+        let (port, ports) = channel();
         let sender = thread::spawn(move || send::run(shape, &mut |at| port.send(at).map_err(io::Error::other)));
-        let port = told.recv().unwrap();
+        let port = ports.recv().unwrap();
         let sockets = (0..2).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap().into()).collect();
         let file = tempfile::NamedTempFile::new().unwrap();
         let read_only = File::open(file.path()).unwrap();

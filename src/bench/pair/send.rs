@@ -1,4 +1,4 @@
-//! The sending side: blocks from memory, a head before each.
+//! The sending side: sends blocks from memory, each with a message head.
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,11 +12,11 @@ use crate::base::Rng;
 use crate::base::geometry::BLOCK_LEN;
 use crate::codec::message::encode_piece_head;
 
-/// Bytes in memory, sent again and again: far more than a processor's cache holds, and on ordinary pages as the page
-/// cache's are.
+/// Maximum bytes of content in memory, which are sent repeatedly. They are far more than a processor's cache holds, and
+/// lie on pages of the same size as those of the page cache.
 const CONTENT_LEN_MAX: u64 = 256 << 20;
 
-/// Returns the processor time of the transfer; `listening` is told the port.
+/// Sends all runs, and returns the processor time of the transfer. `listening` is called with the port.
 pub(super) fn run(shape: Shape, listening: &mut dyn FnMut(u16) -> io::Result<()>) -> io::Result<Duration> {
     let content = content(&shape);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -35,6 +35,7 @@ pub(super) fn run(shape: Shape, listening: &mut dyn FnMut(u16) -> io::Result<()>
     Ok(cpu_time().saturating_sub(before))
 }
 
+/// Makes random content.
 pub(super) fn content(shape: &Shape) -> Vec<u8> {
     let run_len = shape.run_len as u64;
     let len = shape.len().min(CONTENT_LEN_MAX.next_multiple_of(run_len));
@@ -43,6 +44,7 @@ pub(super) fn content(shape: &Shape) -> Vec<u8> {
     content
 }
 
+/// Returns the bytes of a run.
 pub(super) fn run_of<'a>(content: &'a [u8], shape: &Shape, index: u64) -> &'a [u8] {
     let runs = content.len() / shape.run_len;
     let index = usize::try_from(index).unwrap_or(0) % runs.max(1);
@@ -59,7 +61,7 @@ fn send_runs(socket: &Socket, content: &[u8], shape: Shape, connection: usize) -
     Ok(())
 }
 
-/// Sixteen heads and blocks in one call, and what the socket did not take in further ones.
+/// Sends sixteen heads and blocks with one call, and with further calls the bytes that the socket did not accept.
 fn send_blocks(socket: &Socket, index: u32, blocks: &[u8]) -> io::Result<()> {
     let mut begin = 0;
     let heads: [_; BLOCKS_PER_SEND] = std::array::from_fn(|_| {

@@ -1,26 +1,26 @@
-//! Charts as inline SVG. Colours are classes: the page's style gives them, for light and for dark.
+//! Charts as inline SVG. Colours are CSS classes, which the page's style defines for light and dark schemes.
 //!
-//! Every chart is one image to a screen reader, named by its title; the numbers are in the table behind it.
+//! To a screen reader each chart is one image, named by its title; the page has its numbers in a table.
 
 use std::fmt::Write;
 
 use super::escape::escape;
 
-/// The drawing, in units of its own; the page scales it.
+/// Dimensions of a drawing in SVG user units; the page scales it.
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 30.0;
-/// Lines of a grid, about.
+/// Approximate number of grid lines.
 const TICKS: f64 = 5.0;
 const BAR_HEIGHT: f64 = 26.0;
 const BAR_PITCH: f64 = 40.0;
-/// Width of the names beside bars.
+/// Width of the names to the left of bars.
 const NAMES: f64 = 132.0;
-/// Room for a mark's name at its right.
+/// Width of the name to the right of a mark.
 const MARKS: f64 = 110.0;
-/// Room for the number behind a bar.
+/// Width of the number to the right of a bar.
 const NUMBERS: f64 = 96.0;
 
 /// A position, from the left and the top.
@@ -50,7 +50,7 @@ impl Svg {
         Self { text: String::new(), height }
     }
 
-    /// Writing to a string does not fail.
+    /// Appends text. Writing to a string does not fail.
     fn add(&mut self, part: std::fmt::Arguments<'_>) {
         let _ = self.text.write_fmt(part);
     }
@@ -60,13 +60,13 @@ impl Svg {
         self.add(format_args!(r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#));
     }
 
-    /// `anchor`: `start`, `middle` or `end`.
+    /// Adds a text. `anchor` is `start`, `middle` or `end`.
     fn label(&mut self, class: &str, anchor: &str, Point { x, y }: Point, text: &str) {
         let text = escape(text);
         self.add(format_args!(r#"<text class="{class}" text-anchor="{anchor}" x="{x:.1}" y="{y:.1}">{text}</text>"#));
     }
 
-    /// `tip` is shown where the pointer rests.
+    /// Adds a bar. `tip` is its tooltip.
     fn bar(&mut self, class: &str, Point { x, y }: Point, size: Size, tip: &str) {
         let (width, height, tip) = (size.width.max(0.0), size.height, escape(tip));
         self.add(format_args!(
@@ -82,7 +82,7 @@ impl Svg {
     }
 }
 
-/// 0, a step of 1, 2 or 5 times a power of ten, and so on up to the first that is not below `max`.
+/// Returns multiples of 1, 2 or 5 times a power of ten, from 0 to the first one that is not below `max`.
 fn ticks(max: f64) -> Vec<f64> {
     let rough = max.max(f64::MIN_POSITIVE) / TICKS;
     let power = 10f64.powf(rough.log10().floor());
@@ -95,7 +95,7 @@ fn ticks(max: f64) -> Vec<f64> {
         .collect()
 }
 
-/// As many digits as the step needs.
+/// Shows a tick with as many decimals as the step needs, at most two.
 fn tick_label(tick: f64, step: f64) -> String {
     let digits = if step >= 1.0 {
         0
@@ -107,7 +107,7 @@ fn tick_label(tick: f64, step: f64) -> String {
     format!("{tick:.digits$}")
 }
 
-/// Grid and labels of the y axis; returns where a value lies.
+/// Draws the grid and labels of the y axis. Returns a function from a value to its y coordinate.
 fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
     let ticks = ticks(max);
     let top_value = ticks.last().copied().unwrap_or(1.0);
@@ -122,7 +122,7 @@ fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
     y
 }
 
-/// Rates over time, points of seconds and GB/s, and a line to hold against.
+/// Draws a rate over time, from points of seconds and GB/s, and a line for the rate of the bare pair.
 pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> String {
     let mut svg = Svg::new(280.0);
     let highest = points.iter().map(|point| point.1).chain(floor).fold(0.0, f64::max);
@@ -156,7 +156,8 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
     svg.finish(title)
 }
 
-/// Blocks by latency: upper bounds in microseconds, each bucket's width the same; `marks` are named latencies.
+/// Draws blocks by latency. `buckets` are upper bounds in microseconds and block counts, drawn with the same width; `marks`
+/// are named latencies.
 pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64)]) -> String {
     let mut svg = Svg::new(280.0);
     let all = number(buckets.iter().map(|bucket| bucket.1).sum()).max(1.0);
@@ -187,11 +188,16 @@ pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64
             &format!("{name} {}", duration(*at)),
         );
     }
-    svg.label("", "end", point(WIDTH - RIGHT, bottom + 35.0), "from request to block, each bar 1.4 times as long");
+    svg.label(
+        "",
+        "end",
+        point(WIDTH - RIGHT, bottom + 35.0),
+        "from request to block; each bar's bound is 1.4 times that of the one before",
+    );
     svg.finish(title)
 }
 
-/// Where a latency lies among buckets, in buckets from the left.
+/// Returns the position of a latency among buckets, in buckets from the left.
 fn position(buckets: &[(u64, u64)], at: u64) -> f64 {
     let index = buckets.iter().position(|(bound, _)| *bound >= at).unwrap_or(buckets.len());
     let bound = |index: usize| buckets.get(index).map(|(bound, _)| number(*bound));
@@ -201,14 +207,16 @@ fn position(buckets: &[(u64, u64)], at: u64) -> f64 {
     number(index as u64) + inside.clamp(0.0, 1.0)
 }
 
-/// A row of a bar chart: its name, the number behind it, and its segments: class, length, tip.
+/// A row of a bar chart.
 pub(super) struct Row {
     pub(super) name: String,
+    /// Text to the right of the bar.
     pub(super) value: String,
+    /// Class, length and tooltip of each segment.
     pub(super) segments: Vec<(String, f64, String)>,
 }
 
-/// Bars from left to right on one scale.
+/// Draws bars from left to right on one scale.
 pub(super) fn bars(title: &str, rows: &[Row]) -> String {
     let mut svg = Svg::new(BAR_PITCH * number(rows.len() as u64));
     let length = |row: &Row| row.segments.iter().map(|segment| segment.1).sum::<f64>();
@@ -219,7 +227,7 @@ pub(super) fn bars(title: &str, rows: &[Row]) -> String {
         let mut x = NAMES;
         svg.label("name", "end", point(NAMES - 12.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.name);
         for (class, length, tip) in &row.segments {
-            // A hair's breadth apart, so that neighbours are told apart without colour.
+            // A thin gap distinguishes neighbours without colour.
             let size = Size { width: length * scale - 1.0, height: BAR_HEIGHT };
             svg.bar(class, point(x, top), size, tip);
             x += length * scale;
@@ -229,7 +237,7 @@ pub(super) fn bars(title: &str, rows: &[Row]) -> String {
     svg.finish(title)
 }
 
-/// `16 µs`, `1.4 ms`, `2.0 s`
+/// Shows a duration: `16 µs`, `1.4 ms`, `2.0 s`.
 pub(super) fn duration(us: u64) -> String {
     match us {
         0..1000 => format!("{us} µs"),
@@ -248,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_reach_the_highest() {
+    fn ticks_are_round_and_reach_the_maximum() {
         let shown = |max: f64| ticks(max).iter().map(|tick| format!("{tick:.2}")).collect::<Vec<_>>().join(" ");
         assert_eq!(shown(1.3), "0.00 0.50 1.00 1.50");
         assert_eq!(shown(1.0), "0.00 0.20 0.40 0.60 0.80 1.00");
@@ -266,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_draw_is_drawn_without_numbers_that_are_none() {
+    fn empty_charts_have_only_finite_numbers() {
         for drawing in [curve("t", &[], None), histogram("t", &[], &[]), bars("t", &[])] {
             assert!(!drawing.contains("NaN") && !drawing.contains("inf"), "{drawing}");
         }

@@ -1,7 +1,7 @@
-//! `bench loopback --html`: one page that needs nothing but itself.
+//! `bench loopback --html`: a self-contained page.
 //!
-//! No script, no host, no font: charts are inline SVG, and behind each stands its table. Whatever comes from outside (the
-//! processor's name) is escaped.
+//! The page loads no scripts, fonts or images. Charts are inline SVG, each with a table of its numbers. Text from outside,
+//! such as the name of the processor, is escaped.
 
 mod chart;
 mod escape;
@@ -15,11 +15,12 @@ use super::{CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
 use crate::base::units::Bytes;
 
 const STYLE: &str = include_str!("page.css");
-/// Rates are shown over at least this part of the time, and at least this many seconds: single steps are noise.
+/// Window of a rate as a share of the whole time. Shorter windows would show noise.
 const RATE_WINDOW_PART: f64 = 0.04;
+/// Minimum window of a rate in seconds.
 const RATE_WINDOW_MIN_S: f64 = 0.1;
 
-/// The whole page.
+/// Renders the whole page.
 pub fn page(figures: &Figures) -> String {
     let what = format!(
         "{} in pieces of {} to {}, {} rings in each process, {}, {}",
@@ -91,9 +92,9 @@ fn against_floor(figures: &Figures) -> String {
     });
     let table = table(&["round", "bt-fast GB/s", "bare pair GB/s", "share"], rows);
     section(
-        "Beside the machine's limit",
-        "The bare pair is two processes of plain threads that move the same bytes in the same portions, hash and write \
-         them, without any protocol. It takes its turn in each round.",
+        "Compared with the machine's limit",
+        "The bare pair is two processes of plain threads that send, receive, hash and write the same bytes in the same \
+         portions, without a protocol. It takes turns with the transfer in each round.",
         &chart,
         &table,
     )
@@ -107,13 +108,13 @@ fn over_time(figures: &Figures) -> String {
     let table = table(&["seconds", "GB/s"], rows);
     section(
         "Over time",
-        "Bytes verified and written, of the round whose time is the median. Zero is the start of the process.",
+        "Rate at which bytes are verified and written, in the round of the median time. Time starts with the process.",
         &chart,
         &table,
     )
 }
 
-/// Seconds and GB/s over short windows.
+/// Returns points of seconds and GB/s, over windows of at least [`RATE_WINDOW_MIN_S`].
 fn rates(progress: &[(f64, u64)]) -> Vec<(f64, f64)> {
     let end = progress.last().map_or(0.0, |point| point.0);
     let window = (end * RATE_WINDOW_PART).max(RATE_WINDOW_MIN_S);
@@ -146,7 +147,7 @@ fn cpu(figures: &Figures) -> String {
             (format!("{} {class}", kind.0), seconds, format!("{}, {part}: {seconds:.3} CPU-s/GB", kind.1))
         };
         let segments = times.flat_map(|(kind, time)| {
-            [segment(kind, "", "in our code", time.user_s), segment(kind, "system", "in the kernel", time.system_s)]
+            [segment(kind, "", "in user space", time.user_s), segment(kind, "system", "in the kernel", time.system_s)]
         });
         rows.push(Row {
             name: name.to_owned(),
@@ -166,22 +167,20 @@ fn cpu(figures: &Figures) -> String {
     let key = KINDS.iter().map(|(class, name)| {
         format!(r#"<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect class="{class}" width="12" height="12"/></svg>{name}</li>"#)
     });
-    let key = format!(
-        r#"<ul class="key">{}<li>full colour: our code; pale: the kernel for us</li></ul>"#,
-        key.collect::<String>()
-    );
+    let key =
+        format!(r#"<ul class="key">{}<li>full colour: user space; pale: kernel</li></ul>"#, key.collect::<String>());
     let rows_of = sides.into_iter().flat_map(|(name, side, len)| {
         KINDS.iter().zip(kinds(&side.cpu_kinds)).map(move |(kind, time)| {
             let per = |seconds| format!("{:.3}", per_gb(seconds, len));
             vec![format!("{name}, {}", kind.1), per(time.user_s), per(time.system_s), per(time.user_s + time.system_s)]
         })
     });
-    let table = table(&["CPU-s/GB", "our code", "kernel", "both"], rows_of);
+    let table = table(&["CPU-s/GB", "user space", "kernel", "sum"], rows_of);
     let chart = bars("Processor time by kind of thread, CPU seconds per GB", &rows) + &key;
-    section("Processor time", "Seconds of one core for each 10⁹ bytes, by kind of thread.", &chart, &table)
+    section("Processor time", "Seconds of one core per 10⁹ bytes, by kind of thread.", &chart, &table)
 }
 
-/// What the seed sent: other peers may have sent the rest.
+/// Returns the bytes that the seed sent. With several peers, peers may have sent the rest.
 fn seed_len(figures: &Figures) -> u64 {
     figures.seed.copied_bytes + figures.seed.zero_copied_bytes
 }
@@ -193,7 +192,7 @@ fn latency(figures: &Figures) -> String {
     let table = table(&["up to", "blocks"], rows);
     section(
         "From request to block",
-        "Stamped when a request is queued. Most of it is the queue itself: requests are kept far ahead of what arrives.",
+        "The time starts when a request is queued. Most of it is spent in the queue, because requests are sent far ahead.",
         &chart,
         &table,
     )
@@ -203,18 +202,18 @@ fn rest(figures: &Figures) -> String {
     let (seed, get) = (&figures.seed, &figures.get);
     let row = |name: &str, value: fn(&Side) -> String| vec![name.to_owned(), value(seed), value(get)];
     let rows = [
-        row("own memory at most", |side| Bytes(side.memory_anon_peak).to_string()),
-        row("mapped files at most", |side| Bytes(side.memory_file_peak).to_string()),
+        row("peak anonymous memory", |side| Bytes(side.memory_anon_peak).to_string()),
+        row("peak mapped files", |side| Bytes(side.memory_file_peak).to_string()),
         row("minor page faults per GB", |side| format!("{:.0}", side.minor_faults_per_gb)),
         row("major page faults per GB", |side| format!("{:.1}", side.major_faults_per_gb)),
-        row("… on ring threads, in all", |side| side.ring_major_faults.to_string()),
+        row("major page faults on ring threads", |side| side.ring_major_faults.to_string()),
         row("system calls per GB", |side| {
             side.system_calls_per_gb.map_or("not counted".to_owned(), |count| format!("{count:.0}"))
         }),
         row("voluntary context switches per GB", |side| format!("{:.0}", side.voluntary_switches_per_gb)),
         row("involuntary context switches per GB", |side| format!("{:.0}", side.involuntary_switches_per_gb)),
         row("copied into sockets", |side| Bytes(side.copied_bytes).to_string()),
-        row("sent without a copy", |side| Bytes(side.zero_copied_bytes).to_string()),
+        row("sent by zero copy", |side| Bytes(side.zero_copied_bytes).to_string()),
     ];
     let mut sides = table(&["", "seed", "get"], rows);
     let lag = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us);
@@ -222,18 +221,18 @@ fn rest(figures: &Figures) -> String {
     let seconds = |taken: Option<f64>| taken.map_or("-".to_owned(), |taken| format!("{taken:.2} s"));
     let rows = [
         vec!["received twice or too late".to_owned(), Bytes(figures.wasted_bytes).to_string()],
-        vec!["copies that the seed sent".to_owned(), format!("{:.2}", figures.seed_copies)],
+        vec!["copies sent by the seed".to_owned(), format!("{:.2}", figures.seed_copies)],
         vec!["fairness between peers (Jain)".to_owned(), format!("{:.3}", figures.fairness)],
         vec!["last block to hash, p50 and p99".to_owned(), lag],
         vec!["create".to_owned(), seconds(figures.create_s)],
-        vec!["verify again".to_owned(), seconds(figures.verify_s)],
+        vec!["verify".to_owned(), seconds(figures.verify_s)],
         vec!["transfer".to_owned(), format!("{:.2} s", figures.transfer_s)],
     ];
     sides.push_str(&table(&["", ""], rows));
-    format!("<section><h2>The rest</h2>{sides}</section>")
+    format!("<section><h2>Other figures</h2>{sides}</section>")
 }
 
-/// A chart with its table folded behind it.
+/// Renders a chart with its table, which is folded.
 fn section(title: &str, note: &str, chart: &str, table: &str) -> String {
     let (title, note) = (escape(title), escape(note));
     format!(

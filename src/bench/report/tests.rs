@@ -50,7 +50,7 @@ fn figures() -> Figures {
 }
 
 #[test]
-fn the_page_needs_nothing_but_itself() {
+fn the_page_is_self_contained() {
     let page = page(&figures());
     for reach in ["http:", "https:", "src=", "href=", "url(", "@import", "<script", "<link", "<img", "<iframe"] {
         assert!(!page.contains(reach), "{reach}");
@@ -59,7 +59,7 @@ fn the_page_needs_nothing_but_itself() {
 }
 
 #[test]
-fn names_from_outside_are_text() {
+fn names_from_outside_are_escaped() {
     let page = page(&figures());
     assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;Sons&quot;"), "{page}");
     assert!(page.contains("6.18&lt;b&gt;") && !page.contains("<b>"));
@@ -77,14 +77,14 @@ fn every_chart_has_a_title_and_a_table() {
 }
 
 #[test]
-fn a_run_without_the_bare_pair_or_any_progress_has_a_page_too() {
+fn a_run_without_bare_pair_and_progress_has_a_page() {
     let bare = Figures { floor: None, progress: Vec::new(), latency_buckets: Vec::new(), ..figures() };
     let page = page(&bare);
     assert!(!page.contains("bare pair") && !page.contains("NaN") && page.contains("not counted"));
 }
 
 #[test]
-fn rates_are_taken_over_windows() {
+fn rates_are_averaged_over_windows() {
     let progress: Vec<(f64, u64)> = (1..=20u32).map(|at| (f64::from(at) * 0.05, u64::from(at) * 50_000_000)).collect();
     let rates = rates(&progress);
     assert!(rates.len() < progress.len());
