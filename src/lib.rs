@@ -1,7 +1,7 @@
 //! bt-fast: a BitTorrent origin and downloader for Linux.
 //!
-//! The modules are layers. A module uses only modules above it in this list, which `tests/it/tidy.rs` checks. Only `uring`,
-//! `storage` and `hash` have unsafe code.
+//! The modules are layers. A module uses only modules above it in this list, which `tests/it/tidy.rs` checks. Only
+//! `uring`, `storage` and `hash` have unsafe code.
 
 // L0: units, geometry, bitfields, ids, limits, randomness.
 pub mod base;

@@ -21,8 +21,8 @@ impl Change {
     }
 }
 
-/// Returns the numbers of both runs, sorted by name. Lists are left out, because their members have no counterparts, except
-/// for members that have a name (`work`).
+/// Returns the numbers of both runs, sorted by name. Lists are left out, because their members have no counterparts,
+/// except for members that have a name (`work`).
 pub fn compare(old: &Value, new: &Value) -> Vec<Change> {
     let mut changes: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
     numbers("", old, &mut |name, number| changes.entry(name).or_default().0 = Some(number));

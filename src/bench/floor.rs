@@ -51,8 +51,8 @@ pub struct FloorFigures {
 /// Medians of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct FloorFigure {
-    /// `tcp`, `memory_copy`, `page_cache_read`, `write_buffered`, `write_synced` (until it is on the disk), `write_direct`,
-    /// `hash` (all cores), `pair_direct`, `pair_buffered`, `pair_unwritten`.
+    /// `tcp`, `memory_copy`, `page_cache_read`, `write_buffered`, `write_synced` (until it is on the disk),
+    /// `write_direct`, `hash` (all cores), `pair_direct`, `pair_buffered`, `pair_unwritten`.
     pub work: &'static str,
     pub gb_per_s: f64,
     /// Processor seconds of the sending process for each 10^9 bytes, if there are two processes.

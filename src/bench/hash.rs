@@ -1,5 +1,5 @@
-//! `bench hash`: measures every hash kernel by number and length of pieces, the crates `sha1` and `sha2`, and the speed of
-//! reading memory.
+//! `bench hash`: measures every hash kernel by number and length of pieces, the crates `sha1` and `sha2`, and the speed
+//! of reading memory.
 
 use std::fs;
 use std::hint::black_box;

@@ -23,8 +23,8 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    /// Takes the sockets from the environment. `wanted` are the names that the command uses; any other name is an error.
-    /// Must be called at most once.
+    /// Takes the sockets from the environment. `wanted` are the names that the command uses; any other name is an
+    /// error. Must be called at most once.
     pub(super) fn take(wanted: &[&str]) -> Result<Self, Failure> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut sockets = ListenFd::from_env();
@@ -62,8 +62,8 @@ impl Handed {
         Ok(handed)
     }
 
-    /// Fails if there are sockets of the web side and `has_web` is false, or a tracker socket without the listener for the
-    /// pages, whose port the tracker shares.
+    /// Fails if there are sockets of the web side and `has_web` is false, or a tracker socket without the listener for
+    /// the pages, whose port the tracker shares.
     pub(super) fn check(&self, has_web: bool) -> Result<(), Failure> {
         match (&self.web, &self.tracker, &self.admin) {
             (None, Some(_), _) => Err(usage("a socket named 'tracker' was handed over without one named 'web'")),

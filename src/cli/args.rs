@@ -173,12 +173,12 @@ pub struct CreateArgs {
 
 #[derive(Args, Debug)]
 pub struct SeedArgs {
-    /// .torrent files to serve, or content: files and folders, for which torrents are created, kept for the next start and
-    /// offered on a web page with a tracker
+    /// .torrent files to serve, or content: files and folders, for which torrents are created, kept for the next start
+    /// and offered on a web page with a tracker
     #[arg(value_name = "TORRENT|PATH")]
     pub torrents: Vec<PathBuf>,
-    /// Also serve the .torrent files of this folder: new ones are added and removed ones dropped while seed runs. SIGHUP
-    /// reads the folder at once
+    /// Also serve the .torrent files of this folder: new ones are added and removed ones dropped while seed runs.
+    /// SIGHUP reads the folder at once
     #[arg(long, value_name = "DIR")]
     pub watch: Option<PathBuf>,
     /// Folder that holds the content of the .torrent files [default: the folder of each .torrent]
@@ -191,8 +191,8 @@ pub struct SeedArgs {
     #[command(flatten)]
     pub serving: ServingArgs,
     /// When to hash the content of .torrent files: lazy hashes each piece before it is first served, unless an earlier
-    /// create, verify or seed found the content right and no file's inode, size or times have changed since; full hashes
-    /// everything at the start; none trusts the files
+    /// create, verify or seed found the content right and no file's inode, size or times have changed since; full
+    /// hashes everything at the start; none trusts the files
     #[arg(long, value_name = "WHEN", default_value = "lazy")]
     pub verify: VerifyArg,
     #[command(flatten)]
@@ -213,8 +213,8 @@ pub struct SeedArgs {
     /// Stop after this time
     #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
-    /// Stop when K peers have the complete content, as they or the tracker of seed report; with several torrents, K peers
-    /// of each
+    /// Stop when K peers have the complete content, as they or the tracker of seed report; with several torrents, K
+    /// peers of each
     #[arg(long, value_name = "K")]
     pub stop_copies: Option<usize>,
     /// Stop when nothing has been sent for this time
@@ -230,8 +230,8 @@ pub struct WebArgs {
     /// first free one of 6890-6899]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub web: Option<String>,
-    /// Serve the dashboard, /metrics and /api at this address; off serves none of them [default: the loopback address, the
-    /// first free port of 6870-6879]
+    /// Serve the dashboard, /metrics and /api at this address; off serves none of them [default: the loopback address,
+    /// the first free port of 6870-6879]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub admin: Option<String>,
     /// URL at which clients reach the page through a reverse proxy or NAT. A proxy on this host is trusted as with
@@ -248,8 +248,8 @@ pub struct WebArgs {
 /// The reverse proxies that are trusted.
 #[derive(Args, Debug)]
 pub struct ProxyArgs {
-    /// Trust a reverse proxy on this host, or with =CIDR the proxies of that range: the client's address is the last one
-    /// in their X-Forwarded-For header. Repeatable
+    /// Trust a reverse proxy on this host, or with =CIDR the proxies of that range: the client's address is the last
+    /// one in their X-Forwarded-For header. Repeatable
     #[arg(long, value_name = "CIDR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub trust_proxy: Vec<String>,
 }
@@ -259,8 +259,8 @@ pub struct GetArgs {
     /// A .torrent file, the HTTP or HTTPS URL of one, a magnet link, or an info-hash
     #[arg(value_name = "TORRENT|URL|MAGNET")]
     pub torrent: OsString,
-    /// Folder to download into [default: the current folder]; with --metadata-only the .torrent to write, or - for stdout
-    /// [default: NAME.torrent in the current folder]
+    /// Folder to download into [default: the current folder]; with --metadata-only the .torrent to write, or - for
+    /// stdout [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "DIR|FILE")]
     pub output: Option<PathBuf>,
     /// Save the .torrent, of a magnet link for example, and download no content
@@ -283,7 +283,8 @@ pub struct GetArgs {
     pub seed: Option<String>,
     #[command(flatten)]
     pub serving: ServingArgs,
-    /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests them
+    /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests
+    /// them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
     /// Reserve the disk space of all files at the start, in the background, if the file system supports it
@@ -317,8 +318,8 @@ pub struct NetworkArgs {
     /// Connect to this peer; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
-    /// Announce to this tracker in addition to those of the torrent (http, https or udp); repeatable. On this host and in
-    /// private networks its path may be any, while a tracker of the torrent needs /announce in its path there
+    /// Announce to this tracker in addition to those of the torrent (http, https or udp); repeatable. On this host and
+    /// in private networks its path may be any, while a tracker of the torrent needs /announce in its path there
     #[arg(long, value_name = "URL")]
     pub announce: Vec<String>,
     /// Announce only to the trackers of --announce, not to those of the torrent
@@ -334,8 +335,8 @@ pub struct NetworkArgs {
     /// download accepts 36]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver may
-    /// use other interfaces, and --web and --admin are not affected
+    /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver
+    /// may use other interfaces, and --web and --admin are not affected
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     /// Mark packets to peers with this DSCP value, 0 to 63, such as 8 for less than best effort
@@ -349,7 +350,8 @@ pub struct NetworkArgs {
 /// The path of content from disk to network.
 #[derive(Args, Debug)]
 pub struct ServingArgs {
-    /// Page cache of served content: keep leaves it to the kernel, drop-behind drops it some distance behind what is sent
+    /// Page cache of served content: keep leaves it to the kernel, drop-behind drops it some distance behind what is
+    /// sent
     #[arg(long, value_name = "HOW", default_value = "keep")]
     pub cache: CacheArg,
     /// Use zero-copy sends: auto (only where the kernel reports a benefit), on (all sends of at least 32 KiB), off
@@ -424,8 +426,8 @@ pub struct VerifyArgs {
     /// Folder that holds the torrent's content [default: the folder of the .torrent]
     #[arg(value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Read nothing if an earlier verify or create found the content right and no file's inode, size or times have changed
-    /// since
+    /// Read nothing if an earlier verify or create found the content right and no file's inode, size or times have
+    /// changed since
     #[arg(long)]
     pub fast: bool,
     #[command(flatten)]

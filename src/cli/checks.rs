@@ -1,5 +1,5 @@
-//! The cache of checks in `$XDG_CACHE_HOME/bt-fast`, or else `~/.cache/bt-fast`. Its errors never fail a command: content
-//! that is not in the cache is checked again.
+//! The cache of checks in `$XDG_CACHE_HOME/bt-fast`, or else `~/.cache/bt-fast`. Its errors never fail a command:
+//! content that is not in the cache is checked again.
 
 use std::env;
 use std::path::PathBuf;
@@ -23,12 +23,14 @@ impl Check {
         Self { folder: folder(), started: since_1970() }
     }
 
-    /// Returns the start of the check that found this content right, in seconds since 1970, if no file has changed since.
+    /// Returns the start of the check that found this content right, in seconds since 1970, if no file has changed
+    /// since.
     pub(super) fn recall(&self, info_hash: InfoHash, content: &Observation) -> Option<i64> {
         recall(self.folder.as_deref()?, info_hash, content)
     }
 
-    /// Opens the journal in which the hashes of this content are kept for a later run. `seen` was observed at the start.
+    /// Opens the journal in which the hashes of this content are kept for a later run. `seen` was observed at the
+    /// start.
     pub(super) fn journal(&self, seen: &Observation, geometry: &Geometry) -> HashJournal {
         let folder = self.folder.as_deref().map(|folder| folder.join("hashing"));
         HashJournal::of(folder.as_deref(), seconds(self.started), seen, geometry)
@@ -44,8 +46,8 @@ impl Check {
         }
     }
 
-    /// Removes the identities of files that were written so shortly before the check that a later write may leave the same
-    /// time stamps.
+    /// Removes the identities of files that were written so shortly before the check that a later write may leave the
+    /// same time stamps.
     pub(super) fn settled(&self, mut files: Box<[Option<FileIdentity>]>) -> Box<[Option<FileIdentity>]> {
         let doubtful = self.started.saturating_sub(limits::FILE_TIME_GRAIN).into()..=since_1970().into();
         for file in files.iter_mut() {

@@ -140,7 +140,8 @@ fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<Strin
     Some(format!("name is not UTF-8: {first}{and_more}: other clients may write it differently"))
 }
 
-/// Prints and returns the warnings about a torrent with this geometry and a `.torrent` of at least `metainfo_len` bytes.
+/// Prints and returns the warnings about a torrent with this geometry and a `.torrent` of at least `metainfo_len`
+/// bytes.
 fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usize, output: &Output) -> Vec<String> {
     let mut warnings = Vec::from_iter(name_caveat);
     warnings.extend(piece_len::caveats(geometry, metainfo_len));

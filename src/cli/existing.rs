@@ -128,8 +128,8 @@ impl ContentLocation<'_> {
         (0..self.metainfo.info.files.len()).filter(is_wanted)
     }
 
-    /// Truncates files with foreign content or excess length if the user allows to overwrite. Fails if there are files with
-    /// foreign content and the user does not.
+    /// Truncates files with foreign content or excess length if the user allows to overwrite. Fails if there are files
+    /// with foreign content and the user does not.
     fn clear_way(
         &self,
         layout: &Layout,
@@ -193,7 +193,8 @@ fn hash(
     verify(&metainfo.info, folder, pieces, control).map(|report| report.have)
 }
 
-/// Hashes `doubtful` pieces: those of the start whose files another program has changed meanwhile. Fails if one is invalid.
+/// Hashes `doubtful` pieces: those of the start whose files another program has changed meanwhile. Fails if one is
+/// invalid.
 pub(super) fn check_again(
     metainfo: &Metainfo,
     folder: &Path,

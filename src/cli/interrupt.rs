@@ -11,15 +11,15 @@ use signal_hook::flag;
 
 use super::exit::{Exit, Failure};
 
-/// Signals that end the process by default. Signals of faults in the program keep their default action, and a closed pipe
-/// (SIGPIPE) is an error of the write.
+/// Signals that end the process by default. Signals of faults in the program keep their default action, and a closed
+/// pipe (SIGPIPE) is an error of the write.
 const ENDS: [c_int; 9] = [SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGIO, SIGXCPU];
 
 /// The meaning of SIGHUP for a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hangup {
-    /// The terminal was closed: the command ends as with Ctrl-C. If the signal is ignored at the start, as with `nohup`, it
-    /// stays ignored.
+    /// The terminal was closed: the command ends as with Ctrl-C. If the signal is ignored at the start, as with
+    /// `nohup`, it stays ignored.
     Ends,
     /// Files are to be read again, see [`reload_flag`].
     Reloads,
@@ -30,7 +30,8 @@ pub fn flag(hangup: Hangup) -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let ignored = ignored_signals();
     let is_ours = |&signal: &c_int| !is_ignored(ignored, signal) && (signal != SIGHUP || hangup == Hangup::Ends);
-    // Shells start background commands with SIGINT ignored, but scripts still send it: SIGINT and SIGTERM are always watched.
+    // Shells start background commands with SIGINT ignored, but scripts still send it: SIGINT and SIGTERM are always
+    // watched.
     for signal in [SIGINT, SIGTERM].into_iter().chain(ENDS.into_iter().filter(is_ours)) {
         // The order matters: the first signal must find the flag unset before it is set. SIGXCPU never ends the process
         // at once, because the kernel repeats it every second.

@@ -1,5 +1,5 @@
-//! Resolves the command line into typed options, with values checked and defaults filled in. Every error that can be found
-//! without doing any work is found here.
+//! Resolves the command line into typed options, with values checked and defaults filled in. Every error that can be
+//! found without doing any work is found here.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

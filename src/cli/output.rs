@@ -140,7 +140,8 @@ impl Output {
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
     }
 
-    /// Starts the log. Without `-v` it has warnings in the form of [`Self::warning`]; with `-v` its lines have time and level.
+    /// Starts the log. Without `-v` it has warnings in the form of [`Self::warning`]; with `-v` its lines have time and
+    /// level.
     fn start_log(&self) {
         let OutputOptions { quiet, verbosity, .. } = self.options;
         if quiet {

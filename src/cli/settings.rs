@@ -1,9 +1,9 @@
 //! Flags from the environment and from a configuration file.
 //!
-//! Every flag `--some-flag` is also `BT_FAST_SOME_FLAG` in the environment and `some-flag = value` in a configuration file.
-//! The command line takes precedence over the environment, the environment over the file, the file over the defaults.
-//! A file, line or variable that cannot be understood is an error, because it may hold a setting that protects the user.
-//! Flags without a value are switched on or off, see `switch`.
+//! Every flag `--some-flag` is also `BT_FAST_SOME_FLAG` in the environment and `some-flag = value` in a configuration
+//! file. The command line takes precedence over the environment, the environment over the file, the file over the
+//! defaults. A file, line or variable that cannot be understood is an error, because it may hold a setting that
+//! protects the user. Flags without a value are switched on or off, see `switch`.
 
 use std::collections::HashSet;
 use std::env;
@@ -94,8 +94,8 @@ impl Settings {
         Ok(Self(settings))
     }
 
-    /// Adds the settings of the environment and of this file for the command `invoked` to the command line, as defaults.
-    /// Fails if a flag is unknown.
+    /// Adds the settings of the environment and of this file for the command `invoked` to the command line, as
+    /// defaults. Fails if a flag is unknown.
     pub fn apply(&self, mut command: Command, path: &Path, invoked: Option<&str>) -> Result<Command, Failure> {
         for Setting { line, command: of, flag, .. } in &self.0 {
             if flag == FLAG {

@@ -99,8 +99,8 @@ fn reread(path: &Path, tracker: &Tracker, output: &Output) {
     }
 }
 
-/// Reads a list with one hexadecimal info-hash per line. Text after the info-hash, empty lines and lines that begin with
-/// `#` are ignored.
+/// Reads a list with one hexadecimal info-hash per line. Text after the info-hash, empty lines and lines that begin
+/// with `#` are ignored.
 fn load_list(path: &Path) -> Result<HashSet<InfoHash>, Failure> {
     let unreadable = |error: &io::Error| Failure::io("can't read the list", &shown(path), error);
     let (file, metadata) = open_regular(path).map_err(|error| unreadable(&error))?;

@@ -1,5 +1,5 @@
-//! Conversions that `seed` and `get` share: from options to an engine configuration, from engine errors to exit codes, and
-//! from the session's report to a record.
+//! Conversions that `seed` and `get` share: from options to an engine configuration, from engine errors to exit codes,
+//! and from the session's report to a record.
 
 use std::sync::Arc;
 

@@ -83,8 +83,8 @@ fn repair(
     Ok(format!("repair it with bt-fast get {torrent} -o {data}{overwrite}"))
 }
 
-/// Returns the first path below the data folder that keeps `get` from writing a file: a link, a device, a folder in place
-/// of a file, or a file in place of a folder.
+/// Returns the first path below the data folder that keeps `get` from writing a file: a link, a device, a folder in
+/// place of a file, or a file in place of a folder.
 fn obstacle(data: &Path, file: &FileEntry) -> Option<PathBuf> {
     let mut path = data.to_owned();
     for (at, element) in (1..).zip(&file.path) {

@@ -10,8 +10,8 @@ use crate::bench::{Machine, gb_per_s, median, per_gb};
 /// Maximum number of points of a curve.
 const POINTS_MAX: usize = 600;
 
-/// The result of `bench loopback`: medians of all rounds, and details of the round with the median transfer time. Times are
-/// in seconds.
+/// The result of `bench loopback`: medians of all rounds, and details of the round with the median transfer time. Times
+/// are in seconds.
 #[derive(Debug, Serialize)]
 pub struct Figures {
     /// Bytes of the content; each peer downloads this much.
@@ -29,7 +29,8 @@ pub struct Figures {
     /// Time to create the torrent; absent with null data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create_s: Option<f64>,
-    /// Time from the start of `get` to its exit, with everything verified and written. With several peers, that of the last.
+    /// Time from the start of `get` to its exit, with everything verified and written. With several peers, that of the
+    /// last.
     pub transfer_s: f64,
     /// Time to verify the downloads; absent with null data.
     #[serde(skip_serializing_if = "Option::is_none")]

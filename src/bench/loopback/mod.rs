@@ -1,7 +1,8 @@
-//! `bench loopback`: creates, tracks, seeds, downloads and verifies random content on this machine, and compares with the
-//! bare pair.
+//! `bench loopback`: creates, tracks, seeds, downloads and verifies random content on this machine, and compares with
+//! the bare pair.
 //!
-//! `seed` and each `get` are processes, as users run them, so that the processor time of each side is measured separately.
+//! `seed` and each `get` are processes, as users run them, so that the processor time of each side is measured
+//! separately.
 
 mod figures;
 mod settings;

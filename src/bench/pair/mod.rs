@@ -1,8 +1,9 @@
 //! The bare pair: two processes that do the work of a BitTorrent transfer without the protocol. It is the bound for all
 //! other figures.
 //!
-//! Both have plain threads. The sender sends blocks, each with a message head, sixteen to a `sendmsg`. The receiver splits
-//! heads and blocks with `recvmsg`, hashes several pieces together and writes them. It does not compare the hashes.
+//! Both have plain threads. The sender sends blocks, each with a message head, sixteen to a `sendmsg`. The receiver
+//! splits heads and blocks with `recvmsg`, hashes several pieces together and writes them. It does not compare the
+//! hashes.
 
 mod receive;
 mod send;

@@ -156,8 +156,8 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
     svg.finish(title)
 }
 
-/// Draws blocks by latency. `buckets` are upper bounds in microseconds and block counts, drawn with the same width; `marks`
-/// are named latencies.
+/// Draws blocks by latency. `buckets` are upper bounds in microseconds and block counts, drawn with the same width;
+/// `marks` are named latencies.
 pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64)]) -> String {
     let mut svg = Svg::new(280.0);
     let all = number(buckets.iter().map(|bucket| bucket.1).sum()).max(1.0);

@@ -1,7 +1,7 @@
 //! `bench loopback --html`: a self-contained page.
 //!
-//! The page loads no scripts, fonts or images. Charts are inline SVG, each with a table of its numbers. Text from outside,
-//! such as the name of the processor, is escaped.
+//! The page loads no scripts, fonts or images. Charts are inline SVG, each with a table of its numbers. Text from
+//! outside, such as the name of the processor, is escaped.
 
 mod chart;
 mod escape;

@@ -14,7 +14,8 @@ pub enum BenchArgs {
     Hash(HashArgs),
     /// Measure what this machine can do without BitTorrent, the bound for all other benchmarks
     Floor(FloorArgs),
-    /// Distribute content from one origin to many downloaders, and compare the last one's time with the theoretical bound
+    /// Distribute content from one origin to many downloaders, and compare the last one's time with the theoretical
+    /// bound
     Swarm(SwarmArgs),
     /// Run one side of the bare pair, as standard input says
     #[command(hide = true)]
@@ -107,7 +108,8 @@ pub struct SwarmArgs {
     /// Piece length in bytes [default: as create chooses it; simulated: 256K]
     #[arg(short = 'l', long, value_name = "LEN")]
     pub piece_length: Option<String>,
-    /// Rate of each downloader's link in bytes per second, up and down [default: no limit; simulated: 125000000 (1 Gbit/s)]
+    /// Rate of each downloader's link in bytes per second, up and down [default: no limit; simulated: 125000000 (1
+    /// Gbit/s)]
     #[arg(long, value_name = "RATE")]
     pub link: Option<String>,
     /// Rate of the origin's uplink in bytes per second [default: that of --link]

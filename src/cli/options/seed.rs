@@ -53,7 +53,8 @@ pub struct UntilOptions {
     pub idle: Option<Duration>,
 }
 
-/// Whether a path is a `.torrent` by its name. A path that does not exist counts as one, and is refused when it is read.
+/// Whether a path is a `.torrent` by its name. A path that does not exist counts as one, and is refused when it is
+/// read.
 pub fn is_torrent(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || path.symlink_metadata().is_err()
 }

@@ -12,7 +12,8 @@ use super::trust::Trust;
 use crate::cli::exit::{Exit, Failure};
 use crate::engine::Source;
 
-/// Hashes content of the command line, one path after another, and adds each torrent to the session as it becomes ready.
+/// Hashes content of the command line, one path after another, and adds each torrent to the session as it becomes
+/// ready.
 pub(super) struct Intake<'a> {
     pub(super) paths: &'a [PathBuf],
     pub(super) session: SessionHandle<'a>,

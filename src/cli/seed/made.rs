@@ -1,5 +1,5 @@
-//! Torrents that `seed` makes of content without one. They are kept in the cache folder and used again while no file of the
-//! content changes.
+//! Torrents that `seed` makes of content without one. They are kept in the cache folder and used again while no file of
+//! the content changes.
 
 use std::path::{Path, PathBuf};
 

@@ -33,7 +33,8 @@ pub(super) struct Origin {
     web_seed: Option<Arc<Contents>>,
     /// Address at which other hosts reach the pages.
     web: SocketAddr,
-    /// Address of the seeder in the tracker's replies; `None` stands for the address at which the peer reached the tracker.
+    /// Address of the seeder in the tracker's replies; `None` stands for the address at which the peer reached the
+    /// tracker.
     ip: Option<IpAddr>,
     /// Address of the seeder in the magnet link; `None` if the link leaves it to the tracker.
     magnet_ip: Option<IpAddr>,
@@ -209,8 +210,8 @@ fn host_of(url: &str) -> Option<String> {
     Some(host.trim_matches(['[', ']']).to_owned())
 }
 
-/// Returns the seeder's address for peers beyond a proxy or NAT: that of `--announce-ip`, else of the public URL. Of several
-/// addresses of a name, the first one of a family on which the seeder listens is taken.
+/// Returns the seeder's address for peers beyond a proxy or NAT: that of `--announce-ip`, else of the public URL. Of
+/// several addresses of a name, the first one of a family on which the seeder listens is taken.
 fn origin_ip(peer_side: PeerSide<'_>, public_url: Option<&str>) -> Option<IpAddr> {
     let host = peer_side.announce_ip.map(str::to_owned).or_else(|| host_of(public_url?))?;
     let ips: Vec<IpAddr> = (&*host, 0_u16).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
@@ -238,8 +239,8 @@ struct SeederAddress {
 impl SeederAddress {
     /// Returns the address for the link's `x.pe` parameter (BEP 9) if the clients that load the page can reach it.
     ///
-    /// With a public URL these clients may be anywhere, so a private address is left out. A loopback address is used only
-    /// if the page has one too.
+    /// With a public URL these clients may be anywhere, so a private address is left out. A loopback address is used
+    /// only if the page has one too.
     fn for_magnet(&self) -> Option<IpAddr> {
         let found = match self.announced {
             None if self.has_public_url => {

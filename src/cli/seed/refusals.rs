@@ -24,7 +24,8 @@ impl<'a> Refusals<'a> {
         Self { output, path_count: options.torrents.len(), is_watching: options.watch.is_some(), first: None }
     }
 
-    /// Reports a path that cannot be served. The failure of a path that is the only one ends `seed` and is reported then.
+    /// Reports a path that cannot be served. The failure of a path that is the only one ends `seed` and is reported
+    /// then.
     pub(super) fn add(&mut self, path: &Path, failure: Failure) {
         if self.path_count > 1 || self.is_watching {
             self.output.error(format_args!("not served: {failure}"));

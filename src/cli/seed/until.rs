@@ -33,8 +33,8 @@ impl Until {
         self.active_at = self.started;
     }
 
-    /// Returns the reason to stop if a condition is met. `completed` returns the number of hosts that reported a completed
-    /// download to our own tracker.
+    /// Returns the reason to stop if a condition is met. `completed` returns the number of hosts that reported a
+    /// completed download to our own tracker.
     pub(super) fn met(&mut self, now: &Snapshot, completed: impl FnOnce() -> usize) -> Option<String> {
         if now.uploaded > self.uploaded {
             self.uploaded = now.uploaded;

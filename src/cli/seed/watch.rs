@@ -1,8 +1,8 @@
 //! `seed --watch`: a folder whose `.torrent` files are served as they are added, and dropped as they are removed.
 //!
 //! The folder is polled. Its time stamp changes when names are added or removed, also on network file systems, where
-//! inotify does not report the changes of other hosts. A file that does not decode is read again until it does, or until it
-//! has stayed the same for [`limits::WATCH_SETTLE_TIME`].
+//! inotify does not report the changes of other hosts. A file that does not decode is read again until it does, or
+//! until it has stayed the same for [`limits::WATCH_SETTLE_TIME`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -70,8 +70,8 @@ enum State {
     Unsettled,
     /// Not served; the reason has been reported.
     Refused,
-    /// Not served, and the reason has been reported, but it may end without a change of this file: the content is missing,
-    /// or another file has the same torrent.
+    /// Not served, and the reason has been reported, but it may end without a change of this file: the content is
+    /// missing, or another file has the same torrent.
     Waiting,
 }
 
@@ -193,7 +193,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Reads a file that is new, has changed or is tried again, and adds or removes its torrent. `before` is its last state.
+    /// Reads a file that is new, has changed or is tried again, and adds or removes its torrent. `before` is its last
+    /// state.
     fn consider(&mut self, path: &Path, before: Option<State>, since: Instant) -> State {
         let output = self.session.output;
         let metainfo = read_metainfo_file(path).map_err(|error| error.to_string()).and_then(|bytes| {
