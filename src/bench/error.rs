@@ -13,7 +13,7 @@ pub enum BenchError {
     Verify(#[from] crate::create::ContentError),
     #[error("{side} ended early: {line}")]
     Ended { side: &'static str, line: String },
-    #[error("the received files differ from what was sent")]
+    #[error("the received files differ from the content")]
     Differs,
 }
 

@@ -161,7 +161,7 @@ fn pair_sample(settings: &FloorSettings, work: Work) -> Result<Sample, BenchErro
 
 fn remove(path: &Path) -> Result<(), BenchError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove what was written")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove the written file")(error)),
         _ => Ok(()),
     }
 }

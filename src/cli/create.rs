@@ -34,7 +34,9 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         Destination::File(path) => Some(path),
         Destination::Stdout => None,
     };
-    if let Some(target) = target.as_ref().filter(|_| !options.dry_run) {
+    if let Some(target) = &target
+        && !options.dry_run
+    {
         write::check_output(target, options.overwrite)?;
     }
     let place = target.as_deref().map_or_else(|| "-".to_owned(), shown);

@@ -62,7 +62,11 @@ impl ContentLocation<'_> {
             Recalled::Claimed(claims) => {
                 let Claims { have: claimed, samples, unknown, known_files: known, warning } = claims;
                 // After a run that was killed, files are expected to be newer than the record.
-                warning.filter(|_| !target.was_interrupted()).into_iter().for_each(|line| output.warning(line));
+                if let Some(line) = warning
+                    && !target.was_interrupted()
+                {
+                    output.warning(line);
+                }
                 let found = hash(metainfo, folder, Some(&samples.union(&unknown)), stop, output)?;
                 if samples.is_subset(&found) {
                     earlier.unhashed = claimed.difference(&samples);
@@ -145,7 +149,9 @@ impl ContentLocation<'_> {
         let unknown = self.wanted().filter(|&file_index| !is_known(file_index) && is_file(file_index));
         let foreign = foreign_files(info, self.folder, have, unknown, control)?;
         let longest = foreign.iter().max_by_key(|&&file_index| info.geometry.file_len(file_index));
-        if let Some(&longest) = longest.filter(|_| !self.overwrite) {
+        if let Some(&longest) = longest
+            && !self.overwrite
+        {
             let line = format!(
                 "file exists: {}: it has no content of this torrent: choose another folder with -o, or give --overwrite to \
                  replace it",
@@ -156,8 +162,16 @@ impl ContentLocation<'_> {
         for file_index in foreign {
             layout.truncate(file_index, 0)?;
         }
-        for file_index in self.wanted().filter(|_| self.overwrite) {
-            let len = info.geometry.file_len(file_index);
+        if self.overwrite {
+            self.cut_excess(layout)?;
+        }
+        Ok(())
+    }
+
+    /// Truncates the files that are longer than in the torrent.
+    fn cut_excess(&self, layout: &Layout) -> Result<(), Failure> {
+        for file_index in self.wanted() {
+            let len = self.metainfo.info.geometry.file_len(file_index);
             if layout.identity(file_index).is_ok_and(|found| found.len > len) {
                 layout.truncate(file_index, len)?;
             }

@@ -179,7 +179,9 @@ impl<'a> Download<'a> {
     fn conclude(&mut self, report: &Report) {
         let Command { options, output, .. } = self.command;
         self.print_result(report);
-        if let Some(hook) = self.hook.as_mut().filter(|_| !options.seed) {
+        if let Some(hook) = &mut self.hook
+            && !options.seed
+        {
             hook.run(output);
         }
     }

@@ -81,7 +81,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         }
         round.floor = floor;
         rounds.push(round);
-        fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
+        fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
     }
     Ok(Figures::of(settings, metainfo.info.geometry.piece_len(), create_s, rounds))
 }
@@ -112,7 +112,7 @@ fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchEr
     let len = settings.len * settings.peer_count as u64;
     let figures = pair(&PairSettings { len, piece_len, work, hash_kernel: settings.hash_kernel })?;
     if settings.to != Medium::Nowhere {
-        fs::remove_file(path).map_err(io_error("remove what was written"))?;
+        fs::remove_file(path).map_err(io_error("remove the written file"))?;
     }
     Ok(figures)
 }
@@ -220,7 +220,9 @@ fn null_torrent(settings: &Settings, tiers: Vec<Vec<String>>) -> Vec<u8> {
     let (whole, last) = (sha1_batch([[&zeros[..]]]), sha1_batch([[&zeros[..last_len]]]));
     let whole_count = usize::try_from(settings.len / u64::from(piece_len)).unwrap_or(0);
     let mut pieces = vec![whole[0]; whole_count];
-    pieces.extend(last.into_iter().filter(|_| last_len > 0));
+    if last_len > 0 {
+        pieces.extend(last);
+    }
     let path = vec![b".pad".to_vec(), settings.len.to_string().into_bytes()];
     let files = DraftFiles::Many(vec![FileEntry { path, len: settings.len, pad: true, symlink: None }]);
     let attributes = Attributes { tiers, ..Default::default() };

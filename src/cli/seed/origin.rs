@@ -111,9 +111,10 @@ impl Origin {
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         let web = reachable(address);
         let ip = origin_ip(peer_side, options.public_url.as_deref());
+        let (announced, public) = if peer_side.announce_ip.is_some() { (ip, None) } else { (None, ip) };
         let seeder = SeederAddress {
-            announced: ip.filter(|_| peer_side.announce_ip.is_some()),
-            public: ip.filter(|_| peer_side.announce_ip.is_none()),
+            announced,
+            public,
             listen: reachable((peer_side.listen, 0).into()).ip(),
             has_public_url: options.public_url.is_some(),
             web: web.ip(),
