@@ -154,7 +154,7 @@ fn samples_find_an_altered_file_with_unchanged_times() {
     let target = stopped(&fixture);
     alter(&fixture, &target);
     assert!(stamp(&fixture, &target).have.count() <= 64, "each of them is a sample");
-    checks_all(&fixture, &target, "a piece is not as it says");
+    checks_all(&fixture, &target, "a piece does not match it");
 }
 
 #[test]
