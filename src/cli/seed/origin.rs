@@ -146,7 +146,7 @@ impl Origin {
     pub(super) fn add(&self, metainfo: Metainfo, port: u16, peer_id: PeerId) {
         let info_hash = metainfo.info_hash;
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
-        self.site.publish(published, (port, peer_id, self.ip));
+        self.site.publish(published, tracker::Origin { port, peer_id, ip: self.ip });
         lock(&self.info_hashes).push(info_hash);
     }
 

@@ -171,7 +171,7 @@ fn check_presence(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result
         for (path, presence) in found.misfits.iter().take(MISFITS_SHOWN_MAX) {
             let what = match presence {
                 Presence::Absent => "is missing",
-                Presence::Here { .. } => "is too short",
+                Presence::Present { .. } => "is too short",
             };
             output.warning(format_args!("{} {what}: its pieces are not served", shown(path)));
         }
