@@ -1,45 +1,11 @@
 //! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
 
-mod activation;
-mod bad_line;
-mod captured;
-mod changed;
-mod crowd;
-mod dark_line;
-mod existing;
 mod faults;
-mod fetch;
-mod file_systems;
-mod get_peers;
-mod hung_up;
-mod identities;
-mod killed;
-mod limits;
-mod little_memory;
-mod magnet;
-mod many;
-mod mapped;
-mod names;
-mod open_tracker;
-mod opentracker;
-mod operations;
-mod origin;
-mod own_host;
-mod parts;
-mod resume;
-mod room;
-mod scarce;
-mod scripted;
-mod seed_peers;
-mod select;
-mod service_start;
-mod spreading;
-mod storage_faults;
-mod touched;
-mod trackers;
-mod transfer;
-mod utp;
-mod watch;
+mod get;
+mod scripted_seeder;
+mod seed;
+mod storage;
+mod tracker;
 
 use std::{
     ffi::OsStr,

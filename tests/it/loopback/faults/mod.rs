@@ -1,0 +1,8 @@
+//! Faults of the machine and the network: lost links, kills, missing resources.
+
+pub(crate) mod environment;
+pub(crate) mod killed;
+mod link_outage;
+mod memory_limit;
+mod scarce_resources;
+mod unreliable_link;

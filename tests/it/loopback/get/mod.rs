@@ -1,0 +1,11 @@
+//! `bt-fast get`: sources, peers, selection and resuming.
+
+mod hostile_peers;
+mod limits;
+mod magnet;
+mod partial_pieces;
+mod refusing_peers;
+mod resume;
+mod select;
+mod torrent_url;
+mod transfer;

@@ -1,0 +1,67 @@
+//! Peers that close at our handshake, as peers do that lack the torrent or demand encryption: `get` says that instead of
+//! sending its user to look at the network.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use crate::loopback::{DEADLINE, Fixture, assert_fails, own_address, own_ip, warnings};
+use crate::support::{bt_fast, process::run, wire_peer::ListeningPeer};
+
+const TOLD: &str = "2 peers hung up on the handshake: they don't have this torrent or probably demand encryption, which \
+                    bt-fast does not speak";
+
+/// Two that hang up, one of them by a reset; one that says a byte before; one that is silent.
+fn peers() -> Vec<SocketAddr> {
+    let closes = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.hear_handshake();
+    });
+    let resets = ListeningPeer::start(own_ip(), 1, |peer| {
+        // What arrived unread makes a close a reset.
+        std::thread::sleep(Duration::from_millis(200));
+        drop(peer);
+    });
+    let stutters = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.send(&[19]);
+        peer.hear_handshake();
+    });
+    let is_silent = ListeningPeer::start(own_ip(), 1, |mut peer| {
+        peer.hear_handshake();
+        peer.hear();
+    });
+    [closes, resets, stutters, is_silent].map(|peer| peer.address).into()
+}
+
+/// `get` says it at its end, and before, for those who set no end.
+#[track_caller]
+fn assert_tells(what: &str) {
+    let mut command: Command = bt_fast();
+    command.args(["get", what, "--timeout", "6", "--listen", &own_address().to_string()]);
+    let fixture = Fixture::file(1);
+    command.arg("-o").arg(fixture.scratch.folder("target"));
+    peers().iter().for_each(|peer| _ = command.args(["--peer", &peer.to_string()]));
+    let finished = run(&command, DEADLINE);
+    assert_fails(&finished, 4, TOLD);
+    assert!(!finished.stderr.contains("check the"), "{finished:#?}");
+    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(TOLD)), "{finished:#?}");
+}
+
+#[test]
+fn a_download_reports_peers_that_demand_encryption() {
+    let fixture = Fixture::file(1);
+    assert_tells(fixture.torrent.to_str().unwrap());
+}
+
+#[test]
+fn a_magnet_link_reports_peers_that_demand_encryption() {
+    assert_tells(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
+}
+
+#[test]
+fn a_seed_of_another_torrent_is_reported() {
+    let fixture = Fixture::file(1);
+    let seed = fixture.seed();
+    let mut command = bt_fast();
+    command.args(["get", &"ab".repeat(20), "--timeout", "2", "--listen", &own_address().to_string()]);
+    command.args(["--peer", &seed.address.to_string()]);
+    assert_fails(&run(&command, DEADLINE), 4, "1 peer hung up on the handshake: it doesn't have this torrent or");
+    seed.stop();
+}

@@ -1,0 +1,14 @@
+//! `bt-fast seed`: an origin, its pages and tracker, and the peers that it serves.
+
+pub(crate) mod crowd;
+mod eviction;
+mod hostile_peers;
+mod many_torrents;
+mod operations;
+mod origin;
+mod peer_identities;
+mod service_start;
+mod socket_activation;
+mod super_seeding;
+mod utp;
+mod watch_folder;

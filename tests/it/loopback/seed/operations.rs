@@ -1,0 +1,274 @@
+//! What an operator leans on: the service manager's protocol, configuration, hooks, lists that are read anew.
+
+use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::loopback::{
+    DEADLINE, Fixture, NAME, STOP_DEADLINE, Seed, assert_fails, event, exit_code, own_address, own_ip,
+};
+use crate::support::{
+    bt_fast, bt_fast_path,
+    content::write_random,
+    http_client::get,
+    process::{Running, run, wait_until},
+    scratch::Scratch,
+};
+
+const LEN: u64 = (1 << 20) + 77;
+
+/// A service manager's socket, and what came through it.
+pub(crate) struct Manager(UnixDatagram);
+
+impl Manager {
+    pub(crate) fn new(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn hear(&self) -> String {
+        let mut message = [0; 1000];
+        let len = self.0.recv(&mut message).unwrap();
+        String::from_utf8(message[..len].to_vec()).unwrap()
+    }
+}
+
+/// systemd's `Type=notify`: ready when peers can come, stopping when told to.
+#[test]
+fn the_service_manager_is_notified_of_start_and_stop() {
+    let fixture = Fixture::file(LEN);
+    let path = fixture.scratch.join("notify");
+    let manager = Manager::new(&path);
+    let address = own_address();
+    let mut track = bt_fast();
+    track.args(["track", "--open", "--listen", &address.to_string()]);
+    for (what, mut command) in [("seeding", fixture.seed_command(address)), ("tracking", track)] {
+        command.env("NOTIFY_SOCKET", &path);
+        let mut process = Running::start(what, &command, &fixture.scratch.join("log"));
+        let ready = manager.hear();
+        assert!(ready.starts_with("READY=1\nSTATUS=") && ready.contains(what), "{ready}");
+        process.signal(Signal::TERM);
+        assert_eq!(manager.hear(), "STOPPING=1");
+        assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0), "{}", process.log_tail());
+    }
+}
+
+fn announce(tracker: SocketAddr, info_hash: &str) -> String {
+    let escaped: String =
+        info_hash.as_bytes().chunks(2).map(|pair| format!("%{}{}", pair[0] as char, pair[1] as char)).collect();
+    let peer_id = "x".repeat(20);
+    let query = format!("info_hash={escaped}&peer_id={peer_id}&port=1&uploaded=0&downloaded=0&left=1");
+    String::from_utf8_lossy(&get(tracker, &format!("/announce?{query}"), "").body).into_owned()
+}
+
+#[test]
+fn a_tracker_reloads_its_list() {
+    let scratch = Scratch::new();
+    let (list, address) = (scratch.join("list"), own_address());
+    let (first, second) = ("a1".repeat(20), "B2".repeat(20));
+    fs::write(&list, format!("# ours\n{first} a name\n\n")).unwrap();
+    let mut command = bt_fast();
+    command.args(["track", "--json", "--listen", &address.to_string(), "--allow"]).arg(&list);
+    let mut process = Running::start("track", &command, &scratch.join("log"));
+    assert!(wait_until(DEADLINE, || event(&process.output(), "tracking").is_some()), "{}", process.log_tail());
+    assert!(announce(address, &first).contains("8:interval"));
+    assert!(announce(address, &second).contains("does not serve"));
+
+    fs::write(&list, format!("{second}\n")).unwrap();
+    process.signal(Signal::HUP);
+    assert!(wait_until(DEADLINE, || announce(address, &second).contains("8:interval")));
+    assert!(announce(address, &first).contains("does not serve"));
+
+    // A list that is broken changes nothing.
+    fs::write(&list, "what?\n").unwrap();
+    process.signal(Signal::HUP);
+    assert!(wait_until(DEADLINE, || process.output().contains("the list is unchanged")), "{}", process.log_tail());
+    assert!(announce(address, &second).contains("8:interval"));
+    process.signal(Signal::TERM);
+    assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0));
+    assert!(event(&process.output(), "tracked").unwrap()["http_announces"].as_u64() >= Some(5));
+}
+
+#[test]
+fn the_completion_hook_runs_after_the_download() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let told = fixture.scratch.join("told");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    let line = format!(
+        "echo \"$BT_FAST_HOOK_NAME $BT_FAST_HOOK_INFO_HASH\" > {}; test -f \"$BT_FAST_HOOK_OUTPUT/$BT_FAST_NAME\"",
+        told.display()
+    );
+    command.args(["--on-complete", &line]);
+    let finished = run(&command, DEADLINE);
+    assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
+    assert_eq!(fs::read_to_string(told).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
+    // The content is here whatever becomes of the command.
+    let again = fixture.scratch.folder("again");
+    let mut command = fixture.get_command(&again, &[seed.address]);
+    command.args(["--on-complete", "exit 7"]);
+    let finished = run(&command, DEADLINE);
+    assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: command failed"), "{finished:#?}");
+}
+
+/// What describes the download are no flags of a bt-fast in the hook, nor are the flags of the download.
+#[test]
+fn bt_fast_within_the_hook_has_its_own_flags() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let made = fixture.scratch.join("made.torrent");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    command.current_dir(fixture.scratch.join("")).env("BT_FAST_NAME", "flag").env("BT_FAST_COMMENT", "flag");
+    let line = format!("cp \"$BT_FAST_OUTPUT/$BT_FAST_NAME\" made; '{}' create made", bt_fast_path().display());
+    command.args(["--on-complete", &line]);
+    let finished = run(&command, DEADLINE);
+    assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
+    let shown = run(bt_fast().args(["show", "--json"]).arg(made), DEADLINE).success();
+    assert!(shown.contains("\"name\":\"made\"") && !shown.contains("flag"), "{shown}");
+}
+
+#[test]
+fn a_failed_hook_is_reported_while_seeding() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    command.args(["--seed", "--on-complete", "exit 7"]);
+    let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+    let told = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
+    assert!(wait_until(DEADLINE, told), "{}", get.log_tail());
+    get.signal(Signal::TERM);
+    assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
+}
+
+#[test]
+fn unreadable_flags_are_refused() {
+    let fixture = Fixture::file(LEN);
+    fixture.scratch.folder("config");
+    let folder = fixture.scratch.folder("config/bt-fast");
+    let config = folder.join("config");
+    let show = || {
+        let mut show = bt_fast();
+        show.arg("show").arg(&fixture.torrent).env("XDG_CONFIG_HOME", fixture.scratch.join("config"));
+        show
+    };
+    run(&show(), DEADLINE).success();
+    fs::write(&config, b"# caf\xe9: the VPN\njson = true\n").unwrap();
+    let shown = run(&show(), DEADLINE).success();
+    assert!(shown.starts_with('{'), "the setting holds: {shown}");
+    for (content, part) in [
+        (&b"# caf\xe9\nbind-devise = x\n"[..], "config: line 2: no command has a flag 'bind-devise'"),
+        (b"[seeed]\n", "config: line 1: there is no command 'seeed'"),
+        (b"bind-device = x\0\n", "config: line 1: a control character"),
+    ] {
+        fs::write(&config, content).unwrap();
+        assert_fails(&run(&show(), DEADLINE), 2, part);
+    }
+    fs::remove_file(&config).unwrap();
+    fs::create_dir(&config).unwrap();
+    assert_fails(&run(&show(), DEADLINE), 2, "can't read the configuration: ");
+    let missing = fixture.scratch.join("missing");
+    assert_fails(&run(show().arg("--config").arg(missing), DEADLINE), 2, "can't read the configuration: ");
+    let finished = run(show().args(["--config", "/dev/null"]).env("BT_FAST_BIND_DEVISE", "x"), DEADLINE);
+    assert_fails(&finished, 2, "BT_FAST_BIND_DEVISE");
+}
+
+#[test]
+fn flags_come_from_the_environment_and_from_a_file() {
+    let fixture = Fixture::file(LEN);
+    let config = fixture.scratch.join("config");
+    fs::write(&config, "[show]\njson = true\n[magnet]\npeer = 192.0.2.1:1\npeer = 192.0.2.2:2\n").unwrap();
+    let ran = |command: &mut Command| run(command, Duration::from_secs(20)).success();
+    let json = ran(bt_fast().arg("show").arg(&fixture.torrent).env("BT_FAST_CONFIG", &config));
+    assert!(json.starts_with('{'), "{json}");
+    let link = ran(bt_fast().arg("magnet").arg(&fixture.torrent).arg("--config").arg(&config));
+    assert!(link.contains("x.pe=192.0.2.1:1&x.pe=192.0.2.2:2"), "{link}");
+    let typed =
+        ran(bt_fast().arg("magnet").arg(&fixture.torrent).arg("--config").arg(&config).args(["--peer", "192.0.2.3:3"]));
+    assert!(typed.contains("x.pe=192.0.2.3:3") && !typed.contains("192.0.2.1"), "{typed}");
+    let json = ran(bt_fast().arg("show").arg(&fixture.torrent).env("BT_FAST_JSON", "1"));
+    assert!(json.starts_with('{'), "{json}");
+    let finished = run(
+        bt_fast().args(["track", "--open", "--listen"]).arg(own_ip().to_string()).arg("--config").arg(&config),
+        DEADLINE,
+    );
+    assert_fails(&finished, 2, "--listen");
+    fs::write(&config, "listn = x\n").unwrap();
+    let finished = run(bt_fast().args(["show", "x", "--config"]).arg(&config), DEADLINE);
+    assert_fails(&finished, 2, "line 1: no command has a flag 'listn'");
+}
+
+#[test]
+fn completions_and_manual_cover_the_command_line() {
+    let scratch = Scratch::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = run(bt_fast().args(["completions", shell]), DEADLINE).success();
+        assert!(text.contains("bt-fast") && text.contains("web-seed"), "{shell}");
+        assert!(!text.contains("progress-ms") && !text.contains("one side of the bare pair"), "{shell}");
+    }
+    let folder = scratch.join("man");
+    let pages = run(bt_fast().arg("manual").arg(&folder), DEADLINE).success();
+    assert!(pages.lines().count() > 8, "{pages}");
+    let page = fs::read_to_string(folder.join("bt-fast-seed.1")).unwrap();
+    assert!(page.contains(".TH bt-fast-seed 1") && page.contains("public\\-url"), "{page}");
+}
+
+/// Whom a list keeps out is neither served nor asked.
+#[test]
+fn address_ranges_deny_peers() {
+    let fixture = Fixture::file(LEN);
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    command.args(["--deny-peer", "127.0.0.0/8", "--dscp", "8", "--bind-device", "lo"]);
+    let closed = Seed::start(&command, address, &fixture.scratch.join("closed.log"));
+    let target = fixture.scratch.folder("target");
+    let refused = run(fixture.get_command(&target, &[closed.address]).args(["--timeout", "2"]), DEADLINE);
+    assert_eq!(refused.code, Some(4), "{refused:#?}");
+
+    let address = own_address();
+    let mut command = fixture.seed_command(address);
+    command.args(["--allow-peer", "127.0.0.0/8", "--deny-peer", "::/0", "--dscp", "8", "--bind-device", "lo"]);
+    let open = Seed::start(&command, address, &fixture.scratch.join("open.log"));
+    let mut ours = fixture.get_command(&target, &[open.address]);
+    let denied = run(ours.args(["--timeout", "2", "--allow-peer", "10.0.0.0/8"]), DEADLINE);
+    assert_eq!(denied.code, Some(4), "{denied:#?}");
+    fixture.get(&target, &[open.address]);
+}
+
+/// Bytes that a process asked the kernel to read, cached or not.
+fn bytes_read(process: &Running) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", process.id())).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_origin_of_a_hundred_torrents_restarts_without_reading() {
+    const TORRENTS: usize = 100;
+    const EACH_LEN: u64 = 256 << 10;
+    let scratch = Scratch::new();
+    let contents: Vec<_> = (0..TORRENTS).map(|number| scratch.join(&format!("{number}.bin"))).collect();
+    contents.iter().for_each(|path| write_random(path, EACH_LEN, fastrand::u64(..)));
+    // What was written within the last two seconds is not remembered.
+    std::thread::sleep(Duration::from_millis(4100));
+    let cache = scratch.folder("cache");
+    let ip = own_ip();
+    let mut command = bt_fast();
+    command.args(["seed", "--json"]).args(&contents).env("XDG_CACHE_HOME", &cache);
+    command.args(["--listen", &format!("{ip}:7000"), "--web", &format!("{ip}:7001"), "--admin", "off"]);
+    let serving = |process: &mut Running| {
+        let all = |output: &str| output.matches("\"event\":\"seeding\"").count() == TORRENTS;
+        assert!(wait_until(DEADLINE, || all(&process.output())), "{}", process.log_tail());
+        let read = bytes_read(process);
+        process.signal(Signal::TERM);
+        assert_eq!(exit_code(process, STOP_DEADLINE), Some(0), "{}", process.log_tail());
+        read
+    };
+    let log = scratch.join("log");
+    let first = serving(&mut Running::start("seed", &command, &log));
+    assert!(first >= TORRENTS as u64 * EACH_LEN, "{first}");
+    let again = serving(&mut Running::start("seed", &command, &log));
+    assert!(again < TORRENTS as u64 * EACH_LEN / 4, "{again}");
+}

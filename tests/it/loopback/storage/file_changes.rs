@@ -1,0 +1,136 @@
+//! Files that somebody touches while a hundred peers read them: the origin says so at once, and the rest is served on.
+
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use bt_fast::{base::limits, codec::message::Message};
+
+use crate::loopback::{
+    DEADLINE, Fixture, NAME, PIECE_LEN, Seed, faults::environment::unchoked, own_address, own_ip,
+    seed::crowd::seed_for_all, warnings,
+};
+use crate::support::{
+    content::write_random,
+    crowd::{Crowd, Habit},
+    process::wait_until,
+    wire_peer::Heard,
+};
+
+const COUNT: usize = 100;
+const BLOCK_LEN: u32 = 16 << 10;
+/// Of each of the two files.
+const PIECE_COUNT: u32 = 32;
+const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
+/// A second is promised; machines that run tests may be busy.
+const NOTICED_WITHIN: Duration = Duration::from_secs(5);
+
+fn two_files() -> Fixture {
+    Fixture::made_by(&[], PIECE_LEN, |root| {
+        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), FILE_LEN, fastrand::u64(..)));
+    })
+}
+
+fn first_file(fixture: &Fixture) -> std::path::PathBuf {
+    fixture.source.join(NAME).join("a")
+}
+
+/// Touches the first file while it is read. `told` is what the origin says of it; nothing if there is nothing to say. Gives the
+/// number of wrong blocks that left.
+#[track_caller]
+fn touched(fixture: &Fixture, mut seed: Seed, told: Option<&str>, touch: impl FnOnce(&Path)) -> usize {
+    let content = fixture.content();
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), content.clone(), COUNT, Habit::Reading, own_ip);
+    let begun = || crowd.received().iter().all(|&len| len > 0);
+    assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
+    touch(&first_file(fixture));
+    let noticed = || told.is_none_or(|told| seed.process.output().contains(told));
+    assert!(wait_until(NOTICED_WITHIN, noticed), "{told:?}: {}", seed.process.log_tail());
+    let mut late = unchoked(fixture, &seed);
+    // All that is still as it was.
+    let first = if told.is_some() { PIECE_COUNT } else { 0 };
+    for index in first..2 * PIECE_COUNT {
+        for begin in (0..PIECE_LEN).step_by(BLOCK_LEN as usize) {
+            let at = (index * PIECE_LEN + begin) as usize;
+            assert!(late.fetch(index, begin, BLOCK_LEN) == content[at..][..BLOCK_LEN as usize], "piece {index}");
+        }
+    }
+    assert!(seed.process.is_running(), "{}", seed.process.log_tail());
+    let output = seed.process.output();
+    assert_eq!(warnings(&output).is_empty(), told.is_none(), "{output}");
+    let wrong = crowd.wrong();
+    drop(crowd);
+    seed.stop();
+    wrong
+}
+
+/// The kernel says of somebody else's files nothing about what is in memory. The page with the new end stays there, and behind
+/// the end there are zeros: whoever asks for these alone meets no page that is missing.
+#[test]
+fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
+    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
+        [("long", FILE_LEN), ("short", 9000)].iter().for_each(|(name, len)| write_random(&root.join(name), *len, *len));
+    });
+    let content = fixture.content();
+    let files = ["long", "short"].map(|name| fixture.source.join(NAME).join(name));
+    files.iter().for_each(|path| chown(path, Some(12_345), Some(12_345)).unwrap());
+    let address = own_address();
+    let command = fixture.seed_command(address);
+    let mut bound = Command::new("setpriv");
+    bound.arg("--bounding-set=-dac_override,-dac_read_search,-fowner").arg(command.get_program());
+    let seed = Seed::start(bound.args(command.get_args()), address, &fixture.scratch.join("seed.log"));
+    for (path, new_len, index, len) in
+        [(&files[0], u64::from(10 * PIECE_LEN + 100), 10, BLOCK_LEN), (&files[1], 8999, PIECE_COUNT, 9000)]
+    {
+        let mut peer = unchoked(&fixture, &seed);
+        for index in 0..10 {
+            (0..PIECE_LEN).step_by(BLOCK_LEN as usize).for_each(|begin| drop(peer.fetch(index, begin, BLOCK_LEN)));
+        }
+        peer.fetch(index, 0, len);
+        File::options().write(true).open(path).unwrap().set_len(new_len).unwrap();
+        std::thread::sleep(2 * limits::FILE_CHECK_INTERVAL);
+        peer.say(&Message::Request { index, begin: 0, length: len });
+        let answer = std::iter::repeat_with(|| peer.hear())
+            .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
+        assert!(matches!(answer, Some(Heard::Reject { .. } | Heard::Closed)), "{new_len}: {answer:?}");
+        assert!(warnings(&seed.process.output()).iter().any(|told| told.contains("became shorter")));
+        assert!(
+            unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == content[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]
+        );
+    }
+    seed.stop();
+}
+
+#[test]
+fn a_removed_file_is_reported_and_the_rest_served() {
+    let fixture = two_files();
+    let seed = seed_for_all(&fixture, &[]);
+    assert_eq!(touched(&fixture, seed, Some("is gone"), |path| fs::remove_file(path).unwrap()), 0);
+}
+
+#[test]
+fn a_replaced_file_is_reported_and_the_rest_served() {
+    let fixture = two_files();
+    let seed = seed_for_all(&fixture, &[]);
+    let other = fixture.scratch.join("other");
+    write_random(&other, FILE_LEN, fastrand::u64(..));
+    let wrong = touched(&fixture, seed, Some("does not match"), |path| fs::rename(&other, path).unwrap());
+    assert_eq!(wrong, 0);
+}
+
+/// As programs do that write a file anew beside the old one.
+#[test]
+fn a_file_replaced_by_the_same_bytes_stays_served() {
+    let fixture = two_files();
+    let copy = fixture.scratch.join("copy");
+    fs::copy(first_file(&fixture), &copy).unwrap();
+    let seed = seed_for_all(&fixture, &[]);
+    assert_eq!(touched(&fixture, seed, None, |path| fs::rename(&copy, path).unwrap()), 0);
+    let seed = seed_for_all(&fixture, &[]);
+    let read_only = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o444)).unwrap();
+    assert_eq!(touched(&fixture, seed, None, read_only), 0);
+}
