@@ -42,8 +42,11 @@ fn verify_advises_a_command_that_works() {
         sandbox.write("my data/it's.bin", bytes);
         let run = verify(&sandbox).fails(3, "repair it with bt-fast get 'the torrent.torrent' -o .");
         assert_eq!(run.stderr.trim().ends_with(" --overwrite"), overwrites, "{run:?}");
-        let told = follow(&sandbox, &run);
-        assert!(told.contains("no peers") || told.is_empty() || told.contains("already complete"), "{told}");
+        let reported = follow(&sandbox, &run);
+        assert!(
+            reported.contains("no peers") || reported.is_empty() || reported.contains("already complete"),
+            "{reported}"
+        );
     }
     fs::remove_file(sandbox.path("my data/it's.bin")).unwrap();
     let run = verify(&sandbox).fails(3, "7 of 7 pieces bad, 1 of 1 file wrong");

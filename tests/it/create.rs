@@ -224,13 +224,13 @@ fn ctrl_c_ends_a_silent_pipe() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     // `wait` would close the pipe: it stays open until the end is seen.
-    let told = Instant::now();
+    let interrupted_at = Instant::now();
     let code = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status.code(),
             None => std::thread::sleep(Duration::from_millis(20)),
         }
-        assert!(told.elapsed() < Duration::from_secs(3));
+        assert!(interrupted_at.elapsed() < Duration::from_secs(3));
     };
     assert_eq!(code, Some(130));
     assert!(sandbox.names().is_empty());
@@ -245,9 +245,9 @@ fn ctrl_c_leaves_nothing_behind() {
     std::thread::sleep(Duration::from_millis(500));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let told = Instant::now();
+    let interrupted_at = Instant::now();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(told.elapsed() < Duration::from_secs(3));
+    assert!(interrupted_at.elapsed() < Duration::from_secs(3));
     assert_eq!(sandbox.names(), ["huge"]);
 }
 
@@ -384,9 +384,9 @@ fn a_file_that_shrinks_while_it_is_hashed_is_named() {
     let child = sandbox.command(["create", "folder"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
     huge.set_len(1 << 20).unwrap();
-    let told = Instant::now();
+    let interrupted_at = Instant::now();
     Run::from(child.wait_with_output().unwrap()).fails(1, "changed while it was read: folder/huge");
-    assert!(told.elapsed() < Duration::from_secs(10));
+    assert!(interrupted_at.elapsed() < Duration::from_secs(10));
     assert_eq!(sandbox.names(), ["folder"]);
 }
 

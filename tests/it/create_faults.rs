@@ -16,7 +16,7 @@ use crate::support::sandbox::{Run, Sandbox, content};
 
 /// Sparse: takes no room, and long enough to hash that the program is still at it when it is stopped.
 const BIG_LEN: u64 = 1 << 30;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A folder with a big file that is hashed first, and small ones that come after it.
 fn world() -> Sandbox {
@@ -54,7 +54,7 @@ fn creating(sandbox: &Sandbox) -> Child {
         let links = fs::read_dir(&open_files).into_iter().flatten().flatten();
         links.filter_map(|link| fs::read_link(link.path()).ok()).any(|path| path == big)
     };
-    assert!(wait_until(PATIENCE, has_it_open));
+    assert!(wait_until(TIMEOUT, has_it_open));
     child
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is tested from outside: the real binary on real files and sockets, and the rules the sources keep.
+//! Tests from outside the crate: the real binary on real files and sockets, and rules for the source code.
 
 #![allow(
     clippy::unwrap_used,

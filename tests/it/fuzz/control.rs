@@ -30,10 +30,10 @@ pub fn tracker_udp(bytes: &[u8]) {
             let (seeders, completed, leechers) = (count(swarm.seeders), count(swarm.completed), count(swarm.leechers));
             encode_scraped(&mut again, transaction_id, [Scraped { seeders, completed, leechers }]);
         }
-        UdpReply::Announced(told) => {
+        UdpReply::Announced(reply) => {
             let stride = if is_ipv6 { 18 } else { 6 };
-            assert!(told.peers.len() <= limits::TRACKER_REPLY_PEERS_MAX);
-            assert_eq!(told.peers.len() + told.peers_skipped, (packet.len() - 20) / stride);
+            assert!(reply.peers.len() <= limits::TRACKER_REPLY_PEERS_MAX);
+            assert_eq!(reply.peers.len() + reply.peers_skipped, (packet.len() - 20) / stride);
             let address = |peer: &bt_fast::codec::tracker_http::TrackerPeer| {
                 assert_ne!(peer.port, 0);
                 let PeerHost::Ip(ip) = peer.host else { panic!("{peer:?}") };
@@ -44,13 +44,13 @@ pub fn tracker_udp(bytes: &[u8]) {
                 };
                 SocketAddr::new(ip, peer.port)
             };
-            let numbers = [told.interval, told.complete, told.incomplete].map(|n| n.unwrap().try_into().unwrap());
+            let numbers = [reply.interval, reply.complete, reply.incomplete].map(|n| n.unwrap().try_into().unwrap());
             let [interval, seeders, leechers] = numbers;
-            let peers: Vec<_> = told.peers.iter().map(address).collect();
+            let peers: Vec<_> = reply.peers.iter().map(address).collect();
             encode_announced(&mut again, transaction_id, interval, Counts { seeders, leechers }, peers);
             let read = decode_reply(&again, transaction_id, is_ipv6);
             let Some(UdpReply::Announced(read)) = read else { panic!("{read:?}") };
-            return assert_eq!((read.peers, read.peers_skipped), (told.peers.clone(), 0));
+            return assert_eq!((read.peers, read.peers_skipped), (reply.peers.clone(), 0));
         }
     }
     assert!(again.is_empty() || decode_reply(&again, transaction_id, is_ipv6) == Some(reply));

@@ -23,8 +23,8 @@ pub fn resume(bytes: &[u8]) {
     let record = bytes.get(2..).unwrap_or_default();
     // Whose it is stands in it, behind the magic and the version.
     let mut info_hash = [0; 20];
-    if let Some(told) = record.get(16..36) {
-        info_hash.copy_from_slice(told);
+    if let Some(own) = record.get(16..36) {
+        info_hash.copy_from_slice(own);
     }
     if let Ok(read) = ResumeRecord::decode(record, InfoHash(info_hash), file_count, piece_count) {
         assert_eq!(read.encode(), record);
@@ -38,8 +38,8 @@ pub fn parts(bytes: &[u8]) {
     // Pieces of one whole block and one of 50 bytes; the last one has 10 bytes.
     let geometry = Geometry::new(16_434, [2 * 16_434 + 10]).expect("pieces");
     let mut info_hash = [0; 20];
-    if let Some(told) = bytes.get(15..35) {
-        info_hash.copy_from_slice(told);
+    if let Some(own) = bytes.get(15..35) {
+        info_hash.copy_from_slice(own);
     }
     let sealed = [bytes, &sha1(&[bytes]).0].concat();
     let Ok(parts) = read_parts(&sealed, InfoHash(info_hash), &geometry) else { return };

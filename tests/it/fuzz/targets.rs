@@ -292,7 +292,7 @@ struct Stream {
     waiting: Vec<u8>,
     /// Payload of a `piece` yet to come.
     payload_len: usize,
-    said: Vec<String>,
+    messages: Vec<String>,
     error: Option<MessageError>,
 }
 
@@ -314,14 +314,14 @@ impl Stream {
                     message.encode(&mut written);
                     let is_same = written == self.waiting[..consumed];
                     assert!(is_same || matches!(message, Message::Unknown { .. }), "{message:?}");
-                    self.said.push(format!("{message:?}"));
+                    self.messages.push(format!("{message:?}"));
                     self.waiting.drain(..consumed);
                 }
                 Ok(Decoded::Piece { index, begin, length }) => {
                     assert!((1..=bounds.block_len_max).contains(&length));
                     let head = message::encode_piece_head(index, begin, length);
                     assert_eq!(head, self.waiting[..PIECE_HEAD_LEN]);
-                    self.said.push(format!("piece {index} {begin} {length}"));
+                    self.messages.push(format!("piece {index} {begin} {length}"));
                     self.waiting.drain(..PIECE_HEAD_LEN);
                     self.payload_len = length as usize;
                 }

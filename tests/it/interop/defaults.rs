@@ -143,9 +143,10 @@ fn gets(getter: Getter, link: &Path) -> String {
     let is_whole = || content::difference(&expected, &target.join(CONTENT.name()), true).is_none();
     let whole = announced && wait_until(GET_TIMEOUT, is_whole);
     let took = since.elapsed();
-    let told = whole && wait_until(TELL_TIMEOUT, || tracker.saw(&[("ip", &ip), ("event", "completed"), ("left", "0")]));
+    let reported =
+        whole && wait_until(TELL_TIMEOUT, || tracker.saw(&[("ip", &ip), ("event", "completed"), ("left", "0")]));
     let logs: String = processes.iter_mut().map(Running::log_tail).collect();
-    assert!(told, "{getter:?}: whole: {whole}, after {took:.1?}\n{logs}{}{}", seed.log_tail(), tracker.log_tail());
+    assert!(reported, "{getter:?}: whole: {whole}, after {took:.1?}\n{logs}{}{}", seed.log_tail(), tracker.log_tail());
     eprintln!("{getter:?}: whole {took:.2?} after its first announce");
     logs
 }
@@ -168,6 +169,6 @@ fn qbittorrent_connects_over_tcp_at_once() {
 #[test]
 fn webtorrent_gets_by_a_magnet_link_over_one_connection() {
     let printed = run(bt_fast().arg("magnet").arg(torrent(CONTENT)), START_TIMEOUT).success();
-    let said = gets(Getter::Webtorrent, &PathBuf::from(printed.trim_end()));
-    assert_eq!(said.matches("wire ").count(), 1, "{said}");
+    let printed = gets(Getter::Webtorrent, &PathBuf::from(printed.trim_end()));
+    assert_eq!(printed.matches("wire ").count(), 1, "{printed}");
 }

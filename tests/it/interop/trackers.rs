@@ -73,8 +73,8 @@ fn transfer(tracker: Tracker, scheme: &str, seeder: Client, getter: Client) {
     let (seed_state, get_state, target) =
         (scratch.folder("seeder"), scratch.folder("getter"), scratch.folder("target"));
     let mut seed = seeder.seed(&torrent, &source, &Site { host: &net.left, port: SEED_PORT, state: &seed_state });
-    let told = wait_until(TIMEOUT, || seeders(&net.left, info_hash) == 1);
-    assert!(told, "{seeder:?} did not announce itself\n{}{}", seed.log_tail(), tracker.log_tail());
+    let reported = wait_until(TIMEOUT, || seeders(&net.left, info_hash) == 1);
+    assert!(reported, "{seeder:?} did not announce itself\n{}{}", seed.log_tail(), tracker.log_tail());
     let mut get = getter.get(&torrent, &target, &Site { host: &net.right, port: SEED_PORT + 1, state: &get_state });
     let result = get.wait(TIMEOUT).and_then(|()| {
         let (expected, found) = (source.join(CONTENT.name()), target.join(CONTENT.name()));

@@ -124,10 +124,10 @@ pair!(aria2_to_bt_fast: Aria2 -> BtFast);
 pair!(transmission_to_bt_fast: Transmission -> BtFast);
 
 /// The harness without us: when this fails, look at the machine first.
-mod others {
+mod other_clients {
     use super::*;
 
-    fn among_others(seeder: Client, getter: Client, content: Content) {
+    fn among_other_clients(seeder: Client, getter: Client, content: Content) {
         let scratch = Scratch::new();
         let source = content.folder().join(content.name());
         let url = Tracker::url(NetPair::LEFT_IP);
@@ -137,17 +137,17 @@ mod others {
 
     #[test]
     fn libtorrent_to_aria2() {
-        among_others(Client::Libtorrent, Client::Aria2, Content::Tree);
+        among_other_clients(Client::Libtorrent, Client::Aria2, Content::Tree);
     }
 
     #[test]
     fn aria2_to_transmission() {
-        among_others(Client::Aria2, Client::Transmission, Content::Tree);
+        among_other_clients(Client::Aria2, Client::Transmission, Content::Tree);
     }
 
     #[test]
     fn transmission_to_libtorrent() {
-        among_others(Client::Transmission, Client::Libtorrent, Content::Tree);
+        among_other_clients(Client::Transmission, Client::Libtorrent, Content::Tree);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod others {
         ] {
             for content in [Content::OneByte, Content::OnePiece, Content::Gibibyte] {
                 let start = std::time::Instant::now();
-                among_others(seeder, getter, content);
+                among_other_clients(seeder, getter, content);
                 eprintln!("{seeder:?} -> {getter:?}, {content:?}: {:.1?}", start.elapsed());
             }
         }

@@ -1,4 +1,4 @@
-//! `seed` and `get` over real sockets of this machine: with each other, with scripted peers and with scripted trackers.
+//! Tests of the real binary over loopback sockets: with itself, with scripted peers and with scripted trackers.
 
 mod faults;
 mod get;
@@ -29,16 +29,16 @@ use crate::support::{
     scratch::Scratch,
 };
 
-/// For anything that takes a moment on an idle machine.
+/// Deadline for operations that take well below a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Design: "Ctrl-C or SIGTERM: … exit within 3 s"; and a little for a busy machine to notice.
+/// The time that the binary has to exit after SIGINT or SIGTERM: three seconds, and one more for a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);
 const PIECE_LEN: u32 = 32 << 10;
 const LISTEN_PORT: u16 = 7000;
 const NAME: &str = "content";
 
-/// An address of this machine that nobody else uses: 127/8 has one for each role in each test, so ports never clash, and
-/// a ban hits the right peer.
+/// Returns an address in 127/8 that no other test uses. Each role in a test has its own address, so ports never clash
+/// and a ban affects only one peer.
 fn own_ip() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [third, fourth] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -50,22 +50,22 @@ fn own_address() -> SocketAddr {
     (own_ip(), LISTEN_PORT).into()
 }
 
-/// Content in a folder of its own, and its torrent.
+/// Content in a temporary folder, and its torrent.
 struct Fixture {
     scratch: Scratch,
-    /// Holds [`NAME`].
+    /// The folder that contains [`NAME`].
     source: PathBuf,
     torrent: PathBuf,
     metainfo: Metainfo,
 }
 
 impl Fixture {
-    /// One file of `len` random bytes.
+    /// Creates one file of `len` random bytes.
     fn file(len: u64) -> Self {
         Self::file_with_trackers(len, &[])
     }
 
-    /// Each tracker is a tier of its own.
+    /// Creates one file of `len` random bytes whose torrent has one tier per tracker.
     fn file_with_trackers(len: u64, trackers: &[&str]) -> Self {
         Self::made_by(trackers, PIECE_LEN, |root| write_random(root, len, fastrand::u64(..)))
     }
@@ -74,7 +74,7 @@ impl Fixture {
         Self::made_by(&[], piece_len, |root| write_random(root, len, fastrand::u64(..)))
     }
 
-    /// `make` makes the file or folder.
+    /// Creates the torrent of the file or folder that `make` writes at the given path.
     fn made_by(trackers: &[&str], piece_len: u32, make: impl FnOnce(&Path)) -> Self {
         let scratch = Scratch::new();
         let source = scratch.folder("source");
@@ -94,12 +94,12 @@ impl Fixture {
         self.metainfo.info.geometry.piece_count()
     }
 
-    /// The content of the only file.
+    /// Returns the bytes of a single-file torrent's file.
     fn bytes(&self) -> Vec<u8> {
         fs::read(self.source.join(NAME)).unwrap()
     }
 
-    /// All files, one behind the other.
+    /// Returns the bytes of all files, concatenated in torrent order.
     fn content(&self) -> Vec<u8> {
         let path = |elements: &[Vec<u8>]| -> PathBuf { elements.iter().map(|name| OsStr::from_bytes(name)).collect() };
         let files = self.metainfo.info.files.iter();
@@ -118,7 +118,7 @@ impl Fixture {
         Seed::start(&self.seed_command(address), address, &self.scratch.join("seed.log"))
     }
 
-    /// Into `target`, from these peers.
+    /// Returns a `get` of the torrent into `target` from the given peers.
     fn get_command(&self, target: &Path, peers: &[SocketAddr]) -> Command {
         let mut command = bt_fast();
         command.args(["get", "--json"]).arg(&self.torrent).arg("-o").arg(target);
@@ -129,7 +129,7 @@ impl Fixture {
         command
     }
 
-    /// Gets all of it from these peers, and compares.
+    /// Downloads the torrent from these peers into `target` and compares the result with the source.
     #[track_caller]
     fn get(&self, target: &Path, peers: &[SocketAddr]) -> Finished {
         let finished = run(&self.get_command(target, peers), DEADLINE);
@@ -138,7 +138,7 @@ impl Fixture {
         finished
     }
 
-    /// Gets all of it from this peer into a new folder.
+    /// Downloads the torrent from this peer into a new folder and compares the result with the source.
     #[track_caller]
     fn get_by_peer(&self, peer: SocketAddr) {
         self.get(&self.scratch.folder(&format!("target {}", fastrand::u32(..))), &[peer]);
@@ -150,7 +150,7 @@ impl Fixture {
     }
 }
 
-/// A `bt-fast seed` that serves.
+/// A running `bt-fast seed` that serves its torrent.
 struct Seed {
     process: Running,
     address: SocketAddr,
@@ -165,7 +165,7 @@ impl Seed {
         Self { process, address }
     }
 
-    /// Stops it as its user would, and returns its last record.
+    /// Stops the seed with SIGTERM and returns its `stopped` record.
     #[track_caller]
     fn stop(mut self) -> Value {
         self.process.signal(Signal::TERM);
@@ -174,20 +174,20 @@ impl Seed {
     }
 }
 
-/// The exit code of a process that ends in time.
+/// Waits for the process to end and returns its exit code; panics if it does not end in time.
 #[track_caller]
 fn exit_code(process: &mut Running, within: Duration) -> Option<i32> {
     let status = process.wait(within);
     status.unwrap_or_else(|| panic!("does not end\n{}", process.log_tail())).code()
 }
 
-/// The last record of this event among the lines of a process.
+/// Returns the last JSON record of this event in the output of a process.
 fn event(output: &str, name: &str) -> Option<Value> {
     let mut records = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records.rfind(|record| record["event"] == name)
 }
 
-/// The lines that say what failed; warnings are none.
+/// Returns the error lines of the output, without warnings.
 fn failures(output: &str) -> Vec<&str> {
     let lines = output.lines().filter(|line| line.starts_with("bt-fast:"));
     lines.filter(|line| !line.starts_with("bt-fast: warning:")).collect()
@@ -197,7 +197,7 @@ fn warnings(output: &str) -> Vec<&str> {
     output.lines().filter(|line| line.starts_with("bt-fast: warning:")).collect()
 }
 
-/// The command fails with this code, and says so in one line that holds `part`.
+/// Asserts that the command failed with this exit code and printed one error line, which contains `part`.
 #[track_caller]
 fn assert_fails(finished: &Finished, code: i32, part: &str) {
     assert_eq!(finished.code, Some(code), "{finished:#?}");

@@ -1,4 +1,4 @@
-//! Scripted seeders: the honest part of one, to be spoiled by each test in its own way.
+//! Scripted seeders: the honest behavior of a seeder, from which each test can deviate.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,9 +17,9 @@ use bt_fast::{
 };
 
 use crate::loopback::Fixture;
-use crate::support::wire_peer::{Heard, ListeningPeer, WirePeer, any_peer_id};
+use crate::support::wire_peer::{ListeningPeer, Received, WirePeer, any_peer_id};
 
-/// Content in memory, with what its torrent says.
+/// The content of a torrent in memory.
 pub(crate) struct Copy {
     pub(crate) info_hash: InfoHash,
     pub(crate) bytes: Vec<u8>,
@@ -40,25 +40,26 @@ impl Copy {
         &self.bytes[start..start + length as usize]
     }
 
-    /// Shakes hands and offers everything; false when nobody is there.
+    /// Shakes hands, then sends have-all and unchoke. Returns false if the peer sends no handshake.
     pub(crate) fn open(&self, peer: &mut WirePeer) -> bool {
-        let Some(_) = peer.hear_handshake() else { return false };
+        let Some(_) = peer.receive_handshake() else { return false };
         peer.send(
             &Handshake { reserved: Reserved::ours(), info_hash: self.info_hash, peer_id: any_peer_id() }.encode(),
         );
-        peer.say(&Message::HaveAll);
-        peer.say(&Message::Unchoke);
+        peer.send_message(&Message::HaveAll);
+        peer.send_message(&Message::Unchoke);
         true
     }
 }
 
-/// What a scripted seeder does about a request.
+/// How a scripted seeder reacts to a request.
 pub(crate) enum Reply {
     Block(Vec<u8>),
     Nothing,
 }
 
-/// A seeder that answers each request, numbered from 0 over all its connections, as `reply` says.
+/// Starts a seeder that answers each request with the result of `reply`. Requests are numbered from 0 over all
+/// connections.
 pub(crate) fn seeder(
     fixture: &Fixture,
     ip: Ipv4Addr,
@@ -71,22 +72,22 @@ pub(crate) fn seeder(
             return;
         }
         loop {
-            match peer.hear() {
-                Heard::Request { index, begin, length } => {
+            match peer.receive() {
+                Received::Request { index, begin, length } => {
                     let number = count.fetch_add(1, Ordering::Relaxed);
                     match reply(number, (index, begin, length), copy.block(index, begin, length)) {
                         Reply::Block(block) => peer.send_piece(index, begin, &block),
                         Reply::Nothing => {}
                     }
                 }
-                Heard::Closed | Heard::Silence => return,
+                Received::Closed | Received::Silence => return,
                 _ => {}
             }
         }
     })
 }
 
-/// Answers every request, and notes the pieces that are asked for.
+/// Starts a seeder that answers every request and records the indices of the requested pieces.
 pub(crate) fn seeder_that_notes(fixture: &Fixture, ip: Ipv4Addr) -> (ListeningPeer, Arc<Mutex<Vec<u32>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&asked);
@@ -97,7 +98,7 @@ pub(crate) fn seeder_that_notes(fixture: &Fixture, ip: Ipv4Addr) -> (ListeningPe
     (peer, asked)
 }
 
-/// Answers `limit` requests and is mute from then on.
+/// Starts a seeder that answers `limit` requests and ignores all further ones.
 pub(crate) fn seeder_that_stops(fixture: &Fixture, ip: Ipv4Addr, limit: usize) -> SocketAddr {
     let reply = move |number, _, block: &[u8]| {
         if number < limit { Reply::Block(block.to_vec()) } else { Reply::Nothing }

@@ -150,16 +150,16 @@ fn a_lone_silent_peer_is_used_once_it_answers() {
 fn corrupt_blocks_are_refetched_and_their_sender_named() {
     with_seeds(4, |seed| {
         let mut world = world(seed, geometry(64 * K, 24, 100));
-        let (liar, honest) = (world.add_origin(), world.add_origin());
-        world.nodes[liar].corrupts = 0.1;
+        let (corrupter, honest) = (world.add_origin(), world.add_origin());
+        world.nodes[corrupter].corrupts = 0.1;
         let leechers = [world.add_leecher(4), world.add_leecher(4)];
         for leecher in leechers {
-            world.connect([Side::of(liar), Side::of(leecher)]);
+            world.connect([Side::of(corrupter), Side::of(leecher)]);
             world.connect([Side::of(honest), Side::of(leecher)]);
         }
         world.connect(leechers.map(Side::of));
         world.run_until_complete(&leechers, secs(300));
-        assert!(leechers.iter().any(|&leecher| world.nodes[leecher].blamed.contains(&liar)));
+        assert!(leechers.iter().any(|&leecher| world.nodes[leecher].blamed.contains(&corrupter)));
         world.finish();
     });
 }
@@ -168,11 +168,11 @@ fn corrupt_blocks_are_refetched_and_their_sender_named() {
 fn only_the_corrupting_peer_is_blamed() {
     with_seeds(2, |seed| {
         let mut world = world(seed, geometry(64 * K, 12, 100));
-        let (liar, leecher) = (world.add_origin(), world.add_leecher(3));
-        world.nodes[liar].corrupts = 0.05;
-        world.connect([Side::of(liar), Side::of(leecher)]);
+        let (corrupter, leecher) = (world.add_origin(), world.add_leecher(3));
+        world.nodes[corrupter].corrupts = 0.05;
+        world.connect([Side::of(corrupter), Side::of(leecher)]);
         world.run_until_complete(&[leecher], secs(300));
-        assert_eq!(world.nodes[leecher].blamed.iter().copied().collect::<Vec<_>>(), [liar]);
+        assert_eq!(world.nodes[leecher].blamed.iter().copied().collect::<Vec<_>>(), [corrupter]);
         world.finish();
     });
 }

@@ -12,7 +12,7 @@ use super::{geometry, with_seeds, world};
 /// Until then things go wrong; after that all trackers answer and all nodes are there.
 const TROUBLE: Duration = Duration::from_secs(30);
 /// What it may take from then on.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// Node 0 is an origin that nothing happens to but on its lines; the disks of these may go bad.
 const SEEDERS: std::ops::RangeInclusive<usize> = 1..=2;
 const MOODS: [Mood; 7] =
@@ -238,7 +238,7 @@ impl Torture {
     /// Plays what is planned, until all honest leechers have everything.
     fn run(&mut self) {
         let start = self.world.now;
-        let limit = start + TROUBLE + PATIENCE;
+        let limit = start + TROUBLE + TIMEOUT;
         loop {
             while let Some(&(at, act)) = self.acts.last()
                 && self.world.now >= start + at

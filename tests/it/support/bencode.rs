@@ -1,6 +1,6 @@
-//! Bencoding by hand, for torrents that no honest tool would write: keys stay in the order given, nothing is checked.
+//! A bencode writer for malformed torrents: keys stay in the given order, and nothing is validated.
 
-/// A value as it will stand in the file.
+/// An encoded value.
 #[derive(Clone, Debug)]
 pub(crate) struct Bencoded(pub(crate) Vec<u8>);
 

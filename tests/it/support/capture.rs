@@ -1,4 +1,4 @@
-//! All packets that leave a host of a [`NetPair`](super::net::NetPair), by kind.
+//! Captures the kinds of packets that leave a host of a [`NetPair`](super::net::NetPair).
 
 use std::{net::IpAddr, path::Path, process::Command, time::Duration};
 
@@ -16,24 +16,24 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Capture(Running);
 
-/// A kind of packet that left, once or many times.
+/// A kind of packet that left the host at least once.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Packet {
     pub(crate) protocol: String,
     pub(crate) source: Option<IpAddr>,
     #[serde(default)]
     pub(crate) source_port: u16,
-    /// Of ARP: whose hardware address is asked for.
+    /// The destination; for ARP the address that is resolved.
     pub(crate) destination: Option<IpAddr>,
     #[serde(default)]
     pub(crate) destination_port: u16,
-    /// Of ICMPv6.
+    /// The type of an ICMPv6 packet.
     #[serde(default, rename = "type")]
     pub(crate) icmp_type: u8,
 }
 
 impl Capture {
-    /// Watches from now on; the log goes into the folder `logs`.
+    /// Starts the capture. Its log is written to the folder `logs`.
     pub(crate) fn start(host: &Host, logs: &Path) -> Self {
         let mut command = Command::new(python());
         command.arg(script("capture.py"));
@@ -44,7 +44,7 @@ impl Capture {
         Self(process)
     }
 
-    /// What left until now. Nothing may have escaped it.
+    /// Stops the capture and returns all kinds of packets. Panics if the kernel dropped a packet.
     pub(crate) fn stop(mut self) -> Vec<Packet> {
         self.0.signal(Signal::TERM);
         let status = self.0.wait(DEADLINE);

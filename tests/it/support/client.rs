@@ -1,4 +1,4 @@
-//! The clients of the interoperability tests behind one face: seed a folder, get into a folder.
+//! One interface to the clients of the interoperability tests: seed a folder, download into a folder.
 
 use std::{
     fs,
@@ -23,18 +23,18 @@ pub(crate) enum Client {
     Libtorrent,
     Aria2,
     Transmission,
-    /// As it comes: it tries uTP first, and does not come back by TCP.
+    /// With its default settings: it tries uTP first and does not fall back to TCP.
     TransmissionUtp,
 }
 
-/// Where a client works: its host and port, and a folder of its own for logs and settings.
+/// The host and port of a client, and its folder for logs and settings.
 pub(crate) struct Site<'a> {
     pub(crate) host: &'a Host,
     pub(crate) port: u16,
     pub(crate) state: &'a Path,
 }
 
-/// How a client tells that it has everything.
+/// How a client reports that its download is complete.
 enum Completion {
     Exit,
     File(PathBuf),
@@ -47,7 +47,7 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// Waits until the client says that everything is there.
+    /// Waits until the client reports completion.
     pub(crate) fn wait(&mut self, within: Duration) -> Result<(), String> {
         let start = Instant::now();
         let process = &mut self.process;
@@ -60,12 +60,12 @@ impl Download {
 }
 
 impl Client {
-    /// Whether files of no bytes are made; Transmission 3 forgets them.
+    /// Returns whether the client creates empty files. Transmission 3 does not.
     pub(crate) fn makes_empty_files(self) -> bool {
         !matches!(self, Self::Transmission | Self::TransmissionUtp)
     }
 
-    /// Starts to seed the content of `torrent` from `folder`, which holds the torrent's name.
+    /// Starts to seed the content of `torrent` from `folder`, which contains the file or folder of the torrent's name.
     pub(crate) fn seed(self, torrent: &Path, folder: &Path, site: &Site<'_>) -> Running {
         let command = match self {
             Self::BtFast => {
@@ -148,7 +148,7 @@ fn aria2(torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
     command
 }
 
-/// Transmission checks what it finds in `folder` at the start, and never ends by itself.
+/// Returns a Transmission that checks existing content in `folder` at the start and never exits by itself.
 fn transmission(client: Client, torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
     let settings = json!({
         "bind-address-ipv4": site.host.ip.to_string(),
@@ -164,13 +164,13 @@ fn transmission(client: Client, torrent: &Path, folder: &Path, site: &Site<'_>) 
     fs::create_dir_all(&settings_folder).unwrap();
     fs::write(settings_folder.join("settings.json"), settings.to_string()).unwrap();
     let mut command = Command::new("transmission-cli");
-    // `-et`: plaintext is preferred.
+    // `-et` prefers plaintext.
     command.arg("-g").arg(settings_folder).args(["-M", "-et", "-p"]).arg(site.port.to_string());
     command.arg("-w").arg(folder).arg(torrent);
     command
 }
 
-/// A script in `folder` that makes the file `marker`.
+/// Writes a script to `folder` that creates the file `marker`, and returns its path.
 fn marker_script(folder: &Path, marker: &Path) -> PathBuf {
     let path = folder.join("finish.sh");
     fs::write(&path, format!("#!/bin/sh\ntouch '{}'\n", marker.display())).unwrap();

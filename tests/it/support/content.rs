@@ -1,4 +1,4 @@
-//! Files to move: always the same bytes for the same name, made once and kept under `target/`.
+//! Test content: the bytes depend only on the name, and files are created once and kept under `target/`.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 
 const CHUNK_LEN: usize = 1 << 20;
 
-/// A piece length that divides hardly anything in [`Content::Tree`].
+/// A piece length that divides few file lengths of [`Content::Tree`].
 const TREE_PIECE_LEN: u64 = 32 << 10;
 
 /// Path and length of each file of [`Content::Tree`]: nested folders, empty files first, last and between, spaces,
@@ -32,7 +32,7 @@ const TREE: [(&str, u64); 11] = [
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content {
-    /// A folder with everything that a layout can hold.
+    /// A folder with every kind of file and path in [`TREE`].
     Tree,
     OneByte,
     OnePiece,
@@ -43,7 +43,7 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// The torrent's name: of the folder, or of the only file.
+    /// Returns the torrent's name: the name of the folder or of the only file.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tree => "A tree – ein Bäumchen",
@@ -63,7 +63,7 @@ impl Content {
         }
     }
 
-    /// Bytes in all files.
+    /// Returns the length of all files in bytes.
     pub(crate) fn len(self) -> u64 {
         match self {
             Self::Tree => TREE.iter().map(|(_, len)| len).sum(),
@@ -74,7 +74,7 @@ impl Content {
         }
     }
 
-    /// The folder that holds [`Content::name`], made when it is not there yet.
+    /// Returns the folder that contains [`Content::name`], and creates it if necessary.
     pub(crate) fn folder(self) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
         let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -97,7 +97,7 @@ impl Content {
     }
 }
 
-/// Makes a file of `len` bytes that `seed` decides, and the folders it lies in.
+/// Writes a file of `len` pseudorandom bytes from `seed`, and creates its parent folders.
 pub(crate) fn write_random(path: &Path, len: u64, seed: u64) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut file = File::create(path).unwrap();
@@ -112,8 +112,8 @@ pub(crate) fn write_random(path: &Path, len: u64, seed: u64) {
     }
 }
 
-/// The first difference between two files or two folders. Empty folders do not count (a torrent does not know them),
-/// and neither do empty files unless `with_empty`.
+/// Returns the first difference between two files or two folders. Ignores empty folders, which torrents cannot contain,
+/// and empty files unless `with_empty` is set.
 pub(crate) fn difference(expected: &Path, found: &Path, with_empty: bool) -> Option<String> {
     let files = |root: &Path| -> Vec<PathBuf> {
         let counts = |path: &PathBuf| with_empty || fs::symlink_metadata(below(root, path)).unwrap().len() > 0;
@@ -129,14 +129,15 @@ pub(crate) fn difference(expected: &Path, found: &Path, with_empty: bool) -> Opt
     })
 }
 
-/// All that lies below `root` and is not a folder, as sorted relative paths; just the empty path when `root` is a file.
+/// Returns everything below `root` that is not a folder, as sorted relative paths. If `root` is a file, returns the empty
+/// path.
 pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_map(Result::ok);
     let files = entries.filter(|entry| !entry.file_type().is_dir());
     files.map(|entry| entry.path().strip_prefix(root).unwrap().to_owned()).collect()
 }
 
-/// `root` itself for the empty path, where `join` would append a slash.
+/// Joins the paths. Returns `root` itself for the empty path, to which `join` would append a slash.
 fn below(root: &Path, relative: &Path) -> PathBuf {
     if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(relative) }
 }

@@ -1,4 +1,4 @@
-//! The torrent makers of others, and what libtorrent and Transmission say about a torrent.
+//! Other programs that create torrents, and the output of libtorrent and Transmission for a torrent.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ pub(crate) enum Creator {
 impl Creator {
     pub(crate) const ALL: [Self; 3] = [Self::Mktorrent, Self::Libtorrent, Self::Transmission];
 
-    /// Makes `torrent` from the file or folder `source`.
+    /// Creates `torrent` from the file or folder `source`.
     pub(crate) fn create(self, source: &Path, torrent: &Path, piece_len: u64, private: bool, tracker: &str) -> PathBuf {
         let mut command;
         match self {
@@ -47,14 +47,14 @@ impl Creator {
     }
 }
 
-/// What libtorrent reads: the keys of `bt-fast show --json`.
+/// Returns libtorrent's view of a torrent, with the keys of `bt-fast show --json`.
 pub(crate) fn libtorrent_show(torrent: &Path) -> Value {
     let mut command = Command::new(python());
     command.arg(script("lt_torrent.py")).arg("show").arg(torrent);
     serde_json::from_str(&run(&command, TIMEOUT).success()).unwrap()
 }
 
-/// The info-hash that `transmission-show` prints.
+/// Returns the info-hash that `transmission-show` prints.
 pub(crate) fn transmission_info_hash(torrent: &Path) -> String {
     let output = run(Command::new("transmission-show").arg(torrent).env("LC_ALL", "C.UTF-8"), TIMEOUT).success();
     let hash = output.lines().find_map(|line| line.trim().strip_prefix("Hash: "));

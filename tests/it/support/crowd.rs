@@ -1,4 +1,4 @@
-//! Many peers on one thread: plain sockets that shake hands and then idle, stop reading, or read and throw away.
+//! Many peers on one thread: plain sockets that shake hands and then idle, stop reading, or read and discard.
 
 use std::{
     io::ErrorKind,
@@ -27,24 +27,24 @@ use tokio::{
 use super::wire_peer::any_peer_id;
 
 const BLOCK_LEN: u32 = 16 << 10;
-/// Requests that a reading peer keeps waiting.
+/// The number of outstanding requests of a reading peer.
 const WINDOW: usize = 64;
-/// Handshakes under way, below what an origin lets stand at its door.
-const PENDING_HANDSHAKES_MAX: usize = 500;
-/// Peers of one address, below what an origin takes from one.
+/// The most pending handshakes, below the limit of an origin.
+const HANDSHAKES_MAX: usize = 500;
+/// Peers per address, below the limit of an origin.
 const PEERS_PER_IP: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
-    /// Says nothing after the handshake.
+pub(crate) enum Behavior {
+    /// Sends nothing after the handshake.
     Idle,
-    /// Asks for much and reads nothing.
+    /// Requests many blocks and reads nothing.
     Stalled,
-    /// Reads all it can.
+    /// Requests and reads blocks without pause.
     Reading,
 }
 
-/// The peers of one thread; they leave when this is dropped.
+/// The peers of one thread. They disconnect on drop.
 pub(crate) struct Crowd {
     shared: Arc<Shared>,
     thread: Option<thread::JoinHandle<()>>,
@@ -54,25 +54,25 @@ struct Shared {
     to: SocketAddr,
     metainfo: Metainfo,
     content: Vec<u8>,
-    habit: Habit,
-    /// Handshakes done.
-    greeted: AtomicUsize,
+    behavior: Behavior,
+    /// Completed handshakes.
+    established: AtomicUsize,
     ended: AtomicUsize,
-    /// Blocks that are not as the content.
+    /// Received blocks that differ from the content.
     wrong: AtomicUsize,
-    /// Payload by peer.
+    /// Payload bytes received by each peer.
     received: Box<[AtomicU64]>,
     over: AtomicBool,
 }
 
 impl Crowd {
-    /// `ip` gives addresses of this machine that nobody else uses.
+    /// Starts `count` peers. `ip` returns unused loopback addresses.
     pub(crate) fn start(
         to: SocketAddr,
         metainfo: Metainfo,
         content: Vec<u8>,
         count: usize,
-        habit: Habit,
+        behavior: Behavior,
         mut ip: impl FnMut() -> Ipv4Addr,
     ) -> Self {
         let ips: Vec<Ipv4Addr> = (0..count.div_ceil(PEERS_PER_IP)).map(|_| ip()).collect();
@@ -80,8 +80,8 @@ impl Crowd {
             to,
             metainfo,
             content,
-            habit,
-            greeted: AtomicUsize::new(0),
+            behavior,
+            established: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             wrong: AtomicUsize::new(0),
             received: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -92,12 +92,12 @@ impl Crowd {
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let door = Arc::new(Semaphore::new(PENDING_HANDSHAKES_MAX));
+                    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
                     for index in 0..count {
-                        let (shared, door, ip) = (shared.clone(), door.clone(), ips[index / PEERS_PER_IP]);
+                        let (shared, permits, ip) = (shared.clone(), permits.clone(), ips[index / PEERS_PER_IP]);
                         tokio::spawn(async move {
-                            // An end that was not expected shows in `ended`.
-                            let _ = play(&shared, &door, index, ip).await;
+                            // An unexpected end is counted in `ended`.
+                            let _ = play(&shared, &permits, index, ip).await;
                             shared.ended.fetch_add(1, Ordering::Relaxed);
                         });
                     }
@@ -110,21 +110,21 @@ impl Crowd {
         Self { shared, thread: Some(thread) }
     }
 
-    pub(crate) fn greeted(&self) -> usize {
-        self.shared.greeted.load(Ordering::Relaxed)
+    pub(crate) fn established(&self) -> usize {
+        self.shared.established.load(Ordering::Relaxed)
     }
 
-    /// Peers whose connection has ended.
+    /// Returns the number of peers whose connection has ended.
     pub(crate) fn ended(&self) -> usize {
         self.shared.ended.load(Ordering::Relaxed)
     }
 
-    /// Blocks received that are not as the content.
+    /// Returns the number of received blocks that differ from the content.
     pub(crate) fn wrong(&self) -> usize {
         self.shared.wrong.load(Ordering::Relaxed)
     }
 
-    /// Payload bytes of each peer so far.
+    /// Returns the payload bytes that each peer has received.
     pub(crate) fn received(&self) -> Vec<u64> {
         self.shared.received.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect()
     }
@@ -137,12 +137,12 @@ impl Drop for Crowd {
     }
 }
 
-async fn play(shared: &Shared, door: &Semaphore, index: usize, ip: Ipv4Addr) -> std::io::Result<()> {
-    let at_the_door = door.acquire().await.map_err(std::io::Error::other)?;
+async fn play(shared: &Shared, permits: &Semaphore, index: usize, ip: Ipv4Addr) -> std::io::Result<()> {
+    let permit = permits.acquire().await.map_err(std::io::Error::other)?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    if shared.habit == Habit::Stalled {
-        // Little that the kernel takes for the peer, so that it is soon the origin's to keep.
+    if shared.behavior == Behavior::Stalled {
+        // A small receive buffer, so that data soon queues at the origin.
         socket.set_recv_buffer_size(16 << 10)?;
     }
     socket.bind((ip, 0).into())?;
@@ -154,57 +154,57 @@ async fn play(shared: &Shared, door: &Semaphore, index: usize, ip: Ipv4Addr) -> 
     while answered < HANDSHAKE_LEN {
         answered += read(&stream, &mut [0; HANDSHAKE_LEN][answered..]).await?;
     }
-    drop(at_the_door);
-    shared.greeted.fetch_add(1, Ordering::Relaxed);
-    match shared.habit {
-        Habit::Idle => {
-            // Until the origin closes.
+    drop(permit);
+    shared.established.fetch_add(1, Ordering::Relaxed);
+    match shared.behavior {
+        Behavior::Idle => {
+            // Wait until the origin closes.
             while read(&stream, &mut [0; 64]).await.is_ok() {}
         }
-        Habit::Stalled => stall(shared, &stream).await?,
-        Habit::Reading => read_all(shared, index, &stream).await?,
+        Behavior::Stalled => stall(shared, &stream).await?,
+        Behavior::Reading => read_all(shared, index, &stream).await?,
     }
     Ok(())
 }
 
 async fn stall(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
-    say(stream, &[Message::Interested]).await?;
+    send_messages(stream, &[Message::Interested]).await?;
     let mut requests = Requests::new(&shared.metainfo.info.geometry, 0);
     let mut received = Vec::new();
     let bounds = bounds(shared);
-    while !matches!(hear(shared, stream, &mut received, &bounds).await?, Word::Unchoke) {}
+    while !matches!(receive(shared, stream, &mut received, &bounds).await?, Incoming::Unchoke) {}
     let wanted: Vec<_> = (0..4096).map(|_| requests.next()).collect();
-    say(stream, &wanted).await?;
+    send_messages(stream, &wanted).await?;
     std::future::pending().await
 }
 
 async fn read_all(shared: &Shared, index: usize, stream: &TcpStream) -> std::io::Result<()> {
-    say(stream, &[Message::Interested]).await?;
+    send_messages(stream, &[Message::Interested]).await?;
     let geometry = &shared.metainfo.info.geometry;
     let mut requests = Requests::new(geometry, index);
     let (mut received, bounds) = (Vec::new(), bounds(shared));
     let mut waiting = 0;
     loop {
-        match hear(shared, stream, &mut received, &bounds).await? {
-            Word::Block(len) => {
+        match receive(shared, stream, &mut received, &bounds).await? {
+            Incoming::Block(len) => {
                 waiting -= 1;
                 shared.received[index].fetch_add(u64::from(len), Ordering::Relaxed);
             }
-            Word::Unchoke => {}
-            Word::Other if waiting == 0 => continue,
-            Word::Other => {}
+            Incoming::Unchoke => {}
+            Incoming::Other if waiting == 0 => continue,
+            Incoming::Other => {}
         }
         if waiting <= WINDOW / 2 {
             let wanted: Vec<_> = (waiting..WINDOW).map(|_| requests.next()).collect();
             waiting = WINDOW;
-            say(stream, &wanted).await?;
-            // All peers are on one thread.
+            send_messages(stream, &wanted).await?;
+            // All peers share one thread.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Whole blocks of the content, round and round.
+/// An endless cycle of requests for the whole blocks of the content.
 struct Requests {
     total_len: u64,
     piece_len: u64,
@@ -212,7 +212,7 @@ struct Requests {
 }
 
 impl Requests {
-    /// Each peer begins somewhere else.
+    /// Each peer starts at a different block.
     fn new(geometry: &Geometry, index: usize) -> Self {
         let blocks = geometry.total_len() / u64::from(BLOCK_LEN);
         let at = index as u64 * 97 % blocks * u64::from(BLOCK_LEN);
@@ -228,7 +228,7 @@ impl Requests {
     }
 }
 
-enum Word {
+enum Incoming {
     Unchoke,
     Block(u32),
     Other,
@@ -238,20 +238,25 @@ fn bounds(shared: &Shared) -> Bounds {
     Bounds { piece_count: shared.metainfo.info.geometry.piece_count(), block_len_max: BLOCK_LEN }
 }
 
-async fn say(stream: &TcpStream, messages: &[Message<'_>]) -> std::io::Result<()> {
+async fn send_messages(stream: &TcpStream, messages: &[Message<'_>]) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     messages.iter().for_each(|message| message.encode(&mut bytes));
     write_all(stream, &bytes).await
 }
 
-/// The next word; what is not looked at is not kept.
-async fn hear(shared: &Shared, stream: &TcpStream, received: &mut Vec<u8>, bounds: &Bounds) -> std::io::Result<Word> {
+/// Receives the next message, and compares and discards the data of blocks.
+async fn receive(
+    shared: &Shared,
+    stream: &TcpStream,
+    received: &mut Vec<u8>,
+    bounds: &Bounds,
+) -> std::io::Result<Incoming> {
     loop {
         match decode(received, bounds).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))? {
             Decoded::Message { message, consumed } => {
-                let word = if message == Message::Unchoke { Word::Unchoke } else { Word::Other };
+                let incoming = if message == Message::Unchoke { Incoming::Unchoke } else { Incoming::Other };
                 received.drain(..consumed);
-                return Ok(word);
+                return Ok(incoming);
             }
             Decoded::Piece { index, begin, length } if received.len() >= PIECE_HEAD_LEN + length as usize => {
                 let at = index as usize * shared.metainfo.info.geometry.piece_len() as usize + begin as usize;
@@ -260,7 +265,7 @@ async fn hear(shared: &Shared, stream: &TcpStream, received: &mut Vec<u8>, bound
                     shared.wrong.fetch_add(1, Ordering::Relaxed);
                 }
                 received.drain(..PIECE_HEAD_LEN + length as usize);
-                return Ok(Word::Block(length));
+                return Ok(Incoming::Block(length));
             }
             Decoded::Piece { .. } | Decoded::Incomplete { .. } => {}
         }
@@ -283,7 +288,7 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> 
     Ok(())
 }
 
-/// At least one byte; the end of the stream is an error.
+/// Reads at least one byte. The end of the stream is an error.
 async fn read(stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         stream.readable().await?;

@@ -1,4 +1,4 @@
-//! One HTTP request at a time, byte by byte as a test wants it.
+//! An HTTP client that sends raw requests, one per connection.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Status line and headers, in lower case.
+    /// The status line and the headers, in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -22,7 +22,7 @@ impl Answer {
     }
 }
 
-/// GET with these headers, each with its line break; `Host` is the address unless given.
+/// Sends a GET request with these headers, each with its line break. `Host` is the address unless `headers` has one.
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, target: &str, headers: &str) -> Answer {
     let own_host = headers.to_ascii_lowercase().contains("host:");
@@ -31,7 +31,7 @@ pub(crate) fn get(address: SocketAddr, target: &str, headers: &str) -> Answer {
         .unwrap_or_else(|| panic!("no answer to {target}"))
 }
 
-/// The path of a URL that begins with `http://ADDRESS`.
+/// Sends a GET request for a URL of the form `http://ADDRESS/PATH`.
 #[track_caller]
 pub(crate) fn get_url(url: &str) -> Answer {
     let rest = url.strip_prefix("http://").unwrap();
@@ -39,11 +39,11 @@ pub(crate) fn get_url(url: &str) -> Answer {
     get(address.parse().unwrap(), &format!("/{path}"), "")
 }
 
-/// Sends these bytes and reads to the end; `None` when there is no whole head.
+/// Sends these bytes and reads until the end of the stream. Returns `None` without a complete head.
 pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    // A server that has heard enough may close before it has read everything.
+    // A server may close before it has read the whole request.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);

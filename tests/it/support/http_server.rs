@@ -1,4 +1,4 @@
-//! A scripted HTTP server, for announces and for `.torrent` files: keeps every request it got.
+//! A scripted HTTP server for announces and `.torrent` files, which records every request.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -12,7 +12,7 @@ use super::process::wait_until;
 
 const PORT: u16 = 7080;
 
-/// A request, as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Get {
     /// Path and query.
@@ -20,13 +20,13 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    /// The raw value of a key of the query.
+    /// Returns the raw value of a query key.
     pub(crate) fn raw(&self, key: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query.split('&').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
-    /// A value with its escapes undone.
+    /// Returns the decoded value of a query key.
     pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         let mut raw = self.raw(key)?.bytes();
         let mut bytes = Vec::new();
@@ -45,7 +45,7 @@ impl Get {
         self.raw(key)?.parse().ok()
     }
 
-    /// The announce's event; empty for a regular one.
+    /// Returns the event of an announce; empty for a regular one.
     pub(crate) fn event(&self) -> &str {
         self.raw("event").unwrap_or_default()
     }
@@ -55,9 +55,9 @@ impl Get {
 pub(crate) struct Answer {
     pub(crate) status: &'static str,
     pub(crate) body: Vec<u8>,
-    /// What `Content-Length` says.
+    /// The value of `Content-Length`.
     pub(crate) announced_len: u64,
-    /// Where the client is sent on to.
+    /// The value of `Location`.
     pub(crate) location: Option<&'static str>,
 }
 
@@ -72,7 +72,7 @@ impl Answer {
     }
 }
 
-/// Serves until the tests end.
+/// A server that runs until the tests end.
 pub(crate) struct HttpServer {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Get>>>,
@@ -101,7 +101,7 @@ impl HttpServer {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Events of all announces so far.
+    /// Returns the events of all announces so far.
     pub(crate) fn events(&self) -> Vec<String> {
         self.requests().iter().map(|get| get.event().to_owned()).collect()
     }
@@ -114,7 +114,7 @@ impl HttpServer {
 fn serve(stream: TcpStream, answer: &dyn Fn(&Get) -> Answer, seen: &Mutex<Vec<Get>>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
     let Some(target) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
-    // The rest of the head says nothing that matters here.
+    // Skip the headers.
     lines.take_while(|line| !line.is_empty()).for_each(drop);
     let get = Get { target };
     let Answer { status, body, announced_len, location } = answer(&get);

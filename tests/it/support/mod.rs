@@ -1,6 +1,5 @@
-//! What all tests share: processes that cannot outlive their test, content, networks, trackers, the clients of others.
+//! Shared test support: processes, content, networks, trackers, scripted peers and other clients.
 
-pub(crate) mod bad_line;
 pub(crate) mod bencode;
 pub(crate) mod capture;
 pub(crate) mod client;
@@ -16,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod sandbox;
 pub(crate) mod scratch;
 pub(crate) mod tracker;
+pub(crate) mod unreliable_link;
 pub(crate) mod wire_peer;
 
 use std::{
@@ -23,13 +23,13 @@ use std::{
     process::Command,
 };
 
-/// The binary under test: the one Cargo built with the tests, or `$BT_FAST`.
+/// Returns the path of the binary under test: `$BT_FAST`, or the binary that Cargo built with the tests.
 pub(crate) fn bt_fast_path() -> PathBuf {
     std::env::var_os("BT_FAST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bt-fast")), PathBuf::from)
 }
 
-/// A call of the binary under test, which remembers its checks apart from the user's, without the variables that are for
-/// the tests themselves.
+/// Returns a command for the binary under test, with a separate cache folder and without `BT_FAST_*` variables, which
+/// configure the tests.
 pub(crate) fn bt_fast() -> Command {
     let mut command = Command::new(bt_fast_path());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BT_FAST_")) {
@@ -39,12 +39,12 @@ pub(crate) fn bt_fast() -> Command {
     command
 }
 
-/// A file of this folder, for the scripts that lie beside the sources.
+/// Returns the path of a script in this folder.
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support").join(name)
 }
 
-/// The python that has libtorrent: `$LT_PYTHON`, or the one `tools/test` makes.
+/// Returns the path of a Python with libtorrent: `$LT_PYTHON`, or the environment that `tools/test` creates.
 pub(crate) fn python() -> PathBuf {
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let python = std::env::var_os("LT_PYTHON").map_or(made, PathBuf::from);

@@ -1,4 +1,4 @@
-//! A name server (RFC 1035) that says of each name what a test wants, each time anew.
+//! A scripted name server (RFC 1035), whose answers may change from query to query.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -8,18 +8,18 @@ use std::{
 
 const PORT: u16 = 53;
 const HEAD_LEN: usize = 12;
-/// A question's type and class; no name is compressed in one.
+/// The length of a question's type and class. Names in questions are not compressed.
 const TYPE_AND_CLASS_LEN: usize = 4;
 const TYPE_A: [u8; 2] = [0, 1];
 
-/// Answers until the tests end.
+/// A server that runs until the tests end.
 pub(crate) struct NameServer {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl NameServer {
-    /// `answer` is given the name and how often its IPv4 addresses were asked for before; `None` is no answer. Nobody has
-    /// an IPv6 address.
+    /// `answer` receives the name and the number of earlier queries for its IPv4 addresses; `None` sends no answer. No name
+    /// has an IPv6 address.
     pub(crate) fn start(ip: Ipv4Addr, answer: impl Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + 'static) -> Self {
         let socket = UdpSocket::bind((ip, PORT)).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -41,8 +41,8 @@ impl NameServer {
         Self { asked }
     }
 
-    /// How often the IPv4 addresses of this name were asked for and told.
-    pub(crate) fn told(&self, name: &str) -> usize {
+    /// Returns the number of answered queries for the IPv4 addresses of this name.
+    pub(crate) fn answered(&self, name: &str) -> usize {
         count(&self.asked.lock().unwrap(), name)
     }
 }
@@ -51,7 +51,7 @@ fn count(asked: &[String], name: &str) -> usize {
     asked.iter().filter(|asked| *asked == name).count()
 }
 
-/// The name in a query, and the bytes of its question.
+/// Returns the name in a query and the bytes of its question.
 fn question(query: &[u8]) -> Option<(String, &[u8])> {
     let mut labels = Vec::new();
     let mut at = HEAD_LEN;
@@ -68,10 +68,10 @@ fn question(query: &[u8]) -> Option<(String, &[u8])> {
 
 fn reply(id: &[u8], question: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
     let count = u16::try_from(addresses.len()).unwrap().to_be_bytes();
-    // A response, recursion was wanted and is to be had; one question, the answers, nothing else.
+    // Flags: response, recursion desired and available. One question, the answers, no further records.
     let mut bytes = [id, &[0x81, 0x80, 0, 1], &count, &[0; 4], question].concat();
     for address in addresses {
-        // The name in the question; A, IN, to be remembered for no time, four bytes.
+        // A pointer to the name in the question; type A, class IN, a TTL of zero, four bytes.
         bytes.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
         bytes.extend(address.octets());
     }

@@ -1,6 +1,6 @@
 //! Two network namespaces joined by a veth pair: two hosts for one test, with the same addresses in every test.
-//! Transmission talks to no peer in 127/8, so its tests need them; and no test can disturb another's ports. There is no
-//! default route: whatever asks for the outside world fails at once.
+//! Transmission connects to no peer in 127/8, so its tests need them, and ports of different tests cannot clash. There is
+//! no default route, so connections to the outside fail at once.
 
 use std::{
     fs::{self, File},
@@ -20,11 +20,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::run;
 
-/// Names of our namespaces: this, the process id, a number, the side.
+/// Prefix of our namespaces' names, followed by the process id, a number and the side.
 const PREFIX: &str = "btfast";
-/// Where `ip netns` keeps them.
+/// The folder of named namespaces (`ip netns`).
 const NAMESPACES: &str = "/run/netns";
-/// What a folder here holds, the commands of the namespace of its name find in `/etc`.
+/// `ip netns exec` binds files in a namespace's folder here over those in `/etc`.
 const SETTINGS: &str = "/etc/netns";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -36,7 +36,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `command`, run on this host.
+    /// Returns `command`, run on this host.
     pub(crate) fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &self.namespace]).arg(command.get_program()).args(command.get_args());
@@ -51,7 +51,7 @@ impl Host {
         inside
     }
 
-    /// Commands of this host ask this name server, once, and wait for it for as long as the C library lets them.
+    /// Sets the name server for commands on this host: a single query with the longest timeout of the C library.
     pub(crate) fn set_name_server(&self, ip: Ipv4Addr) {
         let _changing = lock_settings();
         let folder = Path::new(SETTINGS).join(&self.namespace);
@@ -59,7 +59,7 @@ impl Host {
         fs::write(folder.join("resolv.conf"), format!("nameserver {ip}\noptions timeout:30 attempts:1\n")).unwrap();
     }
 
-    /// What `script` opens and connects is this host's, and so is what the threads do that it starts.
+    /// Runs `script` in this host's network namespace; threads that it starts inherit the namespace.
     pub(crate) fn inside<T: Send>(&self, script: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(Path::new(NAMESPACES).join(&self.namespace)).unwrap();
         let enter_and_play = || {
@@ -70,7 +70,7 @@ impl Host {
     }
 }
 
-/// Two hosts on one wire, gone when dropped.
+/// Two hosts on one link, removed on drop.
 pub(crate) struct NetPair {
     pub(crate) left: Host,
     pub(crate) right: Host,
@@ -104,19 +104,19 @@ impl NetPair {
         }
     }
 
-    /// Packets for anybody leave on the wire, where they can be seen.
+    /// Adds default routes, so that packets to any address leave on the link and can be captured.
     pub(crate) fn add_default_routes(&self) {
         for host in [&self.left, &self.right] {
             ip(&format!("-n {} route add default dev veth0", host.namespace));
         }
     }
 
-    /// The left host has this address as well; with [`Self::add_default_routes`] the right one reaches it.
+    /// Adds an address to the left host. With [`Self::add_default_routes`] the right host can reach it.
     pub(crate) fn add_left_address(&self, address: Ipv4Addr) {
         ip(&format!("-n {} addr add {address}/32 dev lo", self.left.namespace));
     }
 
-    /// Whether the wire carries anything; neither host loses its address.
+    /// Takes the link up or down. Both hosts keep their addresses.
     pub(crate) fn set_wire(&self, carries: bool) {
         let state = if carries { "up" } else { "down" };
         ip(&format!("-n {} link set veth0 {state}", self.left.namespace));
@@ -136,23 +136,23 @@ fn ip(arguments: &str) {
     assert_eq!(done.code, Some(0), "`ip {arguments}` failed; network namespaces need root: {}", done.stderr);
 }
 
-/// What fails here is swept by the next run.
+/// Removes a namespace and its settings. Leftovers are removed by the next run.
 fn remove_namespace(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
     let _changing = lock_settings();
     if fs::remove_dir_all(Path::new(SETTINGS).join(name)).is_ok() {
-        // The last one closes the door: it fails while there are others.
+        // Succeeds only for the last folder.
         let _ = fs::remove_dir(SETTINGS);
     }
 }
 
-/// Nobody makes a folder where another one removes the last.
+/// Serializes changes to [`SETTINGS`], which may be removed when it is empty.
 fn lock_settings() -> MutexGuard<'static, ()> {
     static CHANGING: Mutex<()> = Mutex::new(());
     CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes the namespaces of test processes that are no more.
+/// Removes the namespaces of test processes that have ended.
 fn remove_orphans() {
     let entries = [NAMESPACES, SETTINGS].into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
     for entry in entries.flatten() {

@@ -1,4 +1,4 @@
-//! Debian's opentracker, which tracks listed torrents alone.
+//! Debian's opentracker, which tracks only listed torrents.
 
 use std::{
     fs::{self, Permissions},
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// Answers over HTTP and UDP on this address. It goes into this folder for good and gives its rights away.
+/// Returns a tracker for HTTP and UDP on this address. It changes its root to `folder` and drops its privileges.
 pub(crate) fn opentracker(ip: &str, port: u16, folder: &Path, info_hash: &str) -> Command {
     fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
     fs::write(folder.join("listed"), format!("{info_hash}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! Child processes: their output goes to files, they are awaited with a deadline, and they die with their test.
+//! Child processes: their output is written to files, waits have a deadline, and processes are killed with their test.
 
 use std::{
     ffi::OsStr,
@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::scratch::Scratch;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Log lines shown when a test fails.
+/// The number of log lines in the message of a failed test.
 const LOG_LINES_SHOWN: usize = 60;
 
-/// Calls `done` until it says yes or the time is over; what it said last.
+/// Calls `done` until it returns true or the time is over. Returns its last result.
 pub(crate) fn wait_until(within: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;
     loop {
@@ -45,7 +45,7 @@ impl Running {
         Self::start_with(name, command, log, Vec::new())
     }
 
-    /// Likewise, with these descriptors handed over as 3, 4 and so on.
+    /// Starts `command` like [`Self::start`] and passes it these descriptors as 3, 4 and so on.
     pub(crate) fn start_with(name: &str, command: &Command, log: &Path, handed: Vec<OwnedFd>) -> Self {
         let out = File::create(log).unwrap();
         let err = out.try_clone().unwrap();
@@ -53,7 +53,7 @@ impl Running {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
-    /// The exit status, if the process ends in time.
+    /// Waits for the process; returns its exit status if it ends in time.
     pub(crate) fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
         let mut status = None;
         wait_until(within, || {
@@ -63,7 +63,7 @@ impl Running {
         status
     }
 
-    /// The process's id: `setpriv` has become the command.
+    /// Returns the process id. `setpriv` executes the command in place, so it is the command's own id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -78,12 +78,12 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
-    /// All the process has said so far.
+    /// Returns the output of the process so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The last lines the process said, with a heading: for the message of a failing test.
+    /// Returns the last lines of output with a heading, for the message of a failed test.
     pub(crate) fn log_tail(&mut self) -> String {
         let state = match self.child.try_wait().unwrap() {
             None => "still running".to_owned(),
@@ -99,16 +99,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail when the process has ended already.
+        // Both calls fail if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A process that came to its end.
+/// The result of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// `None` when a signal ended it, ours at the deadline included.
+    /// The exit code; `None` if a signal ended the process, such as the kill at the deadline.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -116,7 +116,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// The standard output of a run that must have succeeded.
+    /// Asserts that the run succeeded and returns its standard output.
     #[track_caller]
     pub(crate) fn success(self) -> String {
         assert_eq!(self.code, Some(0), "{self:#?}");
@@ -124,7 +124,7 @@ impl Finished {
     }
 }
 
-/// Runs `command` to its end, or kills it when the time is over.
+/// Runs `command` until it ends, or kills it at the deadline.
 pub(crate) fn run(command: &Command, within: Duration) -> Finished {
     let scratch = Scratch::new();
     let (out, err) = (scratch.join("stdout"), scratch.join("stderr"));
@@ -144,7 +144,7 @@ pub(crate) fn run(command: &Command, within: Duration) -> Finished {
     Finished { code: status.code(), stdout: read(&out), stderr: read(&err), took }
 }
 
-/// `command` under `setpriv --pdeathsig`, so that a test run that is killed leaves no process behind.
+/// Starts `command` under `setpriv --pdeathsig`, so that a killed test run leaves no process behind.
 fn spawn(command: &Command, out: File, err: File, handed: Vec<OwnedFd>) -> Child {
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());

@@ -1,4 +1,4 @@
-//! The real binary, run in a folder of its own.
+//! Runs the real binary in a temporary folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::bt_fast;
 
-/// A temporary folder, and the program run in it.
+/// A temporary folder in which the program runs.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
-    /// Where the program remembers checks.
+    /// The cache folder of the program.
     cache: tempfile::TempDir,
 }
 
-/// How one run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -37,7 +37,7 @@ impl Sandbox {
         self.dir.path().join(relative)
     }
 
-    /// Writes a file, and the folders it lies in.
+    /// Writes a file and creates its parent folders.
     pub(crate) fn write(&self, relative: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -48,7 +48,7 @@ impl Sandbox {
         fs::read(self.path(relative)).unwrap()
     }
 
-    /// Names in the sandbox's own folder, sorted.
+    /// Returns the names in the sandbox's folder, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -56,7 +56,7 @@ impl Sandbox {
         names
     }
 
-    /// The program with these arguments, not yet started.
+    /// Returns a command that runs the program with these arguments.
     pub(crate) fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = bt_fast();
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
@@ -64,7 +64,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the program with the words of `line`.
+    /// Runs the program with the whitespace-separated arguments in `line`.
     pub(crate) fn run(&self, line: &str) -> Run {
         self.run_args(line.split_whitespace())
     }
@@ -82,14 +82,14 @@ impl From<Output> for Run {
 }
 
 impl Run {
-    /// The run succeeded.
+    /// Asserts that the run succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
-    /// The run failed with this code and said so in exactly one line that holds `part`.
+    /// Asserts that the run failed with this code and printed exactly one error line, which contains `part`.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, part: &str) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -104,7 +104,7 @@ impl Run {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
-    /// Every line of stdout as a JSON object.
+    /// Parses every line of stdout as a JSON object.
     #[track_caller]
     pub(crate) fn json(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -114,7 +114,7 @@ impl Run {
     }
 }
 
-/// `len` bytes that repeat nowhere near a piece's length.
+/// Returns `len` bytes whose period does not match a piece length.
 pub(crate) fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap()).collect()
 }

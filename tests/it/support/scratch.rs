@@ -1,10 +1,10 @@
-//! Folders that vanish with their test.
+//! Temporary folders that are removed with their test.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A new folder under `target/`, so that large content never lands on a small `/tmp`.
+/// A temporary folder under `target/`, because `/tmp` may be too small for large content.
 pub(crate) struct Scratch(TempDir);
 
 impl Scratch {
@@ -18,12 +18,12 @@ impl Scratch {
         self.0.path()
     }
 
-    /// The path of `name` in this folder.
+    /// Returns the path of `name` in this folder.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// A new folder `name` in this folder.
+    /// Creates the folder `name` in this folder and returns its path.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let path = self.join(name);
         std::fs::create_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! A tracker on one host of a [`NetPair`](super::net::NetPair), whose announces a test can wait for.
+//! A tracker on a host of a [`NetPair`](super::net::NetPair), which records announces.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -23,7 +23,7 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Starts on `host`; the log goes into the folder `logs`.
+    /// Starts a tracker on `host`. Its log is written to the folder `logs`.
     pub(crate) fn start(host: &Host, logs: &Path) -> Self {
         let mut command = Command::new(python());
         command.arg(script("tracker.py")).arg(host.ip.to_string()).arg(PORT.to_string());
@@ -34,7 +34,7 @@ impl Tracker {
         tracker
     }
 
-    /// The URL of a tracker that runs on a host with this address.
+    /// Returns the URL of a tracker on the host with this address.
     pub(crate) fn url(host_ip: Ipv4Addr) -> String {
         format!("http://{}/announce", Self::address(host_ip))
     }
@@ -43,14 +43,14 @@ impl Tracker {
         (host_ip, PORT).into()
     }
 
-    /// All announces so far: the GET keys as they came, and `ip`.
+    /// Returns all announces so far: the raw query keys, and `ip`.
     pub(crate) fn announces(&self) -> Vec<Value> {
         let output = self.process.output();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line.get("info_hash").is_some()).collect()
     }
 
-    /// There was an announce with all these keys.
+    /// Returns whether there was an announce with all these values.
     pub(crate) fn saw(&self, keys: &[(&str, &str)]) -> bool {
         self.announces().iter().any(|announce| keys.iter().all(|(key, value)| announce[key] == *value))
     }

@@ -1,4 +1,4 @@
-//! A scripted peer: says on a real connection, from either end, exactly what a test tells it to.
+//! A scripted peer, which sends exactly the messages of a test over a connection that either side opened.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -19,15 +19,15 @@ use bt_fast::{
     },
 };
 
-/// How long a scripted peer listens for the next word.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a scripted peer waits for the next message.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const PORT: u16 = 7001;
-/// The longest block anybody may send: BEP 3's limit for requests.
+/// The longest block that a peer may send: the limit of requests in BEP 3.
 const BLOCK_LEN_MAX: u32 = 1 << 17;
 
-/// What the other side said.
+/// A message from the other side, or the end of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Choke,
     Unchoke,
     Interested,
@@ -59,7 +59,7 @@ pub(crate) enum Heard {
     Other,
     /// The connection ended.
     Closed,
-    /// Nothing came for a long time.
+    /// No message arrived before the timeout.
     Silence,
 }
 
@@ -67,37 +67,42 @@ pub(crate) struct WirePeer {
     stream: TcpStream,
     received: Vec<u8>,
     piece_count: u32,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl WirePeer {
     pub(crate) fn new(stream: TcpStream, piece_count: u32) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new(), piece_count, patience: PATIENCE }
+        Self { stream, received: Vec::new(), piece_count, timeout: TIMEOUT }
     }
 
     pub(crate) fn connect(to: SocketAddr, piece_count: u32) -> Self {
-        Self::new(TcpStream::connect_timeout(&to, PATIENCE).unwrap(), piece_count)
+        Self::new(TcpStream::connect_timeout(&to, TIMEOUT).unwrap(), piece_count)
     }
 
-    /// Connects and shakes hands with these reserved bytes.
-    pub(crate) fn greet(to: SocketAddr, info_hash: InfoHash, piece_count: u32, reserved: Reserved) -> Self {
+    /// Connects and exchanges handshakes with these reserved bytes.
+    pub(crate) fn connect_with_handshake(
+        to: SocketAddr,
+        info_hash: InfoHash,
+        piece_count: u32,
+        reserved: Reserved,
+    ) -> Self {
         let mut peer = Self::connect(to, piece_count);
         peer.send(&Handshake { reserved, info_hash, peer_id: any_peer_id() }.encode());
-        assert_eq!(peer.hear_handshake().expect("a handshake").info_hash, info_hash);
+        assert_eq!(peer.receive_handshake().expect("a handshake").info_hash, info_hash);
         peer
     }
 
-    pub(crate) fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
-    /// A connection that is closed already is no failure: a test finds out when it listens.
+    /// Sends these bytes. Ignores a closed connection, which the next receive reports.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    pub(crate) fn say(&mut self, message: &Message<'_>) {
+    pub(crate) fn send_message(&mut self, message: &Message<'_>) {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         self.send(&bytes);
@@ -108,92 +113,94 @@ impl WirePeer {
         self.send(&[&head[..], block].concat());
     }
 
-    /// `None` when the connection ends before.
-    pub(crate) fn hear_handshake(&mut self) -> Option<Handshake> {
-        let deadline = Instant::now() + self.patience;
+    /// Receives a handshake; returns `None` if the connection ends first.
+    pub(crate) fn receive_handshake(&mut self) -> Option<Handshake> {
+        let deadline = Instant::now() + self.timeout;
         while self.received.len() < HANDSHAKE_LEN {
-            self.receive(deadline).ok().filter(|&received| received > 0)?;
+            self.fill_buffer(deadline).ok().filter(|&received| received > 0)?;
         }
         let handshake = Handshake::decode(self.received.first_chunk().unwrap()).unwrap();
         self.received.drain(..HANDSHAKE_LEN);
         Some(handshake)
     }
 
-    /// The next message that is not a keep-alive.
-    pub(crate) fn hear(&mut self) -> Heard {
-        let deadline = Instant::now() + self.patience;
+    /// Receives the next message that is not a keep-alive.
+    pub(crate) fn receive(&mut self) -> Received {
+        let deadline = Instant::now() + self.timeout;
         loop {
             match self.take_message() {
-                Some(Some(heard)) => return heard,
+                Some(Some(received)) => return received,
                 Some(None) => continue,
                 None => {}
             }
-            match self.receive(deadline) {
-                Ok(0) => return Heard::Closed,
+            match self.fill_buffer(deadline) {
+                Ok(0) => return Received::Closed,
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return Heard::Silence;
+                    return Received::Silence;
                 }
-                Err(_) => return Heard::Closed,
+                Err(_) => return Received::Closed,
             }
         }
     }
 
-    /// Listens until this is said, and returns all that was said before it.
+    /// Receives until a message matches, and returns all messages before it.
     #[track_caller]
-    pub(crate) fn hear_until(&mut self, wanted: impl Fn(&Heard) -> bool) -> Vec<Heard> {
+    pub(crate) fn receive_until(&mut self, wanted: impl Fn(&Received) -> bool) -> Vec<Received> {
         let mut before = Vec::new();
         loop {
-            let heard = self.hear();
-            if wanted(&heard) {
+            let received = self.receive();
+            if wanted(&received) {
                 return before;
             }
-            let over = matches!(heard, Heard::Closed | Heard::Silence);
-            assert!(!over, "{heard:?} instead of what is waited for, after {before:?}");
-            before.push(heard);
+            let over = matches!(received, Received::Closed | Received::Silence);
+            assert!(!over, "{received:?} instead of what is waited for, after {before:?}");
+            before.push(received);
         }
     }
 
-    /// Waits until the other side hangs up, and returns what it said last.
+    /// Waits until the other side closes the connection, and returns all messages before that.
     #[track_caller]
-    pub(crate) fn hear_close(&mut self) -> Vec<Heard> {
-        self.hear_until(|heard| *heard == Heard::Closed)
+    pub(crate) fn receive_until_closed(&mut self) -> Vec<Received> {
+        self.receive_until(|received| *received == Received::Closed)
     }
 
-    /// The block that answers this request; anything else that is said before it is passed over.
+    /// Requests a block and returns it. Skips other messages except rejects.
     #[track_caller]
     pub(crate) fn fetch(&mut self, index: u32, begin: u32, length: u32) -> Vec<u8> {
-        self.say(&Message::Request { index, begin, length });
+        self.send_message(&Message::Request { index, begin, length });
         loop {
-            match self.hear() {
-                Heard::Piece { index: i, begin: b, block } if (i, b) == (index, begin) => return block,
-                heard @ (Heard::Closed | Heard::Silence | Heard::Reject { .. }) => panic!("{heard:?} for a request"),
+            match self.receive() {
+                Received::Piece { index: i, begin: b, block } if (i, b) == (index, begin) => return block,
+                received @ (Received::Closed | Received::Silence | Received::Reject { .. }) => {
+                    panic!("{received:?} for a request")
+                }
                 _ => {}
             }
         }
     }
 
-    /// A whole message from what was received; `Some(None)` for a keep-alive.
-    fn take_message(&mut self) -> Option<Option<Heard>> {
+    /// Takes a whole message from the receive buffer; `Some(None)` for a keep-alive.
+    fn take_message(&mut self) -> Option<Option<Received>> {
         let bounds = Bounds { piece_count: self.piece_count, block_len_max: BLOCK_LEN_MAX };
         if self.received.is_empty() {
             return None;
         }
-        let (heard, consumed) = match decode(&self.received, &bounds).expect("a message by the table") {
+        let (received, consumed) = match decode(&self.received, &bounds).expect("a message by the table") {
             Decoded::Incomplete { .. } => return None,
             Decoded::Message { message: Message::KeepAlive, consumed } => (None, consumed),
-            Decoded::Message { message, consumed } => (Some(heard(&message)), consumed),
+            Decoded::Message { message, consumed } => (Some(to_received(&message)), consumed),
             Decoded::Piece { index, begin, length } => {
                 let end = PIECE_HEAD_LEN + usize::try_from(length).unwrap();
                 let block = self.received.get(PIECE_HEAD_LEN..end)?.to_vec();
-                (Some(Heard::Piece { index, begin, block }), end)
+                (Some(Received::Piece { index, begin, block }), end)
             }
         };
         self.received.drain(..consumed);
-        Some(heard)
+        Some(received)
     }
 
-    fn receive(&mut self, deadline: Instant) -> std::io::Result<usize> {
+    fn fill_buffer(&mut self, deadline: Instant) -> std::io::Result<usize> {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 64 << 10];
@@ -203,32 +210,32 @@ impl WirePeer {
     }
 }
 
-fn heard(message: &Message<'_>) -> Heard {
+fn to_received(message: &Message<'_>) -> Received {
     match *message {
-        Message::Choke => Heard::Choke,
-        Message::Unchoke => Heard::Unchoke,
-        Message::Interested => Heard::Interested,
-        Message::NotInterested => Heard::NotInterested,
-        Message::Have { index } => Heard::Have(index),
-        Message::Bitfield(payload) => Heard::Bitfield(payload.to_vec()),
-        Message::HaveAll => Heard::HaveAll,
-        Message::HaveNone => Heard::HaveNone,
-        Message::Request { index, begin, length } => Heard::Request { index, begin, length },
-        Message::Cancel { .. } => Heard::Cancel,
-        Message::Reject { index, begin, length } => Heard::Reject { index, begin, length },
-        Message::Extended { id, payload } => Heard::Extended { id, payload: payload.to_vec() },
-        _ => Heard::Other,
+        Message::Choke => Received::Choke,
+        Message::Unchoke => Received::Unchoke,
+        Message::Interested => Received::Interested,
+        Message::NotInterested => Received::NotInterested,
+        Message::Have { index } => Received::Have(index),
+        Message::Bitfield(payload) => Received::Bitfield(payload.to_vec()),
+        Message::HaveAll => Received::HaveAll,
+        Message::HaveNone => Received::HaveNone,
+        Message::Request { index, begin, length } => Received::Request { index, begin, length },
+        Message::Cancel { .. } => Received::Cancel,
+        Message::Reject { index, begin, length } => Received::Reject { index, begin, length },
+        Message::Extended { id, payload } => Received::Extended { id, payload: payload.to_vec() },
+        _ => Received::Other,
     }
 }
 
-/// The id of a client that does not exist.
+/// Returns a random peer id with the prefix of no known client.
 pub(crate) fn any_peer_id() -> PeerId {
     let mut id = *b"-XX0000-............";
     id[8..].fill_with(|| fastrand::u8(b'a'..=b'z'));
     PeerId(id)
 }
 
-/// A scripted peer that others connect to; it stays until the tests end.
+/// A scripted peer that accepts connections until the tests end.
 pub(crate) struct ListeningPeer {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -236,7 +243,7 @@ pub(crate) struct ListeningPeer {
 }
 
 impl ListeningPeer {
-    /// Each connection is `script`'s to play, on a thread of its own, from before the handshake.
+    /// Starts a peer that runs `script` for each connection on a separate thread, before any handshake.
     pub(crate) fn start(ip: Ipv4Addr, piece_count: u32, script: impl Fn(WirePeer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((ip, PORT)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -256,12 +263,12 @@ impl ListeningPeer {
         Self { address, connections, ended }
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Counts the connections whose script is over.
+    /// Returns the counter of connections whose script has ended.
     pub(crate) fn ended(&self) -> Arc<AtomicUsize> {
         self.ended.clone()
     }

@@ -19,7 +19,7 @@ use crate::support::{
 
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Long enough to see how long a run that is too slow takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PIECE_LEN: u64 = 32 << 10;
 
 /// A folder with all that a run may touch, and what must stay as it is around its target.
@@ -46,7 +46,7 @@ impl World {
     fn show(&self, torrent: &Path) -> Finished {
         let mut command = bt_fast();
         command.arg("show").arg(torrent).current_dir(self.scratch.join("work")).env("HOME", self.scratch.join("home"));
-        run(&command, PATIENCE)
+        run(&command, TIMEOUT)
     }
 
     fn get(&self, torrent: &Path) -> Finished {
@@ -54,12 +54,12 @@ impl World {
         command.arg("get").arg(torrent).arg("-o").arg(self.scratch.join("target"));
         command.args(["--timeout", "1", "--listen", "127.0.0.1:0"]);
         command.current_dir(self.scratch.join("work")).env("HOME", self.scratch.join("home"));
-        run(&command, PATIENCE)
+        run(&command, TIMEOUT)
     }
 
     /// How many distinct paths `show` lists, none of which is a folder of another.
     fn paths(&self, bytes: &[u8]) -> usize {
-        let done = run(bt_fast().args(["show", "--json"]).arg(self.torrent(bytes)), PATIENCE);
+        let done = run(bt_fast().args(["show", "--json"]).arg(self.torrent(bytes)), TIMEOUT);
         let shown: Value = serde_json::from_str(done.stdout.trim()).unwrap_or_else(|_| panic!("{done:#?}"));
         let files = shown["files"].as_array().unwrap();
         let paths: BTreeSet<&str> = files.iter().map(|file| file["path"].as_str().unwrap()).collect();
@@ -263,7 +263,7 @@ fn unsorted_keys_cause_a_warning_and_are_hashed_as_written() {
         let info = dictionary(entries);
         let expected = Sha1::digest(&info.0).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let path = world.torrent(&torrent(info));
-        let done = run(bt_fast().args(["show", "--json"]).arg(path), PATIENCE);
+        let done = run(bt_fast().args(["show", "--json"]).arg(path), TIMEOUT);
         assert_eq!(done.code, Some(0), "{case}: {done:#?}");
         assert!(done.stderr.lines().count() == 1, "{case}: {done:#?}");
         let shown: Value = serde_json::from_str(done.stdout.trim()).unwrap();

@@ -1,4 +1,4 @@
-//! Files and machines that are not as they should be: one clear line, nothing wrong sent, nothing lost.
+//! Faulty files and restricted environments: one clear error line, no wrong byte sent, nothing lost.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use crate::support::{
     content::write_random,
     process::{Finished, Running, run, wait_until},
     script,
-    wire_peer::{Heard, WirePeer},
+    wire_peer::{Received, WirePeer},
 };
 
 const BLOCK_LEN: u32 = 16 << 10;
@@ -25,13 +25,13 @@ const LEN: u64 = 40 * PIECE_LEN as u64;
 
 pub(crate) fn unchoked(fixture: &Fixture, seed: &Seed) -> WirePeer {
     let info_hash = fixture.metainfo.info_hash;
-    let mut peer = WirePeer::greet(seed.address, info_hash, fixture.piece_count(), Reserved::ours());
-    peer.say(&Message::Interested);
-    peer.hear_until(|heard| *heard == Heard::Unchoke);
+    let mut peer = WirePeer::connect_with_handshake(seed.address, info_hash, fixture.piece_count(), Reserved::ours());
+    peer.send_message(&Message::Interested);
+    peer.receive_until(|received| *received == Received::Unchoke);
     peer
 }
 
-/// Three files of five pieces each.
+/// Creates three files of five pieces each.
 fn three_files() -> Fixture {
     Fixture::made_by(&[], PIECE_LEN, |root| {
         for name in ["a", "b", "c"] {
@@ -64,16 +64,19 @@ fn a_missing_file_is_reported_and_the_rest_served() {
     let expected = fs::read(fixture.source.join(NAME).join("a")).unwrap();
     let seed = fixture.seed();
     let output = seed.process.output();
-    let told = warnings(&output);
-    assert!(told.len() == 2 && told[0].contains("/b is missing") && told[1].contains("/c is too short"), "{output}");
+    let reported = warnings(&output);
+    assert!(
+        reported.len() == 2 && reported[0].contains("/b is missing") && reported[1].contains("/c is too short"),
+        "{output}"
+    );
 
     let mut peer = unchoked(&fixture, &seed);
     for index in 0..5 {
         assert!(peer.fetch(index, 0, BLOCK_LEN) == expected[(index * PIECE_LEN) as usize..][..BLOCK_LEN as usize]);
     }
     for index in [5, 9, 12, 14] {
-        peer.say(&Message::Request { index, begin: 0, length: BLOCK_LEN });
-        assert_eq!(peer.hear(), Heard::Reject { index, begin: 0, length: BLOCK_LEN });
+        peer.send_message(&Message::Request { index, begin: 0, length: BLOCK_LEN });
+        assert_eq!(peer.receive(), Received::Reject { index, begin: 0, length: BLOCK_LEN });
     }
     peer.fetch(11, 0, BLOCK_LEN);
     seed.stop();
@@ -88,14 +91,14 @@ fn altered_content_is_never_sent() {
     let seed = fixture.seed();
     let mut peer = unchoked(&fixture, &seed);
     for begin in [0, BLOCK_LEN] {
-        // Not even the half that is right.
-        peer.say(&Message::Request { index: 7, begin, length: BLOCK_LEN });
-        assert_eq!(peer.hear(), Heard::Reject { index: 7, begin, length: BLOCK_LEN });
+        // Not even the correct half of the piece.
+        peer.send_message(&Message::Request { index: 7, begin, length: BLOCK_LEN });
+        assert_eq!(peer.receive(), Received::Reject { index: 7, begin, length: BLOCK_LEN });
     }
     assert!(peer.fetch(8, 0, BLOCK_LEN) == bytes[8 * PIECE_LEN as usize..][..BLOCK_LEN as usize]);
     let output = seed.process.output();
-    let told = warnings(&output);
-    assert!(told.len() == 1 && told[0].contains("piece 7 is not served"), "{output}");
+    let reported = warnings(&output);
+    assert!(reported.len() == 1 && reported[0].contains("piece 7 is not served"), "{output}");
     seed.stop();
 }
 
@@ -106,8 +109,8 @@ fn entirely_wrong_content_takes_one_line() {
     let seed = fixture.seed();
     let mut peer = unchoked(&fixture, &seed);
     for index in 0..fixture.piece_count() {
-        peer.say(&Message::Request { index, begin: 0, length: BLOCK_LEN });
-        assert_eq!(peer.hear(), Heard::Reject { index, begin: 0, length: BLOCK_LEN });
+        peer.send_message(&Message::Request { index, begin: 0, length: BLOCK_LEN });
+        assert_eq!(peer.receive(), Received::Reject { index, begin: 0, length: BLOCK_LEN });
     }
     let output = seed.process.output();
     assert_eq!(warnings(&output).len(), 1, "{output}");
@@ -120,14 +123,14 @@ fn a_file_truncated_while_seeding_sends_nothing_wrong() {
     let bytes = fixture.bytes();
     let mut seed = fixture.seed();
     let mut peer = unchoked(&fixture, &seed);
-    // All of it is checked, mapped and in memory.
+    // The whole file is verified, mapped and in memory.
     for index in 0..fixture.piece_count() {
         peer.fetch(index, 0, BLOCK_LEN);
     }
     let target = fixture.scratch.folder("target");
     let file = File::options().write(true).open(fixture.source.join(NAME)).unwrap();
     file.set_len(20 * u64::from(PIECE_LEN) + 5000).unwrap();
-    // A getter keeps nothing but what is right.
+    // The downloader keeps only correct pieces.
     let mut get =
         Running::start("get", &fixture.get_command(&target, &[seed.address]), &fixture.scratch.join("get.log"));
     let zeros = vec![0; PIECE_LEN as usize];
@@ -147,19 +150,20 @@ fn a_file_truncated_while_seeding_sends_nothing_wrong() {
         assert!(expected == found || found == zeros);
     }
     assert!(seed.process.is_running(), "{}", seed.process.log_tail());
-    // What is still there is served.
+    // The rest of the file is still served.
     assert!(unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == bytes[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]);
     let mut late = unchoked(&fixture, &seed);
-    late.say(&Message::Request { index: 30, begin: 0, length: BLOCK_LEN });
-    // An origin with several peers suggests pieces before that.
-    let refused = std::iter::repeat_with(|| late.hear())
-        .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
-    assert!(matches!(refused, Some(Heard::Reject { .. } | Heard::Closed)), "{refused:?}");
+    late.send_message(&Message::Request { index: 30, begin: 0, length: BLOCK_LEN });
+    // An origin with several peers may send suggest messages first.
+    let refused = std::iter::repeat_with(|| late.receive()).find(|received| {
+        matches!(received, Received::Reject { .. } | Received::Closed | Received::Silence | Received::Piece { .. })
+    });
+    assert!(matches!(refused, Some(Received::Reject { .. } | Received::Closed)), "{refused:?}");
     assert!(!warnings(&seed.process.output()).is_empty(), "{}", seed.process.log_tail());
     seed.stop();
 }
 
-/// Somebody puts links in the place of folders while they are written to.
+/// Folders are replaced by symbolic links while the download writes to them.
 #[test]
 fn a_symlink_created_during_a_download_is_not_followed() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
@@ -187,11 +191,11 @@ fn a_symlink_created_during_a_download_is_not_followed() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
-/// Whoever asks for the bytes around the new end alone meets no page that is missing: behind the end there are zeros.
+/// A read of the bytes around the new end faults no missing page: the page contains zeros behind the end.
 #[test]
 fn blocks_across_the_new_end_of_a_file_are_never_sent() {
     let (piece_len, block_len) = (u64::from(PIECE_LEN), u64::from(BLOCK_LEN));
-    // In the last page of a block in the middle, and in the last page of the file.
+    // The new end lies in the last page of a block, and in the last page of the file.
     for new_len in [20 * piece_len + 2 * block_len - 100, LEN - 5] {
         let fixture = Fixture::file(LEN);
         let mut seed = fixture.seed();
@@ -202,12 +206,13 @@ fn blocks_across_the_new_end_of_a_file_are_never_sent() {
         File::options().write(true).open(fixture.source.join(NAME)).unwrap().set_len(new_len).unwrap();
         let [index, begin] = [new_len / piece_len, (new_len % piece_len) / block_len * block_len]
             .map(|number| u32::try_from(number).unwrap());
-        peer.say(&Message::Request { index, begin, length: BLOCK_LEN });
-        let answer = std::iter::repeat_with(|| peer.hear())
-            .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
-        assert!(matches!(answer, Some(Heard::Reject { .. } | Heard::Closed)), "{new_len}: {answer:?}");
+        peer.send_message(&Message::Request { index, begin, length: BLOCK_LEN });
+        let answer = std::iter::repeat_with(|| peer.receive()).find(|received| {
+            matches!(received, Received::Reject { .. } | Received::Closed | Received::Silence | Received::Piece { .. })
+        });
+        assert!(matches!(answer, Some(Received::Reject { .. } | Received::Closed)), "{new_len}: {answer:?}");
         assert!(!warnings(&seed.process.output()).is_empty(), "{}", seed.process.log_tail());
-        // What is still there is served.
+        // The rest of the file is still served.
         let bytes = fixture.bytes();
         assert!(
             unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == bytes[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]
@@ -216,8 +221,7 @@ fn blocks_across_the_new_end_of_a_file_are_never_sent() {
     }
 }
 
-/// Runs a shell script that has `get`, the command that downloads into the folder `$TARGET`, on which it may mount what it
-/// likes.
+/// Runs a shell script in its own mount namespace. The script can call `get`, which downloads into the folder `$TARGET`.
 pub(crate) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
     let target = fixture.scratch.folder("target");
     let peers: Vec<_> = peer.iter().map(|seed| seed.address).collect();
@@ -245,9 +249,12 @@ fn a_full_disk_fails_and_the_next_run_resumes() {
     assert!(finished.stdout.contains("code 5\n") && finished.stdout.contains("code 0\n"), "{finished:#?}");
     assert!(finished.stdout.ends_with("equal\n"), "{finished:#?}");
     let first = finished.stderr.split("---").next().unwrap();
-    let told = failures(first);
-    assert!(told.len() == 1 && told[0].contains("content") && told[0].contains("disk is full"), "{finished:#?}");
-    // The second run fetched only what the first one had not written.
+    let reported = failures(first);
+    assert!(
+        reported.len() == 1 && reported[0].contains("content") && reported[0].contains("disk is full"),
+        "{finished:#?}"
+    );
+    // The second run fetched only pieces that the first one had not written.
     let downloaded = event(&finished.stdout, "complete").unwrap()["downloaded"].as_u64().unwrap();
     assert!(downloaded < 8 << 20, "{finished:#?}");
     seed.stop();
@@ -321,11 +328,11 @@ fn a_tiny_locked_memory_limit_is_handled() {
     let target = fixture.scratch.folder("target");
     let get = fixture.get_command(&target, &[seed.address]);
     let mut limited = Command::new("prlimit");
-    // Who may lock as much as it likes is not held by the limit.
+    // The limit does not apply to processes with CAP_IPC_LOCK.
     limited.args(["--memlock=4096:4096", "setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"]);
     limited.arg(get.get_program()).args(get.get_args());
     let finished = run(&limited, DEADLINE);
-    // Whether a ring counts is the kernel's choice.
+    // Whether rings count against the limit depends on the kernel.
     match finished.code {
         Some(0) => fixture.assert_complete(&target),
         code => assert_eq!((code, failures(&finished.stderr).len()), (Some(1), 1), "{finished:#?}"),

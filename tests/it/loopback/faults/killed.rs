@@ -1,7 +1,7 @@
-//! A download that is killed at any moment claims nothing that is not on disk, and is finished by the next run.
+//! A download that is killed at any point claims only pieces that are on disk, and the next run completes it.
 //!
-//! `BT_FAST_KILL_AT=N` ends a debug build right before its step number N, a write, a sync or a rename of anything
-//! that outlives it: each test goes through every N until a run is untouched.
+//! `BT_FAST_KILL_AT=N` ends a debug build right before its step number N, where a step is a write, a sync or a rename of
+//! a file that outlives the process. Each test increases N until a run completes.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::support::process::{Running, run, wait_until};
 
 const PIECE_COUNT: u32 = 6;
 const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
-/// More steps than any run here makes.
+/// An upper bound on the steps of a run.
 const STEPS_MAX: u32 = 200;
 
-/// The pieces that the record next to the content claims.
+/// Returns the pieces that the resume record claims; `None` without a record.
 pub(crate) fn claimed(fixture: &Fixture, target: &Path) -> Option<Bitfield> {
     let bytes = fs::read(target.join(format!(".{NAME}.bt-fast-resume"))).ok()?;
     let record = ResumeRecord::decode(&bytes, fixture.metainfo.info_hash, 1, fixture.piece_count());
     Some(record.expect("a whole record").have)
 }
 
-/// Every piece that the record claims is right; returns how many.
+/// Asserts that every claimed piece is correct and returns the number of claimed pieces.
 #[track_caller]
 pub(crate) fn assert_claims(fixture: &Fixture, target: &Path) -> usize {
     let Some(claimed) = claimed(fixture, target) else { return 0 };
@@ -38,7 +38,7 @@ pub(crate) fn assert_claims(fixture: &Fixture, target: &Path) -> usize {
     claimed.count()
 }
 
-/// The only thing in `target` is the content.
+/// Asserts that `target` contains only the content.
 #[track_caller]
 pub(crate) fn assert_no_litter(target: &Path) {
     let names: Vec<_> = fs::read_dir(target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -54,7 +54,7 @@ fn a_kill_at_each_step_of_a_download_is_recoverable() {
     let seed = fixture.seed();
     for step in 0..STEPS_MAX {
         let target = fixture.scratch.folder(&format!("target {step}"));
-        // Twice in a row, the second time early on.
+        // Kill two runs in a row, the second one early.
         let mut untouched = false;
         for (round, kill_at) in [step, step % 5].into_iter().enumerate() {
             let mut get = fixture.get_command(&target, &[seed.address]);
@@ -85,7 +85,7 @@ fn a_kill_at_each_step_of_a_stop_is_recoverable() {
     let mut claims = Vec::new();
     for step in 0..STEPS_MAX {
         let target = fixture.scratch.folder(&format!("target {step}"));
-        // Half of it comes, and then nothing more.
+        // The seeder sends half of the content and then stops.
         let peer = seeder_that_stops(&fixture, own_ip(), usize::try_from(PIECE_COUNT).unwrap());
         let mut command = fixture.get_command(&target, &[peer]);
         command.env("BT_FAST_KILL_AT", step.to_string());
@@ -125,7 +125,7 @@ fn a_kill_at_a_random_moment_is_recoverable() {
         let command = fixture.get_command(&target, &[seed.address]);
         let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
         std::thread::sleep(Duration::from_millis(fastrand::u64(20..250)));
-        // It may be done.
+        // The download may have completed.
         if get.is_running() {
             get.signal(Signal::KILL);
         }

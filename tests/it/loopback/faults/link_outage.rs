@@ -1,4 +1,4 @@
-//! A wire between two hosts that carries nothing for a while. Needs root.
+//! An outage of the link between two hosts. Needs root.
 
 use std::{net::SocketAddr, thread::sleep, time::Duration};
 

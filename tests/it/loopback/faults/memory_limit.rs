@@ -1,4 +1,4 @@
-//! Far more content than memory: a control group of its own for each process. Needs root.
+//! Content far larger than memory: each process runs in its own control group. Needs root.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::support::process::Running;
 const LEN: u64 = 384 << 20;
 const MEMORY: u64 = 48 << 20;
 
-/// A control group of [`MEMORY`] bytes, page cache included, that goes with its test.
+/// A control group of [`MEMORY`] bytes, page cache included, which is removed on drop.
 struct Group {
     folder: PathBuf,
-    /// The line of `memory.stat` that counts what waits for the disk.
+    /// The key in `memory.stat` for dirty pages.
     dirty: &'static str,
 }
 
@@ -52,7 +52,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Until the kernel has noticed that its last process is gone.
+        // Removal fails until the kernel has noticed that the last process has ended.
         let until = Instant::now() + DEADLINE;
         while fs::remove_dir(&self.folder).is_err() && Instant::now() < until {
             sleep(Duration::from_millis(20));

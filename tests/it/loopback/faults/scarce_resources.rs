@@ -1,4 +1,4 @@
-//! A machine that lacks something for a moment, or has less of it than there are files: peers wait, and nothing is lost.
+//! Transient shortages of memory, maps and descriptors: peers wait, and no piece is lost.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::support::{
 
 const LEN: u64 = 3 << 20;
 
-/// All of it is had from an origin with these faults, which says nothing of them.
+/// Asserts that a seed with these injected faults serves all content and prints no "not served" line.
 #[track_caller]
 fn served_with(fixture: &Fixture, faults: &str, options: &[&str]) {
     let address = own_address();
@@ -46,7 +46,7 @@ fn transient_resource_errors_lose_no_piece() {
     }
     let fixture = Fixture::file(LEN);
     for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
-        // Those before are the look at what is there.
+        // Earlier opens belong to the check for existing files.
         served_with(&fixture, &failing("opentoread", 10..40, errno), &[]);
     }
     for errno in [libc::EAGAIN, libc::ENOMEM] {
@@ -75,7 +75,7 @@ fn zero_copy_sends_that_the_kernel_defers_are_completed() {
     for faults in [failing("submit", 0..5, libc::EBUSY), failing("submit", 1..4, libc::EAGAIN)] {
         served_with(&fixture, &faults, &["--zero-copy", "on"]);
     }
-    // The first connection ends with it, the next one copies.
+    // The first connection fails, and the next one sends by copying.
     served_with(&fixture, &format!("submit@2+={}", libc::EBUSY), &["--zero-copy", "on"]);
 }
 
@@ -100,13 +100,13 @@ fn an_origin_out_of_descriptors_warns_once_and_recovers() {
         fs::read_dir(format!("/proc/{}/fd", idle.process.id())).unwrap().count()
     };
     let (mut seed, web) = start(Some(needed + 16));
-    let told = |seed: &Seed| seed.process.output().matches("no descriptor is left").count();
+    let reported = |seed: &Seed| seed.process.output().matches("no descriptor is left").count();
     let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(web).unwrap()).collect();
-    assert!(wait_until(DEADLINE, || told(&seed) > 0), "{}", seed.process.log_tail());
-    // Peers come to a closed door too, and both doors try again and again.
+    assert!(wait_until(DEADLINE, || reported(&seed) > 0), "{}", seed.process.log_tail());
+    // Peer connections are not accepted either, and both listeners keep retrying.
     let peers: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(seed.address).unwrap()).collect();
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(told(&seed), 1, "{}", seed.process.log_tail());
+    assert_eq!(reported(&seed), 1, "{}", seed.process.log_tail());
     drop((idle, peers));
     let published = event(&seed.process.output(), "published").unwrap();
     assert_eq!(get_url(published["page"].as_str().unwrap()).status, 200);
@@ -115,7 +115,7 @@ fn an_origin_out_of_descriptors_warns_once_and_recovers() {
     get.args(["get", published["torrent"].as_str().unwrap(), "--listen", &own_address().to_string(), "-o"]);
     run(get.arg(&target), DEADLINE).success();
     fixture.assert_complete(&target);
-    assert_eq!(told(&seed), 1, "{}", seed.process.log_tail());
+    assert_eq!(reported(&seed), 1, "{}", seed.process.log_tail());
     seed.stop();
 }
 
@@ -135,7 +135,7 @@ fn many_short_files_are_served_with_few_maps() {
     seed.stop();
 }
 
-/// With each number of descriptors a download works, or ends with one line. Where there is none for a connection it waits for one.
+/// With any descriptor limit a download either completes or fails with one line. Connections wait for a free descriptor.
 #[test]
 fn a_download_with_few_descriptors_works_or_fails_cleanly() {
     let fixture = Fixture::file(LEN);
@@ -164,10 +164,10 @@ fn a_download_names_the_pieces_that_no_peer_has() {
     let seed = fixture.seed();
     let mut get =
         Running::start("get", &fixture.get_command(&target, &[seed.address]), &fixture.scratch.join("get.log"));
-    let told = format!("no connected peer offers pieces {}-{}: waiting", pieces - 2, pieces - 1);
-    assert!(wait_until(DEADLINE, || get.output().contains(&told)), "{}", get.log_tail());
+    let reported = format!("no connected peer offers pieces {}-{}: waiting", pieces - 2, pieces - 1);
+    assert!(wait_until(DEADLINE, || get.output().contains(&reported)), "{}", get.log_tail());
     std::thread::sleep(std::time::Duration::from_secs(2));
-    assert_eq!(get.output().matches(&told).count(), 1, "{}", get.log_tail());
+    assert_eq!(get.output().matches(&reported).count(), 1, "{}", get.log_tail());
     get.signal(rustix::process::Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130));
 }

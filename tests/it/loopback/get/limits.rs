@@ -1,11 +1,11 @@
-//! Rate limits and the order of pieces. Of time only the least is asserted: a busy machine is slower, never faster.
+//! Rate limits and the order of pieces. Tests assert only a minimum duration: a busy machine is slower, never faster.
 
 use std::time::{Duration, Instant};
 
 use crate::loopback::{DEADLINE, Fixture, Seed, event, own_address, own_ip, scripted_seeder::seeder_that_notes};
 use crate::support::process::run;
 
-/// Three seconds at [`RATE`], less what a quiet line saves.
+/// Takes three seconds at [`RATE`], less the burst that an idle limiter permits.
 const LEN: u64 = 3 << 20;
 const RATE: &str = "1M";
 const LEAST: Duration = Duration::from_millis(2700);

@@ -1,4 +1,4 @@
-//! `get` with a magnet link, `magnet`, and what peers may do to those who have no metadata yet.
+//! `get` with a magnet link, the `magnet` command, and hostile peers during the metadata download.
 
 use std::{
     fs,
@@ -28,10 +28,10 @@ use crate::support::{
     bt_fast,
     content::difference,
     process::{Running, run, wait_until},
-    wire_peer::{Heard, ListeningPeer, WirePeer, any_peer_id},
+    wire_peer::{ListeningPeer, Received, WirePeer, any_peer_id},
 };
 
-/// 500 pieces: metadata of one part and a bit more with these two.
+/// Long enough for metadata of more than one part.
 const LEN: u64 = 32_768 * 1000;
 
 fn get(link: &str, peers: &[SocketAddr]) -> Command {
@@ -55,16 +55,16 @@ fn link_of(fixture: &Fixture, peers: &[SocketAddr]) -> String {
     record["link"].as_str().unwrap().to_owned()
 }
 
-/// Says that it has metadata of this length, and answers requests as `answer` says.
+/// Starts a peer that sends this extension handshake and passes each metadata request to `answer`.
 fn metadata_peer(
     info_hash: InfoHash,
     handshake: Vec<u8>,
     answer: impl Fn(&mut WirePeer, u32) + Send + Sync + 'static,
 ) -> ListeningPeer {
     ListeningPeer::start(own_ip(), 1000, move |mut peer| {
-        let Some(_) = peer.hear_handshake() else { return };
+        let Some(_) = peer.receive_handshake() else { return };
         peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
-        peer.say(&Message::Extended { id: 0, payload: &handshake });
+        peer.send_message(&Message::Extended { id: 0, payload: &handshake });
         while let Some(part) = requested_part(&mut peer) {
             answer(&mut peer, part);
         }
@@ -76,7 +76,7 @@ fn offer(info_len: u32) -> Vec<u8> {
     ExtensionHandshake { messages, metadata_len: Some(info_len), ..ExtensionHandshake::default() }.encode()
 }
 
-/// Serves this as the metadata.
+/// Starts a peer that serves `info` as the metadata.
 fn server_of(info_hash: InfoHash, info: Vec<u8>) -> ListeningPeer {
     let len = u32::try_from(info.len()).unwrap();
     metadata_peer(info_hash, offer(len), move |peer, part| {
@@ -98,11 +98,11 @@ fn a_magnet_link_suffices_with_seeders_and_downloaders() {
     let fixture = Fixture::file(LEN);
     let (one, two) = (fixture.seed(), fixture.seed());
     assert_gets(&fixture, &link_of(&fixture, &[one.address, two.address]), &[]);
-    // Upper case, and the peer on the command line.
+    // The info-hash in upper case, and the peer on the command line.
     let bare = format!("magnet:?xt=urn:btih:{}", fixture.metainfo.info_hash.to_string().to_uppercase());
     assert_gets(&fixture, &bare, &[two.address]);
 
-    // Who got it by a link has the metadata to give.
+    // A downloader that started from a link serves the metadata in turn.
     let (target, address) = (fixture.scratch.folder("getter"), own_address());
     let mut getter = bt_fast();
     getter.args(["get", &bare, "--seed", "--json", "--listen", &address.to_string(), "-o"]).arg(&target);
@@ -146,17 +146,19 @@ fn wrong_metadata_is_rejected_and_its_sender_named() {
     let info = fixture.metainfo.info_bytes.to_vec();
     let mut wrong = info.clone();
     wrong.iter_mut().step_by(5000).for_each(|byte| *byte ^= 1);
-    let liars = [server_of(fixture.metainfo.info_hash, wrong), server_of(fixture.metainfo.info_hash, vec![b'x'; 100])];
+    let corrupters =
+        [server_of(fixture.metainfo.info_hash, wrong), server_of(fixture.metainfo.info_hash, vec![b'x'; 100])];
     let seed = fixture.seed();
-    let stderr = assert_gets(&fixture, &link_of(&fixture, &[liars[0].address, liars[1].address]), &[seed.address]);
-    // Who is asked before the end is chance; alone nobody can hide.
+    let stderr =
+        assert_gets(&fixture, &link_of(&fixture, &[corrupters[0].address, corrupters[1].address]), &[seed.address]);
+    // Which peers are asked before the end is random. With a single peer the sender is always named.
     assert!(!stderr.contains(&seed.address.ip().to_string()), "{stderr}");
-    let finished = run(get(&link_of(&fixture, &[liars[0].address]), &[]).args(["--timeout", "2"]), DEADLINE);
+    let finished = run(get(&link_of(&fixture, &[corrupters[0].address]), &[]).args(["--timeout", "2"]), DEADLINE);
     assert_eq!(finished.code, Some(4), "{finished:#?}");
-    assert!(finished.stderr.contains(&format!("{} sent wrong metadata", liars[0].address.ip())), "{finished:#?}");
+    assert!(finished.stderr.contains(&format!("{} sent wrong metadata", corrupters[0].address.ip())), "{finished:#?}");
 }
 
-/// As many lengths as are put together at a time, of each one part: an honest peer's takes the place of one of them.
+/// One host offers the maximum number of metadata lengths and sends one part of each: the honest length replaces one.
 #[test]
 fn metadata_lengths_of_one_host_do_not_block_honest_metadata() {
     const CONNECTIONS: usize = METADATA_VERSIONS_MAX;
@@ -165,12 +167,12 @@ fn metadata_lengths_of_one_host_do_not_block_honest_metadata() {
     let info_len = u32::try_from(info.len()).unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let waits_for = Arc::clone(&is_over);
-    // It speaks when the others have gone.
+    // The honest peer answers only after the others have disconnected.
     let honest = ListeningPeer::start(own_ip(), 1000, move |mut peer| {
-        let Some(_) = peer.hear_handshake() else { return };
+        let Some(_) = peer.receive_handshake() else { return };
         wait_until(DEADLINE, || waits_for.load(Ordering::Relaxed));
         peer.send(&Handshake { reserved: Reserved::ours(), info_hash: hash, peer_id: any_peer_id() }.encode());
-        peer.say(&Message::Extended { id: 0, payload: &offer(info_len) });
+        peer.send_message(&Message::Extended { id: 0, payload: &offer(info_len) });
         while let Some(part) = requested_part(&mut peer) {
             send_part(&mut peer, info_len, part, &info[metadata_part(info_len, part).unwrap()]);
         }
@@ -181,15 +183,15 @@ fn metadata_lengths_of_one_host_do_not_block_honest_metadata() {
     command.args(["--listen", &address.to_string()]);
     let mut getter = Running::start("getter", &command, &fixture.scratch.join("getter.log"));
     assert!(wait_until(DEADLINE, || honest.connections() > 0), "{}", getter.log_tail());
-    let mut liars: Vec<WirePeer> =
-        (0..CONNECTIONS).map(|_| WirePeer::greet(address, hash, 1000, Reserved::ours())).collect();
-    for (extra, liar) in (1..).zip(&mut liars) {
+    let mut corrupters: Vec<WirePeer> =
+        (0..CONNECTIONS).map(|_| WirePeer::connect_with_handshake(address, hash, 1000, Reserved::ours())).collect();
+    for (extra, corrupter) in (1..).zip(&mut corrupters) {
         let len = info_len + extra;
-        liar.say(&Message::Extended { id: 0, payload: &offer(len) });
-        let part = requested_part(liar).expect("a request");
-        send_part(liar, len, part, &vec![b'x'; metadata_part(len, part).unwrap().len()]);
+        corrupter.send_message(&Message::Extended { id: 0, payload: &offer(len) });
+        let part = requested_part(corrupter).expect("a request");
+        send_part(corrupter, len, part, &vec![b'x'; metadata_part(len, part).unwrap().len()]);
     }
-    drop(liars);
+    drop(corrupters);
     is_over.store(true, Ordering::Relaxed);
     assert_eq!(exit_code(&mut getter, DEADLINE), Some(0), "{}", getter.log_tail());
     let saved = fs::read(&out).unwrap();
@@ -197,16 +199,16 @@ fn metadata_lengths_of_one_host_do_not_block_honest_metadata() {
     assert_eq!((saved.info_hash, saved.info_bytes), (hash, fixture.metainfo.info_bytes.clone()));
 }
 
-/// The part that is asked for next; `None` when nothing more is.
+/// Returns the next requested part; `None` when the connection ends.
 fn requested_part(peer: &mut WirePeer) -> Option<u32> {
     loop {
-        match peer.hear() {
-            Heard::Extended { id: 9, payload } => {
+        match peer.receive() {
+            Received::Extended { id: 9, payload } => {
                 if let Ok(MetadataMessage::Request { part }) = MetadataMessage::decode(&payload) {
                     return Some(part);
                 }
             }
-            Heard::Closed | Heard::Silence => return None,
+            Received::Closed | Received::Silence => return None,
             _ => {}
         }
     }
@@ -214,10 +216,10 @@ fn requested_part(peer: &mut WirePeer) -> Option<u32> {
 
 fn send_part(peer: &mut WirePeer, total_len: u32, part: u32, bytes: &[u8]) {
     let payload = MetadataMessage::Data { part, total_len, bytes }.encode();
-    peer.say(&Message::Extended { id: 1, payload: &payload });
+    peer.send_message(&Message::Extended { id: 1, payload: &payload });
 }
 
-/// P14, and what else a peer can claim before anything can be checked.
+/// Absurd claims that a peer can make before the metadata is verified.
 #[test]
 fn metadata_claims_of_peers_cost_nothing() {
     let fixture = Fixture::file(LEN);
@@ -232,7 +234,7 @@ fn metadata_claims_of_peers_cost_nothing() {
     ];
     let peers: Vec<ListeningPeer> = claims.into_iter().map(|claim| metadata_peer(hash, claim, |_, _| {})).collect();
     let flood = ListeningPeer::start(own_ip(), 1000, |mut peer| {
-        let Some(theirs) = peer.hear_handshake() else { return };
+        let Some(theirs) = peer.receive_handshake() else { return };
         peer.send(
             &Handshake { reserved: Reserved::ours(), info_hash: theirs.info_hash, peer_id: any_peer_id() }.encode(),
         );
@@ -253,12 +255,17 @@ fn a_seed_serves_metadata_repeatedly_within_a_rate() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let info = &fixture.metainfo.info_bytes;
-    let mut peer = WirePeer::greet(seed.address, fixture.metainfo.info_hash, fixture.piece_count(), Reserved::ours());
-    peer.say(&Message::Extended { id: 0, payload: &offer(1) });
-    let heard = peer.hear_until(|heard| matches!(heard, Heard::Extended { id: 0, .. }));
-    drop(heard);
+    let mut peer = WirePeer::connect_with_handshake(
+        seed.address,
+        fixture.metainfo.info_hash,
+        fixture.piece_count(),
+        Reserved::ours(),
+    );
+    peer.send_message(&Message::Extended { id: 0, payload: &offer(1) });
+    let received = peer.receive_until(|received| matches!(received, Received::Extended { id: 0, .. }));
+    drop(received);
     let ask = |peer: &mut WirePeer, part| {
-        peer.say(&Message::Extended { id: 1, payload: &MetadataMessage::Request { part }.encode() });
+        peer.send_message(&Message::Extended { id: 1, payload: &MetadataMessage::Request { part }.encode() });
     };
     ask(&mut peer, 0);
     ask(&mut peer, 7);
@@ -268,12 +275,17 @@ fn a_seed_serves_metadata_repeatedly_within_a_rate() {
         MetadataMessage::Reject { part: 7 }.encode(),
     ];
     for payload in expected {
-        peer.hear_until(|heard| *heard == Heard::Extended { id: 9, payload: payload.clone() });
+        peer.receive_until(|received| *received == Received::Extended { id: 9, payload: payload.clone() });
     }
-    // A flood of requests ends the connection; the seed goes on.
-    let mut flood = WirePeer::greet(seed.address, fixture.metainfo.info_hash, fixture.piece_count(), Reserved::ours());
+    // A flood of requests closes the connection, and the seed keeps serving.
+    let mut flood = WirePeer::connect_with_handshake(
+        seed.address,
+        fixture.metainfo.info_hash,
+        fixture.piece_count(),
+        Reserved::ours(),
+    );
     (0..100_000).for_each(|_| ask(&mut flood, 0));
-    flood.hear_close();
+    flood.receive_until_closed();
     fixture.get_by_peer(seed.address);
 }
 

@@ -1,4 +1,4 @@
-//! What has come of long pieces is not sent again when a download goes on.
+//! A resumed download does not fetch received blocks of incomplete pieces again.
 
 use std::{
     fs,
@@ -28,14 +28,14 @@ use crate::support::process::{Finished, Running, wait_until};
 
 const LONG_PIECE_LEN: u32 = 4 << 20;
 const LEN: u64 = 3 * LONG_PIECE_LEN as u64;
-/// A piece, and a part of another.
+/// One whole piece and a part of another.
 const BLOCKS_SENT: usize = 300;
 
 fn parts_path(target: &Path) -> PathBuf {
     target.join(format!(".{NAME}.bt-fast-parts"))
 }
 
-/// A download that has so many blocks and waits for more.
+/// Starts a download that has received [`BLOCKS_SENT`] blocks and waits for more.
 fn waiting(fixture: &Fixture, target: &Path) -> Running {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
@@ -48,7 +48,7 @@ fn waiting(fixture: &Fixture, target: &Path) -> Running {
     });
     let get = Running::start("get", &fixture.get_command(target, &[peer.address]), &fixture.scratch.join("get.log"));
     assert!(wait_until(DEADLINE, || sent.load(Ordering::Relaxed) == BLOCKS_SENT));
-    // The last of them are still on their way.
+    // The last blocks are still in flight.
     sleep(Duration::from_millis(500));
     get
 }
@@ -61,9 +61,9 @@ fn interrupted(fixture: &Fixture) -> PathBuf {
     target
 }
 
-/// The next run; so many blocks come to it.
+/// Runs the download again and asserts that it fetches this number of blocks.
 #[track_caller]
-fn goes_on(fixture: &Fixture, target: &Path, missing_blocks: u64) -> Finished {
+fn resumes(fixture: &Fixture, target: &Path, missing_blocks: u64) -> Finished {
     let seed = fixture.seed();
     let finished = fixture.get(target, &[seed.address]);
     assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], missing_blocks * u64::from(BLOCK_LEN));
@@ -75,16 +75,16 @@ fn goes_on(fixture: &Fixture, target: &Path, missing_blocks: u64) -> Finished {
 fn received_parts_of_a_piece_are_not_fetched_again() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = interrupted(&fixture);
-    // A run in between that nobody answers loses nothing.
+    // A run without peers in between loses nothing.
     let mut get = Running::start("get", &fixture.get_command(&target, &[]), &fixture.scratch.join("idle.log"));
     sleep(Duration::from_millis(500));
     get.signal(Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
-    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
+    let finished = resumes(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
     assert_eq!(warnings(&finished.stderr), [""; 0]);
 }
 
-/// A slow line: its pieces take longer than the time between two checkpoints.
+/// On a slow link a piece takes longer than the interval between checkpoints.
 #[test]
 fn received_parts_of_a_piece_survive_a_kill() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
@@ -94,11 +94,11 @@ fn received_parts_of_a_piece_survive_a_kill() {
     get.signal(Signal::KILL);
     get.wait(DEADLINE).unwrap();
     assert_claims(&fixture, &target);
-    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
+    let finished = resumes(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64);
     assert_eq!(warnings(&finished.stderr), [""; 0]);
 }
 
-/// Of its own torrent's.
+/// Edits the file of partial pieces.
 fn change_parts(fixture: &Fixture, target: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(parts_path(target)).unwrap();
     change(&mut bytes);
@@ -116,32 +116,33 @@ fn damaged_parts_are_reported_and_fetched_again() {
     });
     let whole = assert_claims(&fixture, &target) as u64;
     let finished =
-        goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - whole * u64::from(LONG_PIECE_LEN / BLOCK_LEN));
-    let told = warnings(&finished.stderr);
-    assert!(told.len() == 1 && told[0].contains("it is damaged: pieces received in part"), "{finished:#?}");
+        resumes(&fixture, &target, LEN / u64::from(BLOCK_LEN) - whole * u64::from(LONG_PIECE_LEN / BLOCK_LEN));
+    let reported = warnings(&finished.stderr);
+    assert!(reported.len() == 1 && reported[0].contains("it is damaged: pieces received in part"), "{finished:#?}");
 }
 
-/// Parts that were wrong when they came spoil their piece once, and nobody is blamed for it.
+/// Corrupt saved parts make their piece fail once, and no peer is blamed.
 #[test]
 fn corrupt_saved_parts_are_refetched_and_no_peer_is_banned() {
     let fixture = Fixture::file_with_piece_len(LEN, LONG_PIECE_LEN);
     let target = interrupted(&fixture);
     let (info_hash, geometry) = (fixture.metainfo.info_hash, &fixture.metainfo.info.geometry);
-    let mut spoilt = 0;
+    let mut corrupted = 0;
     change_parts(&fixture, &target, |bytes| {
         let wrong = vec![7; BLOCK_LEN as usize];
         let mut parts = read_parts(bytes, info_hash, geometry).unwrap();
         for Part { blocks, .. } in &mut parts {
             blocks[0].1 = &wrong;
         }
-        spoilt = parts.len() as u64;
+        corrupted = parts.len() as u64;
         let mut changed = Vec::new();
         write_parts(&mut changed, info_hash, geometry, &parts).unwrap();
         *bytes = changed;
     });
-    assert!(spoilt > 0);
+    assert!(corrupted > 0);
     let piece_blocks = u64::from(LONG_PIECE_LEN / BLOCK_LEN);
-    let finished = goes_on(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64 + spoilt * piece_blocks);
-    assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], spoilt * u64::from(LONG_PIECE_LEN));
+    let finished =
+        resumes(&fixture, &target, LEN / u64::from(BLOCK_LEN) - BLOCKS_SENT as u64 + corrupted * piece_blocks);
+    assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], corrupted * u64::from(LONG_PIECE_LEN));
     assert_eq!(warnings(&finished.stderr), [""; 0], "nobody is banned");
 }

@@ -1,5 +1,5 @@
-//! Peers that close at our handshake, as peers do that lack the torrent or demand encryption: `get` says that instead of
-//! sending its user to look at the network.
+//! Peers that close the connection at our handshake because they lack the torrent or demand encryption: `get` reports
+//! this cause instead of a network problem.
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 
@@ -9,28 +9,28 @@ use crate::support::{bt_fast, process::run, wire_peer::ListeningPeer};
 const TOLD: &str = "2 peers hung up on the handshake: they don't have this torrent or probably demand encryption, which \
                     bt-fast does not speak";
 
-/// Two that hang up, one of them by a reset; one that says a byte before; one that is silent.
+/// Starts four peers: one closes, one resets, one sends a byte before it closes, one stays silent.
 fn peers() -> Vec<SocketAddr> {
     let closes = ListeningPeer::start(own_ip(), 1, |mut peer| {
-        peer.hear_handshake();
+        peer.receive_handshake();
     });
     let resets = ListeningPeer::start(own_ip(), 1, |peer| {
-        // What arrived unread makes a close a reset.
+        // Closing a socket with unread data sends a reset.
         std::thread::sleep(Duration::from_millis(200));
         drop(peer);
     });
     let stutters = ListeningPeer::start(own_ip(), 1, |mut peer| {
         peer.send(&[19]);
-        peer.hear_handshake();
+        peer.receive_handshake();
     });
     let is_silent = ListeningPeer::start(own_ip(), 1, |mut peer| {
-        peer.hear_handshake();
-        peer.hear();
+        peer.receive_handshake();
+        peer.receive();
     });
     [closes, resets, stutters, is_silent].map(|peer| peer.address).into()
 }
 
-/// `get` says it at its end, and before, for those who set no end.
+/// Asserts that `get` reports the cause both as a warning while it runs and as its final error.
 #[track_caller]
 fn assert_tells(what: &str) {
     let mut command: Command = bt_fast();

@@ -1,4 +1,4 @@
-//! A download that is interrupted, however rudely, goes on where it was.
+//! An interrupted download resumes, however it was ended.
 
 use std::{
     fs::{self, File},
@@ -29,32 +29,32 @@ use crate::support::{
 };
 
 const LEN: u64 = 4 << 20;
-/// What a peer sends before it falls silent.
+/// The number of pieces that the peer sends before it stops.
 const PIECES_SENT: u32 = 26;
 
-/// A `get` that has all its peer sends, whole pieces one after another, and waits for more.
-fn half_way(fixture: &Fixture, target: &Path) -> Running {
+/// Starts a `get` that has written all pieces its peer sends and waits for more.
+fn half_downloaded(fixture: &Fixture, target: &Path) -> Running {
     let peer = seeder_that_stops(fixture, own_ip(), (PIECES_SENT * PIECE_LEN / BLOCK_LEN) as usize);
     let command = fixture.get_command(target, &[peer]);
-    let before = right_pieces(fixture, target);
+    let before = correct_pieces(fixture, target);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let moved = wait_until(DEADLINE, || right_pieces(fixture, target) == before + u64::from(PIECES_SENT));
+    let moved = wait_until(DEADLINE, || correct_pieces(fixture, target) == before + u64::from(PIECES_SENT));
     assert!(moved && get.is_running(), "{}", get.log_tail());
     get
 }
 
-/// Pieces on disk that equal the content.
-fn right_pieces(fixture: &Fixture, target: &Path) -> u64 {
+/// Returns the number of pieces on disk that equal the content.
+fn correct_pieces(fixture: &Fixture, target: &Path) -> u64 {
     let (expected, found) = (fixture.bytes(), fs::read(target.join(NAME)).unwrap_or_default());
     let pieces = expected.chunks(PIECE_LEN as usize).zip(found.chunks(PIECE_LEN as usize));
     pieces.filter(|(expected, found)| expected == found).count() as u64
 }
 
-/// The next run fetches what is missing, from a seed that then has sent no more than that.
+/// Runs the download again and asserts that it fetches only the missing pieces, and that the seed sent no more.
 #[track_caller]
-fn goes_on(fixture: &Fixture, target: &Path) -> Finished {
+fn resumes(fixture: &Fixture, target: &Path) -> Finished {
     let len = fixture.metainfo.info.geometry.total_len();
-    let missing = len - right_pieces(fixture, target) * u64::from(PIECE_LEN);
+    let missing = len - correct_pieces(fixture, target) * u64::from(PIECE_LEN);
     assert!(missing < len);
     let seed = fixture.seed();
     let finished = fixture.get(target, &[seed.address]);
@@ -64,17 +64,17 @@ fn goes_on(fixture: &Fixture, target: &Path) -> Finished {
     finished
 }
 
-/// A download that was stopped in order; its record claims all that is right.
+/// Stops a download with SIGINT; its record claims all correct pieces.
 fn stopped(fixture: &Fixture) -> PathBuf {
     let target = fixture.scratch.folder("target");
-    let mut get = half_way(fixture, &target);
+    let mut get = half_downloaded(fixture, &target);
     get.signal(Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
-    assert_eq!(assert_claims(fixture, &target) as u64, right_pieces(fixture, &target));
+    assert_eq!(assert_claims(fixture, &target) as u64, correct_pieces(fixture, &target));
     target
 }
 
-/// Makes the record fit the file as it is now.
+/// Updates the file identity in the record to the current file.
 fn stamp(fixture: &Fixture, target: &Path) -> ResumeRecord {
     let path = target.join(format!(".{NAME}.bt-fast-resume"));
     let (bytes, info_hash) = (fs::read(&path).unwrap(), fixture.metainfo.info_hash);
@@ -88,7 +88,7 @@ fn stamp(fixture: &Fixture, target: &Path) -> ResumeRecord {
 fn a_resume_after_a_clean_stop_hashes_only_samples() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
-    // All of it is right now, and nobody looks.
+    // The whole file is correct, but the record claims only a part of it and the rest is not hashed.
     fs::write(target.join(NAME), fixture.bytes()).unwrap();
     let claimed = stamp(&fixture, &target).have.count() as u64;
     let seed = fixture.seed();
@@ -98,12 +98,12 @@ fn a_resume_after_a_clean_stop_hashes_only_samples() {
     assert_eq!(warnings(&finished.stderr), [""; 0]);
 }
 
-/// One line says why the record is not used, and everything that is right is found all the same.
+/// Resumes and asserts that one warning gives the reason for a full check, which finds all correct pieces.
 #[track_caller]
-fn checks_all(fixture: &Fixture, target: &Path, why: &str) {
-    let finished = goes_on(fixture, target);
-    let told = warnings(&finished.stderr);
-    assert!(told.len() == 1 && told[0].contains(why), "{finished:#?}");
+fn resumes_after_a_full_check(fixture: &Fixture, target: &Path, why: &str) {
+    let finished = resumes(fixture, target);
+    let reported = warnings(&finished.stderr);
+    assert!(reported.len() == 1 && reported[0].contains(why), "{finished:#?}");
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn a_damaged_record_causes_a_full_check() {
     let target = stopped(&fixture);
     let path = target.join(format!(".{NAME}.bt-fast-resume"));
     let mut bytes = fs::read(&path).unwrap();
-    // Behind the info-hash.
+    // Past the info-hash.
     let at = fastrand::usize(36..bytes.len());
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
-    checks_all(&fixture, &target, "damaged");
+    resumes_after_a_full_check(&fixture, &target, "damaged");
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn a_record_of_another_torrent_causes_a_full_check() {
     let records = targets.each_ref().map(|target| fs::read(target.join(&name)).unwrap());
     for (fixture, target, record) in [(&fixture, &targets[0], &records[1]), (&longer, &targets[1], &records[0])] {
         fs::write(target.join(&name), record).unwrap();
-        checks_all(fixture, target, "it belongs to another torrent");
+        resumes_after_a_full_check(fixture, target, "it belongs to another torrent");
     }
 }
 
-/// Spoils the first piece that is claimed.
+/// Corrupts the first claimed piece.
 fn alter(fixture: &Fixture, target: &Path) {
     let index = claimed(fixture, target).unwrap().iter().next().unwrap();
     let mut bytes = fs::read(target.join(NAME)).unwrap();
@@ -144,42 +144,42 @@ fn a_file_altered_between_runs_causes_a_full_check() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
-    checks_all(&fixture, &target, "is not as the run before left it");
+    resumes_after_a_full_check(&fixture, &target, "is not as the run before left it");
 }
 
-/// Nothing but the samples can tell.
+/// Only the hashed samples can reveal the change.
 #[test]
 fn samples_find_an_altered_file_with_unchanged_times() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
     assert!(stamp(&fixture, &target).have.count() <= 64, "each of them is a sample");
-    checks_all(&fixture, &target, "a piece does not match it");
+    resumes_after_a_full_check(&fixture, &target, "a piece does not match it");
 }
 
 #[test]
 fn a_target_allows_one_process_at_a_time() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
-    let mut get = half_way(&fixture, &target);
+    let mut get = half_downloaded(&fixture, &target);
     let before = fs::read(target.join(NAME)).unwrap();
     let second = run(&fixture.get_command(&target, &[]), DEADLINE);
     assert_fails(&second, 1, &format!("process {} is downloading it", get.id()));
     assert!(get.is_running() && fs::read(target.join(NAME)).unwrap() == before);
     get.signal(Signal::KILL);
     get.wait(DEADLINE).unwrap();
-    goes_on(&fixture, &target);
+    resumes(&fixture, &target);
 }
 
 #[test]
 fn ctrl_c_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
-    let mut get = half_way(&fixture, &target);
+    let mut get = half_downloaded(&fixture, &target);
     get.signal(Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
     assert_eq!(failures(&get.output()).len(), 1, "{}", get.output());
-    goes_on(&fixture, &target);
+    resumes(&fixture, &target);
 }
 
 #[test]
@@ -187,24 +187,24 @@ fn sigterm_in_successive_runs_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
     for _ in 0..2 {
-        let mut get = half_way(&fixture, &target);
+        let mut get = half_downloaded(&fixture, &target);
         get.signal(Signal::TERM);
         assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
     }
-    goes_on(&fixture, &target);
+    resumes(&fixture, &target);
 }
 
-/// A closed terminal, a limit of processor time, a stray signal: the record is written all the same.
+/// The record is written on a closed terminal, at a CPU time limit and on a stray signal.
 #[test]
 fn every_terminating_signal_keeps_the_progress() {
     let fixture = Fixture::file(LEN);
     for signal in [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::ALARM, Signal::XCPU] {
         let target = fixture.scratch.folder(&format!("target {}", signal.as_raw()));
-        let mut get = half_way(&fixture, &target);
+        let mut get = half_downloaded(&fixture, &target);
         get.signal(signal);
         assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{signal:?}: {}", get.log_tail());
-        assert_eq!(assert_claims(&fixture, &target) as u64, right_pieces(&fixture, &target), "{signal:?}");
-        goes_on(&fixture, &target);
+        assert_eq!(assert_claims(&fixture, &target) as u64, correct_pieces(&fixture, &target), "{signal:?}");
+        resumes(&fixture, &target);
     }
 }
 
@@ -217,18 +217,18 @@ fn nohup_keeps_a_download_running() {
     let mut command = std::process::Command::new("nohup");
     command.arg(get.get_program()).args(get.get_args());
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    assert!(wait_until(DEADLINE, || right_pieces(&fixture, &target) > 0), "{}", get.log_tail());
+    assert!(wait_until(DEADLINE, || correct_pieces(&fixture, &target) > 0), "{}", get.log_tail());
     get.signal(Signal::HUP);
     assert!(!wait_until(Duration::from_secs(1), || !get.is_running()), "{}", get.log_tail());
 }
 
-/// However soon after the record another program has written to a claimed piece.
+/// The change is detected however soon after the record it was made.
 #[test]
 fn content_altered_after_a_kill_is_detected() {
     const PIECES: u32 = 256;
     let fixture = Fixture::file(u64::from(PIECES * PIECE_LEN));
     let target = fixture.scratch.folder("target");
-    // All but the last pieces are claimed, many more than are sampled.
+    // The record claims all but the last pieces, many more than are sampled.
     let mut have = Bitfield::full(PIECES);
     let geometry = &fixture.metainfo.info.geometry;
     (PIECES - 8..PIECES).for_each(|index| _ = have.remove(geometry.piece(index).unwrap()));
@@ -251,9 +251,8 @@ fn content_altered_after_a_kill_is_detected() {
     assert_eq!(event(&finished.stdout, "complete").unwrap()["downloaded"], 9 * PIECE_LEN);
 }
 
-/// A file that is believed whole, and that another program writes to while the rest is downloaded.
-/// A record claims the first half of the content, and a byte of it is altered while the rest is downloaded: into another file, and
-/// into the same one.
+/// A record claims the first half of the content. Another program alters that half while the rest is downloaded, once
+/// into another file and once into the same file.
 #[test]
 fn trusted_content_altered_during_a_download_is_detected() {
     const LEN: usize = 400 * PIECE_LEN as usize;
@@ -288,10 +287,12 @@ fn trusted_content_altered_during_a_download_is_detected() {
         let seed = Seed::start(&command, address, &fixture.scratch.join("slow.log"));
         let command = fixture.get_command(&target, &[seed.address]);
         let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-        let moves =
-            || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(LEN as u64 / 2));
+        let moves = || {
+            event(&get.output(), "progress")
+                .is_some_and(|reported| reported["bytes_done"].as_u64() > Some(LEN as u64 / 2))
+        };
         assert!(wait_until(DEADLINE, moves) && get.is_running(), "{}", get.log_tail());
-        // Whatever was sampled at the start, most of these were not.
+        // Most of these pieces were not sampled at the start.
         let file = File::options().write(true).open(&paths[0]).unwrap();
         for at in (0..LEN / 2 - PIECE_LEN as usize).step_by(PIECE_LEN as usize) {
             file.write_all_at(&[!first[at]], at as u64).unwrap();
@@ -319,16 +320,16 @@ fn identity(path: &Path) -> FileIdentity {
 fn a_killed_download_resumes() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
-    let mut get = half_way(&fixture, &target);
+    let mut get = half_downloaded(&fixture, &target);
     get.signal(Signal::KILL);
     assert_eq!(exit_code(&mut get, DEADLINE), None);
-    goes_on(&fixture, &target);
+    resumes(&fixture, &target);
 }
 
 #[test]
 fn a_stop_during_the_initial_check_is_fast() {
     let scratch = Scratch::new();
-    // Holes take no space on disk, and longer to hash than anybody waits.
+    // A sparse file takes no disk space and is too long to hash within the test.
     let (piece_len, piece_count) = (16 << 20, 8192);
     let info = [
         ("length", integer(piece_len * piece_count)),
@@ -339,7 +340,7 @@ fn a_stop_during_the_initial_check_is_fast() {
     let torrent = scratch.join("a.torrent");
     fs::write(&torrent, dictionary([("info", dictionary(info))]).0).unwrap();
     File::create(scratch.join(NAME)).unwrap().set_len((piece_len * piece_count) as u64).unwrap();
-    // A seed has opened its doors before it checks.
+    // A seed listens before it checks, so it exits with 0.
     for (arguments, code) in [(&["get", "-o", "."][..], 130), (&["seed", "--verify", "full"], 0)] {
         let mut command = bt_fast();
         command.args(arguments).arg("--json").arg(&torrent).current_dir(scratch.path());

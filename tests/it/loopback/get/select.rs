@@ -1,4 +1,4 @@
-//! `get --select`: a part of the files.
+//! `get --select`: downloads of some of the files.
 
 use std::{fs, path::Path};
 
@@ -15,10 +15,10 @@ use crate::support::{
     bt_fast,
     content::{files, write_random},
     process::{Running, run, wait_until},
-    wire_peer::{Heard, WirePeer},
+    wire_peer::{Received, WirePeer},
 };
 
-/// None of them begins or ends with a piece.
+/// No file boundary is a piece boundary.
 const LENS: [(&str, u64); 4] = [("a", 100_000), ("b", 300_000), ("c", 0), ("sub/d", 200_001)];
 
 fn fixture() -> Fixture {
@@ -30,7 +30,7 @@ fn fixture() -> Fixture {
     })
 }
 
-/// These files are there, exactly, and no others.
+/// Asserts that exactly these files exist, with the right content.
 #[track_caller]
 fn assert_files(fixture: &Fixture, target: &Path, names: &[&str]) {
     let found = files(&target.join(NAME));
@@ -94,7 +94,7 @@ fn files_come_in_the_order_of_the_selections() {
     let mut command = fixture.get_command(&target, &[peer.address]);
     run(command.args(["--select", "4", "--select", "1"]), DEADLINE).success();
     assert_files(&fixture, &target, &["a", "sub/d"]);
-    // The last piece of `a` holds bytes of `b`, the first of `d` too.
+    // The last piece of `a` and the first piece of `sub/d` contain bytes of `b`.
     let (last_of_a, first_of_d) = (100_000 / PIECE_LEN, 400_000 / PIECE_LEN);
     let asked = asked.lock().unwrap();
     let is_of_d: Vec<bool> = asked.iter().map(|&index| index >= first_of_d).collect();
@@ -114,27 +114,27 @@ fn a_partial_seeder_serves_only_whole_pieces() {
     let complete = || get.output().contains("complete; uploading");
     assert!(wait_until(DEADLINE, complete), "{}", get.log_tail());
     let info_hash = fixture.metainfo.info_hash;
-    let mut peer = WirePeer::greet(address, info_hash, fixture.piece_count(), Reserved::ours());
+    let mut peer = WirePeer::connect_with_handshake(address, info_hash, fixture.piece_count(), Reserved::ours());
     let (first, last) = (100_000 / PIECE_LEN + 1, 400_000 / PIECE_LEN - 1);
     let expected: Vec<u32> = (first..=last).collect();
-    let told = std::cell::RefCell::new(Vec::new());
-    peer.hear_until(|heard| match heard {
-        Heard::Bitfield(bits) => {
+    let reported = std::cell::RefCell::new(Vec::new());
+    peer.receive_until(|received| match received {
+        Received::Bitfield(bits) => {
             let has = |index: &u32| bits[*index as usize / 8] & (0x80 >> (index % 8)) != 0;
-            told.replace((0..fixture.piece_count()).filter(has).collect());
+            reported.replace((0..fixture.piece_count()).filter(has).collect());
             true
         }
         _ => false,
     });
-    assert_eq!(told.into_inner(), expected);
-    peer.say(&Message::Interested);
-    peer.hear_until(|heard| *heard == Heard::Unchoke);
+    assert_eq!(reported.into_inner(), expected);
+    peer.send_message(&Message::Interested);
+    peer.receive_until(|received| *received == Received::Unchoke);
     let content = fixture.content();
     let start = first as usize * PIECE_LEN as usize;
     assert!(peer.fetch(first, 0, 16_384) == content[start..start + 16_384]);
-    // It has bytes of this one, and none to give.
-    peer.say(&Message::Request { index: first - 1, begin: 0, length: 16_384 });
-    peer.hear_until(|heard| *heard == Heard::Reject { index: first - 1, begin: 0, length: 16_384 });
+    // The seeder has a part of this piece but does not offer it.
+    peer.send_message(&Message::Request { index: first - 1, begin: 0, length: 16_384 });
+    peer.receive_until(|received| *received == Received::Reject { index: first - 1, begin: 0, length: 16_384 });
     get.signal(Signal::INT);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0), "{}", get.log_tail());
     assert_files(&fixture, &target, &["b"]);

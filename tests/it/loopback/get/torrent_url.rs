@@ -138,11 +138,11 @@ fn https_requires_a_trusted_certificate_of_the_host() {
     let finished = get(7443, &target);
     assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", servers[0].log_tail());
     fixture.assert_complete(&target);
-    // Another host's, and one whose time is over.
+    // A certificate of another host, and an expired one.
     for port in [7444, 7445] {
         assert_fails(&get(port, &fixture.scratch.folder(&format!("{port}"))), 1, "can't fetch");
     }
-    // Without the authority the same certificate is nobody's.
+    // Without its authority the first certificate is untrusted.
     assert_fails(&run(&self::get(&url(7443), &target, &[]), DEADLINE), 1, "can't fetch");
 }
 

@@ -1,4 +1,4 @@
-//! bt-fast to bt-fast, as a user would have it.
+//! Transfers between bt-fast processes, in the way that users start them.
 
 use std::{
     fs,
@@ -86,7 +86,7 @@ fn a_leecher_serves_another_leecher() {
     fixture.assert_complete(&first);
     assert_eq!(seed.stop()["uploaded"], LEN, "the last one knows only the one in the middle");
 
-    // Uploading goes on without the seed, until it is told to stop.
+    // The middle peer keeps uploading without the seed until it receives SIGINT.
     fixture.get(&fixture.scratch.folder("third"), &[address]);
     assert!(middle.is_running());
     middle.signal(Signal::INT);
@@ -115,16 +115,17 @@ fn the_accept_limit_frees_a_place_when_a_peer_leaves() {
     command.args(["--listen", &address.to_string()]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     assert!(wait_until(DEADLINE, || TcpStream::connect(address).is_ok()), "{}", get.log_tail());
-    let greet = || {
+    let connect_with_handshake = || {
         let mut peer = WirePeer::connect(address, fixture.piece_count());
         peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
-        peer.hear_handshake().map(|_| peer)
+        peer.receive_handshake().map(|_| peer)
     };
-    let mut peers: Vec<WirePeer> = (0..limits::CONNECTIONS_LEECHING_MAX).map(|_| greet().unwrap()).collect();
-    // The last ones may not be counted yet.
-    assert!(wait_until(DEADLINE, || greet().is_none()));
+    let mut peers: Vec<WirePeer> =
+        (0..limits::CONNECTIONS_LEECHING_MAX).map(|_| connect_with_handshake().unwrap()).collect();
+    // The last connections may not be counted yet.
+    assert!(wait_until(DEADLINE, || connect_with_handshake().is_none()));
     peers.pop();
-    assert!(wait_until(DEADLINE, || greet().is_some()));
+    assert!(wait_until(DEADLINE, || connect_with_handshake().is_some()));
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_port_in_use_is_reported() {
     command.arg("get").arg(&fixture.torrent).arg("-o").arg(&target).args(["--listen", &address.to_string()]);
     assert_fails(&run(&command, DEADLINE), 1, &address.to_string());
 
-    // Another bt-fast on the port is no different.
+    // Another bt-fast on the port gives the same error.
     let seed = fixture.seed();
     assert_fails(&run(&fixture.seed_command(seed.address), DEADLINE), 1, "--listen");
 }
@@ -196,7 +197,7 @@ fn correct_pieces_are_kept() {
     let fixture = Fixture::file(LEN);
     let (seed, target) = (fixture.seed(), fixture.scratch.folder("target"));
     let mut bytes = fixture.bytes();
-    // One byte of piece 3 is wrong, and all from the middle of a later piece on is missing.
+    // One byte of piece 3 is wrong, and the file ends within a later piece.
     bytes[3 * PIECE_LEN as usize + 7] ^= 1;
     bytes.truncate(64 * PIECE_LEN as usize + 100);
     fs::write(target.join(NAME), bytes).unwrap();
@@ -228,7 +229,7 @@ fn a_torrent_named_twice_is_seeded_once() {
     assert_eq!(seed.stop()["uploaded"], LEN);
 }
 
-/// Blocks of more parts than one system call takes, and more files than are held open at a time.
+/// Blocks span more files than one system call takes buffers, and there are more files than are kept open.
 #[test]
 fn a_thousand_tiny_files_are_transferred() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
@@ -294,12 +295,12 @@ fn a_checked_origin_hashes_nothing_until_a_file_changes() {
         !date["remembered"].is_null()
     };
     assert!(!remembered(), "the file was too young when the torrent was made");
-    // So old that no other write can have left its time stamps.
+    // Wait until the timestamps are old enough to rule out a later write with equal ones.
     std::thread::sleep(std::time::Duration::from_millis(3100));
     let verify = || run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&fixture.source), DEADLINE).success();
     verify();
     assert!(remembered());
-    // The same bytes, written once more.
+    // Write the same bytes again.
     fs::write(fixture.source.join(NAME), fixture.bytes()).unwrap();
     assert!(!remembered());
 }

@@ -1,4 +1,4 @@
-//! Many peers at one origin: what they cost in memory, and what each gets.
+//! Many peers at one origin: the memory they cost and the share of the bandwidth that each of them receives.
 
 use std::{
     fs,
@@ -15,21 +15,21 @@ use crate::loopback::{
 };
 use crate::support::{
     bt_fast,
-    crowd::{Crowd, Habit},
+    crowd::{Behavior, Crowd},
     process::{Running, wait_until},
 };
 
-/// What a stalled peer's socket keeps beside what was never sent: segments on their way when it stalled.
+/// The most sent but unacknowledged bytes at a stalled peer's socket: segments in flight when the peer stalled.
 const IN_FLIGHT_MAX: u64 = 128 << 10;
 
-/// How many peers come: `BT_FAST_CROWD`, or so many.
+/// Returns the number of peers: `$BT_FAST_CROWD`, or `usual` if it is not set.
 fn count_or(usual: usize) -> usize {
     std::env::var("BT_FAST_CROWD").map_or(usual, |count| count.parse().unwrap())
 }
 
-/// A seed that serves whoever comes, and stays for as long as the returned value.
+/// Starts a seed without an upload slot limit and without verification.
 pub(crate) fn seed_for_all(fixture: &Fixture, flags: &[&str]) -> Seed {
-    // The tests' own sockets: the limit that counts is the hard one.
+    // The sockets of the peers count against the limit of the test process: raise it to the hard limit.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let address = own_address();
@@ -38,14 +38,14 @@ pub(crate) fn seed_for_all(fixture: &Fixture, flags: &[&str]) -> Seed {
     Seed::start(&command, address, &fixture.scratch.join("seed.log"))
 }
 
-/// Bytes of the process's own memory.
+/// Returns the anonymous resident memory of the seed in bytes.
 pub(crate) fn memory(seed: &Seed) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", seed.process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
 }
 
-/// For each connection of the seed, the bytes that the kernel holds because the peer has not acknowledged them.
+/// Returns the length of the kernel's send queue for each established connection of the seed, in bytes.
 fn unacknowledged(seed: SocketAddr) -> Vec<u64> {
     let SocketAddr::V4(seed) = seed else { panic!("not IPv4") };
     let local = format!("{:08X}:{:04X}", u32::from(*seed.ip()).swap_bytes(), seed.port());
@@ -62,9 +62,9 @@ fn idle_peers_cost_little_memory() {
     let seed = seed_for_all(&fixture, &[]);
     fixture.get_by_peer(seed.address);
     let before = memory(&seed);
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Habit::Idle, own_ip);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Behavior::Idle, own_ip);
     let begun_at = Instant::now();
-    assert!(wait_until(DEADLINE, || crowd.greeted() == count), "{} of {count}", crowd.greeted());
+    assert!(wait_until(DEADLINE, || crowd.established() == count), "{} of {count}", crowd.established());
     let let_in = begun_at.elapsed();
     let each = (memory(&seed) - before) / count;
     assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{each} bytes for each");
@@ -75,7 +75,7 @@ fn idle_peers_cost_little_memory() {
     println!("{count} peers let in within {let_in:?}, {each} bytes each");
 }
 
-/// As many as a download accepts, all of no use: it looks for others all the same.
+/// The incoming connections of a download are all taken by idle peers: it connects to the seed nevertheless.
 #[test]
 fn idle_peers_do_not_crowd_out_a_download() {
     let fixture = Fixture::file(1 << 20);
@@ -86,8 +86,8 @@ fn idle_peers_do_not_crowd_out_a_download() {
     let mut get = Running::start("get", &get, &fixture.scratch.join("get.log"));
     assert!(wait_until(DEADLINE, || TcpStream::connect(own).is_ok()), "{}", get.log_tail());
     let count = limits::CONNECTIONS_LEECHING_MAX;
-    let crowd = Crowd::start(own, fixture.metainfo.clone(), fixture.content(), count, Habit::Idle, own_ip);
-    assert!(wait_until(DEADLINE, || crowd.greeted() == count), "{} of {count}", crowd.greeted());
+    let crowd = Crowd::start(own, fixture.metainfo.clone(), fixture.content(), count, Behavior::Idle, own_ip);
+    assert!(wait_until(DEADLINE, || crowd.established() == count), "{} of {count}", crowd.established());
     let seed = Seed::start(&fixture.seed_command(source), source, &fixture.scratch.join("seed.log"));
     assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", get.log_tail());
     fixture.assert_complete(&target);
@@ -101,9 +101,10 @@ fn peers_that_do_not_read_hold_a_bounded_amount() {
     let seed = seed_for_all(&fixture, &[]);
     fixture.get_by_peer(seed.address);
     let before = memory(&seed);
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), COUNT, Habit::Stalled, own_ip);
+    let crowd =
+        Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), COUNT, Behavior::Stalled, own_ip);
     let each_max = u64::from(limits::SEND_UNSENT_LEN_MAX) + IN_FLIGHT_MAX;
-    // Each has been sent as much as it gets when it has as much as it may.
+    // The send queue of a peer is full when it holds at least half of the limit.
     let full = || {
         let held = unacknowledged(seed.address);
         assert!(held.iter().all(|&len| len <= each_max), "{} of {each_max}", held.iter().max().unwrap());
@@ -123,7 +124,8 @@ fn many_readers_get_equal_shares() {
     let count = count_or(200);
     let fixture = Fixture::file(32 << 20);
     let seed = seed_for_all(&fixture, &[]);
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Habit::Reading, own_ip);
+    let crowd =
+        Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Behavior::Reading, own_ip);
     let begun = || crowd.received().iter().all(|&len| len > 0);
     assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
     let before = crowd.received();
@@ -148,21 +150,22 @@ fn a_file_truncated_under_a_hundred_readers_sends_nothing_wrong() {
     const COUNT: usize = 100;
     let fixture = Fixture::file(16 << 20);
     let mut seed = seed_for_all(&fixture, &[]);
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), COUNT, Habit::Reading, own_ip);
+    let crowd =
+        Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), COUNT, Behavior::Reading, own_ip);
     let begun = || crowd.received().iter().all(|&len| len > 1 << 20);
     assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
     let file = fs::File::options().write(true).open(fixture.source.join(NAME)).unwrap();
     file.set_len(3 << 20).unwrap();
     let noticed = || seed.process.output().contains("became shorter");
     assert!(wait_until(DEADLINE, noticed) && seed.process.is_running(), "{}", seed.process.log_tail());
-    // Nothing keeps the others from what is still there.
+    // The rest of the file is still served.
     let mut late = unchoked(&fixture, &seed);
     assert!(late.fetch(1, 0, 16 << 10) == fixture.bytes()[PIECE_LEN as usize..][..16 << 10]);
     drop(crowd);
     seed.stop();
 }
 
-/// Takes the content out of the page cache.
+/// Drops the content from the page cache.
 fn chill(fixture: &Fixture) {
     let file = fs::File::open(fixture.source.join(NAME)).unwrap();
     file.sync_all().unwrap();
@@ -190,7 +193,7 @@ fn zero_copy_sends_are_exact_and_disabled_if_the_kernel_copies() {
         seed.stop()
     };
     let count = |stopped: &Value, key: &str| stopped[key].as_u64().unwrap();
-    // The kernel copies what goes to this machine: with `on` all is sent so all the same, with `auto` but the first.
+    // On loopback the kernel copies zero-copy sends. `on` uses them for all data, `auto` only until it notices.
     let on = sent("on");
     assert!(count(&on, "zero_copy_copied") > 20 << 20, "{on}");
     let auto = sent("auto");

@@ -1,4 +1,4 @@
-//! The cap of connections: who of no use goes for whom (BEP 40).
+//! Eviction at the connection limit: idle peers go first, lowest canonical priority (BEP 40) first.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::loopback::{DEADLINE, Fixture, PIECE_LEN, Seed, own_address, own_ip};
 use crate::support::{
     process::wait_until,
-    wire_peer::{Heard, WirePeer, any_peer_id},
+    wire_peer::{Received, WirePeer, any_peer_id},
 };
 
 const PEERS: usize = 4;
@@ -26,7 +26,7 @@ fn connect(from: Ipv4Addr, to: SocketAddr, fixture: &Fixture) -> Option<WirePeer
     let mut peer = WirePeer::new(TcpStream::from(socket), fixture.piece_count());
     let info_hash = fixture.metainfo.info_hash;
     peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
-    peer.hear_handshake().map(|_| peer)
+    peer.receive_handshake().map(|_| peer)
 }
 
 #[test]
@@ -40,25 +40,25 @@ fn the_idle_peer_of_lowest_priority_is_evicted_at_the_limit() {
     ips.sort_by_key(|&ip| canonical_priority(address, (ip, 1).into()));
     let newcomer = ips.pop().unwrap();
     let mut peers: Vec<WirePeer> = ips.iter().map(|&ip| connect(ip, address, &fixture).unwrap()).collect();
-    // The one of the lowest priority wants something.
-    peers[0].say(&Message::Interested);
-    peers[0].hear_until(|heard| *heard == Heard::Unchoke);
+    // The peer of the lowest priority is interested, so it is not idle.
+    peers[0].send_message(&Message::Interested);
+    peers[0].receive_until(|received| *received == Received::Unchoke);
     assert!(connect(newcomer, address, &fixture).is_none(), "nobody is useless yet");
     let mut admitted = None;
     assert!(wait_until(DEADLINE, || {
         admitted = connect(newcomer, address, &fixture);
         admitted.is_some()
     }));
-    peers[1].hear_close();
+    peers[1].receive_until_closed();
     let mut admitted = admitted.unwrap();
-    admitted.say(&Message::Interested);
-    admitted.hear_until(|heard| *heard == Heard::Unchoke);
+    admitted.send_message(&Message::Interested);
+    admitted.receive_until(|received| *received == Received::Unchoke);
     for peer in [&mut admitted, &mut peers[0]] {
         assert!(peer.fetch(0, 0, 16_384) == fixture.bytes()[..16_384]);
     }
     for peer in &mut peers[2..] {
-        peer.say(&Message::Interested);
-        peer.hear_until(|heard| *heard == Heard::Unchoke);
+        peer.send_message(&Message::Interested);
+        peer.receive_until(|received| *received == Received::Unchoke);
     }
     seed.stop();
 }

@@ -1,5 +1,5 @@
-//! Odd and hostile peers against `seed`: each is closed or served by the rules, and the next one is served as if nothing
-//! had happened.
+//! Odd and hostile peers against `seed`: the seed closes or serves each of them by the rules and keeps serving other
+//! peers.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use bt_fast::codec::{
 };
 
 use crate::loopback::{Fixture, PIECE_LEN, Seed, own_address};
-use crate::support::wire_peer::{Heard, WirePeer, any_peer_id};
+use crate::support::wire_peer::{Received, WirePeer, any_peer_id};
 
 const BLOCK_LEN: u32 = 16 << 10;
-/// Nine pieces: seven spare bits in a bitfield, and a last piece that is short.
+/// Nine pieces: the bitfield has seven spare bits and the last piece is short.
 const LEN: u64 = 8 * PIECE_LEN as u64 + 1000;
 const PIECE_COUNT: u32 = 9;
 const PLAIN: Reserved = Reserved([0; 8]);
@@ -39,15 +39,15 @@ impl Scene {
         Handshake { reserved, info_hash: self.fixture.metainfo.info_hash, peer_id: any_peer_id() }.encode()
     }
 
-    fn greet(&self, reserved: Reserved) -> WirePeer {
-        WirePeer::greet(self.seed.address, self.fixture.metainfo.info_hash, PIECE_COUNT, reserved)
+    fn connect_with_handshake(&self, reserved: Reserved) -> WirePeer {
+        WirePeer::connect_with_handshake(self.seed.address, self.fixture.metainfo.info_hash, PIECE_COUNT, reserved)
     }
 
-    /// A peer that is interested and served.
+    /// Connects a peer that is interested and unchoked.
     fn unchoked(&self, reserved: Reserved) -> WirePeer {
-        let mut peer = self.greet(reserved);
-        peer.say(&Message::Interested);
-        peer.hear_until(|heard| *heard == Heard::Unchoke);
+        let mut peer = self.connect_with_handshake(reserved);
+        peer.send_message(&Message::Interested);
+        peer.receive_until(|received| *received == Received::Unchoke);
         peer
     }
 
@@ -61,7 +61,7 @@ impl Scene {
         assert!(peer.fetch(index, BLOCK_LEN, BLOCK_LEN) == self.block(index, BLOCK_LEN, BLOCK_LEN));
     }
 
-    /// An honest peer is served.
+    /// Asserts that the seed still serves an honest peer, and stops it.
     #[track_caller]
     fn assert_alive(mut self) {
         assert!(self.seed.process.is_running(), "{}", self.seed.process.log_tail());
@@ -70,13 +70,13 @@ impl Scene {
         self.seed.stop();
     }
 
-    /// Each of these, said by a peer that is being served, closes its connection.
+    /// Asserts that the seed closes the connection of an unchoked peer that sends these bytes.
     #[track_caller]
     fn assert_closes(&self, reserved: Reserved, what: &str, bytes: &[u8]) {
         let mut peer = self.unchoked(reserved);
         peer.send(bytes);
-        let heard = peer.hear_close();
-        let served = heard.iter().any(|heard| matches!(heard, Heard::Piece { .. }));
+        let received = peer.receive_until_closed();
+        let served = received.iter().any(|received| matches!(received, Received::Piece { .. }));
         assert!(!served, "{what}");
     }
 }
@@ -101,7 +101,7 @@ fn bytes_that_are_no_handshake_close_the_connection() {
     for bytes in [&unknown_torrent[..], &other_protocol, b"GET / HTTP/1.1\r\n\r\n", &[0; 96], &other_protocol[..20]] {
         let mut peer = scene.connect();
         peer.send(bytes);
-        assert_eq!(peer.hear_handshake(), None);
+        assert_eq!(peer.receive_handshake(), None);
     }
     scene.assert_alive();
 }
@@ -118,8 +118,8 @@ fn silent_and_slow_handshakes_time_out() {
         scene.assert_serves(&mut honest, 1);
         std::thread::sleep(Duration::from_millis(900));
     }
-    assert_eq!(slow.hear_handshake(), None);
-    assert_eq!(mute.hear_handshake(), None);
+    assert_eq!(slow.receive_handshake(), None);
+    assert_eq!(mute.receive_handshake(), None);
     let took = start.elapsed();
     assert!(took > Duration::from_secs(9) && took < Duration::from_secs(20), "{took:?}");
     scene.assert_serves(&mut honest, 2);
@@ -131,13 +131,13 @@ fn our_own_peer_id_is_refused() {
     let scene = Scene::new();
     let info_hash = scene.fixture.metainfo.info_hash;
     let mut peer = scene.connect();
-    // It answers as soon as it knows the torrent.
+    // The seed answers as soon as it has received the info-hash.
     let ours = scene.handshake(Reserved::ours());
     peer.send(&ours[..48]);
-    let theirs = peer.hear_handshake().unwrap();
+    let theirs = peer.receive_handshake().unwrap();
     assert_eq!((theirs.info_hash, &theirs.peer_id.0[..8]), (info_hash, &b"-FB0100-"[..]));
     peer.send(&theirs.peer_id.0);
-    assert_eq!(peer.hear_close(), []);
+    assert_eq!(peer.receive_until_closed(), []);
     scene.assert_alive();
 }
 
@@ -147,12 +147,12 @@ fn a_second_connection_of_a_peer_is_refused() {
     let handshake = scene.handshake(Reserved::ours());
     let (mut first, mut second) = (scene.connect(), scene.connect());
     first.send(&handshake);
-    first.hear_handshake().unwrap();
-    first.say(&Message::Interested);
-    first.hear_until(|heard| *heard == Heard::Unchoke);
+    first.receive_handshake().unwrap();
+    first.send_message(&Message::Interested);
+    first.receive_until(|received| *received == Received::Unchoke);
     second.send(&handshake);
-    second.hear_handshake();
-    second.hear_close();
+    second.receive_handshake();
+    second.receive_until_closed();
     scene.assert_serves(&mut first, 0);
     scene.assert_alive();
 }
@@ -235,11 +235,11 @@ fn messages_out_of_order_close_the_connection() {
         ("long bitfield", PLAIN, bitfield(&[0x0f, 0, 0])),
         ("bitfield and have-none", Reserved::ours(), [bitfield(&[0x0f, 0]), encoded(&Message::HaveNone)].concat()),
     ] {
-        let mut peer = scene.greet(reserved);
+        let mut peer = scene.connect_with_handshake(reserved);
         peer.send(&bytes);
-        peer.hear_until(|heard| {
-            assert_ne!(*heard, Heard::Silence, "{what}");
-            *heard == Heard::Closed
+        peer.receive_until(|received| {
+            assert_ne!(*received, Received::Silence, "{what}");
+            *received == Received::Closed
         });
     }
     scene.assert_alive();
@@ -277,9 +277,10 @@ fn a_flood_of_control_messages_closes_the_connection() {
 fn requests_of_any_length_up_to_128_kib_are_served() {
     let fixture = Fixture::file_with_piece_len(700_000, 256 << 10);
     let (content, seed) = (fixture.bytes(), fixture.seed());
-    let mut peer = WirePeer::greet(seed.address, fixture.metainfo.info_hash, fixture.piece_count(), PLAIN);
-    peer.say(&Message::Interested);
-    peer.hear_until(|heard| *heard == Heard::Unchoke);
+    let mut peer =
+        WirePeer::connect_with_handshake(seed.address, fixture.metainfo.info_hash, fixture.piece_count(), PLAIN);
+    peer.send_message(&Message::Interested);
+    peer.receive_until(|received| *received == Received::Unchoke);
     for (index, begin, length) in [(0, 0, 1 << 17), (1, (1 << 17) - 5, 1 << 17), (2, 0, 65_536), (0, 12_345, 1)] {
         let start = (index * (256 << 10) + begin) as usize;
         assert!(
@@ -287,29 +288,29 @@ fn requests_of_any_length_up_to_128_kib_are_served() {
             "{index} {begin} {length}"
         );
     }
-    peer.say(&Message::Request { index: 0, begin: 0, length: (1 << 17) + 1 });
-    peer.hear_close();
+    peer.send_message(&Message::Request { index: 0, begin: 0, length: (1 << 17) + 1 });
+    peer.receive_until_closed();
     seed.stop();
 }
 
 #[test]
 fn requests_while_choked_are_not_served() {
     let scene = Scene::new();
-    let mut plain = scene.greet(PLAIN);
+    let mut plain = scene.connect_with_handshake(PLAIN);
     plain.send(&request(0, 0, BLOCK_LEN));
-    plain.say(&Message::Interested);
-    let before = plain.hear_until(|heard| *heard == Heard::Unchoke);
-    assert_eq!(before, [Heard::Bitfield(vec![0xff, 0x80])]);
-    // Nothing is left of the early request: the first block that comes is the one asked for now.
+    plain.send_message(&Message::Interested);
+    let before = plain.receive_until(|received| *received == Received::Unchoke);
+    assert_eq!(before, [Received::Bitfield(vec![0xff, 0x80])]);
+    // The early request was dropped: the first block answers this request.
     plain.send(&request(5, 0, BLOCK_LEN));
-    let Heard::Piece { index, block, .. } = plain.hear() else { panic!("no block") };
+    let Received::Piece { index, block, .. } = plain.receive() else { panic!("no block") };
     assert!(index == 5 && block == scene.block(5, 0, BLOCK_LEN));
 
-    let mut fast = scene.greet(Reserved::ours());
+    let mut fast = scene.connect_with_handshake(Reserved::ours());
     fast.send(&request(0, 0, BLOCK_LEN));
-    let rejected = Heard::Reject { index: 0, begin: 0, length: BLOCK_LEN };
-    let before = fast.hear_until(|heard| *heard == rejected);
-    assert_eq!(before[0], Heard::HaveAll);
+    let rejected = Received::Reject { index: 0, begin: 0, length: BLOCK_LEN };
+    let before = fast.receive_until(|received| *received == rejected);
+    assert_eq!(before[0], Received::HaveAll);
     scene.assert_alive();
 }
 
@@ -326,14 +327,14 @@ fn each_request_is_answered_once_despite_cancels() {
     peer.send(&bytes);
     let mut answered = Vec::new();
     while answered.len() < requests.len() + 1 {
-        match peer.hear() {
-            Heard::Piece { index, begin, block } => {
+        match peer.receive() {
+            Received::Piece { index, begin, block } => {
                 let length = u32::try_from(block.len()).unwrap();
                 assert!(block == scene.block(index, begin, length));
                 answered.push((index, begin, length));
             }
-            Heard::Reject { index, begin, length } => answered.push((index, begin, length)),
-            other => assert!(!matches!(other, Heard::Closed | Heard::Silence), "{other:?} after {answered:?}"),
+            Received::Reject { index, begin, length } => answered.push((index, begin, length)),
+            other => assert!(!matches!(other, Received::Closed | Received::Silence), "{other:?} after {answered:?}"),
         }
     }
     answered.sort_unstable();
@@ -353,16 +354,16 @@ fn unknown_messages_are_ignored() {
             peer.send(&vec![id; 1 + payload_len as usize]);
         }
     }
-    peer.say(&Message::Port(6881));
-    peer.say(&Message::KeepAlive);
-    peer.say(&Message::Extended { id: 77, payload: b"something" });
-    peer.say(&Message::Extended { id: 0, payload: b"not bencode" });
-    peer.say(&Message::Extended { id: 0, payload: &b"l".repeat(10_000) });
-    peer.say(&Message::Extended { id: 0, payload: b"d4:reqqi-1e13:metadata_sizei99999999999e1:v3:\x1b[2e" });
-    peer.say(&Message::AllowedFast { index: u32::MAX });
-    // aria2 sends a bitfield in place of many haves.
-    peer.say(&Message::Have { index: 1 });
-    peer.say(&Message::Bitfield(&[0xf0, 0]));
+    peer.send_message(&Message::Port(6881));
+    peer.send_message(&Message::KeepAlive);
+    peer.send_message(&Message::Extended { id: 77, payload: b"something" });
+    peer.send_message(&Message::Extended { id: 0, payload: b"not bencode" });
+    peer.send_message(&Message::Extended { id: 0, payload: &b"l".repeat(10_000) });
+    peer.send_message(&Message::Extended { id: 0, payload: b"d4:reqqi-1e13:metadata_sizei99999999999e1:v3:\x1b[2e" });
+    peer.send_message(&Message::AllowedFast { index: u32::MAX });
+    // aria2 sends a bitfield instead of many have messages.
+    peer.send_message(&Message::Have { index: 1 });
+    peer.send_message(&Message::Bitfield(&[0xf0, 0]));
     scene.assert_serves(&mut peer, 4);
     scene.assert_alive();
 }
@@ -375,13 +376,13 @@ fn peers_receive_only_messages_they_support() {
     for (reserved, has_fast, has_extension) in
         [(PLAIN, false, false), (fast, true, false), (extension, false, true), (Reserved([0xff; 8]), true, true)]
     {
-        let mut peer = scene.greet(reserved);
-        peer.say(&Message::Interested);
-        let before = peer.hear_until(|heard| *heard == Heard::Unchoke);
-        let expected = if has_fast { Heard::HaveAll } else { Heard::Bitfield(vec![0xff, 0x80]) };
+        let mut peer = scene.connect_with_handshake(reserved);
+        peer.send_message(&Message::Interested);
+        let before = peer.receive_until(|received| *received == Received::Unchoke);
+        let expected = if has_fast { Received::HaveAll } else { Received::Bitfield(vec![0xff, 0x80]) };
         assert_eq!(before[0], expected, "{reserved:?}");
         assert_eq!(before.len(), 1 + usize::from(has_extension), "{before:?}");
-        if let Some(Heard::Extended { id: 0, payload }) = before.get(1) {
+        if let Some(Received::Extended { id: 0, payload }) = before.get(1) {
             let theirs = ExtensionHandshake::decode(payload).unwrap();
             assert!(theirs.client.unwrap().starts_with(b"bt-fast"));
             assert_eq!((theirs.requests_max, theirs.upload_only), (Some(4096), Some(true)));
@@ -399,21 +400,21 @@ fn messages_split_or_joined_in_any_way_are_served() {
 
     let mut slow = scene.connect();
     script().iter().for_each(|byte| slow.send(&[*byte]));
-    slow.hear_handshake().unwrap();
-    slow.hear_until(|heard| *heard == Heard::Unchoke);
+    slow.receive_handshake().unwrap();
+    slow.receive_until(|received| *received == Received::Unchoke);
     requests.iter().for_each(|byte| slow.send(&[*byte]));
 
     let mut quick = scene.connect();
-    // What is asked while choked is lost, so only what may come before goes along.
+    // Requests of a choked peer are dropped, so send only messages that are allowed before the unchoke.
     quick.send(&[script(), encoded(&Message::Have { index: 1 }).repeat(50)].concat());
-    quick.hear_handshake().unwrap();
-    quick.hear_until(|heard| *heard == Heard::Unchoke);
+    quick.receive_handshake().unwrap();
+    quick.receive_until(|received| *received == Received::Unchoke);
     quick.send(&requests);
 
     for peer in [&mut slow, &mut quick] {
         for (index, begin, length) in [(2, 0, BLOCK_LEN), (6, 5, 99), (8, 0, 1000)] {
-            let expected = Heard::Piece { index, begin, block: scene.block(index, begin, length).to_vec() };
-            assert!(peer.hear() == expected, "{index}");
+            let expected = Received::Piece { index, begin, block: scene.block(index, begin, length).to_vec() };
+            assert!(peer.receive() == expected, "{index}");
         }
     }
     scene.assert_alive();
@@ -435,44 +436,44 @@ fn peers_that_vanish_mid_transfer_are_cleaned_up() {
 #[test]
 fn floods_of_requests_close_the_connection() {
     let scene = Scene::new();
-    // While choked, and long after a choke could have crossed them.
-    let mut choked = scene.greet(PLAIN);
+    // One peer is choked and sends its requests too late to have crossed a choke message.
+    let mut choked = scene.connect_with_handshake(PLAIN);
     let mut reader = scene.unchoked(PLAIN);
     let mut deaf = scene.unchoked(Reserved::ours());
     deaf.send(&request(1, 0, BLOCK_LEN).repeat(100_000));
     std::thread::sleep(Duration::from_millis(2200));
     choked.send(&request(0, 0, BLOCK_LEN).repeat(1000));
-    let heard = choked.hear_close();
-    assert_eq!(heard, [Heard::Bitfield(vec![0xff, 0x80])]);
-    // The deaf one is served what fits, and dropped for the rest.
+    let received = choked.receive_until_closed();
+    assert_eq!(received, [Received::Bitfield(vec![0xff, 0x80])]);
+    // The peer that does not read is served until its buffers are full, then closed.
     scene.assert_serves(&mut reader, 6);
-    deaf.hear_close();
+    deaf.receive_until_closed();
     scene.assert_alive();
 }
 
 #[test]
 fn connections_per_address_are_bounded() {
     let scene = Scene::new();
-    // Greeted halfway they count already.
+    // Connections with a pending handshake count against the limit.
     let halfway: Vec<_> = (0..64)
         .map(|_| {
             let mut peer = scene.connect();
             peer.send(&scene.handshake(PLAIN)[..48]);
-            assert!(peer.hear_handshake().is_some());
+            assert!(peer.receive_handshake().is_some());
             peer
         })
         .collect();
     let mut refused = scene.connect();
     refused.send(&scene.handshake(PLAIN));
-    assert_eq!(refused.hear_handshake(), None);
+    assert_eq!(refused.receive_handshake(), None);
     drop(halfway);
     std::thread::sleep(Duration::from_millis(300));
-    let mut peers: Vec<_> = (0..64).map(|_| scene.greet(PLAIN)).collect();
+    let mut peers: Vec<_> = (0..64).map(|_| scene.connect_with_handshake(PLAIN)).collect();
     let mut refused = scene.connect();
     refused.send(&scene.handshake(PLAIN));
-    assert_eq!(refused.hear_handshake(), None);
+    assert_eq!(refused.receive_handshake(), None);
     peers.truncate(60);
-    // Places are free again as soon as the seed has noticed.
+    // Wait until the seed has noticed the closed connections.
     std::thread::sleep(Duration::from_millis(300));
     drop(peers);
     scene.assert_alive();
@@ -484,18 +485,19 @@ fn one_upload_slot_rotates_between_peers() {
     let address = own_address();
     let mut command = fixture.seed_command(address);
     let seed = Seed::start(command.args(["--slots", "1"]), address, &fixture.scratch.join("seed.log"));
-    let greet = || WirePeer::greet(address, fixture.metainfo.info_hash, PIECE_COUNT, PLAIN);
-    let (mut first, mut second) = (greet(), greet());
-    first.say(&Message::Interested);
-    first.hear_until(|heard| *heard == Heard::Unchoke);
-    second.say(&Message::Interested);
-    second.set_patience(Duration::from_millis(700));
-    assert!(matches!(second.hear(), Heard::Bitfield(_)));
-    assert_eq!(second.hear(), Heard::Silence);
+    let connect_with_handshake =
+        || WirePeer::connect_with_handshake(address, fixture.metainfo.info_hash, PIECE_COUNT, PLAIN);
+    let (mut first, mut second) = (connect_with_handshake(), connect_with_handshake());
+    first.send_message(&Message::Interested);
+    first.receive_until(|received| *received == Received::Unchoke);
+    second.send_message(&Message::Interested);
+    second.set_timeout(Duration::from_millis(700));
+    assert!(matches!(second.receive(), Received::Bitfield(_)));
+    assert_eq!(second.receive(), Received::Silence);
     first.fetch(0, 0, BLOCK_LEN);
     drop(first);
-    second.set_patience(Duration::from_secs(30));
-    assert_eq!(second.hear(), Heard::Unchoke);
+    second.set_timeout(Duration::from_secs(30));
+    assert_eq!(second.receive(), Received::Unchoke);
     second.fetch(1, 0, BLOCK_LEN);
     seed.stop();
 }

@@ -14,15 +14,15 @@ use crate::support::{
 };
 
 const COUNT: usize = 10_000;
-/// What a process without torrents takes: threads' stacks, rings, the program's own data.
+/// Memory of a process without torrents: thread stacks, rings and static data.
 const PROCESS_LEN: usize = 16 << 20;
 
-/// A file of 600 bytes and its torrent.
+/// Creates a file of 600 bytes and its torrent.
 fn make(scratch: &Scratch, number: usize) {
     make_with_len(scratch, number, 600);
 }
 
-/// A file of a piece at most, whose length is a multiple of 6 bytes, and its torrent.
+/// Creates a file of at most one piece and its torrent. The length is rounded down to a multiple of 6 bytes.
 pub(crate) fn make_with_len(scratch: &Scratch, number: usize, len: usize) {
     let name = format!("f{number:05}");
     let content = name.repeat(len / name.len());

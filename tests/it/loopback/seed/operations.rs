@@ -1,4 +1,4 @@
-//! What an operator leans on: the service manager's protocol, configuration, hooks, lists that are read anew.
+//! Operation as a service: the service manager's protocol, configuration, hooks and reloaded lists.
 
 use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::support::{
 
 const LEN: u64 = (1 << 20) + 77;
 
-/// A service manager's socket, and what came through it.
+/// The notification socket of a service manager.
 pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
@@ -27,14 +27,14 @@ impl Manager {
         Self(socket)
     }
 
-    pub(crate) fn hear(&self) -> String {
+    pub(crate) fn receive(&self) -> String {
         let mut message = [0; 1000];
         let len = self.0.recv(&mut message).unwrap();
         String::from_utf8(message[..len].to_vec()).unwrap()
     }
 }
 
-/// systemd's `Type=notify`: ready when peers can come, stopping when told to.
+/// The protocol of systemd's `Type=notify`: `READY` when peers can connect, `STOPPING` after SIGTERM.
 #[test]
 fn the_service_manager_is_notified_of_start_and_stop() {
     let fixture = Fixture::file(LEN);
@@ -46,10 +46,10 @@ fn the_service_manager_is_notified_of_start_and_stop() {
     for (what, mut command) in [("seeding", fixture.seed_command(address)), ("tracking", track)] {
         command.env("NOTIFY_SOCKET", &path);
         let mut process = Running::start(what, &command, &fixture.scratch.join("log"));
-        let ready = manager.hear();
+        let ready = manager.receive();
         assert!(ready.starts_with("READY=1\nSTATUS=") && ready.contains(what), "{ready}");
         process.signal(Signal::TERM);
-        assert_eq!(manager.hear(), "STOPPING=1");
+        assert_eq!(manager.receive(), "STOPPING=1");
         assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0), "{}", process.log_tail());
     }
 }
@@ -80,7 +80,7 @@ fn a_tracker_reloads_its_list() {
     assert!(wait_until(DEADLINE, || announce(address, &second).contains("8:interval")));
     assert!(announce(address, &first).contains("does not serve"));
 
-    // A list that is broken changes nothing.
+    // A broken list is ignored: the tracker keeps the previous one.
     fs::write(&list, "what?\n").unwrap();
     process.signal(Signal::HUP);
     assert!(wait_until(DEADLINE, || process.output().contains("the list is unchanged")), "{}", process.log_tail());
@@ -95,17 +95,17 @@ fn the_completion_hook_runs_after_the_download() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
-    let told = fixture.scratch.join("told");
+    let reported = fixture.scratch.join("told");
     let mut command = fixture.get_command(&target, &[seed.address]);
     let line = format!(
         "echo \"$BT_FAST_HOOK_NAME $BT_FAST_HOOK_INFO_HASH\" > {}; test -f \"$BT_FAST_HOOK_OUTPUT/$BT_FAST_NAME\"",
-        told.display()
+        reported.display()
     );
     command.args(["--on-complete", &line]);
     let finished = run(&command, DEADLINE);
     assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
-    assert_eq!(fs::read_to_string(told).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
-    // The content is here whatever becomes of the command.
+    assert_eq!(fs::read_to_string(reported).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
+    // A failed hook does not fail the download.
     let again = fixture.scratch.folder("again");
     let mut command = fixture.get_command(&again, &[seed.address]);
     command.args(["--on-complete", "exit 7"]);
@@ -113,7 +113,7 @@ fn the_completion_hook_runs_after_the_download() {
     assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: command failed"), "{finished:#?}");
 }
 
-/// What describes the download are no flags of a bt-fast in the hook, nor are the flags of the download.
+/// Neither the variables that describe the download nor its flags act as flags of a bt-fast in the hook.
 #[test]
 fn bt_fast_within_the_hook_has_its_own_flags() {
     let fixture = Fixture::file(LEN);
@@ -138,8 +138,8 @@ fn a_failed_hook_is_reported_while_seeding() {
     let mut command = fixture.get_command(&target, &[seed.address]);
     command.args(["--seed", "--on-complete", "exit 7"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let told = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
-    assert!(wait_until(DEADLINE, told), "{}", get.log_tail());
+    let reported = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
+    assert!(wait_until(DEADLINE, reported), "{}", get.log_tail());
     get.signal(Signal::TERM);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
 }
@@ -216,7 +216,7 @@ fn completions_and_manual_cover_the_command_line() {
     assert!(page.contains(".TH bt-fast-seed 1") && page.contains("public\\-url"), "{page}");
 }
 
-/// Whom a list keeps out is neither served nor asked.
+/// A denied address is neither served nor connected to.
 #[test]
 fn address_ranges_deny_peers() {
     let fixture = Fixture::file(LEN);
@@ -238,7 +238,7 @@ fn address_ranges_deny_peers() {
     fixture.get(&target, &[open.address]);
 }
 
-/// Bytes that a process asked the kernel to read, cached or not.
+/// Returns the number of bytes that a process has read by system calls, cached or not.
 fn bytes_read(process: &Running) -> u64 {
     let io = fs::read_to_string(format!("/proc/{}/io", process.id())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
@@ -251,7 +251,7 @@ fn an_origin_of_a_hundred_torrents_restarts_without_reading() {
     let scratch = Scratch::new();
     let contents: Vec<_> = (0..TORRENTS).map(|number| scratch.join(&format!("{number}.bin"))).collect();
     contents.iter().for_each(|path| write_random(path, EACH_LEN, fastrand::u64(..)));
-    // What was written within the last two seconds is not remembered.
+    // The check of a file that was written within the last two seconds is not cached.
     std::thread::sleep(Duration::from_millis(4100));
     let cache = scratch.folder("cache");
     let ip = own_ip();

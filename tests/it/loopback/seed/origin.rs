@@ -1,4 +1,4 @@
-//! `seed PATH`: the whole origin in one command, and what strangers send to it.
+//! `seed PATH`: the whole origin in one command, and hostile requests to it.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -28,7 +28,7 @@ const LEN: u64 = (3 << 20) + 77;
 const WEB_PORT: u16 = 7100;
 const ADMIN_PORT: u16 = 7101;
 
-/// A running `seed PATH` on an address of its own.
+/// A running `seed PATH` with its own address.
 struct Origin {
     process: Running,
     ip: IpAddr,
@@ -74,7 +74,7 @@ impl Origin {
         self.published[key].as_str().unwrap()
     }
 
-    /// `get` of the link, and of nothing else.
+    /// Downloads the link without further flags and compares the content.
     #[track_caller]
     fn assert_gets(&self, link: &str) {
         let target = self.scratch.folder(&format!("target {}", fastrand::u32(..)));
@@ -116,7 +116,7 @@ fn the_magnet_link_suffices() {
     origin.assert_gets(origin.link("magnet"));
 }
 
-/// `x.pe` of the magnet link: where peers listen, which is not where the pages are.
+/// The `x.pe` of the magnet link is the peer address, which is not the address of the pages.
 #[test]
 fn the_magnet_link_names_the_listen_address_of_the_seeder() {
     let scratch = Scratch::new();
@@ -146,7 +146,7 @@ fn the_magnet_link_names_the_listen_address_of_the_seeder() {
     }
 }
 
-/// The tracker tells of the seeder where it listens, too.
+/// The origin's tracker also names the peer address of the seeder.
 #[test]
 fn the_tracker_names_the_listen_address_of_the_seeder() {
     let scratch = Scratch::new();
@@ -165,7 +165,7 @@ fn the_tracker_names_the_listen_address_of_the_seeder() {
     assert_eq!(difference(&source.join(NAME), &target.join(NAME), true), None);
 }
 
-/// The UDP tracker on the same port, asked by hand (BEP 15).
+/// The UDP tracker (BEP 15) listens on the same port.
 #[test]
 fn the_tracker_answers_over_udp_too() {
     let origin = Origin::start(&[]);
@@ -184,7 +184,7 @@ fn content_hashed_once_is_served_at_once_after_a_restart() {
     let Origin { mut process, scratch, source, published, .. } = origin;
     process.signal(Signal::TERM);
     assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0));
-    // Time stamps are coarse: content written within the last two seconds is not remembered.
+    // Timestamps are coarse: the check of a file that was written within the last two seconds is not cached.
     let aged = wait_until(DEADLINE, || {
         std::fs::metadata(source.join(NAME)).unwrap().modified().unwrap().elapsed().unwrap() > Duration::from_secs(4)
     });
@@ -198,7 +198,7 @@ fn content_hashed_once_is_served_at_once_after_a_restart() {
     assert!(seeding["remembered"].is_i64(), "{seeding}");
     assert!(!third.process.output().contains("hashing"), "{}", third.process.output());
     assert_eq!(third.published["info_hash"], published["info_hash"]);
-    // Other bytes, other torrent.
+    // Different bytes give a different torrent.
     let Origin { mut process, scratch, source, .. } = third;
     process.signal(Signal::TERM);
     assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0));
@@ -222,7 +222,7 @@ fn content_is_served_over_http_when_enabled() {
     assert_eq!(get(closed.web(), path, "").status, 404);
 }
 
-/// Clients that try uTP alone at first, or are let out by no firewall, get the content all the same.
+/// The origin connects to leechers of its own tracker, so clients behind a firewall or with uTP alone are served too.
 #[test]
 fn the_origin_connects_to_leechers_that_do_not_connect() {
     let origin = Origin::start(&[]);
@@ -246,7 +246,7 @@ fn the_origin_connects_to_leechers_that_do_not_connect() {
     assert_eq!(handshake[28..].iter().map(|byte| format!("{byte:02x}")).collect::<String>(), info_hash);
 }
 
-/// Whether it was read before, is being read, or is read later.
+/// The change is noticed by requests before it, during it and after it.
 #[test]
 fn http_sends_no_byte_of_a_changed_file() {
     for change in CHANGES {
@@ -301,7 +301,7 @@ fn operator_pages_are_not_on_the_public_address() {
     }
 }
 
-/// A value of `/metrics`.
+/// Returns a value of `/metrics`.
 fn metric(page: &Answer, name: &str) -> f64 {
     let line = page
         .text()
@@ -315,9 +315,9 @@ fn metric(page: &Answer, name: &str) -> f64 {
 fn metrics_and_api_agree_with_what_was_sent() {
     let origin = Origin::start(&[]);
     origin.assert_gets(origin.link("torrent"));
-    let told = wait_until(DEADLINE, || origin.api()["uploaded"].as_u64() == Some(LEN));
+    let reported = wait_until(DEADLINE, || origin.api()["uploaded"].as_u64() == Some(LEN));
     let (page, api) = (get(origin.admin(), "/metrics", ""), origin.api());
-    assert!(told, "{api}");
+    assert!(reported, "{api}");
     assert_eq!(metric(&page, "btfast_uploaded_bytes_total"), api["uploaded"].as_f64().unwrap());
     assert_eq!(metric(&page, "btfast_torrent_uploaded_bytes_total"), api["torrents"][0]["uploaded"].as_f64().unwrap());
     assert_eq!(metric(&page, "btfast_torrent_pieces_had"), api["torrents"][0]["pieces"].as_f64().unwrap());
@@ -338,7 +338,7 @@ fn the_dashboard_receives_events() {
     assert_eq!(events[2]["torrents"][0]["name"], NAME);
 }
 
-/// A request with a megabyte of headers is refused, and the origin goes on.
+/// A request with a megabyte of headers is refused, and the origin keeps serving.
 #[test]
 fn a_megabyte_of_headers_is_refused() {
     let origin = Origin::start(&[]);
@@ -355,7 +355,7 @@ fn a_megabyte_of_headers_is_refused() {
     origin.assert_gets(origin.link("torrent"));
 }
 
-/// Ten thousand connections that say nothing: an address has its share, the rest is closed; others are served meanwhile.
+/// Connections of one address beyond its share are closed, and other addresses are served meanwhile.
 #[test]
 fn ten_thousand_idle_connections_are_bounded_and_harmless() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -373,7 +373,7 @@ fn ten_thousand_idle_connections_are_bounded_and_harmless() {
         closed > 9000
     });
     assert!(closed > 9000, "{closed} of 10000 were closed");
-    // From another address of this host.
+    // Connect from another address of this host.
     let own = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     own.bind(&SocketAddr::from((own_ip(), 0)).into()).unwrap();
     own.connect(&origin.web().into()).unwrap();
@@ -407,7 +407,7 @@ fn an_address_in_use_is_reported_in_one_line() {
     let mut second = command(&origin.source, own_ip().into(), &[]);
     second.args(["--web", &origin.web().to_string()]);
     let mut args: Vec<_> = second.get_args().map(std::ffi::OsStr::to_owned).collect();
-    // The later of two.
+    // Remove the first of the two `--web` flags.
     let first = args.iter().position(|arg| arg == "--web").unwrap();
     args.drain(first..first + 2);
     let mut second = bt_fast();
@@ -415,7 +415,7 @@ fn an_address_in_use_is_reported_in_one_line() {
     assert_fails(&finished, 1, "--web");
 }
 
-/// `show --scrape` asks both of the origin's trackers, by HTTP and by UDP.
+/// `show --scrape` queries the origin's HTTP tracker and its UDP tracker.
 #[test]
 fn scrape_shows_the_swarm_of_a_torrent() {
     let origin = Origin::start(&[]);

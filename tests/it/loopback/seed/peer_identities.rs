@@ -1,5 +1,5 @@
-//! Peer ids are public, and one host can have any number of them: none keeps another host out, or counts for several hosts. What a
-//! peer sends without a reason costs it its own connection.
+//! Peer ids are public, and one host can use any number of them: a peer id neither locks out another host nor counts as
+//! several hosts. A peer that floods the seed loses only its own connection.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -16,7 +16,7 @@ use bt_fast::{
 use socket2::{Domain, Socket, Type};
 
 use crate::loopback::{DEADLINE, Fixture, PIECE_LEN, Seed, exit_code, own_address};
-use crate::support::wire_peer::{Heard, WirePeer, any_peer_id};
+use crate::support::wire_peer::{Received, WirePeer, any_peer_id};
 
 const PIECE_COUNT: u32 = 8;
 const BLOCK_LEN: u32 = 16 << 10;
@@ -25,7 +25,7 @@ fn fixture() -> Fixture {
     Fixture::file(u64::from(PIECE_COUNT) * u64::from(PIECE_LEN))
 }
 
-/// A peer of this host and id that is served.
+/// Connects an unchoked peer with this host address and peer id.
 fn unchoked(fixture: &Fixture, to: SocketAddr, host: u8, peer_id: PeerId) -> WirePeer {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 77, host), 0)).into()).unwrap();
@@ -33,10 +33,10 @@ fn unchoked(fixture: &Fixture, to: SocketAddr, host: u8, peer_id: PeerId) -> Wir
     let mut peer = WirePeer::new(TcpStream::from(socket), PIECE_COUNT);
     let info_hash = fixture.metainfo.info_hash;
     peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id }.encode());
-    peer.hear_handshake().expect("a handshake");
-    peer.say(&Message::HaveNone);
-    peer.say(&Message::Interested);
-    peer.hear_until(|heard| *heard == Heard::Unchoke);
+    peer.receive_handshake().expect("a handshake");
+    peer.send_message(&Message::HaveNone);
+    peer.send_message(&Message::Interested);
+    peer.receive_until(|received| *received == Received::Unchoke);
     peer
 }
 
@@ -51,13 +51,13 @@ fn a_peer_id_in_use_at_another_host_is_accepted() {
     seed.stop();
 }
 
-/// Takes a block, claims to have all pieces, and leaves.
+/// Fetches a block, then claims to have all pieces.
 fn claim_copy(fixture: &Fixture, seed: &Seed, host: u8) {
     let mut peer = unchoked(fixture, seed.address, host, any_peer_id());
     peer.fetch(0, 0, BLOCK_LEN);
-    (0..PIECE_COUNT).for_each(|index| peer.say(&Message::Have { index }));
-    // Both sides have everything: the connection ends.
-    peer.hear_until(|heard| *heard == Heard::Closed);
+    (0..PIECE_COUNT).for_each(|index| peer.send_message(&Message::Have { index }));
+    // Both sides are complete: the seed closes the connection.
+    peer.receive_until(|received| *received == Received::Closed);
 }
 
 #[test]
@@ -83,23 +83,23 @@ fn a_flood_of_cancels_closes_only_its_connection() {
     (0..1000).for_each(|_| Message::Cancel { index: 7, begin: 0, length: 77 }.encode(&mut storm));
     flood.send(&storm);
     let begun_at = Instant::now();
-    while !matches!(flood.hear(), Heard::Closed) {
+    while !matches!(flood.receive(), Received::Closed) {
         assert!(begun_at.elapsed() < DEADLINE);
     }
-    // Whoever cancels what it asked for goes on.
+    // A peer that cancels its own requests stays connected.
     let mut honest = unchoked(&fixture, seed.address, 2, any_peer_id());
     for _ in 0..50 {
         let blocks = (0..PIECE_COUNT).flat_map(|index| [0, BLOCK_LEN].map(|begin| (index, begin)));
         for (index, begin) in blocks {
-            honest.say(&Message::Request { index, begin, length: BLOCK_LEN });
-            honest.say(&Message::Cancel { index, begin, length: BLOCK_LEN });
+            honest.send_message(&Message::Request { index, begin, length: BLOCK_LEN });
+            honest.send_message(&Message::Cancel { index, begin, length: BLOCK_LEN });
         }
     }
     let mut unanswered = 50 * 2 * PIECE_COUNT;
     while unanswered > 0 {
-        match honest.hear() {
-            Heard::Piece { .. } | Heard::Reject { .. } => unanswered -= 1,
-            over @ (Heard::Closed | Heard::Silence) => panic!("{over:?} with {unanswered} requests unanswered"),
+        match honest.receive() {
+            Received::Piece { .. } | Received::Reject { .. } => unanswered -= 1,
+            over @ (Received::Closed | Received::Silence) => panic!("{over:?} with {unanswered} requests unanswered"),
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! The start of an origin: its doors open before content is hashed, and what can't be served keeps nothing else from it.
+//! The start of an origin: it listens before it hashes content, and content that cannot be served does not stop the
+//! rest.
 
 use std::{
     fs::{self, File},
@@ -20,9 +21,9 @@ use crate::support::{
 };
 
 const LEN: u64 = (1 << 20) + 77;
-/// Hours of hashing, and no disk.
+/// A sparse file that takes no disk space and hours to hash.
 const SPARSE_LEN: u64 = 1 << 40;
-/// `TimeoutStartSec=` of a service.
+/// The `TimeoutStartSec=` of a service.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn sparse(path: &Path) -> PathBuf {
@@ -41,7 +42,7 @@ fn seedings(process: &Running) -> usize {
     process.output().matches("\"event\":\"seeding\"").count()
 }
 
-/// The first message tells that the service is up: nothing that takes longer comes before.
+/// The first message reports that the service is ready: no hashing precedes it.
 #[test]
 fn a_service_is_ready_before_its_content_is_hashed() {
     let fixture = Fixture::file(LEN);
@@ -55,10 +56,10 @@ fn a_service_is_ready_before_its_content_is_hashed() {
     command.env("NOTIFY_SOCKET", fixture.scratch.join("notify"));
     let started = Instant::now();
     let mut process = Running::start("seed", &command, &fixture.scratch.join("log"));
-    let ready = manager.hear();
+    let ready = manager.receive();
     assert!(ready.starts_with("READY=1\n") && started.elapsed() < START_TIMEOUT, "{ready}");
     fixture.get_by_peer(address);
-    while !manager.hear().contains("hashing big, ") {}
+    while !manager.receive().contains("hashing big, ") {}
     let page = get(web, "/", "").text().to_owned();
     assert!(page.contains("<h2>big</h2>") && page.contains("1 TiB · hashing ") && page.contains(NAME), "{page}");
     let hashing = |output: &str| output.contains("\"phase\":\"hashing\"") && output.contains(&SPARSE_LEN.to_string());
@@ -67,7 +68,7 @@ fn a_service_is_ready_before_its_content_is_hashed() {
     assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0), "{}", process.log_tail());
 }
 
-/// A torrent of sparse content is served at once where it is not hashed first.
+/// With lazy verification a torrent of a sparse file is served at once.
 #[test]
 fn a_tebibyte_is_served_at_once_with_lazy_checks() {
     let scratch = Scratch::new();
@@ -105,15 +106,15 @@ fn a_path_that_cannot_be_served_does_not_stop_the_rest() {
     command.arg("-q");
     let mut process = Running::start("seed", &command, &fixture.scratch.join("log"));
     assert!(wait_until(DEADLINE, || seedings(&process) == 1), "{}", process.log_tail());
-    let told = process.log_tail();
+    let reported = process.log_tail();
     for path in &paths[..5] {
         let place = path.file_name().unwrap().to_str().unwrap();
-        let lines = told.lines().filter(|line| line.starts_with("bt-fast: not served: "));
+        let lines = reported.lines().filter(|line| line.starts_with("bt-fast: not served: "));
         let of_path = lines.filter(|line| line.contains(place) || place.starts_with("without")).count();
-        assert!(of_path > 0, "{place}: {told}");
+        assert!(of_path > 0, "{place}: {reported}");
     }
     process.signal(Signal::TERM);
-    assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0), "{told}");
+    assert_eq!(exit_code(&mut process, STOP_DEADLINE), Some(0), "{reported}");
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn a_seed_ends_when_nothing_is_left_to_serve() {
     let finished = run(&seed(&[&without_data, &empty], &fixture.scratch), DEADLINE);
     let last = finished.stderr.lines().last().unwrap_or_default();
     assert!(finished.code == Some(3) && last.contains("nothing is left to serve: no data: "), "{finished:#?}");
-    // Found wrong only when it is hashed.
+    // This content is found to be wrong only by hashing it.
     let other = fixture.scratch.folder("other");
     write_random(&other.join(NAME), LEN, 1);
     let mut command = seed(&[&fixture.torrent], &fixture.scratch);
@@ -139,14 +140,14 @@ fn a_seed_ends_when_nothing_is_left_to_serve() {
     assert_fails(&run(&command, DEADLINE), 3, "no data: ");
 }
 
-/// A service that is killed at its first start goes on where it was.
+/// A service that was killed during its first start does not hash finished files again.
 #[test]
 fn a_restart_after_a_kill_hashes_nothing_twice() {
     let scratch = Scratch::new();
     let first = scratch.join("first");
     write_random(&first, LEN, 7);
     let big = sparse(&scratch.join("big"));
-    // A check of content that was just written is not remembered.
+    // The check of a file that was just written is not cached.
     std::thread::sleep(Duration::from_millis(3100));
     let command = seed(&[&first, &big], &scratch);
     for remembered in [false, true] {

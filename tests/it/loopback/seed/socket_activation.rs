@@ -1,4 +1,4 @@
-//! Sockets that a service manager opened: they are used, and outlive whoever uses them.
+//! Socket activation: sockets that a service manager opened are used, and outlive the process that uses them.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use crate::support::{
 
 const LEN: u64 = (1 << 20) + 77;
 
-/// What a service manager holds open, by name.
+/// The sockets that a service manager holds open, by name.
 struct Sockets {
     peers: TcpListener,
     web: TcpListener,
@@ -49,7 +49,7 @@ impl Sockets {
     }
 }
 
-/// As systemd does it: `LISTEN_PID` is the process's own.
+/// Wraps the command as systemd starts it: `LISTEN_PID` is the id of the process itself.
 fn activated(command: &Command, names: &[&str]) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
@@ -72,7 +72,7 @@ fn an_origin_serves_on_passed_sockets() {
     let seed = activated(&seed, &["admin", "peers", "tracker", "web"]);
     let log = fixture.scratch.join("log");
     for turn in ["first", "second"] {
-        // Nobody is there yet: who comes now waits.
+        // No process accepts yet: this connection waits in the socket's backlog.
         let early = thread::spawn(move || get(web, "/", "").body);
         let mut origin = Running::start_with("seed", &seed, &log, sockets.hand());
         assert!(wait_until(DEADLINE, || event(&origin.output(), "published").is_some()), "{}", origin.log_tail());
@@ -95,7 +95,7 @@ fn an_origin_serves_on_passed_sockets() {
     }
 }
 
-/// The service is stopped while peers are served, and the next one on the same socket serves them the rest.
+/// The service is stopped while it serves peers; the next process on the same socket serves the rest.
 #[test]
 fn a_seed_on_a_passed_socket_stops_cleanly_mid_transfer() {
     let fixture = Fixture::file(8 * LEN);
@@ -115,8 +115,9 @@ fn a_seed_on_a_passed_socket_stops_cleanly_mid_transfer() {
     let mut gets = targets
         .each_ref()
         .map(|target| Running::start("get", &fixture.get_command(target, &[peers]), &target.with_extension("log")));
-    let has_begun =
-        |get: &Running| event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() > Some(0));
+    let has_begun = |get: &Running| {
+        event(&get.output(), "progress").is_some_and(|reported| reported["bytes_done"].as_u64() > Some(0))
+    };
     assert!(wait_until(DEADLINE, || gets.iter().all(has_begun)), "{}", seed.log_tail());
     assert!(gets.iter_mut().all(Running::is_running), "{}", gets[0].log_tail());
     stop(&mut seed);
@@ -170,7 +171,7 @@ fn sockets_without_a_use_are_refused() {
         let handed = sockets.hand().into_iter().take(names.len()).collect();
         let mut process = Running::start_with("seed", &activated(&command, &names), &log, handed);
         assert_eq!(exit_code(&mut process, DEADLINE), Some(2), "{names:?}: {}", process.log_tail());
-        let said = process.output();
-        assert!(said.lines().count() == 1 && said.contains(part), "{names:?}: {said}");
+        let printed = process.output();
+        assert!(printed.lines().count() == 1 && printed.contains(part), "{names:?}: {printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! The first copy through a thin uplink.
+//! Super-seeding (BEP 16): the first copy over a slow uplink.
 
 use crate::loopback::{DEADLINE, Fixture, NAME, Seed, event, exit_code, own_address};
 use crate::support::{
@@ -14,13 +14,14 @@ fn a_super_seed_sends_little_more_than_one_copy() {
     assert_spreads(&Fixture::file(4 << 20), "1M");
 }
 
-/// Each piece is under way for longer than [`bt_fast::base::limits::SUGGEST_AGAIN`].
+/// The transfer of a piece takes longer than [`bt_fast::base::limits::SUGGEST_AGAIN`].
 #[test]
 fn a_super_seed_sends_little_more_than_one_copy_of_long_pieces() {
     assert_spreads(&Fixture::file_with_piece_len(8 << 20, 1 << 20), "300K");
 }
 
-/// BEP 16: "upload about 105% of the size of the torrent", where an ordinary seed needs 150 to 200.
+/// Asserts that the seed uploads at most 110 % of the content. BEP 16 expects about 105 %, and 150 to 200 % of an
+/// ordinary seed.
 fn assert_spreads(fixture: &Fixture, up: &str) {
     let address = own_address();
     let mut command = bt_fast();
@@ -32,7 +33,7 @@ fn assert_spreads(fixture: &Fixture, up: &str) {
         .map(|at| {
             let target = fixture.scratch.folder(&format!("target {at}"));
             let mut command = bt_fast();
-            // They stay until all are done.
+            // Each downloader seeds until all are complete.
             command.args(["get", "--json", "--seed"]).arg(&fixture.torrent).arg("-o").arg(&target);
             command.args(["--listen", &addresses[at].to_string(), "--peer", &address.to_string()]);
             for other in &addresses[..at] {

@@ -1,4 +1,4 @@
-//! uTP is refused on the peer port (BEP 29), so that its peer comes over TCP at once.
+//! uTP (BEP 29) is refused on the peer port, so that the peer connects over TCP at once.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -11,12 +11,12 @@ use crate::support::{
     process::{Running, wait_until},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For an answer that must not come.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a test waits for an answer that must not arrive.
 const SHORT: Duration = Duration::from_millis(300);
 const SYN: [u8; 20] = [0x41, 0, 0xab, 0xcd, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x12, 0x34, 0, 0];
 
-/// What a peer at `ip` is answered; nothing comes from an address that it did not ask.
+/// Sends a packet from `ip` and returns the answer. The socket is connected, so answers from other addresses are dropped.
 fn answer(ip: IpAddr, to: SocketAddr, packet: &[u8], within: Duration) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind((ip, 0)).unwrap();
     socket.connect(to).unwrap();
@@ -27,11 +27,11 @@ fn answer(ip: IpAddr, to: SocketAddr, packet: &[u8], within: Duration) -> Option
     Some(bytes[..len].to_vec())
 }
 
-/// An attempt is answered by a reset that its sender knows as its own.
+/// Returns whether a uTP SYN is answered by a reset with the connection id of its sender.
 pub(crate) fn is_refused(to: SocketAddr) -> bool {
     let reset = [&[0x31, 0, 0xab, 0xcd][..], &[0; 14], &[0x12, 0x34]].concat();
     let own = if to.is_ipv4() { own_ip().into() } else { to.ip() };
-    answer(own, to, &SYN, PATIENCE) == Some(reset)
+    answer(own, to, &SYN, TIMEOUT) == Some(reset)
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn seed_and_get_refuse_utp_on_their_listen_port() {
         command.args(["get", what, "--listen", &address.to_string(), "--peer", &own_address().to_string()]);
         command.arg("-o").arg(&target);
         let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-        assert!(wait_until(PATIENCE, || answer(own_ip().into(), address, &SYN, SHORT).is_some()), "{}", get.log_tail());
+        assert!(wait_until(TIMEOUT, || answer(own_ip().into(), address, &SYN, SHORT).is_some()), "{}", get.log_tail());
     }
 }
 

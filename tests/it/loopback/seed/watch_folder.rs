@@ -1,4 +1,4 @@
-//! `seed --watch`: torrents that come and go.
+//! `seed --watch`: torrents that are added to the folder and removed from it.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -20,14 +20,14 @@ use crate::support::{
     http_server::{Answer, HttpServer},
     process::{Running, run, wait_until},
     scratch::Scratch,
-    wire_peer::{Heard, WirePeer, any_peer_id},
+    wire_peer::{Received, WirePeer, any_peer_id},
 };
 
 const WEB_PORT: u16 = 7100;
-/// Long enough to be mapped.
+/// Long enough for the file to be mapped.
 const LEN: usize = 18_000;
 
-/// A seed of the folder `watched`; content lies in `scratch` itself.
+/// A seed that watches the folder `watched`; the content lies in `scratch` itself.
 struct Watching {
     process: Running,
     scratch: Scratch,
@@ -51,7 +51,7 @@ impl Watching {
         Self { process, scratch, address, tracker }
     }
 
-    /// Content, and a torrent of it that nobody watches yet.
+    /// Creates content and its torrent outside the watched folder; returns the name and the bytes of the torrent.
     fn make(&self, number: usize) -> (String, Vec<u8>) {
         make_with_len(&self.scratch, number, LEN);
         let name = format!("f{number:05}");
@@ -66,15 +66,15 @@ impl Watching {
 
     #[track_caller]
     fn wait_for(&mut self, what: &str) {
-        let told = wait_until(DEADLINE / 2, || self.process.output().contains(what));
-        assert!(told, "{what}\n{}", self.process.log_tail());
+        let reported = wait_until(DEADLINE / 2, || self.process.output().contains(what));
+        assert!(reported, "{what}\n{}", self.process.log_tail());
     }
 
     #[track_caller]
     fn wait_for_event(&mut self, event: &str, name: &str) {
         let is_it = |line: &str| line.contains(&format!("\"event\":\"{event}\"")) && line.contains(name);
-        let told = wait_until(DEADLINE / 2, || self.process.output().lines().any(is_it));
-        assert!(told, "{event} {name}\n{}", self.process.log_tail());
+        let reported = wait_until(DEADLINE / 2, || self.process.output().lines().any(is_it));
+        assert!(reported, "{event} {name}\n{}", self.process.log_tail());
     }
 
     #[track_caller]
@@ -103,7 +103,7 @@ fn torrents_in_the_watched_folder_are_added_and_removed() {
     seed.put(&first, &first_bytes);
     seed.wait_for_event("seeding", &first);
     seed.put("bad", b"this is no torrent");
-    // It comes in two parts, as from a slow copy.
+    // The torrent is written in two steps, as by a slow copy.
     seed.put(&second, &second_bytes[..70]);
     seed.assert_gets(&first);
     seed.put(&second, &second_bytes);
@@ -114,30 +114,30 @@ fn torrents_in_the_watched_folder_are_added_and_removed() {
     seed.wait_for("bad.torrent");
 
     let info_hash = Metainfo::decode(&first_bytes, &MetainfoLimits::default()).unwrap().info_hash;
-    let mut peer = WirePeer::greet(seed.address, info_hash, 1, Reserved::ours());
-    peer.say(&Message::Interested);
-    peer.hear_until(|heard| *heard == Heard::Unchoke);
+    let mut peer = WirePeer::connect_with_handshake(seed.address, info_hash, 1, Reserved::ours());
+    peer.send_message(&Message::Interested);
+    peer.receive_until(|received| *received == Received::Unchoke);
     peer.fetch(0, 0, 600);
     assert!(seed.maps(&first));
     fs::remove_file(seed.scratch.join(&format!("watched/{first}.torrent"))).unwrap();
     seed.wait_for_event("dropped", &first);
-    peer.hear_close();
+    peer.receive_until_closed();
     assert!(wait_until(DEADLINE, || !seed.maps(&first)), "its file stays mapped");
     assert!(seed.tracker.saw_event("stopped", DEADLINE), "{:?}", seed.tracker.events());
     let page = seed.page();
     assert!(!page.contains(&first) && page.contains(&second), "{page}");
-    let mut stranger = WirePeer::connect(seed.address, 1);
-    stranger.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
-    assert!(stranger.hear_handshake().is_none(), "nobody knows it");
+    let mut late_peer = WirePeer::connect(seed.address, 1);
+    late_peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
+    assert!(late_peer.receive_handshake().is_none(), "nobody knows it");
     seed.assert_gets(&second);
 
-    let told = seed.process.output();
-    let warnings: Vec<&str> = told.lines().filter(|line| line.contains("warning")).collect();
+    let reported = seed.process.output();
+    let warnings: Vec<&str> = reported.lines().filter(|line| line.contains("warning")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("bad.torrent"), "{warnings:?}");
     seed.process.signal(Signal::TERM);
     assert_eq!(exit_code(&mut seed.process, STOP_DEADLINE), Some(0), "{}", seed.process.log_tail());
     let stopped = event(&seed.process.output(), "stopped").unwrap();
-    // Three downloads and what the peer fetched, of the dropped torrent too.
+    // Three downloads and the block that the peer fetched; the removed torrent counts too.
     assert_eq!(stopped["uploaded"], 3 * LEN + 600);
 }
 

@@ -1,4 +1,4 @@
-//! Files that change between the check and the send: no byte leaves that is not the torrent's.
+//! Files that change between the check and the send: no byte that differs from the torrent is sent.
 
 use std::{
     fs::{self, File},
@@ -15,11 +15,11 @@ use crate::loopback::{DEADLINE, Fixture, NAME, PIECE_LEN, Seed, faults::environm
 use crate::support::{
     content::write_random,
     process::{Running, wait_until},
-    wire_peer::{Heard, WirePeer},
+    wire_peer::{Received, WirePeer},
 };
 
 const BLOCK_LEN: u32 = 16 << 10;
-/// Of each of the two files; longer than those of which not each is looked at in each interval.
+/// Pieces in each of the two files. The files are long enough to be checked in every interval.
 const PIECE_COUNT: u32 = 40;
 const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
@@ -35,19 +35,19 @@ fn seed(fixture: &Fixture, flags: &[&str]) -> Seed {
     Seed::start(fixture.seed_command(address).args(flags), address, &fixture.scratch.join("seed.log"))
 }
 
-/// The block, if the other side gives it away.
+/// Requests a block; returns `None` if the seed rejects the request or closes the connection.
 fn ask(peer: &mut WirePeer, index: u32, begin: u32) -> Option<Vec<u8>> {
-    peer.say(&Message::Request { index, begin, length: BLOCK_LEN });
+    peer.send_message(&Message::Request { index, begin, length: BLOCK_LEN });
     loop {
-        match peer.hear() {
-            Heard::Piece { index: i, begin: b, block } if (i, b) == (index, begin) => return Some(block),
-            Heard::Closed | Heard::Silence | Heard::Reject { .. } => return None,
+        match peer.receive() {
+            Received::Piece { index: i, begin: b, block } if (i, b) == (index, begin) => return Some(block),
+            Received::Closed | Received::Silence | Received::Reject { .. } => return None,
             _ => {}
         }
     }
 }
 
-/// Asks for each block of these pieces, on a new connection where one was closed; gives the number of those that came.
+/// Requests each block of these pieces, reconnects after a refusal, and returns the number of received blocks.
 #[track_caller]
 fn ask_all(fixture: &Fixture, seed: &Seed, content: &[u8], pieces: std::ops::Range<u32>) -> u32 {
     let mut peer = unchoked(fixture, seed);
@@ -67,7 +67,7 @@ fn ask_all(fixture: &Fixture, seed: &Seed, content: &[u8], pieces: std::ops::Ran
     count
 }
 
-/// Random bytes of the same length, beside it.
+/// Creates a file with random bytes of the same length next to `path`.
 fn other(path: &Path) -> PathBuf {
     let other = path.with_extension("other");
     write_random(&other, fs::metadata(path).unwrap().len(), fastrand::u64(..));
@@ -78,14 +78,14 @@ fn replace(path: &Path) {
     fs::rename(other(path), path).unwrap();
 }
 
-/// A symbolic link to another file of the same length takes its place.
+/// Replaces the file by a symbolic link to another file of the same length.
 fn link(path: &Path) {
     let other = other(path);
     fs::remove_file(path).unwrap();
     symlink(other, path).unwrap();
 }
 
-/// Other bytes come into the same file, whose time of the last write is set back.
+/// Overwrites the file in place and restores its modification time.
 fn overwrite(path: &Path) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let mut file = File::options().write(true).open(path).unwrap();
@@ -93,7 +93,7 @@ fn overwrite(path: &Path) {
     file.set_modified(modified).unwrap();
 }
 
-/// Ways in which other bytes come into a file's place.
+/// The ways to change the bytes at a path.
 pub(crate) const CHANGES: [fn(&Path); 3] = [replace, link, overwrite];
 const BLOCKS: u32 = PIECE_COUNT * PIECE_LEN / BLOCK_LEN;
 
@@ -102,7 +102,7 @@ fn a_file_changed_before_its_first_request_is_not_served() {
     for change in CHANGES {
         let fixture = two_files();
         let content = fixture.content();
-        // Longer ago than a clock tick of the file system.
+        // Wait longer than a timestamp tick of the file system.
         sleep(2 * limits::FILE_TIME_GRAIN);
         let seed = seed(&fixture, &["--verify", "full"]);
         change(&fixture.source.join(NAME).join("a"));
@@ -143,7 +143,7 @@ fn a_file_changed_after_a_trusted_check_is_hashed() {
     seed.stop();
 }
 
-/// A peer that is being served notices nothing.
+/// The peer is served without interruption.
 #[test]
 fn a_touched_file_with_the_same_bytes_stays_served() {
     let fixture = two_files();
@@ -186,7 +186,7 @@ fn a_symlink_of_the_user_is_followed_and_its_change_noticed() {
     seed.stop();
 }
 
-/// What it wrote itself is served; what another program writes when it is complete is not.
+/// Bytes that the download wrote itself are served; bytes that another program writes afterwards are not.
 #[test]
 fn a_seeding_download_notices_writes_of_other_programs() {
     for change in CHANGES {

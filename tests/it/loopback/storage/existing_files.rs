@@ -1,5 +1,5 @@
-//! Files that are there before a download: nothing that is not of the torrent is written over, what is of it is taken, and
-//! two downloads never write to one file.
+//! Files that exist before a download: foreign content is never overwritten, correct content is reused, and two
+//! downloads never write to the same file.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,7 @@ use crate::support::{
 const BYTE_COUNT: usize = 20 * PIECE_LEN as usize;
 const LEN: u64 = BYTE_COUNT as u64;
 
-/// One file of many pieces, and some that are shorter than one.
+/// Creates one file of several pieces, and three that are shorter than a piece.
 fn folder() -> Fixture {
     Fixture::made_by(&[], PIECE_LEN, |root| {
         fs::create_dir(root).unwrap();
@@ -103,7 +103,8 @@ fn empty_and_reserved_files_are_written_to() {
     }
 }
 
-/// A run that was killed knows the file it has made again, with less than a piece in it, and no file in its place.
+/// After a kill the next run recognizes the file that it created, even with less than one piece in it, but not a file that
+/// replaced it.
 #[test]
 fn a_killed_run_recognizes_only_its_own_files() {
     let fixture = Fixture::file(LEN);
@@ -121,7 +122,7 @@ fn a_killed_run_recognizes_only_its_own_files() {
         assert!(killed.wait(DEADLINE).is_some());
         let command = fixture.get_command(&target, &[seed.address]);
         if is_replaced {
-            // Another program's file, by a second name of it.
+            // A hard link to a file of another program.
             let other = fixture.scratch.join("other");
             fs::write(&other, &torn).unwrap();
             fs::remove_file(&path).unwrap();
@@ -135,7 +136,7 @@ fn a_killed_run_recognizes_only_its_own_files() {
     }
 }
 
-/// The rest of the torrent is there and right.
+/// The other files of the torrent are complete.
 #[test]
 fn a_file_that_replaces_a_correct_one_is_kept() {
     let fixture = folder();
@@ -176,7 +177,7 @@ fn a_deselected_file_with_foreign_content_is_kept() {
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
     fs::create_dir(target.join(NAME)).unwrap();
-    // It shares its only piece with the files around it.
+    // The file shares its only piece with its neighbors.
     fs::write(target.join(NAME).join("c"), [9; 1000]).unwrap();
     let finished = run(fixture.get_command(&target, &[seed.address]).args(["--select", "2,4"]), DEADLINE);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
@@ -213,11 +214,11 @@ fn incomplete_read_only_content_fails() {
     assert_fails(&finished, 5, "read-only");
 }
 
-/// A `get` of a torrent of this content's folder that has made its files and waits.
+/// Starts a `get` that has created its files, has received some data and waits for more.
 fn waiting(fixture: &Fixture, target: &Path) -> Running {
     let peer = seeder_that_stops(fixture, own_ip(), 2);
     let mut get = Running::start("get", &fixture.get_command(target, &[peer]), &fixture.scratch.join("get.log"));
-    let has_some = || event(&get.output(), "progress").is_some_and(|told| told["bytes_done"] != 0);
+    let has_some = || event(&get.output(), "progress").is_some_and(|reported| reported["bytes_done"] != 0);
     assert!(wait_until(DEADLINE, has_some), "{}", get.log_tail());
     assert!(get.is_running());
     get
@@ -227,7 +228,7 @@ fn waiting(fixture: &Fixture, target: &Path) -> Running {
 fn two_torrents_with_one_file_take_turns() {
     let folder = folder();
     let target = folder.scratch.folder("target");
-    // A torrent of the file alone, into the folder of the other one.
+    // A torrent of the single file `b`, downloaded into the folder of the other torrent.
     let single = Fixture::made_by(&[], PIECE_LEN, |path| write_random(path, LEN, 1));
     let torrent = folder.scratch.join("b.torrent");
     let content = single.scratch.folder("renamed").join("b");
@@ -255,7 +256,7 @@ fn two_names_of_one_file_are_refused() {
     assert_fails(&run(&command, DEADLINE), 1, "/d: can't write: it is the same file as");
 }
 
-/// What is right needs no write, whatever names it has.
+/// Complete content needs no write, so hard links are allowed.
 #[test]
 fn two_names_of_one_correct_file_are_complete() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {

@@ -1,4 +1,5 @@
-//! Files that somebody touches while a hundred peers read them: the origin says so at once, and the rest is served on.
+//! Files that are truncated, removed or replaced while a hundred peers read them: the origin reports it within seconds
+//! and keeps serving the rest.
 
 use std::{
     fs::{self, File, Permissions},
@@ -16,17 +17,17 @@ use crate::loopback::{
 };
 use crate::support::{
     content::write_random,
-    crowd::{Crowd, Habit},
+    crowd::{Behavior, Crowd},
     process::wait_until,
-    wire_peer::Heard,
+    wire_peer::Received,
 };
 
 const COUNT: usize = 100;
 const BLOCK_LEN: u32 = 16 << 10;
-/// Of each of the two files.
+/// Pieces in each of the two files.
 const PIECE_COUNT: u32 = 32;
 const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
-/// A second is promised; machines that run tests may be busy.
+/// The origin notices within a second; the rest is tolerance for a busy machine.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 fn two_files() -> Fixture {
@@ -39,20 +40,20 @@ fn first_file(fixture: &Fixture) -> std::path::PathBuf {
     fixture.source.join(NAME).join("a")
 }
 
-/// Touches the first file while it is read. `told` is what the origin says of it; nothing if there is nothing to say. Gives the
-/// number of wrong blocks that left.
+/// Changes the first file while a crowd reads it and asserts that all unaffected pieces are still served. `warning` is a
+/// part of the expected warning; `None` asserts that there is none. Returns the number of wrong blocks that were sent.
 #[track_caller]
-fn touched(fixture: &Fixture, mut seed: Seed, told: Option<&str>, touch: impl FnOnce(&Path)) -> usize {
+fn touched(fixture: &Fixture, mut seed: Seed, reported: Option<&str>, touch: impl FnOnce(&Path)) -> usize {
     let content = fixture.content();
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), content.clone(), COUNT, Habit::Reading, own_ip);
+    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), content.clone(), COUNT, Behavior::Reading, own_ip);
     let begun = || crowd.received().iter().all(|&len| len > 0);
     assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
     touch(&first_file(fixture));
-    let noticed = || told.is_none_or(|told| seed.process.output().contains(told));
-    assert!(wait_until(NOTICED_WITHIN, noticed), "{told:?}: {}", seed.process.log_tail());
+    let noticed = || reported.is_none_or(|reported| seed.process.output().contains(reported));
+    assert!(wait_until(NOTICED_WITHIN, noticed), "{reported:?}: {}", seed.process.log_tail());
     let mut late = unchoked(fixture, &seed);
-    // All that is still as it was.
-    let first = if told.is_some() { PIECE_COUNT } else { 0 };
+    // Fetch every piece that is not affected.
+    let first = if reported.is_some() { PIECE_COUNT } else { 0 };
     for index in first..2 * PIECE_COUNT {
         for begin in (0..PIECE_LEN).step_by(BLOCK_LEN as usize) {
             let at = (index * PIECE_LEN + begin) as usize;
@@ -61,15 +62,15 @@ fn touched(fixture: &Fixture, mut seed: Seed, told: Option<&str>, touch: impl Fn
     }
     assert!(seed.process.is_running(), "{}", seed.process.log_tail());
     let output = seed.process.output();
-    assert_eq!(warnings(&output).is_empty(), told.is_none(), "{output}");
+    assert_eq!(warnings(&output).is_empty(), reported.is_none(), "{output}");
     let wrong = crowd.wrong();
     drop(crowd);
     seed.stop();
     wrong
 }
 
-/// The kernel says of somebody else's files nothing about what is in memory. The page with the new end stays there, and behind
-/// the end there are zeros: whoever asks for these alone meets no page that is missing.
+/// `mincore` does not report the page cache of files that the process does not own. The page with the new end stays
+/// cached with zeros behind the end, so a read of these bytes faults no missing page.
 #[test]
 fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
@@ -93,11 +94,12 @@ fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
         peer.fetch(index, 0, len);
         File::options().write(true).open(path).unwrap().set_len(new_len).unwrap();
         std::thread::sleep(2 * limits::FILE_CHECK_INTERVAL);
-        peer.say(&Message::Request { index, begin: 0, length: len });
-        let answer = std::iter::repeat_with(|| peer.hear())
-            .find(|heard| matches!(heard, Heard::Reject { .. } | Heard::Closed | Heard::Silence | Heard::Piece { .. }));
-        assert!(matches!(answer, Some(Heard::Reject { .. } | Heard::Closed)), "{new_len}: {answer:?}");
-        assert!(warnings(&seed.process.output()).iter().any(|told| told.contains("became shorter")));
+        peer.send_message(&Message::Request { index, begin: 0, length: len });
+        let answer = std::iter::repeat_with(|| peer.receive()).find(|received| {
+            matches!(received, Received::Reject { .. } | Received::Closed | Received::Silence | Received::Piece { .. })
+        });
+        assert!(matches!(answer, Some(Received::Reject { .. } | Received::Closed)), "{new_len}: {answer:?}");
+        assert!(warnings(&seed.process.output()).iter().any(|reported| reported.contains("became shorter")));
         assert!(
             unchoked(&fixture, &seed).fetch(2, 0, BLOCK_LEN) == content[2 * PIECE_LEN as usize..][..BLOCK_LEN as usize]
         );
@@ -122,7 +124,7 @@ fn a_replaced_file_is_reported_and_the_rest_served() {
     assert_eq!(wrong, 0);
 }
 
-/// As programs do that write a file anew beside the old one.
+/// Programs often write a new copy of a file and rename it over the old one.
 #[test]
 fn a_file_replaced_by_the_same_bytes_stays_served() {
     let fixture = two_files();

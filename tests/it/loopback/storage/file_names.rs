@@ -1,4 +1,4 @@
-//! Names that no file can have: `seed`, `get` and `verify` map them alike.
+//! Names that no file can have: `seed`, `get` and `verify` map them identically.
 
 use std::{fs, path::PathBuf};
 
@@ -25,7 +25,7 @@ fn entry(path: &[&str], more: &[(&'static str, Bencoded)]) -> Bencoded {
     dictionary(entries)
 }
 
-/// The content under the names that other clients give it, and a torrent with the names that they map.
+/// Creates content under mapped names, as other clients choose them, and a torrent with the original names.
 fn fixture() -> Fixture {
     let scratch = Scratch::new();
     let source = scratch.folder("source");
@@ -72,7 +72,7 @@ fn every_command_maps_names_identically() {
     let target = fixture.scratch.folder("target");
     fixture.get(&target, &[seed.address]);
     run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&target), DEADLINE).success();
-    // What links are named for is elsewhere: none is made.
+    // Symbolic links of the torrent are not created.
     assert!(fs::symlink_metadata(target.join(NAME).join("link")).is_err());
 }
 

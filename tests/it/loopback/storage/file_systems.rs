@@ -1,5 +1,5 @@
-//! Other file systems than the one the tests run on, made in files of their own: the power goes, they stand still, and what
-//! is written through the ring is read through maps. Needs root.
+//! File systems in loop-mounted images: power cuts, freezes, hangs, and coherence of ring writes with mapped reads. Needs
+//! root.
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
@@ -14,8 +14,8 @@ use crate::support::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A shell script with the functions `get`, which downloads into `$TARGET`, and `get_again`, which gets the same from
-/// there into `$COPY`. What is mounted goes with it.
+/// Runs a shell script that can call `get`, which downloads into `$TARGET`, and `get_again`, which downloads the same
+/// torrent from the first downloader into `$COPY`. Mounts vanish with the script.
 struct Stage<'a> {
     fixture: &'a Fixture,
     target: PathBuf,
@@ -29,7 +29,7 @@ impl<'a> Stage<'a> {
         Self { fixture, target, kept, copy }
     }
 
-    /// The script has `$IMAGE`, a file's name, for a file system to be mounted as `$TARGET`.
+    /// Runs the script with `$IMAGE`, the path of a file for a file system to be mounted at `$TARGET`.
     fn run(&self, seed: &Seed, script: &str) -> Finished {
         let words = |command: &Command| {
             let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -52,11 +52,11 @@ fn codes(finished: &Finished) -> Vec<&str> {
     finished.stdout.lines().filter(|line| line.starts_with("code ")).collect()
 }
 
-/// The file system forgets all that it has not written, its journal too, as when the power goes.
+/// The file system is shut down without flushing its journal, as by a power cut.
 #[test]
 fn a_power_cut_loses_no_claimed_piece() {
     const LEN: u64 = 40 << 20;
-    // Before anything is claimed, after the first checkpoint, and when the next one may be under way.
+    // Cut the power before the first checkpoint, after it, and during the next one.
     for seconds in ["1.3", "7", "10.2"] {
         let fixture = Fixture::file(LEN);
         let (seed, stage) = (fixture.seed(), Stage::new(&fixture));
@@ -74,7 +74,7 @@ fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))'
         assert!(finished.stdout.ends_with("equal\n"), "{seconds}: {finished:#?}");
         let claimed = assert_claims(&fixture, &stage.kept);
         assert_eq!(claimed > 0, seconds != "1.3", "{seconds}: {claimed} {finished:#?}");
-        // What was claimed is not fetched again.
+        // Claimed pieces are not fetched again.
         let downloaded = event(&finished.stdout, "complete").unwrap()["downloaded"].as_u64().unwrap();
         let claimed_len = claimed as u64 * u64::from(fixture.metainfo.info.geometry.piece_len());
         assert!(downloaded <= LEN - claimed_len, "{seconds}: {downloaded}, {claimed} pieces were claimed");
@@ -98,7 +98,7 @@ fn a_frozen_file_system_delays_a_download() {
     seed.stop();
 }
 
-/// No call to one of two file systems ends: what lies on the other one is served as ever, to newcomers too.
+/// All calls to one of two file systems block: torrents on the other one are served, to new peers as well.
 #[test]
 fn a_hung_file_system_blocks_only_its_own_torrents() {
     let (hung, other) = (Fixture::file(24 << 20), Fixture::file(4 << 20));
@@ -118,7 +118,7 @@ fn a_hung_file_system_does_not_delay_shutdown() {
     seed.stop();
 }
 
-/// A seed of both, the files of one on a file system that does not answer any more; and somebody who waits for them.
+/// Starts a seed of both torrents, hangs the file system of the first, and starts a download that waits for it.
 fn hang(hung: &Fixture, other: &Fixture) -> (Seed, Daemon, Running) {
     for fixture in [hung, other] {
         fs::copy(&fixture.torrent, fixture.source.join("a.torrent")).unwrap();
@@ -141,12 +141,12 @@ fn hang(hung: &Fixture, other: &Fixture) -> (Seed, Daemon, Running) {
     daemon.signal(Signal::STOP);
     let target = hung.scratch.folder("target");
     let waiting = Running::start("get", &hung.get_command(&target, &[address]), &hung.scratch.join("get.log"));
-    // It has asked for all that it may, and nothing comes.
+    // Let the download send its requests.
     std::thread::sleep(Duration::from_secs(1));
     (seed, daemon, waiting)
 }
 
-/// A file system's process, which ends with its test. Dropped before its users are waited for, who would wait for ever.
+/// The process of a FUSE file system, ended on drop. Drop it before its users, which cannot end while it hangs.
 struct Daemon(Pid);
 
 impl Daemon {
@@ -189,7 +189,7 @@ fn ring_writes_are_seen_through_maps() {
         for write in ["buffered", "direct"] {
             let fixture = Fixture::file((12 << 20) + 77);
             let (seed, stage) = (fixture.seed(), Stage::new(&fixture));
-            // The second one takes each piece from the first as soon as that one has it.
+            // The second downloader fetches each piece from the first as soon as the first has it.
             let script = format!(
                 r#"{make} || exit 9
                    get --write {write} --down 12M --seed & get_again; echo "code $?"
@@ -205,7 +205,7 @@ fn ring_writes_are_seen_through_maps() {
     }
 }
 
-/// Of too little address space nothing comes but an end: with a line, or with the allocator's own.
+/// With too little address space the process ends with an error line or with the allocator's abort.
 #[test]
 fn a_download_with_little_address_space_claims_nothing_wrong() {
     let fixture = Fixture::file(4 << 20);

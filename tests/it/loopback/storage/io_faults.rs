@@ -1,6 +1,6 @@
-//! Errors of the file system at any moment of a `get`, and operations that come late, in another order and in part.
+//! Injected file system errors at any point of a `get`, and operations that complete late, partially or out of order.
 //!
-//! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work in debug builds alone (`uring::fault`).
+//! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work only in debug builds (`uring::fault`).
 
 use std::{fs, path::Path, process::Command};
 
@@ -22,7 +22,7 @@ use crate::support::{
 const PIECE_COUNT: u32 = 6;
 const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
-/// A `get` with these faults; what it claims is right, and the next run without them finishes it.
+/// Runs `get` with these faults. Asserts that its claims are correct and that a run without faults completes it.
 #[track_caller]
 fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> Finished {
     let mut get = fixture.get_command(target, &[seed.address]);
@@ -41,8 +41,8 @@ fn each_write_and_sync_may_fail_once_or_permanently() {
     }
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
-    // The first write and the first two syncs are those of a record of nothing. Then data is written by so many steps, and synced
-    // by one; then come the record and the folder.
+    // The first write and the first two syncs belong to the empty record. Then there is one write per piece and one sync for
+    // the data, followed by those for the record and the folder.
     for (step, numbers) in [("write", 1..PIECE_COUNT + 1), ("sync", 2..3)] {
         for number in numbers {
             for lasting in ["", "+"] {
@@ -74,7 +74,7 @@ fn each_errno_has_an_exit_code_and_a_remedy() {
         let finished = get_with(&fixture, &seed, &target, &format!("write@2+={errno}"));
         assert_fails(&finished, code, part);
     }
-    // One that passes when descriptors are given back is no fault.
+    // A lack of descriptors that passes is no error.
     let target = fixture.scratch.folder("descriptors");
     let finished = get_with(&fixture, &seed, &target, &format!("open@0={}", libc::EMFILE));
     assert_eq!(finished.code, Some(0), "{finished:#?}");
@@ -87,10 +87,10 @@ fn an_unwritable_record_is_reported() {
     }
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
-    // Half of it comes, and then nothing more.
+    // The seeder sends half of the content and then stops.
     let peer = seeder_that_stops(&fixture, own_ip(), 6);
     let mut command = fixture.get_command(&target, &[peer]);
-    // A record of nothing and its name, then the data and the name of its file are synced first.
+    // The first four syncs are for the empty record, its name, the data and the name of its file.
     command.env("BT_FAST_FAULTS", format!("sync@4+={}", libc::ENOSPC));
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
     let has_some = |get: &Running| {
@@ -101,8 +101,11 @@ fn an_unwritable_record_is_reported() {
     get.signal(Signal::INT);
     assert_eq!(get.wait(DEADLINE).unwrap().code(), Some(5), "{}", get.log_tail());
     let output = get.output();
-    let told = failures(&output);
-    assert!(told.len() == 1 && told[0].contains(".content.bt-fast-resume: can't write: the disk is full"), "{output}");
+    let reported = failures(&output);
+    assert!(
+        reported.len() == 1 && reported[0].contains(".content.bt-fast-resume: can't write: the disk is full"),
+        "{output}"
+    );
     let seed = fixture.seed();
     fixture.get(&target, &[seed.address]);
     assert_no_litter(&target);
@@ -113,7 +116,7 @@ fn a_disk_full_at_any_point_is_recoverable() {
     const LEN: u64 = 2 << 20;
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
-    // Nothing at all, half of it, all but the last block: the lock takes a page.
+    // Space for nothing, for half of the content, and for all but the last block, since the lock file takes a page.
     for size_kib in [4, 1024, 2048] {
         let script = format!(
             r#"mount -t tmpfs -o size={size_kib}k none "$TARGET" && get; echo "code $?"
@@ -125,8 +128,8 @@ fn a_disk_full_at_any_point_is_recoverable() {
         assert_eq!(codes, ["code 5", "code 0"], "{size_kib}: {finished:#?}");
         assert!(finished.stdout.ends_with("\ncontent\n"), "{size_kib}: {finished:#?}");
         let (first, second) = finished.stderr.split_once("---").unwrap();
-        let told = failures(first);
-        assert!(told.len() == 1 && told[0].contains("the disk is full"), "{size_kib}: {finished:#?}");
+        let reported = failures(first);
+        assert!(reported.len() == 1 && reported[0].contains("the disk is full"), "{size_kib}: {finished:#?}");
         assert!(failures(second).is_empty() && warnings(second).is_empty(), "{size_kib}: {finished:#?}");
         fs::remove_dir_all(fixture.scratch.join("target")).unwrap();
     }
@@ -144,7 +147,7 @@ fn many_files_and_few_descriptors_work_or_fail_cleanly() {
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--nofile={limit}:{limit}")).arg(get.get_program()).args(get.get_args());
         let finished = run(&limited, DEADLINE);
-        // One piece has bytes of thirty files, and a dozen may be written at a time.
+        // A piece spans thirty files, and a dozen pieces may be written at a time.
         if is_enough || finished.code == Some(0) {
             assert_eq!(finished.code, Some(0), "{finished:#?}");
         } else {
@@ -162,7 +165,7 @@ fn unreadable_pieces_are_skipped_and_the_rest_served() {
     }
     let fixture = Fixture::file(LEN);
     let address = own_address();
-    // The first piece that is looked at can't be read; whose it is, is chance.
+    // The first piece that the seed checks cannot be read; which piece that is, is random.
     let mut command = fixture.seed_command(address);
     command.env("BT_FAST_FAULTS", format!("read@0={}", libc::EIO));
     let broken = Seed::start(&command, address, &fixture.scratch.join("broken.log"));
@@ -174,7 +177,7 @@ fn unreadable_pieces_are_skipped_and_the_rest_served() {
     whole.stop();
 }
 
-/// Operations are interrupted and cancelled besides.
+/// Operations are interrupted and cancelled as well.
 #[test]
 fn short_late_and_reordered_completions_lose_nothing() {
     if cfg!(not(debug_assertions)) {
@@ -194,8 +197,8 @@ fn short_late_and_reordered_completions_lose_nothing() {
             let finished = run(get.args(["--write", write]).env("BT_FAST_CHAOS", &chaos), DEADLINE);
             assert_eq!(finished.code, Some(0), "BT_FAST_CHAOS={chaos}: {finished:#?}");
             assert_eq!(event(&finished.stdout, "complete").unwrap()["corrupt"], 0, "BT_FAST_CHAOS={chaos}");
-            let told = [failures(&finished.stderr), warnings(&finished.stderr)].concat();
-            assert!(told.is_empty(), "BT_FAST_CHAOS={chaos}: {told:?}");
+            let reported = [failures(&finished.stderr), warnings(&finished.stderr)].concat();
+            assert!(reported.is_empty(), "BT_FAST_CHAOS={chaos}: {reported:?}");
             fixture.assert_complete(&target);
             assert_no_litter(&target);
         }
@@ -214,11 +217,11 @@ fn a_checkpoint_that_panics_ends_the_download() {
     let target = fixture.scratch.folder("target");
     let peer = seeder_that_stops(&fixture, own_ip(), usize::try_from(PIECE_COUNT).unwrap());
     let mut get = Running::start("get", &fixture.get_command(&target, &[peer]), &fixture.scratch.join("get.log"));
-    let has_some = |get: &Running| event(&get.output(), "progress").is_some_and(|told| told["bytes_done"] != 0);
+    let has_some = |get: &Running| event(&get.output(), "progress").is_some_and(|reported| reported["bytes_done"] != 0);
     assert!(wait_until(DEADLINE, || has_some(&get)), "{}", get.log_tail());
     get.signal(Signal::INT);
     get.wait(DEADLINE).unwrap();
-    // What an earlier run has left is synced at once, on a thread of its own.
+    // Data of an earlier run is synced at the start, on a separate thread.
     let seed = fixture.seed();
     let finished = get_with(&fixture, &seed, &target, "sync@0=panic");
     assert_eq!(finished.code, Some(1), "{finished:#?}");
@@ -228,7 +231,7 @@ fn a_checkpoint_that_panics_ends_the_download() {
     );
 }
 
-/// More checks panic than there are threads: each costs its own piece.
+/// More checks panic than there are threads, and each panic costs only its own piece.
 #[test]
 fn panicking_checks_cost_only_their_own_pieces() {
     const PANICS: usize = 12;
@@ -239,7 +242,7 @@ fn panicking_checks_cost_only_their_own_pieces() {
     let faults: Vec<String> = (0..PANICS).map(|number| format!("read@{number}=panic")).collect();
     let address = own_address();
     let mut command = fixture.seed_command(address);
-    // Without what an earlier check remembers.
+    // An empty cache folder, so that no earlier check is reused.
     command.env("XDG_CACHE_HOME", fixture.scratch.path()).env("BT_FAST_FAULTS", faults.join(","));
     let faulty = Seed::start(&command, address, &fixture.scratch.join("faulty.log"));
     let target = fixture.scratch.folder("target");
@@ -247,7 +250,7 @@ fn panicking_checks_cost_only_their_own_pieces() {
     let mut get = Running::start("get", &get, &fixture.scratch.join("get.log"));
     let expected = fixture.bytes().len() as u64 - PANICS as u64 * u64::from(PIECE_LEN);
     let has_others = |get: &Running| {
-        event(&get.output(), "progress").is_some_and(|told| told["bytes_done"].as_u64() >= Some(expected))
+        event(&get.output(), "progress").is_some_and(|reported| reported["bytes_done"].as_u64() >= Some(expected))
     };
     assert!(wait_until(DEADLINE, || has_others(&get)), "{}", get.log_tail());
     get.signal(Signal::INT);

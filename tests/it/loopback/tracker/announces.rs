@@ -1,4 +1,4 @@
-//! What `seed` and `get` say to trackers, and what they make of the answers.
+//! Announces of `seed` and `get`, and how they treat the replies.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,10 +18,10 @@ use crate::support::{
 };
 
 const LEN: u64 = (1 << 20) + 77;
-/// Nobody listens there.
+/// The URL of a tracker that refuses connections.
 const DEAD: &str = "http://127.0.0.1:1/announce";
 
-/// BEP 23: six bytes for each peer, BEP 7: eighteen.
+/// Encodes peers compactly: six bytes for IPv4 (BEP 23), eighteen for IPv6 (BEP 7).
 fn compact(peers: &[SocketAddr]) -> Bencoded {
     let bytes: Vec<u8> = peers
         .iter()
@@ -41,7 +41,7 @@ fn reply<'a>(entries: impl IntoIterator<Item = (&'a str, Bencoded)>) -> Answer {
     Answer::ok(dictionary(entries).0)
 }
 
-/// Answers every announce alike.
+/// Starts a tracker that gives the same reply to every announce.
 fn tracker<'a>(entries: impl IntoIterator<Item = (&'a str, Bencoded)>) -> HttpServer {
     let answer = reply(entries);
     HttpServer::start(own_ip(), move |_| answer.clone())
@@ -92,7 +92,7 @@ fn a_seed_announces_no_completed_and_not_too_often() {
     let mut seed = fixture.seed();
     assert!(tracker.saw_event("started", DEADLINE));
     fixture.get_by_peer(seed.address);
-    // The tracker wants to be asked every second; nobody should be asked more than once a minute.
+    // The tracker's interval is one second, but clients announce at most once a minute.
     std::thread::sleep(Duration::from_secs(2));
     let by_seed = |port: u64| {
         let announces = tracker.requests().into_iter();
@@ -154,10 +154,15 @@ fn tracker_failures_are_reported_once() {
     let mut command = fixture.get_command(&target, &[]);
     command.args(["--announce", &tracker.url("/announce"), "--announce", DEAD, "--announce", "udp://127.0.0.1:1"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let said = |part: &str| warnings(&get.output()).iter().filter(|line| line.contains(part)).count();
-    assert!(wait_until(DEADLINE, || said("away") > 0 && said("127.0.0.1:1") > 1), "{}", get.output());
+    let printed = |part: &str| warnings(&get.output()).iter().filter(|line| line.contains(part)).count();
+    assert!(wait_until(DEADLINE, || printed("away") > 0 && printed("127.0.0.1:1") > 1), "{}", get.output());
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!((said("away"), said("http://127.0.0.1:1"), said("udp://127.0.0.1:1")), (1, 1, 1), "{}", get.output());
+    assert_eq!(
+        (printed("away"), printed("http://127.0.0.1:1"), printed("udp://127.0.0.1:1")),
+        (1, 1, 1),
+        "{}",
+        get.output()
+    );
     assert!(!get.output().contains('\x1b'));
     get.signal(Signal::TERM);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130));
@@ -175,8 +180,8 @@ fn a_warning_message_is_reported() {
     let target = fixture.scratch.folder("target");
     let finished = run(fixture.get_command(&target, &[]).args(["--announce", &tracker.url("/announce")]), DEADLINE);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let told = warnings(&finished.stderr);
-    assert!(told.len() == 1 && told[0].contains("slow today"), "{finished:#?}");
+    let reported = warnings(&finished.stderr);
+    assert!(reported.len() == 1 && reported[0].contains("slow today"), "{finished:#?}");
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn peers_as_dictionaries_may_have_addresses_or_names() {
     let port = event(&seed.process.output(), "seeding").unwrap()["port"].as_u64().unwrap();
     for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
         let peer = |host: &str, port| dictionary([("ip", string(host)), ("port", integer(port))]);
-        // Peers that are none, beside the one that is.
+        // Unusable peers next to the real one.
         let peers = [peer("no.such.name.invalid", 5), peer("", 5), peer(host, 0), peer("0.0.0.0", 6), peer(host, port)];
         let tracker = tracker([("interval", integer(1800)), ("peers", list(peers))]);
         let target = fixture.scratch.folder(host);
@@ -212,7 +217,7 @@ fn peers_as_dictionaries_may_have_addresses_or_names() {
     }
 }
 
-/// BEP 3: a peer that is not the one its tracker told is not talked to.
+/// A peer whose id differs from its tracker's is disconnected (BEP 3).
 #[test]
 fn a_peer_with_an_unexpected_id_is_dropped() {
     let fixture = Fixture::file(LEN);
@@ -288,7 +293,7 @@ fn a_hung_tracker_delays_neither_download_nor_stop() {
     fixture.get_by_peer(address);
     seed.stop();
 
-    // A second Ctrl-C does not even wait for that.
+    // A second SIGINT ends the process without waiting for the tracker.
     let seed = Seed::start(&command, address, &fixture.scratch.join("seed2.log"));
     let mut process = seed.process;
     let started = || tracker.events().iter().filter(|event| *event == "started").count();

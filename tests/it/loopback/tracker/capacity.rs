@@ -1,4 +1,4 @@
-//! `track --open` under floods, beside peers that announce as they should.
+//! `track --open` under floods, with honest announces at the same time.
 
 use std::{
     io::Write as _,
@@ -24,11 +24,12 @@ use crate::support::{
     wire_peer::any_peer_id,
 };
 
-/// Half-open connections, and how many of an address: more than a tracker has places with two threads.
+/// The number of half-open connections: more than a tracker with two threads accepts.
 const HALF_OPEN_COUNT: usize = 10_000;
+/// Half-open connections per address.
 const HALF_OPEN_PER_IP: usize = 400;
 const FLOOD_LEN: usize = 40_000;
-/// For the whole process, at its highest.
+/// The limit on the peak resident memory of the tracker in bytes.
 const RESIDENT_MAX: u64 = 256 << 20;
 
 struct OpenTracker {
@@ -61,7 +62,7 @@ impl OpenTracker {
     }
 }
 
-/// Somebody who announces over UDP from an address of its own.
+/// A peer that announces over UDP from its own address.
 struct Announcer {
     socket: UdpSocket,
     connection_id: u64,
@@ -96,7 +97,7 @@ impl Announcer {
         encode_announce(&query, "", self.connection_id, 1)
     }
 
-    /// The answer to what is sent until there is one: a flood fills the tracker's buffer too.
+    /// Sends the packet until there is an answer, because a flood also fills the tracker's receive buffer.
     fn ask(&self, packet: &[u8]) -> UdpReply {
         let mut answer = [0; 2048];
         for _ in 0..100 {
@@ -116,7 +117,7 @@ impl Announcer {
     }
 }
 
-/// Connections on which half a request is sent, as far as they come about.
+/// Opens connections and sends half a request on each. Connections may fail.
 fn half_open(to: SocketAddr) -> Vec<TcpStream> {
     let mut sources: Vec<Ipv4Addr> = Vec::new();
     let open = (0..HALF_OPEN_COUNT).map(|n| {
@@ -126,7 +127,7 @@ fn half_open(to: SocketAddr) -> Vec<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((*sources.last().unwrap(), 0)).into()).unwrap();
         socket.set_nonblocking(true).unwrap();
-        // It is under way.
+        // The connection is in progress.
         let _ = socket.connect(&to.into());
         let mut stream = TcpStream::from(socket);
         let _ = stream.write(b"GET /announce?info_hash=");
@@ -135,7 +136,7 @@ fn half_open(to: SocketAddr) -> Vec<TcpStream> {
     open.collect()
 }
 
-/// T10
+/// Half-open connections over HTTP do not affect announces over HTTP and UDP.
 #[test]
 fn half_open_connections_do_not_lock_out_peers() {
     let tracker = OpenTracker::start();
@@ -151,7 +152,7 @@ fn half_open_connections_do_not_lock_out_peers() {
     let answer = http_client::get(tracker.address, &announce, "");
     assert_eq!(answer.status, 200);
     assert!(String::from_utf8_lossy(&answer.body).contains("5:peers6:"), "{answer:?}");
-    // Each is in the swarm, beside the other.
+    // Both peers are in the swarm.
     assert_eq!(Announcer::new(tracker.address).announce(info_hash).peers.len(), 2);
     let resident_len = tracker.resident_len();
     assert!(resident_len < RESIDENT_MAX, "{resident_len}");
@@ -159,7 +160,7 @@ fn half_open_connections_do_not_lock_out_peers() {
     assert_eq!(tracker.stop()["torrents"], 1);
 }
 
-/// T10
+/// A flood of new torrents displaces only its own entries.
 #[test]
 fn a_flood_of_udp_announces_displaces_no_swarm() {
     let tracker = OpenTracker::start();
@@ -174,7 +175,7 @@ fn a_flood_of_udp_announces_displaces_no_swarm() {
         let packet = flooder.packet(InfoHash(std::array::from_fn(|_| rng.u8(..))));
         flooder.socket.send(&packet).unwrap();
         if n % 64 == 0 {
-            // It goes no faster than it is answered, or most of it would be lost on the way.
+            // Wait for an answer, or the kernel would drop most packets of the flood.
             while flooder.socket.recv(&mut [0; 64]).is_err() {}
         }
     }

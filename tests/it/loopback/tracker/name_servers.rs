@@ -1,4 +1,5 @@
-//! Names whose addresses change from question to question, have a hundred of them, or are never told. Needs root.
+//! Host names whose address changes between queries, that have a hundred addresses, or that are never resolved. Needs
+//! root.
 
 use std::{
     ffi::OsStr,
@@ -21,12 +22,12 @@ use crate::support::{
 };
 
 const LEN: u64 = 1 << 20;
-/// TEST-NET-2 (RFC 5737): no address of this host or its network, as far as anybody can tell.
+/// An address of TEST-NET-2 (RFC 5737), which counts as public.
 const PUBLIC_IP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// What has to be done although a look-up hangs for 30 s.
+/// Deadline for operations that must not wait for a lookup, which hangs for 30 s.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A seed on the left host; on the right one commands that ask a name server there.
+/// A seed on the left host, and a name server on the right host for the commands there.
 struct Names {
     fixture: Fixture,
     net: NetPair,
@@ -47,7 +48,7 @@ impl Names {
         Self { fixture, net, seed, server }
     }
 
-    /// `get SOURCE` on the right host.
+    /// Returns `get SOURCE` on the right host.
     fn get(&self, source: impl AsRef<OsStr>, target: &Path, arguments: &[&str]) -> Command {
         let mut get = bt_fast();
         get.args(["get", "--json"]).arg(source).arg("-o").arg(target).args(arguments);
@@ -55,11 +56,11 @@ impl Names {
         self.net.right.command(&get)
     }
 
-    /// `get SOURCE`, which ends when it is told to although it can do nothing yet.
+    /// Asserts that `get SOURCE` stops on SIGTERM while its lookup hangs.
     fn assert_stops(&self, source: impl AsRef<OsStr>, arguments: &[&str]) {
         let command = self.get(source, &self.fixture.scratch.join("nothing"), arguments);
         let mut get = Running::start("get", &command, &self.fixture.scratch.join("stopped.log"));
-        // MetadataConnection a name server takes moments; nothing can be seen of a question that is not answered.
+        // Give the command time to send its query; a query without an answer cannot be observed.
         assert!(!wait_until(Duration::from_secs(1), || !get.is_running()), "{}", get.log_tail());
         get.signal(Signal::TERM);
         assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{command:?}\n{}", get.log_tail());
@@ -74,7 +75,7 @@ fn answer(peers: &[SocketAddr]) -> Answer {
     Answer::ok(dictionary([("interval", integer(1800)), ("peers", string(compact.collect::<Vec<u8>>()))]).0)
 }
 
-/// T6: the address that was checked is the one that is asked.
+/// The address that was checked is the address that is connected to.
 #[test]
 fn a_name_that_turns_to_a_local_address_is_refused() {
     let names = Names::new(|name, before| {
@@ -94,20 +95,20 @@ fn a_name_that_turns_to_a_local_address_is_refused() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     names.fixture.assert_complete(&target);
     assert_eq!(elsewhere.events(), ["started"]);
-    assert!(names.server.told("moves.test") > 1);
+    assert!(names.server.answered("moves.test") > 1);
 
-    // One that is at home at first, as the check finds, and elsewhere when it is asked, leads nowhere either.
+    // A name that resolves to loopback for the check and to a public address afterwards is refused too.
     let get = names.get("http://home-first.test:7080/a.torrent", &names.fixture.scratch.join("nothing"), &[]);
     let finished = run(&get, DEADLINE);
     assert_fails(&finished, 1, "can't fetch");
-    assert!(names.server.told("home-first.test") > 1);
+    assert!(names.server.answered("home-first.test") > 1);
     assert_eq!(victim.requests().len(), 0, "{:?}", victim.requests());
 }
 
-/// T6
+/// A name with many addresses costs a bounded number of connection attempts.
 #[test]
 fn few_of_a_hundred_addresses_are_tried() {
-    // All but one refuse. The C library keeps the order of those that are equally near.
+    // All addresses but one refuse. The C library keeps the order of equally near addresses.
     let address = |n: u8| Ipv4Addr::new(10, 77, 1, n);
     let names = Names::new(move |name, _| {
         let first = if name == "far.test" { 11 } else { 1 };
@@ -126,13 +127,13 @@ fn few_of_a_hundred_addresses_are_tried() {
     };
     get("near.test", &[]);
     assert_eq!(tracker.events(), ["started", "completed", "stopped"]);
-    // The one that would answer is the hundredth: nobody gets so far, and the download needs it not.
+    // The answering address is the last one: it is never tried, and the download completes without it.
     get("far.test", &["--peer", &seed.to_string()]);
-    assert!(names.server.told("far.test") > 0);
+    assert!(names.server.answered("far.test") > 0);
     assert_eq!(tracker.requests().len(), 3);
 }
 
-/// T6
+/// Lookups hang for 30 s, but downloads from known peers do not wait for them.
 #[test]
 fn a_silent_name_server_delays_neither_download_nor_stop() {
     let names = Names::new(|_, _| None);

@@ -1,4 +1,4 @@
-//! Several origins behind a tracker that is not ours: opentracker as Debian builds it, which tracks listed torrents alone.
+//! Several origins behind Debian's build of opentracker, which tracks only listed torrents.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -10,7 +10,7 @@ use crate::support::{
 
 const LEN: u64 = (2 << 20) + 77;
 
-/// It tells everybody the address it is asked from: all are on one, each with a port of its own.
+/// Returns a free port on 127.0.0.1. opentracker names the source address of announces, so all peers share one address.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,5 @@
-//! What a torrent, a tracker or a redirect may make us ask of this host, and by which device we ask at all. Needs root.
+//! Which requests to this host a torrent, a tracker or a redirect can cause, and through which device requests leave.
+//! Needs root.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ use crate::support::{
 
 const LEN: u64 = 300_000;
 
-/// An address of the left host that is neither private nor of the loopback (RFC 5737).
+/// An address of the left host that is neither private nor loopback (RFC 5737).
 const PUBLIC_IP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 #[test]
@@ -47,7 +48,7 @@ fn trackers_of_a_torrent_reach_only_trackers_on_this_host() {
     get.arg("get").arg(&fixture.torrent).arg("-o").arg(fixture.scratch.join("target"));
     get.args(["--listen", &SocketAddr::from((Ipv4Addr::UNSPECIFIED, LISTEN_PORT)).to_string()]);
     let mut get = Running::start("get", &net.left.command(&get), &fixture.scratch.join("get.log"));
-    // All fail and are asked one after the other.
+    // All trackers fail, so each is tried in turn.
     assert!(wait_until(DEADLINE, || elsewhere.requests().len() >= 2), "{}", get.log_tail());
     std::thread::sleep(Duration::from_millis(300));
     for server in &own {

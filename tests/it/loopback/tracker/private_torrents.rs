@@ -1,4 +1,4 @@
-//! Which packets leave a host, all of them captured. Needs root.
+//! Private torrents: captures all packets that leave a host and checks their destinations. Needs root.
 
 use std::{
     collections::BTreeSet,
@@ -25,58 +25,59 @@ use crate::support::{
     net::NetPair,
     process::{Running, run},
     tracker::Tracker,
-    wire_peer::{Heard, ListeningPeer, WirePeer, any_peer_id},
+    wire_peer::{ListeningPeer, Received, WirePeer, any_peer_id},
 };
 
 const LEN: u64 = 1 << 20;
-/// ICMPv6 with which a kernel says that its link has come up (RFC 4861, RFC 3810): router and neighbour solicitation, report.
+/// ICMPv6 types that the kernel sends when a link comes up (RFC 4861, RFC 3810): router solicitation, neighbor
+/// solicitation and multicast report.
 const LINK_IS_UP: [u8; 3] = [133, 135, 143];
-/// Where nobody listens: one at an address that nobody has.
-const STRANGERS: [SocketAddr; 2] = [stranger(1), stranger(99)];
+/// Addresses without a listener that no tracker has named. The second belongs to no host.
+const UNLISTED: [SocketAddr; 2] = [unlisted(1), unlisted(99)];
 
-const fn stranger(n: u8) -> SocketAddr {
+const fn unlisted(n: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, n)), 7099)
 }
 
-/// Everything by which clients hear of others without a tracker of their own: a DHT node (BEP 5), peers (BEP 11), trackers
+/// Sends every message that names peers or trackers: a DHT port (BEP 5), peer exchange (BEP 11), tracker exchange
 /// (BEP 28).
 fn gossip(peer: &mut WirePeer) {
     let messages = vec![(b"ut_pex".to_vec(), 2), (b"lt_tex".to_vec(), 3)];
     let handshake = ExtensionHandshake { messages, ..ExtensionHandshake::default() }.encode();
-    peer.say(&Message::Extended { id: 0, payload: &handshake });
-    peer.say(&Message::HaveNone);
-    peer.send(&[&[0, 0, 0, 3, 9][..], &stranger(1).port().to_be_bytes()].concat());
-    let added: Vec<u8> = STRANGERS
+    peer.send_message(&Message::Extended { id: 0, payload: &handshake });
+    peer.send_message(&Message::HaveNone);
+    peer.send(&[&[0, 0, 0, 3, 9][..], &unlisted(1).port().to_be_bytes()].concat());
+    let added: Vec<u8> = UNLISTED
         .iter()
-        .flat_map(|stranger| match stranger.ip() {
-            IpAddr::V4(ip) => [&ip.octets()[..], &stranger.port().to_be_bytes()].concat(),
+        .flat_map(|unlisted| match unlisted.ip() {
+            IpAddr::V4(ip) => [&ip.octets()[..], &unlisted.port().to_be_bytes()].concat(),
             IpAddr::V6(_) => unreachable!("they are of IPv4"),
         })
         .collect();
     let peers = dictionary([("added", string(added)), ("added.f", string([2; 2])), ("dropped", string(""))]).0;
-    let trackers = STRANGERS.map(|stranger| string(format!("udp://{stranger}/announce")));
+    let trackers = UNLISTED.map(|unlisted| string(format!("udp://{unlisted}/announce")));
     let trackers = dictionary([("added", list(trackers))]).0;
-    peer.say(&Message::Extended { id: 2, payload: &peers });
-    peer.say(&Message::Extended { id: 3, payload: &trackers });
+    peer.send_message(&Message::Extended { id: 2, payload: &peers });
+    peer.send_message(&Message::Extended { id: 3, payload: &trackers });
 }
 
-/// A peer that gossips with whoever connects to it, and stays.
+/// Starts a peer that calls [`gossip`] on each connection and keeps it open.
 fn gossiping_peer(ip: Ipv4Addr, info_hash: InfoHash, piece_count: u32) -> ListeningPeer {
     ListeningPeer::start(ip, piece_count, move |mut peer| {
-        if peer.hear_handshake().is_some() {
+        if peer.receive_handshake().is_some() {
             peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
             gossip(&mut peer);
-            while !matches!(peer.hear(), Heard::Closed | Heard::Silence) {}
+            while !matches!(peer.receive(), Received::Closed | Received::Silence) {}
         }
     })
 }
 
-/// What may leave.
+/// The packets that may leave a host.
 struct Allowed {
     tracker: SocketAddr,
-    /// Whom the tracker named.
+    /// The peers that the tracker named.
     peers: BTreeSet<SocketAddr>,
-    /// Who is not bt-fast: what it sends is its own affair.
+    /// Sources of packets that are not bt-fast and therefore ignored.
     others: [SocketAddr; 2],
 }
 
@@ -93,7 +94,7 @@ impl Allowed {
                 source.is_some_and(|source| self.others.contains(&source))
                     || destination == self.tracker
                     || self.peers.contains(&destination)
-                    // An answer to a peer that connected to us.
+                    // An answer on a connection that the peer opened.
                     || (packet.source_port == LISTEN_PORT && is_named(to))
             }
             _ => false,
@@ -101,9 +102,9 @@ impl Allowed {
     }
 }
 
-/// Seeds and gets a torrent that `create` makes with these arguments, with a peer beside them that gossips: every packet of
-/// both hosts that neither the tracker nor a peer that it named was sent.
-fn strange_packets(arguments: &[&str]) -> Vec<Packet> {
+/// Seeds and downloads a torrent that `create` makes with these arguments, while another peer sends [`gossip`]. Returns
+/// the packets of both hosts that went neither to the tracker nor to a peer that it named.
+fn unexpected_packets(arguments: &[&str]) -> Vec<Packet> {
     let mut fixture = Fixture::file(LEN);
     fixture.torrent = fixture.scratch.join("with trackers.torrent");
     let mut create = bt_fast();
@@ -128,7 +129,7 @@ fn strange_packets(arguments: &[&str]) -> Vec<Packet> {
 
     let seed = Seed::start(&net.left.command(&fixture.seed_command(here)), here, &fixture.scratch.join("seed.log"));
     let visitor = net.right.inside(|| {
-        let mut peer = WirePeer::greet(here, info_hash, piece_count, Reserved::ours());
+        let mut peer = WirePeer::connect_with_handshake(here, info_hash, piece_count, Reserved::ours());
         gossip(&mut peer);
         peer
     });
@@ -157,22 +158,26 @@ fn strange_packets(arguments: &[&str]) -> Vec<Packet> {
     packets.into_iter().filter(|packet| !allowed.allows(packet)).collect()
 }
 
-/// M11
+/// No packet leaves for any other destination.
 #[test]
 fn private_torrents_contact_only_their_tracker_and_its_peers() {
     let url = Tracker::url(NetPair::LEFT_IP);
-    let strange = strange_packets(&["-p", "-a", &url]);
-    assert!(strange.is_empty(), "{strange:#?}");
+    let unexpected = unexpected_packets(&["-p", "-a", &url]);
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
 }
 
-/// The same eyes on a torrent with one more tracker see that it is asked, as nothing else is.
+/// Control: the same capture of a public torrent with a second tracker shows packets to that tracker and to no other
+/// destination.
 #[test]
 fn the_capture_sees_a_second_tracker_of_a_public_torrent() {
     let url = Tracker::url(NetPair::LEFT_IP);
-    let dead = stranger(1);
-    let strange = strange_packets(&["-a", &format!("http://{dead}/announce"), "-a", &url]);
+    let dead = unlisted(1);
+    let unexpected = unexpected_packets(&["-a", &format!("http://{dead}/announce"), "-a", &url]);
     let is_dead = |ip: Option<IpAddr>, port| ip == Some(dead.ip()) && port == dead.port();
     let asked = |packet: &Packet| is_dead(packet.destination, packet.destination_port);
     let refused = |packet: &Packet| is_dead(packet.source, packet.source_port);
-    assert!(strange.iter().any(asked) && strange.iter().all(|packet| asked(packet) || refused(packet)), "{strange:#?}");
+    assert!(
+        unexpected.iter().any(asked) && unexpected.iter().all(|packet| asked(packet) || refused(packet)),
+        "{unexpected:#?}"
+    );
 }

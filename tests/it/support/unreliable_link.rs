@@ -1,4 +1,4 @@
-//! A bad line: TCP connections over it are late, cut in the middle of what they say, and dark for a while.
+//! A TCP proxy that simulates an unreliable link: it delays data, cuts connections within a message, and can go down.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,38 +13,38 @@ use std::{
 };
 
 const PORT: u16 = 7100;
-/// A block's worth.
+/// The length of a forwarded chunk: about one block.
 const CHUNK_LEN: usize = 16 << 10;
-/// On their way at a time, in one direction of a connection.
+/// The most chunks in flight in one direction of a connection.
 const CHUNKS_MAX: usize = 64;
-const DARK_POLL: Duration = Duration::from_millis(10);
+const DOWN_POLL: Duration = Duration::from_millis(10);
 
-pub(crate) struct BadLine {
+pub(crate) struct UnreliableLink {
     one_way: Duration,
-    /// Of the chunks that come back, the part after which a connection is cut.
+    /// The probability that a connection is cut at a chunk towards the client.
     cut_share: f64,
     rng: Mutex<fastrand::Rng>,
-    is_dark: AtomicBool,
+    is_down: AtomicBool,
     cuts: AtomicUsize,
 }
 
-impl BadLine {
+impl UnreliableLink {
     pub(crate) fn new(one_way: Duration, cut_share: f64, seed: u64) -> Arc<Self> {
         let rng = Mutex::new(fastrand::Rng::with_seed(seed));
-        Arc::new(Self { one_way, cut_share, rng, is_dark: AtomicBool::new(false), cuts: AtomicUsize::new(0) })
+        Arc::new(Self { one_way, cut_share, rng, is_down: AtomicBool::new(false), cuts: AtomicUsize::new(0) })
     }
 
-    /// Connections to the address that is returned lead over the line to `to`, until the tests end.
-    pub(crate) fn lead(self: &Arc<Self>, ip: Ipv4Addr, to: SocketAddr) -> SocketAddr {
+    /// Forwards connections over this link to `to` until the tests end. Returns the address to connect to.
+    pub(crate) fn proxy_to(self: &Arc<Self>, ip: Ipv4Addr, to: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind((ip, PORT)).unwrap();
         let address = listener.local_addr().unwrap();
-        let line = self.clone();
+        let link = self.clone();
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                line.wait_for_light();
+                link.wait_until_up();
                 let Ok(far) = TcpStream::connect(to) else { continue };
                 let (near_again, far_again) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                let (there, back) = (line.clone(), line.clone());
+                let (there, back) = (link.clone(), link.clone());
                 thread::spawn(move || there.carry(near, far, false));
                 thread::spawn(move || back.carry(far_again, near_again, true));
             }
@@ -52,19 +52,19 @@ impl BadLine {
         address
     }
 
-    /// While it is dark nothing is taken on; what is on its way arrives.
-    pub(crate) fn set_dark(&self, is_dark: bool) {
-        self.is_dark.store(is_dark, Ordering::Relaxed);
+    /// Takes the link down or up. While it is down it accepts no data; data in flight still arrives.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
     }
 
-    /// Connections that were cut so far.
+    /// Returns the number of connections that were cut.
     pub(crate) fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
     }
 
-    fn wait_for_light(&self) {
-        while self.is_dark.load(Ordering::Relaxed) {
-            thread::sleep(DARK_POLL);
+    fn wait_until_up(&self) {
+        while self.is_down.load(Ordering::Relaxed) {
+            thread::sleep(DOWN_POLL);
         }
     }
 
@@ -81,7 +81,7 @@ impl BadLine {
         });
         let mut chunk = [0; CHUNK_LEN];
         loop {
-            self.wait_for_light();
+            self.wait_until_up();
             let Ok(len @ 1..) = from.read(&mut chunk) else { break };
             let is_cut = may_cut && self.rng.lock().unwrap().f64() < self.cut_share;
             let len = if is_cut { len.div_ceil(2) } else { len };
