@@ -1,4 +1,4 @@
-//! What a block costs on its way through a connection's state: no allocation, from the request to the slot.
+//! Allocations per block in the connection state: none from the request to the piece memory.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -17,25 +17,25 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's, counting what each thread takes.
+/// The system allocator with a counter of allocations per thread.
 struct Counting;
 
-// SAFETY: every call is the system allocator's with the same arguments.
+// SAFETY: every method forwards its arguments to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.realloc(memory, layout, len) }
     }
 }
@@ -84,7 +84,7 @@ impl Download {
         while self.link.poll_transmit(self.now, &mut self.transmit, |_| true) {}
     }
 
-    /// As many blocks as the engine would receive at a time, at 1 GB/s.
+    /// Receives as many blocks at a time as the engine does, at 1 GB/s.
     fn receive(&mut self, blocks: &mut [Option<BlockRef>]) {
         self.plan.begin(&[], None);
         blocks.fill(None);
@@ -107,7 +107,7 @@ impl Download {
 
 #[test]
 fn blocks_of_an_open_piece_allocate_nothing() {
-    // One piece of 128 MiB, so that none is opened or completed while it is counted.
+    // One piece of 128 MiB, so that no piece is opened or completed during the measurement.
     let mut download = Download::new(128 << 20, 2);
     let mut blocks = [None; 32];
     (0..100).for_each(|_| download.receive(&mut blocks));

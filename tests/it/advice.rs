@@ -1,4 +1,4 @@
-//! What a failure says is to be done: it fits the command, and it works.
+//! Remedies in error messages: they fit the command, and they work.
 
 #![allow(clippy::disallowed_methods, reason = "links and folders are made here")]
 
@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 
 use crate::support::sandbox::{Run, Sandbox, content};
 
-/// Content with a name that a shell takes apart, and its torrent.
+/// Creates content whose name needs shell quoting, and its torrent.
 fn made() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("my data/it's.bin", content(100_000));
@@ -19,7 +19,7 @@ fn verify(sandbox: &Sandbox) -> Run {
     sandbox.run_args(["verify", "the torrent.torrent"])
 }
 
-/// Runs what `verify` advises, word by word as a shell takes it; no peer is there, so what it refuses comes first.
+/// Runs the command that `verify` advises in a shell. There is no peer, so errors about the files come first.
 #[track_caller]
 fn follow(sandbox: &Sandbox, run: &Run) -> String {
     let (_, advice) = run.stderr.trim().rsplit_once("repair it with bt-fast ").unwrap();
@@ -99,7 +99,7 @@ fn switches_in_the_environment_are_on_or_off() {
         assert!(show("BT_FAST_JSON", off, &[]).ok().text().starts_with("name"));
     }
     show("BT_FAST_JSON", "2", &[]).fails(2, "'2' for '--json': BT_FAST_JSON in the environment: give on or off");
-    // A flag that is off excludes no other.
+    // A flag that is off conflicts with no other flag.
     show("BT_FAST_QUIET", "off", &["-v"]).ok();
     show("BT_FAST_VERBOSE", "true", &[]).ok();
     show("BT_FAST_VERBOSE", "loud", &[]).fails(2, "BT_FAST_VERBOSE in the environment");

@@ -1,4 +1,4 @@
-//! The measuring commands: what they tell, and that they leave nothing behind.
+//! The `bench` commands: their output, and that they leave no files behind.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn positive(record: &Value, path: &str) {
     assert!(number.is_some_and(|number| number > 0.0), "{path}: {record}");
 }
 
-/// Tracepoints are for root, and only where a tracefs is mounted.
+/// Returns whether tracepoints are usable: they need root and a mounted tracefs.
 fn can_count_system_calls() -> bool {
     let folders = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
     folders.iter().any(|folder| std::fs::read(format!("{folder}/events/raw_syscalls/sys_enter/id")).is_ok())
@@ -42,7 +42,7 @@ fn loopback_reports_verified_bytes_beside_the_bare_pair() {
     positive(record, "/seed/copied_bytes");
     if can_count_system_calls() {
         for side in ["seed", "get"] {
-            // A send or a receive for each mebibyte at the very least.
+            // At least one send or receive per mebibyte.
             assert!(record[side]["system_calls_per_gb"].as_f64().unwrap() > 1000.0, "{record}");
         }
     }
@@ -105,7 +105,7 @@ fn swarm_reports_processes_beside_the_bound_of_the_machine() {
     let json = sandbox.run("bench swarm --size 10M -l 64K --peers 3 --link 5M --dir . --json").ok().json();
     let [record] = &json[..] else { panic!("{json:?}") };
     assert_eq!((&record["bytes"], &record["leechers"]), (&10_485_760.into(), &3.into()));
-    // The link alone needs two seconds, less what it saves while it is quiet.
+    // The link needs two seconds, less the burst that an idle limiter permits.
     for path in ["t_min_s", "t_last_s"] {
         assert!(record[path].as_f64().unwrap() >= 1.8, "{record}");
     }

@@ -1,5 +1,5 @@
-//! No circle of source files: each can be read knowing only the files below it. What a `pub use` hands on counts as a use of the
-//! file that it comes from.
+//! No circle of source files: each can be read knowing only the files below it. What a `pub use` hands on counts as a
+//! use of the file that it comes from.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,10 @@ use std::{
 
 use walkdir::WalkDir;
 
-/// Circles that are known, to be opened. A new one fails, and so does one that is gone and still stands here.
+/// Known circles that are still to be opened. The test fails for a new circle, and for one listed here that is gone.
 const KNOWN: [&[&str]; 1] = [&["engine::ring", "engine::ring::connection"]];
 
-/// `engine`, `ring`, `connection`.
+/// The elements of a module path, such as `engine`, `ring`, `connection`.
 type Module = Vec<String>;
 
 fn modules() -> BTreeMap<Module, String> {
@@ -34,7 +34,7 @@ fn modules() -> BTreeMap<Module, String> {
     modules
 }
 
-/// Without comments, and without the items that only tests have.
+/// Returns the code without comments and without `#[cfg(test)]` items.
 fn product_code(text: &str) -> String {
     let mut code: String = text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect();
     while let Some(start) = code.find("#[cfg(test)]") {
@@ -47,7 +47,7 @@ fn product_code(text: &str) -> String {
     code
 }
 
-/// Of a block that begins with its brace.
+/// Returns the length of a block that begins with its brace.
 fn block_len(text: &str) -> usize {
     let mut depth = 0;
     for (at, byte) in text.bytes().enumerate() {
@@ -61,7 +61,7 @@ fn block_len(text: &str) -> usize {
     text.len()
 }
 
-/// The paths of a `use` tree.
+/// Returns the paths of a `use` tree.
 fn paths(prefix: &str, tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some((head, rest)) = tree.split_once('{') else {
@@ -87,7 +87,7 @@ fn paths(prefix: &str, tree: &str) -> Vec<String> {
     found
 }
 
-/// The module that a path written in `from` leads to, and the first name beyond it.
+/// Returns the module that a path written in `from` leads to, and the first name after the module path.
 fn resolve(modules: &BTreeMap<Module, String>, from: &Module, path: &str) -> Option<(Module, Option<String>)> {
     let mut parts = path.split("::").filter(|part| !part.is_empty()).peekable();
     let mut at: Module = match parts.peek().copied()? {
@@ -116,11 +116,11 @@ fn resolve(modules: &BTreeMap<Module, String>, from: &Module, path: &str) -> Opt
 
 struct Uses {
     own: Vec<String>,
-    handed_on: Vec<String>,
+    reexported: Vec<String>,
 }
 
 fn uses(code: &str) -> Uses {
-    let mut uses = Uses { own: Vec::new(), handed_on: Vec::new() };
+    let mut uses = Uses { own: Vec::new(), reexported: Vec::new() };
     let mut rest = String::new();
     for statement in code.split_inclusive(';') {
         let Some((before, tree)) = statement.rsplit_once("use ").filter(|(before, _)| {
@@ -131,7 +131,7 @@ fn uses(code: &str) -> Uses {
             continue;
         };
         let last = before.trim_end().rsplit(['\n', '}', ';']).next().unwrap_or_default().trim();
-        let list = if last.starts_with("pub") { &mut uses.handed_on } else { &mut uses.own };
+        let list = if last.starts_with("pub") { &mut uses.reexported } else { &mut uses.own };
         list.extend(paths("", tree.trim_end_matches(';')));
         rest.push_str(before);
     }
@@ -148,17 +148,17 @@ fn uses(code: &str) -> Uses {
 
 fn graph(modules: &BTreeMap<Module, String>) -> BTreeMap<&Module, BTreeSet<Module>> {
     let all: BTreeMap<&Module, Uses> = modules.iter().map(|(module, code)| (module, uses(code))).collect();
-    let mut handed_on = BTreeMap::new();
+    let mut reexported = BTreeMap::new();
     for (module, uses) in &all {
-        for path in &uses.handed_on {
+        for path in &uses.reexported {
             if let Some((from, Some(name))) = resolve(modules, module, path).filter(|(from, _)| from != *module) {
-                handed_on.insert(((*module).clone(), name), from);
+                reexported.insert(((*module).clone(), name), from);
             }
         }
     }
     let target = |module: &Module, path: &str| {
         let (mut at, name) = resolve(modules, module, path)?;
-        while let Some(from) = name.as_ref().and_then(|name| handed_on.get(&(at.clone(), name.clone()))) {
+        while let Some(from) = name.as_ref().and_then(|name| reexported.get(&(at.clone(), name.clone()))) {
             at.clone_from(from);
         }
         (at != *module && !at.is_empty()).then_some(at)
@@ -196,7 +196,7 @@ fn source_files_form_no_circle() {
     let known: BTreeSet<Vec<String>> =
         KNOWN.iter().map(|circle| circle.iter().map(|&module| module.to_owned()).collect()).collect();
     assert_eq!(circles, known);
-    // The search sees what there is.
+    // The graph is not empty by mistake.
     assert!(graph.values().map(BTreeSet::len).sum::<usize>() > modules.len());
 }
 
@@ -204,6 +204,6 @@ fn source_files_form_no_circle() {
 fn use_trees_are_parsed() {
     let found = uses("use a::{b, c::{D, e as f}};\npub(crate) use super::x::Y;\nfn g() { crate::h::i(); }\n");
     assert_eq!(found.own, ["a::b", "a::c::D", "a::c::e", "crate::h::i"]);
-    assert_eq!(found.handed_on, ["super::x::Y"]);
+    assert_eq!(found.reexported, ["super::x::Y"]);
     assert_eq!(product_code("a // b\n#[cfg(test)]\nmod tests { x{} }\nc").split_whitespace().collect::<String>(), "ac");
 }

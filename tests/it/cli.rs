@@ -1,4 +1,4 @@
-//! The command line's contract: streams, exit codes, one-line errors, `show`.
+//! The contract of the command line: streams, exit codes, one-line errors, `show`.
 
 #![allow(clippy::disallowed_methods, reason = "deadlines are real")]
 
@@ -113,7 +113,7 @@ fn other_files_are_recognized_and_a_remedy_named() {
     sandbox.run(&format!("create {long} -o x.torrent -f")).ok();
 }
 
-/// What this processor lacks is refused with what it has; the rest agrees.
+/// Kernels that this processor lacks are refused with a list of those it has; all others agree.
 #[test]
 fn every_hash_kernel_makes_the_same_torrent() {
     let sandbox = Sandbox::new();
@@ -182,7 +182,7 @@ fn foreign_names_never_control_the_terminal() {
     assert!(missing.fails(1, "\\x1b").stderr.lines().count() == 1);
 }
 
-/// Torture list M10: whatever lies where a `.torrent` should be.
+/// Files and other entries in place of a `.torrent` (row M10 of the torture list).
 #[test]
 fn files_that_are_no_torrents_are_refused_at_once() {
     let sandbox = Sandbox::new();

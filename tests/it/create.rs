@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::sandbox::{Run, Sandbox, content};
 
-/// Info-hashes of the fixed content below, computed apart from this program.
+/// Info-hashes of the fixed content below, computed by another program.
 const GOLDEN_TREE: &str = "f54fd52a4e017f238999e21a5f627c5c9a67e895";
 const GOLDEN_FILE: &str = "1637b218ad272c2d0c46c23d4f58447b7b442533";
 const GOLDEN_PRIVATE_FILE: &str = "1680587cc7ab1023c8eb892375c7a47d5fb95ba5";
@@ -159,7 +159,7 @@ fn incompatible_clients_are_named() {
     }
     let plain = sandbox.run("create golden -l 128M -f --json").ok();
     assert!(!plain.stderr.contains("warning") && plain.json().last().unwrap()["warnings"].is_null(), "{plain:?}");
-    // Sparse: only planned, never read.
+    // Sparse: a dry run reads no content.
     fs::File::create(sandbox.path("huge")).unwrap().set_len(300_000 << 14).unwrap();
     let many = sandbox.run("create huge -l 16K --dry-run --json").ok();
     assert!(many.json()[0]["warnings"][0].as_str().unwrap().contains("rqbit"), "{many:?}");
@@ -223,7 +223,7 @@ fn ctrl_c_ends_a_silent_pipe() {
     std::thread::sleep(Duration::from_millis(500));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    // `wait` would close the pipe: it stays open until the end is seen.
+    // `wait` would close the pipe, which must stay open until the process ends.
     let interrupted_at = Instant::now();
     let code = loop {
         match child.try_wait().unwrap() {
@@ -239,7 +239,7 @@ fn ctrl_c_ends_a_silent_pipe() {
 #[test]
 fn ctrl_c_leaves_nothing_behind() {
     let sandbox = Sandbox::new();
-    // Sparse, and far longer than the test waits.
+    // Sparse, and too long to hash within the test.
     fs::File::create(sandbox.path("huge")).unwrap().set_len(1 << 40).unwrap();
     let mut child = sandbox.command(["create", "huge"]).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
@@ -263,7 +263,7 @@ fn verify_finds_each_fault() {
     sandbox.run("verify golden.torrent moved").ok();
     fs::rename(moved.join("golden"), sandbox.path("golden")).unwrap();
 
-    // In order of the content: .hidden (6 bytes), B.bin (100,000), a b/empty, a b/größe.txt (6), a.txt (40,000).
+    // In content order: .hidden (6 bytes), B.bin (100,000), a b/empty, a b/größe.txt (6), a.txt (40,000).
     let big = sandbox.read("golden/B.bin");
     let faults: [(&str, Option<Vec<u8>>, &str, serde_json::Value); 5] = [
         (
@@ -325,7 +325,7 @@ fn a_cached_check_is_trusted_until_a_file_changes() {
         let run = sandbox.run(line).ok();
         (run.stderr.contains("remembered check of 20"), run)
     };
-    // Just written: another write could leave the same time stamps.
+    // The file was just written: a later write could leave the same timestamps.
     sandbox.run("create golden -q").ok();
     assert!(!verify("verify golden.torrent --fast").0);
     std::thread::sleep(Duration::from_millis(4100));
@@ -337,7 +337,7 @@ fn a_cached_check_is_trusted_until_a_file_changes() {
     assert_eq!(verified["good_pieces"], verified["pieces"]);
     assert!(!verify("verify golden.torrent").0);
 
-    // A record that is damaged is none, and the check mends it.
+    // A damaged cache entry is ignored, and the check replaces it.
     let records = sandbox.cache().join("bt-fast");
     let record = fs::read_dir(&records).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs::read(&record).unwrap();
@@ -346,7 +346,7 @@ fn a_cached_check_is_trusted_until_a_file_changes() {
     assert!(!verify("verify golden.torrent --fast").0);
     assert!(verify("verify golden.torrent --fast").0);
 
-    // The same length and an old time of the last write do not hide a change.
+    // An unchanged length and a restored modification time do not hide a change.
     let path = sandbox.path("golden/a.txt");
     let before = sandbox.read("golden/a.txt");
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
@@ -355,7 +355,7 @@ fn a_cached_check_is_trusted_until_a_file_changes() {
     sandbox.run("verify golden.torrent --fast").fails(3, "1 of 5 files wrong");
     assert_eq!(fs::read_dir(&records).unwrap().count(), 0);
 
-    // Where nothing can be remembered all is read.
+    // Without a writable cache all content is read.
     sandbox.write("golden/a.txt", before);
     fs::remove_dir(&records).unwrap();
     fs::write(&records, "in the way").unwrap();
@@ -377,7 +377,7 @@ fn create_caches_its_check() {
 #[test]
 fn a_file_that_shrinks_while_it_is_hashed_is_named() {
     let sandbox = Sandbox::new();
-    // Sparse, and far longer than the test waits.
+    // Sparse, and too long to hash within the test.
     sandbox.write("folder/huge", "");
     let huge = fs::File::options().append(true).open(sandbox.path("folder/huge")).unwrap();
     huge.set_len(1 << 40).unwrap();
@@ -394,7 +394,7 @@ fn a_file_that_shrinks_while_it_is_hashed_is_named() {
 fn a_file_that_reads_short_of_its_length_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("folder/a", "x");
-    // A file of sysfs is a page long and gives a few bytes.
+    // A sysfs file reports a length of one page but reads as a few bytes.
     symlink("/sys/class/net/lo/mtu", sandbox.path("folder/short")).unwrap();
     sandbox.run("create folder").fails(1, "folder/short");
     assert_eq!(sandbox.names(), ["folder"]);
@@ -410,7 +410,7 @@ fn an_unreadable_file_is_named() {
         if !rustix::process::geteuid().is_root() {
             return Run::from(command.output().unwrap());
         }
-        // Permissions bind root too when it may not override them.
+        // Without the capability to override them, permissions apply to root too.
         let mut limited = std::process::Command::new("setpriv");
         limited.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program());
         limited.args(command.get_args()).current_dir(sandbox.path("")).env("XDG_CACHE_HOME", sandbox.cache());

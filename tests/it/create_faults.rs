@@ -1,6 +1,7 @@
-//! `create` while its world changes under it: one line that names what is wrong, its exit code, and nothing left behind.
+//! `create` while files change under it: one error line that names the cause, the right exit code, and no leftover
+//! files.
 //!
-//! The program is stopped once it has the content open, disturbed, and let go on.
+//! The program is stopped once it has opened the content, the files are changed, and the program continues.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,11 +15,11 @@ use crate::support::bt_fast_path;
 use crate::support::process::wait_until;
 use crate::support::sandbox::{Run, Sandbox, content};
 
-/// Sparse: takes no room, and long enough to hash that the program is still at it when it is stopped.
+/// Sparse, so it takes no disk space, and long enough that the program still hashes it when it is stopped.
 const BIG_LEN: u64 = 1 << 30;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A folder with a big file that is hashed first, and small ones that come after it.
+/// Creates a folder with a large file that is hashed first, and small files after it.
 fn world() -> Sandbox {
     let sandbox = Sandbox::new();
     for name in ["a", "b", "c"] {
@@ -28,7 +29,7 @@ fn world() -> Sandbox {
     sandbox
 }
 
-/// `command`, and what permissions forbid is forbidden to root too.
+/// Wraps `command` so that permissions apply to root too.
 fn without_privileges(command: &Command) -> Command {
     let mut limited = Command::new("setpriv");
     if rustix::process::geteuid().is_root() {
@@ -44,7 +45,7 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// `create folder`, which has `folder/a` open.
+/// Starts `create folder` and waits until it has opened `folder/a`.
 fn creating(sandbox: &Sandbox) -> Child {
     let mut command = without_privileges(&sandbox.command(["create", "folder"]));
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -58,7 +59,7 @@ fn creating(sandbox: &Sandbox) -> Child {
     child
 }
 
-/// What comes of `create folder` when this happens in the middle of it.
+/// Runs `create folder`, calls `disturb` in the middle, and returns the result.
 fn disturbed(sandbox: &Sandbox, disturb: impl FnOnce()) -> Run {
     let child = creating(sandbox);
     signal(&child, Signal::STOP);
@@ -117,7 +118,7 @@ fn a_kill_leaves_no_torrent() {
     assert_eq!(sandbox.names(), ["folder"]);
 }
 
-/// Runs `script` in the sandbox with a mount namespace of its own; `$0` is the program.
+/// Runs `script` in the sandbox with its own mount namespace. `$0` is the program.
 fn in_own_mounts(sandbox: &Sandbox, script: &str) -> Run {
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
@@ -153,7 +154,7 @@ fn an_output_in_a_read_only_folder_is_refused_early() {
     assert_eq!(fs::read_dir(sandbox.path("folder.ro")).unwrap().count(), 0);
 }
 
-/// A file system in memory has nothing to read past the page cache for, and older kernels refuse it there.
+/// A tmpfs does not support direct reads on older kernels, so the program falls back to buffered ones.
 #[test]
 fn content_in_memory_gives_the_same_bytes() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! Fuzz targets for the control plane: UDP trackers, both ends, and what a request to our pages says.
+//! Fuzz targets for the control plane: both sides of the UDP tracker protocol, and HTTP requests to our pages.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use bt_fast::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encod
 use bt_fast::web::hosts::{Authority, Hosts};
 use bt_fast::web::range::{Wanted, wanted};
 
-/// An answer of a UDP tracker: what is read keeps its bounds, and is written by our own tracker as what is read again.
+/// A reply of a UDP tracker: decoded values are within bounds, and our tracker's encoding decodes to the same values.
 pub fn tracker_udp(bytes: &[u8]) {
     let Some((&family, packet)) = bytes.split_first() else { return };
     let is_ipv6 = family % 2 == 1;
@@ -37,7 +37,7 @@ pub fn tracker_udp(bytes: &[u8]) {
             let address = |peer: &bt_fast::codec::tracker_http::TrackerPeer| {
                 assert_ne!(peer.port, 0);
                 let PeerHost::Ip(ip) = peer.host else { panic!("{peer:?}") };
-                // An IPv4 address in IPv6 dress was read as what it is.
+                // An IPv4-mapped IPv6 address was decoded as IPv4.
                 let ip = match ip {
                     IpAddr::V4(ip) if is_ipv6 => ip.to_ipv6_mapped().into(),
                     ip => ip,
@@ -56,7 +56,7 @@ pub fn tracker_udp(bytes: &[u8]) {
     assert!(again.is_empty() || decode_reply(&again, transaction_id, is_ipv6) == Some(reply));
 }
 
-/// A peer's packet to our UDP tracker: what is read, our own client writes as the same.
+/// A packet to our UDP tracker: our client encodes the decoded values to the same packet.
 pub fn tracker_udp_request(packet: &[u8]) {
     let Some(request) = decode_request(packet) else { return };
     let again = match &request {
@@ -86,7 +86,7 @@ pub fn tracker_udp_request(packet: &[u8]) {
     assert_eq!(decode_request(&again), Some(request));
 }
 
-/// A request to our pages, a line each: `Host`, `Range`, the query of a scrape, an escaped path.
+/// A request to our pages with one value per line: `Host`, `Range`, the query of a scrape, an escaped path.
 pub fn http_request(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');
@@ -110,7 +110,7 @@ pub fn http_request(bytes: &[u8]) {
     }
 }
 
-/// Nothing is taken for a name of ours but it itself and what only this host can be called.
+/// Only our configured names and names that can mean no other host are accepted as our own.
 fn host(header: &str) {
     let hosts = Hosts::new(["Origin.example".to_owned()]);
     let Some(Authority { host, .. }) = Authority::parse(header) else {

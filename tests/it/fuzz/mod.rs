@@ -1,6 +1,6 @@
-//! The fuzz targets on their corpus and on seeded mutations of it. libFuzzer goes further: see `tools/README.md`.
+//! Runs the fuzz targets on their corpus and on seeded mutations of it. For libFuzzer see `tools/README.md`.
 //!
-//! `BT_FAST_FUZZ_SEED` repeats a run, `BT_FAST_FUZZ_RUNS` makes it longer.
+//! `BT_FAST_FUZZ_SEED` repeats a run; `BT_FAST_FUZZ_RUNS` sets the number of mutations.
 
 #[allow(unreachable_pub, clippy::cast_possible_truncation, reason = "`tools/fuzz` makes a library of it")]
 mod targets;
@@ -12,13 +12,13 @@ use std::str::FromStr;
 
 use targets::{TARGETS, Target};
 
-/// Mutations of each target's corpus in one run.
+/// The number of mutations per target.
 const RUNS: u64 = 2000;
-/// A hash of many pieces is dear in a debug build.
+/// The number of mutations for the target `hash`, which is slow in a debug build.
 const HASH_RUNS_SHARE: u64 = 10;
 const INPUT_LEN_MAX: usize = 8 << 10;
 
-/// What formats are made of: likelier than single bytes to lead somewhere.
+/// Fragments of the formats, which reach more code than single bytes.
 const TOKENS: [&[u8]; 16] = [
     b"e",
     b"d",
@@ -53,7 +53,7 @@ fn from_env<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Keeps the input that made the target panic.
+/// Runs a target and saves the input if it panics.
 fn run((name, body): Target, input: &[u8], what: &str) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(input))) {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));

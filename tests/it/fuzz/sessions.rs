@@ -1,4 +1,4 @@
-//! Fuzz targets for what goes on over time: a peer's session, and the resume record that outlives one of ours.
+//! Fuzz targets for peer sessions, receive plans, and records that outlive a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::Choices;
 const PIECE_LEN: u32 = 40_000;
 const PIECE_COUNT: u32 = 9;
 
-/// What is read is written as the same bytes: there is one way to write a record.
+/// A resume record has one encoding: decoded records encode to the same bytes.
 pub fn resume(bytes: &[u8]) {
     let file_count = usize::from(bytes.first().copied().unwrap_or(0) % 4);
     let piece_count = u32::from(bytes.get(1).copied().unwrap_or(0));
     let record = bytes.get(2..).unwrap_or_default();
-    // Whose it is stands in it, behind the magic and the version.
+    // Take the info-hash from the record, behind the magic and the version.
     let mut info_hash = [0; 20];
     if let Some(own) = record.get(16..36) {
         info_hash.copy_from_slice(own);
@@ -33,7 +33,7 @@ pub fn resume(bytes: &[u8]) {
     }
 }
 
-/// Under a right checksum: what is read is in the torrent, and is written as the same bytes.
+/// With a valid checksum decoded parts are within the torrent and encode to the same bytes.
 pub fn parts(bytes: &[u8]) {
     // Pieces of one whole block and one of 50 bytes; the last one has 10 bytes.
     let geometry = Geometry::new(16_434, [2 * 16_434 + 10]).expect("pieces");
@@ -52,7 +52,7 @@ pub fn parts(bytes: &[u8]) {
     assert_eq!(again, sealed);
 }
 
-/// What is read keeps its bounds, and names the same torrent when it is written and read again.
+/// Decoded links are within bounds, and their encoding names the same torrent.
 pub fn magnet(bytes: &[u8]) {
     let Ok(first) = Magnet::parse(bytes) else { return };
     assert!(first.trackers.len() <= limits::TRACKER_COUNT_MAX && first.peers.len() <= limits::MAGNET_PEERS_MAX);
@@ -63,14 +63,14 @@ pub fn magnet(bytes: &[u8]) {
     assert_eq!(again.trackers, first.trackers);
 }
 
-/// The engine's part of one connection: what a peer may bring about, nothing of it ever panics or grows without bound.
+/// The engine's side of one connection. No input of the peer may cause a panic or unbounded growth.
 struct Session {
     connection: Connection,
     geometry: Arc<Geometry>,
     now: Time,
     transmit: Transmit,
     buffer: Vec<u8>,
-    /// Bytes that were owed to the peer at most.
+    /// The most bytes that were queued for the peer.
     sent: usize,
 }
 
@@ -102,7 +102,7 @@ impl Session {
         Self { connection, geometry, now, transmit: Transmit::default(), buffer: Vec::new(), sent: 0 }
     }
 
-    /// False when the peer has broken a rule and is gone.
+    /// Handles received bytes. Returns false if the peer has broken a rule and is disconnected.
     fn handle_bytes(&mut self, bytes: &[u8]) -> bool {
         self.buffer.extend_from_slice(bytes);
         let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: 16 << 10 };
@@ -111,7 +111,7 @@ impl Session {
             match decode(rest, &bounds) {
                 Err(_) => return false,
                 Ok(Decoded::Incomplete { needed }) => {
-                    // Nothing longer is ever waited for, and so kept.
+                    // No longer message is ever awaited, and so buffered.
                     assert!(needed <= limits::EXTENDED_MESSAGE_LEN_MAX as usize + 6, "{needed}");
                     break;
                 }
@@ -154,7 +154,7 @@ impl Session {
         true
     }
 
-    /// What our own side may do at any time.
+    /// Performs an action that our side may take at any time.
     fn act(&mut self, choices: &mut Choices<'_>) -> bool {
         match choices.byte() % 8 {
             0 => self.connection.unchoke(),
@@ -199,7 +199,7 @@ impl Session {
     }
 }
 
-/// A peer's bytes, cut anywhere, between deeds of ours: choices say how much comes and what we do next.
+/// Feeds a peer's bytes in arbitrary portions, interleaved with actions of our side. The choices control both.
 pub fn peer_session(bytes: &[u8]) {
     let (script, stream) = bytes.split_at(bytes.len().min(64));
     let mut choices = Choices(script);
@@ -214,14 +214,14 @@ pub fn peer_session(bytes: &[u8]) {
         if !session.handle_bytes(part) || !session.act(&mut choices) {
             return;
         }
-        // A long dialogue over few choices ends as well.
+        // Bound the number of steps.
         if script.is_empty() {
             return;
         }
     }
 }
 
-/// Whatever was received, a plan accounts for every byte of it, and takes no block whose head is another's.
+/// A receive plan accounts for every received byte and accepts no block with an unexpected head.
 pub fn receive_plan(bytes: &[u8]) {
     const LEN: u32 = 64;
     let geometry = Geometry::new(LEN, [u64::from(LEN) * 8]).expect("pieces");

@@ -1,7 +1,7 @@
-//! What each fuzz target does with its bytes: it panics where the program breaks a promise.
+//! The fuzz targets. A target panics if the program violates an invariant.
 //!
-//! Shared by libFuzzer (`tools/fuzz`) and the test that replays the corpus, so it uses the crate under test and the hash
-//! crates alone. The oracles are written apart from the program, and for shortness, not for speed.
+//! Shared by libFuzzer (`tools/fuzz`) and the test that replays the corpus, so it uses only the crate under test and
+//! the hash crates. The oracles are independent of the program, and short rather than fast.
 
 #[path = "control.rs"]
 mod control;
@@ -27,10 +27,10 @@ use sha2::Sha256;
 pub use control::{http_request, tracker_udp, tracker_udp_request};
 pub use sessions::{magnet, parts, peer_session, receive_plan, resume};
 
-/// A target's name and body.
+/// The name and body of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them. A corpus folder and a binary of `tools/fuzz` have the same name.
+/// All targets. The corpus folder and the binary in `tools/fuzz` have the name of the target.
 pub const TARGETS: [Target; 17] = [
     ("bencode", bencode),
     ("extension", extension),
@@ -51,7 +51,7 @@ pub const TARGETS: [Target; 17] = [
     ("tracker_udp_request", tracker_udp_request),
 ];
 
-/// Fuzz bytes as choices: from the front, zeros when there are no more.
+/// Reads choices from the front of the fuzz bytes; zeros when the bytes are used up.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -66,7 +66,7 @@ impl Choices<'_> {
     }
 }
 
-/// Pieces of any lengths in any spans, through every kernel: as the crates hash them.
+/// Every kernel hashes pieces of any length, split in any way, like the reference crates.
 pub fn hash(bytes: &[u8]) {
     const SPAN_LEN_MAX: usize = 700;
     let mut choices = Choices(bytes);
@@ -99,7 +99,7 @@ pub fn hash(bytes: &[u8]) {
 
 const DEPTH_MAX: usize = 8;
 
-/// What the grammar of BEP 3 accepts is read, and written again byte for byte; all else is refused.
+/// Values of BEP 3's grammar are accepted and encode to the same bytes; all other input is refused.
 pub fn bencode(bytes: &[u8]) {
     let caps = Limits { depth_max: DEPTH_MAX, tokens_max: usize::MAX };
     let expected = value_len(bytes, DEPTH_MAX);
@@ -113,7 +113,7 @@ pub fn bencode(bytes: &[u8]) {
     }
 }
 
-/// Length of the value at the front, by BEP 3's grammar.
+/// Returns the length of the value at the front by BEP 3's grammar.
 fn value_len(bytes: &[u8], depth: usize) -> Option<usize> {
     let items_end = |is_dictionary: bool| {
         let mut end = 1;
@@ -158,7 +158,7 @@ fn value(node: Node<'_, '_>) -> Value {
     }
 }
 
-/// What is read keeps every rule, and what is written of it is the same torrent.
+/// Decoded torrents satisfy every rule, and their encoding is the same torrent.
 pub fn metainfo(bytes: &[u8]) {
     let decode = |bytes: &[u8]| Metainfo::decode(bytes, &MetainfoLimits::default());
     let Ok(mut first) = decode(bytes) else { return };
@@ -174,13 +174,13 @@ pub fn metainfo(bytes: &[u8]) {
     assert!(first.tiers.iter().flatten().chain(&first.web_seeds).all(|url| is_printable(url)));
     let mut again = decode(&first.encode()).expect("what is written can be read");
     assert_eq!(again.info_bytes, first.info_bytes);
-    // What was put right needs no warning any more.
+    // The corrected encoding causes no warning.
     (first.warnings, again.warnings) = (Vec::new(), Vec::new());
     assert_eq!(again, first);
 }
 
-/// A torrent of any paths, a line each, tabs between elements; the first line is its name. A path that begins with `_` is
-/// a pad file's. Whatever is read stays in its folder and meets nothing, and names that did so already are as they were.
+/// A torrent of arbitrary paths, one per line with tabs between elements; the first line is its name, and a path that
+/// begins with `_` is a pad file. Mapped names stay in their folder and do not collide, and valid names are unchanged.
 pub fn path(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n').take(50);
     let name = lines.next().unwrap_or_default();
@@ -238,7 +238,7 @@ pub fn path(bytes: &[u8]) {
     assert_eq!(metainfo.creation_date, draft.attributes.creation_date);
 }
 
-/// A name that a file can have, and that leads nowhere else.
+/// Returns whether a file can have this name and the name is no path.
 fn is_safe(element: &[u8]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let path = Path::new(std::ffi::OsStr::from_bytes(element));
@@ -251,7 +251,7 @@ fn is_printable(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 
-/// Refused as soon as it cannot become a handshake, and not before; one that is read is written the same.
+/// Input is refused as soon as it cannot become a handshake, and decoded handshakes encode to the same bytes.
 pub fn handshake(bytes: &[u8]) {
     const PREFIX: &[u8] = b"\x13BitTorrent protocol";
     for len in 0..=bytes.len().min(HANDSHAKE_LEN + 1) {
@@ -265,7 +265,7 @@ pub fn handshake(bytes: &[u8]) {
     }
 }
 
-/// A stream gives the same messages however it is cut, and each is written as it stood there.
+/// A stream decodes to the same messages however it is split, and each message encodes to the same bytes.
 pub fn message(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let piece_count = choices.byte() as u32;
@@ -286,11 +286,11 @@ pub fn message(bytes: &[u8]) {
     assert_eq!(parts.fed(rest, &bounds), whole);
 }
 
-/// What has been read of a stream.
+/// The state of a decoded stream.
 #[derive(Default, PartialEq, Debug)]
 struct Stream {
     waiting: Vec<u8>,
-    /// Payload of a `piece` yet to come.
+    /// The missing payload bytes of a `piece` message.
     payload_len: usize,
     messages: Vec<String>,
     error: Option<MessageError>,
@@ -332,7 +332,7 @@ impl Stream {
     }
 }
 
-/// What is read keeps its bounds and is written as the same handshake.
+/// Decoded extension handshakes are within bounds and encode to the same handshake.
 pub fn extension(bytes: &[u8]) {
     let Ok(mut first) = ExtensionHandshake::decode(bytes) else { return };
     assert!(first.messages.len() <= limits::EXTENSION_NAMES_MAX);
@@ -344,7 +344,7 @@ pub fn extension(bytes: &[u8]) {
     assert_eq!(again, first);
 }
 
-/// What is read keeps its bounds, can be shown, and is written as the same reply in both forms.
+/// Decoded replies are within bounds, are printable, and round-trip in both peer formats.
 pub fn tracker_reply(bytes: &[u8]) {
     let reply = match decode_reply(bytes) {
         Ok(reply) => reply,
@@ -372,7 +372,7 @@ pub fn tracker_reply(bytes: &[u8]) {
     assert_eq!(again(PeerForm::Compact), expected(of_family(true).chain(of_family(false)).collect()));
 }
 
-/// What is read is written as the same query.
+/// Decoded queries encode to the same query.
 pub fn tracker_query(bytes: &[u8]) {
     let Ok(first) = decode_query(&String::from_utf8_lossy(bytes)) else { return };
     let query = AnnounceQuery {
@@ -391,7 +391,7 @@ pub fn tracker_query(bytes: &[u8]) {
     let url = query.append_to("http://t/announce?a=b#c");
     assert!(url.is_ascii() && is_printable(&url) && !url.contains([' ', '#']), "{url}");
     let again = match decode_query(url.split_once('?').expect("it has a query").1) {
-        // Escapes make it longer.
+        // Escapes make the query longer.
         Err(QueryError::TooLong { .. }) => return,
         again => again.expect("what is written can be read"),
     };

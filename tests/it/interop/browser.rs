@@ -1,5 +1,5 @@
-//! Headless Chromium on the pages of an origin: they are what they say, in light and dark, with scripts and styles of
-//! their own alone.
+//! Headless Chromium on the pages of an origin: their content in light and dark, with only their own scripts and
+//! styles.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::support::{
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The text of a page once `expression` is true in it; a picture of it stays in Cargo's folder for tests.
+/// Returns the text of a page once `expression` is true in it. A screenshot stays in Cargo's temporary test folder.
 fn text_of(host: &Host, url: &str, scheme: &str, name: &str, expression: &str) -> String {
     let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{scheme}.png"));
     let mut command = Command::new(python());

@@ -1,5 +1,5 @@
-//! 1 MB from `seed` to clients of others with the settings they come with: uTP is tried first, and what is said late is said
-//! late. Each finds its peers at a tracker alone.
+//! Transfers of 1 MB from `seed` to other clients with their default settings, which try uTP first and batch messages.
+//! Each client finds its peers only through a tracker.
 
 use std::{
     fs,
@@ -26,14 +26,14 @@ use crate::support::{
 
 const CONTENT: Content = Content::Megabyte;
 const GET_PORT: u16 = 6982;
-/// Where deluged takes orders.
+/// The control port of deluged.
 const DELUGED: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 58_846);
-/// For a client to start, on a busy machine.
+/// Deadline for a client to start on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// From the first announce to the last byte. libtorrent waits for 3 s where its attempt over uTP gets no answer, and for up to a
-/// second, in which it does nothing else, where it is refused.
+/// Deadline from the first announce to the last byte. libtorrent waits 3 s for an answer to its uTP attempt, and up to
+/// a second after a refusal.
 const GET_TIMEOUT: Duration = Duration::from_millis(3500);
-/// From the last byte to the announce of it.
+/// Deadline from the last byte to the `completed` announce.
 const TELL_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ enum Getter {
 }
 
 impl Getter {
-    /// The processes that get `link`, a torrent or a magnet link, into `folder`.
+    /// Starts the processes that download `link`, a torrent or a magnet link, into `folder`.
     fn start(self, link: &Path, folder: &Path, site: &Site<'_>) -> Vec<Running> {
         match self {
             Self::Libtorrent => vec![start("libtorrent", &libtorrent(link, folder, site), site)],
@@ -120,7 +120,7 @@ fn webtorrent(link: &Path, folder: &Path) -> Command {
     command
 }
 
-/// What the client said, once its copy is whole and the tracker knows.
+/// Waits until the client's copy is complete and announced, and returns the output of the client.
 #[track_caller]
 fn gets(getter: Getter, link: &Path) -> String {
     let scratch = Scratch::new();
@@ -131,7 +131,7 @@ fn gets(getter: Getter, link: &Path) -> String {
     let seed_site = Site { host: &net.left, port: SEED_PORT, state: &seed_state };
     let mut seed = Client::BtFast.seed(&torrent(CONTENT), &source, &seed_site);
     assert!(wait_until(START_TIMEOUT, || tracker.saw(&[("left", "0")])), "{}", seed.log_tail());
-    // libtorrent listens on interfaces alone that are up, and a new one says so within a second.
+    // libtorrent listens only on interfaces that are up, and a new one takes up to a second.
     let state = net.right.command(Command::new("cat").arg("/sys/class/net/veth0/operstate"));
     assert!(wait_until(START_TIMEOUT, || run(&state, START_TIMEOUT).stdout == "up\n"));
 

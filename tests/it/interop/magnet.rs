@@ -1,4 +1,4 @@
-//! By the magnet link alone, both ways: metadata from peers, then the content.
+//! Downloads by magnet link in both directions: metadata from peers, then the content.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,14 +10,14 @@ use crate::support::{bt_fast, client::Client, content::Content, net::NetPair, pr
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What `bt-fast magnet` prints.
+/// Returns the link that `bt-fast magnet` prints.
 fn link(torrent: &Path, args: &[&str]) -> PathBuf {
     let printed = run(bt_fast().arg("magnet").arg(torrent).args(args), TIMEOUT).success();
     assert_eq!(printed.lines().count(), 1, "{printed}");
     printed.trim_end().into()
 }
 
-/// The link names the tracker of the torrent.
+/// Transfers content by a link that names the tracker of the torrent.
 #[track_caller]
 fn by_tracker(seeder: Client, getter: Client) {
     let torrent = torrent(Content::Tree);
@@ -59,7 +59,7 @@ fn bt_fast_gets_from_itself() {
     by_tracker(Client::BtFast, Client::BtFast);
 }
 
-/// No tracker: the link names the seeder.
+/// The link names the seeder and no tracker.
 #[test]
 fn libtorrent_and_bt_fast_get_from_the_peer_in_the_link() {
     let torrent = torrent(Content::OnePiece);

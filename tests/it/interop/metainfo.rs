@@ -1,4 +1,4 @@
-//! Torrents cross between the tools of others and ours: same fields, same info-hash.
+//! Torrents are exchanged between other tools and ours: same fields, same info-hash.
 
 use std::{path::Path, time::Duration};
 
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const TRACKER: &str = "http://tracker.example:6969/announce";
 const SMALL: [Content; 3] = [Content::Tree, Content::OneByte, Content::OnePiece];
 
-/// `bt-fast show --json`, cut down to what libtorrent tells too.
+/// Returns the fields of `bt-fast show --json` that libtorrent reports too.
 #[track_caller]
 fn show(torrent: &Path) -> Value {
     let output = run(bt_fast().arg("show").arg("--json").arg(torrent), TIMEOUT).success();
@@ -30,7 +30,7 @@ fn show(torrent: &Path) -> Value {
     wanted
 }
 
-/// `bt-fast create --json`; the info-hash it reports.
+/// Creates a torrent with `bt-fast create --json` and returns the reported info-hash.
 #[track_caller]
 fn create(content: Content, torrent: &Path, private: bool) -> String {
     let mut command = bt_fast();
@@ -89,8 +89,8 @@ fn our_torrents_are_read_by_other_clients() {
     }
 }
 
-/// The same layout and the same keys give the same info-hash. Transmission writes `private` always, 0 too, and leaves
-/// empty files out: its hash is ours for a private torrent without such files.
+/// The same layout and the same keys give the same info-hash. Transmission always writes `private`, even 0, and omits
+/// empty files, so its hash equals ours only for a private torrent without empty files.
 #[test]
 fn every_creator_gives_the_same_info_hash() {
     let scratch = Scratch::new();

@@ -1,4 +1,5 @@
-//! A swarm of bt-fast and libtorrent behind one origin with a thin uplink: what it sends once they pass on to each other.
+//! A mixed swarm of bt-fast and libtorrent behind one origin with a slow uplink: downloaders pass pieces on to each
+//! other.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::support::{
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const LEN: u64 = (24 << 20) + 12_345;
-/// Four copies take longer than any of this if nobody passes anything on.
+/// Shorter than the origin needs for four copies, so the test fails if downloaders do not pass pieces on.
 const ORIGIN_RATE: &str = "4M";
 const ORIGIN_PORT: u16 = 6981;
 

@@ -1,4 +1,4 @@
-//! bt-fast and the clients of others move the same content, both ways, through real sockets.
+//! Interoperability: bt-fast and other clients transfer content in both directions over real sockets.
 
 mod browser;
 mod defaults;

@@ -1,4 +1,4 @@
-//! One command on one host, the clients of others on another one: page, `.torrent`, magnet link and plain HTTP.
+//! An origin on one host and other clients on a second host: page, `.torrent`, magnet link and plain HTTP.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::support::{
 const TIMEOUT: Duration = Duration::from_secs(60);
 const WEB_PORT: u16 = 6880;
 
-/// `seed PATH` on the left host, and its record of what is where.
+/// Starts `seed PATH` on `host` and returns its `published` record.
 fn start(host: &Host, content: Content, scratch: &Scratch, flags: &[&str]) -> (Running, Value) {
     let mut command = bt_fast();
     command.args(["seed", "--json"]).arg(content.folder().join(content.name()));
@@ -36,7 +36,7 @@ fn start(host: &Host, content: Content, scratch: &Scratch, flags: &[&str]) -> (R
     (seed, published)
 }
 
-/// A file of the web, fetched from `host` by a program that is not ours.
+/// Fetches a URL on `host` with another program.
 fn fetch(host: &Host, url: &str, to: &Path, range: &str) {
     let script = "import sys, urllib.request as r\n\
                   q = r.Request(sys.argv[1], headers={'Range': sys.argv[3]} if sys.argv[3] else {})\n\
@@ -46,7 +46,7 @@ fn fetch(host: &Host, url: &str, to: &Path, range: &str) {
     run(&host.command(&command), TIMEOUT).success();
 }
 
-/// What a browser does: the page, the `.torrent` that it links to.
+/// Fetches the page and the `.torrent` that it links to, like a browser.
 fn torrent_of_page(host: &Host, page: &str, scratch: &Scratch) -> std::path::PathBuf {
     let (html, torrent) = (scratch.join("page.html"), scratch.join("page.torrent"));
     fetch(host, page, &html, "");

@@ -1,5 +1,5 @@
-//! Trackers, over UDP and HTTP: bt-fast and the clients of others find each other at Debian's opentracker, and the clients of
-//! others at ours.
+//! Trackers over UDP and HTTP: bt-fast and other clients find each other through Debian's opentracker, and other
+//! clients through ours.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -28,7 +28,7 @@ enum Tracker {
 }
 
 impl Tracker {
-    /// It serves the torrents of a list.
+    /// Starts the tracker with a list of one torrent.
     fn start(self, host: &Host, folder: &Path, info_hash: &str) -> Running {
         let ip = host.ip.to_string();
         let command = match self {
@@ -45,7 +45,7 @@ impl Tracker {
     }
 }
 
-/// Seeders that the tracker counts.
+/// Returns the number of seeders that the tracker counts.
 fn seeders(host: &Host, info_hash: &str) -> usize {
     let escaped: String =
         info_hash.as_bytes().chunks(2).map(|pair| format!("%{}{}", pair[0] as char, pair[1] as char)).collect();
@@ -106,7 +106,7 @@ fn bt_fast_finds_libtorrent_by_udp() {
     transfer(Tracker::Opentracker, "udp", Client::Libtorrent, Client::BtFast);
 }
 
-/// aria2 has UDP trackers only together with DHT.
+/// aria2 supports UDP trackers only with DHT, so it uses HTTP here.
 #[test]
 fn aria2_finds_bt_fast_by_http() {
     transfer(Tracker::Opentracker, "http", Client::BtFast, Client::Aria2);
@@ -117,7 +117,7 @@ fn bt_fast_finds_transmission_by_udp() {
     transfer(Tracker::Opentracker, "udp", Client::Transmission, Client::BtFast);
 }
 
-/// None of ours but the tracker.
+/// Only the tracker is ours.
 #[test]
 fn libtorrent_finds_transmission_at_our_tracker_by_udp() {
     transfer(Tracker::BtFast, "udp", Client::Transmission, Client::Libtorrent);

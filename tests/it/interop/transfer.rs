@@ -1,4 +1,4 @@
-//! The matrix: each seeder, each downloader, each content, on two hosts of their own; byte-for-byte comparison.
+//! The transfer matrix: each seeder, each downloader and each content on two hosts, compared byte for byte.
 
 use std::{
     collections::HashMap,
@@ -20,17 +20,18 @@ use crate::support::{
 };
 
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
-/// To check the content and tell the tracker.
+/// Deadline for a seeder to check the content and announce itself.
 const SEED_TIMEOUT: Duration = Duration::from_secs(60);
-/// Clients unchoke in rounds of ten seconds; more than a few rounds means that a connection was lost and tried again.
+/// Clients unchoke in rounds of ten seconds. More than a few rounds mean that a connection was lost and retried.
 const GET_TIMEOUT: Duration = Duration::from_secs(45);
-/// To get 1 GiB on two busy cores. Transmission 3 sends its 512 queued blocks twice a second: 17 MB/s on any wire.
+/// Deadline for 1 GiB on two busy cores. Transmission 3 sends its 512 queued blocks twice a second: 17 MB/s on any
+/// link.
 const GET_GIBIBYTE_TIMEOUT: Duration = Duration::from_secs(240);
 
 pub(super) const SEED_PORT: u16 = 6981;
 const GET_PORT: u16 = 6982;
 
-/// The torrent of a content, made once by `bt-fast create`. All tests have the same tracker address.
+/// Returns the torrent of a content, created once by `bt-fast create`. All tests use the same tracker address.
 pub(super) fn torrent(content: Content) -> PathBuf {
     static MADE: OnceLock<Mutex<HashMap<&'static str, PathBuf>>> = OnceLock::new();
     static FOLDER: OnceLock<Scratch> = OnceLock::new();
@@ -51,8 +52,8 @@ fn transfer(seeder: Client, getter: Client, content: Content, torrent: &Path) {
     transfer_by(seeder, getter, content, torrent, torrent);
 }
 
-/// `seeder` and a tracker on the left host, `getter` on the right one, where it is given `link`: the torrent, or a
-/// magnet link.
+/// Transfers content from `seeder`, on the left host with a tracker, to `getter`, on the right host. `link` is the
+/// torrent or a magnet link for the getter.
 #[track_caller]
 pub(super) fn transfer_by(seeder: Client, getter: Client, content: Content, torrent: &Path, link: &Path) {
     let source = content.folder();
@@ -66,7 +67,8 @@ pub(super) fn transfer_by(seeder: Client, getter: Client, content: Content, torr
     let mut seed = seeder.seed(torrent, &source, &seed_site);
     let port = SEED_PORT.to_string();
     let seeds = wait_until(SEED_TIMEOUT, || {
-        // Transmission announces while it still checks and not again when it is done: then its status line tells.
+        // Transmission announces before it has checked the content and not again afterwards, so wait for its status
+        // line.
         let checked = seed.output().contains("Seeding, ") && tracker.saw(&[("port", &port)]);
         checked || tracker.saw(&[("left", "0"), ("port", &port)])
     });
@@ -86,7 +88,7 @@ pub(super) fn transfer_by(seeder: Client, getter: Client, content: Content, torr
     let _ = fs::remove_dir_all(&target);
 }
 
-/// One test for each content.
+/// Defines one test per content.
 macro_rules! pair {
     ($name:ident: $seeder:ident -> $getter:ident) => {
         mod $name {
@@ -123,7 +125,7 @@ pair!(libtorrent_to_bt_fast: Libtorrent -> BtFast);
 pair!(aria2_to_bt_fast: Aria2 -> BtFast);
 pair!(transmission_to_bt_fast: Transmission -> BtFast);
 
-/// The harness without us: when this fails, look at the machine first.
+/// Transfers without bt-fast: if one of these fails, suspect the machine first.
 mod other_clients {
     use super::*;
 
@@ -151,7 +153,7 @@ mod other_clients {
     }
 
     #[test]
-    #[ignore = "for work on the harness: 1 GiB through each client of others"]
+    #[ignore = "for work on the harness: 1 GiB through each other client"]
     fn large() {
         for (seeder, getter) in [
             (Client::Libtorrent, Client::Aria2),

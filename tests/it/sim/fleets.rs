@@ -1,11 +1,11 @@
-//! Swarms that find each other by a tracker: how near to the bound the last one finishes, and what bad company costs.
-//! The full sizes are `bt-fast bench swarm --simulate`.
+//! Swarms behind a tracker: how close to the bound the last peer finishes, and the cost of hostile peers. For larger
+//! swarms see `bt-fast bench swarm --simulate`.
 
 use bt_fast::bench::swarm::{Outcome, Scenario};
 
 use super::with_seeds;
 
-/// Equal links of 100 Mbit/s.
+/// A scenario with equal links of 100 Mbit/s.
 fn equal(seed: u64, leechers: usize, piece_count: u32) -> Scenario {
     Scenario {
         seed,
@@ -66,7 +66,7 @@ fn hostile_peers_cost_little_and_are_banned() {
     });
 }
 
-/// So many that all cores play them.
+/// Enough peers that the simulation uses all cores.
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| serde_json::to_string(&Outcome { wall_s: 0.0, ..run(&equal(seed, 50, 60)) }).unwrap();
@@ -74,7 +74,8 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(1), run(2));
 }
 
-/// Ten times the peers: what one of them sends, hears and decides beside content grows with its connections, which are bounded.
+/// The control traffic and the decisions of a peer grow with its connections, whose number is bounded, and not with the
+/// size of the swarm.
 #[test]
 fn a_larger_fleet_adds_no_decisions_per_peer() {
     with_seeds(1, |seed| {

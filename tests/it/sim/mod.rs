@@ -1,5 +1,6 @@
-//! Whole swarms of the sans-io core in memory, on a virtual clock, in the world of `bt_fast::bench::swarm`. Every run follows from its seed; a failure prints it, and
-//! `BT_FAST_SIM_SEED` runs that one again. `BT_FAST_SIM_SEEDS` says how many are run instead of a few.
+//! Simulations of whole swarms: the sans-io core in memory on a virtual clock, in the world of `bt_fast::bench::swarm`.
+//! Every run is determined by its seed. A failure prints the seed, and `BT_FAST_SIM_SEED` repeats that run.
+//! `BT_FAST_SIM_SEEDS` sets the number of seeds.
 
 mod fleets;
 mod pairs;
@@ -9,7 +10,7 @@ mod torture;
 use bt_fast::base::Geometry;
 use bt_fast::bench::swarm::World;
 
-/// Says at a failure how to see it again.
+/// Prints how to repeat a failed run.
 struct Replay(u64);
 
 impl Drop for Replay {
@@ -20,14 +21,14 @@ impl Drop for Replay {
     }
 }
 
-/// A world whose invariants are looked at after every step.
+/// Creates a world whose invariants are checked after every step.
 fn world(seed: u64, geometry: Geometry) -> World {
     let mut world = World::new(seed, geometry);
     world.checked = true;
     world
 }
 
-/// Runs a simulation once per seed, or with the one that is asked for.
+/// Runs a simulation once per seed, or only with `$BT_FAST_SIM_SEED`.
 fn with_seeds(count: u64, mut simulate: impl FnMut(u64)) {
     let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
     let count = asked("BT_FAST_SIM_SEEDS").unwrap_or(count);
@@ -37,7 +38,7 @@ fn with_seeds(count: u64, mut simulate: impl FnMut(u64)) {
     }
 }
 
-/// Whole pieces, then `rest` bytes of a last one.
+/// A layout of `whole` pieces and a last piece of `rest` bytes.
 fn geometry(piece_len: u32, whole: u32, rest: u64) -> Geometry {
     Geometry::new(piece_len, [u64::from(whole) * u64::from(piece_len) + rest]).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Two nodes.
+//! Simulations of two nodes.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{geometry, with_seeds, world};
 
 const K: u32 = 1 << 10;
 
-/// An origin and a leecher, connected.
+/// Creates an origin and a leecher that are connected.
 fn pair(seed: u64, geometry: Geometry, sides: impl FnOnce(Side, Side) -> [Side; 2]) -> World {
     let mut world = world(seed, geometry);
     let origin = world.add_origin();
@@ -86,13 +86,13 @@ fn a_long_fast_link_is_filled() {
         let (origin, leecher) = (world.add_origin(), world.add_leecher(16));
         world.connect([Side { line, ..Side::of(origin) }, Side { line, ..Side::of(leecher) }]);
         let took = world.run_until_complete(&[leecher], Duration::from_secs(60));
-        // 3.1 s at the line's rate, and a few round trips until the window is open.
+        // 3.1 s at the rate of the link, and a few round trips until the window is open.
         assert!(took < Duration::from_secs(6), "{took:?}");
         world.finish();
     });
 }
 
-/// A peer on the same rack and one on another continent both fill a 1 Gbit/s line, soon.
+/// A peer in the same rack and a peer on another continent both fill a link of 1 Gbit/s.
 #[test]
 fn a_gigabit_link_fills_within_two_seconds_at_any_latency() {
     const RATE: u64 = 125_000_000;
@@ -112,7 +112,7 @@ fn a_gigabit_link_fills_within_two_seconds_at_any_latency() {
     }
 }
 
-/// The disk takes four pieces a second at most: what the peer is asked for follows it, memory is what the slots are.
+/// The disk writes at most four pieces per second: outstanding requests stay within the piece memory.
 #[test]
 fn a_slow_disk_limits_requests() {
     with_seeds(2, |seed| {
@@ -135,7 +135,7 @@ fn a_slow_disk_limits_requests() {
     });
 }
 
-/// BEP 3's choking changes every ten seconds; nothing may break when a peer's does a hundred times as often.
+/// Choking usually changes every ten seconds (BEP 3). A peer that changes it a hundred times as often breaks nothing.
 #[test]
 fn a_choke_storm_loses_nothing() {
     with_seeds(8, |seed| {
@@ -182,7 +182,7 @@ fn a_peer_that_vanished_silently_times_out() {
     with_seeds(1, |seed| {
         let mut world = world(seed, geometry(16 * K, 2, 0));
         let leechers = [world.add_leecher(2), world.add_leecher(2)];
-        // A byte takes longer than any time-out.
+        // A byte takes longer than any timeout.
         let dead = Line { rate: LAN.rate, delay: Duration::from_secs(10_000) };
         world.connect(leechers.map(|node| Side { line: dead, ..Side::of(node) }));
         world.run_for(Duration::from_secs(200));

@@ -1,4 +1,4 @@
-//! Many nodes: a swarm as it should be, and swarms with somebody bad in them.
+//! Simulations of several nodes, honest and hostile.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use bt_fast::bench::swarm::{LAN, Line, Side, World};
 use super::{geometry, with_seeds, world};
 
 const K: u32 = 1 << 10;
-/// A leecher's endgame with eight connections costs so many blocks, however large the content is.
+/// The most redundant blocks of a leecher's endgame with eight connections, independent of the content length.
 const WASTED_BLOCKS_MAX: f64 = 40.0;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Node 0 is an origin, the others are leechers; everybody is connected to everybody.
+/// Creates a full mesh in which node 0 is an origin and all other nodes are leechers.
 fn mesh(seed: u64, geometry: Geometry, leechers: usize, slot_count: usize) -> World {
     let mut world = world(seed, geometry);
     world.add_origin();
@@ -54,7 +54,7 @@ fn a_swarm_of_eight_finishes_and_spreads_the_pieces() {
     });
 }
 
-/// The origin has a thin line: what it sends once, the others must pass on.
+/// The origin has a slow uplink, so the leechers must pass on each piece that it sends.
 #[test]
 fn rarest_first_spreads_the_pieces_of_a_slow_origin() {
     let leechers: Vec<usize> = (1..=8).collect();
@@ -115,7 +115,7 @@ fn a_silent_peer_is_snubbed_and_its_blocks_reassigned() {
         let mut world = world(seed, geometry(64 * K, 20, 0));
         let (silent, origin) = (world.add_origin(), world.add_origin());
         let leecher = world.add_leecher(2);
-        // It says that it has everything, unchokes, and never sends a block.
+        // The silent peer claims all pieces, unchokes, and never sends a block.
         let fast = seed % 2 == 0;
         let first = world.connect([Side { silent: true, fast, ..Side::of(silent) }, Side::of(leecher)]);
         let state = |world: &World| {
@@ -184,7 +184,7 @@ fn the_endgame_duplicates_and_cancels_blocks_of_a_slow_peer() {
         with_seeds(2, |seed| {
             let mut world = world(seed, geometry(128 * K, 32, 0));
             let leecher = world.add_leecher(slots);
-            // A block takes eight seconds: too fast to be snubbed.
+            // A block takes eight seconds, too short to be snubbed.
             let slow = Line { rate: 2000, ..LAN };
             for _ in 0..slow_count {
                 let origin = world.add_origin();

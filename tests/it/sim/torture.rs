@@ -1,5 +1,5 @@
-//! About fifty nodes and all that can go wrong at once: hostile peers, trackers that lie or die, disks that fail, processes that
-//! are killed, lines that break. Each seed draws its own mix; all honest nodes finish with what is true, and blame nobody honest.
+//! About fifty nodes under all faults at once: hostile peers, failing trackers and disks, killed processes and broken
+//! links. Each seed draws its own mix. All honest nodes must finish with exact content and blame no honest node.
 
 use std::time::Duration;
 
@@ -9,48 +9,48 @@ use bt_fast::swarm::choker::Slots;
 
 use super::{geometry, with_seeds, world};
 
-/// Until then things go wrong; after that all trackers answer and all nodes are there.
+/// Faults happen until this time. Afterwards all trackers answer and all nodes are present.
 const TROUBLE: Duration = Duration::from_secs(30);
-/// What it may take from then on.
+/// The time limit for the nodes to finish after [`TROUBLE`].
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Node 0 is an origin that nothing happens to but on its lines; the disks of these may go bad.
+/// Seeders whose disks may lose pieces. Node 0 is an origin that suffers only link faults.
 const SEEDERS: std::ops::RangeInclusive<usize> = 1..=2;
 const MOODS: [Mood; 7] =
     [Mood::Answers, Mood::Unreachable, Mood::Silent, Mood::Refuses, Mood::Nonsense, Mood::Junk, Mood::AbsurdIntervals];
 
-/// Something that happens, to a node if it is not said otherwise.
+/// A fault. The first field is the node, unless the variant says otherwise.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Join(usize),
     Leave(usize),
-    /// Its writes begin to fail after so many.
+    /// Writes fail after this number of successful ones.
     FullDisk(usize, u32),
-    /// It is killed, unless it has ended itself, and started again.
+    /// The node is killed, unless it has already ended, and restarted.
     Restart(usize),
-    /// Its line is dead for so long.
+    /// The node's link is down for this long.
     Dark(usize, Duration),
-    /// One of its connections breaks in the middle of a message.
+    /// One connection of the node breaks in the middle of a message.
     Tear(usize),
-    /// A piece on its disk goes bad.
+    /// A piece on the node's disk becomes corrupt.
     Spoil(usize),
-    /// Of a tracker.
+    /// A tracker changes its behavior. The first field is the tracker.
     Mood(usize, Mood),
-    /// All trackers are started anew.
+    /// All trackers restart and lose their swarms.
     Forget,
 }
 
-/// What honest nodes met with.
+/// The faults that honest nodes observed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Tally {
     failed_disks: usize,
     restarts: usize,
     lost_pieces: usize,
-    /// Nodes that had a part in a wrong piece, and those that were banned for it.
+    /// Nodes that contributed to a corrupt piece.
     blamed: usize,
     bans: usize,
-    /// Connections that ended by a peer's fault.
+    /// Connections that ended because of a peer's fault.
     faults: usize,
-    /// Announces that had no good answer.
+    /// Announces without a usable answer.
     bad_answers: usize,
 }
 
@@ -74,7 +74,7 @@ impl Tally {
 struct Torture {
     world: World,
     rng: Rng,
-    /// When, since the start, the next one last.
+    /// Planned faults with their time since the start, in descending order.
     acts: Vec<(Duration, Act)>,
     honest: Vec<usize>,
     tally: Tally,
@@ -97,7 +97,7 @@ impl Torture {
         torture
     }
 
-    /// A moment while things go wrong, not before this one.
+    /// Draws a time between `from` and [`TROUBLE`].
     fn moment(&mut self, from: Duration) -> Duration {
         from + (TROUBLE - from.min(TROUBLE)).mul_f64(self.rng.f64())
     }
@@ -109,11 +109,11 @@ impl Torture {
     fn add_nodes(&mut self, shape: &Geometry) {
         let world = &mut self.world;
         let full = Bitfield::full(shape.piece_count());
-        // The content takes so long over a link.
+        // The transfer of the whole content over a link takes between 5 and 20 s.
         let rate = shape.total_len() / self.rng.u64(5..20);
         world.add_origin();
         for _ in SEEDERS {
-            // Who has memory for pieces fetches again what went bad.
+            // A seeder with piece memory fetches its corrupt pieces again.
             let slot_count = *self.rng.choice(&[0, 4]).unwrap();
             self.honest.push(world.add_node(&full, slot_count, Slots::Auto));
         }
@@ -143,7 +143,8 @@ impl Torture {
     fn trouble_trackers(&mut self) {
         let count = self.rng.usize(1..=3);
         self.world.trackers.set_count(count);
-        // Whoever is told to come back in a day, by trackers that then forget everybody, is not found by anybody new.
+        // A node that must not announce for a day cannot be found after the trackers have lost their swarms, so absurd
+        // intervals and a restart of the trackers exclude each other.
         let forget = self.rng.f64() < 0.3;
         let moods = if forget { &MOODS[..MOODS.len() - 1] } else { &MOODS[..] };
         for tracker in 0..count {
@@ -153,7 +154,7 @@ impl Torture {
                 self.plan(at, Act::Mood(tracker, mood));
                 at += Duration::from_millis(self.rng.u64(1_000..10_000));
             }
-            // One that is told to be gone for good is not asked again: it must not be the only one.
+            // Nodes never announce again to a tracker that is gone for good, so it must not be the only one.
             let gone = tracker > 0 && self.rng.f64() < 0.3;
             self.plan(TROUBLE, Act::Mood(tracker, if gone { Mood::Gone } else { Mood::Answers }));
         }
@@ -235,7 +236,7 @@ impl Torture {
         }
     }
 
-    /// Plays what is planned, until all honest leechers have everything.
+    /// Runs all planned faults, then until all honest leechers are complete.
     fn run(&mut self) {
         let start = self.world.now;
         let limit = start + TROUBLE + TIMEOUT;
@@ -267,7 +268,7 @@ impl Torture {
         self.honest.iter().copied().filter(|node| node > SEEDERS.end()).collect()
     }
 
-    /// What must be true in the end.
+    /// Checks the final state: all honest nodes are complete, and none banned or faulted an honest node.
     fn check(&mut self) {
         let world = &self.world;
         for node in self.leechers() {
@@ -305,7 +306,7 @@ fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
     }
 }
 
-/// A whole run in numbers: what it took, how much each node had to do, and what went wrong.
+/// Runs one seed. Returns the simulated time, the number of events per node, and the observed faults.
 fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
     let mut torture = Torture::new(seed);
     let start = torture.world.now;
@@ -318,7 +319,7 @@ fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
     (took, events, tally)
 }
 
-/// Enough for every kind of trouble to strike somewhere.
+/// Enough seeds that every kind of fault occurs.
 const RUNS: u64 = 20;
 
 #[test]

@@ -1,7 +1,7 @@
 """A page in headless Chromium. usage: browser.py URL light|dark SCREENSHOT EXPRESSION
 
-Opens the page, waits until the JavaScript expression is true, saves a picture of the page, and prints its text. Speaks
-the DevTools protocol by itself: WebSocket (RFC 6455) with text frames is all it needs.
+Opens the page, waits until the JavaScript expression is true, saves a screenshot, and prints the text of the page.
+Implements the part of the DevTools protocol that it needs: WebSocket (RFC 6455) with text frames.
 """
 
 import base64
@@ -36,7 +36,7 @@ class DevTools:
         self.last += 1
         text = json.dumps({"id": self.last, "method": method, "params": params}).encode()
         length = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + struct.pack(">H", len(text))
-        # The mask may be zero: nothing in between interprets the frames.
+        # The mask may be zero: no proxy interprets the frames.
         self.socket.sendall(b"\x81" + length + bytes(4) + text)
         while True:
             answer = json.loads(self.message())
@@ -60,7 +60,7 @@ class DevTools:
 
 
 def end(chromium):
-    """Ends Chromium with its helpers, which write to the profile as long as they live."""
+    """Kills Chromium with its child processes, which write to the profile until they end."""
     os.killpg(chromium.pid, signal.SIGKILL)
     chromium.wait()
     deadline = time.monotonic() + DEADLINE_S
@@ -70,7 +70,7 @@ def end(chromium):
 
 
 def in_session(session):
-    """Whether a process of this session still runs; one that has ended and waits to be collected writes no more."""
+    """Returns whether a process of this session still runs. A zombie no longer writes and does not count."""
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
             state, _, _, its_session = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()[:4]

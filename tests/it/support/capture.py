@@ -1,7 +1,7 @@
-"""Watches every packet that leaves this host, its loopback included, until SIGTERM. usage: capture.py
+"""Captures every packet that leaves this host, including its loopback, until SIGTERM. usage: capture.py
 
-Each kind of packet (protocol, source, destination) is one JSON line on stdout when it is first seen; the last line says
-how many packets the kernel dropped before they could be looked at.
+Each kind of packet (protocol, source, destination) is one JSON line on stdout when it is first seen. The last line has
+the number of packets that the kernel dropped before the capture read them.
 """
 
 import ipaddress
@@ -18,14 +18,14 @@ HEAD_LEN = 256
 
 
 def kind(ether_type, packet):
-    """What a packet is, from whom and for whom; ports of TCP and UDP, the type of ICMPv6."""
+    """The protocol, source and destination of a packet; ports of TCP and UDP, the type of ICMPv6."""
     if ether_type == ETH_P_ARP:
         return {"protocol": "arp", "destination": str(ipaddress.ip_address(packet[24:28]))}
     if ether_type == ETH_P_IP:
         protocol, source, destination, rest = packet[9], packet[12:16], packet[16:20], packet[(packet[0] & 15) * 4:]
     elif ether_type == ETH_P_IPV6:
         protocol, source, destination, rest = packet[6], packet[8:24], packet[24:40], packet[40:]
-        if protocol == 0:  # hop-by-hop options, as the kernel's multicast reports have them
+        if protocol == 0:  # hop-by-hop options, as in the kernel's multicast reports
             protocol, rest = rest[0], rest[(rest[1] + 1) * 8:]
     else:
         return {"protocol": f"ethernet {ether_type:#06x}"}

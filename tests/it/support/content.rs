@@ -129,8 +129,8 @@ pub(crate) fn difference(expected: &Path, found: &Path, with_empty: bool) -> Opt
     })
 }
 
-/// Returns everything below `root` that is not a folder, as sorted relative paths. If `root` is a file, returns the empty
-/// path.
+/// Returns everything below `root` that is not a folder, as sorted relative paths. If `root` is a file, returns the
+/// empty path.
 pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_map(Result::ok);
     let files = entries.filter(|entry| !entry.file_type().is_dir());

@@ -1,6 +1,6 @@
 """A libtorrent seeder or downloader without DHT, encryption or uTP. usage: lt_client.py seed|get|share TORRENT|MAGNET FOLDER IP PORT [RATE]
 
-share: says "complete" and goes on as a seed. RATE: bytes/s, up and down."""
+share: prints "complete" and continues as a seed. RATE: bytes/s, up and down."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ SETTINGS = {
     "active_downloads": -1,
     "active_seeds": -1,
     "active_limit": 100,
-    # As fast as libtorrent goes on one wire: deep queues, large send buffers.
+    # The fastest settings for one connection: deep queues, large send buffers.
     "max_out_request_queue": 1500,
     "max_allowed_in_request_queue": 2000,
     "send_buffer_watermark": 3 << 20,
@@ -40,7 +40,7 @@ FLUSH_TIMEOUT_S = 60
 
 
 def report(session):
-    """Prints what the session has to say; returns the names of the alerts."""
+    """Prints the alerts of the session; returns their names."""
     alerts = session.pop_alerts()
     for alert in alerts:
         print(alert.what(), alert.message(), flush=True)

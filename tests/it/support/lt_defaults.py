@@ -1,6 +1,6 @@
-"""A libtorrent downloader with the settings it comes with, uTP first among them. usage: lt_defaults.py TORRENT FOLDER IP PORT
+"""A libtorrent downloader with its default settings, which prefer uTP. usage: lt_defaults.py TORRENT FOLDER IP PORT
 
-Alone what would look for peers elsewhere than at the tracker is off. Runs on until it is killed."""
+Only peer discovery other than by the tracker is disabled. Runs until it is killed."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Torrents by libtorrent. usage: lt_torrent.py create SOURCE TORRENT PIECE_LENGTH PRIVATE(0|1) TRACKER | show TORRENT"""
+"""Creates and shows torrents with libtorrent. usage: lt_torrent.py create SOURCE TORRENT PIECE_LENGTH PRIVATE(0|1) TRACKER | show TORRENT"""
 
 import json
 import os
@@ -8,7 +8,7 @@ import libtorrent as lt
 
 
 def create(source, torrent, piece_len, private, tracker):
-    # libtorrent keeps the order of the folder; sorted, the layout is always the same.
+    # libtorrent keeps the order of the directory. Sort the files, so that the layout is always the same.
     files = sorted(lt.list_files(source), key=lambda file: file.filename.encode())
     draft = lt.create_torrent(files, int(piece_len), lt.create_torrent.v1_only)
     draft.set_priv(private == "1")

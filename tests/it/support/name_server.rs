@@ -18,8 +18,8 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// `answer` receives the name and the number of earlier queries for its IPv4 addresses; `None` sends no answer. No name
-    /// has an IPv6 address.
+    /// `answer` receives the name and the number of earlier queries for its IPv4 addresses; `None` sends no answer. No
+    /// name has an IPv6 address.
     pub(crate) fn start(ip: Ipv4Addr, answer: impl Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + 'static) -> Self {
         let socket = UdpSocket::bind((ip, PORT)).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));

@@ -1,6 +1,6 @@
 //! Two network namespaces joined by a veth pair: two hosts for one test, with the same addresses in every test.
-//! Transmission connects to no peer in 127/8, so its tests need them, and ports of different tests cannot clash. There is
-//! no default route, so connections to the outside fail at once.
+//! Transmission connects to no peer in 127/8, so its tests need them, and ports of different tests cannot clash. There
+//! is no default route, so connections to the outside fail at once.
 
 use std::{
     fs::{self, File},

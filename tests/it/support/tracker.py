@@ -1,6 +1,6 @@
 """A minimal HTTP tracker for tests (BEP 3, IPv4 compact replies of BEP 23). usage: tracker.py IP PORT
 
-Every announce is one JSON line on stdout, so that a test can wait for one instead of sleeping.
+Prints every announce as one JSON line, so that a test can wait for it.
 """
 
 import json

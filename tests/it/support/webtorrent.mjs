@@ -1,7 +1,7 @@
-// A webtorrent downloader that finds peers at the trackers alone. usage: node webtorrent.mjs MODULES TORRENT|MAGNET FOLDER
+// A webtorrent downloader that finds peers only through trackers. usage: node webtorrent.mjs MODULES TORRENT|MAGNET FOLDER
 //
-// Without uTP, which it tries four times over 21 s, refused or not, before it comes over TCP. Says each connection ("wire
-// ADDRESS") and its end; runs on until it is killed.
+// uTP is disabled: webtorrent tries it four times over 21 s, refused or not, before it connects over TCP. Prints each
+// connection ("wire ADDRESS") and its end. Runs until it is killed.
 
 const [modules, link, folder] = process.argv.slice(2)
 const { default: WebTorrent } = await import(`${modules}/webtorrent/index.js`)

@@ -1,5 +1,5 @@
-//! Malformed and hostile `.torrent` files: `show` and `get` end in exit 1 within two seconds with one line that names
-//! what is wrong, and nothing appears outside the target folder.
+//! Malformed and hostile `.torrent` files: `show` and `get` exit with 1 within two seconds and one line that names the
+//! cause, and no file appears outside the target folder.
 
 use std::{
     collections::BTreeSet,
@@ -18,11 +18,11 @@ use crate::support::{
 };
 
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Long enough to see how long a run that is too slow takes.
+/// Long enough to measure a run that is too slow.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const PIECE_LEN: u64 = 32 << 10;
 
-/// A folder with all that a run may touch, and what must stay as it is around its target.
+/// A folder for the runs, with files around the target that must stay unchanged.
 struct World {
     scratch: Scratch,
 }
@@ -57,7 +57,7 @@ impl World {
         run(&command, TIMEOUT)
     }
 
-    /// How many distinct paths `show` lists, none of which is a folder of another.
+    /// Returns the number of distinct paths that `show` lists, and asserts that none is a folder of another.
     fn paths(&self, bytes: &[u8]) -> usize {
         let done = run(bt_fast().args(["show", "--json"]).arg(self.torrent(bytes)), TIMEOUT);
         let shown: Value = serde_json::from_str(done.stdout.trim()).unwrap_or_else(|_| panic!("{done:#?}"));
@@ -69,14 +69,14 @@ impl World {
         paths.len()
     }
 
-    /// Everything but what lies in the target.
+    /// Returns everything outside the target.
     fn outside(&self) -> Vec<PathBuf> {
         let mut files = content::files(self.scratch.path());
         files.retain(|path| !path.starts_with("target"));
         files
     }
 
-    /// `show` and `get` both refuse `torrent`, with a line that has one of `words`.
+    /// Asserts that `show` and `get` refuse `torrent` with a line that contains one of `words`.
     #[track_caller]
     fn refuses(&self, case: &str, torrent: &Path, words: &[&str]) {
         let before = self.outside();
@@ -100,7 +100,7 @@ impl World {
         self.refuses(case, &self.torrent(bytes), words);
     }
 
-    /// `show` accepts, and prints nothing that a terminal would obey.
+    /// Asserts that `show` accepts the torrent and prints no control characters.
     #[track_caller]
     fn shows(&self, case: &str, bytes: &[u8]) -> Finished {
         let done = self.show(&self.torrent(bytes));
@@ -122,7 +122,7 @@ fn hashes(count: u64) -> Bencoded {
     string(vec![0x5a; usize::try_from(count * 20).unwrap()])
 }
 
-/// The info dictionary of one file, one piece and a bit: what the single-file cases change one key of.
+/// The info dictionary of one file of one whole and one partial piece. The single-file cases change one of its keys.
 fn single_file() -> Vec<(&'static str, Bencoded)> {
     vec![
         ("length", integer(PIECE_LEN + 1)),
@@ -132,7 +132,7 @@ fn single_file() -> Vec<(&'static str, Bencoded)> {
     ]
 }
 
-/// [`single_file`] with `key` changed, or left out.
+/// [`single_file`] with `key` changed or removed.
 fn single_file_with(key: &'static str, value: Option<Bencoded>) -> Vec<u8> {
     let mut entries = single_file();
     entries.retain(|(existing, _)| *existing != key);
@@ -141,7 +141,7 @@ fn single_file_with(key: &'static str, value: Option<Bencoded>) -> Vec<u8> {
     torrent(dictionary(entries))
 }
 
-/// An info dictionary with these `files`, together one piece.
+/// An info dictionary with these `files`, which fill one piece together.
 fn many_files(files: Bencoded) -> Vec<u8> {
     torrent(dictionary([
         ("files", files),
@@ -205,7 +205,7 @@ fn malformed_integers_are_refused() {
             let bytes = single_file_with(key, Some(raw(text)));
             world.refuses_bytes(&format!("{key} {text}"), &bytes, &[key]);
         }
-        // Where it is only carried, any size will do.
+        // Integers in unknown keys may have any size.
         world.shows(text, &single_file_with("zzz", Some(raw(text))));
     }
 }
@@ -356,7 +356,7 @@ fn overflowing_lengths_are_refused() {
         let bytes = single_file_with("piece length", Some(integer(len)));
         world.refuses_bytes(&format!("piece length {len}"), &bytes, &["piece length"]);
     }
-    // Any positive one is read, however odd.
+    // Any positive piece length is accepted.
     let odd = torrent(dictionary([
         ("length", integer(10)),
         ("name", string("file")),
@@ -382,7 +382,7 @@ fn escaping_and_overlong_names_are_refused() {
     world.refuses_bytes("101 levels", &with_path(&[&b"x"[..]; 102]), &["path", "deep", "depth"]);
 }
 
-/// No name on Linux, and mapped to one: nothing leaves the target.
+/// Invalid names are mapped to valid ones, and nothing leaves the target.
 #[test]
 fn mapped_names_stay_inside_the_target() {
     let world = World::new();
@@ -404,7 +404,7 @@ fn mapped_names_stay_inside_the_target() {
     }
 }
 
-/// Odd but harmless on Linux: taken as they are, shown escaped, and kept inside the target.
+/// Names that are odd but valid on Linux are kept, shown escaped, and stay inside the target.
 #[test]
 fn odd_names_stay_inside_the_target() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The table in `docs/torture.md`: every test it names exists, and the README gives its sums.
+//! The table in `docs/torture.md`: every named test exists, and the README has the sums.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -34,7 +34,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Names of all functions that are tests.
+/// Returns the names of all test functions.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for folder in ["src", "tests"] {

@@ -221,7 +221,8 @@ fn blocks_across_the_new_end_of_a_file_are_never_sent() {
     }
 }
 
-/// Runs a shell script in its own mount namespace. The script can call `get`, which downloads into the folder `$TARGET`.
+/// Runs a shell script in its own mount namespace. The script can call `get`, which downloads into the folder
+/// `$TARGET`.
 pub(crate) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
     let target = fixture.scratch.folder("target");
     let peers: Vec<_> = peer.iter().map(|seed| seed.address).collect();

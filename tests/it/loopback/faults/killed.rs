@@ -1,7 +1,7 @@
 //! A download that is killed at any point claims only pieces that are on disk, and the next run completes it.
 //!
-//! `BT_FAST_KILL_AT=N` ends a debug build right before its step number N, where a step is a write, a sync or a rename of
-//! a file that outlives the process. Each test increases N until a run completes.
+//! `BT_FAST_KILL_AT=N` ends a debug build right before its step number N, where a step is a write, a sync or a rename
+//! of a file that outlives the process. Each test increases N until a run completes.
 
 use std::{fs, path::Path, time::Duration};
 

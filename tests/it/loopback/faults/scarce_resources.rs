@@ -135,7 +135,8 @@ fn many_short_files_are_served_with_few_maps() {
     seed.stop();
 }
 
-/// With any descriptor limit a download either completes or fails with one line. Connections wait for a free descriptor.
+/// With any descriptor limit a download either completes or fails with one line. Connections wait for a free
+/// descriptor.
 #[test]
 fn a_download_with_few_descriptors_works_or_fails_cleanly() {
     let fixture = Fixture::file(LEN);

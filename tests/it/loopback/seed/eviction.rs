@@ -43,7 +43,7 @@ fn the_idle_peer_of_lowest_priority_is_evicted_at_the_limit() {
     // The peer of the lowest priority is interested, so it is not idle.
     peers[0].send_message(&Message::Interested);
     peers[0].receive_until(|received| *received == Received::Unchoke);
-    assert!(connect(newcomer, address, &fixture).is_none(), "nobody is useless yet");
+    assert!(connect(newcomer, address, &fixture).is_none(), "no peer is idle yet");
     let mut admitted = None;
     assert!(wait_until(DEADLINE, || {
         admitted = connect(newcomer, address, &fixture);

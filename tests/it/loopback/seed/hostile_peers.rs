@@ -224,7 +224,7 @@ fn messages_out_of_order_close_the_connection() {
         ("suggest without the Fast bit", PLAIN, encoded(&Message::Suggest { index: 0 })),
         ("have past the end", PLAIN, encoded(&Message::Have { index: PIECE_COUNT })),
         ("have of 2^32-1", PLAIN, encoded(&Message::Have { index: u32::MAX })),
-        ("a piece nobody asked for", PLAIN, [&[0, 0, 0, 19, 7][..], &[0; 8], &[9; 10]].concat()),
+        ("an unrequested piece", PLAIN, [&[0, 0, 0, 19, 7][..], &[0; 8], &[9; 10]].concat()),
     ] {
         scene.assert_closes(reserved, what, &bytes);
     }

@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(300);
 const SYN: [u8; 20] = [0x41, 0, 0xab, 0xcd, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x12, 0x34, 0, 0];
 
-/// Sends a packet from `ip` and returns the answer. The socket is connected, so answers from other addresses are dropped.
+/// Sends a packet from `ip` and returns the answer. The socket is connected, so answers from other addresses are
+/// dropped.
 fn answer(ip: IpAddr, to: SocketAddr, packet: &[u8], within: Duration) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind((ip, 0)).unwrap();
     socket.connect(to).unwrap();

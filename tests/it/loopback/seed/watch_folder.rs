@@ -128,7 +128,7 @@ fn torrents_in_the_watched_folder_are_added_and_removed() {
     assert!(!page.contains(&first) && page.contains(&second), "{page}");
     let mut late_peer = WirePeer::connect(seed.address, 1);
     late_peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
-    assert!(late_peer.receive_handshake().is_none(), "nobody knows it");
+    assert!(late_peer.receive_handshake().is_none(), "the torrent is still known");
     seed.assert_gets(&second);
 
     let reported = seed.process.output();

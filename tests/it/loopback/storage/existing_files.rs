@@ -103,8 +103,8 @@ fn empty_and_reserved_files_are_written_to() {
     }
 }
 
-/// After a kill the next run recognizes the file that it created, even with less than one piece in it, but not a file that
-/// replaced it.
+/// After a kill the next run recognizes the file that it created, even with less than one piece in it, but not a file
+/// that replaced it.
 #[test]
 fn a_killed_run_recognizes_only_its_own_files() {
     let fixture = Fixture::file(LEN);

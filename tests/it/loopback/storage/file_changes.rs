@@ -40,20 +40,21 @@ fn first_file(fixture: &Fixture) -> std::path::PathBuf {
     fixture.source.join(NAME).join("a")
 }
 
-/// Changes the first file while a crowd reads it and asserts that all unaffected pieces are still served. `warning` is a
-/// part of the expected warning; `None` asserts that there is none. Returns the number of wrong blocks that were sent.
+/// Changes the first file while a crowd reads it and asserts that all unaffected pieces are still served. `warning` is
+/// a part of the expected warning; `None` asserts that there is none. Returns the number of wrong blocks that were
+/// sent.
 #[track_caller]
-fn touched(fixture: &Fixture, mut seed: Seed, reported: Option<&str>, touch: impl FnOnce(&Path)) -> usize {
+fn touched(fixture: &Fixture, mut seed: Seed, warning: Option<&str>, touch: impl FnOnce(&Path)) -> usize {
     let content = fixture.content();
     let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), content.clone(), COUNT, Behavior::Reading, own_ip);
     let begun = || crowd.received().iter().all(|&len| len > 0);
     assert!(wait_until(DEADLINE, begun), "{:?}", crowd.received());
     touch(&first_file(fixture));
-    let noticed = || reported.is_none_or(|reported| seed.process.output().contains(reported));
-    assert!(wait_until(NOTICED_WITHIN, noticed), "{reported:?}: {}", seed.process.log_tail());
+    let noticed = || warning.is_none_or(|warning| seed.process.output().contains(warning));
+    assert!(wait_until(NOTICED_WITHIN, noticed), "{warning:?}: {}", seed.process.log_tail());
     let mut late = unchoked(fixture, &seed);
     // Fetch every piece that is not affected.
-    let first = if reported.is_some() { PIECE_COUNT } else { 0 };
+    let first = if warning.is_some() { PIECE_COUNT } else { 0 };
     for index in first..2 * PIECE_COUNT {
         for begin in (0..PIECE_LEN).step_by(BLOCK_LEN as usize) {
             let at = (index * PIECE_LEN + begin) as usize;
@@ -62,7 +63,7 @@ fn touched(fixture: &Fixture, mut seed: Seed, reported: Option<&str>, touch: imp
     }
     assert!(seed.process.is_running(), "{}", seed.process.log_tail());
     let output = seed.process.output();
-    assert_eq!(warnings(&output).is_empty(), reported.is_none(), "{output}");
+    assert_eq!(warnings(&output).is_empty(), warning.is_none(), "{output}");
     let wrong = crowd.wrong();
     drop(crowd);
     seed.stop();

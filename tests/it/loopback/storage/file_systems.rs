@@ -1,5 +1,5 @@
-//! File systems in loop-mounted images: power cuts, freezes, hangs, and coherence of ring writes with mapped reads. Needs
-//! root.
+//! File systems in loop-mounted images: power cuts, freezes, hangs, and coherence of ring writes with mapped reads.
+//! Needs root.
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 

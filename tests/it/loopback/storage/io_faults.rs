@@ -41,8 +41,8 @@ fn each_write_and_sync_may_fail_once_or_permanently() {
     }
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
-    // The first write and the first two syncs belong to the empty record. Then there is one write per piece and one sync for
-    // the data, followed by those for the record and the folder.
+    // The first write and the first two syncs belong to the empty record. Then there is one write per piece and one
+    // sync for the data, followed by those for the record and the folder.
     for (step, numbers) in [("write", 1..PIECE_COUNT + 1), ("sync", 2..3)] {
         for number in numbers {
             for lasting in ["", "+"] {
