@@ -24,7 +24,7 @@ pub use fleet::{FleetFigures, Links, fleet};
 pub use node::Misbehavior;
 pub use node::Node;
 pub use scenario::{Outcome, Progress, Scenario};
-pub use trackers::{Mood, Trackers};
+pub use trackers::{TrackerBehavior, Trackers};
 pub use wire::{End, Line, Side};
 pub use world::{LAN, World};
 

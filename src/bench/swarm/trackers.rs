@@ -14,7 +14,7 @@ use crate::tracker::{Announcement, Refusal, Table};
 
 /// What comes of an announce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mood {
+pub enum TrackerBehavior {
     Answers,
     /// Nobody listens there.
     Unreachable,
@@ -43,7 +43,7 @@ pub(super) struct Answer {
 /// See the module.
 #[derive(Debug)]
 pub struct Trackers {
-    moods: Vec<Mood>,
+    behaviors: Vec<TrackerBehavior>,
     table: Table,
     bad_answer_count: usize,
 }
@@ -57,17 +57,17 @@ const JUNK_PEERS_MAX: usize = 2500;
 
 impl Trackers {
     pub(super) fn new() -> Self {
-        Self { moods: vec![Mood::Answers], table: Table::open(), bad_answer_count: 0 }
+        Self { behaviors: vec![TrackerBehavior::Answers], table: Table::open(), bad_answer_count: 0 }
     }
 
     /// So many, one tier each; all answer.
     pub fn set_count(&mut self, count: usize) {
-        self.moods = vec![Mood::Answers; count];
+        self.behaviors = vec![TrackerBehavior::Answers; count];
     }
 
-    pub fn set_mood(&mut self, tracker: usize, mood: Mood) {
-        if let Some(place) = self.moods.get_mut(tracker) {
-            *place = mood;
+    pub fn set_behavior(&mut self, tracker: usize, behavior: TrackerBehavior) {
+        if let Some(place) = self.behaviors.get_mut(tracker) {
+            *place = behavior;
         }
     }
 
@@ -82,12 +82,12 @@ impl Trackers {
     }
 
     pub(super) fn tiers(&self) -> Vec<Vec<String>> {
-        (0..self.moods.len()).map(|tracker| vec![format!("{URL_HEAD}{tracker}.invalid/announce")]).collect()
+        (0..self.behaviors.len()).map(|tracker| vec![format!("{URL_HEAD}{tracker}.invalid/announce")]).collect()
     }
 
-    fn mood(&self, url: &str) -> Mood {
+    fn behavior(&self, url: &str) -> TrackerBehavior {
         let number = url.strip_prefix(URL_HEAD).and_then(|rest| rest.split_once('.')?.0.parse::<usize>().ok());
-        number.and_then(|number| self.moods.get(number)).copied().unwrap_or(Mood::Unreachable)
+        number.and_then(|number| self.behaviors.get(number)).copied().unwrap_or(TrackerBehavior::Unreachable)
     }
 
     pub(super) fn handle_request(
@@ -98,20 +98,20 @@ impl Trackers {
         rng: &mut Rng,
     ) -> Answer {
         let transport = |text: &str| Err(AnnounceFailure::Transport(text.to_owned()));
-        let mood = self.mood(&request.url);
-        self.bad_answer_count += usize::from(mood != Mood::Answers);
-        let (after, reply) = match mood {
-            Mood::Answers => (Duration::ZERO, self.announce(now, announcement, rng)),
-            Mood::Unreachable => (DELAY, transport("connection refused")),
-            Mood::Silent => (limits::TRACKER_TIMEOUT, transport("no answer")),
-            Mood::Gone => (DELAY, Err(AnnounceFailure::Gone)),
-            Mood::Refuses => (DELAY, decoded(&refusal(rng))),
-            Mood::Nonsense => (DELAY, decoded(&nonsense(rng))),
-            Mood::Junk => {
+        let behavior = self.behavior(&request.url);
+        self.bad_answer_count += usize::from(behavior != TrackerBehavior::Answers);
+        let (after, reply) = match behavior {
+            TrackerBehavior::Answers => (Duration::ZERO, self.announce(now, announcement, rng)),
+            TrackerBehavior::Unreachable => (DELAY, transport("connection refused")),
+            TrackerBehavior::Silent => (limits::TRACKER_TIMEOUT, transport("no answer")),
+            TrackerBehavior::Gone => (DELAY, Err(AnnounceFailure::Gone)),
+            TrackerBehavior::Refuses => (DELAY, decoded(&refusal(rng))),
+            TrackerBehavior::Nonsense => (DELAY, decoded(&nonsense(rng))),
+            TrackerBehavior::Junk => {
                 let reply = self.announce(now, announcement, rng);
                 (DELAY, reply.and_then(|reply| decoded(&junk(reply, announcement, rng))))
             }
-            Mood::AbsurdIntervals => {
+            TrackerBehavior::AbsurdIntervals => {
                 let reply = self.announce(now, announcement, rng);
                 (DELAY, reply.and_then(|reply| decoded(&absurd(reply, rng))))
             }

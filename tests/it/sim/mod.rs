@@ -2,10 +2,10 @@
 //! Every run is determined by its seed. A failure prints the seed, and `BT_FAST_SIM_SEED` repeats that run.
 //! `BT_FAST_SIM_SEEDS` sets the number of seeds.
 
+mod faults;
 mod fleets;
 mod pairs;
 mod swarms;
-mod torture;
 
 use bt_fast::base::Geometry;
 use bt_fast::bench::swarm::World;

@@ -4,19 +4,26 @@
 use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry, Rng};
-use bt_fast::bench::swarm::{Misbehavior, Mood, World};
+use bt_fast::bench::swarm::{Misbehavior, TrackerBehavior, World};
 use bt_fast::swarm::choker::Slots;
 
 use super::{geometry, with_seeds, world};
 
 /// Faults happen until this time. Afterwards all trackers answer and all nodes are present.
-const TROUBLE: Duration = Duration::from_secs(30);
-/// The time limit for the nodes to finish after [`TROUBLE`].
+const FAULT_PERIOD: Duration = Duration::from_secs(30);
+/// The time limit for the nodes to finish after [`FAULT_PERIOD`].
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Seeders whose disks may lose pieces. Node 0 is an origin that suffers only link faults.
 const SEEDERS: std::ops::RangeInclusive<usize> = 1..=2;
-const MOODS: [Mood; 7] =
-    [Mood::Answers, Mood::Unreachable, Mood::Silent, Mood::Refuses, Mood::Nonsense, Mood::Junk, Mood::AbsurdIntervals];
+const BEHAVIORS: [TrackerBehavior; 7] = [
+    TrackerBehavior::Answers,
+    TrackerBehavior::Unreachable,
+    TrackerBehavior::Silent,
+    TrackerBehavior::Refuses,
+    TrackerBehavior::Nonsense,
+    TrackerBehavior::Junk,
+    TrackerBehavior::AbsurdIntervals,
+];
 
 /// A fault. The first field is the node, unless the variant says otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +35,15 @@ enum Act {
     /// The node is killed, unless it has already ended, and restarted.
     Restart(usize),
     /// The node's link is down for this long.
-    Dark(usize, Duration),
+    LinkDown(usize, Duration),
     /// One connection of the node breaks in the middle of a message.
-    Tear(usize),
+    BreakConnection(usize),
     /// A piece on the node's disk becomes corrupt.
-    Spoil(usize),
+    CorruptPiece(usize),
     /// A tracker changes its behavior. The first field is the tracker.
-    Mood(usize, Mood),
+    TrackerBehavior(usize, TrackerBehavior),
     /// All trackers restart and lose their swarms.
-    Forget,
+    RestartTrackers,
 }
 
 /// The faults that honest nodes observed.
@@ -71,7 +78,7 @@ impl Tally {
     }
 }
 
-struct Torture {
+struct FaultRun {
     world: World,
     rng: Rng,
     /// Planned faults with their time since the start, in descending order.
@@ -80,26 +87,26 @@ struct Torture {
     tally: Tally,
 }
 
-impl Torture {
+impl FaultRun {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let piece_len = *rng.choice(&[16 << 10, 32 << 10, 40_000, 64 << 10]).unwrap();
         let shape = geometry(piece_len, rng.u32(30..140), rng.u64(..u64::from(piece_len)));
         let mut world = world(seed, shape.clone());
         world.split = rng.bool();
-        let mut torture = Self { world, rng, acts: Vec::new(), honest: vec![0], tally: Tally::default() };
-        torture.add_nodes(&shape);
-        torture.trouble_trackers();
-        for node in torture.honest.clone() {
-            torture.trouble(node);
+        let mut run = Self { world, rng, acts: Vec::new(), honest: vec![0], tally: Tally::default() };
+        run.add_nodes(&shape);
+        run.plan_tracker_faults();
+        for node in run.honest.clone() {
+            run.plan_faults(node);
         }
-        torture.acts.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
-        torture
+        run.acts.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        run
     }
 
-    /// Draws a time between `from` and [`TROUBLE`].
+    /// Draws a time between `from` and [`FAULT_PERIOD`].
     fn moment(&mut self, from: Duration) -> Duration {
-        from + (TROUBLE - from.min(TROUBLE)).mul_f64(self.rng.f64())
+        from + (FAULT_PERIOD - from.min(FAULT_PERIOD)).mul_f64(self.rng.f64())
     }
 
     fn plan(&mut self, at: Duration, act: Act) {
@@ -140,44 +147,47 @@ impl Torture {
         }
     }
 
-    fn trouble_trackers(&mut self) {
+    fn plan_tracker_faults(&mut self) {
         let count = self.rng.usize(1..=3);
         self.world.trackers.set_count(count);
         // A node that must not announce for a day cannot be found after the trackers have lost their swarms, so absurd
         // intervals and a restart of the trackers exclude each other.
         let forget = self.rng.f64() < 0.3;
-        let moods = if forget { &MOODS[..MOODS.len() - 1] } else { &MOODS[..] };
+        let behaviors = if forget { &BEHAVIORS[..BEHAVIORS.len() - 1] } else { &BEHAVIORS[..] };
         for tracker in 0..count {
             let mut at = Duration::ZERO;
-            while at < TROUBLE {
-                let mood = *self.rng.choice(moods).unwrap();
-                self.plan(at, Act::Mood(tracker, mood));
+            while at < FAULT_PERIOD {
+                let behavior = *self.rng.choice(behaviors).unwrap();
+                self.plan(at, Act::TrackerBehavior(tracker, behavior));
                 at += Duration::from_millis(self.rng.u64(1_000..10_000));
             }
             // Nodes never announce again to a tracker that is gone for good, so it must not be the only one.
             let gone = tracker > 0 && self.rng.f64() < 0.3;
-            self.plan(TROUBLE, Act::Mood(tracker, if gone { Mood::Gone } else { Mood::Answers }));
+            self.plan(
+                FAULT_PERIOD,
+                Act::TrackerBehavior(tracker, if gone { TrackerBehavior::Gone } else { TrackerBehavior::Answers }),
+            );
         }
         if forget {
             let at = self.moment(Duration::ZERO);
-            self.plan(at, Act::Forget);
+            self.plan(at, Act::RestartTrackers);
         }
     }
 
-    fn trouble(&mut self, node: usize) {
+    fn plan_faults(&mut self, node: usize) {
         let settled = Duration::from_secs(4);
         for _ in 0..self.rng.usize(..3) {
             let at = self.moment(settled);
-            self.plan(at, Act::Tear(node));
+            self.plan(at, Act::BreakConnection(node));
         }
         if self.rng.f64() < 0.15 {
             let (at, secs) = (self.moment(settled), self.rng.u64(1..25));
-            self.plan(at, Act::Dark(node, Duration::from_secs(secs)));
+            self.plan(at, Act::LinkDown(node, Duration::from_secs(secs)));
         }
         if SEEDERS.contains(&node) {
             for _ in 0..self.rng.usize(..12) {
                 let at = self.moment(Duration::ZERO);
-                self.plan(at, Act::Spoil(node));
+                self.plan(at, Act::CorruptPiece(node));
             }
         } else if node != 0 {
             let (from, fault) = (self.moment(settled), self.rng.u32(..12));
@@ -218,28 +228,28 @@ impl Torture {
                 self.tally.restarts += 1;
                 world.restart(node);
             }
-            Act::Dark(node, time) => world.nodes[node].dark_until = world.now + time,
-            Act::Tear(node) => {
+            Act::LinkDown(node, time) => world.nodes[node].dark_until = world.now + time,
+            Act::BreakConnection(node) => {
                 let mut ends: Vec<usize> = (0..world.end_count()).collect();
                 ends.retain(|&end| world.end(end).is_some_and(|end| end.node == node));
                 if let Some(&end) = rng.choice(&ends) {
                     world.tear(end);
                 }
             }
-            Act::Spoil(node) => {
+            Act::CorruptPiece(node) => {
                 let node = &mut world.nodes[node];
                 let piece = node.swarm.geometry.piece(rng.u32(..node.swarm.geometry.piece_count()));
                 piece.into_iter().for_each(|piece| node.disk.spoil(piece));
             }
-            Act::Mood(tracker, mood) => world.trackers.set_mood(tracker, mood),
-            Act::Forget => world.trackers.forget(),
+            Act::TrackerBehavior(tracker, behavior) => world.trackers.set_behavior(tracker, behavior),
+            Act::RestartTrackers => world.trackers.forget(),
         }
     }
 
     /// Runs all planned faults, then until all honest leechers are complete.
     fn run(&mut self) {
         let start = self.world.now;
-        let limit = start + TROUBLE + TIMEOUT;
+        let limit = start + FAULT_PERIOD + TIMEOUT;
         loop {
             while let Some(&(at, act)) = self.acts.last()
                 && self.world.now >= start + at
@@ -295,8 +305,8 @@ impl Torture {
 fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
     let kind = rng.usize(..Misbehavior::ALL.len() + 2);
     let misbehavior = Misbehavior::ALL.get(kind).copied();
-    let says_all = misbehavior == Some(Misbehavior::RejectsAll) || misbehavior.is_none() && rng.bool();
-    let node = if says_all { world.add_node(full, 8, Slots::Auto) } else { world.add_leecher(8) };
+    let claims_all = misbehavior == Some(Misbehavior::RejectsAll) || misbehavior.is_none() && rng.bool();
+    let node = if claims_all { world.add_node(full, 8, Slots::Auto) } else { world.add_leecher(8) };
     let node = &mut world.nodes[node];
     node.misbehavior = misbehavior;
     if kind == Misbehavior::ALL.len() {
@@ -308,11 +318,11 @@ fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
 
 /// Runs one seed. Returns the simulated time, the number of events per node, and the observed faults.
 fn play(seed: u64) -> (Duration, Vec<u64>, Tally) {
-    let mut torture = Torture::new(seed);
-    let start = torture.world.now;
-    torture.run();
-    torture.check();
-    let Torture { world, tally, .. } = torture;
+    let mut run = FaultRun::new(seed);
+    let start = run.world.now;
+    run.run();
+    run.check();
+    let FaultRun { world, tally, .. } = run;
     let events = world.nodes.iter().map(|node| node.effort.events).collect();
     let took = world.now - start;
     world.finish();
