@@ -175,32 +175,30 @@ def transmission(folder, port, torrent, home):
     return ["transmission-cli", "-g", settings, "-M", "-et", "-p", port, "-w", folder, torrent]
 
 
-def seed_command(client, torrent, folder, home, options):
-    address = f"{SEED_IP}:{SEED_PORT}"
-    return {
-        "bt": lambda: [options.bt, "seed", torrent, "--data", folder, "--listen", address,
-                       *shlex.split(options.bt_seed_flags)],
-        "lt": lambda: [python(), SUPPORT / "lt_client.py", "seed", torrent, folder, SEED_IP, SEED_PORT],
-        "aria2": lambda: [*aria2(folder, SEED_PORT, torrent), "--seed-ratio=0", "--bt-seed-unverified=true"],
-        "rqbit": lambda: [*rqbit(folder, SEED_PORT, torrent), "--overwrite"],
-        "tr": lambda: transmission(folder, SEED_PORT, torrent, home),
-    }[client]()
-
-
-def get_command(client, torrent, folder, home, options):
-    address = f"{GET_IP}:{GET_PORT}"
-    return {
-        "bt": lambda: [options.bt, "get", torrent, "-o", folder, "--listen", address,
-                       *shlex.split(options.bt_get_flags)],
-        "lt": lambda: [python(), SUPPORT / "lt_client.py", "get", torrent, folder, GET_IP, GET_PORT],
-        "aria2": lambda: [*aria2(folder, GET_PORT, torrent), "--seed-time=0", "--file-allocation=none"],
-        "rqbit": lambda: [*rqbit(folder, GET_PORT, torrent), "-e"],
-        "tr": lambda: [*transmission(folder, GET_PORT, torrent, home), "-f", finish_script(home)],
-    }[client]()
+def client_command(client, role, torrent, folder, home, options):
+    """The command of a client that seeds ("seed") or downloads ("get") `torrent` in `folder`."""
+    ip, port = (SEED_IP, SEED_PORT) if role == "seed" else (GET_IP, GET_PORT)
+    commands = {
+        "bt": lambda: [options.bt, role, torrent, "--data" if role == "seed" else "-o", folder, "--listen", f"{ip}:{port}"],
+        "lt": lambda: [python(), SUPPORT / "lt_client.py", role, torrent, folder, ip, port],
+        "aria2": lambda: aria2(folder, port, torrent),
+        "rqbit": lambda: rqbit(folder, port, torrent),
+        "tr": lambda: transmission(folder, port, torrent, home),
+    }
+    flags = {
+        ("bt", "seed"): lambda: shlex.split(options.bt_seed_flags),
+        ("bt", "get"): lambda: shlex.split(options.bt_get_flags),
+        ("aria2", "seed"): lambda: ["--seed-ratio=0", "--bt-seed-unverified=true"],
+        ("aria2", "get"): lambda: ["--seed-time=0", "--file-allocation=none"],
+        ("rqbit", "seed"): lambda: ["--overwrite"],
+        ("rqbit", "get"): lambda: ["-e"],
+        ("tr", "get"): lambda: ["-f", finish_script(home)],
+    }
+    return [*commands[client](), *flags.get((client, role), list)()]
 
 
 def finish_script(home):
-    """The script that transmission-cli runs on completion; the program itself never ends."""
+    """Writes the script that transmission-cli, which never exits by itself, runs on completion."""
     home.mkdir(parents=True, exist_ok=True)
     script = home / "finish.sh"
     script.write_text(f"#!/bin/sh\ntouch '{home}/complete'\n")
@@ -238,12 +236,12 @@ def transfer(hosts, pair, source, torrent, options):
 
         tracker = start(hosts.seed, [sys.executable, SUPPORT / "tracker.py", SEED_IP, TRACKER_PORT], seed_home, "tracker.log")
         wait_until(lambda: "listening" in tracker.log.read_text(), READY_TIMEOUT_S)
-        seed = start(hosts.seed, seed_command(seeder, torrent, source.parent, seed_home, options), seed_home,
+        seed = start(hosts.seed, client_command(seeder, "seed", torrent, source.parent, seed_home, options), seed_home,
                      f"{seeder}-seeds.log")
         if not wait_until(lambda: has_announced(tracker, SEED_PORT) or seed.has_ended(), READY_TIMEOUT_S):
             print(f"{pair}: the seeder told the tracker nothing; going on", file=sys.stderr)
         seed_cpu_s, start_s = seed.cpu_s(), time.monotonic()
-        get = start(hosts.get, get_command(getter, torrent, out, get_home, options), get_home, f"{getter}-gets.log")
+        get = start(hosts.get, client_command(getter, "get", torrent, out, get_home, options), get_home, f"{getter}-gets.log")
         complete = get_home / "complete"
         wait_until(lambda: get.has_ended() or complete.exists(), options.timeout)
         wall_s = time.monotonic() - start_s
