@@ -67,47 +67,44 @@ impl Client {
 
     /// Starts to seed the content of `torrent` from `folder`, which contains the file or folder of the torrent's name.
     pub(crate) fn seed(self, torrent: &Path, folder: &Path, site: &Site<'_>) -> Running {
-        let command = match self {
-            Self::BtFast => {
-                let mut command = Command::new(bt_fast_path());
-                command.arg("seed").arg(torrent).arg("--data").arg(folder).arg("--listen").arg(site.address());
-                command
-            }
-            Self::Libtorrent => libtorrent("seed", torrent, folder, site),
-            Self::Aria2 => {
-                let mut command = aria2(torrent, folder, site);
-                command.args(["--seed-ratio=0", "--check-integrity=true"]);
-                command
-            }
-            Self::Transmission | Self::TransmissionUtp => transmission(self, torrent, folder, site),
-        };
+        let mut command = self.command("seed", torrent, folder, site);
+        if self == Self::Aria2 {
+            command.args(["--seed-ratio=0", "--check-integrity=true"]);
+        }
         self.start("seeds", &command, site)
     }
 
     /// Starts to download `torrent` into `folder`.
     pub(crate) fn get(self, torrent: &Path, folder: &Path, site: &Site<'_>) -> Download {
+        let mut command = self.command("get", torrent, folder, site);
         let mut completion = Completion::Exit;
-        let command = match self {
-            Self::BtFast => {
-                let mut command = Command::new(bt_fast_path());
-                command.arg("get").arg(torrent).arg("-o").arg(folder).arg("--listen").arg(site.address());
-                command
-            }
-            Self::Libtorrent => libtorrent("get", torrent, folder, site),
+        match self {
+            Self::BtFast | Self::Libtorrent => {}
             Self::Aria2 => {
-                let mut command = aria2(torrent, folder, site);
                 command.args(["--seed-time=0", "--file-allocation=none"]);
-                command
             }
             Self::Transmission | Self::TransmissionUtp => {
-                let mut command = transmission(self, torrent, folder, site);
                 let marker = site.state.join("complete");
                 command.arg("-f").arg(marker_script(site.state, &marker));
                 completion = Completion::File(marker);
+            }
+        }
+        Download { process: self.start("gets", &command, site), completion }
+    }
+
+    /// Returns the part of the command that both roles, `seed` and `get`, share.
+    fn command(self, role: &str, torrent: &Path, folder: &Path, site: &Site<'_>) -> Command {
+        match self {
+            Self::BtFast => {
+                let mut command = Command::new(bt_fast_path());
+                command.arg(role).arg(torrent).arg(if role == "seed" { "--data" } else { "-o" }).arg(folder);
+                command.arg("--listen").arg(site.address());
                 command
             }
-        };
-        Download { process: self.start("gets", &command, site), completion }
+            Self::Libtorrent => libtorrent(role, torrent, folder, site),
+            Self::Aria2 => aria2(torrent, folder, site),
+            Self::Transmission | Self::TransmissionUtp => transmission(self, torrent, folder, site),
+        }
     }
 
     fn start(self, role: &str, command: &Command, site: &Site<'_>) -> Running {
