@@ -58,7 +58,7 @@ pub fn magnet(bytes: &[u8]) {
     assert!(first.trackers.len() <= limits::TRACKER_COUNT_MAX && first.peers.len() <= limits::MAGNET_PEERS_MAX);
     let link = first.encode();
     assert!(link.is_ascii() && !link.contains([' ', '\n', '\x1b']), "{link}");
-    let again = Magnet::parse(link.as_bytes()).expect("what is written can be read");
+    let again = Magnet::parse(link.as_bytes()).expect("an encoded link can be parsed");
     assert_eq!(again.info_hash, first.info_hash);
     assert_eq!(again.trackers, first.trackers);
 }

@@ -172,7 +172,7 @@ pub fn metainfo(bytes: &[u8]) {
     }
     assert!(first.warnings.iter().all(|line| is_printable(line)), "{:?}", first.warnings);
     assert!(first.tiers.iter().flatten().chain(&first.web_seeds).all(|url| is_printable(url)));
-    let mut again = decode(&first.encode()).expect("what is written can be read");
+    let mut again = decode(&first.encode()).expect("an encoded value can be decoded");
     assert_eq!(again.info_bytes, first.info_bytes);
     // The corrected encoding causes no warning.
     (first.warnings, again.warnings) = (Vec::new(), Vec::new());
@@ -339,7 +339,7 @@ pub fn extension(bytes: &[u8]) {
     let names = first.messages.iter().map(|(name, _)| name).chain(&first.client);
     assert!(names.into_iter().all(|name| name.len() <= limits::EXTENSION_NAME_LEN_MAX));
     assert_ne!(first.listen_port, Some(0));
-    let again = ExtensionHandshake::decode(&first.encode()).expect("what is written can be read");
+    let again = ExtensionHandshake::decode(&first.encode()).expect("an encoded value can be decoded");
     first.messages.sort_by(|(a, _), (b, _)| a.cmp(b));
     assert_eq!(again, first);
 }
@@ -362,7 +362,7 @@ pub fn tracker_reply(bytes: &[u8]) {
         );
     }
     let written = AnnounceReply { interval: Some(reply.interval.unwrap_or(0)), warning: None, ..reply };
-    let again = |form| decode_reply(&encode_reply(&written, form)).expect("what is written can be read");
+    let again = |form| decode_reply(&encode_reply(&written, form)).expect("an encoded value can be decoded");
     let expected = |peers| AnnounceReply { peers, peers_skipped: 0, ..written.clone() };
     assert_eq!(again(PeerForm::Dictionaries { peer_ids: true }), expected(written.peers.clone()));
     let of_family = |wanted: bool| {
@@ -393,7 +393,7 @@ pub fn tracker_query(bytes: &[u8]) {
     let again = match decode_query(url.split_once('?').expect("it has a query").1) {
         // Escapes make the query longer.
         Err(QueryError::TooLong { .. }) => return,
-        again => again.expect("what is written can be read"),
+        again => again.expect("an encoded value can be decoded"),
     };
     let key = Some(b"BEAD0007".to_vec());
     let expected = bt_fast::codec::tracker_http::OwnedAnnounceQuery {

@@ -170,7 +170,7 @@ impl Seed {
     fn stop(mut self) -> Value {
         self.process.signal(Signal::TERM);
         assert_eq!(exit_code(&mut self.process, STOP_DEADLINE), Some(0), "{}", self.process.log_tail());
-        event(&self.process.output(), "stopped").expect("a record of the end")
+        event(&self.process.output(), "stopped").expect("a final record")
     }
 }
 

@@ -186,7 +186,7 @@ impl WirePeer {
         if self.received.is_empty() {
             return None;
         }
-        let (received, consumed) = match decode(&self.received, &bounds).expect("a message by the table") {
+        let (received, consumed) = match decode(&self.received, &bounds).expect("a valid message") {
             Decoded::Incomplete { .. } => return None,
             Decoded::Message { message: Message::KeepAlive, consumed } => (None, consumed),
             Decoded::Message { message, consumed } => (Some(to_received(&message)), consumed),

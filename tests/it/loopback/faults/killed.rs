@@ -22,7 +22,7 @@ const STEPS_MAX: u32 = 200;
 pub(crate) fn claimed(fixture: &Fixture, target: &Path) -> Option<Bitfield> {
     let bytes = fs::read(target.join(format!(".{NAME}.bt-fast-resume"))).ok()?;
     let record = ResumeRecord::decode(&bytes, fixture.metainfo.info_hash, 1, fixture.piece_count());
-    Some(record.expect("a whole record").have)
+    Some(record.expect("a valid record").have)
 }
 
 /// Asserts that every claimed piece is correct and returns the number of claimed pieces.
@@ -33,7 +33,7 @@ pub(crate) fn assert_claims(fixture: &Fixture, target: &Path) -> usize {
     let piece_len = fixture.metainfo.info.geometry.piece_len() as usize;
     for index in claimed.iter() {
         let range = index * piece_len..((index + 1) * piece_len).min(expected.len());
-        assert!(expected[range.clone()] == found[range], "piece {index} is claimed and wrong");
+        assert!(expected[range.clone()] == found[range], "piece {index} is claimed but wrong");
     }
     claimed.count()
 }
@@ -72,7 +72,7 @@ fn a_kill_at_each_step_of_a_download_is_recoverable() {
         }
         fs::remove_dir_all(target).unwrap();
     }
-    panic!("no run was untouched");
+    panic!("no run completed");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_kill_at_each_step_of_a_stop_is_recoverable() {
         assert_eq!(status.code(), None, "{}", get.log_tail());
         fs::remove_dir_all(target).unwrap();
     }
-    panic!("no run was untouched");
+    panic!("no run completed");
 }
 
 #[test]

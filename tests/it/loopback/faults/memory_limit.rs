@@ -82,7 +82,7 @@ fn content_far_larger_than_memory_is_transferred() {
         }
         assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{write}: {}", get.log_tail());
         fixture.assert_complete(&target);
-        assert!(dirty_max <= MEMORY / 2, "{write}: {dirty_max} bytes waited for the disk");
+        assert!(dirty_max <= MEMORY / 2, "{write}: {dirty_max} bytes were dirty");
         fs::remove_dir_all(target).unwrap();
     }
     seed.stop();

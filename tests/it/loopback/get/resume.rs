@@ -153,7 +153,7 @@ fn samples_find_an_altered_file_with_unchanged_times() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
-    assert!(stamp(&fixture, &target).have.count() <= 64, "each of them is a sample");
+    assert!(stamp(&fixture, &target).have.count() <= 64, "every claimed piece is sampled");
     resumes_after_a_full_check(&fixture, &target, "a piece does not match it");
 }
 

@@ -57,7 +57,7 @@ fn a_selection_downloads_only_its_files_and_a_later_run_more() {
     let complete = event(&finished.success(), "complete").unwrap();
     assert_eq!((complete["bytes"].as_u64(), complete["selected_files"].as_u64()), (Some(200_001), Some(2)));
     let downloaded = complete["downloaded"].as_u64().unwrap();
-    assert!(downloaded <= 200_001 + 2 * u64::from(PIECE_LEN), "{downloaded}: what was there came again");
+    assert!(downloaded <= 200_001 + 2 * u64::from(PIECE_LEN), "{downloaded}: existing pieces were fetched again");
     assert_files(&fixture, &target, &["b", "c", "sub/d"]);
     fixture.get(&target, &[seed.address]);
     assert_files(&fixture, &target, &["a", "b", "c", "sub/d"]);

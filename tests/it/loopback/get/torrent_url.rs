@@ -105,7 +105,7 @@ fn a_failed_fetch_is_reported_in_one_line() {
         assert!(!finished.stderr.contains('\x1b') && finished.stderr.len() < 400, "{finished:#?}");
     }
     assert_fails(&run(&get("http://127.0.0.1:1/x", &target, &[]), DEADLINE), 1, "can't fetch");
-    assert!(!target.exists(), "nothing is made for a torrent that is none");
+    assert!(!target.exists(), "a failed fetch creates no folder");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_leecher_serves_another_leecher() {
     let mut middle = Running::start("get --seed", &command, &fixture.scratch.join("middle.log"));
     fixture.get(&second, &[address]);
     fixture.assert_complete(&first);
-    assert_eq!(seed.stop()["uploaded"], LEN, "the last one knows only the one in the middle");
+    assert_eq!(seed.stop()["uploaded"], LEN, "the second downloader knows only the first");
 
     // The middle peer keeps uploading without the seed until it receives SIGINT.
     fixture.get(&fixture.scratch.folder("third"), &[address]);
@@ -294,7 +294,7 @@ fn a_checked_origin_hashes_nothing_until_a_file_changes() {
         seed.stop();
         !date["remembered"].is_null()
     };
-    assert!(!remembered(), "the file was too young when the torrent was made");
+    assert!(!remembered(), "the file was too new to cache its check");
     // Wait until the timestamps are old enough to rule out a later write with equal ones.
     std::thread::sleep(std::time::Duration::from_millis(3100));
     let verify = || run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&fixture.source), DEADLINE).success();

@@ -67,12 +67,12 @@ fn idle_peers_cost_little_memory() {
     assert!(wait_until(DEADLINE, || crowd.established() == count), "{} of {count}", crowd.established());
     let let_in = begun_at.elapsed();
     let each = (memory(&seed) - before) / count;
-    assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{each} bytes for each");
+    assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{each} bytes per peer");
     fixture.get_by_peer(seed.address);
     assert_eq!(crowd.ended(), 0);
     drop(crowd);
     seed.stop();
-    println!("{count} peers let in within {let_in:?}, {each} bytes each");
+    println!("{count} peers let in within {let_in:?}, {each} bytes per peer");
 }
 
 /// The incoming connections of a download are all taken by idle peers: it connects to the seed nevertheless.
@@ -113,7 +113,7 @@ fn peers_that_do_not_read_hold_a_bounded_amount() {
     assert!(wait_until(DEADLINE, full), "{:?}", unacknowledged(seed.address));
     fixture.get_by_peer(seed.address);
     let each = (memory(&seed) - before) / COUNT;
-    assert!(each <= limits::CONNECTION_STALLED_LEN_MAX, "{each} bytes for each");
+    assert!(each <= limits::CONNECTION_STALLED_LEN_MAX, "{each} bytes per peer");
     assert_eq!(crowd.ended(), 0);
     drop(crowd);
     seed.stop();

@@ -45,7 +45,7 @@ fn ten_thousand_idle_torrents_are_cheap_and_each_is_served() {
     command.args((0..COUNT).map(|number| scratch.join(&format!("f{number:05}.torrent"))));
     let seed = Seed::start(&command, address, &scratch.join("seed.log"));
     let all = || seed.process.output().matches("\"event\":\"seeding\"").count() == COUNT;
-    assert!(wait_until(DEADLINE, all), "not all are served");
+    assert!(wait_until(DEADLINE, all), "some torrents are not served");
     let taken = memory(&seed);
     assert!(taken <= PROCESS_LEN + COUNT * limits::TORRENT_IDLE_LEN_MAX, "{taken} bytes");
     for number in [0, COUNT / 2, COUNT - 1] {

@@ -262,7 +262,7 @@ fn http_sends_no_byte_of_a_changed_file() {
         change(&origin.source.join(NAME));
         let _ = reader.read_to_end(&mut begun);
         let body = begun.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
-        assert!(expected.starts_with(&begun[body..]), "what was being read");
+        assert!(expected.starts_with(&begun[body..]), "the running response");
         for part in [part(), get(origin.web(), path, "")] {
             assert_eq!((part.status, part.text()), (404, "not found: the file is missing or was changed\n"));
         }

@@ -121,7 +121,7 @@ fn a_seed_on_a_passed_socket_stops_cleanly_mid_transfer() {
     assert!(wait_until(DEADLINE, || gets.iter().all(has_begun)), "{}", seed.log_tail());
     assert!(gets.iter_mut().all(Running::is_running), "{}", gets[0].log_tail());
     stop(&mut seed);
-    let uploaded = event(&seed.output(), "stopped").expect("a record of the end")["uploaded"].as_u64().unwrap();
+    let uploaded = event(&seed.output(), "stopped").expect("a final record")["uploaded"].as_u64().unwrap();
     assert!(uploaded > 0 && uploaded < 2 * 8 * LEN, "{uploaded}");
     let mut seed = start(&[]);
     for (get, target) in gets.iter_mut().zip(&targets) {

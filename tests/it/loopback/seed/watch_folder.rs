@@ -122,7 +122,7 @@ fn torrents_in_the_watched_folder_are_added_and_removed() {
     fs::remove_file(seed.scratch.join(&format!("watched/{first}.torrent"))).unwrap();
     seed.wait_for_event("dropped", &first);
     peer.receive_until_closed();
-    assert!(wait_until(DEADLINE, || !seed.maps(&first)), "its file stays mapped");
+    assert!(wait_until(DEADLINE, || !seed.maps(&first)), "the removed torrent's file is still mapped");
     assert!(seed.tracker.saw_event("stopped", DEADLINE), "{:?}", seed.tracker.events());
     let page = seed.page();
     assert!(!page.contains(&first) && page.contains(&second), "{page}");

@@ -57,7 +57,7 @@ fn ask_all(fixture: &Fixture, seed: &Seed, content: &[u8], pieces: std::ops::Ran
             let at = (index * PIECE_LEN + begin) as usize;
             match ask(&mut peer, index, begin) {
                 Some(block) => {
-                    assert!(block == content[at..][..BLOCK_LEN as usize], "piece {index} is not the torrent's");
+                    assert!(block == content[at..][..BLOCK_LEN as usize], "piece {index} differs from the torrent");
                     count += 1;
                 }
                 None => peer = unchoked(fixture, seed),

@@ -166,7 +166,7 @@ fn a_verified_piece_vouches_for_neighboring_short_files() {
     fs::write(target.join(NAME).join("c"), [9; 1000]).unwrap();
     let command = fixture.get_command(&target, &[seed.address]);
     assert_fails(&run(&command, DEADLINE), 1, "/c: it has no content of this torrent");
-    assert_eq!(fs::read_dir(target.join(NAME)).unwrap().count(), 1, "no file was made");
+    assert_eq!(fs::read_dir(target.join(NAME)).unwrap().count(), 1, "no file was created");
     fs::copy(fixture.source.join(NAME).join("b"), target.join(NAME).join("b")).unwrap();
     fixture.get(&target, &[seed.address]);
 }

@@ -70,7 +70,7 @@ impl Names {
 fn answer(peers: &[SocketAddr]) -> Answer {
     let compact = peers.iter().flat_map(|peer| match peer {
         SocketAddr::V4(peer) => [&peer.ip().octets()[..], &peer.port().to_be_bytes()].concat(),
-        SocketAddr::V6(_) => unreachable!("all hosts here are of IPv4"),
+        SocketAddr::V6(_) => unreachable!("all hosts are IPv4"),
     });
     Answer::ok(dictionary([("interval", integer(1800)), ("peers", string(compact.collect::<Vec<u8>>()))]).0)
 }

@@ -63,7 +63,7 @@ fn a_tracker_named_by_the_user_may_have_any_path() {
     let seed = fixture.seed();
     let compact = match seed.address {
         SocketAddr::V4(address) => [&address.ip().octets()[..], &address.port().to_be_bytes()].concat(),
-        SocketAddr::V6(_) => unreachable!("own addresses are of IPv4"),
+        SocketAddr::V6(_) => unreachable!("own addresses are IPv4"),
     };
     let tracker = HttpServer::start(own_ip(), move |_| {
         Answer::ok(dictionary([("interval", integer(1800)), ("peers", string(compact.clone()))]).0)
@@ -103,5 +103,5 @@ fn scrapes_go_through_the_bound_device() {
     show.arg("show").arg(&fixture.torrent).args(["--scrape", "--bind-device", "nosuchdevice0"]);
     run(&show, DEADLINE).success();
     assert_eq!(tracker.requests().len(), 0);
-    assert!(udp.recv(&mut [0; 100]).is_err(), "nothing was sent");
+    assert!(udp.recv(&mut [0; 100]).is_err(), "a packet was sent");
 }

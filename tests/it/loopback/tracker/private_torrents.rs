@@ -51,7 +51,7 @@ fn gossip(peer: &mut WirePeer) {
         .iter()
         .flat_map(|unlisted| match unlisted.ip() {
             IpAddr::V4(ip) => [&ip.octets()[..], &unlisted.port().to_be_bytes()].concat(),
-            IpAddr::V6(_) => unreachable!("they are of IPv4"),
+            IpAddr::V6(_) => unreachable!("the addresses are IPv4"),
         })
         .collect();
     let peers = dictionary([("added", string(added)), ("added.f", string([2; 2])), ("dropped", string(""))]).0;
