@@ -1,6 +1,6 @@
 //! Remedies in error messages: they fit the command, and they work.
 
-#![allow(clippy::disallowed_methods, reason = "links and folders are made here")]
+#![allow(clippy::disallowed_methods, reason = "tests create links and folders")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,10 +1,6 @@
 //! Tests from outside the crate: the real binary on real files and sockets, and rules for the source code.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that cannot go on panics, and it waits by the real clock"
-)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests panic on failure and wait by the real clock")]
 
 mod advice;
 mod bench;

@@ -34,7 +34,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// a second after a refusal.
 const GET_TIMEOUT: Duration = Duration::from_millis(3500);
 /// Deadline from the last byte to the `completed` announce.
-const TELL_TIMEOUT: Duration = Duration::from_secs(20);
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Getter {
@@ -144,7 +144,7 @@ fn gets(getter: Getter, link: &Path) -> String {
     let whole = announced && wait_until(GET_TIMEOUT, is_whole);
     let took = since.elapsed();
     let reported =
-        whole && wait_until(TELL_TIMEOUT, || tracker.saw(&[("ip", &ip), ("event", "completed"), ("left", "0")]));
+        whole && wait_until(ANNOUNCE_TIMEOUT, || tracker.saw(&[("ip", &ip), ("event", "completed"), ("left", "0")]));
     let logs: String = processes.iter_mut().map(Running::log_tail).collect();
     assert!(reported, "{getter:?}: whole: {whole}, after {took:.1?}\n{logs}{}{}", seed.log_tail(), tracker.log_tail());
     eprintln!("{getter:?}: whole {took:.2?} after its first announce");

@@ -72,7 +72,6 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
-    #[allow(dead_code, reason = "for the tests of a running seed and get")]
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();

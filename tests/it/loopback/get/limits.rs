@@ -8,7 +8,7 @@ use crate::support::process::run;
 /// Takes three seconds at [`RATE`], less the burst that an idle limiter permits.
 const LEN: u64 = 3 << 20;
 const RATE: &str = "1M";
-const LEAST: Duration = Duration::from_millis(2700);
+const DURATION_MIN: Duration = Duration::from_millis(2700);
 
 #[test]
 fn the_upload_limit_of_a_seed_covers_all_peers() {
@@ -23,7 +23,7 @@ fn the_upload_limit_of_a_seed_covers_all_peers() {
             scope.spawn(|| fixture.get_by_peer(seed.address));
         }
     });
-    assert!(started.elapsed() >= LEAST, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= DURATION_MIN, "{:?}", started.elapsed());
     assert_eq!(seed.stop()["uploaded"], LEN / 2 * 2);
 }
 
@@ -36,7 +36,7 @@ fn each_torrent_has_an_upload_limit() {
     let seed = Seed::start(&command, address, &fixture.scratch.join("seed.log"));
     let started = Instant::now();
     fixture.get_by_peer(seed.address);
-    assert!(started.elapsed() >= LEAST, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= DURATION_MIN, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn the_download_limit_of_a_get_covers_all_peers() {
     let finished = run(&command, DEADLINE);
     let complete = event(&finished.success(), "complete").unwrap();
     fixture.assert_complete(&target);
-    assert!(complete["seconds"].as_f64().unwrap() >= LEAST.as_secs_f64(), "{complete}");
+    assert!(complete["seconds"].as_f64().unwrap() >= DURATION_MIN.as_secs_f64(), "{complete}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use crate::loopback::{DEADLINE, Fixture, assert_fails, own_address, own_ip, warnings};
 use crate::support::{bt_fast, process::run, wire_peer::ListeningPeer};
 
-const TOLD: &str = "2 peers hung up on the handshake: they don't have this torrent or probably demand encryption, which \
+const EXPECTED: &str = "2 peers hung up on the handshake: they don't have this torrent or probably demand encryption, which \
                     bt-fast does not speak";
 
 /// Starts four peers: one closes, one resets, one sends a byte before it closes, one stays silent.
@@ -32,27 +32,27 @@ fn peers() -> Vec<SocketAddr> {
 
 /// Asserts that `get` reports the cause both as a warning while it runs and as its final error.
 #[track_caller]
-fn assert_tells(what: &str) {
+fn assert_reports(what: &str) {
     let mut command: Command = bt_fast();
     command.args(["get", what, "--timeout", "6", "--listen", &own_address().to_string()]);
     let fixture = Fixture::file(1);
     command.arg("-o").arg(fixture.scratch.folder("target"));
     peers().iter().for_each(|peer| _ = command.args(["--peer", &peer.to_string()]));
     let finished = run(&command, DEADLINE);
-    assert_fails(&finished, 4, TOLD);
+    assert_fails(&finished, 4, EXPECTED);
     assert!(!finished.stderr.contains("check the"), "{finished:#?}");
-    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(TOLD)), "{finished:#?}");
+    assert!(warnings(&finished.stderr).iter().any(|line| line.contains(EXPECTED)), "{finished:#?}");
 }
 
 #[test]
 fn a_download_reports_peers_that_demand_encryption() {
     let fixture = Fixture::file(1);
-    assert_tells(fixture.torrent.to_str().unwrap());
+    assert_reports(fixture.torrent.to_str().unwrap());
 }
 
 #[test]
 fn a_magnet_link_reports_peers_that_demand_encryption() {
-    assert_tells(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
+    assert_reports(&format!("magnet:?xt=urn:btih:{}", "ab".repeat(20)));
 }
 
 #[test]
