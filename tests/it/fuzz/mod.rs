@@ -54,11 +54,12 @@ fn from_env<T: FromStr>(name: &str) -> Option<T> {
 }
 
 /// Runs a target and saves the input if it panics.
-fn run((name, body): Target, input: &[u8], what: &str) {
+fn run(target: Target, input: &[u8], what: &str) {
+    let (name, body) = target;
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(input))) {
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
-        fs::write(&kept, input).unwrap();
-        eprintln!("fuzz target {name}, {what}: the input is kept in {}", kept.display());
+        let saved = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
+        fs::write(&saved, input).unwrap();
+        eprintln!("fuzz target {name}, {what}: the input is saved in {}", saved.display());
         std::panic::resume_unwind(panic);
     }
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use walkdir::WalkDir;
 
+use crate::tidy::language::test_functions;
+
 struct Row {
     id: String,
     tests: Vec<String>,
@@ -42,14 +44,7 @@ fn tests() -> BTreeSet<String> {
             let path = entry.unwrap().into_path();
             if path.extension().is_some_and(|extension| extension == "rs") {
                 let source = fs::read_to_string(path).unwrap();
-                let mut lines = source.lines().map(str::trim).peekable();
-                while let Some(line) = lines.next() {
-                    let marked = line == "#[test]" || line == "#[tokio::test]";
-                    let head = lines.peek().and_then(|next| next.trim_start_matches("async ").strip_prefix("fn "));
-                    if let Some(head) = head.filter(|_| marked) {
-                        names.insert(head.split('(').next().unwrap().to_owned());
-                    }
-                }
+                names.extend(test_functions(&source).into_iter().map(|(_, name)| name));
             }
         }
     }
