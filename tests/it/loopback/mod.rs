@@ -74,6 +74,15 @@ impl Fixture {
         Self::made_by(&[], piece_len, |root| write_random(root, len, fastrand::u64(..)))
     }
 
+    /// Creates a folder of files with these names and lengths and random bytes.
+    fn files(files: &[(&str, u64)]) -> Self {
+        Self::made_by(&[], PIECE_LEN, |root| {
+            for (name, len) in files {
+                write_random(&root.join(name), *len, fastrand::u64(..));
+            }
+        })
+    }
+
     /// Creates the torrent of the file or folder that `make` writes at the given path.
     fn made_by(trackers: &[&str], piece_len: u32, make: impl FnOnce(&Path)) -> Self {
         let scratch = Scratch::new();

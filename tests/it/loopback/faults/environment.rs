@@ -33,11 +33,7 @@ pub(crate) fn unchoked(fixture: &Fixture, seed: &Seed) -> WirePeer {
 
 /// Creates three files of five pieces each.
 fn three_files() -> Fixture {
-    Fixture::made_by(&[], PIECE_LEN, |root| {
-        for name in ["a", "b", "c"] {
-            write_random(&root.join(name), 5 * u64::from(PIECE_LEN), fastrand::u64(..));
-        }
-    })
+    Fixture::files(&["a", "b", "c"].map(|name| (name, 5 * u64::from(PIECE_LEN))))
 }
 
 #[test]

@@ -23,7 +23,6 @@ use crate::loopback::{
 use crate::support::{
     bencode::{dictionary, integer, string},
     bt_fast,
-    content::write_random,
     process::{Finished, Running, run, wait_until},
     scratch::Scratch,
 };
@@ -257,14 +256,12 @@ fn content_altered_after_a_kill_is_detected() {
 fn trusted_content_altered_during_a_download_is_detected() {
     const LEN: usize = 400 * PIECE_LEN as usize;
     for file_count in [2, 1] {
-        let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
-            fs::create_dir(root).unwrap();
-            let write = |name: &&str| write_random(&root.join(name), (LEN / file_count) as u64, fastrand::u64(..));
-            ["a", "b"][..file_count].iter().for_each(write);
-        });
+        let names = &["a", "b"][..file_count];
+        let files: Vec<_> = names.iter().map(|&name| (name, (LEN / file_count) as u64)).collect();
+        let fixture = Fixture::files(&files);
         let target = fixture.scratch.folder("target");
         fs::create_dir(target.join(NAME)).unwrap();
-        let paths: Vec<_> = ["a", "b"][..file_count].iter().map(|name| target.join(NAME).join(name)).collect();
+        let paths: Vec<_> = names.iter().map(|name| target.join(NAME).join(name)).collect();
         for path in &paths {
             File::create(path).unwrap().set_len((LEN / file_count) as u64).unwrap();
         }

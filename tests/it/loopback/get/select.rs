@@ -13,7 +13,7 @@ use crate::loopback::{
 };
 use crate::support::{
     bt_fast,
-    content::{files, write_random},
+    content::files,
     process::{Running, run, wait_until},
     wire_peer::{Received, WirePeer},
 };
@@ -22,12 +22,7 @@ use crate::support::{
 const LENS: [(&str, u64); 4] = [("a", 100_000), ("b", 300_000), ("c", 0), ("sub/d", 200_001)];
 
 fn fixture() -> Fixture {
-    Fixture::made_by(&[], PIECE_LEN, |root| {
-        fs::create_dir_all(root.join("sub")).unwrap();
-        for (name, len) in LENS {
-            write_random(&root.join(name), len, fastrand::u64(..));
-        }
-    })
+    Fixture::files(&LENS)
 }
 
 /// Asserts that exactly these files exist, with the right content.

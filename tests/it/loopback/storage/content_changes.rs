@@ -24,10 +24,7 @@ const PIECE_COUNT: u32 = 40;
 const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
 fn two_files() -> Fixture {
-    Fixture::made_by(&[], PIECE_LEN, |root| {
-        fs::create_dir(root).unwrap();
-        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), FILE_LEN, fastrand::u64(..)));
-    })
+    Fixture::files(&[("a", FILE_LEN), ("b", FILE_LEN)])
 }
 
 fn seed(fixture: &Fixture, flags: &[&str]) -> Seed {

@@ -23,12 +23,7 @@ const LEN: u64 = BYTE_COUNT as u64;
 
 /// Creates one file of several pieces, and three that are shorter than a piece.
 fn folder() -> Fixture {
-    Fixture::made_by(&[], PIECE_LEN, |root| {
-        fs::create_dir(root).unwrap();
-        for (name, len) in [("a", 10), ("b", 5 * u64::from(PIECE_LEN)), ("c", 1000), ("d", 2000)] {
-            write_random(&root.join(name), len, fastrand::u64(..));
-        }
-    })
+    Fixture::files(&[("a", 10), ("b", 5 * u64::from(PIECE_LEN)), ("c", 1000), ("d", 2000)])
 }
 
 #[test]

@@ -31,9 +31,7 @@ const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 fn two_files() -> Fixture {
-    Fixture::made_by(&[], PIECE_LEN, |root| {
-        ["a", "b"].iter().for_each(|name| write_random(&root.join(name), FILE_LEN, fastrand::u64(..)));
-    })
+    Fixture::files(&[("a", FILE_LEN), ("b", FILE_LEN)])
 }
 
 fn first_file(fixture: &Fixture) -> std::path::PathBuf {
@@ -74,9 +72,7 @@ fn touched(fixture: &Fixture, mut seed: Seed, warning: Option<&str>, touch: impl
 /// cached with zeros behind the end, so a read of these bytes faults no missing page.
 #[test]
 fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
-    let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
-        [("long", FILE_LEN), ("short", 9000)].iter().for_each(|(name, len)| write_random(&root.join(name), *len, *len));
-    });
+    let fixture = Fixture::files(&[("long", FILE_LEN), ("short", 9000)]);
     let content = fixture.content();
     let files = ["long", "short"].map(|name| fixture.source.join(NAME).join(name));
     files.iter().for_each(|path| chown(path, Some(12_345), Some(12_345)).unwrap());
