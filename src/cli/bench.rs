@@ -168,9 +168,6 @@ fn show_loopback(figures: &Figures, output: &Output) {
         ms(figures.latency_p99_us),
         ms(figures.latency_p999_us)
     ));
-    if let Some((p50, p99)) = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us) {
-        output.result(format_args!("last block → hash     p50 {:.2} ms   p99 {:.2} ms", ms(p50), ms(p99)));
-    }
     output.result(format_args!("received twice        {}", Bytes(figures.wasted_bytes)));
     if figures.peers > 1 {
         let (copies, fairness) = (figures.seed_copies, figures.fairness);

@@ -181,11 +181,6 @@ pub struct Transfer {
     pub major_faults: u64,
     /// Usage by kind of thread, without threads that have ended.
     pub threads: ThreadKinds,
-    /// Time from a piece's last block to its hash, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash_lag_p50_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash_lag_p99_us: Option<u64>,
     /// Bytes of zero-copy sends that the kernel did not copy.
     pub zero_copied: u64,
     /// Bytes of zero-copy sends that the kernel copied nevertheless.

@@ -52,8 +52,7 @@ pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<St
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
-    let Stats { usage, threads, memory, latency, latency_buckets, hash_lag, zero_copied, zero_copy_copied } =
-        &report.stats;
+    let Stats { usage, threads, memory, latency, latency_buckets, zero_copied, zero_copy_copied } = &report.stats;
     Transfer {
         downloaded: report.totals.downloaded,
         uploaded: report.totals.uploaded,
@@ -76,8 +75,6 @@ pub(super) fn transfer(report: &Report) -> Transfer {
             other: thread_kind(threads.other),
         },
         hash_batch_mean: report.hashed.batch_mean(),
-        hash_lag_p50_us: hash_lag.map(|lag| lag.p50_us),
-        hash_lag_p99_us: hash_lag.map(|lag| lag.p99_us),
         zero_copied: *zero_copied,
         zero_copy_copied: *zero_copy_copied,
         latency_buckets: latency_buckets.clone(),

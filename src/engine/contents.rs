@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::thread;
 
 use crate::base::{FileIdentity, FileSpan, InfoHash, PieceIndex, Time, limits};
-use crate::engine::files::readiness::{Serving, Verification};
+use crate::engine::files::readiness::{ReadinessTable, Verification};
 use crate::engine::torrent::Torrent;
 
 /// The torrents of a session, for those outside it. The session fills it.
@@ -21,7 +21,7 @@ pub struct Contents {
 pub(super) trait Session: Send + Sync {
     fn now(&self) -> Time;
     /// The control thread has to look at this torrent.
-    fn attend(&self, torrent: &Torrent);
+    fn wake(&self, torrent: &Torrent);
     /// Every connection that waits looks again.
     fn announce_ready(&self);
 }
@@ -48,8 +48,8 @@ impl Contents {
     pub fn handle_leecher(&self, info_hash: InfoHash, addr: SocketAddr) {
         let torrent = self.torrents().get(&info_hash).cloned();
         if let Some((torrent, session)) = torrent.zip(self.session()) {
-            torrent.peer_list().handle_leecher(session.now(), addr);
-            session.attend(&torrent);
+            torrent.peers.list().handle_leecher(session.now(), addr);
+            session.wake(&torrent);
         }
     }
 
@@ -76,13 +76,14 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn read(&self, span: FileSpan, buffer: &mut [u8]) -> io::Result<FileIdentity> {
-        let Torrent { store, serving, swarm, .. } = self.torrent;
+        let Torrent { content, swarm, .. } = self.torrent;
         let geometry = &swarm.geometry;
         let pieces = || geometry.pieces_of_span(span).filter_map(|index| geometry.piece(index));
         let mut shortage = None;
         for _ in 0..limits::VERIFIED_READ_TRIES {
             pieces().try_for_each(|piece| self.wait_until_verified(piece))?;
-            let (file_index, identity) = match store.read_span(span, buffer, &mut |_| (), &self.torrent.on_change()) {
+            let (file_index, identity) = match content.store.read_span(span, buffer, &mut |_| (), &content.on_change())
+            {
                 Ok(Some(read)) => read,
                 Ok(None) => return Err(io::Error::new(io::ErrorKind::NotFound, "a pad file has no bytes of its own")),
                 Err(error) if error.is_transient() => {
@@ -94,7 +95,8 @@ impl Reading<'_> {
             };
             let mut is_verified = false;
             let files = [(file_index, identity)];
-            store.if_unchanged(&files, || is_verified = pieces().all(|piece| serving.is_verified(piece)));
+            let are_verified = || pieces().all(|piece| content.readiness.is_verified(piece));
+            content.store.if_unchanged(&files, || is_verified = are_verified());
             if is_verified {
                 return Ok(identity);
             }
@@ -105,7 +107,8 @@ impl Reading<'_> {
     /// Hashes a piece unless that is done; where another thread is at it, waits for that as long as the torrent is served.
     /// Blocks.
     fn wait_until_verified(&self, piece: PieceIndex) -> io::Result<()> {
-        let Torrent { serving, swarm, info_hash, .. } = self.torrent;
+        let Torrent { content, swarm, info_hash, .. } = self.torrent;
+        let readiness = &content.readiness;
         let lost = || io::Error::new(io::ErrorKind::NotFound, "this part of the file is missing or wrong");
         let mut failures = 0;
         while failures < limits::VERIFIED_READ_TRIES {
@@ -113,13 +116,13 @@ impl Reading<'_> {
             if !swarm.pieces.has(piece) || !self.contents.torrents().contains_key(info_hash) {
                 return Err(lost());
             }
-            match serving.poll_verified(piece) {
+            match readiness.poll_verified(piece) {
                 Verification::Done => return Ok(()),
                 Verification::Failed => return Err(lost()),
                 Verification::UnderWay => thread::sleep(limits::FILE_TIME_GRAIN),
                 Verification::Begun => {
                     // No other thread begins it until it is reported, also after a panic.
-                    let begun = Begun { contents: self.contents, serving, piece };
+                    let begun = Begun { contents: self.contents, readiness, piece };
                     let is_settled = self.torrent.verify(piece);
                     drop(begun);
                     if !is_settled {
@@ -140,13 +143,13 @@ impl Reading<'_> {
 /// be begun again.
 struct Begun<'a> {
     contents: &'a Contents,
-    serving: &'a Serving,
+    readiness: &'a ReadinessTable,
     piece: PieceIndex,
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.serving.handle_unhashed(self.piece);
+        self.readiness.handle_unhashed(self.piece);
         self.contents.session().inspect(|session| session.announce_ready());
     }
 }
@@ -247,7 +250,7 @@ mod tests {
 
         /// Readers of a piece that another thread is said to hash, each in a thread of its own; then `act`.
         fn read_after(&self, act: impl FnOnce()) -> Vec<io::Result<[u8; 100]>> {
-            assert_eq!(self.torrent.serving.poll_verified(self.piece()), Verification::Begun);
+            assert_eq!(self.torrent.content.readiness.poll_verified(self.piece()), Verification::Begun);
             thread::scope(|scope| {
                 let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| self.read())).collect();
                 thread::sleep(limits::FILE_TIME_GRAIN * 3);
@@ -261,7 +264,7 @@ mod tests {
     #[test]
     fn a_piece_is_hashed_once_however_many_read_it() {
         let fixture = Fixture::new();
-        let (serving, piece) = (&fixture.torrent.serving, fixture.piece());
+        let (serving, piece) = (&fixture.torrent.content.readiness, fixture.piece());
         let start = usize::try_from(fixture.start()).unwrap();
         for read in fixture.read_after(|| serving.handle_unhashed(piece)) {
             assert_eq!(read.unwrap()[..], fixture.content[start..start + 100]);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
 
 use tokio::sync::{Notify, mpsc};
@@ -18,13 +18,15 @@ use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::metrics::stats::Latency;
 use crate::engine::metrics::stats::{Stats, buckets};
 use crate::engine::metrics::usage::{Threads, Usage};
+use crate::engine::network::listen::Listen;
 use crate::engine::network::listen::listen;
 use crate::engine::network::utp;
 use crate::engine::report::{EngineError, Report};
 use crate::engine::ring::piece_writer;
 use crate::engine::ring::{self, Inbox};
-use crate::engine::shared::page_cache::Cache;
-use crate::engine::shared::{Command, RingHandle, Shared};
+use crate::engine::shared::page_cache::PageCache;
+use crate::engine::shared::rings::{Command, RingHandle};
+use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::storage::StorageError;
@@ -55,11 +57,11 @@ pub fn run_with(
     let listeners = listen(&config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let utp_sockets = utp::bind_beside(&listeners, config.device);
-    let cache = Cache::new(config.cache_mode);
+    let page_cache = PageCache::new(config.cache_mode);
     let mut torrents = HashMap::new();
     let mut tiers = Vec::new();
     for (source, number) in sources.into_iter().zip(0..) {
-        let (torrent, its_tiers) = prepare(source, config, cache.trusted, number)?;
+        let (torrent, its_tiers) = prepare(source, config, page_cache.trusted, number)?;
         torrents.insert(torrent.info_hash, torrent.clone());
         tiers.push((torrent, its_tiers));
     }
@@ -70,13 +72,14 @@ pub fn run_with(
         ..SocketOptions::default()
     };
     let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?;
-    let shared = Arc::new(Shared::new(
-        config,
-        torrents,
-        (pool, FileThreads::new().map_err(EngineError::Threads)?),
-        first.map_or(0, |address| address.port()),
-        (cache, socket_options),
-    ));
+    let workers = Workers { pool, files: FileThreads::new().map_err(EngineError::Threads)? };
+    let endpoint = Endpoint {
+        listen_port: first.map_or(0, |address| address.port()),
+        listener_is_handed: matches!(config.listen, Listen::Handed(_)),
+        local_address: config.listen.local_address(),
+        socket_options,
+    };
+    let shared = Arc::new(Shared::new(config, torrents, workers, page_cache, endpoint));
     let session = Arc::downgrade(&shared);
     config.contents.handle_started(session);
     if config.preallocate {
@@ -104,12 +107,12 @@ pub fn run_with(
 
 /// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
 fn save(torrent: &Torrent) {
-    if let Some(checkpoint) = &torrent.checkpoint {
+    if let Some(checkpoint) = &torrent.content.checkpoint {
         // After a fault there is a line already; this much may be saved all the same.
         if let Err(error) = checkpoint.join_thread() {
             torrent.fail(error);
         }
-        let saved = checkpoint.run(&torrent.store, true).and_then(|()| match &torrent.swarm.pieces {
+        let saved = checkpoint.run(&torrent.content.store, true).and_then(|()| match &torrent.swarm.pieces {
             pieces if pieces.is_complete() && !pieces.has_all() => checkpoint.remove_sidecars(),
             _ => Ok(()),
         });
@@ -136,7 +139,7 @@ fn conclude(
         return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
     }
     if outcome == Outcome::AllBanned {
-        let worst = torrents.iter().find_map(|torrent| torrent.failed_pieces.worst());
+        let worst = torrents.iter().find_map(|torrent| torrent.peers.failed_pieces().worst());
         let worst = worst.map_or_else(String::new, |(piece, senders)| {
             let peers = if senders == 1 { "1 peer" } else { &format!("{senders} peers") };
             format!("piece {} never verified ({peers} sent it wrong), and ", piece.get())
@@ -160,8 +163,8 @@ fn conclude(
         elapsed: shared.now(),
         complete: torrents.iter().all(|torrent| torrent.swarm.pieces.is_complete()),
         doubtful: torrents.iter().find_map(|torrent| {
-            let checkpoint = torrent.checkpoint.as_ref()?;
-            Some(checkpoint.doubtful(&torrent.store, &torrent.swarm.geometry))
+            let checkpoint = torrent.content.checkpoint.as_ref()?;
+            Some(checkpoint.doubtful(&torrent.content.store, &torrent.swarm.geometry))
         }),
         stats: stats(shared, threads),
         hashed: shared.pool.hashed(),
@@ -169,16 +172,14 @@ fn conclude(
 }
 
 fn stats(shared: &Shared, threads: Threads) -> Stats {
-    let latency = shared.latency();
     let counters = &shared.counters;
-    let hash_lag = counters.hash_lag.lock().unwrap_or_else(PoisonError::into_inner);
+    let latency = counters.latency();
     Stats {
         usage: Usage::of_this_process(),
         threads,
         memory: counters.sample_memory(),
         latency: Latency::of(&latency),
         latency_buckets: buckets(&latency),
-        hash_lag: (!hash_lag.is_empty()).then(|| Latency::of(&hash_lag)),
         zero_copied: counters.zero_copied.load(Ordering::Relaxed),
         zero_copy_copied: counters.zero_copy_copied.load(Ordering::Relaxed),
     }
@@ -212,7 +213,7 @@ fn start_rings(
         });
         inboxes.push(Inbox { listener: Some(listener), commands: commands_out, verified: verified_out, news, ready });
     }
-    let _ = shared.rings.set(handles.into());
+    shared.rings.handle_started(handles);
     let (started, wait) = std_mpsc::channel();
     let mut threads = Vec::new();
     for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -241,7 +242,7 @@ fn start_rings(
 type Ended = thread::Result<Result<(), RingError>>;
 
 fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), RingError>>>) -> Vec<Ended> {
-    for ring in shared.rings() {
+    for ring in shared.rings.handles() {
         let _ = ring.commands.blocking_send(Command::Stop);
     }
     rings.into_iter().map(thread::JoinHandle::join).collect()

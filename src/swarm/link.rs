@@ -154,7 +154,7 @@ impl<S: PieceMemory> Link<S> {
         }
         // The peer may have been told of a piece that we have lost, or not yet of one that we lack: that is not its fault.
         let lacks = self.interest.lacks(&self.swarm.pieces, piece);
-        let may_believe = self.swarm.pieces.was_lost(piece) || !lacks && !self.swarm.pieces.is_unclaimed(piece);
+        let may_believe = self.swarm.pieces.was_lost(piece) || !lacks && !self.swarm.pieces.is_excluded(piece);
         if may_believe { self.connection.excuse(block) } else { self.connection.refuse(block) }
     }
 

@@ -139,7 +139,7 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     /// It is not had, and never will be.
-    pub(super) fn is_unclaimed(&self, piece: PieceIndex) -> bool {
+    pub(super) fn is_excluded(&self, piece: PieceIndex) -> bool {
         matches!(self.state(piece), PieceState::NotWanted | PieceState::PartlyWritten)
     }
 
@@ -161,7 +161,7 @@ impl<S: PieceMemory> Pieces<S> {
         }
         let settled = self.selection.is_some().then(|| {
             let mut settled = have.clone();
-            for piece in self.geometry.pieces().filter(|&piece| self.is_unclaimed(piece)) {
+            for piece in self.geometry.pieces().filter(|&piece| self.is_excluded(piece)) {
                 settled.insert(piece);
             }
             settled
@@ -378,8 +378,8 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     /// Not all of the piece is on disk when it is written: it is never had.
-    pub fn is_cut(&self, piece: PieceIndex) -> bool {
-        self.selection.as_ref().is_some_and(|selection| selection.is_cut(piece))
+    pub fn is_boundary(&self, piece: PieceIndex) -> bool {
+        self.selection.as_ref().is_some_and(|selection| selection.is_boundary(piece))
     }
 
     /// A complete piece was right and has been written: it is had, unless it is cut, and said so to every connection. Says
@@ -388,7 +388,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.retire(open);
         self.recently_failed().remove(&open.piece());
         if let Some(state) = self.states.get(open.piece().at()) {
-            if self.is_cut(open.piece()) {
+            if self.is_boundary(open.piece()) {
                 state.finish(PieceState::PartlyWritten);
             } else {
                 state.finish(PieceState::Have);

@@ -78,7 +78,7 @@ impl Selection {
     }
 
     /// The piece is wanted, and not all of it is kept: once verified and written in part it is done with, but not had.
-    pub fn is_cut(&self, piece: PieceIndex) -> bool {
+    pub fn is_boundary(&self, piece: PieceIndex) -> bool {
         self.cut.contains(piece)
     }
 
@@ -111,7 +111,7 @@ mod tests {
                 geometry.pieces().filter(|&piece| is(piece)).map(PieceIndex::get).collect()
             };
             assert_eq!(of(&|piece| selection.is_wanted(piece)), wanted, "{choices:?}");
-            assert_eq!(of(&|piece| selection.is_cut(piece)), cut, "{choices:?}");
+            assert_eq!(of(&|piece| selection.is_boundary(piece)), cut, "{choices:?}");
             let found = wanted.iter().map(|&index| selection.len_of(&geometry, geometry.piece(index).unwrap()));
             assert_eq!(found.collect::<Vec<_>>(), lens, "{choices:?}");
         };
@@ -128,7 +128,7 @@ mod tests {
     fn files_without_bytes_take_no_part() {
         let geometry = Geometry::new(10, [0, 20, 0]).unwrap();
         let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::LeftOut]);
-        assert!(geometry.pieces().all(|piece| selection.is_wanted(piece) && !selection.is_cut(piece)));
+        assert!(geometry.pieces().all(|piece| selection.is_wanted(piece) && !selection.is_boundary(piece)));
         let nothing = Selection::new(&geometry, &[Choice::Wanted(1), Choice::LeftOut, Choice::Wanted(1)]);
         assert!(!geometry.pieces().any(|piece| nothing.is_wanted(piece)));
     }

@@ -49,11 +49,6 @@ pub struct Figures {
     pub latency_p999_us: u64,
     /// Histogram of the latency: upper bounds in microseconds, and the number of blocks in each bucket.
     pub latency_buckets: Vec<(u64, u64)>,
-    /// Time from a piece's last block to its hash, in microseconds, if it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash_lag_p50_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash_lag_p99_us: Option<u64>,
     /// Bytes received more than once or too late.
     pub wasted_bytes: u64,
     /// Bytes that the seed sent, divided by those of the content.
@@ -137,8 +132,6 @@ pub(super) struct Ended {
     latency_p99_us: u64,
     latency_p999_us: u64,
     latency_buckets: Vec<(u64, u64)>,
-    hash_lag_p50_us: Option<u64>,
-    hash_lag_p99_us: Option<u64>,
     cpu_user_s: f64,
     cpu_system_s: f64,
     minor_faults: u64,
@@ -234,8 +227,6 @@ impl Figures {
             latency_p99_us: worst(|got| got.latency_p99_us),
             latency_p999_us: worst(|got| got.latency_p999_us),
             latency_buckets: merged(typical.got.iter().map(|got| &got.latency_buckets[..])),
-            hash_lag_p50_us: typical.got.iter().filter_map(|got| got.hash_lag_p50_us).max(),
-            hash_lag_p99_us: typical.got.iter().filter_map(|got| got.hash_lag_p99_us).max(),
             wasted_bytes: sum(|got| got.wasted),
             seed_copies: per_gb(gb_per_s(typical.sent.uploaded, 1.0), settings.len),
             fairness: fairness(&typical.peer_s),

@@ -216,14 +216,11 @@ fn rest(figures: &Figures) -> String {
         row("sent by zero copy", |side| Bytes(side.zero_copied_bytes).to_string()),
     ];
     let mut sides = table(&["", "seed", "get"], rows);
-    let lag = figures.hash_lag_p50_us.zip(figures.hash_lag_p99_us);
-    let lag = lag.map_or("not counted".to_owned(), |(p50, p99)| format!("{}, {}", duration(p50), duration(p99)));
     let seconds = |taken: Option<f64>| taken.map_or("-".to_owned(), |taken| format!("{taken:.2} s"));
     let rows = [
         vec!["received twice or too late".to_owned(), Bytes(figures.wasted_bytes).to_string()],
         vec!["copies sent by the seed".to_owned(), format!("{:.2}", figures.seed_copies)],
         vec!["fairness between peers (Jain)".to_owned(), format!("{:.3}", figures.fairness)],
-        vec!["last block to hash, p50 and p99".to_owned(), lag],
         vec!["create".to_owned(), seconds(figures.create_s)],
         vec!["verify".to_owned(), seconds(figures.verify_s)],
         vec!["transfer".to_owned(), format!("{:.2} s", figures.transfer_s)],

@@ -39,8 +39,6 @@ fn figures() -> Figures {
         latency_p99_us: 5_000,
         latency_p999_us: 9_000,
         latency_buckets: vec![(512, 10), (1024, 40), (2048, 5)],
-        hash_lag_p50_us: None,
-        hash_lag_p99_us: None,
         wasted_bytes: 0,
         seed_copies: 1.0,
         fairness: 1.0,

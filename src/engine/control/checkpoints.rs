@@ -9,10 +9,12 @@ use crate::engine::torrent::Torrent;
 
 /// Begins a torrent's checkpoint on a thread of its own when it is time.
 pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
-    let Some(checkpoint) = torrent.checkpoint.as_ref().filter(|checkpoint| !checkpoint.is_running()) else { return };
+    let Some(checkpoint) = torrent.content.checkpoint.as_ref().filter(|checkpoint| !checkpoint.is_running()) else {
+        return;
+    };
     if let Err(error) = checkpoint.join_thread() {
         torrent.fail(error);
-        shared.control.notify_one();
+        shared.control.wake_session();
         return;
     }
     if !checkpoint.is_due(torrent.downloaded()) {
@@ -20,10 +22,10 @@ pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
     }
     let (shared, torrent) = (shared.clone(), torrent.clone());
     let work = move || {
-        let Some(checkpoint) = &torrent.checkpoint else { return };
-        if let Err(error) = checkpoint.run(&torrent.store, false) {
+        let Some(checkpoint) = &torrent.content.checkpoint else { return };
+        if let Err(error) = checkpoint.run(&torrent.content.store, false) {
             torrent.fail(error);
-            shared.control.notify_one();
+            shared.control.wake_session();
         }
         checkpoint.save_parts(&torrent.swarm, Stage::Running);
     };

@@ -172,7 +172,7 @@ impl Control<'_> {
     /// The peers of what lacks pieces that closed their connections at our handshake.
     fn hung_up(&self) -> Option<HungUp> {
         let lacking = self.drivers.values().filter(|one| !one.is_complete());
-        HungUp::new(lacking.map(|one| one.torrent.peer_list().hung_up_count()).sum())
+        HungUp::new(lacking.map(|one| one.torrent.peers.list().hung_up_count()).sum())
     }
 
     fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {
@@ -205,7 +205,7 @@ impl Control<'_> {
             match change {
                 Some(Change::Add(source)) => {
                     let name = crate::base::escape::printable(&source.metainfo.info.name);
-                    match prepare(*source, self.config, self.shared.cache.trusted, self.next_number) {
+                    match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
                         Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
                         Ok(_) => warn!("{name}: it is served already"),
                         Err(error) => warn!("{name}: {error}"),
@@ -221,8 +221,8 @@ impl Control<'_> {
     /// A torrent is dropped: its trackers are told, its peers are let go, and with the last of them its files.
     fn remove(&mut self, info_hash: InfoHash) {
         let Some(torrent) = self.shared.remove(info_hash) else { return };
-        torrent.stop();
-        self.shared.spread_news();
+        torrent.peers.close();
+        self.shared.rings.spread_news();
         if let Some(mut one) = self.drivers.remove(&torrent.number) {
             self.due.remove(&(one.due_at, torrent.number));
             self.busy.remove(&torrent.number);
@@ -239,7 +239,7 @@ impl Control<'_> {
     fn take_found(&mut self, number: u32, found: &[Found]) {
         if let Some(one) = self.drivers.get_mut(&number) {
             one.take_found(found, &mut self.rng);
-            self.shared.attend(&one.torrent);
+            self.shared.control.wake(&one.torrent);
         }
     }
 
@@ -248,9 +248,9 @@ impl Control<'_> {
         while let Ok((number, found)) = self.found.try_recv() {
             self.take_found(number, &found);
         }
-        for number in self.shared.take_attention() {
+        for number in self.shared.control.take_woken() {
             if let Some(one) = self.drivers.get_mut(&number) {
-                one.torrent.handle_attended();
+                one.torrent.clear_wake();
                 self.due.remove(&(one.due_at, number));
                 one.due_at = now;
                 self.due.insert((now, number));
@@ -290,7 +290,7 @@ impl Control<'_> {
         if self.drivers.is_empty() {
             sum.copies = 0;
         }
-        (sum.port, sum.peer_count) = (self.shared.listen_port, self.peer_count);
+        (sum.port, sum.peer_count) = (self.shared.endpoint.listen_port, self.peer_count);
         if let Some((at, downloaded, uploaded)) = shown.since(now, &sum) {
             let seconds = (now - at).as_secs_f64().max(TICK.as_secs_f64());
             sum.down_bytes_per_s = sum.downloaded.saturating_sub(downloaded) as f64 / seconds;

@@ -16,7 +16,7 @@ use crate::swarm::{Choice, Selection, peer_list};
 pub(in crate::engine) fn prepare(
     source: Source,
     config: &Config,
-    stretches_trusted: u32,
+    extents_trusted: u32,
     number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
     let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers } = source;
@@ -28,7 +28,7 @@ pub(in crate::engine) fn prepare(
     let mut store = Store::new(layout, info.geometry.clone(), pads)?;
     let mut selection = None;
     if let Some(mut choices) = choices {
-        (store, have) = leave_out(store, &mut choices, &info.geometry, have)?;
+        (store, have) = deselect_files(store, &mut choices, &info.geometry, have)?;
         selection = Some(Selection::new(&info.geometry, &choices));
     }
     let checkpoint = target.map(|target| {
@@ -46,7 +46,7 @@ pub(in crate::engine) fn prepare(
     if has_wanted && checkpoint.is_some() {
         store.end_writing(&|_| ());
     }
-    let slots = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
+    let buffers = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
     // What will be seeded is read again soon: it belongs into the page cache.
     let write_mode = match config.write_mode {
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
@@ -55,8 +55,8 @@ pub(in crate::engine) fn prepare(
     let opened = Opened { store, checkpoint };
     let start = Start { have: &have, selection, verified: &verified };
     let settings =
-        Settings { write_mode, stretches_trusted, up_max: config.rates.up_each, filter: config.filter.clone() };
-    let torrent = Torrent::new(number, metainfo, opened, start, slots, settings);
+        Settings { write_mode, extents_trusted, up_max: config.rates.up_each, filter: config.filter.clone() };
+    let torrent = Torrent::new(number, metainfo, opened, start, buffers, settings);
     if config.super_seed {
         torrent.swarm.hide();
     }
@@ -64,8 +64,8 @@ pub(in crate::engine) fn prepare(
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());
     }
-    torrent.peer_list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
-    if let Some(checkpoint) = &torrent.checkpoint {
+    torrent.peers.list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
+    if let Some(checkpoint) = &torrent.content.checkpoint {
         checkpoint.restore_parts(&torrent.swarm);
     }
     Ok((Arc::new(torrent), tiers))
@@ -89,7 +89,7 @@ fn with_provenance(store: Store, provenance: Provenance, geometry: &Geometry, ha
 
 /// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and
 /// nothing is claimed of them.
-fn leave_out(
+fn deselect_files(
     store: Store,
     choices: &mut [Choice],
     geometry: &Geometry,

@@ -24,7 +24,7 @@ pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentS
         corrupt: now.corrupt,
         up_bytes_per_s: now.up_bytes_per_s,
         down_bytes_per_s: now.down_bytes_per_s,
-        connections: shared.connection_count.load(Ordering::Relaxed),
+        connections: shared.rings.connection_count(),
         torrents,
         hashed_pieces: hashed.pieces,
         hash_batches: hashed.batches,
@@ -32,7 +32,7 @@ pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentS
         cpu_system_s: usage.system.as_secs_f64(),
         memory_anon: usage.memory.anon,
         memory_file: usage.memory.file,
-        latency_buckets: buckets(&shared.latency()),
+        latency_buckets: buckets(&shared.counters.latency()),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn torrent_status(
     with_peers: bool,
     rates: impl Fn(&PeerShared) -> (u64, u64),
 ) -> TorrentStatus {
-    let peers = torrent.peers();
+    let peers = torrent.peers.connected();
     let swarm = &torrent.swarm;
     let pieces = swarm.geometry.piece_count();
     let have = |peer: &PeerShared| peer.have_count();

@@ -15,7 +15,9 @@ use crate::base::{PeerId, Rng, Time, host_of, limits};
 use crate::engine::config::Config;
 use crate::engine::control::{checkpoints, status};
 use crate::engine::metrics::monitor::TorrentStatus;
-use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
+use crate::engine::shared::Shared;
+use crate::engine::shared::admission::HalfOpenGuard;
+use crate::engine::shared::rings::{Command, ConnectionGuard, Outgoing};
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Finds, Found, Identity, Totals};
 use crate::engine::trackers::http::Fetcher;
@@ -69,7 +71,7 @@ impl TorrentDriver {
         announcing: &Announcing,
         rng: &mut Rng,
     ) -> Self {
-        torrent.peer_list().handle_announced(config.peers.iter().copied(), Source::User, rng);
+        torrent.peers.list().handle_announced(config.peers.iter().copied(), Source::User, rng);
         let now = shared.now();
         Self {
             announcer: announce(&torrent, tiers, shared, config, announcing, rng),
@@ -127,17 +129,17 @@ impl TorrentDriver {
         }
         if has_interested || !self.torrent.swarm.pieces.is_complete() {
             now + TICK
-        } else if self.peer_count > 0 || self.torrent.checkpoint.is_some() {
+        } else if self.peer_count > 0 || self.torrent.content.checkpoint.is_some() {
             now + LOOK_INTERVAL
         } else {
-            let retry_at = self.torrent.peer_list().poll_timeout();
+            let retry_at = self.torrent.peers.list().poll_timeout();
             retry_at.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
         }
     }
 
     /// Tells the user of a download that the connected peers lack all the pieces that it needs.
     fn report_unavailable(&mut self, now: Time) {
-        let has_peers = self.peer_count > 0 && self.torrent.checkpoint.is_some();
+        let has_peers = self.peer_count > 0 && self.torrent.content.checkpoint.is_some();
         if let Some(unavailable) = self.control.poll_unavailable(now, &self.torrent.swarm, has_peers) {
             warn!("{}: no connected peer offers {unavailable}: waiting for one that does", self.torrent.name);
         }
@@ -145,7 +147,7 @@ impl TorrentDriver {
 
     /// All known peers are banned, and there is no tracker to find others.
     pub(in crate::engine) fn is_hopeless(&self) -> bool {
-        !self.is_complete() && self.announcer.is_none() && self.torrent.peer_list().is_hopeless()
+        !self.is_complete() && self.announcer.is_none() && self.torrent.peers.list().is_hopeless()
     }
 
     pub(in crate::engine) fn take_found(&mut self, found: &[Found], rng: &mut Rng) {
@@ -158,51 +160,48 @@ impl TorrentDriver {
             }
         }
         let addresses = found.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
-        self.torrent.peer_list().handle_announced(addresses, Source::Tracker, rng);
+        self.torrent.peers.list().handle_announced(addresses, Source::Tracker, rng);
     }
 
     /// A complete torrent opens connections only to those the user named: leechers come by themselves.
     fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
-        let half_open = shared.half_open_count.load(Ordering::Relaxed);
-        let open = shared.connection_count.load(Ordering::Relaxed);
         let sought = if self.is_complete() { usize::MAX } else { self.sought };
-        let places = limits::HALF_OPEN_MAX.saturating_sub(half_open).min(shared.connections_max.saturating_sub(open));
-        if places == 0 || shared.rings().is_empty() {
+        let room = shared.admission.open_room(shared.rings.connection_count());
+        if room == 0 || shared.rings.handles().is_empty() {
             return;
         }
         let chosen = {
-            let mut peer_list = self.torrent.peer_list();
-            peer_list.set_own(shared.room.own());
-            peer_list.poll_connect(now, sought.saturating_sub(self.peer_count), places, rng)
+            let mut peer_list = self.torrent.peers.list();
+            peer_list.set_own(shared.external_address.known());
+            peer_list.poll_connect(now, sought.saturating_sub(self.peer_count), room, rng)
         };
         for address in chosen {
-            let Some((index, ring)) = shared.idlest_ring().and_then(|index| Some((index, shared.rings().get(index)?)))
-            else {
+            let idlest = shared.rings.idlest();
+            let Some((index, ring)) = idlest.and_then(|index| Some((index, shared.rings.handles().get(index)?))) else {
                 return;
             };
-            let command = Command::Connect {
+            let command = Command::Connect(Outgoing {
                 torrent: self.torrent.clone(),
                 address,
                 expected_id: self.expected_ids.get(&address).copied(),
-                counted: Counted::new(shared, index),
-                half_open: HalfOpen::new(shared),
-            };
+                guard: ConnectionGuard::new(&shared.rings, index),
+                half_open: HalfOpenGuard::new(&shared.admission),
+            });
             if ring.commands.try_send(command).is_err() {
-                self.torrent.peer_list().handle_failed(now, address);
+                self.torrent.peers.list().handle_failed(now, address);
             }
         }
     }
 
     /// Returns true if a peer is interested in our pieces.
     fn step_control(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
-        let peers = self.torrent.peers();
+        let peers = self.torrent.peers.connected();
         self.peer_count = peers.len();
         if !self.is_complete() {
             self.sought = self.control.connections_sought(now, &self.torrent.swarm, &peers);
         }
         let mut changed = self.control.step(now, &self.torrent.swarm, &peers, rng);
-        let open = shared.connection_count.load(Ordering::Relaxed);
-        let is_crowded = open * 10 >= shared.connections_max * limits::CROWDED_TENTHS;
+        let is_crowded = shared.admission.is_crowded(shared.rings.connection_count());
         let useless = self.control.choke_driver().useless(now, &peers, limits::USELESS_AFTER).next();
         if is_crowded && let Some(peer) = useless {
             peer.request_close();
@@ -215,7 +214,7 @@ impl TorrentDriver {
             self.set_eviction_candidates(shared, now, &peers, is_crowded);
         }
         if changed {
-            shared.spread_news();
+            shared.rings.spread_news();
         }
         peers.iter().any(|peer| peer.is_interested())
     }
@@ -225,7 +224,7 @@ impl TorrentDriver {
         let useless = self.control.choke_driver().useless(now, peers, limits::USELESS_AT_CAP_AFTER);
         let candidates: Vec<_> = useless.filter(|_| is_crowded).take(limits::USELESS_LISTED_MAX).cloned().collect();
         self.has_candidates = !candidates.is_empty();
-        shared.room.offer(self.torrent.number, candidates);
+        shared.admission.eviction.set_candidates(self.torrent.number, candidates);
     }
 
     pub(in crate::engine) fn status(&mut self, now: Time, with_peers: bool) -> Arc<TorrentStatus> {
@@ -246,7 +245,7 @@ fn learn_own_address(shared: &Shared, peers: &[Arc<PeerShared>]) {
     told.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
     let most = seen.into_iter().max_by_key(|&(_, hosts)| hosts);
     if let Some((ip, _)) = most.filter(|&(_, hosts)| hosts >= limits::OWN_ADDRESS_HOSTS_MIN) {
-        shared.room.handle_seen(ip);
+        shared.external_address.handle_peer_reports(ip);
     }
 }
 
@@ -269,7 +268,7 @@ fn announce(
         info_hash: torrent.info_hash,
         peer_id: shared.peer_id,
         ip: config.announce_ip.clone(),
-        port: shared.listen_port,
+        port: shared.endpoint.listen_port,
         key: config.identity.key,
         fetcher: announcing.fetcher.clone(),
     };
@@ -278,7 +277,8 @@ fn announce(
         let torrent = torrent.clone();
         move || totals(&torrent)
     };
-    let finds = Finds::new(torrent.number, announcing.found.clone()).seen_by(shared.room.clone());
+    let finds = Finds::new(torrent.number, announcing.found.clone());
+    let finds = finds.with_external_address(shared.external_address.clone());
     let task = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
     Some(Announcer { commands, task })
 }

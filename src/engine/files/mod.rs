@@ -3,6 +3,7 @@
 
 pub(in crate::engine) mod checkpoint;
 pub(in crate::engine) mod clock;
+pub(in crate::engine) mod content;
 pub(in crate::engine) mod io_threads;
 pub(in crate::engine) mod partial_pieces;
 pub(in crate::engine) mod presence;

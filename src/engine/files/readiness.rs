@@ -1,275 +1,393 @@
-//! Which pieces may be sent now: verified, and resident so that no ring thread waits for a disk.
+//! Which pieces may be sent: verified, and resident so that no ring thread waits for a disk.
 //!
-//! Only states are kept here. What has to be done to change one is the connection's to start (`ring::connection`).
+//! Only states are kept here. The connection starts the work that changes one (`ring::connection`).
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::base::limits::EXTENT_LEN;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 
-const UNVERIFIED: u8 = 0;
-const VERIFYING: u8 = 1;
-const VERIFIED: u8 = 2;
-const UNSERVABLE: u8 = 3;
-
-const NEVER: u64 = 0;
-const POPULATING: u64 = u64::MAX;
-const LEAVING: u64 = u64::MAX - 1;
-
-/// A point in time, and in the stream of what was read into memory.
+/// The time, in seconds and in populated extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) struct Moment {
+pub(in crate::engine) struct ResidencyClock {
     pub(in crate::engine) time: Time,
-    /// Stretches made resident so far, wrapping.
-    pub(in crate::engine) read_in: u32,
+    /// Extents populated so far, wrapping.
+    pub(in crate::engine) populated_count: u32,
 }
 
-/// What stands between a block and the wire.
+/// The next step for a block that is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::engine) enum Readiness {
     Ready,
-    /// The caller must have this piece hashed and then report it.
+    /// The caller must hash this piece and report the result.
     Verify(PieceIndex),
-    /// The caller must have this stretch of the content made resident and then report it.
+    /// The caller must populate this extent of the content and report it.
     Populate(u64),
-    /// Somebody is at it.
+    /// Another task prepares it.
     Wait,
-    /// It can never be sent.
+    /// The block can never be sent.
     Unservable,
 }
 
-/// What stands between a piece and its readers.
+/// The next step for a piece that is to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::engine) enum Verification {
     Done,
-    /// The caller must hash the piece and then report it.
+    /// The caller must hash the piece and report the result.
     Begun,
     /// Another thread hashes it.
     UnderWay,
-    /// It is not right, or not there.
+    /// The piece is wrong or missing on disk.
     Failed,
+}
+
+/// How far a piece on disk is verified.
+///
+/// ```text
+///   Unverified ──begin──▶ Verifying ──verify──▶ Verified ──change──▶ Unverified
+///        ▲                    │                     │
+///        └──────give up───────┴──────▶ Unservable ◀─┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum VerifyState {
+    Unverified,
+    Verifying,
+    Verified,
+    Unservable,
+}
+
+/// A [`VerifyState`] that threads share.
+#[derive(Debug)]
+struct AtomicVerifyState(AtomicU8);
+
+impl AtomicVerifyState {
+    fn new(state: VerifyState) -> Self {
+        Self(AtomicU8::new(state as u8))
+    }
+
+    fn get(&self) -> VerifyState {
+        match self.0.load(Ordering::Acquire) {
+            0 => VerifyState::Unverified,
+            1 => VerifyState::Verifying,
+            2 => VerifyState::Verified,
+            _ => VerifyState::Unservable,
+        }
+    }
+
+    /// Returns false if another thread has begun.
+    fn begin(&self) -> bool {
+        self.shift(VerifyState::Unverified, VerifyState::Verifying)
+    }
+
+    fn verify(&self) {
+        self.0.store(VerifyState::Verified as u8, Ordering::Release);
+    }
+
+    /// The piece could not be hashed. Does nothing if the piece is known to be unservable.
+    fn give_up(&self) {
+        self.shift(VerifyState::Verifying, VerifyState::Unverified);
+    }
+
+    /// The file has changed. Does nothing if the piece is not verified.
+    fn change(&self) {
+        self.shift(VerifyState::Verified, VerifyState::Unverified);
+    }
+
+    /// Returns false if the piece was known to be unservable.
+    fn fail(&self) -> bool {
+        let unservable = VerifyState::Unservable as u8;
+        self.0.swap(unservable, Ordering::AcqRel) != unservable
+    }
+
+    fn shift(&self, from: VerifyState, to: VerifyState) -> bool {
+        self.0.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Whether an extent of the content is in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Residency {
+    Absent,
+    Populating,
+    Leaving,
+    /// Populated at this time.
+    Resident {
+        ms: u32,
+        populated_count: u32,
+    },
+}
+
+impl Residency {
+    const POPULATING: u64 = u64::MAX;
+    const LEAVING: u64 = u64::MAX - 1;
+
+    /// Milliseconds last for 49 days; after that every extent counts as old.
+    fn since(now: ResidencyClock) -> Self {
+        let ms = u32::try_from(now.time.as_millis()).unwrap_or(u32::MAX - 2).min(u32::MAX - 2);
+        Self::Resident { ms, populated_count: now.populated_count }
+    }
+
+    /// `Absent` is 0, so that a new table needs no memory of its own until it is used.
+    fn encode(self) -> u64 {
+        match self {
+            Self::Absent => 0,
+            Self::Populating => Self::POPULATING,
+            Self::Leaving => Self::LEAVING,
+            Self::Resident { ms, populated_count } => (u64::from(ms) + 1) << 32 | u64::from(populated_count),
+        }
+    }
+
+    fn decode(value: u64) -> Self {
+        match value {
+            0 => Self::Absent,
+            Self::POPULATING => Self::Populating,
+            Self::LEAVING => Self::Leaving,
+            _ => Self::Resident {
+                ms: u32::try_from((value >> 32) - 1).unwrap_or(u32::MAX),
+                populated_count: u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX),
+            },
+        }
+    }
+}
+
+/// A [`Residency`] that threads share.
+#[derive(Debug)]
+struct AtomicResidency(AtomicU64);
+
+impl AtomicResidency {
+    fn new() -> Self {
+        Self(AtomicU64::new(Residency::Absent.encode()))
+    }
+
+    fn get(&self) -> Residency {
+        Residency::decode(self.0.load(Ordering::Acquire))
+    }
+
+    fn set(&self, residency: Residency) {
+        self.0.store(residency.encode(), Ordering::Release);
+    }
+
+    /// Returns false if another task populates the extent or drops it.
+    fn begin(&self, next: Residency) -> bool {
+        let seen = self.get();
+        !matches!(seen, Residency::Populating | Residency::Leaving)
+            && self.0.compare_exchange(seen.encode(), next.encode(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(in crate::engine) struct Serving {
-    pieces: Box<[AtomicU8]>,
-    /// When each stretch was last made resident: milliseconds + 1 above, stretches read in below.
-    stretches: Box<[AtomicU64]>,
-    /// Stretches that may be read in before an earlier one is doubted.
+pub(in crate::engine) struct ReadinessTable {
+    pieces: Box<[AtomicVerifyState]>,
+    extents: Box<[AtomicResidency]>,
+    /// The number of extents that may be populated before an earlier one counts as reclaimed.
     trusted: u32,
     piece_len: u64,
 }
 
-impl Serving {
-    /// `verified` pieces need no hash before they are served; `trusted` as [`crate::engine::shared::page_cache::Cache`] says.
+impl ReadinessTable {
+    /// `verified` pieces are served without being hashed; `trusted` is [`crate::engine::shared::page_cache::PageCache`]'s.
     pub(in crate::engine) fn new(geometry: &Geometry, verified: &Bitfield, trusted: u32) -> Self {
-        let state = |piece| if verified.contains(piece) { VERIFIED } else { UNVERIFIED };
+        let state = |piece| match verified.contains(piece) {
+            true => VerifyState::Verified,
+            false => VerifyState::Unverified,
+        };
+        let extents = 0..geometry.total_len().div_ceil(EXTENT_LEN);
         Self {
-            pieces: geometry.pieces().map(|piece| AtomicU8::new(state(piece))).collect(),
-            stretches: (0..geometry.total_len().div_ceil(EXTENT_LEN)).map(|_| AtomicU64::new(NEVER)).collect(),
+            pieces: geometry.pieces().map(|piece| AtomicVerifyState::new(state(piece))).collect(),
+            extents: extents.map(|_| AtomicResidency::new()).collect(),
             trusted,
             piece_len: u64::from(geometry.piece_len()),
         }
     }
 
-    fn piece(&self, piece: PieceIndex) -> Option<&AtomicU8> {
+    fn piece(&self, piece: PieceIndex) -> Option<&AtomicVerifyState> {
         self.pieces.get(piece.at())
     }
 
-    fn stretch(&self, stretch: u64) -> Option<&AtomicU64> {
-        self.stretches.get(usize::try_from(stretch).ok()?)
+    fn extent(&self, extent: u64) -> Option<&AtomicResidency> {
+        self.extents.get(usize::try_from(extent).ok()?)
     }
 
-    fn stretches_of(&self, block: BlockRef) -> std::ops::RangeInclusive<u64> {
+    fn extents_of(&self, block: BlockRef) -> RangeInclusive<u64> {
         let start = u64::from(block.piece.get()) * self.piece_len + u64::from(block.begin);
         start / EXTENT_LEN..=(start + u64::from(block.len) - 1) / EXTENT_LEN
     }
 
-    /// Whether a block can be read without waiting.
-    pub(in crate::engine) fn is_ready(&self, block: BlockRef, now: Moment) -> bool {
-        self.is_verified(block.piece) && self.stretches_of(block).all(|stretch| self.is_resident(stretch, now))
+    /// The block can be read without waiting.
+    pub(in crate::engine) fn is_ready(&self, block: BlockRef, now: ResidencyClock) -> bool {
+        self.is_verified(block.piece) && self.extents_of(block).all(|extent| self.is_resident(extent, now))
     }
 
-    fn is_resident(&self, stretch: u64, now: Moment) -> bool {
-        let at = self.stretch(stretch).map_or(NEVER, |at| at.load(Ordering::Acquire));
-        if matches!(at, NEVER | POPULATING | LEAVING) {
+    fn is_resident(&self, extent: u64, now: ResidencyClock) -> bool {
+        let Some(Residency::Resident { ms, populated_count }) = self.extent(extent).map(AtomicResidency::get) else {
             return false;
-        }
-        let now = pack(now);
-        let (age_ms, read_in) = ((now >> 32).saturating_sub(at >> 32), low(now).wrapping_sub(low(at)));
-        let youth = |limit: std::time::Duration| u128::from(age_ms) < limit.as_millis();
-        // However much is read in, what has just come is sent, or a crowd would only read.
-        youth(limits::RESIDENT_MIN) || (youth(limits::RESIDENT_MAX) && read_in < self.trusted)
+        };
+        let age = now.time.saturating_sub(Duration::from_millis(ms.into()));
+        let populated_since = now.populated_count.wrapping_sub(populated_count);
+        // An extent that was just populated is sent, however many follow it: otherwise a crowd of readers would only populate.
+        age < limits::RESIDENT_MIN || (age < limits::RESIDENT_MAX && populated_since < self.trusted)
     }
 
-    /// What to do next for a block; a task that is handed out is handed out once.
-    pub(in crate::engine) fn poll(&self, block: BlockRef, now: Moment) -> Readiness {
+    /// The next step for a block. Each task is handed out once.
+    pub(in crate::engine) fn poll(&self, block: BlockRef, now: ResidencyClock) -> Readiness {
         match self.poll_verified(block.piece) {
             Verification::Done => {}
             Verification::Begun => return Readiness::Verify(block.piece),
             Verification::UnderWay => return Readiness::Wait,
             Verification::Failed => return Readiness::Unservable,
         }
-        let Some(index) = self.stretches_of(block).find(|&stretch| !self.is_resident(stretch, now)) else {
+        let Some(index) = self.extents_of(block).find(|&extent| !self.is_resident(extent, now)) else {
             return Readiness::Ready;
         };
-        let Some(stretch) = self.stretch(index) else { return Readiness::Unservable };
-        let seen = stretch.load(Ordering::Acquire);
-        let won = !matches!(seen, POPULATING | LEAVING)
-            && stretch.compare_exchange(seen, POPULATING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if won { Readiness::Populate(index) } else { Readiness::Wait }
+        let Some(extent) = self.extent(index) else { return Readiness::Unservable };
+        if extent.begin(Residency::Populating) { Readiness::Populate(index) } else { Readiness::Wait }
     }
 
-    /// Whether a piece is verified; the task to do that is handed out once.
+    /// The next step for a piece. Its verification is handed out once.
     pub(in crate::engine) fn poll_verified(&self, piece: PieceIndex) -> Verification {
         let Some(state) = self.piece(piece) else { return Verification::Failed };
-        match state.load(Ordering::Acquire) {
-            VERIFIED => Verification::Done,
-            UNSERVABLE => Verification::Failed,
-            VERIFYING => Verification::UnderWay,
-            _ => match state.compare_exchange(UNVERIFIED, VERIFYING, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => Verification::Begun,
-                Err(_) => Verification::UnderWay,
-            },
+        match state.get() {
+            VerifyState::Verified => Verification::Done,
+            VerifyState::Unservable => Verification::Failed,
+            VerifyState::Unverified if state.begin() => Verification::Begun,
+            VerifyState::Unverified | VerifyState::Verifying => Verification::UnderWay,
         }
     }
 
-    /// The hash of this piece was right.
     pub(in crate::engine) fn handle_verified(&self, piece: PieceIndex) {
         if let Some(state) = self.piece(piece) {
-            state.store(VERIFIED, Ordering::Release);
+            state.verify();
         }
     }
 
-    /// This piece could not be hashed, for no fault of its own.
+    /// The piece could not be hashed, for a reason other than its content: it may be tried again.
     pub(in crate::engine) fn handle_unhashed(&self, piece: PieceIndex) {
         if let Some(state) = self.piece(piece) {
-            // Else it is known to be lost.
-            let _ = state.compare_exchange(VERIFYING, UNVERIFIED, Ordering::AcqRel, Ordering::Acquire);
+            state.give_up();
         }
     }
 
-    /// False when that was known.
+    /// Returns false if that was known.
     pub(in crate::engine) fn handle_unservable(&self, piece: PieceIndex) -> bool {
-        self.piece(piece).is_some_and(|state| state.swap(UNSERVABLE, Ordering::AcqRel) != UNSERVABLE)
+        self.piece(piece).is_some_and(AtomicVerifyState::fail)
     }
 
-    /// The file of this piece has changed: it is hashed again before it is served.
+    /// A file of the piece has changed: the piece is hashed again before it is served.
     pub(in crate::engine) fn handle_changed(&self, piece: PieceIndex) {
         if let Some(state) = self.piece(piece) {
-            // Else there is nothing to take back.
-            let _ = state.compare_exchange(VERIFIED, UNVERIFIED, Ordering::AcqRel, Ordering::Acquire);
+            state.change();
         }
     }
 
     pub(in crate::engine) fn is_verified(&self, piece: PieceIndex) -> bool {
-        self.piece(piece).is_some_and(|state| state.load(Ordering::Acquire) == VERIFIED)
+        self.piece(piece).is_some_and(|state| state.get() == VerifyState::Verified)
     }
 
-    /// What can be read of a stretch is in memory.
-    pub(in crate::engine) fn handle_populated(&self, stretch: u64, now: Moment) {
-        if let Some(at) = self.stretch(stretch) {
-            at.store(pack(now), Ordering::Release);
+    /// The readable part of an extent is in memory.
+    pub(in crate::engine) fn handle_populated(&self, extent: u64, now: ResidencyClock) {
+        if let Some(residency) = self.extent(extent) {
+            residency.set(Residency::since(now));
         }
     }
 
-    /// A stretch that was believed to be resident is not.
-    pub(in crate::engine) fn handle_evicted(&self, stretch: u64) {
-        let Some(at) = self.stretch(stretch) else { return };
-        let seen = at.load(Ordering::Acquire);
-        if !matches!(seen, POPULATING | LEAVING) {
-            // Else somebody works on it already.
-            let _ = at.compare_exchange(seen, NEVER, Ordering::AcqRel, Ordering::Acquire);
+    /// An extent that counted as resident is not. Does nothing if a task populates or drops it.
+    pub(in crate::engine) fn handle_evicted(&self, extent: u64) {
+        if let Some(residency) = self.extent(extent) {
+            residency.begin(Residency::Absent);
         }
     }
 
-    /// A stretch is about to leave memory: [`Self::handle_left`] follows. False when somebody works on it.
-    pub(in crate::engine) fn begin_leave(&self, stretch: u64) -> bool {
-        let Some(at) = self.stretch(stretch) else { return false };
-        let seen = at.load(Ordering::Acquire);
-        !matches!(seen, POPULATING | LEAVING)
-            && at.compare_exchange(seen, LEAVING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// An extent is about to be dropped from memory: [`Self::handle_left`] follows. Returns false if a task populates or drops it.
+    pub(in crate::engine) fn begin_leave(&self, extent: u64) -> bool {
+        self.extent(extent).is_some_and(|residency| residency.begin(Residency::Leaving))
     }
 
-    /// It could not be read in, for no fault of its own.
-    pub(in crate::engine) fn handle_unpopulated(&self, stretch: u64) {
-        self.handle_left(stretch);
+    /// An extent could not be populated, for a reason other than its content.
+    pub(in crate::engine) fn handle_unpopulated(&self, extent: u64) {
+        self.handle_left(extent);
     }
 
-    /// It may be read in again: not before, or what has just come in would leave.
-    pub(in crate::engine) fn handle_left(&self, stretch: u64) {
-        if let Some(at) = self.stretch(stretch) {
-            at.store(NEVER, Ordering::Release);
+    /// An extent was dropped from memory. It is populated again only from here on: earlier, the drop would undo it.
+    pub(in crate::engine) fn handle_left(&self, extent: u64) {
+        if let Some(residency) = self.extent(extent) {
+            residency.set(Residency::Absent);
         }
     }
-}
-
-/// Milliseconds last for 49 days; after that every stretch counts as old.
-fn pack(now: Moment) -> u64 {
-    let ms = u32::try_from(now.time.as_millis()).unwrap_or(u32::MAX - 2) + 1;
-    u64::from(ms) << 32 | u64::from(now.read_in)
-}
-
-fn low(packed: u64) -> u32 {
-    u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn at(time: Duration, read_in: u32) -> Moment {
-        Moment { time, read_in }
+    fn at(time: Duration, populated_count: u32) -> ResidencyClock {
+        ResidencyClock { time, populated_count }
     }
 
     #[test]
     fn each_step_is_handed_out_once_and_then_the_block_is_ready() {
         let geometry = Geometry::new(3 << 20, [(6 << 20) + 5]).unwrap();
-        let serving = Serving::new(&geometry, &Bitfield::new(3), 10);
+        let table = ReadinessTable::new(&geometry, &Bitfield::new(3), 10);
         let block = geometry.span(0, (1 << 20) - 8192, 16384).unwrap();
         let now = at(Duration::from_secs(100), u32::MAX);
-        assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece));
-        assert_eq!(serving.poll(block, now), Readiness::Wait);
-        serving.handle_unhashed(block.piece);
-        assert_eq!(serving.poll(block, now), Readiness::Verify(block.piece), "again, since nothing came of it");
-        serving.handle_verified(block.piece);
-        serving.handle_unhashed(block.piece);
-        assert_eq!(serving.poll(block, now), Readiness::Populate(0));
-        serving.handle_unpopulated(0);
-        assert_eq!(serving.poll(block, now), Readiness::Populate(0));
-        assert_eq!(serving.poll(block, now), Readiness::Wait);
-        assert!(!serving.begin_leave(0), "it is being read in");
-        serving.handle_populated(0, now);
-        assert_eq!(serving.poll(block, now), Readiness::Populate(1), "the block straddles two stretches");
-        serving.handle_populated(1, now);
-        assert_eq!(serving.poll(block, now), Readiness::Ready);
-        assert!(serving.is_ready(block, now));
-        serving.handle_evicted(0);
-        assert_eq!(serving.poll(block, now), Readiness::Populate(0));
-        serving.handle_evicted(0);
-        assert_eq!(serving.poll(block, now), Readiness::Wait);
-        serving.handle_populated(0, now);
-        assert!(serving.begin_leave(1) && !serving.begin_leave(1) && !serving.is_ready(block, now));
-        assert_eq!(serving.poll(block, now), Readiness::Wait);
-        serving.handle_left(1);
-        assert_eq!(serving.poll(block, now), Readiness::Populate(1));
-        assert!(serving.handle_unservable(block.piece) && !serving.handle_unservable(block.piece));
-        assert_eq!(serving.poll(block, now), Readiness::Unservable);
+        assert_eq!(table.poll(block, now), Readiness::Verify(block.piece));
+        assert_eq!(table.poll(block, now), Readiness::Wait);
+        table.handle_unhashed(block.piece);
+        assert_eq!(table.poll(block, now), Readiness::Verify(block.piece), "again, since nothing came of it");
+        table.handle_verified(block.piece);
+        table.handle_unhashed(block.piece);
+        assert_eq!(table.poll(block, now), Readiness::Populate(0));
+        table.handle_unpopulated(0);
+        assert_eq!(table.poll(block, now), Readiness::Populate(0));
+        assert_eq!(table.poll(block, now), Readiness::Wait);
+        assert!(!table.begin_leave(0), "it is being read in");
+        table.handle_populated(0, now);
+        assert_eq!(table.poll(block, now), Readiness::Populate(1), "the block straddles two extents");
+        table.handle_populated(1, now);
+        assert_eq!(table.poll(block, now), Readiness::Ready);
+        assert!(table.is_ready(block, now));
+        table.handle_evicted(0);
+        assert_eq!(table.poll(block, now), Readiness::Populate(0));
+        table.handle_evicted(0);
+        assert_eq!(table.poll(block, now), Readiness::Wait);
+        table.handle_populated(0, now);
+        assert!(table.begin_leave(1) && !table.begin_leave(1) && !table.is_ready(block, now));
+        assert_eq!(table.poll(block, now), Readiness::Wait);
+        table.handle_left(1);
+        assert_eq!(table.poll(block, now), Readiness::Populate(1));
+        assert!(table.handle_unservable(block.piece) && !table.handle_unservable(block.piece));
+        assert_eq!(table.poll(block, now), Readiness::Unservable);
     }
 
     #[test]
     fn what_was_read_in_is_believed_for_a_while_and_while_little_follows() {
         let geometry = Geometry::new(1 << 20, [1 << 20]).unwrap();
         let block = geometry.span(0, 0, 16384).unwrap();
-        let serving = Serving::new(&geometry, &Bitfield::full(1), 10);
+        let table = ReadinessTable::new(&geometry, &Bitfield::full(1), 10);
         let start = Duration::from_secs(1);
-        serving.handle_populated(0, at(start, u32::MAX - 1));
+        table.handle_populated(0, at(start, u32::MAX - 1));
         let later = start + limits::RESIDENT_MIN;
-        assert!(serving.is_ready(block, at(later, 7)));
-        assert!(!serving.is_ready(block, at(later, 8)), "ten others came since");
-        assert!(serving.is_ready(block, at(start, 8)), "but it has only just come");
-        assert!(!serving.is_ready(block, at(start + limits::RESIDENT_MAX, u32::MAX - 1)));
+        assert!(table.is_ready(block, at(later, 7)));
+        assert!(!table.is_ready(block, at(later, 8)), "ten others came since");
+        assert!(table.is_ready(block, at(start, 8)), "but it has only just come");
+        assert!(!table.is_ready(block, at(start + limits::RESIDENT_MAX, u32::MAX - 1)));
+    }
+
+    #[test]
+    fn each_residency_survives_its_integer() {
+        let resident = |ms, populated_count| Residency::Resident { ms, populated_count };
+        for residency in [
+            Residency::Absent,
+            Residency::Populating,
+            Residency::Leaving,
+            resident(0, 0),
+            resident(0, u32::MAX),
+            Residency::since(at(Duration::MAX, u32::MAX)),
+        ] {
+            assert_eq!(Residency::decode(residency.encode()), residency);
+        }
     }
 }

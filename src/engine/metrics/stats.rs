@@ -1,10 +1,11 @@
 //! What a session counts of its own work.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
+use crate::base::lock::lock;
 use crate::engine::metrics::usage::{Memory, Threads, Usage};
 
 /// The longest latency that is told apart: an hour, in microseconds.
@@ -28,8 +29,8 @@ pub(in crate::engine) struct Counters {
     pub(in crate::engine) zero_copy_copied: AtomicU64,
     /// Connections that came in and did not begin with BitTorrent's handshake.
     pub(in crate::engine) foreign_handshakes: AtomicU64,
-    /// From a piece's last block to its hash, in microseconds. Locked once per piece.
-    pub(in crate::engine) hash_lag: Mutex<Histogram<u64>>,
+    /// From a request to its block, in microseconds.
+    latency: Mutex<Histogram<u64>>,
     memory: Mutex<Memory>,
 }
 
@@ -39,14 +40,24 @@ impl Counters {
             zero_copied: AtomicU64::new(0),
             zero_copy_copied: AtomicU64::new(0),
             foreign_handshakes: AtomicU64::new(0),
-            hash_lag: Mutex::new(latency_histogram()),
+            latency: Mutex::new(latency_histogram()),
             memory: Mutex::default(),
         }
     }
 
+    /// Adds what a ring thread has measured.
+    pub(in crate::engine) fn merge_latency(&self, measured: &Histogram<u64>) {
+        // Both have the same bounds, so this cannot fail.
+        let _ = lock(&self.latency).add(measured);
+    }
+
+    pub(in crate::engine) fn latency(&self) -> Histogram<u64> {
+        lock(&self.latency).clone()
+    }
+
     /// Looks at the process's memory; the largest that was seen is kept.
     pub(in crate::engine) fn sample_memory(&self) -> Memory {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = lock(&self.memory);
         *memory = memory.max(Memory::of_this_process());
         *memory
     }
@@ -64,8 +75,6 @@ pub struct Stats {
     pub latency: Latency,
     /// Its distribution: upper bounds in microseconds, ascending, and how many blocks came that fast.
     pub latency_buckets: Vec<(u64, u64)>,
-    /// From a piece's last block to its hash; `None` when nothing was received.
-    pub hash_lag: Option<Latency>,
     pub zero_copied: u64,
     pub zero_copy_copied: u64,
 }

@@ -2,6 +2,7 @@
 
 pub(in crate::engine) mod dns;
 pub mod egress;
+pub(in crate::engine) mod external_address;
 pub(in crate::engine) mod listen;
 pub(in crate::engine) mod nearness;
 pub mod shortage;

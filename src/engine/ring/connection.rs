@@ -1,5 +1,8 @@
 //! One peer connection on its ring thread: a reader task and a writer task around a [`Link`].
 
+mod reader;
+mod writer;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use crate::base::escape::printable;
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::Bounds;
-use crate::engine::ring::Ring;
+use crate::engine::ring::local::Local;
 use crate::engine::torrent::Torrent;
 use crate::peer::{LowWater, PeerFault};
 use crate::storage::PieceBuffer;
@@ -40,37 +43,37 @@ pub(in crate::engine) enum End {
 
 /// See the module.
 pub(in crate::engine) struct Connection {
-    pub(in crate::engine) ring: Rc<Ring>,
+    local: Rc<Local>,
     pub(in crate::engine) torrent: Arc<Torrent>,
-    pub(in crate::engine) socket: Socket,
-    pub(in crate::engine) zero_copy: Option<ZeroCopySender>,
-    pub(in crate::engine) link: RefCell<Link<PieceBuffer>>,
+    socket: Socket,
+    zero_copy: Option<ZeroCopySender>,
+    link: RefCell<Link<PieceBuffer>>,
     /// The writer has something to do.
-    pub(in crate::engine) wake: Notify,
+    wake: Notify,
     /// The writer's next block is being made ready.
-    pub(in crate::engine) waiting: Cell<bool>,
+    waiting: Cell<bool>,
     /// The writer is held back by a rate limit, and will be woken.
-    pub(in crate::engine) held: Cell<bool>,
-    pub(in crate::engine) send_since: Cell<Option<Time>>,
+    held: Cell<bool>,
+    send_since: Cell<Option<Time>>,
     /// What the peer had not acknowledged of a send that waits, and since when it is as much.
     unread: Cell<Option<(usize, Time)>>,
-    pub(in crate::engine) ended: Cell<bool>,
-    pub(in crate::engine) low_water: RefCell<LowWater>,
-    pub(in crate::engine) bounds: Bounds,
+    ended: Cell<bool>,
+    low_water: RefCell<LowWater>,
+    bounds: Bounds,
 }
 
 impl Connection {
     pub(in crate::engine) fn new(
-        ring: Rc<Ring>,
+        local: Rc<Local>,
         torrent: Arc<Torrent>,
         socket: Socket,
         link: Link<PieceBuffer>,
     ) -> Self {
         let bounds = Bounds { piece_count: torrent.swarm.geometry.piece_count(), block_len_max: BLOCK_LEN };
-        let low_water = RefCell::new(LowWater::new(ring.shared.now()));
+        let low_water = RefCell::new(LowWater::new(local.shared.now()));
         Self {
-            zero_copy: ring.zero_copy.as_ref().map(ZeroCopyRing::sender),
-            ring,
+            zero_copy: local.zero_copy.as_ref().map(ZeroCopyRing::sender),
+            local,
             torrent,
             socket,
             link: RefCell::new(link),
@@ -86,7 +89,7 @@ impl Connection {
     }
 
     pub(in crate::engine) fn now(&self) -> Time {
-        self.ring.shared.now()
+        self.local.shared.now()
     }
 
     pub(in crate::engine) fn shared(&self) -> Arc<PeerShared> {

@@ -44,12 +44,12 @@ pub(in crate::engine) async fn answer(
     let HandshakeStep::Wants(info_hash) = step else { return Err(HandshakeFault::Closed.into()) };
     let torrent = shared.torrent(&info_hash).filter(|torrent| !torrent.has_failed());
     let torrent = torrent.ok_or(HandshakeFailure::UnknownTorrent(info_hash))?;
-    if !torrent.swarm.pieces.is_complete() && torrent.peer_count() >= shared.leeching_max {
+    if !torrent.swarm.pieces.is_complete() && torrent.peers.connected_count() >= shared.admission.leeching_max {
         return Err(HandshakeFailure::Refused);
     }
     // Counted from here on: several connections of one host may be in their handshake, on several rings.
     {
-        let mut peers = torrent.peer_list();
+        let mut peers = torrent.peers.list();
         if !peers.accepts(address.ip()) {
             return Err(HandshakeFailure::Refused);
         }
@@ -58,7 +58,7 @@ pub(in crate::engine) async fn answer(
     exchange.accept(info_hash);
     let finished = finish(socket, buffer, exchange, &torrent).await;
     if finished.is_err() {
-        torrent.peer_list().handle_disconnected(shared.now(), address, false);
+        torrent.peers.list().handle_disconnected(shared.now(), address, false);
     }
     finished
 }
@@ -75,7 +75,7 @@ pub(in crate::engine) async fn offer(
     let buffer = RecvBuffer::with_capacity(limits::RECV_BUFFER_LEN_MIN);
     let finished = finish(socket, buffer, exchange, torrent).await;
     if matches!(finished, Err(HandshakeFailure::Fault(HandshakeFault::Own))) {
-        torrent.peer_list().handle_own(address);
+        torrent.peers.list().handle_own(address);
     }
     finished
 }

@@ -2,9 +2,8 @@
 
 mod connection;
 mod handshake;
+mod local;
 pub(in crate::engine) mod piece_writer;
-mod reader;
-mod writer;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,23 +14,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use crate::base::{PeerId, Time, limits};
-use crate::engine::metrics::stats::latency_histogram;
 use crate::engine::network::shortage::report_shortage;
 use crate::engine::ring::connection::{Connection, DRAIN_TIMEOUT, End};
 use crate::engine::ring::handshake::{Established, HandshakeFailure};
+use crate::engine::ring::local::Local;
 use crate::engine::ring::piece_writer::write;
-use crate::engine::shared::pending_handshakes::Place;
+use crate::engine::shared::Shared;
+use crate::engine::shared::admission::Admitted;
+use crate::engine::shared::pending_handshakes::HandshakePermit;
 use crate::engine::shared::received::Verified;
-use crate::engine::shared::{Command, Counted, HalfOpen, Shared};
+use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing};
 use crate::engine::torrent::Torrent;
+use crate::engine::torrent::peers::{Direction, Newcomer};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
-use crate::uring::{Listener, Socket, ZeroCopyRing, ZeroCopyUsage, no_op, spawn};
+use crate::uring::{Listener, Socket, no_op, spawn};
 
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,24 +49,19 @@ pub(in crate::engine) struct Inbox {
 }
 
 /// See the module. Lives on its thread.
-pub(in crate::engine) struct Ring {
-    pub(in crate::engine) index: usize,
-    pub(in crate::engine) shared: Arc<Shared>,
+struct Ring {
+    local: Rc<Local>,
     connections: RefCell<HashMap<u32, Rc<Connection>>>,
-    /// Connections whose handshake is not complete, with their deadline.
+    /// Connections whose handshake is pending, with its deadline.
     in_handshake: RefCell<HashMap<u32, (Socket, Time)>>,
-    latency: RefCell<Histogram<u64>>,
-    /// `None`: sends are copied.
-    pub(in crate::engine) zero_copy: Option<ZeroCopyRing>,
 }
 
 impl Ring {
-    pub(in crate::engine) fn record_latency(&self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.latency.borrow_mut().saturating_record(micros);
+    fn shared(&self) -> &Arc<Shared> {
+        &self.local.shared
     }
 
-    /// These peers may be asked for more.
+    /// More may be requested from these peers.
     fn handle_proven(&self, peers: &[Arc<PeerShared>]) {
         let connections = self.connections.borrow();
         peers.iter().filter_map(|peer| connections.get(&peer.key())).for_each(|connection| connection.wake());
@@ -79,17 +75,12 @@ impl Ring {
 /// Runs until it is told to stop.
 pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     let Inbox { listener, mut commands, mut verified, news, ready } = inbox;
-    // What can't be had is not needed.
-    let zero_copy = ZeroCopyRing::start(shared.zero_copy).ok().flatten();
     let ring = Rc::new(Ring {
-        index,
-        shared,
+        local: Rc::new(Local::new(index, shared)),
         connections: RefCell::default(),
         in_handshake: RefCell::default(),
-        latency: RefCell::new(latency_histogram()),
-        zero_copy,
     });
-    let listener = listener.map(|listener| Listener::from_std(listener, ring.shared.socket_options));
+    let listener = listener.map(|listener| Listener::from_std(listener, ring.shared().endpoint.socket_options));
     let accepting = listener.as_ref().map(|listener| spawn(accept(ring.clone(), listener.clone())));
     spawn(pass_news(ring.clone(), news));
     spawn(pass_ready(ring.clone(), ready));
@@ -100,7 +91,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
             while let Some(pieces) = verified.recv().await {
                 for piece in pieces {
                     ring.handle_proven(&piece.proven);
-                    spawn(write(ring.shared.clone(), piece));
+                    spawn(write(ring.shared().clone(), piece));
                     no_op().await;
                 }
             }
@@ -109,12 +100,8 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
     while let Some(command) = commands.recv().await {
         let ring = ring.clone();
         match command {
-            Command::Connect { torrent, address, expected_id, counted, half_open } => {
-                spawn(connect(ring, torrent, address, expected_id, (counted, half_open)));
-            }
-            Command::Adopt { socket, address, counted, on_doorstep } => {
-                spawn(serve_incoming(ring, socket.into(), address, (counted, on_doorstep)));
-            }
+            Command::Connect(outgoing) => drop(spawn(connect(ring, outgoing))),
+            Command::Adopt(incoming) => drop(spawn(adopt(ring, incoming))),
             Command::Stop => break,
         }
     }
@@ -122,7 +109,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
         // Its last accept ends with the ring, and with it a connection that comes until then.
         accepting.abort();
     }
-    if let Some(listener) = listener.filter(|_| !ring.shared.listener_is_handed) {
+    if let Some(listener) = listener.filter(|_| !ring.shared().endpoint.listener_is_handed) {
         listener.shutdown();
     }
     stop(&ring).await;
@@ -131,34 +118,21 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
 async fn stop(ring: &Ring) {
     ring.in_handshake.borrow().values().for_each(|(socket, _)| socket.shutdown());
     ring.connections().iter().for_each(|connection| connection.end(&End::Stopping));
-    let deadline = ring.shared.now() + DRAIN_TIMEOUT;
-    while !ring.connections.borrow().is_empty() && ring.shared.now() < deadline {
+    let deadline = ring.shared().now() + DRAIN_TIMEOUT;
+    while !ring.connections.borrow().is_empty() && ring.shared().now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    flush_counts(ring);
-}
-
-fn flush_counts(ring: &Ring) {
-    if let Some(zero_copy) = &ring.zero_copy {
-        let ZeroCopyUsage { uncopied, copied } = zero_copy.take_usage();
-        ring.shared.counters.zero_copied.fetch_add(uncopied, Ordering::Relaxed);
-        ring.shared.counters.zero_copy_copied.fetch_add(copied, Ordering::Relaxed);
-    }
-    let mut latency = ring.latency.borrow_mut();
-    if !latency.is_empty() {
-        ring.shared.merge_latency(&latency);
-        latency.reset();
-    }
+    ring.local.flush_counts();
 }
 
 async fn keep_time(ring: Rc<Ring>) {
     loop {
         tokio::time::sleep(TICK).await;
-        let now = ring.shared.now();
+        let now = ring.shared().now();
         ring.connections().iter().for_each(|connection| connection.handle_tick(now));
         let late = |(_, deadline): &&(Socket, Time)| *deadline <= now;
         ring.in_handshake.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
-        flush_counts(&ring);
+        ring.local.flush_counts();
     }
 }
 
@@ -183,16 +157,8 @@ async fn pass_ready(ring: Rc<Ring>, ready: Arc<Notify>) {
 async fn accept(ring: Rc<Ring>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok((socket, address)) => {
-                let shared = &ring.shared;
-                let address = canonical(address);
-                if has_place(shared, address)
-                    && let Some(on_doorstep) = shared.doorstep.enter(address.ip())
-                {
-                    place(&ring, socket, address, on_doorstep);
-                }
-            }
-            // The peer was faster.
+            Ok((socket, address)) => handle_accepted(&ring, socket, canonical(address)),
+            // The peer closed the connection before it was accepted.
             Err(error) if is_of_one_connection(&error) => debug!("accept: {error}"),
             Err(error) => {
                 debug!("accept: {error}");
@@ -209,33 +175,32 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
 }
 
-/// At the cap somebody of no use may go.
-fn has_place(shared: &Shared, address: SocketAddr) -> bool {
-    if shared.connection_count.load(Ordering::Relaxed) < shared.connections_max {
-        return true;
-    }
-    let replaces = shared.room.replace(address);
-    if replaces {
-        shared.spread_news();
-    }
-    replaces
+fn handle_accepted(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
+    let Shared { admission, rings, external_address, .. } = &**ring.shared();
+    let permit = match admission.admit(rings.connection_count(), external_address.get(), address) {
+        Admitted::No => return,
+        Admitted::Yes(permit) => permit,
+        Admitted::InPlaceOfAnother(permit) => {
+            rings.spread_news();
+            permit
+        }
+    };
+    assign(ring, socket, address, permit);
 }
 
-/// The kernel gives connections to rings by chance: what makes this ring busier than another goes there.
-fn place(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, on_doorstep: Place) {
-    let shared = &ring.shared;
-    let other = shared.idlest_ring().filter(|&index| shared.connections_of(index) < shared.connections_of(ring.index));
-    let counted = Counted::new(shared, other.unwrap_or(ring.index));
-    let Some(handle) = other.and_then(|index| shared.rings().get(index)) else {
-        spawn(serve_incoming(ring.clone(), socket, address, (counted, on_doorstep)));
+/// The kernel assigns connections to rings at random: a connection that would make this ring busier than another one goes there.
+fn assign(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, permit: HandshakePermit) {
+    let (rings, own) = (&ring.shared().rings, ring.local.index);
+    let other = rings.idlest().filter(|&index| rings.connections_of(index) < rings.connections_of(own));
+    let guard = ConnectionGuard::new(rings, other.unwrap_or(own));
+    let Some(handle) = other.and_then(|index| rings.handles().get(index)) else {
+        spawn(serve_incoming(ring.clone(), socket, address, guard, permit));
         return;
     };
     match socket.into_fd() {
-        // A ring that does not take it is overrun: the peer comes again.
-        Ok(socket) => {
-            drop(handle.commands.try_send(Command::Adopt { socket, address, counted, on_doorstep }));
-        }
-        Err(socket) => drop(spawn(serve_incoming(ring.clone(), socket, address, (counted, on_doorstep)))),
+        // A ring that refuses it is overloaded: the peer connects again.
+        Ok(socket) => drop(handle.commands.try_send(Command::Adopt(Incoming { socket, address, guard, permit }))),
+        Err(socket) => drop(spawn(serve_incoming(ring.clone(), socket, address, guard, permit))),
     }
 }
 
@@ -244,28 +209,34 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+async fn adopt(ring: Rc<Ring>, incoming: Incoming) {
+    let Incoming { socket, address, guard, permit } = incoming;
+    serve_incoming(ring, socket.into(), address, guard, permit).await;
+}
+
 async fn serve_incoming(
     ring: Rc<Ring>,
     socket: Socket,
     address: SocketAddr,
-    (_counted, on_doorstep): (Counted, Place),
+    _guard: ConnectionGuard,
+    permit: HandshakePermit,
 ) {
-    let key = ring.shared.next_key();
+    let key = ring.shared().rings.next_key();
     let established = {
         let _deadline = HandshakeDeadline::new(&ring, key, &socket, limits::HANDSHAKE_TIMEOUT);
-        handshake::answer(&ring.shared, &socket, address).await
+        handshake::answer(&ring.shared(), &socket, address).await
     };
-    drop(on_doorstep);
+    drop(permit);
     match established {
         Ok(established) => {
             let torrent = established.torrent.clone();
-            let useful = serve(&ring, socket, address, key, established, false).await;
-            torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
+            let useful = serve(&ring, socket, address, key, established, Direction::Incoming).await;
+            torrent.peers.list().handle_disconnected(ring.shared().now(), address, useful);
         }
         Err(error) => {
             // Peers that demand encryption begin with something else than BitTorrent's handshake.
             if matches!(error, HandshakeFailure::Fault(HandshakeFault::Protocol(_))) {
-                let count = ring.shared.counters.foreign_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+                let count = ring.shared().counters.foreign_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
                 debug!("{count} connections began with another protocol, or encrypted");
             }
             debug!("{address}: handshake: {error}");
@@ -273,31 +244,26 @@ async fn serve_incoming(
     }
 }
 
-async fn connect(
-    ring: Rc<Ring>,
-    torrent: Arc<Torrent>,
-    address: SocketAddr,
-    expected_id: Option<PeerId>,
-    (_counted, half_open): (Counted, HalfOpen),
-) {
-    let key = ring.shared.next_key();
+async fn connect(ring: Rc<Ring>, outgoing: Outgoing) {
+    let Outgoing { torrent, address, expected_id, guard: _guard, half_open } = outgoing;
+    let key = ring.shared().rings.next_key();
     let established = open(&ring, &torrent, address, key, expected_id).await;
     drop(half_open);
     match established {
         Ok((socket, established)) => {
-            torrent.peer_list().handle_connected(address);
-            let useful = serve(&ring, socket, address, key, established, true).await;
-            torrent.peer_list().handle_disconnected(ring.shared.now(), address, useful);
+            torrent.peers.list().handle_connected(address);
+            let useful = serve(&ring, socket, address, key, established, Direction::Outgoing).await;
+            torrent.peers.list().handle_disconnected(ring.shared().now(), address, useful);
         }
         Err(error) => {
             debug!("{address}: connect: {error}");
-            let mut peers = torrent.peer_list();
+            let mut peers = torrent.peers.list();
             if matches!(error, HandshakeFailure::Fault(HandshakeFault::HungUp)) {
                 peers.handle_hung_up(address);
             }
-            peers.handle_failed(ring.shared.now(), address);
+            peers.handle_failed(ring.shared().now(), address);
             drop(peers);
-            ring.shared.attend(&torrent);
+            ring.shared().control.wake(&torrent);
         }
     }
 }
@@ -309,14 +275,15 @@ async fn open(
     key: u32,
     expected_id: Option<PeerId>,
 ) -> Result<(Socket, Established), HandshakeFailure> {
-    let local = ring.shared.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
-    let socket = Socket::begin_connect(address, local, &ring.shared.socket_options).inspect_err(report_shortage)?;
+    let local = ring.shared().endpoint.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
+    let socket =
+        Socket::begin_connect(address, local, &ring.shared().endpoint.socket_options).inspect_err(report_shortage)?;
     let mut deadline = HandshakeDeadline::new(ring, key, &socket, limits::CONNECT_TIMEOUT);
     socket.connect(address).await?;
     deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
-    match handshake::offer(&ring.shared, &socket, torrent, address, expected_id).await {
+    match handshake::offer(&ring.shared(), &socket, torrent, address, expected_id).await {
         // That was our own time-out.
-        Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared.now() >= deadline.at => {
+        Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared().now() >= deadline.at => {
             Err(HandshakeFault::Closed.into())
         }
         established => established.map(|established| (socket, established)),
@@ -330,12 +297,13 @@ async fn serve(
     address: SocketAddr,
     key: u32,
     established: Established,
-    outgoing: bool,
+    direction: Direction,
 ) -> bool {
     let Established { torrent, agreement, buffer } = established;
-    let now = ring.shared.now();
+    let now = ring.shared().now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
-    if !torrent.join(&peer_shared, (agreement.peer_id, ring.shared.peer_id), outgoing, now) {
+    let newcomer = Newcomer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
+    if !torrent.peers.join(newcomer, ring.shared().peer_id, now) {
         debug!("{address}: second connection to the same peer");
         return false;
     }
@@ -346,15 +314,15 @@ async fn serve(
         have: InitialHave::None,
         upload_only: false,
         info_hash: Some(torrent.info_hash),
-        listen_port: Some(ring.shared.listen_port),
+        listen_port: Some(ring.shared().endpoint.listen_port),
         peer_ip: Some(address.ip()),
         metadata: torrent.metadata.clone(),
     };
     let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
-    let connection = Rc::new(Connection::new(ring.clone(), torrent.clone(), socket, link));
+    let connection = Rc::new(Connection::new(ring.local.clone(), torrent.clone(), socket, link));
     let shared = connection.shared();
     {
-        let _registration = Registration::new(connection.clone());
+        let _registration = Registration::new(ring.clone(), connection.clone());
         connection.run(buffer).await;
     }
     shared.has_transferred()
@@ -376,7 +344,7 @@ impl<'a> HandshakeDeadline<'a> {
 
     /// From now on.
     fn set(&mut self, socket: &Socket, timeout: Duration) {
-        self.at = self.ring.shared.now() + timeout;
+        self.at = self.ring.shared().now() + timeout;
         self.ring.in_handshake.borrow_mut().insert(self.key, (socket.clone(), self.at));
     }
 }
@@ -396,10 +364,10 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(connection: Rc<Connection>) -> Self {
-        let (ring, torrent, shared) = (connection.ring.clone(), connection.torrent.clone(), connection.shared());
+    fn new(ring: Rc<Ring>, connection: Rc<Connection>) -> Self {
+        let (torrent, shared) = (connection.torrent.clone(), connection.shared());
         ring.connections.borrow_mut().insert(shared.key(), connection.clone());
-        ring.shared.attend(&torrent);
+        ring.shared().control.wake(&torrent);
         Self { ring, torrent, shared, connection: Some(connection) }
     }
 }
@@ -411,7 +379,7 @@ impl Drop for Registration {
         self.ring.connections.borrow_mut().remove(&self.shared.key());
         // The last pieces that the peer announced are counted when its link is dropped.
         self.connection = None;
-        self.torrent.leave(&self.shared);
-        self.ring.shared.attend(&self.torrent);
+        self.torrent.peers.leave(&self.shared, &self.torrent.swarm);
+        self.ring.shared().control.wake(&self.torrent);
     }
 }

@@ -18,26 +18,27 @@ pub(in crate::engine) async fn write(shared: Arc<Shared>, verified: Verified) {
         }
     }
     torrent.handle_written(&open);
-    shared.spread_news();
+    shared.rings.spread_news();
     if torrent.swarm.pieces.is_complete() {
-        shared.attend(&torrent);
-        shared.files.spawn(move || torrent.handle_complete());
+        shared.control.wake(&torrent);
+        shared.files.spawn(move || torrent.content.handle_complete());
     }
 }
 
 async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteStep) -> Result<(), StorageError> {
     let WriteStep { file_index, path, offset, source } = step;
-    let failed = |error| StorageError::new(Action::Write, torrent.store.layout().path(file_index), error);
+    let failed = |error| StorageError::new(Action::Write, torrent.content.store.layout().path(file_index), error);
     let len = source.len();
-    let place = torrent.writeback.take_place().await;
+    let place = torrent.content.writeback.take_place().await;
     let (file, path) = open(shared, torrent, file_index, path).await?;
     let reserved = match path {
-        WritePath::Buffered => Some(torrent.writeback.reserve(len).await),
+        WritePath::Buffered => Some(torrent.content.writeback.reserve(len).await),
         WritePath::Direct => None,
     };
     write_all_at(file.clone(), source, offset).await.0.map_err(failed)?;
-    torrent.handle_file_written(file_index, &file);
-    let dirty = |reserved| torrent.writeback.handle_written((file, file_index), (offset, len), (reserved, place));
+    torrent.content.handle_file_written(file_index, &file);
+    let dirty =
+        |reserved| torrent.content.writeback.handle_written((file, file_index), (offset, len), (reserved, place));
     if let Some(flush) = reserved.and_then(dirty) {
         spawn(finish_flush(shared.clone(), torrent.clone(), flush));
     }
@@ -51,29 +52,33 @@ async fn open(
     file_index: usize,
     path: WritePath,
 ) -> Result<(SharedFile, WritePath), StorageError> {
-    if let Some(open) = torrent.store.open_writable(file_index, path) {
+    if let Some(open) = torrent.content.store.open_writable(file_index, path) {
         return Ok(open);
     }
     let there = torrent.clone();
-    let opened = shared.files.run(&torrent.file_share, move || there.store.writable(file_index, path)).await;
+    let opened =
+        shared.files.run(&torrent.content.file_share, move || there.content.store.writable(file_index, path)).await;
     opened.unwrap_or_else(|| {
         let error = std::io::Error::other("the work on files has ended");
-        Err(StorageError::new(Action::Open, torrent.store.layout().path(file_index), error))
+        Err(StorageError::new(Action::Open, torrent.content.store.layout().path(file_index), error))
     })
 }
 
 async fn finish_flush(shared: Arc<Shared>, torrent: Arc<Torrent>, flush: Flush) {
-    if let Err((file_index, error)) = torrent.writeback.flush(flush).await {
-        shared.handle_fault(&torrent, StorageError::new(Action::Write, torrent.store.layout().path(file_index), error));
+    if let Err((file_index, error)) = torrent.content.writeback.flush(flush).await {
+        shared.handle_fault(
+            &torrent,
+            StorageError::new(Action::Write, torrent.content.store.layout().path(file_index), error),
+        );
     }
 }
 
 /// Reserves the space of the torrent's files; may block for long.
 pub(in crate::engine) fn preallocate(shared: &Shared, torrent: &Torrent) {
-    if let Err(error) = torrent.store.preallocate() {
+    if let Err(error) = torrent.content.store.preallocate() {
         shared.handle_fault(torrent, error);
     }
-    if let Some(checkpoint) = &torrent.checkpoint {
-        torrent.store.file_indices().for_each(|file_index| checkpoint.handle_reserved(file_index));
+    if let Some(checkpoint) = &torrent.content.checkpoint {
+        torrent.content.store.file_indices().for_each(|file_index| checkpoint.handle_reserved(file_index));
     }
 }

@@ -1,32 +1,32 @@
-//! What all threads of a session share, and how they reach a ring.
+//! What the threads of a session share.
 
+pub(in crate::engine) mod admission;
 pub(in crate::engine) mod eviction;
 pub(in crate::engine) mod page_cache;
 pub(in crate::engine) mod pending_handshakes;
 pub(in crate::engine) mod received;
+pub(in crate::engine) mod rings;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hdrhistogram::Histogram;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::limits::EXTENT_LEN;
+use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId, Time, limits};
 use crate::engine::config::Config;
 use crate::engine::contents::{self, Contents};
 use crate::engine::files::io_threads::FileThreads;
-use crate::engine::metrics::stats::{Counters, latency_histogram};
-use crate::engine::network::listen::Listen;
-use crate::engine::shared::eviction::Room;
-use crate::engine::shared::page_cache::Cache;
-use crate::engine::shared::pending_handshakes::{Doorstep, Place};
+use crate::engine::metrics::stats::Counters;
+use crate::engine::network::external_address::ExternalAddress;
+use crate::engine::shared::admission::Admission;
+use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::received::{Received, Verified};
+use crate::engine::shared::rings::Rings;
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::storage::StorageError;
@@ -34,77 +34,79 @@ use crate::swarm::fair_queue::FairQueue;
 use crate::swarm::limiter::Limiter;
 use crate::uring::{SocketOptions, ZeroCopyMode};
 
-/// What a ring thread is told.
-#[derive(Debug)]
-pub(in crate::engine) enum Command {
-    Connect {
-        torrent: Arc<Torrent>,
-        address: SocketAddr,
-        expected_id: Option<PeerId>,
-        counted: Counted,
-        half_open: HalfOpen,
-    },
-    /// A connection that another ring has accepted.
-    Adopt {
-        socket: OwnedFd,
-        address: SocketAddr,
-        counted: Counted,
-        on_doorstep: Place,
-    },
-    Stop,
-}
-
-/// The way to one ring thread.
-#[derive(Debug)]
-pub(in crate::engine) struct RingHandle {
-    pub(in crate::engine) commands: mpsc::Sender<Command>,
-    /// Handshakes included.
-    pub(in crate::engine) connection_count: AtomicUsize,
-    /// Verified pieces to be written, as they were hashed together; as many fit as there are slots.
-    pub(in crate::engine) verified: mpsc::Sender<Vec<Verified>>,
-    /// Something changed that connections pass on: haves, chokes.
-    pub(in crate::engine) news: Arc<Notify>,
-    /// Something became ready that connections wait for.
-    pub(in crate::engine) ready: Arc<Notify>,
-}
-
 /// See the module.
 pub(in crate::engine) struct Shared {
     pub(in crate::engine) peer_id: PeerId,
     contents: Arc<Contents>,
-    /// Numbers of the torrents that the control thread has to look at.
-    attention: Mutex<Vec<u32>>,
+    pub(in crate::engine) rings: Arc<Rings>,
+    pub(in crate::engine) admission: Arc<Admission>,
+    pub(in crate::engine) control: ControlWaker,
+    pub(in crate::engine) endpoint: Endpoint,
+    pub(in crate::engine) external_address: Arc<ExternalAddress>,
     pub(in crate::engine) pool: Pool<Received>,
     pub(in crate::engine) files: FileThreads,
-    pub(in crate::engine) rings: OnceLock<Box<[RingHandle]>>,
-    pub(in crate::engine) listen_port: u16,
-    /// Somebody else has the listening socket too.
-    pub(in crate::engine) listener_is_handed: bool,
-    /// The address our own connections come from, where the user chose one.
-    pub(in crate::engine) local_address: Option<SocketAddr>,
-    /// Wakes the control thread.
-    pub(in crate::engine) control: Notify,
-    /// Handshakes included.
-    pub(in crate::engine) connection_count: AtomicUsize,
-    pub(in crate::engine) connections_max: usize,
-    pub(in crate::engine) leeching_max: usize,
-    pub(in crate::engine) half_open_count: AtomicUsize,
-    pub(in crate::engine) doorstep: Doorstep,
-    pub(in crate::engine) room: Arc<Room>,
-    pub(in crate::engine) counters: Counters,
-    pub(in crate::engine) cache: Cache,
+    pub(in crate::engine) page_cache: PageCache,
+    pub(in crate::engine) rates: SessionRates,
     pub(in crate::engine) zero_copy: ZeroCopyMode,
-    /// What all torrents together may move.
+    pub(in crate::engine) counters: Counters,
+    started: Instant,
+}
+
+/// The sockets of the session.
+pub(in crate::engine) struct Endpoint {
+    pub(in crate::engine) listen_port: u16,
+    /// Another process holds the listening socket too.
+    pub(in crate::engine) listener_is_handed: bool,
+    /// The source address of our own connections, if the user chose one.
+    pub(in crate::engine) local_address: Option<SocketAddr>,
+    /// Options of every peer socket.
+    pub(in crate::engine) socket_options: SocketOptions,
+}
+
+/// The rate limits of all torrents together.
+pub(in crate::engine) struct SessionRates {
     pub(in crate::engine) up: Limiter,
     pub(in crate::engine) down: Limiter,
-    /// What of `up` is whose turn.
-    pub(in crate::engine) sharing: FairQueue,
-    /// What every peer socket is set to.
-    pub(in crate::engine) socket_options: SocketOptions,
-    /// From queueing a request to its block, in microseconds.
-    latency: Mutex<Histogram<u64>>,
-    next_key: AtomicU32,
-    started: Instant,
+    /// Shares `up` fairly among torrents.
+    pub(in crate::engine) fair_queue: FairQueue,
+}
+
+/// Wakes the control thread, and says for which torrents.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct ControlWaker {
+    /// Numbers of the torrents to look at.
+    woken: Mutex<Vec<u32>>,
+    notify: Notify,
+}
+
+impl ControlWaker {
+    /// The control thread looks at this torrent soon.
+    pub(in crate::engine) fn wake(&self, torrent: &Torrent) {
+        if torrent.request_wake() {
+            lock(&self.woken).push(torrent.number);
+        }
+        self.notify.notify_one();
+    }
+
+    /// The control thread looks whether the session is over.
+    pub(in crate::engine) fn wake_session(&self) {
+        self.notify.notify_one();
+    }
+
+    pub(in crate::engine) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// The numbers of the torrents that were woken since the last call.
+    pub(in crate::engine) fn take_woken(&self) -> Vec<u32> {
+        std::mem::take(&mut *lock(&self.woken))
+    }
+}
+
+/// The threads that a session starts beside its rings.
+pub(in crate::engine) struct Workers {
+    pub(in crate::engine) pool: Pool<Received>,
+    pub(in crate::engine) files: FileThreads,
 }
 
 impl Shared {
@@ -112,40 +114,33 @@ impl Shared {
     pub(in crate::engine) fn new(
         config: &Config,
         torrents: HashMap<InfoHash, Arc<Torrent>>,
-        (pool, files): (Pool<Received>, FileThreads),
-        listen_port: u16,
-        (cache, socket_options): (Cache, SocketOptions),
+        workers: Workers,
+        page_cache: PageCache,
+        endpoint: Endpoint,
     ) -> Self {
-        let listen = config.listen.local_address().map_or(IpAddr::from([0; 4]), |address| address.ip());
-        let listen = SocketAddr::new(listen, listen_port);
+        let Workers { pool, files } = workers;
+        let listen = endpoint.local_address.map_or(IpAddr::from([0; 4]), |address| address.ip());
+        let listen = SocketAddr::new(listen, endpoint.listen_port);
         let contents = config.contents.clone();
         *contents.torrents_mut() = torrents;
         Self {
             peer_id: config.identity.peer_id,
             contents,
-            attention: Mutex::default(),
+            rings: Arc::default(),
+            admission: Arc::new(Admission::new(config.connections_max, config.leeching_max)),
+            control: ControlWaker::default(),
+            endpoint,
+            external_address: Arc::new(ExternalAddress::new(listen)),
             pool,
             files,
-            rings: OnceLock::new(),
-            listen_port,
-            listener_is_handed: matches!(config.listen, Listen::Handed(_)),
-            local_address: config.listen.local_address(),
-            control: Notify::new(),
-            connection_count: AtomicUsize::new(0),
-            connections_max: config.connections_max,
-            leeching_max: config.leeching_max,
-            half_open_count: AtomicUsize::new(0),
-            doorstep: Doorstep::default(),
-            room: Arc::new(Room::new(listen)),
-            counters: Counters::new(),
-            cache,
+            page_cache,
+            rates: SessionRates {
+                up: Limiter::new(config.rates.up),
+                down: Limiter::new(config.rates.down),
+                fair_queue: FairQueue::new(config.rates.up),
+            },
             zero_copy: config.zero_copy,
-            up: Limiter::new(config.rates.up),
-            down: Limiter::new(config.rates.down),
-            sharing: FairQueue::new(config.rates.up),
-            socket_options,
-            latency: Mutex::new(latency_histogram()),
-            next_key: AtomicU32::new(1),
+            counters: Counters::new(),
             started: Instant::now(),
         }
     }
@@ -163,7 +158,7 @@ impl Shared {
         self.contents.torrents().values().cloned().collect()
     }
 
-    /// False when there is such a one already.
+    /// Returns false if the torrent is already in the session.
     pub(in crate::engine) fn insert(&self, torrent: &Arc<Torrent>) -> bool {
         let mut torrents = self.contents.torrents_mut();
         let is_new = !torrents.contains_key(&torrent.info_hash);
@@ -177,95 +172,11 @@ impl Shared {
         self.contents.torrents_mut().remove(&info_hash)
     }
 
-    /// The control thread has to look at this torrent.
-    pub(in crate::engine) fn attend(&self, torrent: &Torrent) {
-        if torrent.ask_for_attention() {
-            self.attention.lock().unwrap_or_else(PoisonError::into_inner).push(torrent.number);
-        }
-        self.control.notify_one();
-    }
-
-    /// The torrents that asked to be looked at.
-    pub(in crate::engine) fn take_attention(&self) -> Vec<u32> {
-        std::mem::take(&mut *self.attention.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A key for a new connection.
-    pub(in crate::engine) fn next_key(&self) -> u32 {
-        self.next_key.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Blocks of each peer's queue that are made ready ahead of its writer: all peers' together stay in memory.
+    /// Blocks of each peer's queue that are made ready ahead of its writer, so that those of all peers stay in memory together.
     pub(in crate::engine) fn read_ahead_blocks(&self) -> usize {
-        let trusted = u64::from(self.cache.trusted) * (EXTENT_LEN / u64::from(BLOCK_LEN));
-        let share =
-            usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.connection_count.load(Ordering::Relaxed).max(1);
+        let trusted = u64::from(self.page_cache.trusted) * (EXTENT_LEN / u64::from(BLOCK_LEN));
+        let share = usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.rings.connection_count().max(1);
         share.clamp(limits::SEND_BLOCKS_MAX, limits::READ_AHEAD_BLOCKS_MAX)
-    }
-
-    /// The ring with the fewest connections.
-    pub(in crate::engine) fn idlest_ring(&self) -> Option<usize> {
-        (0..self.rings().len()).min_by_key(|&index| self.connections_of(index))
-    }
-
-    pub(in crate::engine) fn connections_of(&self, ring_index: usize) -> usize {
-        self.rings().get(ring_index).map_or(0, |ring| ring.connection_count.load(Ordering::Relaxed))
-    }
-
-    pub(in crate::engine) fn rings(&self) -> &[RingHandle] {
-        self.rings.get().map_or(&[], |rings| rings)
-    }
-
-    /// Every connection passes on what is new.
-    pub(in crate::engine) fn spread_news(&self) {
-        self.rings().iter().for_each(|ring| ring.news.notify_one());
-    }
-
-    /// Every connection that waits looks again.
-    pub(in crate::engine) fn announce_ready(&self) {
-        self.rings().iter().for_each(|ring| ring.ready.notify_one());
-    }
-
-    /// Adds what a ring thread has measured.
-    pub(in crate::engine) fn merge_latency(&self, measured: &Histogram<u64>) {
-        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
-        // Same bounds on both sides.
-        let _ = latency.add(measured);
-    }
-
-    pub(in crate::engine) fn latency(&self) -> Histogram<u64> {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Counts a connection of one ring from its first moment to its last.
-pub(in crate::engine) struct Counted {
-    shared: Arc<Shared>,
-    ring_index: usize,
-}
-
-impl Counted {
-    pub(in crate::engine) fn new(shared: &Arc<Shared>, ring_index: usize) -> Self {
-        shared.connection_count.fetch_add(1, Ordering::Relaxed);
-        shared.rings().get(ring_index).inspect(|ring| {
-            ring.connection_count.fetch_add(1, Ordering::Relaxed);
-        });
-        Self { shared: shared.clone(), ring_index }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.shared.connection_count.fetch_sub(1, Ordering::Relaxed);
-        self.shared.rings().get(self.ring_index).inspect(|ring| {
-            ring.connection_count.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-}
-
-impl std::fmt::Debug for Counted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counted").field("ring_index", &self.ring_index).finish_non_exhaustive()
     }
 }
 
@@ -275,19 +186,16 @@ impl received::VerifiedSink for Shared {
     }
 
     fn spread_news(&self) {
-        self.spread_news();
+        self.rings.spread_news();
     }
 
     fn send_verified(&self, ring_index: usize, verified: Vec<Verified>) {
-        if let Some(ring) = self.rings().get(ring_index) {
-            // Refused only while the session ends.
-            let _ = ring.verified.blocking_send(verified);
-        }
+        self.rings.send_verified(ring_index, verified);
     }
 
     fn handle_fault(&self, torrent: &Torrent, error: StorageError) {
         torrent.fail(error);
-        self.control.notify_one();
+        self.control.wake_session();
     }
 }
 
@@ -296,33 +204,11 @@ impl contents::Session for Shared {
         self.now()
     }
 
-    fn attend(&self, torrent: &Torrent) {
-        self.attend(torrent);
+    fn wake(&self, torrent: &Torrent) {
+        self.control.wake(torrent);
     }
 
     fn announce_ready(&self) {
-        self.announce_ready();
-    }
-}
-
-/// Counts a connection of our own from the decision to make it to the end of its handshake.
-pub(in crate::engine) struct HalfOpen(Arc<Shared>);
-
-impl HalfOpen {
-    pub(in crate::engine) fn new(shared: &Arc<Shared>) -> Self {
-        shared.half_open_count.fetch_add(1, Ordering::Relaxed);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.half_open_count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl std::fmt::Debug for HalfOpen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HalfOpen")
+        self.rings.announce_ready();
     }
 }

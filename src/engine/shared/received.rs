@@ -64,13 +64,13 @@ impl Received {
     /// What is to be written, where the hash is right.
     fn finish(self, hash: PieceHash) -> Option<Verified> {
         let Self { sink, torrent, open, .. } = self;
-        if torrent.hashes.get(open.piece().at()) != Some(&hash) {
+        if torrent.content.hash_of(open.piece()) != Some(&hash) {
             torrent.handle_failed(sink.now(), &open);
             sink.spread_news();
             return None;
         }
         let proven = torrent.handle_verified(&open);
-        let store = &torrent.store;
+        let store = &torrent.content.store;
         // Opening may block: here, not on the ring. Of a piece of very many files the others wait for their turn.
         let at_once = store.open_files_max() / limits::HASH_LANES;
         let opened = store.write_steps(open.piece(), open.buffer(), torrent.write_path()).and_then(|steps| {

@@ -21,7 +21,7 @@ use crate::codec::tracker_http::{
 };
 use crate::codec::url::is_udp;
 use crate::engine::network::dns::look_up_peer;
-use crate::engine::shared::eviction::Room;
+use crate::engine::network::external_address::ExternalAddress;
 use crate::engine::trackers::dual_stack;
 use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError, IpFamily};
 use crate::engine::trackers::udp::{self, Patience};
@@ -58,18 +58,18 @@ pub struct Found {
 pub struct Finds {
     torrent: u32,
     channel: mpsc::Sender<(u32, Vec<Found>)>,
-    /// Wants to know where trackers see us.
-    room: Option<Arc<Room>>,
+    /// Is told at which address trackers see us.
+    external_address: Option<Arc<ExternalAddress>>,
 }
 
 impl Finds {
     /// They are sent with `torrent`, which means nothing here.
     pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
-        Self { torrent, channel, room: None }
+        Self { torrent, channel, external_address: None }
     }
 
-    pub(in crate::engine) fn seen_by(self, room: Arc<Room>) -> Self {
-        Self { room: Some(room), ..self }
+    pub(in crate::engine) fn with_external_address(self, address: Arc<ExternalAddress>) -> Self {
+        Self { external_address: Some(address), ..self }
     }
 }
 
@@ -195,7 +195,7 @@ impl<F: Fn() -> Totals> Announcer<F> {
                     && self.external_ip.replace(ip) != Some(ip)
                 {
                     info!("a tracker sees us at {ip}");
-                    self.finds.room.iter().for_each(|room| room.handle_told(ip));
+                    self.finds.external_address.iter().for_each(|address| address.handle_tracker_report(ip));
                 }
                 let outcome = self.announce.handle_reply(self.now(), id, reply);
                 outcome.notices.iter().for_each(report);

@@ -35,7 +35,7 @@ struct Reader {
 
 impl Connection {
     /// Runs to the end of the stream; `buffer` may hold its start.
-    pub(in crate::engine) async fn read(&self, buffer: RecvBuffer) -> Result<(), End> {
+    pub(super) async fn read(&self, buffer: RecvBuffer) -> Result<(), End> {
         let mut reader = Reader {
             buffer,
             plan: ReceivePlan::default(),
@@ -70,7 +70,7 @@ impl Connection {
     async fn await_limit(&self) -> Result<usize, End> {
         loop {
             let now = self.now();
-            match self.ring.shared.down.poll(now) {
+            match self.local.shared.rates.down.poll(now) {
                 Ok(len_max) => return Ok(usize::try_from(len_max).unwrap_or(usize::MAX)),
                 Err(until) => tokio::time::sleep((until - now).min(limits::RATE_WAIT_MAX)).await,
             }
@@ -97,7 +97,7 @@ impl Connection {
         if received == 0 || self.ended.get() {
             return Err(End::Closed);
         }
-        self.ring.shared.down.charge(self.now(), received as u64);
+        self.local.shared.rates.down.charge(self.now(), received as u64);
         if received == free && buffer.capacity() < len_max {
             buffer.resize(doubled(&buffer));
         }
@@ -141,7 +141,7 @@ impl Connection {
         if self.ended.get() {
             return Err(End::Closed);
         }
-        self.ring.shared.down.charge(self.now(), len as u64);
+        self.local.shared.rates.down.charge(self.now(), len as u64);
         let received = plan.handle_received(len, buffer.filled(), places.heads());
         *reach =
             if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };
@@ -181,7 +181,7 @@ impl Connection {
             return Err(End::Useless);
         }
         if link.shared().is_choke_review_due() {
-            self.ring.shared.attend(&self.torrent);
+            self.local.shared.control.wake(&self.torrent);
         }
         link.advance(now)?;
         drop(link);
@@ -228,14 +228,14 @@ impl Connection {
     /// A piece that is complete goes to the hash pool.
     fn handle_receipt(&self, link: &Link<PieceBuffer>, receipt: Receipt<PieceBuffer>) {
         if let Some(latency) = receipt.latency {
-            self.ring.record_latency(latency);
+            self.local.record_latency(latency);
         }
         if let Some(open) = receipt.completed {
-            let shared = Arc::clone(&self.ring.shared);
+            let shared = Arc::clone(&self.local.shared);
             let torrent = self.torrent.clone();
             // Whoever is asked for no more until this is known to be right does not wait for a batch.
             let last = link.is_finishing() || !link.shared().is_proven();
-            self.ring.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.ring.index }, last);
+            self.local.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.local.index }, last);
         }
     }
 }

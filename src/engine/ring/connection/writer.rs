@@ -8,16 +8,17 @@ use std::sync::Arc;
 use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::encode_piece_head;
-use crate::engine::files::readiness::Moment;
 use crate::engine::files::readiness::Readiness;
+use crate::engine::files::readiness::ResidencyClock;
 use crate::engine::ring::connection::{Connection, End};
+use crate::engine::shared::page_cache::Extent;
 use crate::peer::Transmit;
 use crate::storage::ReadLease;
 use crate::swarm::limiter;
 use crate::uring::{Batch, spawn};
 
 impl Connection {
-    pub(in crate::engine) async fn write(self: &Rc<Self>) -> Result<(), End> {
+    pub(super) async fn write(self: &Rc<Self>) -> Result<(), End> {
         let mut transmit = Transmit::default();
         let mut leases = Vec::new();
         let mut batch = Batch::default();
@@ -38,11 +39,11 @@ impl Connection {
             }
             let sent = self.fill(&transmit, &mut leases, &mut batch);
             let since = self.now();
-            for limiter in [&self.ring.shared.up, &self.torrent.up] {
+            for limiter in [&self.local.shared.rates.up, &self.torrent.upload.limiter] {
                 limiter.charge(since, sent as u64);
             }
-            if self.ring.shared.up.is_limited() {
-                self.ring.shared.sharing.charge(&self.torrent.share, sent as u64);
+            if self.local.shared.rates.up.is_limited() {
+                self.local.shared.rates.fair_queue.charge(&self.torrent.upload.share, sent as u64);
             }
             self.send_since.set(Some(since));
             let result;
@@ -73,11 +74,11 @@ impl Connection {
         if link.is_useless() {
             return Err(End::Useless);
         }
-        let moment = self.ring.shared.cache.moment(now);
+        let clock = self.local.shared.page_cache.clock(now);
         let limit = self.poll_limit(now, link.connection().queued().next().is_some());
         let mut left = limit.unwrap_or(0);
         let something = link.poll_transmit(now, transmit, |block| {
-            let leaves = left > 0 && self.torrent.serving.is_ready(block, moment);
+            let leaves = left > 0 && self.torrent.content.readiness.is_ready(block, clock);
             left = left.saturating_sub(if leaves { block.len.into() } else { 0 });
             leaves
         });
@@ -89,36 +90,37 @@ impl Connection {
 
     /// What may leave now by all limits; among torrents, those that wait for the session's line take turns.
     fn poll_limit(&self, now: Time, waits: bool) -> Result<u64, Time> {
-        let shared = &self.ring.shared;
-        let (session, own) = (shared.up.poll(now), self.torrent.up.poll(now));
-        let shares = waits && own.is_ok() && shared.up.is_limited();
-        let session = if shares { shared.sharing.poll(&self.torrent.share, now, session) } else { session };
+        let shared = &self.local.shared;
+        let (session, own) = (shared.rates.up.poll(now), self.torrent.upload.limiter.poll(now));
+        let shares = waits && own.is_ok() && shared.rates.up.is_limited();
+        let session =
+            if shares { shared.rates.fair_queue.poll(&self.torrent.upload.share, now, session) } else { session };
         limiter::narrowest([session, own])
     }
 
     /// Another program may have written to, truncated, removed or replaced what is about to leave.
     async fn look_at_files(&self, transmit: &Transmit) {
-        let files = self.torrent.files_to_look_at(&transmit.blocks, self.now());
+        let files = self.torrent.content.files_to_recheck(&transmit.blocks, self.now());
         if !files.is_empty() {
             let torrent = self.torrent.clone();
-            let look = move || files.into_iter().for_each(|file_index| torrent.look_at(file_index));
+            let look = move || files.into_iter().for_each(|file_index| torrent.recheck(file_index));
             // After the session nothing is sent either.
-            let _ = self.ring.shared.files.run(&self.torrent.file_share, look).await;
+            let _ = self.local.shared.files.run(&self.torrent.content.file_share, look).await;
         }
     }
 
     /// Blocks whose file has changed since they were ready wait until their pieces are hashed again.
     async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), End> {
-        let is_verified = |block: &BlockRef| self.torrent.serving.is_verified(block.piece);
+        let is_verified = |block: &BlockRef| self.torrent.content.readiness.is_verified(block.piece);
         while !transmit.blocks.iter().all(is_verified) {
-            let moment = self.ring.shared.cache.moment(self.now());
+            let clock = self.local.shared.page_cache.clock(self.now());
             let mut waits = false;
             for &block in transmit.blocks.iter().filter(|block| !is_verified(block)) {
-                match self.torrent.serving.poll(block, moment) {
+                match self.torrent.content.readiness.poll(block, clock) {
                     Readiness::Ready => continue,
                     Readiness::Wait => {}
                     Readiness::Verify(piece) => self.start_verify(piece),
-                    Readiness::Populate(stretch) => self.start_populate(stretch),
+                    Readiness::Populate(extent) => self.start_populate(extent),
                     Readiness::Unservable => return Err(End::Storage),
                 }
                 waits = true;
@@ -140,10 +142,10 @@ impl Connection {
         leases.clear();
         for &block in &transmit.blocks {
             let lease = loop {
-                if let Some(lease) = self.torrent.store.lease(block) {
+                if let Some(lease) = self.torrent.content.store.lease(block) {
                     break lease;
                 }
-                match self.populate(&self.torrent.range_of(block)).await {
+                match self.populate(&self.torrent.content.range_of(block)).await {
                     _ if self.ended.get() => return Err(End::Closed),
                     Populated::There => {}
                     Populated::Later => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
@@ -154,7 +156,7 @@ impl Connection {
                 }
             };
             // Of a file that was replaced it may be one of the new file, which has not been hashed.
-            if !self.torrent.serving.is_verified(block.piece) {
+            if !self.torrent.content.readiness.is_verified(block.piece) {
                 return Ok(false);
             }
             leases.push(lease);
@@ -193,7 +195,7 @@ impl Connection {
             return End::Io(error);
         }
         for &block in &transmit.blocks {
-            if self.populate(&self.torrent.range_of(block)).await == Populated::Lost {
+            if self.populate(&self.torrent.content.range_of(block)).await == Populated::Lost {
                 self.torrent.handle_unservable(block.piece, "its file became shorter or can't be read");
             }
         }
@@ -204,14 +206,14 @@ impl Connection {
     fn prepare(self: &Rc<Self>, now: Time) {
         let mut unservable: Vec<PieceIndex> = Vec::new();
         let mut waiting = false;
-        let moment = self.ring.shared.cache.moment(now);
-        self.look_again(moment);
-        for &block in self.link.borrow().connection().queued().take(self.ring.shared.read_ahead_blocks()) {
-            match self.torrent.serving.poll(block, moment) {
+        let clock = self.local.shared.page_cache.clock(now);
+        self.look_again(clock);
+        for &block in self.link.borrow().connection().queued().take(self.local.shared.read_ahead_blocks()) {
+            match self.torrent.content.readiness.poll(block, clock) {
                 Readiness::Ready => continue,
                 Readiness::Wait => {}
                 Readiness::Verify(piece) => self.start_verify(piece),
-                Readiness::Populate(stretch) => self.start_populate(stretch),
+                Readiness::Populate(extent) => self.start_populate(extent),
                 Readiness::Unservable => unservable.push(block.piece),
             }
             waiting = true;
@@ -223,22 +225,22 @@ impl Connection {
 
     /// The kernel takes pages back without a word, and others cut files: what leaves next is looked at once more, neighbours
     /// together.
-    fn look_again(&self, moment: Moment) {
-        let store = &self.torrent.store;
+    fn look_again(&self, clock: ResidencyClock) {
+        let store = &self.torrent.content.store;
         let is_there = |offset, len| {
-            let end = self.torrent.last_page_behind(offset, len);
+            let end = self.torrent.content.last_page_behind(offset, len);
             store.is_resident(offset, len) && end.is_none_or(|(offset, len)| store.is_resident(offset, len))
         };
         let check = |range: &Range<u64>| {
             if !range.is_empty() && !is_there(range.start, range.end - range.start) {
-                let stretches = range.start / EXTENT_LEN..=(range.end - 1) / EXTENT_LEN;
-                stretches.for_each(|stretch| self.torrent.serving.handle_evicted(stretch));
+                let extents = range.start / EXTENT_LEN..=(range.end - 1) / EXTENT_LEN;
+                extents.for_each(|extent| self.torrent.content.readiness.handle_evicted(extent));
             }
         };
         let link = self.link.borrow();
         let next = link.connection().queued().take(limits::SEND_BLOCKS_MAX);
         let mut range = 0..0_u64;
-        for &block in next.filter(|&&block| self.torrent.serving.is_ready(block, moment)) {
+        for &block in next.filter(|&&block| self.torrent.content.readiness.is_ready(block, clock)) {
             let start = self.torrent.swarm.geometry.offset_of(block.piece) + u64::from(block.begin);
             if start != range.end {
                 check(&range);
@@ -251,60 +253,61 @@ impl Connection {
 
     /// Hashes a piece on disk before it is served for the first time.
     fn start_verify(&self, piece: PieceIndex) {
-        let (shared, torrent) = (Arc::clone(&self.ring.shared), self.torrent.clone());
+        let (shared, torrent) = (Arc::clone(&self.local.shared), self.torrent.clone());
         spawn(async move {
             let there = torrent.clone();
-            match shared.files.run(&torrent.file_share, move || there.verify(piece)).await {
+            match shared.files.run(&torrent.content.file_share, move || there.verify(piece)).await {
                 Some(true) => {}
                 Some(false) => {
                     tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
-                    torrent.serving.handle_unhashed(piece);
+                    torrent.content.readiness.handle_unhashed(piece);
                 }
                 // Else every connection would wait for its hash.
                 None => torrent.handle_unservable(piece, "its check panicked"),
             }
-            shared.announce_ready();
+            shared.rings.announce_ready();
         });
     }
 
-    /// Brings a stretch of the content into memory, off the ring thread.
-    fn start_populate(self: &Rc<Self>, stretch: u64) {
+    /// Brings a extent of the content into memory, off the ring thread.
+    fn start_populate(self: &Rc<Self>, extent: u64) {
         let connection = self.clone();
         spawn(async move {
-            let (shared, torrent) = (&connection.ring.shared, &connection.torrent);
-            let range = stretch * EXTENT_LEN..(stretch + 1) * EXTENT_LEN;
+            let (shared, torrent) = (&connection.local.shared, &connection.torrent);
+            let range = extent * EXTENT_LEN..(extent + 1) * EXTENT_LEN;
             let mut populated = connection.populate(&range).await;
             if populated == Populated::Lost {
                 populated = connection.populate_pieces(&range).await;
             }
             if populated == Populated::Later {
                 tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
-                torrent.serving.handle_unpopulated(stretch);
-                return shared.announce_ready();
+                torrent.content.readiness.handle_unpopulated(extent);
+                return shared.rings.announce_ready();
             }
-            let leaving = shared.cache.handle_populated(torrent, stretch);
-            torrent.serving.handle_populated(stretch, shared.cache.moment(shared.now()));
-            shared.announce_ready();
-            if let Some((torrent, stretch)) = leaving.filter(|(torrent, stretch)| torrent.serving.begin_leave(*stretch))
+            let leaving = shared.page_cache.handle_populated(torrent, extent);
+            torrent.content.readiness.handle_populated(extent, shared.page_cache.clock(shared.now()));
+            shared.rings.announce_ready();
+            if let Some(Extent { torrent, index: extent }) =
+                leaving.filter(|leaving| leaving.torrent.content.readiness.begin_leave(leaving.index))
             {
                 let there = torrent.clone();
-                let drop_range = move || there.store.drop_range(stretch * EXTENT_LEN, EXTENT_LEN);
-                let _ = shared.files.run(&torrent.file_share, drop_range).await;
-                torrent.serving.handle_left(stretch);
-                shared.announce_ready();
+                let drop_range = move || there.content.store.drop_range(extent * EXTENT_LEN, EXTENT_LEN);
+                let _ = shared.files.run(&torrent.content.file_share, drop_range).await;
+                torrent.content.readiness.handle_left(extent);
+                shared.rings.announce_ready();
             }
         });
     }
 
-    /// When not all of a stretch can be read, only the pieces that lie in what is missing are lost.
-    async fn populate_pieces(&self, stretch: &Range<u64>) -> Populated {
+    /// When not all of a extent can be read, only the pieces that lie in what is missing are lost.
+    async fn populate_pieces(&self, extent: &Range<u64>) -> Populated {
         let geometry = &self.torrent.swarm.geometry;
         let piece_len = u64::from(geometry.piece_len());
-        let indices = stretch.start / piece_len..stretch.end.div_ceil(piece_len);
+        let indices = extent.start / piece_len..extent.end.div_ceil(piece_len);
         for piece in indices.filter_map(|index| geometry.piece(u32::try_from(index).ok()?)) {
             let start = geometry.offset_of(piece);
             let end = start + u64::from(geometry.len_of(piece));
-            let part = start.max(stretch.start)..end.min(stretch.end);
+            let part = start.max(extent.start)..end.min(extent.end);
             if self.torrent.swarm.pieces.has(piece) {
                 match self.populate(&part).await {
                     Populated::There => {}
@@ -320,8 +323,8 @@ impl Connection {
 
     async fn populate(&self, range: &Range<u64>) -> Populated {
         let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
-        let read_in = move || torrent.read_in(offset, len);
-        match self.ring.shared.files.run(&self.torrent.file_share, read_in).await {
+        let read_in = move || torrent.populate(offset, len);
+        match self.local.shared.files.run(&self.torrent.content.file_share, read_in).await {
             Some(Ok(())) => Populated::There,
             Some(Err(error)) if !error.is_transient() => Populated::Lost,
             // Without an answer the session has ended, which says nothing of the file either.

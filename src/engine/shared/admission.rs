@@ -1,0 +1,82 @@
+//! The limits on connections: how many there may be, how many may be in their handshake, and which one gives way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::base::limits;
+use crate::engine::shared::eviction::Eviction;
+use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshakes};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::engine) struct Admission {
+    pub(in crate::engine) connections_max: usize,
+    /// Connections at which an incomplete torrent takes no more.
+    pub(in crate::engine) leeching_max: usize,
+    half_open_count: AtomicUsize,
+    pending: PendingHandshakes,
+    pub(in crate::engine) eviction: Eviction,
+}
+
+/// Whether a connection that was accepted may stay.
+#[derive(Debug)]
+pub(in crate::engine) enum Admitted {
+    Yes(HandshakePermit),
+    /// Another connection has to close for it: connections have to be told.
+    InPlaceOfAnother(HandshakePermit),
+    No,
+}
+
+impl Admission {
+    pub(in crate::engine) fn new(connections_max: usize, leeching_max: usize) -> Self {
+        Self {
+            connections_max,
+            leeching_max,
+            half_open_count: AtomicUsize::new(0),
+            pending: PendingHandshakes::default(),
+            eviction: Eviction::default(),
+        }
+    }
+
+    /// Decides on an accepted connection from `address`, beside `connection_count` others. `own` is our address as peers see it.
+    pub(in crate::engine) fn admit(&self, connection_count: usize, own: SocketAddr, address: SocketAddr) -> Admitted {
+        let Some(permit) = self.pending.enter(address.ip()) else { return Admitted::No };
+        if connection_count < self.connections_max {
+            Admitted::Yes(permit)
+        } else if self.eviction.evict_for(own, address) {
+            Admitted::InPlaceOfAnother(permit)
+        } else {
+            Admitted::No
+        }
+    }
+
+    /// Connections that may be opened now, beside `connection_count` others.
+    pub(in crate::engine) fn open_room(&self, connection_count: usize) -> usize {
+        let half_open = self.half_open_count.load(Ordering::Relaxed);
+        let room = self.connections_max.saturating_sub(connection_count);
+        limits::HALF_OPEN_MAX.saturating_sub(half_open).min(room)
+    }
+
+    /// So many connections are open that useless ones should go.
+    pub(in crate::engine) fn is_crowded(&self, connection_count: usize) -> bool {
+        connection_count * 10 >= self.connections_max * limits::CROWDED_TENTHS
+    }
+}
+
+/// Counts a connection of ours from the decision to open it to the end of its handshake.
+#[derive(Debug)]
+pub(in crate::engine) struct HalfOpenGuard(Arc<Admission>);
+
+impl HalfOpenGuard {
+    pub(in crate::engine) fn new(admission: &Arc<Admission>) -> Self {
+        admission.half_open_count.fetch_add(1, Ordering::Relaxed);
+        Self(admission.clone())
+    }
+}
+
+impl Drop for HalfOpenGuard {
+    fn drop(&mut self) {
+        self.0.half_open_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,189 @@
+//! The peers of one torrent: those that are connected, those that are known, and how far they are trusted.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tracing::{info, warn};
+
+use crate::base::cidr::AddressFilter;
+use crate::base::lock::lock;
+use crate::base::{PeerId, Time, host_of, limits};
+use crate::engine::piece::Piece;
+use crate::engine::torrent::failed_pieces::FailedPieces;
+use crate::storage::PieceBuffer;
+use crate::swarm::peer_list::{Contribution, PeerList};
+use crate::swarm::{HashOutcome, PeerShared, Swarm, Verdict};
+
+/// See the module. Shared by all threads.
+#[derive(Debug)]
+pub(in crate::engine) struct Peers {
+    /// The torrent's name, safe for a terminal.
+    name: String,
+    /// By the connection's key.
+    connected: Mutex<HashMap<u32, Entry>>,
+    list: Mutex<PeerList>,
+    copies: Mutex<HashMap<IpAddr, HostCopies>>,
+    failed_pieces: FailedPieces,
+    /// The torrent was removed from the session.
+    is_closed: AtomicBool,
+}
+
+/// The side that opened a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) enum Direction {
+    Incoming,
+    Outgoing,
+}
+
+/// A connection that has completed its handshake.
+#[derive(Debug)]
+pub(in crate::engine) struct Newcomer {
+    pub(in crate::engine) shared: Arc<PeerShared>,
+    pub(in crate::engine) peer_id: PeerId,
+    pub(in crate::engine) direction: Direction,
+}
+
+#[derive(Debug)]
+struct Entry {
+    newcomer: Newcomer,
+    since: Time,
+}
+
+/// The peers of one host that left with all pieces, and the bytes that they took from us together.
+#[derive(Debug, Default)]
+struct HostCopies {
+    peers: HashSet<PeerId>,
+    uploaded: u64,
+}
+
+impl Peers {
+    pub(in crate::engine) fn new(name: String, filter: AddressFilter) -> Self {
+        Self {
+            name,
+            connected: Mutex::default(),
+            list: Mutex::new(PeerList::with_filter(filter)),
+            copies: Mutex::default(),
+            failed_pieces: FailedPieces::default(),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The known peers. Locked for moments only: ring threads need it once per connection.
+    pub(in crate::engine) fn list(&self) -> MutexGuard<'_, PeerList> {
+        lock(&self.list)
+    }
+
+    pub(in crate::engine) fn failed_pieces(&self) -> &FailedPieces {
+        &self.failed_pieces
+    }
+
+    pub(in crate::engine) fn connected_count(&self) -> usize {
+        lock(&self.connected).len()
+    }
+
+    pub(in crate::engine) fn connected(&self) -> Vec<Arc<PeerShared>> {
+        lock(&self.connected).values().map(|entry| entry.newcomer.shared.clone()).collect()
+    }
+
+    pub(in crate::engine) fn has_interested(&self) -> bool {
+        lock(&self.connected).values().any(|entry| entry.newcomer.shared.is_interested())
+    }
+
+    /// Registers a connection. Returns false if it is the second one to the same peer, or the torrent was removed.
+    ///
+    /// If two peers connect to each other at the same time, both keep the connection that the greater peer id opened; otherwise
+    /// the older one stays. Peer ids are public, so the same id at another host is another peer: otherwise any host could keep
+    /// a peer out by using its id.
+    pub(in crate::engine) fn join(&self, newcomer: Newcomer, own_id: PeerId, now: Time) -> bool {
+        let host = host_of(newcomer.shared.address().ip());
+        let mut connected = lock(&self.connected);
+        if self.is_closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let is_twin =
+            |other: &Newcomer| other.peer_id == newcomer.peer_id && host_of(other.shared.address().ip()) == host;
+        if let Some(twin) = connected.values().find(|entry| is_twin(&entry.newcomer)) {
+            let crossed = twin.newcomer.direction != newcomer.direction && now < twin.since + limits::HANDSHAKE_TIMEOUT;
+            let is_outgoing = newcomer.direction == Direction::Outgoing;
+            if !crossed || is_outgoing != (own_id > newcomer.peer_id) {
+                return false;
+            }
+            twin.newcomer.shared.request_close();
+        }
+        connected.insert(newcomer.shared.key(), Entry { newcomer, since: now });
+        true
+    }
+
+    /// A connection has ended.
+    pub(in crate::engine) fn leave(&self, shared: &PeerShared, swarm: &Swarm<PieceBuffer>) {
+        let left = lock(&self.connected).remove(&shared.key());
+        let uploaded = shared.uploaded();
+        // A peer may disconnect on completion without announcing its last pieces.
+        let is_complete = shared.have_count() == swarm.geometry.piece_count() || uploaded >= swarm.geometry.total_len();
+        if let Some(entry) = left.filter(|_| is_complete && uploaded > 0) {
+            let mut copies = lock(&self.copies);
+            let host = host_of(shared.address().ip());
+            if copies.len() < limits::PEER_LIST_MAX || copies.contains_key(&host) {
+                let copies = copies.entry(host).or_default();
+                copies.uploaded = copies.uploaded.saturating_add(uploaded);
+                if copies.peers.len() < limits::CONNECTIONS_PER_IP_MAX {
+                    copies.peers.insert(entry.newcomer.peer_id);
+                }
+            }
+        }
+    }
+
+    /// The number of peers that took blocks from us and had all pieces when they left. A host counts once, and more often only
+    /// if it took as many copies of `content_len` bytes, since it can claim to be complete under any number of ids.
+    pub(in crate::engine) fn copies(&self, content_len: u64) -> usize {
+        let of_host = |copies: &HostCopies| {
+            let taken = usize::try_from(copies.uploaded / content_len.max(1)).unwrap_or(usize::MAX);
+            copies.peers.len().min(taken.max(1))
+        };
+        lock(&self.copies).values().map(of_host).sum()
+    }
+
+    /// The torrent was removed: no connection joins any more, and those that have joined are closed.
+    pub(in crate::engine) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.connected().iter().for_each(|peer| peer.request_close());
+    }
+
+    /// A received piece failed its hash: its senders lose trust.
+    pub(in crate::engine) fn handle_failed(&self, open: &Piece, verdict: &Verdict) {
+        self.failed_pieces.handle_failed(open, verdict);
+        self.judge(verdict, HashOutcome::Failed);
+    }
+
+    /// A received piece has verified: its senders gain trust. The senders of blocks that made it fail before are known now, and
+    /// lose trust as sole senders. Returns the senders that were not proven before.
+    pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
+        let proven = open.prove();
+        self.judge(&open.verdict(), HashOutcome::Verified);
+        for ip in self.failed_pieces.handle_verified(open) {
+            info!("{}: {ip} had sent wrong blocks of piece {}", self.name, open.piece().get());
+            let is_banned = {
+                let mut list = self.list();
+                !list.is_banned(ip) && list.handle_verdict(ip, HashOutcome::Failed, Contribution::Sole)
+            };
+            if is_banned {
+                self.ban(ip);
+            }
+        }
+        proven
+    }
+
+    fn judge(&self, verdict: &Verdict, outcome: HashOutcome) {
+        let banned = self.list().judge(verdict, outcome);
+        banned.into_iter().for_each(|ip| self.ban(ip));
+    }
+
+    fn ban(&self, host: IpAddr) {
+        warn!("{}: {host} is banned for sending wrong data", self.name);
+        let peers = self.connected();
+        let of_host = peers.iter().filter(|peer| host_of(peer.address().ip()) == host);
+        of_host.for_each(|peer| peer.request_close());
+    }
+}
