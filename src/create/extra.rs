@@ -1,5 +1,5 @@
-//! Finds files in a torrent's folder that are not part of the torrent. They are no error, but a download does not restore
-//! them.
+//! Finds files in a torrent's folder that are not part of the torrent. They are no error, but a download does not
+//! restore them.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -29,8 +29,8 @@ pub struct ExtraFiles {
 
 /// Searches the folder of the torrent in `dir` for entries that are neither folders nor files of `info`.
 ///
-/// A single-file torrent has no folder, and so no extra files. Symlinks are not followed, so that the walk ends. The file
-/// `torrent` is skipped.
+/// A single-file torrent has no folder, and so no extra files. Symlinks are not followed, so that the walk ends. The
+/// file `torrent` is skipped.
 pub fn extra_files(info: &Info, dir: &Path, torrent: &Path, cancel: &AtomicBool) -> Result<ExtraFiles, ContentError> {
     let mut extra = ExtraFiles::default();
     let root = dir.join(OsStr::from_bytes(&info.name));

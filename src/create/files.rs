@@ -12,8 +12,8 @@ use super::sweep::{Content, Source};
 use crate::base::FileSpan;
 use crate::uring::SharedFile;
 
-/// The files that one thread reads, at several cursors in turn. Each cursor keeps its last file open, since the next bytes
-/// are likely in the same file.
+/// The files that one thread reads, at several cursors in turn. Each cursor keeps its last file open, since the next
+/// bytes are likely in the same file.
 pub(super) struct Files<'a, C> {
     content: &'a C,
     /// Whether files are read past the page cache.

@@ -1,19 +1,19 @@
-//! Selects the files of a folder that become content: `GLOB` includes, `!GLOB` excludes, the last match wins. Files that
-//! file managers create are included only if a glob matches them.
+//! Selects the files of a folder that become content: `GLOB` includes, `!GLOB` excludes, the last match wins. Files
+//! that file managers create are included only if a glob matches them.
 
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Names of files that file managers create in folders, case-insensitive. They change when a user browses a folder, and the
-/// info-hash would change with them.
+/// Names of files that file managers create in folders, case-insensitive. They change when a user browses a folder, and
+/// the info-hash would change with them.
 const JUNK: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
 
 /// An ordered list of include and exclude globs over paths relative to the folder.
 ///
-/// A glob without `/` matches a file or folder of that name at any depth; one with `/` matches from the top folder. A match
-/// of a folder applies to all files in it. `*` does not match `/`, `**` does. A path that no glob matches is included unless
-/// there is an include glob.
+/// A glob without `/` matches a file or folder of that name at any depth; one with `/` matches from the top folder. A
+/// match of a folder applies to all files in it. `*` does not match `/`, `**` does. A path that no glob matches is
+/// included unless there is an include glob.
 #[derive(Debug, Clone, Default)]
 pub struct Filters {
     /// For each pattern in order, whether it includes.

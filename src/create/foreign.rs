@@ -17,8 +17,8 @@ use crate::base::{Bitfield, PieceHash, PieceIndex};
 use crate::codec::metainfo::Info;
 use crate::hash::PieceHasher;
 
-/// Returns those of the given files that contain data and show no sign of belonging to the torrent. `have` are the pieces
-/// that were found right.
+/// Returns those of the given files that contain data and show no sign of belonging to the torrent. `have` are the
+/// pieces that were found right.
 ///
 /// A right piece shows that its files belong to the torrent. A file without a piece of its own has no such sign if its
 /// neighbors are damaged; instead, its length in the torrent together with a right piece anywhere counts. Zeros count

@@ -1,9 +1,9 @@
 //! A journal of piece hashes, with which an interrupted run of long hashing can be resumed.
 //!
-//! A journal consists of `MAGIC` with its version, the key, and records of adjacent pieces. A record is the index of its
-//! first piece and the number of pieces (32 bits, little-endian), a hash for each, and the SHA-1 of all that. The key is
-//! derived from the identities of the files, so that the hashes of changed files are never found. A journal is read up to
-//! its first invalid record. If its folder is unusable, nothing is recorded.
+//! A journal consists of `MAGIC` with its version, the key, and records of adjacent pieces. A record is the index of
+//! its first piece and the number of pieces (32 bits, little-endian), a hash for each, and the SHA-1 of all that. The
+//! key is derived from the identities of the files, so that the hashes of changed files are never found. A journal is
+//! read up to its first invalid record. If its folder is unusable, nothing is recorded.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write as _};
@@ -22,8 +22,8 @@ const EXTENSION: &str = "hashes";
 const HASH_LEN: usize = size_of::<PieceHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN;
 const RECORD_HEAD_LEN: usize = 2 * size_of::<u32>();
-/// Stands for a piece without a hash, as not all of its bytes exist. No content with this hash is known; a piece with it
-/// would be reported as missing.
+/// Stands for a piece without a hash, as not all of its bytes exist. No content with this hash is known; a piece with
+/// it would be reported as missing.
 const NO_HASH: PieceHash = PieceHash([0; HASH_LEN]);
 
 /// The journal of one torrent's content.

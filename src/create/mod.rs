@@ -1,8 +1,8 @@
 //! Creates metainfo from files, and verifies files against metainfo.
 //!
 //! Owns the walk over the content, the filters, the piece-length rule, the hashing pipeline, the atomic write of the
-//! `.torrent` and the cache of successful checks. Prints nothing and reads no clock: the caller passes the creation date,
-//! and uses `Control` to follow the progress and to cancel the work.
+//! `.torrent` and the cache of successful checks. Prints nothing and reads no clock: the caller passes the creation
+//! date, and uses `Control` to follow the progress and to cancel the work.
 
 pub mod error;
 pub mod extra;

@@ -11,7 +11,8 @@ use crate::codec::metainfo::Info;
 /// Length of an encoded [`FileIdentity`], in bytes.
 pub(super) const FILE_LEN: usize = 7 * size_of::<u64>();
 
-/// The coarsest granularity of time stamps among file systems (FAT). Two writes within it may leave the same time stamp.
+/// The coarsest granularity of time stamps among file systems (FAT). Two writes within it may leave the same time
+/// stamp.
 pub(super) const STAMP_GRAIN_S: i64 = 2;
 
 /// The identities of all files of a torrent in order, without pad files.

@@ -52,15 +52,15 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Opens a regular file for reading, following symlinks. Any other kind is an error that names the kind. Never blocks on a
-/// FIFO and never reads a device.
+/// Opens a regular file for reading, following symlinks. Any other kind is an error that names the kind. Never blocks
+/// on a FIFO and never reads a device.
 pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let check = |metadata: &Metadata| match Kind::from(metadata.file_type()) {
         Kind::File => Ok(()),
         kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {kind}, not a file"))),
     };
-    // Checked before the open, since opening some devices has an effect, and again after it, since the path may have been
-    // replaced in between.
+    // Checked before the open, since opening some devices has an effect, and again after it, since the path may have
+    // been replaced in between.
     check(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;

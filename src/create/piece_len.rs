@@ -10,8 +10,8 @@ const PIECE_COUNT_TARGET: u64 = 2048;
 /// The longest piece that the target may lead to: a peer cannot upload a piece before it has all of it.
 const PIECE_LEN_COMFORTABLE: u32 = 16 << 20;
 
-/// The smallest power of two, from 16 KiB to 16 MiB, that divides the content into at most 2048 pieces. Longer pieces, up
-/// to 256 MiB, are used only if 16 MiB would give more pieces than all clients can load.
+/// The smallest power of two, from 16 KiB to 16 MiB, that divides the content into at most 2048 pieces. Longer pieces,
+/// up to 256 MiB, are used only if 16 MiB would give more pieces than all clients can load.
 pub fn automatic(total_len: u64) -> u32 {
     let mut piece_len = PIECE_LEN_CREATE_MIN;
     loop {

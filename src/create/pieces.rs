@@ -1,7 +1,7 @@
 //! Hashes content in files.
 //!
-//! Threads take runs of pieces in order, so that a disk is read in one forward sweep. The module `worker` reads and hashes
-//! the runs of a thread.
+//! Threads take runs of pieces in order, so that a disk is read in one forward sweep. The module `worker` reads and
+//! hashes the runs of a thread.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -97,8 +97,8 @@ impl Residency {
         let geometry = content.geometry();
         let begin = offset_of(geometry, range.start);
         let len = offset_of(geometry, range.end) - begin;
-        // For a sample that must be read from disk, whether its file is long. Errors are ignored here, as the worker that
-        // needs the file will report them.
+        // For a sample that must be read from disk, whether its file is long. Errors are ignored here, as the worker
+        // that needs the file will report them.
         let absent = |at: u64| {
             let span = geometry.file_spans(begin + len / SAMPLES * at, 1).next()?;
             match content.open(span.file_index) {

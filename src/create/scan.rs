@@ -38,7 +38,8 @@ pub struct ScannedFile {
 ///
 /// Files are in raw byte order of their path elements. Empty and hidden files are included, junk is not. Symlinks in a
 /// folder are followed. A loop is an error, and so is an entry that is neither file nor folder and not excluded by
-/// `filters`. The file `output` is skipped, so that a folder that contains its own `.torrent` gives the same torrent again.
+/// `filters`. The file `output` is skipped, so that a folder that contains its own `.torrent` gives the same torrent
+/// again.
 pub fn scan(root: &Path, filters: &Filters, output: Option<&Metadata>) -> Result<Scan, CreateError> {
     let metadata = fs::metadata(root).map_err(|error| match is_dead_link(root, &error) {
         true => CreateError::DeadPath { path: root.to_owned() },

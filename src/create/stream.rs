@@ -1,8 +1,8 @@
 //! Creates a torrent from a pipe, which is read once and in order, and whose length is unknown until it ends.
 //!
 //! A separate thread reads, so that a paused writer delays neither hashing nor cancellation. A few buffers of
-//! [`STREAM_READ_LEN`] circulate, independent of the length of content and pieces. All cores hash them, but a piece longer
-//! than a buffer is hashed by one core at a time, since its hash depends on the order of its bytes.
+//! [`STREAM_READ_LEN`] circulate, independent of the length of content and pieces. All cores hash them, but a piece
+//! longer than a buffer is hashed by one core at a time, since its hash depends on the order of its bytes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use crate::hash::{PieceHasher, sha1_batch};
 
 /// Creates a single-file torrent from all bytes of `source`. `place` is the name of the source in messages.
 ///
-/// `settings.name` is required. The default piece length is [`STREAM_PIECE_LEN_DEFAULT`]. If the work is cancelled while
-/// `source` blocks, the reading thread stays in that read until it returns.
+/// `settings.name` is required. The default piece length is [`STREAM_PIECE_LEN_DEFAULT`]. If the work is cancelled
+/// while `source` blocks, the reading thread stays in that read until it returns.
 pub fn create_from_stream(
     source: impl Read + Send + 'static,
     place: &str,
@@ -45,8 +45,8 @@ pub fn create_from_stream(
 
 /// Buffers that circulate between the reading thread and the hashing threads.
 struct Buffers {
-    /// Buffers in the order of the content, each but the last [`STREAM_READ_LEN`] long. The channel closes at the end of the
-    /// content.
+    /// Buffers in the order of the content, each but the last [`STREAM_READ_LEN`] long. The channel closes at the end
+    /// of the content.
     filled: Receiver<io::Result<Vec<u8>>>,
     free: Sender<Vec<u8>>,
 }
@@ -112,8 +112,8 @@ struct Splitter<'a> {
 impl Splitter<'_> {
     /// Hashes all buffers, and returns the length of the content.
     ///
-    /// Piece length and buffer length are powers of two, so one is a multiple of the other. A piece therefore either begins
-    /// and ends in the same buffer, or consists of whole buffers, except for the last one.
+    /// Piece length and buffer length are powers of two, so one is a multiple of the other. A piece therefore either
+    /// begins and ends in the same buffer, or consists of whole buffers, except for the last one.
     fn run(&self, buffers: &Buffers) -> Result<u64, CreateError> {
         let piece_len = self.piece_len as usize;
         let mut total_len = 0;

@@ -14,8 +14,8 @@ use crate::uring::SharedFile;
 pub struct Control<'a> {
     /// When set, the work soon ends with [`ContentError::Cancelled`].
     pub cancel: &'a AtomicBool,
-    /// Called by the worker threads with the number of content bytes done so far, a few thousand times per GiB. Calls may
-    /// be out of order.
+    /// Called by the worker threads with the number of content bytes done so far, a few thousand times per GiB. Calls
+    /// may be out of order.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
@@ -85,8 +85,8 @@ impl<'a, C: Content> Sweep<'a, C> {
     }
 }
 
-/// The number of runs: the same number for each thread, and each run long enough to fill the hash lanes, unless there are
-/// too few pieces.
+/// The number of runs: the same number for each thread, and each run long enough to fill the hash lanes, unless there
+/// are too few pieces.
 fn run_count(piece_len: u32, piece_count: u64, thread_count: u64) -> u64 {
     let pieces = (HASH_RUN_LEN / u64::from(piece_len)).clamp(HASH_LANES as u64, HASH_RUN_PIECES_MAX as u64);
     piece_count.div_ceil(pieces).next_multiple_of(thread_count.max(1)).min(piece_count)

@@ -1,10 +1,11 @@
 //! A cache of successful checks: one small file per torrent, in a separate folder.
 //!
 //! A record states that all files of a torrent were right at some time, and identifies these files by device, inode,
-//! length, modification time and change time. It is used only if all of these are the same. An invalid record is ignored.
+//! length, modification time and change time. It is used only if all of these are the same. An invalid record is
+//! ignored.
 //!
-//! A record consists of `MAGIC` with its version, the info-hash, the time, the numbers of each file, and the SHA-1 of all
-//! that. Numbers are 64 bits wide, little-endian.
+//! A record consists of `MAGIC` with its version, the info-hash, the time, the numbers of each file, and the SHA-1 of
+//! all that. Numbers are 64 bits wide, little-endian.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -22,11 +23,11 @@ const EXTENSION: &str = "check";
 const HASH_LEN: usize = size_of::<InfoHash>();
 const HEAD_LEN: usize = MAGIC.len() + HASH_LEN + size_of::<i64>();
 
-/// Records in `folder` that a check found this content right. The check began at `started`, in seconds since 1970, and the
-/// files had the same identities before and after it.
+/// Records in `folder` that a check found this content right. The check began at `started`, in seconds since 1970, and
+/// the files had the same identities before and after it.
 ///
-/// Returns false, and records nothing, if a file was written after `started` or so shortly before that a later write could
-/// have the same time stamp.
+/// Returns false, and records nothing, if a file was written after `started` or so shortly before that a later write
+/// could have the same time stamp.
 pub fn remember(folder: &Path, info_hash: InfoHash, started: i64, content: &Observation) -> io::Result<bool> {
     if !content.is_settled(started) {
         return Ok(false);

@@ -96,8 +96,8 @@ impl Report {
 
 /// Checks the content in `dir`, the folder that contains the torrent's file or folder.
 ///
-/// If `only` is given, checks just these pieces. A missing or wrong file is reported as a problem; a file that cannot be
-/// read is an error.
+/// If `only` is given, checks just these pieces. A missing or wrong file is reported as a problem; a file that cannot
+/// be read is an error.
 pub fn verify(info: &Info, dir: &Path, only: Option<&Bitfield>, control: Control<'_>) -> Result<Report, ContentError> {
     let (found, problems) = check_lengths(info, dir)?;
     let check = Check { info, dir, found, only, hashed: Mutex::new(vec![Hashed::Nothing; info.files.len()]) };
@@ -157,8 +157,8 @@ pub fn file_path(dir: &Path, file: &FileEntry) -> PathBuf {
     path
 }
 
-/// Returns the number of bytes that exist of each file, at most its length in the torrent, and the problems that the lengths
-/// show.
+/// Returns the number of bytes that exist of each file, at most its length in the torrent, and the problems that the
+/// lengths show.
 fn check_lengths(info: &Info, dir: &Path) -> Result<(Vec<u64>, Vec<FileProblem>), ContentError> {
     let mut found = Vec::with_capacity(info.files.len());
     let mut problems = Vec::new();
@@ -220,8 +220,8 @@ impl Check<'_> {
         }
     }
 
-    /// The identities of the files that have not changed after they were opened to be hashed. An empty file is never opened,
-    /// so its current identity counts.
+    /// The identities of the files that have not changed after they were opened to be hashed. An empty file is never
+    /// opened, so its current identity counts.
     fn unchanged_files(&self) -> Vec<Option<FileIdentity>> {
         let now = |file: &FileEntry| {
             let metadata = fs::metadata(file_path(self.dir, file)).ok().filter(Metadata::is_file)?;

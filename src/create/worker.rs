@@ -1,7 +1,7 @@
 //! A hashing worker: hashes several pieces side by side, a chunk of each at a time.
 //!
-//! Memory use depends on the chunk length and not on the piece length. Adjacent pieces of at most one chunk are read as one
-//! range. Content on disk is read one step ahead of the hashing (`read_ahead`).
+//! Memory use depends on the chunk length and not on the piece length. Adjacent pieces of at most one chunk are read as
+//! one range. Content on disk is read one step ahead of the hashing (`read_ahead`).
 
 use std::rc::Rc;
 
@@ -186,7 +186,8 @@ impl<'a, C: Content> Worker<'a, C> {
     pub(super) fn read_and_hash(&mut self, step: &Step) -> Result<(), ContentError> {
         let ranges = step.ranges(self.geometry());
         let len = ranges.iter().map(|range| range.len).sum();
-        // The buffer is page-aligned, which makes the kernel's copy faster. It is taken out of `self` while it is hashed.
+        // The buffer is page-aligned, which makes the kernel's copy faster. It is taken out of `self` while it is
+        // hashed.
         let taken = self.buffer.take().filter(|buffer| buffer.bytes().len() >= len);
         let mut buffer = taken.map_or_else(|| ReadBuffer::with_len(len), Ok).map_err(ContentError::Memory)?;
         let mut free = buffer.bytes_mut();

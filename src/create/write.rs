@@ -9,8 +9,8 @@ use rustix::fs::Access;
 
 use super::error::WriteError;
 
-/// Checks whether [`write_atomically`] could create or replace this path. Called before long work, so that it does not fail
-/// at its end.
+/// Checks whether [`write_atomically`] could create or replace this path. Called before long work, so that it does not
+/// fail at its end.
 pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     let refuse = |error| WriteError::Io { path: path.to_owned(), error };
     match fs::metadata(path) {
@@ -22,8 +22,8 @@ pub fn check_output(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     rustix::fs::access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| refuse(errno.into()))
 }
 
-/// Writes `bytes` to `path` atomically: a reader never sees a part of them, and after a power cut there is either the old
-/// or the new file.
+/// Writes `bytes` to `path` atomically: a reader never sees a part of them, and after a power cut there is either the
+/// old or the new file.
 ///
 /// Without `overwrite` an existing file is an error and is kept, even if it appears during the call.
 pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {

@@ -1,9 +1,9 @@
 //! Memory for pieces that are being received: one bounded anonymous map cut into piece buffers.
 //!
-//! Several threads write blocks to a buffer at the same time, each block once. When all blocks have landed, the buffer is
-//! read-only until it is cleared. The types enforce this: a thread that writes a block holds its [`BlockLease`], and there
-//! is one lease per block at a time; a buffer with a lease out is incomplete, so no thread reads it as a whole; clearing
-//! takes `&mut self` and fails while a lease or span exists.
+//! Several threads write blocks to a buffer at the same time, each block once. When all blocks have landed, the buffer
+//! is read-only until it is cleared. The types enforce this: a thread that writes a block holds its [`BlockLease`], and
+//! there is one lease per block at a time; a buffer with a lease out is incomplete, so no thread reads it as a whole;
+//! clearing takes `&mut self` and fails while a lease or span exists.
 
 use std::io;
 use std::sync::Arc;
@@ -114,8 +114,8 @@ impl PieceBuffer {
     /// The bytes of the piece, or `None` until all blocks have landed.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.inner.is_complete().then(|| {
-            // SAFETY: the slice is inside the buffer. Every block has landed (acquired above), so no thread writes before
-            // `clear`, which needs `&mut self` and so cannot run during this borrow.
+            // SAFETY: the slice is inside the buffer. Every block has landed (acquired above), so no thread writes
+            // before `clear`, which needs `&mut self` and so cannot run during this borrow.
             unsafe {
                 let start = self.inner.memory.as_ptr().add(self.inner.start);
                 std::slice::from_raw_parts(start, self.inner.piece_len as usize)
@@ -133,9 +133,9 @@ impl PieceBuffer {
         let begin = block_index.checked_mul(BLOCK_LEN as usize)?;
         let len = (self.inner.piece_len as usize).saturating_sub(begin).min(BLOCK_LEN as usize);
         let start = self.inner.memory.as_ptr().wrapping_add(self.inner.start + begin);
-        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside the buffer. The block has landed (acquired
-        // above), so its lease is gone, and no new one exists before `clear`, which needs `&mut self` and so cannot run
-        // during this borrow.
+        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside the buffer. The block has landed
+        // (acquired above), so its lease is gone, and no new one exists before `clear`, which needs `&mut self` and so
+        // cannot run during this borrow.
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
@@ -158,8 +158,8 @@ impl BufferInner {
     }
 }
 
-/// The exclusive right to write one block of a buffer. A lease that is dropped without [`Self::land`] gives the block back
-/// as missing.
+/// The exclusive right to write one block of a buffer. A lease that is dropped without [`Self::land`] gives the block
+/// back as missing.
 #[derive(Debug)]
 pub struct BlockLease {
     buffer: Arc<BufferInner>,
@@ -177,9 +177,9 @@ impl BlockLease {
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside this buffer's part of the map. The bit set by
-        // `PieceBuffer::lease` makes this value the only owner of these bytes until it is dropped. Readers of the piece
-        // wait until `missing` is 0, and this block counts as missing.
+        // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside this buffer's part of the map. The bit
+        // set by `PieceBuffer::lease` makes this value the only owner of these bytes until it is dropped. Readers of
+        // the piece wait until `missing` is 0, and this block counts as missing.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 
@@ -237,8 +237,8 @@ impl BufferSpan {
     }
 }
 
-// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this span shares the buffer.
-// The map lives as long as the buffer.
+// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this span shares the
+// buffer. The map lives as long as the buffer.
 unsafe impl Gather for BufferSpan {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         let start = self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.offset as usize);

@@ -4,7 +4,8 @@ use crate::base::lock::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-/// A limit on the total cost of the values in all [`BudgetedCache`]s that share it. The oldest values are evicted first.
+/// A limit on the total cost of the values in all [`BudgetedCache`]s that share it. The oldest values are evicted
+/// first.
 #[derive(Debug)]
 pub(super) struct Budget<T> {
     max: u64,
@@ -54,7 +55,8 @@ impl<T> Budget<T> {
 }
 
 impl<T> Queue<T> {
-    /// Evicts values until at most `max` is in use. The caller drops the returned values after it has released the lock.
+    /// Evicts values until at most `max` is in use. The caller drops the returned values after it has released the
+    /// lock.
     fn shrink(&mut self, max: u64) -> Vec<Arc<T>> {
         let mut evicted = Vec::new();
         while self.used > max

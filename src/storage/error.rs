@@ -49,7 +49,8 @@ impl StorageError {
         Self { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
-    /// Whether the error is a temporary shortage of descriptors or memory, or an interruption, and so unrelated to the file.
+    /// Whether the error is a temporary shortage of descriptors or memory, or an interruption, and so unrelated to the
+    /// file.
     pub fn is_transient(&self) -> bool {
         let transient =
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EINTR, libc::ECANCELED];

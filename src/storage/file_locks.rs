@@ -1,7 +1,7 @@
 //! Locks on content files: two downloads never write to the same file, and neither does one download under two names.
 //!
-//! Each downloading process takes an advisory lock (`flock`) on each file. Reading takes no lock, so a seed can run at the
-//! same time.
+//! Each downloading process takes an advisory lock (`flock`) on each file. Reading takes no lock, so a seed can run at
+//! the same time.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -118,8 +118,8 @@ impl FileLocks {
         }
     }
 
-    /// Returns an error if one file has two names in the torrent, and at least one of them satisfies `is_written`: writes
-    /// under one name would destroy content of the other.
+    /// Returns an error if one file has two names in the torrent, and at least one of them satisfies `is_written`:
+    /// writes under one name would destroy content of the other.
     pub(super) fn refuse_second_names(
         &self,
         layout: &Layout,

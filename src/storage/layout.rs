@@ -80,8 +80,8 @@ impl Layout {
         Self { links: Links::Followed, ..self }
     }
 
-    /// Follows the symbolic links that exist in the content at this time, as the user created them. A link that replaces
-    /// a file later is not followed.
+    /// Follows the symbolic links that exist in the content at this time, as the user created them. A link that
+    /// replaces a file later is not followed.
     #[must_use]
     pub fn following_present_links(self) -> Self {
         let is_link = |&file_index: &usize| {
@@ -197,8 +197,8 @@ impl Layout {
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
 
-    /// Creates the file and its folders if they are missing, and extends it to `len` bytes with a hole. Returns the file if
-    /// it was created.
+    /// Creates the file and its folders if they are missing, and extends it to `len` bytes with a hole. Returns the
+    /// file if it was created.
     ///
     /// A longer file is an error. A file of the right length is not opened for writing, as it may be read-only.
     pub fn create(&self, file_index: usize, len: u64) -> Result<Option<File>, StorageError> {
@@ -323,7 +323,8 @@ pub(super) fn is_synced(synced: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Opens a path beneath `folder` that contains no symbolic link, even if another program creates links at the same time.
+/// Opens a path beneath `folder` that contains no symbolic link, even if another program creates links at the same
+/// time.
 pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // The kernel refuses a mode without CREATE.

@@ -41,8 +41,8 @@ impl ReadLease {
     }
 }
 
-// SAFETY: the spans lie inside maps and runs that the lease keeps alive. Nothing writes to a run. Other programs may write
-// to a mapped file; the kernel then sends the new bytes, and no Rust reference to them exists.
+// SAFETY: the spans lie inside maps and runs that the lease keeps alive. Nothing writes to a run. Other programs may
+// write to a mapped file; the kernel then sends the new bytes, and no Rust reference to them exists.
 unsafe impl Gather for ReadLease {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         out.extend(self.spans.iter().map(|span| {

@@ -53,8 +53,8 @@ impl Maps {
         self.0.budget().max() / limits::MAPS_AT_A_TIME_SHARE
     }
 
-    /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps. May
-    /// block on the file system.
+    /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps.
+    /// May block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> io::Result<Option<Arc<Mapped>>> {
         let map = || {
             fault_point(Step::Map)?;
@@ -93,16 +93,16 @@ impl Mapped {
         (offset.checked_add(len)? <= self.0.len()).then_some((offset, len))
     }
 
-    /// Makes the pages of a span resident. Fails with `EFAULT` if the file is shorter than its map, and with `EIO` if it
-    /// cannot be read. May block.
+    /// Makes the pages of a span resident. Fails with `EFAULT` if the file is shorter than its map, and with `EIO` if
+    /// it cannot be read. May block.
     pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
         retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
     }
 
-    /// Whether all pages of a span are in memory. The kernel does not report this for files that the process neither owns
-    /// nor may write; their pages count as resident.
+    /// Whether all pages of a span are in memory. The kernel does not report this for files that the process neither
+    /// owns nor may write; their pages count as resident.
     pub(super) fn is_resident(&self, span: FileSpan) -> bool {
         const PAGES: usize = 128;
         let (Ok(offset), Ok(len)) = (usize::try_from(span.offset), usize::try_from(span.len)) else { return false };
@@ -112,7 +112,8 @@ impl Mapped {
             let mut pages = [0; PAGES];
             let len = (end - at).min(PAGES * page);
             let address = self.0.as_ptr().wrapping_add(at).cast_mut().cast();
-            // SAFETY: the range lies inside the map. The kernel writes one byte per page, and `pages` has room for them.
+            // SAFETY: the range lies inside the map. The kernel writes one byte per page, and `pages` has room for
+            // them.
             let failed = unsafe { libc::mincore(address, len, pages.as_mut_ptr()) } != 0;
             failed || pages.iter().take(len.div_ceil(page)).all(|state| state & 1 == 1)
         })
@@ -121,8 +122,8 @@ impl Mapped {
     /// Unmaps the pages of a span. The next access maps them again.
     pub(super) fn unmap_pages(&self, span: FileSpan) {
         if let Some((offset, len)) = self.place(span) {
-            // SAFETY: the map is a shared one of a file, so its pages have the content of the file before and after. A range
-            // outside the map is an error.
+            // SAFETY: the map is a shared one of a file, so its pages have the content of the file before and after. A
+            // range outside the map is an error.
             let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
         }
     }

@@ -36,8 +36,8 @@ pub fn dirty_len_max() -> usize {
     limits::DIRTY_LEN_MAX.min(share).max(limits::DIRTY_LEN_MIN)
 }
 
-/// Parses a line of `/proc/self/cgroup`: the mount point of the hierarchy, the path of the group in it, and the name of the
-/// file with its memory limit.
+/// Parses a line of `/proc/self/cgroup`: the mount point of the hierarchy, the path of the group in it, and the name of
+/// the file with its memory limit.
 fn limit_file(line: &str) -> Option<(&'static Path, PathBuf, &'static str)> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;

@@ -1,8 +1,9 @@
-//! Files and memory of one torrent: safe paths, read mappings, the piece arena, the download lock and the sidecar files.
+//! Files and memory of one torrent: safe paths, read mappings, the piece arena, the download lock and the sidecar
+//! files.
 //!
-//! Owns every path that is opened for content and every byte of piece memory. Does not know peers. Only the kernel reads
-//! mapped content (`sendmsg`); user code reads files with `pread`, so that a file truncated by another program causes an
-//! error and not a SIGBUS. Only verified pieces are written.
+//! Owns every path that is opened for content and every byte of piece memory. Does not know peers. Only the kernel
+//! reads mapped content (`sendmsg`); user code reads files with `pread`, so that a file truncated by another program
+//! causes an error and not a SIGBUS. Only verified pieces are written.
 #![allow(unsafe_code, reason = "fence 2: mapped and shared piece memory")]
 
 mod arena;

@@ -1,5 +1,5 @@
-//! Content that is read into the heap: that of short files, as one map per file would exceed the limit on maps, and that of
-//! long files while no map is available.
+//! Content that is read into the heap: that of short files, as one map per file would exceed the limit on maps, and
+//! that of long files while no map is available.
 
 use std::io;
 use std::ops::Range;

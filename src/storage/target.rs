@@ -1,9 +1,9 @@
 //! The right of one process to write a torrent's content, and the sidecar files next to the content.
 //!
 //! The files are named after the torrent: `.NAME.bt-fast-lock` while a process writes, `.NAME.bt-fast-resume` and
-//! `.NAME.bt-fast-parts` while the download is incomplete. Content may have such names too, so a file that does not begin
-//! with our mark is neither replaced nor removed. The files of the content have locks of their own (`file_locks`), since
-//! another torrent may contain them under another name.
+//! `.NAME.bt-fast-parts` while the download is incomplete. Content may have such names too, so a file that does not
+//! begin with our mark is neither replaced nor removed. The files of the content have locks of their own
+//! (`file_locks`), since another torrent may contain them under another name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -28,8 +28,8 @@ use crate::uring::{Step, fault_point, retry_transient};
 
 /// The first bytes of our files, including those of `codec::resume` and `codec::parts`.
 ///
-/// The lock file and replacement files get their name before they are synced. A crash may leave such a file empty or with
-/// zeros, so it counts as ours in that state too.
+/// The lock file and replacement files get their name before they are synced. A crash may leave such a file empty or
+/// with zeros, so it counts as ours in that state too.
 const MARK: &[u8] = b"bt-fast ";
 const LOCK: &str = ".bt-fast-lock";
 /// A torrent whose name begins with a dot and contains this could overwrite the sidecar files of another torrent.
@@ -123,7 +123,8 @@ impl Target {
                 stem: stem.clone(),
                 lock,
             };
-            // The previous owner may have removed the name after this process opened the file and before it got the lock.
+            // The previous owner may have removed the name after this process opened the file and before it got the
+            // lock.
             if target.holds_name() {
                 target.write_holder(info_hash);
                 target.check_sidecars()?;
@@ -176,8 +177,8 @@ impl Target {
         self.files().claim_existing(layout, file_indices)
     }
 
-    /// Creates every selected file of the store as a sparse file of its full length, and takes the right to write to it.
-    /// Called before a download writes. `is_written` returns whether the download writes to a file.
+    /// Creates every selected file of the store as a sparse file of its full length, and takes the right to write to
+    /// it. Called before a download writes. `is_written` returns whether the download writes to a file.
     pub fn create_files(&self, store: &Store, is_written: impl Fn(usize) -> bool) -> Result<(), StorageError> {
         let mut files = self.files();
         files.refuse_second_names(store.layout(), &is_written)?;
@@ -196,8 +197,8 @@ impl Target {
         file_name(&self.stem, which.ending())
     }
 
-    /// Reads at most `len` + 1 bytes of a sidecar file, so that the caller can detect one that is too long. Returns `None`
-    /// if there is none, and an error if it is not a regular file.
+    /// Reads at most `len` + 1 bytes of a sidecar file, so that the caller can detect one that is too long. Returns
+    /// `None` if there is none, and an error if it is not a regular file.
     pub fn load(&self, which: Sidecar, len: usize) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match open_beneath(self.folder.as_fd(), Path::new(&self.file_name(which)), flags) {
@@ -213,7 +214,8 @@ impl Target {
         Ok(Some(bytes))
     }
 
-    /// Replaces a sidecar file by what `write` writes. After a crash at any time there is either the old or the new file.
+    /// Replaces a sidecar file by what `write` writes. After a crash at any time there is either the old or the new
+    /// file.
     pub fn save(&self, which: Sidecar, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StorageError> {
         self.replace(which, write).map_err(|error| StorageError::new(Action::Write, self.path(which), error))
     }
@@ -296,8 +298,8 @@ impl Target {
         is_synced(synced.map_err(io::Error::from))
     }
 
-    /// Releases the files, and removes the lock file. The flock is held until drop; a new process creates a new file and
-    /// does not wait for it.
+    /// Releases the files, and removes the lock file. The flock is held until drop; a new process creates a new file
+    /// and does not wait for it.
     pub fn release(&self) {
         self.files().release();
         if self.holds_name() {

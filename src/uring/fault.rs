@@ -2,11 +2,11 @@
 //!
 //! - `BT_FAST_KILL_AT=N` kills the process right before step N of those that change the state on disk (write, sync,
 //!   rename), counted from 0 over all threads. Tests increase N until a run completes.
-//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` makes the fourth write fail with errno 28, every sync with errno 5,
-//!   and the first read panic.
+//! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` makes the fourth write fail with errno 28, every sync with
+//!   errno 5, and the first read panic.
 //! - `BT_FAST_CHAOS=SEED` delays operations of the rings, and so reorders them, and shortens some. Some operations and
-//!   blocking calls fail with a transient error before they are made, and from time to time the kernel cancels all pending
-//!   operations of a ring.
+//!   blocking calls fail with a transient error before they are made, and from time to time the kernel cancels all
+//!   pending operations of a ring.
 
 /// A step at which a fault can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,8 @@ mod injected {
         len
     }
 
-    /// With chaos, returns a transient error at random. The caller fails with it instead of making its operation or call.
+    /// With chaos, returns a transient error at random. The caller fails with it instead of making its operation or
+    /// call.
     pub(in super::super) fn chaos_interrupt() -> Option<io::Error> {
         let chaos = PLAN.chaos.as_ref()?;
         let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);

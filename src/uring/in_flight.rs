@@ -1,8 +1,8 @@
 //! Counts the pending operations of this thread's ring, and ends them with the ring.
 //!
-//! The driver frees the memory of an operation that no task awaits before it cancels the operation. Therefore a ring ends
-//! in this order: no new operation is submitted, all pending ones are cancelled, and the driver is dropped only when all
-//! are complete.
+//! The driver frees the memory of an operation that no task awaits before it cancels the operation. Therefore a ring
+//! ends in this order: no new operation is submitted, all pending ones are cancelled, and the driver is dropped only
+//! when all are complete.
 
 use std::cell::Cell;
 use std::future::{Future, pending};

@@ -1,4 +1,5 @@
-//! Operations with one completion on the thread's ring. Each owns the memory and descriptors that the kernel may access.
+//! Operations with one completion on the thread's ring. Each owns the memory and descriptors that the kernel may
+//! access.
 
 use std::fs::File;
 use std::io;
@@ -36,7 +37,8 @@ unsafe impl Gather for Box<[u8]> {
     }
 }
 
-/// Scratch bytes and other parts in turn, sent as one stream: `bytes[..upto]`, the first part, `bytes[upto..]` and so on.
+/// Scratch bytes and other parts in turn, sent as one stream: `bytes[..upto]`, the first part, `bytes[upto..]` and so
+/// on.
 #[derive(Debug)]
 pub struct Batch<G> {
     /// Must not change while the kernel reads the batch; the operation owns the batch during that time.
@@ -168,8 +170,8 @@ impl<D: 'static> tokio_uring::OneshotOutputTransform for Finish<D> {
 /// Submits an entry and waits for its completion. Retries transient errors (`EINTR`, `EAGAIN`, `ECANCELED`).
 ///
 /// # Safety
-/// `owned` must keep everything that `entry` points to valid, even when `owned` is moved. The entry must post exactly one
-/// completion.
+/// `owned` must keep everything that `entry` points to valid, even when `owned` is moved. The entry must post exactly
+/// one completion.
 pub(super) async unsafe fn submit<D: Unpin + 'static>(mut owned: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
     for _ in 0..RETRIES_MAX {
         let result;
@@ -321,7 +323,8 @@ pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
     }
 }
 
-/// Writes all bytes of `source` at `offset`. If the file system would block, the kernel does the write on a worker thread.
+/// Writes all bytes of `source` at `offset`. If the file system would block, the kernel does the write on a worker
+/// thread.
 pub async fn write_all_at<G: Gather>(file: SharedFile, source: G, offset: u64) -> (io::Result<()>, G) {
     let mut spans = Vec::new();
     source.gather(&mut spans);

@@ -10,7 +10,8 @@ use memmap2::{MmapMut, MmapRaw};
 use super::operation::{SharedFile, submit};
 use super::runtime::{RingTask, spawn};
 
-/// The length of one part in bytes. Longer parts are no faster; with shorter ones a disk would wait for the next request.
+/// The length of one part in bytes. Longer parts are no faster; with shorter ones a disk would wait for the next
+/// request.
 const PART_LEN: usize = 1 << 20;
 
 /// Memory for [`read_ahead`]: zeroed and page-aligned, as reads past the page cache require.
@@ -35,7 +36,8 @@ impl ReadBuffer {
     }
 }
 
-/// Starts to read `len` bytes of `file` at `offset` into the front of `buffer`. `len` is cut to the length of the buffer.
+/// Starts to read `len` bytes of `file` at `offset` into the front of `buffer`. `len` is cut to the length of the
+/// buffer.
 ///
 /// Returns the number of bytes read, which is less than `len` only at the end of the file, and the buffer. The driver
 /// submits the reads when the thread parks; [`super::no_op`] makes it do so. After an error the buffer is lost.
@@ -69,16 +71,16 @@ pub fn read_ahead(
     })
 }
 
-/// Reads `memory[at..at + len]` from `offset + at` in the file. Returns the number of bytes read, which is less than `len`
-/// only at the end of the file.
+/// Reads `memory[at..at + len]` from `offset + at` in the file. Returns the number of bytes read, which is less than
+/// `len` only at the end of the file.
 async fn read_part(file: SharedFile, memory: Rc<MmapRaw>, offset: u64, at: usize, len: usize) -> io::Result<usize> {
     let mut filled = 0;
     while filled < len {
         let rest = u32::try_from(len - filled).map_err(io::Error::other)?;
         let place = memory.as_mut_ptr().wrapping_add(at + filled);
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), place, rest).offset(offset + (at + filled) as u64);
-        // SAFETY: the `rest` bytes at `place` lie in the map, since `read_ahead` cut `len` to it, and no other operation
-        // writes to them. The operation owns the map and the file.
+        // SAFETY: the `rest` bytes at `place` lie in the map, since `read_ahead` cut `len` to it, and no other
+        // operation writes to them. The operation owns the map and the file.
         let (result, _) = unsafe { submit((file.clone(), memory.clone()), entry.build()) }.await;
         match result {
             Ok(0) => break,

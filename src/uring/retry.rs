@@ -1,8 +1,8 @@
 //! Retries of calls and operations that fail with a transient error, hidden from their callers.
 //!
-//! After `EINTR` and `EAGAIN` nothing has been done. The same holds for `ECANCELED`, which an operation gets for example
-//! when its ring cannot start a worker. Product code does not cancel operations: it shuts their sockets down, which ends
-//! them with another result. A partial operation is no error; its result is the part that was done.
+//! After `EINTR` and `EAGAIN` nothing has been done. The same holds for `ECANCELED`, which an operation gets for
+//! example when its ring cannot start a worker. Product code does not cancel operations: it shuts their sockets down,
+//! which ends them with another result. A partial operation is no error; its result is the part that was done.
 
 use std::io;
 

@@ -16,7 +16,8 @@ pub type RingTask<T> = tokio::task::JoinHandle<T>;
 
 /// Runs `main` to its end on this thread, with a ring of its own.
 ///
-/// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is leaked.
+/// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is
+/// leaked.
 pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
     run_ring_of(ENTRIES, ENTRIES * 8, main)
 }

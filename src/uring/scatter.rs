@@ -1,7 +1,7 @@
 //! Scatter receives: the kernel writes the bytes of a stream directly to their targets, without a copy in user space.
 //!
-//! The call takes the bytes that have arrived and does not wait. It therefore borrows the memory instead of owning it in an
-//! operation, so that a silent peer does not keep a target.
+//! The call takes the bytes that have arrived and does not wait. It therefore borrows the memory instead of owning it
+//! in an operation, so that a silent peer does not keep a target.
 
 use std::io;
 use std::os::fd::RawFd;

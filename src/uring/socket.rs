@@ -72,7 +72,8 @@ impl SocketOptions {
     }
 }
 
-/// A TCP stream. Clones share the descriptor, which closes when the last clone and the last operation on it are dropped.
+/// A TCP stream. Clones share the descriptor, which closes when the last clone and the last operation on it are
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Socket(Rc<OwnedFd>);
 
@@ -90,8 +91,8 @@ impl From<OwnedFd> for Socket {
 }
 
 impl Socket {
-    /// Creates a socket for a connection to `peer`, from `local` if given. The connection attempt has no time limit other
-    /// than the kernel's; [`Self::shutdown`] ends it.
+    /// Creates a socket for a connection to `peer`, from `local` if given. The connection attempt has no time limit
+    /// other than the kernel's; [`Self::shutdown`] ends it.
     pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         options.apply(SockRef::from(&socket))?;
@@ -137,8 +138,8 @@ impl Socket {
         operation::poll(self.clone(), libc::POLLIN | libc::POLLRDHUP).await
     }
 
-    /// Sets `SO_RCVLOWAT`: [`Self::readable`] and a receive that has to wait return when `len` bytes have arrived, or at the
-    /// end of the stream.
+    /// Sets `SO_RCVLOWAT`: [`Self::readable`] and a receive that has to wait return when `len` bytes have arrived, or
+    /// at the end of the stream.
     pub fn set_recv_mark(&self, len: u32) {
         let len = libc::c_int::try_from(len).unwrap_or(libc::c_int::MAX);
         let size = libc::socklen_t::try_from(size_of_val(&len)).unwrap_or(0);
@@ -158,8 +159,8 @@ impl Socket {
         usize::try_from(len).unwrap_or(0)
     }
 
-    /// Receives the bytes that have arrived, without waiting: the first `front_len` bytes are appended to `front`, the rest
-    /// go to `targets` in order. `Ok(0)` is the end of the stream; `WouldBlock` means that nothing was received.
+    /// Receives the bytes that have arrived, without waiting: the first `front_len` bytes are appended to `front`, the
+    /// rest go to `targets` in order. `Ok(0)` is the end of the stream; `WouldBlock` means that nothing was received.
     pub fn try_recv<P: Scatter, const HEAD: usize>(
         &self,
         front: &mut RecvBuffer,
@@ -170,8 +171,8 @@ impl Socket {
         received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 
-    /// Sends all bytes of `batch` in order. Must not be called while another send is pending, as the bytes of both could
-    /// interleave.
+    /// Sends all bytes of `batch` in order. Must not be called while another send is pending, as the bytes of both
+    /// could interleave.
     pub async fn send_all<G: Gather>(&self, batch: G) -> (io::Result<()>, G) {
         operation::send_all(self.clone(), batch).await
     }

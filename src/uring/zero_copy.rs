@@ -1,8 +1,9 @@
 //! Zero-copy sends, on a second ring of the same thread.
 //!
 //! A zero-copy send completes twice: when its bytes are queued, and (the notification) when the kernel has released the
-//! memory, which for TCP is when the peer has acknowledged the bytes. The second ring is needed because the driver of the
-//! first one expects one completion per operation, and its own zero-copy send panics when a peer resets the connection.
+//! memory, which for TCP is when the peer has acknowledged the bytes. The second ring is needed because the driver of
+//! the first one expects one completion per operation, and its own zero-copy send panics when a peer resets the
+//! connection.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -92,7 +93,8 @@ struct Outcome {
 }
 
 impl ZeroCopyRing {
-    /// Starts the ring. Must be called on a ring thread. Returns `None` if `mode` and the kernel's version exclude zero copy.
+    /// Starts the ring. Must be called on a ring thread. Returns `None` if `mode` and the kernel's version exclude zero
+    /// copy.
     pub fn start(mode: ZeroCopyMode) -> Result<Option<Self>, RingError> {
         if mode == ZeroCopyMode::Off || (mode == ZeroCopyMode::Auto && linux_version() < LINUX_MIN) {
             return Ok(None);
@@ -122,7 +124,8 @@ impl ZeroCopyRing {
         let weak = Rc::downgrade(&inner);
         spawn(async move {
             while let Ok(mut ready) = event.readable().await {
-                // The registration is edge-triggered: each signal makes the eventfd ready again, so it need not be read.
+                // The registration is edge-triggered: each signal makes the eventfd ready again, so it need not be
+                // read.
                 ready.clear_ready();
                 let Some(inner) = weak.upgrade() else { return };
                 inner.take_completions();
@@ -169,8 +172,8 @@ impl ZeroCopySender {
             && !self.ring.0.is_given_up.get()
     }
 
-    /// Sends all bytes of `batch` in order, and returns when all are queued. `batch` is kept until the kernel has released
-    /// it. Must not be called while another send on the socket is pending, on either ring.
+    /// Sends all bytes of `batch` in order, and returns when all are queued. `batch` is kept until the kernel has
+    /// released it. Must not be called while another send on the socket is pending, on either ring.
     pub async fn send_all<G: Gather>(&self, socket: &Socket, batch: G) -> io::Result<()> {
         let batch = Rc::new(batch);
         let mut spans = Vec::new();
@@ -186,8 +189,8 @@ impl ZeroCopySender {
                 Some(error) => Err(error),
                 None => {
                     let memory = Box::new((message, batch.clone()));
-                    // SAFETY: the entry points to the message on the heap, which points into memory that the batch keeps
-                    // alive. The flight owns both until its last completion.
+                    // SAFETY: the entry points to the message on the heap, which points into memory that the batch
+                    // keeps alive. The flight owns both until its last completion.
                     match unsafe { self.ring.0.submit(entry, memory, socket, &self.is_worthwhile) } {
                         Some(outcome) => outcome.wait().await,
                         None => Err(io::Error::from_raw_os_error(libc::EBUSY)),
@@ -201,8 +204,8 @@ impl ZeroCopySender {
                 Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
                     return socket.send_all(Rest { spans, batch }).await.0;
                 }
-                // Pages in flight count against RLIMIT_MEMLOCK, and their notifications against the memory of the socket.
-                // A send with a copy needs neither.
+                // Pages in flight count against RLIMIT_MEMLOCK, and their notifications against the memory of the
+                // socket. A send with a copy needs neither.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
                     self.is_worthwhile.set(false);
                     return socket.send_all(Rest { spans, batch }).await.0;
@@ -249,8 +252,8 @@ impl Outcome {
 }
 
 impl Inner {
-    /// Queues an entry and submits it, at once or in a later retry. Returns `None` if the queue is full or the ring given
-    /// up; then nothing was done.
+    /// Queues an entry and submits it, at once or in a later retry. Returns `None` if the queue is full or the ring
+    /// given up; then nothing was done.
     ///
     /// # Safety
     /// `memory` must keep everything that `entry` points to valid, even when it is moved.
@@ -266,8 +269,8 @@ impl Inner {
         }
         let id = self.next.get();
         let entry = entry.user_data(id);
-        // SAFETY: the flight below takes ownership of the memory before the kernel can see the entry, and keeps it until the
-        // last completion.
+        // SAFETY: the flight below takes ownership of the memory before the kernel can see the entry, and keeps it
+        // until the last completion.
         let push = || unsafe { self.ring.borrow_mut().submission().push(&entry) }.ok();
         push().or_else(|| {
             self.submit_queued();
@@ -365,8 +368,8 @@ impl Inner {
     }
 }
 
-/// Leaks the memory of sends in flight: the kernel may read it after the ring is closed, until the peers have acknowledged
-/// the bytes. A ring ends only with its process or after all its connections are closed.
+/// Leaks the memory of sends in flight: the kernel may read it after the ring is closed, until the peers have
+/// acknowledged the bytes. A ring ends only with its process or after all its connections are closed.
 impl Drop for Inner {
     fn drop(&mut self) {
         for (_, flight) in self.flights.get_mut().drain() {

@@ -20,8 +20,8 @@ pub(super) struct Validators {
 }
 
 impl Validators {
-    /// `tag` must consist of letters, digits and hyphens. `modified` is in seconds since 1970; a date after `now` is replaced
-    /// by `now`.
+    /// `tag` must consist of letters, digits and hyphens. `modified` is in seconds since 1970; a date after `now` is
+    /// replaced by `now`.
     pub(super) fn new(tag: &str, modified: i64, now: SystemTime) -> Self {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let modified = u64::try_from(modified).ok().map(|seconds| seconds.min(now).min(DATE_MAX_S));
@@ -29,8 +29,8 @@ impl Validators {
         Self { tag: format!("\"{tag}\""), modified }
     }
 
-    /// Returns the 412 or 304 response to a GET or HEAD whose conditions are not met, or `None` if this version is to be sent
-    /// (RFC 9110, 13.2.2).
+    /// Returns the 412 or 304 response to a GET or HEAD whose conditions are not met, or `None` if this version is to
+    /// be sent (RFC 9110, 13.2.2).
     pub(super) fn refuse(&self, request: &HeaderMap) -> Option<Response> {
         if !self.is_expected(request) {
             let line = "precondition failed: the tag or date of the content does not match the request\n";

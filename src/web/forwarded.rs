@@ -20,8 +20,8 @@ impl TrustedProxies {
         (self.loopback && ip.is_loopback()) || self.ranges.iter().any(|range| range.contains(ip))
     }
 
-    /// The address of the client of a request. The last address in the header of a trusted proxy is the one from which the
-    /// proxy itself got the request.
+    /// The address of the client of a request. The last address in the header of a trusted proxy is the one from which
+    /// the proxy itself got the request.
     pub(super) fn client(&self, remote: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.include(remote.ip()) {
             return remote;
@@ -32,8 +32,8 @@ impl TrustedProxies {
     }
 }
 
-/// Parses an address in any form that proxies use: with or without port, IPv6 with or without brackets, all optionally in
-/// quotes.
+/// Parses an address in any form that proxies use: with or without port, IPv6 with or without brackets, all optionally
+/// in quotes.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);

@@ -1,7 +1,7 @@
 //! Checks the `Host` header against our own names.
 //!
-//! A foreign web page could let its own domain name resolve to our address (DNS rebinding), and so read our pages with a
-//! browser on this network. The browser then sends that name as the host, never an IP address or one of our names.
+//! A foreign web page could let its own domain name resolve to our address (DNS rebinding), and so read our pages with
+//! a browser on this network. The browser then sends that name as the host, never an IP address or one of our names.
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};

@@ -1,9 +1,10 @@
-//! Serves HTTP within bounds: limits on the number of connections, in total and per host, and on the time without a write.
+//! Serves HTTP within bounds: limits on the number of connections, in total and per host, and on the time without a
+//! write.
 //!
-//! A client that sends no request, sends it slowly, or does not read the response loses its permit after a time, which is
-//! shorter when many connections are open. A long response to a client that reads it is not interrupted. While the server
-//! computes a response, only [`Bounds::silence_max`] ends the connection, so that a file system that hangs does not hold a
-//! permit forever. A connection buffers at most [`WEB_BUFFER_LEN_MAX`] of a response in memory, and at most
+//! A client that sends no request, sends it slowly, or does not read the response loses its permit after a time, which
+//! is shorter when many connections are open. A long response to a client that reads it is not interrupted. While the
+//! server computes a response, only [`Bounds::silence_max`] ends the connection, so that a file system that hangs does
+//! not hold a permit forever. A connection buffers at most [`WEB_BUFFER_LEN_MAX`] of a response in memory, and at most
 //! [`WEB_UNSENT_LEN_MAX`] of unsent bytes in the kernel.
 
 #![allow(clippy::disallowed_methods, reason = "connections end by the clock")]
@@ -71,8 +72,8 @@ pub struct Endpoints {
     pub local: SocketAddr,
 }
 
-/// Serves `router` until the future is dropped. Clients above the total limit wait in the backlog; a client of a host that
-/// has its maximum of connections is closed at once.
+/// Serves `router` until the future is dropped. Clients above the total limit wait in the backlog; a client of a host
+/// that has its maximum of connections is closed at once.
 pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
     let limiter = ConnectionLimiter::new(bounds.connections);
     let bounds = Arc::new(bounds);
@@ -172,8 +173,8 @@ fn refusal(why: Refused) -> Response {
     ([(header::CONNECTION, "close"), (header::RETRY_AFTER, RETRY_AFTER_S)], plain(status, line)).into_response()
 }
 
-/// The connection of a request, as an extension of the request, for responses that are computed in parts. The default stands
-/// for a request without a connection.
+/// The connection of a request, as an extension of the request, for responses that are computed in parts. The default
+/// stands for a request without a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Activity(Option<Arc<ConnectionPermit>>);
 
@@ -201,7 +202,8 @@ impl BoundedStream {
         Self { stream, silence_max, is_new: true, check, permit }
     }
 
-    /// Returns an error if the connection must end. Otherwise arranges that the task of `cx` is woken for the next check.
+    /// Returns an error if the connection must end. Otherwise arranges that the task of `cx` is woken for the next
+    /// check.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.permit.poll_yielded(cx) {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -344,7 +346,8 @@ mod tests {
         tokio::task::spawn_blocking(play).await.unwrap();
     }
 
-    /// The first byte of the response is late, and so is one in the body. New connections do not take its permit meanwhile.
+    /// The first byte of the response is late, and so is one in the body. New connections do not take its permit
+    /// meanwhile.
     #[tokio::test]
     async fn a_slow_response_arrives_while_connections_are_at_the_limit() {
         let server = start(limits(2, 1)).await;

@@ -1,5 +1,5 @@
-//! The control plane over HTTP and UDP: the endpoints of the tracker (HTTP and BEP 15), the public pages of an origin and
-//! the operator's pages, all on bounded listeners.
+//! The control plane over HTTP and UDP: the endpoints of the tracker (HTTP and BEP 15), the public pages of an origin
+//! and the operator's pages, all on bounded listeners.
 //!
 //! Owns no swarm and no session: `tracker` computes the replies, `engine::Monitor` provides the status, and this layer
 //! serves them.

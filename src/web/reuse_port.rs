@@ -1,4 +1,5 @@
-//! Sockets of several threads on one address (`SO_REUSEPORT`). The kernel distributes connections and packets among them.
+//! Sockets of several threads on one address (`SO_REUSEPORT`). The kernel distributes connections and packets among
+//! them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -62,7 +63,8 @@ fn share<S>(
     open: impl Fn(SocketAddr, Sharing) -> io::Result<S>,
     local_addr: fn(&S) -> io::Result<SocketAddr>,
 ) -> io::Result<Vec<S>> {
-    // With SO_REUSEPORT, two processes of one user could bind the same address by mistake. An exclusive bind detects that.
+    // With SO_REUSEPORT, two processes of one user could bind the same address by mistake. An exclusive bind detects
+    // that.
     let exclusive = open(address, Sharing::Exclusive)?;
     if count <= 1 {
         return Ok(vec![exclusive]);

@@ -1,4 +1,5 @@
-//! The server threads of an origin: one each for the public pages and the operator's pages, and one for the UDP tracker.
+//! The server threads of an origin: one each for the public pages and the operator's pages, and one for the UDP
+//! tracker.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

@@ -1,8 +1,8 @@
 //! Detection of files that changed after their pieces were verified.
 //!
-//! The content of a file in memory always belongs to the file that is known: both change together, under one lock. A lease
-//! of a verified piece thus covers the bytes that were hashed, apart from writes by other programs that no check has
-//! noticed yet.
+//! The content of a file in memory always belongs to the file that is known: both change together, under one lock. A
+//! lease of a verified piece thus covers the bytes that were hashed, apart from writes by other programs that no check
+//! has noticed yet.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -45,8 +45,8 @@ impl Store {
         self.update(&mut self.verified(), file_index, Some(identity), changed);
     }
 
-    /// Notes that a file was read: its identity was `before` when it was opened, and is `after` at the end of the read. A
-    /// file that has been replaced in between is left as it is known.
+    /// Notes that a file was read: its identity was `before` when it was opened, and is `after` at the end of the read.
+    /// A file that has been replaced in between is left as it is known.
     pub(super) fn handle_read(
         &self,
         file_index: usize,

@@ -1,5 +1,5 @@
-//! The content of one torrent on disk: read for verification, leased for sends (`reading`), and written one verified piece
-//! at a time.
+//! The content of one torrent on disk: read for verification, leased for sends (`reading`), and written one verified
+//! piece at a time.
 //!
 //! Most methods may block on the file system, so ring threads do not call them. A method that does not block says so.
 
@@ -34,8 +34,8 @@ const DIRECT_ALIGN: u64 = limits::DIRECT_ALIGN as u64;
 pub enum WritePath {
     /// Through the page cache, from which the piece can be sent without reading the disk.
     Buffered,
-    /// Past the page cache if alignment and file system allow it. Takes less processor time, but a later read of the piece
-    /// goes to the disk.
+    /// Past the page cache if alignment and file system allow it. Takes less processor time, but a later read of the
+    /// piece goes to the disk.
     Direct,
 }
 
@@ -173,8 +173,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads a piece in parts of at most the length of `buffer`, and passes each to `part` in order. Returns the files that
-    /// were read, with their identities before the read.
+    /// Reads a piece in parts of at most the length of `buffer`, and passes each to `part` in order. Returns the files
+    /// that were read, with their identities before the read.
     pub fn read_piece(
         &self,
         piece: PieceIndex,
@@ -287,8 +287,8 @@ impl Store {
         found.map(|(.., file)| (file.clone(), path))
     }
 
-    /// Returns a file open for writing, and the path it is open for: direct writes fall back to buffered ones if the file
-    /// system refuses them.
+    /// Returns a file open for writing, and the path it is open for: direct writes fall back to buffered ones if the
+    /// file system refuses them.
     pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
         if let Some(open) = self.open_writable(file_index, path) {
             return Ok(open);

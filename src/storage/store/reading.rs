@@ -1,7 +1,7 @@
 //! Populates memory with content, and leases it for sends.
 //!
-//! Long files are mapped. Short files are read into the heap, one extent of the content at a time. Long files are read too
-//! while no map is available, so that any content can be served with few maps.
+//! Long files are mapped. Short files are read into the heap, one extent of the content at a time. Long files are read
+//! too while no map is available, so that any content can be served with few maps.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -52,9 +52,11 @@ impl Store {
         !self.is_pad(file_index) && self.geometry.file_len(file_index) <= limits::READ_FILE_LEN_MAX
     }
 
-    /// The file in which a range of the content ends, and the offset and length in the content of that file's last page.
+    /// The file in which a range of the content ends, and the offset and length in the content of that file's last
+    /// page.
     ///
-    /// `None` if the range touches that page, or if the file is not mapped: only a map can hide that a file was truncated.
+    /// `None` if the range touches that page, or if the file is not mapped: only a map can hide that a file was
+    /// truncated.
     pub fn last_page_behind(&self, offset: u64, len: u64) -> Option<(usize, (u64, u64))> {
         let span = self.geometry.file_spans(offset, len).last()?;
         if self.is_pad(span.file_index) || self.is_short(span.file_index) {
@@ -81,8 +83,8 @@ impl Store {
         let end = start + u64::from(self.geometry.len_of(piece));
         for extent in start / EXTENT_LEN..end.div_ceil(EXTENT_LEN) {
             let extent = usize::try_from(extent).unwrap_or(usize::MAX);
-            // The order matters: a thread that reads the extent at the same time either sees the new number of writes, or
-            // its pack is removed here.
+            // The order matters: a thread that reads the extent at the same time either sees the new number of writes,
+            // or its pack is removed here.
             self.writes.get(extent).inspect(|writes| _ = writes.fetch_add(1, Ordering::SeqCst));
             self.packs.remove(extent);
         }
@@ -100,8 +102,8 @@ impl Store {
         self.packs.get(part.extent).is_some_and(|pack| pack.find(&part.range).is_some())
     }
 
-    /// Drops a range of the content from memory and the page cache. Dirty pages, and pages that another process has mapped,
-    /// stay.
+    /// Drops a range of the content from memory and the page cache. Dirty pages, and pages that another process has
+    /// mapped, stay.
     pub fn drop_range(&self, offset: u64, len: u64) {
         for part in self.parts(offset..offset + len).filter(|part| !self.is_pad(part.span.file_index)) {
             self.packs.remove(part.extent);
@@ -156,8 +158,8 @@ impl Store {
         map.map_err(|error| self.failed(Action::Map, file_index, error))
     }
 
-    /// Reads the parts of an extent that lie in short or `unmapped` files, unless those inside the `wanted` range are in
-    /// memory. Returns an error only if it concerns the `wanted` range, or is transient.
+    /// Reads the parts of an extent that lie in short or `unmapped` files, unless those inside the `wanted` range are
+    /// in memory. Returns an error only if it concerns the `wanted` range, or is transient.
     fn read_stretch(
         &self,
         extent: u64,
@@ -213,8 +215,8 @@ impl Store {
         Err(self.failed(Action::Read, first, Errno::AGAIN.into()))
     }
 
-    /// Returns the right to send a block from memory, or `None` if the block is not in memory: call [`Self::populate`] and
-    /// try again. Does not block.
+    /// Returns the right to send a block from memory, or `None` if the block is not in memory: call [`Self::populate`]
+    /// and try again. Does not block.
     pub fn lease(&self, block: BlockRef) -> Option<ReadLease> {
         let start = self.geometry.offset_of(block.piece) + u64::from(block.begin);
         let mut lease = ReadLease::default();

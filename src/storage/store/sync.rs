@@ -12,8 +12,8 @@ use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 /// Files that were written to after their last sync.
 ///
-/// A file is synced through the descriptor that wrote to it, since the kernel reports an earlier failed write-out to that
-/// descriptor.
+/// A file is synced through the descriptor that wrote to it, since the kernel reports an earlier failed write-out to
+/// that descriptor.
 #[derive(Debug, Default)]
 pub struct Unsynced {
     /// By file index. `None` if the file is opened for the sync.
@@ -43,8 +43,8 @@ impl Unsynced {
 }
 
 impl Store {
-    /// Syncs the content of these files, and the names of files that were created. With `times`, syncs their time stamps
-    /// too.
+    /// Syncs the content of these files, and the names of files that were created. With `times`, syncs their time
+    /// stamps too.
     ///
     /// After an error, data written since the last sync may be lost even if a later sync succeeds, because the kernel
     /// marks the pages as clean. This method drops the pages, so that a later read returns what is on disk.

@@ -77,8 +77,8 @@ fn to_content(published: &Published, has_slash: bool) -> Response {
     redirect(format!("{root}{}", published.content_path().unwrap_or_default()))
 }
 
-/// Creates a redirect. `location` should be relative to the path of the request, since a proxy may serve the origin under a
-/// path prefix.
+/// Creates a redirect. `location` should be relative to the path of the request, since a proxy may serve the origin
+/// under a path prefix.
 pub(super) fn redirect(location: String) -> Response {
     (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
 }

@@ -1,6 +1,7 @@
 //! The body of a file response. One buffer circulates between the source and the connection.
 //!
-//! A client that does not read occupies only a short buffer. The number of long buffers is limited; fast clients get them.
+//! A client that does not read occupies only a short buffer. The number of long buffers is limited; fast clients get
+//! them.
 
 use std::io;
 use std::ops::Range;
@@ -21,8 +22,9 @@ pub(super) trait Source: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
 }
 
-/// Creates a body with the bytes of `range`, which are read as the client consumes them. If bytes are missing or wrong, the
-/// connection ends early, so that the client notices. `long_reads` has one permit for each long buffer of the process.
+/// Creates a body with the bytes of `range`, which are read as the client consumes them. If bytes are missing or wrong,
+/// the connection ends early, so that the client notices. `long_reads` has one permit for each long buffer of the
+/// process.
 pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Semaphore>, activity: Activity) -> Body {
     let (give_back, returned) = mpsc::channel(1);
     let long_reads = Arc::clone(long_reads);

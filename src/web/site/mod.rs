@@ -1,4 +1,5 @@
-//! The public pages of an origin: landing page, `.torrent` files, content for web seeds and plain downloads, and the tracker.
+//! The public pages of an origin: landing page, `.torrent` files, content for web seeds and plain downloads, and the
+//! tracker.
 //!
 //! A response is generated while the client reads it, from parts that all responses share, so that a stalled client
 //! occupies little memory.
@@ -120,8 +121,8 @@ impl Site {
         Arc::clone(&self.0.torrents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The links of a torrent for clients that use `host` (`HOST:PORT`) as our name. The magnet link contains the address of
-    /// the seeder if given.
+    /// The links of a torrent for clients that use `host` (`HOST:PORT`) as our name. The magnet link contains the
+    /// address of the seeder if given.
     pub fn links(&self, info_hash: InfoHash, host: &str, seeder: Option<SocketAddr>) -> Option<Links> {
         Some(self.links_of(&*self.published(info_hash)?, host, seeder))
     }
@@ -171,7 +172,8 @@ impl Site {
         self.0.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
     }
 
-    /// The trackers and web seeds of the torrent, with our tracker in the first tier and our content as the first web seed.
+    /// The trackers and web seeds of the torrent, with our tracker in the first tier and our content as the first web
+    /// seed.
     fn sources(&self, published: &Published, base: &str) -> Sources {
         let mut own = vec![format!("{base}/announce")];
         // A proxy behind a public URL forwards only HTTP.
@@ -247,8 +249,8 @@ async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): Ur
     (about, validators.headers(), body).into_response()
 }
 
-/// The value of `Content-Disposition` (RFC 6266): an ASCII name for all clients, and the exact one for clients that support
-/// RFC 8187.
+/// The value of `Content-Disposition` (RFC 6266): an ASCII name for all clients, and the exact one for clients that
+/// support RFC 8187.
 fn disposition(name: &[u8]) -> String {
     let plain =
         |&byte: &u8| if byte.is_ascii_alphanumeric() || b".-_ ".contains(&byte) { char::from(byte) } else { '_' };

@@ -13,8 +13,8 @@ use crate::base::units;
 /// The style sheet of all pages, with a light and a dark theme.
 pub const STYLE: &str = include_str!("../assets/style.css");
 
-/// The landing page for clients that use `host` as our name. The article of a torrent is generated when the client has read
-/// those before it.
+/// The landing page for clients that use `host` as our name. The article of a torrent is generated when the client has
+/// read those before it.
 pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
     let count = counted(published.len(), "torrent");

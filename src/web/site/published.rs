@@ -96,8 +96,8 @@ impl Published {
         self.published_at.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_secs().try_into().ok()).unwrap_or(0)
     }
 
-    /// The path of the content's file or folder, relative to the landing page; `None` if the content is not served. The path
-    /// of a folder ends with a slash.
+    /// The path of the content's file or folder, relative to the landing page; `None` if the content is not served. The
+    /// path of a folder ends with a slash.
     pub(super) fn content_path(&self) -> Option<String> {
         self.content.as_ref()?;
         let mut path = format!("f/{}/", self.info_hash);
@@ -134,7 +134,8 @@ impl Published {
         (start < end && !path.is_empty()).then_some(Found::Folder(start..end))
     }
 
-    /// The entry at position `at` in `sorted` of a folder whose path has `depth` elements, and the position of the next entry.
+    /// The entry at position `at` in `sorted` of a folder whose path has `depth` elements, and the position of the next
+    /// entry.
     pub(super) fn entry(&self, at: usize, depth: usize) -> Option<(Entry<'_>, usize)> {
         let file = self.files.get(*self.sorted.get(at)?)?;
         let name = file.path.get(depth)?;

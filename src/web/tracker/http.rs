@@ -25,8 +25,8 @@ use crate::web::listener::{self, Bounds, Endpoints};
 use crate::web::plain::not_found;
 use crate::web::server::stopped;
 
-/// Creates the routes `/announce` and `/scrape`. They must be served by [`listener::serve`], which determines the address
-/// of the client.
+/// Creates the routes `/announce` and `/scrape`. They must be served by [`listener::serve`], which determines the
+/// address of the client.
 pub fn router(tracker: Tracker) -> Router {
     Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
 }

@@ -1,7 +1,7 @@
 //! Announces and scrapes over UDP (BEP 15). Each thread answers the packets of its own socket.
 //!
-//! A request is answered with one packet. Only an address with a valid connection id gets more bytes than it sent, so that
-//! the tracker cannot be used to amplify spoofed packets.
+//! A request is answered with one packet. Only an address with a valid connection id gets more bytes than it sent, so
+//! that the tracker cannot be used to amplify spoofed packets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
