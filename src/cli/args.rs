@@ -210,7 +210,7 @@ pub struct SeedArgs {
     /// Stop when R times the length of the content has been sent
     #[arg(long, value_name = "R")]
     pub stop_ratio: Option<f64>,
-    /// Stop after this time
+    /// Stop after seeding for this time
     #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
     /// Stop when K peers have the complete content, as they or the tracker of seed report; with several torrents, K
@@ -263,7 +263,7 @@ pub struct GetArgs {
     /// stdout [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "DIR|FILE")]
     pub output: Option<PathBuf>,
-    /// Save the .torrent, of a magnet link for example, and download no content
+    /// Save the .torrent of a magnet link or URL, and download no content
     #[arg(long, conflicts_with = "seed")]
     pub metadata_only: bool,
     #[command(flatten)]

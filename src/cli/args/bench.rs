@@ -125,7 +125,7 @@ pub struct SwarmArgs {
     /// Give the downloaders links of the full, half and quarter rate
     #[arg(long, requires = "simulate")]
     pub mixed: bool,
-    /// Share of downloaders that disappear once without closing their connections, and return
+    /// Share of downloaders that leave once without telling the tracker, and return
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
     pub churn: f64,
     /// Share of downloaders that download and never upload

@@ -99,7 +99,7 @@ fn hint(text: &[u8]) -> Option<&'static str> {
     }
     let digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
     if digits.clone().all(u8::is_ascii_alphanumeric) && (30..=50).contains(&digits.count()) {
-        return Some("if it is an info-hash, give 40 hexadecimal or 32 base32 digits, without blanks");
+        return Some("if it is an info-hash, give 40 hexadecimal digits or 32 of base32, without blanks");
     }
     None
 }
