@@ -11,6 +11,7 @@ mod create_faults;
 mod fuzz;
 mod interop;
 mod loopback;
+mod manual;
 mod sim;
 mod support;
 mod tidy;
