@@ -56,7 +56,7 @@ fn session_config(options: &GetOptions) -> Config {
     }
 }
 
-/// What every step of `get` needs.
+/// The options, stop flag and output of one run of `get`.
 #[derive(Clone, Copy)]
 struct Command<'a> {
     options: &'a GetOptions,
