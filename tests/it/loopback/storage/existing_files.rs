@@ -233,7 +233,7 @@ fn two_torrents_with_one_file_take_turns() {
     let mut second = bt_fast();
     second.args(["get", "--json"]).arg(&torrent).arg("-o").arg(target.join(NAME)).arg("--overwrite");
     second.args(["--listen", &own_address().to_string(), "--timeout", "3"]);
-    assert_fails(&run(&second, DEADLINE), 1, "/b: can't lock: another download writes to it");
+    assert_fails(&run(&second, DEADLINE), 1, "/b: can't lock: another download is writing to it");
     get.signal(Signal::INT);
     get.wait(DEADLINE).unwrap();
     let seed = folder.seed();
