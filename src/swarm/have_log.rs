@@ -1,9 +1,10 @@
 //! The have log: pieces in the order in which they became had since the start. Append-only; read without a lock, by each connection
 //! from a place of its own.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::base::lock::lock;
 use crate::base::{Geometry, PieceIndex};
 
 /// The place of a piece that is not in the log.
@@ -40,7 +41,7 @@ impl HaveLog {
 
     /// False when there is no room: some were had twice.
     pub(super) fn append(&self, piece: PieceIndex) -> bool {
-        let _alone = self.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.append);
         let at = self.len.load(Ordering::Relaxed);
         let Some(entry) = self.entries.get(at as usize) else { return false };
         entry.store(piece.get(), Ordering::Relaxed);

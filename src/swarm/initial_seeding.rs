@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::availability::Availability;
+use crate::base::lock::lock;
 use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 
 /// See the module. Locked once per piece.
@@ -56,7 +57,7 @@ impl InitialSeeding {
     }
 
     fn lock(&self) -> MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.left)
     }
 
     /// The next piece to suggest to somebody: one that no connected peer has, never suggested or a long time ago.

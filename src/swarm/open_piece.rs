@@ -1,9 +1,10 @@
 //! A piece that is being received: which of its blocks are claimed and which have come, from whom, and its memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::peer_shared::PeerShared;
+use crate::base::lock::lock;
 use crate::base::{BlockRef, Geometry, PieceIndex, Time};
 
 /// Memory for one piece, carried by [`OpenPiece`] and reused.
@@ -89,7 +90,7 @@ impl<S> BufferPool<S> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<S>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.buffers)
     }
 
     pub(super) fn put(&self, buffer: S) {
@@ -230,7 +231,7 @@ impl<S: PieceMemory> OpenPiece<S> {
     /// A connection begins to work on this piece. Returns it as the source of its blocks, for [`Self::handle_received`].
     pub(super) fn join(&self, peer: &Arc<PeerShared>) -> BlockSource {
         self.workers.fetch_add(1, Ordering::AcqRel);
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut senders = lock(&self.senders);
         let known = senders.iter().position(|sender| Arc::ptr_eq(sender, peer));
         let at = known.unwrap_or_else(|| {
             senders.push(peer.clone());
@@ -333,7 +334,7 @@ impl<S: PieceMemory> OpenPiece<S> {
     /// The peer that sent a block.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
         let Some(BlockSource::Sender(position)) = self.blocks.get(block_index)?.source.get() else { return None };
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(usize::from(position)).cloned()
+        lock(&self.senders).get(usize::from(position)).cloned()
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -349,7 +350,7 @@ impl<S: PieceMemory> OpenPiece<S> {
     }
 
     fn senders_of(&self, which: impl Fn(&PeerShared) -> bool) -> Vec<Arc<PeerShared>> {
-        let joined = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let joined = lock(&self.senders);
         let is_source = |at: usize| {
             let source = u16::try_from(at).map(BlockSource::Sender).ok();
             source.is_some() && self.blocks.iter().any(|block| block.source.get() == source)

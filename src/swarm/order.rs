@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::availability::Availability;
 use super::pieces::{PieceMemory, Pieces};
+use crate::base::lock::lock;
 use crate::base::{PieceIndex, Rng, limits};
 
 /// Missing pieces, next first. Connections walk it with a place of their own.
@@ -52,7 +53,7 @@ impl Order {
 
     /// Pieces of greater priority come first, from the next time the order is made on; a piece beyond the end has 0.
     pub fn set_priorities(&self, priorities: Box<[u8]>) {
-        *self.priorities.lock().unwrap_or_else(PoisonError::into_inner) = priorities;
+        *lock(&self.priorities) = priorities;
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -71,7 +72,7 @@ impl Order {
     /// Sorts what is missing by priority and rarity, equals at random; the first few pieces of a download purely at random, so that a
     /// newcomer soon has something to give.
     pub(super) fn rebuild<S: PieceMemory>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
-        let priorities = self.priorities.lock().unwrap_or_else(PoisonError::into_inner);
+        let priorities = lock(&self.priorities);
         let reopened = pieces.reopened();
         let mut missing: Vec<_> = pieces.missing().collect();
         let sequential = self.is_sequential();

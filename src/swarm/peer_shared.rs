@@ -1,9 +1,11 @@
 //! What one connection shows to the threads that do not run it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use crate::base::lock::lock;
 
 /// One peer as the choker, the statistics and the ban list see it.
 ///
@@ -146,11 +148,11 @@ impl PeerShared {
 
     /// The client name of the peer's extension handshake (BEP 10): untrusted bytes.
     pub fn client(&self) -> Option<Box<[u8]>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.client).clone()
     }
 
     pub(super) fn set_client(&self, client: &[u8]) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.into());
+        *lock(&self.client) = Some(client.into());
     }
 
     /// Our address as the peer sees it (`yourip`, BEP 10).

@@ -12,6 +12,7 @@ use super::open_piece::BufferPool;
 pub use super::open_piece::{HashOutcome, OpenPiece, PieceMemory, Verdict};
 use super::piece_state::{AtomicPieceState, PieceState};
 use super::selection::Selection;
+use crate::base::lock::lock;
 use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 
 /// See the module.
@@ -192,7 +193,7 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// The piece was had and lost, if it was had again or not: who was told of it before may ask for it.
     pub(super) fn was_lost(&self, piece: PieceIndex) -> bool {
-        self.lost_once.lock().unwrap_or_else(PoisonError::into_inner).contains(&piece.get())
+        lock(&self.lost_once).contains(&piece.get())
     }
 
     /// Pieces that nobody has opened.
@@ -369,7 +370,7 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     fn recently_failed(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Time>> {
-        self.recently_failed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.recently_failed)
     }
 
     /// The piece was wrong a moment ago: those of whom something is known go first.
@@ -412,7 +413,7 @@ impl<S: PieceMemory> Pieces<S> {
             && state.lose(is_wanted)
         {
             self.have_count.fetch_sub(1, Ordering::AcqRel);
-            self.lost_once.lock().unwrap_or_else(PoisonError::into_inner).insert(piece.get());
+            lock(&self.lost_once).insert(piece.get());
             if !is_wanted {
                 return;
             }
