@@ -1,4 +1,4 @@
-//! How many connected peers have each piece.
+//! The number of connected peers that have each piece.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
 use crate::base::{Bitfield, PieceIndex, limits};
 
-/// Peers with everything are counted once, not once per piece.
+/// Counts of the connected peers by piece. Complete peers are counted in one number, not once per piece.
 #[derive(Debug)]
 pub struct Availability {
     pieces: Box<[AtomicU16]>,
@@ -28,19 +28,19 @@ impl Availability {
         self.shift(piece.at(), 1);
     }
 
-    /// A peer with these pieces has come.
+    /// A peer with these pieces has connected.
     pub fn add_set(&self, have: &Bitfield) {
         self.shift_set(have, 1);
     }
 
-    /// A peer with these pieces has gone.
+    /// A peer with these pieces has disconnected.
     pub fn remove_set(&self, have: &Bitfield) {
         self.shift_set(have, u16::MAX);
     }
 
     fn shift_set(&self, have: &Bitfield, by: u16) {
         if have.piece_count() > 0 && have.is_full() {
-            // u16::MAX stands for -1 here and there.
+            // `u16::MAX` means -1, here and in `shift`.
             self.complete_peers.fetch_add(if by == 1 { 1 } else { u32::MAX }, Ordering::Relaxed);
         } else {
             have.iter().for_each(|index| self.shift(index, by));
@@ -54,7 +54,7 @@ impl Availability {
         }
     }
 
-    /// A peer that became complete piece by piece: from here on it is counted as one.
+    /// A peer became complete piece by piece: counts it as a complete peer from here on.
     pub fn complete(&self, piece_count: u32) {
         self.remove_each(piece_count);
         self.complete_peers.fetch_add(1, Ordering::Relaxed);
@@ -64,12 +64,12 @@ impl Availability {
         (0..piece_count as usize).for_each(|index| self.shift(index, u16::MAX));
     }
 
-    /// Whether a connected peer that has not everything has this piece.
+    /// Whether a connected peer that is not complete has this piece.
     pub fn is_with_leechers(&self, piece: PieceIndex) -> bool {
         self.pieces.get(piece.at()).is_some_and(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// Connected peers that have this piece.
+    /// The number of connected peers that have this piece.
     pub fn of(&self, piece: PieceIndex) -> u32 {
         let partial = self.pieces.get(piece.at()).map_or(0, |count| count.load(Ordering::Relaxed));
         u32::from(partial) + self.complete_peers.load(Ordering::Relaxed)
@@ -85,14 +85,14 @@ impl Availability {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Unavailable {
     pub count: u32,
-    /// The first ones, as ranges of indices.
+    /// The first pieces, as ranges of indices.
     ranges: Vec<RangeInclusive<u32>>,
-    /// The last range is not all of the rest.
+    /// Pieces after the last range are left out.
     is_cut: bool,
 }
 
 impl Unavailable {
-    /// The indices ascend.
+    /// Adds a piece. Indices must ascend.
     pub(super) fn add(&mut self, index: u32) {
         self.count += 1;
         let has_room = self.ranges.len() < limits::UNAVAILABLE_RANGES_SHOWN_MAX;

@@ -1,7 +1,7 @@
-//! Leechers that are expected to connect to us, since they announced themselves to our own tracker.
+//! Leechers that are expected to connect to us because they announced themselves to our own tracker.
 //!
-//! Some clients try uTP first and do not come back by TCP when that is refused; others are behind a firewall that lets nothing
-//! out. A leecher that has not come within [`AWAITED_FOR`] is connected to.
+//! Some clients try uTP first and do not retry with TCP when that is refused; others are behind a firewall that blocks
+//! outgoing connections. We connect to a leecher that has not connected within [`AWAITED_FOR`].
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,19 +9,20 @@ use std::net::SocketAddr;
 use crate::base::Time;
 use crate::base::limits::{AWAITED_FOR, AWAITED_MAX};
 
-/// At most [`AWAITED_MAX`] of them, the longest awaited first.
+/// At most [`AWAITED_MAX`] leechers, the longest awaited first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awaited(VecDeque<(Time, SocketAddr)>);
 
 impl Awaited {
-    /// A leecher that listens there has announced itself. Where there are too many it has to come by itself.
+    /// A leecher that listens at `addr` has announced itself. Ignored when the list is full: the leecher can still
+    /// connect by itself.
     pub(super) fn handle_announced(&mut self, now: Time, addr: SocketAddr) {
         if self.0.len() < AWAITED_MAX && !self.0.iter().any(|&(_, awaited)| awaited == addr) {
             self.0.push_back((now + AWAITED_FOR, addr));
         }
     }
 
-    /// One that was awaited for long enough.
+    /// Takes a leecher that was awaited for [`AWAITED_FOR`].
     pub(super) fn poll(&mut self, now: Time) -> Option<SocketAddr> {
         self.0.front().filter(|&&(at, _)| at <= now)?;
         self.0.pop_front().map(|(_, addr)| addr)

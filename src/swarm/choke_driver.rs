@@ -1,6 +1,6 @@
-//! The choker at work on live connections: measures their rates, follows their interest, sets who is unchoked.
+//! Runs the choker on live connections: measures their rates, follows their interest and sets which peers are unchoked.
 //!
-//! Owns one torrent's [`Choker`] and its rate meters. Knows no connection beyond its [`PeerShared`].
+//! Owns one torrent's [`Choker`] and its rate meters. Knows a connection only as its [`PeerShared`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use super::rate::RateMeter;
 use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
 
-/// How often rates are sampled, and it is looked whether the uplink is idle.
+/// The interval at which rates are sampled and the uplink is checked for idleness.
 const LOOK_INTERVAL: Time = Time::from_millis(100);
-/// Looks that tell what is uploaded just now: long enough for the buffer of a socket to be filled and not to count.
+/// The number of samples in the recent upload rate: enough that the filling of a socket buffer does not count as
+/// upload.
 const RECENT_LOOKS: usize = 3;
 
 /// See the module.
@@ -23,7 +24,7 @@ pub struct ChokeDriver {
     choker: Choker,
     rates: HashMap<u32, Rates>,
     uploading: RateMeter,
-    /// Bytes uploaded between the last looks.
+    /// Bytes uploaded between the last samples.
     recent: [u64; RECENT_LOOKS],
     look_count: usize,
     look_at: Time,
@@ -54,12 +55,12 @@ impl ChokeDriver {
         }
     }
 
-    /// Chokes and unchokes so far.
+    /// The number of chokes and unchokes so far.
     pub fn change_count(&self) -> u64 {
         self.change_count
     }
 
-    /// Peers looked at to decide who is unchoked, each time anew.
+    /// The number of peers examined in all choke decisions so far.
     pub fn ranked_count(&self) -> u64 {
         self.ranked_count
     }
@@ -70,7 +71,8 @@ impl ChokeDriver {
         rates.map_or((0, 0), |rates| (rates.upload.bytes_per_s(now), rates.download.bytes_per_s(now)))
     }
 
-    /// To be called many times a second with all connections: true when somebody's choking changed.
+    /// Runs what is due. To be called many times a second with all connections. Returns true if a peer was choked or
+    /// unchoked.
     pub fn step(&mut self, now: Time, peers: &[Arc<PeerShared>], role: Role, rng: &mut Rng) -> bool {
         let look = now >= self.look_at;
         if look {
@@ -82,7 +84,7 @@ impl ChokeDriver {
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
         let mut interested = Vec::new();
-        // Of many peers few are due: what is not written to stays in everybody's cache.
+        // Few of many peers are due for a review: a cache line that is not written stays shared between processors.
         for peer in peers.iter().filter(|peer| peer.take_choke_review()) {
             if peer.wants_blocks() {
                 interested.push(u64::from(peer.key()));
@@ -119,15 +121,15 @@ impl ChokeDriver {
         self.change_count > before
     }
 
-    /// Connections at which a download stops looking for others. Those of no use do not count: a crowd that comes and does
-    /// nothing must not keep it from those that would.
+    /// The number of connections at which a download stops looking for more. Useless ones do not count: idle peers must
+    /// not keep a download from useful ones.
     pub fn connections_sought<S: PieceMemory>(&self, now: Time, swarm: &Swarm<S>, peers: &[Arc<PeerShared>]) -> usize {
         let useless = self.useless(now, peers, limits::USELESS_AT_CAP_AFTER).take(limits::CONNECTIONS_LEECHING_MAX);
         swarm.connections_sought(peers) + useless.count()
     }
 
-    /// Connections that may make room when there are too many: for this time and longer nothing has moved over them, and the
-    /// peer wants nothing of us, or does not read what it wanted.
+    /// Candidates for eviction: for `after` and longer no payload has moved over them, and the peer is not interested
+    /// or does not read the blocks that it requested.
     pub fn useless<'a>(
         &self,
         now: Time,
@@ -160,12 +162,12 @@ impl ChokeDriver {
         self.look_count += 1;
     }
 
-    /// Some leave unread what they are sent, and nothing leaves at all: the slots are theirs, and the uplink nobody's.
+    /// Nothing leaves, and an unchoked peer does not read: stalled peers hold the slots and the uplink is idle.
     fn is_held_up(&self, peers: &[Arc<PeerShared>]) -> bool {
         self.recent_rate() == 0 && peers.iter().any(|peer| peer.is_unchoked() && peer.is_stalled())
     }
 
-    /// What was uploaded just now, in bytes per second: a swarm that starts can't wait for an average.
+    /// The upload rate over the last samples, in bytes per second: a starting swarm can't wait for an average.
     fn recent_rate(&self) -> u64 {
         let span_ms = LOOK_INTERVAL.as_millis() * RECENT_LOOKS as u128;
         u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
@@ -199,12 +201,12 @@ impl ChokeDriver {
     }
 }
 
-/// Those that count between rounds: the slots are theirs, or they wait for one.
+/// The peers that count between rounds: those that use a slot or wait for one.
 fn wanting(peers: &[Arc<PeerShared>]) -> impl Iterator<Item = &Arc<PeerShared>> {
     peers.iter().filter(|peer| peer.wants_blocks())
 }
 
-/// Nobody whom we serve waits for a block.
+/// No unchoked peer that reads waits for a block.
 fn is_idle(peers: &[Arc<PeerShared>]) -> bool {
     let mut served = peers.iter().filter(|peer| peer.is_unchoked() && !peer.is_stalled());
     served.all(|peer| peer.queued_count() == 0)
@@ -239,10 +241,10 @@ mod tests {
             steering.step(Time::from_millis(ms), peers, Role::Downloading, rng);
             steering.connections_sought(Time::from_millis(ms), &swarm, peers)
         };
-        assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just come");
+        assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just connected");
         assert_eq!(sought(10_000, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 11);
         crowd[80].count_downloaded(1000);
-        assert_eq!(sought(10_100, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 10, "it brings something");
+        assert_eq!(sought(10_100, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 10, "a peer sends blocks");
         sought(10_200, &crowd);
         assert_eq!(sought(30_000, &crowd), limits::CONNECTIONS_SOUGHT + limits::CONNECTIONS_LEECHING_MAX);
     }
@@ -260,7 +262,7 @@ mod tests {
         assert!(!honest.is_unchoked(), "no slot is free");
         let mut now = ms(100);
         for _ in 0..200 {
-            // Nobody else reads a byte; the engine says so after a while.
+            // No other peer reads a byte; the engine reports that after a while.
             for stalled in peers.iter().filter(|peer| peer.key() != honest.key() && peer.is_unchoked()) {
                 if stalled.set_stalled(true) {
                     stalled.request_choke_review();
@@ -271,8 +273,8 @@ mod tests {
         }
         assert!(honest.is_unchoked());
         let unchoked = || peers.iter().filter(|peer| peer.is_unchoked()).count();
-        assert_eq!(unchoked(), 1, "the others lose theirs with the round");
-        // Who reads again is one of many.
+        assert_eq!(unchoked(), 1, "stalled peers lose their slots in the round");
+        // A peer that reads again gets a slot too.
         peers[0].set_stalled(false);
         peers[0].request_choke_review();
         steering.step(now, &peers, Role::Seeding, rng);

@@ -1,7 +1,7 @@
-//! Who may download from us: BEP 3's choking algorithm while we download, turns when we have everything.
+//! Decides which peers may download from us: BEP 3's choking algorithm while we download, turns while we seed.
 //!
-//! Owns the rounds, the number of slots, the rotation of the optimistic unchoke and the ranking. Does not measure rates, and
-//! does not send `choke` or `unchoke`: it says which connections change.
+//! Owns the rounds, the number of upload slots, the rotation of the optimistic unchoke and the ranking. Does not
+//! measure rates and sends no `choke` or `unchoke`: it returns the connections whose choking changes.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -12,27 +12,27 @@ use crate::base::limits::{
 };
 use crate::base::{Rng, Time};
 
-/// How many interested peers may download from us at a time.
+/// The number of interested peers that may download from us at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Slots {
-    /// BEP 3 has four.
+    /// A fixed number; BEP 3 has four.
     Count(usize),
-    /// Four, and one for each [`SLOT_RATE_AMPLE`] that we upload, and more as long as the uplink is idle with them.
+    /// Four, one more for each [`SLOT_RATE_AMPLE`] of upload rate, and more while these slots leave the uplink idle.
     Auto,
-    /// Nobody is ever choked.
+    /// Every peer is unchoked.
     All,
 }
 
-/// What decides whom we unchoke.
+/// Our part in the transfer, which decides how peers are ranked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// We lack pieces: peers are unchoked for the blocks they send us.
+    /// We lack pieces: the peers that send to us at the best rates are unchoked.
     Downloading,
-    /// We have the whole content: peers are served in turns.
+    /// We lack no wanted piece: peers are served in turns.
     Seeding,
 }
 
-/// Whether the blocks that peers wait for fill the uplink.
+/// Whether the blocks that unchoked peers wait for fill the uplink.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Uplink {
     /// No unchoked peer waits for a block.
@@ -40,22 +40,22 @@ pub enum Uplink {
     Busy,
 }
 
-/// What the choker sees of one connection.
+/// One connection as the choker sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerView {
-    /// The connection's id; never used again for another one, and greater than that of an older one.
+    /// The connection's id. Never reused, and greater than the ids of older connections.
     pub key: u64,
-    /// It wants to download from us.
+    /// The peer wants to download from us.
     pub interested: bool,
-    /// We choke it.
+    /// We choke the peer.
     pub choked: bool,
-    /// It owes us blocks and sends none.
+    /// The peer owes us blocks and sends none.
     pub snubbed: bool,
     /// Bytes per second from the peer.
     pub download_rate: u64,
     /// Bytes per second to the peer.
     pub upload_rate: u64,
-    /// Bytes to the peer so far.
+    /// Bytes sent to the peer so far.
     pub uploaded: u64,
 }
 
@@ -74,35 +74,36 @@ impl Changes {
 
 /// The choker of one torrent.
 ///
-/// Call [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) says so,
+/// Call [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) is due, and
 /// [`handle_interested`](Self::handle_interested), [`handle_freed`](Self::handle_freed) and
-/// [`handle_load`](Self::handle_load) when that happens, and apply what they return.
+/// [`handle_load`](Self::handle_load) at these events. Apply the changes that they return.
 #[derive(Debug)]
 pub struct Choker {
     slots: Slots,
     next_round: Time,
     next_rotation: Time,
-    /// All connections in the order of the optimistic unchoke; the first one that can use it has it.
+    /// All connections in the order of the optimistic unchoke: the first one that can use it gets it.
     rotation: Vec<u64>,
     optimistic: Option<u64>,
-    /// What [`Slots::Auto`] stands at: at least, and beside that because the uplink was idle with less.
+    /// The slots of [`Slots::Auto`] that the upload rate justifies. The spare slots were added because the uplink was
+    /// idle.
     base_slots: usize,
     spare_slots: usize,
     /// The uplink was idle since the last round.
     was_idle: bool,
     turns: HashMap<u64, Turn>,
-    /// Free slots that a seeder gave between rounds.
+    /// Free slots that a seeder granted between rounds.
     given: usize,
 }
 
-/// A connection's place among those that a seeder serves in turn.
+/// A connection's state in a seeder's rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// It has waited since then and was never served.
+    /// It was never served and has waited since then.
     New { since: Time },
-    /// It is served since then, and had got so many bytes before.
+    /// It has been served since then. `uploaded` is the total sent to it before.
     Served { since: Time, uploaded: u64 },
-    /// It had its turn, which ended then.
+    /// Its last turn ended then.
     Waiting { since: Time },
 }
 
@@ -133,7 +134,7 @@ impl Choker {
         self.optimistic
     }
 
-    /// Interested peers that may be unchoked; `None` is no bound.
+    /// The number of interested peers that may be unchoked; `None` is no limit.
     pub fn slot_count(&self, role: Role) -> Option<usize> {
         match self.slots {
             Slots::Count(count) => Some(count),
@@ -146,8 +147,7 @@ impl Choker {
         }
     }
 
-    /// Plays a round, if one is due: ranks everybody, and every 30 seconds rotates the optimistic unchoke.
-    ///
+    /// Runs a choke round if one is due: ranks all peers. Every 30 seconds it also rotates the optimistic unchoke.
     pub fn handle_timeout(&mut self, now: Time, peers: &[PeerView], role: Role, rng: &mut Rng) -> Changes {
         if now < self.next_round {
             return Changes::default();
@@ -188,11 +188,13 @@ impl Choker {
         changes
     }
 
-    /// A peer became interested; `peers` shows it so. Between rounds this and free slots alone change who is choked.
+    /// A peer became interested; `peers` includes that. Between rounds, choking changes only here and when slots become
+    /// free.
     ///
-    /// If it was unchoked already (for its rate, while not interested) and the slots do not suffice now, the worst
-    /// one is choked. If it was choked it waits for the round, unless a slot is free: taking a free slot displaces
-    /// nobody, so it is no fibrillation, and a peer that waits for nothing wastes the line.
+    /// If the peer was already unchoked (for its rate, while not interested) and there are not enough slots, the
+    /// slowest peer is choked. If the peer was choked, it waits for the round, unless a slot is free: taking a free
+    /// slot displaces no peer, so this cannot cause fibrillation (BEP 3), and leaving the slot empty would idle the
+    /// uplink.
     pub fn handle_interested(&mut self, key: u64, peers: &[PeerView], role: Role) -> Changes {
         let mut changes = Changes::default();
         let Some(peer) = peers.iter().find(|peer| peer.key == key) else { return changes };
@@ -200,7 +202,7 @@ impl Choker {
         match self.slot_count(role) {
             None if peer.choked => changes.unchoke.push(key),
             Some(count) if peer.choked && used < count && reciprocates(peer, role) => changes.unchoke.push(key),
-            // It read nothing for a while, and others have its slot: in turns nobody loses one to it.
+            // The peer read nothing for a while and another one got its slot: no peer loses its turn to it.
             Some(count) if !peer.choked && used > count && role == Role::Seeding => changes.choke.push(key),
             Some(count) if !peer.choked && used > count => {
                 let worst = peers
@@ -214,8 +216,8 @@ impl Choker {
         changes
     }
 
-    /// Slots may have become free: a connection ended, or lost its interest. The best of those who wait have them at once:
-    /// nobody is displaced.
+    /// Slots may have become free: a connection ended, or a peer lost interest. They go to the best waiting peers at
+    /// once, which displaces no peer.
     pub fn handle_freed(&mut self, peers: &[PeerView], role: Role) -> Changes {
         let Some(count) = self.slot_count(role) else { return Changes::default() };
         let free = count.saturating_sub(slots_used(peers));
@@ -237,8 +239,8 @@ impl Choker {
         Changes { unchoke, choke: Vec::new() }
     }
 
-    /// Which of those who wait has a seeder's free slot: the one that waits longest, and once in [`NEWCOMER_SHARE`] the one
-    /// that came last, who would else wait for a whole crowd that came before.
+    /// The position of the waiting peer that gets a seeder's free slot: the one that waits longest. Once in
+    /// [`NEWCOMER_SHARE`] it is the newest one, which would otherwise wait until every older peer had a turn.
     fn next_given(&mut self, waiting: &[&PeerView]) -> usize {
         self.given = self.given.wrapping_add(1);
         let is_new =
@@ -248,8 +250,8 @@ impl Choker {
         last.map_or(0, |(at, _)| at)
     }
 
-    /// Adapts [`Slots::Auto`] to the upload rate over all connections. New slots are given at once, and taken back in rounds
-    /// alone.
+    /// Adapts [`Slots::Auto`] to the upload rate over all connections. New slots are granted at once, and withdrawn
+    /// only in rounds.
     pub fn handle_load(&mut self, bytes_per_s: u64, uplink: Uplink, peers: &[PeerView], role: Role) -> Changes {
         let grown = usize::try_from(bytes_per_s / SLOT_RATE_AMPLE).unwrap_or(usize::MAX);
         self.base_slots = UPLOAD_SLOTS_GET.saturating_add(grown).min(UPLOAD_SLOTS_MAX);
@@ -261,8 +263,8 @@ impl Choker {
         self.handle_freed(peers, role)
     }
 
-    /// Takes out connections that ended and puts in the new ones: three times as likely at the front, as the current
-    /// optimistic unchoke, as anywhere else in the rotation (BEP 3).
+    /// Removes connections that ended and inserts the new ones: at the front, as the current optimistic unchoke, three
+    /// times as likely as at any other place of the rotation (BEP 3).
     fn follow_connections(&mut self, peers: &[PeerView], rng: &mut Rng) {
         let connected: HashSet<u64> = peers.iter().map(|peer| peer.key).collect();
         self.rotation.retain(|key| connected.contains(key));
@@ -274,7 +276,8 @@ impl Choker {
         }
     }
 
-    /// Turns begin and end as peers were unchoked and choked since the last round, and when they have lasted.
+    /// Begins and ends turns: as peers were unchoked and choked since the last round, and when a turn has lasted long
+    /// enough.
     fn follow_turns(&mut self, now: Time, peers: &[PeerView]) {
         for peer in peers {
             let served = !peer.choked && peer.interested;
@@ -284,7 +287,7 @@ impl Choker {
                     self.turns.insert(peer.key, Turn::Waiting { since: now });
                 }
                 (Some(Turn::Served { .. }), true) => {}
-                // Unchoked between rounds.
+                // The peer was unchoked between rounds.
                 (_, true) => self.begin_turns(now, [peer]),
                 (None, false) if peer.interested => {
                     self.turns.insert(peer.key, Turn::New { since: now });
@@ -303,7 +306,7 @@ impl Choker {
         }
     }
 
-    /// Brings the next one that waits to the front, and those before it to the end.
+    /// Rotates the first waiting connection to the front, and those before it to the end.
     fn rotate(&mut self, peers: &[PeerView]) {
         let waiting: HashSet<u64> =
             peers.iter().filter(|peer| peer.interested && peer.choked).map(|peer| peer.key).collect();
@@ -320,7 +323,7 @@ impl Turn {
         }
     }
 
-    /// A turn lasts until enough was served, within bounds of time.
+    /// A turn lasts until [`TURN_LEN`] bytes were sent, at least [`TURN_TIME_MIN`] and at most [`TURN_TIME_MAX`].
     fn is_over(self, now: Time, total: u64) -> bool {
         match self {
             Self::Served { since, uploaded } => {
@@ -333,23 +336,23 @@ impl Turn {
     }
 }
 
-/// Who is unchoked after a round while we download, and who of them regardless of its rate.
+/// The unchoked connections after a round while we download, among them the optimistic unchoke.
 #[derive(Debug, Default)]
 pub struct Ranking {
     pub unchoked: HashSet<u64>,
     pub optimistic: Option<u64>,
 }
 
-/// BEP 3's ranking: the best download rates that are interested, everybody better who is not, and the first of `rotation`
-/// that has no slot by its rate.
+/// BEP 3's ranking: the interested peers with the best download rates, all uninterested peers with better ones, and the
+/// first peer of `rotation` that has no slot by its rate.
 pub fn rank_for_downloading(peers: &[PeerView], rotation: &[u64], slot_count: usize) -> Ranking {
     let Some(by_rate) = slot_count.checked_sub(1) else { return Ranking::default() };
     let mut ranked: Vec<&PeerView> = peers.iter().filter(|peer| !peer.snubbed).collect();
-    // Among equals those who are unchoked stay so.
+    // Among equal rates, unchoked peers stay unchoked.
     ranked.sort_by_key(|peer| (Reverse(peer.download_rate), peer.choked));
 
     let best: Vec<&PeerView> = ranked.iter().copied().filter(|peer| peer.interested).take(by_rate).collect();
-    // With slots to spare nobody has to be outdone.
+    // With spare slots, any rate above zero suffices.
     let worst_rate = best.last().filter(|_| best.len() == by_rate).map_or(0, |peer| peer.download_rate);
     let mut unchoked: HashSet<u64> = best.iter().map(|peer| peer.key).collect();
     let optimistic = pick_optimistic(peers, rotation, &unchoked);
@@ -359,8 +362,8 @@ pub fn rank_for_downloading(peers: &[PeerView], rotation: &[u64], slot_count: us
     Ranking { unchoked, optimistic }
 }
 
-/// The first in the rotation that is interested and has no slot by its rate; if nobody is, the first without a slot, which
-/// then does not count.
+/// The first interested peer in the rotation that has no slot by its rate. If there is none, the first peer without a
+/// slot: it is not interested and does not count.
 fn pick_optimistic(peers: &[PeerView], rotation: &[u64], unchoked: &HashSet<u64>) -> Option<u64> {
     let interested: HashMap<u64, bool> = peers.iter().map(|peer| (peer.key, peer.interested)).collect();
     let mut without_slot = rotation.iter().copied().filter(|key| !unchoked.contains(key));
@@ -368,8 +371,8 @@ fn pick_optimistic(peers: &[PeerView], rotation: &[u64], unchoked: &HashSet<u64>
     std::iter::once(first).chain(without_slot).find(|key| interested.get(key) == Some(&true)).or(Some(first))
 }
 
-/// A seeder's ranking: whoever is in its turn goes on, best upload rate first; the other slots go to those whose last turn
-/// ended longest ago, of each [`NEWCOMER_SHARE`] slots one to somebody who had none yet.
+/// A seeder's ranking. Peers in their turn stay, best upload rate first. The other slots go to the peers whose last
+/// turn ended longest ago; one of each [`NEWCOMER_SHARE`] goes to a peer that had no turn yet.
 pub fn rank_for_seeding(
     now: Time,
     peers: &[PeerView],
@@ -386,7 +389,7 @@ pub fn rank_for_seeding(
 
     let place: HashMap<u64, usize> = rotation.iter().enumerate().map(|(place, &key)| (key, place)).collect();
     let mut waiting: Vec<&PeerView> = interested().filter(|peer| !in_turn(peer)).collect();
-    // Those whose turns end now go on if nobody else wants their slots.
+    // Peers whose turn ends in this round keep their slots if no other peer wants them.
     waiting.sort_by_key(|peer| (!peer.choked, turns.get(&peer.key).map(|turn| turn.since()), place.get(&peer.key)));
     let is_new = |peer: &&PeerView| matches!(turns.get(&peer.key), Some(Turn::New { .. }));
     for at in 0..(slot_count - unchoked.len()).min(waiting.len()) {
@@ -396,12 +399,12 @@ pub fn rank_for_seeding(
     unchoked
 }
 
-/// Interested peers that are unchoked.
+/// The number of interested peers that are unchoked.
 fn slots_used(peers: &[PeerView]) -> usize {
     peers.iter().filter(|peer| peer.interested && !peer.choked).count()
 }
 
-/// A peer that snubs us gets nothing but the optimistic unchoke. Nobody owes anything to one who is complete.
+/// A peer that snubs us gets nothing but the optimistic unchoke. A peer owes nothing to a seeder.
 fn reciprocates(peer: &PeerView, role: Role) -> bool {
     role == Role::Seeding || !peer.snubbed
 }

@@ -1,4 +1,4 @@
-//! One test for each sentence of BEP 3's paragraphs on choking.
+//! Each test is a sentence of BEP 3's paragraphs on choking.
 
 use super::*;
 
@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    /// Goes to the next round and plays it.
+    /// Runs the next round when it is due.
     fn round(&mut self) -> Changes {
         self.now = self.choker.poll_timeout();
         let changes = self.choker.handle_timeout(self.now, &self.peers, self.role, &mut self.rng);
@@ -54,7 +54,7 @@ impl World {
         self.peers.iter().filter(|peer| !peer.choked).map(|peer| peer.key).collect()
     }
 
-    /// Unchoked without the optimistic one.
+    /// Unchoked peers without the optimistic unchoke.
     fn regular(&self) -> Vec<u64> {
         self.unchoked().into_iter().filter(|&key| Some(key) != self.choker.optimistic()).collect()
     }
@@ -104,7 +104,7 @@ fn the_best_download_rates_that_are_interested_get_unchoked() {
     world.peer(9).download_rate = 0;
     for _ in 0..20 {
         world.round();
-        // Three by rate, and the fourth slot is the optimistic one's.
+        // Three by rate; the fourth slot is the optimistic unchoke's.
         assert_eq!(world.regular(), [6, 7, 8]);
         assert!(world.choker.optimistic().is_some_and(|key| key < 6));
     }
@@ -129,7 +129,7 @@ fn if_it_becomes_interested_the_worst_uploader_gets_choked() {
     let optimistic = world.choker.optimistic();
     assert_eq!(world.interested(6), Changes { choke: vec![4], unchoke: vec![] });
     assert_eq!(world.regular(), [5, 6, 7]);
-    assert_eq!(world.choker.optimistic(), optimistic, "this is no rotation");
+    assert_eq!(world.choker.optimistic(), optimistic, "the rotation does not move");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_free_slot_is_given_at_once() {
     assert_eq!(changes, Changes { choke: vec![], unchoke: vec![4] });
 }
 
-/// Whoever comes last does not wait for a whole crowd that came before and reads nothing.
+/// The newest peer does not wait for a crowd that came before and reads nothing.
 #[test]
 fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
     let mut world = World::new(Slots::Count(2), (0..100).map(|key| leecher(key, 0)));
@@ -171,10 +171,10 @@ fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
         world.apply(&changes);
     }
     assert!(given[..NEWCOMER_SHARE].contains(&200), "{given:?}");
-    assert_eq!(given.iter().filter(|&&key| key >= 99).count(), 2, "and the others in their order: {given:?}");
+    assert_eq!(given.iter().filter(|&&key| key >= 99).count(), 2, "and the older peers in their order: {given:?}");
 }
 
-/// Of those whose turn it is: everybody has a turn.
+/// The upload rate ranks the peers whose turn it is; every peer gets a turn.
 #[test]
 fn who_has_the_complete_file_uses_its_upload_rate() {
     let mut world = World::new(Slots::Count(8), (0..8).map(|key| leecher(key, 100 * key)));
@@ -204,10 +204,10 @@ fn the_optimistic_unchoke_counts_only_if_interested() {
     world.round();
     assert_eq!(world.choker.optimistic(), Some(3));
     assert_eq!(world.unchoked(), [0, 1, 2, 3]);
-    assert_eq!(slots_used(&world.peers), 3, "a fourth may still come");
+    assert_eq!(slots_used(&world.peers), 3, "a fourth slot is free");
     world.peers.push(leecher(4, 0));
     assert_eq!(world.interested(4).unchoke, [4]);
-    // Its interest now makes it one of the four, and one of the others leaves.
+    // Its interest makes it one of the four, and another one is choked.
     assert_eq!(world.interested(3).choke, [4]);
 }
 
@@ -218,7 +218,7 @@ fn the_optimistic_unchoke_rotates_every_30_seconds_through_everybody() {
     for _ in 0..9 {
         world.round();
         let optimistic = world.choker.optimistic().unwrap();
-        assert!(!served.contains(&optimistic), "served again before all others");
+        assert!(!served.contains(&optimistic), "served again before all other peers");
         served.push(optimistic);
         for _ in 0..2 {
             world.round();
@@ -262,7 +262,7 @@ fn a_snubbing_peer_is_unchoked_only_optimistically() {
         world.round();
         served.extend(world.unchoked());
     }
-    assert!(served.contains(&5), "nobody owes anything to a seeder");
+    assert!(served.contains(&5), "a seeder ignores snubs");
 }
 
 #[test]
@@ -278,10 +278,10 @@ fn a_seeder_serves_everybody_in_the_end() {
     }
     assert_eq!(served.len(), 20);
     let most = world.peers.iter().map(|peer| peer.uploaded).max().unwrap();
-    assert!(most <= 2 * bytes / 20, "served alike");
+    assert!(most <= 2 * bytes / 20, "all are served equally");
 }
 
-/// Everybody unchoked gets this many bytes until the next round.
+/// Sends this many bytes to each unchoked peer until the next round.
 fn serve(world: &mut World, bytes: u64) -> u64 {
     let unchoked = world.peers.iter_mut().filter(|peer| !peer.choked);
     unchoked.map(|peer| (peer.uploaded += bytes, bytes).1).sum()
@@ -315,7 +315,7 @@ fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
         serve(&mut world, TURN_LEN);
     });
     assert!(world.peers.iter().all(|peer| peer.uploaded > 0));
-    // From here on more come than there are slots.
+    // From here on more peers come than there are slots.
     for key in 0..40 {
         world.peers.push(leecher(100 + key, 0));
     }
@@ -329,7 +329,7 @@ fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
         assert!(newcomers.len() >= (newcomers.len() + others.len()).div_ceil(NEWCOMER_SHARE));
         before_newcomers += others.len();
     }
-    assert!(before_newcomers >= 8, "those who have waited longer come before most newcomers");
+    assert!(before_newcomers >= 8, "peers that have waited longer come before most newcomers");
 }
 
 #[test]
@@ -343,14 +343,14 @@ fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
         world.unchoked().len()
     };
     assert_eq!(load(&mut world, 400_000, Uplink::Busy), 4, "a slow uplink has BEP 3's four");
-    assert_eq!(load(&mut world, 5_000_000, Uplink::Busy), 14, "at once: nobody is displaced");
+    assert_eq!(load(&mut world, 5_000_000, Uplink::Busy), 14, "at once: no peer is displaced");
     assert_eq!(load(&mut world, 5_000_000, Uplink::Idle), 22, "half as many again");
     assert_eq!(load(&mut world, 1_000_000_000, Uplink::Busy), UPLOAD_SLOTS_MAX);
-    assert_eq!(load(&mut world, 400_000, Uplink::Busy), UPLOAD_SLOTS_MAX, "taken back in rounds alone");
+    assert_eq!(load(&mut world, 400_000, Uplink::Busy), UPLOAD_SLOTS_MAX, "withdrawn in rounds alone");
     world.round();
-    assert_eq!(world.unchoked().len(), 12, "four, and those that an idle uplink brought");
+    assert_eq!(world.unchoked().len(), 12, "four, and the spare slots of an idle uplink");
     world.round();
-    assert_eq!(world.unchoked().len(), 10, "it was busy for a whole round");
+    assert_eq!(world.unchoked().len(), 10, "the uplink was busy for a whole round");
 }
 
 #[test]

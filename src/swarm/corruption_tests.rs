@@ -1,8 +1,8 @@
-//! Whom a link asks for what while some peers send wrong blocks.
+//! The requests of links while some peers send wrong blocks.
 
 use super::*;
 
-/// Looks again whenever it is due, so many times; returns when it asked for something.
+/// Retries when due, at most this number of times. Returns the time of the first request.
 fn looks_until_it_asks(link: &mut Link<NoMemory>, times: usize) -> Option<Time> {
     let mut now = START;
     for _ in 0..times {
@@ -16,7 +16,7 @@ fn looks_until_it_asks(link: &mut Link<NoMemory>, times: usize) -> Option<Time> 
     None
 }
 
-/// What the link asks for was wrong.
+/// The piece that the link requests fails its hash.
 fn spoil(link: &mut Link<NoMemory>) {
     let swarm = link.swarm.clone();
     let open = swarm.pieces.find_open(outstanding(link)[0].piece).unwrap();
@@ -44,7 +44,7 @@ fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
     let brought = bring_all(&mut link);
     assert_eq!(brought.len(), 64);
     assert!(brought.iter().all(|block| block.piece == brought[0].piece), "all of one piece");
-    // It is not known whose fault it is that nobody says whether it is right.
+    // The missing verdict may not be the peer's fault.
     let due = link.poll_timeout();
     assert_eq!(due, START + limits::IDLE_RETRY);
     link.handle_timeout(due).unwrap();
@@ -62,7 +62,7 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
     swarm.totals.corrupt.store(1, Relaxed);
     for link in &mut links[1..] {
         link.request_blocks(START);
-        assert!(!outstanding(link).is_empty(), "nobody else is known");
+        assert!(!outstanding(link).is_empty(), "no proven peer is known");
     }
     links[1].shared().set_proven();
     links[1].request_blocks(START);
@@ -72,10 +72,10 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
     assert_eq!(links[0].poll_timeout(), due);
     links[0].handle_timeout(due).unwrap();
     links[0].request_blocks(due);
-    assert!(outstanding(&links[0]).is_empty(), "another stranger is asked");
+    assert!(outstanding(&links[0]).is_empty(), "another unproven peer is asked");
     drop(links.pop());
     links[0].request_blocks(due);
-    assert!(!outstanding(&links[0]).is_empty(), "for a second at least");
+    assert!(!outstanding(&links[0]).is_empty(), "after one retry");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     proven.request_blocks(START);
     assert_eq!(outstanding(&proven).len(), 2);
 
-    // One that gives, though not this.
+    // A proven peer that sends blocks, but lacks this piece.
     let swarm = last_missing();
     let [mut liar, mut proven, mut stranger] = [seeded(&swarm, 1), link(&swarm, 2), seeded(&swarm, 3)];
     proven.shared().set_proven();
@@ -104,7 +104,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     spoil(&mut liar);
     assert_eq!(looks_until_it_asks(&mut stranger, 5), Some(START + limits::FAILED_PIECE_WAIT));
 
-    // One that gives nothing.
+    // A proven peer that sends nothing.
     let swarm = last_missing();
     let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
     proven.shared().set_proven();
@@ -132,7 +132,7 @@ fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
     let mut pieces: Vec<_> = links.iter().map(pieces_of).collect();
     pieces.sort_unstable();
     let missing: Vec<_> = (3..6).map(|index| vec![swarm.geometry.piece(index).unwrap(); 2]).collect();
-    assert_eq!(pieces, [vec![Vec::new()], missing].concat(), "one finds nothing");
+    assert_eq!(pieces, [vec![Vec::new()], missing].concat(), "one link finds nothing");
 }
 
 #[test]

@@ -1,46 +1,50 @@
-//! A limited line is shared evenly among the torrents that want it, however many peers each has.
+//! Shares a rate limit evenly among the torrents that send, whatever the number of their peers.
 //!
-//! Start-time fair queueing (Goyal, Vin, Cheng 1996) in a few atomics: each torrent has a tag, the bytes it has moved, brought up to
-//! about the line's own when it comes from a pause. Who is turned away by the rate leaves its tag; until that one's turn has come those
-//! with a higher tag give way. Only asked about where there is a limit: elsewhere the kernel shares among connections.
+//! Start-time fair queueing (Goyal, Vin, Cheng 1996) in a few atomics. Each torrent has a tag: the bytes that it has
+//! moved, raised to about the tag of the queue when the torrent resumes after a pause. A torrent that the rate limit
+//! turns away leaves its tag. Until its turn has come, torrents with a higher tag give way. Only used with a rate
+//! limit: without one the kernel shares the link among connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Time;
 
-/// Who gives way looks again at the next multiple of this: all at once, so that the one that has waited longest comes first.
+/// A torrent that gives way polls again at the next multiple of this time. All do so at once, so the one that has
+/// waited longest comes first.
 const YIELD_TIME: Time = Time::from_millis(5);
-/// A turn that is not taken is over this long after the line was free.
+/// A turn that is not taken ends this long after the limit allowed it.
 const TURN_TIME: Time = Time::from_millis(50);
 
-/// Whoever gives way, or has no block ready for a moment, keeps what it is behind by, up to what this time brings and these bytes.
+/// A torrent that gives way, or has no block ready for a moment, keeps its lag, up to the bytes of this time plus
+/// [`SLACK_MIN`].
 const SLACK_TIME: Time = Time::from_millis(20);
 const SLACK_MIN: u64 = 64 << 10;
 
-/// The line of a session.
+/// The shared rate limit of a session.
 #[derive(Debug)]
 pub struct FairQueue {
     slack: u64,
-    /// Tag at which the last bytes began to move.
+    /// The tag at which the last bytes began to move.
     tag: AtomicU64,
-    /// The lowest tag that was turned away, and until when it has its turn, in nanoseconds.
+    /// The lowest tag that was turned away.
     waiting_tag: AtomicU64,
     turn_until: AtomicU64,
 }
 
-/// One torrent's part of it.
+/// One torrent's part of a [`FairQueue`].
 #[derive(Debug, Default)]
 pub struct Share(AtomicU64);
 
 impl FairQueue {
-    /// Of so many bytes per second; `None`: there is no limit, and nothing to share.
+    /// A queue for this rate; `None`: there is no limit and nothing to share.
     pub fn new(bytes_per_s: Option<u64>) -> Self {
         let in_time = u128::from(bytes_per_s.unwrap_or(0)) * SLACK_TIME.as_millis() / 1000;
         let slack = u64::try_from(in_time).unwrap_or(u64::MAX).saturating_add(SLACK_MIN);
         Self { slack, tag: AtomicU64::new(0), waiting_tag: AtomicU64::new(0), turn_until: AtomicU64::new(0) }
     }
 
-    /// What a torrent may move now, `limited` being what the rate allows it.
+    /// The bytes that a torrent may move, or the time until which it has to wait. `limited` is the result of the rate
+    /// limit.
     pub fn poll(&self, share: &Share, now: Time, limited: Result<u64, Time>) -> Result<u64, Time> {
         let tag = self.tag_of(share);
         let is_turn = nanos(now) < self.turn_until.load(Ordering::Relaxed);
@@ -58,13 +62,13 @@ impl FairQueue {
         }
     }
 
-    /// So many bytes of a torrent are about to move.
+    /// These bytes of a torrent are about to move.
     pub fn charge(&self, share: &Share, bytes: u64) {
         let start = self.tag_of(share);
         share.0.store(start.saturating_add(bytes), Ordering::Relaxed);
         self.tag.fetch_max(start, Ordering::Relaxed);
         if start <= self.waiting_tag.load(Ordering::Relaxed) {
-            // Its turn has come: who waits now says so again.
+            // The waiting torrent's turn has come: torrents that still wait leave their tags again.
             self.turn_until.store(0, Ordering::Relaxed);
         }
     }
@@ -92,8 +96,8 @@ mod tests {
     /// A connection's pace beyond any limit, in bytes per second.
     const FAST: u64 = 1 << 50;
 
-    /// Bytes of each torrent in ten seconds: `readers[i]` connections that always have something to send, each at most
-    /// `pace` bytes per second; those of the first torrents ask first.
+    /// Returns the bytes of each torrent in ten seconds. Torrent `i` has `readers[i]` connections that always have
+    /// something to send, each at most `pace` bytes per second; those of the first torrents poll first.
     fn moved(rate: u64, readers: &[usize], pace: u64) -> Vec<u64> {
         let (limiter, sharing) = (Limiter::new(Some(rate)), FairQueue::new(Some(rate)));
         let shares: Vec<Share> = readers.iter().map(|_| Share::default()).collect();
@@ -139,7 +143,7 @@ mod tests {
         // A single reader takes a megabyte per second.
         let bytes = moved(rate, &[12, 1], 1_000_000);
         let total: u64 = bytes.iter().sum();
-        assert!(total >= 9 * rate, "{bytes:?}: the line is not full");
+        assert!(total >= 9 * rate, "{bytes:?}: the limit is not reached");
         assert!(bytes[1] >= 9_000_000, "{bytes:?}");
         let alone = moved(rate, &[3], FAST);
         assert!(alone[0].abs_diff(10 * rate) <= rate / 5, "{alone:?}");

@@ -1,5 +1,5 @@
-//! The have log: pieces in the order in which they became had since the start. Append-only; read without a lock, by each connection
-//! from a place of its own.
+//! The have log: the pieces that we got since the start, in order. Append-only; each connection reads it without a
+//! lock, with a cursor of its own.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,17 +13,17 @@ const NOWHERE: u32 = u32::MAX;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct HaveLog {
-    /// Piece indices; as many as were missing at the start.
+    /// Piece indices: room for the pieces that were missing at the start.
     entries: Box<[AtomicU32]>,
-    /// For each piece its place in `entries`, + 1; 0 when it was not lacking from the start, as none was when this is empty.
+    /// For each piece its place in `entries` plus 1, or 0 if we did not lack it at the start. Empty if we lacked none.
     places: Box<[AtomicU32]>,
-    /// Entries that are written.
+    /// The number of written entries.
     len: AtomicU32,
     append: Mutex<()>,
 }
 
 impl HaveLog {
-    /// `lacking` says what is wanted and not had at the start.
+    /// `lacking` returns whether a piece is wanted and lacking at the start.
     pub(super) fn new(geometry: &Geometry, lacking: impl Fn(PieceIndex) -> bool) -> Self {
         let zeros = |count: u32| (0..count).map(|_| AtomicU32::new(0)).collect::<Box<[AtomicU32]>>();
         let left = geometry.pieces().filter(|&piece| lacking(piece)).fold(0, |count, _| count + 1);
@@ -39,7 +39,7 @@ impl HaveLog {
         self.len.load(Ordering::Acquire) as usize
     }
 
-    /// False when there is no room: some were had twice.
+    /// Returns false if there is no room, because some pieces were lost and fetched again.
     pub(super) fn append(&self, piece: PieceIndex) -> bool {
         let _alone = lock(&self.append);
         let at = self.len.load(Ordering::Relaxed);
@@ -52,20 +52,20 @@ impl HaveLog {
         true
     }
 
-    /// The next entry at `cursor`, which it moves.
+    /// The entry at `cursor`, which it advances.
     pub(super) fn next(&self, geometry: &Geometry, cursor: &mut usize) -> Option<PieceIndex> {
         let entry = self.entries.get(*cursor).filter(|_| *cursor < self.len())?;
         *cursor += 1;
         geometry.piece(entry.load(Ordering::Relaxed))
     }
 
-    /// Whether the piece was not lacking from the start, or stands before `cursor`.
+    /// Whether we did not lack the piece at the start, or it is in the log before `cursor`.
     pub(super) fn contains(&self, piece: PieceIndex, cursor: usize) -> bool {
         let place = self.places.get(piece.at()).map_or(0, |place| place.load(Ordering::Acquire));
         place != NOWHERE && place as usize <= cursor
     }
 
-    /// The piece is had no more; its entry stays.
+    /// We lost the piece. Its entry stays.
     pub(super) fn forget(&self, piece: PieceIndex) {
         if let Some(place) = self.places.get(piece.at()) {
             place.store(NOWHERE, Ordering::Release);
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!((log.next(&geometry, &mut cursor), log.next(&geometry, &mut cursor)), (Some(piece(0)), None));
         log.forget(piece(3));
         assert_eq!(contained(2), [true, false, true, false]);
-        assert!(log.append(piece(1)) && !log.append(piece(3)), "as many as were missing");
+        assert!(log.append(piece(1)) && !log.append(piece(3)), "room for the pieces that were missing");
     }
 
     #[test]

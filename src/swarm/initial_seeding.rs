@@ -1,7 +1,8 @@
-//! An origin's first copy: distinct pieces to distinct peers, until each has been seen elsewhere.
+//! Initial seeding: an origin suggests distinct pieces to distinct peers until each piece has been seen on another
+//! peer.
 //!
-//! Owns which piece is suggested (BEP 6) to whom next. Nothing is hidden and nothing refused: who asks for something else
-//! gets it, so a peer that knows no suggestions is served as ever.
+//! Owns which piece is suggested (BEP 6) next. Hides and refuses nothing: a peer that does not support suggestions, or
+//! requests other pieces, is served like any other.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,25 +15,25 @@ use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 /// See the module. Locked once per piece.
 #[derive(Debug)]
 pub(super) struct InitialSeeding {
-    /// Pieces are left that nobody else is known to have.
+    /// Some pieces have not been seen on another peer.
     active: AtomicBool,
-    /// Nothing is told of what we have but piece by piece (BEP 16).
+    /// Our pieces are announced one by one (BEP 16).
     hiding: AtomicBool,
-    /// When the last piece was seen with somebody, in milliseconds.
+    /// When the last piece was seen on another peer, in milliseconds.
     over_ms: AtomicU64,
     left: Mutex<Left>,
 }
 
 #[derive(Debug, Default)]
 struct Left {
-    /// Suggested to nobody yet, in random order; the last is next.
+    /// Not suggested yet, in random order; the last one is next.
     waiting: Vec<PieceIndex>,
-    /// Suggested to somebody then, and not seen yet, oldest first.
+    /// Suggested at this time and not seen on a peer yet, oldest first.
     given: VecDeque<(PieceIndex, Time)>,
 }
 
 impl InitialSeeding {
-    /// `origin`: we have everything from the start.
+    /// `origin`: we have every piece from the start.
     pub(super) fn new(geometry: &Geometry, origin: bool, rng: &mut Rng) -> Self {
         let mut waiting: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
         rng.shuffle(&mut waiting);
@@ -45,12 +46,13 @@ impl InitialSeeding {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// From now on what we have is hidden.
+    /// Turns super-seeding (BEP 16) on.
     pub(super) fn hide(&self) {
         self.hiding.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a peer may be told only of what is meant for it.
+    /// Whether a peer may be shown only the pieces meant for it: super-seeding is on, and the first copy is not out or
+    /// was only a short time ago.
     pub(super) fn hides(&self, now: Time) -> bool {
         let over = Time::from_millis(self.over_ms.load(Ordering::Relaxed));
         self.hiding.load(Ordering::Relaxed) && (self.is_active() || now < over + limits::SUPER_SEED_GRACE)
@@ -60,7 +62,8 @@ impl InitialSeeding {
         lock(&self.left)
     }
 
-    /// The next piece to suggest to somebody: one that no connected peer has, never suggested or a long time ago.
+    /// The next piece to suggest: one that no connected peer has and that was not suggested within
+    /// [`limits::SUGGEST_AGAIN`].
     pub(super) fn next(&self, now: Time, availability: &Availability) -> Option<PieceIndex> {
         let is_seen = |piece| availability.of(piece) > 0;
         let mut left = self.lock();
@@ -87,7 +90,7 @@ impl InitialSeeding {
         next
     }
 
-    /// The piece is still on its way to whom it was given.
+    /// The piece is still on its way to the peer to which it was suggested.
     pub(super) fn keep(&self, piece: PieceIndex, now: Time) {
         let mut left = self.lock();
         if let Some(at) = left.given.iter().position(|&(given, _)| given == piece) {
@@ -96,7 +99,7 @@ impl InitialSeeding {
         }
     }
 
-    /// What was suggested to a peer that will not ask for it now.
+    /// These pieces were suggested to a peer that will not request them.
     pub(super) fn give_back(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
         let pieces: BTreeSet<PieceIndex> = pieces.into_iter().collect();
         let mut left = self.lock();

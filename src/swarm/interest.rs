@@ -1,4 +1,4 @@
-//! Interest (BEP 3): which of our pieces the peer has been told of, and how many of its pieces we want.
+//! Interest (BEP 3): which of our pieces were announced to the peer, and how many of its pieces we want.
 
 use super::open_piece::PieceMemory;
 use super::peer_shared::PeerShared;
@@ -10,9 +10,9 @@ use crate::peer::Connection;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Interest {
-    /// The peer has been told of the entries of the have log before this one.
+    /// The entries of the have log before this one were announced to the peer.
     log_cursor: usize,
-    /// Pieces that were announced to the peer, or that we do not want. `None` while the have log alone tells them.
+    /// Pieces that were announced to the peer, or that we do not want. `None` while the have log alone determines them.
     settled: Option<Bitfield>,
     /// Pieces that the peer has announced and that are not counted yet.
     pending_haves: Vec<PieceIndex>,
@@ -31,7 +31,7 @@ pub(super) enum NewHave {
 }
 
 impl Interest {
-    /// `have` is what the peer is told at first, `recounts` the value of [`Pieces::recounts`] before it was taken.
+    /// `have` is announced to the peer at first, `recounts` is the value of [`Pieces::recounts`] before it was taken.
     pub(super) fn new(have: &HaveSnapshot, recounts: u32) -> Self {
         Self {
             log_cursor: have.log_cursor,
@@ -60,8 +60,8 @@ impl Interest {
         }
     }
 
-    /// Counts the pieces that the peer has announced since the last call. Many are counted in one pass: the memory to look at is
-    /// scattered, so the processor waits for it in parallel.
+    /// Counts the pieces that the peer has announced since the last call. Many are counted in one pass: the memory to
+    /// read is scattered, so the processor fetches it in parallel.
     pub(super) fn count_pending<S: PieceMemory>(
         &mut self,
         swarm: &Swarm<S>,
@@ -121,7 +121,7 @@ impl Interest {
         }
     }
 
-    /// Looks at every piece: the have log does not tell of pieces that were lost, or fetched again.
+    /// Examines every piece: the have log does not contain pieces that were lost, or fetched again.
     fn recount<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
         let Swarm { geometry, pieces, .. } = swarm;
         let mut settled = self.settled.take().unwrap_or_else(|| {

@@ -1,26 +1,27 @@
-//! Rate limits: whether bytes may move now, in one direction, for all of a session or for one torrent.
+//! Rate limits for one direction, of the session or of one torrent.
 //!
-//! A bucket in one atomic: who sends or receives looks before each call of the kernel and says afterwards what it moved,
-//! whatever the rate and however many blocks that were. Reads no clock; waits for nothing: it says until when.
+//! A bucket in one atomic: the sender or receiver polls before each system call and charges the bytes that it moved
+//! afterwards, whatever the rate and the number of blocks. Reads no clock and does not wait: it returns the time until
+//! which the caller has to wait.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Time;
 
-/// A quiet limiter saves up at most what this time brings, and no call should move more than that.
+/// An idle limiter saves at most the bytes of this time, and no call should move more.
 const BURST_TIME: Time = Time::from_millis(50);
-/// A call may move a block whatever the rate is.
+/// A call may move one block at any rate.
 const GRAIN_MIN: u64 = 16 << 10;
 
 /// One direction's limit.
 ///
-/// It keeps the moment up to which the line is spoken for. What moves puts it off by the time that takes at this rate, so
-/// rates add up exactly however uneven the calls are.
+/// Stores the time until which the link is busy; each transfer advances it by `len / rate` (a virtual-clock token
+/// bucket). So rates add up exactly, however uneven the calls are.
 #[derive(Debug)]
 pub struct Limiter {
     /// Bytes per second; 0 is no limit.
     rate: u64,
-    /// In nanoseconds.
+    /// The link is busy until then, in nanoseconds.
     spoken_for: AtomicU64,
 }
 
@@ -34,7 +35,8 @@ impl Limiter {
         self.rate > 0
     }
 
-    /// How many bytes the next call should move at most, at least a block; or the moment before which none should.
+    /// The number of bytes that the next call may move, at least a block, or as an error the time before which it
+    /// should move none.
     pub fn poll(&self, now: Time) -> Result<u64, Time> {
         if self.rate == 0 {
             return Ok(u64::MAX);
@@ -47,12 +49,12 @@ impl Limiter {
         Ok(u64::try_from(burst).unwrap_or(u64::MAX).max(GRAIN_MIN))
     }
 
-    /// So many bytes have moved, or are about to.
+    /// These bytes have moved or are about to move.
     pub fn charge(&self, now: Time, bytes: u64) {
         if self.rate > 0 {
             let takes = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate));
             let takes = u64::try_from(takes).unwrap_or(u64::MAX);
-            // What was not used longer ago than a burst is lost.
+            // Unused time before the last burst is lost.
             let earliest = nanos(now.saturating_sub(BURST_TIME));
             let put_off = |spoken_for: u64| Some(spoken_for.max(earliest).saturating_add(takes));
             let _ = self.spoken_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put_off);
@@ -60,7 +62,7 @@ impl Limiter {
     }
 }
 
-/// What two limits allow together, a torrent's and the session's.
+/// Combines two limits, a torrent's and the session's.
 pub fn narrowest(polled: [Result<u64, Time>; 2]) -> Result<u64, Time> {
     match polled {
         [Ok(one), Ok(other)] => Ok(one.min(other)),
@@ -79,7 +81,8 @@ mod tests {
 
     const START: Time = Time::from_secs(77);
 
-    /// Moves as much as it may, up to `call_max` at a time, as soon as it may; bytes in each tenth of a second.
+    /// Moves as much as the limits allow, up to `call_max` at a time, as soon as they allow it. Returns the bytes of
+    /// each tenth of a second.
     fn drain(limiters: [&Limiter; 2], call_max: u64, tenths: usize) -> Vec<u64> {
         let mut moved = vec![0; tenths];
         let mut now = START;
@@ -108,7 +111,7 @@ mod tests {
             let moved = drain([&Limiter::new(Some(rate)), &free], call_max, 100);
             let total: u64 = moved.iter().sum();
             assert!(total.abs_diff(10 * rate) <= rate / 10 + GRAIN_MIN, "{rate}: {total}");
-            // The first burst is what a quiet line has saved.
+            // The first burst is what an idle limiter has saved.
             for tenth in &moved[2..] {
                 assert!(tenth.abs_diff(rate / 10) <= rate / 20 + GRAIN_MIN, "{rate}: {moved:?}");
             }
@@ -120,7 +123,7 @@ mod tests {
         let limiter = Limiter::new(Some(1_000_000));
         assert_eq!(limiter.poll(START), Ok(50_000));
         limiter.charge(START, 50_000);
-        assert_eq!(limiter.poll(START), Ok(50_000), "the burst is used up, and no more");
+        assert_eq!(limiter.poll(START), Ok(50_000), "the burst is used up, but no more than it");
         limiter.charge(START, 1_000_000);
         assert_eq!(limiter.poll(START), Err(START + Time::from_secs(1)));
     }

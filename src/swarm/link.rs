@@ -32,7 +32,7 @@ pub struct Link<S: PieceMemory> {
     interest: Interest,
     picker: Picker<S>,
     offers: Offers,
-    /// `None`: the peer is told of everything that we have.
+    /// `None`: every piece that we have is announced to the peer.
     super_seeding: Option<SuperSeeding>,
     /// While the peer is interested and reads.
     interested: Option<Membership>,
@@ -40,7 +40,7 @@ pub struct Link<S: PieceMemory> {
     allows_fast: Option<InfoHash>,
 }
 
-/// What became of a block that arrived.
+/// The result of a received block.
 #[derive(Debug)]
 pub struct Receipt<S: PieceMemory> {
     /// From request to block; `None` if the request had been withdrawn.
@@ -152,7 +152,8 @@ impl<S: PieceMemory> Link<S> {
             self.offers.handle_requested(piece, &self.connection);
             return self.connection.serve(block);
         }
-        // The peer may have been told of a piece that we have lost, or not yet of one that we lack: that is not its fault.
+        // We may have lost a piece after we announced it, or not have announced yet that we got it: the request is not
+        // the peer's fault.
         let lacks = self.interest.lacks(&self.swarm.pieces, piece);
         let may_believe = self.swarm.pieces.was_lost(piece) || !lacks && !self.swarm.pieces.is_excluded(piece);
         if may_believe { self.connection.excuse(block) } else { self.connection.refuse(block) }
@@ -219,7 +220,8 @@ impl<S: PieceMemory> Link<S> {
     fn wanted_by(&self, block: BlockRef, begin: u32) -> Option<Arc<OpenPiece<S>>> {
         let open = match self.picker.working.find(block.piece) {
             Some(work) => Some(work.open.clone()),
-            // From an unproven peer only blocks that it is asked for now: else each choke would let it spoil one more piece.
+            // From an unproven peer only blocks that are requested from it: otherwise each choke would let it corrupt
+            // one more piece.
             None if self.shared.is_proven() => self.swarm.pieces.find_open(block.piece),
             None => None,
         };
@@ -227,7 +229,7 @@ impl<S: PieceMemory> Link<S> {
         open.filter(|open| on_grid && !open.is_retired())
     }
 
-    /// The block is in the memory of `open`; `None`: it was there already, or is not wanted.
+    /// The block is in the memory of `open`; `None`: it had arrived before, or is not wanted.
     fn handle_landed(
         &mut self,
         now: Time,
@@ -280,7 +282,7 @@ impl<S: PieceMemory> Link<S> {
         self.connection.handle_bytes(now);
     }
 
-    /// Follows what the rest of the swarm did, and requests as many blocks as the window takes.
+    /// Follows the changes of the swarm, and requests as many blocks as the window takes.
     ///
     /// # Errors
     /// [`PeerFault::Dismissed`] if the connection has to end.
@@ -290,7 +292,7 @@ impl<S: PieceMemory> Link<S> {
         Ok(())
     }
 
-    /// Follows what the rest of the swarm did since the last call.
+    /// Follows the changes of the swarm since the last call.
     fn sync(&mut self, now: Time) -> Result<(), PeerFault> {
         if self.shared.is_close_requested() {
             return Err(PeerFault::Dismissed);
@@ -331,7 +333,7 @@ impl<S: PieceMemory> Link<S> {
         }
     }
 
-    /// Looks whether the peer uses its upload slot. `stalled`: it leaves the blocks that it requested unread.
+    /// Checks whether the peer uses its upload slot. `stalled`: it leaves the blocks that it requested unread.
     pub fn follow_use(&mut self, now: Time, stalled: bool) {
         if self.shared.set_stalled(stalled) {
             self.count_interested();
@@ -351,7 +353,7 @@ impl<S: PieceMemory> Link<S> {
         is_filled
     }
 
-    /// Announcements leave at once from here on; else they wait for something to leave with.
+    /// Sends queued announcements at once; otherwise they wait for another message.
     pub fn flush_haves(&mut self) {
         self.connection.flush_haves();
     }
@@ -362,7 +364,7 @@ impl<S: PieceMemory> Link<S> {
         self.swarm.totals.uploaded.fetch_add(len, Ordering::Relaxed);
     }
 
-    /// A piece the peer asked for can't be served.
+    /// A piece that the peer requested can't be served.
     pub fn refuse_piece(&mut self, piece: PieceIndex) {
         self.connection.refuse_piece(piece);
     }

@@ -1,4 +1,4 @@
-//! What one link does with a scripted peer, message by message.
+//! One link with a scripted peer, message by message.
 
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,7 +60,7 @@ fn take(link: &mut Link<NoMemory>, message: Message<'_>) {
     link.sync(START).unwrap();
 }
 
-/// Everything that leaves, as text.
+/// Sends everything and returns it as text.
 fn sent(link: &mut Link<NoMemory>) -> Vec<String> {
     link.flush_haves();
     link.sync(START).unwrap();
@@ -80,7 +80,7 @@ fn outstanding(link: &Link<NoMemory>) -> Vec<BlockRef> {
     link.connection.outstanding().map(|request| request.block).collect()
 }
 
-/// The answer to a request; a piece that is complete is had at once.
+/// The peer answers a request. A complete piece counts as verified and written at once.
 fn answer(link: &mut Link<NoMemory>, block: BlockRef) {
     let is_new = |open: &OpenPiece<NoMemory>, block: BlockRef| !open.is_received(block.block_index());
     let receipt = link.receive(START, block.piece.get(), block.begin, block.len, is_new).unwrap();
@@ -100,7 +100,7 @@ fn interest_follows_what_the_peer_has_and_we_lack() {
     let mut link = link(&swarm, 1);
     sent(&mut link);
     take(&mut link, Message::Have { index: 0 });
-    assert!(sent(&mut link).is_empty(), "we have it too");
+    assert!(sent(&mut link).is_empty(), "we have the piece too");
     take(&mut link, Message::Have { index: 3 });
     assert_eq!(sent(&mut link), ["Interested"]);
     let open = swarm.pieces.open(swarm.geometry.piece(3).unwrap()).unwrap();
@@ -115,7 +115,7 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
     let mut links = [seeded(&swarm, 1), seeded(&swarm, 2)];
     links.iter_mut().for_each(|link| link.request_blocks(START));
     let claims: Vec<BlockRef> = links.iter().flat_map(outstanding).collect();
-    assert_eq!(claims.len(), 12 + 12, "the second one is idle: everything is asked for, that is endgame");
+    assert_eq!(claims.len(), 12 + 12, "the second link is idle and every block is requested: endgame");
     for block in outstanding(&links[0]) {
         answer(&mut links[0], block);
     }
@@ -137,7 +137,7 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
     take(&mut link, Message::Unchoke);
     take(&mut link, Message::Have { index: 0 });
     link.request_blocks(START);
-    // The order has been walked to its end, and no other is made.
+    // The cursor is at the end of the order, which is not rebuilt.
     (1..piece_count).for_each(|index| take(&mut link, Message::Have { index }));
     while let Some(&block) = outstanding(&link).first() {
         answer(&mut link, block);
@@ -157,7 +157,7 @@ fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
         take(&mut link, Message::Have { index: 0 });
         link.request_blocks(START);
         let begun = outstanding(&link).len();
-        // The order has been walked to its end.
+        // The cursor is at the end of the order.
         (1..100).rev().for_each(|index| take(&mut link, Message::Have { index }));
         link.request_blocks(START);
         outstanding(&link)[begun..].iter().map(|block| block.piece.get()).collect::<Vec<_>>()
@@ -179,7 +179,7 @@ fn a_choke_gives_claims_back_to_others() {
     assert_eq!((claims.len(), outstanding(&second).len()), (2, 0));
     take(&mut first, Message::Choke);
     claims.iter().for_each(|&block| take(&mut first, reject(block)));
-    // Nobody tells the second one: it looks again by itself.
+    // The second link is not notified: it retries by itself.
     let due = second.poll_timeout();
     assert_eq!(due, START + limits::IDLE_RETRY);
     second.handle_timeout(due).unwrap();
@@ -214,7 +214,7 @@ fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
     link.request_blocks(START);
     let next = outstanding(&link);
     assert!(!next.is_empty() && next.iter().all(|block| block.piece != rejected[0].piece));
-    // It says no to all.
+    // The peer rejects every request.
     let mut seen = 1;
     while let Some(&block) = outstanding(&link).first() {
         outstanding(&link).into_iter().for_each(|block| take(&mut link, reject(block)));
@@ -226,7 +226,7 @@ fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
     let due = link.poll_timeout();
     link.handle_timeout(due).unwrap();
     link.request_blocks(due);
-    assert!(!outstanding(&link).is_empty(), "later all are tried again");
+    assert!(!outstanding(&link).is_empty(), "later all pieces are requested again");
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn a_late_block_is_used_and_cancelled_elsewhere() {
         assert!(outstanding(&second).contains(&block));
         answer(&mut first, block);
         sent(&mut second);
-        // A stranger could spoil a piece with each choke: its late blocks are not taken.
+        // An unproven peer could corrupt a piece with each choke: its late blocks are refused.
         assert_eq!(outstanding(&second).contains(&block), !proven);
         assert_eq!(swarm.totals.wasted.load(Relaxed) > 0, !proven);
     }
@@ -329,7 +329,7 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     assert_eq!(swarm.pieces.wanted_left(), 6 * u64::from(BLOCK_LEN));
     let mut link = link(&swarm, 1);
     take(&mut link, Message::Have { index: 5 });
-    assert!(!link.connection().am_interested(), "nobody wants it");
+    assert!(!link.connection().am_interested(), "the piece is not wanted");
     for index in 1..5 {
         take(&mut link, Message::Have { index });
     }
@@ -343,7 +343,7 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     let told = |message: &String| message.starts_with("Have");
     asked.into_iter().for_each(|block| answer(&mut link, block));
     let told: Vec<String> = sent(&mut link).into_iter().filter(told).collect();
-    assert_eq!(told, ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"], "half of 1 is nowhere");
+    assert_eq!(told, ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"], "half of piece 1 is not written");
     assert!(swarm.pieces.is_complete() && !swarm.pieces.has_all() && !link.connection().am_interested());
     assert_eq!((swarm.pieces.wanted_left(), swarm.pieces.left()), (0, 6 * u64::from(BLOCK_LEN)));
     assert!(!link.is_useless(), "the peer lacks a piece");
@@ -372,15 +372,15 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
     }
     let request = |index| Message::Request { index, begin: 0, length: BLOCK_LEN };
     take(&mut one, request(of_other[0]));
-    assert!(sent(&mut one).iter().any(|message| message.starts_with("Reject")), "it was not shown");
+    assert!(sent(&mut one).iter().any(|message| message.starts_with("Reject")), "the piece was not shown");
     take(&mut one, request(of_one[0]));
     assert_eq!(one.connection().queued_count(), 1);
     take(&mut one, Message::Have { index: of_one[0] });
-    assert_eq!(haves(&mut one, START), [0; 0], "nobody else has it");
+    assert_eq!(haves(&mut one, START), [0; 0], "no other peer has the piece");
     take(&mut other, Message::Have { index: of_one[0] });
     assert_eq!(haves(&mut one, START).len(), 1);
     assert_eq!(haves(&mut other, START), [0; 0]);
-    // Who is alone need not wait for others.
+    // A peer without rivals does not wait for other peers.
     drop(other);
     take(&mut one, Message::Have { index: of_one[1] });
     assert_eq!(haves(&mut one, START).len(), 1);
@@ -400,7 +400,7 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
     take(&mut one, Message::Interested);
     one.shared().set_unchoked(true);
     sent(&mut one);
-    // Through a thin uplink not even a block leaves for a long time.
+    // On a slow uplink not even a block leaves for a long time.
     take(&mut one, Message::Request { index: of_one[0], begin: 0, length: BLOCK_LEN });
     let mut now = START;
     while now < START + limits::SUPER_SEED_HELD_MAX {
@@ -408,7 +408,7 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
         one.sync(now).unwrap();
         now += limits::SUGGEST_AGAIN / 4;
     }
-    // But nobody keeps a piece from the others for ever.
+    // But a peer reserves a piece for a limited time.
     let mut shown = haves(&mut other, now + limits::SUGGEST_AGAIN);
     shown.sort_unstable();
     assert!(shown.len() == 2 && shown.iter().all(|index| of_one.contains(index)), "{shown:?} {of_one:?}");
@@ -446,7 +446,7 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
         peer_ip: None,
         metadata: None,
     };
-    // Not an origin: its first copy is not its own to spread.
+    // Not an origin, so it does not distribute first copies.
     let (ours, theirs) = (swarm(&[0, 1, 2, 3, 4], 1), swarm(&[], 6));
     let shared = |key| Arc::new(PeerShared::new(key, ([80, 4, 4, 200], 6881).into()));
     let mut link = Link::new(setup(&ours), ours.clone(), shared(1), START);
@@ -457,11 +457,11 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
     take(&mut link, Message::Request { index: 5, begin: 0, length: BLOCK_LEN });
     take(&mut link, Message::Request { index: 2, begin: 0, length: BLOCK_LEN });
     assert_eq!(link.connection().queued().map(|block| block.piece.get()).collect::<Vec<_>>(), [2]);
-    // The other side.
+    // The other side of such a connection.
     let mut newcomer = Link::new(setup(&theirs), theirs.clone(), shared(2), START);
     take(&mut newcomer, Message::HaveAll);
     newcomer.request_blocks(START);
-    assert!(outstanding(&newcomer).is_empty(), "it is choked");
+    assert!(outstanding(&newcomer).is_empty(), "the newcomer is choked");
     take(&mut newcomer, Message::AllowedFast { index: 3 });
     newcomer.request_blocks(START);
     let asked = outstanding(&newcomer);
@@ -469,7 +469,7 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
     answer(&mut newcomer, asked[0]);
     take(&mut newcomer, reject(asked[1]));
     newcomer.request_blocks(START);
-    assert!(outstanding(&newcomer).is_empty(), "it is not asked again for what it rejects");
+    assert!(outstanding(&newcomer).is_empty(), "a rejected piece is not requested again");
     take(&mut newcomer, Message::Unchoke);
     newcomer.request_blocks(START);
     assert!(outstanding(&newcomer).contains(&asked[1]));
@@ -524,7 +524,7 @@ fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
     assert_eq!(sought(&[]), limits::CONNECTIONS_SOUGHT);
     assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_LEECHING_MAX);
     assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
-    assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders are ahead of everybody");
+    assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders do not count");
     swarm.totals.corrupt.store(1, Relaxed);
     assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_UNPROVEN);
     let proven = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
@@ -542,7 +542,7 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
     }
     let suggested = |link: &Link<NoMemory>| link.offers.pieces().len();
     links.iter_mut().for_each(|link| link.sync(START).unwrap());
-    assert_eq!(links.each_ref().map(suggested), [3, 3], "both may ask at any moment");
+    assert_eq!(links.each_ref().map(suggested), [3, 3], "both may request at any moment");
     let later = START + limits::SLOT_UNUSED_NOTICE;
     let request = Message::Request { index: links[0].offers.pieces()[0].get(), begin: 0, length: BLOCK_LEN };
     links[0].handle_message(later, &request).unwrap();
@@ -550,7 +550,7 @@ fn who_asks_for_nothing_keeps_no_pieces_from_others() {
     assert_eq!(links.each_ref().map(suggested), [2, 0]);
     assert_eq!(swarm.served.get(), 1);
     links[0].sync(later).unwrap();
-    assert_eq!(suggested(&links[0]), 2, "alone it is told nothing more");
+    assert_eq!(suggested(&links[0]), 2, "alone it gets no more suggestions");
     let request = Message::Request { index: 0, begin: 0, length: BLOCK_LEN };
     links[1].handle_message(later, &request).unwrap();
     links[1].sync(later).unwrap();

@@ -1,8 +1,9 @@
-//! Metadata put together from several peers (BEP 9).
+//! Metadata assembled from several peers (BEP 9).
 //!
-//! Which of two peers lies is not known before all parts are there and the SHA-1 is that of the torrent. So peers that
-//! tell one length work on one version together; when it turns out wrong, those who had part in it bring it alone from
-//! then on, and whoever brings it wrong alone is banned. When it is right at last, so are those whose parts it refutes.
+//! Which of two peers sends wrong parts is unknown until all parts have arrived and their SHA-1 is the info-hash. So
+//! peers that announce the same length contribute to one version. If it turns out wrong, each of its senders then has
+//! to send a whole version alone, and a host whose own version is wrong is banned. The verified metadata also bans the
+//! senders of the parts that it refutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,20 +13,20 @@ use sha1::{Digest as _, Sha1};
 use crate::base::{InfoHash, Time, host_of, limits};
 use crate::codec::metadata::{metadata_part, metadata_part_count};
 
-/// See the module. A peer is known by a key of its connection.
+/// See the module. A peer is identified by the key of its connection.
 #[derive(Debug)]
 pub struct MetadataFetch {
     info_hash: InfoHash,
     peers: BTreeMap<u32, Peer>,
     versions: Vec<Version>,
     banned: BTreeSet<IpAddr>,
-    /// Those who had part in a wrong version, and the SHA-1 of what they sent.
+    /// The senders of failed versions, and the SHA-1 of each part that they sent.
     suspects: Vec<Suspect>,
 }
 
 #[derive(Debug)]
 struct Peer {
-    /// Its host, as everywhere here.
+    /// The peer's host; see [`host_of`].
     ip: IpAddr,
     info_len: u32,
 }
@@ -38,11 +39,11 @@ struct Suspect {
     sum: [u8; 20],
 }
 
-/// The metadata as some peers have it.
+/// The metadata as some peers send it.
 #[derive(Debug)]
 struct Version {
     info_len: u32,
-    /// Who brings it alone.
+    /// The only host that contributes; `None`: every peer that announced this length, except suspects.
     sole: Option<IpAddr>,
     parts: Vec<Part>,
     missing: usize,
@@ -50,7 +51,7 @@ struct Version {
 
 #[derive(Debug)]
 enum Part {
-    /// Asked of these, last at that time.
+    /// Requested from these connections, last at that time.
     Missing {
         askers: Vec<u32>,
         asked_at: Time,
@@ -61,13 +62,13 @@ enum Part {
     },
 }
 
-/// What a part led to.
+/// The result of a received part.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MetadataProgress {
     More,
-    /// All of the info dictionary; its SHA-1 is the info-hash.
+    /// The whole info dictionary; its SHA-1 is the info-hash.
     Complete(Vec<u8>),
-    /// All parts were there, and it is not what the info-hash stands for.
+    /// All parts have arrived, but their SHA-1 is not the info-hash.
     Wrong,
 }
 
@@ -83,7 +84,7 @@ impl MetadataFetch {
         }
     }
 
-    /// The connection is gone: others are asked.
+    /// The connection has ended: its parts may be requested from other peers.
     pub fn handle_gone(&mut self, key: u32) {
         let Some(gone) = self.peers.remove(&key) else { return };
         self.versions.iter_mut().for_each(|version| version.withdraw(key, None));
@@ -96,7 +97,7 @@ impl MetadataFetch {
         });
     }
 
-    /// It will not give this part.
+    /// The peer rejected the request for this part.
     pub fn handle_refused(&mut self, key: u32, part: u32) {
         self.versions.iter_mut().for_each(|version| version.withdraw(key, Some(part)));
     }
@@ -105,12 +106,12 @@ impl MetadataFetch {
         self.banned.contains(&host_of(ip))
     }
 
-    /// The hosts that sent what is not true.
+    /// The hosts that sent wrong metadata.
     pub fn banned(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.banned.iter().copied()
     }
 
-    /// What to ask this peer for next.
+    /// The next part to request from this peer.
     pub fn next_request(&mut self, now: Time, key: u32) -> Option<u32> {
         let peer = self.peers.get(&key).filter(|peer| !self.banned.contains(&peer.ip))?;
         let (ip, info_len) = (peer.ip, peer.info_len);
@@ -127,7 +128,8 @@ impl MetadataFetch {
         self.versions.get_mut(at)?.ask(now, key)
     }
 
-    /// Drops the version that fewest hosts bring, of these the one with the fewest parts, if more of them bring the new one.
+    /// Drops the version to which the fewest hosts contribute, among equals the one with the fewest parts, if more
+    /// hosts contribute to the new version.
     fn evict_for(&mut self, info_len: u32, sole: Option<IpAddr>) -> bool {
         let rank =
             |version: &Version| (self.hosts_of(version.info_len, version.sole), version.parts.len() - version.missing);
@@ -140,15 +142,15 @@ impl MetadataFetch {
         evicted
     }
 
-    /// Connected hosts that bring a version. Each speaks for the length alone that it told first: else one of them could take
-    /// every place.
+    /// The number of connected hosts that contribute to a version. Each host counts only for the length that it
+    /// announced first: otherwise one host could take every place.
     fn hosts_of(&self, info_len: u32, sole: Option<IpAddr>) -> usize {
         let mut told = BTreeMap::new();
         self.peers.values().for_each(|peer| _ = told.entry(peer.ip).or_insert(peer.info_len));
         told.iter().filter(|&(&ip, &len)| len == info_len && sole.is_none_or(|sole| sole == ip)).count()
     }
 
-    /// A part that this peer was asked for, of the length it must have.
+    /// Takes a part of the requested length from this peer. A part that was not requested from it is ignored.
     pub fn handle_part(&mut self, key: u32, part: u32, bytes: Box<[u8]>) -> MetadataProgress {
         let Some(peer) = self.peers.get(&key) else { return MetadataProgress::More };
         let ip = peer.ip;
@@ -183,7 +185,7 @@ impl MetadataFetch {
         }
     }
 
-    /// The truth is known: whoever sent something else is banned.
+    /// The metadata is verified: bans the senders of parts that differ from it.
     fn judge(&mut self, info_bytes: &[u8]) {
         let len = u32::try_from(info_bytes.len()).unwrap_or(u32::MAX);
         for Suspect { ip, info_len, part, sum } in self.suspects.drain(..) {
@@ -203,7 +205,7 @@ impl Version {
         Self { info_len, sole, parts: std::iter::repeat_with(part).take(missing).collect(), missing }
     }
 
-    /// First what nobody was asked for, then what was asked of others some time ago.
+    /// Picks parts that were not requested yet first, then parts that other peers have owed for some time.
     fn ask(&mut self, now: Time, key: u32) -> Option<u32> {
         let rank = |part: &Part| match part {
             Part::Missing { askers, .. } if askers.is_empty() => Some((0, Time::ZERO)),
@@ -234,7 +236,7 @@ impl Version {
         }
     }
 
-    /// This peer brings this part, or any, no more.
+    /// Withdraws the requests to this peer, for one part or for all.
     fn withdraw(&mut self, key: u32, only: Option<u32>) {
         for (at, part) in self.parts.iter_mut().enumerate() {
             if let Part::Missing { askers, .. } = part
@@ -245,7 +247,7 @@ impl Version {
         }
     }
 
-    /// Each part that is here, and who sent it.
+    /// Each received part with its sender.
     fn senders(&self) -> impl Iterator<Item = (u32, &[u8], IpAddr)> {
         self.parts.iter().zip(0..).filter_map(|(part, at)| match part {
             Part::Here { bytes, from } => Some((at, &**bytes, *from)),

@@ -16,7 +16,7 @@ fn ip(key: u32) -> IpAddr {
     IpAddr::from([10, 0, 0, u8::try_from(key).unwrap()])
 }
 
-/// Peers answer in turns, each with its own truth, until the metadata is complete or nobody has anything to ask for.
+/// Peers answer in turns, each with its own metadata, until the metadata is complete or no peer has a part to request.
 fn play(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option<Vec<u8>> {
     let mut now = Time::from_secs(1);
     for (&key, truth) in peers {
@@ -48,8 +48,9 @@ fn several_peers_bring_parts_side_by_side() {
     fetch.handle_offer(2, ip(2), len);
     let asked: Vec<_> = (0..6).map(|at| fetch.next_request(Time::ZERO, 1 + at % 2).unwrap()).collect();
     assert_eq!(asked, [0, 1, 2, 3, 4, 5]);
-    assert_eq!(fetch.next_request(Time::ZERO, 1), None, "all are asked for");
-    // What one of them does not bring is asked of the other: at once when it says so or leaves, else after a while.
+    assert_eq!(fetch.next_request(Time::ZERO, 1), None, "all parts are requested");
+    // A part that one peer does not send is requested from the other: at once if it rejects or leaves, otherwise after
+    // a while.
     fetch.handle_refused(1, 2);
     assert_eq!(fetch.next_request(Time::ZERO, 2), Some(2));
     assert_eq!(fetch.next_request(limits::METADATA_DOUBLE_AFTER, 2), Some(0));
@@ -76,7 +77,7 @@ fn a_liar_among_honest_peers_is_found_out_and_they_are_not_blamed() {
     for liar in 1..=4 {
         let mut fetch = fetch(&truth);
         let mut peers: BTreeMap<u32, Vec<u8>> = (1..=4).map(|key| (key, truth.clone())).collect();
-        // One byte in each part.
+        // One wrong byte in each part.
         peers.get_mut(&liar).unwrap().iter_mut().step_by(PART).for_each(|byte| *byte ^= 1);
         assert_eq!(play(&mut fetch, &peers), Some(truth.clone()));
         assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(liar)]);
@@ -93,7 +94,7 @@ fn lengths_that_differ_are_versions_and_no_more_of_them_than_allowed() {
     }
     let asked = (1..=20).filter(|&key| fetch.next_request(Time::ZERO, key).is_some()).count();
     assert_eq!((asked, fetch.versions.len()), (8, 8));
-    // Those who do not answer are sent away, and make room.
+    // Peers that do not answer are disconnected and make room.
     (1..=20).for_each(|key| fetch.handle_gone(key));
     assert!(fetch.versions.is_empty());
     assert_eq!(play(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth));
@@ -108,7 +109,7 @@ fn impossible_lengths_are_no_offers() {
     }
 }
 
-/// One host tells as many lengths as are put together, brings a part of each, and leaves or stays.
+/// One host announces as many lengths as there are versions, sends a part of each, and leaves or stays.
 #[test]
 fn one_host_takes_no_place_from_the_others() {
     let truth = info(2 * PART);

@@ -1,7 +1,8 @@
-//! What the connections of one torrent share: the life of each piece, availability, what to ask next, whom to serve.
+//! The state that the connections of one torrent share: the life of each piece, availability, the choice of requests,
+//! choking.
 //!
-//! Without I/O or clock. [`Swarm`] is shared by all threads; a [`Link`] joins it to one peer connection. Piece memory is a
-//! type parameter ([`PieceMemory`]) that is only carried here.
+//! Without I/O or clock. [`Swarm`] is shared by all threads; a [`Link`] joins it to one peer connection. Piece memory
+//! is a type parameter ([`PieceMemory`]) that is only carried here.
 
 mod availability;
 mod awaited;

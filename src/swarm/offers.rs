@@ -11,9 +11,9 @@ use crate::peer::Connection;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Offers {
-    /// Suggested to the peer, and not requested by it yet.
+    /// Pieces suggested to the peer that it has not requested yet.
     pieces: Vec<PieceIndex>,
-    /// The number of such pieces that there should be.
+    /// The number of suggested pieces that the peer should have.
     target: usize,
     /// When the peer last requested a block, or was unchoked.
     last_request: Time,

@@ -1,4 +1,4 @@
-//! A piece that is being received: which of its blocks are claimed and which have come, from whom, and its memory.
+//! A piece that is being received: its claimed and received blocks, their senders, and its memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -9,7 +9,7 @@ use crate::base::{BlockRef, Geometry, PieceIndex, Time};
 
 /// Memory for one piece, carried by [`OpenPiece`] and reused.
 pub trait PieceMemory: Send + Sync + 'static {
-    /// Empties the buffer for a piece of `piece_len` bytes; false when it can't be used again.
+    /// Empties the buffer for a piece of `piece_len` bytes. Returns false if it can't be reused yet.
     fn clear(&mut self, piece_len: u32) -> bool;
 }
 
@@ -23,7 +23,7 @@ pub enum HashOutcome {
 /// The contributors to a hashed piece.
 #[derive(Debug)]
 pub struct Verdict {
-    /// The peers that sent blocks of it.
+    /// The peers that sent blocks of the piece.
     pub senders: Vec<Arc<PeerShared>>,
     /// Some blocks are from an earlier run: their senders are unknown.
     pub has_unknown: bool,
@@ -38,7 +38,7 @@ pub(super) enum BlockSource {
     Unknown,
 }
 
-/// An [`BlockSource`] that threads share; none at first.
+/// An optional [`BlockSource`] that threads share; none at first.
 #[derive(Debug, Default)]
 struct AtomicBlockSource(AtomicU16);
 
@@ -63,16 +63,16 @@ impl AtomicBlockSource {
     }
 }
 
-/// What the arrival of a block means for its piece.
+/// The effect of a received block on its piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Receipt {
-    /// Others have asked for the block too.
+    /// Other connections have requested the block too.
     pub(super) others_claim: bool,
     /// All blocks are in the buffer, and the sender of each is stored: the piece can be hashed and its senders judged.
     pub(super) completes: bool,
 }
 
-/// Slots that wait for pieces.
+/// The buffers of a torrent that no open piece uses.
 #[derive(Debug)]
 pub(super) struct BufferPool<S> {
     buffers: Mutex<Vec<S>>,
@@ -84,7 +84,7 @@ impl<S> BufferPool<S> {
         Self { free_count: AtomicUsize::new(buffers.len()), buffers: Mutex::new(buffers) }
     }
 
-    /// Slots that no piece is using.
+    /// The number of buffers that no piece uses.
     pub(super) fn free_count(&self) -> usize {
         self.free_count.load(Ordering::Relaxed)
     }
@@ -100,10 +100,10 @@ impl<S> BufferPool<S> {
 }
 
 impl<S: PieceMemory> BufferPool<S> {
-    /// An empty buffer for a piece of this length.
+    /// Takes an empty buffer for a piece of this length. `None` if every buffer is in use or still read.
     pub(super) fn take(&self, piece_len: u32) -> Option<S> {
         let mut buffers = self.lock();
-        // A buffer that can't be cleared is still read by somebody: its time comes later.
+        // A buffer that can't be cleared is still read, for example by a hash thread: it can be used later.
         let at = buffers.iter_mut().rposition(|buffer| buffer.clear(piece_len))?;
         self.free_count.fetch_sub(1, Ordering::Relaxed);
         Some(buffers.swap_remove(at))
@@ -123,7 +123,7 @@ pub struct OpenPiece<S: PieceMemory> {
     senders: Mutex<Vec<Arc<PeerShared>>>,
     workers: AtomicU32,
     retired: AtomicBool,
-    /// One sender alone: its verdict will be beyond doubt.
+    /// No other connection may contribute, so a failed hash names its sender for certain.
     alone: AtomicBool,
     /// When a block was last claimed or received, in milliseconds.
     touched_ms: AtomicU64,
@@ -134,7 +134,7 @@ pub struct OpenPiece<S: PieceMemory> {
 /// 64 blocks, a bit for each.
 #[derive(Debug, Default)]
 struct Word {
-    /// Somebody has requested it.
+    /// A connection has requested it.
     claimed: AtomicU64,
     /// It has arrived.
     received: AtomicU64,
@@ -142,7 +142,7 @@ struct Word {
 
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// How many connections have requested it: more than one in the endgame.
+    /// The number of connections that have requested it: more than one in the endgame.
     pub(super) askers: AtomicU16,
     source: AtomicBlockSource,
 }
@@ -186,12 +186,12 @@ impl<S: PieceMemory> OpenPiece<S> {
 
     /// The piece's memory.
     pub fn buffer(&self) -> &S {
-        // It is taken out in `drop` alone.
+        // Only `drop` takes it out.
         #[expect(clippy::unwrap_used, reason = "there from construction to drop")]
         self.buffer.as_ref().unwrap()
     }
 
-    /// The piece was verified, or failed: nothing of it is wanted any more.
+    /// The piece was verified or failed: its blocks are not wanted.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
@@ -200,12 +200,12 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// A worker leaves.
+    /// A connection stops working on the piece.
     pub(super) fn quit(&self) {
         self.workers.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Nobody else may have a part in it.
+    /// Only one connection may contribute to the piece.
     pub(super) fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
     }
@@ -219,7 +219,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.touched_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How long nothing has happened.
+    /// The time since a block was last claimed or received.
     pub(super) fn quiet_for(&self, now: Time) -> Time {
         now.saturating_sub(Time::from_millis(self.touched_ms.load(Ordering::Relaxed)))
     }
@@ -240,7 +240,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         u16::try_from(at).map_or(BlockSource::Unknown, BlockSource::Sender)
     }
 
-    /// Blocks of the word that exist.
+    /// The bits of the blocks that exist in this word.
     fn mask(&self, word: usize) -> u64 {
         let left = (self.block_count as usize).saturating_sub(word * 64);
         if left >= 64 { u64::MAX } else { (1 << left) - 1 }
@@ -250,7 +250,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         (0..self.words.len()).any(|word| self.unclaimed(word) != 0)
     }
 
-    /// Blocks of the word that have not arrived and that nobody has requested.
+    /// Blocks of the word that have not arrived and that no connection has requested.
     fn unclaimed(&self, word: usize) -> u64 {
         let taken = |word: &Word| word.claimed.load(Ordering::Acquire) | word.received.load(Ordering::Acquire);
         !self.words.get(word).map_or(u64::MAX, taken) & self.mask(word)
@@ -261,7 +261,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.words.get(word).is_some_and(|word| word.received.load(Ordering::Acquire) & bit != 0)
     }
 
-    /// Claims up to `max` blocks that nobody has claimed, lowest first.
+    /// Claims up to `max` unclaimed blocks, lowest first.
     pub(super) fn claim(&self, geometry: &Geometry, max: usize, out: &mut Vec<BlockRef>) {
         let wanted = out.len() + max;
         for (i, (word, first)) in self.words.iter().zip((0u32..).step_by(64)).enumerate() {
@@ -290,7 +290,8 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.blocks.get(block_index).map_or(0, |block| block.askers.load(Ordering::Acquire))
     }
 
-    /// Endgame: claims up to `max` blocks once more that have not arrived and that fewer than `askers_max` have asked for.
+    /// Endgame: claims again up to `max` blocks that have not arrived and that fewer than `askers_max` connections have
+    /// requested.
     pub(super) fn claim_duplicates(&self, geometry: &Geometry, max: usize, askers_max: u16, out: &mut Vec<BlockRef>) {
         let open = |&block_index: &usize| !self.is_received(block_index) && self.askers_of(block_index) < askers_max;
         for block_index in (0..self.block_count as usize).filter(open).take(max) {
@@ -299,7 +300,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         }
     }
 
-    /// Gives a claim back: the block may be asked of somebody else.
+    /// Gives a claim back: the block may be requested from another peer.
     pub(super) fn release(&self, block: BlockRef) {
         let (word, bit) = bit_of(block.block_index());
         let (Some(Block { askers, .. }), Some(Word { claimed, .. })) =
@@ -307,13 +308,13 @@ impl<S: PieceMemory> OpenPiece<S> {
         else {
             return;
         };
-        // Who asks in between makes the block asked for twice at worst, never claimed by nobody.
+        // A request in between causes a redundant request at worst, never a block that stays claimed without a request.
         if askers.fetch_sub(1, Ordering::AcqRel) == 1 {
             claimed.fetch_and(!bit, Ordering::AcqRel);
         }
     }
 
-    /// A block is in the buffer. `claims`: its source still claims it.
+    /// A block is in the buffer. `claims`: its source still has a claim on it.
     pub(super) fn handle_received(&self, block_index: usize, source: BlockSource, claims: bool) -> Receipt {
         let (word, bit) = bit_of(block_index);
         if let Some(block) = self.blocks.get(block_index) {
@@ -331,7 +332,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.handle_received(block_index, BlockSource::Unknown, false);
     }
 
-    /// The peer that sent a block.
+    /// The peer that sent a block; `None` if it has not arrived or is from an earlier run.
     pub fn sender(&self, block_index: usize) -> Option<Arc<PeerShared>> {
         let Some(BlockSource::Sender(position)) = self.blocks.get(block_index)?.source.get() else { return None };
         lock(&self.senders).get(usize::from(position)).cloned()

@@ -1,4 +1,4 @@
-//! The order in which missing pieces are opened: a snapshot, made anew off the hot path.
+//! The order in which missing pieces are opened: a snapshot, rebuilt off the hot path.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,15 +9,15 @@ use super::pieces::{PieceMemory, Pieces};
 use crate::base::lock::lock;
 use crate::base::{PieceIndex, Rng, limits};
 
-/// Missing pieces, next first. Connections walk it with a place of their own.
+/// Missing pieces, next first. Each connection reads them with a cursor of its own.
 #[derive(Debug)]
 pub struct Order {
     current: RwLock<Arc<Snapshot>>,
     version: AtomicU64,
     reopened: AtomicU32,
     sequential: AtomicBool,
-    /// For each piece, the greater the earlier; empty when they are all equal. Held while the order is made: what was begun later
-    /// is published later.
+    /// The priority of each piece, greater first; empty if all are equal. Locked while the order is rebuilt, so that
+    /// rebuilds are published in the order in which they began.
     priorities: Mutex<Box<[u8]>>,
 }
 
@@ -25,7 +25,7 @@ pub struct Order {
 pub(super) struct Snapshot {
     /// Differs from snapshot to snapshot.
     pub(super) version: u64,
-    /// [`Pieces::reopened`], of which all is in it.
+    /// [`Pieces::reopened`] before the snapshot was made: it contains the pieces counted there.
     pub(super) reopened: u32,
     pub(super) pieces: Box<[u32]>,
 }
@@ -42,7 +42,7 @@ impl Order {
         }
     }
 
-    /// By index instead of by rarity, from the next time the order is made on.
+    /// Sorts by index instead of by rarity, from the next rebuild on.
     pub fn set_sequential(&self, sequential: bool) {
         self.sequential.store(sequential, Ordering::Relaxed);
     }
@@ -51,7 +51,7 @@ impl Order {
         self.sequential.load(Ordering::Relaxed)
     }
 
-    /// Pieces of greater priority come first, from the next time the order is made on; a piece beyond the end has 0.
+    /// Pieces of greater priority come first, from the next rebuild on. A piece beyond the end of `priorities` has 0.
     pub fn set_priorities(&self, priorities: Box<[u8]>) {
         *lock(&self.priorities) = priorities;
     }
@@ -60,7 +60,7 @@ impl Order {
         self.version.load(Ordering::Acquire)
     }
 
-    /// [`Snapshot::reopened`] of the current one.
+    /// [`Snapshot::reopened`] of the current snapshot.
     pub(super) fn reopened(&self) -> u32 {
         self.reopened.load(Ordering::Acquire)
     }
@@ -69,8 +69,8 @@ impl Order {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sorts what is missing by priority and rarity, equals at random; the first few pieces of a download purely at random, so that a
-    /// newcomer soon has something to give.
+    /// Sorts the missing pieces by priority and rarity, equals at random. The first few pieces of a download are in
+    /// random order, so that a new download soon has something to upload.
     pub(super) fn rebuild<S: PieceMemory>(&self, pieces: &Pieces<S>, availability: &Availability, rng: &mut Rng) {
         let priorities = lock(&self.priorities);
         let reopened = pieces.reopened();
@@ -116,7 +116,7 @@ mod tests {
     use crate::base::{Bitfield, Geometry, Time};
     use crate::swarm::testing::NoMemory;
 
-    /// What is ordered: one digit for each piece's availability, `x` for a piece that is had.
+    /// Checks the order of pieces: one digit for each piece's availability, `x` for a piece that we have.
     fn check(availabilities: &str, prepare: impl Fn(&Order), expected: &str) {
         let piece_count = u32::try_from(availabilities.len()).unwrap();
         let geometry = Arc::new(Geometry::new(1, [u64::from(piece_count)]).unwrap());
@@ -161,7 +161,7 @@ mod tests {
         };
         let first = made(1);
         assert_ne!(first, made(2));
-        assert!(first.iter().take(50).any(|&index| index < 50), "common ones among the first");
+        assert!(first.iter().take(50).any(|&index| index < 50), "common pieces among the first");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The peers we know of, and whether to connect to them.
+//! The known peers, and the choice of which to connect to.
 //!
-//! Owns addresses, attempts with their back-off, trust and bans, and the count of connections for each host. Knows
-//! no connection: it is told what became of each.
+//! Owns addresses, attempts with their back-off, trust and bans, and the number of connections with each host. Knows no
+//! connection: the caller reports the outcome of each.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,21 +17,21 @@ use crate::base::limits::{
 };
 use crate::base::{Rng, Time, canonical_priority, host_of};
 
-/// Who told us of a peer; a later one is worth more than an earlier one.
+/// The source of a peer address; a later one is worth more than an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
     Tracker,
-    /// `--peer`: tried for ever, never evicted.
+    /// `--peer`: retried without limit, never evicted.
     User,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Idle,
-    /// Since then.
+    /// An attempt began at this time.
     Connecting(Time),
     Connected,
-    /// It is us.
+    /// The address is our own.
     Own,
 }
 
@@ -39,11 +39,11 @@ enum State {
 struct Peer {
     source: Source,
     state: State,
-    /// Attempts in a row that failed, or connections that ended without a block.
+    /// Consecutive attempts that failed, or connections that ended without a block.
     failures: u32,
-    /// Not to be tried before.
+    /// No attempt is made before.
     retry_at: Time,
-    /// It closed the last connection at our handshake.
+    /// The peer closed the last connection at our handshake.
     hung_up: bool,
 }
 
@@ -53,15 +53,15 @@ pub struct PeerList {
     peers: BTreeMap<SocketAddr, Peer>,
     awaited: Awaited,
     filter: AddressFilter,
-    /// Connections with one host.
+    /// The maximum number of connections with one host.
     per_host_max: usize,
-    /// Where others see us, if it is known.
+    /// Our external address, if it is known.
     own: Option<SocketAddr>,
-    /// Connections, opening or open, in and out.
+    /// The number of connections with each host: opening or open, incoming or outgoing.
     connections: BTreeMap<IpAddr, usize>,
-    /// By host.
+    /// The trust in each host.
     trust: BTreeMap<IpAddr, i32>,
-    /// Attempts lately made, in thousandths, which time makes up for; as of `connects_at`.
+    /// Recent attempts in thousandths, decreasing with time; as of `connects_at`.
     connects: u128,
     connects_at: Time,
 }
@@ -96,7 +96,7 @@ impl PeerList {
         Self::default()
     }
 
-    /// Number of known peers.
+    /// The number of known peers.
     pub fn len(&self) -> usize {
         self.peers.len()
     }
@@ -105,7 +105,7 @@ impl PeerList {
         self.peers.is_empty()
     }
 
-    /// Knows nobody yet, and never connects to whom `filter` keeps out.
+    /// An empty list that never connects to addresses that `filter` denies.
     pub fn with_filter(filter: AddressFilter) -> Self {
         Self { filter, ..Self::default() }
     }
@@ -116,13 +116,13 @@ impl PeerList {
         Self { per_host_max, ..self }
     }
 
-    /// Where others see us; `None`: nobody said.
+    /// Sets our external address; `None`: it is unknown.
     pub fn set_own(&mut self, own: Option<SocketAddr>) {
         self.own = own;
     }
 
-    /// Somebody names peers. Addresses nobody can listen on are skipped; one given up before gets one more attempt. When
-    /// the list is full only a peer worse than the new one makes room.
+    /// A source announced peers. Addresses on which no peer can listen are skipped. A peer that was given up gets one
+    /// more attempt. If the list is full, a new peer replaces only a worse one.
     pub fn handle_announced(&mut self, addrs: impl IntoIterator<Item = SocketAddr>, source: Source, rng: &mut Rng) {
         for addr in addrs.into_iter().map(canonical).filter(is_connectable) {
             if let Some(peer) = self.peers.get_mut(&addr) {
@@ -135,8 +135,8 @@ impl PeerList {
         }
     }
 
-    /// A leecher that listens at `addr` has announced itself to our own tracker. It becomes a peer to connect to unless its host
-    /// connects by itself soon.
+    /// A leecher that listens at `addr` has announced itself to our own tracker. It becomes a peer to connect to unless
+    /// its host connects by itself within [`AWAITED_FOR`](crate::base::limits::AWAITED_FOR).
     pub fn handle_leecher(&mut self, now: Time, addr: SocketAddr) {
         if self.connection_count(addr.ip()) == 0 {
             self.awaited.handle_announced(now, canonical(addr));
@@ -151,18 +151,19 @@ impl PeerList {
         }
     }
 
-    /// Nobody is connected and nobody can be: those we know of are banned or given up, and some are banned. Only
-    /// newly announced peers, or such that come by themselves, can help.
+    /// No peer is connected, and there is none to connect to: all known peers are banned or given up, and at least one
+    /// is banned. Only newly announced or incoming peers can help.
     pub fn is_hopeless(&self) -> bool {
         self.connections.is_empty()
             && self.trust.values().any(|&trust| trust <= TRUST_BANNED)
             && !self.peers.iter().any(|(addr, peer)| peer.is_candidate() && !self.is_banned(addr.ip()))
     }
 
-    /// Peers to connect to now where so many connections are lacking and there are places for so many attempts: no more
-    /// than [`CONNECTS_PER_S`] over time, those of hosts with the fewest connections first, then those with the fewest failures,
-    /// then by canonical priority (BEP 40) once it is known where others see us, otherwise at random. An attempt of [`CONNECT_HOPEFUL`] counts as a connection, an older
-    /// one does not. Each one's outcome must be told by [`Self::handle_connected`] or [`Self::handle_failed`].
+    /// The peers to connect to, if `lacking` connections are missing and `places` attempts may start: at most
+    /// [`CONNECTS_PER_S`] over time. Hosts with the fewest connections come first, then peers with the fewest failures,
+    /// then those with the highest canonical priority (BEP 40), or at random while our external address is unknown. An
+    /// attempt younger than [`CONNECT_HOPEFUL`] counts as a connection. The caller must report the outcome of each with
+    /// [`Self::handle_connected`] or [`Self::handle_failed`].
     pub fn poll_connect(&mut self, now: Time, lacking: usize, places: usize, rng: &mut Rng) -> Vec<SocketAddr> {
         self.take_awaited(now, rng);
         let max = lacking.saturating_sub(self.hopeful_count(now)).min(places).min(self.connects_allowed(now));
@@ -178,7 +179,7 @@ impl PeerList {
         rng.shuffle(&mut due);
         let priority = |addr| self.own.map(|own| canonical_priority(own, addr));
         due.sort_by_cached_key(|&(addr, failures)| (failures, Reverse(priority(addr))));
-        // A host with many ports keeps no other from its turn.
+        // A host with many ports must not delay other hosts.
         let mut counts = BTreeMap::new();
         let turn = |(addr, _): (SocketAddr, u32)| {
             let count = counts.entry(host_of(addr.ip())).or_insert_with(|| self.connection_count(addr.ip()));
@@ -192,7 +193,7 @@ impl PeerList {
             if chosen.len() >= max {
                 break;
             }
-            // Those chosen before may have used up this address.
+            // Peers chosen before may have used up the connections with this host.
             if self.accepts(addr.ip()) {
                 self.count_connection(addr.ip());
                 self.set_state(addr, State::Connecting(now));
@@ -216,42 +217,43 @@ impl PeerList {
         HALF_OPEN_MAX.saturating_sub(usize::try_from(self.connects.div_ceil(1000)).unwrap_or(usize::MAX))
     }
 
-    /// When the next peer may be tried, if there is one to try. May lie in the past.
+    /// When the next peer may be tried; `None` if there is none. May be in the past.
     pub fn poll_timeout(&self) -> Option<Time> {
         let candidates = self.peers.iter().filter(|(addr, peer)| peer.is_candidate() && self.accepts(addr.ip()));
         candidates.map(|(_, peer)| peer.retry_at).chain(self.awaited.poll_timeout()).min()
     }
 
-    /// A connection of [`Self::poll_connect`] stands, handshake included.
+    /// A connection of [`Self::poll_connect`] was established, handshake included.
     pub fn handle_connected(&mut self, addr: SocketAddr) {
         self.set_state(canonical(addr), State::Connected);
         self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = false);
     }
 
-    /// A connection that came in was accepted; ask [`Self::accepts`] before.
+    /// An incoming connection was accepted. Check [`Self::accepts`] before.
     pub fn handle_accepted(&mut self, remote: SocketAddr) {
         let remote = canonical(remote);
         self.count_connection(remote.ip());
         self.set_state(remote, State::Connected);
     }
 
-    /// A connection of [`Self::poll_connect`] did not come about.
+    /// A connection of [`Self::poll_connect`] was not established.
     pub fn handle_failed(&mut self, now: Time, addr: SocketAddr) {
         self.handle_disconnected(now, addr, false);
     }
 
-    /// The peer closed a connection of [`Self::poll_connect`] at our handshake, without a byte of its own. The attempt still ends
-    /// with [`Self::handle_failed`] or [`Self::handle_disconnected`].
+    /// The peer closed a connection of [`Self::poll_connect`] at our handshake, without a byte of its own. The caller
+    /// still has to report the end of the attempt with [`Self::handle_failed`] or [`Self::handle_disconnected`].
     pub fn handle_hung_up(&mut self, addr: SocketAddr) {
         self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = true);
     }
 
-    /// Peers that closed their last connection at our handshake.
+    /// The number of peers that closed their last connection at our handshake.
     pub fn hung_up_count(&self) -> usize {
         self.peers.values().filter(|peer| peer.hung_up).count()
     }
 
-    /// A connection, in or out, ended. `useful`: a block came or went on it, so the peer is worth coming back to.
+    /// An incoming or outgoing connection ended. `useful`: a block was sent or received on it, so the peer is worth
+    /// another attempt.
     pub fn handle_disconnected(&mut self, now: Time, addr: SocketAddr, useful: bool) {
         let addr = canonical(addr);
         let host = host_of(addr.ip());
@@ -267,20 +269,22 @@ impl PeerList {
         peer.retry_at = now + back_off(peer.failures);
     }
 
-    /// The peer at this address has our own peer id: never tried again. Its connection still ends with
-    /// [`Self::handle_disconnected`].
+    /// The peer at this address has our own peer id: it is never tried again. The caller still has to report the end of
+    /// its connection with [`Self::handle_disconnected`].
     pub fn handle_own(&mut self, addr: SocketAddr) {
         self.set_state(canonical(addr), State::Own);
     }
 
-    /// A piece was checked: its senders gain or lose trust. Returns the hosts that are banned from now on.
+    /// A piece was hashed: its senders gain or lose trust. Returns the hosts that this bans.
     ///
-    /// When several sent a wrong piece, each of them gets pieces of its own until it is known which of them it was.
+    /// If several peers contributed to a failed piece, each of them gets pieces of its own until the corrupting one is
+    /// known.
     pub fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) -> Vec<IpAddr> {
         let mut hosts: Vec<IpAddr> = verdict.senders.iter().map(|sender| host_of(sender.address().ip())).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        // Several connections of one host are one source: else two of them could spoil pieces without end.
+        // Several connections of one host count as one source: otherwise two of them could corrupt pieces without
+        // limit.
         let contribution =
             if hosts.len() == 1 && !verdict.has_unknown { Contribution::Sole } else { Contribution::Shared };
         for sender in &verdict.senders {
@@ -298,8 +302,8 @@ impl PeerList {
         hosts
     }
 
-    /// A piece to which the host of `ip` contributed was hashed. Trust falls with each failed piece that the host sent alone, and
-    /// grows with each verified one. Returns true if the host is banned now.
+    /// A piece to which the host of `ip` contributed was hashed. Trust falls with each failed piece that the host sent
+    /// alone, and grows with each verified one. Returns true if the host is banned.
     pub fn handle_verdict(&mut self, ip: IpAddr, outcome: HashOutcome, contribution: Contribution) -> bool {
         let host = host_of(ip);
         if !self.trust.contains_key(&host) && self.trust.len() >= TRUST_LIST_MAX {
@@ -320,12 +324,12 @@ impl PeerList {
         self.trust.get(&host_of(ip)).is_some_and(|&trust| trust <= TRUST_BANNED)
     }
 
-    /// Whether one more connection with this address is welcome.
+    /// Whether one more connection with this address may be opened or accepted.
     pub fn accepts(&self, ip: IpAddr) -> bool {
         self.connection_count(ip) < self.per_host_max && !self.is_banned(ip) && self.filter.permits(ip)
     }
 
-    /// Connections with the host of this address, opening or open.
+    /// The number of connections with the host of this address, opening or open.
     pub fn connection_count(&self, ip: IpAddr) -> usize {
         self.connections.get(&host_of(ip)).copied().unwrap_or(0)
     }
@@ -340,7 +344,7 @@ impl PeerList {
         }
     }
 
-    /// Equals stay: whoever sends long lists must not be able to flush what we know.
+    /// Equals stay: a source of long lists must not be able to flush the known peers.
     fn evict_worse_than(&mut self, source: Source, rng: &mut Rng) -> bool {
         let worst = self
             .peers
@@ -352,7 +356,7 @@ impl PeerList {
         worst.is_some_and(|addr| self.peers.remove(&addr).is_some())
     }
 
-    /// Makes room in the trust list: who is nearest to a stranger goes, a ban last.
+    /// Makes room in the trust list: drops the entry closest to no trust at all, and a ban only if there are just bans.
     fn forget_least_telling(&mut self) {
         let least =
             self.trust.iter().min_by_key(|&(_, &trust)| (trust <= TRUST_BANNED, trust.abs())).map(|(&ip, _)| ip);
@@ -368,13 +372,13 @@ impl Peer {
     }
 }
 
-/// Doubling from [`CONNECT_RETRY_MIN`] to [`CONNECT_RETRY_MAX`].
+/// The time before the next attempt: doubles from [`CONNECT_RETRY_MIN`] to [`CONNECT_RETRY_MAX`].
 fn back_off(failures: u32) -> Time {
     let doublings = failures.saturating_sub(1).min(16);
     (CONNECT_RETRY_MIN * (1 << doublings)).min(CONNECT_RETRY_MAX)
 }
 
-/// IPv4 inside IPv6 unwrapped, so that one host has one address.
+/// Unwraps IPv4 addresses inside IPv6, so that one host has one address.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

@@ -71,7 +71,7 @@ fn a_host_with_many_ports_keeps_no_other_from_its_turn() {
     let first = list.poll_connect(NOW, 20, usize::MAX, &mut rng());
     assert!(others.iter().all(|other| first[..6].contains(other)), "{first:?}");
     assert_eq!(first.len(), 20);
-    // One that is announced later comes before the next port of the crowd.
+    // A peer that is announced later comes before the next port of the crowd.
     list.handle_announced([peer(6)], Source::Tracker, &mut rng());
     first.iter().for_each(|&addr| list.handle_connected(addr));
     assert_eq!(list.poll_connect(NOW, 1, usize::MAX, &mut rng()), [peer(6)]);
@@ -85,7 +85,7 @@ fn a_leecher_that_does_not_come_is_connected_to() {
     list.handle_leecher(NOW, present);
     assert_eq!(list.poll_timeout(), Some(NOW + AWAITED_FOR));
     assert!(list.poll_connect(NOW, usize::MAX, usize::MAX, &mut rng()).is_empty());
-    // By another port of its host.
+    // It connects from another port of its host.
     list.handle_accepted(SocketAddr::new(present.ip(), 50_000));
     assert_eq!(list.poll_connect(NOW + AWAITED_FOR, usize::MAX, usize::MAX, &mut rng()), [absent]);
     list.handle_connected(absent);
@@ -168,7 +168,7 @@ fn a_stranger_is_banned_at_the_first_bad_piece_of_its_own() {
     assert!(list.handle_verdict(mapped, HashOutcome::Failed, Contribution::Sole));
     assert!(list.is_banned("10.0.0.1".parse().unwrap()));
 
-    // Whoever was good for long is banned by the third failure all the same.
+    // A host with full trust is banned by the third failure all the same.
     let trusted = peer(9).ip();
     (0..100).for_each(|_| assert!(!list.handle_verdict(trusted, HashOutcome::Verified, Contribution::Sole)));
     assert!((0..2).all(|_| !list.handle_verdict(trusted, HashOutcome::Failed, Contribution::Sole)));
@@ -201,7 +201,7 @@ fn connections_for_an_ip_are_bounded() {
     assert!(!list.accepts(peer(0).ip()));
     list.handle_disconnected(NOW, port(50_000), true);
     assert!(list.accepts(peer(0).ip()));
-    // Of a /64 one host has every address.
+    // One host has every address of a /64.
     let mut list = PeerList::new();
     let address = |low: usize| SocketAddr::new(format!("2001:db8:1:2:{low:x}::1").parse().unwrap(), 6881);
     (0..CONNECTIONS_PER_IP_MAX).for_each(|low| list.handle_accepted(address(low)));
@@ -226,7 +226,7 @@ fn a_full_list_lets_only_a_worse_peer_go() {
     assert_eq!(list.len(), PEER_LIST_MAX);
 }
 
-/// Of several senders of a wrong piece only the one that sends another one alone is banned.
+/// Of several senders of a failed piece, only the one that sends another failed piece alone is banned.
 #[test]
 fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     use std::sync::Arc;
@@ -242,7 +242,7 @@ fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
     assert!(list.judge(&of(&senders[..1]), HashOutcome::Verified).is_empty());
     assert_eq!(on_parole(), [false, true]);
     assert_eq!(list.judge(&of(&senders[1..]), HashOutcome::Failed), [peer(1).ip()]);
-    assert!(list.judge(&of(&senders[1..]), HashOutcome::Failed).is_empty(), "said once");
+    assert!(list.judge(&of(&senders[1..]), HashOutcome::Failed).is_empty(), "returned once");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_host_is_judged_and_banned_as_a_whole() {
     let mut list = PeerList::new();
     let address = |low: u32| -> SocketAddr { format!("[2001:db8:1:2::{low:x}]:6881").parse().unwrap() };
     let senders = [1, 2].map(|low| Arc::new(PeerShared::new(low, address(low))));
-    // Two connections of one host share a wrong piece: nobody else can have spoilt it.
+    // Two connections of one host contribute to a failed piece: no other host can have corrupted it.
     let banned = list.judge(&Verdict { senders: senders.to_vec(), has_unknown: false }, HashOutcome::Failed);
     assert_eq!(banned, [host_of(address(1).ip())]);
     assert!(!list.accepts(address(77).ip()), "of the same /64");
@@ -264,7 +264,7 @@ fn a_host_is_judged_and_banned_as_a_whole() {
     assert!(list.is_banned("::ffff:127.0.0.1".parse().unwrap()) && !list.is_banned("127.0.0.2".parse().unwrap()));
 }
 
-/// Wherever the one that is alive stands among them: within a minute all have been tried.
+/// Wherever the live peer stands among them, all have been tried within a minute.
 #[test]
 fn dead_addresses_hold_up_nobody() {
     const DEAD_COUNT: u32 = 500;
@@ -313,7 +313,7 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
     let chosen = list.poll_connect(NOW, 1, usize::MAX, &mut rng());
     list.handle_connected(chosen[0]);
     list.handle_verdict(peer(0).ip(), HashOutcome::Failed, Contribution::Sole);
-    assert!(!list.is_hopeless(), "it is still connected");
+    assert!(!list.is_hopeless(), "a peer is still connected");
     list.handle_disconnected(NOW, peer(0), true);
     assert!(list.is_hopeless());
     list.handle_announced([peer(1)], Source::Tracker, &mut rng());
@@ -328,7 +328,7 @@ fn peers_of_higher_priority_are_tried_first_once_our_address_is_known() {
     let own: SocketAddr = "123.213.32.10:6881".parse().unwrap();
     list.set_own(Some(own));
     let chosen = list.poll_connect(NOW + CONNECT_RETRY_MAX, 20, usize::MAX, &mut rng());
-    assert_eq!((chosen.len(), chosen[19]), (20, failed), "whoever failed comes last");
+    assert_eq!((chosen.len(), chosen[19]), (20, failed), "the failed peer comes last");
     assert!(chosen[..19].is_sorted_by_key(|&addr| Reverse(canonical_priority(own, addr))));
     assert_ne!(canonical_priority(own, chosen[0]), canonical_priority(own, chosen[18]));
 }
@@ -342,7 +342,7 @@ fn peers_that_hang_up_are_counted_until_they_shake_hands() {
             list.handle_hung_up(addr);
             list.handle_failed(now, addr);
         }
-        assert_eq!(list.hung_up_count(), 2, "each counts once");
+        assert_eq!(list.hung_up_count(), 2, "each peer counts once");
     }
     list.handle_hung_up(peer(7));
     list.handle_connected(peer(0));

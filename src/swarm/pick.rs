@@ -104,7 +104,8 @@ impl<S: PieceMemory> Round<'_, S> {
         piece.max(limits::REQUESTS_OUT_START).saturating_sub(begun)
     }
 
-    /// So much failed that unproven peers wait, and are then asked one at a time, while a proven peer is asked.
+    /// A large share of the received bytes failed, and a proven peer is asked: unproven peers wait, then are asked one
+    /// at a time.
     fn is_put_off(&self) -> bool {
         let proven = self.swarm.proven_asked.get();
         let unproven = self.swarm.asked.get().saturating_sub(proven);
@@ -206,8 +207,8 @@ impl<S: PieceMemory> Round<'_, S> {
         }
     }
 
-    /// The peer gets pieces that no other peer contributes to: it contributed to a failed piece, or it is unproven while much
-    /// fails.
+    /// The peer gets pieces that no other peer contributes to: it contributed to a failed piece, or it is unproven
+    /// while a large share fails.
     fn is_on_parole(&self) -> bool {
         self.peer.is_on_parole() || (!self.peer.is_proven() && self.has_much_failed())
     }
@@ -301,8 +302,8 @@ impl<S: PieceMemory> Round<'_, S> {
         order.pieces.get(*at).and_then(|&index| self.swarm.geometry.piece(index))
     }
 
-    /// A position among the recently announced pieces. Random, so that peers that heard the same announcements fetch different
-    /// pieces and trade them.
+    /// A position among the recently announced pieces. Random, so that peers that received the same announcements fetch
+    /// different pieces and trade them.
     fn choose_announced(&mut self) -> Option<usize> {
         let Picker { cursor: PickCursor { recently_announced, .. }, rng, .. } = &mut *self.picker;
         if self.swarm.order.is_sequential() {
@@ -347,7 +348,7 @@ impl<S: PieceMemory> Round<'_, S> {
         }
     }
 
-    /// The peer is unproven, and a proven peer sends us what it has.
+    /// The peer is unproven, and a proven peer answers our requests.
     fn may_leave_to_proven(&self) -> bool {
         !self.peer.is_proven() && self.swarm.proven_giving.get() > 0
     }

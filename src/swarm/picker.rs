@@ -1,5 +1,5 @@
-//! What one connection remembers from request to request: its claims, its place in the order of pieces, what the peer
-//! suggested and rejected. Which block is requested next is decided in `pick`.
+//! The state of one connection's requests: its claims, its place in the order of pieces, the pieces that the peer
+//! suggested and rejected. The module `pick` decides which block is requested next.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) struct PickCursor {
     pub(super) at: usize,
     /// Missing pieces that the peer announced since the order was taken.
     pub(super) recently_announced: Vec<PieceIndex>,
-    /// There were more of these than are kept.
+    /// The peer announced more pieces than are kept.
     pub(super) overflowed: bool,
     /// Pieces that only seeders have were passed over for the time being.
     pub(super) skipped_rare: bool,
@@ -83,7 +83,7 @@ pub(super) struct ShareSearch {
 #[derive(Debug, Default)]
 pub(super) struct Suggestions {
     pub(super) pieces: VecDeque<PieceIndex>,
-    /// Until then the peer is asked for nothing else.
+    /// Until then no other pieces are requested from the peer.
     pub(super) guided_until: Time,
 }
 
@@ -178,7 +178,7 @@ impl<S: PieceMemory> Picker<S> {
         self.retry_rejected();
     }
 
-    /// The peer serves us no more: these requests are void.
+    /// The peer choked us: these requests are void.
     pub(super) fn handle_choked(&mut self, pieces: &Pieces<S>, voided: &[BlockRef]) {
         self.suggestions.clear();
         self.working.release(pieces, voided);
@@ -205,7 +205,8 @@ impl<S: PieceMemory> Picker<S> {
             self.cursor.restart();
         }
         if swarm.asked.get() == 0 && self.suggestions.pieces.is_empty() {
-            // No peer owes us a block: a peer that guided us has nothing left to suggest, and is asked for the other pieces.
+            // No peer owes us a block: a peer that guided us has no more suggestions, and is asked for the other
+            // pieces.
             let guided_until = &mut self.suggestions.guided_until;
             *guided_until = (*guided_until).min(now.saturating_sub(limits::GUIDED_RARE_TIME));
         }

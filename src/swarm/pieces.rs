@@ -1,7 +1,9 @@
-//! The life of each piece: missing → open (blocks claimed and received) → verified → had, or missing again.
+//! The life of each piece: missing → open (blocks claimed and received) → on disk, or missing again; see
+//! [`PieceState`].
 //!
-//! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. A piece counts as
-//! had only after its bytes were written: then it is appended to the have log, which every connection reads on its own.
+//! Blocks are claimed and marked by compare-and-swap; locks are taken once per piece, never per block. We have a piece
+//! only once it was verified and its bytes were written. It is then appended to the have log, which every connection
+//! reads on its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,60 +17,61 @@ use super::selection::Selection;
 use crate::base::lock::lock;
 use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 
-/// See the module.
+/// The pieces of one torrent; see the module.
 #[derive(Debug)]
 pub struct Pieces<S: PieceMemory> {
     geometry: Arc<Geometry>,
     states: Box<[AtomicPieceState]>,
     have_count: AtomicU32,
     missing_count: AtomicU32,
-    /// Wanted pieces that are neither had nor written in part.
+    /// The number of wanted pieces that are neither on disk nor partly written.
     unfinished_count: AtomicU32,
-    /// Wanted bytes of them.
+    /// The wanted bytes of the unfinished pieces.
     unfinished_len: AtomicU64,
-    /// `None`: all is wanted.
+    /// `None`: every piece is wanted.
     selection: Option<Selection>,
-    /// Counts the blocks that arrived while somebody else had asked for them too, and the pieces done with while somebody
-    /// worked on them.
+    /// Counts the blocks that arrived while other connections had requested them too, and the pieces that were finished
+    /// while a connection worked on them.
     duplicates_received: AtomicU64,
     log: HaveLog,
-    /// Counts the changes that the have log does not tell.
+    /// Counts the changes that the have log does not contain.
     recounts: AtomicU32,
-    /// A piece was lost since somebody asked.
+    /// A piece was lost since the last [`Pieces::take_lost`].
     lost: AtomicBool,
-    /// Pieces that were lost at any time.
+    /// Pieces that were ever lost.
     lost_once: Mutex<BTreeSet<u32>>,
     open: RwLock<Vec<Listed<S>>>,
-    /// Counts what may have left blocks unclaimed in an open piece, since it was last found that there are none.
+    /// Counts the events that may have left blocks of an open piece unclaimed, since a search last found none.
     shareable: AtomicU32,
     /// Counts the pieces that became missing again.
     reopened: AtomicU32,
-    /// When pieces that are not right yet were last found to be wrong, of as many as are kept in mind.
+    /// For missing pieces, when they last failed their hash; at most [`limits::FAILED_PIECES_KEPT_MAX`].
     recently_failed: Mutex<BTreeMap<PieceIndex, Time>>,
     buffer_count: usize,
     buffers: Arc<BufferPool<S>>,
     can_receive: bool,
 }
 
-/// An open piece, its number beside it: to look for one touches no other.
+/// An open piece with its index beside it, so that a search touches no other memory.
 #[derive(Debug)]
 struct Listed<S: PieceMemory> {
     piece: PieceIndex,
     open: Arc<OpenPiece<S>>,
 }
 
-/// What we have at one moment.
+/// The pieces that we have at one moment.
 #[derive(Debug)]
 pub(super) struct HaveSnapshot {
     pub(super) have: Bitfield,
-    /// With the pieces that we lack and do not want, where there is a selection.
+    /// `have` with the unwanted pieces that we lack; `None` without a selection.
     pub(super) settled: Option<Bitfield>,
     /// The entries of the have log before this one are in `have`.
     pub(super) log_cursor: usize,
 }
 
 impl<S: PieceMemory> Pieces<S> {
-    /// Starts with what is on disk and verified; `buffers` bound how many pieces are open at a time.
+    /// Starts with the pieces that are on disk and verified. At most as many pieces as there are `buffers` are open at
+    /// a time.
     pub(super) fn new(geometry: Arc<Geometry>, have: &Bitfield, selection: Option<Selection>, buffers: Vec<S>) -> Self {
         let (mut left, mut left_len) = (0, 0);
         let state = |piece| match &selection {
@@ -119,32 +122,32 @@ impl<S: PieceMemory> Pieces<S> {
         self.have_count.load(Ordering::Acquire)
     }
 
-    /// Everything is had.
+    /// We have every piece.
     pub fn has_all(&self) -> bool {
         self.have_count() == self.geometry.piece_count()
     }
 
-    /// Everything that is wanted is on disk and verified.
+    /// Every wanted piece is on disk and verified.
     pub fn is_complete(&self) -> bool {
         self.unfinished_count.load(Ordering::Acquire) == 0
     }
 
-    /// Wanted bytes that are not on disk.
+    /// The number of wanted bytes that are not on disk.
     pub fn wanted_left(&self) -> u64 {
         self.unfinished_len.load(Ordering::Acquire)
     }
 
-    /// It is wanted, and neither had nor written in part.
+    /// The piece is wanted, and neither on disk nor partly written.
     pub(super) fn is_lacking(&self, piece: PieceIndex) -> bool {
         self.state(piece).is_lacking()
     }
 
-    /// It is not had, and never will be.
+    /// We lack the piece and will not announce it: it is unwanted or partly written.
     pub(super) fn is_excluded(&self, piece: PieceIndex) -> bool {
         matches!(self.state(piece), PieceState::NotWanted | PieceState::PartlyWritten)
     }
 
-    /// Bytes of pieces that are not had: a tracker's `left` (BEP 3).
+    /// The bytes of the pieces that we lack: `left` in tracker announcements (BEP 3).
     pub fn left(&self) -> u64 {
         let piece_len = self.geometry.piece_len();
         let missing_count = self.geometry.piece_count().saturating_sub(self.have_count());
@@ -153,7 +156,7 @@ impl<S: PieceMemory> Pieces<S> {
         (u64::from(missing_count) * u64::from(piece_len)).saturating_sub(u64::from(short_by))
     }
 
-    /// What a connection that starts announces.
+    /// The pieces that a new connection announces.
     pub(super) fn have_snapshot(&self) -> HaveSnapshot {
         let log_cursor = self.log.len();
         let mut have = Bitfield::new(self.geometry.piece_count());
@@ -170,18 +173,18 @@ impl<S: PieceMemory> Pieces<S> {
         HaveSnapshot { have, settled, log_cursor }
     }
 
-    /// The next entry of the have log at `cursor`, which it moves.
+    /// The entry of the have log at `cursor`, which it advances.
     pub(super) fn next_had(&self, cursor: &mut usize) -> Option<PieceIndex> {
         self.log.next(&self.geometry, cursor)
     }
 
-    /// Whether the piece was not lacking from the start, or is in the have log before `cursor`. Of pieces that were lost it
-    /// says nothing: see [`Self::recounts`].
+    /// Whether we did not lack the piece at the start, or it is in the have log before `cursor`. Meaningless for lost
+    /// pieces: see [`Self::recounts`].
     pub(super) fn is_logged(&self, piece: PieceIndex, cursor: usize) -> bool {
         self.log.contains(piece, cursor)
     }
 
-    /// Changes when [`Self::next_had`] does not tell all: what is had has to be looked through.
+    /// Changes when [`Self::next_had`] does not return every change: connections then have to examine every piece.
     pub(super) fn recounts(&self) -> u32 {
         self.recounts.load(Ordering::Acquire)
     }
@@ -191,12 +194,13 @@ impl<S: PieceMemory> Pieces<S> {
         self.lost.swap(false, Ordering::Relaxed)
     }
 
-    /// The piece was had and lost, if it was had again or not: who was told of it before may ask for it.
+    /// The piece was lost at some time, even if we have it again. A peer to which it was announced before may request
+    /// it.
     pub(super) fn was_lost(&self, piece: PieceIndex) -> bool {
         lock(&self.lost_once).contains(&piece.get())
     }
 
-    /// Pieces that nobody has opened.
+    /// Pieces that no connection has opened.
     pub(super) fn missing(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.geometry.pieces().filter(|&piece| self.is_missing(piece))
     }
@@ -205,13 +209,13 @@ impl<S: PieceMemory> Pieces<S> {
         self.state(piece) == PieceState::Missing
     }
 
-    /// BEP 3's endgame: everything that is left has been requested of somebody.
+    /// BEP 3's endgame: every missing block has been requested from a peer.
     pub(super) fn is_endgame(&self) -> bool {
         self.missing_count.load(Ordering::Acquire) == 0 && !self.is_complete()
     }
 
-    /// Changes when a block has arrived that should now be cancelled elsewhere, or nothing is wanted any more of a piece that
-    /// somebody works on.
+    /// Changes when a block arrived that other connections should cancel, or a piece was finished while connections
+    /// work on it.
     pub(super) fn duplicates_received(&self) -> u64 {
         self.duplicates_received.load(Ordering::Acquire)
     }
@@ -225,7 +229,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.buffers.free_count()
     }
 
-    /// Most of the memory for pieces is in use: what is open comes before what is not.
+    /// At least three quarters of the piece buffers are in use: open pieces come before new ones.
     pub(super) fn is_short_of_buffers(&self) -> bool {
         self.free_buffers() * 4 <= self.buffer_count
     }
@@ -235,7 +239,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.reopened.load(Ordering::Acquire)
     }
 
-    /// Opens a missing piece for receiving; `None` when somebody else was faster or no buffer is free.
+    /// Opens a missing piece for receiving. `None` if another connection was faster or no buffer is free.
     pub(super) fn open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let state = self.states.get(piece.at())?;
         let buffer = self.buffers.take(self.geometry.len_of(piece))?;
@@ -250,8 +254,9 @@ impl<S: PieceMemory> Pieces<S> {
         Some(opened)
     }
 
-    /// Opens a missing piece of which an earlier run had received a part: `land` puts that into the buffer and says which
-    /// blocks it is, not all of them. Half of the buffers stay free, for what peers have.
+    /// Opens a missing piece of which an earlier run received a part. `land` writes that part into the buffer and
+    /// returns the indices of its blocks, not all of the piece. Does nothing when half of the buffers are in use: the
+    /// others are for pieces that peers have.
     pub fn restore(&self, piece: PieceIndex, land: impl FnOnce(&S) -> Vec<usize>) {
         if self.free_buffers() * 2 <= self.buffer_count {
             return;
@@ -262,19 +267,20 @@ impl<S: PieceMemory> Pieces<S> {
         }
     }
 
-    /// This piece, if it is open.
+    /// The piece, if it is open.
     pub(super) fn find_open(&self, piece: PieceIndex) -> Option<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.iter().find(|listed| listed.piece == piece).map(|listed| listed.open.clone())
     }
 
-    /// Everything that is open.
+    /// Every open piece.
     pub fn open_list(&self) -> Vec<Arc<OpenPiece<S>>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.iter().map(|listed| listed.open.clone()).collect()
     }
 
-    /// An open piece that has blocks to claim and for which `wanted` holds; one that nobody works on, if there is one.
+    /// An open piece that has blocks to claim and for which `wanted` holds, preferably one on which no connection
+    /// works.
     pub(super) fn find_shareable(&self, wanted: impl Fn(&OpenPiece<S>) -> bool) -> Option<Arc<OpenPiece<S>>> {
         let seen = self.shareable.load(Ordering::Acquire);
         if seen == 0 {
@@ -297,13 +303,13 @@ impl<S: PieceMemory> Pieces<S> {
             }
         }
         if !any {
-            // Unless somebody counted up in between.
+            // Unless another thread has incremented it in between.
             let _ = self.shareable.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
         found.cloned()
     }
 
-    /// 0 while every block of every open piece is claimed; otherwise it changes when more are not.
+    /// 0 while every block of every open piece is claimed. Otherwise it changes when more blocks become unclaimed.
     pub(super) fn shareable(&self) -> u32 {
         self.shareable.load(Ordering::Acquire)
     }
@@ -313,7 +319,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.state(piece) == PieceState::Shared
     }
 
-    /// Blocks of an open piece are there to be claimed.
+    /// Blocks of the open piece may be claimed.
     pub(super) fn handle_unclaimed(&self, open: &OpenPiece<S>) {
         if let Some(state) = self.states.get(open.piece().at()) {
             state.share();
@@ -323,14 +329,14 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// All blocks of an open piece were found claimed.
     pub(super) fn handle_claimed(&self, open: &OpenPiece<S>) {
-        // Whoever gives a block back in between says so after that: it is looked at once more.
+        // A connection that released a block in between marks the piece as shared only after that: check once more.
         let was_shared = self.states.get(open.piece().at()).is_some_and(AtomicPieceState::end_sharing);
         if was_shared && open.has_unclaimed() {
             self.handle_unclaimed(open);
         }
     }
 
-    /// A worker leaves an open piece, its claims released.
+    /// A connection stops working on an open piece and has released its claims.
     pub(super) fn leave(&self, open: &OpenPiece<S>) {
         open.quit();
         if open.has_unclaimed() && !open.is_retired() {
@@ -353,7 +359,7 @@ impl<S: PieceMemory> Pieces<S> {
         }
     }
 
-    /// The hash of a complete piece was wrong: it is missing again. Says who sent it.
+    /// A complete piece failed its hash: it is missing again. Returns its senders.
     pub fn handle_failed(&self, now: Time, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
         let mut recently_failed = self.recently_failed();
@@ -373,18 +379,18 @@ impl<S: PieceMemory> Pieces<S> {
         lock(&self.recently_failed)
     }
 
-    /// The piece was wrong a moment ago: those of whom something is known go first.
+    /// The piece failed its hash a moment ago: proven peers go first.
     pub(super) fn has_just_failed(&self, piece: PieceIndex, now: Time) -> bool {
         self.recently_failed().get(&piece).is_some_and(|&at| now < at + limits::FAILED_PIECE_WAIT)
     }
 
-    /// Not all of the piece is on disk when it is written: it is never had.
+    /// Only a part of the piece is written to disk, so it is never announced.
     pub fn is_boundary(&self, piece: PieceIndex) -> bool {
         self.selection.as_ref().is_some_and(|selection| selection.is_boundary(piece))
     }
 
-    /// A complete piece was right and has been written: it is had, unless it is cut, and said so to every connection. Says
-    /// who sent it.
+    /// A complete piece was verified and written. It is announced to every connection unless it is a boundary piece.
+    /// Returns its senders.
     pub fn handle_written(&self, open: &OpenPiece<S>) -> Verdict {
         self.retire(open);
         self.recently_failed().remove(&open.piece());
@@ -398,15 +404,15 @@ impl<S: PieceMemory> Pieces<S> {
             self.unfinished_len.fetch_sub(self.wanted_len_of(open.piece()), Ordering::AcqRel);
             self.unfinished_count.fetch_sub(1, Ordering::AcqRel);
             if !self.log.append(open.piece()) {
-                // The log has room for what was missing at the start, not for what was lost later.
+                // The log has room for the pieces that were missing at the start, not for those lost later.
                 self.recounts.fetch_add(1, Ordering::AcqRel);
             }
         }
         open.verdict()
     }
 
-    /// A piece that was thought to be had can't be read, or is wrong on disk: it is not served any more, and fetched
-    /// again if there is memory to receive it.
+    /// A piece that we had is unreadable or wrong on disk. It is not served, and it is fetched again if there is memory
+    /// to receive it.
     pub fn handle_lost(&self, piece: PieceIndex) {
         let is_wanted = self.selection.as_ref().is_none_or(|selection| selection.is_wanted(piece));
         if let Some(state) = self.states.get(piece.at())

@@ -1,4 +1,4 @@
-//! The life of a piece, alone and with many threads at it.
+//! The life of a piece, in one thread and in several.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::base::geometry::BLOCK_LEN;
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Still read by somebody.
+    /// The buffer is still read.
     busy: bool,
 }
 
@@ -104,7 +104,7 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     assert_eq!(pieces.claim_all(&again).len(), 3);
 }
 
-/// One connection's block lands, and before its sender is stored another one brings the last block.
+/// A block of one connection arrives, and before its sender is stored another connection delivers the last block.
 #[test]
 fn a_piece_is_judged_when_every_sender_is_stored() {
     let pieces = pieces(1, 2, memory(1));
@@ -136,9 +136,9 @@ fn a_released_block_may_be_claimed_again_and_one_of_two_claims_stays() {
     let claims = pieces.claim_all(&open);
     assert!(!open.has_unclaimed());
     assert_eq!(pieces.double(&open, 2), 2);
-    assert_eq!(pieces.double(&open, 2), 0, "two ask already");
+    assert_eq!(pieces.double(&open, 2), 0, "two connections have claims already");
     open.release(claims[0]);
-    assert!(!open.has_unclaimed(), "the other one still asks");
+    assert!(!open.has_unclaimed(), "the other claim stays");
     open.release(claims[0]);
     assert_eq!(pieces.claim_all(&open), [claims[0]]);
     assert_eq!(pieces.double(&open, 3), 2);
@@ -151,12 +151,12 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
     let claims = pieces.claim_all(&open);
     assert_eq!(pieces.double(&open, 2), 2);
     let mark = open.join(&peer(1));
-    assert!(open.handle_received(0, mark, true).others_claim, "somebody else asks too");
+    assert!(open.handle_received(0, mark, true).others_claim, "another connection has a claim too");
     open.release(claims[0]);
     open.release(claims[0]);
     assert!(!open.has_unclaimed());
     assert_eq!(pieces.double(&open, 9), 1);
-    // Late, after the claim was given back and taken by one other.
+    // The block arrives late, after its claim was released and taken by another connection.
     open.release(claims[1]);
     open.release(claims[1]);
     assert!(open.handle_received(1, mark, false).others_claim);
@@ -183,7 +183,7 @@ fn of_pieces_to_share_the_one_that_nobody_works_on_comes_first() {
     pieces.claim_all(&open[1]);
     pieces.claim_all(&open[2]);
     assert!(found(&pieces).is_none());
-    assert_eq!(pieces.shareable(), 0, "nobody has to look again");
+    assert_eq!(pieces.shareable(), 0, "no connection has to search again");
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn a_lost_piece_is_missing_again_and_counted_once() {
     assert_eq!((pieces.have_count(), pieces.missing().count()), (1, 1));
     let open = pieces.open_at(0).unwrap();
     pieces.handle_lost(piece);
-    assert!(pieces.is_endgame(), "it is open");
+    assert!(pieces.is_endgame(), "the piece is open");
     pieces.handle_written(&open);
     assert!(pieces.is_complete());
     assert!(pieces.recounts() > recounts && pieces.take_lost() && !pieces.take_lost());
-    assert_eq!(pieces.log(), [0, 1], "the log has no room for it");
+    assert_eq!(pieces.log(), [0, 1], "the log has no room for the piece");
 }
 
-/// Four threads take, give back and finish blocks in any order: each block is landed by exactly one of them.
+/// Four threads claim, release and receive blocks in any order: exactly one of them receives each block.
 #[test]
 fn threads_claim_each_block_once() {
     const BLOCKS: u32 = if cfg!(miri) { 10 } else { 150 };

@@ -1,6 +1,6 @@
-//! How fast bytes come and go: an average over the last [`RATE_WINDOW`].
+//! Transfer rates: an average over the last [`RATE_WINDOW`].
 //!
-//! Owns the averaging; what is counted, and when, is the caller's.
+//! Owns the averaging. The caller decides which bytes are counted, and when.
 
 use crate::base::Time;
 use crate::base::limits::RATE_WINDOW;
@@ -8,7 +8,7 @@ use crate::base::limits::RATE_WINDOW;
 /// One second each.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const BUCKET_COUNT: usize = RATE_WINDOW.as_secs() as usize;
-/// Younger meters divide by this: the first burst of a connection is not its rate.
+/// A younger meter divides by this time: the first burst of a connection is not its rate.
 const SPAN_MIN: Time = Time::from_secs(1);
 
 /// Bytes per second over a sliding window, in buckets of one second.
@@ -18,7 +18,7 @@ pub struct RateMeter {
     /// `buckets[s % BUCKET_COUNT]` holds the bytes of second `s`, for the seconds up to `newest_s`.
     buckets: [u64; BUCKET_COUNT],
     newest_s: u64,
-    /// Last sample given to [`Self::handle_total`].
+    /// The last total passed to [`Self::handle_total`].
     total: u64,
 }
 
@@ -37,8 +37,8 @@ impl RateMeter {
         }
     }
 
-    /// Takes a running total of bytes, counted from 0 when the meter was made; returns what was added. A smaller total
-    /// than before counts as nothing.
+    /// Takes a running total of bytes, counted from 0 when the meter was made. Returns the increase; a total that
+    /// decreased counts as 0.
     pub fn handle_total(&mut self, now: Time, total: u64) -> u64 {
         let bytes = total.saturating_sub(self.total);
         self.total = total;
@@ -57,7 +57,7 @@ impl RateMeter {
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
 
-    /// Empties the buckets of the seconds that went by without a sample.
+    /// Empties the buckets of the seconds that passed without a sample.
     fn forget_old(&mut self, now: Time) {
         let now_s = now.as_secs();
         if now_s.saturating_sub(self.newest_s) >= BUCKET_COUNT as u64 {
@@ -69,7 +69,7 @@ impl RateMeter {
                 }
             }
         }
-        // A clock that went back counts into the newest bucket.
+        // If the clock went back, bytes count into the newest bucket.
         self.newest_s = self.newest_s.max(now_s);
     }
 }

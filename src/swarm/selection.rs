@@ -1,35 +1,35 @@
-//! Which pieces are wanted, where that is not the whole torrent.
+//! The wanted pieces of a partial download.
 
 use std::collections::BTreeMap;
 
 use crate::base::{Bitfield, Geometry, PieceIndex};
 
-/// Made of the choice of files; see [`Self::new`].
+/// The pieces that a choice of files needs; see [`Self::new`].
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// Pieces with wanted bytes.
     wanted: Bitfield,
-    /// Those of them with bytes that nobody keeps.
+    /// Wanted pieces with bytes of files that are left out.
     cut: Bitfield,
-    /// Wanted bytes of the pieces that have others too.
+    /// The number of wanted bytes in each wanted piece that also has unwanted ones.
     lens: BTreeMap<u32, u64>,
-    /// For each piece, the greater the earlier.
+    /// The priority of each piece, greater first.
     priorities: Box<[u8]>,
 }
 
-/// What becomes of one file.
+/// The choice for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// It is fetched, those of greater numbers first.
+    /// The file is fetched; files of greater numbers come first.
     Wanted(u8),
-    /// It is there, and what comes of it besides is written to it.
+    /// The file exists and is not fetched. Bytes of it in wanted pieces are written to it.
     Kept,
-    /// It is not there, or not to be touched.
+    /// The file does not exist or must not be written.
     LeftOut,
 }
 
 impl Selection {
-    /// `choices` has one for each file. A pad file (BEP 47) is kept: its bytes are known.
+    /// Takes one choice for each file. A pad file (BEP 47) counts as [`Choice::Kept`]: its bytes are known.
     pub fn new(geometry: &Geometry, choices: &[Choice]) -> Self {
         let mut selection = Self {
             wanted: Bitfield::new(geometry.piece_count()),
@@ -47,7 +47,7 @@ impl Selection {
                 }
             }
         }
-        // Only pieces at a file's ends can have bytes of others.
+        // Only the pieces at the ends of a file can have bytes of other files.
         for file_index in 0..geometry.file_count() {
             let pieces = geometry.pieces_of_file(file_index);
             for piece in [Some(pieces.start), pieces.end.checked_sub(1)].into_iter().flatten() {
@@ -77,17 +77,18 @@ impl Selection {
         self.wanted.contains(piece)
     }
 
-    /// The piece is wanted, and not all of it is kept: once verified and written in part it is done with, but not had.
+    /// A wanted piece with bytes of a file that is left out. Once verified and partly written it is finished, but not
+    /// announced.
     pub fn is_boundary(&self, piece: PieceIndex) -> bool {
         self.cut.contains(piece)
     }
 
-    /// Wanted bytes of a wanted piece.
+    /// The number of wanted bytes in a wanted piece.
     pub fn len_of(&self, geometry: &Geometry, piece: PieceIndex) -> u64 {
         self.lens.get(&piece.get()).copied().unwrap_or_else(|| u64::from(geometry.len_of(piece)))
     }
 
-    /// The same, or nothing of one that is not.
+    /// The number of wanted bytes in any piece; 0 if it is not wanted.
     pub fn wanted_len(&self, geometry: &Geometry, piece: PieceIndex) -> u64 {
         if self.is_wanted(piece) { self.len_of(geometry, piece) } else { 0 }
     }

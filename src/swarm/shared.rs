@@ -1,4 +1,4 @@
-//! What all connections of a torrent share.
+//! The state that all connections of a torrent share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +19,17 @@ pub struct Swarm<S: PieceMemory> {
     pub pieces: Pieces<S>,
     pub availability: Availability,
     pub order: Order,
-    /// What chance a connection draws from, with its key: no two downloads draw the same.
+    /// Seeds the random choices of a connection, together with its key, so that no two downloads choose alike.
     pub(super) salt: u64,
-    /// Who of the leechers gets the first copy of which piece from us.
+    /// Distributes the first copy of each piece among the leechers.
     pub(super) initial_seeding: InitialSeeding,
-    /// Peers that are interested and read.
+    /// Peers that are interested and read the blocks that they request.
     pub(super) interested: Gauge,
-    /// Of them, those that are unchoked and make use of it.
+    /// Interested peers that are unchoked and use their upload slot.
     pub(super) served: Gauge,
     /// Peers that owe us blocks.
     pub(super) asked: Gauge,
-    /// Of them, those that are proven.
+    /// Proven peers that owe us blocks.
     pub(super) proven_asked: Gauge,
     /// Proven peers that send the blocks that they are asked for.
     pub(super) proven_giving: Gauge,
@@ -41,19 +41,20 @@ pub struct Swarm<S: PieceMemory> {
 pub struct Totals {
     pub uploaded: AtomicU64,
     pub downloaded: AtomicU64,
-    /// Blocks that came twice, or too late.
+    /// Bytes of blocks that arrived twice or too late.
     pub wasted: AtomicU64,
-    /// Pieces whose hash was wrong.
+    /// Bytes of pieces that failed their hash.
     pub corrupt: AtomicU64,
 }
 
 impl<S: PieceMemory> Swarm<S> {
-    /// `have` is what is on disk and verified; `buffers` is memory for pieces being received.
+    /// `have` contains the pieces that are on disk and verified; `buffers` is the memory for pieces that are being
+    /// received.
     pub fn new(geometry: Arc<Geometry>, have: &Bitfield, buffers: Vec<S>, rng: &mut Rng) -> Self {
         Self::with_selection(geometry, have, None, buffers, rng)
     }
 
-    /// The same for a part of the pieces, unless that is `None`.
+    /// Like [`Self::new`], with a selection of the pieces; `None` selects all.
     pub fn with_selection(
         geometry: Arc<Geometry>,
         have: &Bitfield,
@@ -81,12 +82,12 @@ impl<S: PieceMemory> Swarm<S> {
         swarm
     }
 
-    /// An origin shows what it has piece by piece (BEP 16), until others have all of it.
+    /// Turns super-seeding (BEP 16) on: an origin announces its pieces one by one until the first copy is out.
     pub fn hide(&self) {
         self.initial_seeding.hide();
     }
 
-    /// The wanted pieces that are not on disk, where no connected peer has any of them; else `None`.
+    /// The wanted pieces that are not on disk, if no connected peer has any of them; otherwise `None`.
     pub fn unavailable(&self) -> Option<Unavailable> {
         let mut found = Unavailable::default();
         for piece in self.geometry.pieces().filter(|&piece| self.pieces.is_lacking(piece)) {
@@ -98,9 +99,9 @@ impl<S: PieceMemory> Swarm<S> {
         (found.count > 0).then_some(found)
     }
 
-    /// Useful connections at which a download with these peers stops looking for others.
+    /// The number of useful connections at which a download with these peers stops looking for more.
     pub(super) fn connections_sought(&self, peers: &[Arc<PeerShared>]) -> usize {
-        // Everybody who was asked lied: an honest one is sooner found among many.
+        // Every peer that was asked sent wrong blocks: more connections find an honest peer sooner.
         let is_proven = |peer: &Arc<PeerShared>| peer.is_proven();
         if self.totals.corrupt.load(Ordering::Relaxed) > 0 && !peers.iter().any(is_proven) {
             return limits::CONNECTIONS_SOUGHT_UNPROVEN;
@@ -115,12 +116,12 @@ impl<S: PieceMemory> Swarm<S> {
         if 2 * ahead > leechers { limits::CONNECTIONS_LEECHING_MAX } else { limits::CONNECTIONS_SOUGHT }
     }
 
-    /// Makes the order of missing pieces anew.
+    /// Rebuilds the order of missing pieces.
     pub fn reorder(&self, rng: &mut Rng) {
         self.order.rebuild(&self.pieces, &self.availability, rng);
     }
 
-    /// Makes the order anew if availability changed or a piece was lost since the last time, and something is missing.
+    /// Rebuilds the order if pieces are missing, and availability changed or a piece was lost since the last call.
     pub fn reorder_if_changed(&self, rng: &mut Rng) {
         if (self.availability.take_changed() | self.pieces.take_lost()) && !self.pieces.is_complete() {
             self.reorder(rng);

@@ -1,7 +1,7 @@
-//! Finds the sender of the wrong block of a failed piece that several peers contributed to.
+//! Finds the sender of the wrong block of a failed piece to which several peers contributed.
 //!
-//! The hash of each block is kept until the piece verifies. The blocks that differ then name their senders. Payload never
-//! enters: hashes are arguments.
+//! The hash of each block is kept until the piece verifies. The blocks that differ then identify their senders. Payload
+//! never enters: hashes are arguments.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::base::{PieceHash, PieceIndex};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub block_index: usize,
-    /// The host it came from.
+    /// The host that sent the block.
     pub sender: IpAddr,
     /// SHA-1 of the block: a sender that knows the right block must not be able to send another one with the same hash.
     pub hash: PieceHash,

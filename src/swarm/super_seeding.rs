@@ -1,26 +1,26 @@
-//! Super-seeding (BEP 16): an origin with a thin uplink hides what it has and shows each peer a piece or two, the next ones when
-//! those were seen elsewhere.
+//! Super-seeding (BEP 16): an origin with a slow uplink hides its pieces and announces one or two to each peer, the
+//! next ones when those were seen on other peers.
 //!
-//! Owns what one connection has been shown. Which piece is whose comes from the origin's [`super::initial_seeding`]. Nobody waits for
-//! ever: who is alone is shown more as it goes, what nobody announces for a while counts as seen unless the peer waits for us to
-//! send it, and some time after the first copy is out everything is shown.
+//! Owns what one connection has been shown. [`super::initial_seeding`] chooses the pieces. No peer waits for ever: a
+//! peer without rivals is shown more pieces as it proceeds; a piece that no other peer announces for a while counts as
+//! seen, unless the peer waits for us to send it; some time after the first copy is out every piece is shown.
 
 use super::open_piece::PieceMemory;
 use super::shared::Swarm;
 use crate::base::{Bitfield, PieceIndex, Time, limits};
 use crate::peer::Connection;
 
-/// What a peer has been shown.
+/// The pieces that a peer has been shown.
 #[derive(Debug)]
 pub(super) struct SuperSeeding {
     shown: Bitfield,
-    /// Not seen elsewhere yet.
+    /// Shown pieces that were not seen on other peers yet.
     pending: Vec<Pending>,
-    /// When to look again whether they were.
+    /// When to check the pending pieces again.
     look_at: Time,
 }
 
-/// How much of what we have the peer has been shown.
+/// Whether the peer has been shown all our pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Shown {
     InPart,
@@ -49,7 +49,7 @@ impl SuperSeeding {
         self.shown.contains(piece)
     }
 
-    /// The peer leaves: others are shown what it has not got.
+    /// The peer leaves: other peers may be shown its pending pieces.
     pub(super) fn into_pending(self) -> impl Iterator<Item = PieceIndex> {
         self.pending.into_iter().map(|pending| pending.piece)
     }
@@ -69,7 +69,7 @@ impl SuperSeeding {
         }
         let alone = swarm.interested.get() <= 1;
         let have = connection.peer_have();
-        // A long piece takes its time on a thin uplink: as long as the delay is ours, no other peer is to fetch the piece.
+        // A long piece takes time on a slow uplink: while the delay is ours, no other peer should fetch the piece.
         let waits = is_interested && (connection.am_choking() || connection.queued().next().is_some());
         self.pending.retain_mut(|Pending { piece, shown_at, awaited_at }| {
             let own = have.contains(*piece);

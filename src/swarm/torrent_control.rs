@@ -24,7 +24,7 @@ pub struct TorrentControl {
 /// A download has got every wanted piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Completion {
-    /// All pieces: trackers are told (BEP 3).
+    /// All pieces: announced to trackers (BEP 3).
     Content,
     /// The selected pieces of a partial selection.
     Selection,
@@ -47,7 +47,7 @@ impl TorrentControl {
         }
     }
 
-    /// Every wanted piece was there at the last [`Self::poll_completion`].
+    /// Every wanted piece was on disk at the last [`Self::poll_completion`].
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -73,7 +73,7 @@ impl TorrentControl {
         self.choke_driver.step(now, peers, role, rng)
     }
 
-    /// Returns that the last wanted piece has come, once.
+    /// Returns once that every wanted piece has been received.
     pub fn poll_completion<S: PieceMemory>(&mut self, swarm: &Swarm<S>) -> Option<Completion> {
         if self.is_complete || !swarm.pieces.is_complete() {
             return None;
