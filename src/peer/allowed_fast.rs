@@ -1,6 +1,6 @@
-//! Pieces a peer may ask for although it is choked (BEP 6), so that a newcomer has something to give sooner.
+//! Pieces that a peer may request while choked (BEP 6), so that a new peer soon has something to upload.
 //!
-//! Owns which they are, in both directions, and how much of them a choked peer gets.
+//! Owns the choice of these pieces in both directions, and the limit on the bytes that a choked peer gets.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,8 +8,8 @@ use sha1::{Digest as _, Sha1};
 
 use crate::base::{BlockRef, Geometry, InfoHash, PieceIndex, limits};
 
-/// BEP 6's canonical set: the same for every address of a /24, so that who comes back gains nothing. At most `count` distinct
-/// pieces, in BEP 6's order.
+/// BEP 6's canonical set: the same for every address of a /24, so that a peer gains nothing by reconnecting. At most
+/// `count` distinct pieces, in BEP 6's order.
 pub fn allowed_fast_set(ip: Ipv4Addr, info_hash: InfoHash, piece_count: u32, count: usize) -> Vec<u32> {
     let count = count.min(piece_count as usize);
     let [a, b, c, _] = ip.octets();
@@ -29,16 +29,17 @@ pub fn allowed_fast_set(ip: Ipv4Addr, info_hash: InfoHash, piece_count: u32, cou
     }
 }
 
-/// What the peer may have of us while choked.
+/// The pieces that the peer may request from us while choked.
 #[derive(Debug, Default)]
 pub(super) struct AllowedOut {
     pieces: Vec<PieceIndex>,
-    /// Bytes it may still have.
+    /// The number of bytes that it may still request.
     left: u64,
 }
 
 impl AllowedOut {
-    /// The pieces of the canonical set for a peer at this address, as far as they are few enough bytes; `has`: we have it.
+    /// Grants the pieces of the canonical set for a peer at this address, at most [`limits::ALLOWED_FAST_LEN_MAX`]
+    /// bytes. `has`: we have the piece.
     pub(super) fn grant(
         &mut self,
         ip: IpAddr,
@@ -61,7 +62,7 @@ impl AllowedOut {
         self.pieces.contains(&piece)
     }
 
-    /// Whether a choked peer gets this block; if so it is counted.
+    /// Returns whether a choked peer gets this block, and counts it if so.
     pub(super) fn take(&mut self, block: BlockRef) -> bool {
         let len = u64::from(block.len);
         let granted = self.contains(block.piece) && self.left >= len;
@@ -70,19 +71,19 @@ impl AllowedOut {
     }
 }
 
-/// What we may ask of the peer while it chokes us.
+/// The pieces that we may request from the peer while it chokes us.
 #[derive(Debug, Default)]
 pub(super) struct AllowedIn(Vec<PieceIndex>);
 
 impl AllowedIn {
-    /// More than these are not remembered.
+    /// Adds a piece. Keeps at most [`limits::ALLOWED_FAST_MAX`].
     pub(super) fn insert(&mut self, piece: PieceIndex) {
         if self.0.len() < limits::ALLOWED_FAST_MAX && !self.0.contains(&piece) {
             self.0.push(piece);
         }
     }
 
-    /// The peer rejected a block of it.
+    /// The peer rejected a request for a block of the piece.
     pub(super) fn remove(&mut self, piece: PieceIndex) {
         self.0.retain(|&allowed| allowed != piece);
     }
@@ -122,7 +123,7 @@ mod tests {
         assert!(!pieces.is_empty() && pieces.len() <= 4 && pieces.iter().all(|piece| piece.get() % 2 == 0));
         let block = |begin| geometry.span(pieces[0].get(), begin, 1 << 14).unwrap();
         let granted = (0..1000).filter(|_| out.take(block(0))).count();
-        assert_eq!(granted, pieces.len() * 64, "all of them once, or one of them as often");
+        assert_eq!(granted, pieces.len() * 64, "each block once, or one block as often");
         assert!(!AllowedOut::default().take(block(0)));
         let huge = Geometry::new(16 << 20, [100 << 20]).unwrap();
         assert!(AllowedOut::default().grant(IP.into(), INFO_HASH, &huge, |_| true).is_empty());

@@ -62,10 +62,10 @@ impl Default for Side {
     }
 }
 
-/// How far the stream of the peer has come.
+/// The progress of the peer's message stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Only extended messages and keep-alives have come, so that a bitfield still may.
+    /// Only extended messages and keep-alives have arrived, so a bitfield may follow.
     BeforeFirstMessage,
     Open,
 }
@@ -78,12 +78,12 @@ struct PeerInfo {
     sees_us: Option<IpAddr>,
 }
 
-/// When something last happened.
+/// When each kind of activity last happened.
 #[derive(Debug)]
 struct Activity {
     /// Bytes arrived; see [`Connection::handle_bytes`].
     received: Time,
-    /// A message became whole.
+    /// A message was complete.
     message: Time,
     sent: Time,
     /// We choked the peer.
@@ -103,13 +103,13 @@ struct Abuse {
 enum Timer {
     /// The peer is dropped.
     Silence,
-    /// A keep-alive leaves.
+    /// A keep-alive is sent.
     KeepAlive,
-    /// The peer owes blocks and counts as snubbing us.
+    /// The peer owes blocks and sends none: it is snubbed.
     Snub,
-    /// Announcements that waited for another message leave.
+    /// Announcements that waited for another message are sent.
     FlushHaves,
-    /// A piece of metadata may leave.
+    /// A part of the metadata may be sent.
     Metadata,
 }
 
@@ -120,7 +120,8 @@ impl From<Timer> for usize {
 }
 
 impl Connection {
-    /// Starts choked and not interested on both sides (BEP 3); queues what we have and the extension handshake.
+    /// Starts choked and not interested on both sides (BEP 3). Queues the message that announces our pieces, and the
+    /// extension handshake.
     pub fn new(setup: Setup, now: Time) -> Self {
         let piece_count = setup.geometry.piece_count();
         let mut connection = Self {
@@ -181,17 +182,17 @@ impl Connection {
         self.peer_has_all
     }
 
-    /// The peer says that it downloads nothing (BEP 21).
+    /// The peer declared that it downloads nothing (BEP 21).
     pub fn peer_upload_only(&self) -> bool {
         self.peer.upload_only
     }
 
-    /// The address the peer says that it sees us at (`yourip`, BEP 10).
+    /// Our address as the peer sees it (`yourip`, BEP 10).
     pub fn peer_sees_us(&self) -> Option<IpAddr> {
         self.peer.sees_us
     }
 
-    /// The client's name as it tells it; bytes from outside.
+    /// The client name in the peer's extension handshake: untrusted bytes.
     pub fn peer_client(&self) -> Option<&[u8]> {
         self.peer.client.as_deref()
     }
@@ -205,12 +206,12 @@ impl Connection {
         self.requests_out.snubbed
     }
 
-    /// More control bytes wait to be sent than a peer that reads would leave: what can wait should.
+    /// More control bytes wait to be sent than a peer that reads would leave: messages that can wait should.
     pub fn is_backlogged(&self) -> bool {
         self.control.is_backlogged()
     }
 
-    /// Queues a block the peer asked for, if the peer keeps to our `reqq`.
+    /// Queues a block that the peer requested. Refuses it if the queue is full: the peer exceeds our `reqq`.
     pub fn serve(&mut self, block: BlockRef) -> Result<(), PeerFault> {
         if !self.requests_in.push(block) {
             return self.refuse(block);
@@ -218,20 +219,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Will not serve a block the peer asked for.
+    /// Refuses to serve a block that the peer requested, and counts the request as invalid.
     pub fn refuse(&mut self, block: BlockRef) -> Result<(), PeerFault> {
         self.reject(block);
         self.count_invalid_request()
     }
 
-    /// Takes back what was accepted: these blocks turned out to be unreadable.
+    /// Refuses the queued requests for a piece that turned out to be unreadable.
     pub fn refuse_piece(&mut self, piece: PieceIndex) {
         for block in self.requests_in.extract(|block| block.piece == piece) {
             self.reject(block);
         }
     }
 
-    /// Rejects a request that is not the peer's fault, unless it is one that does not read our answers.
+    /// Rejects a request that is not the peer's fault. It counts as invalid only if the peer does not read our answers.
     pub fn excuse(&mut self, block: BlockRef) -> Result<(), PeerFault> {
         self.reject(block);
         if self.is_backlogged() { self.count_invalid_request() } else { Ok(()) }
@@ -245,13 +246,13 @@ impl Connection {
         }
     }
 
-    /// Stops serving the peer; what it has queued is dropped (BEP 3).
+    /// Chokes the peer: its queued requests are dropped (BEP 3).
     pub fn choke(&mut self, now: Time) {
         if !self.sides.am.choking {
             self.sides.am.choking = true;
             self.activity.choked = now;
             self.control.push(&Message::Choke);
-            // BEP 6: all but those for pieces that it may have choked.
+            // BEP 6: except requests for its allowed-fast pieces.
             let allowed_out = &self.allowed_out;
             for block in self.requests_in.extract(|block| !allowed_out.contains(block.piece)) {
                 self.reject(block);
@@ -259,8 +260,8 @@ impl Connection {
         }
     }
 
-    /// Tells the peer which pieces it may have although it is choked (BEP 6); `has`: we have it. Without the extension there is
-    /// no such word.
+    /// Grants the peer pieces that it may request while choked (BEP 6). `has`: we have the piece. Without the Fast
+    /// extension there is no such message.
     pub fn allow_fast(&mut self, ip: IpAddr, info_hash: InfoHash, has: impl Fn(PieceIndex) -> bool) {
         if self.fast {
             let pieces = self.allowed_out.grant(ip, info_hash, &self.geometry, has).to_vec();
@@ -268,7 +269,7 @@ impl Connection {
         }
     }
 
-    /// Pieces that the peer gives though it chokes us, while it does.
+    /// The pieces that the peer serves although it chokes us; empty while it does not choke us.
     pub fn allowed_fast(&self) -> &[PieceIndex] {
         if self.sides.peer.choking { self.allowed_in.pieces() } else { &[] }
     }
@@ -288,29 +289,30 @@ impl Connection {
         }
     }
 
-    /// Announces a piece whose hash was right: with what leaves next, or when [`Self::flush_haves`] says so.
+    /// Announces a verified piece: together with the next message, or after [`limits::HAVE_HELD_MAX`].
     pub fn have(&mut self, piece: PieceIndex) {
         self.control.push_have(piece);
     }
 
-    /// What is announced leaves next, even if nothing else does.
+    /// Sends queued announcements even if there is no other message.
     pub fn flush_haves(&mut self) {
         self.control.flush();
     }
 
-    /// Tells the peer which piece it had best ask for (BEP 6). Without the extension there is no such word.
+    /// Suggests a piece to the peer (BEP 6). Without the Fast extension there is no such message.
     pub fn suggest(&mut self, piece: PieceIndex) {
         if self.fast {
             self.control.push(&Message::Suggest { index: piece.get() });
         }
     }
 
-    /// The best recent rate at which the peer answers, in bytes per second; 0 when nothing is known.
+    /// The recent rate at which the peer answers, in bytes per second; 0 while it is unknown.
     pub fn download_rate(&self) -> u64 {
         self.requests_out.rate()
     }
 
-    /// Requests that may be added now: while choked few, and for [`Self::allowed_fast`] alone; in batches, so that requests leave many at a time.
+    /// The number of requests that may be added now. While the peer chokes us, a few and only for
+    /// [`Self::allowed_fast`]. Grows in batches, so that many requests leave in one send.
     pub fn request_room(&self) -> usize {
         if self.is_backlogged() {
             return 0;
@@ -327,21 +329,21 @@ impl Connection {
         }
     }
 
-    /// Requests to have outstanding when `sharers` peers are asked at the time: what bridges a peer's pauses beyond its pipe
-    /// they have together, since the others go on meanwhile.
+    /// The number of requests to have outstanding while `sharers` peers owe us blocks. Requests beyond the pipe bridge
+    /// a peer's pauses. The peers share these, since the others send while one pauses.
     pub fn request_share(&self, sharers: usize) -> usize {
         let pipe = self.requests_out.pipe().max(limits::REQUESTS_OUT_SLOW);
         (self.requests_out.window() / sharers.max(1)).max(pipe)
     }
 
-    /// Asks for a block.
+    /// Requests a block.
     pub fn request(&mut self, now: Time, block: BlockRef) {
         let BlockRef { piece, begin, len } = block;
         self.control.push(&Message::Request { index: piece.get(), begin, length: len });
         self.requests_out.push(now, block);
     }
 
-    /// Takes a request back because somebody else brought the block.
+    /// Withdraws a request because another peer sent the block.
     pub fn cancel(&mut self, block: BlockRef) {
         if self.requests_out.withdraw(block) {
             self.queue_cancel(block);
@@ -367,13 +369,13 @@ impl Connection {
         self.requests_in.iter()
     }
 
-    /// The number of them.
+    /// The number of the peer's requests that wait to be served.
     pub fn queued_count(&self) -> usize {
         self.requests_in.len()
     }
 
-    /// Fills `transmit` with what may leave now; false when there is nothing. Blocks are taken from the queue's front
-    /// while `is_ready` says that they can be read without waiting.
+    /// Fills `transmit` with the bytes and blocks that may leave now. Returns false if there are none. Blocks are taken
+    /// from the front of the queue while `is_ready` returns that they can be read without waiting.
     pub fn poll_transmit(
         &mut self,
         now: Time,

@@ -76,7 +76,7 @@ fn wire(messages: &[Message<'_>]) -> Vec<u8> {
     out
 }
 
-/// Control bytes and blocks that leave now.
+/// Returns the control bytes and blocks that leave now.
 fn sent_all(connection: &mut Connection, now: Time) -> (Vec<u8>, Vec<BlockRef>) {
     let (mut transmit, mut control, mut blocks) = (Transmit::default(), Vec::new(), Vec::new());
     while connection.poll_transmit(now, &mut transmit, |_| true) {
@@ -251,7 +251,7 @@ fn requests_that_crossed_a_choke_are_forgiven_and_later_ones_are_counted() {
     let served = (0..500).take_while(|_| connection.handle_message(late, &request(block(1, 1))).is_ok()).count();
     assert_eq!(u32::try_from(served).unwrap(), limits::INVALID_REQUESTS_MAX);
     let later = late + limits::INVALID_REQUESTS_TIME;
-    assert!(connection.handle_message(later, &request(block(1, 1))).is_ok(), "what was long ago does not count");
+    assert!(connection.handle_message(later, &request(block(1, 1))).is_ok(), "old requests do not count");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_cancel_takes_a_request_back() {
         let blocks = [block(1, 1), block(2, 0)];
         blocks.iter().for_each(|&block| connection.serve(block).unwrap());
         connection.handle_message(START, &cancel(blocks[0])).unwrap();
-        // Of something that was never asked for, or is long sent: no fault.
+        // A cancel of a block that was never requested, or was already sent, is no fault.
         connection.handle_message(START, &cancel(block(5, 0))).unwrap();
         connection.handle_message(START, &Message::Cancel { index: 77, begin: 0, length: 1 }).unwrap();
         let rejects = if fast { vec![reject(blocks[0])] } else { vec![] };
@@ -340,7 +340,7 @@ fn several_requests_are_pipelined_up_to_what_the_peer_takes() {
     let zero = Message::Extended { id: 0, payload: b"d4:reqqi0ee" };
     connection.handle_message(START, &zero).unwrap();
     assert!(connection.handle_block(later, block(0, 0)).is_ok() && connection.handle_block(later, block(0, 2)).is_ok());
-    assert_eq!(connection.request_room(), 1, "a peer that takes nothing gets one at a time");
+    assert_eq!(connection.request_room(), 1, "a peer that queues nothing gets one at a time");
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn a_keep_alive_is_sent_after_the_interval_and_once() {
     let due = connection.poll_timeout();
     assert_eq!(due, START + limits::KEEP_ALIVE_INTERVAL);
     assert_eq!(connection.handle_timeout(due).unwrap(), TimeoutEvent::Quiet);
-    assert!(connection.poll_timeout() > due, "also when it can't be sent at once");
+    assert!(connection.poll_timeout() > due, "even if it can't be sent at once");
     assert_eq!(sent_all(&mut connection, due).0, wire(&[Message::KeepAlive]));
 }
 
@@ -478,13 +478,13 @@ fn who_owes_blocks_and_sends_none_gets_one_request_at_a_time() {
     let due = START + limits::SNUB_TIMEOUT;
     assert_eq!(connection.poll_timeout(), due);
     assert_eq!(connection.handle_timeout(due).unwrap(), TimeoutEvent::Snubbed(blocks.to_vec()));
-    // What others bring in the meantime must not come from here as well.
+    // Blocks that other peers send in the meantime must not arrive from here as well.
     assert_eq!(sent(&mut connection), wire(&blocks.map(cancel)));
     assert_eq!(connection.request_room(), 1);
     connection.request(due, block(3, 3));
     assert_eq!(connection.request_room(), 0);
     connection.handle_block(due, blocks[0]).unwrap();
-    assert!(connection.is_snubbed(), "an old block is no answer");
+    assert!(connection.is_snubbed(), "a withdrawn block is no answer");
     connection.handle_block(due, block(3, 3)).unwrap();
     assert!(!connection.is_snubbed() && connection.request_room() > 1);
 }
@@ -561,5 +561,5 @@ fn haves_go_with_what_else_leaves_or_when_they_are_told_to() {
     let due = connection.poll_timeout();
     assert_eq!(due, START + limits::HAVE_HELD_MAX);
     connection.handle_timeout(due).unwrap();
-    assert_eq!(sent(&mut connection).len(), 9, "in time, whatever else happens");
+    assert_eq!(sent(&mut connection).len(), 9, "after a limited time, without another message");
 }

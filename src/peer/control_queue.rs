@@ -1,4 +1,4 @@
-//! Encoded messages that wait to leave, blocks excepted.
+//! Encoded messages that wait to be sent, except blocks.
 
 use crate::base::{PieceIndex, limits};
 use crate::codec::message::Message;
@@ -15,7 +15,7 @@ pub(super) struct ControlQueue {
 enum Departure {
     #[default]
     Next,
-    /// Only announcements were queued since it last left: with whatever leaves next.
+    /// Only announcements were queued since it last left: it leaves with the next other message or block.
     WithOthers,
 }
 
@@ -25,17 +25,17 @@ impl ControlQueue {
         message.encode(&mut self.bytes);
     }
 
-    /// Queues what leaves whenever it leaves.
+    /// Queues an announcement. It does not make the queue leave.
     pub(super) fn push_have(&mut self, piece: PieceIndex) {
         Message::Have { index: piece.get() }.encode(&mut self.bytes);
     }
 
-    /// To append to the queue what was encoded elsewhere.
+    /// The encoded bytes, to append messages that the caller encodes.
     pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Announcements leave next, even if nothing else does.
+    /// Lets announcements leave next, even without another message.
     pub(super) fn flush(&mut self) {
         self.departure = Departure::Next;
     }
@@ -49,7 +49,7 @@ impl ControlQueue {
         self.bytes.len() > limits::CONTROL_BACKLOG_MAX
     }
 
-    /// Moves what may leave to `out`. `has_others`: something else leaves at the same time.
+    /// Moves the bytes that may leave to `out`. `has_other_output`: other messages or blocks leave at the same time.
     pub(super) fn take(&mut self, has_others: bool, out: &mut Vec<u8>) {
         if self.departure == Departure::Next || has_others {
             out.append(&mut self.bytes);

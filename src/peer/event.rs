@@ -1,46 +1,47 @@
-//! What comes of what a connection is told.
+//! The results of the inputs of a connection.
 
 use std::time::Duration;
 
 use crate::base::{BlockRef, PieceIndex};
 
-/// What a message means for the swarm.
+/// The meaning of a message for the swarm.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing beyond this connection.
+    /// No effect beyond this connection.
     Quiet,
     /// The peer has one more piece.
     Have(PieceIndex),
-    /// The peer has these pieces more.
+    /// The peer has these additional pieces.
     HaveMany(Vec<PieceIndex>),
     Unchoked,
-    /// The peer serves us no more: these requests are void.
+    /// The peer choked us: these requests are void.
     Choked(Vec<BlockRef>),
     Interested,
     NotInterested,
-    /// The peer asks for a block inside a piece: answer with [`super::Connection::serve`] or [`super::Connection::refuse`].
+    /// The peer requests a block inside a piece: answer with [`super::Connection::serve`] or
+    /// [`super::Connection::refuse`].
     Request(BlockRef),
     /// The peer will not answer this request (BEP 6).
     Rejected(BlockRef),
-    /// The peer would like to be asked for this piece (BEP 6).
+    /// The peer suggests this piece (BEP 6).
     Suggested(PieceIndex),
-    /// The peer gives blocks of this piece though it chokes us (BEP 6).
+    /// The peer serves blocks of this piece although it chokes us (BEP 6).
     AllowedFast(PieceIndex),
 }
 
-/// What a block that arrived is.
+/// The kind of a received block.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BlockArrival {
     /// The answer to a request, this long after it was queued.
     Expected { latency: Duration },
-    /// The answer to a request that was taken back.
+    /// The answer to a withdrawn request.
     Late,
 }
 
-/// What a deadline brought.
+/// The result of [`super::Connection::handle_timeout`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum TimeoutEvent {
     Quiet,
-    /// The peer owes blocks and sends none: these requests are void, it gets one at a time until it answers.
+    /// The peer owes blocks and sends none. These requests are void; it gets one request at a time until it answers.
     Snubbed(Vec<BlockRef>),
 }

@@ -1,4 +1,4 @@
-//! Rules a peer can break. Each closes its connection and nothing else.
+//! The rules that a peer can break. Each fault closes its connection and nothing else.
 
 use crate::codec::message::MessageError;
 
@@ -10,7 +10,7 @@ pub enum PeerFault {
     #[error("bitfield: {0}")]
     Bitfield(#[from] crate::base::bitfield::BitfieldError),
     /// BEP 3: "'bitfield' is only ever sent as the first message."
-    #[error("a bitfield or have-none that takes pieces back")]
+    #[error("bitfield or have-none that withdraws pieces")]
     LateBitfield,
     #[error("have of piece {0}, which the torrent does not have")]
     NoSuchPiece(u32),
@@ -25,14 +25,14 @@ pub enum PeerFault {
     InvalidRequests,
     #[error("block that was not requested: index {index}, begin {begin}, length {length}")]
     Unrequested { index: u32, begin: u32, length: u32 },
-    #[error("answers nothing but rejects")]
+    #[error("the peer rejects every request")]
     RejectsAll,
-    #[error("dismissed: banned, or connected twice")]
+    #[error("closed by us: banned, evicted, connected twice, or the torrent was removed")]
     Dismissed,
     #[error("metadata part {0} that was not requested, or of a wrong length")]
     UnrequestedMetadata(u32),
     #[error("too many control messages")]
     Flood,
-    #[error("silent for too long")]
+    #[error("no complete message for too long")]
     Silent,
 }

@@ -1,12 +1,11 @@
-//! How much of something a peer does in a time.
+//! Counts of peer messages by time.
 
 use std::time::Duration;
 
 use crate::base::{Time, limits};
 use crate::codec::message::Message;
 
-/// Counts in intervals of the clock: whoever does something at the end of one and the start of the next may do twice as
-/// much.
+/// Counts events in fixed intervals of the clock. At the border of two intervals a peer may send twice the limit.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     interval: u64,
@@ -14,7 +13,7 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// Counts one more; how many there are in this interval of whole seconds.
+    /// Counts one event. Returns the number of events in this interval of whole seconds.
     pub(super) fn count(&mut self, now: Time, interval: Duration) -> u32 {
         let interval = now.as_secs() / interval.as_secs().max(1);
         if self.interval != interval {
@@ -25,7 +24,8 @@ impl Flood {
     }
 }
 
-/// A connection's control messages, in all and of kinds that have bounds of their own. Each count is true for one too many.
+/// A connection's control messages: in total, and of the kinds with limits of their own. Each method returns true if
+/// the limit is exceeded.
 #[derive(Debug, Default)]
 pub(super) struct ControlFlood {
     all: Flood,

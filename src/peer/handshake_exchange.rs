@@ -1,7 +1,7 @@
 //! The exchange of handshakes (BEP 3), in both directions.
 //!
-//! Order of use: send [`HandshakeExchange::poll_transmit`] whenever it is some, receive bytes, and give all bytes received so
-//! far to [`HandshakeExchange::handle_received`] until it returns [`HandshakeStep::Done`].
+//! Order of use: send the bytes of [`HandshakeExchange::poll_transmit`] whenever there are some, receive bytes, and
+//! pass all bytes received so far to [`HandshakeExchange::handle_received`] until it returns [`HandshakeStep::Done`].
 
 use crate::base::{InfoHash, PeerId};
 use crate::codec::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};

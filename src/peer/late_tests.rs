@@ -1,4 +1,5 @@
-//! What a peer says of itself later than BEP 3, 6 and 10 have it: it counts as far as it takes nothing back.
+//! Bitfields and extension handshakes that arrive later than BEP 3, 6 and 10 specify: accepted if they take nothing
+//! back.
 
 use super::*;
 
@@ -13,7 +14,7 @@ fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
     assert!(matches!(connection.handle_message(START, &bitfield), Err(PeerFault::LateBitfield)));
 }
 
-/// webtorrent says what it has when it has a magnet link's metadata, whatever it has said before.
+/// webtorrent announces its pieces when it has a magnet link's metadata, whatever it has announced before.
 #[test]
 fn have_all_and_have_none_come_late_where_they_take_nothing_back() {
     let pieces: Vec<_> = setup(true, InitialHave::None).geometry.pieces().collect();

@@ -1,7 +1,8 @@
-//! How much must have arrived from a fast peer before its reader is woken: fewer and larger receives.
+//! The number of bytes that must have arrived from a fast peer before its reader is woken, for fewer and larger
+//! receives.
 //!
-//! Owns the measure of its rate and the choice of the mark; the engine sets it on the socket. Without it a reader wakes for
-//! every segment, and so does whoever sends on the same machine.
+//! Owns the measurement of the peer's rate and the choice of the mark (`SO_RCVLOWAT`); the engine sets it on the
+//! socket. Without it a reader wakes for every segment, and so does a sender on the same machine.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use crate::base::{Time, geometry::BLOCK_LEN, limits};
 
 /// The shortest time over which a rate is measured.
 const SAMPLE_MIN: Duration = Duration::from_millis(10);
-/// Silence after which the mark is taken back: what is below it would not be heard.
+/// Silence after which the mark is reset: bytes below it would not wake the reader.
 const SILENCE: Duration = Duration::from_millis(50);
-/// The mark that asks for nothing: any byte wakes.
+/// The mark at which any byte wakes the reader.
 const ANY: u32 = 1;
 
 /// See the module.
@@ -20,9 +21,9 @@ pub struct LowWater {
     sample_start: Time,
     sample_len: u64,
     newest: Time,
-    /// What arrives in [`limits::LOW_WATER_TIME`], bytes.
+    /// The number of bytes that arrive in [`limits::LOW_WATER_TIME`].
     ample: u64,
-    /// Bytes that must have arrived, as the socket has been told.
+    /// The mark that is set on the socket.
     mark: u32,
 }
 
@@ -31,7 +32,7 @@ impl LowWater {
         Self { sample_start: now, sample_len: 0, newest: now, ample: 0, mark: ANY }
     }
 
-    /// `len` bytes have been received at once.
+    /// One receive has brought `len` bytes.
     pub fn handle_received(&mut self, now: Time, len: usize) {
         self.sample_len += len as u64;
         self.newest = now;
@@ -44,8 +45,8 @@ impl LowWater {
         }
     }
 
-    /// The new mark in bytes where another one fits: the peer owes `outstanding_count` blocks. Never more than a quarter of
-    /// them, so that the last ones are heard too.
+    /// The new mark in bytes, if it should change. The peer owes `outstanding_count` blocks. The mark is at most a
+    /// quarter of these, so that the last blocks wake the reader too.
     pub fn poll_mark(&mut self, outstanding_count: usize) -> Option<u32> {
         let owed = outstanding_count as u64 * u64::from(BLOCK_LEN);
         let most = self.ample.min(owed / 4).min(limits::LOW_WATER_LEN_MAX.into());
@@ -53,7 +54,8 @@ impl LowWater {
         self.change(if mark < limits::LOW_WATER_LEN_MIN { ANY } else { mark })
     }
 
-    /// Time passes. What has come and stays below the mark is heard after 50 ms of silence.
+    /// Resets the mark after 50 ms of silence, so that bytes below it wake the reader. Returns the new mark if it
+    /// changes.
     pub fn handle_tick(&mut self, now: Time) -> Option<u32> {
         if self.mark == ANY || now.saturating_sub(self.newest) < SILENCE {
             return None;
@@ -62,7 +64,8 @@ impl LowWater {
         self.change(ANY)
     }
 
-    /// Any byte shall wake the next receive: what comes is no block that was asked for.
+    /// Lets any byte wake the next receive: a message is expected that is no requested block. Returns the new mark if
+    /// it changes.
     pub fn poll_any(&mut self) -> Option<u32> {
         self.change(ANY)
     }
@@ -109,7 +112,7 @@ mod tests {
         let mut low_water = steady(1_000_000);
         let mark = low_water.poll_mark(4096);
         assert_eq!(low_water.poll_any(), Some(ANY));
-        assert_eq!(low_water.poll_any(), None, "said once");
+        assert_eq!(low_water.poll_any(), None, "returned once");
         assert_eq!(low_water.poll_mark(4096), mark);
     }
 
@@ -119,7 +122,7 @@ mod tests {
         assert!(low_water.poll_mark(4096).is_some());
         assert_eq!(low_water.handle_tick(at(1049)), None);
         assert_eq!(low_water.handle_tick(at(1050)), Some(ANY));
-        assert_eq!(low_water.handle_tick(at(2000)), None, "said once");
+        assert_eq!(low_water.handle_tick(at(2000)), None, "returned once");
         assert_eq!(low_water.poll_mark(4096), None);
         low_water.handle_received(at(2000), 100_000_000);
         assert_eq!(low_water.poll_mark(4096), Some(64 << 10), "the rate includes the silence");

@@ -16,16 +16,16 @@ pub(super) const METADATA_ID: u8 = 1;
 pub(super) struct MetadataOut {
     info: Arc<[u8]>,
     info_len: u32,
-    /// Under which id the peer wants them; 0: not at all.
+    /// The id under which the peer wants metadata messages; 0 if it wants none.
     peer_id: u8,
     queue: VecDeque<u32>,
-    /// Parts that may leave now, and since when that is so.
+    /// The number of parts that may leave now, as of `counted_at`.
     allowance: u32,
     counted_at: Time,
 }
 
 impl MetadataOut {
-    /// `None` for an info dictionary that no peer would take.
+    /// `None` for an info dictionary that is too long for peers.
     pub(super) fn new(info: Arc<[u8]>, now: Time) -> Option<Self> {
         let info_len = u32::try_from(info.len()).ok().filter(|&len| u64::from(len) <= limits::METAINFO_LEN_MAX)?;
         let allowance = limits::METADATA_BURST;
@@ -40,7 +40,7 @@ impl MetadataOut {
         self.peer_id = id;
     }
 
-    /// False for anything but a request: as many as there are parts may wait, and a few over.
+    /// Queues a request. Returns false for other messages, and if twice as many requests wait as there are parts.
     pub(super) fn handle_message(&mut self, payload: &[u8]) -> bool {
         let room = self.queue.len() < metadata_part_count(self.info_len) as usize * 2;
         match MetadataMessage::decode(payload) {
@@ -50,7 +50,7 @@ impl MetadataOut {
         true
     }
 
-    /// Appends what may leave now.
+    /// Appends the messages that may leave now.
     pub(super) fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>) {
         self.earn(now);
         for _ in 0..limits::METADATA_PARTS_SENT_MAX {
@@ -70,7 +70,7 @@ impl MetadataOut {
         }
     }
 
-    /// When more may leave.
+    /// When more parts may leave.
     pub(super) fn poll_timeout(&self) -> Time {
         if self.queue.is_empty() { Time::MAX } else { self.counted_at + part_interval() }
     }
@@ -107,7 +107,7 @@ mod tests {
         server.handle_message(&MetadataMessage::Request { part }.encode())
     }
 
-    /// The payloads of all messages, sent under the peer's id.
+    /// The payloads of all messages that are sent under the peer's id.
     fn payloads(server: &mut MetadataOut, now: Time) -> Vec<Vec<u8>> {
         let (mut bytes, mut payloads) = (Vec::new(), Vec::new());
         server.poll_transmit(now, &mut bytes);

@@ -1,6 +1,7 @@
-//! A connection that is there for metadata alone (BEP 9), before anything of the torrent is known but its info-hash.
+//! A connection for metadata alone (BEP 9), while only the info-hash of the torrent is known.
 //!
-//! Without piece count and lengths most messages can't be checked: all but extended ones are passed over unread.
+//! Without the number and length of pieces most messages can't be checked: all but extended messages are skipped
+//! unread.
 
 use std::collections::VecDeque;
 
@@ -14,21 +15,21 @@ use crate::codec::metadata::{METADATA_EXTENSION, MetadataMessage, metadata_part}
 const PREFIX_LEN: usize = 4;
 /// The id of an extended message (BEP 10).
 const EXTENDED: u8 = 20;
-/// The longest message that can come: a bitfield, or an extended one.
+/// The longest possible message: a bitfield or an extended message.
 const MESSAGE_LEN_MAX: u32 = limits::PIECE_COUNT_MAX / 8 + 1;
-/// Rejects a peer may make us write while it does not read: BEP 9 has us answer each request.
+/// The maximum number of bytes of rejects that wait for a peer that does not read: BEP 9 has us answer each request.
 const BACKLOG_MAX: usize = 16 << 10;
 
-/// What a peer's message means.
+/// The meaning of a peer's message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MetadataEvent {
-    /// It has metadata of this length.
+    /// The peer has metadata of this length.
     Offered { info_len: u32 },
-    /// It speaks no metadata extension, or has none yet.
+    /// The peer does not support the metadata extension, or has no metadata yet.
     NotOffered,
     /// The answer to a request.
     Part { part: u32, bytes: Box<[u8]> },
-    /// It will not answer this request.
+    /// The peer rejected this request.
     Refused { part: u32 },
 }
 
@@ -36,11 +37,11 @@ pub enum MetadataEvent {
 /// [`Self::poll_transmit`].
 #[derive(Debug)]
 pub struct MetadataConnection {
-    /// The front of a message that is not complete.
+    /// The front of an incomplete message.
     received: Vec<u8>,
-    /// Bytes still to come of a message that is passed over.
+    /// The number of missing bytes of a message that is skipped.
     skipped: usize,
-    /// The id under which the peer wants requests, and the length it told.
+    /// The id under which the peer wants requests, and the metadata length that it announced.
     terms: Option<(u8, u32)>,
     outstanding: Vec<u32>,
     events: VecDeque<MetadataEvent>,
@@ -48,7 +49,7 @@ pub struct MetadataConnection {
 }
 
 impl MetadataConnection {
-    /// Queues the extension handshake, and have-none where the Fast extension is on (BEP 6).
+    /// Queues the extension handshake, and before it have-none if the Fast extension is on (BEP 6).
     pub fn new(fast: bool, listen_port: Option<u16>) -> Self {
         let handshake = ExtensionHandshake {
             client: Some(concat!("bt-fast ", env!("CARGO_PKG_VERSION")).into()),
@@ -64,7 +65,7 @@ impl MetadataConnection {
         Self { received: Vec::new(), skipped: 0, terms: None, outstanding: Vec::new(), events: VecDeque::new(), out }
     }
 
-    /// Takes what arrived behind the handshake.
+    /// Takes bytes that arrived after the handshake.
     pub fn handle_bytes(&mut self, mut bytes: &[u8]) -> Result<(), PeerFault> {
         while !bytes.is_empty() {
             let passed = self.skipped.min(bytes.len());
@@ -79,7 +80,7 @@ impl MetadataConnection {
         Ok(())
     }
 
-    /// Bytes that are missing of the message at hand, as far as can be said.
+    /// The number of bytes missing of the current message, as far as its head is known.
     fn wanted(&self) -> Result<usize, PeerFault> {
         let Some(length) = self.length() else { return Ok(PREFIX_LEN - self.received.len()) };
         if length > MESSAGE_LEN_MAX {
@@ -96,7 +97,7 @@ impl MetadataConnection {
         Ok(whole.saturating_sub(self.received.len()))
     }
 
-    /// The length prefix of the message at hand.
+    /// The length prefix of the current message.
     fn length(&self) -> Option<u32> {
         self.received.first_chunk().map(|prefix| u32::from_be_bytes(*prefix))
     }
@@ -125,7 +126,7 @@ impl MetadataConnection {
     fn handle_extended(&mut self, id: u8, payload: &[u8]) -> Result<(), PeerFault> {
         match id {
             EXTENSION_HANDSHAKE_ID => {
-                // BEP 10: it may come again. The length a peer told first counts.
+                // BEP 10: the handshake may be repeated. The length that the peer announced first counts.
                 if let (Ok(theirs), None) = (ExtensionHandshake::decode(payload), self.terms) {
                     let id = theirs.message_id(METADATA_EXTENSION);
                     self.terms = id.zip(theirs.metadata_len);
@@ -178,23 +179,23 @@ impl MetadataConnection {
         self.events.pop_front()
     }
 
-    /// Requests that may be added now.
+    /// The number of requests that may be added now.
     pub fn request_room(&self) -> usize {
         if self.terms.is_none() { 0 } else { limits::METADATA_REQUESTS_MAX.saturating_sub(self.outstanding.len()) }
     }
 
-    /// Requests without an answer.
+    /// The number of requests without an answer.
     pub fn outstanding_count(&self) -> usize {
         self.outstanding.len()
     }
 
-    /// Asks for a part.
+    /// Requests a part.
     pub fn request(&mut self, part: u32) {
         self.outstanding.push(part);
         self.say(&MetadataMessage::Request { part });
     }
 
-    /// What is to be sent now; may be empty.
+    /// The bytes to send now; may be empty.
     pub fn poll_transmit(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
@@ -254,7 +255,7 @@ mod tests {
         }
         let mut asking = asked();
         asking.handle_bytes(&data(1, 3616)).unwrap();
-        assert!(asking.handle_bytes(&data(1, 3616)).is_err(), "once only");
+        assert!(asking.handle_bytes(&data(1, 3616)).is_err(), "accepted once");
     }
 
     #[test]
@@ -264,7 +265,7 @@ mod tests {
         asking.handle_bytes(&reject(0)).unwrap();
         asking.handle_bytes(&reject(1)).unwrap();
         assert_eq!((asking.poll_event(), asking.poll_event()), (Some(MetadataEvent::Refused { part: 1 }), None));
-        // P14: what a peer claims of its length is bounded before anything is made of it.
+        // The announced length is bounded before any memory is reserved for it.
         let mut asking = MetadataConnection::new(false, None);
         asking.handle_bytes(&extended(0, b"d1:md11:ut_metadatai3ee13:metadata_sizei1099511627776ee")).unwrap();
         assert_eq!((asking.poll_event(), asking.request_room()), (Some(MetadataEvent::NotOffered), 0));

@@ -1,8 +1,9 @@
-//! One peer connection after its handshake, without I/O or clock.
+//! One peer connection, without I/O or clock.
 //!
-//! Owns the wire's rules: the four bits of choke and interest, the two request queues, the Fast extension (BEP 6), the
-//! extension handshake (BEP 10), metadata (BEP 9), keep-alives and silence. Payload never enters: a block is three numbers here. What to
-//! request, whom to unchoke and what we have is decided by `swarm`.
+//! Owns the rules of the protocol: the handshakes, choke and interest of both sides, the two request queues, the Fast
+//! extension (BEP 6), the extension handshake (BEP 10), metadata (BEP 9), keep-alives and silence. Payload never
+//! enters: a block is three numbers here. `swarm` decides which blocks are requested, which peers are unchoked and
+//! which pieces we have.
 
 mod allowed_fast;
 mod connection;

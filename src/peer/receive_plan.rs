@@ -1,10 +1,11 @@
-//! Where the next bytes of a connection will belong, if the peer answers in order: so that blocks are received in place.
+//! Plans the memory for the next bytes of a connection, so that blocks are received in place if the peer answers in
+//! order.
 //!
-//! Owns the order of places and what a receive into them means. The memory is the caller's.
+//! Owns the order of the places and the interpretation of a receive into them. The memory is the caller's.
 //!
-//! A plan is the rest of the block whose first bytes are in the connection's buffer, then for each expected block its head
-//! and its payload. Blocks that came whole under the right head are where they belong. What follows them is
-//! [`Received::stray`]: it is moved behind what the buffer holds and decoded there.
+//! A plan starts with the rest of the block whose first bytes are in the connection's buffer. Then follow the head and
+//! the payload of each expected block. Complete blocks with the right head are in place. The bytes after them are
+//! [`Received::stray`]: the caller appends them to the buffer and decodes them there.
 
 use crate::base::BlockRef;
 use crate::codec::message::{PIECE_HEAD_LEN, encode_piece_head};
@@ -15,20 +16,20 @@ pub(super) type Head = [u8; PIECE_HEAD_LEN];
 /// See the module. Reused from receive to receive.
 #[derive(Debug, Default)]
 pub struct ReceivePlan {
-    /// Head of the block in the buffer, and what is missing of that block.
+    /// The head of the block in the buffer, and the number of bytes missing of that block.
     front: Option<Head>,
     front_len: usize,
     blocks: Vec<BlockRef>,
 }
 
-/// What a receive brought.
+/// The result of one receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Received {
-    /// Blocks from the plan's start that are where they belong.
+    /// The number of blocks from the start of the plan that are in place.
     pub whole: usize,
-    /// Bytes behind them, in the heads and places of the blocks that follow.
+    /// The number of bytes after these, in the memory of the heads and blocks that follow.
     pub stray: usize,
-    /// The peer has sent something else than was expected.
+    /// The peer sent other bytes than expected.
     pub foreign: bool,
 }
 
@@ -37,8 +38,8 @@ fn head_of(block: BlockRef) -> Head {
 }
 
 impl ReceivePlan {
-    /// Begins anew behind `buffered`, the first bytes of a message; `next` is the block that should be in it. False when it is
-    /// something else, so that nothing can be planned.
+    /// Starts a new plan after `buffered`, the first bytes of a message. `next` is the block that this message should
+    /// contain. Returns false if it is another message, so that no plan is possible.
     pub fn begin(&mut self, buffered: &[u8], next: Option<BlockRef>) -> bool {
         self.blocks.clear();
         (self.front, self.front_len) = (None, 0);
@@ -61,7 +62,7 @@ impl ReceivePlan {
         self.blocks.push(block);
     }
 
-    /// Bytes that are missing of the block in the buffer.
+    /// The number of bytes missing of the block in the buffer.
     pub fn front_len(&self) -> usize {
         self.front_len
     }
@@ -70,8 +71,8 @@ impl ReceivePlan {
         &self.blocks
     }
 
-    /// Says what `len` received bytes are. The first of them, up to [`Self::front_len`], are in `buffered` by now; `heads` is
-    /// what has arrived where the blocks' heads should be.
+    /// Interprets `len` received bytes. The first [`Self::front_len`] of them are already in `buffered`; `heads`
+    /// contains the bytes that arrived in place of the blocks' heads.
     pub fn handle_received<'a>(&self, len: usize, buffered: &[u8], heads: impl Iterator<Item = &'a Head>) -> Received {
         let mut stray = len.saturating_sub(self.front_len);
         let front_right = stray == 0 || self.front.is_none_or(|front| buffered.starts_with(&front));
@@ -99,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
-    /// What a stream says, in order: blocks with their payload, other messages as they are on the wire.
+    /// An item of the stream: a block with its payload, or another message as it is on the wire.
     #[derive(Debug, PartialEq, Eq)]
     enum Said {
         Block(u32, u32, Vec<u8>),
@@ -108,7 +109,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { piece_count: 8, block_len_max: 64 };
 
-    /// Takes the whole messages off the front of `bytes`.
+    /// Takes the complete messages off the front of `bytes`.
     fn decode_all(bytes: &mut Vec<u8>) -> Vec<Said> {
         let (mut at, mut said) = (0, Vec::new());
         loop {
@@ -130,7 +131,8 @@ mod tests {
         said
     }
 
-    /// The reader's part, with memory and kernel simulated: receives up to `len` bytes of `stream` as planned for `expected`.
+    /// Simulates the reader, its memory and the kernel: receives up to `len` bytes of `stream` as planned for
+    /// `expected`.
     fn receive(stream: &mut &[u8], len: usize, buffer: &mut Vec<u8>, expected: &VecDeque<BlockRef>) -> Vec<Said> {
         let mut plan = ReceivePlan::default();
         let mut blocks = expected.iter().copied();
@@ -178,7 +180,8 @@ mod tests {
             .prop_map(|(index, begin, len)| geometry().span(index, begin, len.min(64 - begin)).unwrap())
     }
 
-    /// One thing that a peer sends: the next block it owes, or another one, or another message; or it skips one it owes.
+    /// One action of a peer: it sends the next block that it owes, another block or another message, or it skips a
+    /// block that it owes.
     #[derive(Debug, Clone)]
     enum Act {
         Answer,
@@ -193,7 +196,7 @@ mod tests {
             Just(Message::Choke),
             (0..8u32).prop_map(|index| Message::Have { index }),
             Just(Message::Bitfield(&[7])),
-            // As long as a head, and as a piece's but for the id.
+            // As long as a block's head, from which only the id differs.
             (0..8u32, 0..64u32).prop_map(|(index, begin)| Message::Request { index, begin, length: 16 }),
         ];
         prop_oneof![

@@ -1,18 +1,18 @@
-//! Requests in the order in which they were made, each of which can be taken out by its block.
+//! A queue of requests, oldest first, from which each can be removed by its block.
 //!
-//! Nearly all of them leave at the front. The others are found by an index. The first look-up behind the front reads the whole
-//! queue to build it; it is kept up to date until the queue is empty or requests are extracted. So a peer that names blocks
-//! in an order of its choice does not have the queue searched from end to end for each.
+//! Nearly all requests leave at the front. The others are found by an index. The first look-up behind the front reads
+//! the whole queue to build it; it is kept up to date until the queue is empty or requests are extracted. So a peer
+//! that names blocks in an order of its choice does not cause a search of the whole queue for each.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 
 use crate::base::BlockRef;
 
-/// Slots at the front, holes among them, that are compared before the index is asked.
+/// The number of entries at the front, holes included, that are compared before the index is used.
 const NEAR: usize = 16;
-/// Holes that a queue may have beyond one for each request: it is compacted when there are more, and a short queue is not
-/// compacted again and again.
+/// The number of holes that a queue may have beyond one for each request before it is compacted, so that a short queue
+/// is not compacted again and again.
 const HOLES_ALLOWED: usize = 64;
 
 /// An element of the queue.
@@ -29,26 +29,26 @@ impl Request for BlockRef {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct RequestQueue<T> {
-    /// `None` where a request was taken out; never at the front.
+    /// `None` where a request was removed; never at the front.
     slots: VecDeque<Option<T>>,
-    /// Number of the slot at the front.
+    /// The number of the entry at the front.
     first: u32,
-    /// Requests in the queue.
+    /// The number of requests in the queue.
     len: usize,
-    /// `None`: no look-up has needed it yet.
+    /// `None` until a look-up needs it.
     index: Option<Index>,
 }
 
 /// Finds the earliest request of a block.
 #[derive(Debug, Default)]
 struct Index {
-    /// The slots of each block's requests.
+    /// The entries of each block's requests.
     blocks: HashMap<BlockRef, Slots>,
-    /// For a slot whose block was requested again: the slot of the next request of that block.
+    /// For an entry whose block was requested again: the number of the next request for that block.
     next: HashMap<u32, u32>,
 }
 
-/// The slot numbers of the earliest and the latest request of a block.
+/// The entry numbers of the earliest and the latest request for a block.
 #[derive(Debug)]
 struct Slots {
     first: u32,
@@ -56,7 +56,7 @@ struct Slots {
 }
 
 impl Index {
-    /// Adds the slot at the back of the queue.
+    /// Adds the entry at the back of the queue.
     fn push_back(&mut self, block: BlockRef, number: u32) {
         match self.blocks.entry(block) {
             Entry::Vacant(vacant) => _ = vacant.insert(Slots { first: number, last: number }),
@@ -67,7 +67,7 @@ impl Index {
         }
     }
 
-    /// Removes the earliest request of a block; the one after it, if any, is the earliest from then on.
+    /// Removes the earliest request for a block. The next one, if any, becomes the earliest.
     fn remove_first(&mut self, block: BlockRef) {
         let Entry::Occupied(mut slots) = self.blocks.entry(block) else { return };
         let Slots { first, last } = *slots.get();
@@ -115,7 +115,7 @@ impl<T: Request> RequestQueue<T> {
         self.take_at(0)
     }
 
-    /// Takes out the earliest request of this block.
+    /// Removes the earliest request for this block.
     pub(super) fn remove(&mut self, block: BlockRef) -> Option<T> {
         let is_it = |slot: &Option<T>| slot.is_some_and(|request| request.block() == block);
         match self.slots.iter().take(NEAR).position(is_it) {
@@ -131,7 +131,7 @@ impl<T: Request> RequestQueue<T> {
         }
     }
 
-    /// Takes out the requests for which `wanted` holds, oldest first.
+    /// Removes the requests for which `wanted` holds, and returns them oldest first.
     pub(super) fn extract(&mut self, wanted: impl Fn(BlockRef) -> bool) -> Vec<T> {
         if !self.iter().any(|request| wanted(request.block())) {
             return Vec::new();
@@ -149,7 +149,7 @@ impl<T: Request> RequestQueue<T> {
         out
     }
 
-    /// Takes out the request at this distance from the front, the earliest of its block.
+    /// Removes the request at this distance from the front. It must be the earliest for its block.
     fn take_at(&mut self, at: usize) -> Option<T> {
         let request = self.slots.get_mut(at)?.take()?;
         self.len -= 1;
@@ -182,8 +182,8 @@ impl<T: Request> RequestQueue<T> {
     }
 }
 
-/// The number of the slot at this distance from the front. Numbers count modulo 2^32, which a queue's length does not reach:
-/// their distance tells slots apart.
+/// The number of the entry at this distance from the front. Numbers count modulo 2^32, which is more than the queue's
+/// length, so they identify entries.
 #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
 fn number_of(first: u32, at: usize) -> u32 {
     first.wrapping_add(at as u32)
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn requests_leave_by_block_as_from_a_list() {
         let blocks = blocks(300);
-        // Slot numbers wrap early, late or never.
+        // Entry numbers wrap early, late or never.
         for seed in 0..20 {
             let mut rng = Rng::with_seed(seed);
             let first = 0_u32.wrapping_sub(u32::try_from(seed).unwrap() * 100);
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(left.len(), 198);
     }
 
-    /// A request that tells which of equal ones it is.
+    /// A request that can be told from others for the same block.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Numbered(BlockRef, u32);
 
@@ -265,7 +265,7 @@ mod tests {
         let blocks = blocks(40);
         let mut queue = RequestQueue::default();
         (0..3).for_each(|turn| blocks.iter().for_each(|&block| queue.push_back(Numbered(block, turn))));
-        // By comparison at the front, and by the index behind it.
+        // Found by comparison at the front, and by the index behind it.
         for block in [blocks[2], blocks[30]] {
             let left: Vec<u32> = std::iter::from_fn(|| queue.remove(block)).map(|Numbered(_, turn)| turn).collect();
             assert_eq!(left, [0, 1, 2]);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(queue.remove(blocks[98]), Some(blocks[98]));
     }
 
-    /// The front does not move while requests come and are taken back behind it.
+    /// The front does not move while requests are added and removed behind it.
     #[test]
     fn holes_do_not_pile_up() {
         let mut queue = RequestQueue::default();

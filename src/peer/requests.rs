@@ -1,4 +1,4 @@
-//! The two pipelines of requests: the peer's to us, waiting to be sent; ours to the peer, waiting to arrive.
+//! The two queues of requests: the peer's requests, which wait to be served, and ours, which wait for their blocks.
 
 use std::time::Duration;
 
@@ -20,28 +20,28 @@ impl Request for Outstanding {
     }
 }
 
-/// What a request was that the peer rejects.
+/// The kind of a rejected request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rejection {
     Outstanding,
-    /// It was taken back, or answered before.
+    /// It was withdrawn, or answered before.
     Past,
-    /// The peer has rejected as many requests as it was sent.
+    /// The peer has already rejected as many requests as were sent to it.
     Unfounded,
 }
 
-/// Our requests, in the order in which peers answer nearly always.
+/// Our requests, oldest first: peers nearly always answer in this order.
 #[derive(Debug)]
 pub(super) struct RequestsOut {
     queue: RequestQueue<Outstanding>,
     window: Window,
-    /// What the peer says it queues without dropping (`reqq`, BEP 10).
+    /// The number of requests that the peer queues without dropping any (`reqq`, BEP 10).
     pub(super) peer_max: usize,
-    /// Requests that were taken back (cancel, choke) and whose block may still come.
+    /// Requests that were withdrawn (cancel, choke) and whose block may still arrive.
     withdrawn: RequestQueue<BlockRef>,
-    /// Requests that were sent and that the peer has not rejected.
+    /// The number of requests that were sent and that the peer has not rejected.
     rejectable: u64,
-    /// When the peer last gave us something we asked for, or began to owe us something.
+    /// When the peer last sent a requested block, or began to owe us blocks.
     pub(super) last_progress: Time,
     pub(super) snubbed: bool,
 }
@@ -63,7 +63,7 @@ impl RequestsOut {
         self.queue.len()
     }
 
-    /// How many more requests the window takes.
+    /// The number of requests that may be added to the window.
     pub(super) fn room(&self) -> usize {
         let window = if self.snubbed { 1 } else { self.window.requests(self.peer_max) };
         window.saturating_sub(self.queue.len())
@@ -95,7 +95,7 @@ impl RequestsOut {
         self.queue.iter()
     }
 
-    /// A block came: its latency when it was outstanding.
+    /// A block arrived. Returns its latency if it was outstanding.
     pub(super) fn take(&mut self, now: Time, block: BlockRef) -> Option<Duration> {
         let request = self.queue.remove(block)?;
         let latency = now.saturating_sub(request.since);
@@ -105,12 +105,12 @@ impl RequestsOut {
         Some(latency)
     }
 
-    /// A block came that was not outstanding: whether it is the answer to a request that was taken back.
+    /// A block arrived that was not outstanding. Returns whether it answers a withdrawn request.
     pub(super) fn take_withdrawn(&mut self, block: BlockRef) -> bool {
         self.withdrawn.remove(block).is_some()
     }
 
-    /// Takes a request back; its block may come all the same.
+    /// Withdraws a request; its block may still arrive. Returns false if it was not outstanding.
     pub(super) fn withdraw(&mut self, block: BlockRef) -> bool {
         let withdrawn = self.queue.remove(block).is_some();
         if withdrawn {
@@ -126,7 +126,7 @@ impl RequestsOut {
         self.withdrawn.push_back(block);
     }
 
-    /// The peer will not answer this one.
+    /// The peer rejected this request.
     pub(super) fn reject(&mut self, block: BlockRef) -> Rejection {
         if self.rejectable == 0 {
             return Rejection::Unfounded;
@@ -139,7 +139,7 @@ impl RequestsOut {
         Rejection::Past
     }
 
-    /// All requests, taken back: the peer has choked us, or is not answering.
+    /// Withdraws all requests and returns them: the peer has choked us, or does not answer.
     pub(super) fn withdraw_all(&mut self) -> Vec<BlockRef> {
         let blocks: Vec<BlockRef> = std::mem::take(&mut self.queue).iter().map(|request| request.block).collect();
         blocks.iter().for_each(|&block| self.remember_withdrawn(block));
@@ -147,16 +147,16 @@ impl RequestsOut {
     }
 }
 
-/// The peer's requests, kept here and not in a socket buffer, so that a choke or a cancel can throw them out (BEP 3).
+/// The peer's requests. Kept here and not in a socket buffer, so that a choke or a cancel can drop them (BEP 3).
 #[derive(Debug, Default)]
 pub(super) struct RequestsIn {
     queue: RequestQueue<BlockRef>,
-    /// Requests that came and that the peer has not cancelled.
+    /// The number of requests that arrived and that the peer has not cancelled.
     cancellable: u64,
 }
 
 impl RequestsIn {
-    /// False when the peer has more queued than we promised to take.
+    /// Returns false if the queue is full: the peer exceeds our `reqq`.
     pub(super) fn push(&mut self, block: BlockRef) -> bool {
         let room = self.queue.len() < limits::REQUESTS_IN_MAX;
         if room {
@@ -165,12 +165,12 @@ impl RequestsIn {
         room
     }
 
-    /// The peer sent a request, which is queued or not.
+    /// The peer sent a request, which may be queued or refused.
     pub(super) fn count_received(&mut self) {
         self.cancellable += 1;
     }
 
-    /// Counts a cancel; false when the peer has cancelled as many requests as it sent.
+    /// Counts a cancel. Returns false if the peer has already cancelled as many requests as it sent.
     pub(super) fn count_cancelled(&mut self) -> bool {
         let founded = self.cancellable > 0;
         self.cancellable = self.cancellable.saturating_sub(1);
@@ -197,7 +197,7 @@ impl RequestsIn {
         self.queue.iter()
     }
 
-    /// Takes out the requests for which `refused` holds.
+    /// Removes and returns the requests for which `refused` holds.
     pub(super) fn extract(&mut self, refused: impl Fn(BlockRef) -> bool) -> Vec<BlockRef> {
         self.queue.extract(refused)
     }

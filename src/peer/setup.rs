@@ -1,4 +1,4 @@
-//! What a connection starts with.
+//! The parameters of a new connection.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::{Bitfield, Geometry, InfoHash};
 use crate::codec::message::Message;
 
-/// What both handshakes and the torrent settle.
+/// The facts that follow from both handshakes and the torrent.
 #[derive(Debug)]
 pub struct Setup {
     pub geometry: Arc<Geometry>,
@@ -17,16 +17,16 @@ pub struct Setup {
     pub have: InitialHave,
     /// We download nothing (BEP 21).
     pub upload_only: bool,
-    /// Whose newcomers may have some pieces while choked (BEP 6); `None`: nobody may.
+    /// The torrent whose allowed-fast set is granted to new peers (BEP 6); `None` grants nothing.
     pub info_hash: Option<InfoHash>,
-    /// Told in the extension handshake: where we listen, and the address we see the peer at.
+    /// Sent in the extension handshake: our listening port, and the peer's address as we see it.
     pub listen_port: Option<u16>,
     pub peer_ip: Option<IpAddr>,
     /// The info dictionary, to be served (BEP 9).
     pub metadata: Option<Arc<[u8]>>,
 }
 
-/// What we have when the connection starts.
+/// The pieces that we have when the connection starts.
 #[derive(Debug)]
 pub enum InitialHave {
     All,

@@ -1,16 +1,16 @@
-//! What leaves a connection at a time.
+//! The bytes and blocks of one send.
 
 use std::time::Duration;
 
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, limits};
 
-/// What to send next: `control`, then each block with its head. Reused from call to call.
+/// The next send: `control`, then each block with its head. Reused from call to call.
 #[derive(Debug)]
 pub struct Transmit {
     pub control: Vec<u8>,
     pub blocks: Vec<BlockRef>,
-    /// Payload bytes that may be taken at a time; a single block is taken whatever its length.
+    /// The maximum number of payload bytes in one send; a single block is taken whatever its length.
     pub len_max: usize,
 }
 
@@ -21,7 +21,7 @@ impl Default for Transmit {
 }
 
 impl Transmit {
-    /// The last one took so long to leave: the next one is cut to what leaves quickly.
+    /// The last send took this long. Adapts the length of the next one, so that each leaves quickly.
     pub fn handle_sent(&mut self, took: Duration) {
         if took > limits::SEND_SLOW {
             self.len_max = (self.len_max / 2).max(BLOCK_LEN as usize);

@@ -1,4 +1,4 @@
-//! How many requests to keep outstanding: enough to fill the pipe twice, no more.
+//! The number of requests to keep outstanding: enough to fill the pipe twice, no more.
 //!
 //! BEP 3: "downloaders should keep several piece requests queued up at once in order to get good TCP performance".
 
@@ -6,34 +6,36 @@ use std::time::Duration;
 
 use crate::base::{Time, geometry::BLOCK_LEN, limits};
 
-/// A round trip is taken as at least this: threads need time to turn, whatever the wire needs.
+/// The lower bound of a round trip: threads need time to switch, however short the wire.
 const ROUND_TRIP_MIN: Duration = Duration::from_millis(4);
 /// The shortest time over which a rate is measured.
 const SAMPLE_MIN: Duration = Duration::from_millis(20);
-/// Samples remembered: the rate is the middle one of them, so that a pause does not close the window, nor a moment in which
-/// the peer had nobody else to serve open it for long.
+/// The number of samples. The rate is their median, so that a pause does not close the window, and a moment in which
+/// the peer served no other peer does not open it for long.
 const SAMPLES: usize = 3;
 /// Age at which the shortest round trip is forgotten.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
-/// A recent round trip counts up to twice the shortest ever and this: what is above is our own requests' waiting.
+/// A recent round trip counts up to twice the shortest ever plus this time: the rest is the waiting of our own requests
+/// at the peer.
 const ROUND_TRIP_SLACK: Duration = Duration::from_millis(10);
 
-/// Window = 2 × recent rate × shortest recent round trip: doubles per round trip until the pipe is full. Never less
-/// than what it answers in twice its longest pause: some answer in bursts, and what waits at a busy peer nobody else is asked for.
+/// Window = 2 × recent rate × shortest recent round trip: doubles per round trip until the pipe is full. It is at least
+/// the number of requests that the peer answers in twice its longest pause, since some peers answer in bursts. That
+/// number is bounded: blocks that wait at a busy peer are requested from no other peer.
 #[derive(Debug)]
 pub(super) struct Window {
     sample_start: Time,
     sample_bytes: u64,
-    /// When the last block came, or the first was asked for after a pause. Blocks of one moment, which come in one receive,
-    /// belong to one sample.
+    /// When the last block arrived, or the first was requested after a pause. Blocks of one moment, which arrive in one
+    /// receive, belong to one sample.
     newest: Time,
-    /// Longest pauses between blocks of the current and the previous age, while some were outstanding.
+    /// The longest pauses between blocks, in the current and the previous age, while requests were outstanding.
     pause: Duration,
     previous_pause: Duration,
-    /// Bytes per second, newest overwriting the oldest.
+    /// Bytes per second; the newest overwrites the oldest.
     samples: [u64; SAMPLES],
     next_sample: usize,
-    /// Shortest round trips of the current and the previous age.
+    /// The shortest round trips of the current and the previous age.
     round_trip: Duration,
     previous_round_trip: Duration,
     shortest_ever: Duration,
@@ -57,7 +59,7 @@ impl Window {
         }
     }
 
-    /// A requested block of `len` bytes came `latency` after its request.
+    /// A requested block of `len` bytes arrived `latency` after its request.
     pub(super) fn handle_block(&mut self, now: Time, len: u32, latency: Duration) {
         if now.saturating_sub(self.age_start) > ROUND_TRIP_AGE {
             self.previous_round_trip = std::mem::replace(&mut self.round_trip, Duration::MAX);
@@ -86,7 +88,7 @@ impl Window {
         }
     }
 
-    /// Something is asked for after nothing was outstanding: the time since the last block was not the peer's.
+    /// A block is requested after none was outstanding: the time since the last block was not the peer's pause.
     pub(super) fn handle_idle(&mut self, now: Time) {
         self.take_sample(SAMPLE_MIN);
         self.sample_start += now.saturating_sub(self.newest);
@@ -100,14 +102,14 @@ impl Window {
         }
     }
 
-    /// The recent rate in bytes per second; 0 when nothing is known.
+    /// The recent rate in bytes per second; 0 while it is unknown.
     pub(super) fn rate(&self) -> u64 {
         let [a, b, c] = self.samples;
         let middle = a.max(b).min(c).max(a.min(b));
         if a.min(b).min(c) == 0 { a.max(b).max(c) } else { middle }
     }
 
-    /// What the peer answers in twice its longest pause, within bounds.
+    /// The number of requests that the peer answers in twice its longest pause, within bounds.
     fn floor(&self, rate_bytes_per_s: u64) -> usize {
         if rate_bytes_per_s == 0 {
             return limits::REQUESTS_OUT_START;
@@ -119,12 +121,12 @@ impl Window {
         blocks.clamp(limits::REQUESTS_OUT_SLOW, limits::REQUESTS_OUT_STEADY)
     }
 
-    /// Requests to keep outstanding with a peer that takes `peer_max`.
+    /// The number of requests to keep outstanding with a peer that queues at most `peer_max`.
     pub(super) fn requests(&self, peer_max: usize) -> usize {
         self.pipe().max(self.floor(self.rate())).min(peer_max).clamp(1, limits::REQUESTS_OUT_MAX)
     }
 
-    /// Requests that fill the pipe twice, whatever pauses the peer makes.
+    /// The number of requests that fill the pipe twice, pauses of the peer aside.
     pub(super) fn pipe(&self) -> usize {
         let bytes = 2 * u128::from(self.rate()) * self.shortest_round_trip().as_micros() / 1_000_000;
         usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(settle(125e6, Duration::from_micros(100), 1.0), limits::REQUESTS_OUT_STEADY);
     }
 
-    /// All that is outstanding comes in one receive, and nothing is outstanding then.
+    /// All outstanding blocks arrive in one receive, and then none is outstanding.
     #[test]
     fn blocks_of_one_moment_are_one_sample() {
         let mut window = Window::new(Duration::ZERO);
@@ -179,7 +181,7 @@ mod tests {
         assert!(window.requests(4096) >= limits::REQUESTS_OUT_STEADY);
     }
 
-    /// A fast peer may answer all that is outstanding before we look.
+    /// A fast peer may answer all outstanding requests before we look.
     #[test]
     fn a_window_that_is_answered_whole_each_time_grows() {
         let mut window = Window::new(Duration::ZERO);
@@ -201,13 +203,13 @@ mod tests {
         for _ in 0..12 {
             let outstanding = window.requests(4096);
             now += Duration::from_millis(500);
-            // The last ones were asked for during the burst and answered at once: the round trip looks short.
+            // The last blocks were requested during the burst and answered at once: the round trip looks short.
             (0..outstanding).for_each(|_| window.handle_block(now, BLOCK_LEN, Duration::from_millis(1)));
         }
         assert_eq!(window.requests(4096), limits::REQUESTS_OUT_STEADY);
     }
 
-    /// The window is more than the pipe holds: the rest of it waits at the peer, and its latency grows with it.
+    /// The window exceeds the pipe: the other requests wait at the peer, and its latency grows with them.
     #[test]
     fn a_queue_of_our_own_making_is_no_longer_round_trip() {
         let window = settle(125e6, Duration::from_millis(50), 120.0);

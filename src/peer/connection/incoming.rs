@@ -1,4 +1,4 @@
-//! What a peer's messages do to the state of its connection, and which of them are faults.
+//! The effect of a peer's messages on its connection, and the faults among them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::peer::fault::PeerFault;
 use crate::peer::metadata::METADATA_ID;
 use crate::peer::requests::Rejection;
 
-/// Requests that reach us this long after a choke were sent before it was seen.
+/// Requests that arrive up to this long after a choke were sent before the peer saw it.
 const CHOKE_GRACE: Duration = Duration::from_secs(2);
 
 impl Connection {
@@ -65,8 +65,8 @@ impl Connection {
         }
     }
 
-    /// Cheap messages that make work are counted: have, suggest, request, piece, cancel, reject and metadata where they are
-    /// handled, as far as there was no reason for them.
+    /// Counts messages, which are cheap to send and cause work. Have, suggest, request, cancel, reject and metadata
+    /// messages are counted where they are handled, as far as the peer had no reason for them.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(
             message,
@@ -86,7 +86,7 @@ impl Connection {
         if self.abuse.control.count(now) { Err(PeerFault::Flood) } else { Ok(()) }
     }
 
-    /// Counts the length of a message beyond what is counted for each.
+    /// Counts a long message as several.
     fn count_len(&mut self, now: Time, len: usize) -> Result<(), PeerFault> {
         let weight = u32::try_from(len / limits::CONTROL_MESSAGE_LEN).unwrap_or(u32::MAX);
         (0..weight.min(limits::CONTROL_MESSAGE_WEIGHT_MAX)).try_for_each(|_| self.count(now))
@@ -94,11 +94,12 @@ impl Connection {
 
     fn handle_choke(&mut self) -> Event {
         self.sides.peer.choking = true;
-        // With the Fast extension each request is answered by a reject of its own; without it a choke voids them all.
+        // With the Fast extension each request is answered by a reject of its own; without it a choke voids all
+        // requests.
         if self.fast { Event::Choked(Vec::new()) } else { Event::Choked(self.requests_out.withdraw_all()) }
     }
 
-    /// The piece, if the peer did not have it before.
+    /// Returns the piece, if the peer did not have it before.
     fn handle_have(&mut self, now: Time, index: u32) -> Result<Option<PieceIndex>, PeerFault> {
         let piece = self.geometry.piece(index).ok_or(PeerFault::NoSuchPiece(index))?;
         if !self.peer_have.insert(piece) {
@@ -109,8 +110,9 @@ impl Connection {
         Ok(Some(piece))
     }
 
-    /// Takes `have` messages that arrived together, and adds to `heard` what the peer did not have before; returns how many there
-    /// were. The memory they touch is spread: in a loop of their own it is waited for together.
+    /// Takes `have` messages that arrived together, and appends the pieces that the peer did not have before to
+    /// `new_pieces`. Returns the number of messages. The memory to access is scattered: in a loop of its own the
+    /// processor fetches it in parallel.
     pub fn handle_haves(
         &mut self,
         now: Time,
@@ -129,8 +131,9 @@ impl Connection {
         Ok(count)
     }
 
-    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and webtorrent
-    /// its first one (or have-all, or have-none) when it has a magnet link's metadata: what only adds pieces is taken as haves.
+    /// BEP 3: "'bitfield' is only ever sent as the first message." aria2 sends another one in place of many haves, and
+    /// webtorrent its first one (or have-all, or have-none) when it has a magnet link's metadata: a late bitfield that
+    /// only adds pieces is taken as haves.
     fn handle_bitfield(&mut self, have: Bitfield, stage: Stage) -> Result<Event, PeerFault> {
         let lost = stage == Stage::Open && !self.peer_have.is_subset(&have);
         if lost {
@@ -160,7 +163,7 @@ impl Connection {
     }
 
     pub(super) fn count_invalid_request(&mut self) -> Result<(), PeerFault> {
-        // Requests are counted as they arrive.
+        // Requests are counted by the time of their arrival.
         let count = self.abuse.invalid_requests.count(self.activity.received, limits::INVALID_REQUESTS_TIME);
         if count > limits::INVALID_REQUESTS_MAX { Err(PeerFault::InvalidRequests) } else { Ok(()) }
     }
@@ -169,7 +172,7 @@ impl Connection {
         if !self.requests_in.count_cancelled() {
             self.count(now)?;
         }
-        // A cancel of something already sent, or never asked for, is no fault: it crossed the block on its way.
+        // A cancel of a block that was already sent, or never requested, is no fault: it crossed the block on its way.
         if let Some(block) = self.geometry.span(index, begin, length)
             && self.requests_in.cancel(block)
         {
@@ -182,14 +185,14 @@ impl Connection {
         if id == EXTENSION_HANDSHAKE_ID {
             self.count_len(now, payload.len())?;
         }
-        // What a peer says of itself in a form we can't read is as good as not said.
+        // A malformed extension handshake is ignored.
         if id == EXTENSION_HANDSHAKE_ID
             && let Ok(handshake) = ExtensionHandshake::decode(payload)
         {
             if let Some(requests_max) = handshake.requests_max {
                 self.requests_out.peer_max = usize::try_from(requests_max).unwrap_or(usize::MAX).max(1);
             }
-            // BEP 10: it may come again, and what it leaves out stays as it was.
+            // BEP 10: the handshake may be repeated, and keys that it omits keep their values.
             self.peer.upload_only = handshake.upload_only.unwrap_or(self.peer.upload_only);
             if let (Some(metadata), Some(id)) = (&mut self.metadata, handshake.message_id(METADATA_EXTENSION)) {
                 metadata.set_peer_id(id);
@@ -218,14 +221,14 @@ impl Connection {
                     self.count(now)?;
                 }
                 let rejected = block.filter(|_| rejection == Rejection::Outstanding);
-                // Should it allow this one all the same, it would be asked for it again at once.
+                // Without this, an allowed-fast piece that the peer rejects would be requested again at once.
                 rejected
                     .filter(|_| self.sides.peer.choking)
                     .iter()
                     .for_each(|block| self.allowed_in.remove(block.piece));
                 Ok(rejected.map_or(Event::Quiet, Event::Rejected))
             }
-            // BEP 6: advisory, so an index that does not exist is as good as not said.
+            // BEP 6: suggestions are advisory, so an index that does not exist is ignored.
             Message::Suggest { index } => {
                 self.abuse.suggestion_count = self.abuse.suggestion_count.saturating_add(1);
                 if self.abuse.suggestion_count > self.geometry.piece_count() {
@@ -241,7 +244,7 @@ impl Connection {
         }
     }
 
-    /// A whole block has arrived.
+    /// A complete block has arrived.
     pub fn handle_block(&mut self, now: Time, block: BlockRef) -> Result<BlockArrival, PeerFault> {
         (self.activity.received, self.activity.message) = (now, now);
         self.stage = Stage::Open;
@@ -255,7 +258,8 @@ impl Connection {
         Err(PeerFault::Unrequested { index: block.piece.get(), begin: block.begin, length: block.len })
     }
 
-    /// Part of a message has arrived: the peer is alive, as long as messages become whole in time.
+    /// Bytes of a message have arrived. They count as activity as long as messages are completed within
+    /// [`limits::MESSAGE_TIMEOUT`].
     pub fn handle_bytes(&mut self, now: Time) {
         self.activity.received = self.activity.received.max(now.min(self.activity.message + limits::MESSAGE_TIMEOUT));
     }

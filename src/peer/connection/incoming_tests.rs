@@ -1,4 +1,4 @@
-//! What messages cost that a peer may send without a reason, and which of them are too many.
+//! Limits on messages that a peer sends without a reason.
 
 use super::*;
 use crate::base::Geometry;
@@ -46,7 +46,7 @@ fn reject(index: u32) -> Message<'static> {
     Message::Reject { index, begin: 0, length: BLOCK_LEN }
 }
 
-/// How many messages of this kind are taken in one second.
+/// Returns the number of messages of this kind that are accepted in one second.
 fn taken(connection: &mut Connection, message: impl Fn(u32) -> Message<'static>) -> u32 {
     let count = (0..20_000).take_while(|&n| connection.handle_message(START, &message(n)).is_ok()).count();
     u32::try_from(count).unwrap()
@@ -70,7 +70,7 @@ fn a_whole_queue_may_be_cancelled_at_once_and_no_more() {
         let mut connection = connection(fast);
         let queued = u32::try_from(limits::REQUESTS_IN_MAX).unwrap();
         ask_for(&mut connection, queued);
-        // From the end: each one stands last.
+        // From the end: each cancelled request is the last one.
         let cancelled = taken(&mut connection, |n| cancel(queued.saturating_sub(n + 1)));
         assert_eq!(cancelled, queued + limits::CONTROL_MESSAGES_PER_S_MAX - 1, "the unchoke was one");
         assert_eq!(connection.queued_count(), 0);
