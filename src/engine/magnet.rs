@@ -475,7 +475,7 @@ fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: MetadataE
                 *shared.complete.borrow_mut() = Some(info_bytes);
                 shared.news.notify_waiters();
             }
-            MetadataProgress::Wrong => {
+            MetadataProgress::Failed => {
                 info!("metadata had a wrong hash and is fetched again");
                 shared.news.notify_waiters();
             }

@@ -88,7 +88,7 @@ pub struct Unavailable {
     /// The first pieces, as ranges of indices.
     ranges: Vec<RangeInclusive<u32>>,
     /// Pieces after the last range are left out.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Unavailable {
@@ -97,9 +97,9 @@ impl Unavailable {
         self.count += 1;
         let has_room = self.ranges.len() < limits::UNAVAILABLE_RANGES_SHOWN_MAX;
         match self.ranges.last_mut() {
-            Some(range) if range.end() + 1 == index && !self.is_cut => *range = *range.start()..=index,
+            Some(range) if range.end() + 1 == index && !self.is_truncated => *range = *range.start()..=index,
             _ if has_room => self.ranges.push(index..=index),
-            _ => self.is_cut = true,
+            _ => self.is_truncated = true,
         }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Display for Unavailable {
                 (first, last) => write!(f, "{before} {first}-{last}")?,
             }
         }
-        if self.is_cut { write!(f, " and more ({} in all)", self.count) } else { Ok(()) }
+        if self.is_truncated { write!(f, " and more ({} in all)", self.count) } else { Ok(()) }
     }
 }
 

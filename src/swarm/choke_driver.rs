@@ -13,10 +13,10 @@ use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
 
 /// The interval at which rates are sampled and the uplink is checked for idleness.
-const LOOK_INTERVAL: Time = Time::from_millis(100);
+const SAMPLE_INTERVAL: Time = Time::from_millis(100);
 /// The number of samples in the recent upload rate: enough that the filling of a socket buffer does not count as
 /// upload.
-const RECENT_LOOKS: usize = 3;
+const RECENT_SAMPLES: usize = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ pub struct ChokeDriver {
     rates: HashMap<u32, Rates>,
     uploading: RateMeter,
     /// Bytes uploaded between the last samples.
-    recent: [u64; RECENT_LOOKS],
-    look_count: usize,
-    look_at: Time,
+    recent: [u64; RECENT_SAMPLES],
+    sample_count: usize,
+    sample_at: Time,
     peer_count: usize,
     change_count: u64,
     ranked_count: u64,
@@ -46,9 +46,9 @@ impl ChokeDriver {
             choker: Choker::new(slots, now),
             rates: HashMap::new(),
             uploading: RateMeter::new(now),
-            recent: [0; RECENT_LOOKS],
-            look_count: 0,
-            look_at: now,
+            recent: [0; RECENT_SAMPLES],
+            sample_count: 0,
+            sample_at: now,
             peer_count: 0,
             change_count: 0,
             ranked_count: 0,
@@ -74,12 +74,12 @@ impl ChokeDriver {
     /// Runs what is due. To be called many times a second with all connections. Returns true if a peer was choked or
     /// unchoked.
     pub fn step(&mut self, now: Time, peers: &[Arc<PeerShared>], role: Role, rng: &mut Rng) -> bool {
-        let look = now >= self.look_at;
-        if look {
-            self.look_at = now + LOOK_INTERVAL;
+        let is_sample_due = now >= self.sample_at;
+        if is_sample_due {
+            self.sample_at = now + SAMPLE_INTERVAL;
             self.sample(now, peers);
         }
-        let is_idle = look && (is_idle(peers) || self.is_held_up(peers));
+        let is_idle = is_sample_due && (is_idle(peers) || self.is_held_up(peers));
         let uplink = if is_idle { Uplink::Idle } else { Uplink::Busy };
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
@@ -93,7 +93,7 @@ impl ChokeDriver {
             }
         }
         let round = now >= self.choker.poll_timeout();
-        if !round && !look && !freed && interested.is_empty() {
+        if !round && !is_sample_due && !freed && interested.is_empty() {
             return false;
         }
         let before = self.change_count;
@@ -103,18 +103,18 @@ impl ChokeDriver {
             self.apply(peers, &changes);
         }
         for key in interested {
-            let views = self.views(now, wanting(peers));
+            let views = self.views(now, slot_users(peers));
             let changes = self.choker.handle_interested(key, &views, role);
             self.apply(peers, &changes);
         }
         if freed {
-            let views = self.views(now, wanting(peers));
+            let views = self.views(now, slot_users(peers));
             let changes = self.choker.handle_freed(&views, role);
             self.apply(peers, &changes);
         }
-        if look {
+        if is_sample_due {
             let rate = self.uploading.bytes_per_s(now).max(self.recent_rate());
-            let views = self.views(now, wanting(peers));
+            let views = self.views(now, slot_users(peers));
             let changes = self.choker.handle_load(rate, uplink, &views, role);
             self.apply(peers, &changes);
         }
@@ -158,8 +158,8 @@ impl ChokeDriver {
             uploaded += rates.upload.handle_total(now, peer.uploaded());
         }
         self.uploading.handle_bytes(now, uploaded);
-        self.recent[self.look_count % RECENT_LOOKS] = uploaded;
-        self.look_count += 1;
+        self.recent[self.sample_count % RECENT_SAMPLES] = uploaded;
+        self.sample_count += 1;
     }
 
     /// Nothing leaves, and an unchoked peer does not read: stalled peers hold the slots and the uplink is idle.
@@ -169,7 +169,7 @@ impl ChokeDriver {
 
     /// The upload rate over the last samples, in bytes per second: a starting swarm can't wait for an average.
     fn recent_rate(&self) -> u64 {
-        let span_ms = LOOK_INTERVAL.as_millis() * RECENT_LOOKS as u128;
+        let span_ms = SAMPLE_INTERVAL.as_millis() * RECENT_SAMPLES as u128;
         u64::try_from(u128::from(self.recent.iter().sum::<u64>()) * 1000 / span_ms).unwrap_or(u64::MAX)
     }
 
@@ -202,7 +202,7 @@ impl ChokeDriver {
 }
 
 /// The peers that count between rounds: those that use a slot or wait for one.
-fn wanting(peers: &[Arc<PeerShared>]) -> impl Iterator<Item = &Arc<PeerShared>> {
+fn slot_users(peers: &[Arc<PeerShared>]) -> impl Iterator<Item = &Arc<PeerShared>> {
     peers.iter().filter(|peer| peer.wants_blocks())
 }
 
@@ -231,15 +231,15 @@ mod tests {
         let rng = &mut Rng::with_seed(1);
         let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
         let swarm = Swarm::<NoMemory>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
-        let mut steering = ChokeDriver::new(Slots::Auto, Time::ZERO);
+        let mut driver = ChokeDriver::new(Slots::Auto, Time::ZERO);
         let crowd: Vec<_> = (0..100).map(peer).collect();
         for peer in &crowd[..90] {
             peer.set_interested(false);
         }
         crowd[90].set_stalled(true);
         let mut sought = |ms, peers: &[Arc<PeerShared>]| {
-            steering.step(Time::from_millis(ms), peers, Role::Downloading, rng);
-            steering.connections_sought(Time::from_millis(ms), &swarm, peers)
+            driver.step(Time::from_millis(ms), peers, Role::Downloading, rng);
+            driver.connections_sought(Time::from_millis(ms), &swarm, peers)
         };
         assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just connected");
         assert_eq!(sought(10_000, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 11);
@@ -253,31 +253,31 @@ mod tests {
     fn whoever_reads_has_the_slots_of_those_that_do_not() {
         let ms = Time::from_millis;
         let rng = &mut Rng::with_seed(1);
-        let mut steering = ChokeDriver::new(Slots::Auto, ms(0));
+        let mut driver = ChokeDriver::new(Slots::Auto, ms(0));
         let mut peers: Vec<_> = (0..u32::try_from(4 * limits::UPLOAD_SLOTS_MAX).unwrap()).map(peer).collect();
-        steering.step(ms(0), &peers, Role::Seeding, rng);
+        driver.step(ms(0), &peers, Role::Seeding, rng);
         peers.push(peer(10_000));
-        let honest = peers.last().unwrap().clone();
-        steering.step(ms(50), &peers, Role::Seeding, rng);
-        assert!(!honest.is_unchoked(), "no slot is free");
+        let reader = peers.last().unwrap().clone();
+        driver.step(ms(50), &peers, Role::Seeding, rng);
+        assert!(!reader.is_unchoked(), "no slot is free");
         let mut now = ms(100);
         for _ in 0..200 {
             // No other peer reads a byte; the engine reports that after a while.
-            for stalled in peers.iter().filter(|peer| peer.key() != honest.key() && peer.is_unchoked()) {
+            for stalled in peers.iter().filter(|peer| peer.key() != reader.key() && peer.is_unchoked()) {
                 if stalled.set_stalled(true) {
                     stalled.request_choke_review();
                 }
             }
-            steering.step(now, &peers, Role::Seeding, rng);
-            now += LOOK_INTERVAL;
+            driver.step(now, &peers, Role::Seeding, rng);
+            now += SAMPLE_INTERVAL;
         }
-        assert!(honest.is_unchoked());
+        assert!(reader.is_unchoked());
         let unchoked = || peers.iter().filter(|peer| peer.is_unchoked()).count();
         assert_eq!(unchoked(), 1, "stalled peers lose their slots in the round");
         // A peer that reads again gets a slot too.
         peers[0].set_stalled(false);
         peers[0].request_choke_review();
-        steering.step(now, &peers, Role::Seeding, rng);
+        driver.step(now, &peers, Role::Seeding, rng);
         assert_eq!(unchoked(), 2);
     }
 }

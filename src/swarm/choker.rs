@@ -93,7 +93,7 @@ pub struct Choker {
     was_idle: bool,
     turns: HashMap<u64, Turn>,
     /// Free slots that a seeder granted between rounds.
-    given: usize,
+    granted_count: usize,
 }
 
 /// A connection's state in a seeder's rotation.
@@ -120,7 +120,7 @@ impl Choker {
             spare_slots: 0,
             was_idle: false,
             turns: HashMap::new(),
-            given: 0,
+            granted_count: 0,
         }
     }
 
@@ -230,7 +230,7 @@ impl Choker {
         if role == Role::Seeding {
             waiting.sort_by_key(|peer| self.turns.get(&peer.key).map(|turn| turn.since()));
             for _ in 0..free.min(waiting.len()) {
-                unchoke.push(waiting.remove(self.next_given(&waiting)).key);
+                unchoke.push(waiting.remove(self.next_to_grant(&waiting)).key);
             }
         } else {
             waiting.sort_by_key(|peer| Reverse(peer.download_rate));
@@ -241,12 +241,12 @@ impl Choker {
 
     /// The position of the waiting peer that gets a seeder's free slot: the one that waits longest. Once in
     /// [`NEWCOMER_SHARE`] it is the newest one, which would otherwise wait until every older peer had a turn.
-    fn next_given(&mut self, waiting: &[&PeerView]) -> usize {
-        self.given = self.given.wrapping_add(1);
+    fn next_to_grant(&mut self, waiting: &[&PeerView]) -> usize {
+        self.granted_count = self.granted_count.wrapping_add(1);
         let is_new =
             |peer: &PeerView| !matches!(self.turns.get(&peer.key), Some(Turn::Served { .. } | Turn::Waiting { .. }));
         let came = waiting.iter().enumerate().filter(|(_, peer)| is_new(peer));
-        let last = came.max_by_key(|(_, peer)| peer.key).filter(|_| self.given % NEWCOMER_SHARE == 1);
+        let last = came.max_by_key(|(_, peer)| peer.key).filter(|_| self.granted_count % NEWCOMER_SHARE == 1);
         last.map_or(0, |(at, _)| at)
     }
 
@@ -328,8 +328,8 @@ impl Turn {
         match self {
             Self::Served { since, uploaded } => {
                 let lasted = now.saturating_sub(since);
-                let had_enough = total.saturating_sub(uploaded) >= TURN_LEN;
-                lasted >= TURN_TIME_MAX || (lasted >= TURN_TIME_MIN && had_enough)
+                let is_enough = total.saturating_sub(uploaded) >= TURN_LEN;
+                lasted >= TURN_TIME_MAX || (lasted >= TURN_TIME_MIN && is_enough)
             }
             Self::New { .. } | Self::Waiting { .. } => true,
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Retries when due, at most this number of times. Returns the time of the first request.
-fn looks_until_it_asks(link: &mut Link<NoMemory>, times: usize) -> Option<Time> {
+fn retry_until_requests(link: &mut Link<NoMemory>, times: usize) -> Option<Time> {
     let mut now = START;
     for _ in 0..times {
         link.request_blocks(now);
@@ -17,7 +17,7 @@ fn looks_until_it_asks(link: &mut Link<NoMemory>, times: usize) -> Option<Time> 
 }
 
 /// The piece that the link requests fails its hash.
-fn spoil(link: &mut Link<NoMemory>) {
+fn fail_requested(link: &mut Link<NoMemory>) {
     let swarm = link.swarm.clone();
     let open = swarm.pieces.find_open(outstanding(link)[0].piece).unwrap();
     swarm.totals.corrupt.fetch_add(open.len().into(), Relaxed);
@@ -31,28 +31,28 @@ fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
     let buffers = (0..8).map(|_| NoMemory).collect();
     let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), buffers, &mut Rng::with_seed(1)));
     let mut link = seeded(&swarm, 1);
-    let bring_all = |link: &mut Link<NoMemory>| {
-        let mut brought = Vec::new();
+    let send_all = |link: &mut Link<NoMemory>| {
+        let mut sent_blocks = Vec::new();
         link.request_blocks(START);
         while let Some(&block) = outstanding(link).first() {
             link.receive(START, block.piece.get(), block.begin, block.len, |_, _| true).unwrap();
-            brought.push(block);
+            sent_blocks.push(block);
             link.request_blocks(START);
         }
-        brought
+        sent_blocks
     };
-    let brought = bring_all(&mut link);
-    assert_eq!(brought.len(), 64);
-    assert!(brought.iter().all(|block| block.piece == brought[0].piece), "all of one piece");
+    let sent_blocks = send_all(&mut link);
+    assert_eq!(sent_blocks.len(), 64);
+    assert!(sent_blocks.iter().all(|block| block.piece == sent_blocks[0].piece), "all of one piece");
     // The missing verdict may not be the peer's fault.
     let due = link.poll_timeout();
     assert_eq!(due, START + limits::IDLE_RETRY);
     link.handle_timeout(due).unwrap();
-    assert_eq!(bring_all(&mut link).len(), 64);
-    let open = swarm.pieces.find_open(brought[0].piece).unwrap();
+    assert_eq!(send_all(&mut link).len(), 64);
+    let open = swarm.pieces.find_open(sent_blocks[0].piece).unwrap();
     assert_eq!(open.prove().len(), 1);
     assert!(open.prove().is_empty());
-    assert_eq!(bring_all(&mut link).len(), 6 * 64);
+    assert_eq!(send_all(&mut link).len(), 6 * 64);
 }
 
 #[test]
@@ -82,41 +82,41 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
 fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
     let last_missing = || swarm(&[0, 1, 2, 3, 4], 6);
     let swarm = last_missing();
-    let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
+    let [mut corrupting, mut proven, mut unproven] = [1, 2, 3].map(|key| seeded(&swarm, key));
     proven.shared().set_proven();
-    liar.request_blocks(START);
+    corrupting.request_blocks(START);
     proven.request_blocks(START);
-    spoil(&mut liar);
-    stranger.request_blocks(START);
-    assert!(outstanding(&stranger).is_empty());
+    fail_requested(&mut corrupting);
+    unproven.request_blocks(START);
+    assert!(outstanding(&unproven).is_empty());
     proven.sync(START).unwrap();
     proven.request_blocks(START);
     assert_eq!(outstanding(&proven).len(), 2);
 
     // A proven peer that sends blocks, but lacks this piece.
     let swarm = last_missing();
-    let [mut liar, mut proven, mut stranger] = [seeded(&swarm, 1), link(&swarm, 2), seeded(&swarm, 3)];
+    let [mut corrupting, mut proven, mut unproven] = [seeded(&swarm, 1), link(&swarm, 2), seeded(&swarm, 3)];
     proven.shared().set_proven();
     take(&mut proven, Message::Bitfield(&[0b1111_1000]));
     take(&mut proven, Message::Unchoke);
     proven.request_blocks(START);
-    liar.request_blocks(START);
-    spoil(&mut liar);
-    assert_eq!(looks_until_it_asks(&mut stranger, 5), Some(START + limits::FAILED_PIECE_WAIT));
+    corrupting.request_blocks(START);
+    fail_requested(&mut corrupting);
+    assert_eq!(retry_until_requests(&mut unproven, 5), Some(START + limits::FAILED_PIECE_WAIT));
 
     // A proven peer that sends nothing.
     let swarm = last_missing();
-    let [mut liar, mut proven, mut stranger] = [1, 2, 3].map(|key| seeded(&swarm, key));
+    let [mut corrupting, mut proven, mut unproven] = [1, 2, 3].map(|key| seeded(&swarm, key));
     proven.shared().set_proven();
     proven.request_blocks(START);
-    let asked = outstanding(&proven);
+    let requested = outstanding(&proven);
     take(&mut proven, Message::Choke);
-    asked.into_iter().for_each(|block| take(&mut proven, reject(block)));
+    requested.into_iter().for_each(|block| take(&mut proven, reject(block)));
     proven.request_blocks(START);
-    liar.request_blocks(START);
-    spoil(&mut liar);
-    stranger.request_blocks(START);
-    assert_eq!(outstanding(&stranger).len(), 2);
+    corrupting.request_blocks(START);
+    fail_requested(&mut corrupting);
+    unproven.request_blocks(START);
+    assert_eq!(outstanding(&unproven).len(), 2);
 }
 
 #[test]
@@ -138,22 +138,22 @@ fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
 #[test]
 fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
-    let [mut own, mut idle] = [1, 2].map(|key| seeded(&swarm, key));
+    let [mut on_parole, mut idle] = [1, 2].map(|key| seeded(&swarm, key));
     idle.shared().set_proven();
-    own.shared().set_on_parole(true);
-    own.request_blocks(START);
+    on_parole.shared().set_on_parole(true);
+    on_parole.request_blocks(START);
     assert!(swarm.pieces.is_endgame());
-    assert_eq!(looks_until_it_asks(&mut idle, 5), Some(START + limits::RESCUE_AFTER));
+    assert_eq!(retry_until_requests(&mut idle, 5), Some(START + limits::RESCUE_AFTER));
 }
 
 #[test]
 fn what_lies_still_is_rescued_where_all_are_on_parole() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
-    let [mut left, mut next] = [1, 2].map(|key| seeded(&swarm, key));
-    [&left, &next].iter().for_each(|link| link.shared().set_on_parole(true));
-    left.request_blocks(START);
-    assert_eq!(outstanding(&left).len(), 2);
-    drop(left);
-    assert_eq!(looks_until_it_asks(&mut next, 5), Some(START + limits::RESCUE_AFTER));
-    assert_eq!(outstanding(&next).len(), 2);
+    let [mut first, mut second] = [1, 2].map(|key| seeded(&swarm, key));
+    [&first, &second].iter().for_each(|link| link.shared().set_on_parole(true));
+    first.request_blocks(START);
+    assert_eq!(outstanding(&first).len(), 2);
+    drop(first);
+    assert_eq!(retry_until_requests(&mut second, 5), Some(START + limits::RESCUE_AFTER));
+    assert_eq!(outstanding(&second).len(), 2);
 }

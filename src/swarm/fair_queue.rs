@@ -38,8 +38,8 @@ pub struct Share(AtomicU64);
 impl FairQueue {
     /// A queue for this rate; `None`: there is no limit and nothing to share.
     pub fn new(bytes_per_s: Option<u64>) -> Self {
-        let in_time = u128::from(bytes_per_s.unwrap_or(0)) * SLACK_TIME.as_millis() / 1000;
-        let slack = u64::try_from(in_time).unwrap_or(u64::MAX).saturating_add(SLACK_MIN);
+        let in_slack_time = u128::from(bytes_per_s.unwrap_or(0)) * SLACK_TIME.as_millis() / 1000;
+        let slack = u64::try_from(in_slack_time).unwrap_or(u64::MAX).saturating_add(SLACK_MIN);
         Self { slack, tag: AtomicU64::new(0), waiting_tag: AtomicU64::new(0), turn_until: AtomicU64::new(0) }
     }
 
@@ -50,7 +50,7 @@ impl FairQueue {
         let is_turn = nanos(now) < self.turn_until.load(Ordering::Relaxed);
         let waiting = self.waiting_tag.load(Ordering::Relaxed);
         match limited {
-            Ok(_) if is_turn && tag > waiting => Err(next_look(now)),
+            Ok(_) if is_turn && tag > waiting => Err(next_poll(now)),
             Ok(bytes) => Ok(bytes),
             Err(until) => {
                 if !is_turn || tag <= waiting {
@@ -78,7 +78,7 @@ impl FairQueue {
     }
 }
 
-fn next_look(now: Time) -> Time {
+fn next_poll(now: Time) -> Time {
     let step = nanos(YIELD_TIME);
     Time::from_nanos((nanos(now) / step + 1) * step)
 }
@@ -99,7 +99,7 @@ mod tests {
     /// Returns the bytes of each torrent in ten seconds. Torrent `i` has `readers[i]` connections that always have
     /// something to send, each at most `pace` bytes per second; those of the first torrents poll first.
     fn moved(rate: u64, readers: &[usize], pace: u64) -> Vec<u64> {
-        let (limiter, sharing) = (Limiter::new(Some(rate)), FairQueue::new(Some(rate)));
+        let (limiter, queue) = (Limiter::new(Some(rate)), FairQueue::new(Some(rate)));
         let shares: Vec<Share> = readers.iter().map(|_| Share::default()).collect();
         let mut bytes = vec![0; readers.len()];
         let mut turns: Vec<(Time, usize)> =
@@ -109,12 +109,12 @@ mod tests {
             if now >= START + Time::from_secs(10) {
                 break;
             }
-            turns[next].0 = match sharing.poll(&shares[torrent], now, limiter.poll(now)) {
+            turns[next].0 = match queue.poll(&shares[torrent], now, limiter.poll(now)) {
                 Err(until) => until,
                 Ok(allowed) => {
                     let len = allowed.min(256 << 10);
                     limiter.charge(now, len);
-                    sharing.charge(&shares[torrent], len);
+                    queue.charge(&shares[torrent], len);
                     bytes[torrent] += len;
                     now + Time::from_nanos(1 + len * 1_000_000_000 / pace)
                 }

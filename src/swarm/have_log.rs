@@ -8,7 +8,7 @@ use crate::base::lock::lock;
 use crate::base::{Geometry, PieceIndex};
 
 /// The place of a piece that is not in the log.
-const NOWHERE: u32 = u32::MAX;
+const NOT_LOGGED: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl HaveLog {
         let left = geometry.pieces().filter(|&piece| lacking(piece)).fold(0, |count, _| count + 1);
         let places = zeros(if left > 0 { geometry.piece_count() } else { 0 });
         for piece in geometry.pieces().filter(|&piece| lacking(piece)) {
-            places[piece.at()].store(NOWHERE, Ordering::Relaxed);
+            places[piece.at()].store(NOT_LOGGED, Ordering::Relaxed);
         }
         Self { entries: zeros(left), places, len: AtomicU32::new(0), append: Mutex::default() }
     }
@@ -41,7 +41,7 @@ impl HaveLog {
 
     /// Returns false if there is no room, because some pieces were lost and fetched again.
     pub(super) fn append(&self, piece: PieceIndex) -> bool {
-        let _alone = lock(&self.append);
+        let _guard = lock(&self.append);
         let at = self.len.load(Ordering::Relaxed);
         let Some(entry) = self.entries.get(at as usize) else { return false };
         entry.store(piece.get(), Ordering::Relaxed);
@@ -62,13 +62,13 @@ impl HaveLog {
     /// Whether we did not lack the piece at the start, or it is in the log before `cursor`.
     pub(super) fn contains(&self, piece: PieceIndex, cursor: usize) -> bool {
         let place = self.places.get(piece.at()).map_or(0, |place| place.load(Ordering::Acquire));
-        place != NOWHERE && place as usize <= cursor
+        place != NOT_LOGGED && place as usize <= cursor
     }
 
     /// We lost the piece. Its entry stays.
     pub(super) fn forget(&self, piece: PieceIndex) {
         if let Some(place) = self.places.get(piece.at()) {
-            place.store(NOWHERE, Ordering::Release);
+            place.store(NOT_LOGGED, Ordering::Release);
         }
     }
 }

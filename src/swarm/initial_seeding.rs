@@ -18,28 +18,28 @@ pub(super) struct InitialSeeding {
     /// Some pieces have not been seen on another peer.
     active: AtomicBool,
     /// Our pieces are announced one by one (BEP 16).
-    hiding: AtomicBool,
+    super_seeding: AtomicBool,
     /// When the last piece was seen on another peer, in milliseconds.
-    over_ms: AtomicU64,
-    left: Mutex<Left>,
+    ended_ms: AtomicU64,
+    queue: Mutex<Queue>,
 }
 
 #[derive(Debug, Default)]
-struct Left {
+struct Queue {
     /// Not suggested yet, in random order; the last one is next.
-    waiting: Vec<PieceIndex>,
+    unsuggested: Vec<PieceIndex>,
     /// Suggested at this time and not seen on a peer yet, oldest first.
-    given: VecDeque<(PieceIndex, Time)>,
+    suggested: VecDeque<(PieceIndex, Time)>,
 }
 
 impl InitialSeeding {
     /// `origin`: we have every piece from the start.
     pub(super) fn new(geometry: &Geometry, origin: bool, rng: &mut Rng) -> Self {
-        let mut waiting: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
-        rng.shuffle(&mut waiting);
-        let active = AtomicBool::new(!waiting.is_empty());
-        let (hiding, over_ms) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { active, hiding, over_ms, left: Mutex::new(Left { waiting, given: VecDeque::new() }) }
+        let mut unsuggested: Vec<PieceIndex> = if origin { geometry.pieces().collect() } else { Vec::new() };
+        rng.shuffle(&mut unsuggested);
+        let active = AtomicBool::new(!unsuggested.is_empty());
+        let (super_seeding, ended_ms) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { active, super_seeding, ended_ms, queue: Mutex::new(Queue { unsuggested, suggested: VecDeque::new() }) }
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -47,43 +47,43 @@ impl InitialSeeding {
     }
 
     /// Turns super-seeding (BEP 16) on.
-    pub(super) fn hide(&self) {
-        self.hiding.store(true, Ordering::Relaxed);
+    pub(super) fn start_super_seeding(&self) {
+        self.super_seeding.store(true, Ordering::Relaxed);
     }
 
     /// Whether a peer may be shown only the pieces meant for it: super-seeding is on, and the first copy is not out or
     /// was only a short time ago.
-    pub(super) fn hides(&self, now: Time) -> bool {
-        let over = Time::from_millis(self.over_ms.load(Ordering::Relaxed));
-        self.hiding.load(Ordering::Relaxed) && (self.is_active() || now < over + limits::SUPER_SEED_GRACE)
+    pub(super) fn is_super_seeding(&self, now: Time) -> bool {
+        let ended = Time::from_millis(self.ended_ms.load(Ordering::Relaxed));
+        self.super_seeding.load(Ordering::Relaxed) && (self.is_active() || now < ended + limits::SUPER_SEED_GRACE)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Left> {
-        lock(&self.left)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
     }
 
     /// The next piece to suggest: one that no connected peer has and that was not suggested within
     /// [`limits::SUGGEST_AGAIN`].
     pub(super) fn next(&self, now: Time, availability: &Availability) -> Option<PieceIndex> {
         let is_seen = |piece| availability.of(piece) > 0;
-        let mut left = self.lock();
+        let mut queue = self.lock();
         let mut next = None;
         while next.is_none()
-            && let Some(piece) = left.waiting.pop()
+            && let Some(piece) = queue.unsuggested.pop()
         {
             next = (!is_seen(piece)).then_some(piece);
         }
         while next.is_none()
-            && let Some(&(piece, at)) = left.given.front()
+            && let Some(&(piece, at)) = queue.suggested.front()
             && (is_seen(piece) || now >= at + limits::SUGGEST_AGAIN)
         {
-            left.given.pop_front();
+            queue.suggested.pop_front();
             next = (!is_seen(piece)).then_some(piece);
         }
         match next {
-            Some(piece) => left.given.push_back((piece, now)),
-            None if left.given.is_empty() && self.active.swap(false, Ordering::Relaxed) => {
-                self.over_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            Some(piece) => queue.suggested.push_back((piece, now)),
+            None if queue.suggested.is_empty() && self.active.swap(false, Ordering::Relaxed) => {
+                self.ended_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
             None => {}
         }
@@ -91,21 +91,21 @@ impl InitialSeeding {
     }
 
     /// The piece is still on its way to the peer to which it was suggested.
-    pub(super) fn keep(&self, piece: PieceIndex, now: Time) {
-        let mut left = self.lock();
-        if let Some(at) = left.given.iter().position(|&(given, _)| given == piece) {
-            left.given.remove(at);
-            left.given.push_back((piece, now));
+    pub(super) fn defer(&self, piece: PieceIndex, now: Time) {
+        let mut queue = self.lock();
+        if let Some(at) = queue.suggested.iter().position(|&(suggested, _)| suggested == piece) {
+            queue.suggested.remove(at);
+            queue.suggested.push_back((piece, now));
         }
     }
 
     /// These pieces were suggested to a peer that will not request them.
     pub(super) fn give_back(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
         let pieces: BTreeSet<PieceIndex> = pieces.into_iter().collect();
-        let mut left = self.lock();
-        left.given.retain(|(given, _)| !pieces.contains(given));
-        left.waiting.extend(pieces);
-        if !left.waiting.is_empty() {
+        let mut queue = self.lock();
+        queue.suggested.retain(|(suggested, _)| !pieces.contains(suggested));
+        queue.unsuggested.extend(pieces);
+        if !queue.unsuggested.is_empty() {
             self.active.store(true, Ordering::Relaxed);
         }
     }
@@ -117,8 +117,9 @@ mod tests {
 
     const START: Time = Time::from_secs(100);
 
-    fn all(spread: &InitialSeeding, now: Time, availability: &Availability) -> Vec<u32> {
-        let mut pieces: Vec<u32> = std::iter::from_fn(|| spread.next(now, availability)).map(PieceIndex::get).collect();
+    fn all(seeding: &InitialSeeding, now: Time, availability: &Availability) -> Vec<u32> {
+        let mut pieces: Vec<u32> =
+            std::iter::from_fn(|| seeding.next(now, availability)).map(PieceIndex::get).collect();
         pieces.sort_unstable();
         pieces
     }
@@ -127,23 +128,23 @@ mod tests {
     fn each_piece_is_given_once_until_it_was_not_seen_for_long() {
         let geometry = Geometry::new(1, [5]).unwrap();
         let availability = Availability::new(5);
-        let spread = InitialSeeding::new(&geometry, true, &mut Rng::with_seed(1));
+        let seeding = InitialSeeding::new(&geometry, true, &mut Rng::with_seed(1));
         availability.add(geometry.piece(3).unwrap());
-        assert_eq!(all(&spread, START, &availability), [0, 1, 2, 4]);
-        spread.give_back(geometry.piece(2));
-        assert_eq!(all(&spread, START, &availability), [2]);
+        assert_eq!(all(&seeding, START, &availability), [0, 1, 2, 4]);
+        seeding.give_back(geometry.piece(2));
+        assert_eq!(all(&seeding, START, &availability), [2]);
         availability.add(geometry.piece(0).unwrap());
-        assert_eq!(all(&spread, START + limits::SUGGEST_AGAIN, &availability), [1, 2, 4]);
-        assert!(spread.is_active());
+        assert_eq!(all(&seeding, START + limits::SUGGEST_AGAIN, &availability), [1, 2, 4]);
+        assert!(seeding.is_active());
         geometry.pieces().for_each(|piece| availability.add(piece));
-        assert!(all(&spread, START + limits::SUGGEST_AGAIN, &availability).is_empty());
-        assert!(!spread.is_active());
+        assert!(all(&seeding, START + limits::SUGGEST_AGAIN, &availability).is_empty());
+        assert!(!seeding.is_active());
     }
 
     #[test]
     fn who_is_no_origin_spreads_nothing() {
         let geometry = Geometry::new(1, [5]).unwrap();
-        let spread = InitialSeeding::new(&geometry, false, &mut Rng::with_seed(1));
-        assert!(!spread.is_active() && spread.next(START, &Availability::new(5)).is_none());
+        let seeding = InitialSeeding::new(&geometry, false, &mut Rng::with_seed(1));
+        assert!(!seeding.is_active() && seeding.next(START, &Availability::new(5)).is_none());
     }
 }

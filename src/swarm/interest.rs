@@ -101,7 +101,7 @@ impl Interest {
     /// Announces the pieces that we got since the last call, as far as the peer reads.
     pub(super) fn announce<S: PieceMemory>(&mut self, swarm: &Swarm<S>, connection: &mut Connection) {
         while !connection.is_backlogged()
-            && let Some(piece) = swarm.pieces.next_had(&mut self.log_cursor)
+            && let Some(piece) = swarm.pieces.next_have(&mut self.log_cursor)
         {
             self.settle(swarm, connection, piece);
         }

@@ -11,7 +11,7 @@ use crate::base::Time;
 /// An idle limiter saves at most the bytes of this time, and no call should move more.
 const BURST_TIME: Time = Time::from_millis(50);
 /// A call may move one block at any rate.
-const GRAIN_MIN: u64 = 16 << 10;
+const CALL_MIN: u64 = 16 << 10;
 
 /// One direction's limit.
 ///
@@ -22,13 +22,13 @@ pub struct Limiter {
     /// Bytes per second; 0 is no limit.
     rate: u64,
     /// The link is busy until then, in nanoseconds.
-    spoken_for: AtomicU64,
+    busy_until: AtomicU64,
 }
 
 impl Limiter {
     /// `None`: no limit.
     pub fn new(bytes_per_s: Option<u64>) -> Self {
-        Self { rate: bytes_per_s.map_or(0, |rate| rate.max(1)), spoken_for: AtomicU64::new(0) }
+        Self { rate: bytes_per_s.map_or(0, |rate| rate.max(1)), busy_until: AtomicU64::new(0) }
     }
 
     pub fn is_limited(&self) -> bool {
@@ -41,23 +41,23 @@ impl Limiter {
         if self.rate == 0 {
             return Ok(u64::MAX);
         }
-        let spoken_for = self.spoken_for.load(Ordering::Relaxed);
-        if spoken_for > nanos(now) {
-            return Err(Time::from_nanos(spoken_for));
+        let busy_until = self.busy_until.load(Ordering::Relaxed);
+        if busy_until > nanos(now) {
+            return Err(Time::from_nanos(busy_until));
         }
         let burst = u128::from(self.rate) * BURST_TIME.as_nanos() / 1_000_000_000;
-        Ok(u64::try_from(burst).unwrap_or(u64::MAX).max(GRAIN_MIN))
+        Ok(u64::try_from(burst).unwrap_or(u64::MAX).max(CALL_MIN))
     }
 
     /// These bytes have moved or are about to move.
     pub fn charge(&self, now: Time, bytes: u64) {
         if self.rate > 0 {
-            let takes = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate));
-            let takes = u64::try_from(takes).unwrap_or(u64::MAX);
+            let duration = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(self.rate));
+            let duration = u64::try_from(duration).unwrap_or(u64::MAX);
             // Unused time before the last burst is lost.
             let earliest = nanos(now.saturating_sub(BURST_TIME));
-            let put_off = |spoken_for: u64| Some(spoken_for.max(earliest).saturating_add(takes));
-            let _ = self.spoken_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put_off);
+            let advance = |busy_until: u64| Some(busy_until.max(earliest).saturating_add(duration));
+            let _ = self.busy_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
         }
     }
 }
@@ -110,10 +110,10 @@ mod tests {
         {
             let moved = drain([&Limiter::new(Some(rate)), &free], call_max, 100);
             let total: u64 = moved.iter().sum();
-            assert!(total.abs_diff(10 * rate) <= rate / 10 + GRAIN_MIN, "{rate}: {total}");
+            assert!(total.abs_diff(10 * rate) <= rate / 10 + CALL_MIN, "{rate}: {total}");
             // The first burst is what an idle limiter has saved.
             for tenth in &moved[2..] {
-                assert!(tenth.abs_diff(rate / 10) <= rate / 20 + GRAIN_MIN, "{rate}: {moved:?}");
+                assert!(tenth.abs_diff(rate / 10) <= rate / 20 + CALL_MIN, "{rate}: {moved:?}");
             }
         }
     }

@@ -54,7 +54,7 @@ impl<S: PieceMemory> Link<S> {
     pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
         let recounts = swarm.pieces.recounts();
         let snapshot = swarm.pieces.have_snapshot();
-        let is_hidden = swarm.initial_seeding.hides(now) && swarm.pieces.has_all();
+        let is_hidden = swarm.initial_seeding.is_super_seeding(now) && swarm.pieces.has_all();
         setup.upload_only = swarm.pieces.is_complete() && !is_hidden;
         let interest = Interest::new(&snapshot, recounts);
         setup.have = match snapshot.have {
@@ -255,7 +255,7 @@ impl<S: PieceMemory> Link<S> {
             source
         });
         let received = open.handle_received(block.block_index(), source, is_claimed);
-        if received.others_claim {
+        if received.is_claimed_elsewhere {
             swarm.pieces.count_duplicate();
         }
         if picker.working.has_idle() {

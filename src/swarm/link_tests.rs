@@ -121,9 +121,9 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
     }
     assert!(swarm.pieces.is_complete());
     assert!(links[0].is_useless());
-    let told = sent(&mut links[1]);
-    assert_eq!(told.iter().filter(|message| message.starts_with("Cancel")).count(), 12);
-    assert!(told.contains(&"NotInterested".to_owned()));
+    let messages = sent(&mut links[1]);
+    assert_eq!(messages.iter().filter(|message| message.starts_with("Cancel")).count(), 12);
+    assert!(messages.contains(&"NotInterested".to_owned()));
     drop(links);
     assert_eq!(swarm.pieces.free_buffers(), 6);
 }
@@ -282,8 +282,8 @@ fn a_lost_piece_is_wanted_again_and_announced_again() {
     link.request_blocks(START);
     assert_eq!(outstanding(&link).len(), 2);
     outstanding(&link).into_iter().for_each(|block| answer(&mut link, block));
-    let told = sent(&mut link);
-    assert_eq!(told[2..], ["Have { index: 1 }", "NotInterested"]);
+    let messages = sent(&mut link);
+    assert_eq!(messages[2..], ["Have { index: 1 }", "NotInterested"]);
 }
 
 #[test]
@@ -340,10 +340,14 @@ fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_annou
     asked.sort_by_key(|block| (block.piece, block.begin));
     assert_eq!(asked.iter().map(|block| block.piece.get()).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 4, 4]);
     sent(&mut link);
-    let told = |message: &String| message.starts_with("Have");
+    let messages = |message: &String| message.starts_with("Have");
     asked.into_iter().for_each(|block| answer(&mut link, block));
-    let told: Vec<String> = sent(&mut link).into_iter().filter(told).collect();
-    assert_eq!(told, ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"], "half of piece 1 is not written");
+    let messages: Vec<String> = sent(&mut link).into_iter().filter(messages).collect();
+    assert_eq!(
+        messages,
+        ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"],
+        "half of piece 1 is not written"
+    );
     assert!(swarm.pieces.is_complete() && !swarm.pieces.has_all() && !link.connection().am_interested());
     assert_eq!((swarm.pieces.wanted_left(), swarm.pieces.left()), (0, 6 * u64::from(BLOCK_LEN)));
     assert!(!link.is_useless(), "the peer lacks a piece");
@@ -360,29 +364,29 @@ fn haves(link: &mut Link<NoMemory>, now: Time) -> Vec<u32> {
 #[test]
 fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
-    swarm.hide();
+    swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
-    let (of_one, of_other) = (haves(&mut one, START), haves(&mut other, START));
-    assert_eq!((of_one.len(), of_other.len()), (2, 2));
-    assert!(of_one.iter().all(|index| !of_other.contains(index)));
+    let (shown_to_one, shown_to_other) = (haves(&mut one, START), haves(&mut other, START));
+    assert_eq!((shown_to_one.len(), shown_to_other.len()), (2, 2));
+    assert!(shown_to_one.iter().all(|index| !shown_to_other.contains(index)));
     for link in [&mut one, &mut other] {
         take(link, Message::Interested);
         link.shared().set_unchoked(true);
         sent(link);
     }
     let request = |index| Message::Request { index, begin: 0, length: BLOCK_LEN };
-    take(&mut one, request(of_other[0]));
+    take(&mut one, request(shown_to_other[0]));
     assert!(sent(&mut one).iter().any(|message| message.starts_with("Reject")), "the piece was not shown");
-    take(&mut one, request(of_one[0]));
+    take(&mut one, request(shown_to_one[0]));
     assert_eq!(one.connection().queued_count(), 1);
-    take(&mut one, Message::Have { index: of_one[0] });
+    take(&mut one, Message::Have { index: shown_to_one[0] });
     assert_eq!(haves(&mut one, START), [0; 0], "no other peer has the piece");
-    take(&mut other, Message::Have { index: of_one[0] });
+    take(&mut other, Message::Have { index: shown_to_one[0] });
     assert_eq!(haves(&mut one, START).len(), 1);
     assert_eq!(haves(&mut other, START), [0; 0]);
     // A peer without rivals does not wait for other peers.
     drop(other);
-    take(&mut one, Message::Have { index: of_one[1] });
+    take(&mut one, Message::Have { index: shown_to_one[1] });
     assert_eq!(haves(&mut one, START).len(), 1);
     assert!(one.poll_timeout() <= START + limits::SUPER_SEED_CHECK_INTERVAL);
 }
@@ -390,10 +394,10 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
 #[test]
 fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
-    swarm.hide();
+    swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
-    let of_one = haves(&mut one, START);
-    for index in (0..6).filter(|index| !of_one.contains(index)) {
+    let shown_to_one = haves(&mut one, START);
+    for index in (0..6).filter(|index| !shown_to_one.contains(index)) {
         take(&mut other, Message::Have { index });
     }
     haves(&mut other, START);
@@ -401,7 +405,7 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
     one.shared().set_unchoked(true);
     sent(&mut one);
     // On a slow uplink not even a block leaves for a long time.
-    take(&mut one, Message::Request { index: of_one[0], begin: 0, length: BLOCK_LEN });
+    take(&mut one, Message::Request { index: shown_to_one[0], begin: 0, length: BLOCK_LEN });
     let mut now = START;
     while now < START + limits::SUPER_SEED_HELD_MAX {
         assert_eq!(haves(&mut other, now), [0; 0], "{now:?}");
@@ -411,13 +415,13 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
     // But a peer reserves a piece for a limited time.
     let mut shown = haves(&mut other, now + limits::SUGGEST_AGAIN);
     shown.sort_unstable();
-    assert!(shown.len() == 2 && shown.iter().all(|index| of_one.contains(index)), "{shown:?} {of_one:?}");
+    assert!(shown.len() == 2 && shown.iter().all(|index| shown_to_one.contains(index)), "{shown:?} {shown_to_one:?}");
 }
 
 #[test]
 fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
-    swarm.hide();
+    swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
     haves(&mut one, START);
     for index in 0..6 {

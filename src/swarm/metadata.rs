@@ -44,7 +44,7 @@ struct Suspect {
 struct Version {
     info_len: u32,
     /// The only host that contributes; `None`: every peer that announced this length, except suspects.
-    sole: Option<IpAddr>,
+    sole_host: Option<IpAddr>,
     parts: Vec<Part>,
     missing: usize,
 }
@@ -54,9 +54,9 @@ enum Part {
     /// Requested from these connections, last at that time.
     Missing {
         askers: Vec<u32>,
-        asked_at: Time,
+        requested_at: Time,
     },
-    Here {
+    Received {
         bytes: Box<[u8]>,
         from: IpAddr,
     },
@@ -69,7 +69,7 @@ pub enum MetadataProgress {
     /// The whole info dictionary; its SHA-1 is the info-hash.
     Complete(Vec<u8>),
     /// All parts have arrived, but their SHA-1 is not the info-hash.
-    Wrong,
+    Failed,
 }
 
 impl MetadataFetch {
@@ -90,8 +90,8 @@ impl MetadataFetch {
         self.versions.iter_mut().for_each(|version| version.withdraw(key, None));
         let peers = &self.peers;
         self.versions.retain(|version| {
-            let alone = version.sole == Some(gone.ip) && !peers.values().any(|peer| peer.ip == gone.ip);
-            let empty = !version.parts.iter().any(|part| matches!(part, Part::Here { .. }));
+            let alone = version.sole_host == Some(gone.ip) && !peers.values().any(|peer| peer.ip == gone.ip);
+            let empty = !version.parts.iter().any(|part| matches!(part, Part::Received { .. }));
             let unwanted = !peers.values().any(|peer| peer.info_len == version.info_len);
             !(alone || empty && unwanted)
         });
@@ -115,27 +115,29 @@ impl MetadataFetch {
     pub fn next_request(&mut self, now: Time, key: u32) -> Option<u32> {
         let peer = self.peers.get(&key).filter(|peer| !self.banned.contains(&peer.ip))?;
         let (ip, info_len) = (peer.ip, peer.info_len);
-        let sole = self.suspects.iter().any(|suspect| suspect.ip == ip).then_some(ip);
-        let known = self.versions.iter().position(|version| version.info_len == info_len && version.sole == sole);
+        let sole_host = self.suspects.iter().any(|suspect| suspect.ip == ip).then_some(ip);
+        let known =
+            self.versions.iter().position(|version| version.info_len == info_len && version.sole_host == sole_host);
         let at = match known {
             Some(at) => at,
-            None if self.versions.len() < limits::METADATA_VERSIONS_MAX || self.evict_for(info_len, sole) => {
-                self.versions.push(Version::new(info_len, sole));
+            None if self.versions.len() < limits::METADATA_VERSIONS_MAX || self.evict_for(info_len, sole_host) => {
+                self.versions.push(Version::new(info_len, sole_host));
                 self.versions.len() - 1
             }
             None => return None,
         };
-        self.versions.get_mut(at)?.ask(now, key)
+        self.versions.get_mut(at)?.pick_part(now, key)
     }
 
     /// Drops the version to which the fewest hosts contribute, among equals the one with the fewest parts, if more
     /// hosts contribute to the new version.
-    fn evict_for(&mut self, info_len: u32, sole: Option<IpAddr>) -> bool {
-        let rank =
-            |version: &Version| (self.hosts_of(version.info_len, version.sole), version.parts.len() - version.missing);
+    fn evict_for(&mut self, info_len: u32, sole_host: Option<IpAddr>) -> bool {
+        let rank = |version: &Version| {
+            (self.hosts_of(version.info_len, version.sole_host), version.parts.len() - version.missing)
+        };
         let ranked = self.versions.iter().enumerate().map(|(at, version)| (rank(version), at));
         let Some(((hosts, _), at)) = ranked.min() else { return false };
-        let evicted = hosts < self.hosts_of(info_len, sole);
+        let evicted = hosts < self.hosts_of(info_len, sole_host);
         if evicted {
             self.versions.swap_remove(at);
         }
@@ -144,34 +146,37 @@ impl MetadataFetch {
 
     /// The number of connected hosts that contribute to a version. Each host counts only for the length that it
     /// announced first: otherwise one host could take every place.
-    fn hosts_of(&self, info_len: u32, sole: Option<IpAddr>) -> usize {
-        let mut told = BTreeMap::new();
-        self.peers.values().for_each(|peer| _ = told.entry(peer.ip).or_insert(peer.info_len));
-        told.iter().filter(|&(&ip, &len)| len == info_len && sole.is_none_or(|sole| sole == ip)).count()
+    fn hosts_of(&self, info_len: u32, sole_host: Option<IpAddr>) -> usize {
+        let mut announced_lens = BTreeMap::new();
+        self.peers.values().for_each(|peer| _ = announced_lens.entry(peer.ip).or_insert(peer.info_len));
+        announced_lens
+            .iter()
+            .filter(|&(&ip, &len)| len == info_len && sole_host.is_none_or(|sole_host| sole_host == ip))
+            .count()
     }
 
     /// Takes a part of the requested length from this peer. A part that was not requested from it is ignored.
     pub fn handle_part(&mut self, key: u32, part: u32, bytes: Box<[u8]>) -> MetadataProgress {
         let Some(peer) = self.peers.get(&key) else { return MetadataProgress::More };
         let ip = peer.ip;
-        let is_asked = |version: &Version| version.is_asked(key, part);
-        let Some(at) = self.versions.iter().position(is_asked) else { return MetadataProgress::More };
+        let is_requested = |version: &Version| version.is_requested(key, part);
+        let Some(at) = self.versions.iter().position(is_requested) else { return MetadataProgress::More };
         let Some(version) = self.versions.get_mut(at) else { return MetadataProgress::More };
-        version.land(part, bytes, ip);
+        version.insert(part, bytes, ip);
         if version.missing > 0 {
             return MetadataProgress::More;
         }
         let version = self.versions.swap_remove(at);
         let info_bytes = version.bytes();
         if InfoHash(Sha1::digest(&info_bytes).into()) == self.info_hash {
-            self.judge(&info_bytes);
+            self.ban_refuted(&info_bytes);
             return MetadataProgress::Complete(info_bytes);
         }
-        self.handle_wrong(version);
-        MetadataProgress::Wrong
+        self.handle_failed(version);
+        MetadataProgress::Failed
     }
 
-    fn handle_wrong(&mut self, version: Version) {
+    fn handle_failed(&mut self, version: Version) {
         let senders: BTreeSet<IpAddr> = version.senders().map(|(_, _, from)| from).collect();
         if let (1, Some(&only)) = (senders.len(), senders.first()) {
             self.banned.insert(only);
@@ -186,11 +191,11 @@ impl MetadataFetch {
     }
 
     /// The metadata is verified: bans the senders of parts that differ from it.
-    fn judge(&mut self, info_bytes: &[u8]) {
+    fn ban_refuted(&mut self, info_bytes: &[u8]) {
         let len = u32::try_from(info_bytes.len()).unwrap_or(u32::MAX);
         for Suspect { ip, info_len, part, sum } in self.suspects.drain(..) {
-            let truth = metadata_part(len, part).and_then(|range| info_bytes.get(range));
-            let agrees = info_len == len && truth.is_some_and(|bytes| <[u8; 20]>::from(Sha1::digest(bytes)) == sum);
+            let verified = metadata_part(len, part).and_then(|range| info_bytes.get(range));
+            let agrees = info_len == len && verified.is_some_and(|bytes| <[u8; 20]>::from(Sha1::digest(bytes)) == sum);
             if !agrees {
                 self.banned.insert(ip);
             }
@@ -199,39 +204,39 @@ impl MetadataFetch {
 }
 
 impl Version {
-    fn new(info_len: u32, sole: Option<IpAddr>) -> Self {
+    fn new(info_len: u32, sole_host: Option<IpAddr>) -> Self {
         let missing = metadata_part_count(info_len) as usize;
-        let part = || Part::Missing { askers: Vec::new(), asked_at: Time::ZERO };
-        Self { info_len, sole, parts: std::iter::repeat_with(part).take(missing).collect(), missing }
+        let part = || Part::Missing { askers: Vec::new(), requested_at: Time::ZERO };
+        Self { info_len, sole_host, parts: std::iter::repeat_with(part).take(missing).collect(), missing }
     }
 
     /// Picks parts that were not requested yet first, then parts that other peers have owed for some time.
-    fn ask(&mut self, now: Time, key: u32) -> Option<u32> {
+    fn pick_part(&mut self, now: Time, key: u32) -> Option<u32> {
         let rank = |part: &Part| match part {
             Part::Missing { askers, .. } if askers.is_empty() => Some((0, Time::ZERO)),
-            Part::Missing { askers, asked_at } => {
-                let late = *asked_at + limits::METADATA_DOUBLE_AFTER <= now;
-                (late && !askers.contains(&key)).then_some((askers.len(), *asked_at))
+            Part::Missing { askers, requested_at } => {
+                let late = *requested_at + limits::METADATA_DOUBLE_AFTER <= now;
+                (late && !askers.contains(&key)).then_some((askers.len(), *requested_at))
             }
-            Part::Here { .. } => None,
+            Part::Received { .. } => None,
         };
         let ranked = self.parts.iter().enumerate().filter_map(|(at, part)| Some((rank(part)?, at)));
         let (_, at) = ranked.min()?;
-        if let Some(Part::Missing { askers, asked_at }) = self.parts.get_mut(at) {
+        if let Some(Part::Missing { askers, requested_at }) = self.parts.get_mut(at) {
             askers.push(key);
-            *asked_at = now;
+            *requested_at = now;
         }
         u32::try_from(at).ok()
     }
 
-    fn is_asked(&self, key: u32, part: u32) -> bool {
+    fn is_requested(&self, key: u32, part: u32) -> bool {
         let part = self.parts.get(part as usize);
         part.is_some_and(|part| matches!(part, Part::Missing { askers, .. } if askers.contains(&key)))
     }
 
-    fn land(&mut self, part: u32, bytes: Box<[u8]>, from: IpAddr) {
-        if let Some(slot @ Part::Missing { .. }) = self.parts.get_mut(part as usize) {
-            *slot = Part::Here { bytes, from };
+    fn insert(&mut self, part: u32, bytes: Box<[u8]>, from: IpAddr) {
+        if let Some(place @ Part::Missing { .. }) = self.parts.get_mut(part as usize) {
+            *place = Part::Received { bytes, from };
             self.missing -= 1;
         }
     }
@@ -250,7 +255,7 @@ impl Version {
     /// Each received part with its sender.
     fn senders(&self) -> impl Iterator<Item = (u32, &[u8], IpAddr)> {
         self.parts.iter().zip(0..).filter_map(|(part, at)| match part {
-            Part::Here { bytes, from } => Some((at, &**bytes, *from)),
+            Part::Received { bytes, from } => Some((at, &**bytes, *from)),
             Part::Missing { .. } => None,
         })
     }

@@ -17,17 +17,17 @@ fn ip(key: u32) -> IpAddr {
 }
 
 /// Peers answer in turns, each with its own metadata, until the metadata is complete or no peer has a part to request.
-fn play(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option<Vec<u8>> {
+fn exchange(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option<Vec<u8>> {
     let mut now = Time::from_secs(1);
     for (&key, truth) in peers {
         fetch.handle_offer(key, ip(key), u32::try_from(truth.len()).unwrap());
     }
     for _ in 0..10_000 {
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for &key in peers.keys() {
-            asked.extend(fetch.next_request(now, key).map(|part| (key, part)));
+            requested.extend(fetch.next_request(now, key).map(|part| (key, part)));
         }
-        for &(key, part) in &asked {
+        for &(key, part) in &requested {
             let truth = &peers[&key];
             let bytes = &truth[metadata_part(u32::try_from(truth.len()).unwrap(), part).unwrap()];
             if let MetadataProgress::Complete(bytes) = fetch.handle_part(key, part, bytes.into()) {
@@ -46,8 +46,8 @@ fn several_peers_bring_parts_side_by_side() {
     let len = u32::try_from(truth.len()).unwrap();
     fetch.handle_offer(1, ip(1), len);
     fetch.handle_offer(2, ip(2), len);
-    let asked: Vec<_> = (0..6).map(|at| fetch.next_request(Time::ZERO, 1 + at % 2).unwrap()).collect();
-    assert_eq!(asked, [0, 1, 2, 3, 4, 5]);
+    let requested: Vec<_> = (0..6).map(|at| fetch.next_request(Time::ZERO, 1 + at % 2).unwrap()).collect();
+    assert_eq!(requested, [0, 1, 2, 3, 4, 5]);
     assert_eq!(fetch.next_request(Time::ZERO, 1), None, "all parts are requested");
     // A part that one peer does not send is requested from the other: at once if it rejects or leaves, otherwise after
     // a while.
@@ -57,30 +57,30 @@ fn several_peers_bring_parts_side_by_side() {
     fetch.handle_gone(2);
     assert_eq!(fetch.next_request(Time::ZERO, 1), Some(1));
     let peers = BTreeMap::from([(3, truth.clone())]);
-    assert_eq!(play(&mut fetch, &peers), Some(truth));
+    assert_eq!(exchange(&mut fetch, &peers), Some(truth));
 }
 
 #[test]
 fn who_lies_alone_is_banned() {
     let truth = info(3 * PART);
     let mut fetch = fetch(&truth);
-    let lie = vec![1; 2 * PART];
-    assert_eq!(play(&mut fetch, &BTreeMap::from([(1, lie.clone())])), None);
+    let corrupt = vec![1; 2 * PART];
+    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(1, corrupt.clone())])), None);
     assert!(fetch.is_banned(ip(1)));
-    assert_eq!(play(&mut fetch, &BTreeMap::from([(2, truth.clone()), (1, lie)])), Some(truth));
+    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(2, truth.clone()), (1, corrupt)])), Some(truth));
     assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(1)]);
 }
 
 #[test]
 fn a_liar_among_honest_peers_is_found_out_and_they_are_not_blamed() {
     let truth = info(7 * PART + 100);
-    for liar in 1..=4 {
+    for corrupting in 1..=4 {
         let mut fetch = fetch(&truth);
         let mut peers: BTreeMap<u32, Vec<u8>> = (1..=4).map(|key| (key, truth.clone())).collect();
         // One wrong byte in each part.
-        peers.get_mut(&liar).unwrap().iter_mut().step_by(PART).for_each(|byte| *byte ^= 1);
-        assert_eq!(play(&mut fetch, &peers), Some(truth.clone()));
-        assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(liar)]);
+        peers.get_mut(&corrupting).unwrap().iter_mut().step_by(PART).for_each(|byte| *byte ^= 1);
+        assert_eq!(exchange(&mut fetch, &peers), Some(truth.clone()));
+        assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(corrupting)]);
     }
 }
 
@@ -92,12 +92,12 @@ fn lengths_that_differ_are_versions_and_no_more_of_them_than_allowed() {
         fetch.handle_offer(key, ip(key), 64 << 20);
         fetch.handle_offer(key, ip(key), key);
     }
-    let asked = (1..=20).filter(|&key| fetch.next_request(Time::ZERO, key).is_some()).count();
-    assert_eq!((asked, fetch.versions.len()), (8, 8));
+    let requested = (1..=20).filter(|&key| fetch.next_request(Time::ZERO, key).is_some()).count();
+    assert_eq!((requested, fetch.versions.len()), (8, 8));
     // Peers that do not answer are disconnected and make room.
     (1..=20).for_each(|key| fetch.handle_gone(key));
     assert!(fetch.versions.is_empty());
-    assert_eq!(play(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth));
+    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth));
 }
 
 #[test]
@@ -115,17 +115,17 @@ fn one_host_takes_no_place_from_the_others() {
     let truth = info(2 * PART);
     for stays in [false, true] {
         let mut fetch = fetch(&truth);
-        let liars = 1..=u32::try_from(limits::METADATA_VERSIONS_MAX).unwrap();
-        for key in liars.clone() {
+        let corrupting = 1..=u32::try_from(limits::METADATA_VERSIONS_MAX).unwrap();
+        for key in corrupting.clone() {
             let len = (10 + key) * u32::try_from(PART).unwrap();
             fetch.handle_offer(key, ip(66), len);
             let part = fetch.next_request(Time::ZERO, key).unwrap();
             fetch.handle_part(key, part, vec![0; PART].into());
         }
         if !stays {
-            liars.for_each(|key| fetch.handle_gone(key));
+            corrupting.for_each(|key| fetch.handle_gone(key));
         }
-        assert_eq!(play(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth.clone()), "{stays}");
+        assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth.clone()), "{stays}");
     }
 }
 
@@ -136,6 +136,6 @@ fn addresses_of_a_64_are_banned_together() {
     let address = |low: u16| IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, low]);
     fetch.handle_offer(1, address(1), 5);
     assert_eq!(fetch.next_request(Time::ZERO, 1), Some(0));
-    assert_eq!(fetch.handle_part(1, 0, vec![9; 5].into()), MetadataProgress::Wrong);
+    assert_eq!(fetch.handle_part(1, 0, vec![9; 5].into()), MetadataProgress::Failed);
     assert!(fetch.is_banned(address(2)) && !fetch.is_banned(IpAddr::from([0x2001, 0xdb8, 1, 3, 0, 0, 0, 1])));
 }

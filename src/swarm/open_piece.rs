@@ -67,7 +67,7 @@ impl AtomicBlockSource {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Receipt {
     /// Other connections have requested the block too.
-    pub(super) others_claim: bool,
+    pub(super) is_claimed_elsewhere: bool,
     /// All blocks are in the buffer, and the sender of each is stored: the piece can be hashed and its senders judged.
     pub(super) completes: bool,
 }
@@ -124,7 +124,7 @@ pub struct OpenPiece<S: PieceMemory> {
     workers: AtomicU32,
     retired: AtomicBool,
     /// No other connection may contribute, so a failed hash names its sender for certain.
-    alone: AtomicBool,
+    exclusive: AtomicBool,
     /// When a block was last claimed or received, in milliseconds.
     touched_ms: AtomicU64,
     buffer: Option<S>,
@@ -164,7 +164,7 @@ impl<S: PieceMemory> OpenPiece<S> {
             senders: Mutex::default(),
             workers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
+            exclusive: AtomicBool::new(false),
             touched_ms: AtomicU64::new(0),
             buffer: Some(buffer),
             pool,
@@ -206,12 +206,12 @@ impl<S: PieceMemory> OpenPiece<S> {
     }
 
     /// Only one connection may contribute to the piece.
-    pub(super) fn is_alone(&self) -> bool {
-        self.alone.load(Ordering::Relaxed)
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_alone(&self) {
-        self.alone.store(true, Ordering::Relaxed);
+    pub(super) fn set_exclusive(&self) {
+        self.exclusive.store(true, Ordering::Relaxed);
     }
 
     /// A block was claimed or received.
@@ -322,7 +322,7 @@ impl<S: PieceMemory> OpenPiece<S> {
         }
         let is_new = self.words.get(word).is_some_and(|word| word.received.fetch_or(bit, Ordering::AcqRel) & bit == 0);
         Receipt {
-            others_claim: self.askers_of(block_index) > u16::from(claims),
+            is_claimed_elsewhere: self.askers_of(block_index) > u16::from(claims),
             completes: is_new && self.missing.fetch_sub(1, Ordering::AcqRel) == 1,
         }
     }

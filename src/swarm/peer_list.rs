@@ -143,7 +143,7 @@ impl PeerList {
         }
     }
 
-    fn take_awaited(&mut self, now: Time, rng: &mut Rng) {
+    fn announce_awaited(&mut self, now: Time, rng: &mut Rng) {
         while let Some(addr) = self.awaited.poll(now) {
             if self.connection_count(addr.ip()) == 0 {
                 self.handle_announced([addr], Source::Tracker, rng);
@@ -165,7 +165,7 @@ impl PeerList {
     /// attempt younger than [`CONNECT_HOPEFUL`] counts as a connection. The caller must report the outcome of each with
     /// [`Self::handle_connected`] or [`Self::handle_failed`].
     pub fn poll_connect(&mut self, now: Time, lacking: usize, places: usize, rng: &mut Rng) -> Vec<SocketAddr> {
-        self.take_awaited(now, rng);
+        self.announce_awaited(now, rng);
         let max = lacking.saturating_sub(self.hopeful_count(now)).min(places).min(self.connects_allowed(now));
         if max == 0 {
             return Vec::new();
@@ -307,7 +307,7 @@ impl PeerList {
     pub fn handle_verdict(&mut self, ip: IpAddr, outcome: HashOutcome, contribution: Contribution) -> bool {
         let host = host_of(ip);
         if !self.trust.contains_key(&host) && self.trust.len() >= TRUST_LIST_MAX {
-            self.forget_least_telling();
+            self.forget_least_trust();
         }
         let trust = self.trust.entry(host).or_insert(0);
         if *trust > TRUST_BANNED {
@@ -357,7 +357,7 @@ impl PeerList {
     }
 
     /// Makes room in the trust list: drops the entry closest to no trust at all, and a ban only if there are just bans.
-    fn forget_least_telling(&mut self) {
+    fn forget_least_trust(&mut self) {
         let least =
             self.trust.iter().min_by_key(|&(_, &trust)| (trust <= TRUST_BANNED, trust.abs())).map(|(&ip, _)| ip);
         if let Some(ip) = least {

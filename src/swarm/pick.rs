@@ -198,7 +198,7 @@ impl<S: PieceMemory> Round<'_, S> {
         match opening {
             Opening::Opened(open) => {
                 if on_parole {
-                    open.set_alone();
+                    open.set_exclusive();
                 }
                 Pick::New(open)
             }
@@ -227,7 +227,7 @@ impl<S: PieceMemory> Round<'_, S> {
             return None;
         }
         self.picker.candidates_examined += 1;
-        let found = self.swarm.pieces.find_shareable(|open| !open.is_alone() && self.may_begin(open.piece()));
+        let found = self.swarm.pieces.find_shareable(|open| !open.is_exclusive() && self.may_begin(open.piece()));
         let search = &mut self.picker.share_search;
         search.may_succeed = found.is_some();
         if found.is_none() {
@@ -369,7 +369,7 @@ impl<S: PieceMemory> Round<'_, S> {
             let stalls = u16::try_from(stalls).unwrap_or(u16::MAX).min(self.picker.retry.count);
             let stalls = stalls.saturating_sub(if overtaken { limits::OVERTAKEN_WAITS } else { 0 });
             let (askers_max, max) = match stalls {
-                0 if is_endgame && !overtaken && !on_parole && !open.is_alone() => {
+                0 if is_endgame && !overtaken && !on_parole && !open.is_exclusive() => {
                     (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX)
                 }
                 0 => continue,

@@ -174,7 +174,7 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     /// The entry of the have log at `cursor`, which it advances.
-    pub(super) fn next_had(&self, cursor: &mut usize) -> Option<PieceIndex> {
+    pub(super) fn next_have(&self, cursor: &mut usize) -> Option<PieceIndex> {
         self.log.next(&self.geometry, cursor)
     }
 
@@ -184,7 +184,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.log.contains(piece, cursor)
     }
 
-    /// Changes when [`Self::next_had`] does not return every change: connections then have to examine every piece.
+    /// Changes when [`Self::next_have`] does not return every change: connections then have to examine every piece.
     pub(super) fn recounts(&self) -> u32 {
         self.recounts.load(Ordering::Acquire)
     }

@@ -44,7 +44,7 @@ impl Pieces<Memory> {
         claims
     }
 
-    fn double(&self, open: &OpenPiece<Memory>, askers_max: u16) -> usize {
+    fn claim_duplicates(&self, open: &OpenPiece<Memory>, askers_max: u16) -> usize {
         let mut claims = Vec::new();
         open.claim_duplicates(&self.geometry, usize::MAX, askers_max, &mut claims);
         claims.len()
@@ -52,7 +52,7 @@ impl Pieces<Memory> {
 
     fn log(&self) -> Vec<u32> {
         let mut cursor = 0;
-        std::iter::from_fn(|| self.next_had(&mut cursor)).map(PieceIndex::get).collect()
+        std::iter::from_fn(|| self.next_have(&mut cursor)).map(PieceIndex::get).collect()
     }
 }
 
@@ -89,11 +89,11 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
     let pieces = pieces(1, 3, memory(1));
     let open = pieces.open_at(0).unwrap();
     let (first, second, idle) = (peer(1), peer(2), peer(3));
-    let marks = [&first, &second, &idle, &first].map(|peer| open.join(peer));
-    assert_eq!(marks[0], marks[3], "one peer, one mark");
-    open.handle_received(0, marks[0], true);
-    open.handle_received(1, marks[1], true);
-    open.handle_received(2, marks[0], true);
+    let sources = [&first, &second, &idle, &first].map(|peer| open.join(peer));
+    assert_eq!(sources[0], sources[3], "one peer, one source");
+    open.handle_received(0, sources[0], true);
+    open.handle_received(1, sources[1], true);
+    open.handle_received(2, sources[0], true);
     let mut senders: Vec<u32> = pieces.handle_failed(Time::ZERO, &open).senders.iter().map(|peer| peer.key()).collect();
     senders.sort_unstable();
     assert_eq!(senders, [1, 2]);
@@ -109,10 +109,10 @@ fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
 fn a_piece_is_judged_when_every_sender_is_stored() {
     let pieces = pieces(1, 2, memory(1));
     let open = pieces.open_at(0).unwrap();
-    let marks = [1, 2].map(|key| open.join(&peer(key)));
-    assert!(!open.handle_received(1, marks[1], true).completes);
-    assert!(!open.handle_received(1, marks[1], true).completes, "counted once");
-    assert!(open.handle_received(0, marks[0], true).completes);
+    let sources = [1, 2].map(|key| open.join(&peer(key)));
+    assert!(!open.handle_received(1, sources[1], true).completes);
+    assert!(!open.handle_received(1, sources[1], true).completes, "counted once");
+    assert!(open.handle_received(0, sources[0], true).completes);
     assert_eq!(open.verdict().senders.len(), 2);
 }
 
@@ -135,13 +135,13 @@ fn a_released_block_may_be_claimed_again_and_one_of_two_claims_stays() {
     let open = pieces.open_at(0).unwrap();
     let claims = pieces.claim_all(&open);
     assert!(!open.has_unclaimed());
-    assert_eq!(pieces.double(&open, 2), 2);
-    assert_eq!(pieces.double(&open, 2), 0, "two connections have claims already");
+    assert_eq!(pieces.claim_duplicates(&open, 2), 2);
+    assert_eq!(pieces.claim_duplicates(&open, 2), 0, "two connections have claims already");
     open.release(claims[0]);
     assert!(!open.has_unclaimed(), "the other claim stays");
     open.release(claims[0]);
     assert_eq!(pieces.claim_all(&open), [claims[0]]);
-    assert_eq!(pieces.double(&open, 3), 2);
+    assert_eq!(pieces.claim_duplicates(&open, 3), 2);
 }
 
 #[test]
@@ -149,17 +149,17 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
     let pieces = pieces(1, 2, memory(1));
     let open = pieces.open_at(0).unwrap();
     let claims = pieces.claim_all(&open);
-    assert_eq!(pieces.double(&open, 2), 2);
-    let mark = open.join(&peer(1));
-    assert!(open.handle_received(0, mark, true).others_claim, "another connection has a claim too");
+    assert_eq!(pieces.claim_duplicates(&open, 2), 2);
+    let source = open.join(&peer(1));
+    assert!(open.handle_received(0, source, true).is_claimed_elsewhere, "another connection has a claim too");
     open.release(claims[0]);
     open.release(claims[0]);
     assert!(!open.has_unclaimed());
-    assert_eq!(pieces.double(&open, 9), 1);
+    assert_eq!(pieces.claim_duplicates(&open, 9), 1);
     // The block arrives late, after its claim was released and taken by another connection.
     open.release(claims[1]);
     open.release(claims[1]);
-    assert!(open.handle_received(1, mark, false).others_claim);
+    assert!(open.handle_received(1, source, false).is_claimed_elsewhere);
 }
 
 #[test]
@@ -220,14 +220,14 @@ fn threads_claim_each_block_once() {
             let mut landed = Vec::new();
             while open.iter().any(|open| open.has_unclaimed()) {
                 let open = &open[rng.usize(..open.len())];
-                let mark = open.join(&peer(u32::try_from(seed).unwrap()));
+                let source = open.join(&peer(u32::try_from(seed).unwrap()));
                 let mut claims = Vec::new();
                 open.claim(&pieces.geometry, rng.usize(1..20), &mut claims);
                 for block in claims {
                     if rng.u32(..3) == 0 {
                         open.release(block);
                     } else {
-                        open.handle_received(block.block_index(), mark, true);
+                        open.handle_received(block.block_index(), source, true);
                         landed.push(block);
                     }
                 }

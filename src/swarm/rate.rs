@@ -31,7 +31,7 @@ impl RateMeter {
     /// Counts bytes moved since the last call.
     pub fn handle_bytes(&mut self, now: Time, bytes: u64) {
         self.forget_old(now);
-        let bucket = slot_of(self.newest_s);
+        let bucket = bucket_of(self.newest_s);
         if let Some(count) = self.buckets.get_mut(bucket) {
             *count = count.saturating_add(bytes);
         }
@@ -50,7 +50,7 @@ impl RateMeter {
     pub fn bytes_per_s(&self, now: Time) -> u64 {
         let now_s = now.as_secs().max(self.newest_s);
         let oldest_s = (now_s + 1).saturating_sub(BUCKET_COUNT as u64);
-        let bytes: u64 = (oldest_s..=self.newest_s).filter_map(|s| self.buckets.get(slot_of(s))).sum();
+        let bytes: u64 = (oldest_s..=self.newest_s).filter_map(|s| self.buckets.get(bucket_of(s))).sum();
         let window_start = Time::from_secs(oldest_s).max(self.started_at);
         let span = now.saturating_sub(window_start).max(SPAN_MIN);
         let rate = u128::from(bytes) * 1000 / span.as_millis();
@@ -64,7 +64,7 @@ impl RateMeter {
             self.buckets = [0; BUCKET_COUNT];
         } else {
             for s in self.newest_s + 1..=now_s {
-                if let Some(count) = self.buckets.get_mut(slot_of(s)) {
+                if let Some(count) = self.buckets.get_mut(bucket_of(s)) {
                     *count = 0;
                 }
             }
@@ -75,7 +75,7 @@ impl RateMeter {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "smaller than BUCKET_COUNT")]
-fn slot_of(second: u64) -> usize {
+fn bucket_of(second: u64) -> usize {
     (second % BUCKET_COUNT as u64) as usize
 }
 

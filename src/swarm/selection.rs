@@ -10,7 +10,7 @@ pub struct Selection {
     /// Pieces with wanted bytes.
     wanted: Bitfield,
     /// Wanted pieces with bytes of files that are left out.
-    cut: Bitfield,
+    boundaries: Bitfield,
     /// The number of wanted bytes in each wanted piece that also has unwanted ones.
     lens: BTreeMap<u32, u64>,
     /// The priority of each piece, greater first.
@@ -33,7 +33,7 @@ impl Selection {
     pub fn new(geometry: &Geometry, choices: &[Choice]) -> Self {
         let mut selection = Self {
             wanted: Bitfield::new(geometry.piece_count()),
-            cut: Bitfield::new(geometry.piece_count()),
+            boundaries: Bitfield::new(geometry.piece_count()),
             lens: BTreeMap::new(),
             priorities: vec![0; geometry.piece_count() as usize].into(),
         };
@@ -52,19 +52,19 @@ impl Selection {
             let pieces = geometry.pieces_of_file(file_index);
             for piece in [Some(pieces.start), pieces.end.checked_sub(1)].into_iter().flatten() {
                 if let Some(piece) = geometry.piece(piece).filter(|&piece| selection.wanted.contains(piece)) {
-                    selection.look_into(geometry, choices, piece);
+                    selection.examine(geometry, choices, piece);
                 }
             }
         }
         selection
     }
 
-    fn look_into(&mut self, geometry: &Geometry, choices: &[Choice], piece: PieceIndex) {
+    fn examine(&mut self, geometry: &Geometry, choices: &[Choice], piece: PieceIndex) {
         let mut wanted_len = 0;
         for span in geometry.piece_spans(piece) {
             match choices.get(span.file_index) {
                 Some(Choice::Wanted(_)) => wanted_len += span.len,
-                Some(Choice::LeftOut) => _ = self.cut.insert(piece),
+                Some(Choice::LeftOut) => _ = self.boundaries.insert(piece),
                 Some(Choice::Kept) | None => {}
             }
         }
@@ -80,7 +80,7 @@ impl Selection {
     /// A wanted piece with bytes of a file that is left out. Once verified and partly written it is finished, but not
     /// announced.
     pub fn is_boundary(&self, piece: PieceIndex) -> bool {
-        self.cut.contains(piece)
+        self.boundaries.contains(piece)
     }
 
     /// The number of wanted bytes in a wanted piece.
@@ -106,13 +106,13 @@ mod tests {
     fn pieces_at_the_ends_of_wanted_files_are_cut_unless_the_neighbour_is_kept() {
         // Pieces of 10: 0 | 0 1 1 | 1 2 | 2 | 2 3
         let geometry = Geometry::new(10, [12, 15, 15, 5]).unwrap();
-        let check = |choices: [Choice; 4], wanted: &[u32], cut: &[u32], lens: &[u64]| {
+        let check = |choices: [Choice; 4], wanted: &[u32], boundaries: &[u32], lens: &[u64]| {
             let selection = Selection::new(&geometry, &choices);
             let of = |is: &dyn Fn(PieceIndex) -> bool| -> Vec<u32> {
                 geometry.pieces().filter(|&piece| is(piece)).map(PieceIndex::get).collect()
             };
             assert_eq!(of(&|piece| selection.is_wanted(piece)), wanted, "{choices:?}");
-            assert_eq!(of(&|piece| selection.is_boundary(piece)), cut, "{choices:?}");
+            assert_eq!(of(&|piece| selection.is_boundary(piece)), boundaries, "{choices:?}");
             let found = wanted.iter().map(|&index| selection.len_of(&geometry, geometry.piece(index).unwrap()));
             assert_eq!(found.collect::<Vec<_>>(), lens, "{choices:?}");
         };

@@ -83,8 +83,8 @@ impl<S: PieceMemory> Swarm<S> {
     }
 
     /// Turns super-seeding (BEP 16) on: an origin announces its pieces one by one until the first copy is out.
-    pub fn hide(&self) {
-        self.initial_seeding.hide();
+    pub fn start_super_seeding(&self) {
+        self.initial_seeding.start_super_seeding();
     }
 
     /// The wanted pieces that are not on disk, if no connected peer has any of them; otherwise `None`.

@@ -17,7 +17,7 @@ pub(super) struct SuperSeeding {
     /// Shown pieces that were not seen on other peers yet.
     pending: Vec<Pending>,
     /// When to check the pending pieces again.
-    look_at: Time,
+    check_at: Time,
 }
 
 /// Whether the peer has been shown all our pieces.
@@ -38,11 +38,11 @@ struct Pending {
 
 impl SuperSeeding {
     pub(super) fn new(piece_count: u32, now: Time) -> Self {
-        Self { shown: Bitfield::new(piece_count), pending: Vec::new(), look_at: now }
+        Self { shown: Bitfield::new(piece_count), pending: Vec::new(), check_at: now }
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
-        self.look_at
+        self.check_at
     }
 
     pub(super) fn has_shown(&self, piece: PieceIndex) -> bool {
@@ -63,8 +63,8 @@ impl SuperSeeding {
         is_interested: bool,
     ) -> Shown {
         connection.flush_haves();
-        self.look_at = now + limits::SUPER_SEED_CHECK_INTERVAL;
-        if !swarm.initial_seeding.hides(now) {
+        self.check_at = now + limits::SUPER_SEED_CHECK_INTERVAL;
+        if !swarm.initial_seeding.is_super_seeding(now) {
             return self.show_all(swarm, connection);
         }
         let alone = swarm.interested.get() <= 1;
@@ -80,7 +80,7 @@ impl SuperSeeding {
                 && now < *shown_at + limits::SUPER_SEED_HELD_MAX
             {
                 *awaited_at = now;
-                swarm.initial_seeding.keep(*piece, now);
+                swarm.initial_seeding.defer(*piece, now);
             }
             !(elsewhere || (own && alone) || now >= *awaited_at + limits::SUGGEST_AGAIN)
         });

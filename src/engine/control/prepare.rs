@@ -58,7 +58,7 @@ pub(in crate::engine) fn prepare(
         Settings { write_mode, extents_trusted, up_max: config.rates.up_each, filter: config.filter.clone() };
     let torrent = Torrent::new(number, metainfo, opened, start, buffers, settings);
     if config.super_seed {
-        torrent.swarm.hide();
+        torrent.swarm.start_super_seeding();
     }
     if config.sequential {
         torrent.swarm.order.set_sequential(true);
