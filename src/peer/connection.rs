@@ -396,8 +396,8 @@ impl Connection {
             len += block.len as usize;
             transmit.blocks.extend(self.requests_in.pop());
         }
-        let has_others = !transmit.control.is_empty() || !transmit.blocks.is_empty();
-        self.control.take(has_others, &mut transmit.control);
+        let has_other_output = !transmit.control.is_empty() || !transmit.blocks.is_empty();
+        self.control.take(has_other_output, &mut transmit.control);
         let is_filled = !transmit.control.is_empty() || !transmit.blocks.is_empty();
         if is_filled {
             self.activity.sent = now;

@@ -126,10 +126,10 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
     else {
         panic!()
     };
-    let told = ExtensionHandshake::decode(payload).unwrap();
-    assert_eq!(told.requests_max, Some(4096));
-    assert_eq!(told.listen_port, Some(6881));
-    assert_eq!(told.upload_only, Some(true));
+    let handshake = ExtensionHandshake::decode(payload).unwrap();
+    assert_eq!(handshake.requests_max, Some(4096));
+    assert_eq!(handshake.listen_port, Some(6881));
+    assert_eq!(handshake.upload_only, Some(true));
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
     let with = Setup { extension: true, metadata: Some(metadata.clone()), ..setup(true, InitialHave::All) };
     let mut connection = Connection::new(with, START);
     let handshake = sent(&mut connection);
-    let told = b"1:md11:ut_metadatai1ee13:metadata_sizei20000e";
-    assert!(handshake.windows(told.len()).any(|part| part == told));
+    let offer = b"1:md11:ut_metadatai1ee13:metadata_sizei20000e";
+    assert!(handshake.windows(offer.len()).any(|part| part == offer));
 
     let theirs = b"d1:md11:ut_metadatai3eee";
     connection.handle_message(START, &Message::Extended { id: 0, payload: theirs }).unwrap();
@@ -535,10 +535,10 @@ fn haves_that_say_nothing_new_are_counted() {
 #[test]
 fn haves_that_arrive_together_are_what_they_are_one_by_one() {
     let mut connection = connection(true);
-    let mut heard = Vec::new();
-    assert_eq!(connection.handle_haves(START, [3, 1, 3].into_iter(), &mut heard).unwrap(), 3);
-    assert_eq!(heard.iter().map(|piece| piece.get()).collect::<Vec<_>>(), [3, 1]);
-    let beyond = connection.handle_haves(START, [0, 10].into_iter(), &mut heard);
+    let mut new_pieces = Vec::new();
+    assert_eq!(connection.handle_haves(START, [3, 1, 3].into_iter(), &mut new_pieces).unwrap(), 3);
+    assert_eq!(new_pieces.iter().map(|piece| piece.get()).collect::<Vec<_>>(), [3, 1]);
+    let beyond = connection.handle_haves(START, [0, 10].into_iter(), &mut new_pieces);
     assert!(matches!(beyond, Err(PeerFault::NoSuchPiece(10))));
     let late = connection.handle_message(START, &Message::HaveNone);
     assert!(matches!(late, Err(PeerFault::LateBitfield)));

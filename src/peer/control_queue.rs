@@ -16,7 +16,7 @@ enum Departure {
     #[default]
     Next,
     /// Only announcements were queued since it last left: it leaves with the next other message or block.
-    WithOthers,
+    Held,
 }
 
 impl ControlQueue {
@@ -50,10 +50,10 @@ impl ControlQueue {
     }
 
     /// Moves the bytes that may leave to `out`. `has_other_output`: other messages or blocks leave at the same time.
-    pub(super) fn take(&mut self, has_others: bool, out: &mut Vec<u8>) {
-        if self.departure == Departure::Next || has_others {
+    pub(super) fn take(&mut self, has_other_output: bool, out: &mut Vec<u8>) {
+        if self.departure == Departure::Next || has_other_output {
             out.append(&mut self.bytes);
-            self.departure = Departure::WithOthers;
+            self.departure = Departure::Held;
         }
     }
 }

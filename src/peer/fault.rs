@@ -33,6 +33,6 @@ pub enum PeerFault {
     UnrequestedMetadata(u32),
     #[error("too many control messages")]
     Flood,
-    #[error("no complete message for too long")]
+    #[error("silent for too long")]
     Silent,
 }

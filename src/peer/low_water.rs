@@ -22,14 +22,14 @@ pub struct LowWater {
     sample_len: u64,
     newest: Time,
     /// The number of bytes that arrive in [`limits::LOW_WATER_TIME`].
-    ample: u64,
+    interval_len: u64,
     /// The mark that is set on the socket.
     mark: u32,
 }
 
 impl LowWater {
     pub fn new(now: Time) -> Self {
-        Self { sample_start: now, sample_len: 0, newest: now, ample: 0, mark: ANY }
+        Self { sample_start: now, sample_len: 0, newest: now, interval_len: 0, mark: ANY }
     }
 
     /// One receive has brought `len` bytes.
@@ -38,9 +38,14 @@ impl LowWater {
         self.newest = now;
         let elapsed = now.saturating_sub(self.sample_start);
         if elapsed >= SAMPLE_MIN {
-            let ample = u128::from(self.sample_len) * limits::LOW_WATER_TIME.as_micros() / elapsed.as_micros().max(1);
-            let ample = u64::try_from(ample).unwrap_or(u64::MAX);
-            self.ample = if self.ample == 0 { ample } else { (self.ample - self.ample / 4).saturating_add(ample / 4) };
+            let interval_len =
+                u128::from(self.sample_len) * limits::LOW_WATER_TIME.as_micros() / elapsed.as_micros().max(1);
+            let interval_len = u64::try_from(interval_len).unwrap_or(u64::MAX);
+            self.interval_len = if self.interval_len == 0 {
+                interval_len
+            } else {
+                (self.interval_len - self.interval_len / 4).saturating_add(interval_len / 4)
+            };
             (self.sample_start, self.sample_len) = (now, 0);
         }
     }
@@ -49,7 +54,7 @@ impl LowWater {
     /// quarter of these, so that the last blocks wake the reader too.
     pub fn poll_mark(&mut self, outstanding_count: usize) -> Option<u32> {
         let owed = outstanding_count as u64 * u64::from(BLOCK_LEN);
-        let most = self.ample.min(owed / 4).min(limits::LOW_WATER_LEN_MAX.into());
+        let most = self.interval_len.min(owed / 4).min(limits::LOW_WATER_LEN_MAX.into());
         let mark = u32::try_from(most).ok().and_then(u32::checked_ilog2).map_or(ANY, |log| 1 << log);
         self.change(if mark < limits::LOW_WATER_LEN_MIN { ANY } else { mark })
     }
@@ -60,7 +65,7 @@ impl LowWater {
         if self.mark == ANY || now.saturating_sub(self.newest) < SILENCE {
             return None;
         }
-        self.ample = 0;
+        self.interval_len = 0;
         self.change(ANY)
     }
 

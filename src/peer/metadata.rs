@@ -52,7 +52,7 @@ impl MetadataOut {
 
     /// Appends the messages that may leave now.
     pub(super) fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>) {
-        self.earn(now);
+        self.refill(now);
         for _ in 0..limits::METADATA_PARTS_SENT_MAX {
             if self.allowance == 0 {
                 return;
@@ -75,11 +75,11 @@ impl MetadataOut {
         if self.queue.is_empty() { Time::MAX } else { self.counted_at + part_interval() }
     }
 
-    fn earn(&mut self, now: Time) {
-        let earned = now.saturating_sub(self.counted_at).as_nanos() / part_interval().as_nanos();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.allowance = self.allowance.saturating_add(earned).min(limits::METADATA_BURST);
+    fn refill(&mut self, now: Time) {
+        let refilled = now.saturating_sub(self.counted_at).as_nanos() / part_interval().as_nanos();
+        if refilled > 0 {
+            let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
+            self.allowance = self.allowance.saturating_add(refilled).min(limits::METADATA_BURST);
             self.counted_at = now;
         }
     }
@@ -103,7 +103,7 @@ mod tests {
         server
     }
 
-    fn ask(server: &mut MetadataOut, part: u32) -> bool {
+    fn request(server: &mut MetadataOut, part: u32) -> bool {
         server.handle_message(&MetadataMessage::Request { part }.encode())
     }
 
@@ -129,7 +129,7 @@ mod tests {
     fn parts_are_served_and_what_is_not_there_is_rejected() {
         let mut server = server(20_000);
         for part in [1, 0, 2, u32::MAX] {
-            assert!(ask(&mut server, part));
+            assert!(request(&mut server, part));
         }
         let sent = payloads(&mut server, START);
         let parts: Vec<_> = sent.iter().map(|payload| MetadataMessage::decode(payload).unwrap()).collect();
@@ -149,7 +149,7 @@ mod tests {
         let mut server = server(1 << 20);
         let mut sent = 0;
         for _ in 0..6 {
-            (0..64).for_each(|part| assert!(ask(&mut server, part)));
+            (0..64).for_each(|part| assert!(request(&mut server, part)));
             for _ in 0..4 {
                 sent += payloads(&mut server, START).len();
             }
@@ -163,15 +163,15 @@ mod tests {
     #[test]
     fn no_more_requests_wait_than_there_are_parts_twice() {
         let mut server = server(20_000);
-        assert!((0..4).all(|_| ask(&mut server, 0)));
-        assert!(!ask(&mut server, 0));
+        assert!((0..4).all(|_| request(&mut server, 0)));
+        assert!(!request(&mut server, 0));
     }
 
     #[test]
     fn a_peer_that_wants_none_gets_none() {
         let mut server = server(20_000);
         server.set_peer_id(0);
-        assert!(ask(&mut server, 0) && !server.handle_message(b"garbage"));
+        assert!(request(&mut server, 0) && !server.handle_message(b"garbage"));
         assert!(payloads(&mut server, START).is_empty());
     }
 }

@@ -68,9 +68,9 @@ impl MetadataConnection {
     /// Takes bytes that arrived after the handshake.
     pub fn handle_bytes(&mut self, mut bytes: &[u8]) -> Result<(), PeerFault> {
         while !bytes.is_empty() {
-            let passed = self.skipped.min(bytes.len());
-            self.skipped -= passed;
-            bytes = bytes.get(passed..).unwrap_or_default();
+            let skipped = self.skipped.min(bytes.len());
+            self.skipped -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
             let wanted = self.wanted()?.min(bytes.len());
             let (taken, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
             self.received.extend_from_slice(taken);
@@ -146,30 +146,30 @@ impl MetadataConnection {
         match MetadataMessage::decode(payload) {
             Ok(MetadataMessage::Data { part, bytes, .. }) => {
                 let expected = self.terms.and_then(|(_, info_len)| metadata_part(info_len, part));
-                if !self.settle(part) || expected.is_none_or(|range| range.len() != bytes.len()) {
+                if !self.take_outstanding(part) || expected.is_none_or(|range| range.len() != bytes.len()) {
                     return Err(PeerFault::UnrequestedMetadata(part));
                 }
                 self.events.push_back(MetadataEvent::Part { part, bytes: bytes.into() });
             }
-            Ok(MetadataMessage::Reject { part }) if self.settle(part) => {
+            Ok(MetadataMessage::Reject { part }) if self.take_outstanding(part) => {
                 self.events.push_back(MetadataEvent::Refused { part });
             }
             Ok(MetadataMessage::Request { part }) if self.out.len() > BACKLOG_MAX => {
                 return Err(PeerFault::UnrequestedMetadata(part));
             }
             // BEP 9: a peer "that does not have any metadata" rejects.
-            Ok(MetadataMessage::Request { part }) => self.say(&MetadataMessage::Reject { part }),
+            Ok(MetadataMessage::Request { part }) => self.send(&MetadataMessage::Reject { part }),
             _ => {}
         }
         Ok(())
     }
 
-    fn settle(&mut self, part: u32) -> bool {
-        let at = self.outstanding.iter().position(|&asked| asked == part);
+    fn take_outstanding(&mut self, part: u32) -> bool {
+        let at = self.outstanding.iter().position(|&requested| requested == part);
         at.is_some_and(|at| self.outstanding.swap_remove(at) == part)
     }
 
-    fn say(&mut self, message: &MetadataMessage<'_>) {
+    fn send(&mut self, message: &MetadataMessage<'_>) {
         if let Some((id, _)) = self.terms {
             Message::Extended { id, payload: &message.encode() }.encode(&mut self.out);
         }
@@ -192,7 +192,7 @@ impl MetadataConnection {
     /// Requests a part.
     pub fn request(&mut self, part: u32) {
         self.outstanding.push(part);
-        self.say(&MetadataMessage::Request { part });
+        self.send(&MetadataMessage::Request { part });
     }
 
     /// The bytes to send now; may be empty.
@@ -224,14 +224,14 @@ mod tests {
         extended(METADATA_ID, &MetadataMessage::Data { part, total_len: 20_000, bytes: &vec![5; len] }.encode())
     }
 
-    fn asked() -> MetadataConnection {
-        let mut asking = MetadataConnection::new(true, Some(6881));
-        asking.handle_bytes(&offer(20_000)).unwrap();
-        assert_eq!(asking.poll_event(), Some(MetadataEvent::Offered { info_len: 20_000 }));
-        asking.poll_transmit();
-        asking.request(1);
-        assert_eq!(asking.poll_transmit(), extended(7, b"d8:msg_typei0e5:piecei1ee"));
-        asking
+    fn requesting() -> MetadataConnection {
+        let mut connection = MetadataConnection::new(true, Some(6881));
+        connection.handle_bytes(&offer(20_000)).unwrap();
+        assert_eq!(connection.poll_event(), Some(MetadataEvent::Offered { info_len: 20_000 }));
+        connection.poll_transmit();
+        connection.request(1);
+        assert_eq!(connection.poll_transmit(), extended(7, b"d8:msg_typei0e5:piecei1ee"));
+        connection
     }
 
     #[test]
@@ -240,44 +240,47 @@ mod tests {
         Message::Bitfield(&[0xff; 3000]).encode(&mut bitfield);
         let stream = [vec![0; 4], bitfield, data(1, 3616), vec![0, 0, 0, 1, 1]].concat();
         for step in [1, 3, 7, 1000, stream.len()] {
-            let mut asking = asked();
-            stream.chunks(step).for_each(|bytes| asking.handle_bytes(bytes).unwrap());
+            let mut connection = requesting();
+            stream.chunks(step).for_each(|bytes| connection.handle_bytes(bytes).unwrap());
             let part = MetadataEvent::Part { part: 1, bytes: vec![5; 3616].into() };
-            assert_eq!((asking.poll_event(), asking.poll_event()), (Some(part), None), "{step}");
-            assert_eq!(asking.outstanding_count(), 0);
+            assert_eq!((connection.poll_event(), connection.poll_event()), (Some(part), None), "{step}");
+            assert_eq!(connection.outstanding_count(), 0);
         }
     }
 
     #[test]
     fn parts_that_were_not_asked_for_or_have_a_wrong_length_are_faults() {
         for bytes in [data(0, 16_384), data(1, 3615), data(1, 3617), data(2, 1)] {
-            assert!(matches!(asked().handle_bytes(&bytes), Err(PeerFault::UnrequestedMetadata(_))));
+            assert!(matches!(requesting().handle_bytes(&bytes), Err(PeerFault::UnrequestedMetadata(_))));
         }
-        let mut asking = asked();
-        asking.handle_bytes(&data(1, 3616)).unwrap();
-        assert!(asking.handle_bytes(&data(1, 3616)).is_err(), "accepted once");
+        let mut connection = requesting();
+        connection.handle_bytes(&data(1, 3616)).unwrap();
+        assert!(connection.handle_bytes(&data(1, 3616)).is_err(), "accepted once");
     }
 
     #[test]
     fn rejects_count_when_they_answer_something() {
-        let mut asking = asked();
+        let mut connection = requesting();
         let reject = |part| extended(METADATA_ID, &MetadataMessage::Reject { part }.encode());
-        asking.handle_bytes(&reject(0)).unwrap();
-        asking.handle_bytes(&reject(1)).unwrap();
-        assert_eq!((asking.poll_event(), asking.poll_event()), (Some(MetadataEvent::Refused { part: 1 }), None));
+        connection.handle_bytes(&reject(0)).unwrap();
+        connection.handle_bytes(&reject(1)).unwrap();
+        assert_eq!(
+            (connection.poll_event(), connection.poll_event()),
+            (Some(MetadataEvent::Refused { part: 1 }), None)
+        );
         // The announced length is bounded before any memory is reserved for it.
-        let mut asking = MetadataConnection::new(false, None);
-        asking.handle_bytes(&extended(0, b"d1:md11:ut_metadatai3ee13:metadata_sizei1099511627776ee")).unwrap();
-        assert_eq!((asking.poll_event(), asking.request_room()), (Some(MetadataEvent::NotOffered), 0));
+        let mut connection = MetadataConnection::new(false, None);
+        connection.handle_bytes(&extended(0, b"d1:md11:ut_metadatai3ee13:metadata_sizei1099511627776ee")).unwrap();
+        assert_eq!((connection.poll_event(), connection.request_room()), (Some(MetadataEvent::NotOffered), 0));
     }
 
     #[test]
     fn requests_of_the_peer_are_rejected_and_a_flood_of_them_ends() {
-        let mut asking = asked();
+        let mut connection = requesting();
         let request = extended(METADATA_ID, &MetadataMessage::Request { part: 3 }.encode());
-        asking.handle_bytes(&request).unwrap();
-        assert_eq!(asking.poll_transmit(), extended(7, b"d8:msg_typei2e5:piecei3ee"));
-        assert!((0..10_000).any(|_| asking.handle_bytes(&request).is_err()));
+        connection.handle_bytes(&request).unwrap();
+        assert_eq!(connection.poll_transmit(), extended(7, b"d8:msg_typei2e5:piecei3ee"));
+        assert!((0..10_000).any(|_| connection.handle_bytes(&request).is_err()));
     }
 
     #[test]

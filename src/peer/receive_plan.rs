@@ -102,7 +102,7 @@ mod tests {
 
     /// An item of the stream: a block with its payload, or another message as it is on the wire.
     #[derive(Debug, PartialEq, Eq)]
-    enum Said {
+    enum Item {
         Block(u32, u32, Vec<u8>),
         Other(Vec<u8>),
     }
@@ -110,30 +110,30 @@ mod tests {
     const BOUNDS: Bounds = Bounds { piece_count: 8, block_len_max: 64 };
 
     /// Takes the complete messages off the front of `bytes`.
-    fn decode_all(bytes: &mut Vec<u8>) -> Vec<Said> {
-        let (mut at, mut said) = (0, Vec::new());
+    fn decode_all(bytes: &mut Vec<u8>) -> Vec<Item> {
+        let (mut at, mut items) = (0, Vec::new());
         loop {
             let rest = &bytes[at..];
             match decode(rest, &BOUNDS).unwrap() {
                 Decoded::Message { consumed, .. } => {
-                    said.push(Said::Other(rest[..consumed].to_vec()));
+                    items.push(Item::Other(rest[..consumed].to_vec()));
                     at += consumed;
                 }
                 Decoded::Piece { index, begin, length } if rest.len() >= PIECE_HEAD_LEN + length as usize => {
                     let end = PIECE_HEAD_LEN + length as usize;
-                    said.push(Said::Block(index, begin, rest[PIECE_HEAD_LEN..end].to_vec()));
+                    items.push(Item::Block(index, begin, rest[PIECE_HEAD_LEN..end].to_vec()));
                     at += end;
                 }
                 Decoded::Piece { .. } | Decoded::Incomplete { .. } => break,
             }
         }
         bytes.drain(..at);
-        said
+        items
     }
 
     /// Simulates the reader, its memory and the kernel: receives up to `len` bytes of `stream` as planned for
     /// `expected`.
-    fn receive(stream: &mut &[u8], len: usize, buffer: &mut Vec<u8>, expected: &VecDeque<BlockRef>) -> Vec<Said> {
+    fn receive(stream: &mut &[u8], len: usize, buffer: &mut Vec<u8>, expected: &VecDeque<BlockRef>) -> Vec<Item> {
         let mut plan = ReceivePlan::default();
         let mut blocks = expected.iter().copied();
         let front = if buffer.is_empty() { None } else { blocks.next() };
@@ -157,9 +157,9 @@ mod tests {
             target[..bytes.len()].copy_from_slice(bytes);
         }
         let received = plan.handle_received(len, buffer, parts.iter().map(|(head, _)| head));
-        let mut said = if received.whole > 0 { decode_all(buffer) } else { Vec::new() };
+        let mut items = if received.whole > 0 { decode_all(buffer) } else { Vec::new() };
         for (block, (_, place)) in plan.blocks().iter().zip(&parts).take(received.whole) {
-            said.push(Said::Block(block.piece.get(), block.begin, place.clone()));
+            items.push(Item::Block(block.piece.get(), block.begin, place.clone()));
         }
         let mut stray = received.stray;
         for bytes in parts.iter().skip(received.whole).flat_map(|(head, place)| [&head[..], &place[..]]) {
@@ -167,8 +167,8 @@ mod tests {
             stray -= bytes.len().min(stray);
         }
         assert_eq!(stray, 0);
-        said.extend(decode_all(buffer));
-        said
+        items.extend(decode_all(buffer));
+        items
     }
 
     fn geometry() -> Geometry {
@@ -231,23 +231,23 @@ mod tests {
             }
             let oracle = decode_all(&mut stream.clone());
             let mut expected: VecDeque<BlockRef> = owed.into();
-            let (mut buffer, mut said, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
+            let (mut buffer, mut items, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
             for len in lens.iter().cycle() {
                 if rest.is_empty() {
                     break;
                 }
-                let reach: VecDeque<BlockRef> = expected.iter().copied().take(seen).collect();
-                for one in receive(&mut rest, *len, &mut buffer, &reach) {
-                    if let Said::Block(index, begin, payload) = &one {
+                let planned: VecDeque<BlockRef> = expected.iter().copied().take(seen).collect();
+                for one in receive(&mut rest, *len, &mut buffer, &planned) {
+                    if let Item::Block(index, begin, payload) = &one {
                         let is_it = |block: &BlockRef| {
                             (block.piece.get(), block.begin, block.len as usize) == (*index, *begin, payload.len())
                         };
                         expected.iter().position(is_it).and_then(|at| expected.remove(at));
                     }
-                    said.push(one);
+                    items.push(one);
                 }
             }
-            prop_assert_eq!(said, oracle);
+            prop_assert_eq!(items, oracle);
             prop_assert!(buffer.is_empty());
         }
     }

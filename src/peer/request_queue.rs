@@ -30,7 +30,7 @@ impl Request for BlockRef {
 #[derive(Debug)]
 pub(super) struct RequestQueue<T> {
     /// `None` where a request was removed; never at the front.
-    slots: VecDeque<Option<T>>,
+    entries: VecDeque<Option<T>>,
     /// The number of the entry at the front.
     first: u32,
     /// The number of requests in the queue.
@@ -43,14 +43,14 @@ pub(super) struct RequestQueue<T> {
 #[derive(Debug, Default)]
 struct Index {
     /// The entries of each block's requests.
-    blocks: HashMap<BlockRef, Slots>,
+    blocks: HashMap<BlockRef, Occurrences>,
     /// For an entry whose block was requested again: the number of the next request for that block.
     next: HashMap<u32, u32>,
 }
 
 /// The entry numbers of the earliest and the latest request for a block.
 #[derive(Debug)]
-struct Slots {
+struct Occurrences {
     first: u32,
     last: u32,
 }
@@ -59,28 +59,28 @@ impl Index {
     /// Adds the entry at the back of the queue.
     fn push_back(&mut self, block: BlockRef, number: u32) {
         match self.blocks.entry(block) {
-            Entry::Vacant(vacant) => _ = vacant.insert(Slots { first: number, last: number }),
-            Entry::Occupied(mut slots) => {
-                self.next.insert(slots.get().last, number);
-                slots.get_mut().last = number;
+            Entry::Vacant(vacant) => _ = vacant.insert(Occurrences { first: number, last: number }),
+            Entry::Occupied(mut entries) => {
+                self.next.insert(entries.get().last, number);
+                entries.get_mut().last = number;
             }
         }
     }
 
     /// Removes the earliest request for a block. The next one, if any, becomes the earliest.
     fn remove_first(&mut self, block: BlockRef) {
-        let Entry::Occupied(mut slots) = self.blocks.entry(block) else { return };
-        let Slots { first, last } = *slots.get();
+        let Entry::Occupied(mut entries) = self.blocks.entry(block) else { return };
+        let Occurrences { first, last } = *entries.get();
         match if first == last { None } else { self.next.remove(&first) } {
-            Some(next) => slots.get_mut().first = next,
-            None => _ = slots.remove(),
+            Some(next) => entries.get_mut().first = next,
+            None => _ = entries.remove(),
         }
     }
 }
 
 impl<T> Default for RequestQueue<T> {
     fn default() -> Self {
-        Self { slots: VecDeque::new(), first: 0, len: 0, index: None }
+        Self { entries: VecDeque::new(), first: 0, len: 0, index: None }
     }
 }
 
@@ -94,20 +94,20 @@ impl<T: Request> RequestQueue<T> {
     }
 
     pub(super) fn front(&self) -> Option<&T> {
-        self.slots.front()?.as_ref()
+        self.entries.front()?.as_ref()
     }
 
     /// Oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().flatten()
+        self.entries.iter().flatten()
     }
 
     pub(super) fn push_back(&mut self, request: T) {
-        let number = number_of(self.first, self.slots.len());
+        let number = number_of(self.first, self.entries.len());
         if let Some(index) = &mut self.index {
             index.push_back(request.block(), number);
         }
-        self.slots.push_back(Some(request));
+        self.entries.push_back(Some(request));
         self.len += 1;
     }
 
@@ -117,16 +117,16 @@ impl<T: Request> RequestQueue<T> {
 
     /// Removes the earliest request for this block.
     pub(super) fn remove(&mut self, block: BlockRef) -> Option<T> {
-        let is_it = |slot: &Option<T>| slot.is_some_and(|request| request.block() == block);
-        match self.slots.iter().take(NEAR).position(is_it) {
+        let is_it = |entry: &Option<T>| entry.is_some_and(|request| request.block() == block);
+        match self.entries.iter().take(NEAR).position(is_it) {
             Some(at) => self.take_at(at),
-            None if self.slots.len() <= NEAR => None,
+            None if self.entries.len() <= NEAR => None,
             None => {
                 if self.index.is_none() {
                     self.build_index();
                 }
-                let slots = self.index.as_ref()?.blocks.get(&block)?;
-                self.take_at(slots.first.wrapping_sub(self.first) as usize)
+                let entries = self.index.as_ref()?.blocks.get(&block)?;
+                self.take_at(entries.first.wrapping_sub(self.first) as usize)
             }
         }
     }
@@ -137,12 +137,12 @@ impl<T: Request> RequestQueue<T> {
             return Vec::new();
         }
         let mut out = Vec::new();
-        self.slots.retain(|slot| match slot {
+        self.entries.retain(|entry| match entry {
             Some(request) if wanted(request.block()) => {
                 out.push(*request);
                 false
             }
-            slot => slot.is_some(),
+            entry => entry.is_some(),
         });
         self.len -= out.len();
         self.index = None;
@@ -151,19 +151,19 @@ impl<T: Request> RequestQueue<T> {
 
     /// Removes the request at this distance from the front. It must be the earliest for its block.
     fn take_at(&mut self, at: usize) -> Option<T> {
-        let request = self.slots.get_mut(at)?.take()?;
+        let request = self.entries.get_mut(at)?.take()?;
         self.len -= 1;
         if let Some(index) = &mut self.index {
             index.remove_first(request.block());
         }
-        while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
             self.first = self.first.wrapping_add(1);
         }
-        if self.slots.is_empty() {
+        if self.entries.is_empty() {
             self.index = None;
-        } else if self.slots.len() > 2 * self.len + HOLES_ALLOWED {
-            self.slots.retain(Option::is_some);
+        } else if self.entries.len() > 2 * self.len + HOLES_ALLOWED {
+            self.entries.retain(Option::is_some);
             if self.index.is_some() {
                 self.build_index();
             }
@@ -173,7 +173,7 @@ impl<T: Request> RequestQueue<T> {
 
     fn build_index(&mut self) {
         let mut index = Index::default();
-        for (at, request) in self.slots.iter().enumerate() {
+        for (at, request) in self.entries.iter().enumerate() {
             if let Some(request) = request {
                 index.push_back(request.block(), number_of(self.first, at));
             }
@@ -233,7 +233,7 @@ mod tests {
             let (out, kept): (Vec<BlockRef>, Vec<BlockRef>) = list.into_iter().partition(|&block| even(block));
             assert_eq!(queue.extract(even), out);
             assert!(queue.iter().eq(&kept) && kept.iter().all(|&block| queue.remove(block).is_some()));
-            assert!(queue.is_empty() && queue.slots.is_empty() && queue.index.is_none());
+            assert!(queue.is_empty() && queue.entries.is_empty() && queue.index.is_none());
         }
     }
 
@@ -300,6 +300,6 @@ mod tests {
             assert!(queue.remove(blocks[99]).is_some());
             queue.push_back(blocks[99]);
         }
-        assert!(queue.slots.len() <= 2 * 100 + HOLES_ALLOWED && queue.len() == 100);
+        assert!(queue.entries.len() <= 2 * 100 + HOLES_ALLOWED && queue.len() == 100);
     }
 }

@@ -117,11 +117,11 @@ impl Connection {
         &mut self,
         now: Time,
         indices: impl Iterator<Item = u32>,
-        heard: &mut Vec<PieceIndex>,
+        new_pieces: &mut Vec<PieceIndex>,
     ) -> Result<usize, PeerFault> {
         let mut count = 0;
         for index in indices {
-            heard.extend(self.handle_have(now, index)?);
+            new_pieces.extend(self.handle_have(now, index)?);
             count += 1;
         }
         if count > 0 {

@@ -47,12 +47,12 @@ fn reject(index: u32) -> Message<'static> {
 }
 
 /// Returns the number of messages of this kind that are accepted in one second.
-fn taken(connection: &mut Connection, message: impl Fn(u32) -> Message<'static>) -> u32 {
+fn accepted(connection: &mut Connection, message: impl Fn(u32) -> Message<'static>) -> u32 {
     let count = (0..20_000).take_while(|&n| connection.handle_message(START, &message(n)).is_ok()).count();
     u32::try_from(count).unwrap()
 }
 
-fn ask_for(connection: &mut Connection, count: u32) {
+fn request_blocks(connection: &mut Connection, count: u32) {
     for index in 0..count {
         let request = Message::Request { index, begin: 0, length: BLOCK_LEN };
         let Ok(Event::Request(block)) = connection.handle_message(START, &request) else { panic!("{index}") };
@@ -60,7 +60,7 @@ fn ask_for(connection: &mut Connection, count: u32) {
     }
 }
 
-fn leave(connection: &mut Connection) {
+fn send_all(connection: &mut Connection) {
     while connection.poll_transmit(START, &mut Transmit::default(), |_| false) {}
 }
 
@@ -69,9 +69,9 @@ fn a_whole_queue_may_be_cancelled_at_once_and_no_more() {
     for fast in [false, true] {
         let mut connection = connection(fast);
         let queued = u32::try_from(limits::REQUESTS_IN_MAX).unwrap();
-        ask_for(&mut connection, queued);
+        request_blocks(&mut connection, queued);
         // From the end: each cancelled request is the last one.
-        let cancelled = taken(&mut connection, |n| cancel(queued.saturating_sub(n + 1)));
+        let cancelled = accepted(&mut connection, |n| cancel(queued.saturating_sub(n + 1)));
         assert_eq!(cancelled, queued + limits::CONTROL_MESSAGES_PER_S_MAX - 1, "the unchoke was one");
         assert_eq!(connection.queued_count(), 0);
     }
@@ -80,9 +80,9 @@ fn a_whole_queue_may_be_cancelled_at_once_and_no_more() {
 #[test]
 fn cancels_of_what_was_never_requested_are_a_flood() {
     let mut connection = connection(true);
-    ask_for(&mut connection, 100);
-    let taken = taken(&mut connection, |_| Message::Cancel { index: 7, begin: 0, length: 77 });
-    assert_eq!(taken, 100 + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
+    request_blocks(&mut connection, 100);
+    let accepted = accepted(&mut connection, |_| Message::Cancel { index: 7, begin: 0, length: 77 });
+    assert_eq!(accepted, 100 + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
     assert_eq!(connection.queued_count(), 100);
 }
 
@@ -90,8 +90,8 @@ fn cancels_of_what_was_never_requested_are_a_flood() {
 fn rejects_without_requests_are_a_flood() {
     let mut connection = connection(true);
     (0..100).for_each(|index| connection.request(START, block(index)));
-    let taken = taken(&mut connection, |n| reject(n % 200));
-    assert_eq!(taken, 100 + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
+    let accepted = accepted(&mut connection, |n| reject(n % 200));
+    assert_eq!(accepted, 100 + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
     assert_eq!(connection.outstanding_count(), 0);
 }
 
@@ -110,14 +110,14 @@ fn answers_that_are_not_read_are_bounded() {
         assert!(pairs < 100_000);
     };
     assert!(matches!(fault, PeerFault::InvalidRequests));
-    leave(&mut connection);
+    send_all(&mut connection);
 }
 
 #[test]
 fn an_origin_may_suggest_each_piece_as_fast_as_it_serves() {
     let mut connection = connection(true);
     let suggest = |n| Message::Suggest { index: n % PIECE_COUNT };
-    assert_eq!(taken(&mut connection, suggest), PIECE_COUNT + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
+    assert_eq!(accepted(&mut connection, suggest), PIECE_COUNT + limits::CONTROL_MESSAGES_PER_S_MAX - 1);
 }
 
 #[test]
@@ -128,11 +128,11 @@ fn bitfields_and_handshakes_count_by_their_length() {
     assert!((0..limits::CONTROL_MESSAGES_PER_S_MAX).take_while(|_| again(&mut late)).count() >= 100);
     let handshake = [b"d1:v60000:".to_vec(), vec![b'x'; 60_000], b"e".to_vec()].concat();
     let mut talking = connection(true);
-    let said = (0..100).take_while(|_| {
+    let accepted = (0..100).take_while(|_| {
         let message = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake };
         talking.handle_message(START, &message).is_ok()
     });
-    assert!((1..5).contains(&said.count()));
+    assert!((1..5).contains(&accepted.count()));
 }
 
 #[test]
