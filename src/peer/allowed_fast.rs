@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_granted_is_bounded_in_bytes() {
+    fn granted_pieces_are_bounded_in_bytes() {
         let geometry = Geometry::new(1 << 20, [100 << 20]).unwrap();
         let mut out = AllowedOut::default();
         let pieces = out.grant(IP.into(), INFO_HASH, &geometry, |piece| piece.get() % 2 == 0).to_vec();

@@ -99,7 +99,7 @@ fn connections_start_choked_and_not_interested() {
 }
 
 #[test]
-fn what_we_have_is_the_first_message() {
+fn our_pieces_are_the_first_message() {
     let mut some = Bitfield::new(PIECE_COUNT);
     some.insert(block(0, 0).piece);
     for (opening, fast, expected) in [
@@ -115,7 +115,7 @@ fn what_we_have_is_the_first_message() {
 }
 
 #[test]
-fn the_extension_handshake_tells_reqq_and_comes_second() {
+fn the_extension_handshake_has_reqq_and_is_second() {
     let mut connection =
         Connection::new(Setup { extension: true, listen_port: Some(6881), ..setup(true, InitialHave::All) }, START);
     let bytes = sent(&mut connection);
@@ -133,7 +133,7 @@ fn the_extension_handshake_tells_reqq_and_comes_second() {
 }
 
 #[test]
-fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
+fn metadata_is_served_and_other_metadata_messages_are_a_flood() {
     let metadata: Arc<[u8]> = vec![7; 20_000].into();
     let with = Setup { extension: true, metadata: Some(metadata.clone()), ..setup(true, InitialHave::All) };
     let mut connection = Connection::new(with, START);
@@ -159,7 +159,7 @@ fn metadata_is_offered_and_served_and_what_is_no_request_is_a_flood() {
 
 /// libtorrent sends its extension handshake before the bitfield.
 #[test]
-fn extended_messages_and_keep_alives_may_come_before_the_bitfield() {
+fn extended_messages_may_come_before_the_bitfield() {
     let mut connection = connection(false);
     for message in [Message::KeepAlive, Message::Extended { id: 0, payload: b"de" }, Message::Bitfield(&[0, 0x40])] {
         connection.handle_message(START, &message).unwrap();
@@ -195,7 +195,7 @@ fn a_peer_becomes_complete_have_by_have() {
 }
 
 #[test]
-fn choke_and_interest_are_said_only_when_they_change() {
+fn choke_and_interest_are_sent_only_when_they_change() {
     let mut connection = connection(true);
     for _ in 0..2 {
         connection.unchoke();
@@ -210,7 +210,7 @@ fn choke_and_interest_are_said_only_when_they_change() {
 }
 
 #[test]
-fn requests_up_to_128_kib_are_served_and_longer_ones_close_the_connection() {
+fn requests_of_more_than_128_kib_close_the_connection() {
     let geometry = Arc::new(Geometry::new(1 << 20, [1 << 20]).unwrap());
     let mut connection = Connection::new(Setup { geometry, ..setup(false, InitialHave::All) }, START);
     connection.unchoke();
@@ -241,7 +241,7 @@ fn requests_while_choked_are_not_served() {
 }
 
 #[test]
-fn requests_that_crossed_a_choke_are_forgiven_and_later_ones_are_counted() {
+fn requests_that_crossed_a_choke_are_no_fault() {
     let mut connection = uploading(true);
     connection.choke(START);
     for _ in 0..500 {
@@ -255,7 +255,7 @@ fn requests_that_crossed_a_choke_are_forgiven_and_later_ones_are_counted() {
 }
 
 #[test]
-fn what_is_queued_is_thrown_out_when_a_choke_happens() {
+fn a_choke_drops_queued_requests() {
     for fast in [false, true] {
         let mut connection = uploading(fast);
         let blocks = [block(1, 1), block(2, 0)];
@@ -303,7 +303,7 @@ fn more_requests_than_our_reqq_are_rejected() {
 }
 
 #[test]
-fn blocks_leave_in_order_in_batches_and_wait_for_the_one_that_is_not_ready() {
+fn blocks_leave_in_order_and_wait_for_an_unready_one() {
     let mut connection = uploading(false);
     let blocks: Vec<BlockRef> = (0..5).flat_map(|piece| (0..4).map(move |index| block(piece, index))).collect();
     blocks.iter().for_each(|&block| connection.serve(block).unwrap());
@@ -366,7 +366,7 @@ fn a_choke_voids_requests_and_their_blocks_may_still_come() {
 }
 
 #[test]
-fn with_the_fast_extension_each_request_gets_its_own_answer_after_a_choke() {
+fn with_the_fast_extension_a_choke_voids_no_request() {
     let mut connection = downloading(true);
     let blocks = [block(0, 0), block(0, 1)];
     blocks.iter().for_each(|&block| connection.request(START, block));
@@ -378,7 +378,7 @@ fn with_the_fast_extension_each_request_gets_its_own_answer_after_a_choke() {
 }
 
 #[test]
-fn a_block_that_nobody_asked_for_closes_the_connection() {
+fn an_unrequested_block_closes_the_connection() {
     let mut connection = downloading(true);
     connection.request(START, block(0, 0));
     let other = BlockRef { len: 5, ..block(0, 0) };
@@ -419,7 +419,7 @@ fn fast_messages_need_the_fast_bit() {
 }
 
 #[test]
-fn what_is_not_understood_is_ignored() {
+fn messages_that_are_not_understood_are_ignored() {
     let mut connection = connection(true);
     for message in [
         Message::Unknown { id: 21 },
@@ -470,7 +470,7 @@ fn a_message_that_drips_in_counts_as_silence_after_a_while() {
 }
 
 #[test]
-fn who_owes_blocks_and_sends_none_gets_one_request_at_a_time() {
+fn a_snubbed_peer_gets_one_request_at_a_time() {
     let mut connection = downloading(false);
     let blocks = [block(0, 0), block(0, 1)];
     blocks.iter().for_each(|&block| connection.request(START, block));
@@ -516,7 +516,7 @@ fn keep_alives_and_chokes_have_bounds_of_their_own() {
 }
 
 #[test]
-fn chokes_of_a_minute_may_come_at_once_when_the_line_was_dead_for_so_long() {
+fn chokes_of_a_minute_may_arrive_at_once() {
     let mut connection = connection(true);
     for message in [Message::Unchoke, Message::Choke].iter().cycle().take(60) {
         connection.handle_message(START, message).unwrap();
@@ -524,7 +524,7 @@ fn chokes_of_a_minute_may_come_at_once_when_the_line_was_dead_for_so_long() {
 }
 
 #[test]
-fn haves_that_say_nothing_new_are_counted() {
+fn repeated_haves_are_counted() {
     let mut connection = connection(false);
     let have = |index| Message::Have { index };
     connection.handle_message(START, &have(1)).unwrap();
@@ -533,7 +533,7 @@ fn haves_that_say_nothing_new_are_counted() {
 }
 
 #[test]
-fn haves_that_arrive_together_are_what_they_are_one_by_one() {
+fn haves_that_arrive_together_act_as_one_by_one() {
     let mut connection = connection(true);
     let mut new_pieces = Vec::new();
     assert_eq!(connection.handle_haves(START, [3, 1, 3].into_iter(), &mut new_pieces).unwrap(), 3);
@@ -547,7 +547,7 @@ fn haves_that_arrive_together_are_what_they_are_one_by_one() {
 }
 
 #[test]
-fn haves_go_with_what_else_leaves_or_when_they_are_told_to() {
+fn haves_leave_with_other_messages_or_when_flushed() {
     let piece = |index| setup(true, InitialHave::None).geometry.piece(index).unwrap();
     let mut connection = downloading(true);
     connection.have(piece(1));

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_forgotten_with_its_interval() {
+    fn counts_end_with_their_interval() {
         let mut flood = Flood::default();
         let second = |s| Duration::from_secs(s);
         assert_eq!([60, 61, 119, 120, 121].map(|s| flood.count(second(s), second(60))), [1, 2, 3, 1, 2]);

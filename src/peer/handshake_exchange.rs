@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_and_a_hang_up_are_told_apart() {
+    fn foreign_bytes_and_a_hang_up_are_distinguished() {
         let mut exchange = outgoing(None);
         let foreign = HandshakeError::WrongLengthPrefix { first: b'G' };
         assert_eq!(exchange.handle_received(b"GET /"), Err(HandshakeFault::Protocol(foreign)));

@@ -16,7 +16,7 @@ fn a_bitfield_is_the_first_message_or_only_adds_pieces() {
 
 /// webtorrent announces its pieces when it has a magnet link's metadata, whatever it has announced before.
 #[test]
-fn have_all_and_have_none_come_late_where_they_take_nothing_back() {
+fn late_have_all_and_have_none_are_accepted_as_additions() {
     let pieces: Vec<_> = setup(true, InitialHave::None).geometry.pieces().collect();
     for first in [Message::Unchoke, Message::Interested, Message::Port(1), Message::Unknown { id: 99 }] {
         let mut late = connection(true);
@@ -35,7 +35,7 @@ fn have_all_and_have_none_come_late_where_they_take_nothing_back() {
 
 /// BEP 10: "subsequent handshakes" change what they name.
 #[test]
-fn a_second_extension_handshake_takes_back_nothing_it_leaves_out() {
+fn keys_missing_from_a_second_extension_handshake_stay() {
     let mut connection = connection(true);
     let mut take = |payload: &[u8]| {
         connection.handle_message(START, &Message::Extended { id: 0, payload }).unwrap();

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_stays_below_what_is_owed() {
+    fn the_mark_stays_below_the_owed_bytes() {
         let mut low_water = steady(1_000_000);
         for owed in (0..2000).rev() {
             let mark = low_water.poll_mark(owed).unwrap_or(low_water.mark);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_it_back_until_the_rate_is_known_again() {
+    fn silence_resets_the_mark_until_the_rate_is_known_again() {
         let mut low_water = steady(1_000_000);
         assert!(low_water.poll_mark(4096).is_some());
         assert_eq!(low_water.handle_tick(at(1049)), None);

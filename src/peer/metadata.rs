@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_served_and_what_is_not_there_is_rejected() {
+    fn parts_are_served_and_missing_ones_rejected() {
         let mut server = server(20_000);
         for part in [1, 0, 2, u32::MAX] {
             assert!(request(&mut server, part));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_burst_leaves_at_the_rate() {
+    fn parts_beyond_the_burst_leave_at_the_rate() {
         let mut server = server(1 << 20);
         let mut sent = 0;
         for _ in 0..6 {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_requests_wait_than_there_are_parts_twice() {
+    fn at_most_twice_as_many_requests_wait_as_there_are_parts() {
         let mut server = server(20_000);
         assert!((0..4).all(|_| request(&mut server, 0)));
         assert!(!request(&mut server, 0));

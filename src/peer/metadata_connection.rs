@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_comes_through_whatever_stands_around_it_and_however_it_is_cut() {
+    fn a_part_is_received_among_other_messages_split_anywhere() {
         let mut bitfield = Vec::new();
         Message::Bitfield(&[0xff; 3000]).encode(&mut bitfield);
         let stream = [vec![0; 4], bitfield, data(1, 3616), vec![0, 0, 0, 1, 1]].concat();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_were_not_asked_for_or_have_a_wrong_length_are_faults() {
+    fn unrequested_parts_and_parts_of_a_wrong_length_are_faults() {
         for bytes in [data(0, 16_384), data(1, 3615), data(1, 3617), data(2, 1)] {
             assert!(matches!(requesting().handle_bytes(&bytes), Err(PeerFault::UnrequestedMetadata(_))));
         }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_count_when_they_answer_something() {
+    fn rejects_count_if_they_answer_a_request() {
         let mut connection = requesting();
         let reject = |part| extended(METADATA_ID, &MetadataMessage::Reject { part }.encode());
         connection.handle_bytes(&reject(0)).unwrap();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_the_peer_are_rejected_and_a_flood_of_them_ends() {
+    fn metadata_requests_are_rejected_and_a_flood_is_a_fault() {
         let mut connection = requesting();
         let request = extended(METADATA_ID, &MetadataMessage::Request { part: 3 }.encode());
         connection.handle_bytes(&request).unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_no_message_has_are_faults() {
+    fn impossible_message_lengths_are_faults() {
         for bytes in [&[0xff, 0xff, 0xff, 0xff][..], &[0, 4, 0, 2, 5], &[0, 1, 0, 1, 20], &[0, 0, 0, 1, 20]] {
             let faulty = MetadataConnection::new(false, None).handle_bytes(&[bytes, &[0; 10]].concat()).is_err();
             assert!(faulty, "{bytes:?}");

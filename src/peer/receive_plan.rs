@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_peer_sends_and_however_it_is_split_is_read_as_from_one_buffer(
+        fn any_stream_split_anywhere_is_read_as_from_one_buffer(
             owed in prop::collection::vec(block(), 1..40),
             acts in prop::collection::vec(act(), 1..60),
             lens in prop::collection::vec(1..600usize, 1..20),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_in_order_need_no_buffer_but_for_the_last_one() {
+    fn blocks_in_order_need_no_buffer_except_the_last() {
         let blocks: Vec<BlockRef> = (0..4).map(|index| geometry().span(index, 0, 64).unwrap()).collect();
         let heads: Vec<Head> = blocks.iter().map(|&block| head_of(block)).collect();
         let mut plan = ReceivePlan::default();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_requested_again_is_there_again() {
+    fn a_block_may_be_queued_twice() {
         let mut queue = RequestQueue::default();
         let blocks = blocks(100);
         blocks.iter().chain(&blocks).for_each(|&block| queue.push_back(block));

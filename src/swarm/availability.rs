@@ -124,7 +124,7 @@ mod tests {
     use crate::base::Geometry;
 
     #[test]
-    fn peers_come_become_complete_and_go() {
+    fn peers_connect_become_complete_and_disconnect() {
         let geometry = Geometry::new(1, [3]).unwrap();
         let piece = |index| geometry.piece(index).unwrap();
         let availability = Availability::new(3);

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_awaited_once_and_for_a_while() {
+    fn each_leecher_is_awaited_once_for_a_limited_time() {
         let addr = |port| SocketAddr::from(([192, 0, 2, 1], port));
         let mut awaited = Awaited::default();
         assert_eq!((awaited.poll_timeout(), awaited.poll(Time::MAX)), (None, None));

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_does_nothing_keeps_nobody_from_being_sought() {
+    fn idle_peers_do_not_end_the_search_for_more() {
         let rng = &mut Rng::with_seed(1);
         let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
         let swarm = Swarm::<NoMemory>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_has_the_slots_of_those_that_do_not() {
+    fn a_reading_peer_gets_the_slots_of_stalled_ones() {
         let ms = Time::from_millis;
         let rng = &mut Rng::with_seed(1);
         let mut driver = ChokeDriver::new(Slots::Auto, ms(0));

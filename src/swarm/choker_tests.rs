@@ -73,7 +73,7 @@ fn the_number_of_simultaneous_uploads_is_capped() {
 }
 
 #[test]
-fn who_is_choked_changes_only_once_every_ten_seconds() {
+fn choking_changes_only_once_every_ten_seconds() {
     let mut world = World::new(Slots::Count(4), (0..10).map(|key| leecher(key, key)));
     world.round();
     let before = world.unchoked();
@@ -133,7 +133,7 @@ fn if_it_becomes_interested_the_worst_uploader_gets_choked() {
 }
 
 #[test]
-fn who_becomes_interested_while_choked_waits_for_the_round() {
+fn a_choked_peer_that_becomes_interested_waits_for_the_round() {
     let mut world = World::new(Slots::Count(4), (0..8).map(|key| leecher(key, 100)));
     world.peer(7).interested = false;
     world.peer(7).download_rate = 50;
@@ -157,7 +157,7 @@ fn a_free_slot_is_given_at_once() {
 
 /// The newest peer does not wait for a crowd that came before and reads nothing.
 #[test]
-fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
+fn one_in_four_free_slots_of_a_seeder_goes_to_the_newest_peer() {
     let mut world = World::new(Slots::Count(2), (0..100).map(|key| leecher(key, 0)));
     world.role = Role::Seeding;
     world.round();
@@ -176,7 +176,7 @@ fn of_a_seeders_free_slots_one_in_four_goes_to_who_came_last() {
 
 /// The upload rate ranks the peers whose turn it is; every peer gets a turn.
 #[test]
-fn who_has_the_complete_file_uses_its_upload_rate() {
+fn a_seeder_ranks_by_upload_rate() {
     let mut world = World::new(Slots::Count(8), (0..8).map(|key| leecher(key, 100 * key)));
     world.role = Role::Seeding;
     world.round();
@@ -212,7 +212,7 @@ fn the_optimistic_unchoke_counts_only_if_interested() {
 }
 
 #[test]
-fn the_optimistic_unchoke_rotates_every_30_seconds_through_everybody() {
+fn the_optimistic_unchoke_rotates_every_30_seconds() {
     let mut world = World::new(Slots::Count(4), (0..12).map(|key| leecher(key, 1000 * (key / 9))));
     let mut served = Vec::new();
     for _ in 0..9 {
@@ -230,7 +230,7 @@ fn the_optimistic_unchoke_rotates_every_30_seconds_through_everybody() {
 }
 
 #[test]
-fn new_connections_are_three_times_as_likely_to_start_as_the_optimistic_unchoke() {
+fn new_connections_are_thrice_as_likely_the_optimistic_unchoke() {
     const TRIALS: u32 = 20_000;
     const OTHERS: u32 = 7;
     let newcomer = u64::from(OTHERS);
@@ -266,7 +266,7 @@ fn a_snubbing_peer_is_unchoked_only_optimistically() {
 }
 
 #[test]
-fn a_seeder_serves_everybody_in_the_end() {
+fn a_seeder_serves_every_peer_in_the_end() {
     let mut world = World::new(Slots::Count(4), (0..20).map(|key| leecher(key, 0)));
     world.role = Role::Seeding;
     let mut served = HashSet::new();
@@ -288,7 +288,7 @@ fn serve(world: &mut World, bytes: u64) -> u64 {
 }
 
 #[test]
-fn a_seeder_s_turn_lasts_until_enough_was_served_and_no_longer_than_a_minute() {
+fn a_seeders_turn_ends_after_enough_bytes_or_a_minute() {
     let mut world = World::new(Slots::Count(2), (0..6).map(|key| leecher(key, 0)));
     world.role = Role::Seeding;
     world.round();
@@ -307,7 +307,7 @@ fn a_seeder_s_turn_lasts_until_enough_was_served_and_no_longer_than_a_minute() {
 }
 
 #[test]
-fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
+fn newcomers_get_a_share_of_a_seeders_slots() {
     let mut world = World::new(Slots::Count(8), (0..24).map(|key| leecher(key, 0)));
     world.role = Role::Seeding;
     (0..9).for_each(|_| {
@@ -333,7 +333,7 @@ fn newcomers_have_a_share_of_a_seeder_s_slots_and_not_all_of_them() {
 }
 
 #[test]
-fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
+fn slots_grow_with_the_upload_rate_and_while_the_uplink_is_idle() {
     let mut world = World::new(Slots::Auto, (0..100).map(|key| leecher(key, 100)));
     world.round();
     assert_eq!(world.unchoked().len(), UPLOAD_SLOTS_GET);
@@ -354,7 +354,7 @@ fn slots_grow_with_what_is_uploaded_and_while_the_uplink_is_idle() {
 }
 
 #[test]
-fn with_all_slots_everybody_is_unchoked() {
+fn with_all_slots_every_peer_is_unchoked() {
     let mut world = World::new(Slots::All, (0..50).map(|key| leecher(key, key)));
     world.round();
     assert_eq!(world.unchoked().len(), 50);

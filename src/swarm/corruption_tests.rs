@@ -26,7 +26,7 @@ fn fail_requested(link: &mut Link<NoMemory>) {
 }
 
 #[test]
-fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
+fn an_unproven_peer_is_asked_for_one_piece_until_it_verifies() {
     let geometry = Geometry::new(64 * BLOCK_LEN, [u64::from(8 * 64 * BLOCK_LEN)]).unwrap();
     let buffers = (0..8).map(|_| NoMemory).collect();
     let swarm = Arc::new(Swarm::new(Arc::new(geometry), &Bitfield::new(8), buffers, &mut Rng::with_seed(1)));
@@ -56,7 +56,7 @@ fn a_stranger_is_asked_for_one_piece_until_that_is_right() {
 }
 
 #[test]
-fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
+fn unproven_peers_wait_while_much_fails() {
     let swarm = swarm_of(60, &[], 60);
     let mut links = vec![seeded(&swarm, 1), seeded(&swarm, 2), seeded(&swarm, 3)];
     swarm.totals.corrupt.store(1, Relaxed);
@@ -79,7 +79,7 @@ fn where_much_is_spoilt_strangers_wait_while_others_are_asked() {
 }
 
 #[test]
-fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
+fn a_piece_that_just_failed_is_left_to_proven_peers() {
     let last_missing = || swarm(&[0, 1, 2, 3, 4], 6);
     let swarm = last_missing();
     let [mut corrupting, mut proven, mut unproven] = [1, 2, 3].map(|key| seeded(&swarm, key));
@@ -120,7 +120,7 @@ fn what_was_just_wrong_is_left_to_whoever_brought_something_right() {
 }
 
 #[test]
-fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
+fn unproven_peers_get_pieces_of_their_own_while_much_fails() {
     let swarm = swarm(&[0, 1, 2], 6);
     swarm.totals.corrupt.store(1, Relaxed);
     let mut links = [1, 2, 3, 4].map(|key| seeded(&swarm, key));
@@ -136,7 +136,7 @@ fn where_much_is_wrong_strangers_get_pieces_of_their_own() {
 }
 
 #[test]
-fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
+fn an_exclusive_piece_is_requested_elsewhere_only_after_a_stall() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
     let [mut on_parole, mut idle] = [1, 2].map(|key| seeded(&swarm, key));
     idle.shared().set_proven();
@@ -147,7 +147,7 @@ fn a_piece_of_one_peers_own_is_not_asked_of_another_until_it_lies_still() {
 }
 
 #[test]
-fn what_lies_still_is_rescued_where_all_are_on_parole() {
+fn stalled_pieces_are_rescued_while_all_peers_are_on_parole() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 6);
     let [mut first, mut second] = [1, 2].map(|key| seeded(&swarm, key));
     [&first, &second].iter().for_each(|link| link.shared().set_on_parole(true));

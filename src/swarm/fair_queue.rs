@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn torrents_share_a_line_evenly_whoever_has_more_peers() {
+    fn torrents_share_a_limit_evenly_whatever_their_peers() {
         for rate in [100_000, 10_000_000, 1_000_000_000] {
             for readers in [&[8, 1][..], &[1, 8], &[20, 1, 3]] {
                 let bytes = moved(rate, readers, FAST);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_does_not_take_the_others_get() {
+    fn unused_shares_go_to_other_torrents() {
         let rate = 10_000_000;
         // A single reader takes a megabyte per second.
         let bytes = moved(rate, &[12, 1], 1_000_000);

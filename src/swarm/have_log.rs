@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_before_a_cursor_is_told_from_what_comes_after() {
+    fn entries_before_a_cursor_differ_from_those_after_it() {
         let geometry = Geometry::new(1, [4]).unwrap();
         let piece = |index| geometry.piece(index).unwrap();
         let log = HaveLog::new(&geometry, |lacking| lacking != piece(2));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_everything_has_had_it_from_the_start() {
+    fn a_seeder_has_every_piece_from_the_start() {
         let geometry = Geometry::new(1, [3]).unwrap();
         let log = HaveLog::new(&geometry, |_| false);
         assert!(geometry.pieces().all(|piece| log.contains(piece, 0)) && log.len() == 0);

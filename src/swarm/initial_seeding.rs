@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn each_piece_is_given_once_until_it_was_not_seen_for_long() {
+    fn each_piece_is_suggested_once_until_it_is_overdue() {
         let geometry = Geometry::new(1, [5]).unwrap();
         let availability = Availability::new(5);
         let seeding = InitialSeeding::new(&geometry, true, &mut Rng::with_seed(1));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_origin_spreads_nothing() {
+    fn a_torrent_with_missing_pieces_suggests_none() {
         let geometry = Geometry::new(1, [5]).unwrap();
         let seeding = InitialSeeding::new(&geometry, false, &mut Rng::with_seed(1));
         assert!(!seeding.is_active() && seeding.next(START, &Availability::new(5)).is_none());

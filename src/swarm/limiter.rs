@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_line_saves_no_more_than_a_burst() {
+    fn an_idle_limiter_saves_no_more_than_a_burst() {
         let limiter = Limiter::new(Some(1_000_000));
         assert_eq!(limiter.poll(START), Ok(50_000));
         limiter.charge(START, 50_000);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_everything_may_move() {
+    fn without_a_limit_any_number_of_bytes_may_move() {
         let limiter = Limiter::new(None);
         limiter.charge(START, u64::MAX);
         assert_eq!(limiter.poll(START), Ok(u64::MAX));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_threads_charge_adds_up() {
+    fn charges_of_threads_add_up() {
         let limiter = Limiter::new(Some(1_000_000));
         std::thread::scope(|scope| {
             for _ in 0..4 {

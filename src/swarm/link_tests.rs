@@ -129,7 +129,7 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
 }
 
 #[test]
-fn what_a_peer_announces_is_asked_for_however_much_it_is() {
+fn every_announced_piece_is_requested() {
     let piece_count = 3 * u32::try_from(limits::FRESH_PIECES_MAX).unwrap();
     let swarm = swarm_of(piece_count, &[], 4);
     let mut link = link(&swarm, 1);
@@ -147,7 +147,7 @@ fn what_a_peer_announces_is_asked_for_however_much_it_is() {
 }
 
 #[test]
-fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
+fn each_download_requests_announced_pieces_in_its_own_order() {
     let asked_first = |seed: u64, sequential: bool| {
         let swarm = seeded_swarm(100, &[], 100, seed);
         swarm.order.set_sequential(sequential);
@@ -170,7 +170,7 @@ fn what_a_peer_announces_each_download_asks_for_in_an_order_of_its_own() {
 }
 
 #[test]
-fn a_choke_gives_claims_back_to_others() {
+fn a_choke_releases_claims_for_other_peers() {
     let swarm = swarm(&[], 1);
     let [mut first, mut second] = [seeded(&swarm, 1), seeded(&swarm, 2)];
     first.request_blocks(START);
@@ -188,7 +188,7 @@ fn a_choke_gives_claims_back_to_others() {
 }
 
 #[test]
-fn an_idle_link_asks_for_what_a_slow_one_holds_when_slots_are_wanting() {
+fn without_free_buffers_an_idle_link_requests_owed_blocks() {
     let swarm = swarm(&[], 1);
     let [mut slow, mut idle] = [seeded(&swarm, 1), seeded(&swarm, 2)];
     slow.request_blocks(START);
@@ -204,7 +204,7 @@ fn an_idle_link_asks_for_what_a_slow_one_holds_when_slots_are_wanting() {
 }
 
 #[test]
-fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
+fn rejected_pieces_are_not_requested_again_at_once() {
     let swarm = swarm(&[], 6);
     let mut link = seeded(&swarm, 1);
     take(&mut link, Message::Extended { id: 0, payload: b"d4:reqqi2ee" });
@@ -230,7 +230,7 @@ fn what_a_peer_rejects_is_not_asked_of_it_again_at_once() {
 }
 
 #[test]
-fn requests_for_what_we_lost_are_rejected_and_no_fault() {
+fn requests_for_lost_pieces_are_rejected_and_no_fault() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut link = link(&swarm, 1);
     link.shared.set_unchoked(true);
@@ -245,7 +245,7 @@ fn requests_for_what_we_lost_are_rejected_and_no_fault() {
 }
 
 #[test]
-fn requests_for_what_we_lost_are_no_fault_of_the_peer_while_we_fetch_it_again() {
+fn requests_for_lost_pieces_that_are_refetched_are_no_fault() {
     let swarm = swarm(&[0, 1, 2, 3, 4], 1);
     let mut link = link(&swarm, 1);
     link.shared.set_unchoked(true);
@@ -258,7 +258,7 @@ fn requests_for_what_we_lost_are_no_fault_of_the_peer_while_we_fetch_it_again() 
 }
 
 #[test]
-fn requests_for_what_we_never_had_are_counted() {
+fn requests_for_pieces_we_never_had_are_counted() {
     let swarm = swarm(&[0], 1);
     let mut link = link(&swarm, 1);
     link.shared.set_unchoked(true);
@@ -309,7 +309,7 @@ fn a_late_block_is_used_and_cancelled_elsewhere() {
 }
 
 #[test]
-fn a_dismissed_connection_ends() {
+fn a_connection_ends_when_its_close_is_requested() {
     let swarm = swarm(&[], 1);
     let mut link = link(&swarm, 1);
     link.shared.request_close();
@@ -317,7 +317,7 @@ fn a_dismissed_connection_ends() {
 }
 
 #[test]
-fn of_a_selection_only_the_wanted_pieces_are_asked_for_and_only_whole_ones_announced() {
+fn selection_requests_wanted_and_announces_whole_pieces() {
     use super::super::{Choice, Selection};
     // Six pieces in three files of one and a half, three, and one and a half.
     let lens = [3, 6, 3].map(|blocks| blocks * u64::from(BLOCK_LEN));
@@ -362,7 +362,7 @@ fn haves(link: &mut Link<NoMemory>, now: Time) -> Vec<u32> {
 }
 
 #[test]
-fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
+fn a_super_seed_shows_the_next_piece_when_the_last_was_seen() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
@@ -392,7 +392,7 @@ fn a_super_seed_shows_the_next_piece_when_the_former_was_seen_elsewhere() {
 }
 
 #[test]
-fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
+fn a_super_seed_shows_no_other_peer_an_awaited_piece() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
@@ -419,7 +419,7 @@ fn a_super_seed_shows_nobody_else_what_a_peer_waits_for() {
 }
 
 #[test]
-fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
+fn a_super_seed_shows_every_piece_after_the_first_copy() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     swarm.start_super_seeding();
     let (mut one, mut other) = (link(&swarm, 1), link(&swarm, 2));
@@ -437,7 +437,7 @@ fn a_super_seed_shows_everything_some_time_after_the_first_copy_is_out() {
 }
 
 #[test]
-fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
+fn a_choked_newcomer_requests_its_allowed_fast_pieces() {
     let info_hash = Some(crate::base::InfoHash([0xaa; 20]));
     let setup = |swarm: &Arc<Swarm<NoMemory>>| Setup {
         geometry: swarm.geometry.clone(),
@@ -480,7 +480,7 @@ fn a_choked_newcomer_may_have_a_few_pieces_and_asks_for_those_it_may() {
 }
 
 #[test]
-fn a_download_that_nothing_comes_in_for_does_not_wait_for_suggestions() {
+fn an_idle_download_does_not_wait_for_suggestions() {
     let swarm = swarm(&[], 6);
     let mut link = seeded(&swarm, 1);
     take(&mut link, Message::Suggest { index: 3 });
@@ -498,7 +498,7 @@ fn a_download_that_nothing_comes_in_for_does_not_wait_for_suggestions() {
 }
 
 #[test]
-fn who_reads_nothing_is_nobodys_rival() {
+fn a_stalled_peer_does_not_count_as_interested() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut links = [link(&swarm, 1), link(&swarm, 2)];
     links.iter_mut().for_each(|link| take(link, Message::Interested));
@@ -514,7 +514,7 @@ fn who_reads_nothing_is_nobodys_rival() {
 }
 
 #[test]
-fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
+fn a_download_behind_or_among_corrupting_peers_seeks_more() {
     let swarm = swarm_of(1000, &[0, 1], 1);
     let sought = |have_counts: &[u32]| {
         let peer = |&have_count: &u32| {
@@ -537,7 +537,7 @@ fn a_download_that_is_behind_half_of_its_peers_or_among_liars_seeks_more() {
 }
 
 #[test]
-fn who_asks_for_nothing_keeps_no_pieces_from_others() {
+fn a_peer_that_requests_nothing_loses_its_suggestions() {
     let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
     let mut links = [link(&swarm, 1), link(&swarm, 2)];
     for link in &mut links {

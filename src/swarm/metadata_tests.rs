@@ -40,7 +40,7 @@ fn exchange(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option
 }
 
 #[test]
-fn several_peers_bring_parts_side_by_side() {
+fn several_peers_send_parts_side_by_side() {
     let truth = info(5 * PART + 3);
     let mut fetch = fetch(&truth);
     let len = u32::try_from(truth.len()).unwrap();
@@ -61,7 +61,7 @@ fn several_peers_bring_parts_side_by_side() {
 }
 
 #[test]
-fn who_lies_alone_is_banned() {
+fn the_only_sender_of_wrong_metadata_is_banned() {
     let truth = info(3 * PART);
     let mut fetch = fetch(&truth);
     let corrupt = vec![1; 2 * PART];
@@ -72,7 +72,7 @@ fn who_lies_alone_is_banned() {
 }
 
 #[test]
-fn a_liar_among_honest_peers_is_found_out_and_they_are_not_blamed() {
+fn only_the_sender_of_wrong_metadata_parts_is_banned() {
     let truth = info(7 * PART + 100);
     for corrupting in 1..=4 {
         let mut fetch = fetch(&truth);
@@ -85,7 +85,7 @@ fn a_liar_among_honest_peers_is_found_out_and_they_are_not_blamed() {
 }
 
 #[test]
-fn lengths_that_differ_are_versions_and_no_more_of_them_than_allowed() {
+fn each_metadata_length_is_a_version_up_to_a_limit() {
     let truth = info(2 * PART);
     let mut fetch = fetch(&truth);
     for key in 1..=20 {
@@ -111,7 +111,7 @@ fn impossible_lengths_are_no_offers() {
 
 /// One host announces as many lengths as there are versions, sends a part of each, and leaves or stays.
 #[test]
-fn one_host_takes_no_place_from_the_others() {
+fn one_host_cannot_take_every_metadata_version() {
     let truth = info(2 * PART);
     for stays in [false, true] {
         let mut fetch = fetch(&truth);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_made_beside_another_one_lacks_nothing() {
+    fn concurrent_rebuilds_lose_no_piece() {
         const COUNT: u32 = 32;
         let geometry = Arc::new(Geometry::new(1, [u64::from(COUNT)]).unwrap());
         let (availability, order) = (Availability::new(COUNT), Order::new());

@@ -24,7 +24,7 @@ fn fail_all(list: &mut PeerList, now: Time) -> usize {
 }
 
 #[test]
-fn addresses_nobody_listens_on_are_skipped() {
+fn addresses_that_cannot_be_listened_on_are_skipped() {
     let mut list = PeerList::new();
     let addrs = [
         "10.0.0.1:0",
@@ -63,7 +63,7 @@ fn the_same_seed_gives_the_same_order() {
 }
 
 #[test]
-fn a_host_with_many_ports_keeps_no_other_from_its_turn() {
+fn a_host_with_many_ports_does_not_delay_other_hosts() {
     let mut list = PeerList::new();
     let crowd = (1..=400).map(|port| SocketAddr::from(([192, 0, 2, 66], port)));
     let others: Vec<SocketAddr> = (1..=5).map(peer).collect();
@@ -78,7 +78,7 @@ fn a_host_with_many_ports_keeps_no_other_from_its_turn() {
 }
 
 #[test]
-fn a_leecher_that_does_not_come_is_connected_to() {
+fn a_leecher_that_does_not_connect_is_connected_to() {
     let mut list = PeerList::new();
     let [absent, present] = [peer(1), peer(2)];
     list.handle_leecher(NOW, absent);
@@ -162,7 +162,7 @@ fn trust_falls_to_a_ban_and_grows_to_a_bound() {
 }
 
 #[test]
-fn a_stranger_is_banned_at_the_first_bad_piece_of_its_own() {
+fn an_unproven_host_is_banned_at_its_first_failed_piece() {
     let mut list = PeerList::new();
     let mapped = "::ffff:10.0.0.1".parse().unwrap();
     assert!(list.handle_verdict(mapped, HashOutcome::Failed, Contribution::Sole));
@@ -228,7 +228,7 @@ fn a_full_list_lets_only_a_worse_peer_go() {
 
 /// Of several senders of a failed piece, only the one that sends another failed piece alone is banned.
 #[test]
-fn the_guilty_one_of_several_is_found_by_pieces_of_its_own() {
+fn a_corrupting_peer_among_several_is_found_by_its_own_pieces() {
     use std::sync::Arc;
 
     use super::super::peer_shared::PeerShared;
@@ -266,7 +266,7 @@ fn a_host_is_judged_and_banned_as_a_whole() {
 
 /// Wherever the live peer stands among them, all have been tried within a minute.
 #[test]
-fn dead_addresses_hold_up_nobody() {
+fn dead_addresses_do_not_delay_a_live_peer() {
     const DEAD_COUNT: u32 = 500;
     let mut list = list(DEAD_COUNT);
     let mut attempts: Vec<(Time, SocketAddr)> = Vec::new();
@@ -321,7 +321,7 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
 }
 
 #[test]
-fn peers_of_higher_priority_are_tried_first_once_our_address_is_known() {
+fn peers_of_higher_canonical_priority_are_tried_first() {
     let mut list = list(20);
     let failed = list.poll_connect(NOW, 1, usize::MAX, &mut rng())[0];
     list.handle_failed(NOW, failed);

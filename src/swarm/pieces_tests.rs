@@ -57,7 +57,7 @@ impl Pieces<Memory> {
 }
 
 #[test]
-fn a_piece_is_opened_once_and_as_long_as_there_are_slots() {
+fn a_piece_is_opened_once_and_while_there_are_buffers() {
     let pieces = pieces(3, 1, memory(2));
     let first = pieces.open_at(0).unwrap();
     assert!(pieces.open_at(0).is_none());
@@ -72,7 +72,7 @@ fn a_piece_is_opened_once_and_as_long_as_there_are_slots() {
 }
 
 #[test]
-fn haves_are_told_in_the_order_in_which_they_were_written() {
+fn the_have_log_is_in_the_order_of_writing() {
     let pieces = pieces(5, 1, memory(5));
     for index in [3, 0, 4] {
         pieces.handle_written(&pieces.open_at(index).unwrap());
@@ -85,7 +85,7 @@ fn haves_are_told_in_the_order_in_which_they_were_written() {
 }
 
 #[test]
-fn a_wrong_piece_is_missing_again_and_its_senders_are_named() {
+fn a_failed_piece_is_missing_again_and_its_senders_are_returned() {
     let pieces = pieces(1, 3, memory(1));
     let open = pieces.open_at(0).unwrap();
     let (first, second, idle) = (peer(1), peer(2), peer(3));
@@ -117,7 +117,7 @@ fn a_piece_is_judged_when_every_sender_is_stored() {
 }
 
 #[test]
-fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
+fn a_buffer_that_cannot_be_cleared_yet_is_not_lost() {
     let pieces = pieces(2, 1, vec![Memory { busy: true }, Memory::default(), Memory { busy: true }]);
     let open = pieces.open_at(0).unwrap();
     assert!(pieces.open_at(1).is_none());
@@ -130,7 +130,7 @@ fn a_slot_that_cannot_be_cleared_yet_is_not_lost() {
 }
 
 #[test]
-fn a_released_block_may_be_claimed_again_and_one_of_two_claims_stays() {
+fn a_block_may_be_claimed_again_after_every_claim_is_released() {
     let pieces = pieces(1, 2, memory(1));
     let open = pieces.open_at(0).unwrap();
     let claims = pieces.claim_all(&open);
@@ -145,7 +145,7 @@ fn a_released_block_may_be_claimed_again_and_one_of_two_claims_stays() {
 }
 
 #[test]
-fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
+fn a_received_block_is_not_claimed_again() {
     let pieces = pieces(1, 2, memory(1));
     let open = pieces.open_at(0).unwrap();
     let claims = pieces.claim_all(&open);
@@ -163,7 +163,7 @@ fn a_block_that_has_arrived_is_neither_claimed_nor_doubled() {
 }
 
 #[test]
-fn of_pieces_to_share_the_one_that_nobody_works_on_comes_first() {
+fn pieces_without_a_worker_are_shared_first() {
     let pieces = pieces(3, 2, memory(3));
     let found = |pieces: &Pieces<Memory>| pieces.find_shareable(|_| true).map(|open| open.piece().get());
     let open: Vec<_> = (0..3).map(|index| pieces.open_at(index).unwrap()).collect();
@@ -249,7 +249,7 @@ fn threads_claim_each_block_once() {
 }
 
 #[test]
-fn threads_open_each_piece_once_and_every_have_is_told() {
+fn threads_open_each_piece_once_and_log_every_have() {
     const COUNT: u32 = if cfg!(miri) { 12 } else { 400 };
     let pieces = pieces(COUNT, 1, memory(5));
     std::thread::scope(|scope| {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_does_not_break_it() {
+    fn a_clock_that_goes_back_does_not_break_the_meter() {
         let mut meter = RateMeter::new(ms(50_000));
         meter.handle_bytes(ms(60_000), 1000);
         meter.handle_bytes(ms(40_000), 1000);

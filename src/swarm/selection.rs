@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_at_the_ends_of_wanted_files_are_cut_unless_the_neighbour_is_kept() {
+    fn boundary_pieces_are_those_shared_with_left_out_files() {
         // Pieces of 10: 0 | 0 1 1 | 1 2 | 2 | 2 3
         let geometry = Geometry::new(10, [12, 15, 15, 5]).unwrap();
         let check = |choices: [Choice; 4], wanted: &[u32], boundaries: &[u32], lens: &[u64]| {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_bytes_take_no_part() {
+    fn empty_files_do_not_affect_the_selection() {
         let geometry = Geometry::new(10, [0, 20, 0]).unwrap();
         let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::LeftOut]);
         assert!(geometry.pieces().all(|piece| selection.is_wanted(piece) && !selection.is_boundary(piece)));

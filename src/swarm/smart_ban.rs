@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_of_the_differing_block_is_named_and_nobody_else() {
+    fn only_the_sender_of_the_differing_block_is_returned() {
         let mut blame = SmartBan::default();
         blame.handle_failed(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
         blame.handle_failed(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn unavailable_pieces_are_reported_after_a_while_and_once_for_each_number() {
+    fn unavailable_pieces_are_reported_once_for_each_number() {
         let (swarm, _) = download();
         let mut control = TorrentControl::new(Slots::Auto, &swarm, Time::ZERO);
         let later = limits::UNAVAILABLE_NOTICE;

@@ -78,7 +78,7 @@ fn a_whole_queue_may_be_cancelled_at_once_and_no_more() {
 }
 
 #[test]
-fn cancels_of_what_was_never_requested_are_a_flood() {
+fn cancels_without_requests_are_a_flood() {
     let mut connection = connection(true);
     request_blocks(&mut connection, 100);
     let accepted = accepted(&mut connection, |_| Message::Cancel { index: 7, begin: 0, length: 77 });
@@ -136,7 +136,7 @@ fn bitfields_and_handshakes_count_by_their_length() {
 }
 
 #[test]
-fn a_late_block_is_one_that_was_requested_here_and_once() {
+fn a_late_block_was_requested_here_and_counts_once() {
     let mut connection = connection(false);
     (0..3).for_each(|index| connection.request(START, block(index)));
     connection.handle_message(START, &Message::Choke).unwrap();
