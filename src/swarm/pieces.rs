@@ -22,24 +22,14 @@ use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 pub struct Pieces<S: PieceMemory> {
     geometry: Arc<Geometry>,
     states: Box<[AtomicPieceState]>,
-    have_count: AtomicU32,
-    missing_count: AtomicU32,
-    /// The number of wanted pieces that are neither on disk nor partly written.
-    unfinished_count: AtomicU32,
-    /// The wanted bytes of the unfinished pieces.
-    unfinished_len: AtomicU64,
+    counts: Counts,
     /// `None`: every piece is wanted.
     selection: Option<Selection>,
     /// Counts the blocks that arrived while other connections had requested them too, and the pieces that were finished
     /// while a connection worked on them.
     duplicates_received: AtomicU64,
     log: HaveLog,
-    /// Counts the changes that the have log does not contain.
-    recounts: AtomicU32,
-    /// A piece was lost since the last [`Pieces::take_lost`].
-    lost: AtomicBool,
-    /// Pieces that were ever lost.
-    lost_once: Mutex<BTreeSet<u32>>,
+    losses: Losses,
     open: RwLock<Vec<Listed<S>>>,
     /// Counts the events that may have left blocks of an open piece unclaimed, since a search last found none.
     shareable: AtomicU32,
@@ -50,6 +40,30 @@ pub struct Pieces<S: PieceMemory> {
     buffer_count: usize,
     buffers: Arc<BufferPool<S>>,
     can_receive: bool,
+}
+
+/// The progress of the transfer.
+#[derive(Debug)]
+struct Counts {
+    /// The number of pieces that we have.
+    have: AtomicU32,
+    /// The number of wanted pieces that no connection has opened.
+    missing: AtomicU32,
+    /// The number of wanted pieces that are neither on disk nor partly written.
+    unfinished: AtomicU32,
+    /// The wanted bytes of the unfinished pieces.
+    unfinished_len: AtomicU64,
+}
+
+/// Pieces that we had and lost.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Counts the changes that the have log does not contain.
+    recounts: AtomicU32,
+    /// A piece was lost since the last [`Pieces::take_lost`].
+    is_new: AtomicBool,
+    /// Pieces that were ever lost.
+    pieces: Mutex<BTreeSet<u32>>,
 }
 
 /// An open piece with its index beside it, so that a search touches no other memory.
@@ -90,15 +104,15 @@ impl<S: PieceMemory> Pieces<S> {
         Self {
             log: HaveLog::new(&geometry, lacking),
             states,
-            unfinished_count: AtomicU32::new(left),
-            unfinished_len: AtomicU64::new(left_len),
             selection,
-            have_count: AtomicU32::new(have_count),
-            missing_count: AtomicU32::new(left),
+            counts: Counts {
+                have: AtomicU32::new(have_count),
+                missing: AtomicU32::new(left),
+                unfinished: AtomicU32::new(left),
+                unfinished_len: AtomicU64::new(left_len),
+            },
             duplicates_received: AtomicU64::new(0),
-            recounts: AtomicU32::new(0),
-            lost: AtomicBool::new(false),
-            lost_once: Mutex::default(),
+            losses: Losses::default(),
             can_receive: !buffers.is_empty(),
             open: RwLock::default(),
             shareable: AtomicU32::new(0),
@@ -119,7 +133,7 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     pub fn have_count(&self) -> u32 {
-        self.have_count.load(Ordering::Acquire)
+        self.counts.have.load(Ordering::Acquire)
     }
 
     /// We have every piece.
@@ -129,12 +143,12 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// Every wanted piece is on disk and verified.
     pub fn is_complete(&self) -> bool {
-        self.unfinished_count.load(Ordering::Acquire) == 0
+        self.counts.unfinished.load(Ordering::Acquire) == 0
     }
 
     /// The number of wanted bytes that are not on disk.
     pub fn wanted_left(&self) -> u64 {
-        self.unfinished_len.load(Ordering::Acquire)
+        self.counts.unfinished_len.load(Ordering::Acquire)
     }
 
     /// The piece is wanted, and neither on disk nor partly written.
@@ -186,18 +200,18 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// Changes when [`Self::next_have`] does not return every change: connections then have to examine every piece.
     pub(super) fn recounts(&self) -> u32 {
-        self.recounts.load(Ordering::Acquire)
+        self.losses.recounts.load(Ordering::Acquire)
     }
 
     /// Whether a piece was lost since the last call.
     pub(super) fn take_lost(&self) -> bool {
-        self.lost.swap(false, Ordering::Relaxed)
+        self.losses.is_new.swap(false, Ordering::Relaxed)
     }
 
     /// The piece was lost at some time, even if we have it again. A peer to which it was announced before may request
     /// it.
     pub(super) fn was_lost(&self, piece: PieceIndex) -> bool {
-        lock(&self.lost_once).contains(&piece.get())
+        lock(&self.losses.pieces).contains(&piece.get())
     }
 
     /// Pieces that no connection has opened.
@@ -211,7 +225,7 @@ impl<S: PieceMemory> Pieces<S> {
 
     /// BEP 3's endgame: every missing block has been requested from a peer.
     pub(super) fn is_endgame(&self) -> bool {
-        self.missing_count.load(Ordering::Acquire) == 0 && !self.is_complete()
+        self.counts.missing.load(Ordering::Acquire) == 0 && !self.is_complete()
     }
 
     /// Changes when a block arrived that other connections should cancel, or a piece was finished while connections
@@ -247,7 +261,7 @@ impl<S: PieceMemory> Pieces<S> {
             self.buffers.put(buffer);
             return None;
         }
-        self.missing_count.fetch_sub(1, Ordering::AcqRel);
+        self.counts.missing.fetch_sub(1, Ordering::AcqRel);
         let opened = Arc::new(OpenPiece::new(&self.geometry, piece, buffer, Arc::downgrade(&self.buffers)));
         let listed = Listed { piece, open: opened.clone() };
         self.open.write().unwrap_or_else(PoisonError::into_inner).push(listed);
@@ -369,7 +383,7 @@ impl<S: PieceMemory> Pieces<S> {
         drop(recently_failed);
         if let Some(state) = self.states.get(open.piece().at()) {
             state.fail();
-            self.missing_count.fetch_add(1, Ordering::AcqRel);
+            self.counts.missing.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
         }
         open.verdict()
@@ -399,13 +413,13 @@ impl<S: PieceMemory> Pieces<S> {
                 state.finish(PieceState::PartlyWritten);
             } else {
                 state.finish(PieceState::Have);
-                self.have_count.fetch_add(1, Ordering::AcqRel);
+                self.counts.have.fetch_add(1, Ordering::AcqRel);
             }
-            self.unfinished_len.fetch_sub(self.wanted_len_of(open.piece()), Ordering::AcqRel);
-            self.unfinished_count.fetch_sub(1, Ordering::AcqRel);
+            self.counts.unfinished_len.fetch_sub(self.wanted_len_of(open.piece()), Ordering::AcqRel);
+            self.counts.unfinished.fetch_sub(1, Ordering::AcqRel);
             if !self.log.append(open.piece()) {
                 // The log has room for the pieces that were missing at the start, not for those lost later.
-                self.recounts.fetch_add(1, Ordering::AcqRel);
+                self.losses.recounts.fetch_add(1, Ordering::AcqRel);
             }
         }
         open.verdict()
@@ -418,19 +432,19 @@ impl<S: PieceMemory> Pieces<S> {
         if let Some(state) = self.states.get(piece.at())
             && state.lose(is_wanted)
         {
-            self.have_count.fetch_sub(1, Ordering::AcqRel);
-            lock(&self.lost_once).insert(piece.get());
+            self.counts.have.fetch_sub(1, Ordering::AcqRel);
+            lock(&self.losses.pieces).insert(piece.get());
             if !is_wanted {
                 return;
             }
-            self.unfinished_len.fetch_add(self.wanted_len_of(piece), Ordering::AcqRel);
-            self.unfinished_count.fetch_add(1, Ordering::AcqRel);
-            self.missing_count.fetch_add(1, Ordering::AcqRel);
+            self.counts.unfinished_len.fetch_add(self.wanted_len_of(piece), Ordering::AcqRel);
+            self.counts.unfinished.fetch_add(1, Ordering::AcqRel);
+            self.counts.missing.fetch_add(1, Ordering::AcqRel);
             self.reopened.fetch_add(1, Ordering::AcqRel);
             self.log.forget(piece);
             if self.can_receive {
-                self.recounts.fetch_add(1, Ordering::AcqRel);
-                self.lost.store(true, Ordering::Relaxed);
+                self.losses.recounts.fetch_add(1, Ordering::AcqRel);
+                self.losses.is_new.store(true, Ordering::Relaxed);
             }
         }
     }

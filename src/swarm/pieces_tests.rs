@@ -271,5 +271,5 @@ fn threads_open_each_piece_once_and_log_every_have() {
     let mut log = pieces.log();
     log.sort_unstable();
     assert_eq!(log, (0..COUNT).collect::<Vec<_>>());
-    assert_eq!((pieces.free_buffers(), pieces.missing_count.load(Ordering::Relaxed)), (5, 0));
+    assert_eq!((pieces.free_buffers(), pieces.counts.missing.load(Ordering::Relaxed)), (5, 0));
 }
