@@ -1,7 +1,7 @@
 //! The state of one connection.
 //!
-//! Order of use: `handle_*` for what arrived, then commands (`unchoke`, `request`, …), then [`Connection::poll_transmit`]
-//! until it returns false, then [`Connection::poll_timeout`].
+//! Order of use: `handle_*` for what arrived, then commands (`unchoke`, `request`, …), then
+//! [`Connection::poll_transmit`] until it returns false, then [`Connection::poll_timeout`].
 
 mod incoming;
 

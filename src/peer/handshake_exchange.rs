@@ -73,8 +73,8 @@ impl HandshakeExchange {
         Self { own_id, direction: Direction::Outgoing { info_hash, expected_id }, own }
     }
 
-    /// The peer opened the connection. BEP 3: "wait for incoming connections to give a download hash first, and respond with the
-    /// same one".
+    /// The peer opened the connection. BEP 3: "wait for incoming connections to give a download hash first, and respond
+    /// with the same one".
     pub fn incoming(own_id: PeerId) -> Self {
         Self { own_id, direction: Direction::Incoming { info_hash: None }, own: None }
     }
@@ -94,7 +94,8 @@ impl HandshakeExchange {
 
     /// Takes all bytes received so far. Fails at the first byte that cannot belong to a handshake.
     ///
-    /// BEP 3: "If both sides don't send the same value, they sever the connection", and the same for an unexpected peer id.
+    /// BEP 3: "If both sides don't send the same value, they sever the connection", and the same for an unexpected peer
+    /// id.
     pub fn handle_received(&mut self, received: &[u8]) -> Result<HandshakeStep, HandshakeFault> {
         Handshake::check_prefix(received)?;
         if let Direction::Incoming { info_hash: None } = self.direction {

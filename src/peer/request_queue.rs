@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(left.len(), 198);
     }
 
-    /// A request that can be told from others for the same block.
+    /// A request that can be distinguished from other requests for the same block.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Numbered(BlockRef, u32);
 

@@ -232,21 +232,21 @@ mod tests {
         let geometry = Arc::new(Geometry::new(1, [10]).unwrap());
         let swarm = Swarm::<NoMemory>::new(geometry, &Bitfield::new(10), Vec::new(), rng);
         let mut driver = ChokeDriver::new(Slots::Auto, Time::ZERO);
-        let crowd: Vec<_> = (0..100).map(peer).collect();
-        for peer in &crowd[..90] {
+        let idle_peers: Vec<_> = (0..100).map(peer).collect();
+        for peer in &idle_peers[..90] {
             peer.set_interested(false);
         }
-        crowd[90].set_stalled(true);
+        idle_peers[90].set_stalled(true);
         let mut sought = |ms, peers: &[Arc<PeerShared>]| {
             driver.step(Time::from_millis(ms), peers, Role::Downloading, rng);
             driver.connections_sought(Time::from_millis(ms), &swarm, peers)
         };
-        assert_eq!(sought(0, &crowd[80..]), limits::CONNECTIONS_SOUGHT, "they have just connected");
-        assert_eq!(sought(10_000, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 11);
-        crowd[80].count_downloaded(1000);
-        assert_eq!(sought(10_100, &crowd[80..]), limits::CONNECTIONS_SOUGHT + 10, "a peer sends blocks");
-        sought(10_200, &crowd);
-        assert_eq!(sought(30_000, &crowd), limits::CONNECTIONS_SOUGHT + limits::CONNECTIONS_LEECHING_MAX);
+        assert_eq!(sought(0, &idle_peers[80..]), limits::CONNECTIONS_SOUGHT, "they have just connected");
+        assert_eq!(sought(10_000, &idle_peers[80..]), limits::CONNECTIONS_SOUGHT + 11);
+        idle_peers[80].count_downloaded(1000);
+        assert_eq!(sought(10_100, &idle_peers[80..]), limits::CONNECTIONS_SOUGHT + 10, "a peer sends blocks");
+        sought(10_200, &idle_peers);
+        assert_eq!(sought(30_000, &idle_peers), limits::CONNECTIONS_SOUGHT + limits::CONNECTIONS_LEECHING_MAX);
     }
 
     #[test]

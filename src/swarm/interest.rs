@@ -52,7 +52,8 @@ impl Interest {
         &mut self.pending_haves
     }
 
-    /// Whether we want the piece and lack it, as far as this connection has read the have log: `wanted_count` follows that alone.
+    /// Whether we want the piece and lack it, as far as this connection has read the have log: `wanted_count` follows
+    /// that alone.
     pub(super) fn lacks<S: PieceMemory>(&self, pieces: &Pieces<S>, piece: PieceIndex) -> bool {
         match &self.settled {
             None => !pieces.is_logged(piece, self.log_cursor),

@@ -1,8 +1,8 @@
 //! One connection's part in the swarm: maintains interest, requests blocks, announces pieces, applies choke decisions.
 //!
 //! The I/O around it calls, on arrival: [`Link::handle_message`] or [`Link::receive`] for each message, then
-//! [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false. Engine and simulator do
-//! the same, so the order of these steps is here alone.
+//! [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false. Engine and
+//! simulator do the same, so the order of these steps is here alone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,7 +45,8 @@ pub struct Link<S: PieceMemory> {
 pub struct Receipt<S: PieceMemory> {
     /// From request to block; `None` if the request had been withdrawn.
     pub latency: Option<Duration>,
-    /// The piece that the block completed: every block is in its memory and the sender of each is stored, so it can be hashed.
+    /// The piece that the block completed: every block is in its memory and the sender of each is stored, so it can be
+    /// hashed.
     pub completed: Option<Arc<OpenPiece<S>>>,
 }
 
@@ -264,7 +265,8 @@ impl<S: PieceMemory> Link<S> {
         received.completes.then_some(open)
     }
 
-    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is wanted.
+    /// The blocks the peer owes, in the order in which it should send them, each with its open piece while that is
+    /// wanted.
     pub fn expected(&self) -> impl Iterator<Item = (BlockRef, Option<&OpenPiece<S>>)> {
         self.connection.outstanding().map(|request| {
             let work = self.picker.working.find(request.block.piece);
@@ -386,7 +388,7 @@ impl<S: PieceMemory> Link<S> {
     }
 }
 
-/// The claims of the connection are given back, and the pieces of the peer are no longer counted. The memberships end with it.
+/// Releases the claims of the connection and stops counting the pieces of the peer. The memberships end with it.
 impl<S: PieceMemory> Drop for Link<S> {
     fn drop(&mut self) {
         let claimed: Vec<BlockRef> = self.connection.outstanding().map(|request| request.block).collect();

@@ -19,8 +19,8 @@ fn ip(key: u32) -> IpAddr {
 /// Peers answer in turns, each with its own metadata, until the metadata is complete or no peer has a part to request.
 fn exchange(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option<Vec<u8>> {
     let mut now = Time::from_secs(1);
-    for (&key, truth) in peers {
-        fetch.handle_offer(key, ip(key), u32::try_from(truth.len()).unwrap());
+    for (&key, metadata) in peers {
+        fetch.handle_offer(key, ip(key), u32::try_from(metadata.len()).unwrap());
     }
     for _ in 0..10_000 {
         let mut requested = Vec::new();
@@ -28,8 +28,8 @@ fn exchange(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option
             requested.extend(fetch.next_request(now, key).map(|part| (key, part)));
         }
         for &(key, part) in &requested {
-            let truth = &peers[&key];
-            let bytes = &truth[metadata_part(u32::try_from(truth.len()).unwrap(), part).unwrap()];
+            let metadata = &peers[&key];
+            let bytes = &metadata[metadata_part(u32::try_from(metadata.len()).unwrap(), part).unwrap()];
             if let MetadataProgress::Complete(bytes) = fetch.handle_part(key, part, bytes.into()) {
                 return Some(bytes);
             }
@@ -41,9 +41,9 @@ fn exchange(fetch: &mut MetadataFetch, peers: &BTreeMap<u32, Vec<u8>>) -> Option
 
 #[test]
 fn several_peers_send_parts_side_by_side() {
-    let truth = info(5 * PART + 3);
-    let mut fetch = fetch(&truth);
-    let len = u32::try_from(truth.len()).unwrap();
+    let metadata = info(5 * PART + 3);
+    let mut fetch = fetch(&metadata);
+    let len = u32::try_from(metadata.len()).unwrap();
     fetch.handle_offer(1, ip(1), len);
     fetch.handle_offer(2, ip(2), len);
     let requested: Vec<_> = (0..6).map(|at| fetch.next_request(Time::ZERO, 1 + at % 2).unwrap()).collect();
@@ -56,38 +56,38 @@ fn several_peers_send_parts_side_by_side() {
     assert_eq!(fetch.next_request(limits::METADATA_DOUBLE_AFTER, 2), Some(0));
     fetch.handle_gone(2);
     assert_eq!(fetch.next_request(Time::ZERO, 1), Some(1));
-    let peers = BTreeMap::from([(3, truth.clone())]);
-    assert_eq!(exchange(&mut fetch, &peers), Some(truth));
+    let peers = BTreeMap::from([(3, metadata.clone())]);
+    assert_eq!(exchange(&mut fetch, &peers), Some(metadata));
 }
 
 #[test]
 fn the_only_sender_of_wrong_metadata_is_banned() {
-    let truth = info(3 * PART);
-    let mut fetch = fetch(&truth);
+    let metadata = info(3 * PART);
+    let mut fetch = fetch(&metadata);
     let corrupt = vec![1; 2 * PART];
     assert_eq!(exchange(&mut fetch, &BTreeMap::from([(1, corrupt.clone())])), None);
     assert!(fetch.is_banned(ip(1)));
-    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(2, truth.clone()), (1, corrupt)])), Some(truth));
+    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(2, metadata.clone()), (1, corrupt)])), Some(metadata));
     assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(1)]);
 }
 
 #[test]
 fn only_the_sender_of_wrong_metadata_parts_is_banned() {
-    let truth = info(7 * PART + 100);
+    let metadata = info(7 * PART + 100);
     for corrupting in 1..=4 {
-        let mut fetch = fetch(&truth);
-        let mut peers: BTreeMap<u32, Vec<u8>> = (1..=4).map(|key| (key, truth.clone())).collect();
+        let mut fetch = fetch(&metadata);
+        let mut peers: BTreeMap<u32, Vec<u8>> = (1..=4).map(|key| (key, metadata.clone())).collect();
         // One wrong byte in each part.
         peers.get_mut(&corrupting).unwrap().iter_mut().step_by(PART).for_each(|byte| *byte ^= 1);
-        assert_eq!(exchange(&mut fetch, &peers), Some(truth.clone()));
+        assert_eq!(exchange(&mut fetch, &peers), Some(metadata.clone()));
         assert_eq!(fetch.banned().collect::<Vec<_>>(), [ip(corrupting)]);
     }
 }
 
 #[test]
 fn each_metadata_length_is_a_version_up_to_a_limit() {
-    let truth = info(2 * PART);
-    let mut fetch = fetch(&truth);
+    let metadata = info(2 * PART);
+    let mut fetch = fetch(&metadata);
     for key in 1..=20 {
         fetch.handle_offer(key, ip(key), 64 << 20);
         fetch.handle_offer(key, ip(key), key);
@@ -97,7 +97,7 @@ fn each_metadata_length_is_a_version_up_to_a_limit() {
     // Peers that do not answer are disconnected and make room.
     (1..=20).for_each(|key| fetch.handle_gone(key));
     assert!(fetch.versions.is_empty());
-    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth));
+    assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, metadata.clone())])), Some(metadata));
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn impossible_lengths_are_no_offers() {
 /// One host announces as many lengths as there are versions, sends a part of each, and leaves or stays.
 #[test]
 fn one_host_cannot_take_every_metadata_version() {
-    let truth = info(2 * PART);
+    let metadata = info(2 * PART);
     for stays in [false, true] {
-        let mut fetch = fetch(&truth);
+        let mut fetch = fetch(&metadata);
         let corrupting = 1..=u32::try_from(limits::METADATA_VERSIONS_MAX).unwrap();
         for key in corrupting.clone() {
             let len = (10 + key) * u32::try_from(PART).unwrap();
@@ -125,14 +125,14 @@ fn one_host_cannot_take_every_metadata_version() {
         if !stays {
             corrupting.for_each(|key| fetch.handle_gone(key));
         }
-        assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, truth.clone())])), Some(truth.clone()), "{stays}");
+        assert_eq!(exchange(&mut fetch, &BTreeMap::from([(30, metadata.clone())])), Some(metadata.clone()), "{stays}");
     }
 }
 
 #[test]
 fn addresses_of_a_64_are_banned_together() {
-    let truth = info(PART);
-    let mut fetch = fetch(&truth);
+    let metadata = info(PART);
+    let mut fetch = fetch(&metadata);
     let address = |low: u16| IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, low]);
     fetch.handle_offer(1, address(1), 5);
     assert_eq!(fetch.next_request(Time::ZERO, 1), Some(0));

@@ -228,7 +228,8 @@ impl<S: PieceMemory> OpenPiece<S> {
         self.workers.load(Ordering::Acquire) == 0
     }
 
-    /// A connection begins to work on this piece. Returns it as the source of its blocks, for [`Self::handle_received`].
+    /// A connection begins to work on this piece. Returns it as the source of its blocks, for
+    /// [`Self::handle_received`].
     pub(super) fn join(&self, peer: &Arc<PeerShared>) -> BlockSource {
         self.workers.fetch_add(1, Ordering::AcqRel);
         let mut senders = lock(&self.senders);

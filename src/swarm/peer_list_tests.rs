@@ -148,7 +148,7 @@ fn trust_falls_to_a_ban_and_grows_to_a_bound() {
     let ip = peer(0).ip();
     assert!(
         (0..100).all(|_| !list.handle_verdict(ip, HashOutcome::Failed, Contribution::Shared)),
-        "it may have been somebody else"
+        "another host may have sent the wrong block"
     );
     assert!(list.handle_verdict(ip, HashOutcome::Failed, Contribution::Sole));
     assert!(list.is_banned(ip) && !list.accepts(ip));

@@ -1,4 +1,4 @@
-//! What one connection shows to the threads that do not run it.
+//! The state of one connection that other threads read or write.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -9,9 +9,9 @@ use crate::base::lock::lock;
 
 /// One peer as the choker, the statistics and the ban list see it.
 ///
-/// Each field has one kind of writer, as grouped below. Every field is a fact of its own that no other memory depends on, so
-/// relaxed loads and stores suffice. The exception is `choke_review_due`: it is set after the fields that the choker reads, so
-/// it is stored with release and taken with acquire.
+/// Each field has one kind of writer, as grouped below. Every field is a fact of its own that no other memory depends
+/// on, so relaxed loads and stores suffice. The exception is `choke_review_due`: it is set after the fields that the
+/// choker reads, so it is stored with release and taken with acquire.
 #[derive(Debug)]
 pub struct PeerShared {
     key: u32,

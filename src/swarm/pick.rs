@@ -8,9 +8,9 @@
 //! 5. a piece that other connections have begun, if there was no new one;
 //! 6. in the endgame, or when a piece makes no progress, blocks that other peers owe.
 //!
-//! Three defences against corrupting peers cut across these: a peer on parole gets pieces that no other peer contributes to, a
-//! piece that has just failed its hash is left to proven peers, and an unproven peer is asked for little until one of its
-//! pieces verifies.
+//! Three defences against corrupting peers cut across these: a peer on parole gets pieces that no other peer
+//! contributes to, a piece that has just failed its hash is left to proven peers, and an unproven peer is asked for
+//! little until one of its pieces verifies.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,7 +82,8 @@ impl<S: PieceMemory> Round<'_, S> {
         }
     }
 
-    /// Requests that may be added beside those to other peers: blocks in the queue of one peer are requested from no other.
+    /// Requests that may be added beside those to other peers: blocks in the queue of one peer are requested from no
+    /// other.
     fn shared_room(&self) -> usize {
         let share = self.connection.request_share(self.swarm.asked.get() as usize);
         let room = share.saturating_sub(self.connection.outstanding_count());
@@ -90,8 +91,8 @@ impl<S: PieceMemory> Round<'_, S> {
         if room < share / 4 { 0 } else { room }
     }
 
-    /// Requests that may be added while the peer is unproven: it can spoil one piece, or the blocks of the first requests if these
-    /// are more.
+    /// Requests that may be added while the peer is unproven: it can spoil one piece, or the blocks of the first
+    /// requests if these are more.
     fn unproven_room(&self) -> usize {
         if self.peer.is_proven() {
             return usize::MAX;
@@ -312,8 +313,8 @@ impl<S: PieceMemory> Round<'_, S> {
         (!recently_announced.is_empty()).then(|| rng.usize(..recently_announced.len()))
     }
 
-    /// Takes a newer order. A cursor at the end of its order has passed over nothing but later announcements, so it stays unless
-    /// pieces became missing again.
+    /// Takes a newer order. A cursor at the end of its order has passed over nothing but later announcements, so it
+    /// stays unless pieces became missing again.
     fn follow_order(&mut self) {
         let cursor = &mut self.picker.cursor;
         let version = self.swarm.order.version();
@@ -353,9 +354,10 @@ impl<S: PieceMemory> Round<'_, S> {
         !self.peer.is_proven() && self.swarm.proven_giving.get() > 0
     }
 
-    /// BEP 3's endgame: requests blocks that other peers owe. Idle connections only, and at most two for a block, so that few
-    /// blocks arrive twice. When a piece makes no progress its blocks are requested from one more peer every so often, in the
-    /// endgame or not: the peers that owe them are too slow. Until then peers on parole, and their pieces, are left alone.
+    /// BEP 3's endgame: requests blocks that other peers owe. Idle connections only, and at most two for a block, so
+    /// that few blocks arrive twice. When a piece makes no progress its blocks are requested from one more peer every
+    /// so often, in the endgame or not: the peers that owe them are too slow. Until then peers on parole, and their
+    /// pieces, are left alone.
     fn claim_duplicates(&mut self, room: usize, claims: &mut Vec<BlockRef>) {
         let is_endgame = self.swarm.pieces.is_endgame();
         let is_short = self.swarm.pieces.free_buffers() == 0;

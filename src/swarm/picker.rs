@@ -37,7 +37,8 @@ pub(super) struct Picker<S: PieceMemory> {
     pub(super) candidates_examined: u64,
 }
 
-/// A connection's place in the order of missing pieces. Pieces before it are not examined again until there is a new order.
+/// A connection's place in the order of missing pieces. Pieces before it are not examined again until there is a new
+/// order.
 #[derive(Debug, Default)]
 pub(super) struct PickCursor {
     pub(super) order: Arc<Snapshot>,
@@ -102,7 +103,7 @@ impl Suggestions {
     }
 }
 
-/// Requests that the peer rejected while it served others (BEP 6).
+/// Requests that the peer rejected while it served other requests (BEP 6).
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     /// Since the peer last sent a block or unchoked us.

@@ -45,7 +45,8 @@ impl SmartBan {
         self.pieces.iter().any(|(blamed, _)| *blamed == piece)
     }
 
-    /// A piece has verified with these hashes of its blocks. Returns the hosts that sent other blocks, once for each failed copy.
+    /// A piece has verified with these hashes of its blocks. Returns the hosts that sent other blocks, once for each
+    /// failed copy.
     pub fn handle_verified(&mut self, piece: PieceIndex, blocks: &[PieceHash]) -> Vec<IpAddr> {
         let mut guilty = Vec::new();
         self.pieces.retain(|(blamed, sent)| {

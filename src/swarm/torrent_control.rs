@@ -1,6 +1,7 @@
 //! The periodic decisions of one torrent: choking, the order of pieces, completion, whether to look for more peers.
 //!
-//! Without I/O or clock. The engine's control thread and the simulator run these same steps and carry out what they return.
+//! Without I/O or clock. The engine's control thread and the simulator run these same steps and carry out what they
+//! return.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub enum Completion {
     Selection,
 }
 
-/// When the user was told that no peer has the missing pieces.
+/// The last report to the user that no peer has the missing pieces.
 #[derive(Debug, Default)]
 struct UnavailableNotice {
     since: Option<Time>,
@@ -56,8 +57,8 @@ impl TorrentControl {
         &self.choke_driver
     }
 
-    /// Sorts the missing pieces anew when that is due, and runs the choker. To be called many times a second with all
-    /// connections. Returns true if a peer was choked or unchoked: connections have to follow.
+    /// Rebuilds the order of missing pieces when that is due, and runs the choker. To be called many times a second
+    /// with all connections. Returns true if a peer was choked or unchoked: connections have to follow.
     pub fn step<S: PieceMemory>(
         &mut self,
         now: Time,
@@ -148,7 +149,7 @@ mod tests {
         let later = limits::UNAVAILABLE_NOTICE;
         let mut reported = |now, has_peers| control.poll_unavailable(now, &swarm, has_peers).map(|found| found.count);
         assert_eq!(reported(Time::ZERO, true), None);
-        assert_eq!(reported(later, false), None, "without peers the wait begins anew");
+        assert_eq!(reported(later, false), None, "without peers the wait starts again");
         assert_eq!(reported(later, true), None);
         assert_eq!(reported(2 * later, true), Some(3));
         assert_eq!(reported(3 * later, true), None);

@@ -86,8 +86,8 @@ impl<S: PieceMemory> Working<S> {
         });
     }
 
-    /// Gives claims back, and with them the pieces in which nothing is left outstanding: a choked or snubbed connection must
-    /// not keep them from other connections.
+    /// Gives claims back, and with them the pieces in which nothing is left outstanding: a choked or snubbed connection
+    /// must not keep them from other connections.
     pub(super) fn release(&mut self, pieces: &Pieces<S>, blocks: &[BlockRef]) {
         for &block in blocks {
             if let Some(work) = self.find_mut(block.piece) {

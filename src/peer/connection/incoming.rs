@@ -251,7 +251,8 @@ impl Connection {
         if let Some(latency) = self.requests_out.take(now, block) {
             return Ok(BlockArrival::Expected { latency });
         }
-        // BEP 3: "It's possible for an unexpected piece to arrive if choke and unchoke messages are sent in quick succession".
+        // BEP 3: "It's possible for an unexpected piece to arrive if choke and unchoke messages are sent in quick
+        // succession".
         if self.requests_out.take_withdrawn(block) {
             return Ok(BlockArrival::Late);
         }
