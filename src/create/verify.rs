@@ -42,7 +42,7 @@ pub struct FileProblem {
     pub problem: Problem,
 }
 
-/// What is wrong with one file. Lengths are in bytes.
+/// A mismatch between one file and the torrent. Lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
     Missing,

@@ -59,7 +59,7 @@ impl<const WORDS: usize> Message<WORDS> {
     }
 }
 
-/// What to do when a lane has no more spans.
+/// The action when a lane has no more spans.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnEnd {
     /// Keep the staged bytes; a later call continues the message.

@@ -23,7 +23,7 @@ use crate::storage::Presence;
 /// Missing or short files that are named in warnings; further ones are counted.
 const MISFITS_SHOWN_MAX: usize = 10;
 
-/// What is known of a path without reading content.
+/// Whether a path can be served without reading its content first.
 pub(super) enum Found {
     Ready(Box<Source>, Trust),
     /// The content has to be hashed first.

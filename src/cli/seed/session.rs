@@ -31,7 +31,7 @@ pub(super) const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Small content is thus served to the first client that asks for it.
 const FIRST_CONTENT_WAIT: Duration = Duration::from_secs(5);
 
-/// What a session serves, and where it reports.
+/// The torrents and settings of a session, and its output.
 pub(super) struct Session<'a> {
     pub(super) options: &'a SeedOptions,
     pub(super) config: &'a Config,

@@ -40,7 +40,7 @@ pub(super) struct Watch<'a> {
     folder_stamp: Option<SystemTime>,
 }
 
-/// What a check of the folder covers.
+/// The files that a check of the folder covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// Files that have changed, or are not settled.

@@ -9,7 +9,7 @@ struct Open<'a> {
     expected: Expected<'a>,
 }
 
-/// What a container expects next.
+/// The token that a container expects next.
 enum Expected<'a> {
     /// An item of a list.
     Item,
