@@ -19,15 +19,19 @@ pub struct Finish {
     pub waste: f64,
 }
 
+/// The traffic of a swarm.
+pub(super) struct Traffic {
+    /// Bytes that the origin sent, as a multiple of the content length.
+    pub(super) origin_copies: f64,
+    /// Bytes received that the downloaders did not need, a part of `received`.
+    pub(super) wasted: u64,
+    pub(super) received: u64,
+}
+
 impl Finish {
     /// `times` are those of the downloaders that finished, of `count` in all, ascending; `wasted` is a part of `received`.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
-    pub(super) fn new(
-        t_min_s: f64,
-        (times, count): (&[f64], usize),
-        origin_copies: f64,
-        (wasted, received): (u64, u64),
-    ) -> Self {
+    pub(super) fn new(t_min_s: f64, times: &[f64], count: usize, traffic: &Traffic) -> Self {
         let at = |index: usize| times.get(index).copied().unwrap_or(f64::INFINITY);
         let (p50, last) = (at(times.len() / 2), at(count.saturating_sub(1)));
         Self {
@@ -37,9 +41,9 @@ impl Finish {
             t_last_s: last,
             efficiency_last: t_min_s / last,
             efficiency_p50: t_min_s / p50,
-            origin_copies,
+            origin_copies: traffic.origin_copies,
             jain: jain(times),
-            waste: wasted as f64 / received.max(1) as f64,
+            waste: traffic.wasted as f64 / traffic.received.max(1) as f64,
         }
     }
 }
@@ -67,12 +71,12 @@ mod tests {
 
     #[test]
     fn the_last_one_counts_and_who_never_finishes_is_endless() {
-        let finish = Finish::new(2.0, (&[2.5, 4.0, 5.0], 3), 1.5, (1, 100));
+        let finish = Finish::new(2.0, &[2.5, 4.0, 5.0], 3, &Traffic { origin_copies: 1.5, wasted: 1, received: 100 });
         assert_eq!((finish.t_first_s, finish.t_p50_s, finish.t_last_s), (2.5, 4.0, 5.0));
         near(finish.efficiency_last, 0.4);
         near(finish.efficiency_p50, 0.5);
         near(finish.waste, 0.01);
-        let finish = Finish::new(2.0, (&[2.5], 3), 1.0, (0, 0));
+        let finish = Finish::new(2.0, &[2.5], 3, &Traffic { origin_copies: 1.0, wasted: 0, received: 0 });
         assert!(finish.t_last_s.is_infinite() && finish.efficiency_last == 0.0 && finish.waste == 0.0);
     }
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Finish, fluid_bound};
+use super::finish::{Finish, Traffic};
+use super::fluid_bound;
 use crate::bench::content::write_random;
 use crate::bench::loopback::{PROGRESS_MS, Settings, create, start, start_tracker};
 use crate::bench::process::Running;
@@ -107,7 +108,7 @@ pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> 
         let pairs_s = in_folder(settings, &info, |to| pairs(settings, &alone, &from, to))?;
         phase(&format!("round {number} of {}: the swarm", settings.rounds));
         let swarmed = in_folder(settings, &info, |to| swarm(settings, links, &tracked, &from, to))?;
-        let round = figures(settings, (links, measured), (pairs_s, swarmed));
+        let round = figures(settings, links, measured, pairs_s, swarmed);
         rounds.push(FleetFigures { piece_length: info.geometry.piece_len(), ..round });
     }
     rounds.sort_by(|a, b| a.finish.efficiency_last.total_cmp(&b.finish.efficiency_last));
@@ -301,18 +302,14 @@ fn number(record: &Value, key: &str) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
-fn figures(
-    settings: &Settings,
-    (links, measured): (Links, Measured),
-    (pairs_s, swarmed): (f64, Swarmed),
-) -> FleetFigures {
+fn figures(settings: &Settings, links: Links, measured: Measured, pairs_s: f64, swarmed: Swarmed) -> FleetFigures {
     let (len, leechers) = (settings.len as f64, settings.peer_count);
     let Measured { origin, up, down } = measured;
     let t_min_s = pairs_s.max(fluid_bound(len, leechers, origin, down, leechers as f64 * up));
     let known = |rate: f64| rate.is_finite().then_some(rate);
     let Swarmed { finished_s, sent_by_origin, downloaded, wasted } = swarmed;
-    let copies = sent_by_origin as f64 / len;
-    let finish = Finish::new(t_min_s, (&finished_s, finished_s.len()), copies, (wasted, downloaded + wasted));
+    let traffic = Traffic { origin_copies: sent_by_origin as f64 / len, wasted, received: downloaded + wasted };
+    let finish = Finish::new(t_min_s, &finished_s, finished_s.len(), &traffic);
     FleetFigures {
         bytes: settings.len,
         piece_length: 0,

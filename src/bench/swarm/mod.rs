@@ -8,10 +8,7 @@ mod counting_buffer;
 mod disk;
 mod finish;
 mod fleet;
-mod membership;
-mod misbehavior;
 mod node;
-mod play;
 mod scenario;
 mod trackers;
 mod wire;
@@ -21,12 +18,11 @@ pub use counting_buffer::{CountingBuffer, Landed};
 pub use disk::Disk;
 pub use finish::Finish;
 pub use fleet::{FleetFigures, Links, fleet};
-pub use node::Misbehavior;
-pub use node::Node;
+pub use node::{Access, Connections, Effort, Misbehavior, Node, Record, Settings, Timers};
 pub use scenario::{Outcome, Progress, Scenario};
 pub use trackers::{TrackerBehavior, Trackers};
-pub use wire::{End, Line, Side};
-pub use world::{LAN, World};
+pub use wire::{End, LAN, Line, Side};
+pub use world::World;
 
 /// No protocol is faster, in seconds: max(F / u_s, F / d_min, N·F / (u_s + Σu_i)). Bytes, and bytes per second.
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]

@@ -1,21 +1,24 @@
 //! One client of the simulation: what it has and is, and its choking as the engine's control thread does it. What happens to it is
 //! `play`.
 
+mod member;
+mod misbehavior;
+pub(super) mod play;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
-use super::trackers::Answer;
 use super::wire::{Batch, End, Event, Place, Queue};
-use crate::announce::Announce;
-use crate::base::{PeerId, Rng, Time, limits};
+use crate::base::{Rng, Time, limits};
 use crate::peer::PeerFault;
 use crate::swarm::choker::Slots;
-use crate::swarm::peer_list::PeerList;
 use crate::swarm::torrent_control::TorrentControl;
-use crate::swarm::{PeerShared, Swarm};
+use crate::swarm::{HashOutcome, PeerShared, Swarm, Verdict};
+
+use member::Member;
 
 /// How a hostile node misbehaves. Wrong blocks and silence are settings of [`Node`] of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,60 +57,96 @@ impl Misbehavior {
     ];
 }
 
-/// See the module.
+/// A node: a client with its disk, its access link and its connections.
 #[derive(Debug)]
 pub struct Node {
-    /// Its number.
+    /// The index of the node in its world.
     pub at: usize,
     pub now: Time,
     pub swarm: Arc<Swarm<CountingBuffer>>,
+    /// The number of piece buffers.
     pub slot_count: usize,
-    pub peers: Vec<Arc<PeerShared>>,
-    /// Its ends of connections; `None` when one has ended. A number is never used again.
-    pub(super) ends: Vec<Option<Box<End>>>,
-    /// The numbers of those that are open, in no order.
-    pub(super) open: Vec<usize>,
-    /// Other nodes to which a connection has ended, until the world has seen it.
-    pub(super) parted: Vec<usize>,
+    pub settings: Settings,
+    pub disk: Disk,
+    /// A write failed: the node has left the swarm until [`Node::restart`].
+    pub failed: bool,
+    pub connections: Connections,
+    /// `None`: the test decides which peers are choked.
+    pub control: Option<TorrentControl>,
+    pub record: Record,
+    pub effort: Effort,
+    pub(super) member: Option<Member>,
+    pub(super) access: Access,
+    pub(super) timers: Timers,
+    pub(super) rng: Rng,
+}
+
+/// The properties of a node. A test or scenario may change them at any time.
+#[derive(Debug)]
+pub struct Settings {
     /// Bytes per second, over all connections.
     pub uplink_rate: u64,
     pub downlink_rate: u64,
-    /// The share of blocks it sends wrong.
-    pub corrupts: f64,
-    /// Takes requests and answers none.
+    /// The node supports the Fast extension (BEP 6).
+    pub fast: bool,
+    /// The share of sent blocks that are corrupt, from 0 to 1.
+    pub corrupt_share: f64,
+    /// The node accepts requests and answers none.
     pub silent: bool,
     pub misbehavior: Option<Misbehavior>,
-    /// Speaks the Fast extension.
-    pub fast: bool,
-    pub disk: Disk,
-    /// A write failed: it has left, until it is started again.
-    pub failed: bool,
-    /// Nothing comes or goes before.
-    pub dark_until: Time,
-    /// Blocks sent, by piece.
-    pub served: Vec<u32>,
-    /// Nodes that had a part in pieces that were wrong here, and those it banned.
-    pub blamed: BTreeSet<usize>,
-    pub banned: BTreeSet<usize>,
-    /// What ended connections here, with the node at the other end.
-    pub faults: Vec<(usize, PeerFault)>,
-    /// When it had everything for the first time.
-    pub completed_at: Option<Time>,
-    /// `None`: the test decides who is choked.
-    pub control: Option<TorrentControl>,
-    pub(super) member: Option<Member>,
-    pub effort: Effort,
+    /// The node sends and receives nothing before this time.
+    pub link_down_until: Time,
+}
+
+/// The node's ends of its connections.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// The shared state of each connected peer.
+    pub peers: Vec<Arc<PeerShared>>,
+    /// All ends by number; `None` after the connection has ended. A number is never used again.
+    pub(super) ends: Vec<Option<Box<End>>>,
+    /// The numbers of the open ends, unordered.
+    pub(super) open: Vec<usize>,
+    /// The node at the other end of each ended connection, until the world has counted it.
+    pub(super) parted: Vec<usize>,
+}
+
+/// The link between the node and the network, which all connections share.
+#[derive(Debug, Default)]
+pub struct Access {
     pub(super) uplink_busy: bool,
-    /// Ends with something to send, waiting for the uplink in turn.
+    /// Ends that have blocks to send, in the order of their turns on the uplink.
     pub(super) ready: VecDeque<usize>,
+    /// The time until which the downlink is busy, in nanoseconds.
     pub(super) downlink_free_at: u64,
-    pub(super) news_due: bool,
-    pub(super) woken: bool,
-    pub(super) queue: Queue,
-    pub(super) rng: Rng,
-    /// Batches to be used again.
-    #[expect(clippy::vec_box, reason = "a batch goes from node to node in its box")]
+    /// Batches for reuse.
+    #[expect(clippy::vec_box, reason = "a batch moves from node to node in its box")]
     pub(super) spare: Vec<Box<Batch>>,
+}
+
+/// Observations of the node, for assertions and figures.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The number of blocks sent, by piece.
+    pub served: Vec<u32>,
+    /// Nodes that contributed to pieces which failed their hash at this node.
+    pub blamed: BTreeSet<usize>,
+    /// Nodes that this node banned.
+    pub banned: BTreeSet<usize>,
+    /// The faults that ended connections at this node, each with the node at the other end.
+    pub faults: Vec<(usize, PeerFault)>,
+    /// The time at which the node was complete for the first time.
+    pub completed_at: Option<Time>,
+}
+
+/// The events of a node.
+#[derive(Debug)]
+pub struct Timers {
+    pub(super) queue: Queue,
+    /// An [`Event::News`] is scheduled.
+    pub(super) news_due: bool,
+    /// An [`Event::Woken`] is scheduled.
+    pub(super) woken: bool,
     checkpoint_at: Time,
 }
 
@@ -125,87 +164,60 @@ pub struct Effort {
     pub looks: u64,
 }
 
-/// What a node that finds its peers by the tracker has beside.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) announce: Announce,
-    pub(super) peer_list: PeerList,
-    /// What the tracker that was asked will say.
-    pub(super) answer: Option<Answer>,
-    /// Attempts to connect to addresses where nobody is, and when they end.
-    pub(super) attempts: Vec<(Time, SocketAddr)>,
-    pub(super) peer_id: PeerId,
-    pub(super) online: bool,
-}
-
 impl Node {
     pub(super) fn new(
         at: usize,
-        (swarm, disk): (Arc<Swarm<CountingBuffer>>, Disk),
+        swarm: Arc<Swarm<CountingBuffer>>,
+        disk: Disk,
         upload_slots: Slots,
         now: Time,
         rng: Rng,
     ) -> Self {
         let mut queue = Queue::new(at);
         [Event::Tick, Event::Steer].into_iter().for_each(|event| queue.schedule(nanos(now), event));
+        let settings = Settings {
+            uplink_rate: 1_000_000_000,
+            downlink_rate: 10_000_000_000,
+            fast: true,
+            corrupt_share: 0.0,
+            silent: false,
+            misbehavior: None,
+            link_down_until: Time::ZERO,
+        };
+        let served = vec![0; swarm.geometry.piece_count() as usize];
         Self {
             at,
             now,
             control: Some(TorrentControl::new(upload_slots, &swarm, now)),
             slot_count: swarm.pieces.free_buffers(),
-            served: vec![0; swarm.geometry.piece_count() as usize],
             swarm,
-            peers: Vec::new(),
-            ends: Vec::new(),
-            open: Vec::new(),
-            parted: Vec::new(),
-            uplink_rate: 1_000_000_000,
-            downlink_rate: 10_000_000_000,
-            corrupts: 0.0,
-            silent: false,
-            misbehavior: None,
-            fast: true,
+            settings,
             disk,
             failed: false,
-            dark_until: Time::ZERO,
-            blamed: BTreeSet::new(),
-            banned: BTreeSet::new(),
-            faults: Vec::new(),
-            completed_at: None,
-            member: None,
+            connections: Connections::default(),
+            record: Record { served, ..Record::default() },
             effort: Effort::default(),
-            uplink_busy: false,
-            ready: VecDeque::new(),
-            downlink_free_at: 0,
-            news_due: false,
-            woken: false,
-            queue,
+            member: None,
+            access: Access::default(),
+            timers: Timers { queue, news_due: false, woken: false, checkpoint_at: now },
             rng,
-            spare: Vec::new(),
-            checkpoint_at: now,
         }
     }
 
     pub(super) fn join(&mut self, tiers: Vec<Vec<String>>, rng: &mut Rng) {
         let complete = self.swarm.pieces.is_complete();
-        self.member = Some(Member {
-            announce: Announce::new(tiers, complete, rng),
-            peer_list: PeerList::new(),
-            answer: None,
-            attempts: Vec::new(),
-            peer_id: PeerId::generate(rng),
-            online: true,
-        });
+        self.member = Some(Member::new(tiers, complete, rng));
     }
 
     /// Connections that are open.
     pub fn open_count(&self) -> usize {
-        self.open.len()
+        self.connections.open.len()
     }
 
     /// Pieces looked at to find one to ask for.
     pub fn looks(&self) -> u64 {
-        self.effort.looks + self.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()
+        self.effort.looks
+            + self.connections.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()
     }
 
     /// Peers looked at to decide who is unchoked.
@@ -224,19 +236,19 @@ impl Node {
     }
 
     pub(super) fn end(&self, at: usize) -> Option<&End> {
-        self.ends.get(at)?.as_deref()
+        self.connections.ends.get(at)?.as_deref()
     }
 
     /// The choking part of a step of the control thread; true when connections have to look who is choked.
     pub(super) fn steer(&mut self) -> bool {
         let now = self.now;
-        if now >= self.checkpoint_at {
-            self.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
+        if now >= self.timers.checkpoint_at {
+            self.timers.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
             self.disk.checkpoint(&self.swarm.geometry);
         }
-        let Self { control, swarm, peers, rng, .. } = self;
+        let Self { control, swarm, connections, rng, .. } = self;
         match control {
-            Some(control) => control.step(now, swarm, peers, rng),
+            Some(control) => control.step(now, swarm, &connections.peers, rng),
             None => {
                 swarm.reorder_if_changed(rng);
                 false
@@ -246,7 +258,7 @@ impl Node {
 
     /// Another process in its place, which has what it finds and knows nobody.
     pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingBuffer>>, now: Time) {
-        self.queue.forget_writes();
+        self.timers.queue.forget_writes();
         self.swarm = swarm;
         self.control = self.control.take().map(|_| TorrentControl::new(Slots::Auto, &self.swarm, now));
         self.failed = false;
@@ -254,20 +266,31 @@ impl Node {
 
     /// Ends the connection on this side, and says where the other side is.
     pub(super) fn close(&mut self, at: usize) -> Option<Place> {
-        let end = self.ends.get_mut(at)?.take()?;
+        let end = self.connections.ends.get_mut(at)?.take()?;
         let shared = end.link.shared();
         let useful = shared.has_transferred();
-        self.peers.retain(|peer| peer.key() != shared.key());
-        self.open.retain(|&other| other != at);
-        self.parted.push(end.peer.node);
+        self.connections.peers.retain(|peer| peer.key() != shared.key());
+        self.connections.open.retain(|&other| other != at);
+        self.connections.parted.push(end.peer.node);
         self.effort.looks += end.link.candidates_examined();
         if end.leaving.is_some() {
-            self.uplink_busy = false;
+            self.access.uplink_busy = false;
         }
         if let Some(member) = &mut self.member {
             member.peer_list.handle_disconnected(self.now, shared.address(), useful);
         }
         Some(end.peer)
+    }
+
+    /// Senders of a hashed piece gain or lose trust. Requests that connections to banned peers close.
+    fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) {
+        let Some(member) = &mut self.member else { return };
+        for ip in member.peer_list.judge(verdict, outcome) {
+            for peer in self.connections.peers.iter().filter(|peer| peer.address().ip() == ip) {
+                peer.request_close();
+                self.record.banned.insert(node_of(peer.address()));
+            }
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::finish::{Finish, Traffic};
+use super::fluid_bound;
 use super::node::Node;
 use super::world::World;
-use super::{Finish, fluid_bound};
 use crate::base::{Bitfield, Geometry, Time};
 use crate::swarm::choker::Slots;
 
@@ -122,7 +123,7 @@ impl Scenario {
         let len = run.world.geometry.total_len() as f64;
         let takers: Vec<usize> =
             (1..=self.leechers).filter(|&node| matches!(run.kinds[node - 1], Kind::Honest | Kind::FreeRider)).collect();
-        let rate = |node: usize| run.world.nodes[node].uplink_rate as f64;
+        let rate = |node: usize| run.world.nodes[node].settings.uplink_rate as f64;
         let slowest = takers.iter().map(|&node| rate(node)).fold(f64::MAX, f64::min);
         let given: f64 =
             takers.iter().filter(|&&node| run.kinds[node - 1] == Kind::Honest).map(|&node| rate(node)).sum();
@@ -154,8 +155,8 @@ impl Scenario {
         let slots = (crate::base::limits::ARENA_LEN_DEFAULT / u64::from(self.piece_len)).clamp(2, SLOTS_MAX);
         let slots = usize::try_from(slots).unwrap_or(2);
         let origin = world.add_origin();
-        world.nodes[origin].uplink_rate = self.origin_rate;
-        world.nodes[origin].downlink_rate = self.origin_rate;
+        world.nodes[origin].settings.uplink_rate = self.origin_rate;
+        world.nodes[origin].settings.downlink_rate = self.origin_rate;
         let kinds = self.kinds(&mut world);
         for (i, &kind) in kinds.iter().enumerate() {
             let upload_slots = if kind == Kind::FreeRider { Slots::Count(0) } else { Slots::Auto };
@@ -165,10 +166,10 @@ impl Scenario {
             let node = world.add_node(&have, slots, upload_slots);
             let share = if self.mixed_rates { [1, 2, 4][i % 3] } else { 1 };
             let node = &mut world.nodes[node];
-            node.uplink_rate = self.link_rate / share;
-            node.downlink_rate = self.link_rate / share;
-            node.silent = kind == Kind::Silent;
-            node.corrupts = if kind == Kind::Corrupting { 0.5 } else { 0.0 };
+            node.settings.uplink_rate = self.link_rate / share;
+            node.settings.downlink_rate = self.link_rate / share;
+            node.settings.silent = kind == Kind::Silent;
+            node.settings.corrupt_share = if kind == Kind::Corrupting { 0.5 } else { 0.0 };
         }
         (0..=self.leechers).for_each(|node| world.join(node));
         let start = world.now;
@@ -231,9 +232,10 @@ impl Scenario {
         let wasted = sum(&|node| totals(node).wasted.load(Ordering::Relaxed));
         let received = sum(&|node| totals(node).downloaded.load(Ordering::Relaxed)) + wasted;
         let bans = |of: &dyn Fn(Kind) -> bool| {
-            let banned = honest.iter().flat_map(|&node| &world.nodes[node].banned);
+            let banned = honest.iter().flat_map(|&node| &world.nodes[node].record.banned);
             banned.filter(|&&node| node == run.origin || of(run.kinds[node - 1])).count()
         };
+        let traffic = Traffic { origin_copies: world.copies(run.origin), wasted, received };
         let peers = honest.len().max(1) as f64;
         Outcome {
             seed: self.seed,
@@ -242,7 +244,7 @@ impl Scenario {
             bytes: world.geometry.total_len(),
             pieces: self.piece_count,
             piece_length: self.piece_len,
-            finish: Finish::new(t_min_s, (&times, honest.len()), world.copies(run.origin), (wasted, received)),
+            finish: Finish::new(t_min_s, &times, honest.len(), &traffic),
             finished: times.len(),
             corrupt_bytes: sum(&|node| totals(node).corrupt.load(Ordering::Relaxed)),
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
@@ -277,7 +279,7 @@ impl Run {
             if world.now >= look_at {
                 look_at = world.now + Duration::from_millis(10);
                 let waiting = finished.iter_mut().zip(1..).filter(|(at, _)| at.is_none());
-                waiting.for_each(|(at, node)| *at = world.nodes[node].completed_at);
+                waiting.for_each(|(at, node)| *at = world.nodes[node].record.completed_at);
                 come_and_go(world, absences);
             }
             world.now >= end
@@ -290,7 +292,7 @@ impl Run {
         let at_s = (self.world.now - self.start).as_secs_f64();
         let uploaded = |node: &Node| node.swarm.totals.uploaded.load(Ordering::Relaxed);
         let uploaded: u64 = self.world.nodes.iter().map(uploaded).sum();
-        let rates: u64 = self.world.nodes.iter().map(|node| node.uplink_rate).sum();
+        let rates: u64 = self.world.nodes.iter().map(|node| node.settings.uplink_rate).sum();
         let carried = uploaded - std::mem::replace(&mut self.uploaded, uploaded);
         let uplinks_busy = carried as f64 / (rates as f64 * step.as_secs_f64());
         if let (Some(&fewest), Some(&most)) = (counts.first(), counts.last()) {

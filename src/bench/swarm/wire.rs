@@ -32,6 +32,16 @@ pub struct Side {
     pub silent: bool,
 }
 
+/// The line of a local network.
+pub const LAN: Line = Line { rate: 10_000_000, delay: Duration::from_millis(2) };
+
+impl Side {
+    /// A well-behaved client on a local network.
+    pub fn of(node: usize) -> Self {
+        Self { node, fast: true, extension: true, line: LAN, silent: false }
+    }
+}
+
 /// Where an end is: its node, and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {

@@ -6,6 +6,8 @@
 //! Time passes in windows no longer than the shortest wire: what happens to a node within one is not known to any other before
 //! the next, so that all cores play nodes at once and a run still follows from its seed alone.
 
+mod membership;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,8 +17,8 @@ use rayon::prelude::*;
 
 use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
+use super::node::play::{CONTROL_TICK, Surroundings};
 use super::node::{Node, address_of, nanos};
-use super::play::{CONTROL_TICK, Surroundings};
 use super::trackers::Trackers;
 use super::wire::{End, Line, Place, Post, Side};
 use crate::base::geometry::BLOCK_LEN;
@@ -97,9 +99,9 @@ impl World {
         let mut rng = self.rng.fork();
         let swarm = self.swarm(have, slot_count, &mut rng);
         let at = self.nodes.len();
-        self.nodes.push(Node::new(at, (swarm, Disk::new(have)), upload_slots, self.now, rng));
+        self.nodes.push(Node::new(at, swarm, Disk::new(have), upload_slots, self.now, rng));
         self.post.add_node();
-        self.post.wait(at, &self.nodes[at].queue);
+        self.post.wait(at, &self.nodes[at].timers.queue);
         at
     }
 
@@ -122,7 +124,7 @@ impl World {
     pub fn connect(&mut self, sides: [Side; 2]) -> usize {
         let fast = sides.iter().all(|side| side.fast);
         let extension = sides.iter().all(|side| side.extension);
-        let place = |side: Side| Place { node: side.node, end: self.nodes[side.node].ends.len() };
+        let place = |side: Side| Place { node: side.node, end: self.nodes[side.node].connections.ends.len() };
         let places = sides.map(place);
         for (side, peer) in [(sides[0], places[1]), (sides[1], places[0])] {
             let shared = Arc::new(PeerShared::new(self.next_key, address_of(peer.node)));
@@ -142,26 +144,26 @@ impl World {
             let Side { node: at, line, silent, .. } = side;
             let node = &mut self.nodes[at];
             let link = Link::new(setup, node.swarm.clone(), shared.clone(), self.now);
-            node.peers.push(shared);
+            node.connections.peers.push(shared);
             node.effort.connections += 1;
-            node.open.push(node.ends.len());
+            node.connections.open.push(node.connections.ends.len());
             let end = End {
                 node: at,
                 link,
                 peer,
                 line,
-                silent: silent || node.silent,
+                silent: silent || node.settings.silent,
                 torn: false,
                 inbox: Vec::new(),
                 leaving: None,
                 ready: false,
                 in_flight: 0,
-                in_flight_max: in_flight_max(line, node.uplink_rate),
+                in_flight_max: in_flight_max(line, node.settings.uplink_rate),
                 line_free_at: 0,
                 delivered_at: 0,
                 undelivered: 0,
             };
-            node.ends.push(Some(Box::new(end)));
+            node.connections.ends.push(Some(Box::new(end)));
         }
         *self.connected.entry(pair_of(sides[0].node, sides[1].node)).or_default() += 2;
         self.wires.push(places);
@@ -179,7 +181,7 @@ impl World {
         let node = &mut nodes[node];
         node.now = *now;
         act(node, &around);
-        post.wait(node.at, &node.queue);
+        post.wait(node.at, &node.timers.queue);
     }
 
     fn place(&self, end: usize) -> Place {
@@ -203,7 +205,7 @@ impl World {
 
     /// What ended connections, on either side.
     pub fn faults(&self) -> impl Iterator<Item = &PeerFault> {
-        self.nodes.iter().flat_map(|node| &node.faults).map(|(_, fault)| fault)
+        self.nodes.iter().flat_map(|node| &node.record.faults).map(|(_, fault)| fault)
     }
 
     /// Ends a connection, for both sides at once; what is on the way is lost.
@@ -223,7 +225,7 @@ impl World {
     /// Ends a connection as soon as something leaves this end, in the middle of it.
     pub fn tear(&mut self, end: usize) {
         let place = self.place(end);
-        if let Some(Some(end)) = self.nodes[place.node].ends.get_mut(place.end) {
+        if let Some(Some(end)) = self.nodes[place.node].connections.ends.get_mut(place.end) {
             end.torn = true;
         }
     }
@@ -232,7 +234,7 @@ impl World {
     pub fn set_silent(&mut self, end: usize, silent: bool) {
         let place = self.place(end);
         self.act(place.node, |node, around| {
-            if let Some(Some(end)) = node.ends.get_mut(place.end) {
+            if let Some(Some(end)) = node.connections.ends.get_mut(place.end) {
                 end.silent = silent;
             }
             node.wake(around, place.end);
@@ -285,7 +287,7 @@ impl World {
     /// The part of the control threads that looks beyond its own node.
     fn control(&mut self) {
         for at in 0..self.nodes.len() {
-            for other in std::mem::take(&mut self.nodes[at].parted) {
+            for other in std::mem::take(&mut self.nodes[at].connections.parted) {
                 let pair = pair_of(at, other);
                 let left = self.connected.get(&pair).map_or(0, |open| open - 1);
                 if left > 0 {
@@ -346,8 +348,8 @@ impl World {
             self.disconnect(end);
         }
         for node in &mut self.nodes {
-            self.post.fetch(node.at, &mut node.queue);
-            node.queue.clear();
+            self.post.fetch(node.at, &mut node.timers.queue);
+            node.timers.queue.clear();
         }
         for (at, node) in self.nodes.iter().enumerate() {
             let Swarm { pieces, availability, .. } = &*node.swarm;
@@ -375,12 +377,3 @@ impl World {
         uploaded as f64 / self.geometry.total_len() as f64
     }
 }
-
-impl Side {
-    /// A good client on a local network.
-    pub fn of(node: usize) -> Self {
-        Self { node, fast: true, extension: true, line: LAN, silent: false }
-    }
-}
-
-pub const LAN: Line = Line { rate: 10_000_000, delay: Duration::from_millis(2) };

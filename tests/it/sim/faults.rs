@@ -142,8 +142,8 @@ impl FaultRun {
             self.acts.push((at, Act::Join(node)));
             let share = *self.rng.choice(&[1, 2, 4]).unwrap();
             let node = &mut world.nodes[node];
-            (node.uplink_rate, node.downlink_rate) = (rate * 2 / share, rate * 2 / share);
-            node.fast = self.rng.f64() < 0.85;
+            (node.settings.uplink_rate, node.settings.downlink_rate) = (rate * 2 / share, rate * 2 / share);
+            node.settings.fast = self.rng.f64() < 0.85;
         }
     }
 
@@ -228,7 +228,7 @@ impl FaultRun {
                 self.tally.restarts += 1;
                 world.restart(node);
             }
-            Act::LinkDown(node, time) => world.nodes[node].dark_until = world.now + time,
+            Act::LinkDown(node, time) => world.nodes[node].settings.link_down_until = world.now + time,
             Act::BreakConnection(node) => {
                 let mut ends: Vec<usize> = (0..world.end_count()).collect();
                 ends.retain(|&end| world.end(end).is_some_and(|end| end.node == node));
@@ -289,13 +289,13 @@ impl FaultRun {
         }
         for node in self.honest.iter().map(|&node| &world.nodes[node]) {
             let honest = |other: &usize| self.honest.contains(other);
-            let banned: Vec<_> = node.banned.iter().filter(|other| honest(other)).collect();
+            let banned: Vec<_> = node.record.banned.iter().filter(|other| honest(other)).collect();
             assert!(banned.is_empty(), "{} banned {banned:?}", node.at);
-            let faults: Vec<_> = node.faults.iter().filter(|(other, _)| honest(other)).collect();
+            let faults: Vec<_> = node.record.faults.iter().filter(|(other, _)| honest(other)).collect();
             assert!(faults.is_empty(), "{} found fault with {faults:?}", node.at);
-            self.tally.bans += node.banned.len();
-            self.tally.faults += node.faults.len();
-            self.tally.blamed += node.blamed.len();
+            self.tally.bans += node.record.banned.len();
+            self.tally.faults += node.record.faults.len();
+            self.tally.blamed += node.record.blamed.len();
             self.tally.lost_pieces += node.disk.discarded_count();
         }
         self.tally.bad_answers = world.trackers.bad_answer_count();
@@ -308,11 +308,11 @@ fn add_hostile(world: &mut World, full: &Bitfield, rng: &mut Rng) {
     let claims_all = misbehavior == Some(Misbehavior::RejectsAll) || misbehavior.is_none() && rng.bool();
     let node = if claims_all { world.add_node(full, 8, Slots::Auto) } else { world.add_leecher(8) };
     let node = &mut world.nodes[node];
-    node.misbehavior = misbehavior;
+    node.settings.misbehavior = misbehavior;
     if kind == Misbehavior::ALL.len() {
-        node.silent = true;
+        node.settings.silent = true;
     } else if misbehavior.is_none() {
-        node.corrupts = *rng.choice(&[0.02, 0.5, 1.0]).unwrap();
+        node.settings.corrupt_share = *rng.choice(&[0.02, 0.5, 1.0]).unwrap();
     }
 }
 

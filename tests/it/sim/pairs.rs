@@ -151,7 +151,7 @@ fn a_choke_storm_loses_nothing() {
                 break;
             }
             unchoke = !unchoke;
-            let shared = world.nodes[origin].peers[0].clone();
+            let shared = world.nodes[origin].connections.peers[0].clone();
             shared.set_unchoked(unchoke);
             world.spread_news(origin);
             let pause = world.rng.u64(5..if unchoke { 400 } else { 100 });

@@ -23,7 +23,7 @@ fn mesh(seed: u64, geometry: Geometry, leechers: usize, slot_count: usize) -> Wo
     for _ in 0..leechers {
         world.add_leecher(slot_count);
     }
-    world.nodes.iter_mut().for_each(|node| node.uplink_rate = 5_000_000);
+    world.nodes.iter_mut().for_each(|node| node.settings.uplink_rate = 5_000_000);
     for a in 0..=leechers {
         for b in a + 1..=leechers {
             world.connect([Side::of(a), Side::of(b)]);
@@ -60,13 +60,13 @@ fn rarest_first_spreads_the_pieces_of_a_slow_origin() {
     let leechers: Vec<usize> = (1..=8).collect();
     with_seeds(2, |seed| {
         let mut world = mesh(seed, geometry(64 * K, 96, 0), leechers.len(), 48);
-        world.nodes[0].uplink_rate = 500_000;
+        world.nodes[0].settings.uplink_rate = 500_000;
         let took = world.run_until_complete(&leechers, secs(600));
         let (wasted, copies) = (world.wasted_blocks(&leechers), world.copies(0));
         println!("slow origin: {took:?}, {wasted:.1} blocks wasted, {copies:.2} copies from origin");
         assert!(copies < 2.0, "{copies}");
         assert!(wasted < WASTED_BLOCKS_MAX, "{wasted}");
-        assert!(world.nodes[0].served.iter().all(|&blocks| blocks >= 4), "each piece came from the origin");
+        assert!(world.nodes[0].record.served.iter().all(|&blocks| blocks >= 4), "each piece came from the origin");
         world.finish();
     });
 }
@@ -151,7 +151,7 @@ fn corrupt_blocks_are_refetched_and_their_sender_named() {
     with_seeds(4, |seed| {
         let mut world = world(seed, geometry(64 * K, 24, 100));
         let (corrupter, honest) = (world.add_origin(), world.add_origin());
-        world.nodes[corrupter].corrupts = 0.1;
+        world.nodes[corrupter].settings.corrupt_share = 0.1;
         let leechers = [world.add_leecher(4), world.add_leecher(4)];
         for leecher in leechers {
             world.connect([Side::of(corrupter), Side::of(leecher)]);
@@ -159,7 +159,7 @@ fn corrupt_blocks_are_refetched_and_their_sender_named() {
         }
         world.connect(leechers.map(Side::of));
         world.run_until_complete(&leechers, secs(300));
-        assert!(leechers.iter().any(|&leecher| world.nodes[leecher].blamed.contains(&corrupter)));
+        assert!(leechers.iter().any(|&leecher| world.nodes[leecher].record.blamed.contains(&corrupter)));
         world.finish();
     });
 }
@@ -169,10 +169,10 @@ fn only_the_corrupting_peer_is_blamed() {
     with_seeds(2, |seed| {
         let mut world = world(seed, geometry(64 * K, 12, 100));
         let (corrupter, leecher) = (world.add_origin(), world.add_leecher(3));
-        world.nodes[corrupter].corrupts = 0.05;
+        world.nodes[corrupter].settings.corrupt_share = 0.05;
         world.connect([Side::of(corrupter), Side::of(leecher)]);
         world.run_until_complete(&[leecher], secs(300));
-        assert_eq!(world.nodes[leecher].blamed.iter().copied().collect::<Vec<_>>(), [corrupter]);
+        assert_eq!(world.nodes[leecher].record.blamed.iter().copied().collect::<Vec<_>>(), [corrupter]);
         world.finish();
     });
 }

@@ -5,18 +5,18 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::counting_buffer::{CountingBuffer, Landed};
-use super::node::{Node, nanos, node_of};
-use super::wire::{Batch, End, Event, Post};
+use super::{Node, Timers, nanos, node_of};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Geometry, PieceIndex, limits};
+use crate::bench::swarm::counting_buffer::{CountingBuffer, Landed};
+use crate::bench::swarm::wire::{Batch, End, Event, Post};
 use crate::codec::message::{Bounds, Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::peer::PeerFault;
 use crate::swarm::{HashOutcome, OpenPiece, Swarm};
 
 /// As the engine's threads look at time-outs, and at choking.
 const TICK: Duration = Duration::from_millis(250);
-pub(super) const CONTROL_TICK: Duration = Duration::from_millis(50);
+pub(in crate::bench::swarm) const CONTROL_TICK: Duration = Duration::from_millis(50);
 /// A control thread that is woken acts this soon.
 const CONTROL_WAKE: Duration = Duration::from_millis(1);
 /// A slow line takes no more at a time than it moves in this time, but a block; connections share an uplink more finely.
@@ -27,12 +27,12 @@ const SPARE_MAX: usize = 64;
 
 /// What all nodes see of the world.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
-    pub(super) geometry: &'a Geometry,
-    pub(super) post: &'a Post,
-    pub(super) split: bool,
-    pub(super) checked: bool,
-    pub(super) write_time: Duration,
+pub(in crate::bench::swarm) struct Surroundings<'a> {
+    pub(in crate::bench::swarm) geometry: &'a Geometry,
+    pub(in crate::bench::swarm) post: &'a Post,
+    pub(in crate::bench::swarm) split: bool,
+    pub(in crate::bench::swarm) checked: bool,
+    pub(in crate::bench::swarm) write_time: Duration,
 }
 
 /// What so many bytes take at this rate, in nanoseconds.
@@ -42,14 +42,14 @@ fn transfer_nanos(len: u64, rate: u64) -> u64 {
 
 impl Node {
     /// Plays everything that happens before `until`, in nanoseconds.
-    pub(super) fn play(&mut self, around: &Surroundings<'_>, until: u64) {
-        around.post.fetch(self.at, &mut self.queue);
-        while let Some((at, event)) = self.queue.pop(until) {
+    pub(in crate::bench::swarm) fn play(&mut self, around: &Surroundings<'_>, until: u64) {
+        around.post.fetch(self.at, &mut self.timers.queue);
+        while let Some((at, event)) = self.timers.queue.pop(until) {
             self.now = Duration::from_nanos(at);
             self.effort.events += 1;
             self.handle(around, at, event);
         }
-        around.post.wait(self.at, &self.queue);
+        around.post.wait(self.at, &self.timers.queue);
     }
 
     fn handle(&mut self, around: &Surroundings<'_>, at: u64, event: Event) {
@@ -75,7 +75,7 @@ impl Node {
             Event::Sent { end } => self.handle_sent(around, end),
             Event::Hashed(open) => self.handle_hashed(around, &open),
             Event::News => {
-                self.news_due = false;
+                self.timers.news_due = false;
                 self.spread_news(around);
             }
             Event::Tick => self.tick(around),
@@ -84,30 +84,30 @@ impl Node {
                 self.schedule(CONTROL_TICK, Event::Steer);
             }
             Event::Woken => {
-                self.woken = false;
+                self.timers.woken = false;
                 self.steer_all(around);
             }
         }
     }
 
     fn end_mut(&mut self, at: usize) -> Option<&mut End> {
-        self.ends.get_mut(at)?.as_deref_mut()
+        self.connections.ends.get_mut(at)?.as_deref_mut()
     }
 
     fn schedule(&mut self, after: Duration, event: Event) {
-        self.queue.schedule(nanos(self.now + after), event);
+        self.timers.queue.schedule(nanos(self.now + after), event);
     }
 
     /// A batch is at the downlink, which takes what comes in order.
     fn handle_arrived(&mut self, around: &Surroundings<'_>, now: u64, at: usize, batch: Box<Batch>) {
-        let (rate, free_at) = (self.downlink_rate, self.downlink_free_at);
-        let light_at = nanos(self.dark_until);
+        let (rate, free_at) = (self.settings.downlink_rate, self.access.downlink_free_at);
+        let light_at = nanos(self.settings.link_down_until);
         let Some(end) = self.end_mut(at) else { return };
         end.delivered_at = end.delivered_at.max(now).max(light_at);
         if !batch.transmit.blocks.is_empty() {
             let free_at = free_at.max(batch.left_at) + transfer_nanos(batch.len, rate);
             end.delivered_at = end.delivered_at.max(free_at);
-            self.downlink_free_at = free_at;
+            self.access.downlink_free_at = free_at;
         }
         let Some(end) = self.end_mut(at) else { return };
         if end.delivered_at == now && end.undelivered == 0 {
@@ -115,20 +115,22 @@ impl Node {
         }
         end.undelivered += 1;
         let delivered_at = end.delivered_at;
-        self.queue.schedule(delivered_at, Event::Deliver { end: at, batch });
+        self.timers.queue.schedule(delivered_at, Event::Deliver { end: at, batch });
     }
 
     fn deliver(&mut self, around: &Surroundings<'_>, at: usize, batch: Box<Batch>) {
         let Some(end) = self.end_mut(at) else { return };
         if !batch.transmit.blocks.is_empty() {
             let (peer, known_after) = (end.peer, end.line.delay);
-            let due =
-                self.queue.due(nanos(self.now + known_after), Event::Acknowledged { end: peer.end, len: batch.len });
+            let due = self
+                .timers
+                .queue
+                .due(nanos(self.now + known_after), Event::Acknowledged { end: peer.end, len: batch.len });
             around.post.send(peer.node, due);
         }
         let received = self.handle_received(around, at, &batch);
-        if self.spare.len() < SPARE_MAX {
-            self.spare.push(batch);
+        if self.access.spare.len() < SPARE_MAX {
+            self.access.spare.push(batch);
         }
         match received {
             Ok(()) => self.wake(around, at),
@@ -137,7 +139,7 @@ impl Node {
     }
 
     fn handle_fault(&mut self, around: &Surroundings<'_>, at: usize, fault: PeerFault) {
-        self.faults.extend(self.end(at).map(|end| (end.peer.node, fault)));
+        self.record.faults.extend(self.end(at).map(|end| (end.peer.node, fault)));
         self.disconnect(around, at);
     }
 
@@ -145,7 +147,7 @@ impl Node {
     fn disconnect(&mut self, around: &Surroundings<'_>, at: usize) {
         let Some(delay) = self.end(at).map(|end| end.line.delay) else { return };
         if let Some(peer) = self.close(at) {
-            let due = self.queue.due(nanos(self.now + delay), Event::Closed { end: peer.end });
+            let due = self.timers.queue.due(nanos(self.now + delay), Event::Closed { end: peer.end });
             around.post.send(peer.node, due);
         }
         self.start_next(around);
@@ -153,9 +155,9 @@ impl Node {
 
     /// The engine's reader.
     fn handle_received(&mut self, around: &Surroundings<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
-        let Self { now, rng, effort, queue, disk, .. } = self;
+        let Self { now, rng, effort, timers: Timers { queue, .. }, disk, .. } = self;
         let now = *now;
-        let Some(Some(end)) = self.ends.get_mut(at) else { return Ok(()) };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return Ok(()) };
         let bounds = Bounds { piece_count: around.geometry.piece_count(), block_len_max: BLOCK_LEN };
         let mut control = &batch.transmit.control[..];
         while !control.is_empty() {
@@ -203,13 +205,13 @@ impl Node {
     }
 
     /// The engine's writer looks whether there is something to send.
-    pub(super) fn wake(&mut self, around: &Surroundings<'_>, at: usize) {
-        self.poll(around, at, !self.uplink_busy);
+    pub(in crate::bench::swarm) fn wake(&mut self, around: &Surroundings<'_>, at: usize) {
+        self.poll(around, at, !self.access.uplink_busy);
     }
 
     fn poll(&mut self, around: &Surroundings<'_>, at: usize, uplink_free: bool) {
         let now = self.now;
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         if end.leaving.is_some() {
             return;
         }
@@ -223,10 +225,10 @@ impl Node {
         if self.disk.is_doubtful() && self.refuse_spoilt(at) {
             return self.disconnect(around, at);
         }
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
-        let mut batch = self.spare.pop().unwrap_or_default();
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
+        let mut batch = self.access.spare.pop().unwrap_or_default();
         let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
-        let turn_len = self.uplink_rate / UPLINK_TURNS_PER_S;
+        let turn_len = self.settings.uplink_rate / UPLINK_TURNS_PER_S;
         let (mut len, len_max) = (0, turn_len.min(end.line.rate / BATCHES_PER_S));
         let something = end.link.poll_transmit(now, &mut batch.transmit, |block| {
             let fits = may_send && (len == 0 || len < len_max);
@@ -239,25 +241,25 @@ impl Node {
         if something {
             self.send(around, at, batch);
         } else {
-            self.spare.push(batch);
+            self.access.spare.push(batch);
         }
         self.make_ready(at);
     }
 
     /// It has blocks to send and waits for the uplink.
     fn make_ready(&mut self, at: usize) {
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         let waits = end.leaving.is_none() && !end.ready && !end.silent && end.link.connection().queued_count() > 0;
         if waits && end.in_flight < end.in_flight_max {
             end.ready = true;
-            self.ready.push_back(at);
+            self.access.ready.push_back(at);
         }
     }
 
     /// The uplink takes a batch of the next connection.
-    pub(super) fn start_next(&mut self, around: &Surroundings<'_>) {
-        while !self.uplink_busy
-            && let Some(at) = self.ready.pop_front()
+    pub(in crate::bench::swarm) fn start_next(&mut self, around: &Surroundings<'_>) {
+        while !self.access.uplink_busy
+            && let Some(at) = self.access.ready.pop_front()
         {
             if let Some(end) = self.end_mut(at) {
                 end.ready = false;
@@ -268,48 +270,48 @@ impl Node {
 
     fn send(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>) {
         self.misbehave(around.geometry, at, &mut batch);
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         (batch.len, batch.wrong, batch.payload_len) = (batch.transmit.control.len() as u64, 0, 0);
         self.effort.control_len += batch.len;
         for (i, block) in batch.transmit.blocks.iter().enumerate() {
-            self.served[block.piece.at()] += 1;
+            self.record.served[block.piece.at()] += 1;
             batch.len += PIECE_HEAD_LEN as u64;
             batch.payload_len += u64::from(block.len);
-            let spoils = self.corrupts > 0.0 && self.rng.f64() < self.corrupts;
+            let spoils = self.settings.corrupt_share > 0.0 && self.rng.f64() < self.settings.corrupt_share;
             let right = self.disk.is_right(block.piece);
-            let honest = self.corrupts == 0.0 && self.misbehavior.is_none();
+            let honest = self.settings.corrupt_share == 0.0 && self.settings.misbehavior.is_none();
             assert!(right || !honest, "node {} serves piece {}, which it has not got", self.at, block.piece.get());
             if spoils || !right {
                 batch.wrong |= 1 << i;
             }
         }
         batch.len += batch.payload_len;
-        let left_at = nanos(self.now) + transfer_nanos(batch.len, self.uplink_rate);
+        let left_at = nanos(self.now) + transfer_nanos(batch.len, self.settings.uplink_rate);
         if batch.transmit.blocks.is_empty() {
             // A few bytes find their way between the batches.
             return self.carry(around, at, batch, left_at);
         }
         end.in_flight += batch.len;
         end.leaving = Some(batch);
-        self.uplink_busy = true;
-        self.queue.schedule(left_at, Event::Sent { end: at });
+        self.access.uplink_busy = true;
+        self.timers.queue.schedule(left_at, Event::Sent { end: at });
     }
 
     /// From the uplink, which it leaves at `left_at`, to the other end.
     fn carry(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         batch.left_at = left_at;
-        let left_at = left_at.max(nanos(self.dark_until));
+        let left_at = left_at.max(nanos(self.settings.link_down_until));
         end.line_free_at = left_at.max(end.line_free_at + transfer_nanos(batch.len, end.line.rate));
         let arrival = end.line_free_at + nanos(end.line.delay);
         let (torn, peer) = (end.torn, end.peer);
         if torn {
             batch.tear(&mut self.rng);
         }
-        let due = self.queue.due(arrival, Event::Arrive { end: peer.end, batch });
+        let due = self.timers.queue.due(arrival, Event::Arrive { end: peer.end, batch });
         around.post.send(peer.node, due);
         if torn {
-            let due = self.queue.due(arrival, Event::Closed { end: peer.end });
+            let due = self.timers.queue.due(arrival, Event::Closed { end: peer.end });
             around.post.send(peer.node, due);
             self.close(at);
         }
@@ -319,7 +321,7 @@ impl Node {
         let Some(end) = self.end_mut(at) else { return };
         let Some(batch) = end.leaving.take() else { return };
         end.link.handle_sent(batch.payload_len);
-        self.uplink_busy = false;
+        self.access.uplink_busy = false;
         self.carry(around, at, batch, nanos(self.now));
         // What it has to say leaves at once; its next blocks wait for their turn.
         self.poll(around, at, false);
@@ -342,21 +344,21 @@ impl Node {
             swarm.totals.corrupt.fetch_add(u64::from(open.len()), Ordering::Relaxed);
             let verdict = swarm.pieces.handle_failed(self.now, open);
             swarm.reorder(&mut self.rng);
-            self.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address())));
+            self.record.blamed.extend(verdict.senders.iter().map(|sender| node_of(sender.address())));
             verdict
         };
         if swarm.pieces.is_complete() {
-            self.completed_at.get_or_insert(self.now);
+            self.record.completed_at.get_or_insert(self.now);
         }
         self.judge(&verdict, if right { HashOutcome::Verified } else { HashOutcome::Failed });
-        if !std::mem::replace(&mut self.news_due, true) {
+        if !std::mem::replace(&mut self.timers.news_due, true) {
             self.schedule(limits::HAVE_GATHER, Event::News);
         }
         if !proven.is_empty() {
             // They may be asked for more.
             let is_proven = |end: &End| proven.iter().any(|peer| peer.key() == end.link.shared().key());
             let ends: Vec<usize> =
-                self.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
+                self.connections.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
             ends.into_iter().for_each(|at| self.wake(around, at));
         }
     }
@@ -367,14 +369,14 @@ impl Node {
         if let Some(member) = &mut self.member {
             member.online = false;
         }
-        for at in self.open.clone() {
+        for at in self.connections.open.clone() {
             self.disconnect(around, at);
         }
     }
 
     /// Pieces that the peer asks for and that are found to be bad are lost. True when the peer knows no word for that.
     fn refuse_spoilt(&mut self, at: usize) -> bool {
-        let Some(Some(end)) = self.ends.get_mut(at) else { return false };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return false };
         let queued = end.link.connection().queued();
         let mut spoilt: Vec<PieceIndex> =
             queued.map(|block| block.piece).filter(|&piece| !self.disk.is_right(piece)).collect();
@@ -383,16 +385,16 @@ impl Node {
             end.link.refuse_piece(piece);
             self.disk.discard(piece);
             self.swarm.pieces.handle_lost(piece);
-            if !std::mem::replace(&mut self.news_due, true) {
-                self.queue.schedule(nanos(self.now + limits::HAVE_GATHER), Event::News);
+            if !std::mem::replace(&mut self.timers.news_due, true) {
+                self.timers.queue.schedule(nanos(self.now + limits::HAVE_GATHER), Event::News);
             }
         }
         !spoilt.is_empty() && !end.link.connection().is_fast()
     }
 
     /// Every connection looks at what is new.
-    pub(super) fn spread_news(&mut self, around: &Surroundings<'_>) {
-        for at in self.open.clone() {
+    pub(in crate::bench::swarm) fn spread_news(&mut self, around: &Surroundings<'_>) {
+        for at in self.connections.open.clone() {
             if let Some(end) = self.end_mut(at) {
                 end.link.flush_haves();
             }
@@ -402,7 +404,7 @@ impl Node {
 
     fn tick(&mut self, around: &Surroundings<'_>) {
         let now = self.now;
-        for at in self.open.clone() {
+        for at in self.connections.open.clone() {
             let Some(end) = self.end_mut(at).filter(|end| now >= end.link.poll_timeout()) else { continue };
             match end.link.handle_timeout(now) {
                 Ok(()) => self.wake(around, at),
@@ -414,7 +416,7 @@ impl Node {
 
     /// Interest changed: the choker looks again soon, as the engine's is woken for it.
     fn wake_control(&mut self) {
-        if self.control.is_some() && !std::mem::replace(&mut self.woken, true) {
+        if self.control.is_some() && !std::mem::replace(&mut self.timers.woken, true) {
             self.schedule(CONTROL_WAKE, Event::Woken);
         }
     }

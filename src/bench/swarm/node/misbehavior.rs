@@ -1,8 +1,8 @@
 //! What a hostile node does to what its connections would honestly send.
 
-use super::node::{Misbehavior, Node};
-use super::wire::Batch;
+use super::{Misbehavior, Node, Settings};
 use crate::base::{Geometry, PieceIndex};
+use crate::bench::swarm::wire::Batch;
 use crate::codec::message::Message;
 
 /// More than a second allows.
@@ -13,8 +13,10 @@ const SPARED: u32 = 4;
 impl Node {
     /// Spoils what is about to leave, now and then.
     pub(super) fn misbehave(&mut self, geometry: &Geometry, at: usize, batch: &mut Batch) {
-        let Self { misbehavior: Some(misbehavior), rng, ends, .. } = self else { return };
-        let Some(Some(end)) = ends.get_mut(at) else { return };
+        let Self { settings: Settings { misbehavior: Some(misbehavior), .. }, rng, connections, .. } = self else {
+            return;
+        };
+        let Some(Some(end)) = connections.ends.get_mut(at) else { return };
         if rng.u32(..SPARED) > 0 {
             return;
         }
@@ -43,10 +45,10 @@ impl Node {
 
     /// Some take every request and say no.
     pub(super) fn reject_all(&mut self, at: usize) {
-        if self.misbehavior != Some(Misbehavior::RejectsAll) {
+        if self.settings.misbehavior != Some(Misbehavior::RejectsAll) {
             return;
         }
-        let Some(Some(end)) = self.ends.get_mut(at) else { return };
+        let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         let asked: Vec<PieceIndex> = end.link.connection().queued().map(|block| block.piece).collect();
         asked.into_iter().for_each(|piece| end.link.refuse_piece(piece));
     }

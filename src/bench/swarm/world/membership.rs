@@ -3,18 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::node::{Member, Node, address_of, node_of};
-use super::trackers::{Answer, Trackers};
-use super::wire::{Line, Place, Side};
-use super::world::World;
-use crate::base::{InfoHash, Rng, Time, limits};
+use super::World;
+use crate::base::limits;
+use crate::bench::swarm::node::{address_of, node_of};
+use crate::bench::swarm::wire::{Line, Place, Side};
 use crate::codec::tracker_http::PeerHost;
 use crate::swarm::peer_list::Source;
 use crate::swarm::torrent_control::Completion;
-use crate::swarm::{HashOutcome, Verdict};
-use crate::tracker::Announcement;
 
-const INFO_HASH: InfoHash = InfoHash([7; 20]);
 /// Between members lines are as fast as their links, and this long.
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -29,7 +25,7 @@ impl World {
         if let Some(member) = &mut self.nodes[node].member {
             member.online = false;
         }
-        for end in self.nodes[node].open.clone() {
+        for end in self.nodes[node].connections.open.clone() {
             let peer = self.nodes[node].end(end).map(|end| end.peer);
             [Some(Place { node, end }), peer].into_iter().flatten().for_each(|place| self.part(place));
         }
@@ -46,19 +42,19 @@ impl World {
         self.join(node);
     }
 
-    pub(super) fn is_online(&self, node: usize) -> bool {
+    pub(in crate::bench::swarm) fn is_online(&self, node: usize) -> bool {
         self.nodes[node].member.as_ref().is_some_and(|member| member.online)
     }
 
     /// The announcing and connecting part of a step of the control thread.
-    pub(super) fn find_peers(&mut self, node: usize) {
+    pub(in crate::bench::swarm) fn find_peers(&mut self, node: usize) {
         let now = self.now;
         let this = &mut self.nodes[node];
         this.now = now;
         let pieces = &this.swarm.pieces;
-        let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.open.len());
+        let (complete, left, open) = (pieces.is_complete(), pieces.left(), this.connections.open.len());
         let control = this.control.as_ref().filter(|_| !complete);
-        let sought = control.map_or(0, |control| control.connections_sought(now, &this.swarm, &this.peers));
+        let sought = control.map_or(0, |control| control.connections_sought(now, &this.swarm, &this.connections.peers));
         let Some(member) = this.member.as_mut().filter(|member| member.online) else { return };
         let completion = this.control.as_mut().and_then(|control| control.poll_completion(&this.swarm));
         if completion == Some(Completion::Content) {
@@ -67,7 +63,7 @@ impl World {
         if open < sought {
             member.announce.handle_need_peers(now);
         }
-        while let Some(answer) = member.poll_answer(now, (address_of(node), left), &mut self.trackers, &mut self.rng) {
+        while let Some(answer) = member.poll_answer(now, address_of(node), left, &mut self.trackers, &mut self.rng) {
             let outcome = member.announce.handle_reply(now, answer.id, answer.reply);
             let peers = outcome.peers.iter().filter_map(|peer| match peer.host {
                 PeerHost::Ip(ip) => Some(SocketAddr::new(ip, peer.port)),
@@ -86,7 +82,8 @@ impl World {
 
     fn open_connection(&mut self, from: usize, address: SocketAddr) {
         let (now, to) = (self.now, node_of(address));
-        let nobody = to >= self.nodes.len() || now < self.nodes[to].dark_until.max(self.nodes[from].dark_until);
+        let nobody = to >= self.nodes.len()
+            || now < self.nodes[to].settings.link_down_until.max(self.nodes[from].settings.link_down_until);
         if let Some(member) = self.nodes[from].member.as_mut().filter(|_| nobody || to == from) {
             if nobody {
                 member.attempts.push((now + limits::CONNECT_TIMEOUT, address));
@@ -103,8 +100,8 @@ impl World {
             _ => limits::CONNECTIONS_LEECHING_MAX,
         };
         let welcome = !self.connected.contains_key(&pair)
-            && self.nodes[to].open.len() < accepted_max
-            && self.nodes[to].member.as_ref().is_some_and(|member| accepts(member, from));
+            && self.nodes[to].connections.open.len() < accepted_max
+            && self.nodes[to].member.as_ref().is_some_and(|member| member.accepts(address_of(from).ip()));
         let Some(member) = &mut self.nodes[from].member else { return };
         if !welcome {
             return member.peer_list.handle_failed(now, address_of(to));
@@ -115,51 +112,6 @@ impl World {
         }
         let side =
             |node: usize, fast: bool| Side { fast, line: Line { rate: u64::MAX, delay: DELAY }, ..Side::of(node) };
-        self.connect([from, to].map(|node| side(node, self.nodes[node].fast)));
+        self.connect([from, to].map(|node| side(node, self.nodes[node].settings.fast)));
     }
-}
-
-impl Node {
-    /// Senders of a checked piece gain or lose trust; who is banned is dismissed.
-    pub(super) fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) {
-        let Some(member) = &mut self.member else { return };
-        for ip in member.peer_list.judge(verdict, outcome) {
-            for peer in self.peers.iter().filter(|peer| peer.address().ip() == ip) {
-                peer.request_close();
-                self.banned.insert(node_of(peer.address()));
-            }
-        }
-    }
-}
-
-impl Member {
-    /// What a tracker says now: what was waited for, or what a request that is due brings at once.
-    fn poll_answer(
-        &mut self,
-        now: Time,
-        (address, left): (SocketAddr, u64),
-        trackers: &mut Trackers,
-        rng: &mut Rng,
-    ) -> Option<Answer> {
-        if self.answer.is_none() {
-            let request = self.announce.poll_request(now)?;
-            let announcement = Announcement {
-                info_hash: INFO_HASH,
-                peer_id: self.peer_id,
-                source: address.ip(),
-                local: address.ip(),
-                port: address.port(),
-                left,
-                event: request.event,
-                numwant: request.numwant as usize,
-                same_family_only: false,
-            };
-            self.answer = Some(trackers.handle_request(now, &request, &announcement, rng));
-        }
-        self.answer.take_if(|answer| now >= answer.at)
-    }
-}
-
-fn accepts(member: &Member, from: usize) -> bool {
-    member.online && member.peer_list.accepts(address_of(from).ip())
 }
