@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::geometry::BLOCK_LEN;
+use crate::base::lock::lock;
 use crate::base::{BlockRef, PieceIndex};
 use crate::swarm::PieceMemory;
 
@@ -41,7 +42,7 @@ impl PieceMemory for CountingBuffer {
 
 impl CountingBuffer {
     fn lock(&self) -> MutexGuard<'_, Blocks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A block has come, with the right bytes or not.

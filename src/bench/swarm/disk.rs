@@ -24,7 +24,7 @@ pub struct Disk {
     pub late_by: Duration,
     /// So many writes end well, then one fails, and all after it.
     pub writes_left: Option<u32>,
-    spoilt_count: u32,
+    corrupted_count: u32,
     discarded_count: usize,
 }
 
@@ -36,7 +36,7 @@ impl Disk {
             record: have.clone(),
             late_by: Duration::ZERO,
             writes_left: None,
-            spoilt_count: 0,
+            corrupted_count: 0,
             discarded_count: 0,
         }
     }
@@ -61,20 +61,20 @@ impl Disk {
     }
 
     fn put(&mut self, piece: PieceIndex, stored: Stored) {
-        if let Some(place) = self.pieces.get_mut(piece.at()) {
-            *place = stored;
+        if let Some(entry) = self.pieces.get_mut(piece.at()) {
+            *entry = stored;
         }
     }
 
     /// A piece goes bad, and nobody is told.
-    pub fn spoil(&mut self, piece: PieceIndex) {
+    pub fn corrupt(&mut self, piece: PieceIndex) {
         self.put(piece, Stored::Wrong);
-        self.spoilt_count += 1;
+        self.corrupted_count += 1;
     }
 
     /// Pieces may have gone bad: each has to be looked at before it is sent.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.spoilt_count > 0
+    pub(super) fn may_be_corrupted(&self) -> bool {
+        self.corrupted_count > 0
     }
 
     /// A piece was found to be bad.

@@ -75,7 +75,7 @@ pub struct FleetFigures {
 }
 
 /// One swarm, as its processes told it.
-struct Swarmed {
+struct SwarmResult {
     finished_s: Vec<f64>,
     sent_by_origin: u64,
     downloaded: u64,
@@ -107,8 +107,8 @@ pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> 
         phase(&format!("round {number} of {}: pairs", settings.rounds));
         let pairs_s = in_folder(settings, &info, |to| pairs(settings, &alone, &from, to))?;
         phase(&format!("round {number} of {}: the swarm", settings.rounds));
-        let swarmed = in_folder(settings, &info, |to| swarm(settings, links, &tracked, &from, to))?;
-        let round = figures(settings, links, measured, pairs_s, swarmed);
+        let swarm_result = in_folder(settings, &info, |to| swarm(settings, links, &tracked, &from, to))?;
+        let round = figures(settings, links, measured, pairs_s, swarm_result);
         rounds.push(FleetFigures { piece_length: info.geometry.piece_len(), ..round });
     }
     rounds.sort_by(|a, b| a.finish.efficiency_last.total_cmp(&b.finish.efficiency_last));
@@ -279,7 +279,7 @@ fn finish(
     })
 }
 
-fn swarm(settings: &Settings, links: Links, torrent: &Path, from: &Path, to: &Path) -> Result<Swarmed, BenchError> {
+fn swarm(settings: &Settings, links: Links, torrent: &Path, from: &Path, to: &Path) -> Result<SwarmResult, BenchError> {
     let (mut origin, _) = origin(settings, torrent, from, &flag("--up", links.origin))?;
     let mut flags: Vec<OsString> = vec!["--seed".into()];
     flags.extend(flag("--up", links.link));
@@ -287,14 +287,14 @@ fn swarm(settings: &Settings, links: Links, torrent: &Path, from: &Path, to: &Pa
     let finished = finish(settings, torrent, to, |_| flags.clone())?;
     let (mut finished_s, gets): (Vec<f64>, Vec<Running>) = finished.into_iter().unzip();
     finished_s.sort_by(f64::total_cmp);
-    let mut swarmed = Swarmed { finished_s, sent_by_origin: 0, downloaded: 0, wasted: 0 };
+    let mut swarm_result = SwarmResult { finished_s, sent_by_origin: 0, downloaded: 0, wasted: 0 };
     for mut get in gets {
         let record = get.stop("complete")?;
-        swarmed.downloaded += number(&record, "downloaded");
-        swarmed.wasted += number(&record, "wasted");
+        swarm_result.downloaded += number(&record, "downloaded");
+        swarm_result.wasted += number(&record, "wasted");
     }
-    swarmed.sent_by_origin = number(&origin.stop("stopped")?, "uploaded");
-    Ok(swarmed)
+    swarm_result.sent_by_origin = number(&origin.stop("stopped")?, "uploaded");
+    Ok(swarm_result)
 }
 
 fn number(record: &Value, key: &str) -> u64 {
@@ -302,12 +302,18 @@ fn number(record: &Value, key: &str) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
-fn figures(settings: &Settings, links: Links, measured: Measured, pairs_s: f64, swarmed: Swarmed) -> FleetFigures {
+fn figures(
+    settings: &Settings,
+    links: Links,
+    measured: Measured,
+    pairs_s: f64,
+    swarm_result: SwarmResult,
+) -> FleetFigures {
     let (len, leechers) = (settings.len as f64, settings.peer_count);
     let Measured { origin, up, down } = measured;
     let t_min_s = pairs_s.max(fluid_bound(len, leechers, origin, down, leechers as f64 * up));
     let known = |rate: f64| rate.is_finite().then_some(rate);
-    let Swarmed { finished_s, sent_by_origin, downloaded, wasted } = swarmed;
+    let SwarmResult { finished_s, sent_by_origin, downloaded, wasted } = swarm_result;
     let traffic = Traffic { origin_copies: sent_by_origin as f64 / len, wasted, received: downloaded + wasted };
     let finish = Finish::new(t_min_s, &finished_s, finished_s.len(), &traffic);
     FleetFigures {

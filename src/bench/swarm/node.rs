@@ -1,9 +1,9 @@
 //! One client of the simulation: what it has and is, and its choking as the engine's control thread does it. What happens to it is
 //! `play`.
 
+pub(super) mod events;
 mod member;
 mod misbehavior;
-pub(super) mod play;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
-use super::wire::{Batch, End, Event, Place, Queue};
+use super::wire::{Batch, End, EndId, Event, Queue};
 use crate::base::{Rng, Time, limits};
 use crate::peer::PeerFault;
 use crate::swarm::choker::Slots;
@@ -108,7 +108,7 @@ pub struct Connections {
     /// The numbers of the open ends, unordered.
     pub(super) open: Vec<usize>,
     /// The node at the other end of each ended connection, until the world has counted it.
-    pub(super) parted: Vec<usize>,
+    pub(super) closed_peers: Vec<usize>,
 }
 
 /// The link between the node and the network, which all connections share.
@@ -144,9 +144,9 @@ pub struct Record {
 pub struct Timers {
     pub(super) queue: Queue,
     /// An [`Event::News`] is scheduled.
-    pub(super) news_due: bool,
+    pub(super) flush_due: bool,
     /// An [`Event::Woken`] is scheduled.
-    pub(super) woken: bool,
+    pub(super) control_woken: bool,
     checkpoint_at: Time,
 }
 
@@ -161,7 +161,7 @@ pub struct Effort {
     /// Connections it has had.
     pub connections: u64,
     /// Pieces looked at to find one to ask for, over connections that have ended.
-    pub looks: u64,
+    pub candidates_examined: u64,
 }
 
 impl Node {
@@ -174,7 +174,7 @@ impl Node {
         rng: Rng,
     ) -> Self {
         let mut queue = Queue::new(at);
-        [Event::Tick, Event::Steer].into_iter().for_each(|event| queue.schedule(nanos(now), event));
+        [Event::Tick, Event::Control].into_iter().for_each(|event| queue.schedule(nanos(now), event));
         let settings = Settings {
             uplink_rate: 1_000_000_000,
             downlink_rate: 10_000_000_000,
@@ -199,7 +199,7 @@ impl Node {
             effort: Effort::default(),
             member: None,
             access: Access::default(),
-            timers: Timers { queue, news_due: false, woken: false, checkpoint_at: now },
+            timers: Timers { queue, flush_due: false, control_woken: false, checkpoint_at: now },
             rng,
         }
     }
@@ -215,8 +215,8 @@ impl Node {
     }
 
     /// Pieces looked at to find one to ask for.
-    pub fn looks(&self) -> u64 {
-        self.effort.looks
+    pub fn candidates_examined(&self) -> u64 {
+        self.effort.candidates_examined
             + self.connections.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()
     }
 
@@ -240,7 +240,7 @@ impl Node {
     }
 
     /// The choking part of a step of the control thread; true when connections have to look who is choked.
-    pub(super) fn steer(&mut self) -> bool {
+    pub(super) fn step_control(&mut self) -> bool {
         let now = self.now;
         if now >= self.timers.checkpoint_at {
             self.timers.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
@@ -258,21 +258,21 @@ impl Node {
 
     /// Another process in its place, which has what it finds and knows nobody.
     pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingBuffer>>, now: Time) {
-        self.timers.queue.forget_writes();
+        self.timers.queue.cancel_writes();
         self.swarm = swarm;
         self.control = self.control.take().map(|_| TorrentControl::new(Slots::Auto, &self.swarm, now));
         self.failed = false;
     }
 
     /// Ends the connection on this side, and says where the other side is.
-    pub(super) fn close(&mut self, at: usize) -> Option<Place> {
+    pub(super) fn close(&mut self, at: usize) -> Option<EndId> {
         let end = self.connections.ends.get_mut(at)?.take()?;
         let shared = end.link.shared();
         let useful = shared.has_transferred();
         self.connections.peers.retain(|peer| peer.key() != shared.key());
         self.connections.open.retain(|&other| other != at);
-        self.connections.parted.push(end.peer.node);
-        self.effort.looks += end.link.candidates_examined();
+        self.connections.closed_peers.push(end.peer.node);
+        self.effort.candidates_examined += end.link.candidates_examined();
         if end.leaving.is_some() {
             self.access.uplink_busy = false;
         }

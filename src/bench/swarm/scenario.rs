@@ -161,8 +161,8 @@ impl Scenario {
         for (i, &kind) in kinds.iter().enumerate() {
             let upload_slots = if kind == Kind::FreeRider { Slots::Count(0) } else { Slots::Auto };
             // Every second of those who corrupt says that it has everything; the silent all do.
-            let liar = kind == Kind::Silent || (kind == Kind::Corrupting && i % 2 == 0);
-            let have = if liar { Bitfield::full(piece_count) } else { Bitfield::new(piece_count) };
+            let claims_all = kind == Kind::Silent || (kind == Kind::Corrupting && i % 2 == 0);
+            let have = if claims_all { Bitfield::full(piece_count) } else { Bitfield::new(piece_count) };
             let node = world.add_node(&have, slots, upload_slots);
             let share = if self.mixed_rates { [1, 2, 4][i % 3] } else { 1 };
             let node = &mut world.nodes[node];
@@ -252,7 +252,7 @@ impl Scenario {
             honest_bans: bans(&|kind| kind != Kind::Corrupting),
             control_bytes_per_peer: sum(&|node| world.nodes[node].effort.control_len) as f64 / peers,
             messages_per_peer: sum(&|node| world.nodes[node].effort.messages) as f64 / peers,
-            looks_per_peer: sum(&|node| world.nodes[node].looks()) as f64 / peers,
+            looks_per_peer: sum(&|node| world.nodes[node].candidates_examined()) as f64 / peers,
             ranked_per_peer: sum(&|node| world.nodes[node].ranked()) as f64 / peers,
             choke_changes_per_peer: sum(&|node| world.nodes[node].choke_changes()) as f64 / peers,
             connections_per_peer: sum(&|node| world.nodes[node].effort.connections) as f64 / peers,
@@ -280,7 +280,7 @@ impl Run {
                 look_at = world.now + Duration::from_millis(10);
                 let waiting = finished.iter_mut().zip(1..).filter(|(at, _)| at.is_none());
                 waiting.for_each(|(at, node)| *at = world.nodes[node].record.completed_at);
-                come_and_go(world, absences);
+                apply_absences(world, absences);
             }
             world.now >= end
         });
@@ -306,7 +306,7 @@ impl Run {
     }
 }
 
-fn come_and_go(world: &mut World, absences: &mut Vec<Absence>) {
+fn apply_absences(world: &mut World, absences: &mut Vec<Absence>) {
     let now = world.now;
     absences.retain(|absence| {
         if now >= absence.until {

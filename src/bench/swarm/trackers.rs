@@ -66,8 +66,8 @@ impl Trackers {
     }
 
     pub fn set_behavior(&mut self, tracker: usize, behavior: TrackerBehavior) {
-        if let Some(place) = self.behaviors.get_mut(tracker) {
-            *place = behavior;
+        if let Some(entry) = self.behaviors.get_mut(tracker) {
+            *entry = behavior;
         }
     }
 
@@ -77,7 +77,7 @@ impl Trackers {
     }
 
     /// They were started anew and know nobody.
-    pub fn forget(&mut self) {
+    pub fn restart(&mut self) {
         self.table = Table::open();
     }
 
@@ -165,9 +165,9 @@ fn nonsense(rng: &mut Rng) -> Vec<u8> {
 fn junk(mut reply: AnnounceReply, announcement: &Announcement, rng: &mut Rng) -> Vec<u8> {
     let count = if rng.u32(..20) == 0 { JUNK_PEERS_MAX } else { rng.usize(..JUNK_PEERS) };
     // Ports of zero and addresses that are nobody's among them.
-    let nobody =
+    let unused_address =
         |rng: &mut Rng| SocketAddr::from((Ipv4Addr::new(rng.u8(11..), rng.u8(..), 0, rng.u8(..)), rng.u16(..3)));
-    reply.peers.extend((0..count).map(|_| tracker_peer(nobody(rng))));
+    reply.peers.extend((0..count).map(|_| tracker_peer(unused_address(rng))));
     reply.peers.push(tracker_peer(SocketAddr::new(announcement.source, announcement.port)));
     rng.shuffle(&mut reply.peers);
     let mut body = encode_reply(&reply, PeerForm::Compact);

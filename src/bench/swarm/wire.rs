@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU64, Ordering as Atomically};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering as AtomicOrdering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::counting_buffer::CountingBuffer;
 use crate::base::Rng;
+use crate::base::lock::lock;
 use crate::peer::Transmit;
 use crate::swarm::{Link, OpenPiece};
 
@@ -44,7 +45,7 @@ impl Side {
 
 /// Where an end is: its node, and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct EndId {
     pub(super) node: usize,
     pub(super) end: usize,
 }
@@ -55,7 +56,7 @@ pub struct End {
     pub node: usize,
     pub link: Link<CountingBuffer>,
     /// The other end.
-    pub(super) peer: Place,
+    pub(super) peer: EndId,
     pub(super) line: Line,
     pub(super) silent: bool,
     /// It breaks in the middle of what it sends next.
@@ -127,12 +128,12 @@ pub(super) enum Event {
     },
     Hashed(Arc<OpenPiece<CountingBuffer>>),
     /// The connections look at what is new.
-    News,
+    FlushHaves,
     /// Time-outs of connections.
     Tick,
     /// The control thread, in its time and when it is woken.
-    Steer,
-    Woken,
+    Control,
+    ControlWoken,
 }
 
 /// An event and its time in nanoseconds.
@@ -203,7 +204,7 @@ impl Queue {
     }
 
     /// What the process had begun to write ended with it.
-    pub(super) fn forget_writes(&mut self) {
+    pub(super) fn cancel_writes(&mut self) {
         self.heap.retain(|due| !matches!(due.event, Event::Hashed(_)));
     }
 }
@@ -212,51 +213,51 @@ impl Queue {
 /// plays its part of a window first.
 #[derive(Debug, Default)]
 pub(super) struct Post {
-    boxes: Vec<Letters>,
+    mailboxes: Vec<Mailbox>,
 }
 
 #[derive(Debug)]
-struct Letters {
+struct Mailbox {
     /// The earliest event of the node, here or in its queue.
     next_at: AtomicU64,
-    letters: Mutex<Vec<Due>>,
+    events: Mutex<Vec<Due>>,
 }
 
 impl Post {
     pub(super) fn add_node(&mut self) {
-        self.boxes.push(Letters { next_at: AtomicU64::new(u64::MAX), letters: Mutex::default() });
+        self.mailboxes.push(Mailbox { next_at: AtomicU64::new(u64::MAX), events: Mutex::default() });
     }
 
     pub(super) fn send(&self, to: usize, due: Due) {
-        let Letters { next_at, letters } = &self.boxes[to];
-        let mut letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
-        next_at.fetch_min(due.at, Atomically::Relaxed);
-        letters.push(due);
+        let Mailbox { next_at, events } = &self.mailboxes[to];
+        let mut events = lock(events);
+        next_at.fetch_min(due.at, AtomicOrdering::Relaxed);
+        events.push(due);
     }
 
     /// Puts what has come for a node into its queue.
     pub(super) fn fetch(&self, node: usize, queue: &mut Queue) {
-        let Letters { next_at, letters } = &self.boxes[node];
-        let mut letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
-        next_at.store(u64::MAX, Atomically::Relaxed);
-        queue.heap.extend(letters.drain(..));
+        let Mailbox { next_at, events } = &self.mailboxes[node];
+        let mut events = lock(events);
+        next_at.store(u64::MAX, AtomicOrdering::Relaxed);
+        queue.heap.extend(events.drain(..));
     }
 
     /// The node waits for what its queue holds now.
     pub(super) fn wait(&self, node: usize, queue: &Queue) {
-        self.boxes[node].next_at.fetch_min(queue.next_at(), Atomically::Relaxed);
+        self.mailboxes[node].next_at.fetch_min(queue.next_at(), AtomicOrdering::Relaxed);
     }
 
     pub(super) fn is_due(&self, node: usize, until: u64) -> bool {
-        self.boxes[node].next_at.load(Atomically::Relaxed) < until
+        self.mailboxes[node].next_at.load(AtomicOrdering::Relaxed) < until
     }
 
     pub(super) fn due_count(&self, until: u64) -> usize {
-        (0..self.boxes.len()).filter(|&node| self.is_due(node, until)).count()
+        (0..self.mailboxes.len()).filter(|&node| self.is_due(node, until)).count()
     }
 
     /// The earliest event of all.
     pub(super) fn next_at(&self) -> u64 {
-        self.boxes.iter().map(|letters| letters.next_at.load(Atomically::Relaxed)).min().unwrap_or(u64::MAX)
+        self.mailboxes.iter().map(|mailbox| mailbox.next_at.load(AtomicOrdering::Relaxed)).min().unwrap_or(u64::MAX)
     }
 }

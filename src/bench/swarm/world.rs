@@ -17,10 +17,10 @@ use rayon::prelude::*;
 
 use super::counting_buffer::CountingBuffer;
 use super::disk::Disk;
-use super::node::play::{CONTROL_TICK, Surroundings};
+use super::node::events::{CONTROL_TICK, Environment};
 use super::node::{Node, address_of, nanos};
 use super::trackers::Trackers;
-use super::wire::{End, Line, Place, Post, Side};
+use super::wire::{End, EndId, Line, Post, Side};
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Bitfield, Geometry, Rng, Time};
 use crate::peer::{InitialHave, PeerFault, Setup};
@@ -37,7 +37,7 @@ const START: Duration = Duration::from_secs(1000);
 const WINDOW_MAX: Duration = Duration::from_millis(1);
 /// Fewer nodes than this are not worth a second core; neighbours are played by one.
 const PARALLEL_MIN: usize = 32;
-const NEIGHBOURS: usize = 8;
+const CHUNK_LEN: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct World {
     /// Ends that are open between two nodes.
     pub(super) connected: HashMap<(usize, usize), usize>,
     /// Both ends of each connection; the ends have the numbers 2n and 2n + 1.
-    wires: Vec<[Place; 2]>,
+    wires: Vec<[EndId; 2]>,
     post: Post,
     window: u64,
     control_at: u64,
@@ -124,9 +124,9 @@ impl World {
     pub fn connect(&mut self, sides: [Side; 2]) -> usize {
         let fast = sides.iter().all(|side| side.fast);
         let extension = sides.iter().all(|side| side.extension);
-        let place = |side: Side| Place { node: side.node, end: self.nodes[side.node].connections.ends.len() };
-        let places = sides.map(place);
-        for (side, peer) in [(sides[0], places[1]), (sides[1], places[0])] {
+        let end_id = |side: Side| EndId { node: side.node, end: self.nodes[side.node].connections.ends.len() };
+        let end_ids = sides.map(end_id);
+        for (side, peer) in [(sides[0], end_ids[1]), (sides[1], end_ids[0])] {
             let shared = Arc::new(PeerShared::new(self.next_key, address_of(peer.node)));
             self.next_key += 1;
             let setup = Setup {
@@ -166,32 +166,31 @@ impl World {
             node.connections.ends.push(Some(Box::new(end)));
         }
         *self.connected.entry(pair_of(sides[0].node, sides[1].node)).or_default() += 2;
-        self.wires.push(places);
-        for place in places {
-            self.act(place.node, |node, around| node.wake(around, place.end));
+        self.wires.push(end_ids);
+        for end_id in end_ids {
+            self.with_node(end_id.node, |node, env| node.wake(env, end_id.end));
         }
         2 * self.wires.len() - 2
     }
 
     /// Something happens to a node from outside, now.
-    fn act(&mut self, node: usize, act: impl FnOnce(&mut Node, &Surroundings<'_>)) {
+    fn with_node(&mut self, node: usize, action: impl FnOnce(&mut Node, &Environment<'_>)) {
         let Self { geometry, post, nodes, now, .. } = self;
-        let around =
-            Surroundings { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
+        let env = Environment { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
         let node = &mut nodes[node];
         node.now = *now;
-        act(node, &around);
+        action(node, &env);
         post.wait(node.at, &node.timers.queue);
     }
 
-    fn place(&self, end: usize) -> Place {
+    fn end_id(&self, end: usize) -> EndId {
         self.wires[end / 2][end % 2]
     }
 
     /// `None` when it has ended.
     pub fn end(&self, end: usize) -> Option<&End> {
-        let place = self.place(end);
-        self.nodes[place.node].end(place.end)
+        let end_id = self.end_id(end);
+        self.nodes[end_id.node].end(end_id.end)
     }
 
     /// Those that are open.
@@ -210,40 +209,40 @@ impl World {
 
     /// Ends a connection, for both sides at once; what is on the way is lost.
     pub fn disconnect(&mut self, end: usize) {
-        for place in [self.place(end), self.place(end ^ 1)] {
-            self.part(place);
+        for end_id in [self.end_id(end), self.end_id(end ^ 1)] {
+            self.close_end(end_id);
         }
     }
 
-    pub(super) fn part(&mut self, place: Place) {
-        self.act(place.node, |node, around| {
-            node.close(place.end);
-            node.start_next(around);
+    pub(super) fn close_end(&mut self, end_id: EndId) {
+        self.with_node(end_id.node, |node, env| {
+            node.close(end_id.end);
+            node.start_next(env);
         });
     }
 
     /// Ends a connection as soon as something leaves this end, in the middle of it.
     pub fn tear(&mut self, end: usize) {
-        let place = self.place(end);
-        if let Some(Some(end)) = self.nodes[place.node].connections.ends.get_mut(place.end) {
+        let end_id = self.end_id(end);
+        if let Some(Some(end)) = self.nodes[end_id.node].connections.ends.get_mut(end_id.end) {
             end.torn = true;
         }
     }
 
     /// From now on this end answers requests, or does not.
     pub fn set_silent(&mut self, end: usize, silent: bool) {
-        let place = self.place(end);
-        self.act(place.node, |node, around| {
-            if let Some(Some(end)) = node.connections.ends.get_mut(place.end) {
+        let end_id = self.end_id(end);
+        self.with_node(end_id.node, |node, env| {
+            if let Some(Some(end)) = node.connections.ends.get_mut(end_id.end) {
                 end.silent = silent;
             }
-            node.wake(around, place.end);
+            node.wake(env, end_id.end);
         });
     }
 
     /// Every connection of a node looks at what is new.
-    pub fn spread_news(&mut self, node: usize) {
-        self.act(node, Node::spread_news);
+    pub fn flush_haves_all(&mut self, node: usize) {
+        self.with_node(node, Node::flush_haves_all);
     }
 
     /// Runs until `done`, which is asked after each window; false when it is not after `limit` of virtual time.
@@ -261,33 +260,32 @@ impl World {
                 return false;
             }
             let until = (next + self.window).min(self.control_at).min(deadline + 1);
-            self.play(until);
+            self.advance_nodes(until);
             self.now = Duration::from_nanos(until.min(deadline));
         }
         true
     }
 
     /// All nodes play what happens to them before `until`.
-    fn play(&mut self, until: u64) {
+    fn advance_nodes(&mut self, until: u64) {
         let Self { geometry, post, nodes, .. } = self;
-        let around =
-            Surroundings { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
-        let play = |nodes: &mut [Node]| {
+        let env = Environment { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
+        let process = |nodes: &mut [Node]| {
             for node in nodes.iter_mut().filter(|node| post.is_due(node.at, until)) {
-                node.play(&around, until);
+                node.process_events(&env, until);
             }
         };
         if post.due_count(until) < PARALLEL_MIN {
-            play(nodes);
+            process(nodes);
         } else {
-            nodes.par_chunks_mut(NEIGHBOURS).for_each(play);
+            nodes.par_chunks_mut(CHUNK_LEN).for_each(process);
         }
     }
 
     /// The part of the control threads that looks beyond its own node.
     fn control(&mut self) {
         for at in 0..self.nodes.len() {
-            for other in std::mem::take(&mut self.nodes[at].connections.parted) {
+            for other in std::mem::take(&mut self.nodes[at].connections.closed_peers) {
                 let pair = pair_of(at, other);
                 let left = self.connected.get(&pair).map_or(0, |open| open - 1);
                 if left > 0 {

@@ -239,10 +239,10 @@ impl FaultRun {
             Act::CorruptPiece(node) => {
                 let node = &mut world.nodes[node];
                 let piece = node.swarm.geometry.piece(rng.u32(..node.swarm.geometry.piece_count()));
-                piece.into_iter().for_each(|piece| node.disk.spoil(piece));
+                piece.into_iter().for_each(|piece| node.disk.corrupt(piece));
             }
             Act::TrackerBehavior(tracker, behavior) => world.trackers.set_behavior(tracker, behavior),
-            Act::RestartTrackers => world.trackers.forget(),
+            Act::RestartTrackers => world.trackers.restart(),
         }
     }
 

@@ -153,7 +153,7 @@ fn a_choke_storm_loses_nothing() {
             unchoke = !unchoke;
             let shared = world.nodes[origin].connections.peers[0].clone();
             shared.set_unchoked(unchoke);
-            world.spread_news(origin);
+            world.flush_haves_all(origin);
             let pause = world.rng.u64(5..if unchoke { 400 } else { 100 });
             world.run_for(Duration::from_millis(pause));
         }

@@ -218,7 +218,7 @@ fn a_lost_piece_is_fetched_again() {
         for index in [2, 4, 5] {
             world.nodes[leecher].swarm.pieces.handle_lost(shape.piece(index).unwrap());
         }
-        world.spread_news(leecher);
+        world.flush_haves_all(leecher);
         world.run_until_complete(&[leecher, other], secs(60));
         world.finish();
     });

@@ -8,7 +8,7 @@ use crate::codec::message::Message;
 /// More than a second allows.
 const FLOOD_LEN: usize = 300;
 /// Of so many batches it spoils one.
-const SPARED: u32 = 4;
+const INTERVAL: u32 = 4;
 
 impl Node {
     /// Spoils what is about to leave, now and then.
@@ -17,7 +17,7 @@ impl Node {
             return;
         };
         let Some(Some(end)) = connections.ends.get_mut(at) else { return };
-        if rng.u32(..SPARED) > 0 {
+        if rng.u32(..INTERVAL) > 0 {
             return;
         }
         let piece_count = geometry.piece_count();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::World;
 use crate::base::limits;
 use crate::bench::swarm::node::{address_of, node_of};
-use crate::bench::swarm::wire::{Line, Place, Side};
+use crate::bench::swarm::wire::{EndId, Line, Side};
 use crate::codec::tracker_http::PeerHost;
 use crate::swarm::peer_list::Source;
 use crate::swarm::torrent_control::Completion;
@@ -27,7 +27,7 @@ impl World {
         }
         for end in self.nodes[node].connections.open.clone() {
             let peer = self.nodes[node].end(end).map(|end| end.peer);
-            [Some(Place { node, end }), peer].into_iter().flatten().for_each(|place| self.part(place));
+            [Some(EndId { node, end }), peer].into_iter().flatten().for_each(|end_id| self.close_end(end_id));
         }
     }
 
@@ -74,18 +74,18 @@ impl World {
         for (_, address) in member.attempts.extract_if(.., |&mut (until, _)| now >= until) {
             member.peer_list.handle_failed(now, address);
         }
-        let places = limits::HALF_OPEN_MAX.saturating_sub(member.attempts.len());
-        for address in member.peer_list.poll_connect(now, sought.saturating_sub(open), places, &mut self.rng) {
+        let dials_max = limits::HALF_OPEN_MAX.saturating_sub(member.attempts.len());
+        for address in member.peer_list.poll_connect(now, sought.saturating_sub(open), dials_max, &mut self.rng) {
             self.open_connection(node, address);
         }
     }
 
     fn open_connection(&mut self, from: usize, address: SocketAddr) {
         let (now, to) = (self.now, node_of(address));
-        let nobody = to >= self.nodes.len()
+        let is_unreachable = to >= self.nodes.len()
             || now < self.nodes[to].settings.link_down_until.max(self.nodes[from].settings.link_down_until);
-        if let Some(member) = self.nodes[from].member.as_mut().filter(|_| nobody || to == from) {
-            if nobody {
+        if let Some(member) = self.nodes[from].member.as_mut().filter(|_| is_unreachable || to == from) {
+            if is_unreachable {
                 member.attempts.push((now + limits::CONNECT_TIMEOUT, address));
             } else {
                 member.peer_list.handle_own(address);
@@ -99,11 +99,11 @@ impl World {
             _ if self.nodes[to].swarm.pieces.is_complete() => limits::CONNECTIONS_GET_MAX,
             _ => limits::CONNECTIONS_LEECHING_MAX,
         };
-        let welcome = !self.connected.contains_key(&pair)
+        let is_accepted = !self.connected.contains_key(&pair)
             && self.nodes[to].connections.open.len() < accepted_max
             && self.nodes[to].member.as_ref().is_some_and(|member| member.accepts(address_of(from).ip()));
         let Some(member) = &mut self.nodes[from].member else { return };
-        if !welcome {
+        if !is_accepted {
             return member.peer_list.handle_failed(now, address_of(to));
         }
         member.peer_list.handle_connected(address_of(to));

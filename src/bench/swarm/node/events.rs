@@ -27,7 +27,7 @@ const SPARE_MAX: usize = 64;
 
 /// What all nodes see of the world.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::bench::swarm) struct Surroundings<'a> {
+pub(in crate::bench::swarm) struct Environment<'a> {
     pub(in crate::bench::swarm) geometry: &'a Geometry,
     pub(in crate::bench::swarm) post: &'a Post,
     pub(in crate::bench::swarm) split: bool,
@@ -42,50 +42,50 @@ fn transfer_nanos(len: u64, rate: u64) -> u64 {
 
 impl Node {
     /// Plays everything that happens before `until`, in nanoseconds.
-    pub(in crate::bench::swarm) fn play(&mut self, around: &Surroundings<'_>, until: u64) {
-        around.post.fetch(self.at, &mut self.timers.queue);
+    pub(in crate::bench::swarm) fn process_events(&mut self, env: &Environment<'_>, until: u64) {
+        env.post.fetch(self.at, &mut self.timers.queue);
         while let Some((at, event)) = self.timers.queue.pop(until) {
             self.now = Duration::from_nanos(at);
             self.effort.events += 1;
-            self.handle(around, at, event);
+            self.handle(env, at, event);
         }
-        around.post.wait(self.at, &self.timers.queue);
+        env.post.wait(self.at, &self.timers.queue);
     }
 
-    fn handle(&mut self, around: &Surroundings<'_>, at: u64, event: Event) {
+    fn handle(&mut self, env: &Environment<'_>, at: u64, event: Event) {
         match event {
-            Event::Arrive { end, batch } => self.handle_arrived(around, at, end, batch),
+            Event::Arrive { end, batch } => self.handle_arrived(env, at, end, batch),
             Event::Deliver { end, batch } => {
                 if let Some(end) = self.end_mut(end) {
                     end.undelivered -= 1;
                 }
-                self.deliver(around, end, batch);
+                self.deliver(env, end, batch);
             }
             Event::Acknowledged { end: at, len } => {
                 if let Some(end) = self.end_mut(at) {
                     end.in_flight -= len;
                     self.make_ready(at);
-                    self.start_next(around);
+                    self.start_next(env);
                 }
             }
             Event::Closed { end } => {
                 self.close(end);
-                self.start_next(around);
+                self.start_next(env);
             }
-            Event::Sent { end } => self.handle_sent(around, end),
-            Event::Hashed(open) => self.handle_hashed(around, &open),
-            Event::News => {
-                self.timers.news_due = false;
-                self.spread_news(around);
+            Event::Sent { end } => self.handle_sent(env, end),
+            Event::Hashed(open) => self.handle_hashed(env, &open),
+            Event::FlushHaves => {
+                self.timers.flush_due = false;
+                self.flush_haves_all(env);
             }
-            Event::Tick => self.tick(around),
-            Event::Steer => {
-                self.steer_all(around);
-                self.schedule(CONTROL_TICK, Event::Steer);
+            Event::Tick => self.tick(env),
+            Event::Control => {
+                self.run_control(env);
+                self.schedule(CONTROL_TICK, Event::Control);
             }
-            Event::Woken => {
-                self.timers.woken = false;
-                self.steer_all(around);
+            Event::ControlWoken => {
+                self.timers.control_woken = false;
+                self.run_control(env);
             }
         }
     }
@@ -99,11 +99,11 @@ impl Node {
     }
 
     /// A batch is at the downlink, which takes what comes in order.
-    fn handle_arrived(&mut self, around: &Surroundings<'_>, now: u64, at: usize, batch: Box<Batch>) {
+    fn handle_arrived(&mut self, env: &Environment<'_>, now: u64, at: usize, batch: Box<Batch>) {
         let (rate, free_at) = (self.settings.downlink_rate, self.access.downlink_free_at);
-        let light_at = nanos(self.settings.link_down_until);
+        let up_at = nanos(self.settings.link_down_until);
         let Some(end) = self.end_mut(at) else { return };
-        end.delivered_at = end.delivered_at.max(now).max(light_at);
+        end.delivered_at = end.delivered_at.max(now).max(up_at);
         if !batch.transmit.blocks.is_empty() {
             let free_at = free_at.max(batch.left_at) + transfer_nanos(batch.len, rate);
             end.delivered_at = end.delivered_at.max(free_at);
@@ -111,14 +111,14 @@ impl Node {
         }
         let Some(end) = self.end_mut(at) else { return };
         if end.delivered_at == now && end.undelivered == 0 {
-            return self.deliver(around, at, batch);
+            return self.deliver(env, at, batch);
         }
         end.undelivered += 1;
         let delivered_at = end.delivered_at;
         self.timers.queue.schedule(delivered_at, Event::Deliver { end: at, batch });
     }
 
-    fn deliver(&mut self, around: &Surroundings<'_>, at: usize, batch: Box<Batch>) {
+    fn deliver(&mut self, env: &Environment<'_>, at: usize, batch: Box<Batch>) {
         let Some(end) = self.end_mut(at) else { return };
         if !batch.transmit.blocks.is_empty() {
             let (peer, known_after) = (end.peer, end.line.delay);
@@ -126,42 +126,42 @@ impl Node {
                 .timers
                 .queue
                 .due(nanos(self.now + known_after), Event::Acknowledged { end: peer.end, len: batch.len });
-            around.post.send(peer.node, due);
+            env.post.send(peer.node, due);
         }
-        let received = self.handle_received(around, at, &batch);
+        let received = self.handle_received(env, at, &batch);
         if self.access.spare.len() < SPARE_MAX {
             self.access.spare.push(batch);
         }
         match received {
-            Ok(()) => self.wake(around, at),
-            Err(fault) => self.handle_fault(around, at, fault),
+            Ok(()) => self.wake(env, at),
+            Err(fault) => self.handle_fault(env, at, fault),
         }
     }
 
-    fn handle_fault(&mut self, around: &Surroundings<'_>, at: usize, fault: PeerFault) {
+    fn handle_fault(&mut self, env: &Environment<'_>, at: usize, fault: PeerFault) {
         self.record.faults.extend(self.end(at).map(|end| (end.peer.node, fault)));
-        self.disconnect(around, at);
+        self.disconnect(env, at);
     }
 
     /// Ends the connection; the other side hears of it.
-    fn disconnect(&mut self, around: &Surroundings<'_>, at: usize) {
+    fn disconnect(&mut self, env: &Environment<'_>, at: usize) {
         let Some(delay) = self.end(at).map(|end| end.line.delay) else { return };
         if let Some(peer) = self.close(at) {
             let due = self.timers.queue.due(nanos(self.now + delay), Event::Closed { end: peer.end });
-            around.post.send(peer.node, due);
+            env.post.send(peer.node, due);
         }
-        self.start_next(around);
+        self.start_next(env);
     }
 
     /// The engine's reader.
-    fn handle_received(&mut self, around: &Surroundings<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
+    fn handle_received(&mut self, env: &Environment<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
         let Self { now, rng, effort, timers: Timers { queue, .. }, disk, .. } = self;
         let now = *now;
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return Ok(()) };
-        let bounds = Bounds { piece_count: around.geometry.piece_count(), block_len_max: BLOCK_LEN };
+        let bounds = Bounds { piece_count: env.geometry.piece_count(), block_len_max: BLOCK_LEN };
         let mut control = &batch.transmit.control[..];
         while !control.is_empty() {
-            let len = if around.split { rng.usize(1..=control.len().min(20)) } else { control.len() };
+            let len = if env.split { rng.usize(1..=control.len().min(20)) } else { control.len() };
             let (chunk, rest) = control.split_at(len);
             control = rest;
             let mut inbox = std::mem::take(&mut end.inbox);
@@ -193,7 +193,7 @@ impl Node {
             let receipt = end.link.receive(now, block.piece.get(), block.begin, block.len, land)?;
             effort.messages += 1;
             if let Some(open) = receipt.completed {
-                let written_at = now + around.write_time + disk.delay(rng);
+                let written_at = now + env.write_time + disk.delay(rng);
                 queue.schedule(nanos(written_at), Event::Hashed(open));
             }
         }
@@ -205,41 +205,41 @@ impl Node {
     }
 
     /// The engine's writer looks whether there is something to send.
-    pub(in crate::bench::swarm) fn wake(&mut self, around: &Surroundings<'_>, at: usize) {
-        self.poll(around, at, !self.access.uplink_busy);
+    pub(in crate::bench::swarm) fn wake(&mut self, env: &Environment<'_>, at: usize) {
+        self.poll(env, at, !self.access.uplink_busy);
     }
 
-    fn poll(&mut self, around: &Surroundings<'_>, at: usize, uplink_free: bool) {
+    fn poll(&mut self, env: &Environment<'_>, at: usize, uplink_free: bool) {
         let now = self.now;
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         if end.leaving.is_some() {
             return;
         }
         if let Err(fault) = end.link.advance(now) {
-            return self.handle_fault(around, at, fault);
+            return self.handle_fault(env, at, fault);
         }
         if end.link.is_useless() && self.member.is_some() {
-            return self.disconnect(around, at);
+            return self.disconnect(env, at);
         }
         self.reject_all(at);
-        if self.disk.is_doubtful() && self.refuse_spoilt(at) {
-            return self.disconnect(around, at);
+        if self.disk.may_be_corrupted() && self.refuse_corrupted(at) {
+            return self.disconnect(env, at);
         }
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         let mut batch = self.access.spare.pop().unwrap_or_default();
         let may_send = uplink_free && !end.silent && end.in_flight < end.in_flight_max;
         let turn_len = self.settings.uplink_rate / UPLINK_TURNS_PER_S;
         let (mut len, len_max) = (0, turn_len.min(end.line.rate / BATCHES_PER_S));
-        let something = end.link.poll_transmit(now, &mut batch.transmit, |block| {
+        let has_output = end.link.poll_transmit(now, &mut batch.transmit, |block| {
             let fits = may_send && (len == 0 || len < len_max);
             len += u64::from(block.len);
             fits
         });
-        if around.checked {
-            self.check(around, at);
+        if env.checked {
+            self.check(env, at);
         }
-        if something {
-            self.send(around, at, batch);
+        if has_output {
+            self.send(env, at, batch);
         } else {
             self.access.spare.push(batch);
         }
@@ -257,19 +257,19 @@ impl Node {
     }
 
     /// The uplink takes a batch of the next connection.
-    pub(in crate::bench::swarm) fn start_next(&mut self, around: &Surroundings<'_>) {
+    pub(in crate::bench::swarm) fn start_next(&mut self, env: &Environment<'_>) {
         while !self.access.uplink_busy
             && let Some(at) = self.access.ready.pop_front()
         {
             if let Some(end) = self.end_mut(at) {
                 end.ready = false;
-                self.poll(around, at, true);
+                self.poll(env, at, true);
             }
         }
     }
 
-    fn send(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>) {
-        self.misbehave(around.geometry, at, &mut batch);
+    fn send(&mut self, env: &Environment<'_>, at: usize, mut batch: Box<Batch>) {
+        self.misbehave(env.geometry, at, &mut batch);
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         (batch.len, batch.wrong, batch.payload_len) = (batch.transmit.control.len() as u64, 0, 0);
         self.effort.control_len += batch.len;
@@ -277,11 +277,11 @@ impl Node {
             self.record.served[block.piece.at()] += 1;
             batch.len += PIECE_HEAD_LEN as u64;
             batch.payload_len += u64::from(block.len);
-            let spoils = self.settings.corrupt_share > 0.0 && self.rng.f64() < self.settings.corrupt_share;
+            let corrupts = self.settings.corrupt_share > 0.0 && self.rng.f64() < self.settings.corrupt_share;
             let right = self.disk.is_right(block.piece);
             let honest = self.settings.corrupt_share == 0.0 && self.settings.misbehavior.is_none();
             assert!(right || !honest, "node {} serves piece {}, which it has not got", self.at, block.piece.get());
-            if spoils || !right {
+            if corrupts || !right {
                 batch.wrong |= 1 << i;
             }
         }
@@ -289,7 +289,7 @@ impl Node {
         let left_at = nanos(self.now) + transfer_nanos(batch.len, self.settings.uplink_rate);
         if batch.transmit.blocks.is_empty() {
             // A few bytes find their way between the batches.
-            return self.carry(around, at, batch, left_at);
+            return self.carry(env, at, batch, left_at);
         }
         end.in_flight += batch.len;
         end.leaving = Some(batch);
@@ -298,7 +298,7 @@ impl Node {
     }
 
     /// From the uplink, which it leaves at `left_at`, to the other end.
-    fn carry(&mut self, around: &Surroundings<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
+    fn carry(&mut self, env: &Environment<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         batch.left_at = left_at;
         let left_at = left_at.max(nanos(self.settings.link_down_until));
@@ -309,31 +309,31 @@ impl Node {
             batch.tear(&mut self.rng);
         }
         let due = self.timers.queue.due(arrival, Event::Arrive { end: peer.end, batch });
-        around.post.send(peer.node, due);
+        env.post.send(peer.node, due);
         if torn {
             let due = self.timers.queue.due(arrival, Event::Closed { end: peer.end });
-            around.post.send(peer.node, due);
+            env.post.send(peer.node, due);
             self.close(at);
         }
     }
 
-    fn handle_sent(&mut self, around: &Surroundings<'_>, at: usize) {
+    fn handle_sent(&mut self, env: &Environment<'_>, at: usize) {
         let Some(end) = self.end_mut(at) else { return };
         let Some(batch) = end.leaving.take() else { return };
         end.link.handle_sent(batch.payload_len);
         self.access.uplink_busy = false;
-        self.carry(around, at, batch, nanos(self.now));
+        self.carry(env, at, batch, nanos(self.now));
         // What it has to say leaves at once; its next blocks wait for their turn.
-        self.poll(around, at, false);
-        self.start_next(around);
+        self.poll(env, at, false);
+        self.start_next(env);
     }
 
     /// The hash of a complete piece is known; what is right is written at once.
-    fn handle_hashed(&mut self, around: &Surroundings<'_>, open: &OpenPiece<CountingBuffer>) {
+    fn handle_hashed(&mut self, env: &Environment<'_>, open: &OpenPiece<CountingBuffer>) {
         let swarm = self.swarm.clone();
         let right = open.buffer().is_right(open.piece());
         if right && !self.disk.write(open.piece()) {
-            return self.fail(around);
+            return self.fail(env);
         }
         let mut proven = Vec::new();
         let verdict = if right {
@@ -351,64 +351,64 @@ impl Node {
             self.record.completed_at.get_or_insert(self.now);
         }
         self.judge(&verdict, if right { HashOutcome::Verified } else { HashOutcome::Failed });
-        if !std::mem::replace(&mut self.timers.news_due, true) {
-            self.schedule(limits::HAVE_GATHER, Event::News);
+        if !std::mem::replace(&mut self.timers.flush_due, true) {
+            self.schedule(limits::HAVE_GATHER, Event::FlushHaves);
         }
         if !proven.is_empty() {
             // They may be asked for more.
             let is_proven = |end: &End| proven.iter().any(|peer| peer.key() == end.link.shared().key());
             let ends: Vec<usize> =
                 self.connections.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
-            ends.into_iter().for_each(|at| self.wake(around, at));
+            ends.into_iter().for_each(|at| self.wake(env, at));
         }
     }
 
     /// A write failed: as the engine does, it asks nobody for more and leaves.
-    fn fail(&mut self, around: &Surroundings<'_>) {
+    fn fail(&mut self, env: &Environment<'_>) {
         self.failed = true;
         if let Some(member) = &mut self.member {
             member.online = false;
         }
         for at in self.connections.open.clone() {
-            self.disconnect(around, at);
+            self.disconnect(env, at);
         }
     }
 
     /// Pieces that the peer asks for and that are found to be bad are lost. True when the peer knows no word for that.
-    fn refuse_spoilt(&mut self, at: usize) -> bool {
+    fn refuse_corrupted(&mut self, at: usize) -> bool {
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return false };
         let queued = end.link.connection().queued();
-        let mut spoilt: Vec<PieceIndex> =
+        let mut corrupted: Vec<PieceIndex> =
             queued.map(|block| block.piece).filter(|&piece| !self.disk.is_right(piece)).collect();
-        spoilt.dedup();
-        for &piece in &spoilt {
+        corrupted.dedup();
+        for &piece in &corrupted {
             end.link.refuse_piece(piece);
             self.disk.discard(piece);
             self.swarm.pieces.handle_lost(piece);
-            if !std::mem::replace(&mut self.timers.news_due, true) {
-                self.timers.queue.schedule(nanos(self.now + limits::HAVE_GATHER), Event::News);
+            if !std::mem::replace(&mut self.timers.flush_due, true) {
+                self.timers.queue.schedule(nanos(self.now + limits::HAVE_GATHER), Event::FlushHaves);
             }
         }
-        !spoilt.is_empty() && !end.link.connection().is_fast()
+        !corrupted.is_empty() && !end.link.connection().is_fast()
     }
 
     /// Every connection looks at what is new.
-    pub(in crate::bench::swarm) fn spread_news(&mut self, around: &Surroundings<'_>) {
+    pub(in crate::bench::swarm) fn flush_haves_all(&mut self, env: &Environment<'_>) {
         for at in self.connections.open.clone() {
             if let Some(end) = self.end_mut(at) {
                 end.link.flush_haves();
             }
-            self.wake(around, at);
+            self.wake(env, at);
         }
     }
 
-    fn tick(&mut self, around: &Surroundings<'_>) {
+    fn tick(&mut self, env: &Environment<'_>) {
         let now = self.now;
         for at in self.connections.open.clone() {
             let Some(end) = self.end_mut(at).filter(|end| now >= end.link.poll_timeout()) else { continue };
             match end.link.handle_timeout(now) {
-                Ok(()) => self.wake(around, at),
-                Err(fault) => self.handle_fault(around, at, fault),
+                Ok(()) => self.wake(env, at),
+                Err(fault) => self.handle_fault(env, at, fault),
             }
         }
         self.schedule(TICK, Event::Tick);
@@ -416,26 +416,26 @@ impl Node {
 
     /// Interest changed: the choker looks again soon, as the engine's is woken for it.
     fn wake_control(&mut self) {
-        if self.control.is_some() && !std::mem::replace(&mut self.timers.woken, true) {
-            self.schedule(CONTROL_WAKE, Event::Woken);
+        if self.control.is_some() && !std::mem::replace(&mut self.timers.control_woken, true) {
+            self.schedule(CONTROL_WAKE, Event::ControlWoken);
         }
     }
 
-    fn steer_all(&mut self, around: &Surroundings<'_>) {
-        if self.steer() {
-            self.spread_news(around);
+    fn run_control(&mut self, env: &Environment<'_>) {
+        if self.step_control() {
+            self.flush_haves_all(env);
         }
     }
 
     /// What is true after every step.
-    fn check(&self, around: &Surroundings<'_>, at: usize) {
+    fn check(&self, env: &Environment<'_>, at: usize) {
         let Some(end) = self.end(at) else { return };
         let connection = end.link.connection();
         let Swarm { pieces, .. } = &*self.swarm;
         if self.slot_count > 0 && !connection.is_backlogged() {
             let lacked = |piece: PieceIndex| !pieces.has(piece) && connection.peer_have().contains(piece);
             // BEP 3: "Interest state must be kept up to date at all times".
-            assert_eq!(connection.am_interested(), around.geometry.pieces().any(lacked), "interest of end {at}");
+            assert_eq!(connection.am_interested(), env.geometry.pieces().any(lacked), "interest of end {at}");
         }
         let void = connection.peer_choking() && !connection.is_fast();
         assert!(!void || connection.outstanding_count() == 0, "end {at} waits for a peer that chokes it");
