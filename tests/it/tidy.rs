@@ -1,5 +1,5 @@
-//! Rules for the sources that no lint checks: which layer uses which, the length of files, where the clock is read, where
-//! `unsafe` may occur and which comment it needs, names, types, language, and what ring threads must not do.
+//! Rules for the sources that no lint checks: which layer uses which, the length of files, where the clock is read,
+//! where `unsafe` may occur and which comment it needs, names, types, language, and what ring threads must not do.
 
 pub(crate) mod language;
 mod pending;

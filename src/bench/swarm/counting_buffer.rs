@@ -1,4 +1,5 @@
-//! Piece memory of the simulation: what has landed, and whether it is right, instead of the bytes.
+//! Piece memory of the simulation. Records which blocks have arrived and whether they are correct, instead of their
+//! bytes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +8,7 @@ use crate::base::lock::lock;
 use crate::base::{BlockRef, PieceIndex};
 use crate::swarm::PieceMemory;
 
-/// What came of a block.
+/// The result of [`CountingBuffer::land`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Landed {
     More,
@@ -15,7 +16,7 @@ pub enum Landed {
     Duplicate,
 }
 
-/// See the module.
+/// Piece memory without bytes.
 #[derive(Debug, Default)]
 pub struct CountingBuffer(Mutex<Blocks>);
 
@@ -24,7 +25,7 @@ struct Blocks {
     landed: Vec<u64>,
     missing: u32,
     wrong: bool,
-    /// The piece whose blocks are here.
+    /// The piece to which the blocks belong.
     piece: Option<PieceIndex>,
 }
 
@@ -45,7 +46,7 @@ impl CountingBuffer {
         lock(&self.0)
     }
 
-    /// A block has come, with the right bytes or not.
+    /// Records a block, with the right bytes or not.
     pub fn land(&self, block: BlockRef, right: bool) -> Landed {
         let mut blocks = self.lock();
         let (word, bit) = (block.block_index() / 64, 1 << (block.block_index() % 64));
@@ -58,7 +59,7 @@ impl CountingBuffer {
         if blocks.missing > 0 { Landed::More } else { Landed::Complete }
     }
 
-    /// Every block of this piece is there and right: what a hash says.
+    /// Whether all blocks of this piece have arrived and are correct. Stands in for a hash check.
     pub fn is_right(&self, piece: PieceIndex) -> bool {
         let blocks = self.lock();
         blocks.missing == 0 && !blocks.wrong && blocks.piece == Some(piece)

@@ -1,6 +1,6 @@
-//! A node's disk: which pieces lie on it and whether they are right, what a crash leaves of them, how it fails.
+//! The simulated disk of a node: the state of each piece, crashes and write errors.
 //!
-//! Holds no bytes. What the swarm believes to have is another matter: tests compare the two.
+//! A disk holds no bytes. Its state is independent of the pieces that the node's `Swarm` has; tests compare the two.
 
 use std::time::Duration;
 
@@ -10,19 +10,18 @@ use crate::base::{Bitfield, Geometry, PieceIndex, Rng};
 enum Stored {
     Nothing,
     Right,
-    /// Not what was written.
-    Wrong,
+    Corrupt,
 }
 
-/// See the module.
+/// The pieces on a disk and in its resume record.
 #[derive(Debug)]
 pub struct Disk {
     pieces: Box<[Stored]>,
-    /// What the resume record claims: what lay here when the last checkpoint was made.
+    /// The pieces in the resume record: those on the disk at the last checkpoint.
     record: Bitfield,
-    /// A write takes up to so much longer than it should, and others overtake it.
+    /// The longest random delay of a write. Writes may overtake each other.
     pub late_by: Duration,
-    /// So many writes end well, then one fails, and all after it.
+    /// The number of writes that succeed before all further ones fail; `None` for no limit.
     pub writes_left: Option<u32>,
     corrupted_count: u32,
     discarded_count: usize,
@@ -45,12 +44,12 @@ impl Disk {
         self.pieces.get(piece.at()) == Some(&Stored::Right)
     }
 
-    /// What the next write takes beyond its time.
+    /// Draws the delay of the next write.
     pub(super) fn delay(&self, rng: &mut Rng) -> Duration {
         if self.late_by.is_zero() { Duration::ZERO } else { self.late_by.mul_f64(rng.f64()) }
     }
 
-    /// A piece that was found to be right is written; false when that failed.
+    /// Writes a verified piece. Returns false if the write failed.
     pub(super) fn write(&mut self, piece: PieceIndex) -> bool {
         if self.writes_left == Some(0) {
             return false;
@@ -66,30 +65,30 @@ impl Disk {
         }
     }
 
-    /// A piece goes bad, and nobody is told.
+    /// Corrupts a piece silently.
     pub fn corrupt(&mut self, piece: PieceIndex) {
-        self.put(piece, Stored::Wrong);
+        self.put(piece, Stored::Corrupt);
         self.corrupted_count += 1;
     }
 
-    /// Pieces may have gone bad: each has to be looked at before it is sent.
+    /// Whether pieces may be corrupt, so that each must be checked before it is sent.
     pub(super) fn may_be_corrupted(&self) -> bool {
         self.corrupted_count > 0
     }
 
-    /// A piece was found to be bad.
+    /// Removes a piece that was found to be corrupt.
     pub(super) fn discard(&mut self, piece: PieceIndex) {
         self.put(piece, Stored::Nothing);
         self.record.remove(piece);
         self.discarded_count += 1;
     }
 
-    /// Pieces that were found to be bad.
+    /// Returns the number of pieces that were found to be corrupt.
     pub fn discarded_count(&self) -> usize {
         self.discarded_count
     }
 
-    /// All that was written is safe, and the record claims it.
+    /// Syncs all written pieces and adds them to the resume record.
     pub(super) fn checkpoint(&mut self, geometry: &Geometry) {
         for (piece, &stored) in geometry.pieces().zip(&self.pieces) {
             if stored != Stored::Nothing {
@@ -98,8 +97,8 @@ impl Disk {
         }
     }
 
-    /// The power went, and came back with a disk that works: nothing is left but what was safe. Returns what the record
-    /// claims.
+    /// Simulates a power failure: pieces that are not in the resume record are lost. Afterwards writes succeed again.
+    /// Returns the pieces in the record.
     pub(super) fn crash(&mut self) -> &Bitfield {
         for (index, stored) in self.pieces.iter_mut().enumerate() {
             if !self.record.contains_index(index) {

@@ -1,11 +1,11 @@
-//! What is told of every swarm, of processes or simulated: when its downloaders were done, and at what cost.
+//! Figures of a swarm, of processes or simulated: completion times of the downloaders, and the cost in traffic.
 
 use serde::Serialize;
 
-/// Times are seconds, endless where somebody did not finish.
+/// Completion times in seconds, infinite if a downloader did not finish.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finish {
-    /// What nothing can undercut.
+    /// The lower bound of `t_last_s`.
     pub t_min_s: f64,
     pub t_first_s: f64,
     pub t_p50_s: f64,
@@ -13,9 +13,9 @@ pub struct Finish {
     pub efficiency_last: f64,
     pub efficiency_p50: f64,
     pub origin_copies: f64,
-    /// Jain's index of the finish times.
+    /// Jain's fairness index of the completion times.
     pub jain: f64,
-    /// Bytes received twice or in vain, of all received; without what was wrong.
+    /// The share of received bytes that were redundant. Bytes of corrupt pieces are not included.
     pub waste: f64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Traffic {
 }
 
 impl Finish {
-    /// `times` are those of the downloaders that finished, of `count` in all, ascending; `wasted` is a part of `received`.
+    /// `times` are those of the downloaders that finished, in ascending order, out of `count` downloaders.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     pub(super) fn new(t_min_s: f64, times: &[f64], count: usize, traffic: &Traffic) -> Self {
         let at = |index: usize| times.get(index).copied().unwrap_or(f64::INFINITY);
@@ -48,7 +48,7 @@ impl Finish {
     }
 }
 
-/// Jain's index: 1 when all are equal, 1/n when one has it all.
+/// Jain's fairness index: 1 if all n values are equal, 1/n if all but one are 0.
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
 fn jain(values: &[f64]) -> f64 {
     let squares: f64 = values.iter().map(|value| value * value).sum();
@@ -64,13 +64,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_is_one_and_alone_is_a_share() {
+    fn jains_index_of_equal_and_single_values() {
         near(jain(&[2.0, 2.0, 2.0]), 1.0);
         near(jain(&[0.0, 0.0, 3.0]), 1.0 / 3.0);
     }
 
     #[test]
-    fn the_last_one_counts_and_who_never_finishes_is_endless() {
+    fn an_unfinished_downloader_makes_the_last_time_infinite() {
         let finish = Finish::new(2.0, &[2.5, 4.0, 5.0], 3, &Traffic { origin_copies: 1.5, wasted: 1, received: 100 });
         assert_eq!((finish.t_first_s, finish.t_p50_s, finish.t_last_s), (2.5, 4.0, 5.0));
         near(finish.efficiency_last, 0.4);

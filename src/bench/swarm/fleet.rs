@@ -1,8 +1,9 @@
-//! `bench swarm`: an origin and its downloaders, each a process of its own, on this machine.
+//! `bench swarm`: an origin and its downloaders on this machine, one process each.
 //!
-//! The bound is made of what was measured in the same run. What the machine can do is told in each round by *pairs*: every downloader
-//! gets everything from an origin of its own, all at once. The swarm moves, hashes and writes the same bytes with as many
-//! processes less, so it can't be expected to be much faster. Where links have a limit, each kind is measured alone before.
+//! The bound is derived from measurements of the same run. In each round, *pairs* measure the machine: every downloader
+//! gets the content from its own origin, all at the same time. The swarm moves, hashes and writes the same bytes with
+//! fewer processes, so it cannot be much faster than the pairs. If links have a rate limit, each kind is measured alone
+//! before the rounds.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,21 +24,21 @@ use crate::bench::{BenchError, Machine, gb_per_s, io_error};
 use crate::codec::metainfo::{Info, Metainfo, MetainfoLimits};
 use crate::create::{Control, verify};
 
-/// Bytes per second of each process's link, where it has a limit.
+/// The rate limits of the processes' links, in bytes per second; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Links {
-    /// A downloader's, up and down.
+    /// The limit of a downloader, in each direction.
     pub link: Option<u64>,
-    /// The origin's, up.
+    /// The upload limit of the origin.
     pub origin: Option<u64>,
 }
 
-/// How long a link is measured.
+/// The duration of the measurement of a link.
 const PROBE_TIME: Duration = Duration::from_secs(3);
-/// A transfer that took less says nothing of a link.
+/// The shortest transfer time from which a rate is computed.
 const PROBE_TIME_MIN: Duration = Duration::from_millis(200);
 
-/// What links with a limit carry, in bytes per second; endless where they have none.
+/// The measured rates of the links in bytes per second; infinite without a limit.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     origin: f64,
@@ -45,10 +46,10 @@ struct Measured {
     down: f64,
 }
 
-/// What came of it: the round whose efficiency is the median. Times are seconds.
+/// The result: the round with the median efficiency. Times are in seconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct FleetFigures {
-    /// Of the content; each downloader gets that much.
+    /// The content length, which each downloader receives.
     pub bytes: u64,
     pub piece_length: u32,
     pub leechers: usize,
@@ -59,22 +60,22 @@ pub struct FleetFigures {
     pub origin_bytes_per_s: Option<u64>,
     #[serde(flatten)]
     pub machine: Machine,
-    /// Bytes per second that the links carried, each kind measured alone.
+    /// The measured rates in bytes per second, each kind of link alone.
     pub origin_measured: Option<f64>,
     pub up_measured: Option<f64>,
     pub down_measured: Option<f64>,
-    /// Pairs: until the last downloader has everything from an origin of its own.
+    /// The time until the last downloader of the pairs is complete.
     pub pairs_s: f64,
-    /// Its bound is the later of the pairs' time and the bound of the links as measured.
+    /// Its bound is the maximum of `pairs_s` and the bound of the measured links.
     #[serde(flatten)]
     pub finish: Finish,
-    /// Received by all, in 10^9 bytes per second.
+    /// The rate of all downloaders together, in 10^9 bytes per second.
     pub gb_per_s: f64,
-    /// Of every round.
+    /// The efficiency of the last downloader in every round, in ascending order.
     pub round_efficiency_last: Vec<f64>,
 }
 
-/// One swarm, as its processes told it.
+/// The result of one swarm, from the records of its processes.
 struct SwarmResult {
     finished_s: Vec<f64>,
     sent_by_origin: u64,
@@ -82,7 +83,7 @@ struct SwarmResult {
     wasted: u64,
 }
 
-/// Runs every round; `phase` hears what is being done.
+/// Runs all rounds. Calls `phase` with a description of each phase.
 pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> Result<FleetFigures, BenchError> {
     let from = settings.folder.join("origin");
     fs::create_dir(&from).map_err(io_error("make a folder"))?;
@@ -117,7 +118,7 @@ pub fn fleet(settings: &Settings, links: Links, phase: &mut dyn FnMut(&str)) -> 
     Ok(FleetFigures { round_efficiency_last, ..median })
 }
 
-/// Runs `transfer` into a new folder, looks at every byte that came, and removes it.
+/// Runs `transfer` into a new folder, verifies the received content, and removes the folder.
 fn in_folder<T>(
     settings: &Settings,
     info: &Info,
@@ -132,7 +133,7 @@ fn in_folder<T>(
             return Err(BenchError::Differs);
         }
     }
-    fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
+    fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
     Ok(outcome)
 }
 
@@ -140,7 +141,7 @@ fn folder_of(to: &Path, peer: usize) -> PathBuf {
     to.join(peer.to_string())
 }
 
-/// A process that serves the content; and its port.
+/// Starts a process that serves the content. Returns it with its port.
 fn origin(settings: &Settings, torrent: &Path, from: &Path, more: &[OsString]) -> Result<(Running, u64), BenchError> {
     let mut flags: Vec<OsString> = ["--verify", "none", "--data"].map(Into::into).into();
     flags.push(from.into());
@@ -152,7 +153,8 @@ fn origin(settings: &Settings, torrent: &Path, from: &Path, more: &[OsString]) -
     Ok((origin, port))
 }
 
-/// Starts all downloaders, and calls `watch` for each on a thread of its own.
+/// Starts all downloaders and calls `watch` for each on a separate thread. `more` returns additional flags of a
+/// downloader.
 fn downloaders<T: Send>(
     settings: &Settings,
     torrent: &Path,
@@ -163,7 +165,7 @@ fn downloaders<T: Send>(
     let mut gets = Vec::new();
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
-        // Who seeds afterwards writes through the page cache: pairs do the same.
+        // A process that seeds afterwards writes through the page cache, so pairs do the same.
         flags.extend(["--progress-ms", PROGRESS_MS, "--write", "buffered"].map(OsString::from));
         flags.extend(more(peer));
         flags.extend_from_slice(&settings.get_flags);
@@ -185,7 +187,8 @@ fn from_port(port: u64) -> [OsString; 2] {
     ["--peer".into(), format!("127.0.0.1:{port}").into()]
 }
 
-/// What each kind of link carries: an origin's, a downloader's up and down, the other side without a limit.
+/// Measures each kind of link with a limit: the origin's, and a downloader's in each direction. The other side has no
+/// limit.
 fn measure(settings: &Settings, links: Links, torrent: &Path, from: &Path) -> Result<Measured, BenchError> {
     let measured = |limit: Option<u64>, sides: [&str; 2]| {
         if limit.is_none() {
@@ -195,7 +198,7 @@ fn measure(settings: &Settings, links: Links, torrent: &Path, from: &Path) -> Re
         fs::create_dir(&to).map_err(io_error("make a folder"))?;
         let limits = sides.map(|side| if side.is_empty() { Vec::new() } else { flag(side, limit) });
         let rate = probe(settings, torrent, from, &to, &limits)?;
-        fs::remove_dir_all(&to).map_err(io_error("remove what was received"))?;
+        fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
         Ok(rate)
     };
     Ok(Measured {
@@ -205,7 +208,7 @@ fn measure(settings: &Settings, links: Links, torrent: &Path, from: &Path) -> Re
     })
 }
 
-/// Bytes per second from a seed to a downloader with these flags, for a few seconds.
+/// Measures the rate from a seeder to a downloader with these flags, in bytes per second.
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
 fn probe(
     settings: &Settings,
@@ -241,7 +244,7 @@ fn probe(
     Ok(rate)
 }
 
-/// Seconds until everybody has everything from an origin of its own.
+/// Returns the seconds until every downloader is complete from its own origin.
 fn pairs(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<f64, BenchError> {
     let all = ["--slots".into(), "all".into()];
     let origins: Vec<(Running, u64)> =
@@ -261,7 +264,8 @@ fn pairs(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<
     Ok(last)
 }
 
-/// Runs all downloaders until they have everything; when that was, and the processes, which go on seeding.
+/// Runs all downloaders until they are complete. Returns their completion times in seconds and the processes, which
+/// keep seeding.
 fn finish(
     settings: &Settings,
     torrent: &Path,

@@ -1,5 +1,5 @@
-//! One client of the simulation: what it has and is, and its choking as the engine's control thread does it. What happens to it is
-//! `play`.
+//! One client of the simulation: its state, and the choking that the engine's control thread does. `events` processes
+//! the events of a node.
 
 pub(super) mod events;
 mod member;
@@ -20,7 +20,7 @@ use crate::swarm::{HashOutcome, PeerShared, Swarm, Verdict};
 
 use member::Member;
 
-/// How a hostile node misbehaves. Wrong blocks and silence are settings of [`Node`] of their own.
+/// Protocol misbehavior of a hostile node. Corrupt blocks and silence are separate fields of [`Settings`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misbehavior {
     /// Announces pieces that the torrent does not have.
@@ -33,13 +33,13 @@ pub enum Misbehavior {
     Unrequested,
     /// Sends each block twice.
     Repeats,
-    /// Control words without end.
+    /// Sends a flood of control messages.
     Floods,
-    /// Hangs up in the middle of what it sends.
+    /// Closes the connection in the middle of a batch.
     HangsUp,
-    /// Bytes that are no message.
+    /// Sends random bytes.
     Noise,
-    /// Asks for what does not exist.
+    /// Requests blocks that do not exist.
     AbsurdRequests,
 }
 
@@ -113,7 +113,7 @@ pub struct Connections {
 
 /// The link between the node and the network, which all connections share.
 #[derive(Debug, Default)]
-pub struct Access {
+pub(super) struct Access {
     pub(super) uplink_busy: bool,
     /// Ends that have blocks to send, in the order of their turns on the uplink.
     pub(super) ready: VecDeque<usize>,
@@ -141,26 +141,27 @@ pub struct Record {
 
 /// The events of a node.
 #[derive(Debug)]
-pub struct Timers {
+pub(super) struct Timers {
     pub(super) queue: Queue,
-    /// An [`Event::News`] is scheduled.
+    /// An [`Event::FlushHaves`] is scheduled.
     pub(super) flush_due: bool,
-    /// An [`Event::Woken`] is scheduled.
+    /// An [`Event::ControlWoken`] is scheduled.
     pub(super) control_woken: bool,
     checkpoint_at: Time,
 }
 
-/// What a node has done, beside content.
+/// Counts of the work of a node.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Effort {
-    /// Control bytes it has sent, and messages it has handled.
+    /// Bytes of control messages sent.
     pub control_len: u64,
+    /// Messages received, blocks included.
     pub messages: u64,
-    /// Events it was woken for.
+    /// Events processed.
     pub events: u64,
-    /// Connections it has had.
+    /// Connections opened or accepted.
     pub connections: u64,
-    /// Pieces looked at to find one to ask for, over connections that have ended.
+    /// Pieces examined to pick one, over ended connections.
     pub candidates_examined: u64,
 }
 
@@ -204,28 +205,29 @@ impl Node {
         }
     }
 
+    /// Starts to find peers by the trackers of `tiers`.
     pub(super) fn join(&mut self, tiers: Vec<Vec<String>>, rng: &mut Rng) {
         let complete = self.swarm.pieces.is_complete();
         self.member = Some(Member::new(tiers, complete, rng));
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     pub fn open_count(&self) -> usize {
         self.connections.open.len()
     }
 
-    /// Pieces looked at to find one to ask for.
+    /// Returns the number of pieces examined to pick one, over all connections.
     pub fn candidates_examined(&self) -> u64 {
         self.effort.candidates_examined
             + self.connections.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()
     }
 
-    /// Peers looked at to decide who is unchoked.
+    /// Returns the number of peers ranked to decide which are unchoked.
     pub fn ranked(&self) -> u64 {
         self.control.as_ref().map_or(0, |control| control.choke_driver().ranked_count())
     }
 
-    /// Chokes and unchokes so far.
+    /// Returns the number of chokes and unchokes.
     pub fn choke_changes(&self) -> u64 {
         self.control.as_ref().map_or(0, |control| control.choke_driver().change_count())
     }
@@ -239,7 +241,8 @@ impl Node {
         self.connections.ends.get(at)?.as_deref()
     }
 
-    /// The choking part of a step of the control thread; true when connections have to look who is choked.
+    /// The choking part of a step of the control thread. Returns true if connections must apply changed choke
+    /// decisions.
     pub(super) fn step_control(&mut self) -> bool {
         let now = self.now;
         if now >= self.timers.checkpoint_at {
@@ -256,7 +259,7 @@ impl Node {
         }
     }
 
-    /// Another process in its place, which has what it finds and knows nobody.
+    /// Replaces the process of the node by a new one that has the pieces of `swarm` and no peers.
     pub(super) fn restart(&mut self, swarm: Arc<Swarm<CountingBuffer>>, now: Time) {
         self.timers.queue.cancel_writes();
         self.swarm = swarm;
@@ -264,7 +267,7 @@ impl Node {
         self.failed = false;
     }
 
-    /// Ends the connection on this side, and says where the other side is.
+    /// Ends the connection on this side only. Returns the other end.
     pub(super) fn close(&mut self, at: usize) -> Option<EndId> {
         let end = self.connections.ends.get_mut(at)?.take()?;
         let shared = end.link.shared();
@@ -282,7 +285,7 @@ impl Node {
         Some(end.peer)
     }
 
-    /// Senders of a hashed piece gain or lose trust. Requests that connections to banned peers close.
+    /// Adjusts the trust in the senders of a hashed piece, and closes the connections of banned peers.
     fn judge(&mut self, verdict: &Verdict, outcome: HashOutcome) {
         let Some(member) = &mut self.member else { return };
         for ip in member.peer_list.judge(verdict, outcome) {
@@ -298,13 +301,13 @@ pub(super) fn nanos(time: Time) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where the node listens.
+/// Returns the address at which a node listens.
 pub(super) fn address_of(node: usize) -> SocketAddr {
     let bits = 0x0a00_0000 | u32::try_from(node).unwrap_or(0);
     SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(bits)), 6881)
 }
 
-/// The node that listens there, or the number of none.
+/// Returns the node that listens at `address`, or `usize::MAX` if no node can have this address.
 pub(super) fn node_of(address: SocketAddr) -> usize {
     match address.ip() {
         IpAddr::V4(ip) if ip.octets()[0] == 10 => (ip.to_bits() & 0x00ff_ffff) as usize,

@@ -1,4 +1,4 @@
-//! A swarm to be simulated: how many, how fast, how bad; and what came of it.
+//! The scenario of `bench swarm --simulate`: the number, rates and misbehavior of the nodes, and the outcome of a run.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::world::World;
 use crate::base::{Bitfield, Geometry, Time};
 use crate::swarm::choker::Slots;
 
-/// Piece memory of a leecher: what `--arena` is by default, but no more slots than a real one keeps busy.
+/// The most piece buffers of a leecher. It has fewer if the default of `--arena` holds fewer.
 const SLOTS_MAX: u64 = 512;
-/// Moments at which the pieces of all are counted.
+/// The most entries of [`Outcome::progress`].
 const SAMPLES: usize = 60;
-/// A run that takes so many times the bound is given up.
+/// A run is aborted after this multiple of the bound.
 const PATIENCE: u32 = 40;
 
-/// What is simulated. Shares are of the leechers, from 0 to 1.
+/// The parameters of a simulation. Shares are fractions of the leechers, from 0 to 1.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
@@ -29,19 +29,19 @@ pub struct Scenario {
     /// Bytes per second.
     pub origin_rate: u64,
     pub link_rate: u64,
-    /// Links of the full rate, a half and a quarter of it, instead of equal ones.
+    /// One third of the links has the full rate, one third half of it, and one third a quarter of it.
     pub mixed_rates: bool,
-    /// Leave without a word once, and come back.
+    /// The share that leaves once without an announce and returns.
     pub churn: f64,
-    /// Take and do not give.
+    /// The share that does not upload.
     pub free_riders: f64,
-    /// Send wrong blocks, half of the time.
+    /// The share that corrupts half of the blocks that it sends.
     pub corrupting: f64,
-    /// Say that they have everything and answer nothing.
+    /// The share that claims all pieces and answers no request.
     pub silent: f64,
 }
 
-/// What came of it. Times are seconds of virtual time.
+/// The result of a simulation. Times are in seconds of virtual time.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     pub seed: u64,
@@ -50,40 +50,44 @@ pub struct Outcome {
     pub bytes: u64,
     pub pieces: u32,
     pub piece_length: u32,
-    /// Of the honest leechers; the bound is max(F / u_s, F / d_min, N·F / (u_s + Σu_i)) over them.
+    /// Figures of the honest leechers. Their bound is max(F / u_s, F / d_min, N·F / (u_s + Σu_i)), with free riders
+    /// among the downloaders.
     #[serde(flatten)]
     pub finish: Finish,
-    /// Honest leechers that have everything.
+    /// The number of complete honest leechers.
     pub finished: usize,
     pub corrupt_bytes: u64,
     pub corrupting: usize,
-    /// Pairs of an honest peer that banned a corrupting one, and an honest one.
+    /// Bans of corrupting peers by honest leechers.
     pub bans: usize,
+    /// Bans of other peers by honest leechers.
     pub honest_bans: usize,
-    /// For each honest leecher.
+    /// Control bytes that an honest leecher sent, on average.
     pub control_bytes_per_peer: f64,
     pub messages_per_peer: f64,
-    /// Pieces looked at to find one to ask for, and peers looked at to decide who is unchoked.
+    /// Pieces that an honest leecher examined to pick one, on average.
     pub looks_per_peer: f64,
+    /// Peers that an honest leecher ranked to decide which are unchoked, on average.
     pub ranked_per_peer: f64,
     pub choke_changes_per_peer: f64,
     pub connections_per_peer: f64,
     pub faults: usize,
-    /// Events that all nodes were woken for.
+    /// Events that all nodes processed.
     pub events: u64,
-    /// Seconds of real time.
+    /// The duration of the run in seconds of real time.
     pub wall_s: f64,
-    /// Fewest, median and most pieces of an honest leecher, at equal distances of time.
+    /// The progress of the honest leechers at equal intervals.
     pub progress: Vec<Progress>,
 }
 
+/// The lowest, median and highest number of pieces of an honest leecher at one time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Progress {
     pub at_s: f64,
     pub fewest: u32,
     pub median: u32,
     pub most: u32,
-    /// The share of all uplinks that carried blocks since the moment before.
+    /// The share of the total uplink capacity that carried blocks since the previous entry.
     pub uplinks_busy: f64,
 }
 
@@ -103,11 +107,11 @@ struct Absence {
     until: Time,
 }
 
-/// A scenario under way.
+/// The state of a running scenario.
 struct Run {
     world: World,
     origin: usize,
-    /// Of each leecher, by its node's number less one.
+    /// The kind of each leecher. The leecher of node n has the index n - 1.
     kinds: Vec<Kind>,
     absences: Vec<Absence>,
     start: Time,
@@ -117,7 +121,7 @@ struct Run {
 }
 
 impl Scenario {
-    /// The fluid bound for the honest leechers, free riders among the takers.
+    /// Returns the bound of the honest leechers in seconds. Free riders count as downloaders without an uplink.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     fn bound(&self, run: &Run) -> f64 {
         let len = run.world.geometry.total_len() as f64;
@@ -130,7 +134,8 @@ impl Scenario {
         fluid_bound(len, takers.len(), self.origin_rate as f64, slowest, given)
     }
 
-    /// Runs it; `progressed` hears the share of the honest that have finished, from time to time.
+    /// Runs the simulation. Calls `progressed` regularly with the share of leechers that have finished. Returns `None`
+    /// if the piece length and count are not valid.
     pub fn run(&self, progressed: &mut dyn FnMut(f64)) -> Option<Outcome> {
         let started = std::time::Instant::now();
         let total_len = u64::from(self.piece_len) * u64::from(self.piece_count);
@@ -160,7 +165,7 @@ impl Scenario {
         let kinds = self.kinds(&mut world);
         for (i, &kind) in kinds.iter().enumerate() {
             let upload_slots = if kind == Kind::FreeRider { Slots::Count(0) } else { Slots::Auto };
-            // Every second of those who corrupt says that it has everything; the silent all do.
+            // The silent leechers and half of the corrupting ones claim all pieces.
             let claims_all = kind == Kind::Silent || (kind == Kind::Corrupting && i % 2 == 0);
             let have = if claims_all { Bitfield::full(piece_count) } else { Bitfield::new(piece_count) };
             let node = world.add_node(&have, slots, upload_slots);
@@ -201,7 +206,7 @@ impl Scenario {
         kinds
     }
 
-    /// At least one, if any.
+    /// Returns the number of leechers for a share, rounded up.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share")]
     fn count_of(&self, share: f64) -> usize {
         (share * self.leechers as f64).ceil() as usize
@@ -264,7 +269,7 @@ impl Scenario {
     }
 }
 
-/// At most [`SAMPLES`] of them.
+/// Returns at most [`SAMPLES`] entries at equal distances.
 fn thinned(progress: &[Progress]) -> Vec<Progress> {
     progress.iter().copied().step_by(progress.len().div_ceil(SAMPLES).max(1)).collect()
 }
@@ -274,10 +279,10 @@ impl Run {
     fn step(&mut self, step: Duration) {
         let end = self.world.now + step;
         let (finished, absences) = (&mut self.finished, &mut self.absences);
-        let mut look_at = self.world.now;
+        let mut next_check = self.world.now;
         self.world.run_while(step + step, |world| {
-            if world.now >= look_at {
-                look_at = world.now + Duration::from_millis(10);
+            if world.now >= next_check {
+                next_check = world.now + Duration::from_millis(10);
                 let waiting = finished.iter_mut().zip(1..).filter(|(at, _)| at.is_none());
                 waiting.for_each(|(at, node)| *at = world.nodes[node].record.completed_at);
                 apply_absences(world, absences);

@@ -1,6 +1,7 @@
-//! The trackers of a simulated swarm: they share one table, and each answers as its mood is.
+//! The trackers of a simulated swarm. They share one table; each has a [`TrackerBehavior`].
 //!
-//! A node asks once in a mood and has what comes of it later, as the engine has; all but good answers come through the codec.
+//! The behavior at the time of a request determines the reply, which the node receives after a delay. All replies
+//! except those of [`TrackerBehavior::Answers`] are decoded from bytes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,27 +13,27 @@ use crate::codec::tracker_http::{
 };
 use crate::tracker::{Announcement, Refusal, Table};
 
-/// What comes of an announce.
+/// The reaction of a tracker to an announce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrackerBehavior {
     Answers,
-    /// Nobody listens there.
+    /// The connection is refused.
     Unreachable,
-    /// It takes the request and says nothing.
+    /// The tracker accepts the request and does not answer.
     Silent,
-    /// It refuses, and some of the time says when to come back.
+    /// The tracker returns a failure, in some cases with a retry time.
     Refuses,
-    /// What it says is no reply.
+    /// The tracker returns bytes that are not a reply.
     Nonsense,
-    /// It names many that are not there and whoever asks, among some that are.
+    /// The reply lists unused addresses and the announcing node among real peers.
     Junk,
-    /// It wants to be asked at once again, or never.
+    /// The reply asks for an announce interval of zero or without end.
     AbsurdIntervals,
-    /// It is gone for good.
+    /// The tracker has ended permanently.
     Gone,
 }
 
-/// What a node will be told.
+/// The reply to an announce, which arrives at `at`.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) at: Time,
@@ -40,7 +41,7 @@ pub(super) struct Answer {
     pub(super) reply: Result<AnnounceReply, AnnounceFailure>,
 }
 
-/// See the module.
+/// The trackers and their common table.
 #[derive(Debug)]
 pub struct Trackers {
     behaviors: Vec<TrackerBehavior>,
@@ -49,9 +50,9 @@ pub struct Trackers {
 }
 
 const URL_HEAD: &str = "http://tracker-";
-/// A tracker that answers, does so at once; others take a while.
+/// The delay of a reply that is not a good one. Good replies arrive at once.
 const DELAY: Duration = Duration::from_millis(100);
-/// Addresses that nobody has, in one reply, most of the time and at most.
+/// The most unused addresses in a usual reply, and their number in a few very long replies.
 const JUNK_PEERS: usize = 100;
 const JUNK_PEERS_MAX: usize = 2500;
 
@@ -60,7 +61,7 @@ impl Trackers {
         Self { behaviors: vec![TrackerBehavior::Answers], table: Table::open(), bad_answer_count: 0 }
     }
 
-    /// So many, one tier each; all answer.
+    /// Sets the number of trackers, each in its own tier. All of them answer.
     pub fn set_count(&mut self, count: usize) {
         self.behaviors = vec![TrackerBehavior::Answers; count];
     }
@@ -71,12 +72,12 @@ impl Trackers {
         }
     }
 
-    /// Announces that had no good answer.
+    /// Returns the number of announces without a good reply.
     pub fn bad_answer_count(&self) -> usize {
         self.bad_answer_count
     }
 
-    /// They were started anew and know nobody.
+    /// Restarts all trackers with an empty table.
     pub fn restart(&mut self) {
         self.table = Table::open();
     }
@@ -164,7 +165,7 @@ fn nonsense(rng: &mut Rng) -> Vec<u8> {
 
 fn junk(mut reply: AnnounceReply, announcement: &Announcement, rng: &mut Rng) -> Vec<u8> {
     let count = if rng.u32(..20) == 0 { JUNK_PEERS_MAX } else { rng.usize(..JUNK_PEERS) };
-    // Ports of zero and addresses that are nobody's among them.
+    // Addresses without a node, some with port 0.
     let unused_address =
         |rng: &mut Rng| SocketAddr::from((Ipv4Addr::new(rng.u8(11..), rng.u8(..), 0, rng.u8(..)), rng.u16(..3)));
     reply.peers.extend((0..count).map(|_| tracker_peer(unused_address(rng))));

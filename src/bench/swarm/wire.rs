@@ -1,4 +1,5 @@
-//! What travels between two nodes, and when: the ends of a connection, each node's queue of events, the post between nodes.
+//! Transport between nodes: the ends of a connection, the event queue of each node, and the [`Post`] that carries
+//! events from node to node.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -12,24 +13,24 @@ use crate::base::lock::lock;
 use crate::peer::Transmit;
 use crate::swarm::{Link, OpenPiece};
 
-/// One direction of a wire.
+/// One direction of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
     /// Bytes per second.
     pub rate: u64,
-    /// Not zero.
+    /// The one-way delay; not zero.
     pub delay: Duration,
 }
 
-/// How one end of a connection is.
+/// The properties of one end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Side {
     pub node: usize,
     pub fast: bool,
     pub extension: bool,
-    /// What leaves here.
+    /// The line from this end to the other.
     pub line: Line,
-    /// Requests are taken and never answered with a block.
+    /// The end accepts requests and never sends a block.
     pub silent: bool,
 }
 
@@ -43,7 +44,7 @@ impl Side {
     }
 }
 
-/// Where an end is: its node, and its number there.
+/// Identifies an end by its node and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct EndId {
     pub(super) node: usize,
@@ -59,37 +60,39 @@ pub struct End {
     pub(super) peer: EndId,
     pub(super) line: Line,
     pub(super) silent: bool,
-    /// It breaks in the middle of what it sends next.
+    /// The connection breaks in the middle of the next batch.
     pub(super) torn: bool,
-    /// Control bytes received and not whole yet.
+    /// Received bytes of an incomplete control message.
     pub(super) inbox: Vec<u8>,
-    /// On the uplink now.
+    /// The batch on the uplink.
     pub(super) leaving: Option<Box<Batch>>,
-    /// It waits for the uplink.
+    /// The end is queued for the uplink.
     pub(super) ready: bool,
-    /// Bytes of batches with blocks that were sent and are not known to have been received.
+    /// Bytes of sent batches with blocks that the peer has not acknowledged.
     pub(super) in_flight: u64,
     pub(super) in_flight_max: u64,
     pub(super) line_free_at: u64,
-    /// When the last batch is through our downlink, and how many are not yet.
+    /// The time in nanoseconds at which the last batch has passed the downlink.
     pub(super) delivered_at: u64,
+    /// The number of batches on the downlink.
     pub(super) undelivered: u32,
 }
 
-/// What leaves at once.
+/// Messages and blocks that leave together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) transmit: Transmit,
-    /// Bit i: block i has wrong bytes.
+    /// Bit i is set if block i is corrupt.
     pub(super) wrong: u32,
     pub(super) len: u64,
     pub(super) payload_len: u64,
-    /// When it has left the sender's uplink.
+    /// The time in nanoseconds at which the batch has left the sender's uplink.
     pub(super) left_at: u64,
 }
 
 impl Batch {
-    /// The connection broke while this left: only a part of it will arrive, and of a block in parts nothing.
+    /// Truncates the batch at random, as if the connection broke while it was sent. Of a partly sent block nothing
+    /// arrives.
     pub(super) fn tear(&mut self, rng: &mut Rng) {
         let Transmit { control, blocks, .. } = &mut self.transmit;
         if blocks.is_empty() || rng.bool() {
@@ -101,38 +104,28 @@ impl Batch {
     }
 }
 
-/// Something that happens at a node; `end` is one of its own.
+/// An event at a node. `end` is the number of one of its ends.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// This batch reaches the downlink, and has come through it.
-    Arrive {
-        end: usize,
-        batch: Box<Batch>,
-    },
-    Deliver {
-        end: usize,
-        batch: Box<Batch>,
-    },
-    /// The peer has received so many bytes.
-    Acknowledged {
-        end: usize,
-        len: u64,
-    },
+    /// The batch reaches the downlink.
+    Arrive { end: usize, batch: Box<Batch> },
+    /// The batch has passed the downlink.
+    Deliver { end: usize, batch: Box<Batch> },
+    /// The peer has received `len` bytes.
+    Acknowledged { end: usize, len: u64 },
     /// The peer has ended the connection.
-    Closed {
-        end: usize,
-    },
+    Closed { end: usize },
     /// This end's batch has left the uplink.
-    Sent {
-        end: usize,
-    },
+    Sent { end: usize },
+    /// A complete piece is hashed and written.
     Hashed(Arc<OpenPiece<CountingBuffer>>),
-    /// The connections look at what is new.
+    /// All connections send their pending haves.
     FlushHaves,
-    /// Time-outs of connections.
+    /// Check the timeouts of all connections.
     Tick,
-    /// The control thread, in its time and when it is woken.
+    /// A regular step of the control thread.
     Control,
+    /// A step of the control thread after a wake-up.
     ControlWoken,
 }
 
@@ -140,7 +133,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Due {
     at: u64,
-    /// Who scheduled it, and how many that one had before: equal times have an order that no thread has a say in.
+    /// The scheduling node and the number of its event. Makes the order of simultaneous events independent of threads.
     order: u64,
     event: Event,
 }
@@ -160,13 +153,13 @@ impl PartialOrd for Due {
 }
 
 impl Ord for Due {
-    /// The earliest is the greatest.
+    /// Reversed: the heap returns the greatest event, which must be the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
     }
 }
 
-/// One node's events by their time.
+/// The events of one node in the order of their times.
 #[derive(Debug)]
 pub(super) struct Queue {
     heap: BinaryHeap<Due>,
@@ -178,7 +171,7 @@ impl Queue {
         Self { heap: BinaryHeap::new(), order: (node as u64) << 40 }
     }
 
-    /// An event of this node, or of another one that has to be posted.
+    /// Creates an event for this node, or for another one to be sent by the [`Post`].
     pub(super) fn due(&mut self, at: u64, event: Event) -> Due {
         self.order += 1;
         Due { at, order: self.order, event }
@@ -189,7 +182,7 @@ impl Queue {
         self.heap.push(due);
     }
 
-    /// The next event before `until`.
+    /// Removes the next event, if it is before `until`.
     pub(super) fn pop(&mut self, until: u64) -> Option<(u64, Event)> {
         self.heap.peek().filter(|due| due.at < until)?;
         self.heap.pop().map(|due| (due.at, due.event))
@@ -203,14 +196,14 @@ impl Queue {
         self.heap.clear();
     }
 
-    /// What the process had begun to write ended with it.
+    /// Removes pending writes, since the process has ended.
     pub(super) fn cancel_writes(&mut self) {
         self.heap.retain(|due| !matches!(due.event, Event::Hashed(_)));
     }
 }
 
-/// What nodes send each other: it never arrives before the current window is over, so that it does not matter which node
-/// plays its part of a window first.
+/// Carries events between nodes. They never become due within the current window, so the order in which nodes process a
+/// window does not matter.
 #[derive(Debug, Default)]
 pub(super) struct Post {
     mailboxes: Vec<Mailbox>,
@@ -218,7 +211,7 @@ pub(super) struct Post {
 
 #[derive(Debug)]
 struct Mailbox {
-    /// The earliest event of the node, here or in its queue.
+    /// The time of the earliest event of the node, in this mailbox or its queue; `u64::MAX` for none.
     next_at: AtomicU64,
     events: Mutex<Vec<Due>>,
 }
@@ -235,7 +228,7 @@ impl Post {
         events.push(due);
     }
 
-    /// Puts what has come for a node into its queue.
+    /// Moves the events for a node to its queue.
     pub(super) fn fetch(&self, node: usize, queue: &mut Queue) {
         let Mailbox { next_at, events } = &self.mailboxes[node];
         let mut events = lock(events);
@@ -243,7 +236,7 @@ impl Post {
         queue.heap.extend(events.drain(..));
     }
 
-    /// The node waits for what its queue holds now.
+    /// Records the time of the earliest event in the queue of a node.
     pub(super) fn wait(&self, node: usize, queue: &Queue) {
         self.mailboxes[node].next_at.fetch_min(queue.next_at(), AtomicOrdering::Relaxed);
     }
@@ -256,7 +249,7 @@ impl Post {
         (0..self.mailboxes.len()).filter(|&node| self.is_due(node, until)).count()
     }
 
-    /// The earliest event of all.
+    /// Returns the time of the earliest event of all nodes.
     pub(super) fn next_at(&self) -> u64 {
         self.mailboxes.iter().map(|mailbox| mailbox.next_at.load(AtomicOrdering::Relaxed)).min().unwrap_or(u64::MAX)
     }

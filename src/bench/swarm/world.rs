@@ -1,10 +1,11 @@
-//! Nodes, the wires between them and the virtual clock.
+//! Nodes, the connections between them and the virtual clock.
 //!
-//! Each node has an uplink, which its connections share batch by batch in turn, and a downlink, which takes what comes in
-//! order. A connection has so many bytes between the two as a socket has buffers.
+//! Each node has an uplink, which its connections share batch by batch in turn, and a downlink, which carries batches
+//! in the order of their arrival. The bytes in flight of a connection are limited, as by socket buffers.
 //!
-//! Time passes in windows no longer than the shortest wire: what happens to a node within one is not known to any other before
-//! the next, so that all cores play nodes at once and a run still follows from its seed alone.
+//! Time advances in windows that are not longer than the shortest delay of a line. An event at a node affects other
+//! nodes in a later window at the earliest. All cores can therefore process nodes in parallel, and a run still depends
+//! on its seed only.
 
 mod membership;
 
@@ -27,35 +28,36 @@ use crate::peer::{InitialHave, PeerFault, Setup};
 use crate::swarm::choker::Slots;
 use crate::swarm::{Link, PeerShared, Swarm};
 
-/// What hashing and writing a piece takes on a fast disk.
+/// The default of [`World::write_time`]: a fast disk.
 const HASH_TIME: Duration = Duration::from_millis(2);
-/// Bytes of a connection between the uplink and the peer at most, beside what a round trip holds.
+/// The limit of bytes in flight of a connection, in addition to the bandwidth-delay product.
 const IN_FLIGHT_MIN: u64 = 512 << 10;
-/// Every run starts here: not at zero, so that "long ago" is possible.
+/// The virtual time at the start. Not zero, so that earlier times exist.
 const START: Duration = Duration::from_secs(1000);
-/// No window is longer.
+/// The longest window.
 const WINDOW_MAX: Duration = Duration::from_millis(1);
-/// Fewer nodes than this are not worth a second core; neighbours are played by one.
+/// Fewer nodes with events than this are processed on one thread.
 const PARALLEL_MIN: usize = 32;
+/// The number of neighboring nodes that one thread processes at a time.
 const CHUNK_LEN: usize = 8;
 
-/// See the module.
+/// A simulated network of nodes with its trackers and virtual clock.
 #[derive(Debug)]
 pub struct World {
     pub now: Time,
     pub rng: Rng,
     pub nodes: Vec<Node>,
-    /// Control bytes arrive in pieces of random length, one byte at least.
+    /// Control bytes arrive in chunks of random length, at least one byte.
     pub split: bool,
-    /// What must hold after every step is looked at, which takes its time.
+    /// Check the invariants of a connection after every step, which is slow.
     pub checked: bool,
-    /// What hashing and writing a piece takes.
+    /// The time to hash and write a piece.
     pub write_time: Duration,
     pub(super) geometry: Arc<Geometry>,
     pub trackers: Trackers,
-    /// Ends that are open between two nodes.
+    /// The number of open ends between each pair of nodes.
     pub(super) connected: HashMap<(usize, usize), usize>,
-    /// Both ends of each connection; the ends have the numbers 2n and 2n + 1.
+    /// Both ends of each connection n. [`World::end`] numbers them 2n and 2n + 1.
     wires: Vec<[EndId; 2]>,
     post: Post,
     window: u64,
@@ -63,7 +65,8 @@ pub struct World {
     next_key: u32,
 }
 
-/// A socket's buffers grow with what is on the way, and hold half a second of a slow line.
+/// Returns the limit of bytes in flight: it grows with the bandwidth-delay product, and is at most
+/// the bytes of half a second.
 fn in_flight_max(line: Line, uplink_rate: u64) -> u64 {
     let rate = line.rate.min(uplink_rate);
     let on_the_way = u128::from(rate) * 2 * line.delay.as_nanos() / 1_000_000_000;
@@ -94,7 +97,7 @@ impl World {
         }
     }
 
-    /// Adds a node with these pieces and this many arena slots; returns its number.
+    /// Adds a node with these pieces and this many piece buffers. Returns its index.
     pub fn add_node(&mut self, have: &Bitfield, slot_count: usize, upload_slots: Slots) -> usize {
         let mut rng = self.rng.fork();
         let swarm = self.swarm(have, slot_count, &mut rng);
@@ -120,7 +123,8 @@ impl World {
         self.add_node(&have, slot_count, Slots::Auto)
     }
 
-    /// Connects two nodes whose handshakes are done; returns the number of the first end, the other is the next.
+    /// Connects two nodes, with the handshakes already exchanged. Returns the number of the first end; the second has
+    /// the next number.
     pub fn connect(&mut self, sides: [Side; 2]) -> usize {
         let fast = sides.iter().all(|side| side.fast);
         let extension = sides.iter().all(|side| side.extension);
@@ -173,7 +177,7 @@ impl World {
         2 * self.wires.len() - 2
     }
 
-    /// Something happens to a node from outside, now.
+    /// Calls `action` on a node at the current time.
     fn with_node(&mut self, node: usize, action: impl FnOnce(&mut Node, &Environment<'_>)) {
         let Self { geometry, post, nodes, now, .. } = self;
         let env = Environment { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
@@ -187,13 +191,13 @@ impl World {
         self.wires[end / 2][end % 2]
     }
 
-    /// `None` when it has ended.
+    /// Returns the end with this number; `None` if its connection has ended.
     pub fn end(&self, end: usize) -> Option<&End> {
         let end_id = self.end_id(end);
         self.nodes[end_id.node].end(end_id.end)
     }
 
-    /// Those that are open.
+    /// Returns all open ends.
     pub fn ends(&self) -> impl Iterator<Item = &End> {
         (0..self.end_count()).filter_map(|end| self.end(end))
     }
@@ -202,12 +206,12 @@ impl World {
         2 * self.wires.len()
     }
 
-    /// What ended connections, on either side.
+    /// Returns the faults that ended connections, of all nodes.
     pub fn faults(&self) -> impl Iterator<Item = &PeerFault> {
         self.nodes.iter().flat_map(|node| &node.record.faults).map(|(_, fault)| fault)
     }
 
-    /// Ends a connection, for both sides at once; what is on the way is lost.
+    /// Ends a connection on both sides at once. Batches in flight are lost.
     pub fn disconnect(&mut self, end: usize) {
         for end_id in [self.end_id(end), self.end_id(end ^ 1)] {
             self.close_end(end_id);
@@ -221,7 +225,7 @@ impl World {
         });
     }
 
-    /// Ends a connection as soon as something leaves this end, in the middle of it.
+    /// Breaks a connection in the middle of the next batch from this end.
     pub fn tear(&mut self, end: usize) {
         let end_id = self.end_id(end);
         if let Some(Some(end)) = self.nodes[end_id.node].connections.ends.get_mut(end_id.end) {
@@ -229,7 +233,7 @@ impl World {
         }
     }
 
-    /// From now on this end answers requests, or does not.
+    /// Sets whether this end leaves requests unanswered.
     pub fn set_silent(&mut self, end: usize, silent: bool) {
         let end_id = self.end_id(end);
         self.with_node(end_id.node, |node, env| {
@@ -240,12 +244,12 @@ impl World {
         });
     }
 
-    /// Every connection of a node looks at what is new.
+    /// Sends pending haves and choke decisions on all connections of a node.
     pub fn flush_haves_all(&mut self, node: usize) {
         self.with_node(node, Node::flush_haves_all);
     }
 
-    /// Runs until `done`, which is asked after each window; false when it is not after `limit` of virtual time.
+    /// Runs until `done`, which is called after each window, returns true. Returns false after `limit` of virtual time.
     pub fn run_while(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let deadline = nanos(self.now + limit);
         while !done(self) {
@@ -266,7 +270,7 @@ impl World {
         true
     }
 
-    /// All nodes play what happens to them before `until`.
+    /// Processes the events of all nodes before `until`, in nanoseconds.
     fn advance_nodes(&mut self, until: u64) {
         let Self { geometry, post, nodes, .. } = self;
         let env = Environment { geometry, post, split: self.split, checked: self.checked, write_time: self.write_time };
@@ -282,7 +286,7 @@ impl World {
         }
     }
 
-    /// The part of the control threads that looks beyond its own node.
+    /// The part of the control threads that involves other nodes: counts closed connections, announces and dials.
     fn control(&mut self) {
         for at in 0..self.nodes.len() {
             for other in std::mem::take(&mut self.nodes[at].connections.closed_peers) {
@@ -301,12 +305,12 @@ impl World {
         self.control_at += nanos(CONTROL_TICK);
     }
 
-    /// The same; panics when it is not done in time.
+    /// Like [`World::run_while`], but panics after `limit`.
     pub fn run(&mut self, limit: Duration, done: impl FnMut(&mut Self) -> bool) {
         assert!(self.run_while(limit, done), "not done after {limit:?}:\n{}", self.describe());
     }
 
-    /// Runs until these nodes have everything.
+    /// Runs until these nodes are complete. Returns the virtual time that this took. Panics after `limit`.
     pub fn run_until_complete(&mut self, nodes: &[usize], limit: Duration) -> Duration {
         let start = self.now;
         let mut waiting = nodes.to_vec();
@@ -340,7 +344,7 @@ impl World {
         nodes.chain(ends).collect()
     }
 
-    /// Drops all connections and looks whether anything is left over.
+    /// Ends all connections, then asserts that all piece buffers and availability counts are returned.
     pub fn finish(mut self) {
         for end in (0..self.end_count()).step_by(2) {
             self.disconnect(end);
@@ -351,7 +355,7 @@ impl World {
         }
         for (at, node) in self.nodes.iter().enumerate() {
             let Swarm { pieces, availability, .. } = &*node.swarm;
-            // Who lacks something may have begun with it.
+            // An incomplete node may hold buffers of pieces in progress.
             let begun = if pieces.is_complete() { 0 } else { node.slot_count };
             assert!(pieces.free_buffers() + begun >= node.slot_count, "slots of node {at}");
             let counted = self.geometry.pieces().map(|piece| availability.of(piece)).sum::<u32>();
@@ -361,14 +365,14 @@ impl World {
 }
 
 impl World {
-    /// Blocks that came twice or in vain, on average over these nodes.
+    /// Returns the number of redundant blocks, on average over these nodes.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     pub fn wasted_blocks(&self, nodes: &[usize]) -> f64 {
         let wasted: u64 = nodes.iter().map(|&node| self.nodes[node].swarm.totals.wasted.load(Ordering::Relaxed)).sum();
         wasted as f64 / f64::from(BLOCK_LEN) / nodes.len() as f64
     }
 
-    /// Copies of the content that a node has sent.
+    /// Returns the bytes that a node has sent, as a multiple of the content length.
     #[expect(clippy::cast_precision_loss, reason = "a measurement")]
     pub fn copies(&self, node: usize) -> f64 {
         let uploaded = self.nodes[node].swarm.totals.uploaded.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! What happens to one node: batches arrive and leave, pieces are hashed, time-outs pass, the choker acts.
+//! The events of one node: batches arrive and leave, pieces are hashed, timeouts expire, the choker runs.
 //!
-//! A node touches nothing but itself and the post.
+//! A node changes only its own state and sends events to other nodes by the [`Post`].
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,18 +14,19 @@ use crate::codec::message::{Bounds, Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, d
 use crate::peer::PeerFault;
 use crate::swarm::{HashOutcome, OpenPiece, Swarm};
 
-/// As the engine's threads look at time-outs, and at choking.
+/// The intervals at which the engine's threads check timeouts and choking.
 const TICK: Duration = Duration::from_millis(250);
 pub(in crate::bench::swarm) const CONTROL_TICK: Duration = Duration::from_millis(50);
-/// A control thread that is woken acts this soon.
+/// The delay between a wake-up of the control thread and its step.
 const CONTROL_WAKE: Duration = Duration::from_millis(1);
-/// A slow line takes no more at a time than it moves in this time, but a block; connections share an uplink more finely.
+/// A batch holds at most what its line carries in 1 / `BATCHES_PER_S` s and the uplink in 1 / `UPLINK_TURNS_PER_S` s,
+/// but at least one block.
 const BATCHES_PER_S: u64 = 20;
 const UPLINK_TURNS_PER_S: u64 = 200;
-/// Batches that a node keeps to be used again.
+/// The most batches that a node keeps for reuse.
 const SPARE_MAX: usize = 64;
 
-/// What all nodes see of the world.
+/// The parts of the world that all nodes share.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::bench::swarm) struct Environment<'a> {
     pub(in crate::bench::swarm) geometry: &'a Geometry,
@@ -35,13 +36,13 @@ pub(in crate::bench::swarm) struct Environment<'a> {
     pub(in crate::bench::swarm) write_time: Duration,
 }
 
-/// What so many bytes take at this rate, in nanoseconds.
+/// Returns the time in nanoseconds that `len` bytes take at `rate` bytes per second.
 fn transfer_nanos(len: u64, rate: u64) -> u64 {
     len.saturating_mul(1_000_000_000) / rate.max(1)
 }
 
 impl Node {
-    /// Plays everything that happens before `until`, in nanoseconds.
+    /// Processes all events before `until`, in nanoseconds.
     pub(in crate::bench::swarm) fn process_events(&mut self, env: &Environment<'_>, until: u64) {
         env.post.fetch(self.at, &mut self.timers.queue);
         while let Some((at, event)) = self.timers.queue.pop(until) {
@@ -98,7 +99,7 @@ impl Node {
         self.timers.queue.schedule(nanos(self.now + after), event);
     }
 
-    /// A batch is at the downlink, which takes what comes in order.
+    /// A batch has reached the downlink, which carries batches with blocks one after the other.
     fn handle_arrived(&mut self, env: &Environment<'_>, now: u64, at: usize, batch: Box<Batch>) {
         let (rate, free_at) = (self.settings.downlink_rate, self.access.downlink_free_at);
         let up_at = nanos(self.settings.link_down_until);
@@ -143,7 +144,7 @@ impl Node {
         self.disconnect(env, at);
     }
 
-    /// Ends the connection; the other side hears of it.
+    /// Ends the connection on this side. The other side learns of it after the delay of the line.
     fn disconnect(&mut self, env: &Environment<'_>, at: usize) {
         let Some(delay) = self.end(at).map(|end| end.line.delay) else { return };
         if let Some(peer) = self.close(at) {
@@ -153,7 +154,7 @@ impl Node {
         self.start_next(env);
     }
 
-    /// The engine's reader.
+    /// Does the work of the engine's reader task.
     fn handle_received(&mut self, env: &Environment<'_>, at: usize, batch: &Batch) -> Result<(), PeerFault> {
         let Self { now, rng, effort, timers: Timers { queue, .. }, disk, .. } = self;
         let now = *now;
@@ -204,7 +205,7 @@ impl Node {
         Ok(())
     }
 
-    /// The engine's writer looks whether there is something to send.
+    /// Does the work of the engine's writer task: sends pending output of an end.
     pub(in crate::bench::swarm) fn wake(&mut self, env: &Environment<'_>, at: usize) {
         self.poll(env, at, !self.access.uplink_busy);
     }
@@ -246,7 +247,7 @@ impl Node {
         self.make_ready(at);
     }
 
-    /// It has blocks to send and waits for the uplink.
+    /// Queues an end for the uplink if it has blocks to send.
     fn make_ready(&mut self, at: usize) {
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         let waits = end.leaving.is_none() && !end.ready && !end.silent && end.link.connection().queued_count() > 0;
@@ -256,7 +257,7 @@ impl Node {
         }
     }
 
-    /// The uplink takes a batch of the next connection.
+    /// Gives the free uplink to the next end in turn.
     pub(in crate::bench::swarm) fn start_next(&mut self, env: &Environment<'_>) {
         while !self.access.uplink_busy
             && let Some(at) = self.access.ready.pop_front()
@@ -280,7 +281,7 @@ impl Node {
             let corrupts = self.settings.corrupt_share > 0.0 && self.rng.f64() < self.settings.corrupt_share;
             let right = self.disk.is_right(block.piece);
             let honest = self.settings.corrupt_share == 0.0 && self.settings.misbehavior.is_none();
-            assert!(right || !honest, "node {} serves piece {}, which it has not got", self.at, block.piece.get());
+            assert!(right || !honest, "node {} serves piece {} without having it", self.at, block.piece.get());
             if corrupts || !right {
                 batch.wrong |= 1 << i;
             }
@@ -288,7 +289,7 @@ impl Node {
         batch.len += batch.payload_len;
         let left_at = nanos(self.now) + transfer_nanos(batch.len, self.settings.uplink_rate);
         if batch.transmit.blocks.is_empty() {
-            // A few bytes find their way between the batches.
+            // Control messages are short: they do not wait for the uplink.
             return self.carry(env, at, batch, left_at);
         }
         end.in_flight += batch.len;
@@ -297,7 +298,7 @@ impl Node {
         self.timers.queue.schedule(left_at, Event::Sent { end: at });
     }
 
-    /// From the uplink, which it leaves at `left_at`, to the other end.
+    /// Carries a batch that leaves the uplink at `left_at` over the line to the other end.
     fn carry(&mut self, env: &Environment<'_>, at: usize, mut batch: Box<Batch>, left_at: u64) {
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
         batch.left_at = left_at;
@@ -323,12 +324,12 @@ impl Node {
         end.link.handle_sent(batch.payload_len);
         self.access.uplink_busy = false;
         self.carry(env, at, batch, nanos(self.now));
-        // What it has to say leaves at once; its next blocks wait for their turn.
+        // Control messages leave at once; the next blocks wait for their turn.
         self.poll(env, at, false);
         self.start_next(env);
     }
 
-    /// The hash of a complete piece is known; what is right is written at once.
+    /// Writes a complete piece whose hash matches, or discards it.
     fn handle_hashed(&mut self, env: &Environment<'_>, open: &OpenPiece<CountingBuffer>) {
         let swarm = self.swarm.clone();
         let right = open.buffer().is_right(open.piece());
@@ -355,7 +356,7 @@ impl Node {
             self.schedule(limits::HAVE_GATHER, Event::FlushHaves);
         }
         if !proven.is_empty() {
-            // They may be asked for more.
+            // Proven peers may get more requests.
             let is_proven = |end: &End| proven.iter().any(|peer| peer.key() == end.link.shared().key());
             let ends: Vec<usize> =
                 self.connections.open.iter().copied().filter(|&at| self.end(at).is_some_and(is_proven)).collect();
@@ -363,7 +364,7 @@ impl Node {
         }
     }
 
-    /// A write failed: as the engine does, it asks nobody for more and leaves.
+    /// A write failed: leaves the swarm, as the engine does.
     fn fail(&mut self, env: &Environment<'_>) {
         self.failed = true;
         if let Some(member) = &mut self.member {
@@ -374,7 +375,8 @@ impl Node {
         }
     }
 
-    /// Pieces that the peer asks for and that are found to be bad are lost. True when the peer knows no word for that.
+    /// Discards the corrupt pieces among those that the peer requests, and rejects the requests. Returns true if the
+    /// peer does not support rejections (BEP 6) and must be disconnected.
     fn refuse_corrupted(&mut self, at: usize) -> bool {
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return false };
         let queued = end.link.connection().queued();
@@ -392,7 +394,7 @@ impl Node {
         !corrupted.is_empty() && !end.link.connection().is_fast()
     }
 
-    /// Every connection looks at what is new.
+    /// Queues pending haves on all connections and wakes them.
     pub(in crate::bench::swarm) fn flush_haves_all(&mut self, env: &Environment<'_>) {
         for at in self.connections.open.clone() {
             if let Some(end) = self.end_mut(at) {
@@ -414,7 +416,7 @@ impl Node {
         self.schedule(TICK, Event::Tick);
     }
 
-    /// Interest changed: the choker looks again soon, as the engine's is woken for it.
+    /// Interest changed: schedules a choke round soon, as the engine does.
     fn wake_control(&mut self) {
         if self.control.is_some() && !std::mem::replace(&mut self.timers.control_woken, true) {
             self.schedule(CONTROL_WAKE, Event::ControlWoken);
@@ -427,7 +429,7 @@ impl Node {
         }
     }
 
-    /// What is true after every step.
+    /// Asserts the invariants of a connection.
     fn check(&self, env: &Environment<'_>, at: usize) {
         let Some(end) = self.end(at) else { return };
         let connection = end.link.connection();
@@ -438,7 +440,7 @@ impl Node {
             assert_eq!(connection.am_interested(), env.geometry.pieces().any(lacked), "interest of end {at}");
         }
         let void = connection.peer_choking() && !connection.is_fast();
-        assert!(!void || connection.outstanding_count() == 0, "end {at} waits for a peer that chokes it");
+        assert!(!void || connection.outstanding_count() == 0, "end {at} has requests at a peer that chokes it");
         assert!(connection.outstanding_count() <= limits::REQUESTS_OUT_MAX);
     }
 }

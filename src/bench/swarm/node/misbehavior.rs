@@ -1,23 +1,23 @@
-//! What a hostile node does to what its connections would honestly send.
+//! Misbehavior: a hostile node alters the batches that its connections send.
 
 use super::{Misbehavior, Node, Settings};
 use crate::base::{Geometry, PieceIndex};
 use crate::bench::swarm::wire::Batch;
 use crate::codec::message::Message;
 
-/// More than a second allows.
+/// More messages than a peer accepts within a second.
 const FLOOD_LEN: usize = 300;
-/// Of so many batches it spoils one.
-const INTERVAL: u32 = 4;
+/// One of this many batches is altered, on average.
+const MISBEHAVIOR_INTERVAL: u32 = 4;
 
 impl Node {
-    /// Spoils what is about to leave, now and then.
+    /// Alters some of the batches that are about to leave.
     pub(super) fn misbehave(&mut self, geometry: &Geometry, at: usize, batch: &mut Batch) {
         let Self { settings: Settings { misbehavior: Some(misbehavior), .. }, rng, connections, .. } = self else {
             return;
         };
         let Some(Some(end)) = connections.ends.get_mut(at) else { return };
-        if rng.u32(..INTERVAL) > 0 {
+        if rng.u32(..MISBEHAVIOR_INTERVAL) > 0 {
             return;
         }
         let piece_count = geometry.piece_count();
@@ -32,8 +32,8 @@ impl Node {
             }
             Misbehavior::Repeats => blocks.extend_from_within(..),
             Misbehavior::Floods => {
-                let words = [Message::Choke, Message::Unchoke, Message::KeepAlive, Message::Have { index: 0 }];
-                (0..FLOOD_LEN).for_each(|i| words[i % words.len()].encode(control));
+                let messages = [Message::Choke, Message::Unchoke, Message::KeepAlive, Message::Have { index: 0 }];
+                (0..FLOOD_LEN).for_each(|i| messages[i % messages.len()].encode(control));
             }
             Misbehavior::HangsUp => end.torn = true,
             Misbehavior::Noise => control.extend((0..rng.usize(1..200)).map(|_| rng.u8(..))),
@@ -43,13 +43,13 @@ impl Node {
         }
     }
 
-    /// Some take every request and say no.
+    /// Rejects all requests of the peer if the node misbehaves this way.
     pub(super) fn reject_all(&mut self, at: usize) {
         if self.settings.misbehavior != Some(Misbehavior::RejectsAll) {
             return;
         }
         let Some(Some(end)) = self.connections.ends.get_mut(at) else { return };
-        let asked: Vec<PieceIndex> = end.link.connection().queued().map(|block| block.piece).collect();
-        asked.into_iter().for_each(|piece| end.link.refuse_piece(piece));
+        let requested: Vec<PieceIndex> = end.link.connection().queued().map(|block| block.piece).collect();
+        requested.into_iter().for_each(|piece| end.link.refuse_piece(piece));
     }
 }

@@ -1,4 +1,5 @@
-//! How nodes find each other, trust each other, come and go: the real tracker table, announcing and peer list.
+//! Nodes join and leave the swarm, announce to trackers and connect to the peers that they find. Tracker table,
+//! announces and peer list are the real ones.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,16 +12,16 @@ use crate::codec::tracker_http::PeerHost;
 use crate::swarm::peer_list::Source;
 use crate::swarm::torrent_control::Completion;
 
-/// Between members lines are as fast as their links, and this long.
+/// The delay of a line between members. Its rate is limited by their access links only.
 const DELAY: Duration = Duration::from_millis(1);
 
 impl World {
-    /// The node comes to the swarm by its tracker, or comes back with what it had.
+    /// The node joins the swarm by the trackers, or returns with the pieces that it had.
     pub fn join(&mut self, node: usize) {
         self.nodes[node].join(self.trackers.tiers(), &mut self.rng);
     }
 
-    /// The node goes away without a word.
+    /// The node leaves without an announce.
     pub fn leave(&mut self, node: usize) {
         if let Some(member) = &mut self.nodes[node].member {
             member.online = false;
@@ -31,7 +32,7 @@ impl World {
         }
     }
 
-    /// The node's process dies, if it has not yet, and another one believes what the resume record claims.
+    /// Kills the process of the node, if it runs, and starts a new one that trusts the resume record.
     pub fn restart(&mut self, node: usize) {
         self.leave(node);
         let mut rng = self.rng.fork();
@@ -46,7 +47,7 @@ impl World {
         self.nodes[node].member.as_ref().is_some_and(|member| member.online)
     }
 
-    /// The announcing and connecting part of a step of the control thread.
+    /// The announce and dial part of a step of the control thread.
     pub(in crate::bench::swarm) fn find_peers(&mut self, node: usize) {
         let now = self.now;
         let this = &mut self.nodes[node];
