@@ -244,7 +244,7 @@ impl Command<'_> {
                 load_metainfo(path, &self.options.engine.metainfo, self.output).map(without_peers)
             }
             MetainfoSource::Url(url) => {
-                match Fetcher::new(config.way()).fetch_unless(self.stop, url, FetchLimits::metainfo()) {
+                match Fetcher::new(config.egress()).fetch_unless(self.stop, url, FetchLimits::metainfo()) {
                     Ok(bytes) => self.decode(&bytes, url).map(without_peers),
                     // Indexers redirect to a magnet link if they have no .torrent.
                     Err(HttpError::Magnet(link)) => self.follow_link(&link, url, config),

@@ -10,7 +10,7 @@ use crate::base::escape::printable;
 use crate::base::units::{Bytes, Count, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::codec::tracker_http::ScrapedSwarm;
-use crate::engine::network::egress::Way;
+use crate::engine::network::egress::Egress;
 use crate::engine::trackers::scrape::scrape;
 use crate::uring::Device;
 
@@ -36,9 +36,9 @@ pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure>
 /// Asks each tracker for the swarm.
 fn scraped(metainfo: &Metainfo, device: Option<Device>) -> Result<Vec<ShownSwarm>, Failure> {
     let urls = metainfo.tiers.concat();
-    let way = Way { device, local: None };
+    let egress = Egress { device, local: None };
     let answers =
-        scrape(&urls, metainfo.info_hash, way).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
+        scrape(&urls, metainfo.info_hash, egress).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
     let shown = |(tracker, answer): (String, Result<ScrapedSwarm, String>)| {
         let swarm = answer.as_ref().ok().copied();
         ShownSwarm {

@@ -12,7 +12,7 @@ use crate::engine::contents::Contents;
 use crate::engine::files::resume::Earlier;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Monitor;
-use crate::engine::network::egress::Way;
+use crate::engine::network::egress::Egress;
 use crate::engine::network::listen::Listen;
 use crate::storage::Target;
 use crate::swarm::Choice;
@@ -67,8 +67,8 @@ pub struct Config {
 
 impl Config {
     /// How trackers and other servers are reached: as peers are.
-    pub fn way(&self) -> Way {
-        Way { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
+    pub fn egress(&self) -> Egress {
+        Egress { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
     }
 }
 

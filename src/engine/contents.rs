@@ -64,17 +64,17 @@ impl Contents {
     ) -> io::Result<FileIdentity> {
         let torrent = self.torrents().get(&info_hash).cloned().ok_or(io::ErrorKind::NotFound)?;
         let span = FileSpan { file_index, offset, len: buffer.len() as u64 };
-        Reading { contents: self, torrent: &torrent }.read(span, buffer)
+        Reader { contents: self, torrent: &torrent }.read(span, buffer)
     }
 }
 
 /// One reader's way to verified bytes.
-struct Reading<'a> {
+struct Reader<'a> {
     contents: &'a Contents,
     torrent: &'a Torrent,
 }
 
-impl Reading<'_> {
+impl Reader<'_> {
     fn read(&self, span: FileSpan, buffer: &mut [u8]) -> io::Result<FileIdentity> {
         let Torrent { content, swarm, .. } = self.torrent;
         let geometry = &swarm.geometry;
@@ -122,7 +122,7 @@ impl Reading<'_> {
                 Verification::UnderWay => thread::sleep(limits::FILE_TIME_GRAIN),
                 Verification::Begun => {
                     // No other thread begins it until it is reported, also after a panic.
-                    let begun = Begun { contents: self.contents, readiness, piece };
+                    let begun = VerifyGuard { contents: self.contents, readiness, piece };
                     let is_settled = self.torrent.verify(piece);
                     drop(begun);
                     if !is_settled {
@@ -141,13 +141,13 @@ impl Reading<'_> {
 
 /// A verification under way. At its end the connections that wait for it are told; where nothing else was reported, it is to
 /// be begun again.
-struct Begun<'a> {
+struct VerifyGuard<'a> {
     contents: &'a Contents,
     readiness: &'a ReadinessTable,
     piece: PieceIndex,
 }
 
-impl Drop for Begun<'_> {
+impl Drop for VerifyGuard<'_> {
     fn drop(&mut self) {
         self.readiness.handle_unhashed(self.piece);
         self.contents.session().inspect(|session| session.announce_ready());
@@ -264,13 +264,13 @@ mod tests {
     #[test]
     fn a_piece_is_hashed_once_however_many_read_it() {
         let fixture = Fixture::new();
-        let (serving, piece) = (&fixture.torrent.content.readiness, fixture.piece());
+        let (readiness, piece) = (&fixture.torrent.content.readiness, fixture.piece());
         let start = usize::try_from(fixture.start()).unwrap();
-        for read in fixture.read_after(|| serving.handle_unhashed(piece)) {
+        for read in fixture.read_after(|| readiness.handle_unhashed(piece)) {
             assert_eq!(read.unwrap()[..], fixture.content[start..start + 100]);
         }
-        assert!(serving.is_verified(piece));
-        serving.handle_unservable(piece);
+        assert!(readiness.is_verified(piece));
+        readiness.handle_unservable(piece);
         assert_eq!(fixture.read().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

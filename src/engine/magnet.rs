@@ -150,13 +150,13 @@ async fn run(
         started: Instant::now(),
     });
     let (announcer, commands, found) = announce(config, &shared, tiers);
-    let accepting = listener.map(|listener| spawn_local(accept(shared.clone(), listener)));
+    let acceptor = listener.map(|listener| spawn_local(accept(shared.clone(), listener)));
     shared.peers.borrow_mut().handle_announced(config.peers.iter().copied(), Source::User, &mut Rng::new());
     add_link_peers(&shared, &magnet.peers);
 
     let outcome = wait(config, &shared, found, stop).await;
-    if let Some(accepting) = accepting {
-        accepting.abort();
+    if let Some(acceptor) = acceptor {
+        acceptor.abort();
     }
     if leaving || outcome.is_err() {
         let _ = commands.try_send(Command::Stop);
@@ -180,7 +180,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
         ip: config.announce_ip.clone(),
         port: shared.listen_port,
         key: config.identity.key,
-        fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
+        fetcher: Fetcher::new(config.egress()).trusting(Arc::clone(&config.users_trackers)),
     };
     let (commands, inbox) = mpsc::channel(4);
     let (found_in, found) = mpsc::channel(16);
@@ -219,7 +219,7 @@ async fn wait(
 ) -> Result<(Vec<u8>, Vec<SocketAddr>), MetadataError> {
     let mut rng = Rng::new();
     let mut peers: Vec<SocketAddr> = Vec::new();
-    let mut told_hung_up = false;
+    let mut has_reported_hung_up = false;
     loop {
         while let Ok((_, more)) = found.try_recv() {
             let addresses = more.iter().take(limits::TRACKER_REPLY_PEERS_MAX).map(|peer| peer.address);
@@ -237,12 +237,12 @@ async fn wait(
         if let Some(limit) = config.timeout.filter(|limit| shared.now() >= shared.progress_at.get() + *limit) {
             return Err(hung_up(shared).map_or(MetadataError::Timeout(limit.as_secs()), MetadataError::HungUp));
         }
-        if !told_hung_up
+        if !has_reported_hung_up
             && shared.now() >= shared.progress_at.get() + limits::HUNG_UP_NOTICE
             && let Some(hung_up) = hung_up(shared)
         {
             warn!("no metadata yet: {hung_up}");
-            told_hung_up = true;
+            has_reported_hung_up = true;
         }
         let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
         let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
@@ -263,7 +263,7 @@ fn hung_up(shared: &Shared) -> Option<HungUp> {
 
 /// Why a connection brought nothing more.
 #[derive(Debug, thiserror::Error)]
-enum End {
+enum CloseReason {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -285,26 +285,26 @@ enum End {
 }
 
 /// Counts a connection while it lives.
-struct Counted {
+struct ConnectionGuard {
     shared: Rc<Shared>,
     count: fn(&Shared) -> &Cell<usize>,
 }
 
-impl Counted {
+impl ConnectionGuard {
     fn new(shared: &Rc<Shared>, count: fn(&Shared) -> &Cell<usize>) -> Self {
         count(shared).update(|count| count + 1);
         Self { shared: shared.clone(), count }
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         (self.count)(&self.shared).update(|count| count - 1);
     }
 }
 
 async fn connect(shared: Rc<Shared>, address: SocketAddr) {
-    let half_open = Counted::new(&shared, |shared| &shared.half_open_count);
+    let half_open = ConnectionGuard::new(&shared, |shared| &shared.half_open_count);
     let open = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(device) = &shared.device {
@@ -319,10 +319,10 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     drop(half_open);
     let outcome = match opened {
         Ok(Ok(stream)) => {
-            let _counted = Counted::new(&shared, |shared| &shared.connection_count);
+            let _guard = ConnectionGuard::new(&shared, |shared| &shared.connection_count);
             shared.peers.borrow_mut().handle_connected(address);
             let exchange = HandshakeExchange::outgoing(shared.peer_id, shared.info_hash, None);
-            converse(&shared, stream, address, exchange).await
+            run_connection(&shared, stream, address, exchange).await
         }
         Ok(Err(error)) => Err(error.into()),
         Err(elapsed) => Err(elapsed.into()),
@@ -330,8 +330,8 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     if let Err(reason) = outcome {
         debug!("{address}: {reason}");
         match reason {
-            End::Handshake(HandshakeFault::Own) => shared.peers.borrow_mut().handle_own(address),
-            End::Handshake(HandshakeFault::HungUp) => shared.peers.borrow_mut().handle_hung_up(address),
+            CloseReason::Handshake(HandshakeFault::Own) => shared.peers.borrow_mut().handle_own(address),
+            CloseReason::Handshake(HandshakeFault::HungUp) => shared.peers.borrow_mut().handle_hung_up(address),
             _ => {}
         }
     }
@@ -353,13 +353,13 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
         if !room || !shared.peers.borrow().accepts(address.ip()) {
             continue;
         }
-        let counted = Counted::new(&shared, |shared| &shared.connection_count);
+        let guard = ConnectionGuard::new(&shared, |shared| &shared.connection_count);
         shared.peers.borrow_mut().handle_accepted(address);
         let shared = shared.clone();
         spawn_local(async move {
-            let _counted = counted;
+            let _guard = guard;
             let exchange = HandshakeExchange::incoming(shared.peer_id);
-            if let Err(reason) = converse(&shared, stream, address, exchange).await {
+            if let Err(reason) = run_connection(&shared, stream, address, exchange).await {
                 debug!("{address}: {reason}");
             }
             shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
@@ -368,19 +368,19 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
 }
 
 /// One connection from its handshake to its end.
-async fn converse(
+async fn run_connection(
     shared: &Rc<Shared>,
     mut stream: TcpStream,
     address: SocketAddr,
     exchange: HandshakeExchange,
-) -> Result<(), End> {
+) -> Result<(), CloseReason> {
     let exchanged = exchange_handshakes(shared, &mut stream, exchange);
     let Agreement { extensions, .. } = timeout(limits::HANDSHAKE_TIMEOUT, exchanged).await??;
     if !extensions.has_extension() {
-        return Err(End::NoExtensions);
+        return Err(CloseReason::NoExtensions);
     }
     let key = shared.next_key.replace(shared.next_key.get() + 1);
-    let ended = ask(shared, &mut stream, address, key, extensions.has_fast()).await;
+    let ended = fetch_parts(shared, &mut stream, address, key, extensions.has_fast()).await;
     shared.fetch.borrow_mut().handle_gone(key);
     shared.news.notify_waiters();
     ended
@@ -391,7 +391,7 @@ async fn exchange_handshakes(
     shared: &Shared,
     stream: &mut TcpStream,
     mut exchange: HandshakeExchange,
-) -> Result<Agreement, End> {
+) -> Result<Agreement, CloseReason> {
     let mut bytes = [0; HANDSHAKE_LEN];
     let mut len = 0;
     loop {
@@ -414,12 +414,18 @@ async fn exchange_handshakes(
 }
 
 /// Asks for parts until all are there. A peer that says or brings nothing for a while is left.
-async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: u32, fast: bool) -> Result<(), End> {
-    let mut asking = MetadataConnection::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
+async fn fetch_parts(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    address: SocketAddr,
+    key: u32,
+    fast: bool,
+) -> Result<(), CloseReason> {
+    let mut connection = MetadataConnection::new(fast, Some(shared.listen_port).filter(|&port| port != 0));
     let mut buffer = vec![0; RECV_LEN];
     let mut deadline = shared.now() + limits::METADATA_TIMEOUT;
     loop {
-        while let Some(event) = asking.poll_event() {
+        while let Some(event) = connection.poll_event() {
             if matches!(event, MetadataEvent::Part { .. } | MetadataEvent::Offered { .. }) {
                 deadline = shared.now() + limits::METADATA_TIMEOUT;
             }
@@ -429,45 +435,45 @@ async fn ask(shared: &Shared, stream: &mut TcpStream, address: SocketAddr, key: 
             return Ok(());
         }
         if shared.fetch.borrow().is_banned(address.ip()) {
-            return Err(End::Banned);
+            return Err(CloseReason::Banned);
         }
-        while asking.request_room() > 0
+        while connection.request_room() > 0
             && let Some(part) = shared.fetch.borrow_mut().next_request(shared.now(), key)
         {
-            asking.request(part);
+            connection.request(part);
         }
-        let bytes = asking.poll_transmit();
+        let bytes = connection.poll_transmit();
         if !bytes.is_empty() {
             timeout(limits::METADATA_TIMEOUT, stream.write_all(&bytes)).await??;
         }
         let left = deadline.saturating_sub(shared.now());
         tokio::select! {
             received = stream.read(&mut buffer) => match received? {
-                0 => return Err(End::Closed),
-                len => asking.handle_bytes(buffer.get(..len).unwrap_or_default())?,
+                0 => return Err(CloseReason::Closed),
+                len => connection.handle_bytes(buffer.get(..len).unwrap_or_default())?,
             },
             () = shared.news.notified() => {}
             // What others were asked for may be free by now.
             () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
                 if left.is_zero() {
-                    return Err(End::Idle);
+                    return Err(CloseReason::Idle);
                 }
             }
         }
     }
 }
 
-fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: MetadataEvent) -> Result<(), End> {
+fn handle_event(shared: &Shared, address: SocketAddr, key: u32, event: MetadataEvent) -> Result<(), CloseReason> {
     let mut fetch = shared.fetch.borrow_mut();
     if matches!(event, MetadataEvent::Part { .. }) {
         shared.progress_at.set(shared.now());
     }
     match event {
         MetadataEvent::Offered { info_len } => fetch.handle_offer(key, address.ip(), info_len),
-        MetadataEvent::NotOffered => return Err(End::NotOffered),
+        MetadataEvent::NotOffered => return Err(CloseReason::NotOffered),
         MetadataEvent::Refused { part } => {
             fetch.handle_refused(key, part);
-            return Err(End::NotOffered);
+            return Err(CloseReason::NotOffered);
         }
         MetadataEvent::Part { part, bytes } => match fetch.handle_part(key, part, bytes) {
             MetadataProgress::More => {}

@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::base::{InfoHash, Rng, Time, limits};
 use crate::engine::config::{Change, Changes, Config};
 use crate::engine::control::prepare::prepare;
-use crate::engine::control::torrent_driver::{Announcing, LOOK_INTERVAL, TICK, TorrentDriver};
+use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
 use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::report::HungUp;
 use crate::engine::shared::Shared;
@@ -74,14 +74,14 @@ pub(in crate::engine) async fn run(
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
 ) -> (Outcome, Snapshot) {
-    let (found_in, found) = mpsc::channel(FOUND_WAITING_MAX);
+    let (sender, found) = mpsc::channel(FOUND_WAITING_MAX);
     let mut control = Control {
         shared,
         config,
         announcing: Announcing {
             slots: announcer::announce_slots(),
-            fetcher: Fetcher::new(config.way()).trusting(Arc::clone(&config.users_trackers)),
-            found: found_in,
+            fetcher: Fetcher::new(config.egress()).trusting(Arc::clone(&config.users_trackers)),
+            found: sender,
         },
         drivers: BTreeMap::new(),
         due: BTreeSet::new(),
@@ -118,7 +118,7 @@ impl Control<'_> {
         let mut shown = ShownRates::default();
         let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
         let mut alone_since = self.shared.now();
-        let mut told_hung_up = false;
+        let mut has_reported_hung_up = false;
         loop {
             let (mut ticked, mut change) = (false, None);
             tokio::select! {
@@ -131,26 +131,26 @@ impl Control<'_> {
                 self.handle_changes(change, changes.as_mut());
             }
             let now = self.shared.now();
-            if now >= looked_at + LOOK_INTERVAL {
+            if now >= looked_at + REVIEW_INTERVAL {
                 looked_at = now;
                 self.shared.counters.sample_memory();
-                if !told_hung_up
+                if !has_reported_hung_up
                     && now >= alone_since + limits::HUNG_UP_NOTICE
                     && let Some(hung_up) = self.hung_up()
                 {
                     warn!("no peers yet: {hung_up}");
-                    told_hung_up = true;
+                    has_reported_hung_up = true;
                 }
             }
             self.step(now);
             if ticked || stop.load(Ordering::Relaxed) {
                 let snapshot = self.snapshot(&mut shown, now);
                 observer(&snapshot);
-                if let Some(monitor) = self.config.monitor.as_deref().filter(|_| now >= pictured_at + LOOK_INTERVAL) {
+                if let Some(monitor) = self.config.monitor.as_deref().filter(|_| now >= pictured_at + REVIEW_INTERVAL) {
                     pictured_at = now;
-                    let with_peers = monitor.take_wish();
+                    let with_peers = monitor.take_peer_request();
                     let torrents = self.drivers.values_mut().map(|one| one.status(now, with_peers)).collect();
-                    monitor.show(status::status(self.shared, &snapshot, torrents));
+                    monitor.publish(status::status(self.shared, &snapshot, torrents));
                 }
             }
             if self.peer_count > 0 {
@@ -171,8 +171,8 @@ impl Control<'_> {
 
     /// The peers of what lacks pieces that closed their connections at our handshake.
     fn hung_up(&self) -> Option<HungUp> {
-        let lacking = self.drivers.values().filter(|one| !one.is_complete());
-        HungUp::new(lacking.map(|one| one.torrent.peers.list().hung_up_count()).sum())
+        let incomplete = self.drivers.values().filter(|one| !one.is_complete());
+        HungUp::new(incomplete.map(|one| one.torrent.peers.list().hung_up_count()).sum())
     }
 
     fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {

@@ -105,9 +105,9 @@ fn availability(torrent: &Torrent) -> Vec<f32> {
     let shown = count.min(PIECE_MAP_LEN);
     let bound = |at: u32| u32::try_from(u64::from(at) * u64::from(count) / u64::from(shown.max(1))).unwrap_or(count);
     let mean = |at| {
-        let stretch = bound(at)..bound(at + 1);
-        let len = stretch.len().max(1);
-        let pieces = stretch.filter_map(|index| swarm.geometry.piece(index));
+        let range = bound(at)..bound(at + 1);
+        let len = range.len().max(1);
+        let pieces = range.filter_map(|index| swarm.geometry.piece(index));
         pieces.map(|piece| swarm.availability.of(piece)).sum::<u32>() as f32 / len as f32
     };
     (0..shown).map(mean).collect()

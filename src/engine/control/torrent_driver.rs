@@ -28,7 +28,7 @@ use crate::swarm::torrent_control::{Completion, TorrentControl};
 /// How often progress is shown, the stop flag is looked at, and a busy torrent.
 pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
 /// How often memory is measured, and a torrent looked at that has peers and nothing to do.
-pub(in crate::engine) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(in crate::engine) const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the announcers of all torrents share.
 pub(in crate::engine) struct Announcing {
@@ -51,7 +51,7 @@ pub(in crate::engine) struct TorrentDriver {
     announcer: Option<Announcer>,
     /// Peers of the torrent are listed as candidates for eviction.
     has_candidates: bool,
-    look_at: Time,
+    review_at: Time,
     /// The last one made, while nothing has changed since.
     status: Option<Arc<TorrentStatus>>,
 }
@@ -82,7 +82,7 @@ impl TorrentDriver {
             due_at: Time::ZERO,
             expected_ids: HashMap::new(),
             has_candidates: false,
-            look_at: now,
+            review_at: now,
             status: None,
         }
     }
@@ -119,8 +119,8 @@ impl TorrentDriver {
         if !self.is_complete() || config.keep_seeding {
             self.connect(shared, now, rng);
         }
-        if now >= self.look_at {
-            self.look_at = now + LOOK_INTERVAL;
+        if now >= self.review_at {
+            self.review_at = now + REVIEW_INTERVAL;
             checkpoints::begin_when_due(shared, &self.torrent);
             self.report_unavailable(now);
             if !self.is_complete() && self.peer_count < self.sought {
@@ -130,10 +130,10 @@ impl TorrentDriver {
         if has_interested || !self.torrent.swarm.pieces.is_complete() {
             now + TICK
         } else if self.peer_count > 0 || self.torrent.content.checkpoint.is_some() {
-            now + LOOK_INTERVAL
+            now + REVIEW_INTERVAL
         } else {
             let retry_at = self.torrent.peers.list().poll_timeout();
-            retry_at.map_or(Time::MAX, |at| at.max(now + LOOK_INTERVAL))
+            retry_at.map_or(Time::MAX, |at| at.max(now + REVIEW_INTERVAL))
         }
     }
 
@@ -207,7 +207,7 @@ impl TorrentDriver {
             peer.request_close();
             changed = true;
         }
-        if now >= self.look_at {
+        if now >= self.review_at {
             learn_own_address(shared, &peers);
         }
         if is_crowded || self.has_candidates {
@@ -240,9 +240,9 @@ impl TorrentDriver {
 
 /// Learns our address as most peers see it, if several hosts agree.
 fn learn_own_address(shared: &Shared, peers: &[Arc<PeerShared>]) {
-    let told = peers.iter().filter_map(|peer| Some((peer.sees_us()?, host_of(peer.address().ip()))));
+    let reports = peers.iter().filter_map(|peer| Some((peer.sees_us()?, host_of(peer.address().ip()))));
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
-    told.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
+    reports.collect::<HashSet<_>>().into_iter().for_each(|(ip, _)| *seen.entry(ip).or_default() += 1);
     let most = seen.into_iter().max_by_key(|&(_, hosts)| hosts);
     if let Some((ip, _)) = most.filter(|&(_, hosts)| hosts >= limits::OWN_ADDRESS_HOSTS_MIN) {
         shared.external_address.handle_peer_reports(ip);

@@ -18,7 +18,7 @@ use crate::swarm::Swarm;
 
 /// What the file of parts holds.
 #[derive(Debug, Default)]
-struct Kept {
+struct PartialPiecesFile {
     /// There is one.
     exists: bool,
     /// Bytes of it.
@@ -34,16 +34,16 @@ struct Kept {
     ended: bool,
 }
 
-impl Kept {
+impl PartialPiecesFile {
     /// So much has come that to write so many bytes is worth it.
-    fn is_worth_it(&self, downloaded: u64, len: u64) -> bool {
+    fn is_worthwhile(&self, downloaded: u64, len: u64) -> bool {
         downloaded.saturating_sub(self.downloaded) >= limits::PARTS_GROWTH_MIN.max(len / 2)
     }
 
     /// Whether parts alone are reason for a checkpoint: something has come since the last one, or what had come by then may have
     /// been open for long enough only now.
     fn is_due(&self, downloaded: u64) -> bool {
-        self.is_worth_it(downloaded, self.len) && (self.has_grown || downloaded > self.seen)
+        self.is_worthwhile(downloaded, self.len) && (self.has_grown || downloaded > self.seen)
     }
 
     /// A checkpoint is made.
@@ -67,45 +67,45 @@ pub(in crate::engine) enum Stage {
 #[derive(Debug, Default)]
 pub(in crate::engine) struct PartialPieces {
     /// Locked for as long as parts are written.
-    kept: Mutex<Kept>,
+    file: Mutex<PartialPiecesFile>,
 }
 
 impl PartialPieces {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn file(&self) -> MutexGuard<'_, PartialPiecesFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`Kept::is_due`].
     pub(super) fn is_due(&self, downloaded: u64) -> bool {
-        self.kept.try_lock().is_ok_and(|kept| kept.is_due(downloaded))
+        self.file.try_lock().is_ok_and(|file| file.is_due(downloaded))
     }
 
     /// Writes them, where that is worth it; all of them when the run has ended. May take long.
     pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>, stage: Stage) {
-        let mut kept = self.kept();
-        if kept.ended {
+        let mut file = self.file();
+        if file.ended {
             return;
         }
-        kept.ended = stage != Stage::Running;
+        file.ended = stage != Stage::Running;
         let downloaded = swarm.totals.downloaded.load(Ordering::Relaxed);
         let open = swarm.pieces.open_list();
-        let before = kept.handle_checkpoint(downloaded, open.iter().map(|open| open.piece()).collect());
+        let before = file.handle_checkpoint(downloaded, open.iter().map(|open| open.piece()).collect());
         let wanted = |open: &&Arc<Piece>| stage == Stage::Ended || before.contains(&open.piece());
         let geometry = &swarm.geometry;
         let parts = fitting(geometry, open.iter().filter(wanted));
         let len = parts.iter().map(Part::len).sum::<usize>() as u64;
-        let is_worth_it = match stage {
-            Stage::Running => kept.is_worth_it(downloaded, len),
+        let is_worthwhile = match stage {
+            Stage::Running => file.is_worthwhile(downloaded, len),
             Stage::Ended => true,
             Stage::Failed => false,
         };
-        let done = if len > 0 && is_worth_it {
+        let done = if len > 0 && is_worthwhile {
             let saved = target
                 .save(Sidecar::Parts, |file| write_parts(file, info_hash, geometry, &parts))
-                .map(|()| kept.exists = true);
-            (kept.len, kept.downloaded) = (len, downloaded);
+                .map(|()| file.exists = true);
+            (file.len, file.downloaded) = (len, downloaded);
             saved
-        } else if kept.ended && std::mem::take(&mut kept.exists) {
+        } else if file.ended && std::mem::take(&mut file.exists) {
             target.remove(&[Sidecar::Parts])
         } else {
             Ok(())
@@ -121,12 +121,12 @@ impl PartialPieces {
         let bytes = match target.load(Sidecar::Parts, limits::PARTS_LEN_MAX) {
             Ok(None) => return,
             Ok(Some(bytes)) => bytes,
-            Err(error) => return refuse(target, &error),
+            Err(error) => return report_unusable(target, &error),
         };
-        self.kept().exists = true;
+        self.file().exists = true;
         let parts = match read_parts(&bytes, info_hash, geometry) {
             Ok(parts) => parts,
-            Err(error) => return refuse(target, &error),
+            Err(error) => return report_unusable(target, &error),
         };
         for Part { piece, blocks } in parts {
             // One block of a whole piece is left to come: with it the piece is verified.
@@ -139,10 +139,10 @@ impl PartialPieces {
     }
 }
 
-fn refuse(target: &Target, why: &dyn std::fmt::Display) {
+fn report_unusable(target: &Target, why: &dyn std::fmt::Display) {
     let path = target.path(Sidecar::Parts);
-    let place = printable(path.as_os_str().as_encoded_bytes());
-    warn!("{place} is of no use: {why}: pieces received in part are fetched again");
+    let path = printable(path.as_os_str().as_encoded_bytes());
+    warn!("{path} is of no use: {why}: pieces received in part are fetched again");
 }
 
 /// What has come of these pieces, of the fullest first, as much as may be kept.
@@ -171,14 +171,14 @@ mod tests {
     /// Neither a download that stands still nor one that is complete makes checkpoints for ever.
     #[test]
     fn parts_are_reason_for_a_checkpoint_once_more_than_something_comes() {
-        let mut kept = Kept::default();
+        let mut file = PartialPiecesFile::default();
         let enough = limits::PARTS_GROWTH_MIN;
-        assert!(!kept.is_due(enough - 1) && kept.is_due(enough));
-        kept.handle_checkpoint(enough, BTreeSet::new());
-        assert!(kept.is_due(enough), "what was open is to be written now");
-        kept.handle_checkpoint(enough, BTreeSet::new());
-        assert!(!kept.is_due(enough) && kept.is_due(enough + 1));
-        (kept.downloaded, kept.len) = (enough, 4 * enough);
-        assert!(!kept.is_due(2 * enough) && kept.is_due(3 * enough));
+        assert!(!file.is_due(enough - 1) && file.is_due(enough));
+        file.handle_checkpoint(enough, BTreeSet::new());
+        assert!(file.is_due(enough), "what was open is to be written now");
+        file.handle_checkpoint(enough, BTreeSet::new());
+        assert!(!file.is_due(enough) && file.is_due(enough + 1));
+        (file.downloaded, file.len) = (enough, 4 * enough);
+        assert!(!file.is_due(2 * enough) && file.is_due(3 * enough));
     }
 }

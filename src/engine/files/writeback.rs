@@ -24,12 +24,12 @@ pub enum WriteMode {
 #[derive(Debug)]
 pub(in crate::engine) struct Writeback {
     /// A permit for each byte.
-    room: Semaphore,
+    dirty_bytes: Semaphore,
     /// Bytes that are flushed at a time, and the most that one write may reserve.
     run_len: usize,
     reserve_max: u32,
     /// A permit for each file that is being written to or waits for a flush.
-    places: Semaphore,
+    open_files: Semaphore,
     /// Files that a flush has at most: others may be written to while it lasts.
     flush_files_max: usize,
     written: Mutex<Written>,
@@ -59,50 +59,50 @@ pub(in crate::engine) struct Flush(Written);
 
 /// Room for a write to come, given back when it is dropped before the write has ended.
 #[derive(Debug)]
-pub(in crate::engine) struct Reserved<'a>(Option<SemaphorePermit<'a>>);
+pub(in crate::engine) struct DirtyPermit<'a>(Option<SemaphorePermit<'a>>);
 
 /// Room and places of a flush that is under way, given back at its end.
-struct Held<'a> {
+struct FlushGuard<'a> {
     writeback: &'a Writeback,
     reserved: usize,
     file_count: usize,
 }
 
-impl Drop for Held<'_> {
+impl Drop for FlushGuard<'_> {
     fn drop(&mut self) {
-        self.writeback.room.add_permits(self.reserved);
-        self.writeback.places.add_permits(self.file_count);
+        self.writeback.dirty_bytes.add_permits(self.reserved);
+        self.writeback.open_files.add_permits(self.file_count);
     }
 }
 
 /// The right to have one more file open.
 #[derive(Debug)]
-pub(in crate::engine) struct Place<'a>(Option<SemaphorePermit<'a>>);
+pub(in crate::engine) struct OpenFilePermit<'a>(Option<SemaphorePermit<'a>>);
 
 impl Writeback {
     /// `len_max`: bytes that may be dirty; `files_max`: files that are open for all this at a time, at least two.
     pub(in crate::engine) fn new(len_max: usize, files_max: usize) -> Self {
         let run_len = len_max / limits::DIRTY_RUN_SHARE;
         Self {
-            room: Semaphore::new(len_max),
+            dirty_bytes: Semaphore::new(len_max),
             run_len,
             reserve_max: u32::try_from(len_max - run_len).unwrap_or(u32::MAX),
-            places: Semaphore::new(files_max.max(2)),
+            open_files: Semaphore::new(files_max.max(2)),
             flush_files_max: (files_max / 2).max(1),
             written: Mutex::default(),
         }
     }
 
     /// Waits until one more file may be open. Taken before any room is reserved.
-    pub(in crate::engine) async fn take_place(&self) -> Place<'_> {
+    pub(in crate::engine) async fn acquire_open_file(&self) -> OpenFilePermit<'_> {
         // It is never closed.
-        Place(self.places.acquire().await.ok())
+        OpenFilePermit(self.open_files.acquire().await.ok())
     }
 
     /// Waits until `len` bytes more may be dirty. A longer write counts as all of the room that a flush may leave.
-    pub(in crate::engine) async fn reserve(&self, len: u32) -> Reserved<'_> {
+    pub(in crate::engine) async fn reserve(&self, len: u32) -> DirtyPermit<'_> {
         // It is never closed.
-        Reserved(self.room.acquire_many(len.min(self.reserve_max)).await.ok())
+        DirtyPermit(self.dirty_bytes.acquire_many(len.min(self.reserve_max)).await.ok())
     }
 
     /// A write is in the page cache. Returns what has to be flushed now.
@@ -110,7 +110,7 @@ impl Writeback {
         &self,
         (file, file_index): (SharedFile, usize),
         (offset, len): (u64, u32),
-        (Reserved(reserved), Place(place)): (Reserved<'_>, Place<'_>),
+        (DirtyPermit(reserved), OpenFilePermit(permit)): (DirtyPermit<'_>, OpenFilePermit<'_>),
     ) -> Option<Flush> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.ranges.push(Range { file, file_index, offset, len });
@@ -119,7 +119,7 @@ impl Writeback {
             permits.forget();
         }
         if written.files.insert(file_index) {
-            place.into_iter().for_each(SemaphorePermit::forget);
+            permit.into_iter().for_each(SemaphorePermit::forget);
         }
         let is_enough = written.reserved >= self.run_len || written.files.len() >= self.flush_files_max;
         is_enough.then(|| Flush(std::mem::take(&mut written)))
@@ -127,7 +127,7 @@ impl Writeback {
 
     /// Brings a flush to its end and gives its room back; `Err` names the file that could not be written.
     pub(in crate::engine) async fn flush(&self, Flush(written): Flush) -> Result<(), (usize, io::Error)> {
-        let _held = Held { writeback: self, reserved: written.reserved, file_count: written.files.len() };
+        let _guard = FlushGuard { writeback: self, reserved: written.reserved, file_count: written.files.len() };
         // Dropped first: the descriptors are closed before their places are free.
         let ranges = written.ranges;
         let mut result = Ok(());
@@ -155,9 +155,9 @@ mod tests {
 
     /// A write to this file, if the torrent has that many.
     async fn written(writeback: &Writeback, file: &SharedFile, file_index: usize, len: u32) -> Option<Flush> {
-        let place = writeback.take_place().await;
+        let permit = writeback.acquire_open_file().await;
         let reserved = writeback.reserve(len).await;
-        writeback.handle_written((file.clone(), file_index), (0, len.min(MIB)), (reserved, place))
+        writeback.handle_written((file.clone(), file_index), (0, len.min(MIB)), (reserved, permit))
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             assert!(written(&writeback, &file, 0, MIB / 4).await.is_none());
             let flush = written(&writeback, &file, 0, limits::PIECE_LEN_READ_MAX).await.unwrap();
             writeback.flush(flush).await.unwrap();
-            assert_eq!(writeback.room.available_permits(), limits::DIRTY_LEN_MIN);
+            assert_eq!(writeback.dirty_bytes.available_permits(), limits::DIRTY_LEN_MIN);
         })
         .unwrap();
     }
@@ -216,8 +216,8 @@ mod tests {
                     writeback.flush(flush).await.unwrap();
                 }
             }
-            assert!(writeback.places.available_permits() > FILES_MAX / 2);
-            writeback.places.close();
+            assert!(writeback.open_files.available_permits() > FILES_MAX / 2);
+            writeback.open_files.close();
         })
         .unwrap();
     }

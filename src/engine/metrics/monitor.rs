@@ -27,7 +27,7 @@ pub struct Snapshot {
 }
 
 /// Pictures with peers are made for so many seconds after one was looked at.
-const LOOKED_AT_S: u32 = 10;
+const PEERS_SHOWN_S: u32 = 10;
 
 /// The last picture. The session and the operator's pages share it.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ pub struct PeerStatus {
 impl Monitor {
     /// The last picture, and the wish for peers in the next ones.
     pub fn status(&self) -> Arc<Status> {
-        self.with_peers.store(LOOKED_AT_S, Ordering::Relaxed);
+        self.with_peers.store(PEERS_SHOWN_S, Ordering::Relaxed);
         self.peek()
     }
 
@@ -117,7 +117,7 @@ impl Monitor {
     }
 
     /// Whether the next picture is to have peers in it.
-    pub(in crate::engine) fn take_wish(&self) -> bool {
+    pub(in crate::engine) fn take_peer_request(&self) -> bool {
         let left = self.with_peers.load(Ordering::Relaxed);
         self.with_peers.store(left.saturating_sub(1), Ordering::Relaxed);
         left > 0
@@ -128,7 +128,7 @@ impl Monitor {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
-    pub(in crate::engine) fn show(&self, status: Status) {
+    pub(in crate::engine) fn publish(&self, status: Status) {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= RATES_KEPT_MAX {
             rates.pop_front();
@@ -146,17 +146,17 @@ mod tests {
     #[test]
     fn peers_are_shown_while_somebody_looks() {
         let monitor = Monitor::default();
-        assert!(!monitor.take_wish());
+        assert!(!monitor.take_peer_request());
         monitor.status();
         monitor.peek();
-        assert_eq!((0..20).filter(|_| monitor.take_wish()).count(), 10);
+        assert_eq!((0..20).filter(|_| monitor.take_peer_request()).count(), 10);
     }
 
     #[test]
     fn the_rates_of_the_last_minutes_are_kept() {
         let monitor = Monitor::default();
         for second in 0..1000_u32 {
-            monitor.show(Status { up_bytes_per_s: second.into(), ..Status::default() });
+            monitor.publish(Status { up_bytes_per_s: second.into(), ..Status::default() });
         }
         let rates = monitor.rates();
         assert_eq!((rates.len(), rates[0], rates[RATES_KEPT_MAX - 1]), (RATES_KEPT_MAX, (700.0, 0.0), (999.0, 0.0)));

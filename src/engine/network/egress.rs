@@ -20,13 +20,13 @@ use crate::uring::Device;
 
 /// The default is whatever the kernel chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Way {
+pub struct Egress {
     pub device: Option<Device>,
     /// The address that packets come from. One of the loopback is used to reach the loopback alone.
     pub local: Option<IpAddr>,
 }
 
-impl Way {
+impl Egress {
     /// A UDP socket that talks to `peer` alone. Non-blocking.
     pub(in crate::engine) fn udp_socket(&self, peer: SocketAddr) -> io::Result<UdpSocket> {
         let socket = self.socket(peer, Type::DGRAM, Protocol::UDP)?;
@@ -75,10 +75,10 @@ impl Way {
 
 /// Opens [`ureq`]'s connections by a way of our own.
 #[derive(Debug)]
-pub(in crate::engine) struct WayConnector(pub(in crate::engine) Way);
+pub(in crate::engine) struct EgressConnector(pub(in crate::engine) Egress);
 
-impl<In: Transport> Connector<In> for WayConnector {
-    type Out = Either<In, WayTransport>;
+impl<In: Transport> Connector<In> for EgressConnector {
+    type Out = Either<In, EgressTransport>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if let Some(chained) = chained {
@@ -88,7 +88,7 @@ impl<In: Transport> Connector<In> for WayConnector {
         match self.0.first_tcp_stream(&details.addrs, within) {
             Ok(stream) => {
                 let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-                Ok(Some(Either::B(WayTransport { stream, buffers })))
+                Ok(Some(Either::B(EgressTransport { stream, buffers })))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::Timeout(Timeout::Connect)),
             Err(error) => Err(Error::Io(error)),
@@ -97,12 +97,12 @@ impl<In: Transport> Connector<In> for WayConnector {
 }
 
 #[derive(Debug)]
-pub(in crate::engine) struct WayTransport {
+pub(in crate::engine) struct EgressTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
 }
 
-impl Transport for WayTransport {
+impl Transport for EgressTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -143,18 +143,18 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn way(local: &str) -> Way {
-        Way { device: None, local: Some(local.parse().unwrap()) }
+    fn egress(local: &str) -> Egress {
+        Egress { device: None, local: Some(local.parse().unwrap()) }
     }
 
     #[test]
     fn packets_come_from_the_address_that_was_chosen() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = listener.local_addr().unwrap();
-        let stream = way("127.9.8.7").tcp_stream(peer, Duration::from_secs(5)).unwrap();
+        let stream = egress("127.9.8.7").tcp_stream(peer, Duration::from_secs(5)).unwrap();
         assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap());
         assert_eq!(stream.local_addr().unwrap().ip(), IpAddr::from([127, 9, 8, 7]));
-        let socket = way("127.9.8.7").udp_socket(peer).unwrap();
+        let socket = egress("127.9.8.7").udp_socket(peer).unwrap();
         assert_eq!(socket.local_addr().unwrap().ip(), IpAddr::from([127, 9, 8, 7]));
     }
 
@@ -168,20 +168,20 @@ mod tests {
         let _waiting = TcpStream::connect(silent).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let answers = listener.local_addr().unwrap();
-        let way = Way::default();
-        let stream = way.first_tcp_stream(&[silent, answers], Duration::from_secs(1)).unwrap();
+        let egress = Egress::default();
+        let stream = egress.first_tcp_stream(&[silent, answers], Duration::from_secs(1)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), answers);
-        let error = way.first_tcp_stream(&[silent, silent], Duration::from_millis(200)).unwrap_err();
+        let error = egress.first_tcp_stream(&[silent, silent], Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
     fn what_the_address_cannot_reach() {
         let v6: SocketAddr = "[::1]:9".parse().unwrap();
-        assert_eq!(way("127.0.0.1").udp_socket(v6).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(egress("127.0.0.1").udp_socket(v6).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
         // From the loopback nobody else is reached: the kernel chooses.
         let elsewhere: SocketAddr = "192.0.2.1:9".parse().unwrap();
-        let socket = way("127.0.0.1").socket(elsewhere, Type::DGRAM, Protocol::UDP).unwrap();
+        let socket = egress("127.0.0.1").socket(elsewhere, Type::DGRAM, Protocol::UDP).unwrap();
         assert!(socket.local_addr().unwrap().as_socket().unwrap().ip().is_unspecified());
     }
 }

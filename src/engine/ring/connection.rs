@@ -24,7 +24,7 @@ use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::engine) enum End {
+pub(in crate::engine) enum CloseReason {
     #[error("closed by the peer")]
     Closed,
     #[error("not needed: both sides have everything")]
@@ -115,14 +115,14 @@ impl Connection {
     }
 
     /// Ends both tasks. The first reason counts.
-    pub(in crate::engine) fn end(&self, reason: &End) {
+    pub(in crate::engine) fn end(&self, reason: &CloseReason) {
         if !self.ended.replace(true) {
             let link = self.link.borrow();
             let client = link.connection().peer_client().map(printable).unwrap_or_default();
             debug!("{}: {} {client}: {reason}", self.torrent.name, link.shared().address());
             match reason {
                 // What waits for a peer that does not read would wait for minutes more.
-                End::SendStalled => self.socket.reset(),
+                CloseReason::SendStalled => self.socket.reset(),
                 _ => self.socket.shutdown(),
             }
             self.wake();
@@ -133,7 +133,7 @@ impl Connection {
     pub(in crate::engine) fn handle_tick(&self, now: Time) {
         let sends_for_longer = |time| self.send_since.get().is_some_and(|since| now > since + time);
         if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
-            return self.end(&End::SendStalled);
+            return self.end(&CloseReason::SendStalled);
         }
         let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
         self.link.borrow_mut().follow_use(now, stalled);

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::base::{PeerId, Time, limits};
 use crate::engine::network::shortage::report_shortage;
-use crate::engine::ring::connection::{Connection, DRAIN_TIMEOUT, End};
+use crate::engine::ring::connection::{CloseReason, Connection, DRAIN_TIMEOUT};
 use crate::engine::ring::handshake::{Established, HandshakeFailure};
 use crate::engine::ring::local::Local;
 use crate::engine::ring::piece_writer::write;
@@ -117,7 +117,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
 
 async fn stop(ring: &Ring) {
     ring.in_handshake.borrow().values().for_each(|(socket, _)| socket.shutdown());
-    ring.connections().iter().for_each(|connection| connection.end(&End::Stopping));
+    ring.connections().iter().for_each(|connection| connection.end(&CloseReason::Stopping));
     let deadline = ring.shared().now() + DRAIN_TIMEOUT;
     while !ring.connections.borrow().is_empty() && ring.shared().now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -375,7 +375,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         // After a panic of the reader the writer still runs.
-        self.connection.iter().for_each(|connection| connection.end(&End::Stopping));
+        self.connection.iter().for_each(|connection| connection.end(&CloseReason::Stopping));
         self.ring.connections.borrow_mut().remove(&self.shared.key());
         // The last pieces that the peer announced are counted when its link is dropped.
         self.connection = None;

@@ -29,7 +29,7 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
     let WriteStep { file_index, path, offset, source } = step;
     let failed = |error| StorageError::new(Action::Write, torrent.content.store.layout().path(file_index), error);
     let len = source.len();
-    let place = torrent.content.writeback.take_place().await;
+    let permit = torrent.content.writeback.acquire_open_file().await;
     let (file, path) = open(shared, torrent, file_index, path).await?;
     let reserved = match path {
         WritePath::Buffered => Some(torrent.content.writeback.reserve(len).await),
@@ -38,7 +38,7 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
     write_all_at(file.clone(), source, offset).await.0.map_err(failed)?;
     torrent.content.handle_file_written(file_index, &file);
     let dirty =
-        |reserved| torrent.content.writeback.handle_written((file, file_index), (offset, len), (reserved, place));
+        |reserved| torrent.content.writeback.handle_written((file, file_index), (offset, len), (reserved, permit));
     if let Some(flush) = reserved.and_then(dirty) {
         spawn(finish_flush(shared.clone(), torrent.clone(), flush));
     }

@@ -243,7 +243,7 @@ async fn announce_to(
     let query = query(request, identity, totals);
     if is_udp(&request.url) {
         let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
-        return udp::announce(&request.url, &query, patience, identity.fetcher.way()).await;
+        return udp::announce(&request.url, &query, patience, identity.fetcher.egress()).await;
     }
     let url = query.append_to(&request.url);
     let source = identity.fetcher.source_of(&request.url);
@@ -258,7 +258,7 @@ async fn announce_to(
         }
     };
     // One family is enough where there is no other to reach us by.
-    if identity.fetcher.way().local.is_some() || dual_stack::is_address(&url) || !dual_stack::have_routes() {
+    if identity.fetcher.egress().local.is_some() || dual_stack::is_address(&url) || !dual_stack::have_routes() {
         return fetch(IpFamily::Any).await;
     }
     let one = |ip_family| async move { Some(fetch(ip_family).await) };

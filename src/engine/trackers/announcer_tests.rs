@@ -1,13 +1,13 @@
 use super::*;
 use crate::base::Rng;
-use crate::engine::network::egress::Way;
+use crate::engine::network::egress::Egress;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 fn identity() -> Identity {
-    let fetcher = Fetcher::new(Way { device: None, local: Some(FROM.into()) });
+    let fetcher = Fetcher::new(Egress { device: None, local: Some(FROM.into()) });
     let (info_hash, peer_id) = (InfoHash([b'h'; 20]), PeerId([b'p'; 20]));
     Identity { info_hash, peer_id, ip: None, port: 6881, key: 0xabc, fetcher }
 }
@@ -131,7 +131,7 @@ async fn leaving_takes_no_longer_than_its_limit() {
 #[test]
 fn a_reason_in_an_error_page_is_understood() {
     let page =
-        |status, body: &[u8]| understand(Err(HttpError::Status { status, said: String::new(), body: body.to_vec() }));
+        |status, body: &[u8]| understand(Err(HttpError::Status { status, reason: String::new(), body: body.to_vec() }));
     let text = |failure: Result<AnnounceReply, AnnounceFailure>| failure.unwrap_err().to_string();
     assert_eq!(text(page(400, b"d14:failure reason6:no keye")), "the tracker refused: no key");
     assert_eq!(text(page(404, b"<html>")), "HTTP status 404");

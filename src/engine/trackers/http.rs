@@ -27,7 +27,7 @@ use crate::base::limits::{
 use crate::codec::magnet::Magnet;
 use crate::codec::percent::{Plus, unescape};
 use crate::codec::url::{self, Host, Url, WEB_SCHEMES};
-use crate::engine::network::egress::{Way, WayConnector};
+use crate::engine::network::egress::{Egress, EgressConnector};
 use crate::engine::network::nearness::{CheckedResolver, Nearness, Step, TooNear};
 
 /// How often the end is looked for.
@@ -77,8 +77,8 @@ pub enum HttpError {
     #[error("not a http or https URL")]
     BadUrl,
     /// The body is kept: trackers put a `failure reason` in it. `said` is the first line of one of plain text, printable.
-    #[error("HTTP status {status}{}{said}", if said.is_empty() { "" } else { ": the server says: " })]
-    Status { status: u16, said: String, body: Vec<u8> },
+    #[error("HTTP status {status}{}{reason}", if reason.is_empty() { "" } else { ": the server says: " })]
+    Status { status: u16, reason: String, body: Vec<u8> },
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error("answer longer than {0} bytes")]
@@ -107,7 +107,7 @@ pub enum HttpError {
 /// Fetches by one way out of this host. Clones share what they know of servers.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    way: Way,
+    egress: Egress,
     /// In the order of [`Nearness::ALL`]: each asks nothing that is nearer.
     agents: [Agent; 4],
     /// Trackers that the user named.
@@ -115,9 +115,9 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    pub fn new(way: Way) -> Self {
-        let agents = Nearness::ALL.map(|nearest| agent(way, CheckedResolver::new(nearest)));
-        Self { way, agents, users_trackers: Arc::default() }
+    pub fn new(egress: Egress) -> Self {
+        let agents = Nearness::ALL.map(|nearest| agent(egress, CheckedResolver::new(nearest)));
+        Self { egress, agents, users_trackers: Arc::default() }
     }
 
     /// These trackers are the user's own word.
@@ -136,22 +136,22 @@ impl Fetcher {
         if is_users { UrlSource::User } else { UrlSource::Torrent }
     }
 
-    pub(in crate::engine) fn way(&self) -> &Way {
-        &self.way
+    pub(in crate::engine) fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// Fetches `url` and returns its body, inflated. Blocks for up to `limits.timeout`.
     pub fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
         let deadline = Instant::now() + limits.timeout;
         let mut url = url::read(url.as_bytes(), &WEB_SCHEMES).ok_or(HttpError::BadUrl)?;
-        let mut before = None;
+        let mut previous = None;
         for _ in 0..=REDIRECTS_MAX {
-            let (response, nearness) = self.ask(&url, limits, before, deadline)?;
+            let (response, nearness) = self.ask(&url, limits, previous, deadline)?;
             match redirect_target(&url, &response)? {
                 Some(target) => url = target,
                 None => return read_body(response, limits),
             }
-            before = Some(nearness);
+            previous = Some(nearness);
         }
         Err(HttpError::TooManyRedirects)
     }
@@ -159,13 +159,13 @@ impl Fetcher {
     /// [`Self::fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up
     /// of a name.
     pub fn fetch_unless(&self, stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
-        let (tell, told) = mpsc::sync_channel(1);
-        let (fetcher, asked) = (self.clone(), url.to_owned());
-        let fetching = move || drop(tell.send(fetcher.fetch(&asked, limits)));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let (fetcher, request_url) = (self.clone(), url.to_owned());
+        let fetching = move || drop(sender.send(fetcher.fetch(&request_url, limits)));
         let started = thread::Builder::new().name("fetch".to_owned()).spawn(fetching);
         started.map_err(|error| HttpError::Transport(error.to_string()))?;
         loop {
-            match told.recv_timeout(TICK) {
+            match receiver.recv_timeout(TICK) {
                 Ok(fetched) => return fetched,
                 Err(mpsc::RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
                 Err(_) => return Err(HttpError::Interrupted),
@@ -178,7 +178,7 @@ impl Fetcher {
         &self,
         url: &Url,
         limits: FetchLimits,
-        before: Option<Nearness>,
+        previous: Option<Nearness>,
         deadline: Instant,
     ) -> Result<(Response<Body>, Nearness), HttpError> {
         let mut found = Nearness::Public;
@@ -186,7 +186,7 @@ impl Fetcher {
             if nearness < found {
                 continue;
             }
-            check(url, limits.source, before, nearness)?;
+            check(url, limits.source, previous, nearness)?;
             let response = send(agent, url, limits.ip_family, deadline);
             if let Err(ureq::Error::Other(error)) = &response
                 && let Some(&TooNear(nearer)) = error.downcast_ref()
@@ -201,9 +201,9 @@ impl Fetcher {
 }
 
 /// Refuses what must not be asked for that near.
-fn check(url: &Url, source: UrlSource, before: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
-    let is_nearer = before.is_some_and(|before| before < nearness);
-    let step = if before.is_some() { Step::Redirected } else { Step::Named };
+fn check(url: &Url, source: UrlSource, previous: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
+    let is_nearer = previous.is_some_and(|previous| previous < nearness);
+    let step = if previous.is_some() { Step::Redirected } else { Step::Named };
     match nearness {
         Nearness::ThisHost | Nearness::Loopback if is_nearer => {
             Err(HttpError::BadRedirect("from elsewhere to this host"))
@@ -215,7 +215,7 @@ fn check(url: &Url, source: UrlSource, before: Option<Nearness>, nearness: Nearn
     }
 }
 
-fn agent(way: Way, resolver: impl Resolver) -> Agent {
+fn agent(egress: Egress, resolver: impl Resolver) -> Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -226,11 +226,11 @@ fn agent(way: Way, resolver: impl Resolver) -> Agent {
         // An idle connection would be used again without a look at where its name leads.
         .max_idle_connections(0)
         .build();
-    if way == Way::default() {
+    if egress == Egress::default() {
         return Agent::with_parts(config, DefaultConnector::default(), resolver);
     }
     let connector =
-        ().chain(ConnectProxyConnector::default()).chain(WayConnector(way)).chain(RustlsConnector::default());
+        ().chain(ConnectProxyConnector::default()).chain(EgressConnector(egress)).chain(RustlsConnector::default());
     Agent::with_parts(config, connector, resolver)
 }
 
@@ -238,11 +238,11 @@ fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Res
     let left = deadline.saturating_duration_since(Instant::now());
     // The timeout reaches into the reading of the body.
     let left = Some(left.max(Duration::from_millis(1)));
-    let mut asked = url.clone();
+    let mut request_url = url.clone();
     // Neither can fail: the URL has a host.
-    let _ = (asked.set_username(""), asked.set_password(None));
-    asked.set_fragment(None);
-    let mut request = agent.get(asked.as_str());
+    let _ = (request_url.set_username(""), request_url.set_password(None));
+    request_url.set_fragment(None);
+    let mut request = agent.get(request_url.as_str());
     if let Some(credentials) = credentials(url) {
         request = request.header("authorization", credentials);
     }
@@ -275,12 +275,12 @@ fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8
     }
     match response.status().as_u16() {
         200..=299 => Ok(body),
-        status => Err(HttpError::Status { status, said: said(&response, &body), body }),
+        status => Err(HttpError::Status { status, reason: reason(&response, &body), body }),
     }
 }
 
 /// The first line of a body of plain text, printable and cut to [`HTTP_REASON_LEN_MAX`] characters; else nothing.
-fn said(response: &Response<Body>, body: &[u8]) -> String {
+fn reason(response: &Response<Body>, body: &[u8]) -> String {
     let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content_type.to_ascii_lowercase().starts_with("text/plain") {
         return String::new();

@@ -32,7 +32,7 @@ fn redirect(location: &str) -> Vec<u8> {
 }
 
 fn fetch(url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
-    Fetcher::new(Way::default()).fetch(url, limits)
+    Fetcher::new(Egress::default()).fetch(url, limits)
 }
 
 fn limits() -> FetchLimits {
@@ -234,7 +234,7 @@ fn nobody_there_is_one_line() {
 fn the_agent_for_public_servers_refuses_names_that_lead_home() {
     for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
         let url = Url::parse(&format!("http://{host}:1/")).unwrap();
-        let public = &Fetcher::new(Way::default()).agents[0];
+        let public = &Fetcher::new(Egress::default()).agents[0];
         match send(public, &url, IpFamily::Any, Instant::now() + Duration::from_secs(5)) {
             Err(ureq::Error::Other(error)) => assert!(error.is::<TooNear>(), "{host}"),
             other => panic!("{host}: {other:?}"),
@@ -277,7 +277,7 @@ fn an_open_connection_lets_nothing_through() {
         let body = path.split('?').next().unwrap_or_default();
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
     });
-    let fetcher = Fetcher::new(Way::default());
+    let fetcher = Fetcher::new(Egress::default());
     let announce = FetchLimits { source: UrlSource::Torrent, ..limits() };
     assert_eq!(fetcher.fetch(&format!("http://{addr}/announce"), announce).unwrap(), b"/announce");
     let fetched = fetcher.fetch(&format!("http://{addr}/admin"), announce);
@@ -286,9 +286,9 @@ fn an_open_connection_lets_nothing_through() {
 
 #[test]
 fn what_the_user_named_may_have_any_path() {
-    let fetcher = Fetcher::new(Way::default()).trusting(["http://127.0.0.1/x".to_owned()].into());
+    let fetcher = Fetcher::new(Egress::default()).trusting(["http://127.0.0.1/x".to_owned()].into());
     assert_eq!(fetcher.source_of("http://127.0.0.1/x"), UrlSource::User);
     assert_eq!(fetcher.source_of("http://127.0.0.1/y"), UrlSource::Torrent);
-    let fetcher = Fetcher::new(Way::default()).trusting(["http://moves.example/x".to_owned()].into());
+    let fetcher = Fetcher::new(Egress::default()).trusting(["http://moves.example/x".to_owned()].into());
     assert_eq!(fetcher.source_of("http://moves.example/x"), UrlSource::Torrent, "its name server says where it is");
 }

@@ -6,14 +6,18 @@ use crate::base::InfoHash;
 use crate::base::limits::{SCRAPE_TIMEOUT, TRACKER_UDP_SCRAPE_RESEND_AFTER};
 use crate::codec::tracker_http::{ScrapedSwarm, TrackerReplyError, decode_reply, decode_scrape, scrape_url};
 use crate::codec::url::is_udp;
-use crate::engine::network::egress::Way;
+use crate::engine::network::egress::Egress;
 use crate::engine::trackers::http::{FetchLimits, Fetcher};
 use crate::engine::trackers::udp::{self, Patience};
 
 /// Asks each tracker once, all at a time; what each of `urls` says, or why it says nothing, in one line. Blocks for up to
 /// [`SCRAPE_TIMEOUT`] and the lookup of names.
-pub fn scrape(urls: &[String], info_hash: InfoHash, way: Way) -> std::io::Result<Vec<Result<ScrapedSwarm, String>>> {
-    let fetcher = Fetcher::new(way);
+pub fn scrape(
+    urls: &[String],
+    info_hash: InfoHash,
+    egress: Egress,
+) -> std::io::Result<Vec<Result<ScrapedSwarm, String>>> {
+    let fetcher = Fetcher::new(egress);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answers = runtime.block_on(async {
         let mut asking = JoinSet::new();
@@ -32,7 +36,7 @@ pub fn scrape(urls: &[String], info_hash: InfoHash, way: Way) -> std::io::Result
 async fn ask(fetcher: Fetcher, url: String, info_hash: InfoHash) -> Result<ScrapedSwarm, String> {
     if is_udp(&url) {
         let patience = Patience { timeout: SCRAPE_TIMEOUT, resend_after: TRACKER_UDP_SCRAPE_RESEND_AFTER };
-        return udp::scrape(&url, info_hash, patience, fetcher.way()).await.map_err(|failure| failure.to_string());
+        return udp::scrape(&url, info_hash, patience, fetcher.egress()).await.map_err(|failure| failure.to_string());
     }
     let url = scrape_url(&url, info_hash).ok_or("it has no scrape: its path does not end in /announce")?;
     let limits = FetchLimits { timeout: SCRAPE_TIMEOUT, ..FetchLimits::announce() };

@@ -19,7 +19,7 @@ use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, ScrapedSwarm, Tra
 use crate::codec::tracker_udp::{UdpReply, decode_reply, encode_announce, encode_connect, encode_scrape};
 use crate::codec::url::{self, Host, Position};
 use crate::engine::network::dns::look_up;
-use crate::engine::network::egress::Way;
+use crate::engine::network::egress::Egress;
 use crate::engine::trackers::dual_stack;
 
 /// How long an announce may take.
@@ -62,7 +62,7 @@ pub async fn announce(
     url: &str,
     query: &AnnounceQuery<'_>,
     patience: Patience,
-    way: &Way,
+    egress: &Egress,
 ) -> Result<AnnounceReply, AnnounceFailure> {
     let UdpUrl { host, port, url_data } = UdpUrl::parse(url)?;
     let found = look_up(&host, port).await.map_err(failed)?;
@@ -71,7 +71,7 @@ pub async fn announce(
     let v6 = found.iter().copied().find(SocketAddr::is_ipv6);
     let one = |address: Option<SocketAddr>| async move {
         match address {
-            Some(address) => Some(exchange(address, query, url_data, patience, way).await),
+            Some(address) => Some(exchange(address, query, url_data, patience, egress).await),
             None => None,
         }
     };
@@ -83,15 +83,15 @@ async fn exchange(
     query: &AnnounceQuery<'_>,
     url_data: &str,
     patience: Patience,
-    way: &Way,
+    egress: &Egress,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let asking = MetadataConnection::open(address, patience, way)?;
-    let connection_id = asking.connect().await?;
+    let exchange = Exchange::open(address, patience, egress)?;
+    let connection_id = exchange.connect().await?;
     let transaction_id = fastrand::u32(..);
     let packet = encode_announce(query, url_data, connection_id, transaction_id);
-    match asking.ask(&packet, transaction_id).await? {
+    match exchange.ask(&packet, transaction_id).await? {
         UdpReply::Announced(reply) => Ok(reply),
-        _ => Err(failed(SOMETHING_ELSE)),
+        _ => Err(failed(UNEXPECTED_REPLY)),
     }
 }
 
@@ -100,31 +100,31 @@ pub async fn scrape(
     url: &str,
     info_hash: InfoHash,
     patience: Patience,
-    way: &Way,
+    egress: &Egress,
 ) -> Result<ScrapedSwarm, AnnounceFailure> {
     let UdpUrl { host, port, .. } = UdpUrl::parse(url)?;
     let address = look_up(&host, port).await.map_err(failed)?.first().copied();
-    let asking = MetadataConnection::open(address.ok_or_else(|| failed("its name has no address"))?, patience, way)?;
-    let connection_id = asking.connect().await?;
+    let exchange = Exchange::open(address.ok_or_else(|| failed("its name has no address"))?, patience, egress)?;
+    let connection_id = exchange.connect().await?;
     let transaction_id = fastrand::u32(..);
-    match asking.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {
+    match exchange.ask(&encode_scrape(info_hash, connection_id, transaction_id), transaction_id).await? {
         UdpReply::Scraped(swarm) => Ok(swarm),
-        _ => Err(failed(SOMETHING_ELSE)),
+        _ => Err(failed(UNEXPECTED_REPLY)),
     }
 }
 
-const SOMETHING_ELSE: &str = "it answers something else";
+const UNEXPECTED_REPLY: &str = "it answers something else";
 
-struct MetadataConnection {
+struct Exchange {
     socket: UdpSocket,
     is_ipv6: bool,
     deadline: Instant,
     patience: Patience,
 }
 
-impl MetadataConnection {
-    fn open(address: SocketAddr, patience: Patience, way: &Way) -> Result<Self, AnnounceFailure> {
-        let socket = way.udp_socket(address).and_then(UdpSocket::from_std).map_err(failed)?;
+impl Exchange {
+    fn open(address: SocketAddr, patience: Patience, egress: &Egress) -> Result<Self, AnnounceFailure> {
+        let socket = egress.udp_socket(address).and_then(UdpSocket::from_std).map_err(failed)?;
         let deadline = Instant::now() + patience.timeout;
         Ok(Self { socket, is_ipv6: address.is_ipv6(), deadline, patience })
     }
@@ -133,7 +133,7 @@ impl MetadataConnection {
         let transaction_id = fastrand::u32(..);
         match self.ask(&encode_connect(transaction_id), transaction_id).await? {
             UdpReply::Connected { connection_id } => Ok(connection_id),
-            _ => Err(failed(SOMETHING_ELSE)),
+            _ => Err(failed(UNEXPECTED_REPLY)),
         }
     }
 
@@ -143,18 +143,18 @@ impl MetadataConnection {
         while Instant::now() < self.deadline {
             self.socket.send(packet).await.map_err(failed)?;
             let until = self.deadline.min(Instant::now() + wait);
-            match timeout_at(until, self.hear(transaction_id)).await {
+            match timeout_at(until, self.receive(transaction_id)).await {
                 Ok(Ok(UdpReply::Refused { reason })) => {
                     return Err(TrackerReplyError::Failure { reason, retry_in: None }.into());
                 }
-                Ok(heard) => return heard.map_err(failed),
+                Ok(received) => return received.map_err(failed),
                 Err(_) => wait *= 2,
             }
         }
         Err(failed(format_args!("no answer within {} s", self.patience.timeout.as_secs())))
     }
 
-    async fn hear(&self, transaction_id: u32) -> io::Result<UdpReply> {
+    async fn receive(&self, transaction_id: u32) -> io::Result<UdpReply> {
         let mut packet = vec![0; TRACKER_UDP_REPLY_LEN_MAX];
         loop {
             let len = self.socket.recv(&mut packet).await?;
@@ -192,7 +192,7 @@ mod tests {
         key: 7,
         tracker_id: None,
     };
-    const WAY: Way = Way { device: None, local: None };
+    const EGRESS: Egress = Egress { device: None, local: None };
     const QUICK: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_millis(100) };
 
     /// A tracker whose `answer` says what packets follow each packet it gets; these are passed on too.
@@ -228,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn it_connects_and_then_announces_with_the_id_and_the_path() {
         let (address, packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
-        let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK, &WAY).await.unwrap();
+        let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK, &EGRESS).await.unwrap();
         assert_eq!((reply.interval, reply.complete, reply.incomplete), (Some(768), Some(2), Some(1)));
         assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
         assert_eq!(packets.recv().unwrap().len(), 16);
@@ -242,9 +242,9 @@ mod tests {
         let (v4, _packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
         let v6 = |_, packet: &[u8]| vec![honest(packet, &[[0xfd; 16].as_slice(), &[0, 81]].concat())];
         let (v6, _packets6) = tracker(&format!("[::1]:{}", v4.port()), v6);
-        let reply = exchange(v6, &QUERY, "", QUICK, &WAY).await.unwrap();
+        let reply = exchange(v6, &QUERY, "", QUICK, &EGRESS).await.unwrap();
         assert_eq!(reply.peers[0].host, PeerHost::Ip([0xfd; 16].into()));
-        let reply = exchange(v4, &QUERY, "", QUICK, &WAY).await.unwrap();
+        let reply = exchange(v4, &QUERY, "", QUICK, &EGRESS).await.unwrap();
         assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
     }
 
@@ -260,7 +260,7 @@ mod tests {
                 vec![wrong, right[..7].to_vec(), vec![0; 1500], right.clone(), right]
             }
         });
-        announce(&format!("udp://{address}"), &QUERY, QUICK, &WAY).await.unwrap();
+        announce(&format!("udp://{address}"), &QUERY, QUICK, &EGRESS).await.unwrap();
         let sent: Vec<Vec<u8>> = (0..4).map(|_| packets.recv().unwrap()).collect();
         assert_eq!(sent[0], sent[1]);
         assert_eq!(sent[2], sent[3]);
@@ -271,15 +271,15 @@ mod tests {
         let refuse = |_, packet: &[u8]| vec![[&[0, 0, 0, 3], &packet[12..16], b"go\x1baway"].concat()];
         let (address, _packets) = tracker("127.0.0.1:0", refuse);
         let text = |failure: AnnounceFailure| failure.to_string();
-        let failure = announce(&format!("udp://{address}"), &QUERY, QUICK, &WAY).await.unwrap_err();
+        let failure = announce(&format!("udp://{address}"), &QUERY, QUICK, &EGRESS).await.unwrap_err();
         assert!(text(failure).ends_with("go\\x1baway"));
 
         let (silent, _packets) = tracker("127.0.0.1:0", |_, _| Vec::new());
         let brief = Patience { timeout: Duration::from_millis(500), ..QUICK };
-        let failure = announce(&format!("udp://{silent}"), &QUERY, brief, &WAY).await.unwrap_err();
+        let failure = announce(&format!("udp://{silent}"), &QUERY, brief, &EGRESS).await.unwrap_err();
         assert!(text(failure).contains("no answer"));
         // Nobody is there: the kernel says so at once.
-        let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK, &WAY).await.unwrap_err();
+        let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK, &EGRESS).await.unwrap_err();
         assert!(text(failure).contains("refused"));
     }
 

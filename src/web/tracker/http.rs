@@ -136,7 +136,7 @@ mod tests {
     use crate::codec::tracker_http::{
         AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
     };
-    use crate::engine::network::egress::Way;
+    use crate::engine::network::egress::Egress;
     use crate::engine::trackers::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
     use crate::engine::trackers::http::{FetchLimits, Fetcher};
     use crate::tracker::{Origin, SwarmStats, Table};
@@ -158,9 +158,11 @@ mod tests {
     }
 
     async fn get_url(url: String) -> Vec<u8> {
-        tokio::task::spawn_blocking(move || Fetcher::new(Way::default()).fetch(&url, FetchLimits::announce()).unwrap())
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || {
+            Fetcher::new(Egress::default()).fetch(&url, FetchLimits::announce()).unwrap()
+        })
+        .await
+        .unwrap()
     }
 
     async fn ask(addr: SocketAddr, query: AnnounceQuery<'_>) -> Result<AnnounceReply, TrackerReplyError> {
@@ -240,9 +242,11 @@ mod tests {
     }
 
     async fn fetch_any(url: String) -> Vec<u8> {
-        tokio::task::spawn_blocking(move || Fetcher::new(Way::default()).fetch(&url, FetchLimits::metainfo()).unwrap())
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || {
+            Fetcher::new(Egress::default()).fetch(&url, FetchLimits::metainfo()).unwrap()
+        })
+        .await
+        .unwrap()
     }
 
     #[tokio::test]
@@ -284,7 +288,7 @@ mod tests {
                 ip: None,
                 port: 100 + u16::from(n),
                 key: 0,
-                fetcher: Fetcher::new(Way::default()),
+                fetcher: Fetcher::new(Egress::default()),
             };
             let (commands, commands_rx) = mpsc::channel(1);
             let (found_tx, mut found) = mpsc::channel(1);

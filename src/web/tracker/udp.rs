@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::base::{InfoHash, PeerId};
     use crate::codec::tracker_http::{AnnounceQuery, AnnounceReply, Event, PeerHost};
-    use crate::engine::network::egress::Way;
+    use crate::engine::network::egress::Egress;
     use crate::engine::trackers::udp::{Patience, announce};
     use crate::tracker::{Origin, Table};
     use crate::web::reuse_port::bind_udp;
@@ -196,13 +196,13 @@ mod tests {
     async fn our_client_finds_peers_and_its_claimed_ip_is_ignored() {
         let running = running("127.0.0.1:0");
         let url = format!("udp://{}/announce", running.address);
-        let reply = announce(&url, &leecher(1), PATIENCE, &Way::default()).await.unwrap();
+        let reply = announce(&url, &leecher(1), PATIENCE, &Egress::default()).await.unwrap();
         assert_eq!(peers(&reply), ["127.0.0.1 7000"]);
         assert_eq!((reply.complete, reply.incomplete, reply.interval), (Some(1), Some(1), Some(30)));
-        let reply = announce(&url, &leecher(2), PATIENCE, &Way::default()).await.unwrap();
+        let reply = announce(&url, &leecher(2), PATIENCE, &Egress::default()).await.unwrap();
         assert_eq!(peers(&reply), ["127.0.0.1 6882", "127.0.0.1 7000"]);
         let unknown = AnnounceQuery { info_hash: InfoHash([1; 20]), ..leecher(3) };
-        let refused = announce(&url, &unknown, PATIENCE, &Way::default()).await.unwrap_err();
+        let refused = announce(&url, &unknown, PATIENCE, &Egress::default()).await.unwrap_err();
         assert!(refused.to_string().contains("does not serve this torrent"), "{refused}");
         assert_eq!(running.tracker.counters().refused.load(Ordering::Relaxed), 1);
     }
@@ -211,9 +211,9 @@ mod tests {
     async fn a_wildcard_gives_each_family_the_origin_in_that_family() {
         let running = running("[::]:0");
         let port = running.address.port();
-        let v4 = announce(&format!("udp://127.0.0.1:{port}"), &leecher(1), PATIENCE, &Way::default()).await.unwrap();
+        let v4 = announce(&format!("udp://127.0.0.1:{port}"), &leecher(1), PATIENCE, &Egress::default()).await.unwrap();
         assert_eq!(peers(&v4), ["127.0.0.1 7000"]);
-        let v6 = announce(&format!("udp://[::1]:{port}"), &leecher(2), PATIENCE, &Way::default()).await.unwrap();
+        let v6 = announce(&format!("udp://[::1]:{port}"), &leecher(2), PATIENCE, &Egress::default()).await.unwrap();
         assert_eq!(peers(&v6), ["::1 7000"]);
     }
 

@@ -10,7 +10,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{BlockRef, Time, limits};
 use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_haves};
 use crate::engine::piece::Piece;
-use crate::engine::ring::connection::{Connection, End};
+use crate::engine::ring::connection::{CloseReason, Connection};
 use crate::engine::shared::received::Received;
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, PieceBuffer};
@@ -20,27 +20,27 @@ use crate::uring::{RecvBuffer, ScatterList};
 /// Small receives in a row after which a large buffer is given up.
 const SMALL_RECEIVES_MAX: u32 = 64;
 /// Blocks that the first plan, and one after a surprise, reaches.
-const REACH_MIN: usize = 4;
+const PLANNED_BLOCKS_MIN: usize = 4;
 
 /// What the reader task keeps from receive to receive.
 struct Reader {
     /// Received and not decoded: never a whole message.
     buffer: RecvBuffer,
     plan: ReceivePlan,
-    places: ScatterList<BlockLease, PIECE_HEAD_LEN>,
+    leases: ScatterList<BlockLease, PIECE_HEAD_LEN>,
     /// Blocks that a plan reaches: fewer when the peer tends to send other messages between them.
-    reach: usize,
+    reach_count: usize,
     small_receives: u32,
 }
 
 impl Connection {
     /// Runs to the end of the stream; `buffer` may hold its start.
-    pub(super) async fn read(&self, buffer: RecvBuffer) -> Result<(), End> {
+    pub(super) async fn read(&self, buffer: RecvBuffer) -> Result<(), CloseReason> {
         let mut reader = Reader {
             buffer,
             plan: ReceivePlan::default(),
-            places: ScatterList::default(),
-            reach: REACH_MIN,
+            leases: ScatterList::default(),
+            reach_count: PLANNED_BLOCKS_MIN,
             small_receives: 0,
         };
         let mut needed = self.handle_received(&mut reader.buffer)?;
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     /// Waits until the session may download; how many bytes at a time, about.
-    async fn await_limit(&self) -> Result<usize, End> {
+    async fn await_limit(&self) -> Result<usize, CloseReason> {
         loop {
             let now = self.now();
             match self.local.shared.rates.down.poll(now) {
@@ -75,14 +75,14 @@ impl Connection {
                 Err(until) => tokio::time::sleep((until - now).min(limits::RATE_WAIT_MAX)).await,
             }
             if self.ended.get() {
-                return Err(End::Closed);
+                return Err(CloseReason::Closed);
             }
         }
     }
 
     /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all. It doubles when it was
     /// full, up to `len_max`: whoever asks for much once and then says nothing must not hold what a busy peer needs.
-    async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), End> {
+    async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), CloseReason> {
         let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
         let mut buffer = std::mem::take(&mut reader.buffer);
         let free = buffer.capacity() - buffer.filled().len();
@@ -95,7 +95,7 @@ impl Connection {
         (result, buffer) = self.socket.recv(buffer).await;
         let received = result?;
         if received == 0 || self.ended.get() {
-            return Err(End::Closed);
+            return Err(CloseReason::Closed);
         }
         self.local.shared.rates.down.charge(self.now(), received as u64);
         if received == free && buffer.capacity() < len_max {
@@ -112,39 +112,42 @@ impl Connection {
 
     /// Leases the places of the blocks that come next, about `len_max` bytes; false when the next bytes are something else, or nobody's.
     fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
-        let Reader { buffer, plan, places, reach, .. } = reader;
+        let Reader { buffer, plan, leases, reach_count, .. } = reader;
         let link = self.link.borrow();
         let mut expected = link.expected();
         let front = if buffer.filled().is_empty() { None } else { expected.next().map(|(block, _)| block) };
         if !plan.begin(buffer.filled(), front) {
             return false;
         }
-        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach);
+        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach_count);
         for (block, open) in expected.take(block_count) {
             let Some(lease) = open.and_then(|open| open.buffer().lease(block.block_index())) else { break };
             plan.push(block);
-            places.push(lease);
+            leases.push(lease);
         }
-        !places.is_empty()
+        !leases.is_empty()
     }
 
     /// Receives as planned, and lands the blocks that came whole. What is left of the bytes goes into the buffer.
-    fn receive_planned(&self, reader: &mut Reader) -> Result<(), End> {
-        let Reader { buffer, plan, places, reach, .. } = reader;
+    fn receive_planned(&self, reader: &mut Reader) -> Result<(), CloseReason> {
+        let Reader { buffer, plan, leases, reach_count, .. } = reader;
         let front_len = plan.front_len();
         buffer.reserve(front_len);
-        let len = match self.socket.try_recv(buffer, front_len, places) {
-            Ok(0) => return Err(End::Closed),
+        let len = match self.socket.try_recv(buffer, front_len, leases) {
+            Ok(0) => return Err(CloseReason::Closed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             received => received?,
         };
         if self.ended.get() {
-            return Err(End::Closed);
+            return Err(CloseReason::Closed);
         }
         self.local.shared.rates.down.charge(self.now(), len as u64);
-        let received = plan.handle_received(len, buffer.filled(), places.heads());
-        *reach =
-            if received.foreign { (*reach / 2).max(REACH_MIN) } else { (*reach * 2).min(limits::PLANNED_BLOCKS_MAX) };
+        let received = plan.handle_received(len, buffer.filled(), leases.heads());
+        *reach_count = if received.foreign {
+            (*reach_count / 2).max(PLANNED_BLOCKS_MIN)
+        } else {
+            (*reach_count * 2).min(limits::PLANNED_BLOCKS_MAX)
+        };
         let now = self.now();
         self.low_water.borrow_mut().handle_received(now, len);
         let mut link = self.link.borrow_mut();
@@ -152,7 +155,7 @@ impl Connection {
             // The block in front of them.
             self.decode(&mut link, buffer, now)?;
         }
-        let mut leases = places.drain();
+        let mut leases = leases.drain();
         for (block, (_, lease)) in plan.blocks().iter().zip(leases.by_ref()).take(received.whole) {
             let BlockRef { piece, begin, len } = *block;
             let receipt = link.receive(now, piece.get(), begin, len, |_, _| lease.land() != Landed::Duplicate)?;
@@ -172,13 +175,13 @@ impl Connection {
 
     /// Takes every whole message out of the buffer and does what follows from it; returns the bytes that the next message
     /// needs in all.
-    fn handle_received(&self, buffer: &mut RecvBuffer) -> Result<usize, End> {
+    fn handle_received(&self, buffer: &mut RecvBuffer) -> Result<usize, CloseReason> {
         let now = self.now();
         let mut link = self.link.borrow_mut();
         let needed = self.decode(&mut link, buffer, now)?;
         link.end_receive(now);
         if link.is_useless() {
-            return Err(End::Useless);
+            return Err(CloseReason::Useless);
         }
         if link.shared().is_choke_review_due() {
             self.local.shared.control.wake(&self.torrent);
@@ -189,7 +192,7 @@ impl Connection {
         Ok(needed)
     }
 
-    fn decode(&self, link: &mut Link<PieceBuffer>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, End> {
+    fn decode(&self, link: &mut Link<PieceBuffer>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, CloseReason> {
         let (mut at, mut needed) = (0, 0);
         while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
             let haves = link.handle_haves(now, decode_haves(bytes))?;

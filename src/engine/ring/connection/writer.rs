@@ -10,7 +10,7 @@ use crate::base::{BlockRef, PieceIndex, Time, limits};
 use crate::codec::message::encode_piece_head;
 use crate::engine::files::readiness::Readiness;
 use crate::engine::files::readiness::ResidencyClock;
-use crate::engine::ring::connection::{Connection, End};
+use crate::engine::ring::connection::{CloseReason, Connection};
 use crate::engine::shared::page_cache::Extent;
 use crate::peer::Transmit;
 use crate::storage::ReadLease;
@@ -18,20 +18,20 @@ use crate::swarm::limiter;
 use crate::uring::{Batch, spawn};
 
 impl Connection {
-    pub(super) async fn write(self: &Rc<Self>) -> Result<(), End> {
+    pub(super) async fn write(self: &Rc<Self>) -> Result<(), CloseReason> {
         let mut transmit = Transmit::default();
         let mut leases = Vec::new();
         let mut batch = Batch::default();
         loop {
             if self.ended.get() {
-                return Err(End::Closed);
+                return Err(CloseReason::Closed);
             }
             if !self.poll_transmit(&mut transmit)? {
                 self.wake.notified().await;
                 continue;
             }
             loop {
-                self.look_at_files(&transmit).await;
+                self.recheck_files(&transmit).await;
                 self.await_verified(&transmit).await?;
                 if self.take_leases(&transmit, &mut leases).await? {
                     break;
@@ -66,13 +66,13 @@ impl Connection {
         }
     }
 
-    fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, End> {
+    fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, CloseReason> {
         let now = self.now();
         self.link.borrow_mut().advance(now)?;
         self.prepare(now);
         let mut link = self.link.borrow_mut();
         if link.is_useless() {
-            return Err(End::Useless);
+            return Err(CloseReason::Useless);
         }
         let clock = self.local.shared.page_cache.clock(now);
         let limit = self.poll_limit(now, link.connection().queued().next().is_some());
@@ -99,18 +99,18 @@ impl Connection {
     }
 
     /// Another program may have written to, truncated, removed or replaced what is about to leave.
-    async fn look_at_files(&self, transmit: &Transmit) {
+    async fn recheck_files(&self, transmit: &Transmit) {
         let files = self.torrent.content.files_to_recheck(&transmit.blocks, self.now());
         if !files.is_empty() {
             let torrent = self.torrent.clone();
-            let look = move || files.into_iter().for_each(|file_index| torrent.recheck(file_index));
+            let recheck = move || files.into_iter().for_each(|file_index| torrent.recheck(file_index));
             // After the session nothing is sent either.
-            let _ = self.local.shared.files.run(&self.torrent.content.file_share, look).await;
+            let _ = self.local.shared.files.run(&self.torrent.content.file_share, recheck).await;
         }
     }
 
     /// Blocks whose file has changed since they were ready wait until their pieces are hashed again.
-    async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), End> {
+    async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), CloseReason> {
         let is_verified = |block: &BlockRef| self.torrent.content.readiness.is_verified(block.piece);
         while !transmit.blocks.iter().all(is_verified) {
             let clock = self.local.shared.page_cache.clock(self.now());
@@ -121,7 +121,7 @@ impl Connection {
                     Readiness::Wait => {}
                     Readiness::Verify(piece) => self.start_verify(piece),
                     Readiness::Populate(extent) => self.start_populate(extent),
-                    Readiness::Unservable => return Err(End::Storage),
+                    Readiness::Unservable => return Err(CloseReason::Storage),
                 }
                 waits = true;
             }
@@ -130,7 +130,7 @@ impl Connection {
                 self.wake.notified().await;
             }
             if self.ended.get() {
-                return Err(End::Closed);
+                return Err(CloseReason::Closed);
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Connection {
 
     /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again. False
     /// if a file has changed meanwhile.
-    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<bool, End> {
+    async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<bool, CloseReason> {
         leases.clear();
         for &block in &transmit.blocks {
             let lease = loop {
@@ -146,12 +146,12 @@ impl Connection {
                     break lease;
                 }
                 match self.populate(&self.torrent.content.range_of(block)).await {
-                    _ if self.ended.get() => return Err(End::Closed),
+                    _ if self.ended.get() => return Err(CloseReason::Closed),
                     Populated::There => {}
                     Populated::Later => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
                     Populated::Lost => {
                         self.torrent.handle_unservable(block.piece, "its file became shorter");
-                        return Err(End::Storage);
+                        return Err(CloseReason::Storage);
                     }
                 }
             };
@@ -190,16 +190,16 @@ impl Connection {
     }
 
     /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.
-    async fn handle_send_error(&self, error: io::Error, transmit: &Transmit) -> End {
+    async fn handle_send_error(&self, error: io::Error, transmit: &Transmit) -> CloseReason {
         if error.raw_os_error() != Some(libc::EFAULT) {
-            return End::Io(error);
+            return CloseReason::Io(error);
         }
         for &block in &transmit.blocks {
             if self.populate(&self.torrent.content.range_of(block)).await == Populated::Lost {
                 self.torrent.handle_unservable(block.piece, "its file became shorter or can't be read");
             }
         }
-        End::Storage
+        CloseReason::Storage
     }
 
     /// Starts what the next queued blocks need, and refuses those that can't be sent.
@@ -207,7 +207,7 @@ impl Connection {
         let mut unservable: Vec<PieceIndex> = Vec::new();
         let mut waiting = false;
         let clock = self.local.shared.page_cache.clock(now);
-        self.look_again(clock);
+        self.recheck_residency(clock);
         for &block in self.link.borrow().connection().queued().take(self.local.shared.read_ahead_blocks()) {
             match self.torrent.content.readiness.poll(block, clock) {
                 Readiness::Ready => continue,
@@ -225,7 +225,7 @@ impl Connection {
 
     /// The kernel takes pages back without a word, and others cut files: what leaves next is looked at once more, neighbours
     /// together.
-    fn look_again(&self, clock: ResidencyClock) {
+    fn recheck_residency(&self, clock: ResidencyClock) {
         let store = &self.torrent.content.store;
         let is_there = |offset, len| {
             let end = self.torrent.content.last_page_behind(offset, len);
@@ -255,8 +255,8 @@ impl Connection {
     fn start_verify(&self, piece: PieceIndex) {
         let (shared, torrent) = (Arc::clone(&self.local.shared), self.torrent.clone());
         spawn(async move {
-            let there = torrent.clone();
-            match shared.files.run(&torrent.content.file_share, move || there.verify(piece)).await {
+            let owner = torrent.clone();
+            match shared.files.run(&torrent.content.file_share, move || owner.verify(piece)).await {
                 Some(true) => {}
                 Some(false) => {
                     tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
@@ -290,8 +290,8 @@ impl Connection {
             if let Some(Extent { torrent, index: extent }) =
                 leaving.filter(|leaving| leaving.torrent.content.readiness.begin_leave(leaving.index))
             {
-                let there = torrent.clone();
-                let drop_range = move || there.content.store.drop_range(extent * EXTENT_LEN, EXTENT_LEN);
+                let owner = torrent.clone();
+                let drop_range = move || owner.content.store.drop_range(extent * EXTENT_LEN, EXTENT_LEN);
                 let _ = shared.files.run(&torrent.content.file_share, drop_range).await;
                 torrent.content.readiness.handle_left(extent);
                 shared.rings.announce_ready();
@@ -323,8 +323,8 @@ impl Connection {
 
     async fn populate(&self, range: &Range<u64>) -> Populated {
         let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
-        let read_in = move || torrent.populate(offset, len);
-        match self.local.shared.files.run(&self.torrent.content.file_share, read_in).await {
+        let populate = move || torrent.populate(offset, len);
+        match self.local.shared.files.run(&self.torrent.content.file_share, populate).await {
             Some(Ok(())) => Populated::There,
             Some(Err(error)) if !error.is_transient() => Populated::Lost,
             // Without an answer the session has ended, which says nothing of the file either.
