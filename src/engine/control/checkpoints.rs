@@ -1,4 +1,4 @@
-//! When a checkpoint is made, and by which thread.
+//! Starts checkpoints on threads of their own. The checkpoint itself is `files::checkpoint`.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,7 +7,7 @@ use crate::engine::files::partial_pieces::Stage;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 
-/// Begins a torrent's checkpoint on a thread of its own when it is time.
+/// Starts a checkpoint of the torrent on its own thread if one is due and none is running.
 pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
     let Some(checkpoint) = torrent.content.checkpoint.as_ref().filter(|checkpoint| !checkpoint.is_running()) else {
         return;
@@ -29,6 +29,6 @@ pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
         }
         checkpoint.save_parts(&torrent.swarm, Stage::Running);
     };
-    // One that could not be started is tried again.
+    // A checkpoint whose thread could not be started is tried again at the next review.
     checkpoint.handle_begun(thread::Builder::new().name("checkpoint".to_owned()).spawn(work).ok());
 }

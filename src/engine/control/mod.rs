@@ -1,7 +1,8 @@
-//! The control thread: trackers, choking, connecting, the order of pieces, progress and the end.
+//! The control thread: trackers, choking, connecting, the order of pieces, progress and the end of the session.
 //!
-//! A torrent is looked at when it asks for it ([`Shared::attend`]) and when its time has come, so that one without peers
-//! costs nothing.
+//! A torrent is stepped when it was woken ([`crate::engine::shared::ControlWaker::wake`]) and when its deadline has
+//! passed, so that a torrent without peers costs nothing. The decisions about one torrent are
+//! `swarm::torrent_control`'s; `torrent_driver` carries them out.
 
 mod checkpoints;
 pub(in crate::engine) mod prepare;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::base::{InfoHash, Rng, Time, limits};
+use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
 use crate::engine::config::{Change, Changes, Config};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
@@ -28,44 +29,68 @@ use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Found};
 use crate::engine::trackers::http::Fetcher;
 
-/// Progress shows the rate of this long.
+/// The window over which the displayed rates are averaged.
 const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
-/// Peers that trackers told of and nobody has taken: so many announces' worth.
+/// The number of tracker replies whose peers may wait for the control thread.
 const FOUND_WAITING_MAX: usize = 256;
 
-/// How a session came to its end.
+/// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Outcome {
     Complete,
     Stopped,
     Failed,
     NoPeers(Option<HungUp>),
-    /// Those there were are banned, and nobody can tell of others.
+    /// All known peers are banned, and there is no tracker to find others.
     AllBanned,
 }
 
-/// What the control thread keeps.
+/// The deadlines of the session itself; each torrent has its own.
+#[derive(Debug, Clone, Copy)]
+enum Timer {
+    /// Memory is measured, and peers that hung up are reported.
+    Review,
+    /// The monitor gets a new status.
+    Status,
+    /// No peer was connected for a while: peers that hung up are reported.
+    HungUpNotice,
+    /// No peer was connected for the timeout of the session.
+    NoPeers,
+}
+
+impl From<Timer> for usize {
+    fn from(timer: Timer) -> Self {
+        timer as Self
+    }
+}
+
+/// The state of the control thread.
 struct Control<'a> {
     shared: &'a Arc<Shared>,
     config: &'a Config,
     announcing: Announcing,
-    /// By the torrents' numbers.
+    /// By torrent number.
     drivers: BTreeMap<u32, TorrentDriver>,
+    /// Torrents by their next deadline.
     due: BTreeSet<(Time, u32)>,
+    /// Torrents that are due again within a tick.
     busy: BTreeSet<u32>,
     found: mpsc::Receiver<(u32, Vec<Found>)>,
     next_number: u32,
     peer_count: usize,
-    /// Announcers that say goodbye.
+    timers: TimerTable<Timer, 4>,
+    has_reported_hung_up: bool,
+    /// Announcers that are telling their trackers that we leave.
     leaving: Vec<JoinHandle<()>>,
-    /// What torrents moved that were dropped.
-    gone: Snapshot,
-    /// Of the torrents that are not busy; `None`: to be counted anew.
+    /// Totals of the torrents that were removed.
+    removed: Snapshot,
+    /// Totals of `removed` and of the torrents that are not busy; `None` if they must be summed again.
     quiet: Option<Snapshot>,
     rng: Rng,
 }
 
-/// See the module. Runs on the control thread's runtime until the session is over; tells what all torrents moved.
+/// See the module. Runs on the control thread's runtime until the session ends. Returns the totals of the torrents that
+/// were removed.
 pub(in crate::engine) async fn run(
     shared: &Arc<Shared>,
     config: &Config,
@@ -89,8 +114,10 @@ pub(in crate::engine) async fn run(
         found,
         next_number: 0,
         peer_count: 0,
+        timers: TimerTable::default(),
+        has_reported_hung_up: false,
         leaving: Vec::new(),
-        gone: Snapshot::default(),
+        removed: Snapshot::default(),
         quiet: None,
         rng: Rng::new(),
     };
@@ -103,7 +130,7 @@ pub(in crate::engine) async fn run(
     for announcer in leaving.into_iter().chain(announcers) {
         let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
-    (outcome, control.gone)
+    (outcome, control.removed)
 }
 
 impl Control<'_> {
@@ -116,50 +143,41 @@ impl Control<'_> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut shown = ShownRates::default();
-        let (mut looked_at, mut pictured_at) = (Time::ZERO, Time::ZERO);
-        let mut alone_since = self.shared.now();
-        let mut has_reported_hung_up = false;
+        self.timers.set(Timer::Review, REVIEW_INTERVAL);
+        self.timers.set(Timer::Status, REVIEW_INTERVAL);
+        self.restart_peer_timers(self.shared.now());
         loop {
             let (mut ticked, mut change) = (false, None);
             tokio::select! {
                 () = self.shared.control.notified() => {}
                 Some((number, found)) = self.found.recv() => self.take_found(number, &found),
-                Some(one) = next_change(&mut changes) => change = Some(one),
+                Some(next) = next_change(&mut changes) => change = Some(next),
                 _ = tick.tick() => ticked = true,
             }
             if let Some(change) = change {
                 self.handle_changes(change, changes.as_mut());
             }
             let now = self.shared.now();
-            if now >= looked_at + REVIEW_INTERVAL {
-                looked_at = now;
-                self.shared.counters.sample_memory();
-                if !has_reported_hung_up
-                    && now >= alone_since + limits::HUNG_UP_NOTICE
-                    && let Some(hung_up) = self.hung_up()
-                {
-                    warn!("no peers yet: {hung_up}");
-                    has_reported_hung_up = true;
-                }
-            }
+            self.review(now);
             self.step(now);
             if ticked || stop.load(Ordering::Relaxed) {
                 let snapshot = self.snapshot(&mut shown, now);
                 observer(&snapshot);
-                if let Some(monitor) = self.config.monitor.as_deref().filter(|_| now >= pictured_at + REVIEW_INTERVAL) {
-                    pictured_at = now;
+                if let Some(monitor) = self.config.monitor.as_deref()
+                    && self.timers.take_due(Timer::Status, now, REVIEW_INTERVAL)
+                {
                     let with_peers = monitor.take_peer_request();
-                    let torrents = self.drivers.values_mut().map(|one| one.status(now, with_peers)).collect();
+                    let torrents = self.drivers.values_mut().map(|driver| driver.status(now, with_peers)).collect();
                     monitor.publish(status::status(self.shared, &snapshot, torrents));
                 }
             }
             if self.peer_count > 0 {
-                alone_since = now;
+                self.restart_peer_timers(now);
             }
             if stop.load(Ordering::Relaxed) {
                 return Outcome::Stopped;
             }
-            let outcome = self.outcome(now, alone_since);
+            let outcome = self.outcome(now);
             if let Some(outcome) = outcome.filter(|_| changes.is_none()) {
                 if outcome == Outcome::Complete {
                     observer(&self.snapshot(&mut shown, now));
@@ -169,21 +187,45 @@ impl Control<'_> {
         }
     }
 
-    /// The peers of what lacks pieces that closed their connections at our handshake.
-    fn hung_up(&self) -> Option<HungUp> {
-        let incomplete = self.drivers.values().filter(|one| !one.is_complete());
-        HungUp::new(incomplete.map(|one| one.torrent.peers.list().hung_up_count()).sum())
+    /// A peer is connected, or the session starts.
+    fn restart_peer_timers(&mut self, now: Time) {
+        self.timers.set(Timer::HungUpNotice, now + limits::HUNG_UP_NOTICE);
+        if let Some(timeout) = self.config.timeout {
+            self.timers.set(Timer::NoPeers, now + timeout);
+        }
     }
 
-    fn outcome(&self, now: Time, alone_since: Time) -> Option<Outcome> {
+    /// Measures memory, and reports peers that hung up, once in the session, if no peer was connected for a while.
+    fn review(&mut self, now: Time) {
+        if !self.timers.take_due(Timer::Review, now, REVIEW_INTERVAL) {
+            return;
+        }
+        self.shared.counters.sample_memory();
+        if !self.has_reported_hung_up
+            && self.timers.is_due(Timer::HungUpNotice, now)
+            && let Some(hung_up) = self.hung_up()
+        {
+            warn!("no peers yet: {hung_up}");
+            self.has_reported_hung_up = true;
+        }
+    }
+
+    /// The peers of incomplete torrents that closed their connections at our handshake.
+    fn hung_up(&self) -> Option<HungUp> {
+        let incomplete = self.drivers.values().filter(|driver| !driver.is_complete());
+        HungUp::new(incomplete.map(|driver| driver.torrent.peers.list().hung_up_count()).sum())
+    }
+
+    /// Returns the outcome if the session has ended.
+    fn outcome(&self, now: Time) -> Option<Outcome> {
         let mut torrents = self.drivers.values();
-        if torrents.all(|one| one.torrent.has_failed()) {
+        if torrents.all(|driver| driver.torrent.has_failed()) {
             return Some(Outcome::Failed);
         }
-        if !self.config.keep_seeding && self.drivers.values().all(|one| one.is_complete()) {
+        if !self.config.keep_seeding && self.drivers.values().all(|driver| driver.is_complete()) {
             return Some(Outcome::Complete);
         }
-        if self.config.timeout.is_some_and(|timeout| now >= alone_since + timeout) {
+        if self.timers.is_due(Timer::NoPeers, now) {
             return Some(Outcome::NoPeers(self.hung_up()));
         }
         self.drivers.values().all(TorrentDriver::is_hopeless).then_some(Outcome::AllBanned)
@@ -192,13 +234,13 @@ impl Control<'_> {
     fn add(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
         let number = torrent.number;
         self.next_number = self.next_number.max(number + 1);
-        let one = TorrentDriver::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
-        self.drivers.insert(number, one);
+        let driver = TorrentDriver::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
+        self.drivers.insert(number, driver);
         self.due.insert((Time::ZERO, number));
         self.quiet = None;
     }
 
-    /// One change, and those that wait behind it, up to a bound.
+    /// Makes one change and those queued behind it, up to a limit.
     fn handle_changes(&mut self, first: Change, mut more: Option<&mut Changes>) {
         let mut change = Some(first);
         for _ in 0..limits::CHANGES_AT_ONCE {
@@ -207,7 +249,7 @@ impl Control<'_> {
                     let name = crate::base::escape::printable(&source.metainfo.info.name);
                     match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
                         Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
-                        Ok(_) => warn!("{name}: it is served already"),
+                        Ok(_) => warn!("{name}: already served"),
                         Err(error) => warn!("{name}: {error}"),
                     }
                 }
@@ -218,41 +260,41 @@ impl Control<'_> {
         }
     }
 
-    /// A torrent is dropped: its trackers are told, its peers are let go, and with the last of them its files.
+    /// Removes a torrent: tells its trackers and closes its connections. Its files are closed with the last connection.
     fn remove(&mut self, info_hash: InfoHash) {
         let Some(torrent) = self.shared.remove(info_hash) else { return };
         torrent.peers.close();
         self.shared.rings.spread_news();
-        if let Some(mut one) = self.drivers.remove(&torrent.number) {
-            self.due.remove(&(one.due_at, torrent.number));
+        if let Some(mut driver) = self.drivers.remove(&torrent.number) {
+            self.due.remove(&(driver.due_at, torrent.number));
             self.busy.remove(&torrent.number);
-            self.peer_count -= one.peer_count;
+            self.peer_count -= driver.peer_count;
             self.leaving.retain(|announcer| !announcer.is_finished());
-            self.leaving.extend(one.stop());
-            let copies = self.gone.copies;
-            add(&mut self.gone, &torrent);
-            self.gone.copies = copies;
+            self.leaving.extend(driver.stop());
+            let copies = self.removed.copies;
+            add(&mut self.removed, &torrent);
+            self.removed.copies = copies;
             self.quiet = None;
         }
     }
 
     fn take_found(&mut self, number: u32, found: &[Found]) {
-        if let Some(one) = self.drivers.get_mut(&number) {
-            one.take_found(found, &mut self.rng);
-            self.shared.control.wake(&one.torrent);
+        if let Some(driver) = self.drivers.get_mut(&number) {
+            driver.take_found(found, &mut self.rng);
+            self.shared.control.wake(&driver.torrent);
         }
     }
 
-    /// Looks at the torrents that ask for it and at those whose time has come.
+    /// Steps the torrents that were woken and those that are due.
     fn step(&mut self, now: Time) {
         while let Ok((number, found)) = self.found.try_recv() {
             self.take_found(number, &found);
         }
         for number in self.shared.control.take_woken() {
-            if let Some(one) = self.drivers.get_mut(&number) {
-                one.torrent.clear_wake();
-                self.due.remove(&(one.due_at, number));
-                one.due_at = now;
+            if let Some(driver) = self.drivers.get_mut(&number) {
+                driver.torrent.clear_wake();
+                self.due.remove(&(driver.due_at, number));
+                driver.due_at = now;
                 self.due.insert((now, number));
             }
         }
@@ -260,14 +302,14 @@ impl Control<'_> {
             && at <= now
         {
             self.due.pop_first();
-            let Some(one) = self.drivers.get_mut(&number) else { continue };
-            let before = one.peer_count;
-            one.due_at = one.step(self.shared, self.config, now, &mut self.rng);
-            self.peer_count = self.peer_count + one.peer_count - before;
-            if one.due_at < Time::MAX {
-                self.due.insert((one.due_at, number));
+            let Some(driver) = self.drivers.get_mut(&number) else { continue };
+            let before = driver.peer_count;
+            driver.due_at = driver.step(self.shared, self.config, now, &mut self.rng);
+            self.peer_count = self.peer_count + driver.peer_count - before;
+            if driver.due_at < Time::MAX {
+                self.due.insert((driver.due_at, number));
             }
-            let is_busy = one.due_at <= now + TICK;
+            let is_busy = driver.due_at <= now + TICK;
             let changed = if is_busy { self.busy.insert(number) } else { self.busy.remove(&number) };
             if changed || !is_busy {
                 self.quiet = None;
@@ -277,15 +319,15 @@ impl Control<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "a rate is a measurement")]
     fn snapshot(&mut self, shown: &mut ShownRates, now: Time) -> Snapshot {
-        let (drivers, busy, gone) = (&self.drivers, &self.busy, self.gone);
+        let (drivers, busy, removed) = (&self.drivers, &self.busy, self.removed);
         let mut sum = *self.quiet.get_or_insert_with(|| {
             let quiet = drivers.iter().filter(|(number, _)| !busy.contains(number));
-            let mut sum = Snapshot { copies: usize::MAX, ..gone };
-            quiet.for_each(|(_, one)| add(&mut sum, &one.torrent));
+            let mut sum = Snapshot { copies: usize::MAX, ..removed };
+            quiet.for_each(|(_, driver)| add(&mut sum, &driver.torrent));
             sum
         });
-        for one in self.busy.iter().filter_map(|number| self.drivers.get(number)) {
-            add(&mut sum, &one.torrent);
+        for driver in self.busy.iter().filter_map(|number| self.drivers.get(number)) {
+            add(&mut sum, &driver.torrent);
         }
         if self.drivers.is_empty() {
             sum.copies = 0;
@@ -300,7 +342,7 @@ impl Control<'_> {
     }
 }
 
-/// `None` where nothing changes, or no more.
+/// Returns `None` if the session takes no changes or the channel is closed.
 async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
     let change = changes.as_mut()?.recv().await;
     if change.is_none() {
@@ -309,12 +351,12 @@ async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
     change
 }
 
-/// Totals over the last moments, for the rates that people see.
+/// Recent totals, from which the displayed rates are computed.
 #[derive(Default)]
 struct ShownRates(VecDeque<(Time, u64, u64)>);
 
 impl ShownRates {
-    /// The totals from which a rate is to be taken.
+    /// Adds the current totals. Returns the time, downloaded and uploaded bytes of the oldest totals in the window.
     fn since(&mut self, now: Time, sum: &Snapshot) -> Option<(Time, u64, u64)> {
         self.0.push_back((now, sum.downloaded, sum.uploaded));
         while self.0.front().is_some_and(|(at, ..)| *at + SHOWN_RATE_WINDOW < now) {
@@ -324,7 +366,7 @@ impl ShownRates {
     }
 }
 
-/// Adds the totals of one more torrent.
+/// Adds the totals of a torrent to `sum`.
 pub(in crate::engine) fn add(sum: &mut Snapshot, torrent: &Torrent) {
     sum.copies = sum.copies.min(torrent.copies());
     let totals = &torrent.swarm.totals;

@@ -1,4 +1,5 @@
-//! A torrent made ready for a session: its store, what is had and wanted of it, its record and its memory.
+//! Prepares a torrent for a session: its store, the pieces on disk, the selection, the resume record and the piece
+//! memory.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::engine::torrent::{Opened, Settings, Start, Torrent};
 use crate::storage::{Layout, PieceBuffer, Presence, Store, piece_buffers};
 use crate::swarm::{Choice, Selection, peer_list};
 
-/// A torrent ready to be served, and its trackers; `number` is its own in this session.
+/// Returns the torrent and its trackers by tier. `number` identifies the torrent in this session.
 pub(in crate::engine) fn prepare(
     source: Source,
     config: &Config,
@@ -23,7 +24,7 @@ pub(in crate::engine) fn prepare(
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
-    // What is written has no links.
+    // Links are followed only for files that are not written.
     let layout = if target.is_some() { layout } else { layout.following_present_links() };
     let mut store = Store::new(layout, info.geometry.clone(), pads)?;
     let mut selection = None;
@@ -47,7 +48,7 @@ pub(in crate::engine) fn prepare(
         store.end_writing(&|_| ());
     }
     let buffers = if has_wanted { Vec::new() } else { arena(&metainfo, config.arena_len)? };
-    // What will be seeded is read again soon: it belongs into the page cache.
+    // Content that will be seeded is read again soon, so it is written through the page cache.
     let write_mode = match config.write_mode {
         WriteMode::Auto if config.keep_seeding => WriteMode::Buffered,
         chosen => chosen,
@@ -71,7 +72,7 @@ pub(in crate::engine) fn prepare(
     Ok((Arc::new(torrent), tiers))
 }
 
-/// The store, and the pieces that need no hash before they are served.
+/// Returns the store and the pieces that are served without being hashed first.
 fn with_provenance(store: Store, provenance: Provenance, geometry: &Geometry, have: &Bitfield) -> (Store, Bitfield) {
     match provenance {
         Provenance::Unknown => (store, Bitfield::new(geometry.piece_count())),
@@ -87,8 +88,8 @@ fn with_provenance(store: Store, provenance: Provenance, geometry: &Geometry, ha
     }
 }
 
-/// Files that are not wanted are kept up with when they are there, as long as the torrent says; the others are left alone, and
-/// nothing is claimed of them.
+/// Handles deselected files: those on disk with their full length and at least one piece of `have` are kept. The others
+/// are left out of the store, and their pieces are removed from `have`.
 fn deselect_files(
     store: Store,
     choices: &mut [Choice],
@@ -99,7 +100,7 @@ fn deselect_files(
         let expected = Presence::Present { len: geometry.file_len(file_index) };
         if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
             && store.layout().presence(file_index)? == expected
-            // Else it may be another one of that name.
+            // Without one of our pieces it may be an unrelated file of that name.
             && geometry.pieces_of_file(file_index).any(|index| have.contains_index(index as usize))
         {
             *choice = Choice::Kept;
@@ -114,7 +115,7 @@ fn deselect_files(
     Ok((store.without_files(left_out), have))
 }
 
-/// As many slots as the arena holds, at least two, at most one for each piece.
+/// Allocates as many piece buffers as the arena holds, at least two and at most one for each piece.
 fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<PieceBuffer>, EngineError> {
     let geometry = &metainfo.info.geometry;
     let longest = u64::from(geometry.piece_len()).min(geometry.total_len());

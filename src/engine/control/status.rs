@@ -1,4 +1,4 @@
-//! The picture of a session that its monitor shows.
+//! Builds the status of a session for its monitor.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::swarm::PeerShared;
 
+/// Builds the status of the session. `now` holds its totals.
 pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentStatus>>) -> Status {
     let hashed = shared.pool.hashed();
     let usage = Usage::of_this_process();
@@ -36,7 +37,8 @@ pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentS
     }
 }
 
-/// `rates` are a peer's upload and download in bytes/s.
+/// Builds the status of one torrent, with its peers if `with_peers`. `rates` returns a peer's upload and download in
+/// bytes/s.
 pub(super) fn torrent_status(
     torrent: &Torrent,
     with_peers: bool,
@@ -49,7 +51,10 @@ pub(super) fn torrent_status(
     let mut peer_list = Vec::new();
     if with_peers {
         let complete = swarm.pieces.is_complete();
-        peer_list.extend(peers.iter().map(|peer| peer_status(peer, rates(peer), complete)));
+        peer_list.extend(peers.iter().map(|peer| {
+            let (up, down) = rates(peer);
+            peer_status(peer, up, down, complete)
+        }));
         peer_list.sort_by_key(|peer| std::cmp::Reverse(peer.up_bytes_per_s + peer.down_bytes_per_s));
         peer_list.truncate(PEERS_SHOWN_MAX);
     }
@@ -70,15 +75,21 @@ pub(super) fn torrent_status(
     }
 }
 
-fn peer_status(peer: &PeerShared, (up, down): (u64, u64), complete: bool) -> PeerStatus {
+/// `up` and `down` are in bytes/s; `complete` means that we have all pieces.
+fn peer_status(peer: &PeerShared, up: u64, down: u64, complete: bool) -> PeerStatus {
     let interested = peer.is_interested();
-    let idle = match () {
-        () if up + down > 0 => "",
-        () if peer.is_snubbed() => "snubs us",
-        () if interested && !peer.is_unchoked() => "waits for a slot",
-        () if interested => "asks for nothing",
-        () if complete => "needs nothing",
-        () => "no interest",
+    let idle = if up + down > 0 {
+        ""
+    } else if peer.is_snubbed() {
+        "snubs us"
+    } else if interested && !peer.is_unchoked() {
+        "waits for a slot"
+    } else if interested {
+        "no requests"
+    } else if complete {
+        "complete"
+    } else {
+        "not interested"
     };
     PeerStatus {
         address: peer.address().to_string(),
@@ -92,13 +103,15 @@ fn peer_status(peer: &PeerShared, (up, down): (u64, u64), complete: bool) -> Pee
     }
 }
 
+/// The lowest number of connected peers that have a piece.
 fn rarest(torrent: &Torrent) -> u32 {
     let swarm = &torrent.swarm;
     let pieces = (0..swarm.geometry.piece_count()).filter_map(|index| swarm.geometry.piece(index));
     pieces.map(|piece| swarm.availability.of(piece)).min().unwrap_or(0)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shades of a colour")]
+/// The number of connected peers that have each piece, averaged over ranges if there are more than [`PIECE_MAP_LEN`] pieces.
+#[expect(clippy::cast_precision_loss, reason = "shades of a color")]
 fn availability(torrent: &Torrent) -> Vec<f32> {
     let swarm = &torrent.swarm;
     let count = swarm.geometry.piece_count();
@@ -118,13 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_moves_nothing_says_why() {
+    fn idle_peers_have_a_reason() {
         let peer = PeerShared::new(1, "10.0.0.1:1".parse().unwrap());
-        let idle = |rates| peer_status(&peer, rates, true).idle;
-        assert_eq!((idle((0, 0)), idle((1, 0))), ("needs nothing", ""));
+        let idle = |up| peer_status(&peer, up, 0, true).idle;
+        assert_eq!((idle(0), idle(1)), ("complete", ""));
         peer.set_interested(true);
-        assert_eq!(idle((0, 0)), "waits for a slot");
+        assert_eq!(idle(0), "waits for a slot");
         peer.set_unchoked(true);
-        assert_eq!(idle((0, 0)), "asks for nothing");
+        assert_eq!(idle(0), "no requests");
     }
 }

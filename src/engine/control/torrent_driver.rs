@@ -25,12 +25,12 @@ use crate::swarm::PeerShared;
 use crate::swarm::peer_list::Source;
 use crate::swarm::torrent_control::{Completion, TorrentControl};
 
-/// How often progress is shown, the stop flag is looked at, and a busy torrent.
+/// The interval at which progress is reported, the stop flag is checked, and a busy torrent is stepped.
 pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
-/// How often memory is measured, and a torrent looked at that has peers and nothing to do.
+/// The interval at which memory is measured, and a torrent that has peers but nothing to do is stepped.
 pub(in crate::engine) const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the announcers of all torrents share.
+/// Shared by the announcers of all torrents.
 pub(in crate::engine) struct Announcing {
     pub(in crate::engine) slots: Arc<Semaphore>,
     pub(in crate::engine) fetcher: Fetcher,
@@ -46,17 +46,19 @@ pub(in crate::engine) struct TorrentDriver {
     control: TorrentControl,
     /// The number of connections below which a download looks for more.
     sought: usize,
+    /// Peer ids that trackers gave.
     expected_ids: HashMap<SocketAddr, PeerId>,
-    /// `None`: it has no trackers.
+    /// `None` if the torrent has no trackers.
     announcer: Option<Announcer>,
     /// Peers of the torrent are listed as candidates for eviction.
     has_candidates: bool,
+    /// The next review, every [`REVIEW_INTERVAL`].
     review_at: Time,
-    /// The last one made, while nothing has changed since.
+    /// The last status; `None` after each step.
     status: Option<Arc<TorrentStatus>>,
 }
 
-/// The task that announces one torrent, and the way to it.
+/// The task that announces one torrent, and its command channel.
 struct Announcer {
     commands: mpsc::Sender<announcer::Command>,
     task: JoinHandle<()>,
@@ -80,6 +82,7 @@ impl TorrentDriver {
             peer_count: 0,
             sought: limits::CONNECTIONS_SOUGHT,
             due_at: Time::ZERO,
+            /// Peer ids that trackers gave.
             expected_ids: HashMap::new(),
             has_candidates: false,
             review_at: now,
@@ -87,7 +90,7 @@ impl TorrentDriver {
         }
     }
 
-    /// Its trackers are told that we leave; what to wait for.
+    /// Makes the announcer tell its trackers that we leave. Returns its task, to be waited for.
     pub(in crate::engine) fn stop(&mut self) -> Option<JoinHandle<()>> {
         let Announcer { commands, task } = self.announcer.take()?;
         let _ = commands.try_send(announcer::Command::Stop);
@@ -100,12 +103,12 @@ impl TorrentDriver {
         }
     }
 
-    /// Every wanted piece is there.
+    /// Every wanted piece is on disk.
     pub(in crate::engine) fn is_complete(&self) -> bool {
         self.control.is_complete()
     }
 
-    /// Does what is due; returns when to look again.
+    /// Does everything that is due. Returns the next deadline.
     pub(in crate::engine) fn step(&mut self, shared: &Arc<Shared>, config: &Config, now: Time, rng: &mut Rng) -> Time {
         self.status = None;
         if self.torrent.has_failed() {
@@ -163,7 +166,8 @@ impl TorrentDriver {
         self.torrent.peers.list().handle_announced(addresses, Source::Tracker, rng);
     }
 
-    /// A complete torrent opens connections only to those the user named: leechers come by themselves.
+    /// Opens connections to known peers: an incomplete torrent up to the number sought, a complete one up to the limits
+    /// of the session.
     fn connect(&mut self, shared: &Arc<Shared>, now: Time, rng: &mut Rng) {
         let sought = if self.is_complete() { usize::MAX } else { self.sought };
         let room = shared.admission.open_room(shared.rings.connection_count());
@@ -231,14 +235,14 @@ impl TorrentDriver {
         let (torrent, choke_driver) = (&self.torrent, self.control.choke_driver());
         let make = || Arc::new(status::torrent_status(torrent, with_peers, |peer| choke_driver.rates(now, peer)));
         match &self.status {
-            // A status without peers has nothing to add.
+            // Without peers the status changes only when the torrent is stepped.
             Some(status) if self.peer_count == 0 => Arc::clone(status),
             _ => Arc::clone(self.status.insert(make())),
         }
     }
 }
 
-/// Learns our address as most peers see it, if several hosts agree.
+/// Learns our address as most peers see it, if enough hosts agree.
 fn learn_own_address(shared: &Shared, peers: &[Arc<PeerShared>]) {
     let reports = peers.iter().filter_map(|peer| Some((peer.sees_us()?, host_of(peer.address().ip()))));
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
