@@ -1,4 +1,4 @@
-//! What a session is given.
+//! The configuration of a session, and the sources of its torrents.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,74 +19,75 @@ use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
 use crate::uring::{Device, ZeroCopyMode};
 
-/// How a session is run.
+/// The configuration of a session.
 #[derive(Debug)]
 pub struct Config {
     pub identity: Identity,
     pub listen: Listen,
     /// Ring threads, at least 1.
     pub ring_count: usize,
-    /// Bytes of piece memory; never less than two pieces.
+    /// Bytes of piece memory. The arena holds at least two pieces even if this is less.
     pub arena_len: u64,
     pub slots: Slots,
     /// Connections, handshakes included.
     pub connections_max: usize,
-    /// A torrent that lacks pieces accepts no more at so many.
+    /// An incomplete torrent accepts no more connections once it has this many.
     pub leeching_max: usize,
-    /// Peers to connect to beside those the trackers tell.
+    /// Peers to connect to beside those that trackers name.
     pub peers: Vec<SocketAddr>,
-    /// Whom we connect to and accept.
+    /// The addresses that we connect to and accept.
     pub filter: AddressFilter,
     /// The interface that peer connections go through.
     pub device: Option<Device>,
-    /// Their mark for routers (RFC 2474), 0 to 63.
+    /// The DSCP of peer connections (RFC 2474), 0 to 63.
     pub dscp: Option<u8>,
-    /// BEP 3's `ip`, told to trackers.
+    /// The `ip` parameter of announces (BEP 3).
     pub announce_ip: Option<String>,
-    /// Trackers that the user named, not a torrent: on this host too they may have any path.
+    /// Trackers that the user named rather than a torrent: they may have any path, even on this host.
     pub users_trackers: Arc<[String]>,
     pub write_mode: WriteMode,
     pub cache_mode: CacheMode,
     pub zero_copy: ZeroCopyMode,
-    /// Disk space is reserved at the start, in the background.
+    /// Reserves disk space at the start, in the background.
     pub preallocate: bool,
-    /// Go on when everything is complete.
+    /// Keeps running once everything is complete.
     pub keep_seeding: bool,
-    /// End after this long without any peer.
+    /// Ends the session after this time without a peer.
     pub timeout: Option<Duration>,
-    /// Pieces by index instead of rarest first.
+    /// Requests pieces by index instead of rarest first.
     pub sequential: bool,
-    /// What is complete is shown piece by piece (BEP 16).
+    /// Super-seeds: a complete torrent reveals its pieces one by one (BEP 16).
     pub super_seed: bool,
     pub rates: RateLimits,
-    /// Is shown a picture of the session once a second.
+    /// Receives the status of the session once a second.
     pub monitor: Option<Arc<Monitor>>,
-    /// Gives others than peers the content that this session serves.
+    /// Gives readers other than peers the content that this session serves.
     pub contents: Arc<Contents>,
 }
 
 impl Config {
-    /// How trackers and other servers are reached: as peers are.
+    /// The egress of connections to trackers and other servers: the same as of peer connections.
     pub fn egress(&self) -> Egress {
         Egress { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
     }
 }
 
-/// Bytes per second at most; `None` is no limit.
+/// Rate limits in bytes/s; `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateLimits {
-    /// All torrents together.
+    /// Upload of all torrents together.
     pub up: Option<u64>,
+    /// Download of all torrents together.
     pub down: Option<u64>,
-    /// Of each torrent.
+    /// Upload of each torrent.
     pub up_each: Option<u64>,
 }
 
-/// Who we are to peers and trackers: one for a run.
+/// Our identity to peers and trackers, one for each run.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
     pub peer_id: PeerId,
-    /// BEP 3's `key`, told to trackers.
+    /// The `key` parameter of announces (BEP 3).
     pub key: u32,
 }
 
@@ -96,56 +97,56 @@ impl Identity {
     }
 }
 
-/// What becomes of content in the page cache when it was served.
+/// What to do with served content in the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheMode {
-    /// It stays as long as the kernel likes.
+    /// Leave it to the kernel.
     #[default]
     Keep,
-    /// It is dropped some way behind, so that a long-running origin pushes nothing else out of memory.
+    /// Drop it some way behind the readers, so that a long-running origin does not push other data out of memory.
     DropBehind,
 }
 
-/// One torrent to be run.
+/// A torrent to run.
 #[derive(Debug)]
 pub struct Source {
     pub metainfo: Metainfo,
-    /// Folder that holds the torrent's name.
+    /// The folder that contains the torrent's file or folder.
     pub folder: PathBuf,
-    /// Pieces that are there.
+    /// The pieces on disk.
     pub have: Bitfield,
-    /// What becomes of each file, pad files kept; `None`: all are wanted.
+    /// The choice for each file, [`Choice::Kept`] for pad files; `None` if all files are wanted.
     pub choices: Option<Box<[Choice]>>,
     pub provenance: Provenance,
-    /// The right to make and write the files; nothing is written without.
+    /// The right to create and write the files; without it nothing is written.
     pub target: Option<Target>,
-    /// What of `have` was there before.
+    /// The part of `have` that was on disk before this run.
     pub earlier: Option<Earlier>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
-    /// Peers that are known already.
+    /// Peers that are already known.
     pub peers: Vec<SocketAddr>,
 }
 
-/// Why the pieces of a source that are there need no hash before they are served.
+/// Whether the pieces on disk must be hashed before they are served.
 #[derive(Debug)]
 pub enum Provenance {
-    /// They need one.
+    /// They must be hashed.
     Unknown,
-    /// They were hashed, or the user vouches for them, when the files were these. `None`, by file of the torrent: its pieces
-    /// need a hash.
+    /// They were hashed, or the user vouched for them, when each file had this identity. By file of the torrent; the
+    /// pieces of a file with `None` must be hashed.
     Known(Box<[Option<FileIdentity>]>),
-    /// This session makes and writes the files, and an earlier check has left the pieces that are there.
+    /// This session creates and writes the files, and the pieces on disk have passed a check.
     Written,
 }
 
-/// What becomes of a session's torrents while it runs.
+/// A change to the torrents of a running session.
 #[derive(Debug)]
 pub enum Change {
     Add(Box<Source>),
-    /// Its trackers are told that we leave, its peers are let go.
+    /// Tells its trackers that we leave, and closes its connections.
     Remove(InfoHash),
 }
 
-/// Changes to come, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
+/// Delivers changes to a session, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
 pub type Changes = tokio::sync::mpsc::Receiver<Change>;

@@ -1,4 +1,4 @@
-//! Content for readers other than peers, such as the web seed. Like what peers are sent, it is verified first.
+//! Verified content for readers other than peers, such as the web seed.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,19 +10,19 @@ use crate::base::{FileIdentity, FileSpan, InfoHash, PieceIndex, Time, limits};
 use crate::engine::files::readiness::{ReadinessTable, Verification};
 use crate::engine::torrent::Torrent;
 
-/// The torrents of a session, for those outside it. The session fills it.
+/// The torrents of a session and their content, for readers outside the session. The session fills it.
 #[derive(Debug, Default)]
 pub struct Contents {
     torrents: RwLock<HashMap<InfoHash, Arc<Torrent>>>,
     session: RwLock<Option<Weak<dyn Session>>>,
 }
 
-/// What the session does for its contents.
+/// The operations of the session that [`Contents`] needs.
 pub(super) trait Session: Send + Sync {
     fn now(&self) -> Time;
-    /// The control thread has to look at this torrent.
+    /// Wakes the control thread to step this torrent.
     fn wake(&self, torrent: &Torrent);
-    /// Every connection that waits looks again.
+    /// Wakes every connection that waits for content.
     fn announce_ready(&self);
 }
 
@@ -35,7 +35,7 @@ impl Contents {
         self.torrents.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session runs.
+    /// The session has started.
     pub(super) fn handle_started(&self, session: Weak<dyn Session>) {
         *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
@@ -53,8 +53,8 @@ impl Contents {
         }
     }
 
-    /// Fills `buffer` with the bytes of a file from `offset` on, and returns the identity of that file. Pieces that are not verified
-    /// yet are hashed first. It is an error if not all of them are there and right. May block.
+    /// Fills `buffer` with the bytes of a file from `offset` on, and returns the identity of the file. Hashes pieces
+    /// that are not verified yet. Fails if a piece is missing or has a wrong hash. May block.
     pub fn read(
         &self,
         info_hash: InfoHash,
@@ -68,7 +68,7 @@ impl Contents {
     }
 }
 
-/// One reader's way to verified bytes.
+/// A read of verified bytes.
 struct Reader<'a> {
     contents: &'a Contents,
     torrent: &'a Torrent,
@@ -104,15 +104,15 @@ impl Reader<'_> {
         Err(shortage.unwrap_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "the file keeps changing")))
     }
 
-    /// Hashes a piece unless that is done; where another thread is at it, waits for that as long as the torrent is served.
-    /// Blocks.
+    /// Hashes a piece if it is not verified yet. If another thread hashes it, waits for that thread while the torrent
+    /// is served. Blocks.
     fn wait_until_verified(&self, piece: PieceIndex) -> io::Result<()> {
         let Torrent { content, swarm, info_hash, .. } = self.torrent;
         let readiness = &content.readiness;
         let lost = || io::Error::new(io::ErrorKind::NotFound, "this part of the file is missing or wrong");
         let mut failures = 0;
         while failures < limits::VERIFIED_READ_TRIES {
-            // What is begun while the session ends may never be reported.
+            // A verification that begins while the session ends may never be reported.
             if !swarm.pieces.has(piece) || !self.contents.torrents().contains_key(info_hash) {
                 return Err(lost());
             }
@@ -121,7 +121,7 @@ impl Reader<'_> {
                 Verification::Failed => return Err(lost()),
                 Verification::UnderWay => thread::sleep(limits::FILE_TIME_GRAIN),
                 Verification::Begun => {
-                    // No other thread begins it until it is reported, also after a panic.
+                    // No other thread begins it before the guard is dropped, even after a panic.
                     let begun = VerifyGuard { contents: self.contents, readiness, piece };
                     let is_settled = self.torrent.verify(piece);
                     drop(begun);
@@ -134,13 +134,13 @@ impl Reader<'_> {
         }
         Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
-            "it can't be checked: the file keeps changing, or memory is short",
+            "can't verify the piece: the file keeps changing, or memory is short",
         ))
     }
 }
 
-/// A verification under way. At its end the connections that wait for it are told; where nothing else was reported, it is to
-/// be begun again.
+/// A verification in progress. On drop it wakes the connections that wait for content, and makes the piece available
+/// for another verification if no result was reported.
 struct VerifyGuard<'a> {
     contents: &'a Contents,
     readiness: &'a ReadinessTable,
@@ -212,7 +212,7 @@ mod tests {
     use crate::codec::metainfo::{Metainfo, MetainfoLimits};
     use crate::create::{Control, Plan, Settings};
 
-    /// A torrent of several pieces, its content, and the bytes of that.
+    /// A torrent of several pieces and its content.
     struct Fixture {
         _dir: tempfile::TempDir,
         content: Vec<u8>,
@@ -248,7 +248,8 @@ mod tests {
             self.contents.read(self.torrent.info_hash, 0, self.start(), &mut buffer).map(|_| buffer)
         }
 
-        /// Readers of a piece that another thread is said to hash, each in a thread of its own; then `act`.
+        /// Starts four readers of a piece that another thread seems to hash, then calls `act`. Returns the results of
+        /// the readers.
         fn read_after(&self, act: impl FnOnce()) -> Vec<io::Result<[u8; 100]>> {
             assert_eq!(self.torrent.content.readiness.poll_verified(self.piece()), Verification::Begun);
             thread::scope(|scope| {
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_hashed_once_however_many_read_it() {
+    fn a_piece_is_hashed_once_for_all_readers() {
         let fixture = Fixture::new();
         let (readiness, piece) = (&fixture.torrent.content.readiness, fixture.piece());
         let start = usize::try_from(fixture.start()).unwrap();
@@ -274,7 +275,7 @@ mod tests {
         assert_eq!(fixture.read().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
-    /// What was to hash the piece may have ended with the session.
+    /// The thread that was to hash the piece may have ended with the session.
     #[test]
     fn readers_that_wait_for_a_hash_end_with_the_session() {
         let fixture = Fixture::new();

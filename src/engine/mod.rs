@@ -1,12 +1,12 @@
-//! Where clock, ring, storage, hash and swarm meet.
+//! Runs sessions: connects the clock, the rings, storage, hashing and the swarm.
 //!
-//! A session is one listening port, some ring threads, a hash pool, file threads and a control thread, for any number of
-//! torrents. Ring threads (`ring`) do peer sockets and file writes and nothing else; the control thread (`control`)
-//! does trackers, choking, connecting and progress; the hash pool hashes what was received; file threads (`files::io_threads`) do
-//! what else may block on a file system.
+//! A session is one listening port, some ring threads, a hash pool, file threads and a control thread, for any number
+//! of torrents. Ring threads (`ring`) do peer sockets and file writes and nothing else; the control thread (`control`)
+//! does trackers, choking, connecting and progress; the hash pool hashes received pieces; file threads
+//! (`files::io_threads`) do all other work that may block on a file system.
 //!
-//! The session runs in `ring` and `control`. What they share is in `shared` and `torrent`; both stand on `files`, `trackers`,
-//! `network` and `metrics`. `magnet` fetches an info dictionary before there is a session.
+//! The session runs in `ring` and `control`. Their shared state is in `shared` and `torrent`, which use `files`,
+//! `trackers`, `network` and `metrics`. `magnet` fetches an info dictionary before there is a session.
 
 mod config;
 mod contents;

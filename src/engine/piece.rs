@@ -1,4 +1,4 @@
-//! Pieces under way, in the memory that `storage` has for them.
+//! Open pieces, whose memory is a [`PieceBuffer`].
 
 use crate::storage::PieceBuffer;
 use crate::swarm::OpenPiece;

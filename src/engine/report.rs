@@ -1,4 +1,4 @@
-//! What a session leaves, and why it ended early.
+//! The result of a session.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -11,14 +11,14 @@ use crate::hash::Hashed;
 use crate::storage::StorageError;
 use crate::uring::RingError;
 
-/// What a session has done.
+/// The result of a session that ended without an error.
 #[derive(Debug)]
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
-    /// Everything wanted is there; false when it was stopped before.
+    /// Every wanted piece is on disk. False if the session was stopped earlier.
     pub complete: bool,
-    /// Pieces that were there before, of files that another program has changed meanwhile.
+    /// Pieces from before the session that must be hashed, since another program may have changed their files.
     pub doubtful: Option<Bitfield>,
     pub stats: Stats,
     pub hashed: Hashed,
@@ -51,7 +51,7 @@ pub enum EngineError {
 pub struct HungUp(NonZeroUsize);
 
 impl HungUp {
-    /// `None` where no peer did.
+    /// Returns `None` if `count` is 0.
     pub(super) fn new(count: usize) -> Option<Self> {
         NonZeroUsize::new(count).map(Self)
     }

@@ -93,14 +93,14 @@ pub fn run_with(
     for socket in utp_sockets {
         runtime.spawn(utp::refuse(socket, config.filter.clone()));
     }
-    let (outcome, gone) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
+    let (outcome, removed) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
     // A tracker that hangs is left behind.
     runtime.shutdown_background();
     // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
     shared.torrents().iter().for_each(|torrent| save(torrent));
-    let report = conclude(&shared, config, (outcome, gone), threads);
+    let report = conclude(&shared, config, (outcome, removed), threads);
     config.contents.torrents_mut().clear();
     report
 }
@@ -127,7 +127,7 @@ fn save(torrent: &Torrent) {
 fn conclude(
     shared: &Shared,
     config: &Config,
-    (outcome, gone): (Outcome, Snapshot),
+    (outcome, removed): (Outcome, Snapshot),
     threads: Threads,
 ) -> Result<Report, EngineError> {
     let torrents = shared.torrents();
@@ -156,7 +156,7 @@ fn conclude(
     if outcome == Outcome::Failed && torrents.is_empty() {
         return Err(EngineError::NothingLeft);
     }
-    let mut totals = Snapshot { copies: usize::MAX, ..gone };
+    let mut totals = Snapshot { copies: usize::MAX, ..removed };
     torrents.iter().for_each(|torrent| control::add(&mut totals, torrent));
     Ok(Report {
         totals,
