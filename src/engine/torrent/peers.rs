@@ -163,7 +163,7 @@ impl Peers {
         let proven = open.prove();
         self.judge(&open.verdict(), HashOutcome::Verified);
         for ip in self.failed_pieces.handle_verified(open) {
-            info!("{}: {ip} had sent wrong blocks of piece {}", self.name, open.piece().get());
+            info!("{}: piece {} was corrupted by {ip}", self.name, open.piece().get());
             let is_banned = {
                 let mut list = self.list();
                 !list.is_banned(ip) && list.handle_verdict(ip, HashOutcome::Failed, Contribution::Sole)

@@ -111,7 +111,7 @@ fn a_peer_that_corrupts_one_block_per_piece_is_named() {
     let finished = run(fixture.get_command(&fixture.scratch.folder("target"), &peers).arg("-v"), DEADLINE);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     fixture.assert_complete(&fixture.scratch.join("target"));
-    let named: Vec<_> = finished.stderr.lines().filter(|line| line.contains("had been spoilt by")).collect();
+    let named: Vec<_> = finished.stderr.lines().filter(|line| line.contains("was corrupted by")).collect();
     let corrupter = corrupter.address.ip().to_string();
     assert!(!named.is_empty() && named.iter().all(|line| line.ends_with(&corrupter)), "{finished:#?}");
     let banned: Vec<_> = finished.stderr.lines().filter(|line| line.contains("is banned")).collect();
