@@ -22,7 +22,8 @@ const RECENT_SAMPLES: usize = 3;
 #[derive(Debug)]
 pub struct ChokeDriver {
     choker: Choker,
-    rates: HashMap<u32, Rates>,
+    /// By key. Boxed, since a hash table allocates room for up to twice its entries.
+    rates: HashMap<u32, Box<Rates>>,
     uploading: RateMeter,
     /// Bytes uploaded between the last samples.
     recent: [u64; RECENT_SAMPLES],
@@ -138,7 +139,7 @@ impl ChokeDriver {
     ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
         peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key());
-            let quiet = |rates: &Rates| {
+            let quiet = |rates: &Box<Rates>| {
                 now >= rates.since + after && rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0
             };
             !peer.wants_blocks() && rates.is_some_and(quiet)
@@ -152,7 +153,7 @@ impl ChokeDriver {
         }
         let mut uploaded = 0;
         for peer in peers {
-            let new = || Rates { since: now, download: RateMeter::new(now), upload: RateMeter::new(now) };
+            let new = || Box::new(Rates { since: now, download: RateMeter::new(now), upload: RateMeter::new(now) });
             let rates = self.rates.entry(peer.key()).or_insert_with(new);
             rates.download.handle_total(now, peer.downloaded());
             uploaded += rates.upload.handle_total(now, peer.uploaded());

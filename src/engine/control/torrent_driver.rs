@@ -82,7 +82,6 @@ impl TorrentDriver {
             peer_count: 0,
             sought: limits::CONNECTIONS_SOUGHT,
             due_at: Time::ZERO,
-            // Peer ids that trackers gave.
             expected_ids: HashMap::new(),
             has_candidates: false,
             review_at: now,
