@@ -65,7 +65,7 @@ pub struct Node {
     pub now: Time,
     pub swarm: Arc<Swarm<CountingBuffer>>,
     /// The number of piece buffers.
-    pub slot_count: usize,
+    pub buffer_count: usize,
     pub settings: Settings,
     pub disk: Disk,
     /// A write failed: the node has left the swarm until [`Node::restart`].
@@ -190,7 +190,7 @@ impl Node {
             at,
             now,
             control: Some(TorrentControl::new(upload_slots, &swarm, now)),
-            slot_count: swarm.pieces.free_buffers(),
+            buffer_count: swarm.pieces.free_buffers(),
             swarm,
             settings,
             disk,
@@ -234,7 +234,12 @@ impl Node {
 
     pub(super) fn describe(&self) -> String {
         let Swarm { pieces, geometry, .. } = &*self.swarm;
-        format!("has {} of {}, {} slots free", pieces.have_count(), geometry.piece_count(), pieces.free_buffers())
+        format!(
+            "has {} of {}, {} piece buffers free",
+            pieces.have_count(),
+            geometry.piece_count(),
+            pieces.free_buffers()
+        )
     }
 
     pub(super) fn end(&self, at: usize) -> Option<&End> {

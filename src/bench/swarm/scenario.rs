@@ -13,7 +13,7 @@ use crate::base::{Bitfield, Geometry, Time};
 use crate::swarm::choker::Slots;
 
 /// The most piece buffers of a leecher. It has fewer if the default of `--arena` holds fewer.
-const SLOTS_MAX: u64 = 512;
+const BUFFERS_MAX: u64 = 512;
 /// The most entries of [`Outcome::progress`].
 const SAMPLES: usize = 60;
 /// A run is aborted after this multiple of the bound.
@@ -157,8 +157,8 @@ impl Scenario {
     fn set_up(&self, geometry: Geometry) -> Run {
         let mut world = World::new(self.seed, geometry);
         let piece_count = self.piece_count;
-        let slots = (crate::base::limits::ARENA_LEN_DEFAULT / u64::from(self.piece_len)).clamp(2, SLOTS_MAX);
-        let slots = usize::try_from(slots).unwrap_or(2);
+        let buffers = (crate::base::limits::ARENA_LEN_DEFAULT / u64::from(self.piece_len)).clamp(2, BUFFERS_MAX);
+        let buffers = usize::try_from(buffers).unwrap_or(2);
         let origin = world.add_origin();
         world.nodes[origin].settings.uplink_rate = self.origin_rate;
         world.nodes[origin].settings.downlink_rate = self.origin_rate;
@@ -168,7 +168,7 @@ impl Scenario {
             // The silent leechers and half of the corrupting ones claim all pieces.
             let claims_all = kind == Kind::Silent || (kind == Kind::Corrupting && i % 2 == 0);
             let have = if claims_all { Bitfield::full(piece_count) } else { Bitfield::new(piece_count) };
-            let node = world.add_node(&have, slots, upload_slots);
+            let node = world.add_node(&have, buffers, upload_slots);
             let share = if self.mixed_rates { [1, 2, 4][i % 3] } else { 1 };
             let node = &mut world.nodes[node];
             node.settings.uplink_rate = self.link_rate / share;

@@ -98,9 +98,9 @@ impl World {
     }
 
     /// Adds a node with these pieces and this many piece buffers. Returns its index.
-    pub fn add_node(&mut self, have: &Bitfield, slot_count: usize, upload_slots: Slots) -> usize {
+    pub fn add_node(&mut self, have: &Bitfield, buffer_count: usize, upload_slots: Slots) -> usize {
         let mut rng = self.rng.fork();
-        let swarm = self.swarm(have, slot_count, &mut rng);
+        let swarm = self.swarm(have, buffer_count, &mut rng);
         let at = self.nodes.len();
         self.nodes.push(Node::new(at, swarm, Disk::new(have), upload_slots, self.now, rng));
         self.post.add_node();
@@ -108,9 +108,9 @@ impl World {
         at
     }
 
-    pub(super) fn swarm(&self, have: &Bitfield, slot_count: usize, rng: &mut Rng) -> Arc<Swarm<CountingBuffer>> {
-        let slots = (0..slot_count).map(|_| CountingBuffer::default()).collect();
-        Arc::new(Swarm::new(self.geometry.clone(), have, slots, rng))
+    pub(super) fn swarm(&self, have: &Bitfield, buffer_count: usize, rng: &mut Rng) -> Arc<Swarm<CountingBuffer>> {
+        let buffers = (0..buffer_count).map(|_| CountingBuffer::default()).collect();
+        Arc::new(Swarm::new(self.geometry.clone(), have, buffers, rng))
     }
 
     pub fn add_origin(&mut self) -> usize {
@@ -118,9 +118,9 @@ impl World {
         self.add_node(&have, 0, Slots::Auto)
     }
 
-    pub fn add_leecher(&mut self, slot_count: usize) -> usize {
+    pub fn add_leecher(&mut self, buffer_count: usize) -> usize {
         let have = Bitfield::new(self.geometry.piece_count());
-        self.add_node(&have, slot_count, Slots::Auto)
+        self.add_node(&have, buffer_count, Slots::Auto)
     }
 
     /// Connects two nodes, with the handshakes already exchanged. Returns the number of the first end; the second has
@@ -356,8 +356,8 @@ impl World {
         for (at, node) in self.nodes.iter().enumerate() {
             let Swarm { pieces, availability, .. } = &*node.swarm;
             // An incomplete node may hold buffers of pieces in progress.
-            let begun = if pieces.is_complete() { 0 } else { node.slot_count };
-            assert!(pieces.free_buffers() + begun >= node.slot_count, "slots of node {at}");
+            let begun = if pieces.is_complete() { 0 } else { node.buffer_count };
+            assert!(pieces.free_buffers() + begun >= node.buffer_count, "piece buffers of node {at}");
             let counted = self.geometry.pieces().map(|piece| availability.of(piece)).sum::<u32>();
             assert_eq!(counted, 0, "availability at node {at}");
         }

@@ -121,16 +121,16 @@ impl FaultRun {
         world.add_origin();
         for _ in SEEDERS {
             // A seeder with piece memory fetches its corrupt pieces again.
-            let slot_count = *self.rng.choice(&[0, 4]).unwrap();
-            self.honest.push(world.add_node(&full, slot_count, Slots::Auto));
+            let buffer_count = *self.rng.choice(&[0, 4]).unwrap();
+            self.honest.push(world.add_node(&full, buffer_count, Slots::Auto));
         }
         let (leechers, hostile) = (self.rng.usize(40..55), self.rng.f64() * 0.35);
         for _ in 0..leechers {
             if self.rng.f64() < hostile {
                 add_hostile(world, &full, &mut self.rng);
             } else {
-                let slot_count = self.rng.usize(2..40);
-                let node = world.add_leecher(slot_count);
+                let buffer_count = self.rng.usize(2..40);
+                let node = world.add_leecher(buffer_count);
                 self.honest.push(node);
                 if self.rng.f64() < 0.3 {
                     world.nodes[node].disk.late_by = Duration::from_secs(3).mul_f64(self.rng.f64());

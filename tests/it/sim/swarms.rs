@@ -17,11 +17,11 @@ fn secs(secs: u64) -> Duration {
 }
 
 /// Creates a full mesh in which node 0 is an origin and all other nodes are leechers.
-fn mesh(seed: u64, geometry: Geometry, leechers: usize, slot_count: usize) -> World {
+fn mesh(seed: u64, geometry: Geometry, leechers: usize, buffer_count: usize) -> World {
     let mut world = world(seed, geometry);
     world.add_origin();
     for _ in 0..leechers {
-        world.add_leecher(slot_count);
+        world.add_leecher(buffer_count);
     }
     world.nodes.iter_mut().for_each(|node| node.settings.uplink_rate = 5_000_000);
     for a in 0..=leechers {
@@ -123,7 +123,7 @@ fn a_silent_peer_is_snubbed_and_its_blocks_reassigned() {
             (connection.is_snubbed(), connection.outstanding_count())
         };
         world.run_for(secs(1));
-        assert_eq!(state(&world), (false, 8), "two slots of four blocks");
+        assert_eq!(state(&world), (false, 8), "two pieces of four blocks");
         world.run_for(SNUB_TIMEOUT + secs(1));
         assert_eq!(state(&world), (true, 1));
         world.connect([Side::of(origin), Side::of(leecher)]);
@@ -180,10 +180,10 @@ fn only_the_corrupting_peer_is_blamed() {
 /// BEP 3: "a tendency for the last few pieces to all be downloaded off a single hosed modem line".
 #[test]
 fn the_endgame_duplicates_and_cancels_blocks_of_a_slow_peer() {
-    for (slow_count, slots, bound) in [(1, 40, 8), (1, 2, 20), (4, 40, 8), (4, 2, 60)] {
+    for (slow_count, buffer_count, bound) in [(1, 40, 8), (1, 2, 20), (4, 40, 8), (4, 2, 60)] {
         with_seeds(2, |seed| {
             let mut world = world(seed, geometry(128 * K, 32, 0));
-            let leecher = world.add_leecher(slots);
+            let leecher = world.add_leecher(buffer_count);
             // A block takes eight seconds, too short to be snubbed.
             let slow = Line { rate: 2000, ..LAN };
             for _ in 0..slow_count {
@@ -196,7 +196,7 @@ fn the_endgame_duplicates_and_cancels_blocks_of_a_slow_peer() {
                 world.connect([Side { line: Line { rate: 1_000_000, ..LAN }, ..Side::of(origin) }, Side::of(leecher)]);
             let took = world.run_until_complete(&[leecher], secs(bound));
             let wasted = world.wasted_blocks(&[leecher]);
-            println!("{slow_count} slow, {slots} slots: {took:?}, {wasted:.1} blocks wasted");
+            println!("{slow_count} slow, {buffer_count} piece buffers: {took:?}, {wasted:.1} blocks wasted");
             world.run_for(secs(1));
             let waiting = world.ends().filter(|at| at.node == leecher);
             assert_eq!(waiting.map(|end| end.link.connection().outstanding_count()).sum::<usize>(), 0);

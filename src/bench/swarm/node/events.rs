@@ -434,7 +434,7 @@ impl Node {
         let Some(end) = self.end(at) else { return };
         let connection = end.link.connection();
         let Swarm { pieces, .. } = &*self.swarm;
-        if self.slot_count > 0 && !connection.is_backlogged() {
+        if self.buffer_count > 0 && !connection.is_backlogged() {
             let lacked = |piece: PieceIndex| !pieces.has(piece) && connection.peer_have().contains(piece);
             // BEP 3: "Interest state must be kept up to date at all times".
             assert_eq!(connection.am_interested(), env.geometry.pieces().any(lacked), "interest of end {at}");

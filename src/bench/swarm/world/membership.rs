@@ -37,8 +37,8 @@ impl World {
         self.leave(node);
         let mut rng = self.rng.fork();
         let have = self.nodes[node].disk.crash().clone();
-        let slot_count = self.nodes[node].slot_count;
-        let swarm = self.swarm(&have, slot_count, &mut rng);
+        let buffer_count = self.nodes[node].buffer_count;
+        let swarm = self.swarm(&have, buffer_count, &mut rng);
         self.nodes[node].restart(swarm, self.now);
         self.join(node);
     }

@@ -1,4 +1,4 @@
-//! Trackers: announces, `bt-fast track`, name lookups and what may be asked of which host.
+//! Trackers: announces, `bt-fast track`, name lookups and the hosts that are contacted.
 
 mod announces;
 mod capacity;
