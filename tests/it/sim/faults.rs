@@ -223,7 +223,10 @@ impl FaultRun {
             Act::FullDisk(node, writes) => world.nodes[node].disk.writes_left = Some(writes),
             Act::Restart(node) => {
                 let failed = world.nodes[node].failed;
-                assert!(!failed || world.nodes[node].open_count() == 0, "node {node} goes on after its disk failed");
+                assert!(
+                    !failed || world.nodes[node].open_count() == 0,
+                    "node {node} kept connections after its disk failed"
+                );
                 self.tally.failed_disks += usize::from(failed);
                 self.tally.restarts += 1;
                 world.restart(node);

@@ -16,7 +16,7 @@ struct Replay(u64);
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("again with: BT_FAST_SIM_SEED={}", self.0);
+            eprintln!("repeat with: BT_FAST_SIM_SEED={}", self.0);
         }
     }
 }
@@ -30,9 +30,9 @@ fn world(seed: u64, geometry: Geometry) -> World {
 
 /// Runs a simulation once per seed, or only with `$BT_FAST_SIM_SEED`.
 fn with_seeds(count: u64, mut simulate: impl FnMut(u64)) {
-    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
-    let count = asked("BT_FAST_SIM_SEEDS").unwrap_or(count);
-    for seed in asked("BT_FAST_SIM_SEED").map_or(1..=count, |seed| seed..=seed) {
+    let from_env = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let count = from_env("BT_FAST_SIM_SEEDS").unwrap_or(count);
+    for seed in from_env("BT_FAST_SIM_SEED").map_or(1..=count, |seed| seed..=seed) {
         let _replay = Replay(seed);
         simulate(seed);
     }

@@ -1,4 +1,4 @@
-//! Rules for types and functions: where methods stand, how large a struct may be, and how parameters are named.
+//! Rules for types and functions: where methods are defined, how large a struct may be, and how parameters are named.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ fn line_of(code: &str, offset: usize) -> usize {
     code[..offset].matches('\n').count() + 1
 }
 
-/// Returns the offsets at which `keyword` stands as a whole word, each with the code after it.
+/// Returns the offsets at which `keyword` is a whole word, each with the code after it.
 fn occurrences<'a>(code: &'a str, keyword: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     code.match_indices(keyword).filter_map(move |(start, _)| {
         let rest = &code[start + keyword.len()..];
@@ -182,7 +182,7 @@ fn tuple_parameter_complaints(source: &Source) -> Vec<Complaint> {
 }
 
 #[test]
-fn methods_stand_with_their_type() {
+fn methods_are_in_the_module_of_their_type() {
     assert_only_pending(&foreign_impl_complaints(&sources_in("src")), pending::FOREIGN_IMPLS);
 }
 

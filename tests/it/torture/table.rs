@@ -74,7 +74,7 @@ fn each_row_has_an_outcome_and_the_readme_has_the_sums() {
         }
     }
     let ids: BTreeSet<_> = rows.iter().map(|row| &row.id).collect();
-    assert_eq!(ids.len(), rows.len(), "a row stands there twice");
+    assert_eq!(ids.len(), rows.len(), "duplicate row");
     let sums = format!("Of {} rows {} were tried: {held} held, {in_part} held in part", rows.len(), held + in_part);
-    assert!(text("README.md").contains(&sums), "the README does not say: {sums}");
+    assert!(text("README.md").contains(&sums), "README.md lacks the sentence: {sums}");
 }
