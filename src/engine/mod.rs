@@ -26,7 +26,7 @@ pub mod trackers;
 pub use crate::storage::arena_len_default;
 pub use config::{CacheMode, Change, Changes, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::Contents;
-pub use files::presence::{Survey, survey};
+pub use files::presence::{FilePresence, file_presence};
 pub use files::writeback::WriteMode;
 pub use metrics::monitor::{Monitor, Snapshot};
 pub use metrics::stats::{Latency, Stats};

@@ -17,7 +17,7 @@ use crate::cli::transfer::tiers;
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::{Control, observe, verify, verify_with};
-use crate::engine::{Provenance, Source, Survey, survey};
+use crate::engine::{FilePresence, Provenance, Source, file_presence};
 use crate::storage::Presence;
 
 /// Missing or short files that are named in warnings; further ones are counted.
@@ -46,7 +46,7 @@ pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Resul
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
     let (have, trust) = match options.verify {
         VerifyMode::Never => {
-            let Survey { have, files, .. } = check_presence(&metainfo, &folder, output)?;
+            let FilePresence { have, files, .. } = check_presence(&metainfo, &folder, output)?;
             (have, Trust::Blind { files })
         }
         VerifyMode::Full | VerifyMode::Lazy => match recall(&metainfo, &folder) {
@@ -165,18 +165,21 @@ fn hash_all(metainfo: &Metainfo, folder: &Path, session: &SessionHandle<'_>) -> 
 }
 
 /// Checks the lengths of the files. The content is trusted, or hashed before it is served.
-fn check_presence(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<Survey, Failure> {
-    let found = survey(&metainfo.info, folder)?;
+fn check_presence(metainfo: &Metainfo, folder: &Path, output: &Output) -> Result<FilePresence, Failure> {
+    let found = file_presence(&metainfo.info, folder)?;
     if !found.have.is_empty() {
-        for (path, presence) in found.misfits.iter().take(MISFITS_SHOWN_MAX) {
+        for (path, presence) in found.incomplete_files.iter().take(MISFITS_SHOWN_MAX) {
             let what = match presence {
                 Presence::Absent => "is missing",
                 Presence::Present { .. } => "is too short",
             };
             output.warning(format_args!("{} {what}: its pieces are not served", shown(path)));
         }
-        if found.misfits.len() > MISFITS_SHOWN_MAX {
-            output.warning(format_args!("{} more files are not served", found.misfits.len() - MISFITS_SHOWN_MAX));
+        if found.incomplete_files.len() > MISFITS_SHOWN_MAX {
+            output.warning(format_args!(
+                "{} more files are not served",
+                found.incomplete_files.len() - MISFITS_SHOWN_MAX
+            ));
         }
     }
     Ok(found)

@@ -1,15 +1,16 @@
-//! What a download has is written down once it is on the disk: sync the files, then replace the record.
+//! Checkpoints of a download: sync the files, then replace the resume record.
 //!
-//! A piece is claimed by the record only after everything written before it was synced. What was received of other pieces
-//! is beside it, see `partial_pieces`.
-#![allow(clippy::disallowed_methods, reason = "the pause after a record is as long as it took")]
+//! The record claims a piece only after every write before it was synced. The blocks of incomplete pieces are saved by
+//! `partial_pieces`.
+#![allow(clippy::disallowed_methods, reason = "the pause after a checkpoint depends on its duration")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::base::lock::lock;
 use crate::base::{Bitfield, FileIdentity, FileTime, Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::resume::ResumeRecord;
 use crate::engine::files::clock::{file_time, seconds_since_1970};
@@ -19,44 +20,46 @@ use crate::storage::{Action, PieceBuffer, Sidecar, StorageError, Store, Target, 
 use crate::swarm::Swarm;
 use crate::uring::SharedFile;
 
-/// One torrent's way to its record.
+/// Writes the resume record of one torrent.
 #[derive(Debug)]
 pub(in crate::engine) struct Checkpoint {
     pub(in crate::engine) target: Target,
     info_hash: InfoHash,
-    /// What was there before this run; `None`: nothing.
+    /// Pieces that were on disk before this run; `None` if there were none.
     earlier: Option<Earlier>,
     written: Mutex<Written>,
-    /// Locked for as long as a checkpoint takes.
+    /// Locked during a checkpoint.
     saved: Mutex<Saved>,
     parts: PartialPieces,
     /// The thread of the last checkpoint.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Since the last checkpoint was begun.
+/// Changes since the last checkpoint began.
 #[derive(Debug)]
 struct Written {
-    /// In the order in which it happened: the piece is had, or no longer.
+    /// In order of time: the piece was written (true) or lost (false).
     changes: Vec<(PieceIndex, bool)>,
     files: Unsynced,
-    /// By file, since the start: when our last write to it had ended.
+    /// By file, since the start: the time at which our last write to it ended.
     own_writes: BTreeMap<usize, FileTime>,
-    /// A sync has failed: it may have been told of writes that came after it began, and no later one is.
+    /// A sync has failed. The kernel reports a failed write to one sync only, which may also have been of a write after
+    /// it began: later syncs prove nothing.
     sync_failed: bool,
 }
 
-/// What the record says, or will say next.
+/// The content of the record, current or next.
 #[derive(Debug)]
 struct Saved {
     have: Bitfield,
-    /// By file, as it is if it was changed by our own writes alone; of a pad file, or one left out, there is nothing to know.
+    /// The identity of each file if only our own writes have changed it. The default for pad files and for files left
+    /// out.
     files: Vec<FileIdentity>,
     next_at: Instant,
 }
 
 impl Checkpoint {
-    /// The torrent's files are there, and `have` of it was found right.
+    /// Expects that the files exist. `have` are the pieces that were checked before this run.
     pub(in crate::engine) fn new(
         target: Target,
         info_hash: InfoHash,
@@ -64,12 +67,12 @@ impl Checkpoint {
         have: &Bitfield,
         earlier: Option<Earlier>,
     ) -> Result<Self, StorageError> {
-        // What an earlier run has written may not be on the disk yet.
+        // The writes of an earlier run may not be on disk yet.
         let files = if have.is_empty() { Unsynced::default() } else { Unsynced::all(store) };
         let before = earlier.as_ref().map_or(&[][..], |earlier| &earlier.files);
         let mut identities = vec![FileIdentity::default(); store.layout().file_count()];
         for file_index in store.file_indices() {
-            // One that was just made or extended is ours from now on.
+            // A file that was just created or extended is ours from now on.
             let before = before.get(file_index).filter(|&&before| before != FileIdentity::default());
             identities[file_index] =
                 before.map_or_else(|| store.layout().identity(file_index), |&before| Ok(before))?;
@@ -90,21 +93,21 @@ impl Checkpoint {
             thread: Mutex::default(),
         };
         if have.is_empty() {
-            // From now on the files are known to be ours, also where this run is killed.
+            // From now on a record shows that the files are ours, even if this run is killed.
             checkpoint.save(&checkpoint.saved(), store, false)?;
         }
         Ok(checkpoint)
     }
 
     fn saved(&self) -> MutexGuard<'_, Saved> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.saved)
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.written)
     }
 
-    /// A write to this file has ended. Told of each file of a piece before the piece is.
+    /// A write to this file has ended. Called for each file of a piece before [`Self::handle_written`].
     pub(in crate::engine) fn handle_file_written(&self, file_index: usize, file: &SharedFile) {
         let mut written = self.written();
         written.files.handle_written(file_index, file);
@@ -116,17 +119,17 @@ impl Checkpoint {
         self.written().own_writes.insert(file_index, file_time());
     }
 
-    /// All of a piece is in its files.
+    /// A piece was written to all its files.
     pub(in crate::engine) fn handle_written(&self, piece: PieceIndex) {
         self.written().changes.push((piece, true));
     }
 
-    /// A piece that was had is not right on disk.
+    /// A piece that we had is wrong or unreadable on disk.
     pub(in crate::engine) fn handle_lost(&self, piece: PieceIndex) {
         self.written().changes.push((piece, false));
     }
 
-    /// Whether it is time for one; so many bytes are downloaded in all.
+    /// Whether a checkpoint is due. `downloaded` is the number of bytes downloaded so far.
     pub(in crate::engine) fn is_due(&self, downloaded: u64) -> bool {
         let written = self.written();
         let anything = !written.files.is_empty() || !written.changes.is_empty() || self.parts.is_due(downloaded);
@@ -134,14 +137,15 @@ impl Checkpoint {
     }
 
     fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.thread)
     }
 
+    /// A checkpoint is in progress.
     pub(in crate::engine) fn is_running(&self) -> bool {
         self.thread().as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// One runs on this thread, unless it could not be started.
+    /// A checkpoint runs on this thread; `None` if the thread could not be started.
     pub(in crate::engine) fn handle_begun(&self, thread: Option<JoinHandle<()>>) {
         *self.thread() = thread;
     }
@@ -156,7 +160,7 @@ impl Checkpoint {
         self.parts.restore(&self.target, self.info_hash, swarm);
     }
 
-    /// Waits for the checkpoint that was begun last. One that panicked has lost account of what was to be synced.
+    /// Waits for the last checkpoint to end. Fails if it panicked, since it has lost the list of files to sync.
     pub(in crate::engine) fn join_thread(&self) -> Result<(), StorageError> {
         let thread = self.thread().take();
         match thread.map(JoinHandle::join) {
@@ -168,20 +172,20 @@ impl Checkpoint {
         }
     }
 
-    /// Syncs what was written and replaces the record, or removes it when nothing is missing. May take long.
+    /// Syncs the written files and replaces the record, or removes it if no piece is missing. May take long.
     ///
-    /// `ended`: nothing is written from now on. After an error nothing is claimed that was not claimed before.
+    /// `ended` means that nothing is written from now on. After an error the record claims no more than before.
     pub(in crate::engine) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {
         let mut saved = self.saved();
         let begun = Instant::now();
         let (changes, files, claimable) = {
             let mut written = self.written();
             let claimable = !written.sync_failed;
-            // Until the sync has succeeded: it may also panic.
+            // Stays set until the sync has succeeded, since it may also panic.
             written.sync_failed = true;
             (std::mem::take(&mut written.changes), std::mem::take(&mut written.files), claimable)
         };
-        // Whatever becomes of the sync.
+        // Lost pieces are removed even if the sync fails.
         let lost = changes.iter().filter(|(_, had)| !had);
         lost.for_each(|&(piece, _)| _ = saved.have.remove(piece));
         store.sync(&files, ended)?;
@@ -189,13 +193,14 @@ impl Checkpoint {
         for file_index in files.iter() {
             let found = store.layout().identity(file_index)?;
             let own_write = self.written().own_writes.get(&file_index).copied();
-            // While writes are under way their times can't be told from those of other programs.
+            // While writes are in progress, their file times can't be told from those of other programs.
             let is_ours = own_write.is_some_and(|own| !ended || found.is_unwritten_since(own));
             match saved.files.get_mut(file_index) {
                 Some(before) if before.is_same_file(&found) => *before = if is_ours { found } else { *before },
                 _ => {
-                    let error =
-                        std::io::Error::other("another program has replaced or cut it: run the same command again");
+                    let error = std::io::Error::other(
+                        "another program has replaced or truncated it: run the same command again",
+                    );
                     return Err(StorageError::new(Action::Write, store.layout().path(file_index), error));
                 }
             }
@@ -224,9 +229,9 @@ impl Checkpoint {
         self.target.save(Sidecar::Record, |file| file.write_all(&record.encode()))
     }
 
-    /// Pieces that were there before and have to be hashed: those of files that another program has changed since and, since a
-    /// write between two of ours can't be told from them, unhashed ones of every file that was written to. Asked once nothing is
-    /// written any more and [`Self::run`] has ended.
+    /// Pieces from before this run that must be hashed: those of files that another program has changed since, and the
+    /// unhashed ones of every file that we wrote to, because a foreign write between two of ours goes unnoticed. Called
+    /// after the last [`Self::run`].
     pub(in crate::engine) fn doubtful(&self, store: &Store, geometry: &Geometry) -> Bitfield {
         let saved = self.saved();
         let mut doubtful = Bitfield::new(geometry.piece_count());
@@ -246,13 +251,13 @@ impl Checkpoint {
         doubtful
     }
 
-    /// Removes the record and the file of parts: the selected files are complete. A later run that wants other files of the
-    /// torrent hashes what it finds.
+    /// Removes the record and the partial pieces, since the selected files are complete. A later run that selects other
+    /// files of the torrent hashes the existing ones.
     pub(in crate::engine) fn remove_sidecars(&self) -> Result<(), StorageError> {
         self.target.remove(&Sidecar::ALL)
     }
 
-    /// Nothing is written any more: others may.
+    /// Releases the lock on the files: nothing is written from now on.
     pub(in crate::engine) fn release(&self) {
         self.target.release();
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::FileTime;
 
-/// A clock before 1970 counts as 1970.
+/// Returns the time since 1970. A clock before 1970 counts as 1970.
 pub(in crate::engine) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -14,7 +14,7 @@ pub(super) fn seconds_since_1970() -> i64 {
     file_time().s
 }
 
-/// The time that a write to a file gets now.
+/// Returns the time that a file gets if it is written now.
 pub(super) fn file_time() -> FileTime {
     since_1970().into()
 }

@@ -1,4 +1,4 @@
-//! The content of one torrent on disk: what of it may be served, and what becomes of it when its files change.
+//! The content of one torrent on disk: which pieces may be served, and how changes of its files are handled.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::storage::{FileState, PieceBuffer, StorageError, Store, WritePath, dir
 use crate::swarm::Pieces;
 use crate::uring::SharedFile;
 
-/// See the module. Shared by all threads. Where a method takes the pieces of the swarm, it tells them of pieces that are lost.
+/// See the module. Shared by all threads. Methods that take the pieces of the swarm report lost pieces to them.
 #[derive(Debug)]
 pub(in crate::engine) struct Content {
     /// The torrent's name, safe for a terminal.
@@ -113,8 +113,8 @@ impl Content {
         self.store.end_writing(&self.on_change());
     }
 
-    /// Hashes a piece on disk before it is served for the first time. Returns false if the machine lacks resources for it, so that
-    /// it has to be tried again. May block.
+    /// Hashes a piece on disk before it is served for the first time. Returns false if the machine lacks resources for
+    /// it, so that the caller must try again. May block.
     pub(in crate::engine) fn verify(&self, pieces: &Pieces<PieceBuffer>, piece: PieceIndex) -> bool {
         let len = usize::try_from(self.geometry.len_of(piece)).unwrap_or(usize::MAX);
         let mut buffer = vec![0; len.min(limits::HASH_READ_LEN)];
@@ -164,7 +164,7 @@ impl Content {
         }
     }
 
-    /// A piece that we announced is wrong on disk or cannot be read: it is never sent. Warns of the first one alone.
+    /// A piece that we announced is wrong on disk or cannot be read: it is never sent. Warns of the first one only.
     pub(in crate::engine) fn handle_unservable(&self, pieces: &Pieces<PieceBuffer>, piece: PieceIndex, why: &str) {
         if !self.readiness.handle_unservable(piece) {
             return;
@@ -177,7 +177,7 @@ impl Content {
         if self.has_reported_unservable.swap(true, Ordering::Relaxed) {
             info!("{name}: piece {piece} is not served: {why}");
         } else {
-            warn!("{name}: piece {piece} is not served: {why}: if others follow, 'bt-fast verify' tells which");
+            warn!("{name}: piece {piece} is not served: {why}: run 'bt-fast verify' to list all bad pieces");
         }
     }
 
@@ -187,7 +187,7 @@ impl Content {
         (!self.stat_schedule.is_lost(file_index)).then_some(page)
     }
 
-    /// Files that have to be rechecked before these blocks leave.
+    /// The files that must be rechecked before these blocks are sent.
     pub(in crate::engine) fn files_to_recheck(&self, blocks: &[BlockRef], now: Time) -> Vec<usize> {
         let interval = interval(now);
         let is_due = |&(file_index, has_end): &(usize, bool)| {
@@ -235,11 +235,11 @@ impl Content {
         if len >= geometry.file_len(file_index) {
             return;
         }
-        let is_cut = |piece: &PieceIndex| {
+        let is_truncated = |piece: &PieceIndex| {
             geometry.piece_spans(*piece).any(|span| span.file_index == file_index && span.offset + span.len > len)
         };
         let of_file = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
-        for piece in of_file.filter(is_cut).filter(|&piece| pieces.has(piece)) {
+        for piece in of_file.filter(is_truncated).filter(|&piece| pieces.has(piece)) {
             self.handle_unservable(pieces, piece, why);
         }
         self.stat_schedule.handle_lost(file_index);

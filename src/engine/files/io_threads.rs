@@ -1,23 +1,25 @@
-//! Work on files that may block: opening, mapping, reading in, dropping.
+//! Threads for work on files that may block: opening, mapping, populating and dropping.
 //!
-//! It has threads of its own, and each torrent a share of them, so that a file system that hangs holds up its own torrents
-//! alone. Threads start as they are needed and end when they are not. What is written, and synced, is not done here.
+//! Each torrent has a share of the threads, so that a file system that hangs blocks only its own torrents. Threads
+//! start on demand and end when idle. Writes and syncs are not done here.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::base::limits;
+use crate::base::lock::lock;
 
-/// See the module. Dropping it waits for nobody.
+/// See the module. Dropping it does not wait for running work.
 #[derive(Debug)]
 pub(in crate::engine) struct FileThreads(Option<Runtime>);
 
-/// A torrent's work, and its share of the threads. What waits is bounded by who asks for it: a piece or a stretch at a time.
+/// The queued work of a torrent, and its share of the threads. The callers bound the queue: each entry is for one
+/// piece, extent or connection.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct FileShare(Arc<Mutex<Share>>);
 
@@ -29,7 +31,7 @@ struct Share {
 
 impl std::fmt::Debug for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} wait for {} threads", self.waiting.len(), self.threads)
+        write!(f, "{} queued for {} threads", self.waiting.len(), self.threads)
     }
 }
 
@@ -43,7 +45,7 @@ impl FileThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs `work` in its turn; `None` when it panicked, or the session has ended.
+    /// Runs `work` in its turn. Returns `None` if it panicked or the session has ended.
     pub(in crate::engine) async fn run<T: Send + 'static>(
         &self,
         share: &FileShare,
@@ -56,7 +58,7 @@ impl FileThreads {
         done.await.ok()
     }
 
-    /// Runs `work` that nobody waits for, and that is nobody's share.
+    /// Runs `work` outside the shares of torrents, without a result.
     pub(in crate::engine) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(runtime) = &self.0 {
             drop(runtime.spawn_blocking(work));
@@ -66,34 +68,35 @@ impl FileThreads {
 
 impl FileShare {
     fn lock(&self) -> MutexGuard<'_, Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
-    /// The place of one more thread, where one is needed for it.
+    /// Queues `work`. Returns a worker, to be run on another thread, if the share has a free one.
     fn push(&self, work: Box<dyn FnOnce() + Send>) -> Option<Worker> {
         let mut share = self.lock();
         share.waiting.push_back(work);
-        let has_place = share.threads < limits::FILE_THREADS_EACH;
-        share.threads += usize::from(has_place);
-        has_place.then(|| Worker { share: FileShare(self.0.clone()), has_left: false })
+        let has_free_thread = share.threads < limits::FILE_THREADS_EACH;
+        share.threads += usize::from(has_free_thread);
+        has_free_thread.then(|| Worker { share: FileShare(self.0.clone()), has_left: false })
     }
 }
 
-/// One thread's place in a torrent's share, until it leaves or is dropped.
+/// Occupies one thread of a torrent's share until it leaves or is dropped.
 struct Worker {
     share: FileShare,
     has_left: bool,
 }
 
 impl Worker {
-    /// Does what waits. Work that panics loses its own result alone: its sender is dropped with it.
+    /// Runs queued work until there is none. Work that panics loses only its own result: its sender is dropped with it.
     fn run(mut self) {
         while let Some(work) = self.next() {
             let _ = catch_unwind(AssertUnwindSafe(work));
         }
     }
 
-    /// Without any work the thread leaves, under the same lock: work that is pushed later finds its place free.
+    /// Takes the next work. Without any, the worker leaves under the same lock, so that work pushed later gets a new
+    /// one.
     fn next(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
         let mut share = self.share.lock();
         let next = share.waiting.pop_front();
@@ -137,7 +140,7 @@ mod tests {
             let mut panicking: Vec<_> = (0..=limits::FILE_THREADS_EACH).map(|_| panics()).collect();
             let mut after = Box::pin(threads.run(&share, || 7));
             let mut context = Context::from_waker(Waker::noop());
-            // All of it waits, or runs, before the first result is looked at.
+            // All work is queued or runs before the first result is awaited.
             for work in &mut panicking {
                 let _: std::task::Poll<Option<()>> = work.as_mut().poll(&mut context);
             }
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_never_runs_gives_its_place_back() {
+    fn a_worker_that_never_runs_frees_its_thread() {
         let share = FileShare::default();
         let worker = share.push(Box::new(|| ())).unwrap();
         assert_eq!(share.lock().threads, 1);
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_hangs_holds_its_own_torrent_alone() {
+    fn hanging_work_blocks_only_its_own_torrent() {
         let threads = FileThreads::new().unwrap();
         let (hung, other) = (FileShare::default(), FileShare::default());
         let (release, gate) = mpsc::channel::<()>();
@@ -182,7 +185,7 @@ mod tests {
             for work in hanging {
                 assert_eq!(work.await, Some(true));
             }
-            // The last one may not have looked for more work yet.
+            // The last worker may not have left yet.
             while hung.lock().threads > 0 {
                 std::thread::yield_now();
             }

@@ -1,5 +1,7 @@
-//! One torrent's files while it runs: what may be sent of them, what other programs do to them, what a download leaves for
-//! the next run, and the threads that do what may block on a file system.
+//! One torrent's files while it runs.
+//!
+//! Owns which pieces may be sent, the changes that other programs make, the state that a download leaves for the next
+//! run, and the threads for work that may block on a file system. Opening, mapping and reading files is `storage`'s.
 
 pub(in crate::engine) mod checkpoint;
 pub(in crate::engine) mod clock;

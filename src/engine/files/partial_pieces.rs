@@ -1,52 +1,54 @@
-//! Pieces received in part are kept next to the content: what a slow line has brought of long pieces is not sent again.
+//! Saves the blocks of incomplete pieces beside the content, so that a slow connection does not receive them again.
 //!
-//! Nothing of it is believed: a piece is verified when it is whole, as ever. While the download runs only pieces that
-//! take longer than a checkpoint are kept, so a fast one writes nothing.
+//! The file is untrusted: a restored piece is hashed like any other. While a download runs, only pieces that take
+//! longer than a checkpoint interval are saved, so a fast download writes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::{info, warn};
 
 use crate::base::escape::printable;
+use crate::base::lock::lock;
 use crate::base::{Geometry, InfoHash, PieceIndex, limits};
 use crate::codec::parts::{Part, frame_len, read_parts, write_parts};
 use crate::engine::piece::Piece;
 use crate::storage::{Landed, PieceBuffer, Sidecar, Target};
 use crate::swarm::Swarm;
 
-/// What the file of parts holds.
+/// The state of the partial-pieces file.
 #[derive(Debug, Default)]
 struct PartialPiecesFile {
-    /// There is one.
+    /// The file exists.
     exists: bool,
-    /// Bytes of it.
+    /// The number of block bytes in it.
     len: u64,
-    /// Bytes downloaded in all when it was written.
+    /// Bytes downloaded in total when it was written.
     downloaded: u64,
-    /// Pieces that were open at the checkpoint before.
+    /// Pieces that were open at the last checkpoint.
     open: BTreeSet<PieceIndex>,
-    /// Bytes downloaded in all at that checkpoint, and whether these were more than at the one before.
+    /// Bytes downloaded in total at the last checkpoint.
     seen: u64,
+    /// These were more than at the checkpoint before it.
     has_grown: bool,
-    /// The run is over: a checkpoint that comes late changes nothing.
+    /// The run has ended: a late checkpoint changes nothing.
     ended: bool,
 }
 
 impl PartialPiecesFile {
-    /// So much has come that to write so many bytes is worth it.
+    /// Enough was downloaded since the last write to justify writing `len` bytes.
     fn is_worthwhile(&self, downloaded: u64, len: u64) -> bool {
         downloaded.saturating_sub(self.downloaded) >= limits::PARTS_GROWTH_MIN.max(len / 2)
     }
 
-    /// Whether parts alone are reason for a checkpoint: something has come since the last one, or what had come by then may have
-    /// been open for long enough only now.
+    /// Whether partial pieces alone justify a checkpoint: data has arrived since the last one, or data that arrived
+    /// before it may only now have been open for an interval.
     fn is_due(&self, downloaded: u64) -> bool {
         self.is_worthwhile(downloaded, self.len) && (self.has_grown || downloaded > self.seen)
     }
 
-    /// A checkpoint is made.
+    /// Records a checkpoint. Returns the pieces that were open at the one before.
     fn handle_checkpoint(&mut self, downloaded: u64, open: BTreeSet<PieceIndex>) -> BTreeSet<PieceIndex> {
         self.has_grown = downloaded > self.seen;
         self.seen = downloaded;
@@ -54,25 +56,25 @@ impl PartialPiecesFile {
     }
 }
 
-/// How far a run is.
+/// The stage of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::engine) enum Stage {
     Running,
     Ended,
-    /// It ended by a fault: what is left of the disk is for the content.
+    /// Ended by a fault: the remaining disk space is left for the content.
     Failed,
 }
 
-/// One torrent's file of parts. Where it can't be written or read, its pieces are fetched again.
+/// One torrent's partial-pieces file. If it can't be written or read, its blocks are fetched again.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct PartialPieces {
-    /// Locked for as long as parts are written.
+    /// Locked while the file is written.
     file: Mutex<PartialPiecesFile>,
 }
 
 impl PartialPieces {
     fn file(&self) -> MutexGuard<'_, PartialPiecesFile> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.file)
     }
 
     /// See [`Kept::is_due`].
@@ -80,7 +82,7 @@ impl PartialPieces {
         self.file.try_lock().is_ok_and(|file| file.is_due(downloaded))
     }
 
-    /// Writes them, where that is worth it; all of them when the run has ended. May take long.
+    /// Writes the file if that is worthwhile. If the run has ended, writes all partial pieces. May take long.
     pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>, stage: Stage) {
         let mut file = self.file();
         if file.ended {
@@ -111,11 +113,11 @@ impl PartialPieces {
             Ok(())
         };
         if let Err(error) = done {
-            info!("{error}: pieces received in part are not kept");
+            info!("{error}: partial pieces are not saved");
         }
     }
 
-    /// Takes what an earlier run had received into memory.
+    /// Restores the blocks that an earlier run had received.
     pub(super) fn restore(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>) {
         let geometry = &swarm.geometry;
         let bytes = match target.load(Sidecar::Parts, limits::PARTS_LEN_MAX) {
@@ -129,7 +131,7 @@ impl PartialPieces {
             Err(error) => return report_unusable(target, &error),
         };
         for Part { piece, blocks } in parts {
-            // One block of a whole piece is left to come: with it the piece is verified.
+            // The last block of a complete piece is not restored: the piece is hashed when that block arrives.
             let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
             swarm.pieces.restore(piece, |slot: &PieceBuffer| {
                 let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
@@ -142,10 +144,10 @@ impl PartialPieces {
 fn report_unusable(target: &Target, why: &dyn std::fmt::Display) {
     let path = target.path(Sidecar::Parts);
     let path = printable(path.as_os_str().as_encoded_bytes());
-    warn!("{path} is of no use: {why}: pieces received in part are fetched again");
+    warn!("{path} is of no use: {why}: partial pieces are fetched again");
 }
 
-/// What has come of these pieces, of the fullest first, as much as may be kept.
+/// The received blocks of these pieces, the fullest piece first, up to the length limit of the file.
 fn fitting<'a>(geometry: &Geometry, open: impl Iterator<Item = &'a Arc<Piece>>) -> Vec<Part<'a>> {
     let blocks = |open: &'a Piece| {
         let all = 0..geometry.block_count(open.piece()) as usize;
@@ -168,14 +170,14 @@ fn fitting<'a>(geometry: &Geometry, open: impl Iterator<Item = &'a Arc<Piece>>) 
 mod tests {
     use super::*;
 
-    /// Neither a download that stands still nor one that is complete makes checkpoints for ever.
+    /// Neither a stalled nor a complete download makes checkpoints forever.
     #[test]
-    fn parts_are_reason_for_a_checkpoint_once_more_than_something_comes() {
+    fn idle_downloads_make_one_more_checkpoint() {
         let mut file = PartialPiecesFile::default();
         let enough = limits::PARTS_GROWTH_MIN;
         assert!(!file.is_due(enough - 1) && file.is_due(enough));
         file.handle_checkpoint(enough, BTreeSet::new());
-        assert!(file.is_due(enough), "what was open is to be written now");
+        assert!(file.is_due(enough), "the open pieces are written at the next checkpoint");
         file.handle_checkpoint(enough, BTreeSet::new());
         assert!(!file.is_due(enough) && file.is_due(enough + 1));
         (file.downloaded, file.len) = (enough, 4 * enough);

@@ -271,7 +271,7 @@ impl ReadinessTable {
         }
     }
 
-    /// Returns false if that was known.
+    /// Returns false if the piece was known to be unservable.
     pub(in crate::engine) fn handle_unservable(&self, piece: PieceIndex) -> bool {
         self.piece(piece).is_some_and(AtomicVerifyState::fail)
     }
@@ -336,14 +336,14 @@ mod tests {
         assert_eq!(table.poll(block, now), Readiness::Verify(block.piece));
         assert_eq!(table.poll(block, now), Readiness::Wait);
         table.handle_unhashed(block.piece);
-        assert_eq!(table.poll(block, now), Readiness::Verify(block.piece), "again, since nothing came of it");
+        assert_eq!(table.poll(block, now), Readiness::Verify(block.piece), "again, since the hash was given up");
         table.handle_verified(block.piece);
         table.handle_unhashed(block.piece);
         assert_eq!(table.poll(block, now), Readiness::Populate(0));
         table.handle_unpopulated(0);
         assert_eq!(table.poll(block, now), Readiness::Populate(0));
         assert_eq!(table.poll(block, now), Readiness::Wait);
-        assert!(!table.begin_leave(0), "it is being read in");
+        assert!(!table.begin_leave(0), "it is being populated");
         table.handle_populated(0, now);
         assert_eq!(table.poll(block, now), Readiness::Populate(1), "the block straddles two extents");
         table.handle_populated(1, now);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_in_is_believed_for_a_while_and_while_little_follows() {
+    fn populated_extents_expire_by_age_and_by_count() {
         let geometry = Geometry::new(1 << 20, [1 << 20]).unwrap();
         let block = geometry.span(0, 0, 16384).unwrap();
         let table = ReadinessTable::new(&geometry, &Bitfield::full(1), 10);
@@ -371,13 +371,13 @@ mod tests {
         table.handle_populated(0, at(start, u32::MAX - 1));
         let later = start + limits::RESIDENT_MIN;
         assert!(table.is_ready(block, at(later, 7)));
-        assert!(!table.is_ready(block, at(later, 8)), "ten others came since");
-        assert!(table.is_ready(block, at(start, 8)), "but it has only just come");
+        assert!(!table.is_ready(block, at(later, 8)), "ten more extents were populated since");
+        assert!(table.is_ready(block, at(start, 8)), "it was populated just now");
         assert!(!table.is_ready(block, at(start + limits::RESIDENT_MAX, u32::MAX - 1)));
     }
 
     #[test]
-    fn each_residency_survives_its_integer() {
+    fn residencies_round_trip_through_integers() {
         let resident = |ms, populated_count| Residency::Resident { ms, populated_count };
         for residency in [
             Residency::Absent,

@@ -1,4 +1,4 @@
-//! What the record of an earlier run still says of the files that are there now.
+//! Reads the resume record of an earlier run, and decides which of its claims still hold for the files on disk.
 
 use std::path::Path;
 
@@ -9,48 +9,49 @@ use crate::codec::resume::{ResumeError, ResumeRecord};
 use crate::engine::files::clock::seconds_since_1970;
 use crate::storage::{Layout, Presence, Sidecar, StorageError, Target};
 
-/// Clocks of file systems are this coarse at worst: what looks so much newer than now is not from the future.
+/// The granularity of the coarsest file system clock: a record is from the future only if it is newer than now by more.
 const CLOCK_GRAIN_S: i64 = 2;
 
-/// What is known before anything is hashed.
+/// The result of [`recall`].
 #[derive(Debug)]
 pub enum Recalled {
-    /// There is no record: everything has to be checked.
+    /// There is no record: all existing content must be hashed.
     Nothing,
-    /// Nor can this one be used; a line that says why.
+    /// The record can't be used. Holds a message with the reason.
     Refused(String),
     Claimed(Claims),
 }
 
-/// What a record claims that fits the files.
+/// The claims of a record that match the files.
 #[derive(Debug)]
 pub struct Claims {
     /// Pieces of files that are exactly as the record says.
     pub have: Bitfield,
-    /// Some of `have`, to be hashed before the others are believed.
+    /// A sample of `have`, to be hashed before the rest is trusted.
     pub samples: Bitfield,
-    /// Pieces outside `have` that have to be hashed: of files that are not as the record says, and those that may have
+    /// Pieces outside `have` that must be hashed: those of files that differ from the record, and those that may have
     /// been written after it.
     pub unknown: Bitfield,
-    /// By file: the record's run has made it or written to it.
+    /// By file: the run of the record has created it or written to it.
     pub known_files: Vec<bool>,
-    /// A line about files that another program has changed.
+    /// A message about files that another program has changed.
     pub warning: Option<String>,
 }
 
-/// What was there before a download, and was not fetched by it.
+/// Pieces that were on disk before a download.
 #[derive(Debug)]
 pub struct Earlier {
-    /// Pieces that are right, or that a record says are.
+    /// Pieces that were hashed, or that a record claims.
     pub pieces: Bitfield,
-    /// Those of them that a record vouches for alone: they were not hashed.
+    /// Those that only a record claims: they were not hashed.
     pub unhashed: Bitfield,
-    /// Each file before anything of it was hashed or believed; the default where it was not there with its full length.
+    /// The identity of each file before any of it was hashed or trusted; the default if it did not exist with its full
+    /// length.
     pub files: Vec<FileIdentity>,
 }
 
 impl Earlier {
-    /// Looks at the files; no piece is known yet.
+    /// Observes the files. No piece is known yet.
     pub fn observe(layout: &Layout, info: &Info) -> Self {
         let observe = |(file_index, file): (usize, &FileEntry)| {
             let found = layout.identity(file_index).ok().filter(|found| !file.pad && found.len == file.len);
@@ -73,13 +74,13 @@ enum Refusal {
     Record(#[from] ResumeError),
     #[error("it is from the future")]
     Future,
-    #[error("{0} was left out, and is claimed")]
+    #[error("it claims pieces of {0}, which it left out")]
     LeftOut(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Looks at the record next to the content in `folder`.
+/// Reads the record beside the content in `folder`, and compares it with the files.
 pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng) -> Recalled {
     let info = &metainfo.info;
     let file_count = info.files.iter().filter(|file| !file.pad).count();
@@ -95,8 +96,8 @@ pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng
         Ok(claims) => Recalled::Claimed(claims),
         Err(refusal) => {
             let path = target.path(Sidecar::Record);
-            let place = printable(path.as_os_str().as_encoded_bytes());
-            Recalled::Refused(format!("{place} is of no use: {refusal}: all that is there is checked"))
+            let path = printable(path.as_os_str().as_encoded_bytes());
+            Recalled::Refused(format!("{path} is of no use: {refusal}: checking all existing content"))
         }
     }
 }
@@ -122,7 +123,7 @@ fn claims(
         let shown = || printable(layout.path(file_index).as_os_str().as_encoded_bytes());
         let pieces = info.geometry.pieces_of_file(file_index).filter_map(|index| info.geometry.piece(index));
         if *expected == FileIdentity::default() {
-            // That run left it out. What it holds now was put there since.
+            // The run of the record left the file out, so its content was written since.
             if pieces.clone().any(|piece| record.have.contains(piece)) {
                 return Err(Refusal::LeftOut(shown()));
             }
@@ -141,10 +142,10 @@ fn claims(
         if found == Some(*expected) {
             continue;
         }
-        // A run that did not end has gone on with files that lacked pieces.
+        // A run that was killed may have written to incomplete files after its record.
         let is_whole = pieces.clone().all(|piece| record.have.contains(piece));
         if (!is_same || record.ended || is_whole) && warning.is_none() {
-            warning = Some(format!("{} is not as the run before left it: all of it is checked", shown()));
+            warning = Some(format!("{} has changed since the last run: checking all of it", shown()));
         }
         for piece in pieces {
             have.remove(piece);
@@ -159,7 +160,7 @@ fn claims(
     Ok(Claims { have, samples, unknown, known_files, warning })
 }
 
-/// Claimed pieces of as many files as possible, and then any.
+/// Picks claimed pieces of as many files as possible, and then any.
 fn samples(have: &Bitfield, metainfo: &Metainfo, file_indices: &[usize], rng: &mut Rng) -> Bitfield {
     let geometry = &metainfo.info.geometry;
     let fitting = (limits::RESUME_SAMPLE_LEN / u64::from(geometry.piece_len())).max(1);

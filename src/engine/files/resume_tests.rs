@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// Two files of four pieces of ten bytes each, the fourth of which is in both; nothing of the first file is missing once
-/// the first four pieces are had.
+/// Two files in eight pieces of ten bytes. The fourth piece is in both files, so the first file is complete with the
+/// first four pieces.
 struct Content {
     dir: tempfile::TempDir,
     metainfo: Metainfo,
@@ -59,7 +59,7 @@ impl Content {
         set
     }
 
-    /// A run that wrote these pieces, and ended in order or not.
+    /// Simulates a run that wrote these pieces and, if not `ended`, was killed.
     fn run(&self, pieces: &[u32], ended: bool) {
         let store = self.store();
         let checkpoint =
@@ -116,11 +116,11 @@ fn a_run_that_ended_leaves_nothing_to_hash_but_samples() {
 fn after_a_run_that_did_not_end_written_files_are_hashed() {
     let content = Content::new();
     content.run(&[0, 1, 2, 4], false);
-    // Nothing was written since the record: its pieces are believed, the others may have come.
+    // Nothing was written since the record: its pieces are trusted, the others may have been written.
     let Claims { have, unknown, warning, .. } = content.claims();
     assert_eq!((have, unknown), (content.set(&[0, 1, 2, 4]), content.set(&[3, 5, 6, 7])));
     assert_eq!(warning, None);
-    // It went on with the second file, or another program did.
+    // That run or another program has written to the second file since.
     content.write_later("b", 60);
     let Claims { have, samples, unknown, warning, .. } = content.claims();
     assert_eq!((have, unknown), (content.set(&[0, 1, 2]), content.set(&[3, 4, 5, 6, 7])));
@@ -137,14 +137,14 @@ fn a_complete_run_leaves_no_record() {
     assert_eq!(fs::read_dir(content.dir.path()).unwrap().count(), 1);
 }
 
-/// Of the file `name` nothing is believed, and of the other one all.
+/// Checks that the pieces of the file `name` are hashed and those of the other file trusted.
 #[track_caller]
 fn checks(content: &Content, name: &str) {
     let Claims { have, unknown, warning, .. } = content.claims();
     let (believed, hashed) = if name == "a" { (7, [0, 1, 2]) } else { (0, [4, 5, 6]) };
     assert_eq!(have, content.set(&[believed]));
     assert!(content.set(&hashed).is_subset(&unknown), "{unknown:?}");
-    assert!(warning.as_ref().is_some_and(|line| line.contains(&format!("/{name} is not as"))), "{warning:?}");
+    assert!(warning.as_ref().is_some_and(|line| line.contains(&format!("/{name} has changed"))), "{warning:?}");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_file_that_changed_since_the_record_is_hashed() {
 }
 
 #[test]
-fn what_another_program_changes_meanwhile_is_doubtful() {
+fn files_changed_by_another_program_are_doubtful() {
     let content = Content::new();
     content.run(&[0, 1, 5, 6], true);
     let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
@@ -181,10 +181,10 @@ fn what_another_program_changes_meanwhile_is_doubtful() {
     checkpoint.handle_file_written(1, &SharedFile::new(file));
     checkpoint.run(&store, true).unwrap();
     assert!(checkpoint.doubtful(&store, content.geometry()).is_empty());
-    // And one of another program, to a file that this run left alone.
+    // A write of another program to a file that this run did not write to.
     content.write_later("a", 0);
     assert_eq!(checkpoint.doubtful(&store, content.geometry()), content.set(&[0, 1]));
-    // The record does not vouch for it either.
+    // The record does not claim its pieces either.
     checkpoint.run(&store, true).unwrap();
     drop(checkpoint);
     assert_eq!(content.claims().have, content.set(&[5, 6]));
@@ -192,7 +192,7 @@ fn what_another_program_changes_meanwhile_is_doubtful() {
 
 /// Another program may have written between two writes of ours.
 #[test]
-fn what_was_not_hashed_is_doubtful_where_we_wrote() {
+fn unhashed_pieces_of_written_files_are_doubtful() {
     let content = Content::new();
     content.run(&[0, 1, 5, 6], true);
     let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
@@ -213,7 +213,7 @@ fn what_was_not_hashed_is_doubtful_where_we_wrote() {
 }
 
 #[test]
-fn what_is_written_after_our_last_write_is_doubtful() {
+fn files_changed_after_our_last_write_are_doubtful() {
     let content = Content::new();
     content.run(&[5], true);
     let layout = Layout::open(content.dir.path(), content.metainfo.info.files.iter().map(|file| file.path.clone()));
@@ -231,7 +231,7 @@ fn what_is_written_after_our_last_write_is_doubtful() {
 }
 
 #[test]
-fn no_other_torrents_no_damaged_and_no_future_record_is_believed() {
+fn foreign_damaged_and_future_records_are_refused() {
     let content = Content::new();
     content.run(&[0, 7], true);
     let path = content.target().path(Sidecar::Record);
@@ -268,7 +268,7 @@ fn a_piece_that_was_lost_is_not_claimed() {
 }
 
 #[test]
-fn a_file_that_is_replaced_or_gone_while_it_is_written_is_a_fault() {
+fn replacing_a_file_while_it_is_written_is_a_fault() {
     for replaced in [false, true] {
         let content = Content::new();
         let store = content.store();

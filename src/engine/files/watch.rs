@@ -1,10 +1,10 @@
 //! Detects served files that were written to, truncated, removed or replaced.
 //!
-//! A map does not show it: beyond the end of a truncated file its last page reads as zeros, a file that was removed or replaced
-//! stays mapped with its old content, and another program's writes appear in it. Pages beyond the new end are gone from memory,
-//! and so is the page that should be the last of the file: it is checked with everything that leaves. The kernel does not
-//! report changes of files that we neither own nor may write, so each file that is served is also looked up by its name, and its
-//! identity compared with the one it had when it was verified (`storage`).
+//! A map does not show it: beyond the end of a truncated file its last page reads as zeros, a file that was removed or
+//! replaced stays mapped with its old content, and another program's writes appear in it. Pages beyond the new end are
+//! gone from memory, and so is the page that should be the last of the file: it is checked with every block that is
+//! sent. The kernel does not report changes of files that we neither own nor may write, so each file that is served is
+//! also looked up by its name, and its identity compared with the one it had when it was verified (`storage`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use crate::base::{Time, limits};
 #[derive(Debug)]
 pub(in crate::engine) struct StatSchedule {
     files: Box<[AtomicCheck]>,
-    /// For short files: the number of the interval above, and below how many were looked up in it.
+    /// For short files: the interval in the upper half, and the number of files looked up in it in the lower half.
     short: AtomicU64,
 }
 
@@ -109,7 +109,7 @@ mod tests {
         for interval in 3..5 {
             let turns = |at: usize| schedule.take_turn(at, 1, interval);
             assert_eq!((0..short_max + 10).filter(|&at| turns(at)).count(), short_max);
-            assert!(!turns(0) && !turns(short_max + 5), "one has had its turn, and there is none left for the other");
+            assert!(!turns(0) && !turns(short_max + 5), "file 0 was checked, and no check is left for the other");
         }
         schedule.handle_lost(1);
         assert!(!long(1, AtomicCheck::LOST - 1) && schedule.is_lost(1) && long(0, AtomicCheck::LOST - 1));

@@ -1,67 +1,71 @@
-//! Bounds what has been written through the page cache and is not on disk yet: without it the kernel takes gigabytes in,
-//! then stops every writer of the machine until they are out.
+//! Bounds the dirty bytes of buffered writes. Without a bound the kernel accepts gigabytes, then blocks every writer of
+//! the machine until they are on disk.
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::base::limits;
+use crate::base::lock::lock;
 use crate::uring::{SharedFile, flush_range};
 
 /// How verified pieces are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WriteMode {
-    /// Past the page cache as long as no peer wants our pieces and we will not seed.
+    /// Direct while no peer is interested and the session will not seed, otherwise buffered.
     #[default]
     Auto,
     Buffered,
     Direct,
 }
 
-/// One torrent's dirty bytes, and the files that are open for them. Who has no room waits, and with it the slot it writes from.
+/// Limits one torrent's dirty bytes, and the files that are open for them. A write without a permit waits, and keeps
+/// its piece buffer.
 #[derive(Debug)]
 pub(in crate::engine) struct Writeback {
-    /// A permit for each byte.
+    /// A permit for each byte that may be dirty.
     dirty_bytes: Semaphore,
-    /// Bytes that are flushed at a time, and the most that one write may reserve.
+    /// Bytes that are flushed at a time.
     run_len: usize,
+    /// The most that one write may reserve.
     reserve_max: u32,
     /// A permit for each file that is being written to or waits for a flush.
     open_files: Semaphore,
-    /// Files that a flush has at most: others may be written to while it lasts.
+    /// The maximum number of files in a flush, so that other files can be written to meanwhile.
     flush_files_max: usize,
     written: Mutex<Written>,
 }
 
-/// Written since the last flush was begun.
+/// Writes since the last flush began.
 #[derive(Debug, Default)]
 struct Written {
-    ranges: Vec<Range>,
-    /// Bytes of room that they hold.
+    ranges: Vec<DirtyRange>,
+    /// The number of byte permits that they hold.
     reserved: usize,
-    /// Files they are of: a place each.
+    /// Their files. Each holds one permit.
     files: HashSet<usize>,
 }
 
+/// A written range of a file that is not on disk yet.
 #[derive(Debug)]
-struct Range {
-    file: SharedFile,
-    file_index: usize,
-    offset: u64,
-    len: u32,
+pub(in crate::engine) struct DirtyRange {
+    pub(in crate::engine) file: SharedFile,
+    pub(in crate::engine) file_index: usize,
+    pub(in crate::engine) offset: u64,
+    pub(in crate::engine) len: u32,
 }
 
-/// Ranges to be flushed, and the room they hold.
+/// Ranges to be flushed, with their permits.
 #[derive(Debug)]
 pub(in crate::engine) struct Flush(Written);
 
-/// Room for a write to come, given back when it is dropped before the write has ended.
+/// Permission to make bytes dirty. Released if it is dropped before the write has ended.
 #[derive(Debug)]
 pub(in crate::engine) struct DirtyPermit<'a>(Option<SemaphorePermit<'a>>);
 
-/// Room and places of a flush that is under way, given back at its end.
+/// The permits of a flush in progress, released on drop.
 struct FlushGuard<'a> {
     writeback: &'a Writeback,
     reserved: usize,
@@ -75,12 +79,12 @@ impl Drop for FlushGuard<'_> {
     }
 }
 
-/// The right to have one more file open.
+/// Permission to have one more file open.
 #[derive(Debug)]
 pub(in crate::engine) struct OpenFilePermit<'a>(Option<SemaphorePermit<'a>>);
 
 impl Writeback {
-    /// `len_max`: bytes that may be dirty; `files_max`: files that are open for all this at a time, at least two.
+    /// At most `len_max` bytes may be dirty, and at most `files_max` files (at least two) open at a time.
     pub(in crate::engine) fn new(len_max: usize, files_max: usize) -> Self {
         let run_len = len_max / limits::DIRTY_RUN_SHARE;
         Self {
@@ -93,47 +97,49 @@ impl Writeback {
         }
     }
 
-    /// Waits until one more file may be open. Taken before any room is reserved.
+    /// Waits until one more file may be open. Called before [`Self::reserve`].
     pub(in crate::engine) async fn acquire_open_file(&self) -> OpenFilePermit<'_> {
-        // It is never closed.
+        // The semaphore is never closed.
         OpenFilePermit(self.open_files.acquire().await.ok())
     }
 
-    /// Waits until `len` bytes more may be dirty. A longer write counts as all of the room that a flush may leave.
+    /// Waits until `len` bytes more may be dirty. A write counts as no more bytes than are free while a full run waits
+    /// for its flush.
     pub(in crate::engine) async fn reserve(&self, len: u32) -> DirtyPermit<'_> {
-        // It is never closed.
+        // The semaphore is never closed.
         DirtyPermit(self.dirty_bytes.acquire_many(len.min(self.reserve_max)).await.ok())
     }
 
-    /// A write is in the page cache. Returns what has to be flushed now.
+    /// A write is in the page cache. Returns the flush that is due, if any.
     pub(in crate::engine) fn handle_written(
         &self,
-        (file, file_index): (SharedFile, usize),
-        (offset, len): (u64, u32),
-        (DirtyPermit(reserved), OpenFilePermit(permit)): (DirtyPermit<'_>, OpenFilePermit<'_>),
+        range: DirtyRange,
+        DirtyPermit(reserved): DirtyPermit<'_>,
+        OpenFilePermit(open_file): OpenFilePermit<'_>,
     ) -> Option<Flush> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.ranges.push(Range { file, file_index, offset, len });
+        let mut written = lock(&self.written);
+        let file_index = range.file_index;
+        written.ranges.push(range);
         if let Some(permits) = reserved {
             written.reserved += permits.num_permits();
             permits.forget();
         }
         if written.files.insert(file_index) {
-            permit.into_iter().for_each(SemaphorePermit::forget);
+            open_file.into_iter().for_each(SemaphorePermit::forget);
         }
         let is_enough = written.reserved >= self.run_len || written.files.len() >= self.flush_files_max;
         is_enough.then(|| Flush(std::mem::take(&mut written)))
     }
 
-    /// Brings a flush to its end and gives its room back; `Err` names the file that could not be written.
+    /// Runs a flush and releases its permits. An error comes with the index of the file that could not be written.
     pub(in crate::engine) async fn flush(&self, Flush(written): Flush) -> Result<(), (usize, io::Error)> {
         let _guard = FlushGuard { writeback: self, reserved: written.reserved, file_count: written.files.len() };
-        // Dropped first: the descriptors are closed before their places are free.
+        // Dropped before the guard, so that the descriptors are closed before their permits are released.
         let ranges = written.ranges;
         let mut result = Ok(());
-        // First everything is started, then waited for.
+        // Starts writing out every range, then waits for each.
         for wait in [false, true] {
-            for Range { file, file_index, offset, len } in &ranges {
+            for DirtyRange { file, file_index, offset, len } in &ranges {
                 if let Err(error) = flush_range(file.clone(), *offset, *len, wait).await {
                     result = Err((*file_index, error));
                 }
@@ -153,15 +159,16 @@ mod tests {
 
     const MIB: u32 = 1 << 20;
 
-    /// A write to this file, if the torrent has that many.
+    /// Writes `len` bytes to `file` as the file `file_index` of the torrent.
     async fn written(writeback: &Writeback, file: &SharedFile, file_index: usize, len: u32) -> Option<Flush> {
         let permit = writeback.acquire_open_file().await;
         let reserved = writeback.reserve(len).await;
-        writeback.handle_written((file.clone(), file_index), (0, len.min(MIB)), (reserved, permit))
+        let range = DirtyRange { file: file.clone(), file_index, offset: 0, len: len.min(MIB) };
+        writeback.handle_written(range, reserved, permit)
     }
 
     #[test]
-    fn who_writes_faster_than_the_disk_waits_for_a_flush() {
+    fn a_writer_faster_than_the_disk_waits_for_a_flush() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
             let writeback = Rc::new(Writeback::new(limits::DIRTY_LEN_MAX, 100));
@@ -180,7 +187,7 @@ mod tests {
             });
             no_op().await;
             no_op().await;
-            assert!(!passed.get(), "there is no room");
+            assert!(!passed.get(), "no byte is free");
             writeback.flush(flushes.pop().unwrap()).await.unwrap();
             waiter.await.unwrap();
             assert!(passed.get());
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_piece_finds_room_behind_what_no_flush_has_begun_for() {
+    fn the_longest_piece_fits_beside_unflushed_bytes() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
             let writeback = Writeback::new(limits::DIRTY_LEN_MIN, 100);
@@ -202,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn however_many_files_are_written_to_few_are_open() {
+    fn few_files_are_open_at_a_time() {
         const FILES_MAX: usize = 8;
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
         run_ring(|| async move {
             let writeback = Writeback::new(limits::DIRTY_LEN_MAX, FILES_MAX);
             for file_index in 0..1000 {
-                // Twice: a file has one place.
+                // Twice: a file holds one permit.
                 let flush = written(&writeback, &file, file_index, 10).await;
                 let again = written(&writeback, &file, file_index, 10).await;
                 assert!(Arc::strong_count(&file) <= 2 + 2 * FILES_MAX);

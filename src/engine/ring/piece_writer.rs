@@ -1,15 +1,15 @@
-//! From a piece whose hash is right to a had piece: written by the ring.
+//! Writes verified pieces on the ring, and announces them.
 
 use std::sync::Arc;
 
-use crate::engine::files::writeback::Flush;
+use crate::engine::files::writeback::{DirtyRange, Flush};
 use crate::engine::shared::Shared;
 use crate::engine::shared::received::{Verified, VerifiedSink as _};
 use crate::engine::torrent::Torrent;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
 use crate::uring::{SharedFile, spawn, write_all_at};
 
-/// Writes a verified piece; then it is had.
+/// Writes a verified piece to its files, then announces it.
 pub(in crate::engine) async fn write(shared: Arc<Shared>, verified: Verified) {
     let Verified { torrent, open, steps, .. } = verified;
     for step in steps {
@@ -37,15 +37,16 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
     };
     write_all_at(file.clone(), source, offset).await.0.map_err(failed)?;
     torrent.content.handle_file_written(file_index, &file);
-    let dirty =
-        |reserved| torrent.content.writeback.handle_written((file, file_index), (offset, len), (reserved, permit));
+    let dirty = |reserved| {
+        torrent.content.writeback.handle_written(DirtyRange { file, file_index, offset, len }, reserved, permit)
+    };
     if let Some(flush) = reserved.and_then(dirty) {
         spawn(finish_flush(shared.clone(), torrent.clone(), flush));
     }
     Ok(())
 }
 
-/// Opening may block: that is not done here.
+/// Returns a file that is open, or has a file thread open it, since that may block.
 async fn open(
     shared: &Shared,
     torrent: &Arc<Torrent>,
@@ -55,11 +56,11 @@ async fn open(
     if let Some(open) = torrent.content.store.open_writable(file_index, path) {
         return Ok(open);
     }
-    let there = torrent.clone();
+    let owner = torrent.clone();
     let opened =
-        shared.files.run(&torrent.content.file_share, move || there.content.store.writable(file_index, path)).await;
+        shared.files.run(&torrent.content.file_share, move || owner.content.store.writable(file_index, path)).await;
     opened.unwrap_or_else(|| {
-        let error = std::io::Error::other("the work on files has ended");
+        let error = std::io::Error::other("opening the file panicked, or the session has ended");
         Err(StorageError::new(Action::Open, torrent.content.store.layout().path(file_index), error))
     })
 }

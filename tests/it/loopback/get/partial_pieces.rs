@@ -118,7 +118,7 @@ fn damaged_parts_are_reported_and_fetched_again() {
     let finished =
         resumes(&fixture, &target, LEN / u64::from(BLOCK_LEN) - whole * u64::from(LONG_PIECE_LEN / BLOCK_LEN));
     let reported = warnings(&finished.stderr);
-    assert!(reported.len() == 1 && reported[0].contains("it is damaged: pieces received in part"), "{finished:#?}");
+    assert!(reported.len() == 1 && reported[0].contains("it is damaged: partial pieces"), "{finished:#?}");
 }
 
 /// Corrupt saved parts make their piece fail once, and no peer is blamed.

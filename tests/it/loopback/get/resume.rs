@@ -143,7 +143,7 @@ fn a_file_altered_between_runs_causes_a_full_check() {
     let fixture = Fixture::file(LEN);
     let target = stopped(&fixture);
     alter(&fixture, &target);
-    resumes_after_a_full_check(&fixture, &target, "is not as the run before left it");
+    resumes_after_a_full_check(&fixture, &target, "has changed since the last run");
 }
 
 /// Only the hashed samples can reveal the change.
