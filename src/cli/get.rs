@@ -25,7 +25,7 @@ use crate::codec::metainfo::Metainfo;
 use crate::create::error::WriteError;
 use crate::create::open::shown;
 use crate::create::write::{check_output, write_atomically};
-use crate::engine::magnet::{MetadataError, fetch_metadata};
+use crate::engine::magnet::{MetadataError, MetadataRequest, fetch_metadata};
 use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::{self, Config, EngineError, Provenance, Report, Source};
 
@@ -289,7 +289,7 @@ impl Command<'_> {
         let link_tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let asked = tiers(&link_tiers, &options.network);
         let leaving = matches!(options.output, GetOutput::Metainfo(_));
-        let found = fetch_metadata(config, magnet, asked, leaving, stop)?;
+        let found = fetch_metadata(MetadataRequest { config, magnet, tiers: asked, leaving, stop })?;
         let bad =
             |reason: &dyn std::fmt::Display| Failure::new(Exit::Failed, format_args!("bad torrent: {name}: {reason}"));
         let metainfo = Metainfo::from_info(&found.info_bytes, &link_tiers, &magnet.web_seeds, &options.engine.metainfo)

@@ -1,7 +1,7 @@
 //! Fetching the info dictionary of a magnet link (BEP 9) before there is a session to run.
 //!
-//! A few connections of a few kilobytes each, on one thread of its own runtime: trackers and peers are asked until the
-//! metadata is there. What is asked of whom is `swarm`'s, the words are `peer`'s.
+//! Announces to trackers and connects to peers on one thread with a runtime of its own until the metadata is complete.
+//! `swarm` decides which part to request from which peer; the messages are `peer`'s.
 
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
 
@@ -39,19 +39,32 @@ use crate::swarm::peer_list::{PeerList, Source};
 use crate::swarm::{MetadataFetch, MetadataProgress};
 use crate::uring::Device;
 
-/// How often the end is looked for and peers are connected to.
+/// The interval at which the end is checked and peers are connected to.
 const TICK: Duration = Duration::from_millis(50);
-/// Bytes received at a time.
+/// Bytes per receive.
 const RECV_LEN: usize = 16 << 10;
 
-/// What was found.
+/// The metadata to fetch.
+#[derive(Debug)]
+pub struct MetadataRequest<'a> {
+    pub config: &'a Config,
+    pub magnet: &'a Magnet,
+    /// Trackers by tier (BEP 12).
+    pub tiers: Vec<Vec<String>>,
+    /// No download follows: the trackers are told that we leave, even after success.
+    pub leaving: bool,
+    /// Ends the fetch when it is set.
+    pub stop: &'a AtomicBool,
+}
+
+/// The metadata of a magnet link.
 #[derive(Debug)]
 pub struct Metadata {
     /// Its SHA-1 is the info-hash.
     pub info_bytes: Vec<u8>,
-    /// The link's own peers, as far as their names were found meanwhile.
+    /// The peers that the link names, as far as their names were resolved in time.
     pub link_peers: Vec<SocketAddr>,
-    /// Peers that trackers named meanwhile.
+    /// Peers that trackers named.
     pub peers: Vec<SocketAddr>,
 }
 
@@ -60,36 +73,30 @@ pub struct Metadata {
 pub enum MetadataError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("no metadata: no peer had it for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
+    #[error("no metadata: no peer sent any for {0} s: check the link's trackers, or name a peer with --peer ADDR:PORT")]
     Timeout(u64),
     #[error("no metadata: {0}: name a peer that has the torrent and takes plain connections with --peer ADDR:PORT")]
     HungUp(HungUp),
-    #[error("interrupted before the metadata was there")]
+    #[error("interrupted before the metadata was complete")]
     Interrupted,
 }
 
-/// Asks trackers and peers until the metadata is there, or `stop` is set, or `config.timeout` is over. With `leaving`
-/// trackers are told that we are gone again.
-pub fn fetch_metadata(
-    config: &Config,
-    magnet: &Magnet,
-    tiers: Vec<Vec<String>>,
-    leaving: bool,
-    stop: &AtomicBool,
-) -> Result<Metadata, MetadataError> {
+/// Fetches the metadata from peers until it is complete, `stop` is set or nothing has arrived for the timeout of the
+/// configuration.
+pub fn fetch_metadata(request: MetadataRequest<'_>) -> Result<Metadata, MetadataError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
-    let found = LocalSet::new().block_on(&runtime, run(config, magnet, tiers, leaving, stop));
-    // A tracker that hangs is left behind.
+    let found = LocalSet::new().block_on(&runtime, run(request));
+    // Does not wait for a tracker that hangs.
     runtime.shutdown_background();
     found
 }
 
-/// What the connections share.
+/// Shared by the connections.
 struct Shared {
     info_hash: InfoHash,
     peer_id: PeerId,
     listen_port: u16,
-    /// Where our own connections come from, where the user chose an address.
+    /// The source address of outgoing connections, if the user chose one.
     local: Option<SocketAddr>,
     fetch: RefCell<MetadataFetch>,
     peers: RefCell<PeerList>,
@@ -98,10 +105,10 @@ struct Shared {
     connection_count: Cell<usize>,
     half_open_count: Cell<usize>,
     next_key: Cell<u32>,
-    /// Something became free to be asked for.
+    /// A part may be requested again, or the metadata is complete.
     news: Notify,
     complete: RefCell<Option<Vec<u8>>>,
-    /// When the last part came.
+    /// The time at which the last part arrived.
     progress_at: Cell<Time>,
     started: Instant,
 }
@@ -117,13 +124,8 @@ impl Shared {
     }
 }
 
-async fn run(
-    config: &Config,
-    magnet: &Magnet,
-    tiers: Vec<Vec<String>>,
-    leaving: bool,
-    stop: &AtomicBool,
-) -> Result<Metadata, MetadataError> {
+async fn run(request: MetadataRequest<'_>) -> Result<Metadata, MetadataError> {
+    let MetadataRequest { config, magnet, tiers, leaving, stop } = request;
     let listeners = listen(&config.listen, 1, config.device).map_err(EngineError::from)?;
     for socket in utp::bind_beside(&listeners, config.device) {
         spawn_local(utp::refuse(socket, config.filter.clone()));
@@ -184,7 +186,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
     };
     let (commands, inbox) = mpsc::channel(4);
     let (found_in, found) = mpsc::channel(16);
-    // How much is left is not known, only that it is something.
+    // The length of the content is unknown, but not zero.
     let totals = || Totals { left: u64::from(BLOCK_LEN), ..Totals::default() };
     let task = tokio::spawn(announcer::run(
         announce,
@@ -197,7 +199,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
     (task, commands, found)
 }
 
-/// Those that the link names by their addresses are peers at once, the others when they are found: nobody waits for them.
+/// Adds the peers that the link names: those with an address at once, the others when their names are resolved.
 fn add_link_peers(shared: &Rc<Shared>, peers: &[PeerAddress]) {
     for peer in peers {
         match peer {
@@ -210,7 +212,7 @@ fn add_link_peers(shared: &Rc<Shared>, peers: &[PeerAddress]) {
     }
 }
 
-/// The info dictionary, and the peers that trackers named.
+/// Waits for the metadata. Returns the info dictionary and the peers that trackers named.
 async fn wait(
     config: &Config,
     shared: &Rc<Shared>,
@@ -245,8 +247,8 @@ async fn wait(
             has_reported_hung_up = true;
         }
         let lacking = limits::METADATA_CONNECTIONS_MAX.saturating_sub(shared.connection_count.get());
-        let places = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
-        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), lacking, places, &mut rng);
+        let room = limits::HALF_OPEN_MAX.saturating_sub(shared.half_open_count.get());
+        let chosen = shared.peers.borrow_mut().poll_connect(shared.now(), lacking, room, &mut rng);
         for address in chosen {
             spawn_local(connect(shared.clone(), address));
         }
@@ -261,7 +263,7 @@ fn hung_up(shared: &Shared) -> Option<HungUp> {
     HungUp::new(shared.peers.borrow().hung_up_count())
 }
 
-/// Why a connection brought nothing more.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum CloseReason {
     #[error("{0}")]
@@ -284,7 +286,7 @@ enum CloseReason {
     Closed,
 }
 
-/// Counts a connection while it lives.
+/// Counts a connection until it is dropped.
 struct ConnectionGuard {
     shared: Rc<Shared>,
     count: fn(&Shared) -> &Cell<usize>,
@@ -347,10 +349,10 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
             continue;
         };
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
+        let has_room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
         let of_host = shared.peers.borrow().connection_count(address.ip());
-        let room = room && of_host < limits::METADATA_CONNECTIONS_PER_HOST_MAX;
-        if !room || !shared.peers.borrow().accepts(address.ip()) {
+        let has_room = has_room && of_host < limits::METADATA_CONNECTIONS_PER_HOST_MAX;
+        if !has_room || !shared.peers.borrow().accepts(address.ip()) {
             continue;
         }
         let guard = ConnectionGuard::new(&shared, |shared| &shared.connection_count);
@@ -367,7 +369,7 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
     }
 }
 
-/// One connection from its handshake to its end.
+/// Runs one connection from its handshake to its end.
 async fn run_connection(
     shared: &Rc<Shared>,
     mut stream: TcpStream,
@@ -386,7 +388,7 @@ async fn run_connection(
     ended
 }
 
-/// Exchanges handshakes. What the peer sends behind its own is left in the stream.
+/// Exchanges handshakes. Bytes that follow the peer's handshake are left in the stream.
 async fn exchange_handshakes(
     shared: &Shared,
     stream: &mut TcpStream,
@@ -413,7 +415,7 @@ async fn exchange_handshakes(
     }
 }
 
-/// Asks for parts until all are there. A peer that says or brings nothing for a while is left.
+/// Requests parts until the metadata is complete. Fails if the peer sends nothing useful for a while.
 async fn fetch_parts(
     shared: &Shared,
     stream: &mut TcpStream,
@@ -453,7 +455,7 @@ async fn fetch_parts(
                 len => connection.handle_bytes(buffer.get(..len).unwrap_or_default())?,
             },
             () = shared.news.notified() => {}
-            // What others were asked for may be free by now.
+            // Parts that were requested from other peers may be requested again by now.
             () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
                 if left.is_zero() {
                     return Err(CloseReason::Idle);
