@@ -1,4 +1,4 @@
-//! What a session counts and shows of itself.
+//! Counters, statistics and the published status of a session. The pages that show the status are `web`'s.
 
 pub mod monitor;
 pub(in crate::engine) mod stats;

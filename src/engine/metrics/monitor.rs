@@ -1,50 +1,51 @@
-//! The state of a running session for the operator's pages: a picture that the control thread makes once a second.
+//! The status of a running session for the operator's pages, made by the control thread once a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
 use crate::base::limits::RATES_KEPT_MAX;
+use crate::base::lock::lock;
 
-/// A session as it stands, all torrents together. Bytes are payload.
+/// The totals of all torrents of a session. Bytes are payload.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
-    /// Wanted, verified and written.
+    /// Bytes that are wanted, verified and written.
     pub have_len: u64,
     pub downloaded: u64,
     pub uploaded: u64,
     pub wasted: u64,
     pub corrupt: u64,
     pub peer_count: usize,
-    /// Peers that had everything when they left; of several torrents, of the one with the fewest.
+    /// Peers that had all pieces when they left. With several torrents, the number of the torrent with the fewest.
     pub copies: usize,
-    /// Where we listen.
+    /// The port on which we listen.
     pub port: u16,
     pub down_bytes_per_s: f64,
     pub up_bytes_per_s: f64,
 }
 
-/// Pictures with peers are made for so many seconds after one was looked at.
+/// The status includes the list of peers for this number of seconds after a page requested it.
 const PEERS_SHOWN_S: u32 = 10;
 
-/// The last picture. The session and the operator's pages share it.
+/// Holds the last status. Shared by the session and the operator's pages.
 #[derive(Debug, Default)]
 pub struct Monitor {
     status: Mutex<Arc<Status>>,
     /// Bytes/s up and down, the latest last; at most [`RATES_KEPT_MAX`].
     rates: Mutex<VecDeque<(f64, f64)>>,
-    /// Pictures with peers still to be made.
+    /// The number of further statuses that include the list of peers.
     with_peers: AtomicU32,
 }
 
-/// A session at one moment. Bytes are payload; texts are safe for a terminal, not for HTML.
+/// The status of a session. Bytes are payload; strings are safe for a terminal, not for HTML.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Status {
-    /// Since the start.
+    /// Time since the start.
     pub seconds: f64,
-    /// Where peers connect to; 0 before the session has begun.
+    /// The port that peers connect to; 0 before the session has started.
     pub port: u16,
     pub uploaded: u64,
     pub downloaded: u64,
@@ -55,19 +56,22 @@ pub struct Status {
     /// Handshakes included.
     pub connections: usize,
     pub torrents: Vec<Arc<TorrentStatus>>,
-    /// Pieces that were hashed in memory, and in how many batches.
+    /// Pieces that were hashed in memory.
     pub hashed_pieces: u64,
+    /// The number of batches in which they were hashed.
     pub hash_batches: u64,
     pub cpu_user_s: f64,
     pub cpu_system_s: f64,
-    /// Resident bytes: the process's own, and those of mapped files.
+    /// Resident bytes of anonymous memory.
     pub memory_anon: u64,
+    /// Resident bytes of mapped files.
     pub memory_file: u64,
-    /// From queueing a request of ours to its block: upper bounds in microseconds, ascending, and how many came that fast.
+    /// From queueing a request to receiving its block: ascending upper bounds in microseconds, each with its number of
+    /// blocks.
     pub latency_buckets: Vec<(u64, u64)>,
 }
 
-/// One torrent of it.
+/// The status of one torrent.
 #[derive(Debug, Clone, Serialize)]
 pub struct TorrentStatus {
     pub info_hash: String,
@@ -78,19 +82,20 @@ pub struct TorrentStatus {
     pub uploaded: u64,
     pub downloaded: u64,
     pub peers: usize,
-    /// Peers that have everything.
+    /// Peers that have all pieces.
     pub seeders: usize,
     /// Our own storage failed.
     pub failed: bool,
-    /// Connected peers that have the rarest piece.
+    /// The number of connected peers that have the rarest piece.
     pub rarest: u32,
-    /// How many connected peers have each piece; of many pieces the mean of each stretch. With the peers.
+    /// The number of connected peers that have each piece, averaged over ranges if there are many pieces. Empty without
+    /// the list of peers.
     pub availability: Vec<f32>,
-    /// At most [`crate::base::limits::PEERS_SHOWN_MAX`], the busiest first, while a client asks for the picture.
+    /// At most [`crate::base::limits::PEERS_SHOWN_MAX`], the busiest first, while a page requests the status.
     pub peer_list: Vec<PeerStatus>,
 }
 
-/// One connection.
+/// The status of one connection.
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerStatus {
     pub address: String,
@@ -100,42 +105,43 @@ pub struct PeerStatus {
     pub up_bytes_per_s: u64,
     pub down_bytes_per_s: u64,
     pub pieces_had: u32,
-    /// Why nothing goes to it or comes from it; empty where something does.
+    /// Why nothing is transferred; empty if something is.
     pub idle: &'static str,
 }
 
 impl Monitor {
-    /// The last picture, and the wish for peers in the next ones.
+    /// Returns the last status, and requests the list of peers in the next ones.
     pub fn status(&self) -> Arc<Status> {
         self.with_peers.store(PEERS_SHOWN_S, Ordering::Relaxed);
         self.peek()
     }
 
-    /// The last picture as it is: a caller that needs no list of peers does not have one made.
+    /// Returns the last status without requesting the list of peers.
     pub fn peek(&self) -> Arc<Status> {
-        Arc::clone(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.status))
     }
 
-    /// Whether the next picture is to have peers in it.
+    /// Whether the next status must include the list of peers.
     pub(in crate::engine) fn take_peer_request(&self) -> bool {
         let left = self.with_peers.load(Ordering::Relaxed);
         self.with_peers.store(left.saturating_sub(1), Ordering::Relaxed);
         left > 0
     }
 
-    /// Bytes/s up and down of the last pictures, the latest last.
+    /// Bytes/s up and down of the last statuses, the latest last.
     pub fn rates(&self) -> Vec<(f64, f64)> {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        lock(&self.rates).iter().copied().collect()
     }
 
+    /// Replaces the last status.
     pub(in crate::engine) fn publish(&self, status: Status) {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(&self.rates);
         if rates.len() >= RATES_KEPT_MAX {
             rates.pop_front();
         }
         rates.push_back((status.up_bytes_per_s, status.down_bytes_per_s));
         drop(rates);
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+        *lock(&self.status) = Arc::new(status);
     }
 }
 
@@ -144,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_shown_while_somebody_looks() {
+    fn peers_are_listed_while_a_page_requests_them() {
         let monitor = Monitor::default();
         assert!(!monitor.take_peer_request());
         monitor.status();

@@ -1,4 +1,4 @@
-//! What a session counts of its own work.
+//! The counters and statistics of a session.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -8,28 +8,29 @@ use hdrhistogram::Histogram;
 use crate::base::lock::lock;
 use crate::engine::metrics::usage::{Memory, Threads, Usage};
 
-/// The longest latency that is told apart: an hour, in microseconds.
+/// The longest latency that is recorded exactly: one hour, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
-/// Latencies are shown in buckets, each so many times as wide as the one before: two for each doubling.
+/// The ratio of the widths of successive latency buckets: two buckets for each doubling.
 const BUCKET_RATIO: f64 = std::f64::consts::SQRT_2;
 /// Upper bound of the first bucket in microseconds.
 const BUCKET_FIRST_US: u64 = 16;
 
-/// Latencies in microseconds, three digits.
+/// Returns an empty histogram of latencies in microseconds with three significant digits.
 #[expect(clippy::unwrap_used, reason = "the bounds are constants that the crate accepts")]
 pub(in crate::engine) fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).unwrap()
 }
 
-/// Counted while the session runs, by whoever does the work.
+/// Counters that all threads of a running session update.
 #[derive(Debug)]
 pub(in crate::engine) struct Counters {
-    /// Bytes that left by zero-copy sends, uncopied; and those that the kernel copied after all.
+    /// Bytes of zero-copy sends that the kernel did not copy.
     pub(in crate::engine) zero_copied: AtomicU64,
+    /// Bytes of zero-copy sends that the kernel copied.
     pub(in crate::engine) zero_copy_copied: AtomicU64,
-    /// Connections that came in and did not begin with BitTorrent's handshake.
+    /// Incoming connections that did not begin with a BitTorrent handshake.
     pub(in crate::engine) foreign_handshakes: AtomicU64,
-    /// From a request to its block, in microseconds.
+    /// From queueing a request to receiving its block, in microseconds.
     latency: Mutex<Histogram<u64>>,
     memory: Mutex<Memory>,
 }
@@ -45,7 +46,7 @@ impl Counters {
         }
     }
 
-    /// Adds what a ring thread has measured.
+    /// Adds the measurements of a ring thread.
     pub(in crate::engine) fn merge_latency(&self, measured: &Histogram<u64>) {
         // Both have the same bounds, so this cannot fail.
         let _ = lock(&self.latency).add(measured);
@@ -55,7 +56,7 @@ impl Counters {
         lock(&self.latency).clone()
     }
 
-    /// Looks at the process's memory; the largest that was seen is kept.
+    /// Samples the memory of the process. Returns the largest values so far.
     pub(in crate::engine) fn sample_memory(&self) -> Memory {
         let mut memory = lock(&self.memory);
         *memory = memory.max(Memory::of_this_process());
@@ -63,23 +64,23 @@ impl Counters {
     }
 }
 
-/// What a session used and how long things took.
+/// The resource usage and latencies of a session.
 #[derive(Debug)]
 pub struct Stats {
     pub usage: Usage,
     /// At the session's end, before its threads are stopped.
     pub threads: Threads,
-    /// The largest of each that was seen once a second and at the end.
+    /// The largest value of each, sampled once a second and at the end.
     pub memory: Memory,
-    /// From queueing a request to its block.
+    /// From queueing a request to receiving its block.
     pub latency: Latency,
-    /// Its distribution: upper bounds in microseconds, ascending, and how many blocks came that fast.
+    /// Its distribution: ascending upper bounds in microseconds, each with its number of blocks.
     pub latency_buckets: Vec<(u64, u64)>,
     pub zero_copied: u64,
     pub zero_copy_copied: u64,
 }
 
-/// How long something took, in microseconds.
+/// Percentiles of a latency in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,
@@ -94,7 +95,7 @@ impl Latency {
     }
 }
 
-/// Empty ones at both ends are left out.
+/// Returns ascending upper bounds with the counts of their buckets. Empty buckets at both ends are left out.
 pub(in crate::engine) fn buckets(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     if histogram.is_empty() {
         return Vec::new();

@@ -1,17 +1,18 @@
-//! What this process has used of the machine so far, whole and by kind of thread.
+//! The resource usage of this process so far, in total and by kind of thread.
 
 use std::fs;
 use std::ops::AddAssign;
 use std::path::Path;
 use std::time::Duration;
 
-/// Of all threads, those that have ended and the kernel's workers for our rings included.
+/// The usage of all threads, including those that have ended and the kernel's workers for our rings.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
     pub user: Duration,
     pub system: Duration,
-    /// Page faults that needed no disk, and that needed one.
+    /// Page faults without a disk read.
     pub minor_faults: u64,
+    /// Page faults with a disk read.
     pub major_faults: u64,
     /// Resident memory in bytes.
     pub memory: Memory,
@@ -20,38 +21,39 @@ pub struct Usage {
 /// Resident memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Memory {
-    /// The largest sum so far, mapped file pages included.
+    /// The largest resident size so far, including mapped file pages.
     pub peak: u64,
-    /// The process's own.
+    /// Anonymous memory.
     pub anon: u64,
     /// Pages of mapped files, shared memory included.
     pub file: u64,
 }
 
-/// By kind, of the threads that live.
+/// The usage of the running threads, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Threads {
     pub ring: ThreadUsage,
     pub hash: ThreadUsage,
-    /// The kernel's workers for operations that can't be done at once.
+    /// The kernel's workers for operations that would block.
     pub kernel: ThreadUsage,
-    /// The control thread and whatever else there is.
+    /// The control thread and all other threads.
     pub other: ThreadUsage,
 }
 
-/// What some threads have used.
+/// The usage of some threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ThreadUsage {
     pub user: Duration,
     pub system: Duration,
     pub major_faults: u64,
-    /// Context switches: because it waited, and because another one had its turn.
+    /// Context switches because the thread waited.
     pub voluntary_switches: u64,
+    /// Context switches because the kernel preempted the thread.
     pub involuntary_switches: u64,
 }
 
 impl Usage {
-    /// Zeros where `/proc` can't be read.
+    /// Returns zeros if `/proc` can't be read.
     pub fn of_this_process() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let Stat { user, system, minor_faults, major_faults } = Stat::parse(&stat).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Usage {
 }
 
 impl Memory {
-    /// Zeros where `/proc` can't be read.
+    /// Returns zeros if `/proc` can't be read.
     pub fn of_this_process() -> Self {
         Self::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
     }
@@ -70,14 +72,14 @@ impl Memory {
         Self { peak: kib("VmHWM:"), anon: kib("RssAnon:"), file: kib("RssFile:") + kib("RssShmem:") }
     }
 
-    /// The larger of each.
+    /// Returns the larger of each value.
     pub fn max(self, other: Self) -> Self {
         Self { peak: self.peak.max(other.peak), anon: self.anon.max(other.anon), file: self.file.max(other.file) }
     }
 }
 
 impl Threads {
-    /// Zeros where `/proc` can't be read. What ended before is in nothing here.
+    /// Returns zeros if `/proc` can't be read. Threads that have ended are not included.
     pub fn of_this_process() -> Self {
         let mut threads = Self::default();
         for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
@@ -88,7 +90,7 @@ impl Threads {
         threads
     }
 
-    /// Kinds are told by the names that threads are given where they start.
+    /// The kind follows from the name that a thread gets when it starts.
     fn of_kind(&mut self, name: &str) -> &mut ThreadUsage {
         match name.split_once('-').map(|(kind, _)| kind) {
             Some("ring") => &mut self.ring,
@@ -109,7 +111,7 @@ impl AddAssign for ThreadUsage {
     }
 }
 
-/// A thread's name and usage; `None` when it has just ended.
+/// Returns a thread's name and usage; `None` if the thread has just ended.
 fn thread(task: &Path) -> Option<(String, ThreadUsage)> {
     let stat = fs::read_to_string(task.join("stat")).ok()?;
     let status = fs::read_to_string(task.join("status")).ok()?;
@@ -125,7 +127,8 @@ fn thread(task: &Path) -> Option<(String, ThreadUsage)> {
     Some((name.to_owned(), usage))
 }
 
-/// proc(5): fields 10, 12, 14 and 15 of `stat`; the name in field 2 may hold anything, its last parenthesis ends it.
+/// Fields 10, 12, 14 and 15 of `stat` (proc(5)). The name in field 2 may contain anything; the last parenthesis ends
+/// it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Stat {
     user: Duration,
@@ -145,7 +148,7 @@ impl Stat {
     }
 }
 
-/// The number behind `key` at the start of a line of a `status` file.
+/// Returns the number after `key` at the start of a line of a `status` file.
 fn field(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proc_is_read_whatever_the_name() {
+    fn proc_stat_is_parsed_with_any_name() {
         let stat = "12 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 250 50 -1 0";
         let per_second = rustix::param::clock_ticks_per_second();
         let ticks = |count: u64| Duration::from_millis(count * 1000 / per_second);
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_told_apart_by_their_names() {
+    fn threads_are_grouped_by_name() {
         let mut threads = Threads::default();
         for name in ["ring-0", "hash-12", "iou-wrk-77", "bt-fast", "tracker"] {
             threads.of_kind(name).voluntary_switches += 1;

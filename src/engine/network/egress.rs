@@ -1,9 +1,9 @@
-//! By which way our own connections to trackers and other servers leave this host: the interface and address that peers' connections have.
+//! The interface and source address of our connections to trackers and other servers: the same as of peer connections.
 //!
-//! Owns the sockets' making, blocking ones and a transport for [`ureq`] over them; what is said over them is `http`'s and
-//! `udp`'s.
+//! Owns opening these sockets, and a transport for [`ureq`] over the blocking ones. The protocols are
+//! `trackers::http`'s and `trackers::udp`'s.
 
-#![allow(clippy::disallowed_methods, reason = "addresses that do not answer are given up by the clock")]
+#![allow(clippy::disallowed_methods, reason = "attempts to connect share a deadline")]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -18,16 +18,16 @@ use ureq::{Error, Timeout};
 use crate::base::limits::TRACKER_TIMEOUT;
 use crate::uring::Device;
 
-/// The default is whatever the kernel chooses.
+/// The interface and source address of outgoing connections. By default the kernel chooses both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Egress {
     pub device: Option<Device>,
-    /// The address that packets come from. One of the loopback is used to reach the loopback alone.
+    /// The source address. Used only if it and the destination are both loopback addresses, or both are not.
     pub local: Option<IpAddr>,
 }
 
 impl Egress {
-    /// A UDP socket that talks to `peer` alone. Non-blocking.
+    /// Opens a non-blocking UDP socket that is connected to `peer`.
     pub(in crate::engine) fn udp_socket(&self, peer: SocketAddr) -> io::Result<UdpSocket> {
         let socket = self.socket(peer, Type::DGRAM, Protocol::UDP)?;
         socket.connect(&peer.into())?;
@@ -41,9 +41,9 @@ impl Egress {
         Ok(socket.into())
     }
 
-    /// To the first that takes the connection. Each of those that are left gets the same part of the time.
-    fn first_tcp_stream(&self, peers: &[SocketAddr], within: Duration) -> io::Result<TcpStream> {
-        let deadline = Instant::now() + within;
+    /// Connects to the first address that accepts. The remaining addresses share the remaining time equally.
+    fn first_tcp_stream(&self, peers: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + time_limit;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for (&peer, left) in peers.iter().zip((1..=peers.len()).rev()) {
             let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
@@ -63,7 +63,7 @@ impl Egress {
         match self.local {
             Some(local) if local.is_loopback() != peer.ip().to_canonical().is_loopback() => {}
             Some(local) if local.is_ipv4() != peer.is_ipv4() => {
-                let line = format!("{peer} is of another family than {local}, where we listen");
+                let line = format!("{peer} is not of the same address family as {local}, where we listen");
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, line));
             }
             Some(local) => socket.bind(&SocketAddr::new(local, 0).into())?,
@@ -73,7 +73,7 @@ impl Egress {
     }
 }
 
-/// Opens [`ureq`]'s connections by a way of our own.
+/// Opens the connections of [`ureq`] through an [`Egress`].
 #[derive(Debug)]
 pub(in crate::engine) struct EgressConnector(pub(in crate::engine) Egress);
 
@@ -84,8 +84,8 @@ impl<In: Transport> Connector<In> for EgressConnector {
         if let Some(chained) = chained {
             return Ok(Some(Either::A(chained)));
         }
-        let within = details.timeout.not_zero().map_or(TRACKER_TIMEOUT, |left| *left);
-        match self.0.first_tcp_stream(&details.addrs, within) {
+        let time_limit = details.timeout.not_zero().map_or(TRACKER_TIMEOUT, |left| *left);
+        match self.0.first_tcp_stream(&details.addrs, time_limit) {
             Ok(stream) => {
                 let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
                 Ok(Some(Either::B(EgressTransport { stream, buffers })))
@@ -96,6 +96,7 @@ impl<In: Transport> Connector<In> for EgressConnector {
     }
 }
 
+/// A blocking TCP connection as [`ureq`] uses it.
 #[derive(Debug)]
 pub(in crate::engine) struct EgressTransport {
     stream: TcpStream,
@@ -125,7 +126,7 @@ impl Transport for EgressTransport {
         Ok(received > 0)
     }
 
-    /// Nothing is asked twice over one connection.
+    /// Connections are not reused.
     fn is_open(&mut self) -> bool {
         false
     }
@@ -159,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_silent_takes_its_part_of_the_time_alone() {
-        // Nobody accepts, and the only place is taken: the kernel lets further connections wait without a word.
+    fn a_silent_address_takes_only_its_share_of_the_time() {
+        // Nothing accepts and the backlog is full: the kernel does not answer further connection attempts.
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         full.listen(0).unwrap();
@@ -176,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_address_cannot_reach() {
+    fn destinations_that_a_source_address_cannot_reach() {
         let v6: SocketAddr = "[::1]:9".parse().unwrap();
         assert_eq!(egress("127.0.0.1").udp_socket(v6).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
-        // From the loopback nobody else is reached: the kernel chooses.
-        let elsewhere: SocketAddr = "192.0.2.1:9".parse().unwrap();
-        let socket = egress("127.0.0.1").socket(elsewhere, Type::DGRAM, Protocol::UDP).unwrap();
+        // No other host is reached from a loopback address: the kernel chooses the source.
+        let other_host: SocketAddr = "192.0.2.1:9".parse().unwrap();
+        let socket = egress("127.0.0.1").socket(other_host, Type::DGRAM, Protocol::UDP).unwrap();
         assert!(socket.local_addr().unwrap().as_socket().unwrap().ip().is_unspecified());
     }
 }

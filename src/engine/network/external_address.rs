@@ -1,4 +1,4 @@
-//! The address at which others see us.
+//! Our address as trackers and peers see it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -24,7 +24,7 @@ impl ExternalAddress {
         *lock(&self.address)
     }
 
-    /// The same; `None` if no address is known.
+    /// Like [`Self::get`]; `None` if no address is known.
     pub(in crate::engine) fn known(&self) -> Option<SocketAddr> {
         let address = self.get();
         (!address.ip().is_unspecified()).then_some(address)
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tracker_knows_better_than_peers() {
+    fn a_tracker_report_overrides_peer_reports() {
         let ip = |last| IpAddr::from([192, 0, 2, last]);
         let address = ExternalAddress::new("0.0.0.0:6881".parse().unwrap());
         assert_eq!(address.known(), None);

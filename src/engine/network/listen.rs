@@ -1,4 +1,4 @@
-//! The port we listen on, shared by the ring threads.
+//! The listening sockets: a share of the port for each ring thread.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -11,18 +11,18 @@ const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Where peers reach us.
+/// Where to listen for peers.
 #[derive(Debug)]
 pub enum Listen {
     /// All addresses, the first free port of 6881 to 6889 (BEP 3).
     FirstFree,
     At(SocketAddr),
-    /// A socket that listens already. The process that opened it may use it again when the session has ended.
+    /// A socket that already listens. The process that opened it may use it again after the session.
     Handed(TcpListener),
 }
 
 impl Listen {
-    /// The address that our own connections come from, where one was chosen; any port.
+    /// The source address of our own connections, if the user chose one. Its port is 0.
     pub(in crate::engine) fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::At(address) if !address.ip().is_unspecified() => Some(SocketAddr::new(address.ip(), 0)),
@@ -31,7 +31,7 @@ impl Listen {
     }
 }
 
-/// We can't listen.
+/// Why we can't listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
@@ -44,7 +44,7 @@ pub enum ListenError {
     Handed(io::Error),
 }
 
-/// One share of the port for each ring; the port is that of the first one.
+/// Opens a listener for each ring, all on the port of the first one.
 pub(in crate::engine) fn listen(
     wanted: &Listen,
     ring_count: usize,
@@ -54,7 +54,7 @@ pub(in crate::engine) fn listen(
         Listen::At(address) => {
             bind_shares(*address, ring_count, device).map_err(|source| refused(*address, device, source))
         }
-        // Each connection wakes one of those who wait for it.
+        // The kernel wakes one of the rings for each connection.
         Listen::Handed(listener) => {
             (0..ring_count.max(1)).map(|_| listener.try_clone()).collect::<Result<_, _>>().map_err(ListenError::Handed)
         }
@@ -68,7 +68,7 @@ fn bind_first_free(ring_count: usize, device: Option<Device>) -> Result<Vec<TcpL
             match bind_shares(address, ring_count, device) {
                 Ok(shares) => return Ok(shares),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => break,
-                // No IPv6 here: IPv4 alone.
+                // Without IPv6 we listen on IPv4 only.
                 Err(_) if address.is_ipv6() => {}
                 Err(source) => return Err(refused(address, device, source)),
             }
@@ -85,7 +85,7 @@ fn refused(address: SocketAddr, device: Option<Device>, source: io::Error) -> Li
 }
 
 fn bind_shares(address: SocketAddr, ring_count: usize, device: Option<Device>) -> io::Result<Vec<TcpListener>> {
-    // Two processes of one user could share a port without noticing: this one can't be bound twice.
+    // Two processes of one user could share a port unnoticed. The exclusive bind fails if the port is taken.
     let exclusive = Listener::bind_exclusive(address, device)?;
     let address = exclusive.local_addr()?;
     drop(exclusive);

@@ -1,4 +1,5 @@
-//! This host on its network: sockets, names, the way out, and how near an address is.
+//! This host on its network: listening, names, egress, our own address and how near another address is. Peer
+//! connections are `ring`'s, the protocols of trackers are `trackers`'.
 
 pub(in crate::engine) mod dns;
 pub mod egress;

@@ -1,5 +1,5 @@
-//! How near an address is, and what a URL that the user did not write may ask for there: a torrent, magnet link or tracker
-//! from anywhere must not make us call other services of this host or its network.
+//! How near an address is, and which URLs that the user did not write may be requested there: a torrent, magnet link or
+//! tracker must not make us call other services of this host or its network.
 
 use std::net::IpAddr;
 
@@ -10,19 +10,20 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::codec::percent::{Plus, unescape};
 
-/// Ordered: a server must not send us nearer than it is itself.
+/// How near an address is to this host. Ordered: a server must not redirect us nearer than it is itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::engine) enum Nearness {
     Public,
     /// In a private network, or on a link of this host.
     Private,
-    /// By an address of this host that others can reach too.
+    /// An address of this host that other hosts can reach too.
     ThisHost,
-    /// By an address of this host that it alone can reach.
+    /// An address that only this host can reach.
     Loopback,
 }
 
-/// Whether hosts anywhere can reach this address: it is neither loopback's nor that of a private network or a link.
+/// Whether hosts anywhere can reach this address: it is neither a loopback address nor one of a private network or
+/// link.
 pub fn is_public(ip: IpAddr) -> bool {
     Nearness::of(ip, &[]) == Nearness::Public
 }
@@ -49,15 +50,15 @@ impl Nearness {
         if is_private { Self::Private } else { Self::Public }
     }
 
-    /// Whether a torrent's tracker may have this path there. By loopback it begins with `/announce`, as libtorrent has
-    /// it, or with `/scrape`. By another address of this host, a path of one element may be a tracker's script. In a
-    /// private network an origin behind a proxy may have a path of its own before `/announce`.
+    /// Whether the tracker of a torrent may have this path at an address this near. On the loopback it must begin with
+    /// `/announce`, as in libtorrent, or with `/scrape`. At another address of this host, a path of one element may
+    /// also be a tracker's script. In a private network an origin behind a proxy may have a path before `/announce`.
     pub(in crate::engine) fn permits_tracker(self, path: &str, step: Step) -> bool {
         let is_tracker = |element: &[u8]| element.starts_with(b"announce") || element.starts_with(b"scrape");
         if self == Self::Public {
             return true;
         }
-        // Servers that resolve escaped dot segments would find another path than is looked at here.
+        // A server that resolves escaped dot segments would use another path than the one checked here.
         let Some(path) =
             unescape(path.as_bytes(), Plus::Itself).filter(|path| !path.windows(2).any(|two| two == b".."))
         else {
@@ -72,16 +73,16 @@ impl Nearness {
     }
 }
 
-/// How a URL was come by.
+/// Where a URL comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::engine) enum Step {
-    /// The torrent or magnet link has it.
+    /// The torrent or magnet link.
     Named,
-    /// A server redirects to it.
+    /// A redirect of a server.
     Redirected,
 }
 
-/// The addresses of this host's interfaces, from the kernel; none where it does not tell them.
+/// Returns the addresses of this host's interfaces. Empty if the kernel does not list them.
 pub fn own_addresses() -> Vec<IpAddr> {
     match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces.into_iter().map(|interface| interface.ip().to_canonical()).collect(),
@@ -92,13 +93,13 @@ pub fn own_addresses() -> Vec<IpAddr> {
     }
 }
 
-/// A name leads nearer than it may.
+/// A name resolves to an address that is nearer than expected.
 #[derive(Debug, thiserror::Error)]
-#[error("a nearer address")]
+#[error("the name resolves to an address nearer than expected")]
 pub(in crate::engine) struct TooNear(pub(in crate::engine) Nearness);
 
-/// Names resolved as usual, to addresses that are as near as was expected. Checking the very addresses that are connected
-/// to leaves no room for a name that changes its mind.
+/// Resolves names, and permits only addresses of the expected nearness. The checked addresses are the ones that are
+/// connected to, so a name can't change its addresses in between.
 #[derive(Debug)]
 pub(in crate::engine) struct CheckedResolver {
     names: DefaultResolver,
@@ -106,14 +107,14 @@ pub(in crate::engine) struct CheckedResolver {
 }
 
 impl CheckedResolver {
-    /// Refuses names that lead nearer than `expected` by [`TooNear`].
+    /// Fails with [`TooNear`] for names that resolve nearer than `expected`.
     pub(in crate::engine) fn new(expected: Nearness) -> Self {
         Self { names: DefaultResolver::default(), expected }
     }
 }
 
 impl Resolver for CheckedResolver {
-    /// Of addresses that are differently near the nearest ones alone count.
+    /// If the addresses of a name differ in nearness, only the nearest ones count.
     fn resolve(
         &self,
         uri: &Uri,
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_as_near_as_they_lead() {
+    fn addresses_are_classified_by_nearness() {
         let own = ["203.0.113.5", "2001:db8::5", "10.0.0.5"].map(|ip| ip.parse().unwrap());
         let near = |ip: &str| Nearness::of(ip.parse().unwrap(), &own);
         for ip in ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::"] {
@@ -167,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_this_hosts_addresses() {
+    fn own_addresses_include_the_loopback() {
         assert!(own_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]
-    fn a_strangers_tracker_has_a_trackers_path() {
+    fn untrusted_tracker_urls_need_a_tracker_path() {
         for (path, private, own, loopback) in [
             ("/announce", true, true, true),
             ("/announce.php", true, true, true),

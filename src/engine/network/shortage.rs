@@ -1,23 +1,24 @@
-//! Tells the user that the process lacks descriptors or memory for new connections: once, and again after a while.
+//! Warns that the process lacks descriptors or memory for new connections, at most once per interval.
 
 #![allow(clippy::disallowed_methods, reason = "warnings are limited by the clock")]
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
 use crate::base::limits::SHORTAGE_WARNING_INTERVAL;
+use crate::base::lock::lock;
 
-/// One for all doors of the process: they lack the same descriptors.
+/// Shared by all listeners of the process, which lack the same descriptors.
 static WARNED_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Warns if `error` says that there is no descriptor or memory left to open or accept a connection with.
+/// Warns if `error` means that no descriptor or memory is left to open or accept a connection.
 pub fn report_shortage(error: &io::Error) {
     let Some(code) = error.raw_os_error().filter(|code| is_shortage(*code)) else { return };
-    let mut warned_at = WARNED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut warned_at = lock(&WARNED_AT);
     if warned_at.is_some_and(|at| at.elapsed() < SHORTAGE_WARNING_INTERVAL) {
         return;
     }

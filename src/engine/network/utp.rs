@@ -1,10 +1,10 @@
-//! Refuses uTP (BEP 29) on the peer port: clients try it first or beside TCP, and what is silent there keeps them waiting for
-//! seconds before they come over TCP.
+//! Refuses uTP (BEP 29) on the peer port: clients try it before or beside TCP, and without an answer they wait for
+//! seconds before they use TCP.
 //!
-//! Owns the UDP socket beside the listening one; the answer's bytes are `codec`'s. It runs on a thread that waits for other
-//! things as well, so what it does in a second is bounded.
+//! Owns the UDP sockets beside the listening ones; the bytes of the answer are `codec`'s. It shares the control thread,
+//! so the number of packets per second is bounded.
 
-#![allow(clippy::disallowed_methods, reason = "a second is bounded by the clock")]
+#![allow(clippy::disallowed_methods, reason = "the packets of each second are limited")]
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::base::limits;
 use crate::codec::utp::reset_for;
 use crate::uring::Device;
 
-/// A UDP socket on each address that `listeners` have, where no other program has one: we get on without.
+/// Binds a UDP socket on each address of `listeners`. An address that another program uses is skipped.
 pub(in crate::engine) fn bind_beside(listeners: &[TcpListener], device: Option<Device>) -> Vec<std::net::UdpSocket> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut sockets = Vec::new();
@@ -40,7 +40,7 @@ pub(in crate::engine) fn bind_beside(listeners: &[TcpListener], device: Option<D
     sockets
 }
 
-/// For the families that the listener takes, alone.
+/// Binds a socket for the address families of the listener only.
 fn bind(listener: &TcpListener, address: SocketAddr, device: Option<Device>) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if let Some(device) = &device {
@@ -63,12 +63,12 @@ pub(in crate::engine) async fn refuse(socket: std::net::UdpSocket, filter: Addre
     loop {
         let second_over = Instant::now() + Duration::from_secs(1);
         for _ in 0..limits::UTP_PACKETS_PER_S_MAX {
-            // An error is what ICMP said about an earlier answer.
+            // Errors are ICMP messages about earlier answers.
             if let Err(error) = refusing.handle_next().await {
                 debug!("uTP: {error}");
             }
         }
-        // What comes until then waits in the kernel, as far as it has room.
+        // Packets that arrive until then wait in the kernel's buffer.
         sleep_until(second_over).await;
     }
 }
@@ -86,7 +86,7 @@ impl Refusing {
         Ok(Self { socket: UdpSocket::from_std(socket)?, state, filter, buffer: [0; limits::UTP_RECV_LEN] })
     }
 
-    /// Answers what comes next: one packet, or several of one host that the kernel has joined.
+    /// Answers the next packet, or several of one host that the kernel has coalesced.
     async fn handle_next(&mut self) -> io::Result<()> {
         let Self { socket, state, filter, buffer } = self;
         let mut meta = [RecvMeta::default()];
@@ -98,10 +98,11 @@ impl Refusing {
         }
         for packet in buffer.get(..len).unwrap_or_default().chunks(stride.max(1)) {
             if let Some(reset) = reset_for(packet) {
-                // From the address that was asked: a host may have several, and the peer knows us by that one.
+                // The source is the address that the packet was sent to: this host may have several, and the peer
+                // expects that one.
                 let answer =
                     Transmit { destination: peer, ecn: None, contents: &reset, segment_size: None, src_ip: dst_ip };
-                // An answer that is lost is one that was never sent: the peer asks again or waits.
+                // A lost answer does no harm: the peer sends again or waits.
                 let _ = socket.try_io(Interest::WRITABLE, || state.try_send((&*socket).into(), &answer));
             }
         }
@@ -116,7 +117,7 @@ mod tests {
 
     const SYN: [u8; 20] = [0x41, 0, 0xab, 0xcd, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x12, 0x34, 0, 0];
 
-    /// Refuses on a thread of its own; where it listens.
+    /// Refuses uTP on a new thread. Returns the listener and its address.
     fn refusing(listen: &str, filter: AddressFilter) -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind(listen).unwrap();
         let address = listener.local_addr().unwrap();
@@ -129,7 +130,7 @@ mod tests {
         (listener, address)
     }
 
-    /// What `packet` to `to` is answered with, and from where.
+    /// Sends `packet` to `to`. Returns the answer and its source.
     fn ask(to: SocketAddr, packet: &[u8]) -> Option<(Vec<u8>, SocketAddr)> {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let socket = StdUdpSocket::bind((any, 0)).unwrap();
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_answered_so_often_in_a_second() {
+    fn answers_to_a_flood_are_limited_per_second() {
         let (_listener, address) = refusing("127.0.0.1:0", AddressFilter::default());
         let socket = StdUdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
