@@ -1,7 +1,7 @@
 //! The task that talks to one torrent's trackers.
 //!
-//! Owns the meeting of [`Announce`] with the clock, HTTP, UDP and DNS. When to ask whom is `announce`'s, what the peers are
-//! good for is the swarm's.
+//! Connects [`Announce`] to the clock, HTTP, UDP and DNS. Which tracker to ask and when is decided by `announce`; the
+//! use of the peers is the swarm's.
 
 #![allow(clippy::disallowed_methods, reason = "the engine reads the clock")]
 
@@ -26,18 +26,18 @@ use crate::engine::trackers::dual_stack;
 use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError, IpFamily};
 use crate::engine::trackers::udp::{self, Patience};
 
-/// What the task is told.
+/// A command to the task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
     /// The download is complete.
     Complete,
     /// More peers are wanted.
     NeedPeers,
-    /// Say goodbye and end. So does closing the channel.
+    /// Tell the trackers that we leave, and end. Closing the channel does the same.
     Stop,
 }
 
-/// Bytes, as BEP 3's tracker queries have them.
+/// The byte counts of an announce (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     pub uploaded: u64,
@@ -49,21 +49,21 @@ pub struct Totals {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     pub address: SocketAddr,
-    /// Whom to expect there, where the tracker tells (BEP 3); compact replies don't (BEP 23).
+    /// The peer id that the tracker gave (BEP 3); `None` in compact replies (BEP 23).
     pub peer_id: Option<PeerId>,
 }
 
-/// Where the peers go that a torrent's trackers name: all torrents share a channel.
+/// Delivers the peers that a torrent's trackers name. All torrents share a channel.
 #[derive(Clone, Debug)]
 pub struct Finds {
     torrent: u32,
     channel: mpsc::Sender<(u32, Vec<Found>)>,
-    /// Is told at which address trackers see us.
+    /// Receives the address at which trackers see us.
     external_address: Option<Arc<ExternalAddress>>,
 }
 
 impl Finds {
-    /// They are sent with `torrent`, which means nothing here.
+    /// The peers are sent with `torrent`, a number that is not interpreted here.
     pub fn new(torrent: u32, channel: mpsc::Sender<(u32, Vec<Found>)>) -> Self {
         Self { torrent, channel, external_address: None }
     }
@@ -73,31 +73,31 @@ impl Finds {
     }
 }
 
-/// How we are known to trackers.
+/// Our identity to trackers.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub info_hash: InfoHash,
     pub peer_id: PeerId,
-    /// BEP 3's `ip`: an address or DNS name, for a peer that its tracker would see at another one.
+    /// The `ip` parameter (BEP 3): our address or DNS name, if the tracker would see another one.
     pub ip: Option<String>,
-    /// Where we listen.
+    /// The port on which we listen.
     pub port: u16,
-    /// At random, one for each run.
+    /// Random, one for each run.
     pub key: u32,
-    /// By which way trackers are asked.
+    /// Fetches over HTTP; its egress is used for UDP too.
     pub fetcher: Fetcher,
 }
 
-/// Places for announces under way, to be shared by the announcers of a process.
+/// Permits for concurrent announces, shared by the announcers of a process.
 pub fn announce_slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(ANNOUNCES_MAX))
 }
 
-/// Runs until it is told to stop, then for up to [`TRACKER_STOP_TIMEOUT`].
+/// Runs until [`Command::Stop`], then for at most [`TRACKER_STOP_TIMEOUT`].
 ///
-/// Each reply's peers go to `finds` in one piece; they are dropped when it is full, as the next announce brings them
-/// again. `totals` is asked at each announce. A request that hangs may outlive the task on tokio's blocking pool: end the
-/// runtime with `shutdown_background`.
+/// The peers of a reply are sent to `finds` together. If it is full they are dropped, since the next announce returns
+/// them again. `totals` is called for each announce. A request that hangs may outlive the task on tokio's blocking
+/// pool: end the runtime with `shutdown_background`.
 pub async fn run(
     announce: Announce,
     identity: Identity,
@@ -155,13 +155,13 @@ struct Announcer<F> {
     slots: Arc<Semaphore>,
     finds: Finds,
     tasks: JoinSet<Done>,
-    /// Our address as a tracker told it last (BEP 24).
+    /// Our address in the last tracker reply that had one (BEP 24).
     external_ip: Option<IpAddr>,
-    /// Where this task's [`Time`] begins.
+    /// The origin of this task's [`Time`].
     started_at: Instant,
 }
 
-/// What a task of ours came to.
+/// The result of a spawned task.
 enum Done {
     Announced(RequestId, Result<AnnounceReply, AnnounceFailure>),
     Resolved(Vec<Found>),
@@ -226,7 +226,7 @@ impl<F: Fn() -> Totals> Announcer<F> {
 
     fn pass_on(&self, found: Vec<Found>) {
         if !found.is_empty() && self.finds.channel.try_send((self.finds.torrent, found)).is_err() {
-            debug!("peers from a tracker dropped: nobody takes them");
+            debug!("dropped peers of a tracker: the queue is full");
         }
     }
 }
@@ -238,7 +238,8 @@ async fn announce_to(
     timeout: Duration,
     slots: Arc<Semaphore>,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let slot = slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("we are leaving".to_owned()))?;
+    let slot =
+        slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("the session is ending".to_owned()))?;
     let slot = Arc::new(slot);
     let query = query(request, identity, totals);
     if is_udp(&request.url) {
@@ -251,13 +252,15 @@ async fn announce_to(
         let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
         let fetching = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            understand(fetcher.fetch(&url, FetchLimits { timeout, source, ip_family, ..FetchLimits::announce() }))
+            interpret_response(
+                fetcher.fetch(&url, FetchLimits { timeout, source, ip_family, ..FetchLimits::announce() }),
+            )
         });
         async {
-            fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was given up".to_owned())))
+            fetching.await.unwrap_or_else(|_| Err(AnnounceFailure::Transport("the announce was canceled".to_owned())))
         }
     };
-    // One family is enough where there is no other to reach us by.
+    // One request is enough if it can only use one address family.
     if identity.fetcher.egress().local.is_some() || dual_stack::is_address(&url) || !dual_stack::have_routes() {
         return fetch(IpFamily::Any).await;
     }
@@ -275,7 +278,7 @@ fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> An
         port,
         uploaded,
         downloaded,
-        // Complete at the time of the event, whatever was counted since.
+        // The torrent was complete at the event, whatever is counted now.
         left: if request.event == Event::Completed { 0 } else { left },
         event: request.event,
         numwant: request.numwant,
@@ -284,8 +287,8 @@ fn query<'a>(request: &'a Request, identity: &'a Identity, totals: Totals) -> An
     }
 }
 
-/// What a tracker meant, whatever its HTTP status.
-fn understand(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, AnnounceFailure> {
+/// Interprets a response. An error status may still have a failure reason in its body.
+fn interpret_response(fetched: Result<Vec<u8>, HttpError>) -> Result<AnnounceReply, AnnounceFailure> {
     match fetched {
         Ok(body) => Ok(decode_reply(&body)?),
         Err(HttpError::Status { status: 410, .. }) => Err(AnnounceFailure::Gone),

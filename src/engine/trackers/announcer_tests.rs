@@ -12,10 +12,10 @@ fn identity() -> Identity {
     Identity { info_hash, peer_id, ip: None, port: 6881, key: 0xabc, fetcher }
 }
 
-/// Where its announces come from.
+/// The source address of announces.
 const FROM: [u8; 4] = [127, 7, 6, 5];
 
-/// A tracker that gives `body` to everybody and passes on the query of each announce.
+/// Starts a tracker that answers every announce with `body`. Returns its URL and the queries that it receives.
 fn tracker(status: &'static str, body: &'static [u8]) -> (String, std_mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/announce", listener.local_addr().unwrap());
@@ -102,10 +102,10 @@ async fn leaving_does_not_wait_for_a_tracker_that_never_answered() {
 async fn leaving_takes_no_longer_than_its_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/announce", listener.local_addr().unwrap());
-    // Answers the first announce, and no other.
+    // Answers only the first announce.
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // What was not read when the socket closes takes the answer with it.
+        // Closing the socket with unread bytes would discard the answer.
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -120,7 +120,7 @@ async fn leaving_takes_no_longer_than_its_limit() {
     });
     let mut running = start(vec![vec![url]]);
     running.found.recv().await.unwrap();
-    // Who connects now waits in the backlog.
+    // Connections from now on wait in the backlog.
     let _listener = server.join().unwrap();
     let asked = Instant::now();
     running.commands.send(Command::Stop).await.unwrap();
@@ -129,15 +129,16 @@ async fn leaving_takes_no_longer_than_its_limit() {
 }
 
 #[test]
-fn a_reason_in_an_error_page_is_understood() {
-    let page =
-        |status, body: &[u8]| understand(Err(HttpError::Status { status, reason: String::new(), body: body.to_vec() }));
+fn a_failure_reason_in_an_error_page_is_reported() {
+    let page = |status, body: &[u8]| {
+        interpret_response(Err(HttpError::Status { status, reason: String::new(), body: body.to_vec() }))
+    };
     let text = |failure: Result<AnnounceReply, AnnounceFailure>| failure.unwrap_err().to_string();
     assert_eq!(text(page(400, b"d14:failure reason6:no keye")), "the tracker refused: no key");
     assert_eq!(text(page(404, b"<html>")), "HTTP status 404");
     assert_eq!(page(410, b""), Err(AnnounceFailure::Gone));
-    assert!(understand(Ok(b"d5:peers0:e".to_vec())).is_ok());
-    assert!(text(understand(Ok(b"<html>".to_vec()))).contains("not bencoded"));
+    assert!(interpret_response(Ok(b"d5:peers0:e".to_vec())).is_ok());
+    assert!(text(interpret_response(Ok(b"<html>".to_vec()))).contains("not bencoded"));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! MetadataConnection a tracker over both address families: each has its own peers (BEP 7).
+//! Asks a tracker over both address families, since each has its own peers (BEP 7).
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -9,9 +9,11 @@ use crate::base::limits::TRACKER_FAMILY_GRACE;
 use crate::codec::tracker_http::AnnounceReply;
 use crate::codec::url::{Host, Url, host};
 
+/// The answer over one address family; `None` if the tracker has no address of it.
 pub(in crate::engine) type Answer = Option<Result<AnnounceReply, AnnounceFailure>>;
 
-/// What both say, or one: `None` is no address of that family.
+/// Returns the merged replies of both families, or the only reply. An answer is `None` if the tracker has no address of
+/// that family.
 pub(in crate::engine) async fn ask(
     v4: impl Future<Output = Answer>,
     v6: impl Future<Output = Answer>,
@@ -24,7 +26,8 @@ pub(in crate::engine) async fn ask(
     }
 }
 
-/// Who has an answer does not wait long for that of the other family: it may have no way out of here.
+/// Waits for both answers. After the first reply it waits only [`TRACKER_FAMILY_GRACE`] for the other family, which may
+/// be unroutable.
 async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>) -> (Answer, Answer) {
     async fn wait(early: &Answer, late: impl Future<Output = Answer>) -> Answer {
         match early {
@@ -45,7 +48,7 @@ async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>
     }
 }
 
-/// Both families' peers; the longer waits, the larger swarm.
+/// Merges two replies: the peers of both, the longer intervals and the larger counts.
 fn merge(one: AnnounceReply, other: AnnounceReply) -> AnnounceReply {
     AnnounceReply {
         interval: one.interval.max(other.interval),
@@ -58,14 +61,14 @@ fn merge(one: AnnounceReply, other: AnnounceReply) -> AnnounceReply {
     }
 }
 
-/// Whether packets of this address's family leave this host. TEST-NET-1 and the documentation's prefix (RFC 5737, RFC
-/// 3849): connecting sends nothing, and finds the way that anything would take.
+/// Whether this host has a route to an address. Connecting a UDP socket looks up the route and sends nothing.
 fn has_route(to: IpAddr) -> bool {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((to, 9))).is_ok()
 }
 
-/// Whether there is a way out over either family.
+/// Whether this host has routes for both address families. Tries addresses that are reserved for documentation (RFC
+/// 5737, RFC 3849).
 pub(in crate::engine) fn have_routes() -> bool {
     has_route([192, 0, 2, 1].into()) && has_route([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into())
 }
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_families_peers_and_the_longer_wait() {
+    async fn replies_of_both_families_are_merged() {
         let v4 = AnnounceReply { tracker_id: Some(b"id".to_vec()), ..reply(60, 80) };
         let merged = ask(async { Some(Ok(v4)) }, async { Some(Ok(reply(90, 81))) }).await.unwrap();
         assert_eq!(merged.peers.iter().map(|peer| peer.port).collect::<Vec<_>>(), [80, 81]);
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_family_that_is_silent_or_fails_does_not_keep_the_others_answer() {
+    async fn a_silent_or_failing_family_does_not_block_the_other() {
         let fails = || async { Some(Err(AnnounceFailure::Transport("unreachable".to_owned()))) };
         let answered = ask(async { Some(Ok(reply(60, 80))) }, std::future::pending()).await.unwrap();
         assert_eq!(answered, reply(60, 80));

@@ -1,7 +1,7 @@
 //! Blocking HTTP and HTTPS GET: announces, and `.torrent` files by URL.
 //!
-//! Owns what a server may do to us: time, bytes (raw and inflated), redirects and where they lead. What the body means is
-//! the caller's.
+//! Owns the limits on what a server may cost: time, bytes (raw and inflated), redirects and their targets. The meaning
+//! of the body is the caller's.
 
 #![allow(clippy::disallowed_methods, reason = "a fetch has a deadline across its redirects")]
 
@@ -30,27 +30,27 @@ use crate::codec::url::{self, Host, Url, WEB_SCHEMES};
 use crate::engine::network::egress::{Egress, EgressConnector};
 use crate::engine::network::nearness::{CheckedResolver, Nearness, Step, TooNear};
 
-/// How often the end is looked for.
+/// The interval at which `stop` is checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What a fetch may cost.
+/// The limits of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// For all of it, redirects included.
+    /// For the whole fetch, redirects included.
     pub timeout: Duration,
     /// Bytes of the body, raw and inflated.
     pub body_len_max: u64,
     pub source: UrlSource,
-    /// Addresses that may be asked.
+    /// The address families that may be connected to.
     pub ip_family: IpFamily,
 }
 
 /// Where a URL comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UrlSource {
-    /// The user wrote it: anything may be asked for.
+    /// The user wrote it: any URL may be requested.
     User,
-    /// A torrent, magnet link or tracker: on this host and in private networks, trackers alone may be asked.
+    /// A torrent, magnet link or tracker: on this host and in private networks, only trackers may be asked.
     Torrent,
 }
 
@@ -76,7 +76,8 @@ impl FetchLimits {
 pub enum HttpError {
     #[error("not a http or https URL")]
     BadUrl,
-    /// The body is kept: trackers put a `failure reason` in it. `said` is the first line of one of plain text, printable.
+    /// The body is kept, since trackers put a `failure reason` in it. `reason` is the first line of a plain-text body,
+    /// printable.
     #[error("HTTP status {status}{}{reason}", if reason.is_empty() { "" } else { ": the server says: " })]
     Status { status: u16, reason: String, body: Vec<u8> },
     #[error("no answer within {} s", .0.as_secs())]
@@ -91,11 +92,11 @@ pub enum HttpError {
     #[error("it leads to a magnet link: {}", printable(.0))]
     Magnet(Vec<u8>),
     #[error(
-        "refused: on this host a torrent's tracker has to have a path that begins with /announce: give its URL with --announce if you trust it"
+        "refused: a torrent's tracker on this host must have a path that begins with /announce: give its URL with --announce if you trust it"
     )]
     NotTrackerHere,
     #[error(
-        "refused: in a private network a torrent's tracker has to have /announce in its path: give its URL with --announce if you trust it"
+        "refused: a torrent's tracker in a private network must have /announce in its path: give its URL with --announce if you trust it"
     )]
     NotTrackerNear,
     #[error("{0}")]
@@ -104,11 +105,11 @@ pub enum HttpError {
     Interrupted,
 }
 
-/// Fetches by one way out of this host. Clones share what they know of servers.
+/// Fetches URLs through one [`Egress`]. Clones share their agents.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     egress: Egress,
-    /// In the order of [`Nearness::ALL`]: each asks nothing that is nearer.
+    /// In the order of [`Nearness::ALL`]. Each refuses servers that are nearer.
     agents: [Agent; 4],
     /// Trackers that the user named.
     users_trackers: Arc<[String]>,
@@ -120,13 +121,13 @@ impl Fetcher {
         Self { egress, agents, users_trackers: Arc::default() }
     }
 
-    /// These trackers are the user's own word.
+    /// Trusts these trackers like any URL that the user wrote.
     pub(in crate::engine) fn trusting(self, users_trackers: Arc<[String]>) -> Self {
         Self { users_trackers, ..self }
     }
 
-    /// An address, or a name of the local network, that the user wrote is the user's word. Where another name leads is its
-    /// name server's.
+    /// Returns the source of a tracker's URL. One that the user named is trusted only if its host is an address or a
+    /// name of the local network: where any other name leads is decided by its name server.
     pub(in crate::engine) fn source_of(&self, tracker: &str) -> UrlSource {
         let is_local_name = || match Url::parse(tracker).ok().as_ref().and_then(url::host) {
             Some(Host::Domain(name)) => !name.contains('.'),
@@ -156,8 +157,8 @@ impl Fetcher {
         Err(HttpError::TooManyRedirects)
     }
 
-    /// [`Self::fetch`] until `stop` is set. It has a thread of its own, which is left behind then: nothing ends the look-up
-    /// of a name.
+    /// Like [`Self::fetch`], but returns when `stop` is set. Runs on a thread of its own, which is left behind then,
+    /// since a name lookup can't be canceled.
     pub fn fetch_unless(&self, stop: &AtomicBool, url: &str, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let (fetcher, request_url) = (self.clone(), url.to_owned());
@@ -173,7 +174,8 @@ impl Fetcher {
         }
     }
 
-    /// One answer, and how near the server is; `before` is how near the one was that sent us here.
+    /// Requests one URL. Returns the response and the nearness of its server. `previous` is the nearness of the server
+    /// that redirected us here.
     fn ask(
         &self,
         url: &Url,
@@ -200,13 +202,13 @@ impl Fetcher {
     }
 }
 
-/// Refuses what must not be asked for that near.
+/// Refuses URLs that must not be requested at this nearness.
 fn check(url: &Url, source: UrlSource, previous: Option<Nearness>, nearness: Nearness) -> Result<(), HttpError> {
     let is_nearer = previous.is_some_and(|previous| previous < nearness);
     let step = if previous.is_some() { Step::Redirected } else { Step::Named };
     match nearness {
         Nearness::ThisHost | Nearness::Loopback if is_nearer => {
-            Err(HttpError::BadRedirect("from elsewhere to this host"))
+            Err(HttpError::BadRedirect("from another host to this host"))
         }
         _ if is_nearer => Err(HttpError::BadRedirect("from a public to a local address")),
         _ if source == UrlSource::User || nearness.permits_tracker(url.path(), step) => Ok(()),
@@ -223,7 +225,7 @@ fn agent(egress: Egress, resolver: impl Resolver) -> Agent {
         .http_status_as_error(false)
         // Redirects are followed in `fetch`, which checks each.
         .max_redirects(0)
-        // An idle connection would be used again without a look at where its name leads.
+        // An idle connection would be reused without a check of its address.
         .max_idle_connections(0)
         .build();
     if egress == Egress::default() {
@@ -236,7 +238,7 @@ fn agent(egress: Egress, resolver: impl Resolver) -> Agent {
 
 fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
     let left = deadline.saturating_duration_since(Instant::now());
-    // The timeout reaches into the reading of the body.
+    // The timeout includes reading the body.
     let left = Some(left.max(Duration::from_millis(1)));
     let mut request_url = url.clone();
     // Neither can fail: the URL has a host.
@@ -249,7 +251,7 @@ fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Res
     request.config().timeout_global(left).ip_family(ip_family).build().call()
 }
 
-/// User and password of a URL as RFC 7617 has them.
+/// Returns the user and password of a URL as Basic credentials (RFC 7617).
 fn credentials(url: &Url) -> Option<String> {
     let password = url.password();
     if url.username().is_empty() && password.is_none() {
@@ -260,14 +262,14 @@ fn credentials(url: &Url) -> Option<String> {
     Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
 }
 
-/// Reads the body of a final answer.
+/// Reads the body of a response that is not a redirect.
 fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8>, HttpError> {
     let too_long = HttpError::TooLong(limits.body_len_max);
     if response.body().content_length().is_some_and(|len| len > limits.body_len_max) {
         return Err(too_long);
     }
     let mut body = Vec::new();
-    // Inflated bytes. Raw ones that inflate to nothing take no memory, and end with the time.
+    // Limits the inflated bytes. Raw bytes that inflate to nothing take no memory, and the timeout ends them.
     let mut reader = response.body_mut().as_reader().take(limits.body_len_max + 1);
     reader.read_to_end(&mut body).map_err(|error| explain(ureq::Error::from(error), limits))?;
     if body.len() as u64 > limits.body_len_max {
@@ -279,7 +281,8 @@ fn read_body(mut response: Response<Body>, limits: FetchLimits) -> Result<Vec<u8
     }
 }
 
-/// The first line of a body of plain text, printable and cut to [`HTTP_REASON_LEN_MAX`] characters; else nothing.
+/// Returns the first line of a plain-text body, printable and cut to [`HTTP_REASON_LEN_MAX`] characters. Empty for
+/// other bodies.
 fn reason(response: &Response<Body>, body: &[u8]) -> String {
     let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content_type.to_ascii_lowercase().starts_with("text/plain") {
@@ -289,13 +292,13 @@ fn reason(response: &Response<Body>, body: &[u8]) -> String {
     printable(line.get(..4 * HTTP_REASON_LEN_MAX).unwrap_or(line)).chars().take(HTTP_REASON_LEN_MAX).collect()
 }
 
-/// Where the answer sends us on to, if it does.
+/// Returns the target if the response is a redirect.
 fn redirect_target(from: &Url, response: &Response<Body>) -> Result<Option<Url>, HttpError> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let location = response.headers().get("location").map(|value| value.as_bytes());
-    let location = location.ok_or(HttpError::BadRedirect("it does not say where to"))?;
+    let location = location.ok_or(HttpError::BadRedirect("it has no location"))?;
     if Magnet::is_meant(location) {
         return Err(HttpError::Magnet(location.to_vec()));
     }
@@ -321,7 +324,7 @@ fn explain(error: ureq::Error, limits: FetchLimits) -> HttpError {
 }
 
 fn transport(text: &str) -> HttpError {
-    // rustls: a record that is none, as the first bytes of an answer in plain HTTP are.
+    // rustls reports this if the first bytes are no TLS record, as those of a plain HTTP response.
     if text.contains("InvalidContentType") {
         return HttpError::Transport("the server does not speak TLS: try http:// instead of https://".to_owned());
     }

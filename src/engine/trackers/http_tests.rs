@@ -40,7 +40,7 @@ fn limits() -> FetchLimits {
 }
 
 #[test]
-fn a_body_is_fetched_with_the_query_as_it_is() {
+fn the_query_is_sent_unchanged() {
     let addr = serve(|path| ok(path.as_bytes()));
     let body = fetch(&format!("http://{addr}/announce?info_hash=%00%ff~a&x=1"), limits()).unwrap();
     assert_eq!(String::from_utf8_lossy(&body), "/announce?info_hash=%00%ff~a&x=1");
@@ -67,7 +67,7 @@ fn redirects_are_followed_up_to_five() {
     assert!(matches!(fetch(&format!("http://{addr}/loop"), limits()), Err(HttpError::TooManyRedirects)));
 }
 
-/// T5: a torrent's tracker URL must not reach other services of this host, not by way of a redirect either.
+/// T5: a torrent's tracker URL must not reach other services of this host, not through a redirect either.
 #[test]
 fn announces_reach_nothing_else_on_this_host() {
     let addr = serve(|path| if path.starts_with("/announce/moved") { redirect("/admin") } else { ok(b"body") });
@@ -161,7 +161,7 @@ fn a_long_body_is_refused_raw_and_inflated() {
 }
 
 #[test]
-fn a_broken_body_is_refused_and_one_packed_twice_is_unpacked_once() {
+fn broken_bodies_are_refused_and_inflated_only_once() {
     let addr = serve(|path| {
         let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n";
         let mut body = bomb();
@@ -221,7 +221,7 @@ fn a_body_that_drips_times_out() {
 }
 
 #[test]
-fn nobody_there_is_one_line() {
+fn a_refused_connection_is_one_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -231,7 +231,7 @@ fn nobody_there_is_one_line() {
 }
 
 #[test]
-fn the_agent_for_public_servers_refuses_names_that_lead_home() {
+fn the_public_agent_refuses_names_of_local_addresses() {
     for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
         let url = Url::parse(&format!("http://{host}:1/")).unwrap();
         let public = &Fetcher::new(Egress::default()).agents[0];
@@ -243,7 +243,7 @@ fn the_agent_for_public_servers_refuses_names_that_lead_home() {
 }
 
 #[test]
-fn a_server_sends_nobody_nearer_than_it_is() {
+fn redirects_to_nearer_addresses_are_refused() {
     let url = Url::parse("http://x/announce").unwrap();
     for (before, nearness, refused) in [
         (None, Nearness::ThisHost, false),
@@ -263,7 +263,7 @@ fn a_server_sends_nobody_nearer_than_it_is() {
 }
 
 #[test]
-fn a_script_on_this_host_is_a_tracker_only_where_the_torrent_names_it() {
+fn a_tracker_script_on_this_host_must_be_named_by_the_torrent() {
     let url = Url::parse("http://x/tracker.php").unwrap();
     let is_refused = |before| check(&url, UrlSource::Torrent, before, Nearness::ThisHost).is_err();
     assert!(!is_refused(None));
@@ -285,10 +285,14 @@ fn an_open_connection_lets_nothing_through() {
 }
 
 #[test]
-fn what_the_user_named_may_have_any_path() {
+fn trackers_that_the_user_named_may_have_any_path() {
     let fetcher = Fetcher::new(Egress::default()).trusting(["http://127.0.0.1/x".to_owned()].into());
     assert_eq!(fetcher.source_of("http://127.0.0.1/x"), UrlSource::User);
     assert_eq!(fetcher.source_of("http://127.0.0.1/y"), UrlSource::Torrent);
     let fetcher = Fetcher::new(Egress::default()).trusting(["http://moves.example/x".to_owned()].into());
-    assert_eq!(fetcher.source_of("http://moves.example/x"), UrlSource::Torrent, "its name server says where it is");
+    assert_eq!(
+        fetcher.source_of("http://moves.example/x"),
+        UrlSource::Torrent,
+        "its name server decides where it leads"
+    );
 }

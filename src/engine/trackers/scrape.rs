@@ -1,4 +1,4 @@
-//! The size of a swarm, asked of its trackers without joining it (BEP 15, BEP 48).
+//! Asks trackers for the size of a swarm without joining it (BEP 15, BEP 48).
 
 use tokio::task::JoinSet;
 
@@ -10,8 +10,8 @@ use crate::engine::network::egress::Egress;
 use crate::engine::trackers::http::{FetchLimits, Fetcher};
 use crate::engine::trackers::udp::{self, Patience};
 
-/// Asks each tracker once, all at a time; what each of `urls` says, or why it says nothing, in one line. Blocks for up to
-/// [`SCRAPE_TIMEOUT`] and the lookup of names.
+/// Asks all trackers once, concurrently. Returns the answer of each of `urls` in order, or the reason for none in one
+/// line. Blocks for at most [`SCRAPE_TIMEOUT`] and the lookup of names.
 pub fn scrape(
     urls: &[String],
     info_hash: InfoHash,
@@ -20,12 +20,12 @@ pub fn scrape(
     let fetcher = Fetcher::new(egress);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answers = runtime.block_on(async {
-        let mut asking = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for (index, url) in urls.iter().cloned().enumerate() {
             let fetcher = fetcher.clone();
-            asking.spawn(async move { (index, ask(fetcher, url, info_hash).await) });
+            tasks.spawn(async move { (index, ask(fetcher, url, info_hash).await) });
         }
-        let mut answers = asking.join_all().await;
+        let mut answers = tasks.join_all().await;
         answers.sort_by_key(|(index, _)| *index);
         answers.into_iter().map(|(_, answer)| answer).collect()
     });

@@ -1,9 +1,9 @@
-//! Announcing and scraping over UDP (BEP 15): one request to one tracker, from its name to its answer.
+//! Announces and scrapes over UDP (BEP 15): one request to one tracker, from the lookup of its name to its reply.
 //!
-//! Owns sockets, time and transaction ids. A socket is connected to the address it asks, so that nobody else's packets
-//! reach it; a connection id lives for one announce, far less than the minute it is good for.
+//! Owns sockets, timeouts and transaction ids. A socket is connected to the tracker's address, so that packets of other
+//! hosts do not reach it. A connection id is used for one request, far less than the minute for which it is valid.
 
-#![allow(clippy::disallowed_methods, reason = "packets are sent again by the clock")]
+#![allow(clippy::disallowed_methods, reason = "packets are sent again after a timeout")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +22,16 @@ use crate::engine::network::dns::look_up;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::dual_stack;
 
-/// How long an announce may take.
+/// The timeouts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// In all, without the name's lookup.
+    /// For the whole request, without the lookup of the name.
     pub timeout: Duration,
-    /// BEP 15: a packet without an answer is sent again after 15 s, the next time after twice that.
+    /// The time after which an unanswered packet is sent again; each further time is twice as long. BEP 15 has 15 s.
     pub resend_after: Duration,
 }
 
-/// `udp://HOST:PORT`, and what follows.
+/// The URL of a tracker: `udp://HOST:PORT`, then path and query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct UdpUrl {
     /// A name, or an address without brackets.
@@ -56,7 +56,7 @@ impl UdpUrl {
     }
 }
 
-/// Announces over IPv4 and over IPv6 where the tracker has both: each family has its own peers (BEP 7). One answer is
+/// Announces over both IPv4 and IPv6 if the tracker has both, since each family has its own peers (BEP 7). One reply is
 /// enough.
 pub async fn announce(
     url: &str,
@@ -95,7 +95,7 @@ async fn exchange(
     }
 }
 
-/// Asks for the size of a swarm, over whichever family the tracker's name has first.
+/// Asks for the size of a swarm at the first address of the tracker.
 pub async fn scrape(
     url: &str,
     info_hash: InfoHash,
@@ -113,8 +113,9 @@ pub async fn scrape(
     }
 }
 
-const UNEXPECTED_REPLY: &str = "it answers something else";
+const UNEXPECTED_REPLY: &str = "it sent an unexpected reply";
 
+/// A socket connected to one address of a tracker.
 struct Exchange {
     socket: UdpSocket,
     is_ipv6: bool,
@@ -137,7 +138,7 @@ impl Exchange {
         }
     }
 
-    /// Sends until there is an answer to this transaction. A refusal is an error.
+    /// Sends the packet until the tracker answers this transaction. A refusal is an error.
     async fn ask(&self, packet: &[u8], transaction_id: u32) -> Result<UdpReply, AnnounceFailure> {
         let mut wait = self.patience.resend_after;
         while Instant::now() < self.deadline {
@@ -154,6 +155,7 @@ impl Exchange {
         Err(failed(format_args!("no answer within {} s", self.patience.timeout.as_secs())))
     }
 
+    /// Receives the reply to this transaction. Other packets are ignored.
     async fn receive(&self, transaction_id: u32) -> io::Result<UdpReply> {
         let mut packet = vec![0; TRACKER_UDP_REPLY_LEN_MAX];
         loop {
@@ -195,7 +197,8 @@ mod tests {
     const EGRESS: Egress = Egress { device: None, local: None };
     const QUICK: Patience = Patience { timeout: Duration::from_secs(10), resend_after: Duration::from_millis(100) };
 
-    /// A tracker whose `answer` says what packets follow each packet it gets; these are passed on too.
+    /// Starts a tracker that answers each packet with those that `answer` returns. Returns its address and the packets
+    /// that it receives.
     fn tracker(
         bind: &str,
         answer: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
@@ -216,8 +219,8 @@ mod tests {
         (address, packets)
     }
 
-    /// An honest answer: connection id 42, and these peers.
-    fn honest(packet: &[u8], peers: &[u8]) -> Vec<u8> {
+    /// A valid answer: connection id 42, and these peers.
+    fn valid_answer(packet: &[u8], peers: &[u8]) -> Vec<u8> {
         let transaction = &packet[12..16];
         match packet[11] {
             0 => [&[0; 4], transaction, &42_u64.to_be_bytes()].concat(),
@@ -226,8 +229,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_connects_and_then_announces_with_the_id_and_the_path() {
-        let (address, packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
+    async fn an_announce_has_the_connection_id_and_the_path() {
+        let (address, packets) = tracker("127.0.0.1:0", |_, packet| vec![valid_answer(packet, &[10, 0, 0, 1, 0, 80])]);
         let reply = announce(&format!("udp://{address}/announce?k=v"), &QUERY, QUICK, &EGRESS).await.unwrap();
         assert_eq!((reply.interval, reply.complete, reply.incomplete), (Some(768), Some(2), Some(1)));
         assert_eq!(reply.peers[0].host, PeerHost::Ip([10, 0, 0, 1].into()));
@@ -239,8 +242,8 @@ mod tests {
 
     #[tokio::test]
     async fn peers_are_of_the_family_that_was_asked() {
-        let (v4, _packets) = tracker("127.0.0.1:0", |_, packet| vec![honest(packet, &[10, 0, 0, 1, 0, 80])]);
-        let v6 = |_, packet: &[u8]| vec![honest(packet, &[[0xfd; 16].as_slice(), &[0, 81]].concat())];
+        let (v4, _packets) = tracker("127.0.0.1:0", |_, packet| vec![valid_answer(packet, &[10, 0, 0, 1, 0, 80])]);
+        let v6 = |_, packet: &[u8]| vec![valid_answer(packet, &[[0xfd; 16].as_slice(), &[0, 81]].concat())];
         let (v6, _packets6) = tracker(&format!("[::1]:{}", v4.port()), v6);
         let reply = exchange(v6, &QUERY, "", QUICK, &EGRESS).await.unwrap();
         assert_eq!(reply.peers[0].host, PeerHost::Ip([0xfd; 16].into()));
@@ -254,7 +257,7 @@ mod tests {
         let (address, packets) = tracker("127.0.0.1:0", |number, packet| match number {
             0 | 2 => Vec::new(),
             _ => {
-                let right = honest(packet, &[]);
+                let right = valid_answer(packet, &[]);
                 let mut wrong = right.clone();
                 wrong[4..8].copy_from_slice(&[0xff; 4]);
                 vec![wrong, right[..7].to_vec(), vec![0; 1500], right.clone(), right]
@@ -278,7 +281,7 @@ mod tests {
         let brief = Patience { timeout: Duration::from_millis(500), ..QUICK };
         let failure = announce(&format!("udp://{silent}"), &QUERY, brief, &EGRESS).await.unwrap_err();
         assert!(text(failure).contains("no answer"));
-        // Nobody is there: the kernel says so at once.
+        // No socket has this port: the kernel reports it at once.
         let failure = announce("udp://127.0.0.1:1", &QUERY, QUICK, &EGRESS).await.unwrap_err();
         assert!(text(failure).contains("refused"));
     }
