@@ -1,4 +1,5 @@
-//! A session from start to end: opens what it needs, starts the threads, waits, and says what came of it.
+//! Runs a session from start to end: opens files and sockets, starts the threads, waits for the end and builds the
+//! report.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -32,7 +33,7 @@ use crate::hash::Pool;
 use crate::storage::StorageError;
 use crate::uring::{RingError, SocketOptions, probe, run_ring};
 
-/// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends it.
+/// Runs the torrents until all are complete (unless `keep_seeding`), or `stop` is set, or a fault ends the session.
 ///
 /// `observer` is called a few times a second.
 pub fn run(
@@ -44,7 +45,8 @@ pub fn run(
     run_with(config, sources, None, stop, observer)
 }
 
-/// The same for torrents that come and go: as long as changes may come it lasts until `stop` is set.
+/// Like [`run`], with torrents that are added and removed by `changes`. While that channel is open, the session lasts
+/// until `stop` is set.
 pub fn run_with(
     config: &Config,
     sources: Vec<Source>,
@@ -94,21 +96,22 @@ pub fn run_with(
         runtime.spawn(utp::refuse(socket, config.filter.clone()));
     }
     let (outcome, removed) = runtime.block_on(control::run(&shared, config, tiers, changes, stop, observer));
-    // A tracker that hangs is left behind.
+    // Does not wait for a tracker that hangs.
     runtime.shutdown_background();
-    // Ring threads can't be asked later; after a fault nobody asks, and they stop at once.
+    // The usage of ring threads is unknown after they end. After a fault it is not needed, and they stop at once.
     let threads = if outcome == Outcome::Failed { Threads::default() } else { Threads::of_this_process() };
     stop_rings(&shared, rings);
     shared.torrents().iter().for_each(|torrent| save(torrent));
-    let report = conclude(&shared, config, (outcome, removed), threads);
+    let report = conclude(&shared, config, outcome, removed, threads);
     config.contents.torrents_mut().clear();
     report
 }
 
-/// Nothing is written any more: what is had goes to the disk and into the record, or the record goes.
+/// Makes the final checkpoint: syncs the files, then writes the resume record, or removes it if the torrent is
+/// complete.
 fn save(torrent: &Torrent) {
     if let Some(checkpoint) = &torrent.content.checkpoint {
-        // After a fault there is a line already; this much may be saved all the same.
+        // After a fault, which is already reported, as much as possible is saved.
         if let Err(error) = checkpoint.join_thread() {
             torrent.fail(error);
         }
@@ -124,10 +127,12 @@ fn save(torrent: &Torrent) {
     }
 }
 
+/// Builds the report or the error of a session. `removed` holds the totals of removed torrents.
 fn conclude(
     shared: &Shared,
     config: &Config,
-    (outcome, removed): (Outcome, Snapshot),
+    outcome: Outcome,
+    removed: Snapshot,
     threads: Threads,
 ) -> Result<Report, EngineError> {
     let torrents = shared.torrents();
@@ -136,15 +141,15 @@ fn conclude(
     }
     if outcome == Outcome::NoPeers(None) {
         let seconds = config.timeout.unwrap_or_default().as_secs();
-        return Err(EngineError::NoPeers(format!("nobody was connected for {seconds} s")));
+        return Err(EngineError::NoPeers(format!("no peer was connected for {seconds} s")));
     }
     if outcome == Outcome::AllBanned {
         let worst = torrents.iter().find_map(|torrent| torrent.peers.failed_pieces().worst());
         let worst = worst.map_or_else(String::new, |(piece, senders)| {
             let peers = if senders == 1 { "1 peer" } else { &format!("{senders} peers") };
-            format!("piece {} never verified ({peers} sent it wrong), and ", piece.get())
+            format!("piece {} never verified ({peers} sent wrong data), and ", piece.get())
         });
-        return Err(EngineError::NoPeers(format!("{worst}all that are known were banned for sending wrong data")));
+        return Err(EngineError::NoPeers(format!("{worst}all known peers were banned for sending wrong data")));
     }
     if let Some(fault) = torrents.iter().find_map(|torrent| torrent.fault.get()) {
         let StorageError { action, path, source } = fault;
@@ -185,7 +190,8 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
     }
 }
 
-/// Thousands of connections, or locks of files, need thousands of descriptors: as many as the user may have.
+/// Raises the descriptor limit to the user's maximum: thousands of connections or file locks need thousands of
+/// descriptors.
 pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -195,6 +201,7 @@ pub fn raise_descriptor_limit() {
 /// Commands that may wait for a ring thread.
 const COMMANDS_MAX: usize = 1024;
 
+/// Starts a ring thread for each listener. Fails if one does not start.
 fn start_rings(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
@@ -221,7 +228,7 @@ fn start_rings(
         let body = move || {
             run_ring(move || {
                 let _ = started.send(());
-                // The others' fate does not depend on this thread any more.
+                // The wait for the other threads must not depend on this one.
                 drop(started);
                 ring::run(index, shared, inbox)
             })
@@ -229,7 +236,7 @@ fn start_rings(
         threads.push(thread::Builder::new().name(format!("ring-{index}")).spawn(body).map_err(EngineError::Threads)?);
     }
     drop(started);
-    // Each thread either says that its ring runs, or ends with the reason why not.
+    // Each thread either reports that its ring runs, or ends with the reason for its failure.
     if wait.iter().take(threads.len()).count() == threads.len() {
         return Ok(threads);
     }
@@ -239,8 +246,10 @@ fn start_rings(
     Err(EngineError::Threads(std::io::Error::other("a ring thread did not start")))
 }
 
+/// The result of a ring thread; `Err` if it panicked.
 type Ended = thread::Result<Result<(), RingError>>;
 
+/// Stops the ring threads and returns their results.
 fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), RingError>>>) -> Vec<Ended> {
     for ring in shared.rings.handles() {
         let _ = ring.commands.blocking_send(Command::Stop);

@@ -27,7 +27,7 @@ use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 pub(in crate::engine) enum CloseReason {
     #[error("closed by the peer")]
     Closed,
-    #[error("not needed: both sides have everything")]
+    #[error("not needed: both sides have all pieces")]
     Useless,
     #[error("stopping")]
     Stopping,
@@ -50,12 +50,13 @@ pub(in crate::engine) struct Connection {
     link: RefCell<Link<PieceBuffer>>,
     /// The writer has something to do.
     wake: Notify,
-    /// The writer's next block is being made ready.
-    waiting: Cell<bool>,
-    /// The writer is held back by a rate limit, and will be woken.
-    held: Cell<bool>,
+    /// The writer waits for a block to become ready.
+    awaits_block: Cell<bool>,
+    /// The writer waits for a rate limit; a task will wake it.
+    is_throttled: Cell<bool>,
+    /// The time at which the pending send began.
     send_since: Cell<Option<Time>>,
-    /// What the peer had not acknowledged of a send that waits, and since when it is as much.
+    /// The unacknowledged bytes of the pending send, and when that number last changed.
     unread: Cell<Option<(usize, Time)>>,
     ended: Cell<bool>,
     low_water: RefCell<LowWater>,
@@ -78,8 +79,8 @@ impl Connection {
             socket,
             link: RefCell::new(link),
             wake: Notify::new(),
-            waiting: Cell::new(false),
-            held: Cell::new(false),
+            awaits_block: Cell::new(false),
+            is_throttled: Cell::new(false),
             send_since: Cell::new(None),
             unread: Cell::new(None),
             ended: Cell::new(false),
@@ -96,20 +97,20 @@ impl Connection {
         self.link.borrow().shared().clone()
     }
 
-    /// The writer looks again at what there is to say.
+    /// Wakes the writer.
     pub(in crate::engine) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// The writer tells what is new.
+    /// Announces new pieces and applies choke decisions.
     pub(in crate::engine) fn handle_news(&self) {
         self.link.borrow_mut().flush_haves();
         self.wake();
     }
 
-    /// The writer looks again if it waits for a block to become ready.
+    /// Wakes the writer if it waits for a block to become ready.
     pub(in crate::engine) fn wake_if_waiting(&self) {
-        if self.waiting.get() {
+        if self.awaits_block.get() {
             self.wake();
         }
     }
@@ -121,7 +122,7 @@ impl Connection {
             let client = link.connection().peer_client().map(printable).unwrap_or_default();
             debug!("{}: {} {client}: {reason}", self.torrent.name, link.shared().address());
             match reason {
-                // What waits for a peer that does not read would wait for minutes more.
+                // The pending data of a peer that does not read would stay in the kernel for minutes.
                 CloseReason::SendStalled => self.socket.reset(),
                 _ => self.socket.shutdown(),
             }
@@ -129,7 +130,7 @@ impl Connection {
         }
     }
 
-    /// What time brings: keep-alives, silence, snubbing, a send that does not move.
+    /// Handles timeouts: keep-alives, silence, snubbing and stalled sends.
     pub(in crate::engine) fn handle_tick(&self, now: Time) {
         let sends_for_longer = |time| self.send_since.get().is_some_and(|since| now > since + time);
         if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
@@ -149,7 +150,7 @@ impl Connection {
         }
     }
 
-    /// Of a send that waits the peer has taken nothing for a while.
+    /// The peer has acknowledged nothing of the pending send for a while.
     fn is_unread(&self, now: Time) -> bool {
         let left = self.send_since.get().map(|_| self.socket.unacknowledged_len());
         let seen = self.unread.get().filter(|&(seen, _)| left == Some(seen));
@@ -157,13 +158,13 @@ impl Connection {
         seen.is_some_and(|(_, since)| now >= since + limits::SEND_UNREAD_NOTICE)
     }
 
-    /// Tells the socket when to wake the reader, where that changes.
+    /// Sets the low-water mark at which the socket wakes the reader, if it has changed.
     pub(in crate::engine) fn mark(&self, poll: impl FnOnce(&mut LowWater) -> Option<u32>) {
         let changed = poll(&mut self.low_water.borrow_mut());
         changed.into_iter().for_each(|len| self.socket.set_recv_mark(len));
     }
 
-    /// Runs both tasks to the end of the connection; `buffer` may hold bytes that came behind the handshake.
+    /// Runs both tasks to the end of the connection; `buffer` may contain bytes that followed the handshake.
     pub(in crate::engine) async fn run(self: Rc<Self>, buffer: RecvBuffer) {
         let writer = spawn({
             let connection = self.clone();

@@ -15,11 +15,11 @@ use crate::uring::{RecvBuffer, Socket};
 pub(in crate::engine) struct Established {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) agreement: Agreement,
-    /// Bytes that arrived behind the handshake.
+    /// Bytes that followed the handshake.
     pub(in crate::engine) buffer: RecvBuffer,
 }
 
-/// Why there is no connection.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::engine) enum HandshakeFailure {
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! What the connections of one ring thread share.
+//! State that the connections of one ring thread share.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(in crate::engine) struct Local {
     pub(in crate::engine) shared: Arc<Shared>,
     /// `None`: sends are copied.
     pub(in crate::engine) zero_copy: Option<ZeroCopyRing>,
-    /// From a request to its block, since the last [`Self::flush_counts`].
+    /// From queueing a request to receiving its block, since the last [`Self::flush_counts`].
     latency: RefCell<Histogram<u64>>,
 }
 

@@ -1,4 +1,6 @@
-//! One ring thread: accepts and opens connections, passes news on, writes verified pieces, keeps time.
+//! A ring thread: accepts and opens connections, writes verified pieces, and drives the timeouts of its connections.
+//!
+//! Owns all peer sockets. When to connect, choke and close is decided by `control`.
 
 mod connection;
 mod handshake;
@@ -34,12 +36,12 @@ use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{Listener, Socket, no_op, spawn};
 
-/// How often time-outs are looked at.
+/// The interval at which timeouts are checked.
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a ring thread is given.
+/// The inputs of a ring thread.
 pub(in crate::engine) struct Inbox {
     pub(in crate::engine) listener: Option<std::net::TcpListener>,
     pub(in crate::engine) commands: mpsc::Receiver<Command>,
@@ -72,7 +74,7 @@ impl Ring {
     }
 }
 
-/// Runs until it is told to stop.
+/// Runs until [`Command::Stop`].
 pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
     let Inbox { listener, mut commands, mut verified, news, ready } = inbox;
     let ring = Rc::new(Ring {
@@ -106,7 +108,7 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
         }
     }
     if let Some(accepting) = accepting {
-        // Its last accept ends with the ring, and with it a connection that comes until then.
+        // The pending accept ends with the ring, and so does a connection that it accepts until then.
         accepting.abort();
     }
     if let Some(listener) = listener.filter(|_| !ring.shared().endpoint.listener_is_handed) {
@@ -136,7 +138,7 @@ async fn keep_time(ring: Rc<Ring>) {
     }
 }
 
-/// Haves and chokes go to every connection, gathered over a moment when there are many.
+/// Makes every connection announce new pieces and apply choke decisions, at most once per [`limits::HAVE_GATHER`].
 async fn pass_news(ring: Rc<Ring>, news: Arc<Notify>) {
     loop {
         news.notified().await;
@@ -145,7 +147,7 @@ async fn pass_news(ring: Rc<Ring>, news: Arc<Notify>) {
     }
 }
 
-/// What a connection waits for is passed on at once.
+/// Wakes the connections that wait for content, at once.
 async fn pass_ready(ring: Rc<Ring>, ready: Arc<Notify>) {
     loop {
         ready.notified().await;
@@ -169,7 +171,7 @@ async fn accept(ring: Rc<Ring>, listener: Listener) {
     }
 }
 
-/// The next connection is accepted without a pause, however many peers hang up at once.
+/// The error concerns only the connection that was to be accepted: the next one is accepted without a pause.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected)
@@ -204,7 +206,7 @@ fn assign(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, permit: Handshak
     }
 }
 
-/// IPv4 in its own form, also when it came through an IPv6 socket.
+/// Converts an IPv4 address that was received through an IPv6 socket.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -234,7 +236,7 @@ async fn serve_incoming(
             torrent.peers.list().handle_disconnected(ring.shared().now(), address, useful);
         }
         Err(error) => {
-            // Peers that demand encryption begin with something else than BitTorrent's handshake.
+            // Peers that demand encryption do not begin with a BitTorrent handshake.
             if matches!(error, HandshakeFailure::Fault(HandshakeFault::Protocol(_))) {
                 let count = ring.shared().counters.foreign_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
                 debug!("{count} connections began with another protocol, or encrypted");
@@ -282,7 +284,7 @@ async fn open(
     socket.connect(address).await?;
     deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
     match handshake::offer(&ring.shared(), &socket, torrent, address, expected_id).await {
-        // That was our own time-out.
+        // The handshake timed out on our side.
         Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared().now() >= deadline.at => {
             Err(HandshakeFault::Closed.into())
         }
@@ -290,7 +292,7 @@ async fn open(
     }
 }
 
-/// Runs a connection to its end; true when it was worth having.
+/// Runs a connection to its end. Returns true if it has transferred blocks.
 async fn serve(
     ring: &Rc<Ring>,
     socket: Socket,
@@ -328,7 +330,7 @@ async fn serve(
     shared.has_transferred()
 }
 
-/// Has the ring shut a socket down when its time is over, until this is dropped.
+/// Makes the ring shut a socket down at a deadline, unless it is dropped before.
 struct HandshakeDeadline<'a> {
     ring: &'a Ring,
     key: u32,
@@ -342,7 +344,7 @@ impl<'a> HandshakeDeadline<'a> {
         deadline
     }
 
-    /// From now on.
+    /// Moves the deadline to `timeout` from now.
     fn set(&mut self, socket: &Socket, timeout: Duration) {
         self.at = self.ring.shared().now() + timeout;
         self.ring.in_handshake.borrow_mut().insert(self.key, (socket.clone(), self.at));
@@ -355,7 +357,7 @@ impl Drop for HandshakeDeadline<'_> {
     }
 }
 
-/// A connection among those of its ring and of its torrent, until this is dropped.
+/// Registers a connection with its ring and its torrent until it is dropped.
 struct Registration {
     ring: Rc<Ring>,
     torrent: Arc<Torrent>,

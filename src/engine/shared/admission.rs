@@ -1,4 +1,4 @@
-//! The limits on connections: how many there may be, how many may be in their handshake, and which one gives way.
+//! The limits on connections, in total and in their handshake, and the eviction of connections at the limit.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshak
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
     pub(in crate::engine) connections_max: usize,
-    /// Connections at which an incomplete torrent takes no more.
+    /// An incomplete torrent accepts no more connections once it has this many.
     pub(in crate::engine) leeching_max: usize,
     half_open_count: AtomicUsize,
     pending: PendingHandshakes,
@@ -23,7 +23,7 @@ pub(in crate::engine) struct Admission {
 #[derive(Debug)]
 pub(in crate::engine) enum Admitted {
     Yes(HandshakePermit),
-    /// Another connection has to close for it: connections have to be told.
+    /// Another connection must close for it: the caller wakes the connections.
     InPlaceOfAnother(HandshakePermit),
     No,
 }
@@ -39,7 +39,8 @@ impl Admission {
         }
     }
 
-    /// Decides on an accepted connection from `address`, beside `connection_count` others. `own` is our address as peers see it.
+    /// Decides on an accepted connection from `address`, beside `connection_count` existing ones. `own` is our address
+    /// as peers see it.
     pub(in crate::engine) fn admit(&self, connection_count: usize, own: SocketAddr, address: SocketAddr) -> Admitted {
         let Some(permit) = self.pending.enter(address.ip()) else { return Admitted::No };
         if connection_count < self.connections_max {
@@ -51,14 +52,14 @@ impl Admission {
         }
     }
 
-    /// Connections that may be opened now, beside `connection_count` others.
+    /// The number of connections that may be opened now, beside `connection_count` existing ones.
     pub(in crate::engine) fn open_room(&self, connection_count: usize) -> usize {
         let half_open = self.half_open_count.load(Ordering::Relaxed);
         let room = self.connections_max.saturating_sub(connection_count);
         limits::HALF_OPEN_MAX.saturating_sub(half_open).min(room)
     }
 
-    /// So many connections are open that useless ones should go.
+    /// The limit is so close that useless connections should be closed.
     pub(in crate::engine) fn is_crowded(&self, connection_count: usize) -> bool {
         connection_count * 10 >= self.connections_max * limits::CROWDED_TENTHS
     }

@@ -1,4 +1,4 @@
-//! Eviction at the connection limit: useless peers go first, the lowest canonical priority (BEP 40) before others.
+//! Eviction at the connection limit: useless peers are closed, the lowest canonical priority (BEP 40) first.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,8 @@ use crate::base::canonical_priority;
 use crate::base::lock::lock;
 use crate::swarm::PeerShared;
 
-/// The useless peers, which the control thread lists while connections are crowded. Used by all threads, at the limit alone.
+/// The useless peers, which the control thread lists while connections are crowded. Used by all threads, only at the
+/// limit.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Eviction {
     /// By the number of their torrent.
@@ -26,8 +27,8 @@ impl Eviction {
         }
     }
 
-    /// Requests that the candidate of the lowest priority closes, if the priority of `newcomer` is higher. `own` is our address as
-    /// peers see it. Returns true if one was found: its connection has to be told.
+    /// Requests that the candidate of the lowest priority closes, if the priority of `newcomer` is higher. `own` is our
+    /// address as peers see it. Returns true if one was found: the caller wakes its connection.
     pub(in crate::engine) fn evict_for(&self, own: SocketAddr, newcomer: SocketAddr) -> bool {
         let priority = |peer: SocketAddr| canonical_priority(own, peer);
         let mut candidates = lock(&self.candidates);
@@ -62,7 +63,7 @@ mod tests {
         assert!(!eviction.evict_for(own, newcomer), "there is no candidate");
         eviction.set_candidates(1, peers[..2].to_vec());
         eviction.set_candidates(2, peers[2..].to_vec());
-        // No longer useless.
+        // An interested peer is not useless.
         peers[0].set_interested(true);
         assert!(eviction.evict_for(own, newcomer));
         let closing = || peers.iter().map(|peer| peer.is_close_requested()).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! What the threads of a session share.
+//! State that the threads of a session share. The state of one torrent is `torrent`'s.
 
 pub(in crate::engine) mod admission;
 pub(in crate::engine) mod eviction;
@@ -71,16 +71,16 @@ pub(in crate::engine) struct SessionRates {
     pub(in crate::engine) fair_queue: FairQueue,
 }
 
-/// Wakes the control thread, and says for which torrents.
+/// Wakes the control thread, and collects the torrents to step.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct ControlWaker {
-    /// Numbers of the torrents to look at.
+    /// Numbers of the torrents to step.
     woken: Mutex<Vec<u32>>,
     notify: Notify,
 }
 
 impl ControlWaker {
-    /// The control thread looks at this torrent soon.
+    /// Makes the control thread step this torrent soon.
     pub(in crate::engine) fn wake(&self, torrent: &Torrent) {
         if torrent.request_wake() {
             lock(&self.woken).push(torrent.number);
@@ -88,7 +88,7 @@ impl ControlWaker {
         self.notify.notify_one();
     }
 
-    /// The control thread looks whether the session is over.
+    /// Makes the control thread check whether the session has ended.
     pub(in crate::engine) fn wake_session(&self) {
         self.notify.notify_one();
     }
@@ -172,7 +172,8 @@ impl Shared {
         self.contents.torrents_mut().remove(&info_hash)
     }
 
-    /// Blocks of each peer's queue that are made ready ahead of its writer, so that those of all peers stay in memory together.
+    /// The number of blocks of each peer's queue that are made ready ahead of its writer, so that the blocks of all
+    /// peers stay in memory together.
     pub(in crate::engine) fn read_ahead_blocks(&self) -> usize {
         let trusted = u64::from(self.page_cache.trusted) * (EXTENT_LEN / u64::from(BLOCK_LEN));
         let share = usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.rings.connection_count().max(1);

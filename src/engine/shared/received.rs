@@ -1,4 +1,4 @@
-//! From a complete piece in its memory to one whose hash is right, on the hash pool.
+//! Hashes complete pieces on the hash pool, and hands verified ones to a ring to be written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::hash::Job;
 use crate::storage::{StorageError, WriteStep};
 use crate::swarm::PeerShared;
 
-/// What the session does with pieces that were hashed.
+/// The operations of the session that hashed pieces need.
 pub(in crate::engine) trait VerifiedSink: Send + Sync {
     fn now(&self) -> Time;
-    /// Something changed that connections pass on.
+    /// Makes connections announce new pieces and apply choke decisions.
     fn spread_news(&self);
-    /// The ring writes these. Blocks while too many wait for that.
+    /// Hands verified pieces to the ring that writes them. Blocks while the ring has too many.
     fn send_verified(&self, ring_index: usize, verified: Vec<Verified>);
-    /// A torrent has to stop.
+    /// Stops a torrent after a fault of our storage.
     fn handle_fault(&self, torrent: &Torrent, error: StorageError);
 }
 
@@ -30,13 +30,13 @@ pub(in crate::engine) struct Received {
     pub(in crate::engine) ring_index: usize,
 }
 
-/// A piece whose hash was right, with what has to be written where.
+/// A verified piece, with the writes that store it.
 #[derive(Debug)]
 pub(in crate::engine) struct Verified {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) open: Arc<Piece>,
     pub(in crate::engine) steps: Vec<WriteStep>,
-    /// The peers that had a part in no right piece before this one.
+    /// The senders that were not proven before this piece.
     pub(in crate::engine) proven: Vec<Arc<PeerShared>>,
 }
 
@@ -45,7 +45,7 @@ impl Job for Received {
         self.open.buffer().bytes().unwrap_or_default()
     }
 
-    /// One message, and so at most one wake, for each ring.
+    /// Sends one message, and so causes at most one wake, for each ring.
     fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
         let mut by_ring: BTreeMap<usize, (Arc<dyn VerifiedSink>, Vec<Verified>)> = BTreeMap::new();
         for (job, hash) in jobs {
@@ -61,7 +61,7 @@ impl Job for Received {
 }
 
 impl Received {
-    /// What is to be written, where the hash is right.
+    /// Returns the piece with its writes if the hash is right.
     fn finish(self, hash: PieceHash) -> Option<Verified> {
         let Self { sink, torrent, open, .. } = self;
         if torrent.content.hash_of(open.piece()) != Some(&hash) {
@@ -71,7 +71,8 @@ impl Received {
         }
         let proven = torrent.handle_verified(&open);
         let store = &torrent.content.store;
-        // Opening may block: here, not on the ring. Of a piece of very many files the others wait for their turn.
+        // Files are opened here, since that may block and the ring must not. Of a piece in very many files, the rest
+        // are opened as they are written.
         let at_once = store.open_files_max() / limits::HASH_LANES;
         let opened = store.write_steps(open.piece(), open.buffer(), torrent.write_path()).and_then(|steps| {
             steps.iter().take(at_once).try_for_each(|step| store.writable(step.file_index, step.path).map(drop))?;

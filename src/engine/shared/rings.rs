@@ -1,4 +1,4 @@
-//! The ring threads as other threads see them: how to reach each, and how many connections it has.
+//! The ring threads as other threads see them: their channels and their numbers of connections.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -89,17 +89,17 @@ impl Rings {
         self.handles().get(ring_index).map_or(0, |ring| ring.connection_count.load(Ordering::Relaxed))
     }
 
-    /// A key for a new connection; never used again.
+    /// Returns a unique key for a new connection.
     pub(in crate::engine) fn next_key(&self) -> u32 {
         self.next_key.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Every connection passes on new announcements and follows choke decisions.
+    /// Makes every connection announce new pieces and apply choke decisions.
     pub(in crate::engine) fn spread_news(&self) {
         self.handles().iter().for_each(|ring| ring.news.notify_one());
     }
 
-    /// Every connection that waits for content looks again.
+    /// Wakes every connection that waits for content.
     pub(in crate::engine) fn announce_ready(&self) {
         self.handles().iter().for_each(|ring| ring.ready.notify_one());
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::base::geometry::BLOCK_LEN;
+use crate::base::lock::lock;
 use crate::base::{PieceHash, PieceIndex, host_of, limits};
 use crate::engine::piece::Piece;
 use crate::hash::sha1;
@@ -21,11 +22,11 @@ pub(in crate::engine) struct FailedPieces {
 
 impl FailedPieces {
     fn smart_ban(&self) -> MutexGuard<'_, SmartBan> {
-        self.smart_ban.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.smart_ban)
     }
 
     fn senders(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, BTreeSet<IpAddr>>> {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.senders)
     }
 
     /// The piece with the most contributing hosts that never verified, and their number.

@@ -1,4 +1,5 @@
-//! One torrent as the engine runs it: swarm, content and peers. Shared by all threads.
+//! One torrent as the engine runs it: swarm, content and peers. Shared by all threads. What happens to it over time is
+//! `control`'s.
 
 pub(in crate::engine) mod failed_pieces;
 pub(in crate::engine) mod peers;
@@ -26,7 +27,7 @@ use crate::swarm::{PeerShared, Selection, Swarm};
 /// See the module.
 #[derive(Debug)]
 pub(in crate::engine) struct Torrent {
-    /// Differs from torrent to torrent of a session.
+    /// Unique in the session.
     pub(in crate::engine) number: u32,
     pub(in crate::engine) info_hash: InfoHash,
     /// Safe for a terminal.
@@ -39,9 +40,9 @@ pub(in crate::engine) struct Torrent {
     pub(in crate::engine) upload: UploadShare,
     /// The length of the selected files in bytes.
     pub(in crate::engine) wanted_len: u64,
-    /// A fault of our own, for which the torrent has stopped.
+    /// The storage fault that has stopped the torrent.
     pub(in crate::engine) fault: OnceLock<StorageError>,
-    /// The control thread was asked to look at the torrent.
+    /// The control thread was woken for the torrent.
     is_woken: AtomicBool,
 }
 
@@ -81,7 +82,7 @@ pub(in crate::engine) struct Settings {
 }
 
 impl Torrent {
-    /// `number` differs from torrent to torrent of the session; `buffers` is memory for pieces to be received.
+    /// `number` is unique in the session; `buffers` is the memory for received pieces.
     pub(in crate::engine) fn new(
         number: u32,
         metainfo: Metainfo,
@@ -139,12 +140,12 @@ impl Torrent {
         !self.is_woken.swap(true, Ordering::AcqRel)
     }
 
-    /// The control thread is about to look at the torrent.
+    /// The control thread is about to step the torrent.
     pub(in crate::engine) fn clear_wake(&self) {
         self.is_woken.store(false, Ordering::Release);
     }
 
-    /// Stops the torrent for a fault of our own; the first one counts.
+    /// Stops the torrent after a fault of our storage. The first fault is kept.
     pub(in crate::engine) fn fail(&self, error: StorageError) {
         let _ = self.fault.set(error);
     }

@@ -145,7 +145,7 @@ impl Peers {
         lock(&self.copies).values().map(of_host).sum()
     }
 
-    /// The torrent was removed: no connection joins any more, and those that have joined are closed.
+    /// The torrent was removed: rejects new connections, and closes those that have joined.
     pub(in crate::engine) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.connected().iter().for_each(|peer| peer.request_close());

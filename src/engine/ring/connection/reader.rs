@@ -1,7 +1,7 @@
-//! A connection's reader task: what arrives is decoded, blocks go to their pieces' slots.
+//! The reader task of a connection: decodes messages, and receives blocks into their piece buffers.
 //!
-//! While the peer owes blocks they are received in place, as many in one call as have arrived ([`ReceivePlan`]); everything
-//! else, and what does not come as planned, goes through the connection's buffer.
+//! While requests are outstanding, blocks are received in place, as many in one call as have arrived ([`ReceivePlan`]).
+//! Other messages, and bytes that do not match the plan, go through the connection's buffer.
 
 use std::io;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::uring::{RecvBuffer, ScatterList};
 
 /// Small receives in a row after which a large buffer is given up.
 const SMALL_RECEIVES_MAX: u32 = 64;
-/// Blocks that the first plan, and one after a surprise, reaches.
+/// The number of blocks in the first plan, and the fewest in any later one.
 const PLANNED_BLOCKS_MIN: usize = 4;
 
-/// What the reader task keeps from receive to receive.
+/// The state of the reader task.
 struct Reader {
-    /// Received and not decoded: never a whole message.
+    /// Received bytes that are not decoded yet: less than a whole message.
     buffer: RecvBuffer,
     plan: ReceivePlan,
     leases: ScatterList<BlockLease, PIECE_HEAD_LEN>,
-    /// Blocks that a plan reaches: fewer when the peer tends to send other messages between them.
-    reach_count: usize,
+    /// The maximum number of blocks in a plan: lower if the peer sends other messages between blocks.
+    block_count_max: usize,
     small_receives: u32,
 }
 
 impl Connection {
-    /// Runs to the end of the stream; `buffer` may hold its start.
+    /// Runs to the end of the stream. `buffer` may contain its start.
     pub(super) async fn read(&self, buffer: RecvBuffer) -> Result<(), CloseReason> {
         let mut reader = Reader {
             buffer,
             plan: ReceivePlan::default(),
             leases: ScatterList::default(),
-            reach_count: PLANNED_BLOCKS_MIN,
+            block_count_max: PLANNED_BLOCKS_MIN,
             small_receives: 0,
         };
         let mut needed = self.handle_received(&mut reader.buffer)?;
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the session may download; how many bytes at a time, about.
+    /// Waits until the rate limit permits a receive. Returns the approximate number of bytes that it permits.
     async fn await_limit(&self) -> Result<usize, CloseReason> {
         loop {
             let now = self.now();
@@ -80,8 +80,8 @@ impl Connection {
         }
     }
 
-    /// Receives what comes next into the buffer, where the next message will have `needed` bytes in all. It doubles when it was
-    /// full, up to `len_max`: whoever asks for much once and then says nothing must not hold what a busy peer needs.
+    /// Receives into the buffer; the next message has `needed` bytes in total. A full buffer doubles, up to `len_max`.
+    /// It shrinks after small receives, so that an idle peer does not hold memory that a busy one needs.
     async fn receive(&self, reader: &mut Reader, needed: usize, len_max: usize) -> Result<(), CloseReason> {
         let len_max = limits::RECV_BUFFER_LEN_MAX.min(len_max);
         let mut buffer = std::mem::take(&mut reader.buffer);
@@ -110,16 +110,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Leases the places of the blocks that come next, about `len_max` bytes; false when the next bytes are something else, or nobody's.
+    /// Leases the memory of the next expected blocks, about `len_max` bytes. Returns false if the next bytes are no
+    /// expected block, or their memory can't be leased.
     fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
-        let Reader { buffer, plan, leases, reach_count, .. } = reader;
+        let Reader { buffer, plan, leases, block_count_max, .. } = reader;
         let link = self.link.borrow();
         let mut expected = link.expected();
         let front = if buffer.filled().is_empty() { None } else { expected.next().map(|(block, _)| block) };
         if !plan.begin(buffer.filled(), front) {
             return false;
         }
-        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *reach_count);
+        let block_count = (len_max / BLOCK_LEN as usize).clamp(1, *block_count_max);
         for (block, open) in expected.take(block_count) {
             let Some(lease) = open.and_then(|open| open.buffer().lease(block.block_index())) else { break };
             plan.push(block);
@@ -128,9 +129,9 @@ impl Connection {
         !leases.is_empty()
     }
 
-    /// Receives as planned, and lands the blocks that came whole. What is left of the bytes goes into the buffer.
+    /// Receives as planned, and lands the complete blocks. The remaining bytes go into the buffer.
     fn receive_planned(&self, reader: &mut Reader) -> Result<(), CloseReason> {
-        let Reader { buffer, plan, leases, reach_count, .. } = reader;
+        let Reader { buffer, plan, leases, block_count_max, .. } = reader;
         let front_len = plan.front_len();
         buffer.reserve(front_len);
         let len = match self.socket.try_recv(buffer, front_len, leases) {
@@ -143,16 +144,16 @@ impl Connection {
         }
         self.local.shared.rates.down.charge(self.now(), len as u64);
         let received = plan.handle_received(len, buffer.filled(), leases.heads());
-        *reach_count = if received.foreign {
-            (*reach_count / 2).max(PLANNED_BLOCKS_MIN)
+        *block_count_max = if received.foreign {
+            (*block_count_max / 2).max(PLANNED_BLOCKS_MIN)
         } else {
-            (*reach_count * 2).min(limits::PLANNED_BLOCKS_MAX)
+            (*block_count_max * 2).min(limits::PLANNED_BLOCKS_MAX)
         };
         let now = self.now();
         self.low_water.borrow_mut().handle_received(now, len);
         let mut link = self.link.borrow_mut();
         if received.whole > 0 {
-            // The block in front of them.
+            // The block at the front precedes them.
             self.decode(&mut link, buffer, now)?;
         }
         let mut leases = leases.drain();
@@ -173,8 +174,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes every whole message out of the buffer and does what follows from it; returns the bytes that the next message
-    /// needs in all.
+    /// Handles every whole message in the buffer. Returns the total length of the next one, as far as it is known.
     fn handle_received(&self, buffer: &mut RecvBuffer) -> Result<usize, CloseReason> {
         let now = self.now();
         let mut link = self.link.borrow_mut();
@@ -192,6 +192,7 @@ impl Connection {
         Ok(needed)
     }
 
+    /// Decodes the messages in the buffer; see [`Self::handle_received`].
     fn decode(&self, link: &mut Link<PieceBuffer>, buffer: &mut RecvBuffer, now: Time) -> Result<usize, CloseReason> {
         let (mut at, mut needed) = (0, 0);
         while let Some(bytes) = buffer.filled().get(at..).filter(|bytes| !bytes.is_empty()) {
@@ -228,7 +229,7 @@ impl Connection {
         Ok(needed)
     }
 
-    /// A piece that is complete goes to the hash pool.
+    /// Hands a completed piece to the hash pool.
     fn handle_receipt(&self, link: &Link<PieceBuffer>, receipt: Receipt<PieceBuffer>) {
         if let Some(latency) = receipt.latency {
             self.local.record_latency(latency);
@@ -236,7 +237,7 @@ impl Connection {
         if let Some(open) = receipt.completed {
             let shared = Arc::clone(&self.local.shared);
             let torrent = self.torrent.clone();
-            // Whoever is asked for no more until this is known to be right does not wait for a batch.
+            // A peer that gets no more requests until this piece is verified does not wait for a batch.
             let last = link.is_finishing() || !link.shared().is_proven();
             self.local.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.local.index }, last);
         }

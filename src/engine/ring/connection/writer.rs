@@ -1,4 +1,4 @@
-//! The sending half of a connection: its writer task, and what makes queued blocks ready to leave.
+//! The writer task of a connection, and the work that makes queued blocks ready to be sent.
 
 use std::io;
 use std::ops::Range;
@@ -18,6 +18,7 @@ use crate::swarm::limiter;
 use crate::uring::{Batch, spawn};
 
 impl Connection {
+    /// Runs until the connection ends.
     pub(super) async fn write(self: &Rc<Self>) -> Result<(), CloseReason> {
         let mut transmit = Transmit::default();
         let mut leases = Vec::new();
@@ -60,12 +61,13 @@ impl Connection {
 
     async fn send(&self, batch: Batch<ReadLease>, payload_len: usize) -> (io::Result<()>, Batch<ReadLease>) {
         match &self.zero_copy {
-            // The batch is the kernel's until the peer has acknowledged it.
+            // The kernel owns the batch until the peer has acknowledged it.
             Some(sender) if sender.takes(payload_len) => (sender.send_all(&self.socket, batch).await, Batch::default()),
             _ => self.socket.send_all(batch).await,
         }
     }
 
+    /// Fills `transmit` with messages and ready blocks. Returns false if there is nothing to send.
     fn poll_transmit(self: &Rc<Self>, transmit: &mut Transmit) -> Result<bool, CloseReason> {
         let now = self.now();
         self.link.borrow_mut().advance(now)?;
@@ -77,7 +79,7 @@ impl Connection {
         let clock = self.local.shared.page_cache.clock(now);
         let limit = self.poll_limit(now, link.connection().queued().next().is_some());
         let mut left = limit.unwrap_or(0);
-        let something = link.poll_transmit(now, transmit, |block| {
+        let has_data = link.poll_transmit(now, transmit, |block| {
             let leaves = left > 0 && self.torrent.content.readiness.is_ready(block, clock);
             left = left.saturating_sub(if leaves { block.len.into() } else { 0 });
             leaves
@@ -85,10 +87,11 @@ impl Connection {
         if let (Err(until), Some(_)) = (limit, link.connection().queued().next()) {
             self.wake_at(until);
         }
-        Ok(something)
+        Ok(has_data)
     }
 
-    /// What may leave now by all limits; among torrents, those that wait for the session's line take turns.
+    /// Returns the number of bytes that all rate limits permit, or the time until which none is permitted. Torrents
+    /// that wait for the session's limit take turns.
     fn poll_limit(&self, now: Time, waits: bool) -> Result<u64, Time> {
         let shared = &self.local.shared;
         let (session, own) = (shared.rates.up.poll(now), self.torrent.upload.limiter.poll(now));
@@ -98,18 +101,19 @@ impl Connection {
         limiter::narrowest([session, own])
     }
 
-    /// Another program may have written to, truncated, removed or replaced what is about to leave.
+    /// Rechecks the files that are about to be sent: another program may have written to, truncated, removed or
+    /// replaced them.
     async fn recheck_files(&self, transmit: &Transmit) {
         let files = self.torrent.content.files_to_recheck(&transmit.blocks, self.now());
         if !files.is_empty() {
             let torrent = self.torrent.clone();
             let recheck = move || files.into_iter().for_each(|file_index| torrent.recheck(file_index));
-            // After the session nothing is sent either.
+            // If the session has ended, nothing is sent either.
             let _ = self.local.shared.files.run(&self.torrent.content.file_share, recheck).await;
         }
     }
 
-    /// Blocks whose file has changed since they were ready wait until their pieces are hashed again.
+    /// Waits until the blocks whose file has changed since they were ready are verified again.
     async fn await_verified(self: &Rc<Self>, transmit: &Transmit) -> Result<(), CloseReason> {
         let is_verified = |block: &BlockRef| self.torrent.content.readiness.is_verified(block.piece);
         while !transmit.blocks.iter().all(is_verified) {
@@ -126,7 +130,7 @@ impl Connection {
                 waits = true;
             }
             if waits {
-                self.waiting.set(true);
+                self.awaits_block.set(true);
                 self.wake.notified().await;
             }
             if self.ended.get() {
@@ -136,8 +140,8 @@ impl Connection {
         Ok(())
     }
 
-    /// What a block lay in may have given way to other content since it was ready: then it is brought into memory again. False
-    /// if a file has changed meanwhile.
+    /// Leases the blocks. The mapping of a block may have been dropped for other content since the block was ready: it
+    /// is then populated again. Returns false if a file has changed meanwhile.
     async fn take_leases(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>) -> Result<bool, CloseReason> {
         leases.clear();
         for &block in &transmit.blocks {
@@ -147,7 +151,7 @@ impl Connection {
                 }
                 match self.populate(&self.torrent.content.range_of(block)).await {
                     _ if self.ended.get() => return Err(CloseReason::Closed),
-                    Populated::There => {}
+                    Populated::Done => {}
                     Populated::Later => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
                     Populated::Lost => {
                         self.torrent.handle_unservable(block.piece, "its file became shorter");
@@ -155,7 +159,7 @@ impl Connection {
                     }
                 }
             };
-            // Of a file that was replaced it may be one of the new file, which has not been hashed.
+            // If the file was replaced, the lease may be of the new file, which has not been hashed.
             if !self.torrent.content.readiness.is_verified(block.piece) {
                 return Ok(false);
             }
@@ -164,20 +168,20 @@ impl Connection {
         Ok(true)
     }
 
-    /// The writer looks again then, or earlier.
+    /// Wakes the writer at `until` or earlier.
     fn wake_at(self: &Rc<Self>, until: Time) {
-        if !self.held.replace(true) {
+        if !self.is_throttled.replace(true) {
             let connection = self.clone();
             spawn(async move {
                 let wait = until.saturating_sub(connection.now()).min(limits::RATE_WAIT_MAX);
                 tokio::time::sleep(wait).await;
-                connection.held.set(false);
+                connection.is_throttled.set(false);
                 connection.wake();
             });
         }
     }
 
-    /// Puts control bytes, heads and leases together; returns the payload's length.
+    /// Assembles control bytes, piece heads and leases. Returns the length of the payload.
     fn fill(&self, transmit: &Transmit, leases: &mut Vec<ReadLease>, batch: &mut Batch<ReadLease>) -> usize {
         batch.push_bytes(&transmit.control);
         let mut sent = 0;
@@ -189,7 +193,8 @@ impl Connection {
         sent
     }
 
-    /// The kernel answers pages it can't read with EFAULT: our fault, not the peer's.
+    /// Returns the reason for a failed send. The kernel reports pages that it can't read as EFAULT: a fault of our
+    /// storage.
     async fn handle_send_error(&self, error: io::Error, transmit: &Transmit) -> CloseReason {
         if error.raw_os_error() != Some(libc::EFAULT) {
             return CloseReason::Io(error);
@@ -202,10 +207,10 @@ impl Connection {
         CloseReason::Storage
     }
 
-    /// Starts what the next queued blocks need, and refuses those that can't be sent.
+    /// Starts the work that the next queued blocks need, and refuses those that can't be sent.
     fn prepare(self: &Rc<Self>, now: Time) {
         let mut unservable: Vec<PieceIndex> = Vec::new();
-        let mut waiting = false;
+        let mut awaits_block = false;
         let clock = self.local.shared.page_cache.clock(now);
         self.recheck_residency(clock);
         for &block in self.link.borrow().connection().queued().take(self.local.shared.read_ahead_blocks()) {
@@ -216,15 +221,15 @@ impl Connection {
                 Readiness::Populate(extent) => self.start_populate(extent),
                 Readiness::Unservable => unservable.push(block.piece),
             }
-            waiting = true;
+            awaits_block = true;
         }
-        self.waiting.set(waiting);
+        self.awaits_block.set(awaits_block);
         unservable.dedup();
         unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
     }
 
-    /// The kernel takes pages back without a word, and others cut files: what leaves next is looked at once more, neighbours
-    /// together.
+    /// Checks the residency of the next blocks again, adjacent blocks together: the kernel reclaims pages without
+    /// notice, and other programs truncate files.
     fn recheck_residency(&self, clock: ResidencyClock) {
         let store = &self.torrent.content.store;
         let is_there = |offset, len| {
@@ -262,14 +267,14 @@ impl Connection {
                     tokio::time::sleep(limits::READ_RETRY_PAUSE).await;
                     torrent.content.readiness.handle_unhashed(piece);
                 }
-                // Else every connection would wait for its hash.
-                None => torrent.handle_unservable(piece, "its check panicked"),
+                // Otherwise every connection would wait for its hash.
+                None => torrent.handle_unservable(piece, "verifying it panicked"),
             }
             shared.rings.announce_ready();
         });
     }
 
-    /// Brings a extent of the content into memory, off the ring thread.
+    /// Brings an extent of the content into memory, off the ring thread.
     fn start_populate(self: &Rc<Self>, extent: u64) {
         let connection = self.clone();
         spawn(async move {
@@ -299,7 +304,8 @@ impl Connection {
         });
     }
 
-    /// When not all of a extent can be read, only the pieces that lie in what is missing are lost.
+    /// Populates an extent that can't be read as a whole piece by piece, so that only the pieces in its unreadable part
+    /// are lost.
     async fn populate_pieces(&self, extent: &Range<u64>) -> Populated {
         let geometry = &self.torrent.swarm.geometry;
         let piece_len = u64::from(geometry.piece_len());
@@ -310,7 +316,7 @@ impl Connection {
             let part = start.max(extent.start)..end.min(extent.end);
             if self.torrent.swarm.pieces.has(piece) {
                 match self.populate(&part).await {
-                    Populated::There => {}
+                    Populated::Done => {}
                     Populated::Later => return Populated::Later,
                     Populated::Lost => {
                         self.torrent.handle_unservable(piece, "its file is missing, too short or can't be read");
@@ -318,26 +324,27 @@ impl Connection {
                 }
             }
         }
-        Populated::There
+        Populated::Done
     }
 
+    /// Brings a range of the content into memory on a file thread.
     async fn populate(&self, range: &Range<u64>) -> Populated {
         let (torrent, offset, len) = (self.torrent.clone(), range.start, range.end - range.start);
         let populate = move || torrent.populate(offset, len);
         match self.local.shared.files.run(&self.torrent.content.file_share, populate).await {
-            Some(Ok(())) => Populated::There,
+            Some(Ok(())) => Populated::Done,
             Some(Err(error)) if !error.is_transient() => Populated::Lost,
-            // Without an answer the session has ended, which says nothing of the file either.
+            // Without a result the session has ended or the work panicked, which says nothing about the file.
             _ => Populated::Later,
         }
     }
 }
 
-/// What became of bringing a range of the content into memory.
+/// The result of populating a range of the content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Populated {
-    There,
-    /// The machine lacks what that takes.
+    Done,
+    /// The machine lacks resources at the moment.
     Later,
     /// Not all of it can be mapped or read.
     Lost,

@@ -80,7 +80,7 @@ fn a_piece_corrupt_at_every_source_is_named() {
     let finished = run(&fixture.get_command(&fixture.scratch.folder("target"), &peers), DEADLINE);
     assert_eq!(finished.code, Some(4), "{finished:#?}");
     let last = finished.stderr.lines().last().unwrap_or_default();
-    assert!(last.contains("piece 2 never verified (3 peers sent it wrong)"), "{finished:#?}");
+    assert!(last.contains("piece 2 never verified (3 peers sent wrong data)"), "{finished:#?}");
 }
 
 #[test]
