@@ -97,7 +97,7 @@ impl Identity {
     }
 }
 
-/// What to do with served content in the page cache.
+/// The treatment of served content in the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheMode {
     /// Leave it to the kernel.

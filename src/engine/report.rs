@@ -45,8 +45,8 @@ pub enum EngineError {
     HungUp(HungUp),
 }
 
-/// The number of peers that closed their connections at our handshake: peers without the torrent do that, and peers that
-/// accept only encrypted connections.
+/// The number of peers that closed their connections at our handshake: peers without the torrent do that, and peers
+/// that accept only encrypted connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HungUp(NonZeroUsize);
 

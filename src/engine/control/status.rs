@@ -110,7 +110,8 @@ fn rarest(torrent: &Torrent) -> u32 {
     pieces.map(|piece| swarm.availability.of(piece)).min().unwrap_or(0)
 }
 
-/// The number of connected peers that have each piece, averaged over ranges if there are more than [`PIECE_MAP_LEN`] pieces.
+/// The number of connected peers that have each piece, averaged over ranges if there are more than [`PIECE_MAP_LEN`]
+/// pieces.
 #[expect(clippy::cast_precision_loss, reason = "shades of a color")]
 fn availability(torrent: &Torrent) -> Vec<f32> {
     let swarm = &torrent.swarm;

@@ -108,7 +108,7 @@ impl Content {
         }
     }
 
-    /// No piece is missing: the files are not written any more. May block.
+    /// No piece is missing: nothing more is written to the files. May block.
     pub(in crate::engine) fn handle_complete(&self) {
         self.store.end_writing(&self.on_change());
     }
@@ -222,8 +222,8 @@ impl Content {
         self.store.populate(offset, len, &on_change)
     }
 
-    /// Compares a file with the one that was verified: pieces beyond its new end are not served, and the pieces of a changed file
-    /// are hashed again. May block on the file system.
+    /// Compares a file with the one that was verified: pieces beyond its new end are not served, and the pieces of a
+    /// changed file are hashed again. May block on the file system.
     pub(in crate::engine) fn recheck(&self, pieces: &Pieces<PieceBuffer>, file_index: usize) {
         let geometry = &self.geometry;
         let (len, why) = match self.store.recheck(file_index, &self.on_change()) {

@@ -189,7 +189,8 @@ pub(in crate::engine) struct ReadinessTable {
 }
 
 impl ReadinessTable {
-    /// `verified` pieces are served without being hashed; `trusted` is [`crate::engine::shared::page_cache::PageCache`]'s.
+    /// `verified` pieces are served without being hashed; `trusted` is
+    /// [`crate::engine::shared::page_cache::PageCache`]'s.
     pub(in crate::engine) fn new(geometry: &Geometry, verified: &Bitfield, trusted: u32) -> Self {
         let state = |piece| match verified.contains(piece) {
             true => VerifyState::Verified,
@@ -228,7 +229,8 @@ impl ReadinessTable {
         };
         let age = now.time.saturating_sub(Duration::from_millis(ms.into()));
         let populated_since = now.populated_count.wrapping_sub(populated_count);
-        // An extent that was just populated is sent, however many follow it: otherwise a crowd of readers would only populate.
+        // An extent that was just populated is sent, however many follow it: otherwise a crowd of readers would only
+        // populate.
         age < limits::RESIDENT_MIN || (age < limits::RESIDENT_MAX && populated_since < self.trusted)
     }
 
@@ -301,7 +303,8 @@ impl ReadinessTable {
         }
     }
 
-    /// An extent is about to be dropped from memory: [`Self::handle_left`] follows. Returns false if a task populates or drops it.
+    /// An extent is about to be dropped from memory: [`Self::handle_left`] follows. Returns false if a task populates
+    /// or drops it.
     pub(in crate::engine) fn begin_leave(&self, extent: u64) -> bool {
         self.extent(extent).is_some_and(|residency| residency.begin(Residency::Leaving))
     }

@@ -32,7 +32,8 @@ pub(in crate::engine) enum HandshakeFailure {
     Refused,
 }
 
-/// Answers the handshake of a peer that connected to us. The connection is counted in the torrent's peer list if this succeeds.
+/// Answers the handshake of a peer that connected to us. The connection is counted in the torrent's peer list if this
+/// succeeds.
 pub(in crate::engine) async fn answer(
     shared: &Shared,
     socket: &Socket,

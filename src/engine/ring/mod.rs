@@ -190,7 +190,8 @@ fn handle_accepted(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
     assign(ring, socket, address, permit);
 }
 
-/// The kernel assigns connections to rings at random: a connection that would make this ring busier than another one goes there.
+/// The kernel assigns connections to rings at random: a connection that would make this ring busier than another one
+/// goes there.
 fn assign(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, permit: HandshakePermit) {
     let (rings, own) = (&ring.shared().rings, ring.local.index);
     let other = rings.idlest().filter(|&index| rings.connections_of(index) < rings.connections_of(own));

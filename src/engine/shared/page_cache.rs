@@ -1,7 +1,7 @@
 //! Estimates page-cache residency and drops served ranges behind the reader.
 //!
-//! The kernel does not report when it reclaims pages. An extent of content that was populated counts as resident for a while,
-//! and only while less than a share of memory was populated after it. With [`CacheMode::DropBehind`] at most
+//! The kernel does not report when it reclaims pages. An extent of content that was populated counts as resident for a
+//! while, and only while less than a share of memory was populated after it. With [`CacheMode::DropBehind`] at most
 //! [`limits::CACHE_BEHIND_LEN`] of served content stays in memory.
 
 use std::collections::VecDeque;

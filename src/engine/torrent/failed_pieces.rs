@@ -1,4 +1,5 @@
-//! Pieces that failed their hash. If several hosts contributed, the hash of each block is kept, and compared once the piece verifies.
+//! Pieces that failed their hash. If several hosts contributed, the hash of each block is kept, and compared once the
+//! piece verifies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! One torrent as the engine runs it: swarm, content and peers. Shared by all threads. What happens to it over time is
-//! `control`'s.
+//! One torrent as the engine runs it: swarm, content and peers. Shared by all threads. The work that is due over time
+//! is `control`'s.
 
 pub(in crate::engine) mod failed_pieces;
 pub(in crate::engine) mod peers;

@@ -93,9 +93,9 @@ impl Peers {
 
     /// Registers a connection. Returns false if it is the second one to the same peer, or the torrent was removed.
     ///
-    /// If two peers connect to each other at the same time, both keep the connection that the greater peer id opened; otherwise
-    /// the older one stays. Peer ids are public, so the same id at another host is another peer: otherwise any host could keep
-    /// a peer out by using its id.
+    /// If two peers connect to each other at the same time, both keep the connection that the greater peer id opened;
+    /// otherwise the older one stays. Peer ids are public, so the same id at another host is another peer: otherwise
+    /// any host could keep a peer out by using its id.
     pub(in crate::engine) fn join(&self, newcomer: Newcomer, own_id: PeerId, now: Time) -> bool {
         let host = host_of(newcomer.shared.address().ip());
         let mut connected = lock(&self.connected);
@@ -135,8 +135,9 @@ impl Peers {
         }
     }
 
-    /// The number of peers that took blocks from us and had all pieces when they left. A host counts once, and more often only
-    /// if it took as many copies of `content_len` bytes, since it can claim to be complete under any number of ids.
+    /// The number of peers that took blocks from us and had all pieces when they left. A host counts once, and more
+    /// often only if it took as many copies of `content_len` bytes, since it can claim to be complete under any number
+    /// of ids.
     pub(in crate::engine) fn copies(&self, content_len: u64) -> usize {
         let of_host = |copies: &HostCopies| {
             let taken = usize::try_from(copies.uploaded / content_len.max(1)).unwrap_or(usize::MAX);
@@ -157,8 +158,8 @@ impl Peers {
         self.judge(verdict, HashOutcome::Failed);
     }
 
-    /// A received piece has verified: its senders gain trust. The senders of blocks that made it fail before are known now, and
-    /// lose trust as sole senders. Returns the senders that were not proven before.
+    /// A received piece has verified: its senders gain trust. The senders of blocks that made it fail before are known
+    /// now, and lose trust as sole senders. Returns the senders that were not proven before.
     pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
         let proven = open.prove();
         self.judge(&open.verdict(), HashOutcome::Verified);

@@ -11,7 +11,7 @@ pub(super) const FOREIGN_IMPLS: &[&str] = &[
     "src/storage/sync.rs",
 ];
 
-pub(super) const FIELDS: &[&str] = &["src/bench/swarm/node.rs"];
+pub(super) const FIELDS: &[&str] =
 
 pub(super) const TUPLE_PARAMETERS: &[&str] = &[
     "src/bench/report/chart.rs",
