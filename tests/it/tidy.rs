@@ -2,7 +2,6 @@
 //! where `unsafe` may occur and which comment it needs, names, types, language, and what ring threads must not do.
 
 pub(crate) mod language;
-mod pending;
 mod structure;
 mod text;
 
@@ -163,16 +162,10 @@ fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Fails for violations in files that are not `pending`, and for pending files that are clean or do not exist.
 #[track_caller]
-fn assert_only_pending(complaints: &[Complaint], pending: &[&str]) {
-    let is_pending = |complaint: &Complaint| pending.iter().any(|path| Path::new(path) == complaint.path);
-    let new = complaints.iter().filter(|complaint| !is_pending(complaint));
-    let new = new.map(|new| format!("{}:{}: {}", new.path.display(), new.line, new.message));
-    let violates = |path: &&str| complaints.iter().any(|complaint| complaint.path == Path::new(path));
-    let clean = pending.iter().filter(|path| !violates(path));
-    let clean = clean.map(|path| format!("{path}: no violation: remove it from its list in tests/it/tidy/pending.rs"));
-    assert_none(&new.chain(clean).collect::<Vec<_>>());
+fn assert_no_complaint(complaints: &[Complaint]) {
+    let lines = complaints.iter().map(|one| format!("{}:{}: {}", one.path.display(), one.line, one.message));
+    assert_none(&lines.collect::<Vec<_>>());
 }
 
 /// Complains about each line of code that contains `word`, in layers that are not `allowed`.
