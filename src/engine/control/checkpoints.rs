@@ -23,11 +23,13 @@ pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
     let (shared, torrent) = (shared.clone(), torrent.clone());
     let work = move || {
         let Some(checkpoint) = &torrent.content.checkpoint else { return };
-        if let Err(error) = checkpoint.run(&torrent.content.store, false) {
-            torrent.fail(error);
-            shared.control.wake_session();
+        match checkpoint.run(&torrent.content.store, false) {
+            Ok(()) => checkpoint.save_parts(&torrent.swarm, Stage::Running),
+            Err(error) => {
+                torrent.fail(error);
+                shared.control.wake_session();
+            }
         }
-        checkpoint.save_parts(&torrent.swarm, Stage::Running);
     };
     // A checkpoint whose thread could not be started is tried again at the next review.
     checkpoint.handle_begun(thread::Builder::new().name("checkpoint".to_owned()).spawn(work).ok());

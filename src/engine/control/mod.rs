@@ -242,21 +242,24 @@ impl Control<'_> {
 
     /// Makes one change and those queued behind it, up to a limit.
     fn handle_changes(&mut self, first: Change, mut more: Option<&mut Changes>) {
-        let mut change = Some(first);
-        for _ in 0..limits::CHANGES_AT_ONCE {
-            match change {
-                Some(Change::Add(source)) => {
-                    let name = crate::base::escape::printable(&source.metainfo.info.name);
-                    match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
-                        Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
-                        Ok(_) => warn!("{name}: already served"),
-                        Err(error) => warn!("{name}: {error}"),
-                    }
+        self.handle_change(first);
+        for _ in 1..limits::CHANGES_AT_ONCE {
+            let Some(change) = more.as_mut().and_then(|more| more.try_recv().ok()) else { return };
+            self.handle_change(change);
+        }
+    }
+
+    fn handle_change(&mut self, change: Change) {
+        match change {
+            Change::Add(source) => {
+                let name = crate::base::escape::printable(&source.metainfo.info.name);
+                match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
+                    Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
+                    Ok(_) => warn!("{name}: already served"),
+                    Err(error) => warn!("{name}: {error}"),
                 }
-                Some(Change::Remove(info_hash)) => self.remove(info_hash),
-                None => return,
             }
-            change = more.as_mut().and_then(|more| more.try_recv().ok());
+            Change::Remove(info_hash) => self.remove(info_hash),
         }
     }
 

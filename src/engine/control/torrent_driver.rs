@@ -154,8 +154,9 @@ impl TorrentDriver {
 
     pub(in crate::engine) fn take_found(&mut self, found: &[Found], rng: &mut Rng) {
         for peer in found {
+            let has_room = self.expected_ids.len() < limits::PEER_LIST_MAX;
             match peer.peer_id {
-                Some(id) if self.expected_ids.len() < limits::PEER_LIST_MAX => {
+                Some(id) if has_room || self.expected_ids.contains_key(&peer.address) => {
                     self.expected_ids.insert(peer.address, id);
                 }
                 _ => drop(self.expected_ids.remove(&peer.address)),

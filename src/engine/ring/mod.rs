@@ -307,7 +307,7 @@ async fn serve(
     let peer_shared = Arc::new(PeerShared::new(key, address));
     let newcomer = Newcomer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
     if !torrent.peers.join(newcomer, ring.shared().peer_id, now) {
-        debug!("{address}: second connection to the same peer");
+        debug!("{address}: second connection to the same peer, or the torrent was removed");
         return false;
     }
     let setup = Setup {

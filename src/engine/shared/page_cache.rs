@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::base::limits::EXTENT_LEN;
 use crate::base::lock::lock;
@@ -28,7 +28,8 @@ pub(in crate::engine) struct PageCache {
 /// An extent of a torrent's content, by its index.
 #[derive(Debug)]
 pub(in crate::engine) struct Extent {
-    pub(in crate::engine) torrent: Arc<Torrent>,
+    /// Weak, so that the files of a removed torrent are closed.
+    pub(in crate::engine) torrent: Weak<Torrent>,
     pub(in crate::engine) index: u64,
 }
 
@@ -50,7 +51,7 @@ impl PageCache {
     pub(in crate::engine) fn handle_populated(&self, torrent: &Arc<Torrent>, index: u64) -> Option<Extent> {
         self.populated_count.fetch_add(1, Ordering::Relaxed);
         let mut behind = lock(self.behind.as_ref()?);
-        behind.push_back(Extent { torrent: torrent.clone(), index });
+        behind.push_back(Extent { torrent: Arc::downgrade(torrent), index });
         let full = behind.len() as u64 * EXTENT_LEN > limits::CACHE_BEHIND_LEN;
         if full { behind.pop_front() } else { None }
     }

@@ -292,8 +292,9 @@ impl Connection {
             let leaving = shared.page_cache.handle_populated(torrent, extent);
             torrent.content.readiness.handle_populated(extent, shared.page_cache.clock(shared.now()));
             shared.rings.announce_ready();
-            if let Some(Extent { torrent, index: extent }) =
-                leaving.filter(|leaving| leaving.torrent.content.readiness.begin_leave(leaving.index))
+            let leaving = leaving.and_then(|Extent { torrent, index }| Some((torrent.upgrade()?, index)));
+            if let Some((torrent, extent)) = leaving
+                && torrent.content.readiness.begin_leave(extent)
             {
                 let owner = torrent.clone();
                 let drop_range = move || owner.content.store.drop_range(extent * EXTENT_LEN, EXTENT_LEN);

@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use bt_fast::base::limits;
 use bt_fast::codec::{
     handshake::{Handshake, Reserved},
     message::Message,
@@ -139,6 +140,26 @@ fn torrents_in_the_watched_folder_are_added_and_removed() {
     let stopped = event(&seed.process.output(), "stopped").unwrap();
     // Three downloads and the block that the peer fetched; the removed torrent counts too.
     assert_eq!(stopped["uploaded"], 3 * LEN + 600);
+}
+
+#[test]
+fn many_torrents_added_at_once_are_all_served() {
+    let mut seed = Watching::start();
+    let count = 4 * limits::CHANGES_AT_ONCE;
+    let torrents: Vec<_> = (0..count).map(|number| seed.make(number)).collect();
+    torrents.iter().for_each(|(name, bytes)| seed.put(name, bytes));
+    let all = || seed.process.output().matches("\"event\":\"seeding\"").count() == count;
+    assert!(wait_until(DEADLINE, all), "{}", seed.process.log_tail());
+    let is_served = |bytes: &[u8]| {
+        let info_hash = Metainfo::decode(bytes, &MetainfoLimits::default()).unwrap().info_hash;
+        let mut peer = WirePeer::connect(seed.address, 1);
+        peer.send(&Handshake { reserved: Reserved::ours(), info_hash, peer_id: any_peer_id() }.encode());
+        peer.receive_handshake().is_some()
+    };
+    // The event precedes the change of the session by a moment.
+    for (name, bytes) in &torrents {
+        assert!(wait_until(Duration::from_secs(5), || is_served(bytes)), "{name} is not served");
+    }
 }
 
 #[test]
