@@ -103,7 +103,9 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
         let ring = ring.clone();
         match command {
             Command::Connect(outgoing) => drop(spawn(connect(ring, outgoing))),
-            Command::Adopt(incoming) => drop(spawn(adopt(ring, incoming))),
+            Command::Adopt(Incoming { socket, address, guard, permit }) => {
+                drop(spawn(serve_incoming(ring, socket.into(), address, guard, permit)));
+            }
             Command::Stop => break,
         }
     }
@@ -210,11 +212,6 @@ fn assign(ring: &Rc<Ring>, socket: Socket, address: SocketAddr, permit: Handshak
 /// Converts an IPv4 address that was received through an IPv6 socket.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-async fn adopt(ring: Rc<Ring>, incoming: Incoming) {
-    let Incoming { socket, address, guard, permit } = incoming;
-    serve_incoming(ring, socket.into(), address, guard, permit).await;
 }
 
 async fn serve_incoming(
