@@ -432,7 +432,8 @@ impl Connection {
         if timers.is_due(Timer::Silence, now) {
             return Err(PeerFault::Silent);
         }
-        if timers.is_due(Timer::FlushHaves, now) {
+        // With an empty queue too: the next announcement then leaves at once.
+        if now >= self.activity.sent + limits::HAVE_HELD_MAX {
             self.flush_haves();
         }
         if timers.is_due(Timer::KeepAlive, now) {

@@ -139,10 +139,10 @@ impl ChokeDriver {
     ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
         peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key());
-            let quiet = |rates: &Box<Rates>| {
+            let quiet = |rates: &Rates| {
                 now >= rates.since + after && rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0
             };
-            !peer.wants_blocks() && rates.is_some_and(quiet)
+            !peer.wants_blocks() && rates.is_some_and(|rates| quiet(rates))
         })
     }
 

@@ -224,7 +224,7 @@ async fn serve_incoming(
     let key = ring.shared().rings.next_key();
     let established = {
         let _deadline = HandshakeDeadline::new(&ring, key, &socket, limits::HANDSHAKE_TIMEOUT);
-        handshake::answer(&ring.shared(), &socket, address).await
+        handshake::answer(ring.shared(), &socket, address).await
     };
     drop(permit);
     match established {
@@ -281,7 +281,7 @@ async fn open(
     let mut deadline = HandshakeDeadline::new(ring, key, &socket, limits::CONNECT_TIMEOUT);
     socket.connect(address).await?;
     deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
-    match handshake::offer(&ring.shared(), &socket, torrent, address, expected_id).await {
+    match handshake::offer(ring.shared(), &socket, torrent, address, expected_id).await {
         // The handshake timed out on our side.
         Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared().now() >= deadline.at => {
             Err(HandshakeFault::Closed.into())
