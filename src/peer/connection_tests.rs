@@ -562,4 +562,8 @@ fn haves_leave_with_other_messages_or_when_flushed() {
     assert_eq!(due, START + limits::HAVE_HELD_MAX);
     connection.handle_timeout(due).unwrap();
     assert_eq!(sent(&mut connection).len(), 9, "after a limited time, without another message");
+    let quiet = due + limits::HAVE_HELD_MAX;
+    connection.handle_timeout(quiet).unwrap();
+    connection.have(piece(5));
+    assert_eq!(sent(&mut connection).len(), 9, "at once after a quiet time");
 }
