@@ -23,7 +23,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const PIECE_COUNT: u32 = 262_144;
 const BLOCK_LEN: u32 = 16 << 10;
 const PIECE_LEN: u32 = 16 * BLOCK_LEN;
-const SLOT_COUNT: usize = 1024;
+const BUFFER_COUNT: usize = 1024;
 /// Time from a request to its block.
 const ROUND_TRIP: Duration = Duration::from_millis(1);
 
@@ -45,9 +45,9 @@ struct Turn {
 impl Download {
     fn start() -> Self {
         let geometry = Geometry::new(PIECE_LEN, [u64::from(PIECE_COUNT) * u64::from(PIECE_LEN)]).unwrap();
-        let slots = std::iter::repeat_with(|| NoMemory).take(SLOT_COUNT).collect();
+        let buffers = std::iter::repeat_with(|| NoMemory).take(BUFFER_COUNT).collect();
         let have = Bitfield::new(PIECE_COUNT);
-        let swarm = Arc::new(Swarm::new(Arc::new(geometry), &have, slots, &mut Rng::with_seed(1)));
+        let swarm = Arc::new(Swarm::new(Arc::new(geometry), &have, buffers, &mut Rng::with_seed(1)));
         let setup = Setup {
             geometry: swarm.geometry.clone(),
             fast: true,

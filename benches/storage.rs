@@ -17,27 +17,27 @@ use memmap2::{Advice, MmapMut};
 const BLOCK_LEN: usize = 16 << 10;
 const BLOCKS: usize = 64;
 const PIECE_LEN: u32 = (BLOCK_LEN * BLOCKS) as u32;
-const SLOTS: u32 = 64;
+const BUFFERS: u32 = 64;
 
-/// Times are for a piece of 64 blocks. Each iteration uses another slot, so that the memory is not in the processor's
+/// Times are for a piece of 64 blocks. Each iteration uses another buffer, so that the memory is not in the processor's
 /// cache.
 fn arena(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("arena, a piece of 64 blocks");
     group.throughput(Throughput::Bytes(u64::from(PIECE_LEN)));
     let block = vec![7u8; BLOCK_LEN];
-    let mut slots = piece_buffers(PIECE_LEN, SLOTS).unwrap();
+    let mut buffers = piece_buffers(PIECE_LEN, BUFFERS).unwrap();
     let mut turn = 0;
     group.bench_function("land", |bencher| {
         bencher.iter(|| {
-            turn = (turn + 1) % slots.len();
-            let slot = &mut slots[turn];
-            assert!(slot.clear(PIECE_LEN));
-            let complete = (0..BLOCKS).any(|index| slot.land(index, black_box(&block)) == Landed::Complete);
+            turn = (turn + 1) % buffers.len();
+            let buffer = &mut buffers[turn];
+            assert!(buffer.clear(PIECE_LEN));
+            let complete = (0..BLOCKS).any(|index| buffer.land(index, black_box(&block)) == Landed::Complete);
             assert!(complete);
         });
     });
     // With huge pages, like the arena.
-    let mut memory = MmapMut::map_anon((PIECE_LEN * SLOTS) as usize).unwrap();
+    let mut memory = MmapMut::map_anon((PIECE_LEN * BUFFERS) as usize).unwrap();
     let _ = memory.advise(Advice::HugePage);
     let mut pieces: Vec<&mut [u8]> = memory.chunks_mut(PIECE_LEN as usize).collect();
     group.bench_function("copy alone", |bencher| {

@@ -56,8 +56,9 @@ impl Download {
     fn new(piece_len: u32, piece_count: u32) -> Self {
         let geometry = Geometry::new(piece_len, [u64::from(piece_len) * u64::from(piece_count)]).unwrap();
         let geometry = Arc::new(geometry);
-        let slots = (0..32).map(|_| NoMemory).collect();
-        let swarm = Arc::new(Swarm::new(geometry.clone(), &Bitfield::new(piece_count), slots, &mut Rng::with_seed(7)));
+        let buffers = (0..32).map(|_| NoMemory).collect();
+        let swarm =
+            Arc::new(Swarm::new(geometry.clone(), &Bitfield::new(piece_count), buffers, &mut Rng::with_seed(7)));
         let setup = Setup {
             geometry,
             fast: true,

@@ -30,7 +30,7 @@ use crate::engine::network::dns::look_up_peer;
 use crate::engine::network::listen::listen;
 use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
-use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_slots};
+use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_permits};
 use crate::engine::trackers::http::Fetcher;
 use crate::peer::{
     Agreement, HandshakeExchange, HandshakeFault, HandshakeStep, MetadataConnection, MetadataEvent, PeerFault,
@@ -192,7 +192,7 @@ fn announce(config: &Config, shared: &Shared, tiers: Vec<Vec<String>>) -> Announ
         announce,
         identity,
         totals,
-        announce_slots(),
+        announce_permits(),
         inbox,
         announcer::Finds::new(0, found_in),
     ));

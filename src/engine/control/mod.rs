@@ -89,7 +89,7 @@ struct Control<'a> {
     rng: Rng,
 }
 
-/// See the module. Runs on the control thread's runtime until the session ends. Returns the totals of the torrents that
+/// Runs the control thread until the session ends, on that thread's runtime. Returns the totals of the torrents that
 /// were removed.
 pub(in crate::engine) async fn run(
     shared: &Arc<Shared>,
@@ -104,7 +104,7 @@ pub(in crate::engine) async fn run(
         shared,
         config,
         announcing: Announcing {
-            slots: announcer::announce_slots(),
+            slots: announcer::announce_permits(),
             fetcher: Fetcher::new(config.egress()).trusting(Arc::clone(&config.users_trackers)),
             found: sender,
         },

@@ -119,8 +119,8 @@ fn deselect_files(
 fn arena(metainfo: &Metainfo, arena_len: u64) -> Result<Vec<PieceBuffer>, EngineError> {
     let geometry = &metainfo.info.geometry;
     let longest = u64::from(geometry.piece_len()).min(geometry.total_len());
-    let slot_len = u32::try_from(longest).unwrap_or(u32::MAX);
+    let buffer_len = u32::try_from(longest).unwrap_or(u32::MAX);
     let fitting = arena_len / longest.max(1);
-    let slot_count = fitting.clamp(2, u64::from(limits::OPEN_PIECES_MAX)).min(u64::from(geometry.piece_count()));
-    piece_buffers(slot_len, u32::try_from(slot_count).unwrap_or(2)).map_err(EngineError::Arena)
+    let buffer_count = fitting.clamp(2, u64::from(limits::OPEN_PIECES_MAX)).min(u64::from(geometry.piece_count()));
+    piece_buffers(buffer_len, u32::try_from(buffer_count).unwrap_or(2)).map_err(EngineError::Arena)
 }

@@ -89,7 +89,7 @@ pub struct Identity {
 }
 
 /// Permits for concurrent announces, shared by the announcers of a process.
-pub fn announce_slots() -> Arc<Semaphore> {
+pub fn announce_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(ANNOUNCES_MAX))
 }
 
@@ -102,7 +102,7 @@ pub async fn run(
     announce: Announce,
     identity: Identity,
     totals: impl Fn() -> Totals,
-    slots: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     mut commands: mpsc::Receiver<Command>,
     finds: Finds,
 ) {
@@ -110,7 +110,7 @@ pub async fn run(
         announce,
         identity,
         totals,
-        slots,
+        permits,
         finds,
         tasks: JoinSet::new(),
         external_ip: None,
@@ -152,7 +152,7 @@ struct Announcer<F> {
     announce: Announce,
     identity: Identity,
     totals: F,
-    slots: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     finds: Finds,
     tasks: JoinSet<Done>,
     /// Our address in the last tracker reply that had one (BEP 24).
@@ -180,10 +180,10 @@ impl<F: Fn() -> Totals> Announcer<F> {
         let timeout = if stopping { TRACKER_STOP_TIMEOUT } else { FetchLimits::announce().timeout };
         while let Some(request) = self.announce.poll_request(self.now()) {
             let (totals, identity) = ((self.totals)(), self.identity.clone());
-            let slots = Arc::clone(&self.slots);
+            let permits = Arc::clone(&self.permits);
             self.tasks.spawn(async move {
                 let id = request.id;
-                Done::Announced(id, announce_to(&request, &identity, totals, timeout, slots).await)
+                Done::Announced(id, announce_to(&request, &identity, totals, timeout, permits).await)
             });
         }
     }
@@ -236,11 +236,11 @@ async fn announce_to(
     identity: &Identity,
     totals: Totals,
     timeout: Duration,
-    slots: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 ) -> Result<AnnounceReply, AnnounceFailure> {
-    let slot =
-        slots.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("the session is ending".to_owned()))?;
-    let slot = Arc::new(slot);
+    let permit =
+        permits.acquire_owned().await.map_err(|_| AnnounceFailure::Transport("the session is ending".to_owned()))?;
+    let permit = Arc::new(permit);
     let query = query(request, identity, totals);
     if is_udp(&request.url) {
         let patience = Patience { timeout, resend_after: TRACKER_UDP_RESEND_AFTER };
@@ -249,9 +249,9 @@ async fn announce_to(
     let url = query.append_to(&request.url);
     let source = identity.fetcher.source_of(&request.url);
     let fetch = |ip_family| {
-        let (fetcher, url, slot) = (identity.fetcher.clone(), url.clone(), Arc::clone(&slot));
+        let (fetcher, url, permit) = (identity.fetcher.clone(), url.clone(), Arc::clone(&permit));
         let fetching = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+            let _permit = permit;
             interpret_response(
                 fetcher.fetch(&url, FetchLimits { timeout, source, ip_family, ..FetchLimits::announce() }),
             )

@@ -46,7 +46,8 @@ fn start(tiers: Vec<Vec<String>>) -> Running {
     let (commands, commands_rx) = mpsc::channel(4);
     let (found_tx, found) = mpsc::channel(4);
     let totals = || Totals { uploaded: 1, downloaded: 2, left: 3 };
-    let task = tokio::spawn(run(announce, identity(), totals, announce_slots(), commands_rx, Finds::new(7, found_tx)));
+    let task =
+        tokio::spawn(run(announce, identity(), totals, announce_permits(), commands_rx, Finds::new(7, found_tx)));
     Running { commands, found, task }
 }
 

@@ -137,7 +137,7 @@ mod tests {
         AnnounceQuery, Event, TrackerReplyError, decode_reply, decode_scrape, scrape_url,
     };
     use crate::engine::network::egress::Egress;
-    use crate::engine::trackers::announcer::{self, Command, Finds, Identity, Totals, announce_slots};
+    use crate::engine::trackers::announcer::{self, Command, Finds, Identity, Totals, announce_permits};
     use crate::engine::trackers::http::{FetchLimits, Fetcher};
     use crate::tracker::{Origin, SwarmStats, Table};
     use crate::web::connection_limit::ConnectionLimits;
@@ -157,7 +157,7 @@ mod tests {
         (addr, tracker)
     }
 
-    async fn get_url(url: String) -> Vec<u8> {
+    async fn fetch(url: String) -> Vec<u8> {
         tokio::task::spawn_blocking(move || {
             Fetcher::new(Egress::default()).fetch(&url, FetchLimits::announce()).unwrap()
         })
@@ -166,7 +166,7 @@ mod tests {
     }
 
     async fn ask(addr: SocketAddr, query: AnnounceQuery<'_>) -> Result<AnnounceReply, TrackerReplyError> {
-        decode_reply(&get_url(query.append_to(&format!("http://{addr}/announce"))).await)
+        decode_reply(&fetch(query.append_to(&format!("http://{addr}/announce"))).await)
     }
 
     fn ports(reply: &AnnounceReply) -> Vec<u16> {
@@ -211,10 +211,10 @@ mod tests {
     async fn peers_are_dictionaries_unless_compact_is_requested() {
         let (addr, _) = start("127.0.0.1:0").await;
         let url = leecher(1).append_to(&format!("http://{addr}/announce"));
-        let body = get_url(url.replace("&compact=1", "")).await;
+        let body = fetch(url.replace("&compact=1", "")).await;
         let peer = b"5:peersld2:ip9:127.0.0.17:peer id20:oooooooooooooooooooo4:porti7000eee";
         assert!(body.windows(peer.len()).any(|part| part == peer), "{}", String::from_utf8_lossy(&body));
-        let body = get_url(url).await;
+        let body = fetch(url).await;
         let peer = b"5:peers6:\x7f\0\0\x01\x1b\x58";
         assert!(body.windows(peer.len()).any(|part| part == peer), "{}", String::from_utf8_lossy(&body));
     }
@@ -225,7 +225,7 @@ mod tests {
         let other = AnnounceQuery { info_hash: InfoHash([1; 20]), ..leecher(1) };
         let error = ask(addr, other).await.unwrap_err();
         assert_eq!(error.to_string(), "the tracker refused: this tracker does not serve this torrent");
-        let error = decode_reply(&get_url(format!("http://{addr}/announce")).await).unwrap_err();
+        let error = decode_reply(&fetch(format!("http://{addr}/announce")).await).unwrap_err();
         assert_eq!(error.to_string(), "the tracker refused: info_hash is missing");
     }
 
@@ -297,7 +297,7 @@ mod tests {
                 announce,
                 identity,
                 totals,
-                announce_slots(),
+                announce_permits(),
                 commands_rx,
                 Finds::new(0, found_tx),
             ));
