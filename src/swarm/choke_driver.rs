@@ -18,7 +18,7 @@ const SAMPLE_INTERVAL: Time = Time::from_millis(100);
 /// upload.
 const RECENT_SAMPLES: usize = 3;
 
-/// See the module.
+/// Runs one torrent's [`Choker`] on its live connections.
 #[derive(Debug)]
 pub struct ChokeDriver {
     choker: Choker,

@@ -10,7 +10,7 @@ use crate::base::{Geometry, PieceIndex};
 /// The place of a piece that is not in the log.
 const NOT_LOGGED: u32 = u32::MAX;
 
-/// See the module.
+/// The pieces that we got since the start, in order. Append-only and read without a lock.
 #[derive(Debug)]
 pub(super) struct HaveLog {
     /// Piece indices: room for the pieces that were missing at the start.

@@ -12,7 +12,7 @@ use super::availability::Availability;
 use crate::base::lock::lock;
 use crate::base::{Geometry, PieceIndex, Rng, Time, limits};
 
-/// See the module. Locked once per piece.
+/// Chooses the pieces that an origin suggests, distinct ones to distinct peers. Locked once per piece.
 #[derive(Debug)]
 pub(super) struct InitialSeeding {
     /// Some pieces have not been seen on another peer.

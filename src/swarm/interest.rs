@@ -7,7 +7,8 @@ use super::shared::Swarm;
 use crate::base::{Bitfield, PieceIndex};
 use crate::peer::Connection;
 
-/// See the module.
+/// One connection's interest (BEP 3): which of our pieces were announced to the peer, and how many of its pieces we
+/// want.
 #[derive(Debug)]
 pub(super) struct Interest {
     /// The entries of the have log before this one were announced to the peer.

@@ -2,7 +2,7 @@
 //!
 //! The I/O around it calls, on arrival: [`Link::handle_message`] or [`Link::receive`] for each message, then
 //! [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false. Engine and
-//! simulator do the same, so the order of these steps is here alone.
+//! simulator do the same. Only this module defines the order of these steps.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use crate::codec::extension::EXTENSION_HANDSHAKE_ID;
 use crate::codec::message::Message;
 use crate::peer::{BlockArrival, Connection, Event, InitialHave, PeerFault, Setup, TimeoutEvent, Transmit};
 
-/// See the module.
+/// One connection's part in the swarm.
 #[derive(Debug)]
 pub struct Link<S: PieceMemory> {
     connection: Connection,
@@ -36,8 +36,8 @@ pub struct Link<S: PieceMemory> {
     super_seeding: Option<SuperSeeding>,
     /// While the peer is interested and reads.
     interested: Option<Membership>,
-    /// The torrent, until the peer has been granted its allowed-fast set.
-    allows_fast: Option<InfoHash>,
+    /// The info-hash of the torrent, until the peer has been granted its allowed-fast set.
+    allowed_fast_for: Option<InfoHash>,
 }
 
 /// The result of a received block.
@@ -65,7 +65,7 @@ impl<S: PieceMemory> Link<S> {
             have => InitialHave::Some(have),
         };
         let mut link = Self {
-            allows_fast: setup.info_hash,
+            allowed_fast_for: setup.info_hash,
             connection: Connection::new(setup, now),
             interest,
             picker: Picker::new(Rng::with_seed(swarm.salt ^ u64::from(shared.key()))),
@@ -88,7 +88,8 @@ impl<S: PieceMemory> Link<S> {
         &self.shared
     }
 
-    /// Pieces examined so far in search of one to request.
+    /// Pieces examined so far to find one to request; a search for a piece that other connections have begun counts as
+    /// one.
     pub fn candidates_examined(&self) -> u64 {
         self.picker.candidates_examined
     }
@@ -156,13 +157,13 @@ impl<S: PieceMemory> Link<S> {
         // We may have lost a piece after we announced it, or not have announced yet that we got it: the request is not
         // the peer's fault.
         let lacks = self.interest.lacks(&self.swarm.pieces, piece);
-        let may_believe = self.swarm.pieces.was_lost(piece) || !lacks && !self.swarm.pieces.is_excluded(piece);
-        if may_believe { self.connection.excuse(block) } else { self.connection.refuse(block) }
+        let is_excusable = self.swarm.pieces.was_lost(piece) || (!lacks && !self.swarm.pieces.is_excluded(piece));
+        if is_excusable { self.connection.excuse(block) } else { self.connection.refuse(block) }
     }
 
     /// Grants a newcomer its allowed-fast set (BEP 6), once that costs the swarm no first copies.
     fn allow_fast(&mut self) {
-        let Some(info_hash) = self.allows_fast.take() else { return };
+        let Some(info_hash) = self.allowed_fast_for.take() else { return };
         if !self.swarm.initial_seeding.is_active()
             && self.super_seeding.is_none()
             && self.connection.peer_have().count() < limits::ALLOWED_FAST_MAX

@@ -13,7 +13,8 @@ use sha1::{Digest as _, Sha1};
 use crate::base::{InfoHash, Time, host_of, limits};
 use crate::codec::metadata::{metadata_part, metadata_part_count};
 
-/// See the module. A peer is identified by the key of its connection.
+/// Assembles metadata from the parts that several peers send (BEP 9). A peer is identified by the key of its
+/// connection.
 #[derive(Debug)]
 pub struct MetadataFetch {
     info_hash: InfoHash,

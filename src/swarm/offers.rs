@@ -8,7 +8,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{PieceIndex, Time, limits};
 use crate::peer::Connection;
 
-/// See the module.
+/// Suggests pieces (BEP 6) to one peer of an origin.
 #[derive(Debug)]
 pub(super) struct Offers {
     /// Pieces suggested to the peer that it has not requested yet.

@@ -1,4 +1,7 @@
 //! A piece that is being received: its claimed and received blocks, their senders, and its memory.
+//!
+//! A block lands when its bytes are put into the piece's memory. It is received once it has landed and its sender is
+//! stored.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};

@@ -241,8 +241,8 @@ impl PeerList {
         self.handle_disconnected(now, addr, false);
     }
 
-    /// The peer closed a connection of [`Self::poll_connect`] at our handshake, without a byte of its own. The caller
-    /// still has to report the end of the attempt with [`Self::handle_failed`] or [`Self::handle_disconnected`].
+    /// The peer closed a connection of [`Self::poll_connect`] without sending a handshake. The caller still has to
+    /// report the end of the attempt with [`Self::handle_failed`] or [`Self::handle_disconnected`].
     pub fn handle_hung_up(&mut self, addr: SocketAddr) {
         self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = true);
     }

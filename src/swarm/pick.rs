@@ -32,16 +32,6 @@ pub(super) struct Round<'a, S: PieceMemory> {
     pub(super) peer: &'a Arc<PeerShared>,
 }
 
-/// The next piece to take a part in.
-enum Pick<S: PieceMemory> {
-    /// Other connections have begun it.
-    Share(Arc<OpenPiece<S>>),
-    /// It was missing.
-    New(Arc<OpenPiece<S>>),
-    /// There is nothing to request for the time being.
-    Wait,
-}
-
 /// An attempt to open one piece.
 enum Opening<S: PieceMemory> {
     /// The piece is not missing, or this peer is not to be asked for it.
@@ -120,6 +110,7 @@ impl<S: PieceMemory> Round<'_, S> {
         totals.corrupt.load(Ordering::Relaxed) > totals.downloaded.load(Ordering::Relaxed) / limits::FAILED_SHARE
     }
 
+    /// Updates the counts of the swarm that include this peer, after its requests changed.
     fn set_roles(&mut self) {
         let gives = !self.connection.peer_choking() && !self.connection.is_snubbed();
         let asked = self.connection.outstanding_count() > 0;
@@ -138,10 +129,8 @@ impl<S: PieceMemory> Round<'_, S> {
             }
         }
         while claims.len() < room {
-            match self.pick() {
-                Pick::Share(open) | Pick::New(open) => self.begin(open, room, claims),
-                Pick::Wait => break,
-            }
+            let Some(open) = self.pick() else { break };
+            self.begin(open, room, claims);
         }
         if claims.is_empty() && self.connection.outstanding_count() == 0 {
             // Other connections may have claimed all that was found.
@@ -179,17 +168,19 @@ impl<S: PieceMemory> Round<'_, S> {
         self.picker.working.insert(open, source);
     }
 
-    fn pick(&mut self) -> Pick<S> {
+    /// Returns the next piece to take a part in: one that was missing and is open now, or one that other connections
+    /// have begun. `None` if there is nothing to request for the time being.
+    fn pick(&mut self) -> Option<Arc<OpenPiece<S>>> {
         let is_guided = self.now < self.picker.suggestions.guided_until || !self.picker.suggestions.pieces.is_empty();
         let on_parole = self.is_on_parole();
         if self.swarm.pieces.is_short_of_buffers() && !is_guided {
             if !on_parole && let Some(open) = self.find_shareable() {
-                return Pick::Share(open);
+                return Some(open);
             }
             let gives_way =
                 if on_parole { self.may_leave_to_proven() } else { self.is_slow() && self.picker.retry.count == 0 };
             if gives_way {
-                return Pick::Wait;
+                return None;
             }
         }
         let opening = match self.open_suggested() {
@@ -201,10 +192,10 @@ impl<S: PieceMemory> Round<'_, S> {
                 if on_parole {
                     open.set_exclusive();
                 }
-                Pick::New(open)
+                Some(open)
             }
-            _ if is_guided || on_parole => Pick::Wait,
-            _ => self.find_shareable().map_or(Pick::Wait, Pick::Share),
+            _ if is_guided || on_parole => None,
+            _ => self.find_shareable(),
         }
     }
 
@@ -367,15 +358,15 @@ impl<S: PieceMemory> Round<'_, S> {
         let on_parole = self.is_on_parole();
         let overtaken = self.picker.overtaken;
         for open in self.swarm.pieces.open_list() {
-            let stalls = open.quiet_for(self.now).as_millis() / limits::RESCUE_AFTER.as_millis();
-            let stalls = u16::try_from(stalls).unwrap_or(u16::MAX).min(self.picker.retry.count);
-            let stalls = stalls.saturating_sub(if overtaken { limits::OVERTAKEN_WAITS } else { 0 });
-            let (askers_max, max) = match stalls {
+            let quiet_intervals = open.quiet_for(self.now).as_millis() / limits::RESCUE_AFTER.as_millis();
+            let idle_intervals = u16::try_from(quiet_intervals).unwrap_or(u16::MAX).min(self.picker.retry.count);
+            let extra_askers = idle_intervals.saturating_sub(if overtaken { limits::OVERTAKEN_WAITS } else { 0 });
+            let (askers_max, max) = match extra_askers {
                 0 if is_endgame && !overtaken && !on_parole && !open.is_exclusive() => {
                     (limits::ENDGAME_ASKERS_MAX, limits::ENDGAME_BLOCKS_MAX)
                 }
                 0 => continue,
-                times => (times.saturating_add(1), room),
+                _ => (extra_askers.saturating_add(1), room),
             };
             let max = max.min(room).saturating_sub(claims.len());
             if max > 0 && self.may_begin(open.piece()) && !open.is_retired() {

@@ -14,7 +14,7 @@ use super::working::Working;
 use crate::base::{BlockRef, PieceIndex, Rng, Time, limits};
 use crate::peer::{Connection, PeerFault};
 
-/// See the module.
+/// The state of one connection's requests.
 #[derive(Debug)]
 pub(super) struct Picker<S: PieceMemory> {
     pub(super) working: Working<S>,
@@ -33,7 +33,8 @@ pub(super) struct Picker<S: PieceMemory> {
     pub(super) unproven_count: usize,
     /// Kept to reuse its memory.
     pub(super) claims: Vec<BlockRef>,
-    /// Pieces examined so far in search of one to request.
+    /// Pieces examined so far to find one to request. Counts each suggested, ordered or announced piece that was
+    /// examined, and each search for a shareable piece as one piece.
     pub(super) candidates_examined: u64,
 }
 

@@ -238,7 +238,7 @@ impl<S: PieceMemory> Pieces<S> {
         self.duplicates_received.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Slots that no piece is using.
+    /// The number of piece buffers that no piece uses.
     pub fn free_buffers(&self) -> usize {
         self.buffers.free_count()
     }

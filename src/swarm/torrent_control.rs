@@ -13,7 +13,7 @@ use super::peer_shared::PeerShared;
 use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
 
-/// See the module.
+/// Makes the periodic decisions of one torrent, without I/O or clock.
 #[derive(Debug)]
 pub struct TorrentControl {
     choke_driver: ChokeDriver,

@@ -18,7 +18,8 @@ pub(super) struct Work<S: PieceMemory> {
     outstanding: u32,
 }
 
-/// See the module. Every piece was joined ([`OpenPiece::join`]) and is left when it is removed.
+/// The open pieces in which one connection has claims. Every piece was joined ([`OpenPiece::join`]) and is left when it
+/// is removed.
 #[derive(Debug)]
 pub(super) struct Working<S: PieceMemory>(Vec<Work<S>>);
 
