@@ -22,7 +22,7 @@ use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
 use crate::codec::message::Message;
 use crate::codec::metadata::METADATA_EXTENSION;
 
-/// See the module.
+/// The protocol state of one peer connection, without its I/O.
 #[derive(Debug)]
 pub struct Connection {
     geometry: Arc<Geometry>,

@@ -3,7 +3,8 @@
 use crate::base::{PieceIndex, limits};
 use crate::codec::message::Message;
 
-/// See the module. Announcements of pieces may wait for another message, so that they leave in the same send.
+/// Encoded messages that wait to be sent, except blocks. Announcements of pieces may wait for another message, so that
+/// they leave in the same send.
 #[derive(Debug, Default)]
 pub(super) struct ControlQueue {
     bytes: Vec<u8>,

@@ -3,13 +3,15 @@
 //! Order of use: send the bytes of [`HandshakeExchange::poll_transmit`] whenever there are some, receive bytes, and
 //! pass all bytes received so far to [`HandshakeExchange::handle_received`] until it returns [`HandshakeStep::Done`].
 
+use std::ops::Range;
+
 use crate::base::{InfoHash, PeerId};
 use crate::codec::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 
-/// Protocol string, reserved bytes and info-hash: all that the opening side sends before it knows the other side.
-const UP_TO_INFO_HASH_LEN: usize = 48;
+/// The position of the info-hash, after the protocol string and the reserved bytes.
+const INFO_HASH: Range<usize> = 28..48;
 
-/// See the module.
+/// One exchange of handshakes (BEP 3), on a connection that either side opened.
 #[derive(Debug)]
 pub struct HandshakeExchange {
     own_id: PeerId,
@@ -45,7 +47,8 @@ pub enum HandshakeStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
     pub peer_id: PeerId,
-    /// The extensions of both sides: we announce the Fast extension (BEP 6) and the extension protocol (BEP 10).
+    /// The peer's reserved bytes. We always announce the Fast extension (BEP 6) and the extension protocol (BEP 10), so
+    /// each of them is in use if the peer announces it.
     pub extensions: Reserved,
 }
 
@@ -56,7 +59,7 @@ pub enum HandshakeFault {
     Protocol(#[from] HandshakeError),
     #[error("closed before the handshake was complete")]
     Closed,
-    #[error("closed at the handshake, without a byte")]
+    #[error("closed without sending a handshake")]
     HungUp,
     #[error("info-hash {0} is not the requested one")]
     OtherTorrent(InfoHash),
@@ -99,7 +102,7 @@ impl HandshakeExchange {
     pub fn handle_received(&mut self, received: &[u8]) -> Result<HandshakeStep, HandshakeFault> {
         Handshake::check_prefix(received)?;
         if let Direction::Incoming { info_hash: None } = self.direction {
-            let bytes = received.get(UP_TO_INFO_HASH_LEN - 20..UP_TO_INFO_HASH_LEN);
+            let bytes = received.get(INFO_HASH);
             let info_hash = bytes.and_then(|bytes| bytes.try_into().ok()).map(InfoHash);
             return Ok(info_hash.map_or(HandshakeStep::Receive, HandshakeStep::Wants));
         }

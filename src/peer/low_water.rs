@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_millis(50);
 /// The mark at which any byte wakes the reader.
 const ANY: u32 = 1;
 
-/// See the module.
+/// Chooses a connection's low-water mark (`SO_RCVLOWAT`) from the measured rate of the peer.
 #[derive(Debug)]
 pub struct LowWater {
     sample_start: Time,

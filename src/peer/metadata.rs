@@ -11,7 +11,7 @@ use crate::codec::metadata::{MetadataMessage, metadata_part, metadata_part_count
 /// The id under which we want metadata messages.
 pub(super) const METADATA_ID: u8 = 1;
 
-/// See the module.
+/// Serves metadata to one peer (BEP 9): the requested parts, in order, at a bounded rate.
 #[derive(Debug)]
 pub(super) struct MetadataOut {
     info: Arc<[u8]>,

@@ -33,7 +33,9 @@ pub enum MetadataEvent {
     Refused { part: u32 },
 }
 
-/// See the module. Order of use: [`Self::handle_bytes`], [`Self::poll_event`] until `None`, [`Self::request`],
+/// A connection that only fetches metadata (BEP 9).
+///
+/// Order of use: [`Self::handle_bytes`], [`Self::poll_event`] until `None`, [`Self::request`],
 /// [`Self::poll_transmit`].
 #[derive(Debug)]
 pub struct MetadataConnection {

@@ -13,7 +13,7 @@ use crate::codec::message::{PIECE_HEAD_LEN, encode_piece_head};
 /// A block's head as it is on the wire.
 pub(super) type Head = [u8; PIECE_HEAD_LEN];
 
-/// See the module. Reused from receive to receive.
+/// Plans which memory the next bytes of a connection are received into. Reused from receive to receive.
 #[derive(Debug, Default)]
 pub struct ReceivePlan {
     /// The head of the block in the buffer, and the number of bytes missing of that block.

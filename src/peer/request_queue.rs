@@ -26,7 +26,7 @@ impl Request for BlockRef {
     }
 }
 
-/// See the module.
+/// A queue of requests, oldest first, from which each can be removed by its block.
 #[derive(Debug)]
 pub(super) struct RequestQueue<T> {
     /// `None` where a request was removed; never at the front.
