@@ -161,7 +161,7 @@ pub struct Effort {
     pub events: u64,
     /// Connections opened or accepted.
     pub connections: u64,
-    /// Pieces examined to pick one, over ended connections.
+    /// The sum of [`crate::swarm::Link::candidates_examined`] over ended connections.
     pub candidates_examined: u64,
 }
 
@@ -216,7 +216,7 @@ impl Node {
         self.connections.open.len()
     }
 
-    /// Returns the number of pieces examined to pick one, over all connections.
+    /// Returns the sum of [`crate::swarm::Link::candidates_examined`] over all connections.
     pub fn candidates_examined(&self) -> u64 {
         self.effort.candidates_examined
             + self.connections.ends.iter().flatten().map(|end| end.link.candidates_examined()).sum::<u64>()

@@ -60,12 +60,13 @@ pub struct Outcome {
     pub corrupting: usize,
     /// Bans of corrupting peers by honest leechers.
     pub bans: usize,
-    /// Bans of other peers by honest leechers.
+    /// Bans of other peers and of the origin by honest leechers.
     pub honest_bans: usize,
     /// Control bytes that an honest leecher sent, on average.
     pub control_bytes_per_peer: f64,
     pub messages_per_peer: f64,
-    /// Pieces that an honest leecher examined to pick one, on average.
+    /// Pieces that an honest leecher examined to find one to request, on average
+    /// ([`crate::swarm::Link::candidates_examined`]). Its name is the JSON key, which users' programs read.
     pub looks_per_peer: f64,
     /// Peers that an honest leecher ranked to decide which are unchoked, on average.
     pub ranked_per_peer: f64,
@@ -199,7 +200,7 @@ impl Scenario {
             [(self.free_riders, Kind::FreeRider), (self.corrupting, Kind::Corrupting), (self.silent, Kind::Silent)]
         {
             let count = self.count_of(share);
-            kinds.iter_mut().skip(at).take(count).for_each(|slot| *slot = kind);
+            kinds.iter_mut().skip(at).take(count).for_each(|entry| *entry = kind);
             at += count;
         }
         world.rng.shuffle(&mut kinds);
@@ -236,9 +237,10 @@ impl Scenario {
         let totals = |node: usize| &world.nodes[node].swarm.totals;
         let wasted = sum(&|node| totals(node).wasted.load(Ordering::Relaxed));
         let received = sum(&|node| totals(node).downloaded.load(Ordering::Relaxed)) + wasted;
-        let bans = |of: &dyn Fn(Kind) -> bool| {
+        // The origin has no kind.
+        let bans = |of: &dyn Fn(Option<Kind>) -> bool| {
             let banned = honest.iter().flat_map(|&node| &world.nodes[node].record.banned);
-            banned.filter(|&&node| node == run.origin || of(run.kinds[node - 1])).count()
+            banned.filter(|&&node| of((node != run.origin).then(|| run.kinds[node - 1]))).count()
         };
         let traffic = Traffic { origin_copies: world.copies(run.origin), wasted, received };
         let peers = honest.len().max(1) as f64;
@@ -253,8 +255,8 @@ impl Scenario {
             finished: times.len(),
             corrupt_bytes: sum(&|node| totals(node).corrupt.load(Ordering::Relaxed)),
             corrupting: run.kinds.iter().filter(|&&kind| kind == Kind::Corrupting).count(),
-            bans: bans(&|kind| kind == Kind::Corrupting),
-            honest_bans: bans(&|kind| kind != Kind::Corrupting),
+            bans: bans(&|kind| kind == Some(Kind::Corrupting)),
+            honest_bans: bans(&|kind| kind != Some(Kind::Corrupting)),
             control_bytes_per_peer: sum(&|node| world.nodes[node].effort.control_len) as f64 / peers,
             messages_per_peer: sum(&|node| world.nodes[node].effort.messages) as f64 / peers,
             looks_per_peer: sum(&|node| world.nodes[node].candidates_examined()) as f64 / peers,

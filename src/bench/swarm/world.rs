@@ -29,7 +29,7 @@ use crate::swarm::choker::Slots;
 use crate::swarm::{Link, PeerShared, Swarm};
 
 /// The default of [`World::write_time`]: a fast disk.
-const HASH_TIME: Duration = Duration::from_millis(2);
+const WRITE_TIME: Duration = Duration::from_millis(2);
 /// The limit of bytes in flight of a connection, in addition to the bandwidth-delay product.
 const IN_FLIGHT_MIN: u64 = 512 << 10;
 /// The virtual time at the start. Not zero, so that earlier times exist.
@@ -85,7 +85,7 @@ impl World {
             nodes: Vec::new(),
             split: false,
             checked: false,
-            write_time: HASH_TIME,
+            write_time: WRITE_TIME,
             geometry: Arc::new(geometry),
             trackers: Trackers::new(),
             connected: HashMap::new(),
