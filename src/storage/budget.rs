@@ -92,7 +92,7 @@ impl<T> BudgetedCache<T> {
         drop(self.cells.get(index).and_then(take));
     }
 
-    /// Sets a value, which is_kept until newer ones need its share of the budget.
+    /// Sets a value, which is kept until newer ones need its share of the budget.
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
         let Some(cell) = self.cells.get(index) else { return };
         let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);

@@ -6,11 +6,13 @@ use io_uring_06::{IoUring, Probe, opcode};
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     #[error(
-        "io_uring: not available in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp profile that allows io_uring"
+        "io_uring: not available in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp \
+         profile that allows io_uring"
     )]
     NotThere(std::io::Error),
     #[error(
-        "io_uring: refused ({0}): allow it with 'sysctl kernel.io_uring_disabled=0', or with a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register"
+        "io_uring: refused ({0}): allow it with 'sysctl kernel.io_uring_disabled=0', or with a seccomp profile that \
+         permits io_uring_setup, io_uring_enter and io_uring_register"
     )]
     Refused(std::io::Error),
     #[error("io_uring: not enough locked memory ({0}): raise the limit with 'ulimit -l'")]

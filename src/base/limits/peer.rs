@@ -69,8 +69,8 @@ pub const FAILED_SHARE: u64 = 50;
 pub const UNPROVEN_RETRIES_MAX: u16 = 10;
 /// Time for which a piece that failed its hash is left to proven peers, if one of them sends blocks.
 pub const FAILED_PIECE_WAIT: Duration = Duration::from_secs(1);
-/// Failed pieces of one torrent that are remembered for [`FAILED_PIECE_WAIT`]; further ones may be requested from any peer at
-/// once.
+/// Failed pieces of one torrent that are remembered for [`FAILED_PIECE_WAIT`]; further ones may be requested from any
+/// peer at once.
 pub const FAILED_PIECES_KEPT_MAX: usize = 1024;
 /// Time after which a connection that found nothing to request searches again: other connections may have released
 /// blocks.

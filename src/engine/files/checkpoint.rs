@@ -38,7 +38,7 @@ pub(in crate::engine) struct Checkpoint {
 /// Changes since the last checkpoint began.
 #[derive(Debug)]
 struct Written {
-    /// In order of time: the piece was written (true) or lost (false).
+    /// Pieces that were written (true) or lost (false), in the order of these events.
     changes: Vec<(PieceIndex, bool)>,
     files: Unsynced,
     /// By file, since the start: the time at which our last write to it ended.
@@ -160,7 +160,7 @@ impl Checkpoint {
         self.parts.restore(&self.target, self.info_hash, swarm);
     }
 
-    /// Waits for the last checkpoint to end. Fails if it panicked, since it has lost the list of files to sync.
+    /// Waits for the last checkpoint to end. Fails if it panicked, since the list of files to sync is then lost.
     pub(in crate::engine) fn join_thread(&self) -> Result<(), StorageError> {
         let thread = self.thread().take();
         match thread.map(JoinHandle::join) {
@@ -172,7 +172,7 @@ impl Checkpoint {
         }
     }
 
-    /// Syncs the written files and replaces the record, or removes it if no piece is missing. May take long.
+    /// Syncs the written files and replaces the record, or removes it if no piece is missing. May take a long time.
     ///
     /// `ended` means that nothing is written from now on. After an error the record claims no more than before.
     pub(in crate::engine) fn run(&self, store: &Store, ended: bool) -> Result<(), StorageError> {

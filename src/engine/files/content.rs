@@ -20,7 +20,8 @@ use crate::storage::{FileState, PieceBuffer, StorageError, Store, WritePath, dir
 use crate::swarm::Pieces;
 use crate::uring::SharedFile;
 
-/// See the module. Shared by all threads. Methods that take the pieces of the swarm report lost pieces to them.
+/// The content of one torrent on disk, shared by all threads. Methods that take the pieces of the swarm report lost
+/// pieces to them.
 #[derive(Debug)]
 pub(in crate::engine) struct Content {
     /// The torrent's name, safe for a terminal.
@@ -108,13 +109,15 @@ impl Content {
         }
     }
 
-    /// No piece is missing: nothing more is written to the files. May block.
+    /// Ends writing, since no piece is missing. May block.
     pub(in crate::engine) fn handle_complete(&self) {
         self.store.end_writing(&self.on_change());
     }
 
-    /// Hashes a piece on disk before it is served for the first time. Returns false if the machine lacks resources for
-    /// it, so that the caller must try again. May block.
+    /// Hashes a piece on disk before it is served for the first time. May block.
+    ///
+    /// Returns false if the caller must try again: the machine lacks resources for the read, or a file of the piece
+    /// changed during the read or too shortly before it.
     pub(in crate::engine) fn verify(&self, pieces: &Pieces<PieceBuffer>, piece: PieceIndex) -> bool {
         let len = usize::try_from(self.geometry.len_of(piece)).unwrap_or(usize::MAX);
         let mut buffer = vec![0; len.min(limits::HASH_READ_LEN)];
@@ -129,7 +132,8 @@ impl Content {
         true
     }
 
-    /// A piece on disk has this hash. Returns false if its files are not the ones that were read.
+    /// A piece on disk has this hash. Returns false if one of its files changed after `begun` or shortly before it, so
+    /// that the hash may be of other content.
     fn handle_hashed(
         &self,
         pieces: &Pieces<PieceBuffer>,
@@ -164,7 +168,7 @@ impl Content {
         }
     }
 
-    /// A piece that we announced is wrong on disk or cannot be read: it is never sent. Warns of the first one only.
+    /// Stops serving an announced piece that is wrong on disk or cannot be read. Warns about the first one only.
     pub(in crate::engine) fn handle_unservable(&self, pieces: &Pieces<PieceBuffer>, piece: PieceIndex, why: &str) {
         if !self.readiness.handle_unservable(piece) {
             return;

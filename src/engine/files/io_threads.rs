@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::base::limits;
 use crate::base::lock::lock;
 
-/// See the module. Dropping it does not wait for running work.
+/// The threads that run work on files that may block. Dropping it does not wait for running work.
 #[derive(Debug)]
 pub(in crate::engine) struct FileThreads(Option<Runtime>);
 
@@ -45,7 +45,7 @@ impl FileThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs `work` in its turn. Returns `None` if it panicked or the session has ended.
+    /// Runs `work` on a file thread of the torrent's share. Returns `None` if it panicked or the session has ended.
     pub(in crate::engine) async fn run<T: Send + 'static>(
         &self,
         share: &FileShare,

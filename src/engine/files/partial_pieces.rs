@@ -30,7 +30,7 @@ struct PartialPiecesFile {
     open: BTreeSet<PieceIndex>,
     /// Bytes downloaded in total at the last checkpoint.
     seen: u64,
-    /// These were more than at the checkpoint before it.
+    /// More bytes were downloaded at the last checkpoint than at the one before.
     has_grown: bool,
     /// The run has ended: a late checkpoint changes nothing.
     ended: bool,
@@ -77,12 +77,12 @@ impl PartialPieces {
         lock(&self.file)
     }
 
-    /// See [`Kept::is_due`].
+    /// See [`PartialPiecesFile::is_due`].
     pub(super) fn is_due(&self, downloaded: u64) -> bool {
         self.file.try_lock().is_ok_and(|file| file.is_due(downloaded))
     }
 
-    /// Writes the file if that is worthwhile. If the run has ended, writes all partial pieces. May take long.
+    /// Writes the file if that is worthwhile. If the run has ended, writes all partial pieces. May take a long time.
     pub(super) fn save(&self, target: &Target, info_hash: InfoHash, swarm: &Swarm<PieceBuffer>, stage: Stage) {
         let mut file = self.file();
         if file.ended {
@@ -133,8 +133,8 @@ impl PartialPieces {
         for Part { piece, blocks } in parts {
             // The last block of a complete piece is not restored: the piece is hashed when that block arrives.
             let restored = (geometry.block_count(piece) as usize).saturating_sub(1);
-            swarm.pieces.restore(piece, |slot: &PieceBuffer| {
-                let landed = blocks.iter().take(restored).filter(|(at, bytes)| slot.land(*at, bytes) == Landed::More);
+            swarm.pieces.restore(piece, |buffer: &PieceBuffer| {
+                let landed = blocks.iter().take(restored).filter(|(at, bytes)| buffer.land(*at, bytes) == Landed::More);
                 landed.map(|&(at, _)| at).collect()
             });
         }

@@ -178,7 +178,7 @@ impl AtomicResidency {
     }
 }
 
-/// See the module.
+/// Records which pieces of a torrent are verified, and which extents of its content are resident.
 #[derive(Debug)]
 pub(in crate::engine) struct ReadinessTable {
     pieces: Box<[AtomicVerifyState]>,

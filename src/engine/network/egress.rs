@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn destinations_that_a_source_address_cannot_reach() {
+    fn unusable_source_addresses_fail_or_are_ignored() {
         let v6: SocketAddr = "[::1]:9".parse().unwrap();
         assert_eq!(egress("127.0.0.1").udp_socket(v6).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
         // No other host is reached from a loopback address: the kernel chooses the source.

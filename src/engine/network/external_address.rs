@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::lock::lock;
 
-/// See the module. A tracker's report (BEP 24) overrides the peers' (`yourip`, BEP 10).
+/// Our address as trackers and peers see it. A tracker's report (BEP 24) overrides the peers' (`yourip`, BEP 10).
 #[derive(Debug)]
 pub(in crate::engine) struct ExternalAddress {
     /// At first the address at which we listen.

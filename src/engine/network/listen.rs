@@ -36,7 +36,10 @@ impl Listen {
 pub enum ListenError {
     #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
     Address { address: SocketAddr, source: io::Error },
-    #[error("can't listen through the interface '{}': {source}: give --bind-device one that 'ip link' lists", printable(device.name()))]
+    #[error(
+        "can't listen through the interface '{}': {source}: give --bind-device one that 'ip link' lists",
+        printable(device.name())
+    )]
     Device { device: Device, source: io::Error },
     #[error("can't listen: ports 6881 to 6889 are all taken: choose one with --listen ADDR:PORT")]
     AllTaken,

@@ -41,7 +41,7 @@ pub(in crate::engine) enum CloseReason {
     Storage,
 }
 
-/// See the module.
+/// A peer connection on its ring thread: its socket, its [`Link`], and the state of its reader and writer tasks.
 pub(in crate::engine) struct Connection {
     local: Rc<Local>,
     pub(in crate::engine) torrent: Arc<Torrent>,
@@ -115,7 +115,7 @@ impl Connection {
         }
     }
 
-    /// Ends both tasks. The first reason counts.
+    /// Ends both tasks. Only the first call has an effect.
     pub(in crate::engine) fn end(&self, reason: &CloseReason) {
         if !self.ended.replace(true) {
             let link = self.link.borrow();

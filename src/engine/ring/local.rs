@@ -11,7 +11,7 @@ use crate::engine::metrics::stats::latency_histogram;
 use crate::engine::shared::Shared;
 use crate::uring::{ZeroCopyRing, ZeroCopyUsage};
 
-/// See the module. Lives on the ring thread.
+/// State that the connections of one ring thread share. Lives on that thread.
 pub(in crate::engine) struct Local {
     /// The number of the ring.
     pub(in crate::engine) index: usize,

@@ -50,7 +50,7 @@ pub(in crate::engine) struct Inbox {
     pub(in crate::engine) ready: Arc<Notify>,
 }
 
-/// See the module. Lives on its thread.
+/// One ring thread's connections and pending handshakes. Lives on that thread.
 struct Ring {
     local: Rc<Local>,
     connections: RefCell<HashMap<u32, Rc<Connection>>>,

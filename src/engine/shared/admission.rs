@@ -8,7 +8,7 @@ use crate::base::limits;
 use crate::engine::shared::eviction::Eviction;
 use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshakes};
 
-/// See the module.
+/// Limits the session's connections, in total and in their handshake.
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
     pub(in crate::engine) connections_max: usize,
@@ -23,7 +23,7 @@ pub(in crate::engine) struct Admission {
 #[derive(Debug)]
 pub(in crate::engine) enum Admitted {
     Yes(HandshakePermit),
-    /// Another connection must close for it: the caller wakes the connections.
+    /// Another connection must close for it: the caller must call `Rings::spread_news`, so that it does.
     InPlaceOfAnother(HandshakePermit),
     No,
 }

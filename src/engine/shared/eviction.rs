@@ -28,7 +28,8 @@ impl Eviction {
     }
 
     /// Requests that the candidate of the lowest priority closes, if the priority of `newcomer` is higher. `own` is our
-    /// address as peers see it. Returns true if one was found: the caller wakes its connection.
+    /// address as peers see it. Returns true if one was found: the caller must call `Rings::spread_news`, so that its
+    /// connection closes.
     pub(in crate::engine) fn evict_for(&self, own: SocketAddr, newcomer: SocketAddr) -> bool {
         let priority = |peer: SocketAddr| canonical_priority(own, peer);
         let mut candidates = lock(&self.candidates);

@@ -34,7 +34,7 @@ use crate::swarm::fair_queue::FairQueue;
 use crate::swarm::limiter::Limiter;
 use crate::uring::{SocketOptions, ZeroCopyMode};
 
-/// See the module.
+/// State that the threads of a session share.
 pub(in crate::engine) struct Shared {
     pub(in crate::engine) peer_id: PeerId,
     contents: Arc<Contents>,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use crate::base::lock::lock;
 use crate::base::{host_of, limits};
 
-/// See the module. Shared by all rings.
+/// Limits connections whose handshake is pending, in total and per host. Shared by all rings.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct PendingHandshakes(Arc<Mutex<Counts>>);
 

@@ -47,7 +47,8 @@ pub(in crate::engine) struct RingHandle {
     pub(in crate::engine) commands: mpsc::Sender<Command>,
     /// Includes connections whose handshake is pending.
     pub(in crate::engine) connection_count: AtomicUsize,
-    /// Verified pieces to be written, as they were hashed together. There is room for every piece buffer.
+    /// Verified pieces to be written, in the batches in which they were hashed. There is room for every piece buffer of
+    /// one torrent, but not of all torrents.
     pub(in crate::engine) verified: mpsc::Sender<Vec<Verified>>,
     /// There are new announcements or choke decisions for the connections.
     pub(in crate::engine) news: Arc<Notify>,
@@ -55,7 +56,7 @@ pub(in crate::engine) struct RingHandle {
     pub(in crate::engine) ready: Arc<Notify>,
 }
 
-/// See the module.
+/// The ring threads as other threads see them: their channels and connection counts.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Rings {
     handles: OnceLock<Box<[RingHandle]>>,
@@ -89,7 +90,7 @@ impl Rings {
         self.handles().get(ring_index).map_or(0, |ring| ring.connection_count.load(Ordering::Relaxed))
     }
 
-    /// Returns a unique key for a new connection.
+    /// Returns the key of a new connection. A key is used again only after 2^32 further connections.
     pub(in crate::engine) fn next_key(&self) -> u32 {
         self.next_key.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -104,7 +105,7 @@ impl Rings {
         self.handles().iter().for_each(|ring| ring.ready.notify_one());
     }
 
-    /// Hands verified pieces to the ring that writes them. Blocks while the ring has too many.
+    /// Hands verified pieces to the ring that writes them. Blocks while its channel is full.
     pub(in crate::engine) fn send_verified(&self, ring_index: usize, verified: Vec<Verified>) {
         if let Some(ring) = self.handles().get(ring_index) {
             // Refused only while the session ends.

@@ -24,7 +24,7 @@ use crate::swarm::fair_queue::Share;
 use crate::swarm::limiter::Limiter;
 use crate::swarm::{PeerShared, Selection, Swarm};
 
-/// See the module.
+/// One torrent as the engine runs it: its swarm, content and peers. Shared by all threads.
 #[derive(Debug)]
 pub(in crate::engine) struct Torrent {
     /// Unique in the session.

@@ -16,7 +16,7 @@ use crate::storage::PieceBuffer;
 use crate::swarm::peer_list::{Contribution, PeerList};
 use crate::swarm::{HashOutcome, PeerShared, Swarm, Verdict};
 
-/// See the module. Shared by all threads.
+/// The known and connected peers of one torrent, and the trust in each. Shared by all threads.
 #[derive(Debug)]
 pub(in crate::engine) struct Peers {
     /// The torrent's name, safe for a terminal.

@@ -92,11 +92,13 @@ pub enum HttpError {
     #[error("it leads to a magnet link: {}", printable(.0))]
     Magnet(Vec<u8>),
     #[error(
-        "refused: a torrent's tracker on this host must have a path that begins with /announce: give its URL with --announce if you trust it"
+        "refused: a torrent's tracker on this host must have a path that begins with /announce: give its URL \
+         with --announce if you trust it"
     )]
     NotTrackerHere,
     #[error(
-        "refused: a torrent's tracker in a private network must have /announce in its path: give its URL with --announce if you trust it"
+        "refused: a torrent's tracker in a private network must have /announce in its path: give its URL with \
+         --announce if you trust it"
     )]
     NotTrackerNear,
     #[error("{0}")]

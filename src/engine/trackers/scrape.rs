@@ -10,8 +10,8 @@ use crate::engine::network::egress::Egress;
 use crate::engine::trackers::http::{FetchLimits, Fetcher};
 use crate::engine::trackers::udp::{self, Patience};
 
-/// Asks all trackers once, concurrently. Returns the answer of each of `urls` in order, or the reason for none in one
-/// line. Blocks for at most [`SCRAPE_TIMEOUT`] and the lookup of names.
+/// Asks all trackers once, concurrently. Returns the answer of each of `urls` in order, or a one-line reason why there
+/// is none. Blocks for at most [`SCRAPE_TIMEOUT`] and the lookup of names.
 pub fn scrape(
     urls: &[String],
     info_hash: InfoHash,

@@ -1,4 +1,5 @@
-//! Definitions that all kernels share: blocks, states, the constants of the standard, and the form of a compression function.
+//! Definitions that all kernels share: blocks, states, the constants of the standard, and the form of a compression
+//! function.
 
 /// A message block, the unit of the compression functions (FIPS 180-4).
 pub(in crate::hash) type Block = [u8; 64];

@@ -110,7 +110,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Leases the memory of the next expected blocks, about `len_max` bytes. Returns false if the next bytes are no
+    /// Leases the memory of the next expected blocks, about `len_max` bytes. Returns false if the next bytes are not an
     /// expected block, or their memory can't be leased.
     fn plan(&self, reader: &mut Reader, len_max: usize) -> bool {
         let Reader { buffer, plan, leases, block_count_max, .. } = reader;
