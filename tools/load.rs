@@ -1,13 +1,15 @@
-//! A load for trackers: announces over UDP or HTTP as fast as the tracker answers, for some seconds; prints the number of announces.
+//! A load for trackers: announces over UDP or HTTP as fast as the tracker answers, for some seconds; prints the
+//! number of announces.
 //!
 //!     rustc -O --edition 2024 tools/load.rs -o target/load
-//!     target/load udp 127.0.0.1:6969 [--seconds S] [--threads N] [--window N] [--hash HEX | --torrents N] [--numwant N]
+//!     target/load udp 127.0.0.1:6969 [--seconds S] [--threads N] [--window N] [--numwant N]
+//!         [--hash HEX | --torrents N]
 //!     target/load http 127.0.0.1:6969 [--keep-alive] …
 //!
-//! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window of outstanding
-//! announces (UDP) or one (HTTP). One in eight peers is a seeder. Answers are checked: a refusal, or an answer without an
-//! interval, counts as a failure. Info-hashes are derived from the number of the torrent; `--list` prints them for a tracker
-//! that needs a list.
+//! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window
+//! of outstanding announces (UDP) or one (HTTP). One in eight peers is a seeder. Answers are checked: a refusal, or an
+//! answer without an interval, counts as a failure. Info-hashes are derived from the number of the torrent; `--list`
+//! prints them for a tracker that needs a list.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

@@ -54,7 +54,7 @@ fn verify_advises_a_command_that_works() {
 }
 
 #[test]
-fn verify_names_what_is_in_the_way() {
+fn verify_names_obstacles() {
     let sandbox = made();
     let path = sandbox.path("my data/it's.bin");
     fs::rename(&path, sandbox.path("kept")).unwrap();

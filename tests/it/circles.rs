@@ -1,5 +1,5 @@
-//! Source files form no circle, so each file can be read with only the files below it in mind. A path through a `pub use`
-//! counts as a use of the file that defines the item.
+//! Source files form no circle, so each file can be read with only the files below it in mind. A path through a
+//! `pub use` counts as a use of the file that defines the item.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

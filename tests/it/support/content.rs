@@ -7,6 +7,7 @@ use std::{
     sync::Mutex,
 };
 
+use bt_fast::base::lock::lock;
 use walkdir::WalkDir;
 
 const CHUNK_LEN: usize = 1 << 20;
@@ -77,7 +78,7 @@ impl Content {
     /// Returns the folder that contains [`Content::name`], and creates it if necessary.
     pub(crate) fn folder(self) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
-        let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _making = lock(&MAKING);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("content").join(format!("{self:?}"));
         if !folder.exists() {
             let unfinished = folder.with_extension("unfinished");

@@ -9,13 +9,14 @@ use std::{
     path::Path,
     process::{self, Command, Stdio},
     sync::{
-        Mutex, MutexGuard, Once, PoisonError,
+        Mutex, MutexGuard, Once,
         atomic::{AtomicU32, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use bt_fast::base::lock::lock;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::run;
@@ -149,7 +150,7 @@ fn remove_namespace(name: &str) {
 /// Serializes changes to [`SETTINGS`], which may be removed when it is empty.
 fn lock_settings() -> MutexGuard<'static, ()> {
     static CHANGING: Mutex<()> = Mutex::new(());
-    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&CHANGING)
 }
 
 /// Removes the namespaces of test processes that have ended.
