@@ -74,7 +74,7 @@ impl ContentLocation<'_> {
                 } else {
                     let record = shown(&target.path(Sidecar::Record));
                     output.warning(format_args!(
-                        "{record} is of no use: a piece does not match it: checking all existing content"
+                        "ignoring {record}: a piece does not match it: checking all existing content"
                     ));
                 }
                 known_files = known;

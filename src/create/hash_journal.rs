@@ -96,7 +96,7 @@ impl HashJournal {
         let check = sha1(&[&record]);
         record.extend(check.0);
         if let Err(error) = file.write_all(&record) {
-            tracing::info!("hashing progress is no longer recorded: {error}");
+            tracing::info!("recording of hashing progress stopped: {error}");
             self.file = None;
         }
     }

@@ -77,7 +77,7 @@ impl PartialPieces {
         lock(&self.file)
     }
 
-    /// See [`PartialPiecesFile::is_due`].
+    /// See [`PartialPiecesFile::is_due`]. Returns false while the file is written.
     pub(super) fn is_due(&self, downloaded: u64) -> bool {
         self.file.try_lock().is_ok_and(|file| file.is_due(downloaded))
     }
@@ -144,7 +144,7 @@ impl PartialPieces {
 fn report_unusable(target: &Target, why: &dyn std::fmt::Display) {
     let path = target.path(Sidecar::Parts);
     let path = printable(path.as_os_str().as_encoded_bytes());
-    warn!("{path} is of no use: {why}: partial pieces are fetched again");
+    warn!("ignoring {path}: {why}: partial pieces are fetched again");
 }
 
 /// The received blocks of these pieces, the fullest piece first, up to the length limit of the file.

@@ -97,7 +97,7 @@ pub fn recall(target: &Target, metainfo: &Metainfo, folder: &Path, rng: &mut Rng
         Err(refusal) => {
             let path = target.path(Sidecar::Record);
             let path = printable(path.as_os_str().as_encoded_bytes());
-            Recalled::Refused(format!("{path} is of no use: {refusal}: checking all existing content"))
+            Recalled::Refused(format!("ignoring {path}: {refusal}: checking all existing content"))
         }
     }
 }

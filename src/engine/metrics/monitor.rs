@@ -56,7 +56,7 @@ pub struct Status {
     /// Handshakes included.
     pub connections: usize,
     pub torrents: Vec<Arc<TorrentStatus>>,
-    /// Pieces that were hashed in memory.
+    /// Received pieces that were hashed.
     pub hashed_pieces: u64,
     /// The number of batches in which they were hashed.
     pub hash_batches: u64,

@@ -24,11 +24,13 @@ pub fn report_shortage(error: &io::Error) {
     }
     *warned_at = Some(Instant::now());
     drop(warned_at);
-    if code == libc::EMFILE {
-        let limit = getrlimit(Resource::Nofile).current.map_or("unlimited".to_owned(), |limit| limit.to_string());
-        warn!("no descriptor is left, new connections wait: {error}: raise 'ulimit -n' ({limit})");
-    } else {
-        warn!("new connections wait: {error}");
+    match code {
+        libc::EMFILE => {
+            let limit = getrlimit(Resource::Nofile).current.map_or("unlimited".to_owned(), |limit| limit.to_string());
+            warn!("no descriptor is left, new connections wait: {error}: raise 'ulimit -n' ({limit})");
+        }
+        libc::ENFILE => warn!("new connections wait: {error}: raise 'sysctl fs.file-max'"),
+        _ => warn!("new connections wait: {error}: free memory, or allow fewer connections"),
     }
 }
 

@@ -78,7 +78,7 @@ pub enum HttpError {
     BadUrl,
     /// The body is kept, since trackers put a `failure reason` in it. `reason` is the first line of a plain-text body,
     /// printable.
-    #[error("HTTP status {status}{}{reason}", if reason.is_empty() { "" } else { ": the server says: " })]
+    #[error("HTTP status {status}{}{reason}", if reason.is_empty() { "" } else { ": server message: " })]
     Status { status: u16, reason: String, body: Vec<u8> },
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -300,7 +300,7 @@ fn redirect_target(from: &Url, response: &Response<Body>) -> Result<Option<Url>,
         return Ok(None);
     }
     let location = response.headers().get("location").map(|value| value.as_bytes());
-    let location = location.ok_or(HttpError::BadRedirect("it has no location"))?;
+    let location = location.ok_or(HttpError::BadRedirect("no Location header"))?;
     if Magnet::is_meant(location) {
         return Err(HttpError::Magnet(location.to_vec()));
     }

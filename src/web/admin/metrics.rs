@@ -12,7 +12,7 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
     out.one("wasted_bytes_total", "counter", "Redundant payload received", status.wasted);
     out.one("corrupt_bytes_total", "counter", "Payload of pieces that failed the hash check", status.corrupt);
     out.one("connections", "gauge", "Connections, handshakes included", status.connections);
-    out.one("hashed_pieces_total", "counter", "Pieces hashed in memory", status.hashed_pieces);
+    out.one("hashed_pieces_total", "counter", "Received pieces that were hashed", status.hashed_pieces);
     out.one("uptime_seconds", "gauge", "Time since the start", status.seconds);
     out.many(
         "cpu_seconds_total",

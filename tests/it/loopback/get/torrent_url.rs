@@ -91,7 +91,7 @@ fn a_failed_fetch_is_reported_in_one_line() {
     let target = fixture.scratch.join("target");
     for (path, part) in [
         ("/none", "HTTP status 404"),
-        ("/why", "HTTP status 421: the server says: \\x1b[31mask again"),
+        ("/why", "HTTP status 421: server message: \\x1b[31mask again"),
         ("/large", "longer than"),
         ("/longer", "longer than"),
         ("/cut", "can't fetch"),
