@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{BenchFolder, FloorOptions, LoopbackOptions};
 use super::output::Output;
-use crate::base::units::{Bytes, Rate};
+use crate::base::units::{Bytes, Count, Rate};
 use crate::bench::{
     self, BenchError, Change, CpuKinds, Figure, Figures, FloorFigure, FloorFigures, FloorSettings, HashFigures,
     Settings, Side, compare,
@@ -131,11 +131,19 @@ fn shown_number(number: Option<f64>) -> String {
     }
 }
 
+/// Shows the number of rounds of which figures are medians.
+fn shown_rounds(rounds: u64) -> String {
+    if rounds == 1 { "one round".to_owned() } else { format!("medians of {rounds} rounds") }
+}
+
 fn show_loopback(figures: &Figures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
-        "loopback: {len}, {} peers, pieces of {piece_len}, {} rings in each process, {}, medians of {} rounds",
-        figures.peers, figures.rings, figures.place, figures.rounds
+        "loopback: {len}, {}, pieces of {piece_len}, {} in each process, {}, {}",
+        Count(figures.peers as u64, "peer"),
+        Count(figures.rings as u64, "ring"),
+        figures.place,
+        shown_rounds(figures.rounds as u64)
     ));
     let row = |what: &str, bytes: u64, seconds: f64, note: &str| {
         let rate = Rate { bytes, over: std::time::Duration::from_secs_f64(seconds) }.to_string();
@@ -209,7 +217,7 @@ fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
 
 fn show_floor(figures: &FloorFigures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
-    output.result(format_args!("floor: {len} each, pieces of {piece_len}, medians of {} rounds", figures.rounds));
+    output.result(format_args!("floor: {len} each, pieces of {piece_len}, {}", shown_rounds(figures.rounds as u64)));
     output.result(format_args!("{:<44}{:>8}   {}", "", "GB/s", "CPU-s/GB"));
     for FloorFigure { work, gb_per_s, seed_cpu_s_per_gb, get_cpu_s_per_gb, cpu_s_per_gb } in &figures.figures {
         let cpu = match (seed_cpu_s_per_gb, get_cpu_s_per_gb, cpu_s_per_gb) {
@@ -249,7 +257,7 @@ pub(super) fn hash(kernel: Kernel, seconds: u64, output: &Output) {
 
 fn show_hash(figures: &HashFigures, output: &Output) {
     let HashFigures { chosen, rounds, cores, figures } = figures;
-    output.result(format_args!("GB/s, medians of {rounds} rounds; chosen: {chosen}"));
+    output.result(format_args!("GB/s, {}; chosen: {chosen}", shown_rounds(*rounds)));
     let (one_core, all_cores): (Vec<_>, Vec<_>) =
         figures.iter().partition(|figure| figure.cores == 1 && figure.work != "memory");
     let is_row = |a: &&Figure, b: &&Figure| (a.work, a.piece_length, a.pieces) == (b.work, b.piece_length, b.pieces);

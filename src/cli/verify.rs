@@ -40,17 +40,37 @@ pub(super) fn run(options: &VerifyOptions, output: &Output) -> Result<(), Failur
     if report.is_match() {
         return Ok(());
     }
-    let piece_count = report.have.piece_count();
-    let bad_count = piece_count - report.have.count();
-    let file_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
     let line = format!(
-        "data does not match: {}: {bad_count} of {} bad, {file_count} of {} wrong: {}",
+        "data does not match: {}: {}: {}",
         shown(&options.data),
-        Count(piece_count as u64, "piece"),
-        Count(metainfo.info.files.len() as u64, "file"),
+        mismatch(&metainfo, &report),
         repair(options, &metainfo, &report, &interrupted)?
     );
     Err(Failure::new(Exit::Mismatch, line))
+}
+
+/// Counts the bad pieces and wrong files. If all pieces are right, the files alone are counted.
+fn mismatch(metainfo: &Metainfo, report: &Report) -> String {
+    let files = &metainfo.info.files;
+    let piece_count = report.have.piece_count();
+    let bad_count = piece_count - report.have.count();
+    let wrong_count = report.problems.chunk_by(|a, b| a.file_index == b.file_index).count();
+    let wrong = format!("{wrong_count} of {} wrong", Count(files.len() as u64, "file"));
+    if bad_count > 0 {
+        return format!("{bad_count} of {} bad, {wrong}", Count(piece_count as u64, "piece"));
+    }
+    let excess = |found: &FileProblem| match found.problem {
+        Problem::Long { found_len } => Some(found_len.saturating_sub(files.get(found.file_index)?.len)),
+        _ => None,
+    };
+    let excess: Option<u64> = report.problems.iter().map(excess).sum();
+    match excess {
+        Some(len) => {
+            let verb = if wrong_count == 1 { "has" } else { "have" };
+            format!("{} {verb} {}", Count(wrong_count as u64, "file"), Count(len, "extra byte"))
+        }
+        None => format!("all pieces are right, but {wrong}"),
+    }
 }
 
 /// Returns advice: the `get` command that repairs the content, or the obstacle to remove first.

@@ -48,6 +48,9 @@ fn verify_advises_a_command_that_works() {
             "{reported}"
         );
     }
+    sandbox.write("my data/it's.bin", [&right[..], b"more"].concat());
+    let run = verify(&sandbox).fails(3, "data does not match: .: 1 file has 4 extra bytes: repair it");
+    assert!(run.stderr.contains("7 of 7 pieces right"), "{run:?}");
     fs::remove_file(sandbox.path("my data/it's.bin")).unwrap();
     let run = verify(&sandbox).fails(3, "7 of 7 pieces bad, 1 of 1 file wrong");
     assert!(run.stderr.contains("nothing was there to read") && !run.stderr.contains("B/s"), "{run:?}");
@@ -131,6 +134,7 @@ fn errors_name_the_mistake_of_the_user() {
         (2, "create big.iso -l 17K", "-l: '17K': give a power of two"),
         (2, "create big.iso -a ftp://x/", "give one with http, https or udp and a host"),
         (2, "seed", "--watch"),
+        (1, "seed none.iso", "no such file or folder: none.iso: give a .torrent, or content to serve"),
         (2, "seed big.iso --data folder", "--data: "),
         (1, "get 192.0.2.7:6880/t/x.torrent", "begin it with http:// or https://"),
         (1, "get localhost:6880/t/x.torrent", "begin it with http:// or https://"),

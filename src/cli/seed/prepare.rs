@@ -1,5 +1,6 @@
 //! From a path of the command line, or of `--watch`, to a torrent that the engine serves.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::handle::SessionHandle;
@@ -32,7 +33,7 @@ pub(super) enum Found {
 
 /// Finds the torrent of a path, or of the content at a path, without reading content.
 pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Result<Found, Failure> {
-    check_pattern(path)?;
+    check_exists(path)?;
     if !is_torrent(path) {
         return Ok(match made::find(path, &options.engine.metainfo)? {
             Content::Known(made) => Found::Ready(Box::new(source_of_made(&made, options)), made.trust),
@@ -75,14 +76,22 @@ pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<(Sourc
     Ok((source, trust))
 }
 
-/// Refuses a pattern that the shell passed on because no file matches it.
-fn check_pattern(path: &Path) -> Result<(), Failure> {
-    let is_pattern = path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
-    if !is_pattern || path.symlink_metadata().is_ok() {
+/// Refuses a path that can't be found, which may be meant as a `.torrent` or as content, and a pattern that the shell
+/// passed on because no file matches it. A missing `.torrent` is refused when it is read.
+fn check_exists(path: &Path) -> Result<(), Failure> {
+    let Err(error) = path.symlink_metadata() else { return Ok(()) };
+    if path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte)) {
+        let line = format!("nothing to serve: no file matches {}: put content there, then start again", shown(path));
+        return Err(Failure::new(Exit::Usage, line));
+    }
+    if path.extension().is_some_and(|ending| ending == "torrent") {
         return Ok(());
     }
-    let line = format!("nothing to serve: no file matches {}: put content there, then start again", shown(path));
-    Err(Failure::new(Exit::Usage, line))
+    if error.kind() == io::ErrorKind::NotFound {
+        let line = format!("no such file or folder: {}: give a .torrent, or content to serve", shown(path));
+        return Err(Failure::new(Exit::Failed, line));
+    }
+    Err(Failure::io("can't read", &shown(path), &error))
 }
 
 fn source_of_made(made: &Made, options: &SeedOptions) -> Source {

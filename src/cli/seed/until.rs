@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::base::units::Count;
 use crate::cli::options::UntilOptions;
@@ -49,11 +49,11 @@ impl Until {
         if copies.is_some_and(|copies| complete_count >= copies) {
             return Some(format!("{} complete", Count(complete_count as u64, "peer")));
         }
-        let passed = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| since.elapsed() >= limit);
-        if passed(self.started, time) {
+        if time.is_some_and(|limit| self.started.elapsed() >= limit) {
             return Some("the time of --stop-time has passed".to_owned());
         }
-        passed(self.active_at, idle).then(|| "nothing was sent for the time of --stop-idle".to_owned())
+        let idle = idle.filter(|&limit| self.active_at.elapsed() >= limit)?;
+        Some(format!("nothing was sent for {} s", idle.as_secs()))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a ratio of bytes")]
@@ -64,6 +64,8 @@ impl Until {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn len(bytes: u64) -> Arc<AtomicU64> {
@@ -85,7 +87,7 @@ mod tests {
         let mut at_once = Until::new(UntilOptions { time: Some(Duration::ZERO), ..UntilOptions::default() }, len(100));
         assert!(at_once.met(&Snapshot::default(), || 0).is_some());
         let mut idle = Until::new(UntilOptions { idle: Some(Duration::ZERO), ..UntilOptions::default() }, len(100));
-        assert!(idle.met(&Snapshot::default(), || 0).is_some());
+        assert_eq!(idle.met(&Snapshot::default(), || 0).as_deref(), Some("nothing was sent for 0 s"));
         assert_eq!(Until::new(UntilOptions::default(), len(0)).met(&Snapshot::default(), || 0), None);
     }
 }
