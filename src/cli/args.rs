@@ -53,7 +53,7 @@ pub struct SharedArgs {
     #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
     /// Read flags from FILE, which has lines of the form `flag = value`; lines below `[COMMAND]` apply to that command
-    /// only [default: ~/.config/bt-fast/config, or else /etc/bt-fast/config]
+    /// only [default: bt-fast/config in $XDG_CONFIG_HOME or else ~/.config, or else /etc/bt-fast/config]
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
     pub config: Option<PathBuf>,
     /// Minimum milliseconds between two progress records, for measurements
@@ -275,7 +275,7 @@ pub struct GetArgs {
     #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
     pub select: Vec<String>,
     /// Replace existing files that hold nothing of this torrent, and truncate files that are too long. By default such
-    /// files are left alone and get exits with 1
+    /// files are left alone and get exits with 1. A file that is empty or holds only zeros counts as absent
     #[arg(long, conflicts_with = "metadata_only")]
     pub overwrite: bool,
     /// Keep uploading after the download is complete, until interrupted. A ratio or time (=R|T) is not available yet

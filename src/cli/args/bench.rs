@@ -23,7 +23,7 @@ pub enum BenchArgs {
 }
 
 const LOOPBACK_AFTER_HELP: &str = "\
-Creates, seeds, downloads and verifies random content; seed and each get are processes of their own.
+Creates, seeds, downloads and verifies random content; seed and each get run in separate processes.
 
 Reports GB/s from the start of get to its exit, with everything verified and written; the share of the bare pair; \
 processor time by kind of thread; page faults, context switches and memory; and the latency from request to block. The \
