@@ -15,7 +15,7 @@ pub fn ready(status: &str) {
     send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
 }
 
-/// Reports progress of the start, and extends its timeout by [`START_EXTENSION`]. Not needed after [`ready`].
+/// Reports progress of the start, and extends its timeout by two minutes. Not needed after [`ready`].
 pub fn starting(status: &str) {
     let more_us = START_EXTENSION.as_micros();
     send(&format!("EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={}", status.replace('\n', " ")));

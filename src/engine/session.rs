@@ -103,7 +103,9 @@ pub fn run_with(
     stop_rings(&shared, rings);
     shared.torrents().iter().for_each(|torrent| save(torrent));
     let report = conclude(&shared, config, outcome, removed, threads);
-    config.contents.torrents_mut().clear();
+    // The torrents are dropped after the lock is released: that closes files.
+    let torrents = std::mem::take(&mut *config.contents.torrents_mut());
+    drop(torrents);
     report
 }
 

@@ -68,7 +68,7 @@ pub struct Node {
     pub buffer_count: usize,
     pub settings: Settings,
     pub disk: Disk,
-    /// A write failed: the node has left the swarm until [`Node::restart`].
+    /// A write failed: the node has left the swarm until it is restarted.
     pub failed: bool,
     pub connections: Connections,
     /// `None`: the test decides which peers are choked.
