@@ -1,8 +1,7 @@
 //! The machine and time of a measurement, without which figures mean nothing.
 
-use std::fs;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, thread};
 
 use serde::Serialize;
 

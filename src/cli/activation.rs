@@ -1,8 +1,7 @@
 //! Sockets that a service manager hands over (sd_listen_fds(3)), recognized by their names.
 
-use std::env;
-use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::{env, io};
 
 use listenfd::ListenFd;
 

@@ -1,8 +1,7 @@
 //! Exit codes, and the line that explains a failure. Errors of all layers get their exit code here.
 
-use std::fmt;
-use std::io;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use crate::create::error::WriteError;
 use crate::create::{ContentError, CreateError};

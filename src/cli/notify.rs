@@ -1,11 +1,10 @@
 //! Notifications to a service manager (sd_notify(3)), if there is one.
 
-use std::env;
-use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+use std::{env, io};
 
 /// How much longer a start may take after each [`starting`].
 const START_EXTENSION: Duration = Duration::from_secs(120);

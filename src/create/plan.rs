@@ -15,8 +15,7 @@ use super::piece_len;
 use super::pieces::{hash_pieces, hash_pieces_with};
 use super::scan::{Scan, scan};
 use super::sweep::{Content, Control, Source};
-use crate::base::limits;
-use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex};
+use crate::base::{FileIdentity, Geometry, InfoHash, PieceHash, PieceIndex, limits};
 use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Info, Metainfo, MetainfoLimits};
 
 /// The settings of a torrent other than its content.

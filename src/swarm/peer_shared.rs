@@ -1,9 +1,8 @@
 //! The state of one connection that other threads read or write.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crate::base::lock::lock;
 

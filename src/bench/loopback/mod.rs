@@ -8,14 +8,13 @@ mod figures;
 mod settings;
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
+use std::{fs, io};
 
 use serde_json::Value;
 

@@ -5,12 +5,11 @@
 //! until it has stayed the same for [`limits::WATCH_SETTLE_TIME`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io};
 
 use super::handle::SessionHandle;
 use super::prepare::prepare;

@@ -104,7 +104,7 @@ pub(in crate::engine) async fn run(
         shared,
         config,
         announcing: Announcing {
-            slots: announcer::announce_permits(),
+            permits: announcer::announce_permits(),
             fetcher: Fetcher::new(config.egress()).trusting(Arc::clone(&config.users_trackers)),
             found: sender,
         },

@@ -32,12 +32,12 @@ pub(in crate::engine) const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shared by the announcers of all torrents.
 pub(in crate::engine) struct Announcing {
-    pub(in crate::engine) slots: Arc<Semaphore>,
+    pub(in crate::engine) permits: Arc<Semaphore>,
     pub(in crate::engine) fetcher: Fetcher,
     pub(in crate::engine) found: mpsc::Sender<(u32, Vec<Found>)>,
 }
 
-/// See the module.
+/// One torrent of the control thread: its decisions, its announcer, and when it is due.
 pub(in crate::engine) struct TorrentDriver {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) peer_count: usize,
@@ -283,7 +283,7 @@ fn announce(
     };
     let finds = Finds::new(torrent.number, announcing.found.clone());
     let finds = finds.with_external_address(shared.external_address.clone());
-    let task = tokio::spawn(announcer::run(announce, identity, totals, announcing.slots.clone(), inbox, finds));
+    let task = tokio::spawn(announcer::run(announce, identity, totals, announcing.permits.clone(), inbox, finds));
     Some(Announcer { commands, task })
 }
 

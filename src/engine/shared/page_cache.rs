@@ -16,7 +16,7 @@ use crate::engine::files::readiness::ResidencyClock;
 use crate::engine::torrent::Torrent;
 use crate::storage::memory_limit;
 
-/// See the module.
+/// The populated extents of a session, and those to be dropped behind the reader.
 #[derive(Debug)]
 pub(in crate::engine) struct PageCache {
     populated_count: AtomicU32,

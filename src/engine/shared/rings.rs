@@ -92,7 +92,7 @@ impl Rings {
 
     /// Returns the key of a new connection. A key is used again only after 2^32 further connections.
     pub(in crate::engine) fn next_key(&self) -> u32 {
-        self.next_key.fetch_add(1, Ordering::Relaxed) + 1
+        self.next_key.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// Makes every connection announce new pieces and apply choke decisions.

@@ -11,8 +11,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
 use axum::{Router, middleware};
-use futures_util::Stream;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Serialize;
 
 use super::hosts::{self, Hosts};
