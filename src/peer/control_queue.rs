@@ -53,7 +53,12 @@ impl ControlQueue {
     /// Moves the bytes that may leave to `out`. `has_other_output`: other messages or blocks leave at the same time.
     pub(super) fn take(&mut self, has_other_output: bool, out: &mut Vec<u8>) {
         if self.departure == Departure::Next || has_other_output {
-            out.append(&mut self.bytes);
+            if out.is_empty() {
+                // One of the two buffers is small then: an idle connection keeps one long one.
+                std::mem::swap(out, &mut self.bytes);
+            } else {
+                out.append(&mut self.bytes);
+            }
             self.departure = Departure::Held;
         }
     }

@@ -22,8 +22,8 @@ const RECENT_SAMPLES: usize = 3;
 #[derive(Debug)]
 pub struct ChokeDriver {
     choker: Choker,
-    /// By key. Boxed, since a hash table allocates room for up to twice its entries.
-    rates: HashMap<u32, Box<Rates>>,
+    /// By key.
+    rates: HashMap<u32, Rates>,
     uploading: RateMeter,
     /// Bytes uploaded between the last samples.
     recent: [u64; RECENT_SAMPLES],
@@ -37,8 +37,34 @@ pub struct ChokeDriver {
 #[derive(Debug)]
 struct Rates {
     since: Time,
+    /// `None` until a byte has moved: idle peers are many, and the meters are large.
+    meters: Option<Box<Meters>>,
+}
+
+#[derive(Debug)]
+struct Meters {
     download: RateMeter,
     upload: RateMeter,
+}
+
+impl Rates {
+    /// Takes the totals of a peer. Returns the bytes uploaded since the last call.
+    fn handle_totals(&mut self, now: Time, peer: &PeerShared) -> u64 {
+        if self.meters.is_none() && peer.has_transferred() {
+            let meter = || RateMeter::new(self.since);
+            self.meters = Some(Box::new(Meters { download: meter(), upload: meter() }));
+        }
+        self.meters.as_mut().map_or(0, |meters| {
+            meters.download.handle_total(now, peer.downloaded());
+            meters.upload.handle_total(now, peer.uploaded())
+        })
+    }
+
+    /// Upload and download in bytes/s.
+    fn bytes_per_s(&self, now: Time) -> (u64, u64) {
+        let meters = self.meters.as_ref();
+        meters.map_or((0, 0), |meters| (meters.upload.bytes_per_s(now), meters.download.bytes_per_s(now)))
+    }
 }
 
 impl ChokeDriver {
@@ -68,8 +94,7 @@ impl ChokeDriver {
 
     /// A peer's upload and download in bytes/s.
     pub fn rates(&self, now: Time, peer: &PeerShared) -> (u64, u64) {
-        let rates = self.rates.get(&peer.key());
-        rates.map_or((0, 0), |rates| (rates.upload.bytes_per_s(now), rates.download.bytes_per_s(now)))
+        self.rates.get(&peer.key()).map_or((0, 0), |rates| rates.bytes_per_s(now))
     }
 
     /// Runs what is due. To be called many times a second with all connections. Returns true if a peer was choked or
@@ -139,10 +164,8 @@ impl ChokeDriver {
     ) -> impl Iterator<Item = &'a Arc<PeerShared>> {
         peers.iter().filter(move |peer| {
             let rates = self.rates.get(&peer.key());
-            let quiet = |rates: &Rates| {
-                now >= rates.since + after && rates.download.bytes_per_s(now) == 0 && rates.upload.bytes_per_s(now) == 0
-            };
-            !peer.wants_blocks() && rates.is_some_and(|rates| quiet(rates))
+            let is_quiet = |rates: &Rates| now >= rates.since + after && rates.bytes_per_s(now) == (0, 0);
+            !peer.wants_blocks() && rates.is_some_and(is_quiet)
         })
     }
 
@@ -153,10 +176,8 @@ impl ChokeDriver {
         }
         let mut uploaded = 0;
         for peer in peers {
-            let new = || Box::new(Rates { since: now, download: RateMeter::new(now), upload: RateMeter::new(now) });
-            let rates = self.rates.entry(peer.key()).or_insert_with(new);
-            rates.download.handle_total(now, peer.downloaded());
-            uploaded += rates.upload.handle_total(now, peer.uploaded());
+            let rates = self.rates.entry(peer.key()).or_insert_with(|| Rates { since: now, meters: None });
+            uploaded += rates.handle_totals(now, peer);
         }
         self.uploading.handle_bytes(now, uploaded);
         self.recent[self.sample_count % RECENT_SAMPLES] = uploaded;
