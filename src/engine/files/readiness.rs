@@ -4,17 +4,25 @@
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
 
 use crate::base::limits::EXTENT_LEN;
 use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 
-/// The time, in seconds and in populated extents.
+/// The time, in milliseconds and in populated extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) struct ResidencyClock {
-    pub(in crate::engine) time: Time,
+    /// Stops at its maximum after 49 days: an extent that was ever populated then counts as resident until it is evicted.
+    ms: u32,
     /// Extents populated so far, wrapping.
-    pub(in crate::engine) populated_count: u32,
+    populated_count: u32,
+}
+
+impl ResidencyClock {
+    const MS_MAX: u32 = u32::MAX - 2;
+
+    pub(in crate::engine) fn new(time: Time, populated_count: u32) -> Self {
+        Self { ms: u32::try_from(time.as_millis()).unwrap_or(Self::MS_MAX).min(Self::MS_MAX), populated_count }
+    }
 }
 
 /// The next step for a block that is to be sent.
@@ -124,10 +132,8 @@ impl Residency {
     const POPULATING: u64 = u64::MAX;
     const LEAVING: u64 = u64::MAX - 1;
 
-    /// Milliseconds last for 49 days; after that every extent counts as old.
     fn since(now: ResidencyClock) -> Self {
-        let ms = u32::try_from(now.time.as_millis()).unwrap_or(u32::MAX - 2).min(u32::MAX - 2);
-        Self::Resident { ms, populated_count: now.populated_count }
+        Self::Resident { ms: now.ms, populated_count: now.populated_count }
     }
 
     /// `Absent` is 0, so that a new table needs no memory of its own until it is used.
@@ -227,11 +233,12 @@ impl ReadinessTable {
         let Some(Residency::Resident { ms, populated_count }) = self.extent(extent).map(AtomicResidency::get) else {
             return false;
         };
-        let age = now.time.saturating_sub(Duration::from_millis(ms.into()));
+        let age_ms = u128::from(now.ms.saturating_sub(ms));
         let populated_since = now.populated_count.wrapping_sub(populated_count);
         // An extent that was just populated is sent, however many follow it: otherwise a crowd of readers would only
         // populate.
-        age < limits::RESIDENT_MIN || (age < limits::RESIDENT_MAX && populated_since < self.trusted)
+        age_ms < limits::RESIDENT_MIN.as_millis()
+            || (age_ms < limits::RESIDENT_MAX.as_millis() && populated_since < self.trusted)
     }
 
     /// The next step for a block. Each task is handed out once.
@@ -325,9 +332,10 @@ impl ReadinessTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn at(time: Duration, populated_count: u32) -> ResidencyClock {
-        ResidencyClock { time, populated_count }
+        ResidencyClock::new(time, populated_count)
     }
 
     #[test]
@@ -377,6 +385,17 @@ mod tests {
         assert!(!table.is_ready(block, at(later, 8)), "ten more extents were populated since");
         assert!(table.is_ready(block, at(start, 8)), "it was populated just now");
         assert!(!table.is_ready(block, at(start + limits::RESIDENT_MAX, u32::MAX - 1)));
+    }
+
+    #[test]
+    fn extents_are_served_after_49_days_too() {
+        let geometry = Geometry::new(1 << 20, [1 << 20]).unwrap();
+        let block = geometry.span(0, 0, 16384).unwrap();
+        let table = ReadinessTable::new(&geometry, &Bitfield::full(1), 10);
+        let late = Duration::from_secs(100 * 24 * 3600);
+        assert_eq!(table.poll(block, at(late, 5)), Readiness::Populate(0));
+        table.handle_populated(0, at(late, 5));
+        assert!(table.is_ready(block, at(late + Duration::from_secs(1), 6)));
     }
 
     #[test]

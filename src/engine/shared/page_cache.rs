@@ -44,7 +44,7 @@ impl PageCache {
     }
 
     pub(in crate::engine) fn clock(&self, time: Time) -> ResidencyClock {
-        ResidencyClock { time, populated_count: self.populated_count.load(Ordering::Relaxed) }
+        ResidencyClock::new(time, self.populated_count.load(Ordering::Relaxed))
     }
 
     /// An extent was populated. Returns the one that has to leave memory for it.
