@@ -1,4 +1,4 @@
-//! The result of a session.
+//! The result of a session: its report, or its error.
 
 use std::fmt;
 use std::num::NonZeroUsize;

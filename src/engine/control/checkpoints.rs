@@ -13,9 +13,7 @@ pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
         return;
     };
     if let Err(error) = checkpoint.join_thread() {
-        torrent.fail(error);
-        shared.control.wake_session();
-        return;
+        return shared.handle_fault(torrent, error);
     }
     if !checkpoint.is_due(torrent.downloaded()) {
         return;
@@ -25,10 +23,7 @@ pub(super) fn begin_when_due(shared: &Arc<Shared>, torrent: &Arc<Torrent>) {
         let Some(checkpoint) = &torrent.content.checkpoint else { return };
         match checkpoint.run(&torrent.content.store, false) {
             Ok(()) => checkpoint.save_parts(&torrent.swarm, Stage::Running),
-            Err(error) => {
-                torrent.fail(error);
-                shared.control.wake_session();
-            }
+            Err(error) => shared.handle_fault(&torrent, error),
         }
     };
     // A checkpoint whose thread could not be started is tried again at the next review.

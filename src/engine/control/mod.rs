@@ -48,11 +48,11 @@ pub(in crate::engine) enum Outcome {
 /// The deadlines of the session itself; each torrent has its own.
 #[derive(Debug, Clone, Copy)]
 enum Timer {
-    /// Memory is measured, and peers that hung up are reported.
+    /// Memory is measured, and peers that hung up may be reported.
     Review,
     /// The monitor gets a new status.
     Status,
-    /// No peer was connected for a while: peers that hung up are reported.
+    /// No peer was connected for a while: the next review reports peers that hung up.
     HungUpNotice,
     /// No peer was connected for the timeout of the session.
     NoPeers,

@@ -12,19 +12,19 @@ use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::swarm::PeerShared;
 
-/// Builds the status of the session. `now` holds its totals.
-pub(super) fn status(shared: &Shared, now: &Snapshot, torrents: Vec<Arc<TorrentStatus>>) -> Status {
+/// Builds the status of the session from its totals.
+pub(super) fn status(shared: &Shared, totals: &Snapshot, torrents: Vec<Arc<TorrentStatus>>) -> Status {
     let hashed = shared.pool.hashed();
     let usage = Usage::of_this_process();
     Status {
         seconds: shared.now().as_secs_f64(),
-        port: now.port,
-        uploaded: now.uploaded,
-        downloaded: now.downloaded,
-        wasted: now.wasted,
-        corrupt: now.corrupt,
-        up_bytes_per_s: now.up_bytes_per_s,
-        down_bytes_per_s: now.down_bytes_per_s,
+        port: totals.port,
+        uploaded: totals.uploaded,
+        downloaded: totals.downloaded,
+        wasted: totals.wasted,
+        corrupt: totals.corrupt,
+        up_bytes_per_s: totals.up_bytes_per_s,
+        down_bytes_per_s: totals.down_bytes_per_s,
         connections: shared.rings.connection_count(),
         torrents,
         hashed_pieces: hashed.pieces,
@@ -47,7 +47,6 @@ pub(super) fn torrent_status(
     let peers = torrent.peers.connected();
     let swarm = &torrent.swarm;
     let pieces = swarm.geometry.piece_count();
-    let have = |peer: &PeerShared| peer.have_count();
     let mut peer_list = Vec::new();
     if with_peers {
         let complete = swarm.pieces.is_complete();
@@ -67,7 +66,7 @@ pub(super) fn torrent_status(
         uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
         downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
         peers: peers.len(),
-        seeders: peers.iter().filter(|peer| have(peer) == pieces).count(),
+        seeders: peers.iter().filter(|peer| peer.have_count() == pieces).count(),
         failed: torrent.has_failed(),
         rarest: if with_peers { rarest(torrent) } else { 0 },
         availability: if with_peers { availability(torrent) } else { Vec::new() },

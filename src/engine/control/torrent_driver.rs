@@ -141,8 +141,10 @@ impl TorrentDriver {
 
     /// Tells the user of a download that the connected peers lack all the pieces that it needs.
     fn report_unavailable(&mut self, now: Time) {
-        let has_peers = self.peer_count > 0 && self.torrent.content.checkpoint.is_some();
-        if let Some(unavailable) = self.control.poll_unavailable(now, &self.torrent.swarm, has_peers) {
+        let is_download = self.torrent.content.checkpoint.is_some();
+        let has_peers = self.peer_count > 0;
+        let unavailable = self.control.poll_unavailable(now, &self.torrent.swarm, is_download && has_peers);
+        if let Some(unavailable) = unavailable {
             warn!("{}: no connected peer offers {unavailable}: waiting for one that does", self.torrent.name);
         }
     }
@@ -197,7 +199,8 @@ impl TorrentDriver {
         }
     }
 
-    /// Returns true if a peer is interested in our pieces.
+    /// Takes the periodic decisions and carries them out: closes a useless connection, lists candidates for eviction,
+    /// spreads news. Returns true if a peer is interested in our pieces.
     fn step_control(&mut self, shared: &Shared, now: Time, rng: &mut Rng) -> bool {
         let peers = self.torrent.peers.connected();
         self.peer_count = peers.len();
@@ -206,8 +209,8 @@ impl TorrentDriver {
         }
         let mut changed = self.control.step(now, &self.torrent.swarm, &peers, rng);
         let is_crowded = shared.admission.is_crowded(shared.rings.connection_count());
-        let useless = self.control.choke_driver().useless(now, &peers, limits::USELESS_AFTER).next();
-        if is_crowded && let Some(peer) = useless {
+        if is_crowded && let Some(peer) = self.control.choke_driver().useless(now, &peers, limits::USELESS_AFTER).next()
+        {
             peer.request_close();
             changed = true;
         }

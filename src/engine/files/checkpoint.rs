@@ -43,8 +43,8 @@ struct Written {
     files: Unsynced,
     /// By file, since the start: the time at which our last write to it ended.
     own_writes: BTreeMap<usize, FileTime>,
-    /// A sync has failed. The kernel reports a failed write to one sync only, which may also have been of a write after
-    /// it began: later syncs prove nothing.
+    /// A sync has failed. The kernel reports a failed write to one sync only, even a write that came after that sync
+    /// began, so the success of a later sync proves nothing.
     sync_failed: bool,
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::base::FileTime;
 
 /// Returns the time since 1970. A clock before 1970 counts as 1970.
-pub(in crate::engine) fn since_1970() -> Duration {
+pub(super) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Like [`since_1970`], in whole seconds.
 pub(super) fn seconds_since_1970() -> i64 {
     file_time().s
 }

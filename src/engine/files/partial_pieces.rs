@@ -103,7 +103,7 @@ impl PartialPieces {
         };
         let done = if len > 0 && is_worthwhile {
             let saved = target
-                .save(Sidecar::Parts, |file| write_parts(file, info_hash, geometry, &parts))
+                .save(Sidecar::Parts, |out| write_parts(out, info_hash, geometry, &parts))
                 .map(|()| file.exists = true);
             (file.len, file.downloaded) = (len, downloaded);
             saved

@@ -11,7 +11,7 @@ use crate::base::{Bitfield, BlockRef, Geometry, PieceIndex, Time, limits};
 /// The time, in milliseconds and in populated extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) struct ResidencyClock {
-    /// Stops at its maximum after 49 days: an extent that was ever populated then counts as resident until it is evicted.
+    /// Stops at its maximum after 49 days. Extents populated from then on count as resident until they are evicted.
     ms: u32,
     /// Extents populated so far, wrapping.
     populated_count: u32,
@@ -58,6 +58,8 @@ pub(in crate::engine) enum Verification {
 ///        ▲                    │                     │
 ///        └──────give up───────┴──────▶ Unservable ◀─┘
 /// ```
+///
+/// A received piece becomes `Verified` from any state, and a piece that turns out to be missing or wrong `Unservable`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum VerifyState {
@@ -176,8 +178,8 @@ impl AtomicResidency {
         self.0.store(residency.encode(), Ordering::Release);
     }
 
-    /// Returns false if another task populates the extent or drops it.
-    fn begin(&self, next: Residency) -> bool {
+    /// Returns false if another task populates the extent or drops it, or was faster.
+    fn try_set(&self, next: Residency) -> bool {
         let seen = self.get();
         !matches!(seen, Residency::Populating | Residency::Leaving)
             && self.0.compare_exchange(seen.encode(), next.encode(), Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -198,10 +200,7 @@ impl ReadinessTable {
     /// `verified` pieces are served without being hashed; `trusted` is
     /// [`crate::engine::shared::page_cache::PageCache`]'s.
     pub(in crate::engine) fn new(geometry: &Geometry, verified: &Bitfield, trusted: u32) -> Self {
-        let state = |piece| match verified.contains(piece) {
-            true => VerifyState::Verified,
-            false => VerifyState::Unverified,
-        };
+        let state = |piece| if verified.contains(piece) { VerifyState::Verified } else { VerifyState::Unverified };
         let extents = 0..geometry.total_len().div_ceil(EXTENT_LEN);
         Self {
             pieces: geometry.pieces().map(|piece| AtomicVerifyState::new(state(piece))).collect(),
@@ -253,7 +252,7 @@ impl ReadinessTable {
             return Readiness::Ready;
         };
         let Some(extent) = self.extent(index) else { return Readiness::Unservable };
-        if extent.begin(Residency::Populating) { Readiness::Populate(index) } else { Readiness::Wait }
+        if extent.try_set(Residency::Populating) { Readiness::Populate(index) } else { Readiness::Wait }
     }
 
     /// The next step for a piece. Its verification is handed out once.
@@ -306,14 +305,14 @@ impl ReadinessTable {
     /// An extent that counted as resident is not. Does nothing if a task populates or drops it.
     pub(in crate::engine) fn handle_evicted(&self, extent: u64) {
         if let Some(residency) = self.extent(extent) {
-            residency.begin(Residency::Absent);
+            residency.try_set(Residency::Absent);
         }
     }
 
     /// An extent is about to be dropped from memory: [`Self::handle_left`] follows. Returns false if a task populates
     /// or drops it.
     pub(in crate::engine) fn begin_leave(&self, extent: u64) -> bool {
-        self.extent(extent).is_some_and(|residency| residency.begin(Residency::Leaving))
+        self.extent(extent).is_some_and(|residency| residency.try_set(Residency::Leaving))
     }
 
     /// An extent could not be populated, for a reason other than its content.

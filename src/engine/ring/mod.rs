@@ -31,7 +31,7 @@ use crate::engine::shared::pending_handshakes::HandshakePermit;
 use crate::engine::shared::received::Verified;
 use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing};
 use crate::engine::torrent::Torrent;
-use crate::engine::torrent::peers::{Direction, Newcomer};
+use crate::engine::torrent::peers::{Direction, JoinedPeer};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Link, PeerShared};
 use crate::uring::{Listener, Socket, no_op, spawn};
@@ -181,7 +181,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn handle_accepted(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
     let Shared { admission, rings, external_address, .. } = &**ring.shared();
-    let permit = match admission.admit(rings.connection_count(), external_address.get(), address) {
+    let permit = match admission.admit(rings.connection_count(), external_address, address) {
         Admitted::No => return,
         Admitted::Yes(permit) => permit,
         Admitted::InPlaceOfAnother(permit) => {
@@ -302,7 +302,7 @@ async fn serve(
     let Established { torrent, agreement, buffer } = established;
     let now = ring.shared().now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
-    let newcomer = Newcomer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
+    let newcomer = JoinedPeer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
     if !torrent.peers.join(newcomer, ring.shared().peer_id, now) {
         debug!("{address}: second connection to the same peer, or the torrent was removed");
         return false;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::files::writeback::{DirtyRange, Flush};
 use crate::engine::shared::Shared;
-use crate::engine::shared::received::{Verified, VerifiedSink as _};
+use crate::engine::shared::received::Verified;
 use crate::engine::torrent::Torrent;
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
 use crate::uring::{SharedFile, spawn, write_all_at};
@@ -53,7 +53,7 @@ async fn open(
     file_index: usize,
     path: WritePath,
 ) -> Result<(SharedFile, WritePath), StorageError> {
-    if let Some(open) = torrent.content.store.open_writable(file_index, path) {
+    if let Some(open) = torrent.content.store.writable_if_open(file_index, path) {
         return Ok(open);
     }
     let owner = torrent.clone();

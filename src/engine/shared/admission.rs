@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::limits;
+use crate::engine::network::external_address::ExternalAddress;
 use crate::engine::shared::eviction::Eviction;
 use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshakes};
 
 /// Limits the session's connections, in total and in their handshake.
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
-    pub(in crate::engine) connections_max: usize,
+    connections_max: usize,
     /// An incomplete torrent accepts no more connections once it has this many.
     pub(in crate::engine) leeching_max: usize,
     half_open_count: AtomicUsize,
@@ -23,7 +24,7 @@ pub(in crate::engine) struct Admission {
 #[derive(Debug)]
 pub(in crate::engine) enum Admitted {
     Yes(HandshakePermit),
-    /// Another connection must close for it: the caller must call `Rings::spread_news`, so that it does.
+    /// Another connection was asked to close: the caller must call `Rings::spread_news`, so that it does.
     InPlaceOfAnother(HandshakePermit),
     No,
 }
@@ -41,11 +42,16 @@ impl Admission {
 
     /// Decides on an accepted connection from `address`, beside `connection_count` existing ones. `own` is our address
     /// as peers see it.
-    pub(in crate::engine) fn admit(&self, connection_count: usize, own: SocketAddr, address: SocketAddr) -> Admitted {
+    pub(in crate::engine) fn admit(
+        &self,
+        connection_count: usize,
+        own: &ExternalAddress,
+        address: SocketAddr,
+    ) -> Admitted {
         let Some(permit) = self.pending.enter(address.ip()) else { return Admitted::No };
         if connection_count < self.connections_max {
             Admitted::Yes(permit)
-        } else if self.eviction.evict_for(own, address) {
+        } else if self.eviction.evict_for(own.get(), address) {
             Admitted::InPlaceOfAnother(permit)
         } else {
             Admitted::No

@@ -52,7 +52,7 @@ pub(in crate::engine) struct Shared {
     started: Instant,
 }
 
-/// The sockets of the session.
+/// The addresses of the session, and the options of its sockets.
 pub(in crate::engine) struct Endpoint {
     pub(in crate::engine) listen_port: u16,
     /// Another process holds the listening socket too.
@@ -179,6 +179,12 @@ impl Shared {
         let share = usize::try_from(trusted / 2).unwrap_or(usize::MAX) / self.rings.connection_count().max(1);
         share.clamp(limits::SEND_BLOCKS_MAX, limits::READ_AHEAD_BLOCKS_MAX)
     }
+
+    /// Stops a torrent after a fault of our storage.
+    pub(in crate::engine) fn handle_fault(&self, torrent: &Torrent, error: StorageError) {
+        torrent.fail(error);
+        self.control.wake_session();
+    }
 }
 
 impl received::VerifiedSink for Shared {
@@ -195,8 +201,7 @@ impl received::VerifiedSink for Shared {
     }
 
     fn handle_fault(&self, torrent: &Torrent, error: StorageError) {
-        torrent.fail(error);
-        self.control.wake_session();
+        self.handle_fault(torrent, error);
     }
 }
 

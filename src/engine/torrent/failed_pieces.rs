@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use crate::base::geometry::BLOCK_LEN;
 use crate::base::lock::lock;
@@ -22,17 +22,9 @@ pub(in crate::engine) struct FailedPieces {
 }
 
 impl FailedPieces {
-    fn smart_ban(&self) -> MutexGuard<'_, SmartBan> {
-        lock(&self.smart_ban)
-    }
-
-    fn senders(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, BTreeSet<IpAddr>>> {
-        lock(&self.senders)
-    }
-
     /// The piece with the most contributing hosts that never verified, and their number.
     pub(in crate::engine) fn worst(&self) -> Option<(PieceIndex, usize)> {
-        let failed = self.senders();
+        let failed = lock(&self.senders);
         let counts = failed.iter().map(|(&piece, senders)| (piece, senders.len()));
         counts.max_by_key(|&(_, senders)| senders)
     }
@@ -41,7 +33,7 @@ impl FailedPieces {
     pub(in crate::engine) fn handle_failed(&self, open: &Piece, verdict: &Verdict) {
         let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address().ip())).collect();
         let is_shared = hosts.len() > 1;
-        let mut failed = self.senders();
+        let mut failed = lock(&self.senders);
         if failed.len() < limits::WRONG_PIECES_KEPT_MAX || failed.contains_key(&open.piece()) {
             let senders = failed.entry(open.piece()).or_default();
             let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
@@ -55,18 +47,18 @@ impl FailedPieces {
                 .enumerate()
                 .filter_map(|(block_index, hash)| Some(Sent { block_index, sender: sender(block_index)?, hash }))
                 .collect();
-            self.smart_ban().handle_failed(open.piece(), sent);
+            lock(&self.smart_ban).handle_failed(open.piece(), sent);
         }
     }
 
-    /// A complete piece has verified: returns the hosts that had sent blocks that differ, once for each failed copy.
+    /// A complete piece has verified. Returns the hosts that sent different blocks, once for each failed copy.
     pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<IpAddr> {
-        self.senders().remove(&open.piece());
-        if !self.smart_ban().is_open(open.piece()) {
+        lock(&self.senders).remove(&open.piece());
+        if !lock(&self.smart_ban).has_failed_copy(open.piece()) {
             return Vec::new();
         }
         let hashes: Vec<PieceHash> = block_hashes(open).collect();
-        self.smart_ban().handle_verified(open.piece(), &hashes)
+        lock(&self.smart_ban).handle_verified(open.piece(), &hashes)
     }
 }
 

@@ -74,7 +74,7 @@ pub(in crate::engine) struct Start<'a> {
 /// The session's configuration of a torrent.
 pub(in crate::engine) struct Settings {
     pub(in crate::engine) write_mode: WriteMode,
-    /// The value of [`crate::engine::shared::page_cache::PageCache`].
+    /// See [`crate::engine::shared::page_cache::PageCache::trusted`].
     pub(in crate::engine) extents_trusted: u32,
     /// The upload limit in bytes/s.
     pub(in crate::engine) up_max: Option<u64>,

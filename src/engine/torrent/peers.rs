@@ -39,7 +39,7 @@ pub(in crate::engine) enum Direction {
 
 /// A connection that has completed its handshake.
 #[derive(Debug)]
-pub(in crate::engine) struct Newcomer {
+pub(in crate::engine) struct JoinedPeer {
     pub(in crate::engine) shared: Arc<PeerShared>,
     pub(in crate::engine) peer_id: PeerId,
     pub(in crate::engine) direction: Direction,
@@ -47,7 +47,7 @@ pub(in crate::engine) struct Newcomer {
 
 #[derive(Debug)]
 struct Entry {
-    newcomer: Newcomer,
+    peer: JoinedPeer,
     since: Time,
 }
 
@@ -84,11 +84,11 @@ impl Peers {
     }
 
     pub(in crate::engine) fn connected(&self) -> Vec<Arc<PeerShared>> {
-        lock(&self.connected).values().map(|entry| entry.newcomer.shared.clone()).collect()
+        lock(&self.connected).values().map(|entry| entry.peer.shared.clone()).collect()
     }
 
     pub(in crate::engine) fn has_interested(&self) -> bool {
-        lock(&self.connected).values().any(|entry| entry.newcomer.shared.is_interested())
+        lock(&self.connected).values().any(|entry| entry.peer.shared.is_interested())
     }
 
     /// Registers a connection. Returns false if it is the second one to the same peer, or the torrent was removed.
@@ -96,23 +96,23 @@ impl Peers {
     /// If two peers connect to each other at the same time, both keep the connection that the greater peer id opened;
     /// otherwise the older one stays. Peer ids are public, so the same id at another host is another peer: otherwise
     /// any host could keep a peer out by using its id.
-    pub(in crate::engine) fn join(&self, newcomer: Newcomer, own_id: PeerId, now: Time) -> bool {
+    pub(in crate::engine) fn join(&self, newcomer: JoinedPeer, own_id: PeerId, now: Time) -> bool {
         let host = host_of(newcomer.shared.address().ip());
         let mut connected = lock(&self.connected);
         if self.is_closed.load(Ordering::Acquire) {
             return false;
         }
         let is_twin =
-            |other: &Newcomer| other.peer_id == newcomer.peer_id && host_of(other.shared.address().ip()) == host;
-        if let Some(twin) = connected.values().find(|entry| is_twin(&entry.newcomer)) {
-            let crossed = twin.newcomer.direction != newcomer.direction && now < twin.since + limits::HANDSHAKE_TIMEOUT;
+            |other: &JoinedPeer| other.peer_id == newcomer.peer_id && host_of(other.shared.address().ip()) == host;
+        if let Some(twin) = connected.values().find(|entry| is_twin(&entry.peer)) {
+            let crossed = twin.peer.direction != newcomer.direction && now < twin.since + limits::HANDSHAKE_TIMEOUT;
             let is_outgoing = newcomer.direction == Direction::Outgoing;
             if !crossed || is_outgoing != (own_id > newcomer.peer_id) {
                 return false;
             }
-            twin.newcomer.shared.request_close();
+            twin.peer.shared.request_close();
         }
-        connected.insert(newcomer.shared.key(), Entry { newcomer, since: now });
+        connected.insert(newcomer.shared.key(), Entry { peer: newcomer, since: now });
         true
     }
 
@@ -129,7 +129,7 @@ impl Peers {
                 let copies = copies.entry(host).or_default();
                 copies.uploaded = copies.uploaded.saturating_add(uploaded);
                 if copies.peers.len() < limits::CONNECTIONS_PER_IP_MAX {
-                    copies.peers.insert(entry.newcomer.peer_id);
+                    copies.peers.insert(entry.peer.peer_id);
                 }
             }
         }
@@ -158,8 +158,8 @@ impl Peers {
         self.judge(verdict, HashOutcome::Failed);
     }
 
-    /// A received piece has verified: its senders gain trust. The senders of blocks that made it fail before are known
-    /// now, and lose trust as sole senders. Returns the senders that were not proven before.
+    /// A received piece has verified: its senders gain trust. Hosts whose blocks made an earlier copy fail are
+    /// identified, and lose trust as its sole senders. Returns the senders that were not proven before.
     pub(in crate::engine) fn handle_verified(&self, open: &Piece) -> Vec<Arc<PeerShared>> {
         let proven = open.prove();
         self.judge(&open.verdict(), HashOutcome::Verified);

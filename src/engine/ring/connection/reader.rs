@@ -229,17 +229,17 @@ impl Connection {
         Ok(needed)
     }
 
-    /// Hands a completed piece to the hash pool.
+    /// Records the latency of a block, and hands the piece that it completed to the hash pool.
     fn handle_receipt(&self, link: &Link<PieceBuffer>, receipt: Receipt<PieceBuffer>) {
         if let Some(latency) = receipt.latency {
             self.local.record_latency(latency);
         }
         if let Some(open) = receipt.completed {
-            let shared = Arc::clone(&self.local.shared);
+            let sink = Arc::clone(&self.local.shared);
             let torrent = self.torrent.clone();
             // A peer that gets no more requests until this piece is verified does not wait for a batch.
             let last = link.is_finishing() || !link.shared().is_proven();
-            self.local.shared.pool.submit(Received { sink: shared, torrent, open, ring_index: self.local.index }, last);
+            self.local.shared.pool.submit(Received { sink, torrent, open, ring_index: self.local.index }, last);
         }
     }
 }
