@@ -1,7 +1,7 @@
 //! Blocks picked per second by one connection to a complete peer, in a torrent of 262,144 pieces.
 //!
-//! `pick` times only the choice and queueing of requests. `whole life` also times the arrival of each block and the end
-//! of each piece, as on one ring thread. Neither moves payload.
+//! `pick` times [`Link::advance`]: following the swarm, and choosing and queueing requests. `whole life` also times the
+//! arrival of each block and the end of each piece, as on one ring thread. Neither moves payload.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ struct Download {
 /// The blocks picked in one turn, and the time for picking and for the whole turn.
 struct Turn {
     picked: u64,
-    picker: Duration,
+    picking: Duration,
     whole: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Download {
     fn turn(&mut self) -> Turn {
         let started = Instant::now();
         self.link.advance(self.now).unwrap();
-        let picker = started.elapsed();
+        let picking = started.elapsed();
         self.link.poll_transmit(self.now, &mut self.transmit, |_| false);
         self.now += ROUND_TRIP;
         let bounds = Bounds { piece_count: PIECE_COUNT, block_len_max: BLOCK_LEN };
@@ -88,14 +88,14 @@ impl Download {
                 }
             }
         }
-        Turn { picked, picker, whole: started.elapsed() }
+        Turn { picked, picking, whole: started.elapsed() }
     }
 }
 
 fn picker(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("picker");
     group.throughput(Throughput::Elements(1)).sample_size(20);
-    for (name, time) in [("pick", (|turn| turn.picker) as fn(&Turn) -> Duration), ("whole life", |turn| turn.whole)] {
+    for (name, time) in [("pick", (|turn| turn.picking) as fn(&Turn) -> Duration), ("whole life", |turn| turn.whole)] {
         let mut download = Download::start();
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|blocks| {

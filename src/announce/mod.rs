@@ -255,7 +255,7 @@ impl Announce {
         tracker.failures = tracker.failures.saturating_add(1);
         tracker.retry_at = now + schedule::back_off(tracker.failures);
         match retry_in(failure) {
-            Some(RetryIn::Minutes(minutes)) => tracker.retry_at = now + schedule::retry_in(minutes),
+            Some(RetryIn::Minutes(minutes)) => tracker.retry_at = now + schedule::retry_wait(minutes),
             Some(RetryIn::Never) => tracker.retry_at = tiers::NEVER,
             None => {}
         }

@@ -28,7 +28,7 @@ pub(super) fn back_off(failures: u32) -> Duration {
 }
 
 /// Returns the wait for a `retry in` (BEP 31) of this number of minutes.
-pub(super) fn retry_in(minutes: u64) -> Duration {
+pub(super) fn retry_wait(minutes: u64) -> Duration {
     Duration::from_secs(minutes.saturating_mul(60)).clamp(TRACKER_RETRY_MIN, TRACKER_INTERVAL_MAX)
 }
 
@@ -47,8 +47,8 @@ mod tests {
         assert_eq!(early_interval(None).as_secs(), 30);
         assert_eq!(early_interval(Some(5)).as_secs(), 30);
         assert_eq!(early_interval(Some(120)).as_secs(), 120);
-        assert_eq!(retry_in(0).as_secs(), 15);
-        assert_eq!(retry_in(u64::MAX).as_secs(), 24 * 3600);
+        assert_eq!(retry_wait(0).as_secs(), 15);
+        assert_eq!(retry_wait(u64::MAX).as_secs(), 24 * 3600);
     }
 
     #[test]

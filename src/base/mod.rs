@@ -18,7 +18,6 @@ pub use file_identity::{FileIdentity, FileTime};
 pub use geometry::{BlockRef, FileSpan, Geometry, PieceIndex};
 pub use host::host_of;
 pub use ids::{InfoHash, PeerId, PieceHash};
-pub use lock::lock;
 pub use priority::canonical_priority;
 pub use timer_table::TimerTable;
 

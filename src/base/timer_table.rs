@@ -22,12 +22,6 @@ impl<T: Into<usize>, const N: usize> TimerTable<T, N> {
         }
     }
 
-    pub fn stop(&mut self, timer: T) {
-        if let Some(deadline) = self.deadlines.get_mut(timer.into()) {
-            *deadline = None;
-        }
-    }
-
     /// The timer is set, and its deadline has come.
     pub fn is_due(&self, timer: T, now: Time) -> bool {
         self.deadlines.get(timer.into()).copied().flatten().is_some_and(|at| at <= now)
@@ -66,18 +60,18 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_deadline_is_next_and_a_stopped_one_never_comes() {
+    fn the_earliest_deadline_is_next_and_an_unset_one_never_comes() {
         let s = Time::from_secs;
         let mut timers = TimerTable::<Timer, 2>::default();
         assert_eq!(timers.poll_timeout(), Time::MAX);
         timers.set(Timer::First, s(5));
+        assert!(!timers.is_due(Timer::Second, Time::MAX));
         timers.set(Timer::Second, s(3));
         assert_eq!(timers.poll_timeout(), s(3));
         assert!(timers.is_due(Timer::Second, s(3)) && !timers.is_due(Timer::First, s(4)));
-        timers.stop(Timer::Second);
-        assert!(!timers.is_due(Timer::Second, Time::MAX));
+        assert!(!timers.take_due(Timer::Second, s(2), s(10)) && timers.take_due(Timer::Second, s(4), s(10)));
         assert_eq!(timers.poll_timeout(), s(5));
-        assert!(!timers.take_due(Timer::First, s(4), s(10)) && timers.take_due(Timer::First, s(6), s(10)));
-        assert_eq!(timers.poll_timeout(), s(16));
+        timers.set(Timer::First, s(20));
+        assert_eq!(timers.poll_timeout(), s(14));
     }
 }

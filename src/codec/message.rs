@@ -91,7 +91,7 @@ pub enum Message<'a> {
 /// The front of a receive buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decoded<'a> {
-    /// A message that is not complete: it takes `needed` bytes, counted from the front, to decode more of it.
+    /// An incomplete message. Decoding can continue when the buffer holds `needed` bytes from its front.
     Incomplete { needed: usize },
     /// A complete message of `consumed` bytes.
     Message { message: Message<'a>, consumed: usize },

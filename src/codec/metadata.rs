@@ -8,7 +8,7 @@ use crate::base::limits;
 /// The extension's name in an extension handshake (BEP 10).
 pub const METADATA_EXTENSION: &[u8] = b"ut_metadata";
 /// Length in bytes of every part but the last.
-pub const METADATA_PART_LEN: u32 = 16 << 10;
+const METADATA_PART_LEN: u32 = 16 << 10;
 
 /// One message, without the id of the extended message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,13 +1,14 @@
 //! The hash pool, which hashes pieces in memory in batches.
 //!
-//! The queue has no bound of its own: each job holds a buffer of the piece arena, whose number is bounded.
+//! The queue has no bound of its own: each job holds a buffer of the piece arena, and the number of buffers is bounded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::sha1_batch;
-use crate::base::{self, PieceHash, limits};
+use crate::base::lock::lock;
+use crate::base::{PieceHash, limits};
 
 /// Waiting pieces that one worker takes at a time, at most.
 const BATCH_MAX: usize = 16;
@@ -103,7 +104,7 @@ impl<J: Job> Pool<J> {
 
 impl<J: Job> Queue<J> {
     fn lock_waiting(&self) -> MutexGuard<'_, Waiting<J>> {
-        base::lock(&self.waiting)
+        lock(&self.waiting)
     }
 
     /// Counts one more worker and returns true if it may start: the first for any job, each further one for every half

@@ -330,7 +330,7 @@ impl Connection {
     }
 
     /// The number of requests to have outstanding while `sharers` peers owe us blocks. Requests beyond the pipe bridge
-    /// a peer's pauses. The peers share these, since the others send while one pauses.
+    /// a peer's pauses. The peers share these, since the other peers send while one pauses.
     pub fn request_share(&self, sharers: usize) -> usize {
         let pipe = self.requests_out.pipe().max(limits::REQUESTS_OUT_SLOW);
         (self.requests_out.window() / sharers.max(1)).max(pipe)

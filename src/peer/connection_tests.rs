@@ -533,7 +533,7 @@ fn repeated_haves_are_counted() {
 }
 
 #[test]
-fn haves_that_arrive_together_act_as_one_by_one() {
+fn haves_that_arrive_together_act_like_single_ones() {
     let mut connection = connection(true);
     let mut new_pieces = Vec::new();
     assert_eq!(connection.handle_haves(START, [3, 1, 3].into_iter(), &mut new_pieces).unwrap(), 3);

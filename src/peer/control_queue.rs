@@ -54,7 +54,8 @@ impl ControlQueue {
     pub(super) fn take(&mut self, has_other_output: bool, out: &mut Vec<u8>) {
         if self.departure == Departure::Next || has_other_output {
             if out.is_empty() {
-                // One of the two buffers is small then: an idle connection keeps one long one.
+                // Swapped, not copied: after one long message, such as a bitfield, the connection keeps one long buffer
+                // and not two.
                 std::mem::swap(out, &mut self.bytes);
             } else {
                 out.append(&mut self.bytes);

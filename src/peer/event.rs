@@ -18,8 +18,8 @@ pub enum Event {
     Choked(Vec<BlockRef>),
     Interested,
     NotInterested,
-    /// The peer requests a block inside a piece: answer with [`super::Connection::serve`] or
-    /// [`super::Connection::refuse`].
+    /// The peer requests a block inside a piece: answer with [`super::Connection::serve`],
+    /// [`super::Connection::refuse`] or [`super::Connection::excuse`].
     Request(BlockRef),
     /// The peer will not answer this request (BEP 6).
     Rejected(BlockRef),

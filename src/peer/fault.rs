@@ -25,10 +25,10 @@ pub enum PeerFault {
     InvalidRequests,
     #[error("block that was not requested: index {index}, begin {begin}, length {length}")]
     Unrequested { index: u32, begin: u32, length: u32 },
-    #[error("the peer rejects every request")]
+    #[error("too many rejects in a row")]
     RejectsAll,
     #[error("closed by us: banned, evicted, connected twice, or the torrent was removed")]
-    Dismissed,
+    CloseRequested,
     #[error("metadata part {0} that was not requested, or of a wrong length")]
     UnrequestedMetadata(u32),
     #[error("too many control messages")]

@@ -60,20 +60,20 @@ impl Index {
     fn push_back(&mut self, block: BlockRef, number: u32) {
         match self.blocks.entry(block) {
             Entry::Vacant(vacant) => _ = vacant.insert(Occurrences { first: number, last: number }),
-            Entry::Occupied(mut entries) => {
-                self.next.insert(entries.get().last, number);
-                entries.get_mut().last = number;
+            Entry::Occupied(mut occurrences) => {
+                self.next.insert(occurrences.get().last, number);
+                occurrences.get_mut().last = number;
             }
         }
     }
 
     /// Removes the earliest request for a block. The next one, if any, becomes the earliest.
     fn remove_first(&mut self, block: BlockRef) {
-        let Entry::Occupied(mut entries) = self.blocks.entry(block) else { return };
-        let Occurrences { first, last } = *entries.get();
+        let Entry::Occupied(mut occurrences) = self.blocks.entry(block) else { return };
+        let Occurrences { first, last } = *occurrences.get();
         match if first == last { None } else { self.next.remove(&first) } {
-            Some(next) => entries.get_mut().first = next,
-            None => _ = entries.remove(),
+            Some(next) => occurrences.get_mut().first = next,
+            None => _ = occurrences.remove(),
         }
     }
 }
@@ -125,8 +125,8 @@ impl<T: Request> RequestQueue<T> {
                 if self.index.is_none() {
                     self.build_index();
                 }
-                let entries = self.index.as_ref()?.blocks.get(&block)?;
-                self.take_at(entries.first.wrapping_sub(self.first) as usize)
+                let occurrences = self.index.as_ref()?.blocks.get(&block)?;
+                self.take_at(occurrences.first.wrapping_sub(self.first) as usize)
             }
         }
     }

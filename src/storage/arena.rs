@@ -179,7 +179,8 @@ impl BlockLease {
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: begin + len <= piece_len <= capacity, so the slice is inside this buffer's part of the map. The bit
         // set by `PieceBuffer::lease` makes this value the only owner of these bytes until it is dropped. Readers of
-        // the piece wait until `missing` is 0, and this block counts as missing.
+        // the piece wait until `missing` is 0, and this block counts as missing. Readers of one block wait for its
+        // `landed` bit, which is set only when the lease ends.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 

@@ -121,14 +121,14 @@ impl<T> Drop for BudgetedCache<T> {
 mod tests {
     use super::*;
 
-    fn held(len: usize, budget: &Arc<Budget<u8>>) -> BudgetedCache<u8> {
+    fn cache(len: usize, budget: &Arc<Budget<u8>>) -> BudgetedCache<u8> {
         BudgetedCache::new((0..len).map(|_| None), budget.clone())
     }
 
     #[test]
     fn the_oldest_value_of_all_caches_is_evicted() {
         let budget = Budget::new(10);
-        let (a, b) = (held(3, &budget), held(3, &budget));
+        let (a, b) = (cache(3, &budget), cache(3, &budget));
         a.insert(0, Arc::new(1), 4);
         b.insert(0, Arc::new(2), 4);
         let used = a.get(0);
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_dropped_cache_frees_its_share_of_the_budget() {
         let budget = Budget::new(10);
-        let (a, b) = (held(1, &budget), held(2, &budget));
+        let (a, b) = (cache(1, &budget), cache(2, &budget));
         b.insert(0, Arc::new(1), 4);
         a.insert(0, Arc::new(2), 6);
         drop(a);
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn initial_values_are_never_evicted() {
         let budget = Budget::new(4);
-        let held = BudgetedCache::new([Some(Arc::new(9)), None, None].into_iter(), budget.clone());
-        held.insert(1, Arc::new(1), 4);
-        held.insert(2, Arc::new(2), 4);
-        assert!(held.get(0).is_some() && held.get(1).is_none() && held.get(2).is_some());
+        let cache = BudgetedCache::new([Some(Arc::new(9)), None, None].into_iter(), budget.clone());
+        cache.insert(1, Arc::new(1), 4);
+        cache.insert(2, Arc::new(2), 4);
+        assert!(cache.get(0).is_some() && cache.get(1).is_none() && cache.get(2).is_some());
         budget.make_room(4);
-        assert!(held.get(0).is_some() && held.get(2).is_none());
+        assert!(cache.get(0).is_some() && cache.get(2).is_none());
     }
 }

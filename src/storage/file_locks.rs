@@ -98,7 +98,7 @@ impl FileLocks {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.held.push(file),
             Err(Errno::WOULDBLOCK) => {
-                let text = "another download is writing to it: wait for it to finish, or stop it";
+                let text = "another download is writing to it: wait until that download has finished, or stop it";
                 return Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, text)));
             }
             Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL | Errno::BADF) => {

@@ -90,7 +90,9 @@ impl Target {
         let stem = [b".", name.get(..STEM_LEN_MAX).unwrap_or(name)].concat();
         let path = |ending| folder.join(file_name(&stem, ending));
         if name.starts_with(b".") && name.windows(RESERVED.len()).any(|part| part == RESERVED) {
-            let error = io::Error::other("names of this form are reserved for bt-fast");
+            let error = io::Error::other(
+                "names of this form are reserved for bt-fast: the torrent cannot be downloaded under this name",
+            );
             return Err(StorageError::new(Action::Lock, folder.join(OsString::from_vec(name.to_vec())), error));
         }
         let failed = |action, error: Errno| StorageError::new(action, path(LOCK), io::Error::from(error));
@@ -365,7 +367,7 @@ impl Holder {
 
 fn in_use(path: &Path, lock: &File) -> StorageError {
     let holder = Holder::read(lock).pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-    let error = format!("{holder} is downloading it: wait for it to finish, or stop it");
+    let error = format!("{holder} is downloading it: wait until that process has finished, or stop it");
     StorageError::new(Action::Lock, path, io::Error::new(io::ErrorKind::ResourceBusy, error))
 }
 

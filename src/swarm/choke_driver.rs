@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::choker::{Changes, Choker, PeerView, Role, Slots, Uplink};
+use super::open_piece::PieceMemory;
 use super::peer_shared::PeerShared;
-use super::pieces::PieceMemory;
 use super::rate::RateMeter;
 use super::shared::Swarm;
 use crate::base::{Rng, Time, limits};
@@ -110,7 +110,6 @@ impl ChokeDriver {
         let mut freed = peers.len() < self.peer_count;
         self.peer_count = peers.len();
         let mut interested = Vec::new();
-        // Few of many peers are due for a review: a cache line that is not written stays shared between processors.
         for peer in peers.iter().filter(|peer| peer.take_choke_review()) {
             if peer.wants_blocks() {
                 interested.push(u64::from(peer.key()));

@@ -32,10 +32,10 @@ pub enum Role {
     Seeding,
 }
 
-/// Whether the blocks that unchoked peers wait for fill the uplink.
+/// Whether the uplink has room for more upload slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Uplink {
-    /// No unchoked peer waits for a block.
+    /// No unchoked peer that reads waits for a block, or nothing leaves because unchoked peers do not read.
     Idle,
     Busy,
 }

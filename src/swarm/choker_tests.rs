@@ -1,4 +1,4 @@
-//! Each test is a sentence of BEP 3's paragraphs on choking.
+//! Tests of choking: the sentences of BEP 3's paragraphs, and our rules for seeders, newcomers and the number of slots.
 
 use super::*;
 
@@ -230,7 +230,7 @@ fn the_optimistic_unchoke_rotates_every_30_seconds() {
 }
 
 #[test]
-fn new_connections_are_thrice_as_likely_the_optimistic_unchoke() {
+fn new_connections_are_three_times_as_likely_to_be_optimistic() {
     const TRIALS: u32 = 20_000;
     const OTHERS: u32 = 7;
     let newcomer = u64::from(OTHERS);

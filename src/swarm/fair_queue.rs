@@ -28,6 +28,7 @@ pub struct FairQueue {
     tag: AtomicU64,
     /// The lowest tag that was turned away.
     waiting_tag: AtomicU64,
+    /// Until then the torrent with that tag has its turn, in nanoseconds.
     turn_until: AtomicU64,
 }
 

@@ -16,7 +16,7 @@ impl Gauge {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn enter(&self) -> Membership {
+    fn enter(&self) -> Membership {
         self.0.fetch_add(1, Ordering::Relaxed);
         Membership(self.0.clone())
     }

@@ -13,7 +13,8 @@ use crate::peer::Connection;
 pub(super) struct Interest {
     /// The entries of the have log before this one were announced to the peer.
     log_cursor: usize,
-    /// Pieces that were announced to the peer, or that we do not want. `None` while the have log alone determines them.
+    /// Pieces that were announced to the peer, or that we neither fetch nor announce. `None` while the have log alone
+    /// determines them.
     settled: Option<Bitfield>,
     /// Pieces that the peer has announced and that are not counted yet.
     pending_haves: Vec<PieceIndex>,

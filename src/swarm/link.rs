@@ -1,8 +1,8 @@
 //! One connection's part in the swarm: maintains interest, requests blocks, announces pieces, applies choke decisions.
 //!
-//! The I/O around it calls, on arrival: [`Link::handle_message`] or [`Link::receive`] for each message, then
-//! [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false. Engine and
-//! simulator do the same. Only this module defines the order of these steps.
+//! The I/O around it calls, on arrival: [`Link::handle_message`], [`Link::handle_haves`] or [`Link::receive`] for the
+//! messages, then [`Link::end_receive`], then [`Link::advance`], then [`Link::poll_transmit`] until it returns false.
+//! Engine and simulator make the same calls; the steps of each are here alone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,7 +209,7 @@ impl<S: PieceMemory> Link<S> {
         };
         self.picker.rejections.count = 0;
         self.shared.set_snubbed(self.connection.is_snubbed());
-        let open = self.wanted_by(block, begin);
+        let open = self.wanted_by(block);
         if latency.is_some() {
             self.picker.working.handle_settled(block.piece);
         }
@@ -219,7 +219,7 @@ impl<S: PieceMemory> Link<S> {
     }
 
     /// The open piece that wants the block.
-    fn wanted_by(&self, block: BlockRef, begin: u32) -> Option<Arc<OpenPiece<S>>> {
+    fn wanted_by(&self, block: BlockRef) -> Option<Arc<OpenPiece<S>>> {
         let open = match self.picker.working.find(block.piece) {
             Some(work) => Some(work.open.clone()),
             // From an unproven peer only blocks that are requested from it: otherwise each choke would let it corrupt
@@ -227,7 +227,7 @@ impl<S: PieceMemory> Link<S> {
             None if self.shared.is_proven() => self.swarm.pieces.find_open(block.piece),
             None => None,
         };
-        let on_grid = self.swarm.geometry.block(block.piece, begin / BLOCK_LEN) == Some(block);
+        let on_grid = self.swarm.geometry.block(block.piece, block.begin / BLOCK_LEN) == Some(block);
         open.filter(|open| on_grid && !open.is_retired())
     }
 
@@ -288,7 +288,7 @@ impl<S: PieceMemory> Link<S> {
     /// Follows the changes of the swarm, and requests as many blocks as the window takes.
     ///
     /// # Errors
-    /// [`PeerFault::Dismissed`] if the connection has to end.
+    /// [`PeerFault::CloseRequested`] if the connection has to end.
     pub fn advance(&mut self, now: Time) -> Result<(), PeerFault> {
         self.sync(now)?;
         self.request_blocks(now);
@@ -298,7 +298,7 @@ impl<S: PieceMemory> Link<S> {
     /// Follows the changes of the swarm since the last call.
     fn sync(&mut self, now: Time) -> Result<(), PeerFault> {
         if self.shared.is_close_requested() {
-            return Err(PeerFault::Dismissed);
+            return Err(PeerFault::CloseRequested);
         }
         self.count_pending_haves();
         self.interest.announce(&self.swarm, &mut self.connection);

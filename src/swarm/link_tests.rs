@@ -313,7 +313,7 @@ fn a_connection_ends_when_its_close_is_requested() {
     let swarm = swarm(&[], 1);
     let mut link = link(&swarm, 1);
     link.shared.request_close();
-    assert!(matches!(link.sync(START), Err(PeerFault::Dismissed)));
+    assert!(matches!(link.sync(START), Err(PeerFault::CloseRequested)));
 }
 
 #[test]
@@ -340,9 +340,9 @@ fn selection_requests_wanted_and_announces_whole_pieces() {
     asked.sort_by_key(|block| (block.piece, block.begin));
     assert_eq!(asked.iter().map(|block| block.piece.get()).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 4, 4]);
     sent(&mut link);
-    let messages = |message: &String| message.starts_with("Have");
+    let is_have = |message: &String| message.starts_with("Have");
     asked.into_iter().for_each(|block| answer(&mut link, block));
-    let messages: Vec<String> = sent(&mut link).into_iter().filter(messages).collect();
+    let messages: Vec<String> = sent(&mut link).into_iter().filter(is_have).collect();
     assert_eq!(
         messages,
         ["Have { index: 2 }", "Have { index: 3 }", "Have { index: 4 }"],

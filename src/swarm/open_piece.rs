@@ -57,6 +57,7 @@ impl AtomicBlockSource {
         }
     }
 
+    /// The senders at the last two positions of a `u16` are stored as unknown.
     fn set(&self, source: BlockSource) {
         let value = match source {
             BlockSource::Sender(position) => position.saturating_add(1),
@@ -68,7 +69,7 @@ impl AtomicBlockSource {
 
 /// The effect of a received block on its piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Receipt {
+pub(super) struct Progress {
     /// Other connections have requested the block too.
     pub(super) is_claimed_elsewhere: bool,
     /// All blocks are in the buffer, and the sender of each is stored: the piece can be hashed and its senders judged.
@@ -319,13 +320,13 @@ impl<S: PieceMemory> OpenPiece<S> {
     }
 
     /// A block is in the buffer. `claims`: its source still has a claim on it.
-    pub(super) fn handle_received(&self, block_index: usize, source: BlockSource, claims: bool) -> Receipt {
+    pub(super) fn handle_received(&self, block_index: usize, source: BlockSource, claims: bool) -> Progress {
         let (word, bit) = bit_of(block_index);
         if let Some(block) = self.blocks.get(block_index) {
             block.source.set(source);
         }
         let is_new = self.words.get(word).is_some_and(|word| word.received.fetch_or(bit, Ordering::AcqRel) & bit == 0);
-        Receipt {
+        Progress {
             is_claimed_elsewhere: self.askers_of(block_index) > u16::from(claims),
             completes: is_new && self.missing.fetch_sub(1, Ordering::AcqRel) == 1,
         }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::availability::Availability;
-use super::pieces::{PieceMemory, Pieces};
+use super::open_piece::PieceMemory;
+use super::pieces::Pieces;
 use crate::base::lock::lock;
 use crate::base::{PieceIndex, Rng, limits};
 

@@ -89,7 +89,7 @@ impl PeerShared {
         self.uploaded.fetch_add(len, Ordering::Relaxed);
     }
 
-    /// Payload moved in either direction.
+    /// Payload was received from the peer or sent to it.
     pub fn has_transferred(&self) -> bool {
         self.downloaded() > 0 || self.uploaded() > 0
     }

@@ -125,9 +125,9 @@ impl Rejections {
 /// The counts of the swarm that include this peer.
 #[derive(Debug, Default)]
 pub(super) struct Roles {
-    pub(super) asked: Option<Membership>,
-    pub(super) proven_asked: Option<Membership>,
-    pub(super) proven_giving: Option<Membership>,
+    asked: Option<Membership>,
+    proven_asked: Option<Membership>,
+    proven_giving: Option<Membership>,
 }
 
 impl Roles {

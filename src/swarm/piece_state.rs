@@ -70,7 +70,7 @@ impl AtomicPieceState {
         self.shift(PieceState::Open, PieceState::Shared)
     }
 
-    /// All blocks of the open piece were found claimed.
+    /// All blocks of the open piece were found claimed. Returns false if the piece was not shared.
     pub(super) fn end_sharing(&self) -> bool {
         self.shift(PieceState::Shared, PieceState::Open)
     }

@@ -77,7 +77,7 @@ struct Listed<S: PieceMemory> {
 #[derive(Debug)]
 pub(super) struct HaveSnapshot {
     pub(super) have: Bitfield,
-    /// `have` with the unwanted pieces that we lack; `None` without a selection.
+    /// `have` with the pieces of [`Pieces::is_excluded`]; `None` without a selection.
     pub(super) settled: Option<Bitfield>,
     /// The entries of the have log before this one are in `have`.
     pub(super) log_cursor: usize,
@@ -269,8 +269,8 @@ impl<S: PieceMemory> Pieces<S> {
     }
 
     /// Opens a missing piece of which an earlier run received a part. `land` writes that part into the buffer and
-    /// returns the indices of its blocks, not all of the piece. Does nothing when half of the buffers are in use: the
-    /// others are for pieces that peers have.
+    /// returns the indices of its blocks, not all of the piece. Does nothing if at least half of the buffers are in use:
+    /// the free ones are for pieces that peers have.
     pub fn restore(&self, piece: PieceIndex, land: impl FnOnce(&S) -> Vec<usize>) {
         if self.free_buffers() * 2 <= self.buffer_count {
             return;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::availability::{Availability, Unavailable};
 use super::gauge::Gauge;
 use super::initial_seeding::InitialSeeding;
+use super::open_piece::PieceMemory;
 use super::order::Order;
 use super::peer_shared::PeerShared;
-use super::pieces::{PieceMemory, Pieces};
+use super::pieces::Pieces;
 use super::selection::Selection;
 use crate::base::{Bitfield, Geometry, Rng, limits};
 

@@ -41,7 +41,7 @@ impl SmartBan {
     }
 
     /// A failed copy of this piece is kept.
-    pub fn is_open(&self, piece: PieceIndex) -> bool {
+    pub fn has_failed_copy(&self, piece: PieceIndex) -> bool {
         self.pieces.iter().any(|(blamed, _)| *blamed == piece)
     }
 
@@ -84,35 +84,39 @@ mod tests {
 
     #[test]
     fn only_the_sender_of_the_differing_block_is_returned() {
-        let mut blame = SmartBan::default();
-        blame.handle_failed(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
-        blame.handle_failed(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
-        assert!(blame.is_open(piece(3)) && !blame.is_open(piece(5)));
-        assert_eq!(blame.handle_verified(piece(3), &right(&[10, 11, 12])), [IpAddr::from([10, 0, 0, 2])]);
-        assert!(!blame.is_open(piece(3)) && blame.is_open(piece(4)));
-        assert!(blame.handle_verified(piece(3), &right(&[0, 0, 0])).is_empty());
-        assert!(blame.handle_verified(piece(4), &right(&[1, 2])).is_empty());
-        assert_eq!(blame.block_count, 0);
+        let mut smart_ban = SmartBan::default();
+        smart_ban.handle_failed(piece(3), vec![sent(0, 1, 10), sent(1, 2, 99), sent(2, 3, 12)]);
+        smart_ban.handle_failed(piece(4), vec![sent(0, 1, 1), sent(1, 2, 2)]);
+        assert!(smart_ban.has_failed_copy(piece(3)) && !smart_ban.has_failed_copy(piece(5)));
+        assert_eq!(smart_ban.handle_verified(piece(3), &right(&[10, 11, 12])), [IpAddr::from([10, 0, 0, 2])]);
+        assert!(!smart_ban.has_failed_copy(piece(3)) && smart_ban.has_failed_copy(piece(4)));
+        assert!(smart_ban.handle_verified(piece(3), &right(&[0, 0, 0])).is_empty());
+        assert!(smart_ban.handle_verified(piece(4), &right(&[1, 2])).is_empty());
+        assert_eq!(smart_ban.block_count, 0);
     }
 
     #[test]
     fn each_wrong_copy_of_a_piece_counts() {
-        let mut blame = SmartBan::default();
-        blame.handle_failed(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
-        blame.handle_failed(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
-        let named = blame.handle_verified(piece(0), &right(&[1, 2, 3]));
+        let mut smart_ban = SmartBan::default();
+        smart_ban.handle_failed(piece(0), vec![sent(0, 1, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        smart_ban.handle_failed(piece(0), vec![sent(0, 2, 9), sent(1, 1, 9), sent(2, 2, 3)]);
+        let named = smart_ban.handle_verified(piece(0), &right(&[1, 2, 3]));
         assert_eq!(named, [1, 1, 2].map(|host| IpAddr::from([10, 0, 0, host])));
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_goes() {
-        let mut blame = SmartBan::default();
+        let mut smart_ban = SmartBan::default();
         let many = |host| (0..1000).map(|at| sent(at, host, 0)).collect::<Vec<_>>();
         for index in 0..100 {
-            blame.handle_failed(piece(index), many(1));
+            smart_ban.handle_failed(piece(index), many(1));
         }
-        assert!(blame.block_count <= BLAMED_BLOCKS_MAX && !blame.is_open(piece(0)) && blame.is_open(piece(99)));
-        blame.handle_failed(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
-        assert!(!blame.is_open(piece(200)) && blame.is_open(piece(99)));
+        assert!(
+            smart_ban.block_count <= BLAMED_BLOCKS_MAX
+                && !smart_ban.has_failed_copy(piece(0))
+                && smart_ban.has_failed_copy(piece(99))
+        );
+        smart_ban.handle_failed(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
+        assert!(!smart_ban.has_failed_copy(piece(200)) && smart_ban.has_failed_copy(piece(99)));
     }
 }

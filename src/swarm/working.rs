@@ -13,7 +13,7 @@ pub(super) struct Work<S: PieceMemory> {
     pub(super) piece: PieceIndex,
     pub(super) open: Arc<OpenPiece<S>>,
     /// This connection as the source of its blocks.
-    pub(super) source: BlockSource,
+    source: BlockSource,
     /// Requests for its blocks that the peer has not answered.
     outstanding: u32,
 }

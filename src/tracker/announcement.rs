@@ -16,7 +16,7 @@ pub struct Announcement {
     pub source: IpAddr,
     /// The address at which the announcement arrived.
     pub local: IpAddr,
-    /// The port on which the peer listens; 0 if it does not listen. Such a peer is given peers but is not remembered.
+    /// The port on which the peer listens; 0 if it does not listen. A peer with port 0 gets peers but is not remembered.
     pub port: u16,
     /// Bytes that the peer still has to download.
     pub left: u64,

@@ -9,4 +9,4 @@ mod swarm;
 pub mod table;
 
 pub use announcement::{Announcement, Origin, Refusal, Reply, SwarmPeer, SwarmStats};
-pub use table::Table;
+pub use table::{Counts, Table};

@@ -124,8 +124,8 @@ impl Swarm {
                     }
                 }
                 if known.role == role {
-                    if let Some(known) = self.pools(role).of(source).get_mut(known.index) {
-                        *known = entry;
+                    if let Some(previous) = self.pools(role).of(source).get_mut(known.index) {
+                        *previous = entry;
                     }
                 } else {
                     self.remove(source);

@@ -11,7 +11,8 @@ use crate::base::limits::{
     TRACKER_EVICTION_CANDIDATES, TRACKER_PEER_COUNT_MAX, TRACKER_SHARDS, TRACKER_SWARM_COUNT_MAX,
     TRACKER_SWEEP_INTERVAL,
 };
-use crate::base::{InfoHash, Rng, Time, lock};
+use crate::base::lock::lock;
+use crate::base::{InfoHash, Rng, Time};
 
 /// All swarms of one tracker, shared by its threads. Torrents are spread over shards, each with a lock that is held for
 /// one announcement.
@@ -32,11 +33,11 @@ struct Shard {
     next_sweep: Time,
 }
 
-/// The numbers of swarms and peers of a shard.
-#[derive(Clone, Copy)]
-struct ShardCounts {
-    swarms: usize,
-    peers: usize,
+/// The numbers of swarms and peers, of a shard or of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub swarms: usize,
+    pub peers: usize,
 }
 
 impl Table {
@@ -97,9 +98,8 @@ impl Table {
         info_hashes.iter().for_each(|&info_hash| self.allow(info_hash));
     }
 
-    /// Returns the numbers of torrents and of peers.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.swarm_count.load(Ordering::Relaxed), self.peer_count.load(Ordering::Relaxed))
+    pub fn counts(&self) -> Counts {
+        Counts { swarms: self.swarm_count.load(Ordering::Relaxed), peers: self.peer_count.load(Ordering::Relaxed) }
     }
 
     /// Returns the numbers of one swarm, with the origin among the seeders, or `None` if there is no such swarm.
@@ -206,16 +206,16 @@ impl Table {
     }
 
     /// Adds the changes of a shard since it had `before` swarms and peers.
-    fn count_again(&self, shard: &Shard, before: ShardCounts) {
-        let ShardCounts { swarms, peers } = shard.counts();
+    fn count_again(&self, shard: &Shard, before: Counts) {
+        let Counts { swarms, peers } = shard.counts();
         shift(&self.swarm_count, before.swarms, swarms);
         shift(&self.peer_count, before.peers, peers);
     }
 }
 
 impl Shard {
-    fn counts(&self) -> ShardCounts {
-        ShardCounts { swarms: self.swarms.len(), peers: self.swarms.values().map(Swarm::peer_count).sum() }
+    fn counts(&self) -> Counts {
+        Counts { swarms: self.swarms.len(), peers: self.swarms.values().map(Swarm::peer_count).sum() }
     }
 
     /// Evicts, of the next few swarms, one whose peers are all on the host of `source`, or else one whose peers are all

@@ -77,7 +77,7 @@ fn stopped_takes_a_peer_out_and_completed_makes_it_a_seeder() {
     assert_eq!(table.stats(NOW, HASH), Some(SwarmStats { seeders: 1, leechers: 0, completed: 1 }));
     let reply = announce(&table, NOW, &Announcement { event: Event::Stopped, ..seeder(1) });
     assert_eq!((reply.seeders, reply.peers.len()), (0, 0));
-    assert_eq!(table.counts().1, 0);
+    assert_eq!(table.counts().peers, 0);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn silent_peers_expire() {
     announce(&table, NOW, &leecher(1));
     announce(&table, NOW + TRACKER_PEER_EXPIRY / 2, &leecher(2));
     assert_eq!(numbers(&announce(&table, NOW + TRACKER_PEER_EXPIRY, &leecher(3))), [2]);
-    assert_eq!(table.counts().1, 2);
+    assert_eq!(table.counts().peers, 2);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn only_listed_torrents_are_served_unless_open() {
         // Each shard is swept on its own.
         let _ = open.stats(NOW + TRACKER_PEER_EXPIRY, InfoHash([hash; 20]));
     }
-    assert_eq!(open.counts(), (1, 1));
+    assert_eq!(open.counts(), Counts { swarms: 1, peers: 1 });
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn a_swarm_and_an_address_are_bounded() {
     for port in 1..=1000 {
         announce(&table, NOW, &Announcement { port, ..leecher(1) });
     }
-    assert_eq!(table.counts().1, TRACKER_PEERS_PER_IP_MAX);
+    assert_eq!(table.counts().peers, TRACKER_PEERS_PER_IP_MAX);
     for n in 0..TRACKER_SWARM_MAX + 100 {
         let source = IpAddr::from((u128::try_from(n).unwrap() << 64).to_be_bytes());
         announce(&table, NOW, &Announcement { source, numwant: 0, ..leecher(2) });
     }
-    assert_eq!(table.counts().1, TRACKER_SWARM_MAX);
+    assert_eq!(table.counts().peers, TRACKER_SWARM_MAX);
     let reply = announce(&table, NOW, &Announcement { numwant: usize::MAX, ..leecher(3) });
     assert_eq!(reply.peers.len(), TRACKER_PEERS_GIVEN_MAX);
 }
@@ -133,7 +133,7 @@ fn peers_that_do_not_listen_are_given_peers_but_not_remembered() {
     let table = table();
     announce(&table, NOW, &leecher(1));
     assert_eq!(numbers(&announce(&table, NOW, &Announcement { port: 0, ..leecher(2) })), [1]);
-    assert_eq!(table.counts().1, 1);
+    assert_eq!(table.counts().peers, 1);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_64_of_ipv6_is_one_host() {
         let source = IpAddr::from((0x2001_u128 << 112 | n).to_be_bytes());
         announce(&table, NOW, &Announcement { source, ..leecher(1) });
     }
-    assert_eq!(table.counts(), (1, TRACKER_PEERS_PER_IP_MAX));
+    assert_eq!(table.counts(), Counts { swarms: 1, peers: TRACKER_PEERS_PER_IP_MAX });
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_new_list_ends_swarms_that_are_not_on_it() {
     table.allow_only(&HashSet::from([InfoHash([8; 20])]));
     assert_eq!(table.stats(NOW, HASH), None);
     assert!(table.stats(NOW, InfoHash([8; 20])).is_some() && table.stats(NOW, InfoHash([9; 20])).is_some());
-    assert_eq!(table.counts(), (2, 0));
+    assert_eq!(table.counts(), Counts { swarms: 2, peers: 0 });
 }
 
 /// aria2 announces a magnet link with nothing left.
@@ -286,20 +286,20 @@ fn a_flood_of_torrents_evicts_its_own() {
     let moment = |n: u64| NOW + Duration::from_micros(10 * n);
     for n in 0..count {
         announce(&open, moment(n), &Announcement { info_hash: random_hash(), ..flooder });
-        assert!(open.counts().0 <= TRACKER_SWARM_COUNT_MAX);
+        assert!(open.counts().swarms <= TRACKER_SWARM_COUNT_MAX);
     }
     let end = moment(count);
     let evictable: usize = open.shards.iter().map(|shard| lock(shard).eviction_order.len()).sum();
     assert_eq!(
         (open.counts(), evictable),
-        ((TRACKER_SWARM_COUNT_MAX, TRACKER_SWARM_COUNT_MAX + 1), TRACKER_SWARM_COUNT_MAX)
+        (Counts { swarms: TRACKER_SWARM_COUNT_MAX, peers: TRACKER_SWARM_COUNT_MAX + 1 }, TRACKER_SWARM_COUNT_MAX,)
     );
     // Earlier swarms are still found, and so are new ones.
     assert_eq!(numbers(&announce(&open, end, &leecher(4))), [1, 2]);
     assert_eq!(numbers(&announce(&open, end, &Announcement { info_hash: lonely, ..leecher(4) })), [3]);
     announce(&open, end, &Announcement { info_hash: late, ..seeder(5) });
     assert_eq!(numbers(&announce(&open, end, &Announcement { info_hash: late, ..leecher(6) })), [5]);
-    assert_eq!(open.counts().0, TRACKER_SWARM_COUNT_MAX);
+    assert_eq!(open.counts().swarms, TRACKER_SWARM_COUNT_MAX);
 }
 
 /// T10
@@ -313,7 +313,7 @@ fn a_million_peers_are_remembered_and_no_more() {
         let info_hash = hash(n / TRACKER_SWARM_MAX);
         announce(&open, NOW, &Announcement { info_hash, source, numwant: 0, ..leecher(1) });
     }
-    assert_eq!(open.counts(), (swarm_count + 1, TRACKER_PEER_COUNT_MAX));
+    assert_eq!(open.counts(), Counts { swarms: swarm_count + 1, peers: TRACKER_PEER_COUNT_MAX });
     // A new peer is given peers all the same, and is remembered once other peers have expired.
     let newcomer = Announcement { source: [10, 0, 0, 9].into(), ..leecher(9) };
     assert_eq!(announce(&open, NOW, &Announcement { info_hash: hash(0), ..newcomer }).peers.len(), 50);

@@ -10,13 +10,11 @@ pub(super) fn cancel_now_and_then() {
     use super::fault::chaos_pause;
     use super::operation::cancel_all;
 
-    let Some(mut pause) = chaos_pause() else { return };
     tokio_uring::spawn(async move {
-        loop {
+        while let Some(pause) = chaos_pause() {
             tokio::time::sleep(pause).await;
             // An error means that no operation was pending.
             let _ = cancel_all().await;
-            pause = chaos_pause().unwrap_or(pause);
         }
     });
 }

@@ -36,7 +36,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Called when a ring starts on this thread. Operations that an earlier ring could not end are no longer counted.
+/// Called when a ring starts on this thread. Operations that an earlier ring could not end are not counted.
 pub(super) fn begin_ring() {
     STATE.with(|state| {
         state.count.set(0);

@@ -308,7 +308,7 @@ where
 
 /// Drops the first `len` bytes of the spans.
 pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
-    let sent_count = spans
+    let done_count = spans
         .iter()
         .take_while(|span| {
             let whole = span.iov_len <= len;
@@ -316,7 +316,7 @@ pub(super) fn advance(spans: &mut Vec<libc::iovec>, mut len: usize) {
             whole
         })
         .count();
-    spans.drain(..sent_count);
+    spans.drain(..done_count);
     if let Some(first) = spans.first_mut() {
         first.iov_base = first.iov_base.wrapping_byte_add(len);
         first.iov_len -= len;

@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::base::Time;
-use crate::base::limits::{WEB_PLACE_RETRY, WEB_YIELD_AFTER};
+use crate::base::limits::{WEB_PERMIT_RETRY, WEB_YIELD_AFTER};
 use crate::base::lock::lock;
 
 /// The maximum number of connections of a server.
@@ -199,10 +199,10 @@ impl ConnectionLimiter {
         Ok(ConnectionPermit { key, state, limiter: Arc::clone(self) })
     }
 
-    /// Waits until a permit is released, at most [`WEB_PLACE_RETRY`]. Afterwards [`Self::take`] may succeed.
+    /// Waits until a permit is released, at most [`WEB_PERMIT_RETRY`]. Afterwards [`Self::take`] may succeed.
     pub(super) async fn changed(&self) {
         // The timeout is needed because a connection becomes able to yield without a release.
-        let _ = tokio::time::timeout(WEB_PLACE_RETRY, self.freed.notified()).await;
+        let _ = tokio::time::timeout(WEB_PERMIT_RETRY, self.freed.notified()).await;
     }
 
     /// Whether more than half of all permits are taken.

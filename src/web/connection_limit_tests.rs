@@ -46,11 +46,11 @@ fn a_host_at_its_limit_replaces_one_of_its_connections() {
 fn a_connection_keeps_its_permit_while_the_server_is_busy() {
     let limiter = limiter(1, 1);
     let busy = Arc::new(limiter.take_at(Time::ZERO, host(1)).unwrap());
-    let busy_count = [busy.begin_busy(), busy.begin_busy()];
+    let guards = [busy.begin_busy(), busy.begin_busy()];
     for newcomer in [host(1), host(2)] {
         assert!(limiter.take_at(LATE, newcomer).is_err());
     }
-    drop(busy_count);
+    drop(guards);
     // After the end of the computation the connection waits for its client.
     let now = limiter.now();
     assert_eq!(limiter.take_at(now, host(2)).unwrap_err(), Refused::TotalLimit);
@@ -95,19 +95,20 @@ fn a_connection_that_has_yielded_cannot_be_assigned() {
 /// A waker may run code that locks the table.
 #[test]
 fn a_connection_is_woken_while_the_table_is_unlocked() {
-    struct Looks(Arc<ConnectionLimiter>, AtomicBool);
-    impl std::task::Wake for Looks {
+    struct TriesLock(Arc<ConnectionLimiter>, AtomicBool);
+    impl std::task::Wake for TriesLock {
         fn wake(self: Arc<Self>) {
             self.1.store(self.0.table.try_lock().is_ok(), Ordering::Relaxed);
         }
     }
     let limiter = limiter(2, 1);
     let idle = [host(1), None].map(|host| limiter.take_at(Time::ZERO, host).unwrap());
-    let looks: Vec<_> = idle.iter().map(|_| Arc::new(Looks(Arc::clone(&limiter), AtomicBool::new(false)))).collect();
-    for (idle, looks) in idle.iter().zip(&looks) {
-        let waker = Waker::from(Arc::clone(looks));
+    let wakers: Vec<_> =
+        idle.iter().map(|_| Arc::new(TriesLock(Arc::clone(&limiter), AtomicBool::new(false)))).collect();
+    for (idle, wakers) in idle.iter().zip(&wakers) {
+        let waker = Waker::from(Arc::clone(wakers));
         assert!(!idle.poll_yielded(&Context::from_waker(&waker)));
     }
     let _newcomers = [1, 2].map(|number| limiter.take_at(LATE, host(number)).unwrap());
-    assert!(looks.iter().all(|looks| looks.1.load(Ordering::Relaxed)));
+    assert!(wakers.iter().all(|wakers| wakers.1.load(Ordering::Relaxed)));
 }

@@ -38,7 +38,7 @@ pub const HASH_CHUNK_LEN: usize = 32 << 10;
 /// Bytes of content that a thread of `create` or `verify` claims at a time, but at least [`HASH_LANES`] and at most
 /// [`HASH_RUN_PIECES_MAX`] pieces.
 pub const HASH_RUN_LEN: u64 = 16 << 20;
-/// Pieces that a thread of `create` or `verify` claims at a time at most.
+/// The greatest number of pieces that a thread of `create` or `verify` claims at a time.
 pub const HASH_RUN_PIECES_MAX: usize = 1024;
 /// Threads of `create` and `verify`, on any number of cores, for content in short files on disk. Each open or read
 /// waits for the disk, so this is the number in progress.
@@ -48,9 +48,9 @@ pub const HASH_COLD_THREADS: usize = 16;
 pub const HASH_COLD_CHUNK_LEN: usize = 4 << 20;
 /// Bytes of all threads of `create` or `verify` that are being read from disk or hashed.
 pub const HASH_COLD_LEN: usize = 128 << 20;
-/// Bytes that one thread reads from disk before it hashes them, at least.
+/// The least number of bytes that one thread reads from disk before it hashes them.
 pub const HASH_COLD_STEP_LEN_MIN: usize = 1 << 20;
-/// Bytes that one thread reads from disk before it hashes them, at most.
+/// The greatest number of bytes that one thread reads from disk before it hashes them.
 pub const HASH_COLD_STEP_LEN_MAX: usize = 16 << 20;
 /// Length in bytes of the shortest file that is read past the page cache (`O_DIRECT`).
 pub const DIRECT_FILE_LEN_MIN: u64 = 4 << 20;

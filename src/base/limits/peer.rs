@@ -50,7 +50,7 @@ pub const REQUESTS_OUT_TIME_MIN: Duration = Duration::from_millis(100);
 /// Longest time whose blocks are requested in advance: a block requested from a busy or slow peer is not requested from
 /// another one.
 pub const REQUESTS_OUT_TIME_MAX: Duration = Duration::from_secs(1);
-/// Requests outstanding with a slow peer at least.
+/// The least number of requests outstanding with a slow peer.
 pub const REQUESTS_OUT_SLOW: usize = 4;
 /// Requests outstanding to bridge a peer's pauses at most; only a long round trip justifies more.
 pub const REQUESTS_OUT_STEADY: usize = 512;
@@ -128,7 +128,7 @@ pub const CONTROL_MESSAGES_PER_S_MAX: u32 = 200;
 /// Bytes of an extension handshake, or of a bitfield that is not the first message, that count as one more control
 /// message: each byte is work.
 pub const CONTROL_MESSAGE_LEN: usize = 1 << 10;
-/// Control messages that one message counts as by its length, at most.
+/// The greatest number of control messages that one message counts as because of its length.
 pub const CONTROL_MESSAGE_WEIGHT_MAX: u32 = 50;
 /// Keep-alives of a peer per second, which honest peers send after minutes of silence; one more closes the connection.
 /// Interest messages have no limit of their own, since one may follow each have. Haves are limited by the number of

@@ -58,24 +58,24 @@ pub const READ_FILE_LEN_MAX: u64 = 16 << 10;
 /// Divisor of the memory that bounds the read content of the process, within [`READ_CONTENT_LEN_MIN`] and
 /// [`READ_CONTENT_LEN_MAX`]. An extent takes about its own length.
 pub const READ_CONTENT_MEMORY_SHARE: u64 = 16;
-/// Read content in bytes that the process may hold at least.
+/// The lower bound in bytes of the read content that the process may hold.
 pub const READ_CONTENT_LEN_MIN: u64 = 4 << 20;
-/// Read content in bytes that the process may hold at most.
+/// The upper bound in bytes of the read content that the process may hold.
 pub const READ_CONTENT_LEN_MAX: u64 = 64 << 20;
 /// Pause before content is read again after memory or descriptors were short.
 pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Divisor of the descriptors that the process may have: this part may be files open for writing, within
 /// [`OPEN_FILES_MIN`] and [`OPEN_FILES_MAX`]. The same number of files may be being flushed to disk.
 pub const OPEN_FILES_SHARE: u64 = 8;
-/// Files open for writing at least.
+/// The lower bound of the files open for writing.
 pub const OPEN_FILES_MIN: usize = 8;
-/// Files open for writing at most.
+/// The upper bound of the files open for writing.
 pub const OPEN_FILES_MAX: usize = 512;
 
 /// Divisor of the descriptors that the process may have: this part may be files of downloads held open for their locks.
 pub const LOCKED_FILES_SHARE: u64 = 4;
 
-/// Dirty bytes of one torrent in the page cache at most. The kernel's own limit is a fifth of memory, at which it stops
+/// The upper bound of one torrent's dirty bytes in the page cache. The kernel's own limit is a fifth of memory, at which it stops
 /// every writer, and some control groups have none.
 pub const DIRTY_LEN_MAX: usize = 256 << 20;
 /// Dirty bytes of one torrent in the page cache that are always allowed.

@@ -9,7 +9,7 @@ pub const RATE_LIMIT_MIN: u64 = 16 << 10;
 /// Longest sleep of a task that waits for a rate limit; then it checks whether its connection is still open.
 pub const RATE_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Upload slots of a download at least. BEP 3: "unchoking the four peers".
+/// The least number of upload slots of a download. BEP 3: "unchoking the four peers".
 pub const UPLOAD_SLOTS_GET: usize = 4;
 /// Upload slots of a seeder at least: an origin's uplink exists to serve peers.
 pub const UPLOAD_SLOTS_SEED_MIN: usize = 16;
@@ -42,8 +42,8 @@ pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
 pub const RANDOM_FIRST_PIECES: u32 = 4;
 /// Interval at which the rarest-first order is rebuilt while availability changes.
 pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
-/// Announced pieces that one connection remembers until the order is rebuilt; a peer that announces more is searched in
-/// the new order.
+/// Announced pieces that one connection keeps beside its order of missing pieces. After more announcements it searches
+/// the order from the start.
 pub const FRESH_PIECES_MAX: usize = 256;
 /// Time over which a peer's rates are averaged: two choke rounds.
 pub const RATE_WINDOW: Duration = Duration::from_secs(20);

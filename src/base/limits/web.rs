@@ -36,8 +36,8 @@ pub const WEB_CONNECTIONS_PER_HOST_MAX: usize = 512;
 /// Time without a byte written to a connection after which another connection may replace it, unless the server is
 /// still making the answer.
 pub const WEB_YIELD_AFTER: Duration = Duration::from_secs(1);
-/// Interval at which a connection that waits for a place checks whether an open one can be replaced.
-pub const WEB_PLACE_RETRY: Duration = Duration::from_millis(100);
+/// Interval at which a connection that waits for a permit checks whether an open one can be replaced.
+pub const WEB_PERMIT_RETRY: Duration = Duration::from_millis(100);
 /// Pause after a connection could not be accepted because descriptors or memory are short.
 pub const WEB_ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Bytes that one connection holds in memory: the head of a request, or a part of an answer.
@@ -49,12 +49,12 @@ pub const WEB_RECV_BUFFER_LEN: usize = 32 << 10;
 /// Time without a byte written to a connection after which it is closed: no request arrived, the client does not read
 /// the answer, or the server does not finish it.
 pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time after which a connection that was never answered is closed while more than half of all places are taken, unless
+/// Time after which a connection that was never answered is closed while more than half of all permits are taken, unless
 /// the server is still making the answer.
 pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 
 const _: () = assert!(WEB_READ_LEN <= WEB_LONG_READ_LEN);
 const _: () = assert!(WEB_CONNECTIONS_PER_HOST_MAX <= WEB_CONNECTIONS_MAX);
-const _: () = assert!(is_at_most(WEB_PLACE_RETRY, WEB_YIELD_AFTER));
+const _: () = assert!(is_at_most(WEB_PERMIT_RETRY, WEB_YIELD_AFTER));
 const _: () = assert!(is_at_most(WEB_YIELD_AFTER, WEB_CROWDED_TIMEOUT));
 const _: () = assert!(is_at_most(WEB_CROWDED_TIMEOUT, WEB_SILENCE_TIMEOUT));

@@ -63,7 +63,7 @@ impl Draft {
     }
 
     /// Returns the bytes of the info dictionary, whose SHA-1 is the info-hash.
-    pub fn encode_info(&self) -> Vec<u8> {
+    fn encode_info(&self) -> Vec<u8> {
         let mut entries = vec![
             ("name", Value::from(self.name.as_slice())),
             ("piece length", Value::from(self.piece_len)),

@@ -24,8 +24,8 @@ fn separated(paths: &[&str]) -> Vec<String> {
 #[test]
 fn colliding_paths_are_refused() {
     assert!(insert_all(&["a", "b/a", "b/c/a", "b/c/b", "A"]));
-    for meeting in [&["b/a", "x", "b/a"][..], &["a/b/c", "a/b"], &["a/b", "a/b/c"], &["a", "a/b/c"]] {
-        assert!(!insert_all(meeting), "{meeting:?}");
+    for colliding in [&["b/a", "x", "b/a"][..], &["a/b/c", "a/b"], &["a/b", "a/b/c"], &["a", "a/b/c"]] {
+        assert!(!insert_all(colliding), "{colliding:?}");
     }
 }
 

@@ -431,7 +431,9 @@ proptest! {
     }
 
     #[test]
-    fn damaged_files_are_refused_or_consistent(draft in any_draft(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_files_are_refused_or_consistent(
+        draft in any_draft(), at in any::<prop::sample::Index>(), byte in any::<u8>()
+    ) {
         let mut bytes = draft.encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;

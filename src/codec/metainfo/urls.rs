@@ -1,4 +1,4 @@
-//! The trackers and web seeds of a metainfo file, of which usable URLs are kept.
+//! Reads the trackers and web seeds of a metainfo file and keeps the usable URLs.
 
 use super::warnings::Warnings;
 use crate::base::escape::printable;
@@ -39,7 +39,7 @@ fn strings<'d, 'a>(node: Node<'d, 'a>) -> impl Iterator<Item = Node<'d, 'a>> {
     lone.into_iter().chain(node.items())
 }
 
-/// The URLs that were kept of one field.
+/// The URLs kept from one field.
 struct Urls<'w> {
     field: &'static str,
     schemes: &'static [&'static str],

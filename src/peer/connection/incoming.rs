@@ -65,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Counts messages, which are cheap to send and cause work. Have, suggest, request, cancel, reject and metadata
+    /// Counts a message that is cheap to send but causes work. Have, suggest, request, cancel, reject and metadata
     /// messages are counted where they are handled, as far as the peer had no reason for them.
     fn count_control(&mut self, now: Time, message: &Message<'_>) -> Result<(), PeerFault> {
         if matches!(

@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Notes that a file was read: its identity was `before` when it was opened, and is `after` at the end of the read.
-    /// A file that has been replaced in between is left as it is known.
+    /// Does nothing if another file has become the known one in between.
     pub(super) fn handle_read(
         &self,
         file_index: usize,

@@ -1,7 +1,8 @@
 //! The content of one torrent on disk: read for verification, leased for sends (`reading`), and written one verified
 //! piece at a time.
 //!
-//! Most methods may block on the file system, so ring threads do not call them. A method that does not block says so.
+//! Most methods may block on the file system, so ring threads call only those that are documented not to
+//! block, and those that only read fields of the store.
 
 mod file_changes;
 mod reading;
@@ -134,7 +135,9 @@ impl Store {
         (0..self.layout.file_count()).filter(|&file_index| !self.is_pad(file_index))
     }
 
-    /// Creates every selected file as a sparse file of its full length. Called before a download writes.
+    /// Creates every selected file as a sparse file of its full length, as [`Target`](crate::storage::Target) does for a
+    /// download.
+    #[cfg(test)]
     pub fn create_files(&self) -> Result<(), StorageError> {
         self.file_indices()
             .try_for_each(|file_index| self.layout.create(file_index, self.geometry.file_len(file_index)).map(drop))
@@ -152,7 +155,11 @@ impl Store {
         let lacking: u64 =
             lens().map(|(file_index, len)| len.saturating_sub(self.layout.reserved_len(file_index))).sum();
         if let Some(free) = self.layout.free_len().filter(|&free| free < lacking) {
-            let line = format!("{} more needed, {} free", Bytes(lacking), Bytes(free));
+            let line = format!(
+                "{} more needed, {} free: free some space, or choose another folder",
+                Bytes(lacking),
+                Bytes(free)
+            );
             let error = io::Error::new(io::ErrorKind::StorageFull, line);
             return Err(StorageError::new(Action::Reserve, self.layout.path(0), error));
         }
@@ -279,18 +286,18 @@ impl Store {
         Ok(steps)
     }
 
-    /// Returns a file that is already open for writing, and the path it is open for. Does not block.
-    pub fn open_writable(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
+    /// Returns a file if it is already open for writing, with its write path. Does not block.
+    pub fn writable_if_open(&self, file_index: usize, path: WritePath) -> Option<(SharedFile, WritePath)> {
         let path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };
         let open = lock(&self.writable);
         let found = open.iter().rev().find(|(index, opened, _)| (*index, *opened) == (file_index, path));
         found.map(|(.., file)| (file.clone(), path))
     }
 
-    /// Returns a file open for writing, and the path it is open for: direct writes fall back to buffered ones if the
+    /// Returns a file open for writing, and its write path: direct writes fall back to buffered ones if the
     /// file system refuses them.
     pub fn writable(&self, file_index: usize, path: WritePath) -> Result<(SharedFile, WritePath), StorageError> {
-        if let Some(open) = self.open_writable(file_index, path) {
+        if let Some(open) = self.writable_if_open(file_index, path) {
             return Ok(open);
         }
         let mut path = if self.buffered_only.load(Ordering::Relaxed) { WritePath::Buffered } else { path };

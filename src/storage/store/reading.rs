@@ -47,7 +47,7 @@ impl Store {
         })
     }
 
-    /// Whether a file is read instead of mapped, for its length.
+    /// Returns whether a file is so short that it is read instead of mapped.
     fn is_short(&self, file_index: usize) -> bool {
         !self.is_pad(file_index) && self.geometry.file_len(file_index) <= limits::READ_FILE_LEN_MAX
     }
@@ -145,7 +145,7 @@ impl Store {
         let extents = offset / EXTENT_LEN..(offset + len).div_ceil(EXTENT_LEN);
         extents.into_iter().try_for_each(|extent| {
             let wanted = offset.max(extent * EXTENT_LEN)..(offset + len).min((extent + 1) * EXTENT_LEN);
-            self.read_stretch(extent, &wanted, &unmapped, changed)
+            self.read_extent(extent, &wanted, &unmapped, changed)
         })
     }
 
@@ -160,7 +160,7 @@ impl Store {
 
     /// Reads the parts of an extent that lie in short or `unmapped` files, unless those inside the `wanted` range are
     /// in memory. Returns an error only if it concerns the `wanted` range, or is transient.
-    fn read_stretch(
+    fn read_extent(
         &self,
         extent: u64,
         wanted: &Range<u64>,

@@ -37,7 +37,7 @@ fn write_and_read_back(path: WritePath) {
     run_ring(|| async {
         for step in steps {
             let (file, _) = store.writable(step.file_index, step.path).unwrap();
-            assert!(store.open_writable(step.file_index, step.path).is_some());
+            assert!(store.writable_if_open(step.file_index, step.path).is_some());
             write_all_at(file, step.source, step.offset).await.0.unwrap();
         }
     })

@@ -29,7 +29,7 @@ function draw(parent, name, attributes, text) {
   parent.append(shape);
 }
 
-// The next higher multiple of a quarter power of two.
+// Rounds `top` up to a multiple of a quarter of the largest power of two that is not above it.
 function scale(top) {
   const step = 2 ** Math.floor(Math.log2(top)) / 4;
   return Math.ceil(top / step) * step;

@@ -98,7 +98,7 @@ impl Tracker {
             same_family_only: false,
         };
         let reply = self.announce(&announcement, &mut Rng::new()).map_err(|refusal| refusal.to_string())?;
-        Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..tracker_reply(&reply) }, form(query)))
+        Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..announce_reply(&reply) }, form(query)))
     }
 }
 
@@ -110,7 +110,7 @@ fn form(query: &OwnedAnnounceQuery) -> PeerForm {
     }
 }
 
-fn tracker_reply(reply: &Reply) -> AnnounceReply {
+fn announce_reply(reply: &Reply) -> AnnounceReply {
     let count = |count: usize| u64::try_from(count).ok();
     let peer = |peer: &SwarmPeer| TrackerPeer {
         host: PeerHost::Ip(peer.addr.ip()),

@@ -20,7 +20,7 @@ use crate::base::{InfoHash, Rng, Time};
 use crate::codec::tracker_http::Event;
 use crate::engine::Contents;
 use crate::tracker::connection_id::ConnectionIds;
-use crate::tracker::{Announcement, Refusal, Reply, SwarmStats, Table};
+use crate::tracker::{Announcement, Counts, Refusal, Reply, SwarmStats, Table};
 
 /// A tracker, shared by its endpoints.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Tracker {
     pub fn totals(&self) -> TrackerTotals {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { http_announces, udp_announces, scrapes, refused } = self.counters();
-        let (torrents, peers) = self.table.counts();
+        let Counts { swarms: torrents, peers } = self.table.counts();
         TrackerTotals {
             http_announces: count(http_announces),
             udp_announces: count(udp_announces),
