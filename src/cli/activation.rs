@@ -74,7 +74,8 @@ impl Handed {
     }
 }
 
-/// Makes a listener blocking, whatever the unit's `NonBlocking=` says. Its user may change that.
+/// Makes a listener blocking, regardless of the unit's `NonBlocking=`. A caller that needs a non-blocking one sets it
+/// again.
 fn blocking(listener: Option<TcpListener>) -> io::Result<Option<TcpListener>> {
     listener.map(|listener| listener.set_nonblocking(false).map(|()| listener)).transpose()
 }

@@ -58,7 +58,7 @@ pub fn reload_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(reload)
 }
 
-/// Returns the kernel's mask of the signals that are ignored now, or 0 if it cannot be read.
+/// Returns the kernel's mask of the signals that this process ignores, or 0 if it cannot be read.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_ignored(&status).unwrap_or(0)

@@ -79,7 +79,7 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
 }
 
 fn report_start(address: SocketAddr, tracker: &Tracker, list: &TrackList, output: &Output) {
-    let (torrents, _) = tracker.table().counts();
+    let torrents = tracker.table().counts().swarms;
     let what = match list {
         TrackList::Open => "any torrent".to_owned(),
         TrackList::File(path) => format!("{} of {}", Count(torrents as u64, "torrent"), shown(path)),

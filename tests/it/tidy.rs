@@ -247,7 +247,7 @@ fn modules_use_only_lower_layers() {
                     complaints.push(format!("{}: `{layer}` must not use `{used}`", source.at(line)));
                 }
                 if layer == "uring" && used == "base" && !code[offset..].starts_with(URING_USES) {
-                    complaints.push(format!("{}: `uring` uses `{URING_USES}` alone", source.at(line)));
+                    complaints.push(format!("{}: `uring` may use only `{URING_USES}` of `base`", source.at(line)));
                 }
             }
         }

@@ -239,7 +239,7 @@ def transfer(hosts, pair, source, torrent, options):
         seed = start(hosts.seed, client_command(seeder, "seed", torrent, source.parent, seed_home, options), seed_home,
                      f"{seeder}-seeds.log")
         if not wait_until(lambda: has_announced(tracker, SEED_PORT) or seed.has_ended(), READY_TIMEOUT_S):
-            print(f"{pair}: the seeder told the tracker nothing; going on", file=sys.stderr)
+            print(f"{pair}: the seeder did not announce itself; continuing", file=sys.stderr)
         seed_cpu_s, start_s = seed.cpu_s(), time.monotonic()
         get = start(hosts.get, client_command(getter, "get", torrent, out, get_home, options), get_home, f"{getter}-gets.log")
         complete = get_home / "complete"

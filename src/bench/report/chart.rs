@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::escape::escape;
+use crate::base::escape::html as escape;
 
 /// Dimensions of a drawing in SVG user units; the page scales it.
 const WIDTH: f64 = 760.0;

@@ -4,12 +4,11 @@
 //! outside, such as the name of the processor, is escaped.
 
 mod chart;
-mod escape;
 
 use std::fmt::Write;
 
+use crate::base::escape::html as escape;
 use chart::{Row, bars, curve, duration, histogram};
-use escape::escape;
 
 use super::{CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
 use crate::base::units::Bytes;

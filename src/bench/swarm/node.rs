@@ -148,6 +148,8 @@ pub(super) struct Timers {
     /// An [`Event::ControlWoken`] is scheduled.
     pub(super) control_woken: bool,
     checkpoint_at: Time,
+    /// Used without a [`TorrentControl`], which sorts the missing pieces itself.
+    reorder_at: Time,
 }
 
 /// Counts of the work of a node.
@@ -200,7 +202,7 @@ impl Node {
             effort: Effort::default(),
             member: None,
             access: Access::default(),
-            timers: Timers { queue, flush_due: false, control_woken: false, checkpoint_at: now },
+            timers: Timers { queue, flush_due: false, control_woken: false, checkpoint_at: now, reorder_at: now },
             rng,
         }
     }
@@ -254,11 +256,14 @@ impl Node {
             self.timers.checkpoint_at = now + limits::CHECKPOINT_INTERVAL_MIN;
             self.disk.checkpoint(&self.swarm.geometry);
         }
-        let Self { control, swarm, connections, rng, .. } = self;
+        let Self { control, swarm, connections, timers, rng, .. } = self;
         match control {
             Some(control) => control.step(now, swarm, &connections.peers, rng),
             None => {
-                swarm.reorder_if_changed(rng);
+                if now >= timers.reorder_at {
+                    timers.reorder_at = now + limits::ORDER_INTERVAL;
+                    swarm.reorder_if_changed(rng);
+                }
                 false
             }
         }

@@ -17,7 +17,7 @@ pub enum BenchArgs {
     /// Distribute content from one origin to many downloaders, and compare the last one's time with the theoretical
     /// bound
     Swarm(SwarmArgs),
-    /// Run one side of the bare pair, as standard input says
+    /// Run one side of the bare pair; its job is read from standard input
     #[command(hide = true)]
     Side,
 }

@@ -1,5 +1,6 @@
 //! The session of `seed`: the engine on this thread, and the threads that add torrents to it.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,15 +58,16 @@ impl Session<'_> {
         let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
         let session = SessionHandle { options, output, origin, peer_id: config.identity.peer_id, state, changes };
         let watch = options.watch.as_deref().map(|folder| Watch::new(folder, session.clone(), reload));
-        let (first_hashed, is_first_hashed) = sync_channel(0);
-        let intake = Intake { paths: unhashed, session, refusals, served_count: served.len(), first_hashed };
+        let (first_hashed_end, first_hashed) = sync_channel(0);
+        let intake =
+            Intake { paths: unhashed, session, refusals, served_count: served.len(), first_hashed: first_hashed_end };
         // Dropping the last sender tells the engine that no torrent will be added.
         let intake = (!unhashed.is_empty()).then_some(intake);
         let (report, nothing_left) = thread::scope(|scope| {
             watch.map(|watch| scope.spawn(|| watch.run()));
             let intake = intake.map(|intake| scope.spawn(|| intake.run()));
             if served.is_empty() && !unhashed.is_empty() {
-                wait_for_first_content(&is_first_hashed);
+                wait_for_first_content(&first_hashed);
             }
             let report = self.serve(sources, inbox);
             state.stop.store(true, Ordering::Relaxed);
@@ -118,9 +120,10 @@ impl Session<'_> {
 }
 
 /// Waits until the first content is hashed or refused, for at most [`FIRST_CONTENT_WAIT`].
-fn wait_for_first_content<T>(is_first_hashed: &Receiver<T>) {
+fn wait_for_first_content(first_hashed: &Receiver<Infallible>) {
     notify::starting("hashing the first content");
-    let _: Result<T, RecvTimeoutError> = is_first_hashed.recv_timeout(FIRST_CONTENT_WAIT);
+    // Nothing is sent: the intake drops its end.
+    let _: Result<Infallible, RecvTimeoutError> = first_hashed.recv_timeout(FIRST_CONTENT_WAIT);
 }
 
 /// The status line of the service manager, which is sent when it changes.

@@ -106,7 +106,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Adds and removes torrents as the folder says.
+    /// Adds the torrents of new files and removes those of files that are gone.
     fn check_folder(&mut self, extent: Extent) {
         match self.list(extent) {
             Ok(None) => {}
@@ -115,7 +115,7 @@ impl<'a> Watch<'a> {
                 self.follow(found, extent);
             }
             Err(error) => {
-                // A folder that can't be read says nothing about its files: their torrents are still served.
+                // A folder that can't be read proves nothing about its files: their torrents are still served.
                 let line = format!("--watch {}: {error}", shown(self.folder));
                 if self.folder_warning.as_ref() != Some(&line) {
                     self.session.output.warning(&line);

@@ -122,21 +122,39 @@ fn test_names_are_short() {
     assert_no_complaint(&complaints);
 }
 
-/// `tools/test quick` skips tests by name: each of these names must be part of the path of a test.
+/// Asserts that each name that a script runs or skips is part of the path of a test.
+fn assert_tests_exist(script: &str, names: &[&str]) {
+    let paths = |source: Source| {
+        let module = source.path.with_extension("").to_str().unwrap().replace('/', "::");
+        test_functions(&source.text).into_iter().map(move |(_, name)| format!("{module}::{name}"))
+    };
+    let tests: Vec<String> = ["src", "tests"].into_iter().flat_map(sources_in).flat_map(paths).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !tests.iter().any(|test| test.contains(**name))).collect();
+    assert!(!names.is_empty() && missing.is_empty(), "{script} names no such tests: {missing:?}");
+}
+
+fn script(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
 #[test]
 fn slow_tests_of_the_quick_run_exist() {
-    let script = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/test")).unwrap();
+    let script = script("tools/test");
     let (_, list) = script.split_once("readonly SLOW=(").expect("a list of slow tests");
     let names: Vec<&str> = list.split(')').next().unwrap().split_whitespace().collect();
-    let tests: Vec<String> = sources_in("tests")
-        .iter()
-        .flat_map(|source| {
-            let module = source.path.with_extension("").to_str().unwrap().replace('/', "::");
-            test_functions(&source.text).into_iter().map(move |(_, name)| format!("{module}::{name}"))
-        })
-        .collect();
-    let missing: Vec<_> = names.iter().filter(|name| !tests.iter().any(|test| test.contains(**name))).collect();
-    assert!(!names.is_empty() && missing.is_empty(), "no such tests: {missing:?}");
+    assert_tests_exist("tools/test", &names);
+}
+
+#[test]
+fn tests_of_the_sanitizers_exist() {
+    let script = script("tools/sanitize");
+    let commands = script.lines().filter(|line| line.contains(" -- ") || line.trim_start().starts_with("--skip"));
+    let is_name = |word: &&str| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | ':'))
+            && (word.contains('_') || word.contains("::"))
+    };
+    let names: Vec<&str> = commands.flat_map(str::split_whitespace).filter(is_name).collect();
+    assert_tests_exist("tools/sanitize", &names);
 }
 
 #[test]

@@ -95,16 +95,16 @@ fn the_completion_hook_runs_after_the_download() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     let target = fixture.scratch.folder("target");
-    let reported = fixture.scratch.join("told");
+    let report = fixture.scratch.join("report");
     let mut command = fixture.get_command(&target, &[seed.address]);
     let line = format!(
         "echo \"$BT_FAST_HOOK_NAME $BT_FAST_HOOK_INFO_HASH\" > {}; test -f \"$BT_FAST_HOOK_OUTPUT/$BT_FAST_NAME\"",
-        reported.display()
+        report.display()
     );
     command.args(["--on-complete", &line]);
     let finished = run(&command, DEADLINE);
     assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
-    assert_eq!(fs::read_to_string(reported).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
+    assert_eq!(fs::read_to_string(report).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
     // A failed hook does not fail the download.
     let again = fixture.scratch.folder("again");
     let mut command = fixture.get_command(&again, &[seed.address]);
@@ -138,8 +138,8 @@ fn a_failed_hook_is_reported_while_seeding() {
     let mut command = fixture.get_command(&target, &[seed.address]);
     command.args(["--seed", "--on-complete", "exit 7"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let reported = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
-    assert!(wait_until(DEADLINE, reported), "{}", get.log_tail());
+    let is_reported = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
+    assert!(wait_until(DEADLINE, is_reported), "{}", get.log_tail());
     get.signal(Signal::TERM);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
 }
