@@ -127,7 +127,7 @@ impl ContentLocation<'_> {
     fn wanted(&self) -> impl Iterator<Item = usize> + '_ {
         let is_wanted = |&file_index: &usize| {
             let choice = self.choices.and_then(|choices| choices.get(file_index));
-            choice != Some(&Choice::LeftOut) && !self.metainfo.info.files[file_index].pad
+            choice != Some(&Choice::Deselected) && !self.metainfo.info.files[file_index].pad
         };
         (0..self.metainfo.info.files.len()).filter(is_wanted)
     }

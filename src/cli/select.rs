@@ -84,14 +84,14 @@ pub fn choose(selectors: &[Selector], metainfo: &Metainfo) -> Result<Option<Chos
     }
     let files = &metainfo.info.files;
     let mut choices: Box<[Choice]> =
-        files.iter().map(|file| if file.pad { Choice::Kept } else { Choice::LeftOut }).collect();
+        files.iter().map(|file| if file.pad { Choice::Kept } else { Choice::Deselected }).collect();
     for (selector, rank) in selectors.iter().zip(0u8..) {
         let mut any = false;
         let listed = files.iter().zip(&mut choices).filter(|(file, _)| !file.pad);
         for (number, (file, choice)) in (1..).zip(listed) {
             if selector.matches(number, file) {
                 any = true;
-                if *choice == Choice::LeftOut {
+                if *choice == Choice::Deselected {
                     *choice = Choice::Wanted(u8::MAX - rank);
                 }
             }

@@ -456,7 +456,7 @@ async fn fetch_parts(
             },
             () = shared.news.notified() => {}
             // Parts that were requested from other peers may be requested again by now.
-            () = tokio::time::sleep(left.min(limits::METADATA_DOUBLE_AFTER)) => {
+            () = tokio::time::sleep(left.min(limits::METADATA_DUPLICATE_AFTER)) => {
                 if left.is_zero() {
                     return Err(CloseReason::Idle);
                 }

@@ -130,7 +130,7 @@ fn a_download_claims_everything_once_and_ends_not_interested() {
 
 #[test]
 fn every_announced_piece_is_requested() {
-    let piece_count = 3 * u32::try_from(limits::FRESH_PIECES_MAX).unwrap();
+    let piece_count = 3 * u32::try_from(limits::ANNOUNCED_PIECES_MAX).unwrap();
     let swarm = swarm_of(piece_count, &[], 4);
     let mut link = link(&swarm, 1);
     link.shared().set_proven();
@@ -322,7 +322,7 @@ fn selection_requests_wanted_and_announces_whole_pieces() {
     // Six pieces in three files of one and a half, three, and one and a half.
     let lens = [3, 6, 3].map(|blocks| blocks * u64::from(BLOCK_LEN));
     let geometry = Arc::new(Geometry::new(2 * BLOCK_LEN, lens).unwrap());
-    let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::Kept]);
+    let selection = Selection::new(&geometry, &[Choice::Deselected, Choice::Wanted(1), Choice::Kept]);
     let buffers = (0..6).map(|_| NoMemory).collect();
     let have = Bitfield::new(PIECE_COUNT);
     let swarm = Arc::new(Swarm::with_selection(geometry, &have, Some(selection), buffers, &mut Rng::with_seed(1)));

@@ -216,7 +216,7 @@ impl Version {
         let rank = |part: &Part| match part {
             Part::Missing { askers, .. } if askers.is_empty() => Some((0, Time::ZERO)),
             Part::Missing { askers, requested_at } => {
-                let late = *requested_at + limits::METADATA_DOUBLE_AFTER <= now;
+                let late = *requested_at + limits::METADATA_DUPLICATE_AFTER <= now;
                 (late && !askers.contains(&key)).then_some((askers.len(), *requested_at))
             }
             Part::Received { .. } => None,

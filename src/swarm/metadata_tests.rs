@@ -53,7 +53,7 @@ fn several_peers_send_parts_side_by_side() {
     // a while.
     fetch.handle_refused(1, 2);
     assert_eq!(fetch.next_request(Time::ZERO, 2), Some(2));
-    assert_eq!(fetch.next_request(limits::METADATA_DOUBLE_AFTER, 2), Some(0));
+    assert_eq!(fetch.next_request(limits::METADATA_DUPLICATE_AFTER, 2), Some(0));
     fetch.handle_gone(2);
     assert_eq!(fetch.next_request(Time::ZERO, 1), Some(1));
     let peers = BTreeMap::from([(3, metadata.clone())]);

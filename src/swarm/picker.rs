@@ -56,7 +56,7 @@ pub(super) struct PickCursor {
 
 impl PickCursor {
     fn handle_announced(&mut self, piece: PieceIndex) {
-        if self.recently_announced.len() < limits::FRESH_PIECES_MAX {
+        if self.recently_announced.len() < limits::ANNOUNCED_PIECES_MAX {
             self.recently_announced.push(piece);
         } else {
             self.overflowed = true;

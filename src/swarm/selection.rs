@@ -25,7 +25,7 @@ pub enum Choice {
     /// The file exists and is not fetched. Bytes of it in wanted pieces are written to it.
     Kept,
     /// The file does not exist or must not be written.
-    LeftOut,
+    Deselected,
 }
 
 impl Selection {
@@ -64,7 +64,7 @@ impl Selection {
         for span in geometry.piece_spans(piece) {
             match choices.get(span.file_index) {
                 Some(Choice::Wanted(_)) => wanted_len += span.len,
-                Some(Choice::LeftOut) => _ = self.boundaries.insert(piece),
+                Some(Choice::Deselected) => _ = self.boundaries.insert(piece),
                 Some(Choice::Kept) | None => {}
             }
         }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boundary_pieces_are_those_shared_with_left_out_files() {
+    fn boundary_pieces_are_those_shared_with_deselected_files() {
         // Pieces of 10: 0 | 0 1 1 | 1 2 | 2 | 2 3
         let geometry = Geometry::new(10, [12, 15, 15, 5]).unwrap();
         let check = |choices: [Choice; 4], wanted: &[u32], boundaries: &[u32], lens: &[u64]| {
@@ -116,21 +116,21 @@ mod tests {
             let found = wanted.iter().map(|&index| selection.len_of(&geometry, geometry.piece(index).unwrap()));
             assert_eq!(found.collect::<Vec<_>>(), lens, "{choices:?}");
         };
-        use Choice::{Kept, LeftOut, Wanted};
-        check([LeftOut, Wanted(1), LeftOut, LeftOut], &[1, 2], &[1, 2], &[8, 7]);
-        check([Kept, Wanted(1), LeftOut, LeftOut], &[1, 2], &[2], &[8, 7]);
-        check([Wanted(1), Wanted(2), LeftOut, Wanted(3)], &[0, 1, 2, 4], &[2, 4], &[10, 10, 7, 5]);
-        check([LeftOut, LeftOut, Wanted(1), Wanted(1)], &[2, 3, 4], &[2], &[3, 10, 7]);
-        let selection = Selection::new(&geometry, &[Wanted(1), Wanted(2), LeftOut, Wanted(3)]);
+        use Choice::{Deselected, Kept, Wanted};
+        check([Deselected, Wanted(1), Deselected, Deselected], &[1, 2], &[1, 2], &[8, 7]);
+        check([Kept, Wanted(1), Deselected, Deselected], &[1, 2], &[2], &[8, 7]);
+        check([Wanted(1), Wanted(2), Deselected, Wanted(3)], &[0, 1, 2, 4], &[2, 4], &[10, 10, 7, 5]);
+        check([Deselected, Deselected, Wanted(1), Wanted(1)], &[2, 3, 4], &[2], &[3, 10, 7]);
+        let selection = Selection::new(&geometry, &[Wanted(1), Wanted(2), Deselected, Wanted(3)]);
         assert_eq!(*selection.priorities(), [1, 2, 2, 0, 3]);
     }
 
     #[test]
     fn empty_files_do_not_affect_the_selection() {
         let geometry = Geometry::new(10, [0, 20, 0]).unwrap();
-        let selection = Selection::new(&geometry, &[Choice::LeftOut, Choice::Wanted(1), Choice::LeftOut]);
+        let selection = Selection::new(&geometry, &[Choice::Deselected, Choice::Wanted(1), Choice::Deselected]);
         assert!(geometry.pieces().all(|piece| selection.is_wanted(piece) && !selection.is_boundary(piece)));
-        let nothing = Selection::new(&geometry, &[Choice::Wanted(1), Choice::LeftOut, Choice::Wanted(1)]);
+        let nothing = Selection::new(&geometry, &[Choice::Wanted(1), Choice::Deselected, Choice::Wanted(1)]);
         assert!(!geometry.pieces().any(|piece| nothing.is_wanted(piece)));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::base::limits::BLAMED_BLOCKS_MAX;
+use crate::base::limits::SMART_BAN_BLOCKS_MAX;
 use crate::base::{PieceHash, PieceIndex};
 
 /// A block as it was sent.
@@ -19,7 +19,7 @@ pub struct Sent {
     pub hash: PieceHash,
 }
 
-/// Failed pieces that have not verified yet: at most [`BLAMED_BLOCKS_MAX`] blocks; the oldest pieces are forgotten.
+/// Failed pieces that have not verified yet: at most [`SMART_BAN_BLOCKS_MAX`] blocks; the oldest pieces are forgotten.
 #[derive(Debug, Default)]
 pub struct SmartBan {
     pieces: VecDeque<(PieceIndex, Vec<Sent>)>,
@@ -29,12 +29,12 @@ pub struct SmartBan {
 impl SmartBan {
     /// A piece to which more than one peer contributed failed its hash.
     pub fn handle_failed(&mut self, piece: PieceIndex, sent: Vec<Sent>) {
-        if sent.len() > BLAMED_BLOCKS_MAX {
+        if sent.len() > SMART_BAN_BLOCKS_MAX {
             return;
         }
         self.block_count += sent.len();
         self.pieces.push_back((piece, sent));
-        while self.block_count > BLAMED_BLOCKS_MAX {
+        while self.block_count > SMART_BAN_BLOCKS_MAX {
             let Some((_, forgotten)) = self.pieces.pop_front() else { return };
             self.block_count -= forgotten.len();
         }
@@ -112,11 +112,11 @@ mod tests {
             smart_ban.handle_failed(piece(index), many(1));
         }
         assert!(
-            smart_ban.block_count <= BLAMED_BLOCKS_MAX
+            smart_ban.block_count <= SMART_BAN_BLOCKS_MAX
                 && !smart_ban.has_failed_copy(piece(0))
                 && smart_ban.has_failed_copy(piece(99))
         );
-        smart_ban.handle_failed(piece(200), vec![sent(0, 1, 0); BLAMED_BLOCKS_MAX + 1]);
+        smart_ban.handle_failed(piece(200), vec![sent(0, 1, 0); SMART_BAN_BLOCKS_MAX + 1]);
         assert!(!smart_ban.has_failed_copy(piece(200)) && smart_ban.has_failed_copy(piece(99)));
     }
 }

@@ -20,10 +20,10 @@ pub const PENDING_HANDSHAKES_PER_IP_MAX: u32 = 64;
 pub const PENDING_HANDSHAKES_MAX: u32 = 2048;
 /// Blocks of failed pieces whose senders are remembered until the piece is verified. Each takes 40 bytes; the oldest
 /// pieces are forgotten first.
-pub const BLAMED_BLOCKS_MAX: usize = 1 << 16;
+pub const SMART_BAN_BLOCKS_MAX: usize = 1 << 16;
 /// Pieces that failed and were never verified whose senders are counted for the summary of a download; further ones are
 /// not counted.
-pub const WRONG_PIECES_KEPT_MAX: usize = 64;
+pub const FAILED_PIECES_LISTED_MAX: usize = 64;
 /// Outgoing connection attempts in progress at a time.
 pub const HALF_OPEN_MAX: usize = 100;
 /// Outgoing connection attempts per second for one torrent, on average. A burst may have [`HALF_OPEN_MAX`].

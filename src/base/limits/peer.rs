@@ -30,7 +30,7 @@ pub const METADATA_CONNECTIONS_PER_HOST_MAX: usize = 8;
 /// Time without a metadata part or an offer of metadata after which the connection is closed.
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time after which a metadata part that one peer owes is requested from another peer too.
-pub const METADATA_DOUBLE_AFTER: Duration = Duration::from_secs(3);
+pub const METADATA_DUPLICATE_AFTER: Duration = Duration::from_secs(3);
 /// Versions of the metadata that are assembled at a time. Peers may announce different lengths, and each host that
 /// contributed to a failed version gets a version of its own.
 pub const METADATA_VERSIONS_MAX: usize = 8;
@@ -189,7 +189,7 @@ const _: () = assert!(is_at_most(REQUESTS_OUT_TIME_MIN, REQUESTS_OUT_TIME_MAX));
 const _: () = assert!(BLOCK_LEN <= REQUEST_LEN_MAX);
 const _: () = assert!(METADATA_PARTS_PER_S <= METADATA_BURST);
 const _: () = assert!(METADATA_CONNECTIONS_PER_HOST_MAX <= METADATA_CONNECTIONS_MAX);
-const _: () = assert!(is_at_most(METADATA_DOUBLE_AFTER, METADATA_TIMEOUT));
+const _: () = assert!(is_at_most(METADATA_DUPLICATE_AFTER, METADATA_TIMEOUT));
 const _: () = assert!(is_at_most(GUIDED_IDLE_TIME, GUIDED_TIME) && is_at_most(GUIDED_TIME, GUIDED_RARE_TIME));
 const _: () = assert!(SUGGESTED_START <= SUGGESTED_MAX);
 const _: () =

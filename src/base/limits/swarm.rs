@@ -44,7 +44,7 @@ pub const RANDOM_FIRST_PIECES: u32 = 4;
 pub const ORDER_INTERVAL: Duration = Duration::from_secs(1);
 /// Announced pieces that one connection keeps beside its order of missing pieces. After more announcements it searches
 /// the order from the start.
-pub const FRESH_PIECES_MAX: usize = 256;
+pub const ANNOUNCED_PIECES_MAX: usize = 256;
 /// Time over which a peer's rates are averaged: two choke rounds.
 pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 

@@ -98,7 +98,7 @@ fn deselect_files(
 ) -> Result<(Store, Bitfield), EngineError> {
     for file_index in store.listed() {
         let expected = Presence::Present { len: geometry.file_len(file_index) };
-        if let Some(choice @ Choice::LeftOut) = choices.get_mut(file_index)
+        if let Some(choice @ Choice::Deselected) = choices.get_mut(file_index)
             && store.layout().presence(file_index)? == expected
             // Without one of our pieces it may be an unrelated file of that name.
             && geometry.pieces_of_file(file_index).any(|index| have.contains_index(index as usize))
@@ -106,13 +106,13 @@ fn deselect_files(
             *choice = Choice::Kept;
         }
     }
-    let left_out: Box<[bool]> = choices.iter().map(|&choice| choice == Choice::LeftOut).collect();
-    for (file_index, _) in left_out.iter().enumerate().filter(|(_, left_out)| **left_out) {
+    let deselected: Box<[bool]> = choices.iter().map(|&choice| choice == Choice::Deselected).collect();
+    for (file_index, _) in deselected.iter().enumerate().filter(|(_, deselected)| **deselected) {
         for piece in geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index)) {
             have.remove(piece);
         }
     }
-    Ok((store.without_files(left_out), have))
+    Ok((store.without_files(deselected), have))
 }
 
 /// Allocates as many piece buffers as the arena holds, at least two and at most one for each piece.

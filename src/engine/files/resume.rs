@@ -75,7 +75,7 @@ enum Refusal {
     #[error("it is from the future")]
     Future,
     #[error("it claims pieces of {0}, which it left out")]
-    LeftOut(String),
+    Deselected(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -125,7 +125,7 @@ fn claims(
         if *expected == FileIdentity::default() {
             // The run of the record left the file out, so its content was written since.
             if pieces.clone().any(|piece| record.have.contains(piece)) {
-                return Err(Refusal::LeftOut(shown()));
+                return Err(Refusal::Deselected(shown()));
             }
             if layout.presence(file_index)? != Presence::Absent {
                 pieces.for_each(|piece| _ = unknown.insert(piece));

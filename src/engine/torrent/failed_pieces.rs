@@ -17,7 +17,7 @@ use crate::swarm::smart_ban::{Sent, SmartBan};
 #[derive(Debug, Default)]
 pub(in crate::engine) struct FailedPieces {
     smart_ban: Mutex<SmartBan>,
-    /// The hosts that contributed to each; at most [`limits::WRONG_PIECES_KEPT_MAX`] pieces.
+    /// The hosts that contributed to each; at most [`limits::FAILED_PIECES_LISTED_MAX`] pieces.
     senders: Mutex<BTreeMap<PieceIndex, BTreeSet<IpAddr>>>,
 }
 
@@ -34,7 +34,7 @@ impl FailedPieces {
         let hosts: BTreeSet<IpAddr> = verdict.senders.iter().map(|peer| host_of(peer.address().ip())).collect();
         let is_shared = hosts.len() > 1;
         let mut failed = lock(&self.senders);
-        if failed.len() < limits::WRONG_PIECES_KEPT_MAX || failed.contains_key(&open.piece()) {
+        if failed.len() < limits::FAILED_PIECES_LISTED_MAX || failed.contains_key(&open.piece()) {
             let senders = failed.entry(open.piece()).or_default();
             let room = limits::PEER_LIST_MAX.saturating_sub(senders.len());
             senders.extend(hosts.into_iter().take(room));
