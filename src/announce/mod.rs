@@ -8,9 +8,10 @@ mod tiers;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use crate::base::escape::printable;
-use crate::base::limits::{TRACKER_NUMWANT, TRACKER_TEXT_LEN_MAX};
+use crate::base::limits::{TRACKER_NUMWANT, TRACKER_RETRY_MIN, TRACKER_RETRY_UNANSWERED_MIN, TRACKER_TEXT_LEN_MAX};
 use crate::base::{Rng, Time};
 use crate::codec::tracker_http::{AnnounceReply, Event, RetryIn, TrackerPeer, TrackerReplyError};
 use crate::codec::url::shown_server;
@@ -253,7 +254,7 @@ impl Announce {
         let stopping = self.stopping;
         let Some(tracker) = self.tiers.find_mut(&request.url) else { return Outcome::default() };
         tracker.failures = tracker.failures.saturating_add(1);
-        tracker.retry_at = now + schedule::back_off(tracker.failures);
+        tracker.retry_at = now + schedule::back_off(first_wait(failure), tracker.failures);
         match retry_in(failure) {
             Some(RetryIn::Minutes(minutes)) => tracker.retry_at = now + schedule::retry_wait(minutes),
             Some(RetryIn::Never) => tracker.retry_at = tiers::NEVER,
@@ -275,6 +276,14 @@ impl Announce {
             .into_iter()
             .collect();
         Outcome { peers: Vec::new(), notices }
+    }
+}
+
+/// Returns the wait after the first failure of this kind.
+fn first_wait(failure: &AnnounceFailure) -> Duration {
+    match failure {
+        AnnounceFailure::Transport(_) => TRACKER_RETRY_UNANSWERED_MIN,
+        AnnounceFailure::Gone | AnnounceFailure::Reply(_) => TRACKER_RETRY_MIN,
     }
 }
 

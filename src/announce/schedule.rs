@@ -20,11 +20,10 @@ pub(super) fn early_interval(min_interval: Option<u64>) -> Duration {
     min.clamp(TRACKER_EARLY_INTERVAL, TRACKER_INTERVAL_MAX)
 }
 
-/// Returns the wait after this number of consecutive failures. It doubles from [`TRACKER_RETRY_MIN`] to
-/// [`TRACKER_RETRY_MAX`].
-pub(super) fn back_off(failures: u32) -> Duration {
+/// Returns the wait after this number of consecutive failures. It doubles from `first` to [`TRACKER_RETRY_MAX`].
+pub(super) fn back_off(first: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    (TRACKER_RETRY_MIN * (1 << doublings)).min(TRACKER_RETRY_MAX)
+    (first * (1 << doublings)).min(TRACKER_RETRY_MAX)
 }
 
 /// Returns the wait for a `retry in` (BEP 31) of this number of minutes.
@@ -35,6 +34,7 @@ pub(super) fn retry_wait(minutes: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::TRACKER_RETRY_UNANSWERED_MIN;
 
     #[test]
     fn intervals_of_a_tracker_are_limited() {
@@ -53,8 +53,11 @@ mod tests {
 
     #[test]
     fn back_off_doubles_to_an_hour() {
-        let waits: Vec<u64> = (1..=10).map(|failures| back_off(failures).as_secs()).collect();
-        assert_eq!(waits, [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        assert_eq!(back_off(u32::MAX).as_secs(), 3600);
+        let waits = |first, counts: std::ops::RangeInclusive<u32>| -> Vec<u64> {
+            counts.map(|failures| back_off(first, failures).as_secs()).collect()
+        };
+        assert_eq!(waits(TRACKER_RETRY_MIN, 1..=10), [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert_eq!(waits(TRACKER_RETRY_UNANSWERED_MIN, 1..=5), [1, 2, 4, 8, 16]);
+        assert_eq!(waits(TRACKER_RETRY_UNANSWERED_MIN, u32::MAX..=u32::MAX), [3600]);
     }
 }

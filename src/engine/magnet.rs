@@ -36,7 +36,7 @@ use crate::peer::{
     Agreement, HandshakeExchange, HandshakeFault, HandshakeStep, MetadataConnection, MetadataEvent, PeerFault,
 };
 use crate::swarm::peer_list::{PeerList, Source};
-use crate::swarm::{MetadataFetch, MetadataProgress};
+use crate::swarm::{MetadataFetch, MetadataProgress, Traffic};
 use crate::uring::Device;
 
 /// The interval at which the end is checked and peers are connected to.
@@ -337,7 +337,7 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
             _ => {}
         }
     }
-    shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+    shared.peers.borrow_mut().handle_disconnected(shared.now(), address, Traffic::None);
 }
 
 async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
@@ -364,7 +364,7 @@ async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
             if let Err(reason) = run_connection(&shared, stream, address, exchange).await {
                 debug!("{address}: {reason}");
             }
-            shared.peers.borrow_mut().handle_disconnected(shared.now(), address, false);
+            shared.peers.borrow_mut().handle_disconnected(shared.now(), address, Traffic::None);
         });
     }
 }

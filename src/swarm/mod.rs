@@ -32,13 +32,15 @@ pub mod smart_ban;
 mod super_seeding;
 pub mod testing;
 pub mod torrent_control;
+mod wait_notice;
 mod working;
 
 pub use availability::Availability;
 pub use link::{Link, Receipt};
 pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;
-pub use peer_shared::PeerShared;
+pub use peer_shared::{PeerShared, Traffic};
 pub use pieces::{HashOutcome, OpenPiece, PieceMemory, Pieces, Verdict};
 pub use selection::{Choice, Selection};
 pub use shared::{Swarm, Totals};
+pub use wait_notice::{Prospects, WaitNotice};

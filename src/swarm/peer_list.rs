@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::awaited::Awaited;
+use super::peer_shared::Traffic;
 use super::pieces::{HashOutcome, Verdict};
 use crate::base::cidr::AddressFilter;
 use crate::base::limits::{
-    CONNECT_ATTEMPTS_MAX, CONNECT_HOPEFUL, CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, CONNECTIONS_PER_IP_MAX,
-    CONNECTS_PER_S, HALF_OPEN_MAX, PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE,
-    TRUST_LIST_MAX, TRUST_MAX,
+    CONNECT_ATTEMPTS_LOST_MAX, CONNECT_ATTEMPTS_MAX, CONNECT_HOPEFUL, CONNECT_RETRY_LOST_MIN, CONNECT_RETRY_MAX,
+    CONNECT_RETRY_MIN, CONNECT_RETRY_OUTAGE_DIVISOR, CONNECTIONS_PER_IP_MAX, CONNECTS_PER_S, HALF_OPEN_MAX,
+    PEER_LIST_MAX, TRUST_BAD_PIECE_ALONE, TRUST_BANNED, TRUST_GOOD_PIECE, TRUST_LIST_MAX, TRUST_MAX,
 };
 use crate::base::{Rng, Time, canonical_priority, host_of};
 
@@ -41,6 +42,9 @@ struct Peer {
     state: State,
     /// Consecutive attempts that failed, or connections that ended without a block.
     failures: u32,
+    /// When the last connection on which the peer sent us blocks ended, or the first attempt at a peer of the user
+    /// failed.
+    outage_since: Option<Time>,
     /// No attempt is made before.
     retry_at: Time,
     /// The peer closed the last connection at our handshake.
@@ -127,10 +131,9 @@ impl PeerList {
         for addr in addrs.into_iter().map(canonical).filter(is_connectable) {
             if let Some(peer) = self.peers.get_mut(&addr) {
                 peer.source = peer.source.max(source);
-                peer.failures = peer.failures.min(CONNECT_ATTEMPTS_MAX - 1);
+                peer.failures = peer.failures.min(peer.attempts_max() - 1);
             } else if self.peers.len() < PEER_LIST_MAX || self.evict_worse_than(source, rng) {
-                let peer = Peer { source, state: State::Idle, failures: 0, retry_at: Time::ZERO, hung_up: false };
-                self.peers.insert(addr, peer);
+                self.peers.insert(addr, Peer::new(source));
             }
         }
     }
@@ -217,6 +220,16 @@ impl PeerList {
         HALF_OPEN_MAX.saturating_sub(usize::try_from(self.connects.div_ceil(1000)).unwrap_or(usize::MAX))
     }
 
+    /// Returns the peers that are being tried or will be: lost ones and those of the user first.
+    pub fn prospects(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        let is_prospect = |peer: &Peer| peer.is_candidate() || matches!(peer.state, State::Connecting(_));
+        let prospects = self.peers.iter().filter(move |(addr, peer)| is_prospect(peer) && !self.is_banned(addr.ip()));
+        let (first, rest) = (prospects.clone(), prospects);
+        let is_lost = |peer: &Peer| peer.outage_since.is_some();
+        let first = first.filter(move |(_, peer)| is_lost(peer));
+        first.chain(rest.filter(move |(_, peer)| !is_lost(peer))).map(|(&addr, _)| addr)
+    }
+
     /// When the next peer may be tried; `None` if there is none. May be in the past.
     pub fn poll_timeout(&self) -> Option<Time> {
         let candidates = self.peers.iter().filter(|(addr, peer)| peer.is_candidate() && self.accepts(addr.ip()));
@@ -238,7 +251,7 @@ impl PeerList {
 
     /// A connection of [`Self::poll_connect`] was not established.
     pub fn handle_failed(&mut self, now: Time, addr: SocketAddr) {
-        self.handle_disconnected(now, addr, false);
+        self.handle_disconnected(now, addr, Traffic::None);
     }
 
     /// The peer closed a connection of [`Self::poll_connect`] without sending a handshake. The caller still has to
@@ -252,9 +265,9 @@ impl PeerList {
         self.peers.values().filter(|peer| peer.hung_up).count()
     }
 
-    /// An incoming or outgoing connection ended. `useful`: a block was sent or received on it, so the peer is worth
-    /// another attempt.
-    pub fn handle_disconnected(&mut self, now: Time, addr: SocketAddr, useful: bool) {
+    /// An incoming or outgoing connection ended. A peer with which it exchanged blocks is worth another attempt. One
+    /// that sent us blocks is tried again soon, and longer than others: it may be restarting.
+    pub fn handle_disconnected(&mut self, now: Time, addr: SocketAddr, traffic: Traffic) {
         let addr = canonical(addr);
         let host = host_of(addr.ip());
         if let Some(count) = self.connections.get_mut(&host) {
@@ -263,10 +276,16 @@ impl PeerList {
                 self.connections.remove(&host);
             }
         }
-        let Some(peer) = self.peers.get_mut(&addr).filter(|peer| peer.state != State::Own) else { return };
-        peer.state = State::Idle;
-        peer.failures = if useful { 0 } else { peer.failures.saturating_add(1) };
-        peer.retry_at = now + back_off(peer.failures);
+        if let Some(peer) = self.peers.get_mut(&addr) {
+            if peer.state != State::Own {
+                peer.handle_disconnected(now, traffic);
+            }
+        } else if traffic == Traffic::Received {
+            // The peer connected to us, so the port at which it listens is another one.
+            let ports = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
+            let idle = self.peers.range_mut(ports).filter(|(_, peer)| peer.state == State::Idle);
+            idle.for_each(|(_, peer)| peer.handle_disconnected(now, traffic));
+        }
     }
 
     /// The peer at this address has our own peer id: it is never tried again. The caller still has to report the end of
@@ -367,15 +386,41 @@ impl PeerList {
 }
 
 impl Peer {
-    fn is_candidate(&self) -> bool {
-        self.state == State::Idle && (self.source == Source::User || self.failures < CONNECT_ATTEMPTS_MAX)
+    fn new(source: Source) -> Self {
+        let state = State::Idle;
+        Self { source, state, failures: 0, outage_since: None, retry_at: Time::ZERO, hung_up: false }
     }
-}
 
-/// The time before the next attempt: doubles from [`CONNECT_RETRY_MIN`] to [`CONNECT_RETRY_MAX`].
-fn back_off(failures: u32) -> Time {
-    let doublings = failures.saturating_sub(1).min(16);
-    (CONNECT_RETRY_MIN * (1 << doublings)).min(CONNECT_RETRY_MAX)
+    fn is_candidate(&self) -> bool {
+        self.state == State::Idle && (self.source == Source::User || self.failures < self.attempts_max())
+    }
+
+    /// Consecutive failures after which the peer is given up.
+    fn attempts_max(&self) -> u32 {
+        if self.outage_since.is_some() { CONNECT_ATTEMPTS_LOST_MAX } else { CONNECT_ATTEMPTS_MAX }
+    }
+
+    fn handle_disconnected(&mut self, now: Time, traffic: Traffic) {
+        self.state = State::Idle;
+        self.failures = if traffic == Traffic::None { self.failures.saturating_add(1) } else { 0 };
+        if traffic == Traffic::Received {
+            self.outage_since = Some(now);
+        } else if self.source == Source::User {
+            self.outage_since.get_or_insert(now);
+        }
+        self.retry_at = now + self.wait(now);
+    }
+
+    /// Returns the time before the next attempt. In an outage it is a share of the time that the outage has lasted;
+    /// otherwise it doubles from [`CONNECT_RETRY_MIN`].
+    fn wait(&self, now: Time) -> Time {
+        let Some(since) = self.outage_since else {
+            let doublings = self.failures.saturating_sub(1).min(16);
+            return (CONNECT_RETRY_MIN * (1 << doublings)).min(CONNECT_RETRY_MAX);
+        };
+        let lasted = now.saturating_sub(since);
+        (lasted / CONNECT_RETRY_OUTAGE_DIVISOR).clamp(CONNECT_RETRY_LOST_MIN, CONNECT_RETRY_MAX)
+    }
 }
 
 /// Unwraps IPv4 addresses inside IPv6, so that one host has one address.

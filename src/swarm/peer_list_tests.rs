@@ -128,8 +128,59 @@ fn a_useful_connection_clears_the_failures() {
     let later = NOW + Time::from_secs(60);
     list.poll_connect(later, 1, usize::MAX, &mut rng());
     list.handle_connected(peer(0));
-    list.handle_disconnected(later, peer(0), true);
+    list.handle_disconnected(later, peer(0), Traffic::Sent);
     assert_eq!(list.poll_timeout(), Some(later + CONNECT_RETRY_MIN));
+}
+
+/// Fails every attempt until `end`. Returns the seconds from [`NOW`] at which one was made.
+fn attempts(list: &mut PeerList, end: Time) -> Vec<u64> {
+    let mut made = Vec::new();
+    while let Some(due) = list.poll_timeout().filter(|&due| due <= end) {
+        assert_eq!(fail_all(list, due), 1);
+        made.push((due - NOW).as_secs());
+    }
+    made
+}
+
+#[test]
+fn a_lost_peer_is_tried_soon_and_for_ten_minutes() {
+    let mut list = list(1);
+    list.poll_connect(NOW, 1, usize::MAX, &mut rng());
+    list.handle_connected(peer(0));
+    list.handle_disconnected(NOW, peer(0), Traffic::Received);
+    let made = attempts(&mut list, Time::MAX);
+    assert_eq!(made[..7], [1, 2, 3, 4, 5, 6, 7]);
+    let waits = made.windows(2).map(|pair| (pair[0], pair[1] - pair[0]));
+    assert!(waits.clone().all(|(lasted, wait)| wait <= 1 + lasted / 4), "{made:?}");
+    assert!((600..900).contains(made.last().unwrap()), "{made:?}");
+    assert_eq!(list.poll_timeout(), None);
+    list.handle_announced([peer(0)], Source::Tracker, &mut rng());
+    assert!(list.poll_timeout().is_some());
+}
+
+#[test]
+fn a_lost_peer_that_dialled_us_is_tried_at_its_own_port() {
+    let mut list = list(2);
+    assert_eq!(fail_all(&mut list, NOW), 2);
+    let incoming = SocketAddr::new(peer(0).ip(), 50_000);
+    list.handle_accepted(incoming);
+    list.handle_disconnected(NOW, incoming, Traffic::Received);
+    let soon = NOW + CONNECT_RETRY_LOST_MIN;
+    assert_eq!(list.poll_connect(soon, usize::MAX, usize::MAX, &mut rng()), [peer(0)]);
+}
+
+#[test]
+fn a_peer_that_takes_our_call_and_sends_nothing_is_backed_off() {
+    let mut list = PeerList::new();
+    list.handle_announced([peer(0)], Source::User, &mut rng());
+    let mut now = NOW;
+    for _ in 0..10 {
+        now = now.max(list.poll_timeout().unwrap());
+        list.poll_connect(now, 1, usize::MAX, &mut rng());
+        list.handle_connected(peer(0));
+        list.handle_disconnected(now, peer(0), Traffic::None);
+    }
+    assert!(list.poll_timeout().unwrap() >= now + 2 * CONNECT_RETRY_LOST_MIN);
 }
 
 #[test]
@@ -137,7 +188,7 @@ fn our_own_address_is_never_tried_again() {
     let mut list = list(1);
     list.poll_connect(NOW, 1, usize::MAX, &mut rng());
     list.handle_own(peer(0));
-    list.handle_disconnected(NOW, peer(0), false);
+    list.handle_disconnected(NOW, peer(0), Traffic::None);
     list.handle_announced([peer(0)], Source::User, &mut rng());
     assert_eq!(list.poll_connect(NOW + Time::from_secs(9999), 1, usize::MAX, &mut rng()), []);
 }
@@ -199,7 +250,7 @@ fn connections_for_an_ip_are_bounded() {
     assert!(list.accepts(peer(0).ip()));
     list.handle_accepted(port(50_000));
     assert!(!list.accepts(peer(0).ip()));
-    list.handle_disconnected(NOW, port(50_000), true);
+    list.handle_disconnected(NOW, port(50_000), Traffic::Received);
     assert!(list.accepts(peer(0).ip()));
     // One host has every address of a /64.
     let mut list = PeerList::new();
@@ -207,7 +258,7 @@ fn connections_for_an_ip_are_bounded() {
     (0..CONNECTIONS_PER_IP_MAX).for_each(|low| list.handle_accepted(address(low)));
     assert!(!list.accepts(address(5000).ip()));
     assert!(list.accepts("2001:db8:1:3::1".parse().unwrap()));
-    list.handle_disconnected(NOW, address(0), true);
+    list.handle_disconnected(NOW, address(0), Traffic::Received);
     assert!(list.accepts(address(5000).ip()));
 }
 
@@ -314,7 +365,7 @@ fn a_download_whose_peers_are_all_banned_is_hopeless() {
     list.handle_connected(chosen[0]);
     list.handle_verdict(peer(0).ip(), HashOutcome::Failed, Contribution::Sole);
     assert!(!list.is_hopeless(), "a peer is still connected");
-    list.handle_disconnected(NOW, peer(0), true);
+    list.handle_disconnected(NOW, peer(0), Traffic::Received);
     assert!(list.is_hopeless());
     list.handle_announced([peer(1)], Source::Tracker, &mut rng());
     assert!(!list.is_hopeless());

@@ -6,6 +6,16 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::base::lock::lock;
 
+/// The payload that a connection carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traffic {
+    None,
+    /// We sent blocks and received none.
+    Sent,
+    /// The peer sent us blocks.
+    Received,
+}
+
 /// One peer as the choker, the statistics and the ban list see it.
 ///
 /// Each field has one kind of writer, as grouped below. Every field is a fact of its own that no other memory depends
@@ -92,6 +102,17 @@ impl PeerShared {
     /// Payload was received from the peer or sent to it.
     pub fn has_transferred(&self) -> bool {
         self.downloaded() > 0 || self.uploaded() > 0
+    }
+
+    /// Returns the payload exchanged with the peer so far.
+    pub fn traffic(&self) -> Traffic {
+        if self.downloaded() > 0 {
+            Traffic::Received
+        } else if self.uploaded() > 0 {
+            Traffic::Sent
+        } else {
+            Traffic::None
+        }
     }
 
     /// The peer has declared interest (BEP 3).

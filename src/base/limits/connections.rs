@@ -59,6 +59,13 @@ pub const CONNECT_ATTEMPTS_MAX: u32 = 3;
 /// First wait before a peer is tried again that failed, or that left without sending a block. The wait doubles each
 /// time.
 pub const CONNECT_RETRY_MIN: Duration = Duration::from_secs(10);
+/// Failed connection attempts before a lost peer, which has sent us blocks, is forgotten until it is announced again:
+/// about ten minutes of attempts.
+pub const CONNECT_ATTEMPTS_LOST_MAX: u32 = 27;
+/// First wait before a lost peer, or one that the user named, is tried again.
+pub const CONNECT_RETRY_LOST_MIN: Duration = Duration::from_secs(1);
+/// The wait before a lost peer is tried again is the time for which it has been lost, divided by this.
+pub const CONNECT_RETRY_OUTAGE_DIVISOR: u32 = 4;
 /// Longest wait before a peer is tried again.
 pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(300);
 /// Hosts of one torrent whose trust is remembered. When the list is full, the host whose trust is nearest to zero is
@@ -78,6 +85,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without any peer after which a download reports how many peers closed the connection during the handshake.
 pub const HUNG_UP_NOTICE: Duration = Duration::from_secs(5);
+/// Time without any peer after which a download that has had none reports the peers that it tries.
+pub const NO_PEERS_NOTICE: Duration = Duration::from_secs(5);
+/// Time after the loss of the last peer after which a download reports the peers that it tries.
+pub const LOST_PEERS_NOTICE: Duration = Duration::from_secs(1);
+/// Least time between two such reports of one torrent.
+pub const NO_PEERS_NOTICE_INTERVAL: Duration = Duration::from_secs(30);
+/// Peers that such a report names; the rest are counted.
+pub const PROSPECTS_SHOWN_MAX: usize = 3;
 /// Time after which a download reports that its connected peers lack all pieces that it needs.
 pub const UNAVAILABLE_NOTICE: Duration = Duration::from_secs(5);
 /// Ranges of pieces that a report of unavailable pieces names; the rest are counted.
@@ -114,7 +129,9 @@ const _: () = assert!(CONNECTIONS_SOUGHT_UNPROVEN <= CONNECTIONS_GET_MAX);
 const _: () = assert!(CONNECTIONS_PER_IP_MAX <= CONNECTIONS_GET_MAX);
 const _: () = assert!(PENDING_HANDSHAKES_PER_IP_MAX <= PENDING_HANDSHAKES_MAX);
 const _: () = assert!(is_at_most(USELESS_AT_CAP_AFTER, USELESS_AFTER));
+const _: () = assert!(is_at_most(CONNECT_RETRY_LOST_MIN, CONNECT_RETRY_MIN));
 const _: () = assert!(is_at_most(CONNECT_RETRY_MIN, CONNECT_RETRY_MAX));
+const _: () = assert!(CONNECT_ATTEMPTS_MAX <= CONNECT_ATTEMPTS_LOST_MAX);
 const _: () = assert!(is_at_most(CONNECT_HOPEFUL, CONNECT_TIMEOUT));
 const _: () = assert!(is_at_most(MESSAGE_TIMEOUT, SILENCE_TIMEOUT));
 const _: () = assert!(is_at_most(KEEP_ALIVE_INTERVAL, SILENCE_TIMEOUT));

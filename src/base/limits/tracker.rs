@@ -25,7 +25,9 @@ pub const TRACKER_INTERVAL_MIN: Duration = Duration::from_secs(60);
 pub const TRACKER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Shortest time before an early announce of a torrent that needs peers. The tracker's `min interval` applies too.
 pub const TRACKER_EARLY_INTERVAL: Duration = Duration::from_secs(30);
-/// First wait before a failed tracker is tried again. The wait doubles each time.
+/// First wait before a tracker that did not answer is tried again: it may be restarting. The wait doubles each time.
+pub const TRACKER_RETRY_UNANSWERED_MIN: Duration = Duration::from_secs(1);
+/// First wait before a tracker that answered with an error is tried again. The wait doubles each time.
 pub const TRACKER_RETRY_MIN: Duration = Duration::from_secs(15);
 /// Longest wait before a failed tracker is tried again.
 pub const TRACKER_RETRY_MAX: Duration = Duration::from_secs(3600);
@@ -108,6 +110,7 @@ const _: () = assert!(is_at_most(TRACKER_FAMILY_GRACE, TRACKER_STOP_TIMEOUT));
 const _: () = assert!(is_at_most(TRACKER_INTERVAL_MIN, TRACKER_INTERVAL_DEFAULT));
 const _: () = assert!(is_at_most(TRACKER_INTERVAL_DEFAULT, TRACKER_INTERVAL_MAX));
 const _: () = assert!(is_at_most(TRACKER_EARLY_INTERVAL, TRACKER_INTERVAL_MIN));
+const _: () = assert!(is_at_most(TRACKER_RETRY_UNANSWERED_MIN, TRACKER_RETRY_MIN));
 const _: () = assert!(is_at_most(TRACKER_RETRY_MIN, TRACKER_RETRY_MAX));
 const _: () = assert!(is_at_most(TRACKER_RETRY_MAX, TRACKER_INTERVAL_MAX));
 const _: () = assert!(TRACKER_NUMWANT as usize <= TRACKER_PEERS_GIVEN_MAX);

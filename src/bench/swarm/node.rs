@@ -281,7 +281,7 @@ impl Node {
     pub(super) fn close(&mut self, at: usize) -> Option<EndId> {
         let end = self.connections.ends.get_mut(at)?.take()?;
         let shared = end.link.shared();
-        let useful = shared.has_transferred();
+        let traffic = shared.traffic();
         self.connections.peers.retain(|peer| peer.key() != shared.key());
         self.connections.open.retain(|&other| other != at);
         self.connections.closed_peers.push(end.peer.node);
@@ -290,7 +290,7 @@ impl Node {
             self.access.uplink_busy = false;
         }
         if let Some(member) = &mut self.member {
-            member.peer_list.handle_disconnected(self.now, shared.address(), useful);
+            member.peer_list.handle_disconnected(self.now, shared.address(), traffic);
         }
         Some(end.peer)
     }

@@ -21,9 +21,9 @@ use crate::engine::shared::rings::{Command, ConnectionGuard, Outgoing};
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Finds, Found, Identity, Totals};
 use crate::engine::trackers::http::Fetcher;
-use crate::swarm::PeerShared;
 use crate::swarm::peer_list::Source;
 use crate::swarm::torrent_control::{Completion, TorrentControl};
+use crate::swarm::{PeerShared, WaitNotice};
 
 /// The interval at which progress is reported, the stop flag is checked, and a busy torrent is stepped.
 pub(in crate::engine) const TICK: Duration = Duration::from_millis(50);
@@ -54,6 +54,7 @@ pub(in crate::engine) struct TorrentDriver {
     has_candidates: bool,
     /// The next review, every [`REVIEW_INTERVAL`].
     review_at: Time,
+    wait_notice: WaitNotice,
     /// The last status; `None` after each step.
     status: Option<Arc<TorrentStatus>>,
 }
@@ -85,6 +86,7 @@ impl TorrentDriver {
             expected_ids: HashMap::new(),
             has_candidates: false,
             review_at: now,
+            wait_notice: WaitNotice::default(),
             status: None,
         }
     }
@@ -125,6 +127,7 @@ impl TorrentDriver {
             self.review_at = now + REVIEW_INTERVAL;
             checkpoints::begin_when_due(shared, &self.torrent);
             self.report_unavailable(now);
+            self.report_waiting(now);
             if !self.is_complete() && self.peer_count < self.sought {
                 self.tell_announcer(announcer::Command::NeedPeers);
             }
@@ -146,6 +149,23 @@ impl TorrentDriver {
         let unavailable = self.control.poll_unavailable(now, &self.torrent.swarm, is_download && has_peers);
         if let Some(unavailable) = unavailable {
             warn!("{}: no connected peer offers {unavailable}: waiting for one that does", self.torrent.name);
+        }
+    }
+
+    /// Tells the user of a download that no peer is connected, and which are tried.
+    fn report_waiting(&mut self, now: Time) {
+        if self.is_complete() || self.torrent.content.checkpoint.is_none() {
+            return;
+        }
+        let waiting = self.wait_notice.poll(now, self.peer_count, &self.torrent.peers.list());
+        let Some(prospects) = waiting else { return };
+        let name = &self.torrent.name;
+        if !prospects.is_empty() {
+            warn!("{name}: no peer is connected: trying {prospects} again");
+        } else if self.announcer.is_some() {
+            warn!("{name}: no peer is connected: waiting for the trackers to announce one");
+        } else {
+            warn!("{name}: no peer is connected: waiting for one to connect");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::codec::handshake::HANDSHAKE_LEN;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::peer::{Agreement, HandshakeExchange, HandshakeFault, HandshakeStep};
+use crate::swarm::Traffic;
 use crate::uring::{RecvBuffer, Socket};
 
 /// A connection whose handshake is complete.
@@ -59,7 +60,7 @@ pub(in crate::engine) async fn answer(
     exchange.accept(info_hash);
     let finished = finish(socket, buffer, exchange, &torrent).await;
     if finished.is_err() {
-        torrent.peers.list().handle_disconnected(shared.now(), address, false);
+        torrent.peers.list().handle_disconnected(shared.now(), address, Traffic::None);
     }
     finished
 }

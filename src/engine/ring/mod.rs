@@ -33,7 +33,7 @@ use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing}
 use crate::engine::torrent::Torrent;
 use crate::engine::torrent::peers::{Direction, JoinedPeer};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
-use crate::swarm::{Link, PeerShared};
+use crate::swarm::{Link, PeerShared, Traffic};
 use crate::uring::{Listener, Socket, no_op, spawn};
 
 /// The interval at which timeouts are checked.
@@ -230,8 +230,8 @@ async fn serve_incoming(
     match established {
         Ok(established) => {
             let torrent = established.torrent.clone();
-            let useful = serve(&ring, socket, address, key, established, Direction::Incoming).await;
-            torrent.peers.list().handle_disconnected(ring.shared().now(), address, useful);
+            let traffic = serve(&ring, socket, address, key, established, Direction::Incoming).await;
+            torrent.peers.list().handle_disconnected(ring.shared().now(), address, traffic);
         }
         Err(error) => {
             // Peers that demand encryption do not begin with a BitTorrent handshake.
@@ -252,8 +252,8 @@ async fn connect(ring: Rc<Ring>, outgoing: Outgoing) {
     match established {
         Ok((socket, established)) => {
             torrent.peers.list().handle_connected(address);
-            let useful = serve(&ring, socket, address, key, established, Direction::Outgoing).await;
-            torrent.peers.list().handle_disconnected(ring.shared().now(), address, useful);
+            let traffic = serve(&ring, socket, address, key, established, Direction::Outgoing).await;
+            torrent.peers.list().handle_disconnected(ring.shared().now(), address, traffic);
         }
         Err(error) => {
             debug!("{address}: connect: {error}");
@@ -290,7 +290,7 @@ async fn open(
     }
 }
 
-/// Runs a connection to its end. Returns true if it has transferred blocks.
+/// Runs a connection to its end. Returns the payload that it carried.
 async fn serve(
     ring: &Rc<Ring>,
     socket: Socket,
@@ -298,14 +298,14 @@ async fn serve(
     key: u32,
     established: Established,
     direction: Direction,
-) -> bool {
+) -> Traffic {
     let Established { torrent, agreement, buffer } = established;
     let now = ring.shared().now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
     let newcomer = JoinedPeer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
     if !torrent.peers.join(newcomer, ring.shared().peer_id, now) {
         debug!("{address}: second connection to the same peer, or the torrent was removed");
-        return false;
+        return Traffic::None;
     }
     let setup = Setup {
         geometry: torrent.swarm.geometry.clone(),
@@ -325,7 +325,7 @@ async fn serve(
         let _registration = Registration::new(ring.clone(), connection.clone());
         connection.run(buffer).await;
     }
-    shared.has_transferred()
+    shared.traffic()
 }
 
 /// Makes the ring shut a socket down at a deadline, unless it is dropped before.
