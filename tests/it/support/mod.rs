@@ -8,6 +8,7 @@ pub(crate) mod creator;
 pub(crate) mod crowd;
 pub(crate) mod http_client;
 pub(crate) mod http_server;
+pub(crate) mod lan;
 pub(crate) mod name_server;
 pub(crate) mod net;
 pub(crate) mod opentracker;

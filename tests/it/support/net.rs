@@ -33,7 +33,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) ip: Ipv4Addr,
-    namespace: String,
+    pub(super) namespace: String,
 }
 
 impl Host {
@@ -82,20 +82,13 @@ impl NetPair {
     pub(crate) const RIGHT_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
     pub(crate) fn new() -> Self {
-        static SWEEP: Once = Once::new();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        SWEEP.call_once(remove_orphans);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let host = |side, ip| Host { ip, namespace: format!("{PREFIX}-{}-{number}{side}", process::id()) };
-        let pair = Self { left: host('l', Self::LEFT_IP), right: host('r', Self::RIGHT_IP) };
+        let pair = Self { left: new_namespace("l", Self::LEFT_IP), right: new_namespace("r", Self::RIGHT_IP) };
         pair.join();
         pair
     }
 
     fn join(&self) {
         let (left, right) = (&self.left.namespace, &self.right.namespace);
-        ip(&format!("netns add {left}"));
-        ip(&format!("netns add {right}"));
         ip(&format!("link add veth0 netns {left} type veth peer name veth0 netns {right}"));
         for host in [&self.left, &self.right] {
             let namespace = &host.namespace;
@@ -131,14 +124,25 @@ impl Drop for NetPair {
     }
 }
 
+/// Creates a network namespace, whose name ends in `side`, for a host with this address.
+pub(super) fn new_namespace(side: &str, address: Ipv4Addr) -> Host {
+    static SWEEP: Once = Once::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    SWEEP.call_once(remove_orphans);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let host = Host { ip: address, namespace: format!("{PREFIX}-{}-{number}{side}", process::id()) };
+    ip(&format!("netns add {}", host.namespace));
+    host
+}
+
 #[track_caller]
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let done = run(Command::new("ip").args(arguments.split_whitespace()), COMMAND_TIMEOUT);
     assert_eq!(done.code, Some(0), "`ip {arguments}` failed; network namespaces need root: {}", done.stderr);
 }
 
 /// Removes a namespace and its settings. Leftovers are removed by the next run.
-fn remove_namespace(name: &str) {
+pub(super) fn remove_namespace(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
     let _changing = lock_settings();
     if fs::remove_dir_all(Path::new(SETTINGS).join(name)).is_ok() {
