@@ -36,27 +36,29 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
 
 /// The text is not a time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a time: write seconds, or 90s, 30m, 12h, 7d")]
+#[error("'{0}' is not a time: write seconds, or 500ms, 90s, 30m, 12h, 7d")]
 pub struct DurationError(String);
 
-/// Reads a time: `90`, `90s`, `30m`, `12h`, `7d`.
+/// Reads a time: `90`, `500ms`, `90s`, `30m`, `12h`, `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let refuse = || DurationError(printable(text.as_bytes()));
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let unit = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
+    let unit_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
         _ => return Err(refuse()),
     };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
     // At most a century, so that it can be added to any time without an overflow.
-    seconds.filter(|&seconds| seconds <= 100 * 366 * 24 * 3600).map(Duration::from_secs).ok_or_else(refuse)
+    millis.filter(|&millis| millis <= 100 * 366 * 24 * 3600 * 1000).map(Duration::from_millis).ok_or_else(refuse)
 }
 
-/// Shows bytes with a binary unit: `512 B`, `1.5 MiB`.
+/// Shows bytes with a binary unit: `512 B`, `1.50 MiB`. The alternate form `{:#}` has about three digits: `1.50 MiB`,
+/// `15.0 MiB`, `150 MiB`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);
 
@@ -64,13 +66,18 @@ impl fmt::Display for Bytes {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut value = self.0 as f64;
+        // Without a fraction, more would be shown as 1024.
+        let most = if f.alternate() { 1023.5 } else { 1024.0 };
         for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-            if value < 1024.0 || unit == "TiB" {
-                return if unit == "B" || value.fract() == 0.0 {
-                    write!(f, "{value:.0} {unit}")
-                } else {
-                    write!(f, "{value:.2} {unit}")
+            if value < most || unit == "TiB" {
+                let digits = match value {
+                    _ if unit == "B" => 0,
+                    100.0.. if f.alternate() => 0,
+                    10.0.. if f.alternate() => 1,
+                    _ if !f.alternate() && value.fract() == 0.0 => 0,
+                    _ => 2,
                 };
+                return write!(f, "{value:.digits$} {unit}");
             }
             value /= 1024.0;
         }
@@ -89,7 +96,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// Shows a rate with a decimal unit, as is usual for network links: `1.25 GB/s`.
+/// Shows a rate in the units of [`Bytes`], with about three digits: `1.25 MiB/s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     pub bytes: u64,
@@ -106,14 +113,9 @@ impl Rate {
 }
 
 impl fmt::Display for Rate {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` clamps a float to the range")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = self.bytes_per_s();
-        match rate {
-            r if r >= 1e9 => write!(f, "{:.2} GB/s", r / 1e9),
-            r if r >= 1e6 => write!(f, "{:.1} MB/s", r / 1e6),
-            r if r >= 1e3 => write!(f, "{:.1} kB/s", r / 1e3),
-            r => write!(f, "{r:.0} B/s"),
-        }
+        write!(f, "{:#}/s", Bytes(self.bytes_per_s() as u64))
     }
 }
 
@@ -147,6 +149,7 @@ mod tests {
         for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("7d", 604_800), ("0", 0)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["", "m", "1.5h", "-1", "1w", "99999999999999999999d", "99999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
@@ -179,7 +182,9 @@ mod tests {
         assert_eq!(Bytes(1 << 30).to_string(), "1 GiB");
         assert_eq!(Bytes(3 << 19).to_string(), "1.50 MiB");
         let rate = Rate { bytes: 2_500_000_000, over: Duration::from_secs(2) };
-        assert_eq!(rate.to_string(), "1.25 GB/s");
+        assert_eq!(rate.to_string(), "1.16 GiB/s");
+        let short = [1023, 3 << 19, 15 << 20, 1023 << 20, (1 << 30) - 1].map(|len| format!("{:#}", Bytes(len)));
+        assert_eq!(short, ["1023 B", "1.50 MiB", "15.0 MiB", "1023 MiB", "1.00 GiB"]);
     }
 
     #[test]

@@ -146,7 +146,8 @@ fn show_loopback(figures: &Figures, output: &Output) {
         shown_rounds(figures.rounds as u64)
     ));
     let row = |what: &str, bytes: u64, seconds: f64, note: &str| {
-        let rate = Rate { bytes, over: std::time::Duration::from_secs_f64(seconds) }.to_string();
+        let over = std::time::Duration::from_secs_f64(seconds);
+        let rate = format!("{:.2} GB/s", Rate { bytes, over }.bytes_per_s() / 1e9);
         output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));
     };
     figures.create_s.into_iter().for_each(|seconds| row("create", figures.bytes, seconds, "hashed"));
