@@ -4,15 +4,18 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::base::limits;
+use crate::base::units::parse_duration;
 use crate::hash::Kernel;
 
 const AFTER_HELP: &str = "\
 Sizes are in bytes, or with a unit of 1024: 65536, 64K, 4M, 4MiB, 2^22. Rates are sizes per second. Times are in \
-seconds, or with a unit: 90, 90s, 30m, 12h, 7d.
+seconds, or with a unit: 90, 500ms, 90s, 30m, 12h, 7d.
 
 Every flag --some-flag can also be set by the environment variable BT_FAST_SOME_FLAG, or in the file of --config. The \
 command line takes precedence over the environment, and the environment over the file.
@@ -56,17 +59,55 @@ pub struct SharedArgs {
     /// only [default: bt-fast/config in $XDG_CONFIG_HOME or else ~/.config, or else /etc/bt-fast/config]
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
     pub config: Option<PathBuf>,
-    /// Minimum milliseconds between two progress records, for measurements
-    #[arg(long, value_name = "MS", global = true, hide = true)]
-    pub progress_ms: Option<u64>,
+    /// Append messages, warnings, errors and the log of -v to FILE, with time stamps; also with --quiet. The file has at
+    /// least the lines of -v. If it is moved away, a new one is created
+    #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
+    pub log: Option<PathBuf>,
     /// Hash pieces with this kernel; auto chooses the fastest for this processor
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
     #[arg(display_order = LAST)]
     pub hash_kernel: Kernel,
 }
 
+/// How often long work reports its progress.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct ProgressArgs {
+    /// Time between two progress lines where stderr is no terminal or TERM is dumb; 0 for no lines. A terminal shows one
+    /// line that is redrawn
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, display_order = LAST)]
+    pub progress_interval: Duration,
+    /// Time between two progress records of --json, at least 50ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = record_interval, display_order = LAST)]
+    pub json_interval: Duration,
+}
+
+impl Default for ProgressArgs {
+    fn default() -> Self {
+        Self { progress_interval: limits::PROGRESS_INTERVAL, json_interval: limits::RECORD_INTERVAL }
+    }
+}
+
+fn record_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+    let is_allowed = interval >= limits::RECORD_INTERVAL_MIN;
+    is_allowed.then_some(interval).ok_or_else(|| format!("give at least {:?}", limits::RECORD_INTERVAL_MIN))
+}
+
 fn kernel_parser() -> impl TypedValueParser<Value = Kernel> {
     PossibleValuesParser::new(Kernel::ALL.map(Kernel::name)).try_map(|name| name.parse::<Kernel>())
+}
+
+impl CommandArgs {
+    /// Returns the progress flags of a command that has them.
+    pub fn progress(&self) -> Option<ProgressArgs> {
+        match self {
+            Self::Create(args) => Some(args.progress),
+            Self::Seed(args) => Some(args.progress),
+            Self::Get(args) => Some(args.progress),
+            Self::Verify(args) => Some(args.progress),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -169,6 +210,8 @@ pub struct CreateArgs {
     /// Overwrite the output file if it exists
     #[arg(short, long)]
     pub force: bool,
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }
 
 #[derive(Args, Debug)]
@@ -220,6 +263,8 @@ pub struct SeedArgs {
     /// Stop when nothing has been sent for this time
     #[arg(long, value_name = "TIME")]
     pub stop_idle: Option<String>,
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }
 
 /// The flags of tracker and pages, which run for content without a .torrent and if one of these flags is given.
@@ -307,6 +352,8 @@ pub struct GetArgs {
     /// Limit the upload rate, in bytes per second [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub up: Option<String>,
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }
 
 /// Peers, trackers and the network that reaches them.
@@ -432,6 +479,8 @@ pub struct VerifyArgs {
     pub fast: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }
 
 #[derive(Args, Debug)]

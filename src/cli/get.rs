@@ -133,7 +133,7 @@ impl<'a> Download<'a> {
     /// Runs the engine on this thread until the download is complete, or with `--seed` until the user ends it.
     fn run(&mut self, source: Source, config: &Config) -> Result<Report, EngineError> {
         let Command { stop, output, .. } = self.command;
-        let progress = TransferProgress::new(output, "downloading", Some(self.total_len));
+        let progress = TransferProgress::download(output, &self.name, self.total_len);
         let mut is_complete = false;
         engine::run(config, vec![source], stop, &mut |now| {
             let was_complete = is_complete;
@@ -149,6 +149,7 @@ impl<'a> Download<'a> {
                 down_bytes_per_s: now.down_bytes_per_s,
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
+                known_peers: now.known_peer_count,
             });
         })
     }

@@ -17,12 +17,14 @@ mod generate;
 mod get;
 mod hook;
 pub mod interrupt;
+mod log_file;
 mod magnet;
 pub mod metainfo_file;
 pub mod notify;
 pub mod options;
 pub mod output;
 pub mod progress;
+mod progress_line;
 pub mod records;
 mod seed;
 pub mod select;
@@ -69,7 +71,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error, &args, &invoked),
     };
-    let output = Output::new(options::resolve_output(&arguments.shared));
+    let output_options = options::resolve_output(&arguments);
+    let output = match Output::new(output_options.clone()) {
+        Ok(output) => output,
+        Err(failure) => {
+            Output::without_log(output_options).failure(&failure);
+            return failure.exit;
+        }
+    };
     let done = Options::resolve(arguments).and_then(|options| execute(options, &output));
     match done.and_then(|()| output.finish()) {
         Ok(()) => Exit::Done,

@@ -2,14 +2,14 @@
 //! found without doing any work is found here.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs, ProxyArgs,
-    ServingArgs, SharedArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs,
+    ProgressArgs, ProxyArgs, ServingArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::cidr::{AddressFilter, Cidr};
@@ -44,23 +44,18 @@ pub struct Options {
     pub command: Command,
 }
 
-/// Default minimum time between two progress records.
-pub const RECORD_INTERVAL: Duration = Duration::from_millis(200);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct OutputOptions {
     pub quiet: bool,
     /// The number of `-v`, 0 to 3.
     pub verbosity: u8,
     pub json: bool,
-    /// Minimum time between two progress records.
+    /// File to which the log is appended.
+    pub log: Option<PathBuf>,
+    /// Time between two progress lines where the progress line cannot be redrawn; zero for no lines.
+    pub progress_interval: Duration,
+    /// Time between two progress records.
     pub record_interval: Duration,
-}
-
-impl Default for OutputOptions {
-    fn default() -> Self {
-        Self { quiet: false, verbosity: 0, json: false, record_interval: RECORD_INTERVAL }
-    }
 }
 
 #[derive(Debug)]
@@ -209,7 +204,7 @@ pub struct MagnetOptions {
 
 impl Options {
     pub fn resolve(arguments: Arguments) -> Result<Self, Failure> {
-        let output = resolve_output(&arguments.shared);
+        let output = resolve_output(&arguments);
         let hash_kernel = arguments.shared.hash_kernel;
         hash_kernel.plan()?;
         let command = match arguments.command {
@@ -237,12 +232,16 @@ impl Options {
 }
 
 /// Resolves the output options, which are needed to report errors of all other options.
-pub fn resolve_output(args: &SharedArgs) -> OutputOptions {
+pub fn resolve_output(args: &Arguments) -> OutputOptions {
+    let ProgressArgs { progress_interval, json_interval } = args.command.progress().unwrap_or_default();
+    let shared = &args.shared;
     OutputOptions {
-        quiet: args.quiet,
-        verbosity: args.verbose.min(3),
-        json: args.json,
-        record_interval: args.progress_ms.map_or(RECORD_INTERVAL, Duration::from_millis),
+        quiet: shared.quiet,
+        verbosity: shared.verbose.min(3),
+        json: shared.json,
+        log: shared.log.clone(),
+        progress_interval,
+        record_interval: json_interval,
     }
 }
 

@@ -6,57 +6,96 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::exit::{Failure, exit_of};
+use super::log_file::LogFile;
 use super::options::OutputOptions;
 use super::records::Record;
 use crate::base::escape::printable;
+use crate::base::limits::REDRAW_INTERVAL;
 use crate::base::lock::lock;
+
+/// The form in which long work reports its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProgressForm {
+    Nothing,
+    /// One line of the terminal, which is redrawn.
+    Redrawn,
+    /// A line on stderr in each interval.
+    Lines(Duration),
+    /// A record on stdout in each interval.
+    Records(Duration),
+}
+
+impl ProgressForm {
+    fn new(options: &OutputOptions) -> Self {
+        let OutputOptions { quiet, json, progress_interval, record_interval, .. } = *options;
+        if json {
+            Self::Records(record_interval)
+        } else if quiet {
+            Self::Nothing
+        } else if understands_escapes() {
+            Self::Redrawn
+        } else if progress_interval.is_zero() {
+            Self::Nothing
+        } else {
+            Self::Lines(progress_interval)
+        }
+    }
+
+    /// Returns the time between two reports; `None` if there are none.
+    pub(super) fn interval(self) -> Option<Duration> {
+        match self {
+            Self::Nothing => None,
+            Self::Redrawn => Some(REDRAW_INTERVAL),
+            Self::Lines(interval) | Self::Records(interval) => Some(interval),
+        }
+    }
+}
 
 /// The program's two output streams, shared by all threads.
 #[derive(Debug)]
 pub struct Output {
     options: OutputOptions,
-    /// Draws nothing unless stderr is a terminal and neither `-q` nor `--json` is given.
+    progress_form: ProgressForm,
+    /// Draws nothing unless the progress line is redrawn.
     bars: MultiProgress,
+    log: Option<Arc<LogFile>>,
     /// The first error of stdout. Nothing is written to stdout after it.
     stdout_error: Mutex<Option<io::Error>>,
 }
 
-impl Default for Output {
-    fn default() -> Self {
-        Self {
-            options: OutputOptions::default(),
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
-            stdout_error: Mutex::default(),
-        }
-    }
-}
-
 impl Output {
-    /// Creates an output without progress bars and log, for use before the options are known.
+    /// Creates an output without progress and log, for use before the options are known.
     pub fn without_log(options: OutputOptions) -> Self {
-        Self { options, ..Self::default() }
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Self { options, progress_form: ProgressForm::Nothing, bars, log: None, stdout_error: Mutex::default() }
     }
 
-    /// Creates the output and starts the log on stderr.
-    pub fn new(options: OutputOptions) -> Self {
-        let draws_bars = io::stderr().is_terminal() && !options.quiet && !options.json;
-        let target = if draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let output = Self { options, bars: MultiProgress::with_draw_target(target), ..Self::default() };
+    /// Creates the output, and starts the log on stderr and in the file of `--log`.
+    pub fn new(options: OutputOptions) -> Result<Self, Failure> {
+        let progress_form = ProgressForm::new(&options);
+        let is_drawn = progress_form == ProgressForm::Redrawn;
+        let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let log = options.log.as_deref().map(LogFile::open).transpose()?.map(Arc::new);
+        let bars = MultiProgress::with_draw_target(target);
+        let output = Self { progress_form, bars, log, ..Self::without_log(options) };
         output.start_log();
-        output
+        Ok(output)
     }
 
-    /// Minimum time between two progress records.
-    pub(super) fn record_interval(&self) -> Duration {
-        self.options.record_interval
+    pub(super) fn progress_form(&self) -> ProgressForm {
+        self.progress_form
     }
 
     pub fn is_json(&self) -> bool {
@@ -86,27 +125,45 @@ impl Output {
         written.map_err(|error| Failure::io("can't write", "standard output", &error))
     }
 
-    /// Prints a line on stderr, unless `-q` is given.
+    /// Prints a line on stderr, unless `-q` is given, and logs it.
     pub fn message(&self, line: impl Display) {
+        self.tell(Level::INFO, &printed(line));
+    }
+
+    /// Prints a warning on stderr, unless `-q` is given, and logs it.
+    pub fn warning(&self, line: impl Display) {
+        self.tell(Level::WARN, &printed(format_args!("bt-fast: warning: {line}")));
+    }
+
+    fn tell(&self, level: Level, line: &str) {
+        self.log(level, line);
         if !self.options.quiet {
-            self.write_stderr(&printed(line));
+            self.write_stderr(line);
         }
     }
 
-    /// Prints a warning on stderr, unless `-q` is given.
-    pub fn warning(&self, line: impl Display) {
-        self.message(format_args!("bt-fast: warning: {line}"));
+    /// Prints a progress line on stderr.
+    pub(super) fn progress_line(&self, line: &str) {
+        self.write_stderr(line);
     }
 
-    /// Prints an error that does not end the command.
+    /// Prints an error that does not end the command, and logs it.
     pub fn error(&self, line: impl Display) {
-        self.write_stderr(&printed(format_args!("bt-fast: {line}")));
+        let line = printed(format_args!("bt-fast: {line}"));
+        self.log(Level::ERROR, &line);
+        self.write_stderr(&line);
     }
 
-    /// Prints the error that ends the command, as one line and as a record.
+    /// Prints the error that ends the command, as one line and as a record, and logs it.
     pub fn failure(&self, failure: &Failure) {
         self.record(&Record::Failed { exit: failure.exit as u8, message: &printed(failure) });
-        self.write_stderr(&printed(format_args!("bt-fast: {failure}")));
+        self.error(failure);
+    }
+
+    fn log(&self, level: Level, line: &str) {
+        if let Some(log) = &self.log {
+            log.message(level, line);
+        }
     }
 
     /// The progress bars, which are drawn on stderr.
@@ -140,27 +197,45 @@ impl Output {
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
     }
 
-    /// Starts the log. Without `-v` it has warnings in the form of [`Self::warning`]; with `-v` its lines have time and
-    /// level.
+    /// Starts the log. Without `-v`, stderr has warnings in the form of [`Self::warning`]; with `-v` its lines have time
+    /// and level. The file of `--log` has at least the lines of `-v`.
     fn start_log(&self) {
         let OutputOptions { quiet, verbosity, .. } = self.options;
-        if quiet {
-            return;
-        }
-        let writer =
-            LogWriter { bars: self.bars.clone(), prefix: if verbosity == 0 { "bt-fast: warning: " } else { "" } };
-        // `tracing` would report a failed write on standard error, which fails as well and panics.
-        let log =
-            tracing_subscriber::fmt().with_target(false).log_internal_errors(false).with_writer(move || writer.clone());
+        let to_stderr = (!quiet).then(|| {
+            let prefix = if verbosity == 0 { "bt-fast: warning: " } else { "" };
+            let writer = LogWriter { bars: self.bars.clone(), prefix };
+            // `tracing` would report a failed write on standard error, which fails as well and panics.
+            let layer = tracing_subscriber::fmt::layer().with_target(false).log_internal_errors(false);
+            let layer = layer.with_writer(move || writer.clone());
+            if verbosity == 0 {
+                layer.without_time().with_level(false).with_ansi(false).with_filter(LevelFilter::WARN).boxed()
+            } else {
+                let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                let layer = layer.with_ansi(understands_escapes() && !no_color);
+                layer.with_filter(level_filter(verbosity)).boxed()
+            }
+        });
+        let to_file = self.log.clone().map(|file| {
+            let layer = tracing_subscriber::fmt::layer().with_target(false).log_internal_errors(false);
+            layer.with_ansi(false).with_writer(file).with_filter(level_filter(verbosity))
+        });
         // Fails only if a log is running already, as in tests.
-        let _ = if verbosity == 0 {
-            log.with_max_level(LevelFilter::WARN).without_time().with_level(false).with_ansi(false).try_init()
-        } else {
-            let levels = [LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::TRACE];
-            let level = levels.get(usize::from(verbosity) - 1).copied().unwrap_or(LevelFilter::TRACE);
-            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            log.with_max_level(level).with_ansi(io::stderr().is_terminal() && !no_color).try_init()
-        };
+        let _ = tracing_subscriber::registry().with(to_stderr).with(to_file).try_init();
+    }
+}
+
+/// Whether stderr is a terminal that can redraw a line and show colours.
+fn understands_escapes() -> bool {
+    let term = std::env::var_os("TERM").unwrap_or_default();
+    io::stderr().is_terminal() && !term.is_empty() && term != "dumb"
+}
+
+/// Returns the level of this number of `-v`, at least that of one.
+fn level_filter(verbosity: u8) -> LevelFilter {
+    match verbosity {
+        0 | 1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     }
 }
 

@@ -1,64 +1,44 @@
-//! Progress of long work: a bar on a terminal, and records with `--json`.
+//! Progress of long work: a line that a terminal redraws, lines in a log, or records with `--json`.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::Output;
+use super::output::{Output, ProgressForm};
+use super::progress_line::{Amount, PeerCounts, ProgressLine};
 use super::records::Record;
-use crate::base::units::{Bytes, Count, Rate};
+use crate::base::limits::TERMINAL_WIDTH;
+use crate::base::units::Rate;
 
-const BAR: &str = "{prefix:>11} {wide_bar} {bytes}/{total_bytes} {msg}";
-const NO_BAR: &str = "{prefix:>11} {msg}";
-
-/// Progress of reading content. The threads that read share it; the bar is cleared on drop.
+/// Progress of reading content. The threads that read share it; the line is cleared on drop.
 #[derive(Debug)]
 pub struct ContentProgress<'a> {
-    output: &'a Output,
-    bar: ProgressBar,
+    reporter: Reporter<'a>,
     phase: &'static str,
     total: Option<u64>,
     done: AtomicU64,
-    pace: Pace,
 }
 
 impl<'a> ContentProgress<'a> {
     /// `phase` is "hashing" or "checking"; `total` is the length of the content in bytes, or `None` for a pipe.
     pub(super) fn new(output: &'a Output, phase: &'static str, total: impl Into<Option<u64>>) -> Self {
-        let total = total.into();
-        let template = if total.is_some() { BAR } else { NO_BAR };
-        let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
-        let bar = output.bars().add(bar);
-        Self { output, bar, phase, total, done: AtomicU64::new(0), pace: Pace::new(output.record_interval()) }
+        Self { reporter: Reporter::new(output), phase, total: total.into(), done: AtomicU64::new(0) }
     }
 
     /// Reports that `done` bytes have been read in all. Calls of several threads may be out of order.
     pub fn update(&self, done: u64) {
         let done = self.done.fetch_max(done, Ordering::Relaxed).max(done);
-        let Some(elapsed) = self.pace.due() else { return };
-        let rate = Rate { bytes: done, over: elapsed };
-        let eta = self.total.and_then(|total| eta(total.saturating_sub(done), rate.bytes_per_s()));
-        self.bar.set_position(done);
-        self.bar.set_message(match self.total {
-            Some(_) => format!("{rate} {}", shown_eta(eta)),
-            None => format!("{} {rate}", Bytes(done)),
-        });
-        self.output.record(&Record::Progress {
+        let Some(elapsed) = self.reporter.pace.due() else { return };
+        self.reporter.report(&ProgressLine {
             phase: self.phase,
-            done,
-            total: self.total,
-            bytes_per_s: whole(rate.bytes_per_s()),
+            name: None,
+            amount: self.total.map_or(Amount::Read(done), |total| Amount::Part { done, total }),
+            bytes_per_s: whole(Rate { bytes: done, over: elapsed }.bytes_per_s()),
             up_bytes_per_s: None,
             peers: None,
-            eta_s: eta.map(|eta| eta.as_secs()),
         });
-    }
-}
-
-impl Drop for ContentProgress<'_> {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 
@@ -73,93 +53,126 @@ pub struct TransferSnapshot {
     pub up_bytes_per_s: f64,
     /// The number of connections with a complete handshake.
     pub peers: usize,
+    /// The number of peers whose addresses are known.
+    pub known_peers: usize,
 }
 
-/// Progress of a download, or of an upload without an end. The bar is cleared on drop.
+/// Progress of a download, or of an upload without an end. The line is cleared on drop.
 #[derive(Debug)]
 pub struct TransferProgress<'a> {
-    output: &'a Output,
-    bar: ProgressBar,
+    reporter: Reporter<'a>,
     phase: &'static str,
+    name: Option<String>,
     total: Option<u64>,
-    pace: Pace,
 }
 
 impl<'a> TransferProgress<'a> {
-    /// `phase` is "downloading" or "seeding"; `total` is the bytes of a complete download, or `None` for an upload.
-    pub(super) fn new(output: &'a Output, phase: &'static str, total: Option<u64>) -> Self {
-        let template = if total.is_some() { BAR } else { NO_BAR };
-        let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(phase).with_style(style(template));
-        Self { output, bar: output.bars().add(bar), phase, total, pace: Pace::new(output.record_interval()) }
+    /// Creates the progress of a download of `total` bytes. `name` is printable.
+    pub(super) fn download(output: &'a Output, name: &str, total: u64) -> Self {
+        let name = Some(name.to_owned());
+        Self { reporter: Reporter::new(output), phase: "downloading", name, total: Some(total) }
+    }
+
+    /// Creates the progress of an upload without an end.
+    pub(super) fn seed(output: &'a Output) -> Self {
+        Self { reporter: Reporter::new(output), phase: "seeding", name: None, total: None }
     }
 
     /// Reports the state of the transfer. A call too soon after the last report is ignored.
     pub fn update(&self, now: TransferSnapshot) {
-        if self.pace.due().is_none() {
+        if self.reporter.pace.due().is_none() {
             return;
         }
-        let left = self.total.map(|total| total.saturating_sub(now.done));
-        let eta = left.and_then(|left| eta(left, now.down_bytes_per_s));
-        let rate = |bytes_per_s| Rate { bytes: whole(bytes_per_s), over: Duration::from_secs(1) };
-        let (down, up) = (rate(now.down_bytes_per_s), rate(now.up_bytes_per_s));
-        let mut message = format!("{}, up {up}", Count(now.peers as u64, "peer"));
-        if self.total.is_some() {
-            message = format!("{down} {}, {message}", shown_eta(eta));
-        }
-        self.bar.set_position(now.done);
-        self.bar.set_message(message);
-        self.output.record(&Record::Progress {
+        self.reporter.report(&ProgressLine {
             phase: self.phase,
-            done: now.done,
-            total: self.total,
-            bytes_per_s: down.bytes,
-            up_bytes_per_s: Some(up.bytes),
-            peers: Some(now.peers),
-            eta_s: eta.map(|eta| eta.as_secs()),
+            name: self.name.as_deref(),
+            amount: self.total.map_or(Amount::Sent(now.done), |total| Amount::Part { done: now.done, total }),
+            bytes_per_s: whole(now.down_bytes_per_s),
+            up_bytes_per_s: Some(whole(now.up_bytes_per_s)),
+            peers: Some(PeerCounts { connected: now.peers, known: now.known_peers.max(now.peers) }),
         });
     }
 }
 
-impl Drop for TransferProgress<'_> {
+/// Reports progress in the form of the output.
+#[derive(Debug)]
+struct Reporter<'a> {
+    output: &'a Output,
+    bar: ProgressBar,
+    pace: Pace,
+    /// Bytes sent at the last line in a log.
+    logged_sent: AtomicU64,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(output: &'a Output) -> Self {
+        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = output.bars().add(ProgressBar::new(0).with_style(style));
+        Self { output, bar, pace: Pace::new(output.progress_form().interval()), logged_sent: AtomicU64::new(0) }
+    }
+
+    fn report(&self, line: &ProgressLine<'_>) {
+        match self.output.progress_form() {
+            ProgressForm::Nothing => {}
+            ProgressForm::Redrawn => self.bar.set_message(line.for_terminal(terminal_width())),
+            ProgressForm::Lines(_) => {
+                // An idle seed must not fill a log.
+                let is_news = match line.amount {
+                    Amount::Sent(sent) => self.logged_sent.swap(sent, Ordering::Relaxed) != sent,
+                    Amount::Part { .. } | Amount::Read(_) => true,
+                };
+                if is_news {
+                    self.output.progress_line(&line.for_log());
+                }
+            }
+            ProgressForm::Records(_) => self.output.record(&Record::Progress {
+                phase: line.phase,
+                done: line.done(),
+                total: line.total(),
+                percent: line.per_mille().map(|per_mille| f64::from(per_mille) / 10.0),
+                bytes_per_s: line.bytes_per_s,
+                up_bytes_per_s: line.up_bytes_per_s,
+                peers: line.peers.map(|peers| peers.connected),
+                known_peers: line.peers.map(|peers| peers.known),
+                eta_s: line.eta().map(|eta| eta.as_secs()),
+            }),
+        }
+    }
+}
+
+impl Drop for Reporter<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
+/// Returns the columns of the terminal, which the user may resize at any time.
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(TERMINAL_WIDTH)
+}
+
 /// Lets one update through in each `interval`.
 #[derive(Debug)]
 struct Pace {
-    interval: Duration,
+    /// `None` lets no update through.
+    interval: Option<Duration>,
     started: Instant,
     /// Number of the interval in which the last update was let through.
     last: AtomicU64,
 }
 
 impl Pace {
-    fn new(interval: Duration) -> Self {
+    fn new(interval: Option<Duration>) -> Self {
         Self { interval, started: Instant::now(), last: AtomicU64::new(0) }
     }
 
     /// Returns the time since the start if an update is due.
     fn due(&self) -> Option<Duration> {
         let elapsed = self.started.elapsed();
-        let interval = u64::try_from(elapsed.as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u64::MAX);
+        let interval = u64::try_from(elapsed.as_nanos() / self.interval?.as_nanos().max(1)).unwrap_or(u64::MAX);
         (self.last.fetch_max(interval, Ordering::Relaxed) < interval).then_some(elapsed)
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
-}
-
-/// Estimates the time to move `left` bytes; `None` at a rate of zero.
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn eta(left: u64, bytes_per_s: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(left as f64 / bytes_per_s).ok()
-}
-
-fn shown_eta(eta: Option<Duration>) -> String {
-    eta.map_or_else(|| "ETA -".to_owned(), |eta| format!("ETA {:#}", indicatif::HumanDuration(eta)))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` clamps a float to the range")]
@@ -170,20 +183,19 @@ fn whole(bytes_per_s: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::options::RECORD_INTERVAL;
+    use crate::base::limits::REDRAW_INTERVAL;
 
     #[test]
     fn one_update_per_interval_is_let_through() {
-        let pace = Pace::new(RECORD_INTERVAL);
+        let pace = Pace::new(Some(REDRAW_INTERVAL));
         assert_eq!(pace.due(), None);
-        std::thread::sleep(RECORD_INTERVAL);
+        std::thread::sleep(REDRAW_INTERVAL);
         assert!(pace.due().is_some());
+        assert_eq!(Pace { last: AtomicU64::new(0), interval: None, started: pace.started }.due(), None);
     }
 
     #[test]
-    fn an_estimate_needs_a_positive_rate() {
-        assert_eq!(eta(100, 10.0), Some(Duration::from_secs(10)));
-        assert_eq!(eta(100, 0.0), None);
-        assert_eq!(whole(-1.0), 0);
+    fn rates_are_whole_and_not_negative() {
+        assert_eq!((whole(-1.0), whole(1.9)), (0, 1));
     }
 }

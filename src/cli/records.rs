@@ -9,19 +9,25 @@ use crate::web::tracker::TrackerTotals;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// Progress of any command, by default at most five times a second.
+    /// Progress of any command, at most once in each `--json-interval`.
     Progress {
         phase: &'a str,
         #[serde(rename = "bytes_done")]
         done: u64,
         #[serde(rename = "bytes_total", skip_serializing_if = "Option::is_none")]
         total: Option<u64>,
+        /// Rounded down to one decimal, so that 100 means complete.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        percent: Option<f64>,
         /// Rate of reading or downloading.
         bytes_per_s: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         up_bytes_per_s: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         peers: Option<usize>,
+        /// Peers whose addresses are known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        known_peers: Option<usize>,
         #[serde(skip_serializing_if = "Option::is_none")]
         eta_s: Option<u64>,
     },

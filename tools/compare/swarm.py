@@ -71,7 +71,7 @@ def downloader(client, at, options, torrent, length):
     else:
         limits = ["--up", rate, "--down", rate] if options.link else []
         command = [options.bt, "get", torrent, "-o", folder, "--listen", f"{IP}:{port}", "--seed", "--json", *limits]
-        command += ["--progress-ms", "50"]
+        command += ["--json-interval", "50ms"]
         said = event("progress", bytes_done=length)
     return start([str(part) for part in command], options.work / f"get{at}.log"), said
 

@@ -4,6 +4,7 @@
 //! A file asserts the order of its own related constants; the assertions here relate constants of different subjects.
 
 mod connections;
+mod display;
 mod metainfo;
 mod peer;
 mod session;
@@ -13,6 +14,7 @@ mod tracker;
 mod web;
 
 pub use connections::*;
+pub use display::*;
 pub use metainfo::*;
 pub use peer::*;
 pub use session::*;

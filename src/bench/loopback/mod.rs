@@ -36,7 +36,7 @@ use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two progress records: the engine's interval.
-pub(in crate::bench) const PROGRESS_MS: &str = "50";
+pub(in crate::bench) const RECORD_INTERVAL: &str = "50ms";
 
 /// Runs every round. `phase` is called with a description of each step.
 pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
@@ -133,7 +133,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
     let mut gets = Vec::new();
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
-        flags.extend(["--write", write_flag(settings.write), "--progress-ms", PROGRESS_MS].map(OsString::from));
+        flags.extend(["--write", write_flag(settings.write), "--json-interval", RECORD_INTERVAL].map(OsString::from));
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::finish::{Finish, Traffic};
 use super::fluid_bound;
 use crate::bench::content::write_random;
-use crate::bench::loopback::{PROGRESS_MS, Settings, create, start, start_tracker};
+use crate::bench::loopback::{RECORD_INTERVAL, Settings, create, start, start_tracker};
 use crate::bench::process::Running;
 use crate::bench::{BenchError, Machine, gb_per_s, io_error};
 use crate::codec::metainfo::{Info, Metainfo, MetainfoLimits};
@@ -166,7 +166,7 @@ fn downloaders<T: Send>(
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
         // A process that seeds afterwards writes through the page cache, so pairs do the same.
-        flags.extend(["--progress-ms", PROGRESS_MS, "--write", "buffered"].map(OsString::from));
+        flags.extend(["--json-interval", RECORD_INTERVAL, "--write", "buffered"].map(OsString::from));
         flags.extend(more(peer));
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
@@ -219,7 +219,7 @@ fn probe(
 ) -> Result<f64, BenchError> {
     let (mut origin, port) = origin(settings, torrent, from, seed)?;
     let mut flags: Vec<OsString> = vec!["-o".into(), to.into(), "--seed".into()];
-    flags.extend(["--progress-ms", PROGRESS_MS].map(OsString::from));
+    flags.extend(["--json-interval", RECORD_INTERVAL].map(OsString::from));
     flags.extend(from_port(port));
     flags.extend_from_slice(get);
     let mut get = start("get", torrent, &flags, settings)?;

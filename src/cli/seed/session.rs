@@ -82,7 +82,7 @@ impl Session<'_> {
         let Self { config, state, output, .. } = *self;
         let mut status = Status::default();
         let mut until = Until::new(self.options.until, Arc::clone(&state.total_len));
-        let progress = TransferProgress::new(output, "seeding", None);
+        let progress = TransferProgress::seed(output);
         engine::run_with(config, sources, Some(changes), &state.stop, &mut |now| {
             if state.port.set(now.port).is_ok() {
                 self.announce(now.port, &mut status);
@@ -93,6 +93,7 @@ impl Session<'_> {
                 down_bytes_per_s: now.down_bytes_per_s,
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
+                known_peers: now.known_peer_count,
             });
             self.stop_if_done(&mut until, now);
         })

@@ -274,9 +274,9 @@ impl Control<'_> {
             self.peer_count -= driver.peer_count;
             self.leaving.retain(|announcer| !announcer.is_finished());
             self.leaving.extend(driver.stop());
-            let copies = self.removed.copies;
+            let Snapshot { copies, known_peer_count, .. } = self.removed;
             add(&mut self.removed, &torrent);
-            self.removed.copies = copies;
+            self.removed = Snapshot { copies, known_peer_count, ..self.removed };
             self.quiet = None;
         }
     }
@@ -372,6 +372,7 @@ impl ShownRates {
 /// Adds the totals of a torrent to `sum`.
 pub(in crate::engine) fn add(sum: &mut Snapshot, torrent: &Torrent) {
     sum.copies = sum.copies.min(torrent.copies());
+    sum.known_peer_count += torrent.peers.list().len();
     let totals = &torrent.swarm.totals;
     sum.have_len += torrent.wanted_len.saturating_sub(torrent.swarm.pieces.wanted_left());
     sum.downloaded += totals.downloaded.load(Ordering::Relaxed);

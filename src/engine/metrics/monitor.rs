@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub wasted: u64,
     pub corrupt: u64,
     pub peer_count: usize,
+    /// Peers whose addresses are known. A peer of several torrents counts once for each.
+    pub known_peer_count: usize,
     /// Peers that had all pieces when they left. With several torrents, the number of the torrent with the fewest.
     pub copies: usize,
     /// The port on which we listen.

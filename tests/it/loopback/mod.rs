@@ -131,7 +131,7 @@ impl Fixture {
     fn get_command(&self, target: &Path, peers: &[SocketAddr]) -> Command {
         let mut command = bt_fast();
         command.args(["get", "--json"]).arg(&self.torrent).arg("-o").arg(target);
-        command.args(["--listen", &own_address().to_string()]);
+        command.args(["--listen", &own_address().to_string(), "--json-interval", "200ms"]);
         for peer in peers {
             command.args(["--peer", &peer.to_string()]);
         }

@@ -1,0 +1,89 @@
+//! The file of `--log`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tracing::Level;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+
+use super::exit::{Exit, Failure};
+use crate::base::escape::printable;
+use crate::base::limits::LOG_CHECK_INTERVAL;
+use crate::base::lock::lock;
+use crate::create::open::shown;
+
+/// A file that takes one line with each write, at its end, so that several processes may share it and another program
+/// may truncate it. A file that was moved away or removed is created anew.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    open: Mutex<OpenFile>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    /// When the path was last compared with the file.
+    checked_at: Instant,
+}
+
+impl LogFile {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = append_to(path).map_err(|error| {
+            let place = shown(path);
+            Failure::new(
+                Exit::Failed,
+                format_args!("can't open the log: {place}: {error}: give another file with --log"),
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), open: Mutex::new(OpenFile { file, checked_at: Instant::now() }) })
+    }
+
+    /// Appends a message in the form of the log's own lines.
+    pub(super) fn message(&self, level: Level, line: &str) {
+        let mut time = String::new();
+        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+        self.append(&format!("{time} {level:>5} {line}"));
+    }
+
+    /// Appends a line. Ignores errors: a full disk does not end the work.
+    fn append(&self, line: &str) {
+        let mut open = lock(&self.open);
+        if open.checked_at.elapsed() >= LOG_CHECK_INTERVAL {
+            open.checked_at = Instant::now();
+            if is_gone(&self.path, &open.file)
+                && let Ok(file) = append_to(&self.path)
+            {
+                open.file = file;
+            }
+        }
+        let _ = open.file.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// Whether the path no longer refers to the file.
+fn is_gone(path: &Path, file: &File) -> bool {
+    let Ok(ours) = file.metadata() else { return false };
+    path.metadata().map_or(true, |named| (named.dev(), named.ino()) != (ours.dev(), ours.ino()))
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Takes the lines of the log. Each call of `write` must have whole lines.
+impl io::Write for &LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(&printable(bytes.trim_ascii_end()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
