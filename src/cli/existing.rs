@@ -18,7 +18,7 @@ use crate::create::verify::file_path;
 use crate::create::{ContentError, Control, verify};
 use crate::engine::files::resume::{Claims, Earlier, Recalled, recall};
 use crate::engine::raise_descriptor_limit;
-use crate::storage::{Layout, Sidecar, StorageError, Target, make_folder};
+use crate::storage::{Layout, PromisedSpace, Sidecar, StorageError, Target, WantedFile, make_folder};
 use crate::swarm::Choice;
 
 /// The folder and files of a download.
@@ -43,8 +43,14 @@ pub(super) struct Existing {
 }
 
 impl ContentLocation<'_> {
-    /// Locks the target, and finds the pieces that need not be downloaded.
-    pub(super) fn prepare(&self, stop: &AtomicBool, output: &Output) -> Result<Existing, Failure> {
+    /// Locks the target, and finds the pieces that need not be downloaded. Fails if the others need more disk space than
+    /// `space` has.
+    pub(super) fn prepare(
+        &self,
+        space: &mut PromisedSpace,
+        stop: &AtomicBool,
+        output: &Output,
+    ) -> Result<Existing, Failure> {
         let Self { metainfo, folder, .. } = *self;
         let info = &metainfo.info;
         make_folder(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
@@ -88,7 +94,10 @@ impl ContentLocation<'_> {
             None => Bitfield::new(info.geometry.piece_count()),
         };
         let is_known = |file_index: usize| known_files.get(file_index) == Some(&true);
-        self.clear_way(&layout, &have, is_known, stop)?;
+        self.spare_torrent()?;
+        let foreign = self.find_foreign(&layout, &have, is_known, stop)?;
+        space.promise(&layout, self.wanted().map(|file_index| self.wanted_file(file_index, &have)))?;
+        self.clear_way(&layout, foreign)?;
         earlier.pieces = have.clone();
         Ok(Existing { target: Some(target), have, earlier })
     }
@@ -132,16 +141,14 @@ impl ContentLocation<'_> {
         (0..self.metainfo.info.files.len()).filter(is_wanted)
     }
 
-    /// Truncates files with foreign content or excess length if the user allows to overwrite. Fails if there are files
-    /// with foreign content and the user does not.
-    fn clear_way(
+    /// Returns the files with foreign content. Fails if there are any and the user does not allow to overwrite them.
+    fn find_foreign(
         &self,
         layout: &Layout,
         have: &Bitfield,
         is_known: impl Fn(usize) -> bool,
         stop: &AtomicBool,
-    ) -> Result<(), Failure> {
-        self.spare_torrent()?;
+    ) -> Result<Vec<usize>, Failure> {
         let info = &self.metainfo.info;
         let control = Control { cancel: stop, progress: &|_| () };
         // Creating the file will fail if there is a link or a folder in its place.
@@ -159,6 +166,29 @@ impl ContentLocation<'_> {
             );
             return Err(Failure::new(Exit::Failed, line));
         }
+        Ok(foreign)
+    }
+
+    /// Returns a file with the bytes of its pieces that are missing.
+    fn wanted_file(&self, file_index: usize, have: &Bitfield) -> WantedFile {
+        let geometry = &self.metainfo.info.geometry;
+        let file = geometry.range_of_file(file_index);
+        let pieces = geometry.pieces_of_file(file_index).filter_map(|index| geometry.piece(index));
+        let missing = pieces.filter(|&piece| !have.contains(piece)).map(|piece| {
+            let start = geometry.offset_of(piece);
+            let end = start + u64::from(geometry.len_of(piece));
+            end.min(file.end).saturating_sub(start.max(file.start))
+        });
+        WantedFile {
+            file_index,
+            len: geometry.file_len(file_index),
+            missing: missing.sum(),
+            is_replaced: self.overwrite,
+        }
+    }
+
+    /// Truncates the files with foreign content, and files that are too long if the user allows to overwrite them.
+    fn clear_way(&self, layout: &Layout, foreign: Vec<usize>) -> Result<(), Failure> {
         for file_index in foreign {
             layout.truncate(file_index, 0)?;
         }

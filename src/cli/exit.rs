@@ -6,6 +6,7 @@ use std::{fmt, io};
 use crate::create::error::WriteError;
 use crate::create::{ContentError, CreateError};
 use crate::hash;
+use crate::storage::SpaceShortage;
 
 /// The exit codes of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +98,12 @@ impl From<CreateError> for Failure {
             CreateError::Content(error) => error.into(),
             error => Self::new(Exit::Failed, error),
         }
+    }
+}
+
+impl From<SpaceShortage> for Failure {
+    fn from(error: SpaceShortage) -> Self {
+        Self::new(Exit::Storage, error)
     }
 }
 

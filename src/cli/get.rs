@@ -28,6 +28,7 @@ use crate::create::write::{check_output, write_atomically};
 use crate::engine::magnet::{MetadataError, MetadataRequest, fetch_metadata};
 use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError};
 use crate::engine::{self, Config, EngineError, Provenance, Report, Source};
+use crate::storage::PromisedSpace;
 
 pub(super) fn run(options: GetOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag(Hangup::Ends)?;
@@ -104,7 +105,7 @@ impl<'a> Download<'a> {
             torrent: if let MetainfoSource::File(path) = &options.source { Some(path) } else { None },
             overwrite: options.overwrite,
         };
-        let Existing { target, have, earlier } = location.prepare(stop, output)?;
+        let Existing { target, have, earlier } = location.prepare(&mut PromisedSpace::default(), stop, output)?;
         let new_hook = |line: &OsString| Hook::new(line, &metainfo.info.name, folder, metainfo.info_hash);
         let download = Self {
             command,

@@ -53,6 +53,16 @@ pub enum FileState {
     Gone,
 }
 
+/// The file system on which a file lies or will lie.
+#[derive(Debug, Clone)]
+pub(super) struct FileSystem {
+    pub(super) device: u64,
+    /// Free bytes; `None` if the file system does not report them.
+    pub(super) free: Option<u64>,
+    /// The nearest folder of the file that exists.
+    pub(super) folder: PathBuf,
+}
+
 impl Layout {
     /// Opens the folder, which must exist. `files` are the paths of the files, each a list of elements.
     ///
@@ -191,10 +201,21 @@ impl Layout {
         u64::try_from(blocks).unwrap_or(0) * STAT_BLOCK_LEN
     }
 
-    /// Free bytes of the file system, or `None` if it does not report them.
+    /// Free bytes of the folder's file system, or `None` if it does not report them.
     pub(super) fn free_len(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.folder).ok()?;
-        stat.f_bavail.checked_mul(stat.f_frsize)
+        free_len(self.folder.as_fd())
+    }
+
+    /// Returns the file system of the nearest folder of a file that exists; `None` if it cannot be opened.
+    pub(super) fn file_system(&self, file_index: usize) -> Option<FileSystem> {
+        self.relative(file_index).ancestors().skip(1).find_map(|path| {
+            let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            let opened = open_beneath(self.folder.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+            let device = rustix::fs::fstat(&opened).ok()?.st_dev;
+            let folder =
+                if path.as_os_str().is_empty() { self.folder_path.clone() } else { self.folder_path.join(path) };
+            Some(FileSystem { device, free: free_len(opened.as_fd()), folder })
+        })
     }
 
     /// Creates the file and its folders if they are missing, and extends it to `len` bytes with a hole. Returns the
@@ -301,6 +322,12 @@ impl Layout {
             Err(error) => Err(StorageError::new(Action::Open, self.path(file_index), error)),
         }
     }
+}
+
+/// Returns the bytes that users other than root may allocate. Some network and virtual file systems have no blocks.
+fn free_len(folder: BorrowedFd<'_>) -> Option<u64> {
+    let stat = rustix::fs::fstatvfs(folder).ok().filter(|stat| stat.f_blocks > 0)?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 fn identity_of(stat: &Stat) -> FileIdentity {

@@ -218,7 +218,7 @@ fn blocks_across_the_new_end_of_a_file_are_never_sent() {
 }
 
 /// Runs a shell script in its own mount namespace. The script can call `get`, which downloads into the folder
-/// `$TARGET`.
+/// `$TARGET`, and `get_while_disk_fills SIZE`, whose file system shrinks to SIZE after the download has begun.
 pub(crate) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) -> Finished {
     let target = fixture.scratch.folder("target");
     let peers: Vec<_> = peer.iter().map(|seed| seed.address).collect();
@@ -226,7 +226,11 @@ pub(crate) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) 
     let words = std::iter::once(get.get_program()).chain(get.get_args());
     let get = words.map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &format!("get() {{ {get}; }}\n{script}")]);
+    let fill = r#"get_while_disk_fills() {
+            get --down 1M & until [ -s "$TARGET/content" ]; do sleep 0.01; done
+            mount -o remount,size="$1" "$TARGET"; wait $!
+        }"#;
+    command.args(["--mount", "sh", "-c", &format!("get() {{ {get} \"$@\"; }}\n{fill}\n{script}")]);
     command.env("TARGET", &target).env("SOURCE", fixture.source.join(NAME));
     run(&command, DEADLINE)
 }
@@ -238,7 +242,7 @@ fn a_full_disk_fails_and_the_next_run_resumes() {
     let finished = with_mounts(
         &fixture,
         Some(&seed),
-        r#"mount -t tmpfs -o size=2m none "$TARGET" && get; echo "code $?"
+        r#"mount -t tmpfs -o size=64m none "$TARGET" && get_while_disk_fills 2m; echo "code $?"
            echo ---; mount -o remount,size=64m "$TARGET"
            echo --- >&2; get; echo "code $?"
            cmp "$SOURCE" "$TARGET/content" && echo equal"#,
