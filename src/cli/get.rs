@@ -71,8 +71,7 @@ impl Command<'_> {
         let report = download.run(source, config)?;
         download.check_complete(&report)?;
         download.recheck(&report)?;
-        download.conclude(&report);
-        Ok(())
+        download.conclude(&report)
     }
 }
 
@@ -177,15 +176,18 @@ impl<'a> Download<'a> {
         check_again(metainfo, self.folder, doubtful, self.command.stop, self.command.output)
     }
 
-    /// Reports the complete download, and runs the command of `--on-complete` unless [`Download::run`] has.
-    fn conclude(&mut self, report: &Report) {
+    /// Reports the complete download, and runs the command of `--on-complete` unless [`Download::run`] has. Fails if that
+    /// command has failed.
+    fn conclude(&mut self, report: &Report) -> Result<(), Failure> {
         let Command { options, output, .. } = self.command;
         self.print_result(report);
-        if let Some(hook) = &mut self.hook
-            && !options.seed
-        {
-            hook.run(output);
+        let Some(hook) = &mut self.hook else { return Ok(()) };
+        if options.seed {
+            hook.poll(output);
+        } else {
+            hook.run();
         }
+        hook.result()
     }
 
     fn print_result(&self, report: &Report) {

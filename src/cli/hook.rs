@@ -4,9 +4,11 @@ use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::base::{FLAG_VARIABLES, InfoHash};
 
@@ -21,6 +23,8 @@ const SHELL_NAMES: &str = "BT_FAST_NAME=$BT_FAST_HOOK_NAME BT_FAST_OUTPUT=$BT_FA
 pub(super) struct Hook {
     command: Command,
     running: Option<Child>,
+    /// Why the command failed.
+    failure: Option<String>,
 }
 
 impl Hook {
@@ -40,36 +44,50 @@ impl Hook {
         let variables =
             [("NAME", OsStr::from_bytes(name)), ("OUTPUT", folder.as_os_str()), ("INFO_HASH", OsStr::new(&info_hash))];
         command.envs(variables.map(|(name, value)| (format!("{HOOK_PREFIX}{name}"), value)));
-        Self { command, running: None }
+        Self { command, running: None, failure: None }
     }
 
     /// Starts the command. [`Self::poll`] reaps it.
     pub(super) fn start(&mut self, output: &Output) {
         match self.command.spawn() {
             Ok(child) => self.running = Some(child),
-            Err(error) => report(Err(error), output),
+            Err(error) => self.warn_of(Err(error), output),
         }
     }
 
-    /// Reaps the command if it has ended.
+    /// Reaps the command if it has ended, and warns if it has failed.
     pub(super) fn poll(&mut self, output: &Output) {
         if let Some(ended) = self.running.as_mut().and_then(|child| child.try_wait().transpose()) {
             self.running = None;
-            report(ended, output);
+            self.warn_of(ended, output);
         }
     }
 
+    fn warn_of(&mut self, ended: io::Result<ExitStatus>, output: &Output) {
+        self.failure = failure(ended);
+        self.failure.iter().for_each(|line| output.warning(line));
+    }
+
     /// Runs the command and waits for its end.
-    pub(super) fn run(&mut self, output: &Output) {
-        report(self.command.status(), output);
+    pub(super) fn run(&mut self) {
+        self.failure = failure(self.command.status());
+    }
+
+    /// Returns the failure of the command. One that still runs has not failed.
+    pub(super) fn result(&self) -> Result<(), Failure> {
+        self.failure.as_ref().map_or(Ok(()), |line| Err(Failure::new(Exit::Failed, line)))
     }
 }
 
-/// Warns if the command failed. The download is complete in any case.
-fn report(ended: io::Result<ExitStatus>, output: &Output) {
-    match ended {
-        Ok(status) if status.success() => {}
-        Ok(status) => output.warning(format_args!("--on-complete: command failed: {status}")),
-        Err(error) => output.warning(format_args!("--on-complete: can't run /bin/sh: {error}")),
-    }
+/// Returns why the command failed; `None` if it has not.
+fn failure(ended: io::Result<ExitStatus>) -> Option<String> {
+    let reason = match ended {
+        Ok(status) if status.success() => return None,
+        Ok(status) => match status.signal() {
+            Some(signal) => format!("the command was ended by signal {signal}"),
+            None => format!("the command ended with exit status {}", status.code().unwrap_or_default()),
+        },
+        Err(error) => format!("can't run /bin/sh: {error}"),
+    };
+    Some(format!("--on-complete: {reason}"))
 }

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process:
 use rustix::process::Signal;
 
 use crate::loopback::{
-    DEADLINE, Fixture, NAME, STOP_DEADLINE, Seed, assert_fails, event, exit_code, own_address, own_ip,
+    DEADLINE, Fixture, NAME, STOP_DEADLINE, Seed, assert_fails, event, exit_code, failures, own_address, own_ip,
 };
 use crate::support::{
     bt_fast, bt_fast_path,
@@ -105,12 +105,29 @@ fn the_completion_hook_runs_after_the_download() {
     let finished = run(&command, DEADLINE);
     assert!(finished.code == Some(0) && !finished.stderr.contains("--on-complete"), "{finished:#?}");
     assert_eq!(fs::read_to_string(report).unwrap(), format!("{NAME} {}\n", fixture.metainfo.info_hash));
-    // A failed hook does not fail the download.
-    let again = fixture.scratch.folder("again");
-    let mut command = fixture.get_command(&again, &[seed.address]);
-    command.args(["--on-complete", "exit 7"]);
-    let finished = run(&command, DEADLINE);
-    assert!(finished.code == Some(0) && finished.stderr.contains("--on-complete: command failed"), "{finished:#?}");
+}
+
+#[test]
+fn a_failed_hook_is_an_exit_code() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for (at, (line, part)) in [
+        ("exit 7", "--on-complete: the command ended with exit status 7"),
+        ("kill -9 $$", "--on-complete: the command was ended by signal 9"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = fixture.scratch.folder(&format!("target {at}"));
+        let mut command = fixture.get_command(&target, &[seed.address]);
+        command.args(["--on-complete", line]);
+        let finished = run(&command, DEADLINE);
+        assert_fails(&finished, 1, part);
+        assert!(event(&finished.stdout, "complete").is_some(), "{finished:#?}");
+        assert_eq!(event(&finished.stdout, "failed").unwrap()["message"], part);
+        fixture.assert_complete(&target);
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 1, "no resume file stays");
+    }
 }
 
 /// Neither the variables that describe the download nor its flags act as flags of a bt-fast in the hook.
@@ -138,10 +155,12 @@ fn a_failed_hook_is_reported_while_seeding() {
     let mut command = fixture.get_command(&target, &[seed.address]);
     command.args(["--seed", "--on-complete", "exit 7"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let is_reported = || get.log_tail().contains("--on-complete: command failed: exit status: 7");
+    let line = "--on-complete: the command ended with exit status 7";
+    let is_reported = || get.log_tail().contains(&format!("bt-fast: warning: {line}"));
     assert!(wait_until(DEADLINE, is_reported), "{}", get.log_tail());
     get.signal(Signal::TERM);
-    assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(0));
+    assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(1));
+    assert_eq!(failures(&get.output()), [format!("bt-fast: {line}")]);
 }
 
 #[test]
@@ -207,7 +226,7 @@ fn completions_and_manual_cover_the_command_line() {
     for shell in ["bash", "zsh", "fish"] {
         let text = run(bt_fast().args(["completions", shell]), DEADLINE).success();
         assert!(text.contains("bt-fast") && text.contains("web-seed"), "{shell}");
-        assert!(!text.contains("progress-ms") && !text.contains("one side of the bare pair"), "{shell}");
+        assert!(!text.contains("one side of the bare pair"), "{shell}");
     }
     let folder = scratch.join("man");
     let pages = run(bt_fast().arg("manual").arg(&folder), DEADLINE).success();
