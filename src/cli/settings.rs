@@ -5,7 +5,7 @@
 //! defaults. A file, line or variable that cannot be understood is an error, because it may hold a setting that
 //! protects the user. Flags without a value are switched on or off, see `switch`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -21,7 +21,7 @@ use super::exit::{Exit, Failure};
 use super::hook::HOOK_PREFIX;
 use crate::base::FLAG_VARIABLES;
 use crate::base::escape::printable;
-use crate::base::limits::CONFIG_LEN_MAX;
+use crate::base::limits::{CONFIG_LEN_MAX, MISSPELT_LEN_MAX};
 use crate::create::open::shown;
 
 const FLAG: &str = "config";
@@ -78,7 +78,10 @@ impl Settings {
             if let Some(name) = content.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
                 let name = text(name, path, line)?;
                 if !is_command(&name) {
-                    return Err(refusal(path, line, &format!("there is no command '{}'", printable(name.as_bytes()))));
+                    let names = commands.get_subcommands().map(Command::get_name);
+                    let hint = nearest(&name, names).map(|name| format!(": did you mean [{name}]?"));
+                    let (name, hint) = (printable(name.as_bytes()), hint.unwrap_or_default());
+                    return Err(refusal(path, line, &format!("there is no command '{name}'{hint}")));
                 }
                 command = Some(name);
                 continue;
@@ -106,12 +109,7 @@ impl Settings {
                 None => knows(&command, flag),
             };
             if !is_known {
-                let flag = printable(flag.as_bytes());
-                let why = match of {
-                    Some(name) => format!("{name} has no flag '{flag}'"),
-                    None => format!("no command has a flag '{flag}'"),
-                };
-                return Err(refusal(path, *line, &why));
+                return Err(refusal(path, *line, &unknown_flag(&command, of.as_deref(), flag)));
             }
         }
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
@@ -227,30 +225,72 @@ fn has(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(flag))
 }
 
+/// Says that the command, or any command, lacks the flag, and points to the section or flag that was probably meant.
+fn unknown_flag(root: &Command, of: Option<&str>, flag: &str) -> String {
+    let shown = printable(flag.as_bytes());
+    let sections: Vec<String> =
+        root.get_subcommands().filter(|sub| knows(sub, flag)).map(|sub| format!("[{}]", sub.get_name())).collect();
+    let fault = match of {
+        Some(name) => format!("{name} has no flag '{shown}'"),
+        None => format!("no command has a flag '{shown}'"),
+    };
+    if !sections.is_empty() {
+        return format!("{fault}: it belongs below {}", sections.join(" or "));
+    }
+    let mut known = BTreeSet::new();
+    collect_flags(of.and_then(|name| root.find_subcommand(name)).unwrap_or(root), &mut known);
+    collect_own_flags(root, &mut known);
+    let wanted = flag.replace('_', "-").to_lowercase();
+    let hint = nearest(&wanted, known.iter().map(String::as_str)).map(|flag| format!(": did you mean '{flag}'?"));
+    format!("{fault}{}", hint.unwrap_or_default())
+}
+
+/// Adds the flags of the command and its subcommands.
+fn collect_flags(command: &Command, flags: &mut BTreeSet<String>) {
+    collect_own_flags(command, flags);
+    command.get_subcommands().for_each(|sub| collect_flags(sub, flags));
+}
+
+fn collect_own_flags(command: &Command, flags: &mut BTreeSet<String>) {
+    flags.extend(command.get_arguments().filter_map(Arg::get_long).map(str::to_owned));
+}
+
+/// Returns the candidate that takes the fewest edits; `None` if each takes more than one edit for three letters.
+fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MISSPELT_LEN_MAX {
+        return None;
+    }
+    let edits = |candidate: &&str| strsim::damerau_levenshtein(word, candidate);
+    candidates.min_by_key(edits).filter(|candidate| edits(candidate) <= (word.len() / 3).max(1))
+}
+
 fn variable(flag: &str) -> String {
     format!("{FLAG_VARIABLES}{}", flag.replace('-', "_").to_uppercase())
 }
 
 /// Fails if a variable with our prefix stands for no flag: a misspelt setting would silently have no effect.
 pub fn check_variables(command: &Command, names: impl Iterator<Item = OsString>) -> Result<(), Failure> {
-    fn collect(command: &Command, known: &mut HashSet<String>) {
-        known.extend(command.get_arguments().filter_map(Arg::get_long).map(variable));
-        command.get_subcommands().for_each(|sub| collect(sub, known));
-    }
     let mut ours = names.filter(|name| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes())).peekable();
     if ours.peek().is_none() {
         return Ok(());
     }
-    let mut known = HashSet::new();
-    collect(command, &mut known);
+    let mut flags = BTreeSet::new();
+    collect_flags(command, &mut flags);
+    let known: BTreeSet<String> = flags.iter().map(|flag| variable(flag)).collect();
     let is_exempt = |name: &[u8]| {
         name.starts_with(HOOK_PREFIX.as_bytes()) || FAULT_VARIABLES.iter().any(|fault| fault.as_bytes() == name)
     };
     match ours.find(|name| !is_exempt(name.as_bytes()) && name.to_str().is_none_or(|name| !known.contains(name))) {
         None => Ok(()),
         Some(name) => {
+            let wanted = name.to_string_lossy().to_uppercase();
+            // The prefix is no part of the misspelt word.
+            let flag = |variable: &str| variable.strip_prefix(FLAG_VARIABLES).unwrap_or_default().to_owned();
+            let words: Vec<String> = known.iter().map(|known| flag(known)).collect();
+            let remedy = nearest(&flag(&wanted), words.iter().map(String::as_str))
+                .map_or_else(|| "unset it".to_owned(), |word| format!("did you mean {FLAG_VARIABLES}{word}?"));
             let name = printable(name.as_bytes());
-            Err(Failure::new(Exit::Usage, format_args!("bad environment: {name}: there is no such flag: unset it")))
+            Err(Failure::new(Exit::Usage, format_args!("bad environment: {name}: no flag has this variable: {remedy}")))
         }
     }
 }

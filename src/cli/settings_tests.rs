@@ -29,9 +29,13 @@ fn unknown_flags_and_commands_are_refused_by_line() {
     for (text, part) in [
         ("what = 1", "line 1: no command has a flag 'what'"),
         ("\n[create]\nslots = 1", "line 3: create has no flag 'slots'"),
-        ("[get]\nweb = off", "line 2: get has no flag 'web'"),
+        ("[get]\nweb = off", "line 2: get has no flag 'web': it belongs below [seed]"),
+        ("[seed]\npiece_lenght = 1", "line 2: seed has no flag 'piece_lenght'"),
+        ("[create]\npiece_lenght = 1", "line 2: create has no flag 'piece_lenght': did you mean 'piece-length'?"),
+        ("\nlisen = 0.0.0.0:1", "line 2: no command has a flag 'lisen': did you mean 'listen'?"),
         ("json", "line 1: give flag = value"),
-        ("\n[seeed]\nup = 1M", "line 2: there is no command 'seeed'"),
+        ("\n[seeed]\nup = 1M", "line 2: there is no command 'seeed': did you mean [seed]?"),
+        ("[Get]\nup = 1M", "line 1: there is no command 'Get': did you mean [get]?"),
         ("[seed\nup = 1M", "line 1: give flag = value"),
         ("config = other", "line 1: 'config' names this file"),
         ("# old line ends\rdeny-peer = 10.0.0.0/8", "line 1: a control character"),
@@ -68,6 +72,15 @@ fn unknown_variables_are_refused() {
         let (exit, line) = check(unknown).unwrap_err();
         assert!(exit == Exit::Usage && line.starts_with("bad environment: BT_FAST_"), "{line}");
     }
+    for (unknown, remedy) in [
+        (&b"BT_FAST_UPP"[..], "BT_FAST_UPP: no flag has this variable: did you mean BT_FAST_UP?"),
+        (b"BT_FAST_bind_device", "did you mean BT_FAST_BIND_DEVICE?"),
+        (b"BT_FAST_XYZZY", "BT_FAST_XYZZY: no flag has this variable: unset it"),
+    ] {
+        let (_, line) = check(unknown).unwrap_err();
+        assert!(line.ends_with(remedy), "{line}");
+    }
+    assert!(check(&[&b"BT_FAST_"[..], &[b'X'; 1 << 20]].concat()).unwrap_err().1.ends_with("unset it"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use super::is_at_most;
 
 /// Length in bytes of a configuration file; a longer one is refused.
 pub const CONFIG_LEN_MAX: u64 = 1 << 20;
+/// Length in bytes of a misspelt setting for which the nearest one is looked for, as that takes time.
+pub const MISSPELT_LEN_MAX: usize = 64;
 
 /// Torrents added to or removed from a running session in one step of the control thread; the rest wait for the next
 /// step.
