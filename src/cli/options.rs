@@ -323,15 +323,15 @@ fn resolve_show(args: ShowArgs) -> Result<ShowOptions, Failure> {
 fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
     Ok(MagnetOptions {
         torrent: args.torrent.clone(),
-        peers: args.peer.iter().map(|text| peer_address(text)).collect::<Result<_, _>>()?,
+        peers: peers(&args.peer)?,
         metainfo: metainfo_limits(&args.limits),
     })
 }
 
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
     Ok(NetworkOptions {
-        listen: args.listen.as_deref().map(|text| address("--listen", text)).transpose()?,
-        peers: args.peer.iter().map(|text| peer_address(text)).collect::<Result<_, _>>()?,
+        listen: args.listen.as_deref().map(|text| address("--listen", text, PEER_PORT)).transpose()?,
+        peers: peers(&args.peer)?,
         announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
         announce_only: args.announce_only,
         announce_ip: args.announce_ip.as_deref().map(host).transpose()?,
@@ -443,18 +443,45 @@ fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
     Ok(name)
 }
 
+/// The port for peers in examples (BEP 3).
+const PEER_PORT: u16 = 6881;
+
 /// Parses an address to listen on.
-fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
-    address_like(flag, text, "0.0.0.0:6881 or [::]:6881")
+fn address(flag: &str, text: &str, example_port: u16) -> Result<SocketAddr, Failure> {
+    text.parse().map_err(|_| not_an_address(flag, text, &format!("0.0.0.0:{example_port}"), example_port))
 }
 
-fn peer_address(text: &str) -> Result<SocketAddr, Failure> {
-    address_like("--peer", text, "192.0.2.7:6881 or [2001:db8::7]:6881")
+/// Says which part of an address is missing.
+fn not_an_address(flag: &str, text: &str, example: &str, example_port: u16) -> Failure {
+    let shown = printable(text.as_bytes());
+    let is_host = |text: &str| !text.is_empty() && !text.contains(':') && text.parse::<u16>().is_err();
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let example = SocketAddr::new(ip, example_port);
+        return usage(format_args!("{flag}: {shown} has no port: give ADDR:PORT, for example {example}"));
+    }
+    let fault = if is_host(text) { " has no port" } else { "" };
+    usage(format_args!("{flag}: '{shown}'{fault}: give ADDR:PORT, for example {example}"))
 }
 
-fn address_like(flag: &str, text: &str, example: &str) -> Result<SocketAddr, Failure> {
-    let refuse = |_| usage(format_args!("{flag}: '{}': give ADDR:PORT, as {example}", printable(text.as_bytes())));
-    text.parse().map_err(refuse)
+/// Resolves `--peer`: an address, or a host name, which may have several.
+fn peer_addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let refuse = || not_an_address("--peer", text, "192.0.2.7:6881", PEER_PORT);
+    let Some((name, port)) = text.rsplit_once(':') else { return Err(refuse()) };
+    let port: u16 = port.parse().map_err(|_| refuse())?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err(refuse());
+    }
+    let found = (name, port).to_socket_addrs().map(Vec::from_iter);
+    found.map_err(|error| Failure::new(Exit::Failed, format_args!("--peer: {name}: can't find its address: {error}")))
+}
+
+fn peers(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
+    let found = texts.iter().map(|text| peer_addresses(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(found.concat())
 }
 
 fn range(flag: &str, text: &str) -> Result<Cidr, Failure> {

@@ -57,7 +57,16 @@ fn invalid_values_are_refused_before_any_work() {
         ("seed x.torrent --listen here", "ADDR:PORT"),
         ("seed x.torrent --slots 0", "--slots"),
         ("seed x.torrent --rings 9", "--rings"),
-        ("get x.torrent --peer localhost", "--peer"),
+        (
+            "get x.torrent --peer localhost",
+            "--peer: 'localhost' has no port: give ADDR:PORT, for example 192.0.2.7:6881",
+        ),
+        ("get x.torrent --peer 10.77.0.1", "--peer: 10.77.0.1 has no port: give ADDR:PORT, for example 10.77.0.1:6881"),
+        ("magnet x.torrent --peer fe80::1", "--peer: fe80::1 has no port: give ADDR:PORT, for example [fe80::1]:6881"),
+        ("get x.torrent --peer host:99999", "--peer: 'host:99999': give ADDR:PORT"),
+        ("get x.torrent --peer :6881", "--peer: ':6881': give ADDR:PORT"),
+        ("seed x.torrent --web 10.77.0.1", "--web: 10.77.0.1 has no port: give ADDR:PORT, for example 10.77.0.1:6880"),
+        ("seed x.torrent --admin 6870", "--admin: '6870': give ADDR:PORT, for example 0.0.0.0:6870"),
         ("get x.torrent --arena 0", "--arena"),
         ("get ftp://host/x.torrent", "http or https"),
     ] {
@@ -88,6 +97,16 @@ fn get_distinguishes_files_from_urls() {
     assert!(!get.seed);
     assert_eq!(get.network.peers.len(), 2);
     assert_eq!(get.engine.slots, Slots::Auto);
+}
+
+#[test]
+fn a_peer_may_have_a_name() {
+    let Command::Get(get) = resolve("get x.torrent --peer localhost:7").unwrap() else { panic!("not get") };
+    assert!(get.network.peers.iter().all(|peer| peer.ip().is_loopback() && peer.port() == 7));
+    assert!(!get.network.peers.is_empty());
+    let failure = resolve("get x.torrent --peer no-such-host.invalid:7").unwrap_err();
+    assert_eq!(failure.exit, Exit::Failed);
+    assert!(failure.line.starts_with("--peer: no-such-host.invalid: can't find its address: "), "{failure}");
 }
 
 #[test]

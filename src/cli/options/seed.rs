@@ -128,11 +128,11 @@ fn resolve_web(args: &WebArgs, has_content: bool) -> Result<Option<WebOptions>, 
     let mut trusted_proxies = trusted_proxies(&args.proxy)?;
     trusted_proxies.loopback |= public_url.is_some();
     Ok(Some(WebOptions {
-        address: args.web.as_deref().map(|text| address("--web", text)).transpose()?,
+        address: args.web.as_deref().map(|text| address("--web", text, 6880)).transpose()?,
         admin: match args.admin.as_deref() {
             None => AdminAddress::Loopback,
             Some("off") => AdminAddress::Off,
-            Some(text) => AdminAddress::At(address("--admin", text)?),
+            Some(text) => AdminAddress::At(address("--admin", text, 6870)?),
         },
         public_url,
         trusted_proxies,

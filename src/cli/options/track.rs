@@ -35,7 +35,7 @@ pub(super) fn resolve_track(args: TrackArgs) -> Result<TrackOptions, Failure> {
             None if args.open => TrackList::Open,
             None => return Err(usage("track: nothing to track: give --allow FILE, or --open for any torrent")),
         },
-        listen: address("--listen", &args.listen)?,
+        listen: address("--listen", &args.listen, 6969)?,
         threads: args.threads.map_or_else(cores, usize::from),
         trusted_proxies: trusted_proxies(&args.proxy)?,
     })
