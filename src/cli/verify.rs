@@ -20,7 +20,7 @@ use super::progress::ContentProgress;
 use super::records::Record;
 use crate::base::escape::{printable, shell_word};
 use crate::base::units::{Bytes, Count, Rate, utc};
-use crate::codec::metainfo::{FileEntry, Metainfo};
+use crate::codec::metainfo::{FileEntry, Info, Metainfo};
 use crate::create::foreign::foreign_files;
 use crate::create::open::shown;
 use crate::create::{Control, ExtraFiles, FileProblem, Problem, Report, extra_files, observe, verify};
@@ -84,6 +84,9 @@ fn repair(
     if options.data.exists() && !options.data.is_dir() {
         return Ok(format!("it is not a folder: give the folder that holds '{}'", printable(&info.name)));
     }
+    if report.have.is_empty() && is_content_itself(&options.data, info) {
+        return Ok("it is the content itself: give the folder that holds it".to_owned());
+    }
     let files = report.problems.iter().filter_map(|problem| info.files.get(problem.file_index));
     if let Some(path) = files.filter_map(|file| obstacle(&options.data, file)).next() {
         return Ok(format!("move {} away: a file or folder of the torrent belongs there", shown(&path)));
@@ -101,6 +104,18 @@ fn repair(
     };
     let (torrent, data) = (word(&options.torrent, "TORRENT"), word(&options.data, "DIR"));
     Ok(format!("repair it with bt-fast get {torrent} -o {data}{overwrite}"))
+}
+
+/// Whether `data` has the name of the torrent and holds one of its files.
+fn is_content_itself(data: &Path, info: &Info) -> bool {
+    let has_name = data.canonicalize().is_ok_and(|path| path.file_name() == Some(OsStr::from_bytes(&info.name)));
+    let is_there = |file: &FileEntry| {
+        let inner = file.path.get(1..).filter(|inner| !inner.is_empty());
+        inner.is_some_and(|inner| {
+            data.join(inner.iter().map(|name| OsStr::from_bytes(name)).collect::<PathBuf>()).is_file()
+        })
+    };
+    has_name && info.files.iter().any(is_there)
 }
 
 /// Returns the first path below the data folder that keeps `get` from writing a file: a link, a device, a folder in
