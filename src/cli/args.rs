@@ -332,11 +332,13 @@ pub struct GetArgs {
     /// them
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub write: WriteArg,
-    /// Reserve the disk space of all files at the start, in the background, if the file system supports it
+    /// Reserve the disk space of all files at the start, in the background, if the file system supports it. Without this
+    /// flag get only checks that the free space suffices
     #[arg(long)]
     pub preallocate: bool,
     /// Run COMMAND in the shell when everything is verified and written. The variables BT_FAST_HOOK_NAME,
-    /// BT_FAST_HOOK_OUTPUT (the folder) and BT_FAST_HOOK_INFO_HASH describe the download
+    /// BT_FAST_HOOK_OUTPUT (the folder) and BT_FAST_HOOK_INFO_HASH describe the download. If COMMAND fails, exit with 1;
+    /// the content is complete all the same
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
     pub on_complete: Option<OsString>,
     /// Exit with 4 after this time without peers or trackers [default: never]
@@ -362,7 +364,7 @@ pub struct NetworkArgs {
     /// Accept peers at this address [default: all addresses, the first free port of 6881-6889]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
-    /// Connect to this peer; repeatable
+    /// Connect to this peer, an address or a host name with a port; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,
     /// Announce to this tracker in addition to those of the torrent (http, https or udp); repeatable. On this host and

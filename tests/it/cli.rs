@@ -231,6 +231,18 @@ fn quiet_prints_only_errors() {
 }
 
 #[test]
+fn verify_tells_the_content_from_its_folder() {
+    let sandbox = made();
+    for data in ["tree", "tree/../tree"] {
+        sandbox
+            .run(&format!("verify tree.torrent {data}"))
+            .fails(3, "it is the content itself: give the folder that holds it");
+    }
+    sandbox.write("other/tree/unrelated", "x");
+    sandbox.run("verify tree.torrent other/tree").fails(3, "repair it with bt-fast get");
+}
+
+#[test]
 fn a_raised_limit_allows_more_pieces() {
     let sandbox = made();
     sandbox.run("show tree.torrent --max-pieces 4").fails(1, "--max-pieces");

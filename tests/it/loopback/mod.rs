@@ -1,5 +1,6 @@
 //! Tests of the real binary over loopback sockets: with itself, with scripted peers and with scripted trackers.
 
+mod display;
 mod faults;
 mod get;
 mod scripted_seeder;
