@@ -328,14 +328,8 @@ pub struct GetArgs {
     pub seed: Option<String>,
     #[command(flatten)]
     pub serving: ServingArgs,
-    /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests
-    /// them
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub write: WriteArg,
-    /// Reserve the disk space of all files at the start, in the background, if the file system supports it. Without this
-    /// flag get only checks that the free space suffices
-    #[arg(long)]
-    pub preallocate: bool,
+    #[command(flatten)]
+    pub writing: WritingArgs,
     /// Run COMMAND in the shell when everything is verified and written. The variables BT_FAST_HOOK_NAME,
     /// BT_FAST_HOOK_OUTPUT (the folder) and BT_FAST_HOOK_INFO_HASH describe the download. If COMMAND fails, exit with 1;
     /// the content is complete all the same
@@ -356,6 +350,19 @@ pub struct GetArgs {
     pub up: Option<String>,
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// The path of content from network to disk.
+#[derive(Args, Debug)]
+pub struct WritingArgs {
+    /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests
+    /// them
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub write: WriteArg,
+    /// Reserve the disk space of all files at the start, in the background, if the file system supports it. Without this
+    /// flag get only checks that the free space suffices
+    #[arg(long)]
+    pub preallocate: bool,
 }
 
 /// Peers, trackers and the network that reaches them.
