@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 /// The metadata that identify a state of a file. Times are since 1970.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct FileIdentity {
     pub dev: u64,
     pub ino: u64,
@@ -19,7 +19,7 @@ pub struct FileIdentity {
 }
 
 /// A file time in seconds and nanoseconds, in chronological order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FileTime {
     pub s: i64,
     pub ns: i64,
