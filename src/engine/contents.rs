@@ -53,6 +53,25 @@ impl Contents {
         }
     }
 
+    /// Whether a fault of the storage has stopped this torrent.
+    pub fn has_fault(&self, info_hash: InfoHash) -> bool {
+        self.torrents().get(&info_hash).is_some_and(|torrent| torrent.has_failed())
+    }
+
+    /// Whether pieces of this torrent are not served because their files changed or are gone.
+    pub fn has_unservable(&self, info_hash: InfoHash) -> bool {
+        self.torrents().get(&info_hash).is_some_and(|torrent| torrent.content.has_unservable())
+    }
+
+    /// The caller has reported that content of this torrent changed or is gone: it counts as failed, and pieces of
+    /// missing and shortened files are not served. May block.
+    pub fn handle_lost(&self, info_hash: InfoHash) {
+        let Some(torrent) = self.torrents().get(&info_hash).cloned() else { return };
+        torrent.content.mark_unservable();
+        (0..torrent.content.store.layout().file_count()).for_each(|file_index| torrent.recheck(file_index));
+        self.session().inspect(|session| session.wake(&torrent));
+    }
+
     /// Fills `buffer` with the bytes of a file from `offset` on, and returns the identity of the file. Hashes pieces
     /// that are not verified yet. Fails if a piece is missing or has a wrong hash. May block.
     pub fn read(
@@ -125,6 +144,10 @@ impl Reader<'_> {
                     let begun = VerifyGuard { contents: self.contents, readiness, piece };
                     let is_settled = self.torrent.verify(piece);
                     drop(begun);
+                    if self.torrent.content.has_unservable() {
+                        // The status of the torrent changes.
+                        self.contents.session().inspect(|session| session.wake(self.torrent));
+                    }
                     if !is_settled {
                         failures += 1;
                         thread::sleep(limits::FILE_TIME_GRAIN);

@@ -67,7 +67,7 @@ pub(super) fn torrent_status(
         downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
         peers: peers.len(),
         seeders: peers.iter().filter(|peer| peer.have_count() == pieces).count(),
-        failed: torrent.has_failed(),
+        failed: torrent.has_failed() || torrent.content.has_unservable(),
         rarest: if with_peers { rarest(torrent) } else { 0 },
         availability: if with_peers { availability(torrent) } else { Vec::new() },
         peer_list,

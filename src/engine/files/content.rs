@@ -185,6 +185,16 @@ impl Content {
         }
     }
 
+    /// Whether a piece that was announced turned out to be wrong, missing or unreadable.
+    pub(in crate::engine) fn has_unservable(&self) -> bool {
+        self.has_reported_unservable.load(Ordering::Relaxed)
+    }
+
+    /// The user knows that pieces are not served: no warning is shown for further ones.
+    pub(in crate::engine) fn mark_unservable(&self) {
+        self.has_reported_unservable.store(true, Ordering::Relaxed);
+    }
+
     /// The last page, as a range of the content, of the file in which a range ends; `None` if the range includes it.
     pub(in crate::engine) fn last_page_behind(&self, offset: u64, len: u64) -> Option<(u64, u64)> {
         let (file_index, page) = self.store.last_page_behind(offset, len)?;

@@ -86,7 +86,7 @@ pub struct TorrentStatus {
     pub peers: usize,
     /// Peers that have all pieces.
     pub seeders: usize,
-    /// Our own storage failed.
+    /// Our own storage failed, or pieces are not served because their files changed or are gone.
     pub failed: bool,
     /// The number of connected peers that have the rarest piece.
     pub rarest: u32,

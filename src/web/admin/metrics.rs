@@ -33,7 +33,9 @@ pub(super) fn text(status: &Status, tracker: &TrackerView) -> String {
     out.torrents("torrent_peers", "gauge", "Connected peers", status, |torrent| torrent.peers);
     out.torrents("torrent_pieces", "gauge", "Pieces of the torrent", status, |torrent| torrent.pieces);
     out.torrents("torrent_pieces_had", "gauge", "Verified pieces", status, |torrent| torrent.pieces_had);
-    out.torrents("torrent_failed", "gauge", "1 if storage has failed", status, |torrent| u8::from(torrent.failed));
+    out.torrents("torrent_failed", "gauge", "1 if storage has failed or files have changed", status, |torrent| {
+        u8::from(torrent.failed)
+    });
     out.latency(&status.latency_buckets);
     out.many(
         "tracker_announces_total",
