@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod listener;
 mod plain;
 pub mod range;
+mod replaced;
 pub mod reuse_port;
 pub mod server;
 pub mod site;

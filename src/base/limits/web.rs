@@ -24,6 +24,8 @@ pub const WEB_KEEPS_UP: Duration = Duration::from_millis(10);
 pub const LISTING_ROWS_AT_ONCE: usize = 32;
 /// Files of one torrent that its page lists; the rest are counted.
 pub const FILES_SHOWN_MAX: usize = 1000;
+/// Replaced torrents whose successors an origin remembers; the oldest are forgotten.
+pub const REPLACED_TORRENTS_MAX: usize = 1000;
 
 /// HTTP connections that wait in the kernel to be accepted; the kernel lowers it to `net.core.somaxconn`.
 pub const WEB_BACKLOG: i32 = 4096;

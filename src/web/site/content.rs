@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::file_body::{Source, read};
 use super::listing::listing;
 use super::published::{Found, Published};
-use super::{Site, disposition};
+use super::{Site, by_name, disposition};
 use crate::base::{FileIdentity, InfoHash};
 use crate::codec::percent::{self, Plus, unescape};
 use crate::engine::Contents;
@@ -34,7 +34,13 @@ pub(super) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Some((published, mut path)) = requested(&site, uri.path()) else { return not_found().await };
+    let Some((published, mut path)) = requested(&site, uri.path()) else {
+        let info_hash = uri.path().strip_prefix("/f/").and_then(|path| path.split('/').next());
+        return match info_hash.and_then(InfoHash::from_hex) {
+            Some(info_hash) => by_name::gone_or_not_found(&site, info_hash, &headers).await,
+            None => not_found().await,
+        };
+    };
     let is_folder = path.pop_if(|last| last.is_empty()).is_some();
     if path.is_empty() {
         return to_content(&published, is_folder);

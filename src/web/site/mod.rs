@@ -9,6 +9,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the web layer reads the clock")]
 
+mod by_name;
 mod content;
 mod file_body;
 mod file_table;
@@ -16,6 +17,7 @@ mod listing;
 mod page;
 mod pending;
 mod published;
+mod torrents;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -24,8 +26,8 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -40,14 +42,15 @@ use crate::base::escape::printable;
 use crate::base::limits::WEB_LONG_READS_MAX;
 use crate::base::{InfoHash, PeerId};
 use crate::codec::magnet::{Magnet, PeerAddress};
-use crate::codec::percent;
+use crate::codec::percent::{self, Plus, unescape};
 use crate::codec::url::Url;
 use crate::tracker::Origin;
 use published::TorrentFile;
+use torrents::Torrents;
 
 pub use page::STYLE;
 pub use pending::{Pending, PendingGuard, PendingList};
-pub use published::Published;
+pub use published::{Availability, Published};
 
 /// The public pages of an origin.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ pub struct Site(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// Shared with responses that are being generated.
-    torrents: RwLock<Arc<Vec<Arc<Published>>>>,
+    torrents: RwLock<Arc<Torrents>>,
     /// Content that is being hashed.
     pending: Arc<PendingList>,
     tracker: Tracker,
@@ -73,6 +76,8 @@ struct Inner {
 pub struct Links {
     pub page: String,
     pub torrent: String,
+    /// The URL of the newest `.torrent` of this name; `None` if it leads to another torrent.
+    pub newest: Option<String>,
     pub magnet: String,
     /// The URL of the content; `None` if it is not served. The URL of a folder ends with a slash.
     pub content: Option<String>,
@@ -81,7 +86,7 @@ pub struct Links {
 impl Site {
     pub fn new(torrents: Vec<Published>, tracker: Tracker, public_url: Option<String>, port: u16) -> Self {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
-        let torrents = RwLock::new(Arc::new(torrents.into_iter().map(Arc::new).collect()));
+        let torrents = RwLock::new(Arc::new(torrents.into_iter().collect()));
         let long_reads = Arc::new(Semaphore::new(WEB_LONG_READS_MAX));
         Self(Arc::new(Inner { torrents, pending: Arc::default(), tracker, public_url, port, long_reads }))
     }
@@ -97,7 +102,7 @@ impl Site {
 
     /// Makes the tracker return this seeder to all peers of our torrents.
     pub fn add_origin(&self, port: u16, peer_id: PeerId, ip: Option<IpAddr>) {
-        for torrent in &*self.torrents() {
+        for torrent in self.torrents().list() {
             self.0.tracker.table().allow_with_origin(torrent.info_hash, Origin { port, peer_id, ip });
         }
     }
@@ -109,15 +114,44 @@ impl Site {
         Arc::make_mut(&mut torrents).push(Arc::new(torrent));
     }
 
+    /// Publishes a torrent, whose seeder is `origin`, in place of `old`. Requests for `old` are answered with the URL
+    /// of the new one.
+    pub fn replace(&self, old: InfoHash, torrent: Published, origin: Origin) {
+        let (table, info_hash) = (self.0.tracker.table(), torrent.info_hash);
+        table.allow_with_origin(info_hash, origin);
+        let torrent = Arc::new(torrent);
+        let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut torrents).replace(old, Arc::clone(&torrent));
+        drop(torrents);
+        self.0.tracker.replaced().replace(old, info_hash, &self.newest_path(&torrent));
+        table.forbid(old);
+    }
+
+    /// Stops publishing and tracking `old`, whose content is that of the published torrent `new` since it changed.
+    pub fn withdraw_for(&self, old: InfoHash, new: InfoHash) {
+        if let Some(torrent) = self.published(new) {
+            self.0.tracker.replaced().replace(old, new, &self.newest_path(&torrent));
+        }
+        self.withdraw(old);
+    }
+
     /// Stops publishing and tracking a torrent.
     pub fn withdraw(&self, info_hash: InfoHash) {
         let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut torrents).retain(|torrent| torrent.info_hash != info_hash);
+        Arc::make_mut(&mut torrents).remove(info_hash);
         drop(torrents);
+        self.0.tracker.replaced().forget(info_hash);
         self.0.tracker.table().forbid(info_hash);
     }
 
-    fn torrents(&self) -> Arc<Vec<Arc<Published>>> {
+    /// Sets the availability that the page shows for a torrent.
+    pub fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
+        if let Some(torrent) = self.published(info_hash) {
+            torrent.set_availability(availability);
+        }
+    }
+
+    fn torrents(&self) -> Arc<Torrents> {
         Arc::clone(&self.0.torrents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -142,6 +176,7 @@ impl Site {
         Links {
             page: format!("{base}/"),
             torrent: format!("{base}/t/{info_hash}.torrent"),
+            newest: self.is_first_of_name(published).then(|| format!("{base}/{}", published.torrent_path_by_name())),
             magnet: magnet.encode(),
             content: published.content_path().map(|path| format!("{base}/{path}")),
         }
@@ -157,6 +192,7 @@ impl Site {
             .route("/f/{info_hash}", get(content::file))
             .route("/f/{info_hash}/", get(content::file))
             .route("/f/{info_hash}/{*path}", get(content::file))
+            .route("/{name}", get(by_name::entry))
             .with_state(self.clone())
             .merge(http::router(self.0.tracker.clone()))
             .fallback(not_found)
@@ -164,7 +200,29 @@ impl Site {
     }
 
     fn published(&self, info_hash: InfoHash) -> Option<Arc<Published>> {
-        self.torrents().iter().find(|torrent| torrent.info_hash == info_hash).cloned()
+        self.torrents().find(info_hash).cloned()
+    }
+
+    /// Returns the torrent that the URLs with this name lead to: the first one on the page.
+    fn first_of_name(&self, name: &[u8]) -> Option<Arc<Published>> {
+        self.torrents().first_of_name(name).cloned()
+    }
+
+    /// Whether the URLs with the torrent's name lead to it.
+    fn is_first_of_name(&self, published: &Published) -> bool {
+        // `/t/INFO_HASH.torrent` takes precedence over a torrent whose name looks like an info-hash.
+        let is_info_hash = str::from_utf8(&published.name).is_ok_and(|name| InfoHash::from_hex(name).is_some());
+        let first = self.first_of_name(&published.name);
+        !is_info_hash && first.is_some_and(|first| first.info_hash == published.info_hash)
+    }
+
+    /// Returns the path of the torrent's `.torrent` for clients that want the newest version, relative to the landing
+    /// page.
+    fn newest_path(&self, published: &Published) -> String {
+        if self.is_first_of_name(published) {
+            return published.torrent_path_by_name();
+        }
+        format!("t/{}.torrent", published.info_hash)
     }
 
     /// The beginning of all our URLs.
@@ -224,18 +282,32 @@ pub(super) async fn style() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/css")], [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")], STYLE)
 }
 
-/// Serves `/t/INFO_HASH.torrent`. `/t/INFO_HASH` redirects to it.
-async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): UrlPath<String>) -> Response {
-    let stem = name.strip_suffix(".torrent");
-    let info_hash = InfoHash::from_hex(stem.unwrap_or(&name));
-    let Some(published) = info_hash.and_then(|info_hash| site.published(info_hash)) else { return not_found().await };
+/// Serves `/t/INFO_HASH.torrent`, and `/t/NAME.torrent` for the newest torrent of this name. `/t/INFO_HASH` redirects
+/// to the first one.
+async fn torrent(State(site): State<Site>, headers: HeaderMap, uri: Uri) -> Response {
+    let last = uri.path().strip_prefix("/t/").and_then(|last| unescape(last.as_bytes(), Plus::Itself));
+    let Some(last) = last else { return not_found().await };
+    let stem = last.strip_suffix(b".torrent");
+    let Some(info_hash) = str::from_utf8(stem.unwrap_or(&last)).ok().and_then(InfoHash::from_hex) else {
+        return match stem.and_then(|name| site.first_of_name(name)) {
+            Some(published) => torrent_file(&site, &published, &headers),
+            None => not_found().await,
+        };
+    };
+    let Some(published) = site.published(info_hash) else {
+        return by_name::gone_or_not_found(&site, info_hash, &headers).await;
+    };
     if stem.is_none() {
         return content::redirect(format!("./{}.torrent", published.info_hash));
     }
-    let Sources { tiers, web_seeds } = site.sources(&published, &site.base(host(&headers)));
+    torrent_file(&site, &published, &headers)
+}
+
+fn torrent_file(site: &Site, published: &Published, headers: &HeaderMap) -> Response {
+    let Sources { tiers, web_seeds } = site.sources(published, &site.base(host(headers)));
     let TorrentFile { parts, tag } = published.torrent_file(&tiers, &web_seeds);
     let validators = Validators::new(&tag, published.published_at_s(), SystemTime::now());
-    if let Some(refusal) = validators.refuse(&headers) {
+    if let Some(refusal) = validators.refuse(headers) {
         return refusal;
     }
     let len = parts.iter().map(Bytes::len).sum::<usize>().to_string();
@@ -243,6 +315,8 @@ async fn torrent(State(site): State<Site>, headers: HeaderMap, UrlPath(name): Ur
         (header::CONTENT_TYPE, "application/x-bittorrent".to_owned()),
         (header::CONTENT_LENGTH, len),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        // A cache must ask again each time: the same URL may lead to a newer version.
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
         (header::CONTENT_DISPOSITION, disposition(&[&published.name[..], b".torrent"].concat())),
     ];
     let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));

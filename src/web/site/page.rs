@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
-use super::{Links, Pending, Published, Site};
+use super::{Availability, Links, Pending, Published, Site};
 use crate::base::escape::{html, printable};
 use crate::base::units;
 
@@ -17,7 +17,8 @@ pub const STYLE: &str = include_str!("../assets/style.css");
 /// read those before it.
 pub(super) fn landing(site: Site, host: &str) -> Body {
     let published = site.torrents();
-    let count = counted(published.len(), "torrent");
+    let len = published.list().len();
+    let count = counted(len, "torrent");
     let head = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -29,7 +30,7 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
         "</main>\n<footer><p>Open a .torrent or a magnet link with any BitTorrent client.</p></footer>\n</html>\n";
     let pending: String = site.0.pending.list().iter().map(|content| pending_article(content)).collect();
     let host = host.to_owned();
-    let articles = (0..published.len()).flat_map(move |at| match published.get(at) {
+    let articles = (0..len).flat_map(move |at| match published.list().get(at) {
         Some(torrent) => article(&site, torrent, &host),
         None => [Bytes::new(), Bytes::new(), Bytes::new()],
     });
@@ -41,10 +42,13 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
 /// The article of one torrent. The file table is shared by all responses.
 fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     let info_hash = published.info_hash;
-    let Links { torrent, magnet, .. } = site.links_of(published, host, None);
+    if published.availability() == Availability::Outdated {
+        return [outdated_article(published).into(), Bytes::new(), Bytes::new()];
+    }
+    let Links { torrent, newest, magnet, .. } = site.links_of(published, host, None);
     let stats = site.0.tracker.stats(info_hash).unwrap_or_default();
     let mut out = format!(
-        "<article>\n<h2>{}</h2>\n<p class=\"facts\">{} · {} · {} · {} · {} downloaded</p>\n\
+        "<article id=\"{info_hash}\">\n<h2>{}</h2>\n<p class=\"facts\">{} · {} · {} · {} · {} downloaded</p>\n\
          <p class=\"links\"><a class=\"main\" href=\"t/{info_hash}.torrent\">.torrent</a> <a href=\"{}\">magnet link</a>",
         html(&printable(&published.name)),
         units::Bytes(published.total_len),
@@ -59,9 +63,24 @@ fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
         let label = if published.single_file { "the file" } else { "the files" };
         let _ = write!(out, " <a href=\"./{}\">{label}</a>", html(&url));
     }
-    let _ = writeln!(out, "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>", html(&torrent));
+    let _ = writeln!(
+        out,
+        "</p>\n<p>On a command line:</p>\n<pre><code>bt-fast get {}</code></pre>",
+        html(&newest.unwrap_or(torrent))
+    );
     let _ = writeln!(out, "<p>Info-hash <code>{info_hash}</code></p>");
     [out.into(), published.file_table.clone(), Bytes::from_static(b"</article>\n")]
+}
+
+/// The article of a torrent whose files have changed.
+fn outdated_article(published: &Published) -> String {
+    let Published { info_hash, name, total_len, .. } = published;
+    format!(
+        "<article id=\"{info_hash}\">\n<h2>{}</h2>\n<p class=\"facts\">{} · being updated: its files have changed</p>\n\
+         </article>\n",
+        html(&printable(name)),
+        units::Bytes(*total_len)
+    )
 }
 
 /// The article of content that is still being hashed.

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -35,6 +36,15 @@ pub struct Published {
     middle: Bytes,
     after: Bytes,
     published_at: SystemTime,
+    is_outdated: AtomicBool,
+}
+
+/// Whether the content of a published torrent is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Availability {
+    Available,
+    /// The files have changed: they are being hashed again, or cannot be served.
+    Outdated,
 }
 
 /// A `.torrent` for one client.
@@ -88,6 +98,7 @@ impl Published {
             after: std::mem::take(&mut template.after).into(),
             template,
             published_at,
+            is_outdated: AtomicBool::new(false),
         }
     }
 
@@ -106,6 +117,22 @@ impl Published {
             path.push('/');
         }
         Some(path)
+    }
+
+    /// The path of the newest `.torrent` of this name, relative to the landing page.
+    pub(super) fn torrent_path_by_name(&self) -> String {
+        let mut path = String::from("t/");
+        percent::escape(&mut path, &self.name);
+        path.push_str(".torrent");
+        path
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        if self.is_outdated.load(Ordering::Relaxed) { Availability::Outdated } else { Availability::Available }
+    }
+
+    pub(super) fn set_availability(&self, availability: Availability) {
+        self.is_outdated.store(availability == Availability::Outdated, Ordering::Relaxed);
     }
 
     /// The number of files, without pad files.

@@ -89,7 +89,7 @@ async fn the_page_lists_all_torrents_and_escapes_names() {
     assert!(head.contains("default-src 'none'"), "{head}");
     assert!(body.contains("&lt;b&gt;&quot;t\\xffree") && body.contains("sub/a&amp;b &lt;script&gt;"), "{body}");
     assert!(!body.contains("<b>") && !body.contains("<script"), "{body}");
-    let torrent = format!("http://{}/t/{}.torrent", served.address, served.info_hash);
+    let torrent = format!("http://{}/t/%3Cb%3E%22t%FFree.torrent", served.address);
     assert!(body.contains(&format!("bt-fast get {torrent}")) && body.contains("href=\"magnet:?xt="), "{body}");
 }
 
@@ -284,4 +284,41 @@ async fn a_forged_host_gets_no_page() {
     }
     assert_eq!(served.get("/", "Host: ORIGIN.example:80\r\n").await.0, 200);
     assert_eq!(served.get("/healthz", "Host: anything\r\n").await.2, b"ok\n");
+}
+
+#[tokio::test]
+async fn names_lead_to_the_newest_version() {
+    let served = serve(None, true).await;
+    let (status, head, _) = served.get("/%3Cb%3E%22t%FFree", "").await;
+    assert_eq!((status, header(&head, "location")), (302, &*format!("./#{}", served.info_hash)));
+    let (_, _, by_hash) = served.get(&format!("/t/{}.torrent", served.info_hash), "").await;
+    let (status, head, by_name) = served.get("/t/%3Cb%3E%22t%FFree.torrent", "").await;
+    assert_eq!((status, header(&head, "cache-control"), by_name == by_hash), (200, "no-cache", true));
+    for unknown in ["/other", "/other.torrent", "/t/other.torrent", "/%", "/t/%"] {
+        assert_eq!(served.get(unknown, "").await.0, 404, "{unknown}");
+    }
+
+    let draft = Draft::new(NAME.to_vec(), 1 << 14, DraftFiles::Single(10), vec![crate::hash::sha1(&[CONTENT])]);
+    let newer = Metainfo::decode(&draft.encode(), &MetainfoLimits::default()).unwrap();
+    let newer_hash = newer.info_hash;
+    let origin = Origin { port: 7000, peer_id: PeerId([b'o'; 20]), ip: None };
+    served.site.replace(served.info_hash, Published::new(newer, None, SystemTime::now()), origin);
+    let url = format!("http://{}/t/%3Cb%3E%22t%FFree.torrent", served.address);
+    for gone in [
+        format!("/t/{}.torrent", served.info_hash),
+        format!("/t/{}", served.info_hash),
+        format!("/f/{}/", served.info_hash),
+        format!("/f/{}/%3Cb%3E%22t%FFree/sub/", served.info_hash),
+    ] {
+        let (status, head, body) = served.get(&gone, "").await;
+        assert_eq!((status, header(&head, "link")), (410, &*format!("<{url}>; rel=\"successor-version\"")), "{gone}");
+        assert_eq!(body, format!("this torrent was replaced: get {url}\n").into_bytes());
+    }
+    let (_, _, page) = served.get("/", "").await;
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("1 torrent,") && page.contains(&newer_hash.to_string()), "{page}");
+    served.site.set_availability(newer_hash, Availability::Outdated);
+    let (_, _, page) = served.get("/", "").await;
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("being updated") && !page.contains("magnet:"), "{page}");
 }

@@ -97,7 +97,8 @@ impl Tracker {
             numwant: query.numwant.unwrap_or(TRACKER_NUMWANT).try_into().unwrap_or(usize::MAX),
             same_family_only: false,
         };
-        let reply = self.announce(&announcement, &mut Rng::new()).map_err(|refusal| refusal.to_string())?;
+        let reply = self.announce(&announcement, &mut Rng::new());
+        let reply = reply.map_err(|refusal| self.reason(query.info_hash, &refusal))?;
         Ok(encode_reply(&AnnounceReply { external_ip: Some(source), ..announce_reply(&reply) }, form(query)))
     }
 }

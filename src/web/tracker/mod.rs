@@ -21,6 +21,7 @@ use crate::codec::tracker_http::Event;
 use crate::engine::Contents;
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Counts, Refusal, Reply, SwarmStats, Table};
+use crate::web::replaced::ReplacedList;
 
 /// A tracker, shared by its endpoints.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ pub struct Tracker {
     table: Arc<Table>,
     connection_ids: ConnectionIds,
     counters: Arc<Counters>,
+    replaced: Arc<ReplacedList>,
     /// Notified of leechers, if the process serves torrents of this tracker.
     contents: Option<Arc<Contents>>,
     /// The start of the table's [`Time`].
@@ -61,6 +63,7 @@ impl Tracker {
             table: Arc::new(table),
             connection_ids: ConnectionIds::new(RandomState::new()),
             counters: Arc::default(),
+            replaced: Arc::default(),
             contents: None,
             started_at: Instant::now(),
         }
@@ -70,6 +73,19 @@ impl Tracker {
     #[must_use]
     pub fn with_contents(self, contents: Arc<Contents>) -> Self {
         Self { contents: Some(contents), ..self }
+    }
+
+    /// The torrents of this process that a new version has replaced.
+    pub fn replaced(&self) -> &ReplacedList {
+        &self.replaced
+    }
+
+    /// Returns the text of a refusal for the peer.
+    fn reason(&self, info_hash: InfoHash, refusal: &Refusal) -> String {
+        match self.replaced.successor(info_hash) {
+            Some(path) => format!("this torrent was replaced: get the new version from /{path} of its origin"),
+            None => refusal.to_string(),
+        }
     }
 
     pub fn table(&self) -> &Table {

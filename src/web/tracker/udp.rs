@@ -120,7 +120,7 @@ impl Serving<'_> {
             }
             Err(refusal) => {
                 counters.refused.fetch_add(1, Ordering::Relaxed);
-                encode_refused(&mut self.answer, transaction_id, &refusal.to_string());
+                encode_refused(&mut self.answer, transaction_id, &self.tracker.reason(info_hash, &refusal));
             }
         }
     }
