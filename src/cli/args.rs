@@ -217,7 +217,8 @@ pub struct CreateArgs {
 #[derive(Args, Debug)]
 pub struct SeedArgs {
     /// .torrent files to serve, or content: files and folders, for which torrents are created, kept for the next start
-    /// and offered on a web page with a tracker
+    /// and offered on a web page with a tracker. Changed content becomes a new torrent, which replaces the old one. In
+    /// a quoted pattern such as '/srv/bt-fast/*', seed expands * ? and [..] itself, at the start and at each SIGHUP
     #[arg(value_name = "TORRENT|PATH")]
     pub torrents: Vec<PathBuf>,
     /// Also serve the .torrent files of this folder: new ones are added and removed ones dropped while seed runs.

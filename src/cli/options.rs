@@ -33,7 +33,7 @@ mod track;
 pub use bench::{BenchFolder, FloorOptions, LoopbackOptions, SwarmOptions};
 pub(super) use get::check_hints;
 pub use get::{GetOptions, GetOutput, MetainfoSource};
-pub use seed::{AdminAddress, UntilOptions, WebOptions, is_torrent};
+pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent, is_torrent_name};
 pub use track::{TrackList, TrackOptions};
 
 #[derive(Debug)]

@@ -102,6 +102,9 @@ pub enum Record<'a> {
         name: &'a str,
         page: &'a str,
         torrent: &'a str,
+        /// The URL of the newest `.torrent` of this name; absent if it leads to another torrent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        newest: Option<&'a str>,
         magnet: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<&'a str>,
@@ -131,7 +134,10 @@ pub enum Record<'a> {
     /// A path that `seed` does not serve, while it serves other paths or watches a folder. `exit` is the exit code that
     /// `seed` would have for this path alone.
     NotServed { path: &'a str, exit: u8, message: &'a str },
-    /// `seed --watch` has stopped serving a torrent because its `.torrent` was removed or replaced.
+    /// `seed` serves a new version of content whose files changed.
+    Replaced { info_hash: String, old_info_hash: String, name: &'a str },
+    /// `seed` has stopped serving a torrent because its `.torrent` or its content was removed, or its `.torrent` in the
+    /// folder of `--watch` was replaced.
     Dropped { info_hash: String, name: &'a str },
     /// `get` has downloaded, verified and written all wanted files.
     Complete {

@@ -32,6 +32,6 @@ pub use metrics::monitor::{Monitor, Snapshot};
 pub use metrics::stats::{Latency, Stats};
 pub use metrics::usage::{Memory, ThreadUsage, Threads, Usage};
 pub use network::listen::{Listen, ListenError};
-pub use network::nearness::{is_public, own_addresses};
+pub use network::nearness::own_addresses;
 pub use report::{EngineError, HungUp, Report};
 pub use session::{raise_descriptor_limit, run, run_with};

@@ -22,6 +22,23 @@ pub const WATCH_ALL_INTERVAL: Duration = Duration::from_secs(60);
 /// Time for which an unreadable `.torrent` file of a watched folder is assumed to be still being written.
 pub const WATCH_SETTLE_TIME: Duration = Duration::from_secs(5);
 
+/// Shortest interval at which `seed` compares the files of content with those that it hashed.
+pub const CONTENT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest interval at which `seed` compares the files of content with those that it hashed.
+pub const CONTENT_POLL_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// Pause after a comparison as a multiple of its duration, within [`CONTENT_POLL_INTERVAL`] and
+/// [`CONTENT_POLL_INTERVAL_MAX`]: large folders take about 2 % of one core.
+pub const CONTENT_POLL_RATIO: u32 = 50;
+/// Time for which changed content must stay the same before it is hashed, since a copy may be in progress.
+pub const CONTENT_QUIET: Duration = Duration::from_secs(3);
+/// Upper bound of the time for which changed content must stay the same. It is as long as the last hash run took, but
+/// at least [`CONTENT_QUIET`].
+pub const CONTENT_QUIET_MAX: Duration = Duration::from_secs(60);
+/// Shortest interval at which content that cannot be served is tried again.
+pub const CONTENT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Paths that one pattern of `seed` may match; further ones are reported and not served.
+pub const PATTERN_MATCHES_MAX: usize = 10_000;
+
 /// Peers of one torrent in a session's status; the busiest are kept.
 pub const PEERS_SHOWN_MAX: usize = 100;
 /// Cells in a torrent's map of pieces; a torrent of fewer pieces has one cell for each.
@@ -43,4 +60,7 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(is_at_most(WATCH_INTERVAL, WATCH_SETTLE_TIME));
 const _: () = assert!(is_at_most(WATCH_SETTLE_TIME, WATCH_ALL_INTERVAL));
+const _: () = assert!(is_at_most(CONTENT_POLL_INTERVAL, CONTENT_QUIET));
+const _: () = assert!(is_at_most(CONTENT_QUIET, CONTENT_QUIET_MAX));
+const _: () = assert!(is_at_most(CONTENT_RETRY_INTERVAL, CONTENT_POLL_INTERVAL_MAX));
 const _: () = assert!(RETRY_PAUSE.as_millis() * RETRIES_MAX as u128 >= 1000);

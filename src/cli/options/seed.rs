@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
@@ -53,10 +53,20 @@ pub struct UntilOptions {
     pub idle: Option<Duration>,
 }
 
+/// Whether a path is one of a `.torrent` by its name alone.
+pub fn is_torrent_name(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("torrent"))
+}
+
+/// Whether a path is a pattern of paths: it has wildcards, and no file has this very name.
+pub fn is_pattern(path: &Path) -> bool {
+    path.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte)) && path.symlink_metadata().is_err()
+}
+
 /// Whether a path is a `.torrent` by its name. A path that does not exist counts as one, and is refused when it is
 /// read.
 pub fn is_torrent(path: &Path) -> bool {
-    path.extension() == Some(OsStr::new("torrent")) && !path.is_dir() || path.symlink_metadata().is_err()
+    is_torrent_name(path) && !path.is_dir() || path.symlink_metadata().is_err()
 }
 
 pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
@@ -68,7 +78,8 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             "seed: nothing to serve: give .torrent files, files or folders, or a folder of .torrent files with --watch DIR",
         ));
     }
-    let has_content = args.torrents.iter().any(|path| !is_torrent(path));
+    let may_be_content = |path: &PathBuf| !is_torrent(path) || (is_pattern(path) && !is_torrent_name(path));
+    let has_content = args.torrents.iter().any(may_be_content);
     if args.data.is_some() && args.watch.is_none() && args.torrents.iter().all(|path| !is_torrent(path)) {
         return Err(usage("--data: applies to .torrent files, and none is given: leave it out"));
     }

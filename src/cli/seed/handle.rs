@@ -8,17 +8,27 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::origin::Origin;
+use super::paths::Version;
+use super::prepared::Prepared;
 use super::served::ServedTorrent;
-use super::trust::Trust;
 use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
-use crate::engine::{Change, Source};
-use crate::web::site::PendingList;
+use crate::engine::{Change, Contents, Source};
+use crate::web::site::{Availability, PendingList};
 
 /// Interval at which a thread checks whether the session serves.
 const START_POLL: Duration = Duration::from_millis(10);
+
+/// The flags that SIGHUP sets; each thread resets its own.
+#[derive(Default)]
+pub(super) struct Reload {
+    /// Read the folder of `--watch` again.
+    pub(super) watch: Arc<AtomicBool>,
+    /// Read the paths of the command line again.
+    pub(super) paths: Arc<AtomicBool>,
+}
 
 /// The state that the threads of `seed` share.
 pub(super) struct SeedState {
@@ -65,6 +75,8 @@ pub(super) struct SessionHandle<'a> {
     pub(super) peer_id: PeerId,
     pub(super) state: &'a SeedState,
     pub(super) changes: mpsc::Sender<Change>,
+    /// The torrents of the session.
+    pub(super) contents: Arc<Contents>,
 }
 
 impl SessionHandle<'_> {
@@ -86,20 +98,49 @@ impl SessionHandle<'_> {
     }
 
     /// Publishes a torrent and serves it. Returns `None` if it is known already. The session must serve.
-    pub(super) fn add(&self, source: Source, trust: &Trust) -> Option<ServedTorrent> {
+    pub(super) fn add(&self, prepared: Prepared) -> Option<ServedTorrent> {
+        let Prepared { source, trust, .. } = prepared;
         if !lock(&self.state.known).insert(source.metainfo.info_hash) {
             return None;
         }
-        let torrent = ServedTorrent::new(&source.metainfo, &source.have, trust);
-        let port = self.state.port.get().copied().unwrap_or_default();
+        let torrent = ServedTorrent::new(&source.metainfo, &source.have, &trust);
         if let Some(origin) = self.origin {
-            origin.add(source.metainfo.clone(), port, self.peer_id);
+            origin.add(source.metainfo.clone(), self.port(), self.peer_id);
         }
-        if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
-            self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
-            torrent.announce(port, self.origin, self.output);
-        }
+        self.start(source, &torrent);
         Some(torrent)
+    }
+
+    /// Publishes and serves a torrent in place of `old`, whose peers are disconnected. Returns `None` if another path
+    /// has the same torrent; `old` is withdrawn in any case. The session must serve.
+    pub(super) fn replace(&self, old: &Version, prepared: Prepared) -> Option<ServedTorrent> {
+        let Prepared { source, trust, .. } = prepared;
+        let info_hash = source.metainfo.info_hash;
+        let is_new = {
+            let mut known = lock(&self.state.known);
+            known.remove(&old.info_hash);
+            known.insert(info_hash)
+        };
+        let torrent = ServedTorrent::new(&source.metainfo, &source.have, &trust);
+        if let Some(origin) = self.origin {
+            if is_new {
+                origin.replace(old.info_hash, source.metainfo.clone(), self.port(), self.peer_id);
+            } else {
+                origin.withdraw_for(old.info_hash, info_hash);
+            }
+        }
+        self.stop(old.info_hash, old.len);
+        is_new.then(|| {
+            self.start(source, &torrent);
+            torrent
+        })
+    }
+
+    /// Serves a torrent that the session has stopped or serves in part, from content that is whole again.
+    pub(super) fn restart(&self, source: Source) {
+        // Fails if the session has ended.
+        let _ = self.changes.blocking_send(Change::Remove(source.metainfo.info_hash));
+        let _ = self.changes.blocking_send(Change::Add(Box::new(source)));
     }
 
     /// Withdraws a torrent of `len` bytes and stops serving it.
@@ -108,6 +149,28 @@ impl SessionHandle<'_> {
         if let Some(origin) = self.origin {
             origin.remove(info_hash);
         }
+        self.stop(info_hash, len);
+    }
+
+    /// Sets the availability that the page shows for a torrent.
+    pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
+        if let Some(origin) = self.origin {
+            origin.set_availability(info_hash, availability);
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.state.port.get().copied().unwrap_or_default()
+    }
+
+    fn start(&self, source: Source, torrent: &ServedTorrent) {
+        if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
+            self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
+            torrent.announce(self.port(), self.origin, self.output);
+        }
+    }
+
+    fn stop(&self, info_hash: InfoHash, len: u64) {
         // Fails if the session has ended.
         let _ = self.changes.blocking_send(Change::Remove(info_hash));
         self.state.total_len.fetch_sub(len, Ordering::Relaxed);

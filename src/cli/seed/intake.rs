@@ -1,60 +1,73 @@
-//! Content of the command line that has to be hashed before it is served.
+//! The thread that prepares the content of the command line: it hashes content before it is served, and then follows
+//! its changes.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
+use super::follow::Follower;
 use super::handle::SessionHandle;
+use super::paths::{PathState, SeededPath, Version};
 use super::prepare::prepare;
+use super::prepared::Prepared;
 use super::refusals::{Refusals, warn_of_duplicate};
-use super::trust::Trust;
 use crate::cli::exit::{Exit, Failure};
-use crate::engine::Source;
 
 /// Hashes content of the command line, one path after another, and adds each torrent to the session as it becomes
-/// ready.
+/// ready. Then keeps the session in step with the paths.
 pub(super) struct Intake<'a> {
-    pub(super) paths: &'a [PathBuf],
+    pub(super) paths: Vec<SeededPath>,
     pub(super) session: SessionHandle<'a>,
     pub(super) refusals: Refusals<'a>,
     /// Torrents that are served so far.
     pub(super) served_count: usize,
     /// Dropped when the first path is hashed or refused.
     pub(super) first_hashed: SyncSender<Infallible>,
+    /// Set by SIGHUP.
+    pub(super) reload: &'a AtomicBool,
 }
 
 impl Intake<'_> {
     /// Returns the failure that ends `seed` if nothing is left to serve.
     pub(super) fn run(mut self) -> Option<Failure> {
-        let (mut paths, first_hashed) = (self.paths.iter(), self.first_hashed);
-        let mut prepared = paths.next().map(|path| (path, prepare(path, &self.session)));
+        let (mut paths, session, first_hashed) = (self.paths, self.session, self.first_hashed);
+        let mut unhashed = paths.iter_mut().filter(|seeded| matches!(seeded.state, PathState::Unhashed));
+        let mut prepared = unhashed.next().map(|seeded| (prepare(&seeded.path, &session), seeded));
         drop(first_hashed);
-        if !self.session.wait_for_session() {
+        if !session.wait_for_session() {
             return None;
         }
-        while let Some((path, result)) = prepared {
-            match result.map(|(source, trust)| add(path, source, &trust, &self.session)) {
-                Ok(count) => self.served_count += count,
+        while let Some((result, seeded)) = prepared {
+            seeded.state = match result {
+                Ok(prepared) => add(&seeded.path, prepared, &session),
                 Err(failure) if failure.exit == Exit::Interrupted => return None,
-                Err(failure) => self.refusals.add(path, failure),
-            }
-            prepared = paths.next().map(|path| (path, prepare(path, &self.session)));
+                Err(failure) => {
+                    self.refusals.add(&seeded.path, failure);
+                    PathState::refused(&seeded.path)
+                }
+            };
+            self.served_count += usize::from(matches!(seeded.state, PathState::Served(_)));
+            prepared = unhashed.next().map(|seeded| (prepare(&seeded.path, &session), seeded));
         }
-        self.session.state.is_complete.store(true, Ordering::Relaxed);
+        session.state.is_complete.store(true, Ordering::Relaxed);
         let failure = self.refusals.conclude(self.served_count);
         if failure.is_some() {
-            self.session.state.stop.store(true, Ordering::Relaxed);
+            session.state.stop.store(true, Ordering::Relaxed);
+            return failure;
         }
-        failure
+        Follower::new(paths, session, self.reload).run();
+        None
     }
 }
 
-/// Returns the number of torrents that were added: 1, or 0 for a duplicate.
-fn add(path: &Path, source: Source, trust: &Trust, session: &SessionHandle<'_>) -> usize {
-    if session.add(source, trust).is_some() {
-        return 1;
+fn add(path: &Path, prepared: Prepared, session: &SessionHandle<'_>) -> PathState {
+    let fingerprint = prepared.fingerprint;
+    match session.add(prepared) {
+        Some(torrent) => PathState::Served(Version::new(&torrent, fingerprint)),
+        None => {
+            warn_of_duplicate(path, session.output);
+            PathState::refused(path)
+        }
     }
-    warn_of_duplicate(path, session.output);
-    0
 }

@@ -15,7 +15,7 @@ use crate::cli::progress::ContentProgress;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::open::shown;
 use crate::create::write::write_atomically;
-use crate::create::{Control, Plan, Settings};
+use crate::create::{Control, Fingerprint, Plan, Settings};
 use crate::hash::sha1;
 
 /// A torrent made of local content.
@@ -24,6 +24,8 @@ pub(super) struct Made {
     /// Folder that holds the torrent's name.
     pub(super) folder: PathBuf,
     pub(super) trust: Trust,
+    /// The files before they were hashed.
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// The content at a path.
@@ -53,7 +55,8 @@ pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Fail
         && let Some(date) = check.recall(metainfo.info_hash, &content)
     {
         let files = content.by_file(&metainfo.info);
-        return Ok(Content::Known(Box::new(Made { metainfo, folder, trust: Trust::Remembered { date, files } })));
+        let (trust, fingerprint) = (Trust::Remembered { date, files }, Fingerprint::of(&plan.scan));
+        return Ok(Content::Known(Box::new(Made { metainfo, folder, trust, fingerprint })));
     }
     Ok(Content::Unhashed(Box::new(Unhashed { path: path.to_owned(), plan, folder, check })))
 }
@@ -96,7 +99,8 @@ impl Unhashed {
         let metainfo = Metainfo::decode(&created.bytes, limits)
             .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {error}")))?;
         let files = check.settled(content.by_file(&metainfo.info));
-        Ok(Made { metainfo, folder, trust: Trust::Checked { files } })
+        let fingerprint = Fingerprint::of(&plan.scan);
+        Ok(Made { metainfo, folder, trust: Trust::Checked { files }, fingerprint })
     }
 }
 

@@ -1,10 +1,14 @@
 //! `bt-fast seed`.
 
+mod follow;
 mod handle;
+mod inspector;
 mod intake;
 mod made;
 mod origin;
+mod paths;
 mod prepare;
+mod prepared;
 mod reachable;
 mod refusals;
 mod served;
@@ -15,11 +19,12 @@ mod until;
 mod watch;
 
 use std::fmt;
+use std::io::{self, IsTerminal as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use handle::SeedState;
+use handle::{Reload, SeedState};
 use origin::{Origin, PeerSide};
 use session::Session;
 use startup::Startup;
@@ -44,15 +49,17 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     handed.check(options.web.is_some())?;
     check_watched_folder(&options)?;
     let contents = Arc::default();
-    let Startup { sources, published, served, unhashed, refusals } = Startup::prepare(&options, &contents, output)?;
+    let startup = Startup::prepare(&options, &contents, output)?;
+    let unhashed_count = startup.unhashed_count();
+    let Startup { sources, published, served, paths, refusals } = startup;
     let mut config = config(&options, &contents, handed.peers.take());
     let origin = start_origin(&options, handed, published, &mut config, &stop)?;
     let pending = origin.as_ref().map_or_else(Arc::default, Origin::pending);
-    let state = SeedState::new(&served, unhashed.is_empty(), pending, stop);
+    let state = SeedState::new(&served, unhashed_count == 0, pending, stop);
 
     let session =
         Session { options: &options, config: &config, origin: origin.as_ref(), state: &state, served: &served, output };
-    let report = session.run(sources, &unhashed, refusals, &reload);
+    let report = session.run(sources, paths, refusals, &reload);
 
     notify::stopping();
     origin.into_iter().for_each(Origin::join);
@@ -63,16 +70,19 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
 /// The flags that signals set.
 struct Signals {
     stop: Arc<AtomicBool>,
-    /// SIGHUP: read the folder of `--watch` again.
-    reload: Arc<AtomicBool>,
+    reload: Reload,
 }
 
 impl Signals {
     fn watch(options: &SeedOptions) -> Result<Self, Failure> {
-        if options.watch.is_none() {
-            return Ok(Self { stop: interrupt::flag(Hangup::Ends)?, reload: Arc::default() });
+        // A terminal that is closed sends SIGHUP too: a seed that runs on one ends with it.
+        let is_on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
+        if options.watch.is_none() && is_on_terminal {
+            return Ok(Self { stop: interrupt::flag(Hangup::Ends)?, reload: Reload::default() });
         }
-        Ok(Self { stop: interrupt::flag(Hangup::Reloads)?, reload: interrupt::reload_flag()? })
+        let stop = interrupt::flag(Hangup::Reloads)?;
+        let reload = Reload { watch: interrupt::reload_flag()?, paths: interrupt::reload_flag()? };
+        Ok(Self { stop, reload })
     }
 }
 

@@ -17,12 +17,12 @@ use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
-use crate::engine::{Contents, Listen, Monitor, is_public};
+use crate::engine::{Contents, Listen, Monitor};
 use crate::tracker::{self, Table};
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
 use crate::web::server::{self, PublicSockets};
-use crate::web::site::{PendingList, Published, Site};
+use crate::web::site::{Availability, PendingList, Published, Site};
 use crate::web::tracker::Tracker;
 
 /// The running HTTP and tracker servers.
@@ -40,7 +40,19 @@ pub(super) struct Origin {
     magnet_ip: Option<IpAddr>,
     /// URL of the dashboard.
     dashboard: Option<String>,
+    reach: Reach,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// The hosts for which the printed URLs are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Those of the networks of this host.
+    Network,
+    /// This host alone, although the page is served on all addresses.
+    ThisHost,
+    /// Those that reach the public URL.
+    Public,
 }
 
 /// The seeder's addresses as the command line gives them.
@@ -111,10 +123,8 @@ impl Origin {
             .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
         let web = reachable(address);
         let ip = origin_ip(peer_side, options.public_url.as_deref());
-        let (announced, public) = if peer_side.announce_ip.is_some() { (ip, None) } else { (None, ip) };
         let seeder = SeederAddress {
-            announced,
-            public,
+            announced: ip.filter(|_| peer_side.announce_ip.is_some()),
             listen: reachable((peer_side.listen, 0).into()).ip(),
             has_public_url: options.public_url.is_some(),
             web: web.ip(),
@@ -127,6 +137,11 @@ impl Origin {
             // Peers may have reached the tracker at another address than the one on which the seeder listens.
             ip: ip.or(Some(peer_side.listen).filter(|listen| !listen.is_unspecified())),
             magnet_ip: seeder.for_magnet(),
+            reach: match options.public_url {
+                Some(_) => Reach::Public,
+                None if address.ip().is_unspecified() && web.ip().is_loopback() => Reach::ThisHost,
+                None => Reach::Network,
+            },
             dashboard: dashboard.map(|address| format!("http://{}/dashboard", reachable(address))),
             threads,
         })
@@ -137,9 +152,20 @@ impl Origin {
         Arc::clone(self.site.pending())
     }
 
-    /// Adds the seeder, which listens on `port`, to the tracker's replies.
-    pub(super) fn open(&self, port: u16, peer_id: PeerId) {
+    /// Adds the seeder, which listens on `port`, to the tracker's replies, and prints which hosts cannot reach it.
+    pub(super) fn open(&self, port: u16, peer_id: PeerId, output: &Output) {
         self.site.add_origin(port, peer_id, self.ip);
+        match self.reach {
+            Reach::Network => {}
+            Reach::ThisHost => output.warning(
+                "this host has no address but the loopback: other hosts cannot reach the page: \
+                 give --web ADDR:PORT or --public-url URL",
+            ),
+            Reach::Public => output.message(format_args!(
+                "peers connect past the proxy of --public-url: open port {port} (TCP) of this host to them; \
+                 --announce-ip ADDR names the address"
+            )),
+        }
     }
 
     /// Publishes a torrent. The seeder listens on `port`.
@@ -148,6 +174,26 @@ impl Origin {
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
         self.site.publish(published, tracker::Origin { port, peer_id, ip: self.ip });
         lock(&self.info_hashes).push(info_hash);
+    }
+
+    /// Publishes a torrent in place of `old`, like [`Self::add`].
+    pub(super) fn replace(&self, old: InfoHash, metainfo: Metainfo, port: u16, peer_id: PeerId) {
+        let info_hash = metainfo.info_hash;
+        let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
+        self.site.replace(old, published, tracker::Origin { port, peer_id, ip: self.ip });
+        let mut info_hashes = lock(&self.info_hashes);
+        info_hashes.retain(|&known| known != old);
+        info_hashes.push(info_hash);
+    }
+
+    /// Withdraws `old`, whose content is that of the published torrent `new` since it changed.
+    pub(super) fn withdraw_for(&self, old: InfoHash, new: InfoHash) {
+        self.site.withdraw_for(old, new);
+        lock(&self.info_hashes).retain(|&known| known != old);
+    }
+
+    pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
+        self.site.set_availability(info_hash, availability);
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) {
@@ -171,6 +217,7 @@ impl Origin {
                 name,
                 page: &links.page,
                 torrent: &links.torrent,
+                newest: links.newest.as_deref(),
                 magnet: &links.magnet,
                 content: links.content.as_deref(),
                 dashboard: self.dashboard.as_deref(),
@@ -186,7 +233,7 @@ impl Origin {
         if let Some(dashboard) = &self.dashboard {
             output.result(format_args!("dashboard  {dashboard}"));
         }
-        output.result(format_args!("get it     bt-fast get {}", links.torrent));
+        output.result(format_args!("get it     bt-fast get {}", links.newest.unwrap_or(links.torrent)));
     }
 
     /// Waits for the threads to end. The flag `stop` of [`Origin::start`] must be set.
@@ -228,8 +275,6 @@ fn origin_ip(peer_side: PeerSide<'_>, public_url: Option<&str>) -> Option<IpAddr
 struct SeederAddress {
     /// Address of `--announce-ip`.
     announced: Option<IpAddr>,
-    /// Address of the public URL's host, unless `--announce-ip` is given.
-    public: Option<IpAddr>,
     /// Address at which hosts of this network reach the seeder.
     listen: IpAddr,
     has_public_url: bool,
@@ -240,15 +285,11 @@ struct SeederAddress {
 impl SeederAddress {
     /// Returns the address for the link's `x.pe` parameter (BEP 9) if the clients that load the page can reach it.
     ///
-    /// With a public URL these clients may be anywhere, so a private address is left out. A loopback address is used
-    /// only if the page has one too.
+    /// With a public URL the page may be served by another host, so that only `--announce-ip` tells the address. A
+    /// loopback address is used only if the page has one too.
     fn for_magnet(&self) -> Option<IpAddr> {
-        let found = match self.announced {
-            None if self.has_public_url => {
-                [Some(self.listen), self.public].into_iter().flatten().find(|&ip| is_public(ip))
-            }
-            announced => announced.or(Some(self.listen)),
-        };
+        let listen = Some(self.listen).filter(|_| !self.has_public_url);
+        let found = self.announced.or(listen);
         found.filter(|ip| !ip.is_loopback() || self.web.is_loopback())
     }
 }
@@ -260,13 +301,8 @@ mod tests {
     #[test]
     fn magnet_links_name_only_reachable_addresses() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let local = SeederAddress {
-            announced: None,
-            public: None,
-            listen: ip("10.0.0.2"),
-            has_public_url: false,
-            web: ip("10.0.0.1"),
-        };
+        let local =
+            SeederAddress { announced: None, listen: ip("10.0.0.2"), has_public_url: false, web: ip("10.0.0.1") };
         let proxied = SeederAddress { has_public_url: true, ..local };
         for (known, expected) in [
             (local, Some("10.0.0.2")),
@@ -276,11 +312,7 @@ mod tests {
             (SeederAddress { announced: Some(ip("10.9.9.9")), ..local }, Some("10.9.9.9")),
             (proxied, None),
             (SeederAddress { listen: ip("127.0.0.2"), web: ip("127.0.0.1"), ..proxied }, None),
-            (SeederAddress { listen: ip("fd00::1"), ..proxied }, None),
-            (SeederAddress { listen: ip("100.64.0.1"), ..proxied }, None),
-            (SeederAddress { listen: ip("198.51.100.2"), ..proxied }, Some("198.51.100.2")),
-            (SeederAddress { public: Some(ip("198.51.100.3")), ..proxied }, Some("198.51.100.3")),
-            (SeederAddress { public: Some(ip("10.0.0.3")), ..proxied }, None),
+            (SeederAddress { listen: ip("198.51.100.2"), ..proxied }, None),
             (SeederAddress { announced: Some(ip("10.9.9.9")), ..proxied }, Some("10.9.9.9")),
         ] {
             assert_eq!(known.for_magnet(), expected.map(ip), "{expected:?}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::handle::SessionHandle;
 use super::made::{self, Content, Made};
+use super::prepared::Prepared;
 use super::trust::Trust;
 use crate::base::Bitfield;
 use crate::base::escape::printable;
@@ -17,7 +18,7 @@ use crate::cli::progress::ContentProgress;
 use crate::cli::transfer::tiers;
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::create::{Control, observe, verify, verify_with};
+use crate::create::{Control, Fingerprint, observe, verify, verify_with};
 use crate::engine::{FilePresence, Provenance, Source, file_presence};
 use crate::storage::Presence;
 
@@ -26,7 +27,7 @@ const MISFITS_SHOWN_MAX: usize = 10;
 
 /// Whether a path can be served without reading its content first.
 pub(super) enum Found {
-    Ready(Box<Source>, Trust),
+    Ready(Box<Prepared>),
     /// The content has to be hashed first.
     Unhashed,
 }
@@ -36,13 +37,14 @@ pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Resul
     check_exists(path)?;
     if !is_torrent(path) {
         return Ok(match made::find(path, &options.engine.metainfo)? {
-            Content::Known(made) => Found::Ready(Box::new(source_of_made(&made, options)), made.trust),
+            Content::Known(made) => Found::Ready(Box::new(prepared_of_made(*made, options))),
             Content::Unhashed(_) => Found::Unhashed,
         });
     }
     if matches!(options.verify, VerifyMode::Full) {
         return Ok(Found::Unhashed);
     }
+    let fingerprint = Fingerprint::read(path).ok();
     let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
     let (have, trust) = match options.verify {
@@ -56,34 +58,30 @@ pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Resul
         },
     };
     let source = source_with_data(metainfo, folder, have, &trust, options)?;
-    Ok(Found::Ready(Box::new(source), trust))
+    Ok(Found::Ready(Box::new(Prepared { source, trust, fingerprint })))
 }
 
 /// Finds the torrent of a path, or makes that of the content at a path; hashes the content if it has to be.
-pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<(Source, Trust), Failure> {
+pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<Prepared, Failure> {
     let SessionHandle { options, output, .. } = session;
-    if let Found::Ready(source, trust) = find(path, options, output)? {
-        return Ok((*source, trust));
+    if let Found::Ready(prepared) = find(path, options, output)? {
+        return Ok(*prepared);
     }
     if !is_torrent(path) {
         let made = made::find(path, &options.engine.metainfo)?.hash(&options.engine.metainfo, session)?;
-        return Ok((source_of_made(&made, options), made.trust));
+        return Ok(prepared_of_made(made, options));
     }
+    let fingerprint = Fingerprint::read(path).ok();
     let metainfo = load_metainfo(path, &options.engine.metainfo, output)?;
     let folder = options.data.clone().unwrap_or_else(|| folder_of(path));
     let (have, trust) = hash_all(&metainfo, &folder, session)?;
     let source = source_with_data(metainfo, folder, have, &trust, options)?;
-    Ok((source, trust))
+    Ok(Prepared { source, trust, fingerprint })
 }
 
-/// Refuses a path that can't be found, which may be meant as a `.torrent` or as content, and a pattern that the shell
-/// passed on because no file matches it. A missing `.torrent` is refused when it is read.
+/// Refuses a path that can't be found, which may be meant as a `.torrent` or as content. A missing `.torrent` is refused when it is read.
 fn check_exists(path: &Path) -> Result<(), Failure> {
     let Err(error) = path.symlink_metadata() else { return Ok(()) };
-    if path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte)) {
-        let line = format!("nothing to serve: no file matches {}: put content there, then start again", shown(path));
-        return Err(Failure::new(Exit::Usage, line));
-    }
     if path.extension().is_some_and(|ending| ending == "torrent") {
         return Ok(());
     }
@@ -94,9 +92,10 @@ fn check_exists(path: &Path) -> Result<(), Failure> {
     Err(Failure::io("can't read", &shown(path), &error))
 }
 
-fn source_of_made(made: &Made, options: &SeedOptions) -> Source {
-    let have = Bitfield::full(made.metainfo.info.geometry.piece_count());
-    source(made.metainfo.clone(), made.folder.clone(), have, &made.trust, options)
+fn prepared_of_made(made: Made, options: &SeedOptions) -> Prepared {
+    let Made { metainfo, folder, trust, fingerprint } = made;
+    let have = Bitfield::full(metainfo.info.geometry.piece_count());
+    Prepared { source: source(metainfo, folder, have, &trust, options), trust, fingerprint: Some(fingerprint) }
 }
 
 /// Fails if none of the torrent's content is there.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::base::escape::printable;
 use crate::cli::exit::Failure;
-use crate::cli::options::SeedOptions;
+use crate::cli::options::{SeedOptions, is_pattern};
 use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::create::open::shown;
@@ -12,22 +12,23 @@ use crate::create::open::shown;
 /// The paths of the command line that cannot be served. One such path does not keep the other paths from being served.
 pub(super) struct Refusals<'a> {
     output: &'a Output,
-    /// The number of paths on the command line.
-    path_count: usize,
-    /// `--watch` is given, so that torrents may be added later.
-    is_watching: bool,
+    /// The command line gives one path, and no torrent can be added later.
+    is_only_path: bool,
+    /// `--watch` or a pattern is given, so that torrents may be added later.
+    is_waiting: bool,
     first: Option<Failure>,
 }
 
 impl<'a> Refusals<'a> {
     pub(super) fn new(options: &SeedOptions, output: &'a Output) -> Self {
-        Self { output, path_count: options.torrents.len(), is_watching: options.watch.is_some(), first: None }
+        let is_waiting = options.watch.is_some() || options.torrents.iter().any(|path| is_pattern(path));
+        Self { output, is_only_path: options.torrents.len() == 1 && !is_waiting, is_waiting, first: None }
     }
 
     /// Reports a path that cannot be served. The failure of a path that is the only one ends `seed` and is reported
     /// then.
     pub(super) fn add(&mut self, path: &Path, failure: Failure) {
-        if self.path_count > 1 || self.is_watching {
+        if !self.is_only_path {
             self.output.error(format_args!("not served: {failure}"));
             record_not_served(path, &failure, self.output);
         }
@@ -36,11 +37,11 @@ impl<'a> Refusals<'a> {
 
     /// Returns the failure that ends `seed` if `served_count` is 0 and no torrent can be added later.
     pub(super) fn conclude(&mut self, served_count: usize) -> Option<Failure> {
-        if served_count > 0 || self.is_watching {
+        if served_count > 0 || self.is_waiting {
             return None;
         }
         let Failure { exit, line } = self.first.take()?;
-        let line = if self.path_count > 1 { format!("nothing is left to serve: {line}") } else { line };
+        let line = if self.is_only_path { line } else { format!("nothing is left to serve: {line}") };
         Some(Failure { exit, line })
     }
 }

@@ -1,18 +1,18 @@
 //! The session of `seed`: the engine on this thread, and the threads that add torrents to it.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::handle::{SeedState, SessionHandle};
+use super::handle::{Reload, SeedState, SessionHandle};
 use super::intake::Intake;
 use super::origin::Origin;
+use super::paths::{PathState, SeededPath};
 use super::refusals::Refusals;
 use super::served::ServedTorrent;
 use super::until::Until;
@@ -44,29 +44,33 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Serves `sources`, the content of `unhashed` once it is hashed, and the torrents of `--watch`, until `seed` ends.
+    /// Serves `sources`, the other content of `paths` once it is hashed, and the torrents of `--watch`, until `seed`
+    /// ends.
     ///
     /// Fails if the engine does, or if none of the paths can be served.
     pub(super) fn run(
         &self,
         sources: Vec<Source>,
-        unhashed: &[PathBuf],
+        paths: Vec<SeededPath>,
         refusals: Refusals<'_>,
-        reload: &AtomicBool,
+        reload: &Reload,
     ) -> Result<Report, Failure> {
         let Self { options, config, origin, state, served, output } = *self;
         let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
-        let session = SessionHandle { options, output, origin, peer_id: config.identity.peer_id, state, changes };
-        let watch = options.watch.as_deref().map(|folder| Watch::new(folder, session.clone(), reload));
+        let contents = Arc::clone(&config.contents);
+        let peer_id = config.identity.peer_id;
+        let session = SessionHandle { options, output, origin, peer_id, state, changes, contents };
+        let watch = options.watch.as_deref().map(|folder| Watch::new(folder, session.clone(), &reload.watch));
         let (first_hashed_end, first_hashed) = sync_channel(0);
-        let intake =
-            Intake { paths: unhashed, session, refusals, served_count: served.len(), first_hashed: first_hashed_end };
+        let has_unhashed = paths.iter().any(|seeded| matches!(seeded.state, PathState::Unhashed));
+        let (served_count, reload) = (served.len(), &reload.paths);
+        let intake = Intake { paths, session, refusals, served_count, first_hashed: first_hashed_end, reload };
         // Dropping the last sender tells the engine that no torrent will be added.
-        let intake = (!unhashed.is_empty()).then_some(intake);
+        let intake = (!options.torrents.is_empty()).then_some(intake);
         let (report, nothing_left) = thread::scope(|scope| {
             watch.map(|watch| scope.spawn(|| watch.run()));
             let intake = intake.map(|intake| scope.spawn(|| intake.run()));
-            if served.is_empty() && !unhashed.is_empty() {
+            if served.is_empty() && has_unhashed {
                 wait_for_first_content(&first_hashed);
             }
             let report = self.serve(sources, inbox);
@@ -102,7 +106,7 @@ impl Session<'_> {
     /// Opens the tracker for our peer, and reports the torrents that are served from the start.
     fn announce(&self, port: u16, status: &mut Status) {
         if let Some(origin) = self.origin {
-            origin.open(port, self.config.identity.peer_id);
+            origin.open(port, self.config.identity.peer_id, self.output);
         }
         self.served.iter().for_each(|torrent| torrent.announce(port, self.origin, self.output));
         status.ready(status_line(port, &self.state.pending));

@@ -1,11 +1,12 @@
 //! The paths of the command line when `seed` starts.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::paths::{PathState, SeededPath, Version, expand};
 use super::prepare::{Found, find};
+use super::prepared::Prepared;
 use super::refusals::{Refusals, warn_of_duplicate};
 use super::served::ServedTorrent;
 use super::session::STATUS_INTERVAL;
@@ -25,8 +26,8 @@ pub(super) struct Startup<'a> {
     pub(super) published: Vec<Published>,
     /// The same torrents for reports.
     pub(super) served: Vec<ServedTorrent>,
-    /// Paths whose content has to be hashed first.
-    pub(super) unhashed: Vec<PathBuf>,
+    /// All paths, with those whose content has to be hashed first.
+    pub(super) paths: Vec<SeededPath>,
     pub(super) refusals: Refusals<'a>,
 }
 
@@ -43,35 +44,51 @@ impl<'a> Startup<'a> {
             sources: Vec::new(),
             published: Vec::new(),
             served: Vec::new(),
-            unhashed: Vec::new(),
+            paths: Vec::new(),
             refusals: Refusals::new(options, output),
         };
         let mut known = HashSet::new();
         let mut notified_at = Instant::now();
-        for path in &options.torrents {
+        for path in expand(&options.torrents, output) {
             if notified_at.elapsed() >= STATUS_INTERVAL {
                 notified_at = Instant::now();
-                notify::starting(&format!("preparing {}", shown(path)));
+                notify::starting(&format!("preparing {}", shown(&path)));
             }
-            match find(path, options, output) {
-                Ok(Found::Ready(source, _)) if !known.insert(source.metainfo.info_hash) => {
-                    warn_of_duplicate(path, output);
+            let state = match find(&path, options, output) {
+                Ok(Found::Ready(prepared)) if !known.insert(prepared.source.metainfo.info_hash) => {
+                    warn_of_duplicate(&path, output);
+                    PathState::refused(&path)
                 }
-                Ok(Found::Ready(source, trust)) => {
-                    startup.served.push(ServedTorrent::new(&source.metainfo, &source.have, &trust));
-                    startup.published.extend(options.web.as_ref().map(|web| {
-                        let content = web.web_seed.then(|| Arc::clone(contents));
-                        Published::new(source.metainfo.clone(), content, SystemTime::now())
-                    }));
-                    startup.sources.push(*source);
+                Ok(Found::Ready(prepared)) => PathState::Served(startup.add(*prepared, options, contents)),
+                Ok(Found::Unhashed) => PathState::Unhashed,
+                Err(failure) => {
+                    startup.refusals.add(&path, failure);
+                    PathState::refused(&path)
                 }
-                Ok(Found::Unhashed) => startup.unhashed.push(path.clone()),
-                Err(failure) => startup.refusals.add(path, failure),
-            }
+            };
+            startup.paths.push(SeededPath::new(path, state));
         }
-        match startup.refusals.conclude(startup.sources.len() + startup.unhashed.len()) {
+        match startup.refusals.conclude(startup.sources.len() + startup.unhashed_count()) {
             Some(failure) => Err(failure),
             None => Ok(startup),
         }
+    }
+
+    /// The number of paths whose content has to be hashed first.
+    pub(super) fn unhashed_count(&self) -> usize {
+        self.paths.iter().filter(|seeded| matches!(seeded.state, PathState::Unhashed)).count()
+    }
+
+    fn add(&mut self, prepared: Prepared, options: &SeedOptions, contents: &Arc<Contents>) -> Version {
+        let Prepared { source, trust, fingerprint } = prepared;
+        let torrent = ServedTorrent::new(&source.metainfo, &source.have, &trust);
+        let version = Version::new(&torrent, fingerprint);
+        self.served.push(torrent);
+        self.published.extend(options.web.as_ref().map(|web| {
+            let content = web.web_seed.then(|| Arc::clone(contents));
+            Published::new(source.metainfo.clone(), content, SystemTime::now())
+        }));
+        self.sources.push(source);
+        version
     }
 }

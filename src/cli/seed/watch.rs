@@ -239,8 +239,8 @@ impl<'a> Watch<'a> {
     }
 
     fn add_torrent(&mut self, path: &Path) -> Result<(), Failure> {
-        let (source, trust) = prepare(path, &self.session)?;
-        let Some(torrent) = self.session.add(source, &trust) else {
+        let prepared = prepare(path, &self.session)?;
+        let Some(torrent) = self.session.add(prepared) else {
             return Err(Failure::new(Exit::Mismatch, format_args!("{}: this torrent is already served", shown(path))));
         };
         self.served.insert(torrent.info_hash, Served { name: torrent.name, len: torrent.total_len });

@@ -22,12 +22,6 @@ pub(in crate::engine) enum Nearness {
     Loopback,
 }
 
-/// Whether hosts anywhere can reach this address: it is neither a loopback address nor one of a private network or
-/// link.
-pub fn is_public(ip: IpAddr) -> bool {
-    Nearness::of(ip, &[]) == Nearness::Public
-}
-
 impl Nearness {
     pub(in crate::engine) const ALL: [Self; 4] = [Self::Public, Self::Private, Self::ThisHost, Self::Loopback];
 
