@@ -110,6 +110,15 @@ impl NetPair {
         ip(&format!("-n {} addr add {address}/32 dev lo", self.left.namespace));
     }
 
+    /// Removes the addresses of the left host's link, and gives it this one, as `ADDRESS/LEN`.
+    pub(crate) fn replace_left_address(&self, address: Option<&str>) {
+        let namespace = &self.left.namespace;
+        ip(&format!("-n {namespace} addr flush dev veth0"));
+        if let Some(address) = address {
+            ip(&format!("-n {namespace} addr add {address} dev veth0 nodad"));
+        }
+    }
+
     /// Takes the link up or down. Both hosts keep their addresses.
     pub(crate) fn set_wire(&self, carries: bool) {
         let state = if carries { "up" } else { "down" };

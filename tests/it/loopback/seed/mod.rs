@@ -1,9 +1,11 @@
 //! `bt-fast seed`: an origin, its pages and tracker, and the peers that it serves.
 
+mod addresses;
 pub(crate) mod crowd;
 mod eviction;
 mod hostile_peers;
 mod many_torrents;
+mod new_versions;
 mod operations;
 mod origin;
 mod peer_identities;
