@@ -1,5 +1,5 @@
 //! The state that the connections of one torrent share: the life of each piece, availability, the choice of requests,
-//! choking.
+//! choking; and the hosts that have all pieces.
 //!
 //! Without I/O or clock. [`Swarm`] is shared by all threads; a [`Link`] joins it to one peer connection. Piece memory
 //! is a type parameter ([`PieceMemory`]) that is only carried here.
@@ -11,6 +11,8 @@ pub mod choker;
 pub mod fair_queue;
 mod gauge;
 mod have_log;
+mod host_table;
+mod hosts;
 mod initial_seeding;
 mod interest;
 pub mod limiter;
@@ -36,6 +38,8 @@ mod wait_notice;
 mod working;
 
 pub use availability::Availability;
+pub use host_table::{Counted, HostCompletion, HostTable};
+pub use hosts::{Holding, HostCounts, Sighting};
 pub use link::{Link, Receipt};
 pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;

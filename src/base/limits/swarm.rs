@@ -58,9 +58,18 @@ pub const TRUST_MAX: i32 = 8;
 /// Trust at which a host is banned: an unproven host at its first failed piece, a proven one at its second or third.
 pub const TRUST_BANNED: i32 = -4;
 
+/// Hosts of one torrent that are remembered to report how many of them have all pieces; further ones are not counted.
+pub const HOSTS_COUNTED_MAX: usize = 10_000;
+/// Hosts of all torrents that are remembered to report how many of them have all pieces; further ones are not counted.
+pub const HOSTS_COUNTED_IN_ALL_MAX: usize = 200_000;
+/// Time after which a host counts as complete because its announcement left nothing to download, unless it shows within
+/// this time that it lacks pieces. aria2 announces a magnet link with nothing left until it has the info dictionary.
+pub const HOST_CLAIM_GRACE: Duration = Duration::from_secs(3);
+
 const _: () = assert!(UPLOAD_SLOTS_GET <= UPLOAD_SLOTS_SEED_MIN && UPLOAD_SLOTS_SEED_MIN <= UPLOAD_SLOTS_MAX);
 const _: () = assert!(is_at_most(TURN_TIME_MIN, TURN_TIME_MAX));
 const _: () = assert!(is_at_most(CHOKE_INTERVAL, OPTIMISTIC_INTERVAL));
 const _: () = assert!(RATE_WINDOW.as_secs() == 2 * CHOKE_INTERVAL.as_secs());
 const _: () = assert!(TRUST_BANNED < 0 && 0 < TRUST_GOOD_PIECE && TRUST_GOOD_PIECE <= TRUST_MAX);
 const _: () = assert!(TRUST_BAD_PIECE_ALONE <= TRUST_BANNED && TRUST_MAX + 3 * TRUST_BAD_PIECE_ALONE <= TRUST_BANNED);
+const _: () = assert!(HOSTS_COUNTED_MAX <= HOSTS_COUNTED_IN_ALL_MAX);
