@@ -257,8 +257,9 @@ pub struct SeedArgs {
     /// Stop after seeding for this time
     #[arg(long, value_name = "TIME")]
     pub stop_time: Option<String>,
-    /// Stop when K peers have the complete content, as they or the tracker of seed report; with several torrents, K
-    /// peers of each
+    /// Stop when K hosts have the complete content, as their connections or their announces to the tracker of seed show;
+    /// with several torrents, K hosts of each. Hosts that had it before count, and hosts that have left. Hosts behind
+    /// one NAT address count as one
     #[arg(long, value_name = "K")]
     pub stop_copies: Option<usize>,
     /// Stop when nothing has been sent for this time

@@ -150,6 +150,7 @@ impl<'a> Download<'a> {
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
                 known_peers: now.known_peer_count,
+                hosts: "",
             });
         })
     }

@@ -44,7 +44,7 @@ impl<'a> ContentProgress<'a> {
 
 /// The state of a transfer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct TransferSnapshot {
+pub struct TransferSnapshot<'a> {
     /// Bytes verified and written; for a seed, bytes sent.
     pub done: u64,
     /// Download rate of payload over the last seconds.
@@ -55,6 +55,8 @@ pub struct TransferSnapshot {
     pub peers: usize,
     /// The number of peers whose addresses are known.
     pub known_peers: usize,
+    /// The number of complete hosts as a part of a line, for an upload.
+    pub hosts: &'a str,
 }
 
 /// Progress of a download, or of an upload without an end. The line is cleared on drop.
@@ -79,13 +81,13 @@ impl<'a> TransferProgress<'a> {
     }
 
     /// Reports the state of the transfer. A call too soon after the last report is ignored.
-    pub fn update(&self, now: TransferSnapshot) {
+    pub fn update(&self, now: TransferSnapshot<'_>) {
         if self.reporter.pace.due().is_none() {
             return;
         }
         self.reporter.report(&ProgressLine {
             phase: self.phase,
-            name: self.name.as_deref(),
+            name: self.name.as_deref().or(Some(now.hosts)).filter(|name| !name.is_empty()),
             amount: self.total.map_or(Amount::Sent(now.done), |total| Amount::Part { done: now.done, total }),
             bytes_per_s: whole(now.down_bytes_per_s),
             up_bytes_per_s: Some(whole(now.up_bytes_per_s)),

@@ -16,7 +16,7 @@ const ELLIPSIS: char = '…';
 pub(super) struct ProgressLine<'a> {
     /// "hashing", "checking", "downloading" or "seeding".
     pub(super) phase: &'static str,
-    /// Printable; `None` shows the phase in its place.
+    /// The content, or for a seed its complete hosts; printable. `None` shows the phase in its place.
     pub(super) name: Option<&'a str>,
     pub(super) amount: Amount,
     /// Rate of reading or downloading.
@@ -88,7 +88,8 @@ impl ProgressLine<'_> {
         let fields = [self.percent_field(), Some(amount), self.rate_field(), self.eta_field(), self.peers_field()];
         let fields: Vec<String> = fields.into_iter().flatten().chain(self.up_field()).collect();
         let fields: Vec<&str> = fields.iter().map(|field| field.trim_start()).collect();
-        format!("{}{name}: {}", self.phase, fields.join(", "))
+        let gap = if matches!(self.amount, Amount::Sent(_)) && !name.is_empty() { ", " } else { ": " };
+        format!("{}{name}{gap}{}", self.phase, fields.join(", "))
     }
 
     /// Joins the most important fields that fit, and the name if it fits behind them.
@@ -126,7 +127,8 @@ impl ProgressLine<'_> {
         let up = fitting(self.up_field());
         let fields = [percent, amount, rate, eta, peers, up];
         let left = room.saturating_sub(width(&fields.each_ref()));
-        let name = cut(self.label(), left.min((left / 2).max(NAME_WIDTH_MIN + BAR_WIDTH_MIN)));
+        let name_max = if self.total().is_some() { (left / 2).max(NAME_WIDTH_MIN + BAR_WIDTH_MIN) } else { left };
+        let name = cut(self.label(), left.min(name_max));
         let bar = self.bar(left.saturating_sub(name.width() + GAP.len()));
         let mut line = Fields { text: name };
         bar.iter().chain(fields.iter().flatten()).for_each(|field| line.push(field));

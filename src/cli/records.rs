@@ -131,6 +131,17 @@ pub enum Record<'a> {
         /// Start of the earlier check that is trusted, in seconds since 1970; `null` if there is none.
         remembered: Option<i64>,
     },
+    /// A host has all pieces of a torrent that `seed` serves; once for each host and torrent.
+    Completed {
+        info_hash: String,
+        name: &'a str,
+        /// The address at which the host was seen last.
+        host: String,
+        /// Hosts of the torrent that have all pieces or had them when they left, this one included.
+        complete: usize,
+        /// Hosts of the torrent that announced themselves or were connected.
+        seen: usize,
+    },
     /// A path that `seed` does not serve, while it serves other paths or watches a folder. `exit` is the exit code that
     /// `seed` would have for this path alone.
     NotServed { path: &'a str, exit: u8, message: &'a str },

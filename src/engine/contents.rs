@@ -1,25 +1,44 @@
-//! Verified content for readers other than peers, such as the web seed.
+//! The torrents of a session as our own tracker and pages use them: verified content for readers other than peers, and
+//! the hosts that have all pieces.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::thread;
 
-use crate::base::{FileIdentity, FileSpan, InfoHash, PieceIndex, Time, limits};
+use crate::base::{FileIdentity, FileSpan, InfoHash, PeerId, PieceIndex, Time, limits};
 use crate::engine::files::readiness::{ReadinessTable, Verification};
+use crate::engine::host_counter::HostCounter;
+use crate::engine::host_summary::HostSummary;
 use crate::engine::torrent::Torrent;
+use crate::swarm::{HostCompletion, HostCounts, Sighting};
 
 /// The torrents of a session and their content, for readers outside the session. The session fills it.
 #[derive(Debug, Default)]
 pub struct Contents {
     torrents: RwLock<HashMap<InfoHash, Arc<Torrent>>>,
     session: RwLock<Option<Weak<dyn Session>>>,
+    /// `None` if hosts are not counted.
+    hosts: Option<HostCounter>,
+}
+
+/// A host that has all pieces of a torrent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedHost {
+    pub info_hash: InfoHash,
+    /// The torrent's name, safe for a terminal.
+    pub name: String,
+    pub ip: IpAddr,
+    /// The hosts of the torrent, this one included.
+    pub counts: HostCounts,
 }
 
 /// The operations of the session that [`Contents`] needs.
 pub(super) trait Session: Send + Sync {
     fn now(&self) -> Time;
+    /// Our own peer id.
+    fn peer_id(&self) -> PeerId;
     /// Wakes the control thread to step this torrent.
     fn wake(&self, torrent: &Torrent);
     /// Wakes every connection that waits for content.
@@ -27,6 +46,11 @@ pub(super) trait Session: Send + Sync {
 }
 
 impl Contents {
+    /// Returns the content of a session whose hosts are counted.
+    pub fn counting_hosts() -> Self {
+        Self { hosts: Some(HostCounter::new()), ..Self::default() }
+    }
+
     pub(super) fn torrents(&self) -> RwLockReadGuard<'_, HashMap<InfoHash, Arc<Torrent>>> {
         self.torrents.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,6 +94,45 @@ impl Contents {
         torrent.content.mark_unservable();
         (0..torrent.content.store.layout().file_count()).for_each(|file_index| torrent.recheck(file_index));
         self.session().inspect(|session| session.wake(&torrent));
+    }
+
+    /// A peer was connected, or announced itself to our own tracker. Our own peer is not counted.
+    pub fn handle_sighting(&self, info_hash: InfoHash, sighting: Sighting) {
+        let Some(hosts) = &self.hosts else { return };
+        if self.session().is_none_or(|session| session.peer_id() != sighting.peer_id) {
+            hosts.handle_sighting(info_hash, sighting);
+        }
+    }
+
+    /// Returns the hosts of a torrent; none if hosts are not counted.
+    pub fn host_counts(&self, info_hash: InfoHash) -> HostCounts {
+        self.hosts.as_ref().map(|hosts| hosts.counts(info_hash)).unwrap_or_default()
+    }
+
+    /// Returns the next host that has all pieces of a torrent of the session.
+    pub fn poll_completed_host(&self) -> Option<CompletedHost> {
+        loop {
+            let HostCompletion { info_hash, ip, counts } = self.hosts.as_ref()?.poll_completion()?;
+            if let Some(torrent) = self.torrents().get(&info_hash) {
+                return Some(CompletedHost { info_hash, name: torrent.name.clone(), ip, counts });
+            }
+        }
+    }
+
+    /// Returns the hosts of all torrents together, without those that failed.
+    pub fn host_summary(&self) -> HostSummary {
+        let torrents = self.torrents();
+        let mut served: Vec<&Torrent> =
+            torrents.values().map(Arc::as_ref).filter(|torrent| !torrent.has_failed()).collect();
+        served.sort_unstable_by_key(|torrent| torrent.number);
+        HostSummary::of(served.iter().map(|torrent| (&*torrent.name, self.host_counts(torrent.info_hash))))
+    }
+
+    /// Removes a torrent from the session.
+    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Arc<Torrent>> {
+        let removed = self.torrents_mut().remove(&info_hash);
+        self.hosts.iter().for_each(|hosts| hosts.remove(info_hash));
+        removed
     }
 
     /// Fills `buffer` with the bytes of a file from `offset` on, and returns the identity of the file. Hashes pieces

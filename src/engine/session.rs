@@ -160,7 +160,7 @@ fn conclude(
     if outcome == Outcome::Failed && torrents.is_empty() {
         return Err(EngineError::NothingLeft);
     }
-    let mut totals = Snapshot { copies: usize::MAX, ..removed };
+    let mut totals = removed;
     torrents.iter().for_each(|torrent| control::add(&mut totals, torrent));
     Ok(Report {
         totals,

@@ -1,6 +1,6 @@
 //! The peers of one torrent, their age, and the choice of peers for a reply.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -25,8 +25,6 @@ pub(super) struct Swarm {
     /// Number of peers of each host.
     source_counts: HashMap<IpAddr, usize>,
     completed: u64,
-    /// Hosts that announced a completed download.
-    completed_hosts: HashSet<IpAddr>,
     /// Time of the first announcement since the swarm was empty.
     began_at: Option<Time>,
 }
@@ -85,11 +83,6 @@ impl Swarm {
         }
     }
 
-    /// Returns the number of hosts that announced a completed download, each counted once.
-    pub(super) fn completed_host_count(&self) -> usize {
-        self.completed_hosts.len()
-    }
-
     /// Returns the number of remembered peers, without the origin.
     pub(super) fn peer_count(&self) -> usize {
         self.positions.len()
@@ -119,9 +112,6 @@ impl Swarm {
             Some(known) => {
                 if announcement.event == Event::Completed && known.role == Role::Leecher {
                     self.completed += 1;
-                    if self.completed_hosts.len() < TRACKER_SWARM_MAX {
-                        self.completed_hosts.insert(host_of(source.ip()));
-                    }
                 }
                 if known.role == role {
                     if let Some(previous) = self.pools(role).of(source).get_mut(known.index) {

@@ -109,11 +109,6 @@ impl Table {
         shard.swarms.get(&info_hash).map(Swarm::stats)
     }
 
-    /// Returns the number of hosts that announced a completed download of this torrent.
-    pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
-        self.shard(info_hash).swarms.get(&info_hash).map_or(0, Swarm::completed_host_count)
-    }
-
     /// Records an announcement and returns the reply, or the reason for a refusal.
     pub fn handle_announce(&self, now: Time, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let source = SocketAddr::new(announcement.source.to_canonical(), announcement.port);

@@ -46,6 +46,9 @@ pub const PIECE_MAP_LEN: u32 = 512;
 /// Seconds of transfer rates that a session keeps for the dashboard; older ones are dropped.
 pub const RATES_KEPT_MAX: usize = 300;
 
+/// Torrents that the progress line of `seed` lists one by one; more are summed up.
+pub const TORRENTS_LISTED_MAX: usize = 3;
+
 /// Pause before a system call is retried that was interrupted, was cancelled or lacked resources.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// Retries of a system call that was interrupted, was cancelled or lacked resources. Together they take a second or

@@ -12,6 +12,12 @@ pub const ADMIN_PORTS: [u16; 10] = [6870, 6871, 6872, 6873, 6874, 6875, 6876, 68
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Time between two events of the dashboard, the interval at which the session renews its status.
 pub const WEB_EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Time that `/api` waits for a status with the peers' connections, if no page has requested one lately.
+pub const WEB_STATUS_WAIT: Duration = Duration::from_secs(2);
+/// Torrents in `/metrics`, in the order in which they were added; further ones are only in the sums.
+pub const METRICS_TORRENTS_MAX: usize = 1000;
+/// Characters of a torrent's name in a label of `/metrics`; the rest is cut.
+pub const METRICS_NAME_LEN_MAX: usize = 80;
 /// Bytes of a file that are read at a time for one HTTP client.
 pub const WEB_READ_LEN: usize = 8 << 10;
 /// Bytes of a file that are read at a time for an HTTP client that keeps up.
@@ -55,6 +61,7 @@ pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 /// the server is still making the answer.
 pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 
+const _: () = assert!(is_at_most(WEB_EVENT_INTERVAL, WEB_STATUS_WAIT));
 const _: () = assert!(WEB_READ_LEN <= WEB_LONG_READ_LEN);
 const _: () = assert!(WEB_CONNECTIONS_PER_HOST_MAX <= WEB_CONNECTIONS_MAX);
 const _: () = assert!(is_at_most(WEB_PERMIT_RETRY, WEB_YIELD_AFTER));

@@ -2,6 +2,7 @@
 
 mod follow;
 mod handle;
+mod hosts;
 mod inspector;
 mod intake;
 mod made;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use handle::{Reload, SeedState};
 use origin::{Origin, PeerSide};
-use session::Session;
+use session::{Ended, Session};
 use startup::Startup;
 
 use super::activation::Handed;
@@ -40,7 +41,7 @@ use super::transfer::{self, transfer};
 use crate::base::limits;
 use crate::base::units::Bytes;
 use crate::create::open::shown;
-use crate::engine::{Config, Contents, Listen, Report};
+use crate::engine::{Config, Contents, Listen};
 use crate::web::site::Published;
 
 pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> {
@@ -48,7 +49,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
     handed.check(options.web.is_some())?;
     check_watched_folder(&options)?;
-    let contents = Arc::default();
+    let contents = Arc::new(Contents::counting_hosts());
     let startup = Startup::prepare(&options, &contents, output)?;
     let unhashed_count = startup.unhashed_count();
     let Startup { sources, published, served, paths, refusals } = startup;
@@ -59,11 +60,11 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
 
     let session =
         Session { options: &options, config: &config, origin: origin.as_ref(), state: &state, served: &served, output };
-    let report = session.run(sources, paths, refusals, &reload);
+    let ended = session.run(sources, paths, refusals, &reload);
 
     notify::stopping();
     origin.into_iter().for_each(Origin::join);
-    conclude(&report?, state.total_len.load(Ordering::Relaxed), output);
+    conclude(&ended?, state.total_len.load(Ordering::Relaxed), output);
     Ok(())
 }
 
@@ -119,9 +120,10 @@ fn start_origin(
     Origin::start(web, handed, peer_side, published, &monitor, &config.contents, stop).map(Some)
 }
 
-fn conclude(report: &Report, total_len: u64, output: &Output) {
+fn conclude(ended: &Ended, total_len: u64, output: &Output) {
+    let Ended { report, hosts } = ended;
     let copies = Copies { uploaded: report.totals.uploaded, total_len };
-    output.message(format_args!("sent {copies} in {:.1} s", report.elapsed.as_secs_f64()));
+    output.message(format_args!("sent {copies} in {:.1} s; {hosts}", report.elapsed.as_secs_f64()));
     output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(report) });
 }
 

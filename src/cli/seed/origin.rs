@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use super::reachable::reachable;
-use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
 use crate::cli::exit::{Failure, exit_of};
@@ -28,7 +27,6 @@ use crate::web::tracker::Tracker;
 /// The running HTTP and tracker servers.
 pub(super) struct Origin {
     site: Site,
-    info_hashes: Mutex<Vec<InfoHash>>,
     /// Content that is served over HTTP; `None` without `--web-seed`.
     web_seed: Option<Arc<Contents>>,
     /// Address at which other hosts reach the pages.
@@ -99,8 +97,7 @@ impl Origin {
         };
         let sockets = sockets.map_err(|error| cannot("the web page", options.address, "--web", &error))?;
         let table = Table::listed();
-        let info_hashes: Vec<InfoHash> = published.iter().map(|torrent| torrent.info_hash).collect();
-        info_hashes.iter().for_each(|&info_hash| table.allow(info_hash));
+        published.iter().for_each(|torrent| table.allow(torrent.info_hash));
         let tracker = Tracker::new(table).with_contents(Arc::clone(contents));
         let address = sockets.address;
         let site = Site::new(published, tracker.clone(), options.public_url.clone(), address.port());
@@ -131,7 +128,6 @@ impl Origin {
         };
         Ok(Self {
             site,
-            info_hashes: Mutex::new(info_hashes),
             web_seed: options.web_seed.then(|| Arc::clone(contents)),
             web,
             // Peers may have reached the tracker at another address than the one on which the seeder listens.
@@ -170,26 +166,19 @@ impl Origin {
 
     /// Publishes a torrent. The seeder listens on `port`.
     pub(super) fn add(&self, metainfo: Metainfo, port: u16, peer_id: PeerId) {
-        let info_hash = metainfo.info_hash;
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
         self.site.publish(published, tracker::Origin { port, peer_id, ip: self.ip });
-        lock(&self.info_hashes).push(info_hash);
     }
 
     /// Publishes a torrent in place of `old`, like [`Self::add`].
     pub(super) fn replace(&self, old: InfoHash, metainfo: Metainfo, port: u16, peer_id: PeerId) {
-        let info_hash = metainfo.info_hash;
         let published = Published::new(metainfo, self.web_seed.clone(), SystemTime::now());
         self.site.replace(old, published, tracker::Origin { port, peer_id, ip: self.ip });
-        let mut info_hashes = lock(&self.info_hashes);
-        info_hashes.retain(|&known| known != old);
-        info_hashes.push(info_hash);
     }
 
     /// Withdraws `old`, whose content is that of the published torrent `new` since it changed.
     pub(super) fn withdraw_for(&self, old: InfoHash, new: InfoHash) {
         self.site.withdraw_for(old, new);
-        lock(&self.info_hashes).retain(|&known| known != old);
     }
 
     pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
@@ -198,13 +187,6 @@ impl Origin {
 
     pub(super) fn remove(&self, info_hash: InfoHash) {
         self.site.withdraw(info_hash);
-        lock(&self.info_hashes).retain(|&known| known != info_hash);
-    }
-
-    /// The number of hosts that reported a completed download to our tracker, for the torrent with the fewest of them.
-    pub(super) fn completed(&self) -> usize {
-        let info_hashes = lock(&self.info_hashes);
-        info_hashes.iter().map(|&info_hash| self.site.tracker().completed_host_count(info_hash)).min().unwrap_or(0)
     }
 
     /// Prints the links of a torrent. The seeder listens on `port`.

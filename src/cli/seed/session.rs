@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::handle::{Reload, SeedState, SessionHandle};
+use super::hosts::HostReporter;
 use super::intake::Intake;
 use super::origin::Origin;
 use super::paths::{PathState, SeededPath};
@@ -43,6 +44,13 @@ pub(super) struct Session<'a> {
     pub(super) output: &'a Output,
 }
 
+/// The result of a session.
+pub(super) struct Ended {
+    pub(super) report: Report,
+    /// The number of complete hosts as a part of a line.
+    pub(super) hosts: String,
+}
+
 impl Session<'_> {
     /// Serves `sources`, the other content of `paths` once it is hashed, and the torrents of `--watch`, until `seed`
     /// ends.
@@ -54,7 +62,7 @@ impl Session<'_> {
         paths: Vec<SeededPath>,
         refusals: Refusals<'_>,
         reload: &Reload,
-    ) -> Result<Report, Failure> {
+    ) -> Result<Ended, Failure> {
         let Self { options, config, origin, state, served, output } = *self;
         let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
         let contents = Arc::clone(&config.contents);
@@ -67,40 +75,44 @@ impl Session<'_> {
         let intake = Intake { paths, session, refusals, served_count, first_hashed: first_hashed_end, reload };
         // Dropping the last sender tells the engine that no torrent will be added.
         let intake = (!options.torrents.is_empty()).then_some(intake);
-        let (report, nothing_left) = thread::scope(|scope| {
+        let (ended, nothing_left) = thread::scope(|scope| {
             watch.map(|watch| scope.spawn(|| watch.run()));
             let intake = intake.map(|intake| scope.spawn(|| intake.run()));
             if served.is_empty() && has_unhashed {
                 wait_for_first_content(&first_hashed);
             }
-            let report = self.serve(sources, inbox);
+            let ended = self.serve(sources, inbox);
             state.stop.store(true, Ordering::Relaxed);
-            (report, intake.and_then(|intake| intake.join().ok().flatten()))
+            (ended, intake.and_then(|intake| intake.join().ok().flatten()))
         });
-        let report = report?;
-        nothing_left.map_or(Ok(report), Err)
+        let ended = ended?;
+        nothing_left.map_or(Ok(ended), Err)
     }
 
     /// Runs the engine on this thread.
-    fn serve(&self, sources: Vec<Source>, changes: Changes) -> Result<Report, EngineError> {
+    fn serve(&self, sources: Vec<Source>, changes: Changes) -> Result<Ended, EngineError> {
         let Self { config, state, output, .. } = *self;
         let mut status = Status::default();
+        let mut hosts = HostReporter::new(&config.contents, output);
         let mut until = Until::new(self.options.until, Arc::clone(&state.total_len));
         let progress = TransferProgress::seed(output);
-        engine::run_with(config, sources, Some(changes), &state.stop, &mut |now| {
+        let report = engine::run_with(config, sources, Some(changes), &state.stop, &mut |now| {
             if state.port.set(now.port).is_ok() {
                 self.announce(now.port, &mut status);
             }
-            status.update(|| status_line(now.port, &state.pending));
+            hosts.update();
+            status.update(|| status_line(now.port, hosts.line(), &state.pending));
             progress.update(TransferSnapshot {
                 done: now.uploaded,
                 down_bytes_per_s: now.down_bytes_per_s,
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
                 known_peers: now.known_peer_count,
+                hosts: hosts.line(),
             });
-            self.stop_if_done(&mut until, now);
-        })
+            self.stop_if_done(&mut until, now, hosts.fewest_complete());
+        })?;
+        Ok(Ended { report, hosts: hosts.line().to_owned() })
     }
 
     /// Opens the tracker for our peer, and reports the torrents that are served from the start.
@@ -109,15 +121,16 @@ impl Session<'_> {
             origin.open(port, self.config.identity.peer_id, self.output);
         }
         self.served.iter().for_each(|torrent| torrent.announce(port, self.origin, self.output));
-        status.ready(status_line(port, &self.state.pending));
+        let hosts = self.config.contents.host_summary().to_string();
+        status.ready(status_line(port, &hosts, &self.state.pending));
     }
 
     /// Ends the session when a `--stop-…` condition is met. The conditions count from the time when all content of the
     /// command line is hashed, because they are those of all torrents together.
-    fn stop_if_done(&self, until: &mut Until, now: &Snapshot) {
+    fn stop_if_done(&self, until: &mut Until, now: &Snapshot, complete_hosts: usize) {
         if !self.state.is_complete.load(Ordering::Relaxed) {
             until.restart();
-        } else if let Some(reason) = until.met(now, || self.origin.map_or(0, Origin::completed)) {
+        } else if let Some(reason) = until.met(now, complete_hosts) {
             self.output.message(format_args!("stopping: {reason}"));
             self.state.stop.store(true, Ordering::Relaxed);
         }
@@ -157,7 +170,7 @@ impl Status {
     }
 }
 
-fn status_line(port: u16, pending: &PendingList) -> String {
+fn status_line(port: u16, hosts: &str, pending: &PendingList) -> String {
     let pending: String = pending.list().iter().map(|content| format!("; {content}")).collect();
-    format!("seeding on port {port}{pending}")
+    format!("seeding on port {port}; {hosts}{pending}")
 }

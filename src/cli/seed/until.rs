@@ -33,9 +33,9 @@ impl Until {
         self.active_at = self.started;
     }
 
-    /// Returns the reason to stop if a condition is met. `completed` returns the number of hosts that reported a
-    /// completed download to our own tracker.
-    pub(super) fn met(&mut self, now: &Snapshot, completed: impl FnOnce() -> usize) -> Option<String> {
+    /// Returns the reason to stop if a condition is met. `complete_hosts` is the number of hosts with the complete
+    /// content; with several torrents, of the torrent with the fewest.
+    pub(super) fn met(&mut self, now: &Snapshot, complete_hosts: usize) -> Option<String> {
         if now.uploaded > self.uploaded {
             self.uploaded = now.uploaded;
             self.active_at = Instant::now();
@@ -44,10 +44,8 @@ impl Until {
         if ratio.is_some_and(|ratio| self.ratio() >= ratio) {
             return Some(format!("{:.2} times the content was sent", self.ratio()));
         }
-        // Counting completed hosts takes a lock: only if it is needed.
-        let complete_count = copies.map_or(0, |_| now.copies.max(completed()));
-        if copies.is_some_and(|copies| complete_count >= copies) {
-            return Some(format!("{} complete", Count(complete_count as u64, "peer")));
+        if copies.is_some_and(|copies| complete_hosts >= copies) {
+            return Some(format!("{} complete", Count(complete_hosts as u64, "host")));
         }
         if time.is_some_and(|limit| self.started.elapsed() >= limit) {
             return Some("the time of --stop-time has passed".to_owned());
@@ -76,18 +74,18 @@ mod tests {
     fn the_first_condition_met_is_the_reason() {
         let mut until =
             Until::new(UntilOptions { ratio: Some(1.5), copies: Some(2), ..UntilOptions::default() }, len(100));
-        assert_eq!(until.met(&Snapshot { uploaded: 149, copies: 1, ..Snapshot::default() }, || 0), None);
-        let reason = until.met(&Snapshot { uploaded: 150, copies: 2, ..Snapshot::default() }, || 0);
+        assert_eq!(until.met(&Snapshot { uploaded: 149, ..Snapshot::default() }, 1), None);
+        let reason = until.met(&Snapshot { uploaded: 150, ..Snapshot::default() }, 2);
         assert_eq!(reason.as_deref(), Some("1.50 times the content was sent"));
-        let reason = until.met(&Snapshot::default(), || 0);
+        let reason = until.met(&Snapshot::default(), 0);
         assert!(reason.is_some(), "the bytes of earlier checks count");
         let mut copied = Until::new(UntilOptions { copies: Some(2), ..UntilOptions::default() }, len(100));
-        assert_eq!(copied.met(&Snapshot::default(), || 1), None);
-        assert!(copied.met(&Snapshot::default(), || 2).is_some());
+        assert_eq!(copied.met(&Snapshot::default(), 1), None);
+        assert!(copied.met(&Snapshot::default(), 2).is_some());
         let mut at_once = Until::new(UntilOptions { time: Some(Duration::ZERO), ..UntilOptions::default() }, len(100));
-        assert!(at_once.met(&Snapshot::default(), || 0).is_some());
+        assert!(at_once.met(&Snapshot::default(), 0).is_some());
         let mut idle = Until::new(UntilOptions { idle: Some(Duration::ZERO), ..UntilOptions::default() }, len(100));
-        assert_eq!(idle.met(&Snapshot::default(), || 0).as_deref(), Some("nothing was sent for 0 s"));
-        assert_eq!(Until::new(UntilOptions::default(), len(0)).met(&Snapshot::default(), || 0), None);
+        assert_eq!(idle.met(&Snapshot::default(), 0).as_deref(), Some("nothing was sent for 0 s"));
+        assert_eq!(Until::new(UntilOptions::default(), len(0)).met(&Snapshot::default(), 0), None);
     }
 }

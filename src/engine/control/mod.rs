@@ -22,7 +22,7 @@ use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
 use crate::engine::config::{Change, Changes, Config};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
-use crate::engine::metrics::monitor::Snapshot;
+use crate::engine::metrics::monitor::{Snapshot, Status};
 use crate::engine::report::HungUp;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
@@ -168,7 +168,11 @@ impl Control<'_> {
                 {
                     let with_peers = monitor.take_peer_request();
                     let torrents = self.drivers.values_mut().map(|driver| driver.status(now, with_peers)).collect();
-                    monitor.publish(status::status(self.shared, &snapshot, torrents));
+                    monitor.publish(Status {
+                        has_peer_lists: with_peers,
+                        up_limit: self.config.rates.up,
+                        ..status::status(self.shared, &snapshot, torrents)
+                    });
                 }
             }
             if self.peer_count > 0 {
@@ -274,9 +278,9 @@ impl Control<'_> {
             self.peer_count -= driver.peer_count;
             self.leaving.retain(|announcer| !announcer.is_finished());
             self.leaving.extend(driver.stop());
-            let Snapshot { copies, known_peer_count, .. } = self.removed;
+            let Snapshot { known_peer_count, .. } = self.removed;
             add(&mut self.removed, &torrent);
-            self.removed = Snapshot { copies, known_peer_count, ..self.removed };
+            self.removed = Snapshot { known_peer_count, ..self.removed };
             self.quiet = None;
         }
     }
@@ -325,15 +329,12 @@ impl Control<'_> {
         let (drivers, busy, removed) = (&self.drivers, &self.busy, self.removed);
         let mut sum = *self.quiet.get_or_insert_with(|| {
             let quiet = drivers.iter().filter(|(number, _)| !busy.contains(number));
-            let mut sum = Snapshot { copies: usize::MAX, ..removed };
+            let mut sum = removed;
             quiet.for_each(|(_, driver)| add(&mut sum, &driver.torrent));
             sum
         });
         for driver in self.busy.iter().filter_map(|number| self.drivers.get(number)) {
             add(&mut sum, &driver.torrent);
-        }
-        if self.drivers.is_empty() {
-            sum.copies = 0;
         }
         (sum.port, sum.peer_count) = (self.shared.endpoint.listen_port, self.peer_count);
         if let Some((at, downloaded, uploaded)) = shown.since(now, &sum) {
@@ -371,7 +372,6 @@ impl ShownRates {
 
 /// Adds the totals of a torrent to `sum`.
 pub(in crate::engine) fn add(sum: &mut Snapshot, torrent: &Torrent) {
-    sum.copies = sum.copies.min(torrent.copies());
     sum.known_peer_count += torrent.peers.list().len();
     let totals = &torrent.swarm.totals;
     sum.have_len += torrent.wanted_len.saturating_sub(torrent.swarm.pieces.wanted_left());

@@ -34,6 +34,7 @@ pub(super) fn status(shared: &Shared, totals: &Snapshot, torrents: Vec<Arc<Torre
         memory_anon: usage.memory.anon,
         memory_file: usage.memory.file,
         latency_buckets: buckets(&shared.counters.latency()),
+        ..Status::default()
     }
 }
 
@@ -66,7 +67,6 @@ pub(super) fn torrent_status(
         uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
         downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
         peers: peers.len(),
-        seeders: peers.iter().filter(|peer| peer.have_count() == pieces).count(),
         failed: torrent.has_failed() || torrent.content.has_unservable(),
         rarest: if with_peers { rarest(torrent) } else { 0 },
         availability: if with_peers { availability(torrent) } else { Vec::new() },

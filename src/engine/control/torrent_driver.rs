@@ -236,6 +236,8 @@ impl TorrentDriver {
         }
         if now >= self.review_at {
             learn_own_address(shared, &peers);
+            let complete = self.torrent.peers.take_complete(&self.torrent.swarm);
+            complete.into_iter().for_each(|sighting| shared.handle_sighting(&self.torrent, sighting));
         }
         if is_crowded || self.has_candidates {
             self.set_eviction_candidates(shared, now, &peers, is_crowded);

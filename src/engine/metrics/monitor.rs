@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
-use crate::base::limits::RATES_KEPT_MAX;
+use crate::base::limits::{RATES_KEPT_MAX, WEB_STATUS_WAIT};
 use crate::base::lock::lock;
 
 /// The totals of all torrents of a session. Bytes are payload.
@@ -21,8 +22,6 @@ pub struct Snapshot {
     pub peer_count: usize,
     /// Peers whose addresses are known. A peer of several torrents counts once for each.
     pub known_peer_count: usize,
-    /// Peers that had all pieces when they left. With several torrents, the number of the torrent with the fewest.
-    pub copies: usize,
     /// The port on which we listen.
     pub port: u16,
     pub down_bytes_per_s: f64,
@@ -35,7 +34,7 @@ const PEERS_SHOWN_S: u32 = 10;
 /// Holds the last status. Shared by the session and the operator's pages.
 #[derive(Debug, Default)]
 pub struct Monitor {
-    status: Mutex<Arc<Status>>,
+    status: watch::Sender<Arc<Status>>,
     /// Bytes/s up and down, the latest last; at most [`RATES_KEPT_MAX`].
     rates: Mutex<VecDeque<(f64, f64)>>,
     /// The number of further statuses that include the list of peers.
@@ -55,9 +54,16 @@ pub struct Status {
     pub corrupt: u64,
     pub up_bytes_per_s: f64,
     pub down_bytes_per_s: f64,
+    /// The limit of `up_bytes_per_s`; `None` if there is none.
+    pub up_limit: Option<u64>,
     /// Handshakes included.
     pub connections: usize,
+    /// The pages add the numbers of each torrent's swarm.
+    #[serde(skip)]
     pub torrents: Vec<Arc<TorrentStatus>>,
+    /// The torrents have their lists of peers.
+    #[serde(skip)]
+    pub has_peer_lists: bool,
     /// Received pieces that were hashed.
     pub hashed_pieces: u64,
     /// The number of batches in which they were hashed.
@@ -84,8 +90,6 @@ pub struct TorrentStatus {
     pub uploaded: u64,
     pub downloaded: u64,
     pub peers: usize,
-    /// Peers that have all pieces.
-    pub seeders: usize,
     /// Our own storage failed, or pieces are not served because their files changed or are gone.
     pub failed: bool,
     /// The number of connected peers that have the rarest piece.
@@ -120,7 +124,19 @@ impl Monitor {
 
     /// Returns the last status without requesting the list of peers.
     pub fn peek(&self) -> Arc<Status> {
-        Arc::clone(&lock(&self.status))
+        Arc::clone(&self.status.borrow())
+    }
+
+    /// Returns the last status with the list of peers, or the next one if no page has requested the list lately. If
+    /// the session does not publish one, it returns the last status without the list.
+    pub async fn status_with_peers(&self) -> Arc<Status> {
+        self.status();
+        let mut published = self.status.subscribe();
+        let with_peers = published.wait_for(|status| status.has_peer_lists);
+        match tokio::time::timeout(WEB_STATUS_WAIT, with_peers).await {
+            Ok(Ok(status)) => Arc::clone(&status),
+            _ => self.peek(),
+        }
     }
 
     /// Whether the next status must include the list of peers.
@@ -143,7 +159,7 @@ impl Monitor {
         }
         rates.push_back((status.up_bytes_per_s, status.down_bytes_per_s));
         drop(rates);
-        *lock(&self.status) = Arc::new(status);
+        self.status.send_replace(Arc::new(status));
     }
 }
 

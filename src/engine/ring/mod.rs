@@ -33,7 +33,7 @@ use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing}
 use crate::engine::torrent::Torrent;
 use crate::engine::torrent::peers::{Direction, JoinedPeer};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
-use crate::swarm::{Link, PeerShared, Traffic};
+use crate::swarm::{Holding, Link, PeerShared, Traffic};
 use crate::uring::{Listener, Socket, no_op, spawn};
 
 /// The interval at which timeouts are checked.
@@ -303,10 +303,12 @@ async fn serve(
     let now = ring.shared().now();
     let peer_shared = Arc::new(PeerShared::new(key, address));
     let newcomer = JoinedPeer { shared: peer_shared.clone(), peer_id: agreement.peer_id, direction };
+    let sighting = newcomer.sighting(Holding::Partial);
     if !torrent.peers.join(newcomer, ring.shared().peer_id, now) {
         debug!("{address}: second connection to the same peer, or the torrent was removed");
         return Traffic::None;
     }
+    ring.shared().handle_sighting(&torrent, sighting);
     let setup = Setup {
         geometry: torrent.swarm.geometry.clone(),
         fast: agreement.extensions.has_fast(),
@@ -379,7 +381,8 @@ impl Drop for Registration {
         self.ring.connections.borrow_mut().remove(&self.shared.key());
         // The last pieces that the peer announced are counted when its link is dropped.
         self.connection = None;
-        self.torrent.peers.leave(&self.shared, &self.torrent.swarm);
+        let left = self.torrent.peers.leave(&self.shared, &self.torrent.swarm);
+        left.into_iter().for_each(|sighting| self.ring.shared().handle_sighting(&self.torrent, sighting));
         self.ring.shared().control.wake(&self.torrent);
     }
 }

@@ -30,6 +30,7 @@ use crate::engine::shared::rings::Rings;
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::storage::StorageError;
+use crate::swarm::Sighting;
 use crate::swarm::fair_queue::FairQueue;
 use crate::swarm::limiter::Limiter;
 use crate::uring::{SocketOptions, ZeroCopyMode};
@@ -169,7 +170,12 @@ impl Shared {
     }
 
     pub(in crate::engine) fn remove(&self, info_hash: InfoHash) -> Option<Arc<Torrent>> {
-        self.contents.torrents_mut().remove(&info_hash)
+        self.contents.remove(info_hash)
+    }
+
+    /// A connection shows the pieces that a peer has.
+    pub(in crate::engine) fn handle_sighting(&self, torrent: &Torrent, sighting: Sighting) {
+        self.contents.handle_sighting(torrent.info_hash, sighting);
     }
 
     /// The number of blocks of each peer's queue that are made ready ahead of its writer, so that the blocks of all
@@ -208,6 +214,10 @@ impl received::VerifiedSink for Shared {
 impl contents::Session for Shared {
     fn now(&self) -> Time {
         self.now()
+    }
+
+    fn peer_id(&self) -> PeerId {
+        self.peer_id
     }
 
     fn wake(&self, torrent: &Torrent) {

@@ -130,11 +130,6 @@ impl Torrent {
         self.swarm.totals.downloaded.load(Ordering::Relaxed)
     }
 
-    /// Copies of the content that left with peers; see [`Peers::copies`].
-    pub(in crate::engine) fn copies(&self) -> usize {
-        self.peers.copies(self.swarm.geometry.total_len())
-    }
-
     /// Returns false if the torrent is woken already.
     pub(in crate::engine) fn request_wake(&self) -> bool {
         !self.is_woken.swap(true, Ordering::AcqRel)

@@ -1,6 +1,6 @@
 //! The peers of one torrent: those that are connected, those that are known, and how far they are trusted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use crate::engine::piece::Piece;
 use crate::engine::torrent::failed_pieces::FailedPieces;
 use crate::storage::PieceBuffer;
 use crate::swarm::peer_list::{Contribution, PeerList};
-use crate::swarm::{HashOutcome, PeerShared, Swarm, Verdict};
+use crate::swarm::{HashOutcome, Holding, PeerShared, Sighting, Swarm, Verdict};
 
 /// The known and connected peers of one torrent, and the trust in each. Shared by all threads.
 #[derive(Debug)]
@@ -24,7 +24,6 @@ pub(in crate::engine) struct Peers {
     /// By the connection's key.
     connected: Mutex<HashMap<u32, Entry>>,
     list: Mutex<PeerList>,
-    copies: Mutex<HashMap<IpAddr, HostCopies>>,
     failed_pieces: FailedPieces,
     /// The torrent was removed from the session.
     is_closed: AtomicBool,
@@ -49,13 +48,14 @@ pub(in crate::engine) struct JoinedPeer {
 struct Entry {
     peer: JoinedPeer,
     since: Time,
+    /// The peer was reported to have all pieces.
+    is_complete: bool,
 }
 
-/// The peers of one host that left with all pieces, and the bytes that they took from us together.
-#[derive(Debug, Default)]
-struct HostCopies {
-    peers: HashSet<PeerId>,
-    uploaded: u64,
+impl JoinedPeer {
+    pub(in crate::engine) fn sighting(&self, holding: Holding) -> Sighting {
+        Sighting { ip: self.shared.address().ip(), peer_id: self.peer_id, holding }
+    }
 }
 
 impl Peers {
@@ -64,7 +64,6 @@ impl Peers {
             name,
             connected: Mutex::default(),
             list: Mutex::new(PeerList::with_filter(filter)),
-            copies: Mutex::default(),
             failed_pieces: FailedPieces::default(),
             is_closed: AtomicBool::new(false),
         }
@@ -112,38 +111,28 @@ impl Peers {
             }
             twin.peer.shared.request_close();
         }
-        connected.insert(newcomer.shared.key(), Entry { peer: newcomer, since: now });
+        connected.insert(newcomer.shared.key(), Entry { peer: newcomer, since: now, is_complete: false });
         true
     }
 
-    /// A connection has ended.
-    pub(in crate::engine) fn leave(&self, shared: &PeerShared, swarm: &Swarm<PieceBuffer>) {
-        let left = lock(&self.connected).remove(&shared.key());
-        let uploaded = shared.uploaded();
+    /// A connection has ended. Returns the pieces that the peer has.
+    pub(in crate::engine) fn leave(&self, shared: &PeerShared, swarm: &Swarm<PieceBuffer>) -> Option<Sighting> {
+        let Entry { peer, .. } = lock(&self.connected).remove(&shared.key())?;
         // A peer may disconnect on completion without announcing its last pieces.
-        let is_complete = shared.have_count() == swarm.geometry.piece_count() || uploaded >= swarm.geometry.total_len();
-        if let Some(entry) = left.filter(|_| is_complete && uploaded > 0) {
-            let mut copies = lock(&self.copies);
-            let host = host_of(shared.address().ip());
-            if copies.len() < limits::PEER_LIST_MAX || copies.contains_key(&host) {
-                let copies = copies.entry(host).or_default();
-                copies.uploaded = copies.uploaded.saturating_add(uploaded);
-                if copies.peers.len() < limits::CONNECTIONS_PER_IP_MAX {
-                    copies.peers.insert(entry.peer.peer_id);
-                }
-            }
-        }
+        let is_complete = has_all(shared, swarm) || shared.uploaded() >= swarm.geometry.total_len();
+        Some(peer.sighting(if is_complete { Holding::Complete } else { Holding::Partial }))
     }
 
-    /// The number of peers that took blocks from us and had all pieces when they left. A host counts once, and more
-    /// often only if it took as many copies of `content_len` bytes, since it can claim to be complete under any number
-    /// of ids.
-    pub(in crate::engine) fn copies(&self, content_len: u64) -> usize {
-        let of_host = |copies: &HostCopies| {
-            let taken = usize::try_from(copies.uploaded / content_len.max(1)).unwrap_or(usize::MAX);
-            copies.peers.len().min(taken.max(1))
-        };
-        lock(&self.copies).values().map(of_host).sum()
+    /// Returns the connected peers that have received all pieces since the last call.
+    pub(in crate::engine) fn take_complete(&self, swarm: &Swarm<PieceBuffer>) -> Vec<Sighting> {
+        let mut connected = lock(&self.connected);
+        let fresh = connected.values_mut().filter(|entry| !entry.is_complete && has_all(&entry.peer.shared, swarm));
+        fresh
+            .map(|entry| {
+                entry.is_complete = true;
+                entry.peer.sighting(Holding::Complete)
+            })
+            .collect()
     }
 
     /// The torrent was removed: rejects new connections, and closes those that have joined.
@@ -187,4 +176,8 @@ impl Peers {
         let of_host = peers.iter().filter(|peer| host_of(peer.address().ip()) == host);
         of_host.for_each(|peer| peer.request_close());
     }
+}
+
+fn has_all(peer: &PeerShared, swarm: &Swarm<PieceBuffer>) -> bool {
+    peer.have_count() == swarm.geometry.piece_count()
 }

@@ -19,11 +19,14 @@ use super::plain::not_found;
 use super::site::{self, PAGE_HEADERS, Pending, PendingList};
 use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
-use crate::base::limits::WEB_EVENT_INTERVAL;
+use crate::base::limits::{METRICS_TORRENTS_MAX, WEB_EVENT_INTERVAL};
 use crate::engine::Monitor;
-use crate::engine::metrics::monitor::Status;
+use crate::engine::metrics::monitor::{Status, TorrentStatus};
+use crate::swarm::HostCounts;
+use crate::tracker::SwarmStats;
 
 const PAGE: &str = include_str!("../assets/dashboard.html");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SCRIPT: &str = include_str!("../assets/dashboard.js");
 
 /// The data of the operator's pages.
@@ -40,7 +43,8 @@ struct View<'a> {
     version: &'static str,
     #[serde(flatten)]
     status: &'a Status,
-    tracker: TrackerView,
+    torrents: Vec<TorrentView<'a>>,
+    tracker: TrackerView<'a>,
     hashing: Vec<PendingView<'a>>,
 }
 
@@ -52,19 +56,45 @@ struct PendingView<'a> {
     hashed: u64,
 }
 
+/// A torrent, with the numbers of its swarm.
 #[derive(Debug, Serialize)]
-struct TrackerView {
+struct TorrentView<'a> {
+    #[serde(flatten)]
+    status: &'a TorrentStatus,
+    #[serde(flatten)]
+    swarm: SwarmView,
+}
+
+#[derive(Debug, Serialize)]
+struct TrackerView<'a> {
     #[serde(flatten)]
     totals: TrackerTotals,
     /// The swarms in the order of the torrents.
-    swarms: Vec<SwarmView>,
+    swarms: Vec<NamedSwarm<'a>>,
 }
 
-#[derive(Debug, Default, Serialize)]
+/// The numbers of a torrent's swarm, for readers that want nothing else of the torrent.
+#[derive(Debug, Serialize)]
+struct NamedSwarm<'a> {
+    info_hash: &'a str,
+    name: &'a str,
+    #[serde(flatten)]
+    swarm: SwarmView,
+}
+
+/// The numbers of one swarm. They are the same wherever they are shown.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct SwarmView {
+    /// Complete peers that our tracker knows, this origin included.
     seeders: usize,
+    /// Incomplete peers that our tracker knows.
     leechers: usize,
+    /// Downloads whose completion was announced to our tracker.
     completed: u64,
+    /// Hosts that announced themselves or were connected.
+    hosts_seen: usize,
+    /// Those of `hosts_seen` that have all pieces, or had them when they left.
+    hosts_complete: usize,
 }
 
 impl<'a> PendingView<'a> {
@@ -87,6 +117,7 @@ impl Admin {
             .route("/style.css", get(site::style))
             .route("/events", get(events))
             .route("/api", get(api))
+            .route("/api/", get(|| async { Redirect::permanent("/api") }))
             .route("/rates", get(rates))
             .route("/metrics", get(metrics_page))
             .route("/healthz", get(|| async { "ok\n" }))
@@ -95,27 +126,30 @@ impl Admin {
             .layer(middleware::from_fn_with_state(hosts, hosts::check))
     }
 
-    fn json(&self) -> String {
-        let status = self.monitor.status();
+    fn json(&self, status: &Status) -> String {
         let pending = self.pending.list();
+        let swarms: Vec<SwarmView> = status.torrents.iter().map(|torrent| self.swarm(torrent)).collect();
+        let torrents = || status.torrents.iter().map(Arc::as_ref).zip(&swarms);
         let view = View {
-            version: env!("CARGO_PKG_VERSION"),
-            status: &status,
-            tracker: self.tracker_view(&status),
+            version: VERSION,
+            status,
+            torrents: torrents().map(|(status, &swarm)| TorrentView { status, swarm }).collect(),
+            tracker: TrackerView {
+                totals: self.tracker.totals(),
+                swarms: torrents()
+                    .map(|(TorrentStatus { info_hash, name, .. }, &swarm)| NamedSwarm { info_hash, name, swarm })
+                    .collect(),
+            },
             hashing: pending.iter().map(|content| PendingView::of(content)).collect(),
         };
         serde_json::to_string(&view).unwrap_or_default()
     }
 
-    fn tracker_view(&self, status: &Status) -> TrackerView {
-        let swarm = |info_hash: &str| {
-            let stats = InfoHash::from_hex(info_hash).and_then(|hash| self.tracker.stats(hash)).unwrap_or_default();
-            SwarmView { seeders: stats.seeders, leechers: stats.leechers, completed: stats.completed }
-        };
-        TrackerView {
-            totals: self.tracker.totals(),
-            swarms: status.torrents.iter().map(|torrent| swarm(&torrent.info_hash)).collect(),
-        }
+    fn swarm(&self, torrent: &TorrentStatus) -> SwarmView {
+        let Some(info_hash) = InfoHash::from_hex(&torrent.info_hash) else { return SwarmView::default() };
+        let SwarmStats { seeders, leechers, completed } = self.tracker.stats(info_hash).unwrap_or_default();
+        let HostCounts { seen, complete } = self.tracker.host_counts(info_hash);
+        SwarmView { seeders, leechers, completed, hosts_seen: seen, hosts_complete: complete }
     }
 }
 
@@ -128,7 +162,8 @@ async fn script() -> impl IntoResponse {
 }
 
 async fn api(State(admin): State<Admin>) -> impl IntoResponse {
-    (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], admin.json())
+    let status = admin.monitor.status_with_peers().await;
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, "application/json")], admin.json(&status))
 }
 
 /// Upload and download rates of the last minutes in bytes/s: one pair per second, the latest last.
@@ -139,7 +174,9 @@ async fn rates(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
     let status = admin.monitor.peek();
-    let text = metrics::text(&status, &admin.tracker_view(&status));
+    let shown = status.torrents.iter().take(METRICS_TORRENTS_MAX);
+    let torrents = shown.map(|status| TorrentView { status, swarm: admin.swarm(status) }).collect::<Vec<_>>();
+    let text = metrics::text(&status, &torrents, &admin.tracker.totals());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
@@ -148,7 +185,7 @@ async fn events(State(admin): State<Admin>) -> Sse<impl Stream<Item = Result<Eve
     let start = tokio::time::interval(WEB_EVENT_INTERVAL);
     Sse::new(stream::unfold((admin, start), |(admin, mut ticks)| async move {
         ticks.tick().await;
-        let event = Event::default().data(admin.json());
+        let event = Event::default().data(admin.json(&admin.monitor.status()));
         Some((Ok(event), (admin, ticks)))
     }))
 }

@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::base::{InfoHash, Rng, Time};
 use crate::codec::tracker_http::Event;
 use crate::engine::Contents;
+use crate::swarm::{Holding, HostCounts, Sighting};
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Counts, Refusal, Reply, SwarmStats, Table};
 use crate::web::replaced::ReplacedList;
@@ -30,7 +31,7 @@ pub struct Tracker {
     connection_ids: ConnectionIds,
     counters: Arc<Counters>,
     replaced: Arc<ReplacedList>,
-    /// Notified of leechers, if the process serves torrents of this tracker.
+    /// Notified of peers that announce themselves, if the process serves torrents of this tracker.
     contents: Option<Arc<Contents>>,
     /// The start of the table's [`Time`].
     started_at: Instant,
@@ -69,7 +70,7 @@ impl Tracker {
         }
     }
 
-    /// Notifies `contents` of leechers that announce themselves.
+    /// Notifies `contents` of peers that announce themselves.
     #[must_use]
     pub fn with_contents(self, contents: Arc<Contents>) -> Self {
         Self { contents: Some(contents), ..self }
@@ -114,9 +115,9 @@ impl Tracker {
         self.table.stats(self.now(), info_hash)
     }
 
-    /// The number of hosts that announced the completion of this torrent.
-    pub fn completed_host_count(&self, info_hash: InfoHash) -> usize {
-        self.table.completed_host_count(info_hash)
+    /// Returns the hosts of a torrent that were seen; none if the process does not serve it.
+    pub fn host_counts(&self, info_hash: InfoHash) -> HostCounts {
+        self.contents.as_ref().map(|contents| contents.host_counts(info_hash)).unwrap_or_default()
     }
 
     fn now(&self) -> Time {
@@ -125,10 +126,8 @@ impl Tracker {
 
     fn announce(&self, announcement: &Announcement, rng: &mut Rng) -> Result<Reply, Refusal> {
         let reply = self.table.handle_announce(self.now(), announcement, rng)?;
-        let Announcement { info_hash, source, port, left, event, .. } = *announcement;
-        let is_leecher = left > 0 && port != 0 && event != Event::Stopped;
-        if is_leecher && let Some(contents) = &self.contents {
-            contents.handle_leecher(info_hash, SocketAddr::new(source, port));
+        if let Some(contents) = &self.contents {
+            notify(contents, announcement);
         }
         Ok(reply)
     }
@@ -144,6 +143,20 @@ impl Tracker {
 
     fn accepts(&self, from: IpAddr, connection_id: u64) -> bool {
         self.connection_ids.accepts(self.now(), from, connection_id)
+    }
+}
+
+/// Notifies the session of a peer that has announced itself.
+fn notify(contents: &Contents, announcement: &Announcement) {
+    let Announcement { info_hash, peer_id, source, port, left, event, .. } = *announcement;
+    let holding = match event {
+        _ if left > 0 => Holding::Partial,
+        Event::Completed => Holding::Complete,
+        _ => Holding::Claimed,
+    };
+    contents.handle_sighting(info_hash, Sighting { ip: source, peer_id, holding });
+    if left > 0 && port != 0 && event != Event::Stopped {
+        contents.handle_leecher(info_hash, SocketAddr::new(source, port));
     }
 }
 
