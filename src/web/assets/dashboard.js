@@ -15,12 +15,18 @@ function bytes(count) {
     count /= 1024;
     unit += 1;
   }
-  return `${unit === 0 ? Math.round(count) : count.toFixed(count < 10 ? 2 : 1)} ${units[unit]}`;
+  return `${unit === 0 || Number.isInteger(count) ? Math.round(count) : count.toFixed(2)} ${units[unit]}`;
 }
 
 const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
-const rate = (bytesPerSecond) => `${bytes(bytesPerSecond)}/s`;
+// Decimal units, as in the terminal.
+function rate(bytesPerSecond) {
+  if (bytesPerSecond >= 1e9) return `${(bytesPerSecond / 1e9).toFixed(2)} GB/s`;
+  if (bytesPerSecond >= 1e6) return `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`;
+  if (bytesPerSecond >= 1e3) return `${(bytesPerSecond / 1e3).toFixed(1)} kB/s`;
+  return `${Math.round(bytesPerSecond)} B/s`;
+}
 
 function draw(parent, name, attributes, text) {
   const shape = document.createElementNS(SVG, name);
@@ -29,9 +35,9 @@ function draw(parent, name, attributes, text) {
   parent.append(shape);
 }
 
-// Rounds `top` up to a multiple of a quarter of the largest power of two that is not above it.
+// Rounds `top` up to a multiple of a quarter of the largest power of ten that is not above it.
 function scale(top) {
-  const step = 2 ** Math.floor(Math.log2(top)) / 4;
+  const step = 10 ** Math.floor(Math.log10(top)) / 4;
   return Math.ceil(top / step) * step;
 }
 
@@ -129,13 +135,13 @@ function drawMap(canvas, { availability, rarest, pieces, pieces_had }) {
   });
 }
 
-function drawTorrent(torrent, swarm) {
+function drawTorrent(torrent) {
   const section = torrentSection(torrent.info_hash);
   const percent = torrent.pieces ? (100 * torrent.pieces_had) / torrent.pieces : 100;
   section.querySelector("h2").textContent = torrent.name;
   const facts = [bytes(torrent.length), `${percent.toFixed(percent === 100 ? 0 : 1)} % complete`, `sent ${bytes(torrent.uploaded)}`,
-    `${counted(torrent.peers, "peer")}, ${counted(torrent.seeders, "seeder")}`];
-  if (swarm) facts.push(`tracker: ${counted(swarm.seeders, "seeder")}, ${counted(swarm.leechers, "leecher")}, ${swarm.completed} downloaded`);
+    `${torrent.hosts_complete} of ${counted(torrent.hosts_seen, "host")} complete`, `${counted(torrent.peers, "peer")} connected`,
+    `tracker: ${counted(torrent.seeders, "seeder")}, ${counted(torrent.leechers, "leecher")}, ${torrent.completed} downloaded`];
   if (torrent.failed) facts.push("STORAGE FAILED");
   const line = section.querySelector(".facts");
   line.textContent = facts.join(" · ");
@@ -175,7 +181,7 @@ function show(now) {
   }
   drawRates();
   drawLatency(now.latency_buckets);
-  now.torrents.forEach((torrent, index) => drawTorrent(torrent, now.tracker.swarms[index]));
+  now.torrents.forEach(drawTorrent);
 }
 
 async function start() {
