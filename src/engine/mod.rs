@@ -26,6 +26,7 @@ mod torrent;
 pub mod trackers;
 
 pub use crate::storage::arena_len_default;
+pub use crate::swarm::{Holding, HostCounts, Sighting};
 pub use config::{CacheMode, Change, Changes, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::{CompletedHost, Contents};
 pub use files::presence::{FilePresence, file_presence};

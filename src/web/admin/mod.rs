@@ -20,9 +20,8 @@ use super::site::{self, PAGE_HEADERS, Pending, PendingList};
 use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
 use crate::base::limits::{METRICS_TORRENTS_MAX, WEB_EVENT_INTERVAL};
-use crate::engine::Monitor;
 use crate::engine::metrics::monitor::{Status, TorrentStatus};
-use crate::swarm::HostCounts;
+use crate::engine::{HostCounts, Monitor};
 use crate::tracker::SwarmStats;
 
 const PAGE: &str = include_str!("../assets/dashboard.html");

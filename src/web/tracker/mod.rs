@@ -18,8 +18,7 @@ use serde::Serialize;
 
 use crate::base::{InfoHash, Rng, Time};
 use crate::codec::tracker_http::Event;
-use crate::engine::Contents;
-use crate::swarm::{Holding, HostCounts, Sighting};
+use crate::engine::{Contents, Holding, HostCounts, Sighting};
 use crate::tracker::connection_id::ConnectionIds;
 use crate::tracker::{Announcement, Counts, Refusal, Reply, SwarmStats, Table};
 use crate::web::replaced::ReplacedList;
