@@ -1,6 +1,7 @@
 //! `bt-fast seed`: an origin, its pages and tracker, and the peers that it serves.
 
 mod addresses;
+mod complete_hosts;
 pub(crate) mod crowd;
 mod eviction;
 mod hostile_peers;
