@@ -12,6 +12,7 @@ mod fuzz;
 mod interop;
 mod loopback;
 mod manual;
+mod rollout;
 mod sim;
 mod support;
 mod tidy;
