@@ -183,9 +183,13 @@ impl Announce {
         self.stopping = true;
     }
 
-    /// Returns whether all announces after [`Self::handle_stop`] are done.
+    /// Returns whether all announces after [`Self::handle_stop`] are done. A first announce of an incomplete torrent is
+    /// not awaited; one of a complete torrent is, since an origin counts its hosts by it.
     pub fn is_finished(&self) -> bool {
-        self.stopping && !self.tiers.iter().any(|tracker| tracker.started)
+        let reports_complete = |request: &InFlight| request.complete && request.event == Event::Started;
+        self.stopping
+            && !self.tiers.iter().any(|tracker| tracker.started)
+            && !self.requests.iter().any(reports_complete)
     }
 
     /// Returns whether a request is in progress; regular announces go to one tracker at a time.

@@ -337,6 +337,23 @@ fn stopping_does_not_wait_for_unanswered_trackers() {
 }
 
 #[test]
+fn stopping_waits_until_a_tracker_knows_a_complete_torrent() {
+    let mut world = World::new(&[&["a"]], true);
+    let request = world.ask().unwrap();
+    world.announce.handle_stop();
+    assert!(!world.announce.is_finished());
+    world.answer(&request, Ok(reply()));
+    assert_eq!(world.succeed().1, Event::Stopped);
+    assert!(world.announce.is_finished());
+
+    let mut world = World::new(&[&["a"]], true);
+    let request = world.ask().unwrap();
+    world.announce.handle_stop();
+    world.answer(&request, Err(down()));
+    assert!(world.announce.is_finished());
+}
+
+#[test]
 fn the_tracker_id_is_sent_back_to_its_tracker() {
     let mut world = World::new(&[&["a"]], false);
     let request = world.ask().unwrap();
