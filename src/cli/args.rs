@@ -120,7 +120,7 @@ pub enum CommandArgs {
     Get(GetArgs),
     /// Verify content on disk against a torrent; exit 3 if it does not match
     Verify(VerifyArgs),
-    /// Print the contents of a .torrent
+    /// Print the contents of a .torrent, or of the torrent behind a link
     Show(ShowArgs),
     /// Print the magnet link of a .torrent
     Magnet(MagnetArgs),
@@ -301,11 +301,18 @@ pub struct ProxyArgs {
     pub trust_proxy: Vec<String>,
 }
 
+const GET_AFTER_HELP: &str = "\
+Several torrents share one port and one set of limits. One that fails does not end the others: each failure is one \
+line, and the last line counts the complete ones. The exit code is 0 if all are complete, and otherwise the first of \
+130, 5, 3, 1, 2 and 4 that applies to one of them.";
+
 #[derive(Args, Debug)]
+#[command(after_help = GET_AFTER_HELP)]
 pub struct GetArgs {
-    /// A .torrent file, the HTTP or HTTPS URL of one, a magnet link, or an info-hash
-    #[arg(value_name = "TORRENT|URL|MAGNET")]
-    pub torrent: OsString,
+    /// .torrent files, HTTP or HTTPS URLs of them, magnet links and info-hashes; - reads a .torrent from stdin. Several
+    /// are downloaded at the same time
+    #[arg(value_name = "TORRENT|URL|MAGNET|INFO-HASH", required = true)]
+    pub torrents: Vec<OsString>,
     /// Folder to download into [default: the current folder]; with --metadata-only the .torrent to write, or - for
     /// stdout [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "DIR|FILE")]
@@ -325,7 +332,9 @@ pub struct GetArgs {
     /// files are left alone and get exits with 1. A file that is empty or holds only zeros counts as absent
     #[arg(long, conflicts_with = "metadata_only")]
     pub overwrite: bool,
-    /// Keep uploading after the download is complete, until interrupted. A ratio or time (=R|T) is not available yet
+    /// Keep uploading after the download is complete: until R times its length has been sent in this session (=2), for
+    /// the time T, which needs a unit (=30m), until the first of both (=2,30m), or until interrupted. Several torrents
+    /// count together, from the time when all are complete
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub seed: Option<String>,
     #[command(flatten)]
@@ -337,7 +346,7 @@ pub struct GetArgs {
     /// the content is complete all the same
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
     pub on_complete: Option<OsString>,
-    /// Exit with 4 after this time without peers or trackers [default: never]
+    /// Exit with 4 after this time without peers or trackers; of several torrents, without a peer of any [default: never]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
     /// Download pieces in the order of the content, to read it during the download. The swarm benefits less than with
@@ -496,13 +505,28 @@ pub struct VerifyArgs {
 
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The .torrent file
-    #[arg(value_name = "TORRENT")]
-    pub torrent: PathBuf,
+    /// A .torrent file, the HTTP or HTTPS URL of one, a magnet link, or an info-hash; - reads a .torrent from stdin. The
+    /// metadata of a link is fetched from peers
+    #[arg(value_name = "TORRENT|URL|MAGNET|INFO-HASH")]
+    pub torrent: OsString,
     /// Ask each tracker for the number of seeders and leechers (BEP 48)
     #[arg(long)]
     pub scrape: bool,
-    /// Reach the trackers through this network interface only. The system's resolver may use other interfaces
+    /// Ask this peer for the metadata of a link; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub peer: Vec<String>,
+    /// Ask this tracker for peers of a link in addition to those of the link (http, https or udp); repeatable
+    #[arg(long, value_name = "URL")]
+    pub announce: Vec<String>,
+    /// Accept peers at this address while the metadata of a link is fetched [default: all addresses, the first free port
+    /// of 6881-6889]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Exit with 4 if no peer sends metadata for this time [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver
+    /// may use other interfaces
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
     #[command(flatten)]
@@ -511,9 +535,9 @@ pub struct ShowArgs {
 
 #[derive(Args, Debug)]
 pub struct MagnetArgs {
-    /// The .torrent file
-    #[arg(value_name = "TORRENT")]
-    pub torrent: PathBuf,
+    /// A .torrent file, or the HTTP or HTTPS URL of one; - reads a .torrent from stdin
+    #[arg(value_name = "TORRENT|URL")]
+    pub torrent: OsString,
     /// Add this peer to the link; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     pub peer: Vec<String>,

@@ -5,11 +5,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::exit::{Exit, Failure};
+use super::options::PeerSources;
 use super::output::Output;
 use super::progress::ContentProgress;
+use crate::base::escape::printable;
+use crate::base::lock::lock;
 use crate::base::{Bitfield, FileIdentity, Rng};
 use crate::codec::metainfo::Metainfo;
 use crate::create::foreign::foreign_files;
@@ -19,7 +23,7 @@ use crate::create::{ContentError, Control, verify};
 use crate::engine::files::resume::{Claims, Earlier, Recalled, recall};
 use crate::engine::raise_descriptor_limit;
 use crate::storage::{Layout, PromisedSpace, Sidecar, StorageError, Target, WantedFile, make_folder};
-use crate::swarm::Choice;
+use crate::swarm::{Choice, Selection};
 
 /// The folder and files of a download.
 pub(super) struct ContentLocation<'a> {
@@ -32,6 +36,8 @@ pub(super) struct ContentLocation<'a> {
     pub(super) torrent: Option<&'a Path>,
     /// Files with foreign content may be overwritten.
     pub(super) overwrite: bool,
+    /// The ways to find peers, if something is missing.
+    pub(super) peer_sources: PeerSources<'a>,
 }
 
 /// The state from which a download continues.
@@ -43,16 +49,19 @@ pub(super) struct Existing {
 }
 
 impl ContentLocation<'_> {
-    /// Locks the target, and finds the pieces that need not be downloaded. Fails if the others need more disk space than
-    /// `space` has.
+    /// Locks the target, and finds the pieces that need not be downloaded. Fails, with no file created or changed, if
+    /// something is missing and nothing can find peers, or if it needs more disk space than `space` has.
     pub(super) fn prepare(
         &self,
-        space: &mut PromisedSpace,
+        space: &Mutex<PromisedSpace>,
         stop: &AtomicBool,
         output: &Output,
     ) -> Result<Existing, Failure> {
         let Self { metainfo, folder, .. } = *self;
         let info = &metainfo.info;
+        if !self.has_files() {
+            self.check_peer_sources(&Bitfield::new(info.geometry.piece_count()))?;
+        }
         make_folder(folder).map_err(|error| Failure::io("can't create folder", &shown(folder), &error))?;
         raise_descriptor_limit();
         let layout = Layout::open(folder, info.files.iter().map(|file| file.path.clone()))?;
@@ -93,10 +102,11 @@ impl ContentLocation<'_> {
             None if self.has_files() => hash(self.metainfo, self.folder, None, stop, output)?,
             None => Bitfield::new(info.geometry.piece_count()),
         };
+        self.check_peer_sources(&have)?;
         let is_known = |file_index: usize| known_files.get(file_index) == Some(&true);
         self.spare_torrent()?;
         let foreign = self.find_foreign(&layout, &have, is_known, stop)?;
-        space.promise(&layout, self.wanted().map(|file_index| self.wanted_file(file_index, &have)))?;
+        lock(space).promise(&layout, self.wanted().map(|file_index| self.wanted_file(file_index, &have)))?;
         self.clear_way(&layout, foreign)?;
         earlier.pieces = have.clone();
         Ok(Existing { target: Some(target), have, earlier })
@@ -124,6 +134,17 @@ impl ContentLocation<'_> {
             }
         }
         Err(error.into())
+    }
+
+    /// Fails if a wanted piece is not in `have` and nothing can find peers.
+    fn check_peer_sources(&self, have: &Bitfield) -> Result<(), Failure> {
+        let geometry = &self.metainfo.info.geometry;
+        let selection = self.choices.map(|choices| Selection::new(geometry, choices));
+        let is_wanted = |piece| selection.as_ref().is_none_or(|selection| selection.is_wanted(piece));
+        if geometry.pieces().all(|piece| have.contains(piece) || !is_wanted(piece)) {
+            return Ok(());
+        }
+        self.peer_sources.check(&printable(&self.metainfo.info.name))
     }
 
     /// Whether any file of the torrent exists.

@@ -45,11 +45,6 @@ impl Failure {
         Self { exit, line: line.to_string() }
     }
 
-    /// A feature that the command line announces and does not have yet.
-    pub fn not_yet(what: impl fmt::Display) -> Self {
-        Self::new(Exit::Usage, format_args!("{what} is not available yet"))
-    }
-
     /// An I/O error at `place`, which must be printable.
     pub fn io(what: &str, place: &str, error: &io::Error) -> Self {
         Self::new(exit_of(error), format_args!("{what}: {place}: {error}"))

@@ -3,23 +3,37 @@
 use std::net::SocketAddr;
 
 use super::exit::Failure;
-use super::metainfo_file::load_metainfo;
-use super::options::MagnetOptions;
+use super::interrupt::{self, Hangup};
+use super::load::{Loader, Purpose};
+use super::options::{MagnetOptions, NetworkOptions, ServingOptions};
 use super::output::Output;
 use super::records::Record;
+use super::transfer::config;
+use crate::base::limits;
 use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::codec::metainfo::Metainfo;
-use crate::create::open::shown;
+use crate::engine::magnet::Listening;
 
 pub(super) fn run(options: &MagnetOptions, output: &Output) -> Result<(), Failure> {
-    let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
+    let MagnetOptions { source, peers, engine } = options;
+    let stop = interrupt::flag(Hangup::Ends)?;
+    let network = NetworkOptions::default();
+    let loader = Loader {
+        network: &network,
+        limits: &engine.metainfo,
+        config: &config(&network, engine, ServingOptions::default(), limits::CONNECTIONS_GET_MAX),
+        listening: Listening::Here,
+        purpose: Purpose::MetadataOnly,
+        stop: &stop,
+        output,
+    };
+    let metainfo = loader.load(source)?.metainfo;
     if metainfo.info.private {
         output.warning(format_args!(
-            "{}: a private torrent: its peers do not send the metadata, so the link does not work without the .torrent",
-            shown(&options.torrent)
+            "{source}: a private torrent: its peers do not send the metadata, so the link does not work without the .torrent"
         ));
     }
-    let link = link(&metainfo, &options.peers);
+    let link = link(&metainfo, peers);
     if output.is_json() {
         output.record(&Record::Magnet { info_hash: metainfo.info_hash.to_string(), link: &link });
     } else {

@@ -1,9 +1,14 @@
-//! Reads a `.torrent` from disk, and refuses anything that is no regular file of a reasonable length.
+//! Reads a `.torrent` from disk or standard input. On disk anything but a regular file is refused, and in any case
+//! anything that is too long.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::exit::{Exit, Failure, exit_of};
 use super::options::usage;
@@ -13,6 +18,11 @@ use crate::base::limits::{METAINFO_LEN_MAX, PATH_ELEMENT_LEN_MAX};
 use crate::base::units::Bytes;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits, Mistaken};
 use crate::create::open::{open_regular, shown};
+
+/// Bytes per read of standard input.
+const STDIN_READ_LEN: usize = 64 << 10;
+/// Interval at which the stop flag is checked while standard input has nothing to read.
+const STDIN_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Why a file could not be read as a `.torrent`.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +54,39 @@ pub fn read_metainfo_file(path: &Path) -> Result<Vec<u8>, MetainfoFileError> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(METAINFO_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    check_len(bytes)
+}
+
+fn check_len(bytes: Vec<u8>) -> Result<Vec<u8>, MetainfoFileError> {
     match bytes.len() as u64 {
         0 => Err(Mistaken::Empty.into()),
         len if len > METAINFO_LEN_MAX => Err(MetainfoFileError::TooLong),
         _ => Ok(bytes),
     }
+}
+
+/// Reads a `.torrent` from standard input to its end, or until `stop` is set.
+pub(super) fn read_metainfo_stdin(stop: &AtomicBool) -> Result<Vec<u8>, Failure> {
+    let unread = |error| Failure::new(Exit::Failed, format_args!("can't read torrent: standard input: {error}"));
+    let mut stdin = io::stdin().lock();
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; STDIN_READ_LEN];
+    while bytes.len() as u64 <= METAINFO_LEN_MAX {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::new(Exit::Interrupted, "interrupted before the torrent was read"));
+        }
+        let mut readable = [PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut readable, Some(&STDIN_POLL)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(unread(MetainfoFileError::Io(error.into()))),
+        }
+        match stdin.read(&mut chunk).map_err(|error| unread(error.into()))? {
+            0 => break,
+            len => bytes.extend_from_slice(chunk.get(..len).unwrap_or_default()),
+        }
+    }
+    check_len(bytes).map_err(unread)
 }
 
 /// Returns the default of `-o`: `NAME.torrent` in the current folder.

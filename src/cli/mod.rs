@@ -17,6 +17,7 @@ mod generate;
 mod get;
 mod hook;
 pub mod interrupt;
+mod load;
 mod log_file;
 mod magnet;
 pub mod metainfo_file;
@@ -97,7 +98,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     match options.command {
         Command::Create(options) => create::run(options, output),
         Command::Seed(options) => seed::run(options, output),
-        Command::Get(options) => get::run(options, output),
+        Command::Get(options) => get::run(&options, output),
         Command::Verify(options) => verify::run(&options, output),
         Command::Show(options) => show::run(&options, output),
         Command::Magnet(options) => magnet::run(&options, output),

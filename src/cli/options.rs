@@ -28,12 +28,14 @@ use crate::web::forwarded::TrustedProxies;
 mod bench;
 mod get;
 mod seed;
+mod source;
 mod track;
 
 pub use bench::{BenchFolder, FloorOptions, LoopbackOptions, SwarmOptions};
-pub(super) use get::check_hints;
-pub use get::{GetOptions, GetOutput, MetainfoSource};
+pub use get::{GetOptions, GetOutput, SeedUntil};
 pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent, is_torrent_name};
+pub use source::MetainfoSource;
+pub(super) use source::{Incoming, PeerSources};
 pub use track::{TrackList, TrackOptions};
 
 #[derive(Debug)]
@@ -186,20 +188,23 @@ pub struct VerifyOptions {
 
 #[derive(Debug)]
 pub struct ShowOptions {
-    pub torrent: PathBuf,
+    pub source: MetainfoSource,
     /// Ask the trackers for the swarm.
     pub scrape: bool,
-    /// Network interface for trackers; `None` for any.
-    pub device: Option<Device>,
-    pub metainfo: MetainfoLimits,
+    /// The network for the metadata of a link, and the interface for trackers.
+    pub network: NetworkOptions,
+    /// Exit with 4 after this time without metadata; `None` for never.
+    pub timeout: Option<Duration>,
+    pub engine: EngineOptions,
 }
 
 #[derive(Debug)]
 pub struct MagnetOptions {
-    pub torrent: PathBuf,
+    /// No link.
+    pub source: MetainfoSource,
     /// Peers to add to the link.
     pub peers: Vec<SocketAddr>,
-    pub metainfo: MetainfoLimits,
+    pub engine: EngineOptions,
 }
 
 impl Options {
@@ -213,7 +218,7 @@ impl Options {
             CommandArgs::Get(args) => Command::Get(get::resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
             CommandArgs::Show(args) => Command::Show(resolve_show(args)?),
-            CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(&args)?),
+            CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(args)?),
             CommandArgs::Track(args) => Command::Track(track::resolve_track(args)?),
             CommandArgs::Completions { shell } => Command::Completions(shell),
             CommandArgs::Manual { folder } => Command::Manual(folder),
@@ -312,20 +317,39 @@ fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
 }
 
 fn resolve_show(args: ShowArgs) -> Result<ShowOptions, Failure> {
-    Ok(ShowOptions {
-        torrent: args.torrent,
-        scrape: args.scrape,
+    let network = NetworkOptions {
+        listen: args.listen.as_deref().map(|text| address("--listen", text, PEER_PORT)).transpose()?,
+        peers: peers(&args.peer)?,
+        announce: args.announce.iter().map(|url| announce_url(url)).collect::<Result<_, _>>()?,
         device: args.bind_device.as_deref().map(device).transpose()?,
-        metainfo: metainfo_limits(&args.limits),
+        ..NetworkOptions::default()
+    };
+    let source = source::source(args.torrent)?;
+    if let MetainfoSource::Magnet(magnet) = &source {
+        let (tracker_count, peer_count) = (magnet.trackers.len(), magnet.peers.len());
+        PeerSources { tracker_count, peer_count, incoming: Incoming::Accepted, network: &network }.check(&source)?;
+    }
+    Ok(ShowOptions {
+        source,
+        scrape: args.scrape,
+        network,
+        timeout: args.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
+        engine: engine_for_metadata(&args.limits),
     })
 }
 
-fn resolve_magnet(args: &MagnetArgs) -> Result<MagnetOptions, Failure> {
-    Ok(MagnetOptions {
-        torrent: args.torrent.clone(),
-        peers: peers(&args.peer)?,
-        metainfo: metainfo_limits(&args.limits),
-    })
+fn resolve_magnet(args: MagnetArgs) -> Result<MagnetOptions, Failure> {
+    let source = source::source(args.torrent)?;
+    if let MetainfoSource::Magnet(magnet) = &source {
+        let line = format_args!("magnet: {}: it is a link or info-hash already: give a .torrent", magnet.info_hash);
+        return Err(usage(line));
+    }
+    Ok(MagnetOptions { source, peers: peers(&args.peer)?, engine: engine_for_metadata(&args.limits) })
+}
+
+/// Returns the engine's options for a command that fetches metadata at most.
+fn engine_for_metadata(args: &LimitArgs) -> EngineOptions {
+    EngineOptions { rings: 1, arena_len: limits::ARENA_LEN_MIN, slots: Slots::Auto, metainfo: metainfo_limits(args) }
 }
 
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
@@ -556,10 +580,6 @@ fn rate(flag: &str, text: &str) -> Result<u64, Failure> {
 /// Parses a time.
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     parse_duration(text).map_err(|error| usage(format_args!("{flag}: {error}")))
-}
-
-fn refuse_later(flags: &[(&str, bool)]) -> Result<(), Failure> {
-    flags.iter().find(|(_, given)| *given).map_or(Ok(()), |(flag, _)| Err(Failure::not_yet(flag)))
 }
 
 /// Returns the folder of a path; `.` for a bare name.

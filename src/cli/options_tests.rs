@@ -76,25 +76,19 @@ fn invalid_values_are_refused_before_any_work() {
 }
 
 #[test]
-fn planned_features_are_refused_by_name() {
-    let refusal = refused("get x.torrent --seed=2.0");
-    assert!(refusal.ends_with("is not available yet"), "{refusal}");
-}
-
-#[test]
 fn get_distinguishes_files_from_urls() {
     let Command::Get(get) = resolve("get https://host/x.torrent --seed --timeout 5 --slots all").unwrap() else {
         panic!("not get")
     };
-    assert_eq!(get.source, MetainfoSource::Url("https://host/x.torrent".into()));
-    assert!(get.seed);
+    assert_eq!(get.sources, [MetainfoSource::Url("https://host/x.torrent".into())]);
+    assert!(get.seed.is_some());
     assert_eq!(get.timeout, Some(Duration::from_secs(5)));
     assert_eq!(get.engine.slots, Slots::All);
     let Command::Get(get) = resolve("get x.torrent --peer [::1]:6881 --peer 127.0.0.1:1").unwrap() else {
         panic!("not get")
     };
-    assert_eq!(get.source, MetainfoSource::File("x.torrent".into()));
-    assert!(!get.seed);
+    assert_eq!(get.sources, [MetainfoSource::File("x.torrent".into())]);
+    assert!(get.seed.is_none());
     assert_eq!(get.network.peers.len(), 2);
     assert_eq!(get.engine.slots, Slots::Auto);
 }

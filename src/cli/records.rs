@@ -150,6 +150,9 @@ pub enum Record<'a> {
     /// `seed` has stopped serving a torrent because its `.torrent` or its content was removed, or its `.torrent` in the
     /// folder of `--watch` was replaced.
     Dropped { info_hash: String, name: &'a str },
+    /// A torrent that `get` could not download, among several. `exit` is the exit code that `get` would have for this
+    /// torrent alone.
+    NotDownloaded { torrent: &'a str, exit: u8, message: &'a str },
     /// `get` has downloaded, verified and written all wanted files.
     Complete {
         info_hash: String,

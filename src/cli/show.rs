@@ -1,22 +1,39 @@
 //! `bt-fast show`.
 
 use super::exit::Failure;
+use super::interrupt::{self, Hangup};
+use super::load::{Loader, Purpose};
 use super::magnet::link;
-use super::metainfo_file::load_metainfo;
-use super::options::ShowOptions;
+use super::options::{ServingOptions, ShowOptions};
 use super::output::Output;
 use super::records::{Shown, ShownFile, ShownSwarm};
+use super::transfer::config;
 use crate::base::escape::printable;
+use crate::base::limits;
 use crate::base::units::{Bytes, Count, utc};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::codec::tracker_http::ScrapedSwarm;
+use crate::engine::Config;
+use crate::engine::magnet::Listening;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::scrape::scrape;
 use crate::uring::Device;
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {
-    let metainfo = load_metainfo(&options.torrent, &options.metainfo, output)?;
-    let swarms = if options.scrape { scraped(&metainfo, options.device)? } else { Vec::new() };
+    let ShowOptions { source, scrape, network, timeout, engine } = options;
+    let stop = interrupt::flag(Hangup::Ends)?;
+    let config = config(network, engine, ServingOptions::default(), limits::CONNECTIONS_GET_MAX);
+    let loader = Loader {
+        network,
+        limits: &engine.metainfo,
+        config: &Config { timeout: *timeout, ..config },
+        listening: Listening::Here,
+        purpose: Purpose::MetadataOnly,
+        stop: &stop,
+        output,
+    };
+    let metainfo = loader.load(source)?.metainfo;
+    let swarms = if *scrape { scraped(&metainfo, network.device)? } else { Vec::new() };
     if output.is_json() {
         output.record(&record(&metainfo, swarms));
         return Ok(());

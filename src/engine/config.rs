@@ -14,6 +14,7 @@ use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Monitor;
 use crate::engine::network::egress::Egress;
 use crate::engine::network::listen::Listen;
+use crate::engine::report::Departures;
 use crate::storage::Target;
 use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
@@ -126,6 +127,8 @@ pub struct Source {
     pub tiers: Vec<Vec<String>>,
     /// Peers that are already known.
     pub peers: Vec<SocketAddr>,
+    /// Peers that the torrent's link names; treated like those that the user names.
+    pub link_peers: Vec<SocketAddr>,
 }
 
 /// Whether the pieces on disk must be hashed before they are served.
@@ -150,3 +153,13 @@ pub enum Change {
 
 /// Delivers changes to a session, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
 pub type Changes = tokio::sync::mpsc::Receiver<Change>;
+
+/// The ways by which torrents enter and leave a running session.
+#[derive(Debug, Default)]
+pub struct Channels {
+    /// Adds and removes torrents. While the channel is open, the session lasts until it is stopped.
+    pub changes: Option<Changes>,
+    /// With it the torrents are downloads: each leaves as soon as it is complete (unless `keep_seeding`) or cannot go
+    /// on, or else at the end of the session, which comes when none is left.
+    pub departures: Option<Departures>,
+}

@@ -68,6 +68,11 @@ impl Contents {
         self.session.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
     }
 
+    /// Whether the session has this torrent and every wanted piece of it is on disk.
+    pub fn is_complete(&self, info_hash: InfoHash) -> bool {
+        self.torrents().get(&info_hash).is_some_and(|torrent| torrent.swarm.pieces.is_complete())
+    }
+
     /// A leecher that listens at `addr` has announced itself to our own tracker.
     pub fn handle_leecher(&self, info_hash: InfoHash, addr: SocketAddr) {
         let torrent = self.torrents().get(&info_hash).cloned();
@@ -284,6 +289,7 @@ impl Contents {
             earlier: None,
             tiers: Vec::new(),
             peers: Vec::new(),
+            link_peers: Vec::new(),
             metainfo,
         };
         let (torrent, _) = crate::engine::control::prepare::prepare(source, &config, 1, 0).unwrap();

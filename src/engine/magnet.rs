@@ -51,10 +51,20 @@ pub struct MetadataRequest<'a> {
     pub magnet: &'a Magnet,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
+    pub listening: Listening,
     /// No download follows: the trackers are told that we leave, even after success.
     pub leaving: bool,
     /// Ends the fetch when it is set.
     pub stop: &'a AtomicBool,
+}
+
+/// The port that is announced to trackers and peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// The fetch listens itself, at the address of the configuration, and accepts peers.
+    Here,
+    /// A session that listens at this port will take over.
+    InSession(u16),
 }
 
 /// The metadata of a magnet link.
@@ -125,13 +135,21 @@ impl Shared {
 }
 
 async fn run(request: MetadataRequest<'_>) -> Result<Metadata, MetadataError> {
-    let MetadataRequest { config, magnet, tiers, leaving, stop } = request;
-    let listeners = listen(&config.listen, 1, config.device).map_err(EngineError::from)?;
+    let MetadataRequest { config, magnet, tiers, listening, leaving, stop } = request;
+    let listeners = match listening {
+        Listening::Here => listen(&config.listen, 1, config.device).map_err(EngineError::from)?,
+        Listening::InSession(_) => Vec::new(),
+    };
     for socket in utp::bind_beside(&listeners, config.device) {
         spawn_local(utp::refuse(socket, config.filter.clone()));
     }
     let listener = listeners.into_iter().next();
-    let listen_port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port());
+    let listen_port = match listening {
+        Listening::Here => {
+            listener.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |addr| addr.port())
+        }
+        Listening::InSession(port) => port,
+    };
     let shared = Rc::new(Shared {
         info_hash: magnet.info_hash,
         peer_id: config.identity.peer_id,

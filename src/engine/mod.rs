@@ -8,6 +8,7 @@
 //! The session runs in `ring` and `control`. Their shared state is in `shared` and `torrent`, which use `files`,
 //! `trackers`, `network` and `metrics`. `magnet` fetches an info dictionary before there is a session.
 
+mod conclusion;
 mod config;
 mod contents;
 mod control;
@@ -27,7 +28,7 @@ pub mod trackers;
 
 pub use crate::storage::arena_len_default;
 pub use crate::swarm::{Holding, HostCounts, Sighting};
-pub use config::{CacheMode, Change, Changes, Config, Identity, Provenance, RateLimits, Source};
+pub use config::{CacheMode, Change, Changes, Channels, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::{CompletedHost, Contents};
 pub use files::presence::{FilePresence, file_presence};
 pub use files::writeback::WriteMode;
@@ -37,5 +38,5 @@ pub use metrics::stats::{Latency, Stats};
 pub use metrics::usage::{Memory, ThreadUsage, Threads, Usage};
 pub use network::listen::{Listen, ListenError};
 pub use network::nearness::own_addresses;
-pub use report::{EngineError, HungUp, Report};
-pub use session::{raise_descriptor_limit, run, run_with};
+pub use report::{Departure, Departures, DownloadEnd, EngineError, HungUp, Report};
+pub use session::{raise_descriptor_limit, run};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use crate::base::{Bitfield, Time};
+use crate::base::{Bitfield, InfoHash, Time};
 use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::metrics::stats::Stats;
 use crate::engine::network::listen::ListenError;
@@ -16,13 +16,30 @@ use crate::uring::RingError;
 pub struct Report {
     pub totals: Snapshot,
     pub elapsed: Time,
+    pub stats: Stats,
+    pub hashed: Hashed,
+}
+
+/// The end of a download that left its session without an error.
+#[derive(Debug)]
+pub struct DownloadEnd {
     /// Every wanted piece is on disk. False if the session was stopped earlier.
     pub complete: bool,
     /// Pieces from before the session that must be hashed, since another program may have changed their files.
     pub doubtful: Option<Bitfield>,
-    pub stats: Stats,
-    pub hashed: Hashed,
+    /// The totals of this download; time and resource use are those of the session so far.
+    pub report: Report,
 }
+
+/// A download that has left its session.
+#[derive(Debug)]
+pub struct Departure {
+    pub info_hash: InfoHash,
+    pub result: Result<DownloadEnd, EngineError>,
+}
+
+/// Delivers the departures of a session, at most [`crate::base::limits::DEPARTURES_WAITING_MAX`] at a time.
+pub type Departures = std::sync::mpsc::SyncSender<Departure>;
 
 /// Why a session could not run, or ended early. One line each.
 #[derive(Debug, thiserror::Error)]

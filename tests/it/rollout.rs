@@ -14,7 +14,6 @@ use crate::support::bt_fast;
 use crate::support::content::{difference, write_random};
 use crate::support::http_client::{self, Answer};
 use crate::support::lan::Lan;
-use crate::support::net::Host;
 use crate::support::process::{Running, wait_until};
 use crate::support::scratch::Scratch;
 

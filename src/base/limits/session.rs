@@ -12,6 +12,10 @@ pub const MISSPELT_LEN_MAX: usize = 64;
 /// Torrents added to or removed from a running session in one step of the control thread; the rest wait for the next
 /// step.
 pub const CHANGES_AT_ONCE: usize = 64;
+/// Results of downloads that have left a session and wait to be reported; the threads with further ones wait.
+pub const DEPARTURES_WAITING_MAX: usize = 64;
+/// Torrents of one `get` whose metadata or `.torrent` is fetched at the same time; the others wait.
+pub const FETCHES_AT_ONCE: usize = 64;
 /// `.torrent` files in a folder of `seed --watch`; further ones are reported and not served. An idle torrent takes
 /// [`super::TORRENT_IDLE_LEN_MAX`].
 pub const WATCHED_FILES_MAX: usize = 100_000;

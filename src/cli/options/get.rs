@@ -1,30 +1,31 @@
 //! Resolves the options of `get`.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::source::{Incoming, MetainfoSource, PeerSources, source};
 use super::{
-    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, duration, printed, rate_limit,
-    refuse_later, resolve_engine, resolve_network, resolve_serving, usage, write_mode,
+    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, duration, rate_limit, resolve_engine,
+    resolve_network, resolve_serving, usage, write_mode,
 };
 use crate::base::escape::printable;
+use crate::base::units::parse_duration;
 use crate::cli::args::GetArgs;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::cli::select::Selector;
-use crate::codec::magnet::Magnet;
-use crate::codec::url::{WEB_SCHEMES, pasted, usable};
 use crate::engine::{RateLimits, WriteMode};
 
 #[derive(Debug)]
 pub struct GetOptions {
-    pub source: MetainfoSource,
+    /// At least one.
+    pub sources: Vec<MetainfoSource>,
     pub output: GetOutput,
     /// The wanted files; empty for all files.
     pub select: Vec<Selector>,
-    /// Keep uploading after the download is complete.
-    pub seed: bool,
+    /// Keep uploading after the download is complete; `None` to end then.
+    pub seed: Option<SeedUntil>,
     pub write_mode: WriteMode,
     pub serving: ServingOptions,
     /// Replace files with foreign content.
@@ -50,79 +51,78 @@ pub enum GetOutput {
     Metainfo(Destination),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum MetainfoSource {
-    File(PathBuf),
-    /// `http` or `https`.
-    Url(String),
-    Magnet(Magnet),
+/// The conditions that end `get --seed`, each of them optional; the first one that is met counts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SeedUntil {
+    /// Bytes sent in this session per byte of content.
+    pub ratio: Option<f64>,
+    /// Time since the download was complete.
+    pub time: Option<Duration>,
 }
 
-/// Resolves the argument of `get`. An existing file takes precedence over an info-hash.
-fn source(word: OsString) -> Result<MetainfoSource, Failure> {
-    let text = pasted(word.as_bytes());
-    if Magnet::is_meant(text) {
-        return Magnet::parse(text).map(MetainfoSource::Magnet).map_err(|error| usage(printed(&error)));
-    }
-    if text.windows(3).any(|part| part == b"://") && !Path::new(&word).exists() {
-        let url = usable(text, &WEB_SCHEMES).ok_or_else(|| {
-            usage(format_args!("not a URL to get: {}: give http or https and a host", printable(text)))
-        })?;
-        return Ok(MetainfoSource::Url(url));
-    }
-    if Path::new(&word).symlink_metadata().is_ok() {
-        return Ok(MetainfoSource::File(word.into()));
-    }
-    match Magnet::from_info_hash(text) {
-        Some(magnet) => Ok(MetainfoSource::Magnet(magnet)),
-        None => match hint(text) {
-            Some(hint) => Err(Failure::new(
-                Exit::Failed,
-                format_args!("can't read torrent: {}: there is no such file: {hint}", printable(text)),
-            )),
-            None => Ok(MetainfoSource::File(word.into())),
-        },
+impl SeedUntil {
+    /// Parses a ratio, a time with a unit, or both with a comma between them; the empty text is no condition.
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let mut until = Self::default();
+        for part in text.split(',').filter(|_| !text.is_empty()) {
+            let ratio = part.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio > 0.0);
+            let time = || parse_duration(part).ok().filter(|time| !time.is_zero() && part.parse::<f64>().is_err());
+            match (ratio, time()) {
+                (Some(_), _) if until.ratio.is_none() => until.ratio = ratio,
+                (None, Some(time)) if until.time.is_none() => until.time = Some(time),
+                _ => {
+                    let text = printable(text.as_bytes());
+                    return Err(usage(format_args!(
+                        "--seed: '{text}': give a ratio above 0, as 2 or 0.5, a time with a unit, as 90s, 30m or 12h, \
+                         or both, as 2,12h"
+                    )));
+                }
+            }
+        }
+        Ok(until)
     }
 }
 
-/// Guesses what was meant by a text that names no file.
-fn hint(text: &[u8]) -> Option<&'static str> {
-    let first = text.split(|&byte| byte == b'/').next().unwrap_or_default();
-    let (host, port) = match first.iter().rposition(|&byte| byte == b':') {
-        Some(colon) => (&first[..colon], first.get(colon + 1..).unwrap_or_default()),
-        None => (first, &[][..]),
-    };
-    let has_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-    if has_port && !host.is_empty() && host.iter().all(is_host) {
-        return Some("if it is a URL, begin it with http:// or https://");
+impl fmt::Display for SeedUntil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ratio, self.time.map(|time| time.as_secs())) {
+            (None, None) => f.write_str("until Ctrl-C"),
+            (Some(ratio), None) => write!(f, "until {ratio} times the content is sent"),
+            (None, Some(seconds)) => write!(f, "for {seconds} s"),
+            (Some(ratio), Some(seconds)) => {
+                write!(f, "until {ratio} times the content is sent, for at most {seconds} s")
+            }
+        }
     }
-    let digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
-    if digits.clone().all(u8::is_ascii_alphanumeric) && (30..=50).contains(&digits.count()) {
-        return Some("if it is an info-hash, give 40 hexadecimal digits or 32 of base32, without blanks");
-    }
-    None
 }
 
-/// Fails if neither the link nor the command line names a tracker or a peer.
-pub(in crate::cli) fn check_hints(magnet: &Magnet, network: &NetworkOptions) -> Result<(), Failure> {
-    let hint_count = magnet.trackers.len() + magnet.peers.len() + network.announce.len() + network.peers.len();
-    if hint_count == 0 {
-        return Err(usage(format_args!(
-            "magnet:?xt=urn:btih:{} names neither trackers nor peers: give --announce URL or --peer ADDR:PORT",
-            magnet.info_hash
-        )));
+/// Resolves the words that name torrents. What the word says and the flags that apply to one torrent are checked.
+fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoSource>, Failure> {
+    let words = std::mem::take(&mut args.torrents);
+    let sources = words.into_iter().map(source).collect::<Result<Vec<_>, _>>()?;
+    let is_several = sources.len() > 1;
+    if sources.iter().filter(|source| **source == MetainfoSource::Stdin).count() > 1 {
+        return Err(usage("get: -: standard input holds one .torrent: give - once"));
     }
-    Ok(())
+    if is_several && !args.select.is_empty() {
+        return Err(usage("--select: applies to one torrent, and several are given: run get for each"));
+    }
+    if is_several && args.metadata_only {
+        return Err(usage("--metadata-only: applies to one torrent, and several are given: run get for each"));
+    }
+    let incoming = if is_several { Incoming::Impossible } else { Incoming::Accepted };
+    for source in &sources {
+        if let MetainfoSource::Magnet(magnet) = source {
+            let (tracker_count, peer_count) = (magnet.trackers.len(), magnet.peers.len());
+            PeerSources { tracker_count, peer_count, incoming, network }.check(source)?;
+        }
+    }
+    Ok(sources)
 }
 
-pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
-    refuse_later(&[("--seed with a condition", args.seed.as_ref().is_some_and(|condition| !condition.is_empty()))])?;
-    let source = source(args.torrent)?;
+pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
     let network = resolve_network(&args.network)?;
-    if let MetainfoSource::Magnet(magnet) = &source {
-        check_hints(magnet, &network)?;
-    }
+    let sources = sources(&mut args, &network)?;
     let output = if args.metadata_only {
         GetOutput::Metainfo(destination(args.output))
     } else {
@@ -132,10 +132,10 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         return Err(usage("-o - and --json both write to standard output: leave one out"));
     }
     Ok(GetOptions {
-        source,
+        sources,
         output,
         select: args.select.iter().map(|text| Selector::parse(text)).collect::<Result<_, _>>()?,
-        seed: args.seed.is_some(),
+        seed: args.seed.as_deref().map(SeedUntil::parse).transpose()?,
         overwrite: args.overwrite,
         preallocate: args.writing.preallocate,
         write_mode: write_mode(args.writing.write),
@@ -151,4 +151,28 @@ pub(super) fn resolve_get(args: GetArgs, json: bool) -> Result<GetOptions, Failu
         network,
         engine: resolve_engine(&args.engine)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seed_takes_a_ratio_a_time_or_both() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        for (text, ratio, time) in [
+            ("", None, None),
+            ("2", Some(2.0), None),
+            ("0.5", Some(0.5), None),
+            ("12h", None, hours(12)),
+            ("2,12h", Some(2.0), hours(12)),
+            ("1d,1.5", Some(1.5), hours(24)),
+        ] {
+            assert_eq!(SeedUntil::parse(text).unwrap(), SeedUntil { ratio, time }, "{text}");
+        }
+        for text in ["0", "-1", "0s", "inf", "NaN", "2,3", "1h,2h", "2,", ",", "x", "1w"] {
+            let refusal = SeedUntil::parse(text).unwrap_err();
+            assert!(refusal.line.starts_with("--seed: '") && refusal.line.contains("ratio above 0"), "{text}");
+        }
+    }
 }

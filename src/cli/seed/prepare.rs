@@ -126,7 +126,18 @@ fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, op
         }
         Trust::None => Provenance::Unknown,
     };
-    Source { metainfo, folder, have, choices: None, provenance, target: None, earlier: None, tiers, peers: Vec::new() }
+    Source {
+        metainfo,
+        folder,
+        have,
+        choices: None,
+        provenance,
+        target: None,
+        earlier: None,
+        tiers,
+        peers: Vec::new(),
+        link_peers: Vec::new(),
+    }
 }
 
 /// Returns the earlier check that found all of this content right, if no file has changed since.

@@ -24,7 +24,7 @@ use crate::cli::notify;
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
 use crate::cli::progress::{TransferProgress, TransferSnapshot};
-use crate::engine::{self, Changes, Config, EngineError, Report, Snapshot, Source};
+use crate::engine::{self, Changes, Channels, Config, EngineError, Report, Snapshot, Source};
 use crate::web::site::PendingList;
 
 /// Least time between two status lines for the service manager.
@@ -96,7 +96,8 @@ impl Session<'_> {
         let mut hosts = HostReporter::new(&config.contents, output);
         let mut until = Until::new(self.options.until, Arc::clone(&state.total_len));
         let progress = TransferProgress::seed(output);
-        let report = engine::run_with(config, sources, Some(changes), &state.stop, &mut |now| {
+        let channels = Channels { changes: Some(changes), departures: None };
+        let report = engine::run(config, sources, channels, &state.stop, &mut |now| {
             if state.port.set(now.port).is_ok() {
                 self.announce(now.port, &mut status);
             }

@@ -12,6 +12,7 @@ mod torrent_driver;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -19,11 +20,14 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
-use crate::engine::config::{Change, Changes, Config};
+use crate::engine::conclusion::{Outcome, all_banned, depart};
+use crate::engine::config::{Change, Changes, Channels, Config};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
 use crate::engine::metrics::monitor::{Snapshot, Status};
-use crate::engine::report::HungUp;
+use crate::engine::metrics::usage::Threads;
+use crate::engine::report::{Departure, Departures, HungUp};
+use crate::engine::ring::piece_writer;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
 use crate::engine::trackers::announcer::{self, Found};
@@ -34,15 +38,13 @@ const SHOWN_RATE_WINDOW: Duration = Duration::from_secs(3);
 /// The number of tracker replies whose peers may wait for the control thread.
 const FOUND_WAITING_MAX: usize = 256;
 
-/// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Outcome {
-    Complete,
-    Stopped,
-    Failed,
-    NoPeers(Option<HungUp>),
-    /// All known peers are banned, and there is no tracker to find others.
-    AllBanned,
+/// The end of a session.
+pub(in crate::engine) struct Conclusion {
+    pub(in crate::engine) outcome: Outcome,
+    /// Totals of the torrents that were removed.
+    pub(in crate::engine) removed: Snapshot,
+    /// Threads that save downloads which have left.
+    pub(in crate::engine) departing: Vec<thread::JoinHandle<()>>,
 }
 
 /// The deadlines of the session itself; each torrent has its own.
@@ -82,6 +84,10 @@ struct Control<'a> {
     has_reported_hung_up: bool,
     /// Announcers that are telling their trackers that we leave.
     leaving: Vec<JoinHandle<()>>,
+    /// Receives the downloads that leave; see [`crate::engine::Channels::departures`].
+    departures: Option<Departures>,
+    /// Threads that save downloads which have left.
+    departing: Vec<thread::JoinHandle<()>>,
     /// Totals of the torrents that were removed.
     removed: Snapshot,
     /// Totals of `removed` and of the torrents that are not busy; `None` if they must be summed again.
@@ -89,16 +95,16 @@ struct Control<'a> {
     rng: Rng,
 }
 
-/// Runs the control thread until the session ends, on that thread's runtime. Returns the totals of the torrents that
-/// were removed.
+/// Runs the control thread until the session ends, on that thread's runtime.
 pub(in crate::engine) async fn run(
     shared: &Arc<Shared>,
     config: &Config,
     torrents: Vec<(Arc<Torrent>, Vec<Vec<String>>)>,
-    changes: Option<Changes>,
+    channels: Channels,
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
-) -> (Outcome, Snapshot) {
+) -> Conclusion {
+    let Channels { changes, departures } = channels;
     let (sender, found) = mpsc::channel(FOUND_WAITING_MAX);
     let mut control = Control {
         shared,
@@ -117,6 +123,8 @@ pub(in crate::engine) async fn run(
         timers: TimerTable::default(),
         has_reported_hung_up: false,
         leaving: Vec::new(),
+        departures,
+        departing: Vec::new(),
         removed: Snapshot::default(),
         quiet: None,
         rng: Rng::new(),
@@ -130,7 +138,7 @@ pub(in crate::engine) async fn run(
     for announcer in leaving.into_iter().chain(announcers) {
         let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
-    (outcome, control.removed)
+    Conclusion { outcome, removed: control.removed, departing: control.departing }
 }
 
 impl Control<'_> {
@@ -160,6 +168,7 @@ impl Control<'_> {
             let now = self.shared.now();
             self.review(now);
             self.step(now);
+            self.let_depart();
             if ticked || stop.load(Ordering::Relaxed) {
                 let snapshot = self.snapshot(&mut shown, now);
                 observer(&snapshot);
@@ -222,26 +231,66 @@ impl Control<'_> {
 
     /// Returns the outcome if the session has ended.
     fn outcome(&self, now: Time) -> Option<Outcome> {
-        let mut torrents = self.drivers.values();
-        if torrents.all(|driver| driver.torrent.has_failed()) {
-            return Some(Outcome::Failed);
-        }
-        if !self.config.keep_seeding && self.drivers.values().all(|driver| driver.is_complete()) {
+        if self.departures.is_some() && self.drivers.is_empty() {
             return Some(Outcome::Complete);
         }
-        if self.timers.is_due(Timer::NoPeers, now) {
-            return Some(Outcome::NoPeers(self.hung_up()));
+        if self.drivers.values().all(|driver| driver.torrent.has_failed()) {
+            return Some(Outcome::Failed);
         }
-        self.drivers.values().all(TorrentDriver::is_hopeless).then_some(Outcome::AllBanned)
+        self.timers.is_due(Timer::NoPeers, now).then(|| Outcome::NoPeers(self.hung_up()))
+    }
+
+    /// Removes the downloads that are complete, unless they are to be seeded, and those that cannot go on.
+    fn let_depart(&mut self) {
+        if self.departures.is_none() {
+            return;
+        }
+        let keep_seeding = self.config.keep_seeding;
+        let has_ended = |driver: &&TorrentDriver| {
+            driver.torrent.has_failed() || driver.is_hopeless() || driver.is_complete() && !keep_seeding
+        };
+        let leave = |driver: &TorrentDriver| {
+            let torrent = driver.torrent.clone();
+            let error = driver.is_hopeless().then(|| all_banned(&torrent));
+            (torrent, error)
+        };
+        let ended: Vec<_> = self.drivers.values().filter(has_ended).map(leave).collect();
+        for (torrent, error) in ended {
+            let (shared, leaver) = (Arc::clone(self.shared), torrent.clone());
+            // If the thread could not be started, the next step tries again.
+            if self.send_departure(move || depart(&shared, &leaver, error, Threads::of_this_process())) {
+                self.remove(torrent.info_hash);
+            }
+        }
+    }
+
+    /// Sends the result of a download that leaves, on a thread of its own, because saving it takes long and the receiver
+    /// may be busy. Returns false if the thread could not be started.
+    fn send_departure(&mut self, departure: impl FnOnce() -> Departure + Send + 'static) -> bool {
+        let Some(departures) = self.departures.clone() else { return false };
+        // Fails if the receiver is gone, and then needs no result.
+        let work = move || _ = departures.send(departure());
+        self.departing.retain(|thread| !thread.is_finished());
+        let started = thread::Builder::new().name("checkpoint".to_owned()).spawn(work);
+        let started = started.inspect_err(|error| warn!("can't save a download: thread: {error}"));
+        let is_started = started.is_ok();
+        self.departing.extend(started);
+        is_started
     }
 
     fn add(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
         let number = torrent.number;
+        if self.config.preallocate && !torrent.swarm.pieces.is_complete() {
+            let (session, torrent) = (Arc::clone(self.shared), Arc::clone(&torrent));
+            self.shared.files.spawn(move || piece_writer::preallocate(&session, &torrent));
+        }
         self.next_number = self.next_number.max(number + 1);
         let driver = TorrentDriver::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
         self.drivers.insert(number, driver);
         self.due.insert((Time::ZERO, number));
         self.quiet = None;
+        // A torrent that comes late has the whole time to find its first peer.
+        self.restart_peer_timers(self.shared.now());
     }
 
     /// Makes one change and those queued behind it, up to a limit.
@@ -257,9 +306,13 @@ impl Control<'_> {
         match change {
             Change::Add(source) => {
                 let name = crate::base::escape::printable(&source.metainfo.info.name);
+                let info_hash = source.metainfo.info_hash;
                 match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
                     Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
                     Ok(_) => warn!("{name}: already served"),
+                    Err(error) if self.departures.is_some() => {
+                        let _ = self.send_departure(move || Departure { info_hash, result: Err(error) });
+                    }
                     Err(error) => warn!("{name}: {error}"),
                 }
             }
@@ -279,7 +332,7 @@ impl Control<'_> {
             self.leaving.retain(|announcer| !announcer.is_finished());
             self.leaving.extend(driver.stop());
             let Snapshot { known_peer_count, .. } = self.removed;
-            add(&mut self.removed, &torrent);
+            torrent.add_totals(&mut self.removed);
             self.removed = Snapshot { known_peer_count, ..self.removed };
             self.quiet = None;
         }
@@ -330,11 +383,11 @@ impl Control<'_> {
         let mut sum = *self.quiet.get_or_insert_with(|| {
             let quiet = drivers.iter().filter(|(number, _)| !busy.contains(number));
             let mut sum = removed;
-            quiet.for_each(|(_, driver)| add(&mut sum, &driver.torrent));
+            quiet.for_each(|(_, driver)| driver.torrent.add_totals(&mut sum));
             sum
         });
         for driver in self.busy.iter().filter_map(|number| self.drivers.get(number)) {
-            add(&mut sum, &driver.torrent);
+            driver.torrent.add_totals(&mut sum);
         }
         (sum.port, sum.peer_count) = (self.shared.endpoint.listen_port, self.peer_count);
         if let Some((at, downloaded, uploaded)) = shown.since(now, &sum) {
@@ -368,15 +421,4 @@ impl ShownRates {
         }
         self.0.front().copied()
     }
-}
-
-/// Adds the totals of a torrent to `sum`.
-pub(in crate::engine) fn add(sum: &mut Snapshot, torrent: &Torrent) {
-    sum.known_peer_count += torrent.peers.list().len();
-    let totals = &torrent.swarm.totals;
-    sum.have_len += torrent.wanted_len.saturating_sub(torrent.swarm.pieces.wanted_left());
-    sum.downloaded += totals.downloaded.load(Ordering::Relaxed);
-    sum.uploaded += totals.uploaded.load(Ordering::Relaxed);
-    sum.wasted += totals.wasted.load(Ordering::Relaxed);
-    sum.corrupt += totals.corrupt.load(Ordering::Relaxed);
 }

@@ -20,7 +20,7 @@ pub(in crate::engine) fn prepare(
     extents_trusted: u32,
     number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers } = source;
+    let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers, link_peers } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -65,6 +65,7 @@ pub(in crate::engine) fn prepare(
         torrent.swarm.order.set_sequential(true);
         torrent.swarm.reorder(&mut Rng::new());
     }
+    torrent.peers.list().handle_announced(link_peers, peer_list::Source::User, &mut Rng::new());
     torrent.peers.list().handle_announced(peers, peer_list::Source::Tracker, &mut Rng::new());
     if let Some(checkpoint) = &torrent.content.checkpoint {
         checkpoint.restore_parts(&torrent.swarm);

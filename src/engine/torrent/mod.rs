@@ -17,6 +17,7 @@ use crate::engine::files::checkpoint::Checkpoint;
 use crate::engine::files::content::{Content, ContentSetup};
 use crate::engine::files::readiness::ReadinessTable;
 use crate::engine::files::writeback::WriteMode;
+use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::piece::Piece;
 use crate::engine::torrent::peers::Peers;
 use crate::storage::{PieceBuffer, StorageError, Store, WritePath};
@@ -128,6 +129,17 @@ impl Torrent {
     /// Payload bytes received in this run.
     pub(in crate::engine) fn downloaded(&self) -> u64 {
         self.swarm.totals.downloaded.load(Ordering::Relaxed)
+    }
+
+    /// Adds the totals of the torrent to `sum`.
+    pub(in crate::engine) fn add_totals(&self, sum: &mut Snapshot) {
+        sum.known_peer_count += self.peers.list().len();
+        let totals = &self.swarm.totals;
+        sum.have_len += self.wanted_len.saturating_sub(self.swarm.pieces.wanted_left());
+        sum.downloaded += totals.downloaded.load(Ordering::Relaxed);
+        sum.uploaded += totals.uploaded.load(Ordering::Relaxed);
+        sum.wasted += totals.wasted.load(Ordering::Relaxed);
+        sum.corrupt += totals.corrupt.load(Ordering::Relaxed);
     }
 
     /// Returns false if the torrent is woken already.

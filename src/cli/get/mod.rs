@@ -1,0 +1,66 @@
+//! `bt-fast get`.
+
+mod download;
+mod intake;
+mod metadata_only;
+mod seeding;
+mod session;
+mod tally;
+
+use std::sync::atomic::AtomicBool;
+
+use super::exit::Failure;
+use super::interrupt::{self, Hangup};
+use super::load::{Loader, Purpose};
+use super::options::{GetOptions, GetOutput};
+use super::output::Output;
+use super::transfer::config;
+use crate::base::limits;
+use crate::engine::Config;
+use crate::engine::magnet::Listening;
+
+pub(super) fn run(options: &GetOptions, output: &Output) -> Result<(), Failure> {
+    let stop = interrupt::flag(Hangup::Ends)?;
+    let config = session_config(options);
+    let command = Command { options, stop: &stop, output };
+    match (&options.output, &options.sources[..]) {
+        (GetOutput::Content(folder), sources) => session::download(command, sources, folder, &config),
+        (GetOutput::Metainfo(destination), [source]) => {
+            metadata_only::save_metainfo(command, source, destination, &config)
+        }
+        // Refused by the options.
+        (GetOutput::Metainfo(_), _) => Ok(()),
+    }
+}
+
+fn session_config(options: &GetOptions) -> Config {
+    let config = config(&options.network, &options.engine, options.serving, limits::CONNECTIONS_GET_MAX);
+    Config {
+        // Each torrent has memory of its own for pieces.
+        arena_len: config.arena_len / options.sources.len().max(1) as u64,
+        write_mode: options.write_mode,
+        preallocate: options.preallocate,
+        keep_seeding: options.seed.is_some(),
+        timeout: options.timeout,
+        sequential: options.sequential,
+        rates: options.rates,
+        leeching_max: options.network.connections_max.unwrap_or(limits::CONNECTIONS_LEECHING_MAX),
+        ..config
+    }
+}
+
+/// The options, stop flag and output of one run of `get`.
+#[derive(Debug, Clone, Copy)]
+struct Command<'a> {
+    options: &'a GetOptions,
+    stop: &'a AtomicBool,
+    output: &'a Output,
+}
+
+impl<'a> Command<'a> {
+    fn loader(self, config: &'a Config, listening: Listening, purpose: Purpose) -> Loader<'a> {
+        let Self { options, stop, output } = self;
+        let (network, limits) = (&options.network, &options.engine.metainfo);
+        Loader { network, limits, config, listening, purpose, stop, output }
+    }
+}
