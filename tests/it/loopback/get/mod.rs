@@ -7,5 +7,6 @@ mod partial_pieces;
 mod refusing_peers;
 mod resume;
 mod select;
+mod sources;
 mod torrent_url;
 mod transfer;
