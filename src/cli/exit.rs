@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_unavailable_kernel_is_bad_usage_with_alternatives() {
-        let failure = Failure::from(hash::Unavailable(hash::Kernel::Avx512));
+        let failure = Failure::from(hash::Unavailable(hash::Kernel::Avx512x16));
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.line.contains("avx512x16: it has auto,") && failure.line.ends_with("portable"), "{failure}");
         assert_eq!(failure.line.lines().count(), 1);

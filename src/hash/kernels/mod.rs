@@ -40,10 +40,12 @@ pub enum Kernel {
     /// The fastest kernel for the number of pieces to hash.
     #[default]
     Auto,
-    /// Sixteen lanes in 512-bit registers, or eight in 256-bit ones for up to eight pieces.
-    Avx512,
+    /// Sixteen lanes in 512-bit registers.
+    Avx512x16,
+    /// Eight lanes in 256-bit registers, with the rotation and ternary logic of AVX-512.
+    Avx512x8,
     /// Eight lanes in 256-bit registers.
-    Avx2,
+    Avx2x8,
     /// One to four streams side by side through the SHA instructions.
     ShaNi,
     /// The crates `sha1` and `sha2`: one piece after the other, with the SHA instructions of x86 or ARM if present.
@@ -51,14 +53,15 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    pub const ALL: [Self; 5] = [Self::Auto, Self::Avx512, Self::Avx2, Self::ShaNi, Self::Portable];
+    pub const ALL: [Self; 6] = [Self::Auto, Self::Avx512x16, Self::Avx512x8, Self::Avx2x8, Self::ShaNi, Self::Portable];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
-            Self::Avx512 => "avx512x16",
-            Self::Avx2 => "avx2x8",
+            Self::Avx512x16 => "avx512x16",
+            Self::Avx512x8 => "avx512x8",
+            Self::Avx2x8 => "avx2x8",
             Self::ShaNi => "shani",
             Self::Portable => "portable",
         }
@@ -95,7 +98,7 @@ impl FromStr for Kernel {
 
 /// The name on the command line is not that of a kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no such hash kernel: auto, avx512x16, avx2x8, shani or portable")]
+#[error("no such hash kernel: auto, avx512x16, avx512x8, avx2x8, shani or portable")]
 pub struct UnknownKernel;
 
 /// The processor lacks instructions that a kernel needs.
@@ -142,14 +145,25 @@ impl Plan {
     fn new(kernel: Kernel, sha1: &Units<SHA1_WORDS>, sha256: &Units<SHA256_WORDS>) -> Option<Self> {
         Some(Self { sha1: table(kernel, sha1)?, sha256: table(kernel, sha256)? })
     }
+
+    /// Returns the names of the kernels that hash this many pieces together with SHA-1, as in `avx512x8 + shani`.
+    pub fn sha1_names(&self, piece_count: usize) -> String {
+        self.sha1.names(piece_count)
+    }
+
+    /// Like [`Self::sha1_names`] for SHA-256.
+    pub fn sha256_names(&self, piece_count: usize) -> String {
+        self.sha256.names(piece_count)
+    }
 }
 
 /// Returns the table of one kernel, or `None` if the kernel's units are missing.
 fn table<const WORDS: usize>(kernel: Kernel, units: &Units<WORDS>) -> Option<Table<WORDS>> {
     match kernel {
         Kernel::Auto => Some(Table::fastest(units)),
-        Kernel::Avx512 => Table::avx512(units),
-        Kernel::Avx2 => Table::avx2(units),
+        Kernel::Avx512x16 => units.avx512.map(|[_, x16]| Table::filled(x16)),
+        Kernel::Avx512x8 => units.avx512.map(|[x8, _]| Table::filled(x8)),
+        Kernel::Avx2x8 => units.avx2.map(Table::filled),
         Kernel::ShaNi => Table::shani(units),
         Kernel::Portable => Some(Table::filled(units.portable)),
     }

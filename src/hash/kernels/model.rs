@@ -10,8 +10,8 @@ type Vector = [u32; LANES];
 
 const LANES: usize = 16;
 
-pub(super) const SHA1: Unit<SHA1_WORDS> = Unit { name: "model", lanes_max: LANES, compress: sha1 };
-pub(super) const SHA256: Unit<SHA256_WORDS> = Unit { name: "model", lanes_max: LANES, compress: sha256 };
+pub(super) const SHA1: Unit<SHA1_WORDS> = Unit { name: "model", lanes_min: 1, lanes_max: LANES, compress: sha1 };
+pub(super) const SHA256: Unit<SHA256_WORDS> = Unit { name: "model", lanes_min: 1, lanes_max: LANES, compress: sha256 };
 
 lanes!(sha1: SHA1_WORDS, sha1_rounds, a b c d e);
 lanes!(sha256: SHA256_WORDS, sha256_rounds, a b c d e f g h);

@@ -2,77 +2,83 @@
 
 use std::fmt;
 
-use super::unit::{Block, LANES_MAX, State, Unit, Units};
+use super::unit::{Block, LANES_MAX, State, Timed, Unit, Units};
+
+/// A wider unit must save more than this part of the ticks: it may lower the clock of all code, and measurements vary.
+const MARGIN_PART: u64 = 32;
 
 /// The compression function for each number of lanes. It displays as that list.
 pub(in crate::hash) struct Table<const WORDS: usize> {
-    /// Indexed by the number of lanes less one.
+    /// The first unit to use, indexed by the number of lanes less one.
     units: [Unit<WORDS>; LANES_MAX],
+    /// Number of lanes that are worth filling.
+    lanes_max: usize,
 }
 
 impl<const WORDS: usize> Table<WORDS> {
     pub(super) const fn filled(unit: Unit<WORDS>) -> Self {
-        Self { units: [unit; LANES_MAX] }
-    }
-
-    /// AVX-512 for any number of lanes, or `None` if the processor lacks it.
-    pub(super) fn avx512(units: &Units<WORDS>) -> Option<Self> {
-        let [x8, x16] = units.avx512?;
-        let mut table = Self::filled(x8);
-        table.fill(9, x16);
-        Some(table)
-    }
-
-    /// AVX2 for any number of lanes, or `None` if the processor lacks it.
-    pub(super) fn avx2(units: &Units<WORDS>) -> Option<Self> {
-        units.avx2.map(Self::filled)
+        Self { units: [unit; LANES_MAX], lanes_max: unit.lanes_max }
     }
 
     /// The SHA instructions for any number of lanes, or `None` if the processor lacks them.
     pub(super) fn shani(units: &Units<WORDS>) -> Option<Self> {
-        let mut table = Self::filled(units.portable);
-        units.shani?.into_iter().for_each(|unit| table.fill(unit.lanes_max, unit));
+        let [.., widest] = units.shani?;
+        let mut table = Self::filled(widest);
+        for (entry, unit) in table.units.iter_mut().zip(units.shani?) {
+            *entry = unit;
+        }
         Some(table)
     }
 
-    /// The fastest choice from these units, by the results of the benchmark `hash`. Units that are close in speed are
-    /// timed against each other.
+    /// The fastest choice from these units, which are timed against each other.
     pub(super) fn fastest(units: &Units<WORDS>) -> Self {
-        let mut table = Self::filled(units.portable);
-        // For one lane the portable crates use the SHA instructions too.
-        for unit in units.shani.into_iter().flatten().skip(1) {
-            table.fill(unit.lanes_max, unit);
-        }
-        let widest_shani = units.shani.map(|[.., widest]| widest);
-        match (units.avx512, units.avx2, widest_shani) {
-            (Some([x8, x16]), _, Some(streams)) => {
-                let [x8_from, x16_from] = units.avx512_from;
-                if (units.is_faster)(&x8, &streams, 8) {
-                    table.fill(x8_from, x8);
-                }
-                if (units.is_faster)(&x16, &streams, 16) {
-                    table.fill(x16_from, x16);
-                }
-            }
-            (Some([x8, x16]), _, None) => {
-                table.fill(2, x8);
-                table.fill(9, x16);
-            }
-            (None, Some(x8), None) => table.fill(2, x8),
-            (None, Some(x8), Some(streams)) if (units.is_faster)(&x8, &streams, 8) => table.fill(7, x8),
-            _ => {}
-        }
-        table
+        let mut timed: Vec<Timed<WORDS>> = units.all().map(|unit| Timed { unit, ticks: u64::MAX }).collect();
+        (units.time)(&mut timed);
+        Self::of_ticks(units.portable, &timed)
     }
 
-    /// Chooses `unit` for `lane_count` lanes and more.
-    fn fill(&mut self, lane_count: usize, unit: Unit<WORDS>) {
-        self.units.iter_mut().skip(lane_count - 1).for_each(|entry| *entry = unit);
+    /// The choice with the fewest ticks. For each number of lanes that is one unit for the first lanes, and the choice
+    /// for the lanes that are left. A unit of `timed` wins over the units before it if it is clearly faster. `portable`
+    /// runs with any number of lanes.
+    pub(super) fn of_ticks(portable: Unit<WORDS>, timed: &[Timed<WORDS>]) -> Self {
+        let mut table = Self::filled(portable);
+        // Ticks of the choice for each number of lanes, from zero.
+        let mut ticks = [0u64; LANES_MAX + 1];
+        for lane_count in 1..=LANES_MAX {
+            let mut least = u64::MAX;
+            for Timed { unit, ticks: of_unit } in timed.iter().filter(|timed| timed.unit.lanes_min <= lane_count) {
+                let left = lane_count - unit.lanes_max.min(lane_count);
+                let next = left.checked_sub(1).and_then(|last| table.units.get(last));
+                // Wide units come first, so that the order of units is settled.
+                let is_in_order = next.is_none_or(|next| next.lanes_max <= unit.lanes_max);
+                let sum = of_unit.saturating_add(ticks[left]);
+                if is_in_order && sum < least - least / MARGIN_PART {
+                    (least, table.units[lane_count - 1]) = (sum, *unit);
+                }
+            }
+            ticks[lane_count] = least;
+        }
+        table.lanes_max = table.units.iter().map(|unit| unit.lanes_max).max().unwrap_or(1);
+        // More lanes than these are not filled.
+        let widest = table.units[table.lanes_max - 1];
+        table.units[table.lanes_max..].fill(widest);
+        table
     }
 
     /// Returns the number of lanes that are worth filling.
     pub(in crate::hash) fn lanes_max(&self) -> usize {
-        self.units[LANES_MAX - 1].lanes_max
+        self.lanes_max
+    }
+
+    /// Returns the names of the units that compress this many lanes together: `avx512x8 + shani`.
+    pub(super) fn names(&self, lane_count: usize) -> String {
+        let mut names = Vec::new();
+        let mut left = lane_count.min(self.lanes_max);
+        while let Some(unit) = left.checked_sub(1).and_then(|last| self.units.get(last)) {
+            names.push(unit.name);
+            left -= unit.lanes_max.min(left);
+        }
+        names.join(" + ")
     }
 
     /// Compresses one run of blocks into each state.
@@ -118,23 +124,78 @@ mod tests {
     fn a_table_displays_its_choice() {
         let mut table = Table::filled(SHA1_PORTABLE);
         assert_eq!(table.to_string(), "1–16: portable");
-        table.fill(2, Unit { name: "two", ..SHA1_PORTABLE });
-        table.fill(11, Unit { name: "many", ..SHA1_PORTABLE });
+        table.units[1..10].fill(Unit { name: "two", ..SHA1_PORTABLE });
+        table.units[10..].fill(Unit { name: "many", ..SHA1_PORTABLE });
         assert_eq!(table.to_string(), "1: portable, 2–10: two, 11–16: many");
     }
 
-    /// Checks that the choice without any combination of units hashes like the portable unit.
+    /// A unit that takes this many ticks; it compresses nothing.
+    fn timed(name: &'static str, lanes_min: usize, lanes_max: usize, ticks: u64) -> Timed<{ SHA1_WORDS }> {
+        Timed { unit: Unit { name, lanes_min, lanes_max, compress: |_, _| () }, ticks }
+    }
+
+    /// Returns units whose SHA streams take `shani` ticks for one to four lanes, with these vectors.
+    fn units(portable: u64, shani: [u64; 4], vectors: &[Timed<{ SHA1_WORDS }>]) -> Vec<Timed<{ SHA1_WORDS }>> {
+        let streams = (1..).zip(shani).map(|(lanes, ticks)| timed("shani", lanes, lanes, ticks));
+        std::iter::once(timed("portable", 1, 1, portable)).chain(streams).chain(vectors.iter().copied()).collect()
+    }
+
+    #[test]
+    fn the_fastest_unit_is_chosen_for_each_lane_count() {
+        let choice = |timed: &[Timed<{ SHA1_WORDS }>]| Table::of_ticks(SHA1_PORTABLE, timed).to_string();
+        let vectors = |x8, x16| [timed("avx512x8", 1, 8, x8), timed("avx512x16", 1, 16, x16)];
+        // Eight lanes of which half are idle are faster than four streams.
+        assert_eq!(
+            choice(&units(100, [105, 120, 180, 240], &vectors(165, 210))),
+            "1: portable, 2: shani, 3–8: avx512x8, 9–16: avx512x16"
+        );
+        // For nine and ten lanes, eight lanes and one or two streams are faster than sixteen mostly idle ones.
+        assert_eq!(
+            choice(&units(100, [100, 105, 110, 115], &vectors(150, 270))),
+            "1: portable, 2–4: shani, 5–10: avx512x8, 11–16: avx512x16"
+        );
+        // Streams win for any number of lanes.
+        assert_eq!(choice(&units(100, [100, 110, 115, 120], &vectors(400, 900))), "1: portable, 2–16: shani");
+        let avx2 = [timed("portable", 1, 1, 100), timed("avx2x8", 1, 8, 350)];
+        assert_eq!(choice(&avx2), "1–3: portable, 4–16: avx2x8");
+        assert_eq!(choice(&[timed("portable", 1, 1, 100)]), "1–16: portable");
+    }
+
+    #[test]
+    fn a_wider_unit_must_be_clearly_faster() {
+        let of = |ticks| Table::of_ticks(SHA1_PORTABLE, &[timed("portable", 1, 1, 100), timed("wide", 1, 16, ticks)]);
+        assert_eq!((of(99).units[0].name, of(96).units[0].name), ("portable", "wide"));
+        assert_eq!((of(99).lanes_max(), of(2000).lanes_max()), (16, 1));
+    }
+
+    #[test]
+    fn names_tell_the_units_of_each_lane_count() {
+        let vectors = [timed("avx512x8", 1, 8, 150), timed("avx512x16", 1, 16, 270)];
+        let table = Table::of_ticks(SHA1_PORTABLE, &units(100, [100, 105, 110, 115], &vectors));
+        assert_eq!(
+            [1, 8, 10, 40].map(|lanes| table.names(lanes)),
+            ["portable", "avx512x8", "avx512x8 + shani", "avx512x16"]
+        );
+        assert_eq!(Table::filled(SHA1_PORTABLE).names(16), "portable", "one lane at a time");
+    }
+
+    /// Checks that the choice by measured ticks, and by random ticks of any combination of units, hashes like the
+    /// portable unit.
     fn check_every_processor<const WORDS: usize>(units: &Units<WORDS>, start: State<WORDS>) {
         let mut content = [[0; 64]; 40 + 3];
-        fastrand::Rng::with_seed(1).fill(content.as_flattened_mut());
-        for lacking in 0..8 {
-            let [avx512, avx2, shani] = [1, 2, 4].map(|bit| lacking & bit == 0);
-            let table = Table::fastest(&Units {
-                avx512: units.avx512.filter(|_| avx512),
-                avx2: units.avx2.filter(|_| avx2),
-                shani: units.shani.filter(|_| shani),
-                ..*units
-            });
+        let mut rng = fastrand::Rng::with_seed(1);
+        rng.fill(content.as_flattened_mut());
+        for turn in 0..40 {
+            let table = if turn == 0 {
+                Table::fastest(units)
+            } else {
+                let some: Vec<_> = units.all().filter(|_| rng.bool()).collect();
+                let timed: Vec<_> = some
+                    .into_iter()
+                    .map(|unit| Timed { unit, ticks: rng.u64(1..=300 * unit.lanes_max as u64) })
+                    .collect();
+                Table::of_ticks(units.portable, &timed)
+            };
             for lane_count in 1..=40 {
                 let runs: Vec<&[Block]> = content.windows(3).take(lane_count).collect();
                 let mut states = vec![start; lane_count];

@@ -41,8 +41,9 @@ pub(in crate::hash) const LANES_MAX: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Unit<const WORDS: usize> {
     pub(super) name: &'static str,
+    pub(super) lanes_min: usize,
     pub(super) lanes_max: usize,
-    /// Compresses one run of blocks into each state. Takes 1 to `lanes_max` runs of equal length.
+    /// Compresses one run of blocks into each state. Takes `lanes_min` to `lanes_max` runs of equal length.
     pub(super) compress: fn(&mut [State<WORDS>], &[&[Block]]),
 }
 
@@ -55,21 +56,36 @@ pub(super) struct Units<const WORDS: usize> {
     pub(super) avx2: Option<Unit<WORDS>>,
     /// One to four streams.
     pub(super) shani: Option<[Unit<WORDS>; 4]>,
-    /// Number of lanes from which AVX-512 with eight and with sixteen lanes beats the SHA streams, provided that it
-    /// beats them with all lanes busy.
-    pub(super) avx512_from: [usize; 2],
-    /// Benchmarks two units on this number of lanes; true if the first is faster.
-    pub(super) is_faster: fn(&Unit<WORDS>, &Unit<WORDS>, usize) -> bool,
+    /// Measures the ticks of each unit.
+    pub(super) time: fn(&mut [Timed<WORDS>]),
+}
+
+impl<const WORDS: usize> Units<WORDS> {
+    /// Returns all units, those with narrow registers first.
+    pub(super) fn all(&self) -> impl Iterator<Item = Unit<WORDS>> {
+        let vectors = self.avx2.into_iter().chain(self.avx512.into_iter().flatten());
+        std::iter::once(self.portable).chain(self.shani.into_iter().flatten()).chain(vectors)
+    }
+}
+
+/// A unit and its speed.
+#[derive(Clone, Copy)]
+pub(super) struct Timed<const WORDS: usize> {
+    pub(super) unit: Unit<WORDS>,
+    /// Time for a run of blocks in each lane. Idle lanes do not shorten it.
+    pub(super) ticks: u64,
 }
 
 pub(super) const SHA1_PORTABLE: Unit<SHA1_WORDS> = Unit {
     name: "portable",
+    lanes_min: 1,
     lanes_max: 1,
     compress: |states, runs| states.iter_mut().zip(runs).for_each(|(state, run)| sha1::block_api::compress(state, run)),
 };
 
 pub(super) const SHA256_PORTABLE: Unit<SHA256_WORDS> = Unit {
     name: "portable",
+    lanes_min: 1,
     lanes_max: 1,
     compress: |states, runs| {
         states.iter_mut().zip(runs).for_each(|(state, run)| sha2::block_api::compress256(state, run));

@@ -9,16 +9,19 @@ mod ymm;
 
 use std::arch::x86_64::_rdtsc;
 
-use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Unit, Units};
+use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Timed, Unit, Units};
 
-/// Runs of each kernel when two are timed against each other, which happens at most four times at first use.
+/// Runs of each unit when the units are timed, once for each hash function at first use.
 const CALIBRATION_TURNS: usize = 8;
+/// Blocks that each lane compresses in such a run.
+const CALIBRATION_BLOCKS: usize = 32;
 
 /// A compression function, used below only if the processor has the features of its module.
 macro_rules! unit {
-    ($name:literal, $lanes_max:literal, $compress:expr) => {
+    ($name:literal, $lanes_min:literal..=$lanes_max:literal, $compress:expr) => {
         Unit {
             name: $name,
+            lanes_min: $lanes_min,
             lanes_max: $lanes_max,
             // SAFETY: the callers of this macro check the processor's features first.
             compress: |states, runs| unsafe { $compress(states, runs) },
@@ -44,17 +47,16 @@ fn has_shani() -> bool {
 pub(super) fn sha1() -> Units<SHA1_WORDS> {
     Units {
         portable: SHA1_PORTABLE,
-        avx512: has_avx512().then_some([unit!("avx512x8", 8, avx512x8::sha1), unit!("avx512x16", 16, avx512x16::sha1)]),
-        avx2: has_avx2().then_some(unit!("avx2x8", 8, avx2::sha1)),
+        avx512: has_avx512()
+            .then_some([unit!("avx512x8", 1..=8, avx512x8::sha1), unit!("avx512x16", 1..=16, avx512x16::sha1)]),
+        avx2: has_avx2().then_some(unit!("avx2x8", 1..=8, avx2::sha1)),
         shani: has_shani().then_some([
-            unit!("shani", 1, shani::sha1::<1>),
-            unit!("shani", 2, shani::sha1::<2>),
-            unit!("shani", 3, shani::sha1::<3>),
-            unit!("shani", 4, shani::sha1::<4>),
+            unit!("shani", 1..=1, shani::sha1::<1>),
+            unit!("shani", 2..=2, shani::sha1::<2>),
+            unit!("shani", 3..=3, shani::sha1::<3>),
+            unit!("shani", 4..=4, shani::sha1::<4>),
         ]),
-        // For nine or ten lanes, eight lanes and one or two SHA streams are faster than sixteen mostly idle lanes.
-        avx512_from: [5, 11],
-        is_faster,
+        time,
     }
 }
 
@@ -62,41 +64,38 @@ pub(super) fn sha256() -> Units<SHA256_WORDS> {
     Units {
         portable: SHA256_PORTABLE,
         avx512: has_avx512()
-            .then_some([unit!("avx512x8", 8, avx512x8::sha256), unit!("avx512x16", 16, avx512x16::sha256)]),
-        avx2: has_avx2().then_some(unit!("avx2x8", 8, avx2::sha256)),
+            .then_some([unit!("avx512x8", 1..=8, avx512x8::sha256), unit!("avx512x16", 1..=16, avx512x16::sha256)]),
+        avx2: has_avx2().then_some(unit!("avx2x8", 1..=8, avx2::sha256)),
         shani: has_shani().then_some([
-            unit!("shani", 1, shani::sha256::<1>),
-            unit!("shani", 2, shani::sha256::<2>),
-            unit!("shani", 3, shani::sha256::<3>),
-            unit!("shani", 4, shani::sha256::<4>),
+            unit!("shani", 1..=1, shani::sha256::<1>),
+            unit!("shani", 2..=2, shani::sha256::<2>),
+            unit!("shani", 3..=3, shani::sha256::<3>),
+            unit!("shani", 4..=4, shani::sha256::<4>),
         ]),
-        avx512_from: [7, 14],
-        is_faster,
+        time,
     }
 }
 
-/// Returns whether `a` compresses `lane_count` lanes of 32 blocks faster than `b`. They run alternately, and the best
-/// run of each counts: wide registers take a while to reach full speed, and another process may use the core meanwhile.
-fn is_faster<const WORDS: usize>(a: &Unit<WORDS>, b: &Unit<WORDS>, lane_count: usize) -> bool {
-    let run: &[Block] = &[[0; 64]; 32];
-    let mut best = [u64::MAX; 2];
+/// Measures the ticks of each unit with all of its lanes busy. The units take turns, narrow registers first, and the
+/// shortest run of each counts: wide registers take a while to reach full speed and may lower the clock afterwards, and
+/// another process may use the core meanwhile.
+fn time<const WORDS: usize>(timed: &mut [Timed<WORDS>]) {
+    let run: &[Block] = &[[0; 64]; CALIBRATION_BLOCKS];
     for _ in 0..CALIBRATION_TURNS {
-        for (unit, best) in [a, b].into_iter().zip(&mut best) {
-            *best = ticks(unit, &[run; LANES_MAX][..lane_count]).min(*best);
+        for Timed { unit, ticks: shortest } in &mut *timed {
+            *shortest = ticks(unit, &[run; LANES_MAX][..unit.lanes_max]).min(*shortest);
         }
     }
-    best[0] < best[1]
 }
 
-/// Returns the processor ticks that `unit` takes for these runs.
+/// Returns the processor ticks that `unit` takes for these runs, one for each lane.
 fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
     let mut states = [[0; WORDS]; LANES_MAX];
+    let states = &mut states[..runs.len()];
     // SAFETY: every x86-64 processor has the instruction, which reads a counter.
     let start = unsafe { _rdtsc() };
-    for (states, runs) in states.chunks_mut(unit.lanes_max).zip(runs.chunks(unit.lanes_max)) {
-        (unit.compress)(&mut states[..runs.len()], runs);
-    }
-    std::hint::black_box(&states);
+    (unit.compress)(states, runs);
+    std::hint::black_box(states);
     // SAFETY: as above.
     unsafe { _rdtsc() }.saturating_sub(start)
 }
