@@ -12,8 +12,10 @@ use std::time::Instant;
 use memmap2::MmapMut;
 use serde::Serialize;
 
+use super::machine::file_system;
 use super::pair::{FileMode, PairSettings, Work, cpu_time, open_to_write, pair};
-use super::{BenchError, Machine, gb_per_s, io_error, median, per_gb};
+use super::{BenchError, Conditions, Machine, Measured, Medium, Unit, gb_per_s, io_error, median, per_gb};
+use crate::base::units::Bytes;
 use crate::base::{Rng, limits};
 use crate::hash::{Kernel, sha1_batch};
 
@@ -33,7 +35,20 @@ pub struct FloorSettings {
     pub rounds: usize,
     /// Folder for the files, which must be empty.
     pub folder: PathBuf,
+    pub to: Medium,
     pub hash_kernel: Kernel,
+}
+
+impl FloorSettings {
+    /// Returns the conditions that a run must share with an earlier one to be compared with it.
+    pub fn conditions(&self) -> Conditions {
+        Conditions::of("floor")
+            .and("size", Bytes(self.len).to_string())
+            .and("piece length", Bytes(u64::from(self.piece_len)).to_string())
+            .and("place", self.to.name())
+            .and("file system", file_system(&self.folder))
+            .and("hash kernel", self.hash_kernel.name())
+    }
 }
 
 /// The result of `bench floor`.
@@ -46,6 +61,12 @@ pub struct FloorFigures {
     pub figures: Vec<FloorFigure>,
     #[serde(flatten)]
     pub machine: Machine,
+    /// `disk` or `memory`.
+    pub place: &'static str,
+    /// Conditions that a later run must share to be compared.
+    pub conditions: Conditions,
+    /// Rates in every round, for a comparison with a later run.
+    pub measured: Vec<Measured>,
 }
 
 /// Medians of one kind of work.
@@ -82,42 +103,59 @@ enum Cpu {
     One(f64),
 }
 
-/// When a buffered write is complete.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WriteEnd {
-    PageCache,
-    Disk,
-}
+/// Measures one kind of work, or several that are parts of one another.
+type Measure = fn(&FloorSettings) -> Result<Vec<Sample>, BenchError>;
 
-type Measure = fn(&FloorSettings) -> Result<Sample, BenchError>;
-
-const WORKS: [(&str, Measure); 10] = [
-    ("tcp", |settings| pair_sample(settings, Work::Discard)),
-    ("memory_copy", |_| copy()),
-    ("page_cache_read", read),
-    ("write_buffered", |settings| write_buffered(settings, WriteEnd::PageCache)),
-    ("write_synced", |settings| write_buffered(settings, WriteEnd::Disk)),
-    ("write_direct", write_direct),
-    ("hash", hash),
-    ("pair_direct", |settings| pair_sample(settings, written(settings, FileMode::Direct))),
-    ("pair_buffered", |settings| pair_sample(settings, written(settings, FileMode::Buffered))),
-    ("pair_unwritten", |settings| pair_sample(settings, Work::Hash)),
+static WORKS: [(&[&str], Measure); 9] = [
+    (&["tcp"], |settings| pair_sample(settings, Work::Discard)),
+    (&["memory_copy"], |_| Ok(vec![copy(1)?])),
+    (&["page_cache_read"], read),
+    (&["write_buffered", "write_synced"], write_buffered),
+    (&["write_direct"], |settings| Ok(vec![write_direct(&target(&settings.folder), settings.len)?])),
+    (&["hash"], hash),
+    (&["pair_direct"], |settings| pair_sample(settings, written(settings, FileMode::Direct))),
+    (&["pair_buffered"], |settings| pair_sample(settings, written(settings, FileMode::Buffered))),
+    (&["pair_unwritten"], |settings| pair_sample(settings, Work::Hash)),
 ];
+
+/// Work for a disk. Files in memory are never synced and have no page cache to write past.
+const DISK_WORKS: [&str; 3] = ["write_synced", "write_direct", "pair_direct"];
 
 /// Measures all kinds of work. `phase` is called with a description of each step.
 pub fn floor(settings: &FloorSettings, phase: &mut dyn FnMut(&str)) -> Result<FloorFigures, BenchError> {
     phase("making content");
     super::content::write_random(&content(&settings.folder), settings.len, 1).map_err(io_error("make content"))?;
-    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); WORKS.len()];
+    let is_measured = |work: &&str| settings.to == Medium::Disk || !DISK_WORKS.contains(work);
+    let works = || WORKS.iter().filter(|(names, _)| names.iter().any(is_measured));
+    let mut samples: Vec<Vec<Vec<Sample>>> = vec![Vec::new(); works().count()];
     for round in 1..=settings.rounds {
-        for ((work, measure), samples) in WORKS.iter().zip(&mut samples) {
+        for ((names, measure), samples) in works().zip(&mut samples) {
+            let [work, ..] = names else { continue };
             phase(&format!("round {round} of {}: {}", settings.rounds, work.replace('_', " ")));
             samples.push(measure(settings)?);
         }
     }
-    let figures = WORKS.iter().zip(samples).map(|((work, _), samples)| FloorFigure::of(work, &samples)).collect();
-    let FloorSettings { len, piece_len, rounds, .. } = *settings;
-    Ok(FloorFigures { bytes: len, piece_length: piece_len, rounds, figures, machine: Machine::this() })
+    let (mut figures, mut measured) = (Vec::new(), Vec::new());
+    for ((names, _), samples) in works().zip(&samples) {
+        for (part, work) in names.iter().enumerate().filter(|(_, work)| is_measured(work)) {
+            let samples: Vec<Sample> = samples.iter().filter_map(|parts| parts.get(part).copied()).collect();
+            measured.push(Measured::new(*work, Unit::GbPerS, samples.iter().map(|sample| sample.gb_per_s).collect()));
+            figures.push(FloorFigure::of(work, &samples));
+        }
+    }
+    let FloorSettings { len, piece_len, rounds, to, .. } = *settings;
+    let (machine, conditions, place) = (Machine::this(), settings.conditions(), to.name());
+    Ok(FloorFigures { bytes: len, piece_length: piece_len, rounds, figures, machine, place, conditions, measured })
+}
+
+/// Returns the rate at which a new file at `path` is written past the page cache, in 10^9 bytes per second.
+pub(super) fn direct_write_rate(path: &Path, len: u64) -> Result<f64, BenchError> {
+    Ok(write_direct(path, len)?.gb_per_s)
+}
+
+/// Returns the rate at which all cores together copy memory, in 10^9 bytes per second.
+pub(super) fn memory_copy_rate() -> Result<f64, BenchError> {
+    Ok(copy(thread::available_parallelism().map_or(1, usize::from))?.gb_per_s)
 }
 
 impl FloorFigure {
@@ -151,12 +189,12 @@ fn written(settings: &FloorSettings, mode: FileMode) -> Work {
     Work::Write { path: target(&settings.folder), mode }
 }
 
-fn pair_sample(settings: &FloorSettings, work: Work) -> Result<Sample, BenchError> {
+fn pair_sample(settings: &FloorSettings, work: Work) -> Result<Vec<Sample>, BenchError> {
     let FloorSettings { len, piece_len, hash_kernel, .. } = *settings;
     let figures = pair(&PairSettings { len, piece_len, work, hash_kernel })?;
     remove(&target(&settings.folder))?;
     let cpu = Cpu::Sides { seed: figures.seed_cpu_s_per_gb, get: figures.get_cpu_s_per_gb };
-    Ok(Sample { gb_per_s: figures.gb_per_s, cpu })
+    Ok(vec![Sample { gb_per_s: figures.gb_per_s, cpu }])
 }
 
 fn remove(path: &Path) -> Result<(), BenchError> {
@@ -175,20 +213,25 @@ fn timed(what: &'static str, work: impl FnOnce() -> io::Result<u64>) -> Result<S
     Ok(Sample { gb_per_s: gb_per_s(len, seconds), cpu: Cpu::One(per_gb(cpu, len)) })
 }
 
-/// Copies memory on one thread, between pages that are already allocated.
-fn copy() -> Result<Sample, BenchError> {
+/// Copies memory on several threads, between pages that are already allocated.
+fn copy(thread_count: usize) -> Result<Sample, BenchError> {
     let from = vec![1u8; COPY_LEN];
     let mut to = vec![2u8; COPY_LEN];
+    let part_len = COPY_LEN.div_ceil(thread_count);
     timed("copy memory", || {
-        black_box(&mut to).copy_from_slice(black_box(&from));
+        thread::scope(|scope| {
+            for (from, to) in from.chunks(part_len).zip(to.chunks_mut(part_len)) {
+                scope.spawn(move || black_box(to).copy_from_slice(black_box(from)));
+            }
+        });
         Ok(COPY_LEN as u64)
     })
 }
 
 /// Reads content that was just written from the page cache, on one thread.
-fn read(settings: &FloorSettings) -> Result<Sample, BenchError> {
+fn read(settings: &FloorSettings) -> Result<Vec<Sample>, BenchError> {
     let mut chunk = vec![0; CHUNK_LEN];
-    timed("read content", || {
+    let sample = timed("read content", || {
         let mut file = File::open(content(&settings.folder))?;
         let mut len = 0;
         loop {
@@ -197,45 +240,48 @@ fn read(settings: &FloorSettings) -> Result<Sample, BenchError> {
                 part => len += part as u64,
             }
         }
-    })
+    })?;
+    Ok(vec![sample])
 }
 
-/// Returns the number of chunks in a file of `settings.len` bytes.
-fn chunks(settings: &FloorSettings) -> u64 {
-    settings.len.div_ceil(CHUNK_LEN as u64)
+/// Returns the number of chunks in a file of `len` bytes.
+fn chunks(len: u64) -> u64 {
+    len.div_ceil(CHUNK_LEN as u64)
 }
 
-fn write_buffered(settings: &FloorSettings, end: WriteEnd) -> Result<Sample, BenchError> {
+/// Writes to the page cache, and syncs. Returns the samples without and with the sync, which are of one file.
+fn write_buffered(settings: &FloorSettings) -> Result<Vec<Sample>, BenchError> {
     let path = target(&settings.folder);
     let mut chunk = vec![0; CHUNK_LEN];
     Rng::with_seed(2).fill(&mut chunk);
-    let sample = timed("write", || {
-        let file = open_to_write(&path, FileMode::Buffered, settings.len)?;
-        for index in 0..chunks(settings) {
-            file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
-        }
-        if end == WriteEnd::Disk {
-            file.sync_data()?;
-        }
-        Ok(chunks(settings) * CHUNK_LEN as u64)
+    let mut to_page_cache = None;
+    let to_disk = timed("write", || {
+        let mut file = None;
+        to_page_cache = Some(timed("write", || {
+            let file = file.insert(open_to_write(&path, FileMode::Buffered, settings.len)?);
+            for index in 0..chunks(settings.len) {
+                file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
+            }
+            Ok(chunks(settings.len) * CHUNK_LEN as u64)
+        }));
+        file.map_or(Ok(()), |file| file.sync_data())?;
+        Ok(chunks(settings.len) * CHUNK_LEN as u64)
     })?;
-    // Writeback must not disturb the measurement that follows.
-    File::open(&path).and_then(|file| file.sync_data()).map_err(io_error("sync"))?;
     remove(&path)?;
-    Ok(sample)
+    let to_page_cache = to_page_cache.transpose()?;
+    Ok(to_page_cache.into_iter().chain([to_disk]).collect())
 }
 
-fn write_direct(settings: &FloorSettings) -> Result<Sample, BenchError> {
-    let path = target(&settings.folder);
+fn write_direct(path: &Path, len: u64) -> Result<Sample, BenchError> {
     let mut chunk = MmapMut::map_anon(CHUNK_LEN).map_err(io_error("memory"))?;
     Rng::with_seed(3).fill(&mut chunk);
     let sample = timed("write past the page cache", || {
-        let file = open_to_write(&path, FileMode::Direct, settings.len)?;
+        let file = open_to_write(path, FileMode::Direct, len)?;
         let next = AtomicU64::new(0);
         let write = || -> io::Result<()> {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= chunks(settings) {
+                if index >= chunks(len) {
                     return Ok(());
                 }
                 file.write_all_at(&chunk, index * CHUNK_LEN as u64)?;
@@ -245,14 +291,14 @@ fn write_direct(settings: &FloorSettings) -> Result<Sample, BenchError> {
             let writers: Vec<_> = (0..DIRECT_WRITERS).map(|_| scope.spawn(write)).collect();
             super::pair::join_all(writers)
         })?;
-        Ok(chunks(settings) * CHUNK_LEN as u64)
+        Ok(chunks(len) * CHUNK_LEN as u64)
     })?;
-    remove(&path)?;
+    remove(path)?;
     Ok(sample)
 }
 
 /// Hashes on all cores. Each core has its own pieces, as many as the widest kernel hashes together.
-fn hash(settings: &FloorSettings) -> Result<Sample, BenchError> {
+fn hash(settings: &FloorSettings) -> Result<Vec<Sample>, BenchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let piece_len = (settings.piece_len as usize).min(CHUNK_LEN);
     let mut memory = vec![0; cores * limits::HASH_LANES * piece_len];
@@ -260,7 +306,7 @@ fn hash(settings: &FloorSettings) -> Result<Sample, BenchError> {
     let batch_len = limits::HASH_LANES * piece_len;
     let per_core = usize::try_from(settings.len).unwrap_or(usize::MAX).div_ceil(cores);
     let batches = per_core.div_ceil(batch_len);
-    timed("hash", || {
+    let sample = timed("hash", || {
         thread::scope(|scope| {
             let hash = |part: &[u8]| {
                 (0..batches).for_each(|_| drop(black_box(sha1_batch(part.chunks(piece_len).map(|piece| [piece])))))
@@ -270,5 +316,6 @@ fn hash(settings: &FloorSettings) -> Result<Sample, BenchError> {
             }
         });
         Ok((batches * batch_len * cores) as u64)
-    })
+    })?;
+    Ok(vec![sample])
 }

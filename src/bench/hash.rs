@@ -11,9 +11,10 @@ use serde::Serialize;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
+use super::{Conditions, Machine, Measured, Unit};
 use crate::base::Rng;
-use crate::base::units::parse_size;
-use crate::hash::{Kernel, chosen, sha1_batch_with, sha256_batch_with};
+use crate::base::units::{Bytes, parse_size};
+use crate::hash::{Kernel, Plan, chosen, sha1_batch_with, sha256_batch_with};
 
 const PIECE_COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
 const SHA1_PIECE_LENS: [usize; 4] = [16 << 10, 256 << 10, 1 << 20, 4 << 20];
@@ -28,6 +29,9 @@ const MEMORY_LEN_MIN: usize = 256 << 20;
 const MEMORY_LEN_MAX: usize = 1 << 30;
 const LAST_CACHE: &str = "/sys/devices/system/cpu/cpu0/cache/index3/size";
 
+/// Name of the crates `sha1` and `sha2` among the kernels.
+const CRATE: &str = "crate";
+
 /// Approximate duration of a round.
 const ROUND_SECONDS: u64 = 2;
 const ROUNDS_MAX: u64 = 9;
@@ -37,9 +41,19 @@ const ROUNDS_MAX: u64 = 9;
 pub struct HashFigures {
     /// The kernel for each number of pieces, or the kernel that the user forces.
     pub chosen: String,
-    pub cores: usize,
     pub rounds: u64,
     pub figures: Vec<Figure>,
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// Conditions that a later run must share to be compared.
+    pub conditions: Conditions,
+    /// Speeds of the chosen kernels and of memory in every round, for a comparison with a later run.
+    pub measured: Vec<Measured>,
+}
+
+/// Returns the conditions that a run must share with an earlier one to be compared with it.
+pub fn hash_conditions(kernel: Kernel) -> Conditions {
+    Conditions::of("hash").and("hash kernel", kernel.name())
 }
 
 /// The median speed of one kind of work.
@@ -57,6 +71,19 @@ pub struct Figure {
     pub cores: usize,
     /// 10^9 bytes per second of all cores together.
     pub gb_per_s: f64,
+    /// The kernels that `auto` chose for this number of pieces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
+}
+
+impl Figure {
+    fn name(&self) -> String {
+        let Self { work, kernel, piece_length, pieces, cores, .. } = self;
+        match *work {
+            "memory" => format!("memory, cores {cores}"),
+            _ => format!("{work} {kernel}, {pieces} × {}, cores {cores}", Bytes(*piece_length as u64)),
+        }
+    }
 }
 
 /// One kind of work that is measured.
@@ -80,8 +107,14 @@ pub fn hash(kernel: Kernel, seconds: u64) -> HashFigures {
     for _ in 0..rounds {
         contenders.iter_mut().for_each(|contender| contender.measure(slice));
     }
+    let is_compared = |contender: &&Contender<'_>| {
+        let Figure { work, kernel, cores, .. } = contender.figure;
+        work == "memory" || kernel == Kernel::Auto.name() || (cores > 1 && kernel != CRATE)
+    };
+    let measured = contenders.iter().filter(is_compared).map(Contender::measured).collect();
     let figures = contenders.into_iter().map(Contender::median).collect();
-    HashFigures { chosen: chosen().to_string(), cores, rounds, figures }
+    let (machine, conditions) = (Machine::this(), hash_conditions(kernel));
+    HashFigures { chosen: chosen().to_string(), rounds, figures, machine, conditions, measured }
 }
 
 fn memory_len() -> usize {
@@ -111,6 +144,11 @@ fn contenders(memory: &[u8], kernel: Kernel, cores: usize) -> Vec<Contender<'_>>
     contenders
 }
 
+/// Returns the names of the kernels that `auto` uses.
+fn choice(kernel: Kernel, names: impl FnOnce(&Plan) -> String) -> Option<String> {
+    kernel.plan().ok().filter(|_| kernel == Kernel::Auto).map(names)
+}
+
 /// Returns the pieces of a core. Cores share pieces if the memory does not suffice.
 fn pieces_of(memory: &[u8], core: usize, piece_len: usize, count: usize) -> Vec<[&[u8]; 1]> {
     let parts = memory.len() / (piece_len * count);
@@ -123,7 +161,8 @@ impl<'a> Contender<'a> {
     }
 
     fn sha1(kernel: Kernel, memory: &'a [u8], piece_length: usize, pieces: usize, cores: usize) -> Self {
-        let figure = Figure { work: "sha1", kernel: kernel.name(), piece_length, pieces, cores, gb_per_s: 0.0 };
+        let choice = choice(kernel, |plan| plan.sha1_names(pieces));
+        let figure = Figure { work: "sha1", kernel: kernel.name(), piece_length, pieces, cores, gb_per_s: 0.0, choice };
         Self::new(figure, move |core| {
             let Ok(plan) = kernel.plan() else { return };
             black_box(sha1_batch_with(plan, pieces_of(memory, core, piece_length, pieces)));
@@ -131,7 +170,9 @@ impl<'a> Contender<'a> {
     }
 
     fn sha256(kernel: Kernel, memory: &'a [u8], piece_length: usize, pieces: usize) -> Self {
-        let figure = Figure { work: "sha256", kernel: kernel.name(), piece_length, pieces, cores: 1, gb_per_s: 0.0 };
+        let choice = choice(kernel, |plan| plan.sha256_names(pieces));
+        let (work, kernel_name) = ("sha256", kernel.name());
+        let figure = Figure { work, kernel: kernel_name, piece_length, pieces, cores: 1, gb_per_s: 0.0, choice };
         Self::new(figure, move |core| {
             let Ok(plan) = kernel.plan() else { return };
             black_box(sha256_batch_with(plan, pieces_of(memory, core, piece_length, pieces)));
@@ -139,7 +180,7 @@ impl<'a> Contender<'a> {
     }
 
     fn of_crate<D: Digest>(work: &'static str, memory: &'a [u8], piece_length: usize, cores: usize) -> Self {
-        let figure = Figure { work, kernel: "crate", piece_length, pieces: 1, cores, gb_per_s: 0.0 };
+        let figure = Figure { work, kernel: CRATE, piece_length, pieces: 1, cores, gb_per_s: 0.0, choice: None };
         Self::new(figure, move |core| {
             for [piece] in pieces_of(memory, core, piece_length, 1) {
                 black_box(D::digest(piece));
@@ -149,7 +190,15 @@ impl<'a> Contender<'a> {
 
     fn read(memory: &'a [u8], cores: usize) -> Self {
         let part_len = memory.len() / cores;
-        let figure = Figure { work: "memory", kernel: "read", piece_length: part_len, pieces: 1, cores, gb_per_s: 0.0 };
+        let figure = Figure {
+            work: "memory",
+            kernel: "read",
+            piece_length: part_len,
+            pieces: 1,
+            cores,
+            gb_per_s: 0.0,
+            choice: None,
+        };
         Self::new(figure, move |core| {
             let part = &memory[core * part_len..][..part_len];
             let words = part.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
@@ -187,6 +236,10 @@ impl<'a> Contender<'a> {
         #[expect(clippy::cast_precision_loss, reason = "a measurement")]
         let pass_len = (self.figure.piece_length * self.figure.pieces) as f64;
         self.speeds.push(passes_per_s * pass_len / 1e9);
+    }
+
+    fn measured(&self) -> Measured {
+        Measured::new(self.figure.name(), Unit::GbPerS, self.speeds.clone())
     }
 
     fn median(mut self) -> Figure {

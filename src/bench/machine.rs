@@ -1,5 +1,7 @@
 //! The machine and time of a measurement, without which figures mean nothing.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
 
@@ -41,6 +43,20 @@ impl Machine {
     }
 }
 
+/// Returns the file system of a folder and its device: `ext4 on /dev/vda`. Empty if it cannot be found out.
+pub(super) fn file_system(folder: &Path) -> String {
+    let Ok(device) = fs::metadata(folder).map(|metadata| metadata.dev()) else { return String::new() };
+    let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    mount_of(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), &numbers).unwrap_or_default()
+}
+
+/// Returns the type and source of the mount with these device numbers (proc(5), mountinfo).
+fn mount_of(mounts: &str, numbers: &str) -> Option<String> {
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some(numbers))?;
+    let mut words = mount.split_once(" - ")?.1.split(' ');
+    Some(format!("{} on {}", words.next()?, words.next()?))
+}
+
 /// Returns the text after `key` and a colon.
 fn value(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim_start().strip_prefix(':')?.trim().to_owned()))
@@ -49,6 +65,14 @@ fn value(text: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_is_found_by_its_device() {
+        let mounts = "22 1 0:20 / /proc rw - proc proc rw\n25 1 254:1 / / rw,noatime shared:1 - ext4 /dev/vda1 rw\n";
+        assert_eq!(mount_of(mounts, "254:1").as_deref(), Some("ext4 on /dev/vda1"));
+        assert_eq!((mount_of(mounts, "1:1"), mount_of("1 1 1:1", "1:1")), (None, None));
+        assert!(file_system(Path::new("/proc")).starts_with("proc on "));
+    }
 
     #[test]
     fn values_are_found_by_their_key() {

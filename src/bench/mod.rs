@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod at_most;
 mod compare;
 mod content;
 mod error;
@@ -12,18 +13,21 @@ mod floor;
 mod hash;
 mod loopback;
 mod machine;
+mod measured;
 mod pair;
 mod process;
 mod report;
 pub mod swarm;
 mod system_calls;
 
-pub use compare::{Change, compare};
+pub use at_most::{AtMost, Resource};
+pub use compare::{Change, Older, Row, Verdict, compare};
 pub use error::BenchError;
 pub use floor::{FloorFigure, FloorFigures, FloorSettings, floor};
-pub use hash::{Figure, HashFigures, hash};
+pub use hash::{Figure, HashFigures, hash, hash_conditions};
 pub use loopback::{CpuKinds, CpuTime, Figures, FloorShare, Medium, Settings, Side, run};
 pub use machine::Machine;
+pub use measured::{Conditions, Measured, Spread, Unit};
 pub use pair::{PairFigures, side};
 pub use report::page;
 

@@ -1,34 +1,37 @@
 //! `bt-fast bench loopback`, `bench floor` and `bench hash`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::Value;
 use tempfile::TempDir;
 
+use super::bench_compare::Comparison;
 use super::exit::{Exit, Failure, exit_of};
-use super::options::{BenchFolder, FloorOptions, LoopbackOptions};
+use super::options::{BenchFolder, FloorOptions, HashOptions, LoopbackOptions};
 use super::output::Output;
 use crate::base::units::{Bytes, Count, Rate};
 use crate::bench::{
-    self, BenchError, Change, CpuKinds, Figure, Figures, FloorFigure, FloorFigures, FloorSettings, HashFigures,
-    Settings, Side, compare,
+    self, AtMost, BenchError, CpuKinds, Figure, Figures, FloorFigure, FloorFigures, FloorSettings, HashFigures, Medium,
+    Settings, Side,
 };
 use crate::create::open::shown;
-use crate::hash::Kernel;
 
-pub(super) fn loopback(options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
-    // Errors of these files must not come after a long measurement.
-    let older = options.compare.as_deref().map(Older::read).transpose()?;
-    let html = options.html.as_deref().map(Html::create).transpose()?;
+/// The reason for a result above the bare pair's.
+const ABOVE_BARE_PAIR: &str =
+    "(no limit: get keeps more writes past the page cache under way and has more memory before the disk)";
+
+pub(super) fn loopback(mut options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
     let folder = folder(&options.folder)?;
+    let (compare, html) = (options.compare.take(), options.html.take());
     let settings = settings(options, folder.path());
+    // Errors of these files must not come after a long measurement.
+    let comparison = Comparison::read(compare.as_ref(), &settings.conditions(), output)?;
+    let html = html.as_deref().map(Html::create).transpose()?;
     let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
     show_loopback(&figures, output);
-    older.iter().for_each(|older| older.show_beside(&figures, output));
+    comparison.iter().for_each(|older| older.show(&figures, &figures.measured, output));
     html.map_or(Ok(()), |html| html.write(&bench::page(&figures)))
 }
 
@@ -51,19 +54,20 @@ pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
 }
 
 pub(super) fn floor(options: FloorOptions, output: &Output) -> Result<(), Failure> {
-    let older = options.compare.as_deref().map(Older::read).transpose()?;
     let folder = folder(&options.folder)?;
     let settings = FloorSettings {
         len: options.len,
         piece_len: options.piece_len,
         rounds: options.rounds,
         folder: folder.path().to_owned(),
+        to: options.folder.to,
         hash_kernel: options.hash_kernel,
     };
+    let comparison = Comparison::read(options.compare.as_ref(), &settings.conditions(), output)?;
     let figures = bench::floor(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
     output.record(&figures);
     show_floor(&figures, output);
-    older.iter().for_each(|older| older.show_beside(&figures, output));
+    comparison.iter().for_each(|older| older.show(&figures, &figures.measured, output));
     Ok(())
 }
 
@@ -92,42 +96,6 @@ impl Html {
     fn write(mut self, page: &str) -> Result<(), Failure> {
         let written = self.file.write_all(page.as_bytes());
         written.map_err(|error| Failure::io("can't write", &shown(&self.path), &error))
-    }
-}
-
-/// The figures of an earlier run.
-struct Older(Value);
-
-impl Older {
-    /// Reads a file of JSON output, and takes the last object in it: the latest run.
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(path).map_err(|error| Failure::io("can't read", &shown(path), &error))?;
-        let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let whole = serde_json::from_str::<Value>(&text).ok();
-        whole.into_iter().chain(lines).find(Value::is_object).map(Self).ok_or_else(|| {
-            let line =
-                format!("--compare: {}: it has no JSON object: give the output of an earlier --json run", shown(path));
-            Failure::new(Exit::Usage, line)
-        })
-    }
-
-    fn show_beside(&self, figures: &impl Serialize, output: &Output) {
-        let changes = compare(&self.0, &serde_json::to_value(figures).unwrap_or_default());
-        output.result(format_args!("{:<36}{:>14}{:>14}{:>8}", "compared", "old", "new", "ratio"));
-        for change in &changes {
-            let Change { name, old, new } = change;
-            let ratio = change.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-            output.result(format_args!("{name:<36}{:>14}{:>14}{ratio:>8}", shown_number(*old), shown_number(*new)));
-        }
-    }
-}
-
-/// Shows whole and large numbers without decimals, and others with four.
-fn shown_number(number: Option<f64>) -> String {
-    match number {
-        None => "-".to_owned(),
-        Some(number) if number.fract() == 0.0 || number.abs() >= 1000.0 => format!("{number:.0}"),
-        Some(number) => format!("{number:.4}"),
     }
 }
 
@@ -162,8 +130,14 @@ fn show_loopback(figures: &Figures, output: &Output) {
         },
     );
     if let Some(floor) = &figures.floor {
-        let note = format!("no protocol; seed → get is {:.2} of it", floor.share);
+        let note = format!("a plain copy program; seed → get is {:.2} of it", floor.share);
         row("bare pair", figures.moved(), floor.pair.seconds, &note);
+        if floor.share > 1.0 {
+            output.result(format_args!("{:<22}{ABOVE_BARE_PAIR}", ""));
+        }
+    }
+    if let Some(at_most) = &figures.at_most {
+        show_at_most(at_most, figures, output);
     }
     figures.verify_s.into_iter().for_each(|seconds| row("verify", figures.moved(), seconds, "hashed again"));
     let pair = figures.floor.as_ref().map(|floor| floor.pair);
@@ -182,6 +156,16 @@ fn show_loopback(figures: &Figures, output: &Output) {
         let (copies, fairness) = (figures.seed_copies, figures.fairness);
         output.result(format_args!("the seed sent         {copies:.2} copies; fairness (Jain) {fairness:.3}"));
     }
+}
+
+fn show_at_most(at_most: &AtMost, figures: &Figures, output: &Output) {
+    let AtMost { gb_per_s, bound_by, cpu_gb_per_s, disk_gb_per_s, memory_gb_per_s } = *at_most;
+    let cores = Count(figures.machine.cores as u64, "core");
+    let mut resources = vec![format!("{cores} {cpu_gb_per_s:.2}")];
+    resources.extend(disk_gb_per_s.map(|rate| format!("disk {rate:.2}")));
+    resources.extend(memory_gb_per_s.map(|rate| format!("memory copy {rate:.2}")));
+    let (rate, bound_by, resources) = (format!("{gb_per_s:.2} GB/s"), bound_by.name(), resources.join(", "));
+    output.result(format_args!("{:<22}{rate:>12}   the {bound_by} binds: {resources}", "at most"));
 }
 
 fn show_side(what: &str, side: &Side, floor: Option<f64>, output: &Output) {
@@ -226,38 +210,45 @@ fn show_floor(figures: &FloorFigures, output: &Output) {
             (.., Some(cpu)) => format!("{cpu:.2}"),
             _ => String::new(),
         };
-        output.result(format_args!("{:<44}{gb_per_s:>8.2}   {cpu}", floor_work(work)));
+        let name = floor_work(work, figures.place);
+        output.result(format_args!("{name:<44}{gb_per_s:>8.2}   {cpu}"));
     }
 }
 
-fn floor_work(work: &str) -> &str {
+fn floor_work<'a>(work: &'a str, place: &str) -> &'a str {
+    let is_memory = place == Medium::Memory.name();
     match work {
         "tcp" => "TCP: sent like pieces, discarded",
         "memory_copy" => "memory copy, one thread",
+        "page_cache_read" if is_memory => "read of a file in memory, one thread",
         "page_cache_read" => "page cache read, one thread",
+        "write_buffered" if is_memory => "write to a file in memory, one thread",
         "write_buffered" => "page cache write, one thread",
-        "write_synced" => "page cache write and sync, one thread",
+        "write_synced" => "the same write and its sync to the disk",
         "write_direct" => "direct write",
         "hash" => "hashing, all cores",
         "pair_direct" => "bare pair, direct write",
+        "pair_buffered" if is_memory => "bare pair, write to a file in memory",
         "pair_buffered" => "bare pair, page cache write",
         "pair_unwritten" => "bare pair, no write",
         unknown => unknown,
     }
 }
 
-pub(super) fn hash(kernel: Kernel, seconds: u64, output: &Output) {
+pub(super) fn hash(options: &HashOptions, output: &Output) -> Result<(), Failure> {
+    let HashOptions { hash_kernel, seconds, compare } = options;
+    let comparison = Comparison::read(compare.as_ref(), &bench::hash_conditions(*hash_kernel), output)?;
     output.message(format_args!("measuring for {seconds} s …"));
-    let figures = bench::hash(kernel, seconds);
-    if output.is_json() {
-        output.record(&figures);
-    } else {
-        show_hash(&figures, output);
-    }
+    let figures = bench::hash(*hash_kernel, *seconds);
+    output.record(&figures);
+    show_hash(&figures, output);
+    comparison.iter().for_each(|older| older.show(&figures, &figures.measured, output));
+    Ok(())
 }
 
 fn show_hash(figures: &HashFigures, output: &Output) {
-    let HashFigures { chosen, rounds, cores, figures } = figures;
+    let HashFigures { chosen, rounds, figures, machine, .. } = figures;
+    let cores = machine.cores;
     output.result(format_args!("GB/s, {}; chosen: {chosen}", shown_rounds(*rounds)));
     let (one_core, all_cores): (Vec<_>, Vec<_>) =
         figures.iter().partition(|figure| figure.cores == 1 && figure.work != "memory");
@@ -270,13 +261,14 @@ fn show_hash(figures: &HashFigures, output: &Output) {
         if first.work != work {
             work = first.work;
             let names: String = row.iter().map(|figure| format!("{:>11}", figure.kernel)).collect();
-            output.result(format_args!("{:<9}{:>8} {:>7}{names}{:>11}", work, "piece", "pieces", "crate"));
+            output.result(format_args!("{:<9}{:>8} {:>7}{names}{:>11}   auto is", work, "piece", "pieces", "crate"));
         }
         let speeds: String = row.iter().map(|figure| format!("{:>11.2}", figure.gb_per_s)).collect();
         let same = |figure: &&&Figure| (figure.work, figure.piece_length) == (work, first.piece_length);
         let of_crate = crates.iter().find(same).map_or(0.0, |figure| figure.gb_per_s);
         let piece_len = Bytes(first.piece_length as u64).to_string();
-        output.result(format_args!("{:<9}{piece_len:>8} {:>7}{speeds}{of_crate:>11.2}", "", first.pieces));
+        let choice = row.iter().find_map(|figure| figure.choice.as_deref()).unwrap_or_default();
+        output.result(format_args!("{:<9}{piece_len:>8} {:>7}{speeds}{of_crate:>11.2}   {choice}", "", first.pieces));
     }
     for figure in all_cores {
         let what = match (figure.work, figure.kernel) {

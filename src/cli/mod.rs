@@ -7,6 +7,7 @@
 mod activation;
 pub mod args;
 mod bench;
+mod bench_compare;
 mod bench_swarm;
 mod bound;
 mod checks;
@@ -108,10 +109,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::BenchLoopback(options) => bench::loopback(options, output),
         Command::BenchFloor(options) => bench::floor(options, output),
         Command::BenchSide => bench::side(),
-        Command::BenchHash { hash_kernel, seconds } => {
-            bench::hash(hash_kernel, seconds, output);
-            Ok(())
-        }
+        Command::BenchHash(options) => bench::hash(&options, output),
         Command::BenchSwarm(options) => bench_swarm::run(options, output),
     }
 }

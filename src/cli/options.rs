@@ -31,7 +31,7 @@ mod seed;
 mod source;
 mod track;
 
-pub use bench::{BenchFolder, FloorOptions, LoopbackOptions, SwarmOptions};
+pub use bench::{BenchFolder, CompareOptions, FloorOptions, HashOptions, LoopbackOptions, SwarmOptions};
 pub use get::{GetOptions, GetOutput, SeedUntil};
 pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent, is_torrent_name};
 pub use source::MetainfoSource;
@@ -75,10 +75,7 @@ pub enum Command {
     BenchLoopback(LoopbackOptions),
     BenchFloor(FloorOptions),
     BenchSide,
-    BenchHash {
-        hash_kernel: Kernel,
-        seconds: u64,
-    },
+    BenchHash(HashOptions),
     BenchSwarm(SwarmOptions),
 }
 
@@ -224,9 +221,7 @@ impl Options {
             CommandArgs::Manual { folder } => Command::Manual(folder),
             CommandArgs::Bench { command } => match command {
                 BenchArgs::Loopback(args) => Command::BenchLoopback(bench::resolve_loopback(args, hash_kernel)?),
-                BenchArgs::Hash(args) => {
-                    Command::BenchHash { hash_kernel, seconds: bench::hash_seconds(&args.seconds)? }
-                }
+                BenchArgs::Hash(args) => Command::BenchHash(bench::resolve_hash(args, hash_kernel)?),
                 BenchArgs::Floor(args) => Command::BenchFloor(bench::resolve_floor(args, hash_kernel)?),
                 BenchArgs::Side => Command::BenchSide,
                 BenchArgs::Swarm(args) => Command::BenchSwarm(bench::resolve_swarm(args, hash_kernel)?),

@@ -102,6 +102,11 @@ impl Output {
         self.options.json
     }
 
+    /// Returns whether `-v` is given.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.options.verbosity > 0
+    }
+
     /// Prints a line of the result, unless `--json` is given.
     pub fn result(&self, line: impl Display) {
         if !self.options.json {

@@ -35,7 +35,16 @@ fn loopback_reports_verified_bytes_beside_the_bare_pair() {
     let [record] = &json[..] else { panic!("{json:?}") };
     assert_eq!((&record["bytes"], &record["peers"], &record["rounds"]), (&20_971_520.into(), &2.into(), &2.into()));
     assert_eq!((&record["piece_length"], &record["place"]), (&262_144.into(), &"disk".into()));
-    for path in ["/gb_per_s", "/transfer_s", "/floor/gb_per_s", "/floor/share", "/fairness", "/get/memory_anon_peak"] {
+    for path in [
+        "/gb_per_s",
+        "/transfer_s",
+        "/floor/gb_per_s",
+        "/floor/share",
+        "/at_most/gb_per_s",
+        "/at_most/memory_gb_per_s",
+        "/fairness",
+        "/get/memory_anon_peak",
+    ] {
         positive(record, path);
     }
     positive(record, "/latency_buckets/0/0");
@@ -54,16 +63,76 @@ fn loopback_reports_verified_bytes_beside_the_bare_pair() {
     assert_eq!(sandbox.names(), ["page.html"], "everything else is removed");
 }
 
+/// Returns the words after the name in a row of the comparison.
+fn compared(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{name}: {text}")).trim().to_owned()
+}
+
 #[test]
-fn compare_shows_older_figures_beside_new_ones() {
+fn compare_shows_the_spread_of_both_runs() {
+    let sandbox = Sandbox::new();
+    let options = "--size 16M --rounds 2 --no-floor --dir .";
+    let old = sandbox.run(&format!("bench loopback {options} --json")).ok();
+    sandbox.write("old.json", &old.stdout);
+    let [record] = &old.json()[..] else { panic!("{old:?}") };
+    let measured = record["measured"].as_array().unwrap();
+    assert!(measured.iter().all(|figure| figure["rounds"].as_array().unwrap().len() == 2), "{measured:?}");
+    assert_eq!(record["conditions"]["size"], "16 MiB");
+    let run = sandbox.run(&format!("bench loopback {options} --compare old.json")).ok();
+    for name in ["seed → get, GB/s", "seed, processor time, CPU-s/GB", "get, anonymous memory, MiB", "latency p99, ms"]
+    {
+        let row = compared(run.text(), name);
+        let verdict = ["within the spread", "faster", "slower", "more", "less", "longer", "shorter"];
+        assert!(verdict.iter().any(|verdict| row.ends_with(verdict)), "{name}: {row}");
+        assert_eq!(row.matches('–').count(), 2, "lowest and highest of both: {row}");
+    }
+    assert!(!run.text().contains("all numbers") && !run.text().contains("bare pair"), "{run:?}");
+    // One round has no spread.
+    let once = sandbox.run("bench loopback --size 16M --rounds 1 --no-floor --dir . --compare old.json -v").ok();
+    assert!(compared(once.text(), "seed → get, GB/s").ends_with('-'));
+    assert!(once.text().contains("one round has no spread: give --rounds 3"), "{once:?}");
+    assert!(once.text().lines().any(|line| line.starts_with("seed.cpu_s_per_gb ")), "-v shows every number");
+}
+
+#[test]
+fn compare_refuses_other_conditions_unless_forced() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.run("bench loopback --size 16M --rounds 2 --no-floor --dir . --json").ok();
+    sandbox.write("old.json", &old.stdout);
+    let small = "bench loopback --size 1M --rounds 1 --no-floor --dir . --compare old.json";
+    let refused = sandbox.run(small).fails(2, "size: 16 MiB, here 1 MiB");
+    assert!(
+        refused.stderr.contains("--force") && refused.stdout.is_empty(),
+        "before anything is measured: {refused:?}"
+    );
+    let forced = sandbox.run(&format!("{small} --force")).ok();
+    assert!(forced.stderr.contains("warning: --compare: old.json: ") && forced.stderr.contains("size: 16 MiB"));
+    compared(forced.text(), "seed → get, GB/s");
+    for (options, difference) in [("--size 16M --ram", "place: disk, here memory"), ("--size 16M --rings 7", "rings: ")]
+    {
+        sandbox.run(&format!("bench loopback {options} --compare old.json")).fails(2, difference);
+    }
+    sandbox.run("bench floor --size 16M --dir . --compare old.json").fails(2, "benchmark: loopback, here floor");
+    sandbox.run("bench loopback --size 1M --force").fails(2, "--compare");
+    // Another machine.
+    let moved = String::from_utf8(old.stdout).unwrap().replace("\"processor\":\"", "\"processor\":\"Another ");
+    sandbox.write("moved.json", moved);
+    let same = "bench loopback --size 16M --dir . --compare moved.json";
+    sandbox.run(same).fails(2, "processor: Another ");
+    assert_eq!(sandbox.names(), ["moved.json", "old.json"]);
+}
+
+#[test]
+fn compare_needs_conditions_and_rounds_unless_forced() {
     let sandbox = Sandbox::new();
     sandbox.write("old.json", "{\"gb_per_s\":0.5,\"gone\":7}\n");
-    let run = sandbox.run("bench loopback --size 1M --rounds 1 --no-floor --dir . --compare old.json").ok();
-    let row = |name: &str| run.text().lines().find(|line| line.starts_with(name)).map(str::to_owned);
-    let words: Vec<String> = row("gb_per_s ").unwrap().split_whitespace().map(str::to_owned).collect();
-    assert_eq!((words.len(), words[1].as_str()), (4, "0.5000"), "{words:?}");
-    assert!(row("gone ").unwrap().ends_with('-'), "nothing to compare it with");
-    assert!(row("seed.cpu_s_per_gb ").is_some() && row("floor").is_none());
+    let options = "bench loopback --size 1M --rounds 1 --no-floor --dir . --compare old.json";
+    sandbox.run(options).fails(2, "an older version wrote it");
+    let run = sandbox.run(&format!("{options} --force")).ok();
+    assert!(compared(run.text(), "gb_per_s ").starts_with("0.5000 "));
+    assert!(compared(run.text(), "gone ").ends_with('-'), "nothing to compare it with");
+    compared(run.text(), "seed.cpu_s_per_gb ");
     for (name, text) in [("empty.json", ""), ("list.json", "[1]"), ("text.json", "GB/s")] {
         sandbox.write(name, text);
         sandbox.run(&format!("bench loopback --size 1M --dir . --compare {name}")).fails(2, name);
@@ -73,9 +142,37 @@ fn compare_shows_older_figures_beside_new_ones() {
 }
 
 #[test]
+fn loopback_shows_the_machine_at_most() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run("bench loopback --size 16M --rounds 1 --dir .").ok();
+    let at_most = compared(run.text(), "at most ");
+    assert!(at_most.contains(" binds: ") && at_most.contains("disk ") && at_most.contains("memory copy "), "{at_most}");
+    assert!(compared(run.text(), "bare pair ").contains("a plain copy program"));
+    let in_memory = sandbox.run("bench loopback --size 16M --rounds 1 --ram").ok();
+    assert!(!compared(in_memory.text(), "at most ").contains("disk "), "no disk takes part");
+}
+
+#[test]
+fn hash_compares_the_chosen_kernels() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.run("bench hash --seconds 1 --json").ok();
+    sandbox.write("old.json", &old.stdout);
+    let run = sandbox.run("bench hash --seconds 1 --compare old.json").ok();
+    compared(run.text(), "sha1 auto, 4 × 1 MiB, cores 1, GB/s ");
+    assert!(run.text().contains("auto is"));
+    let figures = old.json()[0]["figures"].as_array().unwrap().clone();
+    for figure in &figures {
+        // Each kernel that auto consists of has a column of its own.
+        for name in figure["choice"].as_str().into_iter().flat_map(|choice| choice.split(" + ")) {
+            assert!(figures.iter().any(|other| other["kernel"] == name && other["work"] == figure["work"]), "{name}");
+        }
+    }
+}
+
+#[test]
 fn floor_measures_every_part() {
     let sandbox = Sandbox::new();
-    let json = sandbox.run("bench floor --gib 0.02 --rounds 1 --dir . --json").ok().json();
+    let json = sandbox.run("bench floor --size 20M --rounds 1 --dir . --json").ok().json();
     let [record] = &json[..] else { panic!("{json:?}") };
     let works: Vec<&str> =
         record["figures"].as_array().unwrap().iter().map(|figure| figure["work"].as_str().unwrap()).collect();
@@ -85,6 +182,20 @@ fn floor_measures_every_part() {
         positive(record, &format!("/figures/{at}/gb_per_s"));
         positive(record, &format!("/figures/{at}/{path}"));
     }
+    let rate = |name: &str| {
+        let at = works.iter().position(|work| *work == name).unwrap();
+        record["measured"][at]["rounds"][0].as_f64().unwrap()
+    };
+    assert!(rate("write_synced") <= rate("write_buffered"), "the sync is a part of the same write: {record}");
+    let json = sandbox.run("bench floor --size 20M --rounds 1 --ram --json").ok().json();
+    let figures = json[0]["figures"].as_array().unwrap();
+    assert!(
+        figures
+            .iter()
+            .all(|figure| !["write_synced", "write_direct", "pair_direct"].map(Value::from).contains(&figure["work"])),
+        "no disk: {figures:?}"
+    );
+    assert_eq!(figures.len(), 7);
     assert!(sandbox.names().is_empty(), "{:?}", sandbox.names());
 }
 

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::{Medium, Settings, write_flag};
+use crate::bench::at_most::{AtMost, Probe};
 use crate::bench::pair::PairFigures;
-use crate::bench::{Machine, gb_per_s, median, per_gb};
+use crate::bench::{Conditions, Machine, Measured, Unit, gb_per_s, median, per_gb};
 
 /// Maximum number of points of a curve.
 const POINTS_MAX: usize = 600;
@@ -40,6 +41,9 @@ pub struct Figures {
     /// The bare pair, unless it was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<FloorShare>,
+    /// The highest rate that the machine permits, from the same rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<AtMost>,
     pub seed: Side,
     /// All `get` processes together; memory is that of the largest process.
     pub get: Side,
@@ -59,6 +63,10 @@ pub struct Figures {
     pub round_gb_per_s: Vec<f64>,
     /// Seconds since the start, and the bytes that all peers had by then.
     pub progress: Vec<(f64, u64)>,
+    /// Conditions that a later run must share to be compared.
+    pub conditions: Conditions,
+    /// Figures in every round, for a comparison with a later run.
+    pub measured: Vec<Measured>,
 }
 
 /// The bare pair in the same rounds.
@@ -186,11 +194,25 @@ pub(super) struct Round {
     pub(super) got: Vec<Ended>,
     pub(super) verify_s: Option<f64>,
     pub(super) floor: Option<PairFigures>,
+    pub(super) probe: Probe,
 }
 
 impl Round {
     fn transfer_s(&self) -> f64 {
         self.peer_s.iter().copied().fold(0.0, f64::max)
+    }
+
+    fn seed(&self) -> Side {
+        Side::of(std::slice::from_ref(&self.sent), self.sent.uploaded)
+    }
+
+    fn get(&self) -> Side {
+        Side::of(&self.got, self.got.iter().map(|got| got.downloaded).sum())
+    }
+
+    /// Returns the largest value of a peer.
+    fn worst(&self, part: fn(&Ended) -> u64) -> u64 {
+        self.got.iter().map(part).max().unwrap_or(0)
     }
 }
 
@@ -203,9 +225,12 @@ impl Figures {
         let verify_s = rounds.iter().map(|round| round.verify_s).collect::<Option<Vec<f64>>>().map(median);
         let round_gb_per_s: Vec<f64> = rounds.iter().map(rate).collect();
         let floor = FloorShare::of(&rounds, &round_gb_per_s);
+        let measured = measured(&rounds, &round_gb_per_s);
+        let probe = best_probe(settings, &rounds, &round_gb_per_s);
         let is_median = |round: &Round| round.transfer_s().total_cmp(&transfer_s).is_eq();
         let typical = rounds.into_iter().find(is_median).unwrap_or_else(Round::empty);
-        let worst = |part: fn(&Ended) -> u64| typical.got.iter().map(part).max().unwrap_or(0);
+        let (seed, get, machine) = (typical.seed(), typical.get(), Machine::this());
+        let cpu_s = [seed, get].map(|side| side.cpu_user_s + side.cpu_system_s).iter().sum();
         let sum = |part: fn(&Ended) -> u64| typical.got.iter().map(part).sum::<u64>();
         Self {
             bytes: settings.len,
@@ -215,23 +240,26 @@ impl Figures {
             rounds: settings.rounds,
             place: settings.to.name(),
             write: write_flag(settings.write),
-            machine: Machine::this(),
+            at_most: AtMost::of(machine.cores, per_gb(cpu_s, moved), probe),
+            machine,
             create_s,
             transfer_s,
             verify_s,
             gb_per_s: gb_per_s(moved, transfer_s),
             floor,
-            seed: Side::of(std::slice::from_ref(&typical.sent), typical.sent.uploaded),
-            get: Side::of(&typical.got, sum(|got| got.downloaded)),
-            latency_p50_us: worst(|got| got.latency_p50_us),
-            latency_p99_us: worst(|got| got.latency_p99_us),
-            latency_p999_us: worst(|got| got.latency_p999_us),
+            seed,
+            get,
+            latency_p50_us: typical.worst(|got| got.latency_p50_us),
+            latency_p99_us: typical.worst(|got| got.latency_p99_us),
+            latency_p999_us: typical.worst(|got| got.latency_p999_us),
             latency_buckets: merged(typical.got.iter().map(|got| &got.latency_buckets[..])),
             wasted_bytes: sum(|got| got.wasted),
             seed_copies: per_gb(gb_per_s(typical.sent.uploaded, 1.0), settings.len),
             fairness: fairness(&typical.peer_s),
             round_gb_per_s,
             progress: thinned(typical.progress),
+            conditions: settings.conditions(),
+            measured,
         }
     }
 
@@ -249,8 +277,45 @@ impl Figures {
 impl Round {
     fn empty() -> Self {
         let sent = Ended::default();
-        Self { progress: Vec::new(), peer_s: Vec::new(), sent, got: Vec::new(), verify_s: None, floor: None }
+        let (progress, peer_s, got) = (Vec::new(), Vec::new(), Vec::new());
+        Self { progress, peer_s, sent, got, verify_s: None, floor: None, probe: Probe::default() }
     }
+}
+
+/// Returns the figures to compare, in every round.
+fn measured(rounds: &[Round], ours: &[f64]) -> Vec<Measured> {
+    let of = |part: &dyn Fn(&Round) -> f64| rounds.iter().map(part).collect::<Vec<f64>>();
+    let mut all = vec![Measured::new("seed → get", Unit::GbPerS, ours.to_vec())];
+    let pairs: Vec<f64> = rounds.iter().filter_map(|round| Some(round.floor?.gb_per_s)).collect();
+    if !pairs.is_empty() {
+        let shares = pairs.iter().zip(ours).map(|(pair, ours)| share(*ours, *pair)).collect();
+        all.push(Measured::new("bare pair", Unit::GbPerS, pairs));
+        all.push(Measured::new("share of the bare pair", Unit::Share, shares));
+    }
+    all.extend([
+        Measured::new("seed, processor time", Unit::CpuSPerGb, of(&|round| round.seed().cpu_s_per_gb)),
+        Measured::new("get, processor time", Unit::CpuSPerGb, of(&|round| round.get().cpu_s_per_gb)),
+        Measured::new("seed, anonymous memory", Unit::Bytes, of(&|round| number(round.seed().memory_anon_peak))),
+        Measured::new("get, anonymous memory", Unit::Bytes, of(&|round| number(round.get().memory_anon_peak))),
+        Measured::new("latency p50", Unit::Microseconds, of(&|round| number(round.worst(|got| got.latency_p50_us)))),
+        Measured::new("latency p99", Unit::Microseconds, of(&|round| number(round.worst(|got| got.latency_p99_us)))),
+    ]);
+    all
+}
+
+/// Returns the best rates of disk and memory. A transfer or a bare pair that wrote faster than the probe shows that the
+/// disk can do more.
+fn best_probe(settings: &Settings, rounds: &[Round], ours: &[f64]) -> Probe {
+    let best = rounds.iter().map(|round| round.probe).fold(Probe::default(), Probe::max);
+    let pairs = rounds.iter().filter_map(|round| Some(round.floor?.gb_per_s));
+    let written = pairs.chain(ours.iter().copied()).max_by(f64::total_cmp);
+    let disk = best.disk.and(written.filter(|_| settings.waits_for_disk()));
+    best.max(Probe { disk, memory: None })
+}
+
+/// Returns our rate divided by the pair's.
+fn share(ours: f64, pair: f64) -> f64 {
+    ours / pair.max(f64::MIN_POSITIVE)
 }
 
 impl FloorShare {
@@ -260,7 +325,7 @@ impl FloorShare {
             return None;
         }
         let median_of = |part: fn(&PairFigures) -> f64| median(pairs.iter().map(part).collect());
-        let shares = pairs.iter().zip(ours).map(|(pair, ours)| ours / pair.gb_per_s.max(f64::MIN_POSITIVE));
+        let shares = pairs.iter().zip(ours).map(|(pair, ours)| share(*ours, pair.gb_per_s));
         Some(Self {
             pair: PairFigures {
                 seconds: median_of(|pair| pair.seconds),

@@ -46,6 +46,7 @@ fn round(seconds: f64, cpu_user_s: f64, floor_gb_per_s: f64) -> Round {
         got: vec![ended(cpu_user_s)],
         verify_s: Some(1.0),
         floor: Some(floor),
+        probe: Probe { disk: Some(0.25), memory: Some(8.0) },
     }
 }
 
@@ -62,6 +63,33 @@ fn details_are_those_of_the_median_round() {
     assert!(near(floor.share, 0.5) && near(floor.pair.gb_per_s, 1.0), "{floor:?}");
     assert!(near(figures.seed_copies, 2.0));
     assert_eq!((figures.wasted_bytes, figures.latency_p99_us), (7, 900));
+}
+
+#[test]
+fn every_round_is_there_to_compare() {
+    let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 3.0, 1.0)];
+    let figures = Figures::of(&settings(1, 3), 16384, None, rounds);
+    let of = |name: &str| &figures.measured.iter().find(|measured| measured.name == name).unwrap().rounds;
+    assert_eq!(of("seed → get"), &[0.25, 1.0, 0.5]);
+    assert_eq!(of("share of the bare pair"), &[0.25, 0.5, 0.5]);
+    assert_eq!(of("get, processor time"), &[1.5, 2.5, 3.5]);
+    assert_eq!(of("latency p99"), &[900.0; 3]);
+    let other = settings(2, 3).conditions();
+    assert_eq!(other.differences(&figures.conditions), ["peers: 1, here 2"]);
+}
+
+#[test]
+fn no_result_is_above_the_bound_of_the_machine() {
+    let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 0.01, 1.0)];
+    let figures = Figures::of(&settings(1, 3), 16384, None, rounds);
+    let at_most = figures.at_most.unwrap();
+    // The probe wrote less per second than the bare pair, so the pair's rate is the disk's.
+    assert_eq!((at_most.disk_gb_per_s, at_most.memory_gb_per_s), (Some(2.0), Some(8.0)));
+    assert!(figures.round_gb_per_s.iter().all(|rate| *rate <= 2.0));
+    // The last round is the median: half a second of each side in the kernel and 10 ms in user space.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = f64::from(u32::try_from(cores).unwrap());
+    assert!(near(at_most.cpu_gb_per_s, cores / 1.02), "{at_most:?}");
 }
 
 #[test]

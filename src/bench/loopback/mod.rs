@@ -23,7 +23,9 @@ use figures::{Ended, Round};
 use settings::write_flag;
 pub use settings::{Medium, Settings};
 
+use super::at_most::Probe;
 use super::content::write_random;
+use super::floor::{direct_write_rate, memory_copy_rate};
 use super::pair::{FileMode, PairFigures, PairSettings, Work, pair};
 use super::process::Running;
 use super::{BenchError, io_error};
@@ -37,6 +39,9 @@ use crate::web::tracker::{Tracker, http};
 
 /// Milliseconds between two progress records: the engine's interval.
 pub(in crate::bench) const RECORD_INTERVAL: &str = "50ms";
+
+/// Maximum number of bytes to write when the disk is measured.
+const PROBE_LEN_MAX: u64 = 256 << 20;
 
 /// Runs every round. `phase` is called with a description of each step.
 pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
@@ -70,6 +75,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         } else {
             None
         };
+        let probe = if settings.with_floor { probe(settings)? } else { Probe::default() };
         say("transferring");
         let to = settings.folder.join("get");
         fs::create_dir(&to).map_err(io_error("make a folder"))?;
@@ -79,6 +85,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
             round.verify_s = Some(verify_all(&metainfo, settings, &to)?);
         }
         round.floor = floor;
+        round.probe = probe;
         rounds.push(round);
         fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
     }
@@ -114,6 +121,13 @@ fn bare_pair(settings: &Settings, piece_len: u32) -> Result<PairFigures, BenchEr
         fs::remove_file(path).map_err(io_error("remove the written file"))?;
     }
     Ok(figures)
+}
+
+/// Measures the disk, if the downloads wait for it, and memory.
+fn probe(settings: &Settings) -> Result<Probe, BenchError> {
+    let path = settings.folder.join("probe.bin");
+    let disk = settings.waits_for_disk().then(|| direct_write_rate(&path, settings.len.min(PROBE_LEN_MAX)));
+    Ok(Probe { disk: disk.transpose()?, memory: Some(memory_copy_rate()?) })
 }
 
 fn folder_of(to: &Path, peer: usize) -> PathBuf {
@@ -160,7 +174,15 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
     let (peer_s, got): (Vec<f64>, Vec<Ended>) = ends.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let sent = Ended::of(&seed.stop("stopped")?).with_system_calls(seed.system_calls());
     let progress: Vec<Progress> = progress.into_inner().unwrap_or_default();
-    Ok(Round { progress: total(progress, settings.peer_count), peer_s, sent, got, verify_s: None, floor: None })
+    Ok(Round {
+        progress: total(progress, settings.peer_count),
+        peer_s,
+        sent,
+        got,
+        verify_s: None,
+        floor: None,
+        probe: Probe::default(),
+    })
 }
 
 /// Sums the progress of all peers.

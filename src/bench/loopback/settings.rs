@@ -3,6 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::base::units::Bytes;
+use crate::bench::Conditions;
+use crate::bench::machine::file_system;
+use crate::create::piece_len;
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
 
@@ -35,6 +39,32 @@ pub struct Settings {
     pub get_flags: Vec<OsString>,
 }
 
+impl Settings {
+    /// Returns the conditions that a run must share with an earlier one to be compared with it.
+    pub fn conditions(&self) -> Conditions {
+        let piece_len = self.piece_len.unwrap_or_else(|| piece_len::automatic(self.len));
+        let file_system = if self.to == Medium::Nowhere { String::new() } else { file_system(&self.folder) };
+        let flags = |flags: &[OsString]| flags.join(" ".as_ref()).to_string_lossy().into_owned();
+        Conditions::of("loopback")
+            .and("size", Bytes(self.len).to_string())
+            .and("piece length", Bytes(u64::from(piece_len)).to_string())
+            .and("place", self.to.name())
+            .and("file system", file_system)
+            .and("peers", self.peer_count.to_string())
+            .and("write", write_flag(self.write))
+            .and("rings", self.ring_count.to_string())
+            .and("arena", Bytes(self.arena_len).to_string())
+            .and("hash kernel", self.hash_kernel.name())
+            .and("seed flags", flags(&self.seed_flags))
+            .and("get flags", flags(&self.get_flags))
+    }
+
+    /// Returns whether downloads wait for a disk. Peers that still want a piece keep it in the page cache.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.to == Medium::Disk && self.write != WriteMode::Buffered && self.peer_count == 1
+    }
+}
+
 /// The medium of the content, and of the downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
@@ -46,7 +76,7 @@ pub enum Medium {
 }
 
 impl Medium {
-    pub(in crate::bench) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
             Self::Memory => "memory",

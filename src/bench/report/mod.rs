@@ -10,7 +10,7 @@ use std::fmt::Write;
 use crate::base::escape::html as escape;
 use chart::{Row, bars, curve, duration, histogram};
 
-use super::{CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
+use super::{AtMost, CpuKinds, CpuTime, Figures, Side, gb_per_s, per_gb};
 use crate::base::units::Bytes;
 
 const STYLE: &str = include_str!("page.css");
@@ -56,7 +56,11 @@ pub fn page(figures: &Figures) -> String {
 fn tiles(figures: &Figures) -> String {
     let mut tiles = vec![(format!("{:.2}", figures.gb_per_s), "GB/s", "from get's start to its end")];
     if let Some(floor) = &figures.floor {
-        tiles.push((format!("{:.0}", floor.share * 100.0), "%", "of the bare pair, median of the rounds"));
+        tiles.push((
+            format!("{:.0}", floor.share * 100.0),
+            "%",
+            "of the bare pair (a plain copy program), median of the rounds",
+        ));
     }
     tiles.push((format!("{:.2}", figures.seed.cpu_s_per_gb), "", "CPU-s/GB seeding"));
     tiles.push((format!("{:.2}", figures.get.cpu_s_per_gb), "", "CPU-s/GB getting"));
@@ -81,22 +85,45 @@ fn against_floor(figures: &Figures) -> String {
         value: format!("{value:.2} GB/s"),
         segments: vec![(class.to_owned(), value, format!("{name}: {value:.2} GB/s"))],
     };
-    let chart = bars(
-        "Rate of seed and get, and of the bare pair",
-        &[row("bt-fast", "ours", figures.gb_per_s), row("bare pair", "floor", floor.pair.gb_per_s)],
-    );
+    let mut rows = vec![row("bt-fast", "ours", figures.gb_per_s), row("bare pair", "floor", floor.pair.gb_per_s)];
+    rows.extend(figures.at_most.map(|at_most| row("at most", "at-most", at_most.gb_per_s)));
+    let chart = bars("Rate of seed and get, of the bare pair, and of the machine at most", &rows);
     let rounds = figures.round_gb_per_s.iter().zip(&floor.round_gb_per_s).enumerate();
     let rows = rounds.map(|(index, (ours, floor))| {
         vec![format!("{}", index + 1), format!("{ours:.3}"), format!("{floor:.3}"), format!("{:.2}", ours / floor)]
     });
     let table = table(&["round", "bt-fast GB/s", "bare pair GB/s", "share"], rows);
-    section(
-        "Compared with the machine's limit",
-        "The bare pair is two processes of plain threads that send, receive, hash and write the same bytes in the same \
-         portions, without a protocol. It takes turns with the transfer in each round.",
-        &chart,
-        &table,
-    )
+    let mut note = String::from(
+        "The bare pair is a plain copy program: two processes of plain threads that send, receive, hash and write the \
+         same bytes in the same portions, without a protocol. It takes turns with the transfer in each round. It is a \
+         yardstick and no limit.",
+    );
+    if floor.share > 1.0 {
+        note.push_str(
+            " bt-fast is faster here: it keeps more writes past the page cache under way and has more memory between \
+             network and disk.",
+        );
+    }
+    figures.at_most.iter().for_each(|at_most| note.push_str(&at_most_note(at_most, figures)));
+    section("Beside a plain copy program (the bare pair)", &note, &chart, &table)
+}
+
+/// Explains the highest rate that the machine permits.
+fn at_most_note(at_most: &AtMost, figures: &Figures) -> String {
+    let AtMost { gb_per_s, bound_by, cpu_gb_per_s, disk_gb_per_s, memory_gb_per_s } = at_most;
+    let mut note = format!(
+        " At most {gb_per_s:.2} GB/s are possible on this machine, where the {} binds: with the processor time of both \
+         sides, {} cores are busy at {cpu_gb_per_s:.2} GB/s",
+        bound_by.name(),
+        figures.machine.cores
+    );
+    if let Some(rate) = disk_gb_per_s {
+        let _ = write!(note, "; the disk took up to {rate:.2} GB/s in this run");
+    }
+    if let Some(rate) = memory_gb_per_s {
+        let _ = write!(note, "; all cores together copy {rate:.2} GB/s of memory");
+    }
+    note + "."
 }
 
 fn over_time(figures: &Figures) -> String {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::bench::{FloorShare, Machine, PairFigures};
+use crate::bench::{Conditions, FloorShare, Machine, PairFigures, Resource};
 
 fn figures() -> Figures {
     let side = Side {
@@ -33,6 +33,13 @@ fn figures() -> Figures {
             share: 0.89,
             round_gb_per_s: vec![1.2, 1.1, 1.3],
         }),
+        at_most: Some(AtMost {
+            gb_per_s: 2.0,
+            bound_by: Resource::Cpu,
+            cpu_gb_per_s: 2.0,
+            disk_gb_per_s: Some(2.5),
+            memory_gb_per_s: Some(9.0),
+        }),
         seed: side,
         get: side,
         latency_p50_us: 700,
@@ -44,6 +51,8 @@ fn figures() -> Figures {
         fairness: 1.0,
         round_gb_per_s: vec![1.07, 1.0, 1.1],
         progress: vec![(0.1, 0), (0.5, 500_000_000), (1.0, 1 << 30)],
+        conditions: Conditions::default(),
+        measured: Vec::new(),
     }
 }
 
@@ -79,6 +88,16 @@ fn a_run_without_bare_pair_and_progress_has_a_page() {
     let bare = Figures { floor: None, progress: Vec::new(), latency_buckets: Vec::new(), ..figures() };
     let page = page(&bare);
     assert!(!page.contains("bare pair") && !page.contains("NaN") && page.contains("not counted"));
+}
+
+#[test]
+fn a_rate_above_the_bare_pair_is_explained() {
+    let below = page(&figures());
+    assert!(below.contains("no limit") && !below.contains("bt-fast is faster here"));
+    assert!(below.contains("At most 2.00 GB/s are possible on this machine, where the processor binds"), "{below}");
+    let floor = figures().floor.map(|floor| FloorShare { share: 1.49, ..floor });
+    let above = page(&Figures { floor, ..figures() });
+    assert!(above.contains("bt-fast is faster here") && above.contains("149"));
 }
 
 #[test]

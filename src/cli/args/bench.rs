@@ -8,11 +8,11 @@ use super::WriteArg;
 
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
-    /// Transfer random content between processes on this machine, and compare with the bare pair
+    /// Transfer random content between processes on this machine, beside a plain copy program
     Loopback(LoopbackArgs),
     /// Measure every hash kernel that this processor supports
     Hash(HashArgs),
-    /// Measure what this machine can do without BitTorrent, the bound for all other benchmarks
+    /// Measure the disk, memory, network stack and processor of this machine without BitTorrent
     Floor(FloorArgs),
     /// Distribute content from one origin to many downloaders, and compare the last one's time with the theoretical
     /// bound
@@ -26,9 +26,18 @@ const LOOPBACK_AFTER_HELP: &str = "\
 Creates, seeds, downloads and verifies random content; seed and each get run in separate processes.
 
 Reports GB/s from the start of get to its exit, with everything verified and written; the share of the bare pair; \
-processor time by kind of thread; page faults, context switches and memory; and the latency from request to block. The \
-bare pair is two processes of plain threads that send, receive, hash and write the same bytes without a protocol. It \
-takes turns with the transfer.
+processor time by kind of thread; page faults, context switches and memory; and the latency from request to block.
+
+The bare pair is a plain copy program, a yardstick and no limit: two processes of plain threads that send, receive, \
+hash and write the same bytes without a protocol. It takes turns with the transfer. bt-fast can be faster: it keeps \
+more writes past the page cache under way and has more memory between network and disk.
+
+'at most' is the highest rate that this machine permits, computed from the same run, with the resource that binds: the \
+processor (cores divided by the processor seconds per GB of both sides), the disk (the highest rate at which this run \
+wrote past the page cache, if one peer downloads to a disk) or memory (the rate at which all cores copy it).
+
+--compare prints median, lowest and highest round of both runs. It gives a verdict only if no round of one run reaches \
+the rounds of the other and the medians are further apart than the rounds of either run.
 
 System calls are counted for root, or with CAP_PERFMON and a readable tracefs.";
 
@@ -47,7 +56,7 @@ pub struct LoopbackArgs {
     /// Number of rounds to measure; medians are reported
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=99))]
     pub rounds: u16,
-    /// Do not measure the bare pair
+    /// Do not measure the bare pair, the disk and memory
     #[arg(long)]
     pub no_floor: bool,
     #[command(flatten)]
@@ -156,16 +165,24 @@ pub struct PlaceArgs {
 /// The figures of an earlier run.
 #[derive(Args, Debug)]
 pub struct OlderArgs {
-    /// Compare every figure with the --json output of an earlier run
+    /// Compare with the --json output of an earlier run of the same conditions; -v shows every number
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
+    /// Compare also runs of another size, place, machine or other flags
+    #[arg(long, requires = "compare")]
+    pub force: bool,
 }
 
+const FLOOR_AFTER_HELP: &str = "\
+The rate of a write with a sync includes the write to the page cache of the same file. With --ram there is no disk: \
+writes past the page cache and syncs are left out.";
+
 #[derive(Args, Debug)]
+#[command(after_help = FLOOR_AFTER_HELP)]
 pub struct FloorArgs {
-    /// GiB to move in each round, for each kind of work
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub gib: f64,
+    /// Bytes to move in each round, for each kind of work
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub size: String,
     /// Piece length in bytes
     #[arg(short = 'l', long, value_name = "LEN", default_value = "1M")]
     pub piece_length: String,
@@ -183,8 +200,9 @@ Reports GB/s of one core for every kernel that this processor supports: SHA-1 of
 SHA-256 of 16K blocks, next to the crates sha1 and sha2. Then measures all cores with the kernel of --hash-kernel, and \
 the rate of reading memory and adding it up, which hashing cannot exceed.
 
-'chosen' names the kernel that is used for each number of pieces. If two are close, a race of less than 1 ms at the \
-start of the program decides. All kernels give the same hashes.";
+The column auto is the kernel, or the sequence of kernels, that is used for this number of pieces; the last column \
+names it, and 'chosen' lists SHA-1's for 1 to 16 pieces. Measurements of less than 1 ms when a program first hashes \
+choose it. All kernels give the same hashes.";
 
 #[derive(Args, Debug)]
 #[command(after_help = HASH_AFTER_HELP)]
@@ -192,4 +210,6 @@ pub struct HashArgs {
     /// Approximate time to measure, from 1 second to 1 hour
     #[arg(long, value_name = "TIME", default_value = "12")]
     pub seconds: String,
+    #[command(flatten)]
+    pub older: OlderArgs,
 }

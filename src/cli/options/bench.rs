@@ -7,7 +7,7 @@ use super::{arena_len, create_piece_len, duration, rate, rate_limit, ring_count,
 use crate::base::escape::printable;
 use crate::bench::Medium;
 use crate::bench::swarm::Scenario;
-use crate::cli::args::{FloorArgs, LoopbackArgs, PlaceArgs, SwarmArgs};
+use crate::cli::args::{FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
 use crate::cli::exit::Failure;
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
@@ -37,8 +37,24 @@ pub struct LoopbackOptions {
     pub get_flags: Vec<OsString>,
     /// Page with charts to write.
     pub html: Option<PathBuf>,
-    /// JSON output of an earlier run.
-    pub compare: Option<PathBuf>,
+    pub compare: Option<CompareOptions>,
+}
+
+/// An earlier run to compare with.
+#[derive(Debug)]
+pub struct CompareOptions {
+    /// Its JSON output.
+    pub path: PathBuf,
+    /// Compare also runs of different conditions.
+    pub force: bool,
+}
+
+#[derive(Debug)]
+pub struct HashOptions {
+    pub hash_kernel: Kernel,
+    /// Approximate time to measure.
+    pub seconds: u64,
+    pub compare: Option<CompareOptions>,
 }
 
 #[derive(Debug)]
@@ -49,7 +65,7 @@ pub struct FloorOptions {
     pub rounds: usize,
     pub folder: BenchFolder,
     pub hash_kernel: Kernel,
-    pub compare: Option<PathBuf>,
+    pub compare: Option<CompareOptions>,
 }
 
 #[derive(Debug)]
@@ -90,26 +106,31 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         seed_flags: words(args.seed_flags.as_deref()),
         get_flags: words(args.get_flags.as_deref()),
         html: args.html,
-        compare: args.older.compare,
+        compare: resolve_compare(args.older),
     })
 }
 
-pub(super) fn hash_seconds(text: &str) -> Result<u64, Failure> {
-    let seconds = duration("--seconds", text)?.as_secs();
-    if (1..=3600).contains(&seconds) {
-        return Ok(seconds);
+fn resolve_compare(args: OlderArgs) -> Option<CompareOptions> {
+    Some(CompareOptions { path: args.compare?, force: args.force })
+}
+
+pub(super) fn resolve_hash(args: HashArgs, hash_kernel: Kernel) -> Result<HashOptions, Failure> {
+    let seconds = duration("--seconds", &args.seconds)?.as_secs();
+    if !(1..=3600).contains(&seconds) {
+        let text = printable(args.seconds.as_bytes());
+        return Err(usage(format_args!("--seconds: {text}: give 1 second to an hour")));
     }
-    Err(usage(format_args!("--seconds: {}: give 1 second to an hour", printable(text.as_bytes()))))
+    Ok(HashOptions { hash_kernel, seconds, compare: resolve_compare(args.older) })
 }
 
 pub(super) fn resolve_floor(args: FloorArgs, hash_kernel: Kernel) -> Result<FloorOptions, Failure> {
     Ok(FloorOptions {
-        len: gib(args.gib)?,
+        len: size("--size", &args.size)?,
         piece_len: create_piece_len(&args.piece_length)?,
         rounds: usize::from(args.rounds),
         folder: resolve_folder(args.place),
         hash_kernel,
-        compare: args.older.compare,
+        compare: resolve_compare(args.older),
     })
 }
 
@@ -179,13 +200,4 @@ fn resolve_folder(args: PlaceArgs) -> BenchFolder {
 
 fn words(text: Option<&str>) -> Vec<OsString> {
     text.unwrap_or_default().split_whitespace().map(Into::into).collect()
-}
-
-/// Converts GiB to bytes.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
-fn gib(number: f64) -> Result<u64, Failure> {
-    if (0.001..=1024.0).contains(&number) {
-        return Ok((number * f64::from(1 << 30)) as u64);
-    }
-    Err(usage(format_args!("--gib: {number}: give 0.001 to 1024")))
 }
