@@ -6,8 +6,10 @@ use std::fmt::Write;
 
 use crate::base::escape::html as escape;
 
-/// Dimensions of a drawing in SVG user units; the page scales it.
-const WIDTH: f64 = 760.0;
+/// Dimensions of a drawing in SVG user units; the page scales it. Each chart is drawn for two widths of the page, which
+/// shows the one that fits.
+const WIDE: f64 = 760.0;
+const NARROW: f64 = 300.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
@@ -18,8 +20,12 @@ const BAR_HEIGHT: f64 = 26.0;
 const BAR_PITCH: f64 = 40.0;
 /// Width of the names to the left of bars.
 const NAMES: f64 = 132.0;
+/// Height of a name above its bar, in a narrow drawing.
+const NAME_HEIGHT: f64 = 20.0;
 /// Width of the name to the right of a mark.
 const MARKS: f64 = 110.0;
+/// Least distance of two labels of the x axis.
+const LABEL_PITCH: f64 = 60.0;
 /// Width of the number to the right of a bar.
 const NUMBERS: f64 = 96.0;
 
@@ -42,12 +48,17 @@ fn point(x: f64, y: f64) -> Point {
 /// A drawing that is being made.
 struct Svg {
     text: String,
+    width: f64,
     height: f64,
 }
 
 impl Svg {
-    fn new(height: f64) -> Self {
-        Self { text: String::new(), height }
+    fn new(width: f64, height: f64) -> Self {
+        Self { text: String::new(), width, height }
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.width < WIDE
     }
 
     /// Appends text. Writing to a string does not fail.
@@ -75,9 +86,10 @@ impl Svg {
     }
 
     fn finish(self, title: &str) -> String {
-        let (height, title, text) = (self.height, escape(title), self.text);
+        let class = if self.is_narrow() { "narrow" } else { "broad" };
+        let (width, height, title, text) = (self.width, self.height, escape(title), self.text);
         format!(
-            r#"<svg role="img" viewBox="0 0 {WIDTH} {height}" aria-label="{title}"><title>{title}</title>{text}</svg>"#
+            r#"<svg role="img" class="{class}" viewBox="0 0 {width} {height}" aria-label="{title}"><title>{title}</title>{text}</svg>"#
         )
     }
 }
@@ -115,27 +127,40 @@ fn y_axis(svg: &mut Svg, max: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
     let y = move |value: f64| bottom - value / top_value * (bottom - TOP);
     let step = ticks.get(1).copied().unwrap_or(1.0);
     for tick in ticks {
-        svg.line("grid", point(LEFT, y(tick)), point(WIDTH - RIGHT, y(tick)));
+        svg.line("grid", point(LEFT, y(tick)), point(svg.width - RIGHT, y(tick)));
         svg.label("", "end", point(LEFT - 8.0, y(tick) + 4.0), &tick_label(tick, step));
     }
     svg.label("", "start", point(0.0, 12.0), unit);
     y
 }
 
+/// Draws a chart for both widths.
+fn both(draw: impl Fn(f64) -> String) -> String {
+    [WIDE, NARROW].map(draw).concat()
+}
+
 /// Draws a rate over time, from points of seconds and GB/s, and a line for the rate of the bare pair.
 pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> String {
-    let mut svg = Svg::new(280.0);
+    both(|width| curve_of(width, title, points, floor))
+}
+
+fn curve_of(width: f64, title: &str, points: &[(f64, f64)], floor: Option<f64>) -> String {
+    let mut svg = Svg::new(width, 280.0);
     let highest = points.iter().map(|point| point.1).chain(floor).fold(0.0, f64::max);
     let y = y_axis(&mut svg, highest, "GB/s");
     let bottom = svg.height - BOTTOM;
     let end = points.last().map_or(1.0, |point| point.0).max(f64::MIN_POSITIVE);
-    let x = |seconds: f64| LEFT + seconds / end * (WIDTH - LEFT - RIGHT);
-    let seconds = ticks(end);
+    let x = |seconds: f64| LEFT + seconds / end * (width - LEFT - RIGHT);
+    let mut seconds = ticks(end);
+    if svg.is_narrow() {
+        // Every other label has room.
+        seconds = seconds.into_iter().step_by(2).collect();
+    }
     let step = seconds.get(1).copied().unwrap_or(1.0);
     for tick in seconds.into_iter().filter(|tick| *tick <= end) {
         svg.label("", "middle", point(x(tick), bottom + 18.0), &tick_label(tick, step));
     }
-    svg.label("", "end", point(WIDTH - RIGHT, bottom + 35.0), "seconds");
+    svg.label("", "end", point(svg.width - RIGHT, bottom + 35.0), "seconds");
     let mut path = String::new();
     for (index, (seconds, rate)) in points.iter().enumerate() {
         let _ = write!(path, "{}{:.1} {:.1}", if index == 0 { "M" } else { "L" }, x(*seconds), y(*rate));
@@ -148,10 +173,10 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
         ));
     }
     svg.add(format_args!(r#"<path class="curve" d="{path}"/>"#));
-    svg.line("axis", point(LEFT, bottom), point(WIDTH - RIGHT, bottom));
+    svg.line("axis", point(LEFT, bottom), point(svg.width - RIGHT, bottom));
     if let Some(floor) = floor {
-        svg.line("floor-line", point(LEFT, y(floor)), point(WIDTH - RIGHT, y(floor)));
-        svg.label("value", "end", point(WIDTH - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
+        svg.line("floor-line", point(LEFT, y(floor)), point(svg.width - RIGHT, y(floor)));
+        svg.label("value", "end", point(svg.width - RIGHT, y(floor) - 6.0), &format!("bare pair {floor:.2}"));
     }
     svg.finish(title)
 }
@@ -159,26 +184,30 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], floor: Option<f64>) -> S
 /// Draws blocks by latency. `buckets` are upper bounds in microseconds and block counts, drawn with the same width;
 /// `marks` are named latencies.
 pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64)]) -> String {
-    let mut svg = Svg::new(280.0);
+    both(|width| histogram_of(width, title, buckets, marks))
+}
+
+fn histogram_of(width: f64, title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64)]) -> String {
+    let mut svg = Svg::new(width, 280.0);
     let all = number(buckets.iter().map(|bucket| bucket.1).sum()).max(1.0);
     let share = |count: u64| number(count) / all * 100.0;
     let y = y_axis(&mut svg, buckets.iter().map(|bucket| share(bucket.1)).fold(0.0, f64::max), "% of blocks");
     let bottom = svg.height - BOTTOM;
-    let width = (WIDTH - LEFT - RIGHT) / number(buckets.len() as u64).max(1.0);
-    let label_every = buckets.len().div_ceil(8).max(1);
+    let bar = (width - LEFT - RIGHT) / number(buckets.len() as u64).max(1.0);
+    let label_every = at_least_one(LABEL_PITCH / bar);
     for (index, (bound, count)) in buckets.iter().enumerate() {
-        let left = LEFT + number(index as u64) * width;
+        let left = LEFT + number(index as u64) * bar;
         let tip = format!("up to {}: {count} blocks, {:.2} %", duration(*bound), share(*count));
-        let size = Size { width: width - 2.0, height: bottom - y(share(*count)) };
+        let size = Size { width: bar - 2.0, height: bottom - y(share(*count)) };
         svg.bar("ours", point(left + 1.0, y(share(*count))), size, &tip);
         if index % label_every == label_every - 1 {
-            svg.label("", "middle", point(left + width, bottom + 18.0), &duration(*bound));
+            svg.label("", "middle", point(left + bar, bottom + 18.0), &duration(*bound));
         }
     }
-    svg.line("axis", point(LEFT, bottom), point(WIDTH - RIGHT, bottom));
+    svg.line("axis", point(LEFT, bottom), point(svg.width - RIGHT, bottom));
     for (height, (name, at)) in marks.iter().enumerate() {
-        let x = LEFT + position(buckets, *at) * width;
-        let anchor = if x > WIDTH - MARKS { "end" } else { "start" };
+        let x = LEFT + position(buckets, *at) * bar;
+        let anchor = if x > svg.width - MARKS { "end" } else { "start" };
         let label_y = TOP + 2.0 + number(height as u64) * 16.0;
         svg.line("mark", point(x, TOP - 8.0), point(x, bottom));
         svg.label(
@@ -188,12 +217,12 @@ pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64
             &format!("{name} {}", duration(*at)),
         );
     }
-    svg.label(
-        "",
-        "end",
-        point(WIDTH - RIGHT, bottom + 35.0),
-        "from request to block; each bar's bound is 1.4 times that of the one before",
-    );
+    let axis = if svg.is_narrow() {
+        "from request to block"
+    } else {
+        "from request to block; each bar's bound is 1.4 times that of the one before"
+    };
+    svg.label("", "end", point(svg.width - RIGHT, bottom + 35.0), axis);
     svg.finish(title)
 }
 
@@ -216,25 +245,45 @@ pub(super) struct Row {
     pub(super) segments: Vec<(String, f64, String)>,
 }
 
-/// Draws bars from left to right on one scale.
+/// Draws bars from left to right on one scale. A wide drawing has the name to the left of each bar and the number to
+/// the right, a narrow one both above it.
 pub(super) fn bars(title: &str, rows: &[Row]) -> String {
-    let mut svg = Svg::new(BAR_PITCH * number(rows.len() as u64));
+    both(|width| bars_of(width, title, rows))
+}
+
+fn bars_of(width: f64, title: &str, rows: &[Row]) -> String {
+    let is_narrow = width < WIDE;
+    let (names, numbers, above) = if is_narrow { (0.0, 0.0, NAME_HEIGHT) } else { (NAMES, NUMBERS, 0.0) };
+    let pitch = BAR_PITCH + above;
+    let mut svg = Svg::new(width, pitch * number(rows.len() as u64));
     let length = |row: &Row| row.segments.iter().map(|segment| segment.1).sum::<f64>();
     let longest = rows.iter().map(length).fold(f64::MIN_POSITIVE, f64::max);
-    let scale = (WIDTH - NAMES - NUMBERS) / longest;
+    let scale = (width - names - numbers) / longest;
     for (index, row) in rows.iter().enumerate() {
-        let top = number(index as u64) * BAR_PITCH + (BAR_PITCH - BAR_HEIGHT) / 2.0;
-        let mut x = NAMES;
-        svg.label("name", "end", point(NAMES - 12.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.name);
+        let top = number(index as u64) * pitch + above + (BAR_PITCH - BAR_HEIGHT) / 2.0;
+        let mut x = names;
         for (class, length, tip) in &row.segments {
             // A thin gap distinguishes neighbours without colour.
             let size = Size { width: length * scale - 1.0, height: BAR_HEIGHT };
             svg.bar(class, point(x, top), size, tip);
             x += length * scale;
         }
-        svg.label("value", "start", point(x + 8.0, top + BAR_HEIGHT / 2.0 + 4.0), &row.value);
+        if is_narrow {
+            svg.label("name", "start", point(0.0, top - 6.0), &row.name);
+            svg.label("value", "end", point(width, top - 6.0), &row.value);
+        } else {
+            let middle = top + BAR_HEIGHT / 2.0 + 4.0;
+            svg.label("name", "end", point(names - 12.0, middle), &row.name);
+            svg.label("value", "start", point(x + 8.0, middle), &row.value);
+        }
     }
     svg.finish(title)
+}
+
+/// Returns the number rounded up, which is at least 1.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of labels")]
+fn at_least_one(number: f64) -> usize {
+    number.ceil().max(1.0) as usize
 }
 
 /// Shows a duration: `16 µs`, `1.4 ms`, `2.0 s`.

@@ -76,9 +76,10 @@ fn names_from_outside_are_escaped() {
 fn every_chart_has_a_title_and_a_table() {
     let page = page(&figures());
     let charts = page.matches(r#"<svg role="img""#).count();
-    assert_eq!(charts, 4);
+    assert_eq!(charts, 2 * 4, "each for wide and narrow pages");
+    assert_eq!((page.matches(r#"class="narrow""#).count(), page.matches(r#"class="broad""#).count()), (4, 4));
     assert_eq!(page.matches("aria-label=").count(), charts);
-    assert_eq!(page.matches("<details>").count(), charts);
+    assert_eq!(page.matches("<details>").count(), charts / 2);
     assert!(page.matches("<table>").count() > charts);
     assert!(!page.contains("NaN") && !page.contains("inf\""));
 }
