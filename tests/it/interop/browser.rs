@@ -1,5 +1,5 @@
-//! Headless Chromium on the pages of an origin: their content in light and dark, with only their own scripts and
-//! styles.
+//! Headless Chromium on the pages of an origin and on the report of a benchmark, in light and dark, with only their own
+//! scripts and styles.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -60,5 +60,28 @@ fn page_and_dashboard_show_the_swarm_in_a_browser() {
                      && document.querySelectorAll('#torrents section').length === 1";
         let text = text_of(&net.left, "http://127.0.0.1:6870/dashboard", scheme, "dashboard", drawn);
         assert!(text.contains(content.name()) && text.contains("100 % complete · sent 1.45 MiB"), "{text}");
+    }
+}
+
+/// The report has no scripts, so the expression opens its tables. Nothing in the page may lie beyond its right edge.
+#[test]
+fn report_of_a_benchmark_fits_narrow_and_wide_pages() {
+    let (scratch, net) = (Scratch::new(), NetPair::new());
+    let report = scratch.join("report.html");
+    let mut command = bt_fast();
+    command
+        .args(["bench", "loopback", "--size", "64M", "--rounds", "2", "--peers", "2", "--dir"])
+        .arg(scratch.folder("content"));
+    run(command.arg("--html").arg(&report), TIMEOUT).success();
+    let fits = "document.querySelectorAll('details').forEach(table => table.open = true) \
+                || [...document.querySelectorAll('.chart > svg')].filter(chart => chart.clientWidth > 0).length === 4 \
+                && [...document.querySelectorAll('main *')].every(one => one.getBoundingClientRect().right <= innerWidth)";
+    for (width, scheme) in [("360", "light"), ("360", "dark"), ("1280", "light"), ("1280", "dark")] {
+        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{width}-{scheme}.png"));
+        let url = format!("file://{}", report.display());
+        let mut command = Command::new(python());
+        command.arg(script("browser.py")).args([&*url, scheme]).arg(picture).args([fits, width]);
+        let text = run(&net.left.command(&command), TIMEOUT).success();
+        assert!(text.contains("Beside a plain copy program") && text.contains("no limit"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-"""A page in headless Chromium. usage: browser.py URL light|dark SCREENSHOT EXPRESSION
+"""A page in headless Chromium. usage: browser.py URL light|dark SCREENSHOT EXPRESSION [WIDTH]
 
 Opens the page, waits until the JavaScript expression is true, saves a screenshot, and prints the text of the page.
 Implements the part of the DevTools protocol that it needs: WebSocket (RFC 6455) with text frames.
@@ -81,7 +81,7 @@ def in_session(session):
     return False
 
 
-def main(url, scheme, screenshot, expression):
+def main(url, scheme, screenshot, expression, width="1100"):
     deadline = time.monotonic() + DEADLINE_S
     with tempfile.TemporaryDirectory() as profile:
         chromium = subprocess.Popen(
@@ -97,6 +97,7 @@ def main(url, scheme, screenshot, expression):
             tabs = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10))
             page = DevTools(next(tab for tab in tabs if tab["type"] == "page")["webSocketDebuggerUrl"])
             page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            page.call("Emulation.setDeviceMetricsOverride", width=int(width), height=1500, deviceScaleFactor=1, mobile=False)
             page.call("Page.navigate", url=url)
             while not page.value(expression):
                 assert time.monotonic() < deadline, page.value("document.body.innerText")
