@@ -12,33 +12,27 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::base::limits;
 use crate::base::units::parse_duration;
 use crate::hash::Kernel;
-
-const AFTER_HELP: &str = "\
-Sizes are in bytes, or with a unit of 1024: 65536, 64K, 4M, 4MiB, 2^22. Rates are sizes per second. Times are in \
-seconds, or with a unit: 90, 500ms, 90s, 30m, 12h, 7d.
-
-Every flag --some-flag can also be set by the environment variable BT_FAST_SOME_FLAG, or in the file of --config. The \
-command line takes precedence over the environment, and the environment over the file.
-
-Results go to stdout, progress and messages to stderr.
-
-Exit codes: 0 success, 1 failure, 2 bad usage, 3 data does not match, 4 no peers or trackers within --timeout, \
-5 storage full, read-only or broken, 130 interrupted.";
+use help::{CONTENT, LIMITS, OUTPUT, PEERS, STORAGE, TRACKERS, TUNING};
 
 pub use bench::{BenchArgs, FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
 
 mod bench;
+pub mod help;
 
 /// Display order of the shared flags: below a command's own flags.
 const LAST: usize = 900;
 
 /// Creates, seeds, downloads and verifies torrents as fast as the machine allows.
 #[derive(Parser, Debug)]
-#[command(name = "bt-fast", version, after_help = AFTER_HELP, max_term_width = 100)]
-#[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
+#[command(name = "bt-fast", version, max_term_width = 100, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = help::MORE_OF_COMMANDS, after_long_help = help::ROOT.long())]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 pub struct Arguments {
     #[command(flatten)]
     pub shared: SharedArgs,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, display_order = LAST, help_heading = OUTPUT)]
+    pub version: Option<bool>,
     #[command(subcommand)]
     pub command: CommandArgs,
 }
@@ -46,27 +40,37 @@ pub struct Arguments {
 /// The flags of every command.
 #[derive(Args, Debug)]
 pub struct SharedArgs {
-    /// Print errors only: no progress, messages or warnings
-    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = LAST)]
+    /// Print errors only
+    ///
+    /// Neither progress nor messages nor warnings are printed.
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = LAST, help_heading = OUTPUT)]
     pub quiet: bool,
     /// Log more to stderr; repeat for debug (-vv) and trace (-vvv) output
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST)]
+    #[arg(help_heading = OUTPUT, hide_short_help = true)]
     pub verbose: u8,
     /// Print results and progress as JSON on stdout, one object per line, in place of text
-    #[arg(long, global = true, display_order = LAST)]
+    #[arg(long, global = true, display_order = LAST, help_heading = OUTPUT, hide_short_help = true)]
     pub json: bool,
     /// Read flags from FILE, which has lines of the form `flag = value`; lines below `[COMMAND]` apply to that command
     /// only [default: bt-fast/config in $XDG_CONFIG_HOME or else ~/.config, or else /etc/bt-fast/config]
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
+    #[arg(help_heading = TUNING, hide_short_help = true)]
     pub config: Option<PathBuf>,
-    /// Append messages, warnings, errors and the log of -v to FILE, with time stamps; also with --quiet. The file has at
-    /// least the lines of -v. If it is moved away, a new one is created
+    /// Append messages and log lines to FILE
+    ///
+    /// The file gets messages, warnings, errors and the log of -v, with time stamps, also with --quiet. It has at least the
+    /// lines of -v. If it is moved away, a new one is created.
     #[arg(long, value_name = "FILE", global = true, display_order = LAST)]
+    #[arg(help_heading = OUTPUT, hide_short_help = true)]
     pub log: Option<PathBuf>,
     /// Hash pieces with this kernel; auto chooses the fastest for this processor
     #[arg(long, value_name = "KERNEL", global = true, default_value = "auto", value_parser = kernel_parser())]
-    #[arg(display_order = LAST)]
+    #[arg(display_order = LAST, help_heading = TUNING, hide_short_help = true)]
     pub hash_kernel: Kernel,
+    /// Print the most used flags; --help prints all
+    #[arg(short, long, global = true, action = ArgAction::Help, display_order = LAST, help_heading = OUTPUT)]
+    pub help: Option<bool>,
 }
 
 /// How often long work reports its progress.
@@ -75,9 +79,11 @@ pub struct ProgressArgs {
     /// Time between two progress lines where stderr is no terminal or TERM is dumb; 0 for no lines. A terminal shows one
     /// line that is redrawn
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, display_order = LAST)]
+    #[arg(help_heading = OUTPUT, hide_short_help = true)]
     pub progress_interval: Duration,
     /// Time between two progress records of --json, at least 50ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = record_interval, display_order = LAST)]
+    #[arg(help_heading = OUTPUT, hide_short_help = true)]
     pub json_interval: Duration,
 }
 
@@ -118,7 +124,7 @@ pub enum CommandArgs {
     Seed(SeedArgs),
     /// Download and verify content
     Get(GetArgs),
-    /// Verify content on disk against a torrent; exit 3 if it does not match
+    /// Verify content against a torrent; exit 3 if it does not match
     Verify(VerifyArgs),
     /// Print the contents of a .torrent, or of the torrent behind a link
     Show(ShowArgs),
@@ -127,106 +133,110 @@ pub enum CommandArgs {
     /// Run a tracker over HTTP and UDP
     Track(TrackArgs),
     /// Print shell completions
+    #[command(after_help = help::MORE, after_long_help = help::COMPLETIONS.long())]
     Completions {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
     /// Write the man pages into a folder
+    #[command(after_help = help::MORE, after_long_help = help::MANUAL.long())]
     Manual {
         /// Folder to write into; created if it does not exist
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
     /// Benchmark bt-fast on this machine
+    #[command(after_help = help::MORE_OF_COMMANDS, after_long_help = help::BENCH.long())]
     Bench {
         #[command(subcommand)]
         command: BenchArgs,
     },
 }
 
-const CREATE_AFTER_HELP: &str = "\
-A folder's hidden and empty files are included, and symbolic links are followed; a loop of links is an error. \
-.DS_Store, Thumbs.db and desktop.ini are left out unless -g matches them or --include-junk is given.
-
-A GLOB without / matches names at any depth; a GLOB with / matches paths relative to the folder. A matching folder \
-includes everything below it. * does not match /, and ** does.
-
-The default piece length is the smallest power of two, from 16K to 16M, that gives at most 2048 pieces. Longer pieces \
-are used only for content of more than 262104 pieces of 16M (4 TiB). All clients can load such a torrent. If another -l \
-makes a torrent that some clients cannot load, a warning names them: rqbit loads at most 262104 pieces, and libtorrent \
-loads a .torrent of at most 10 MB. libtorrent itself does not create pieces longer than 128M.
-
-The same content and options always give the same info-hash. With --no-date and --no-creator they give the same \
-.torrent, byte for byte.
-
-With - as PATH, all of standard input becomes one file; -n is required, and -g and --dry-run are not allowed.";
-
 #[derive(Args, Debug)]
-#[command(after_help = CREATE_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::CREATE.long())]
 pub struct CreateArgs {
     /// File or folder, or - for content from standard input
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
-    /// Write the .torrent to FILE, or to stdout if FILE is - [default: NAME.torrent in the current folder]
-    #[arg(short, long, value_name = "FILE")]
+    /// Output file, - for stdout [default: NAME.torrent]
+    ///
+    /// The default is in the current folder.
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
-    /// Add a tier of trackers (BEP 12); repeat for further tiers
-    #[arg(short, long, value_name = "URL[,URL]")]
+    /// Add a tier of trackers; repeatable
+    ///
+    /// The trackers of one tier are tried before those of the next (BEP 12).
+    #[arg(short, long, value_name = "URL[,URL]", help_heading = TRACKERS)]
     pub announce: Vec<String>,
-    /// Add a web seed: an HTTP mirror of the content (BEP 19); repeatable
-    #[arg(short, long, value_name = "URL")]
+    /// Add a web seed; repeatable
+    ///
+    /// A web seed is an HTTP mirror of the content (BEP 19).
+    #[arg(short, long, value_name = "URL", help_heading = PEERS)]
     pub web_seed: Vec<String>,
-    /// Piece length, a power of two from 16K to 256M [default: chosen by the length of the content, see below; 1M for
-    /// standard input]
-    #[arg(short = 'l', long, value_name = "LEN")]
+    /// Piece length in bytes, such as 256K or 2^18
+    ///
+    /// A power of two from 16K to 256M. The default depends on the length of the content, see below; it is 1M for standard
+    /// input.
+    #[arg(short = 'l', long, value_name = "LEN", help_heading = CONTENT)]
     pub piece_length: Option<String>,
-    /// Make the torrent private: clients find peers through its trackers only (BEP 27)
-    #[arg(short, long)]
+    /// Make the torrent private
+    ///
+    /// Clients find peers of a private torrent through its trackers only (BEP 27).
+    #[arg(short, long, help_heading = TRACKERS)]
     pub private: bool,
     /// Store a comment
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", help_heading = CONTENT)]
     pub comment: Option<String>,
     /// Store a source tag, which changes the info-hash
-    #[arg(short, long, value_name = "SOURCE")]
+    #[arg(short, long, value_name = "SOURCE", help_heading = CONTENT)]
     pub source: Option<String>,
-    /// Name of the content [default: the last element of PATH]
-    #[arg(short, long)]
+    /// Name of the content [default: last part of PATH]
+    #[arg(short, long, help_heading = CONTENT)]
     pub name: Option<OsString>,
-    /// Include only files that match GLOB, or exclude files that match !GLOB; repeatable, and the last match wins
-    #[arg(short, long, value_name = "GLOB")]
+    /// Include only matching files; !GLOB excludes
+    ///
+    /// Repeatable, and the last match wins.
+    #[arg(short, long, value_name = "GLOB", help_heading = CONTENT)]
     pub glob: Vec<String>,
     /// Include .DS_Store, Thumbs.db and desktop.ini
-    #[arg(long)]
+    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub include_junk: bool,
     /// Do not store the creation date
-    #[arg(long)]
+    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub no_date: bool,
     /// Do not store the name and version of this program
-    #[arg(long)]
+    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub no_creator: bool,
-    /// Print what would be created; hash and write nothing
-    #[arg(long)]
+    /// Print the plan; hash and write nothing
+    #[arg(long, help_heading = OUTPUT)]
     pub dry_run: bool,
     /// Overwrite the output file if it exists
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = OUTPUT)]
     pub force: bool,
     #[command(flatten)]
     pub progress: ProgressArgs,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = help::MORE, after_long_help = help::SEED.long())]
 pub struct SeedArgs {
-    /// .torrent files to serve, or content: files and folders, for which torrents are created, kept for the next start
-    /// and offered on a web page with a tracker. Changed content becomes a new torrent, which replaces the old one. In
-    /// a quoted pattern such as '/srv/bt-fast/*', seed expands * ? and [..] itself, at the start and at each SIGHUP
+    /// .torrent files, or content: files and folders
+    ///
+    /// For content, torrents are created, kept for the next start and offered on a web page with a tracker. Changed content
+    /// becomes a new torrent, which replaces the old one. In a quoted pattern such as '/srv/bt-fast/*', seed expands * ?
+    /// and [..] itself, at the start and at each SIGHUP.
     #[arg(value_name = "TORRENT|PATH")]
     pub torrents: Vec<PathBuf>,
-    /// Also serve the .torrent files of this folder: new ones are added and removed ones dropped while seed runs.
-    /// SIGHUP reads the folder at once
-    #[arg(long, value_name = "DIR")]
+    /// Also serve the .torrent files of this folder
+    ///
+    /// New files are added and removed ones dropped while seed runs. SIGHUP reads the folder at once.
+    #[arg(long, value_name = "DIR", help_heading = CONTENT)]
     pub watch: Option<PathBuf>,
-    /// Folder that holds the content of the .torrent files [default: the folder of each .torrent]
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the content of .torrent files
+    ///
+    /// The folder that holds the file or folder which the torrent names. The default is the folder of each .torrent.
+    #[arg(long, value_name = "DIR", help_heading = STORAGE)]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -237,33 +247,36 @@ pub struct SeedArgs {
     /// When to hash the content of .torrent files: lazy hashes each piece before it is first served, unless an earlier
     /// create, verify or seed found the content right and no file's inode, size or times have changed since; full
     /// hashes everything at the start; none trusts the files
-    #[arg(long, value_name = "WHEN", default_value = "lazy")]
+    #[arg(long, value_name = "WHEN", default_value = "lazy", help_heading = STORAGE, hide_short_help = true)]
     pub verify: VerifyArg,
     #[command(flatten)]
     pub web: WebArgs,
-    /// Limit the upload rate of all torrents together, in bytes per second [default: no limit]
-    #[arg(long, value_name = "RATE")]
+    /// Limit the upload rate, in bytes/s
+    ///
+    /// The limit holds for all torrents together. There is none by default.
+    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
     pub up: Option<String>,
     /// Limit the upload rate of each torrent, in bytes per second [default: no limit]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", help_heading = LIMITS, hide_short_help = true)]
     pub up_each: Option<String>,
     /// Super-seed (BEP 16), for a slow uplink: show each peer one or two pieces at a time, and the next ones when other
     /// peers have those, until the first full copy is out
-    #[arg(long)]
+    #[arg(long, help_heading = TUNING, hide_short_help = true)]
     pub super_seed: bool,
-    /// Stop when R times the length of the content has been sent
-    #[arg(long, value_name = "R")]
+    /// Stop when R times the content was sent
+    #[arg(long, value_name = "R", help_heading = LIMITS)]
     pub stop_ratio: Option<f64>,
     /// Stop after seeding for this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = LIMITS)]
     pub stop_time: Option<String>,
-    /// Stop when K hosts have the complete content, as their connections or their announces to the tracker of seed show;
-    /// with several torrents, K hosts of each. Hosts that had it before count, and hosts that have left. Hosts behind
-    /// one NAT address count as one
-    #[arg(long, value_name = "K")]
+    /// Stop when K hosts have all content
+    ///
+    /// Hosts count as their connections or their announces to the tracker of seed show; with several torrents, K hosts of
+    /// each. Hosts that had it before count, and hosts that have left. Hosts behind one NAT address count as one.
+    #[arg(long, value_name = "K", help_heading = LIMITS)]
     pub stop_copies: Option<usize>,
-    /// Stop when nothing has been sent for this time
-    #[arg(long, value_name = "TIME")]
+    /// Stop when nothing was sent for this time
+    #[arg(long, value_name = "TIME", help_heading = LIMITS, hide_short_help = true)]
     pub stop_idle: Option<String>,
     #[command(flatten)]
     pub progress: ProgressArgs,
@@ -272,23 +285,26 @@ pub struct SeedArgs {
 /// The flags of tracker and pages, which run for content without a .torrent and if one of these flags is given.
 #[derive(Args, Debug)]
 pub struct WebArgs {
-    /// Serve the page, the .torrent files and the tracker (HTTP, and UDP on the same port) at this address; off serves
-    /// none of them [default: on if content or a flag of the web side is given, at all addresses, port 6880 or else the
-    /// first free one of 6890-6899]
-    #[arg(long, value_name = "ADDR:PORT|off")]
+    /// Address of page and tracker, or off
+    ///
+    /// Serves the page, the .torrent files and the tracker (HTTP, and UDP on the same port); off serves none of them. The
+    /// default is on if content or a flag of the web side is given: at all addresses, port 6880 or else the first free one
+    /// of 6890-6899.
+    #[arg(long, value_name = "ADDR:PORT|off", help_heading = TRACKERS)]
     pub web: Option<String>,
     /// Serve the dashboard, /metrics and /api at this address; off serves none of them [default: the loopback address,
     /// the first free port of 6870-6879]
-    #[arg(long, value_name = "ADDR:PORT|off")]
+    #[arg(long, value_name = "ADDR:PORT|off", help_heading = OUTPUT, hide_short_help = true)]
     pub admin: Option<String>,
-    /// URL at which clients reach the page through a reverse proxy or NAT. A proxy on this host is trusted as with
-    /// --trust-proxy; it must send X-Forwarded-For and strip the path of the URL
-    #[arg(long, value_name = "URL")]
+    /// URL of the page behind a reverse proxy or NAT
+    ///
+    /// A proxy on this host is trusted as with --trust-proxy; it must send X-Forwarded-For and strip the path of the URL.
+    #[arg(long, value_name = "URL", help_heading = TRACKERS)]
     pub public_url: Option<String>,
     #[command(flatten)]
     pub proxy: ProxyArgs,
     /// Also serve the verified content over HTTP, as a web seed (BEP 19) and for plain downloads
-    #[arg(long)]
+    #[arg(long, help_heading = PEERS, hide_short_help = true)]
     pub web_seed: bool,
 }
 
@@ -298,44 +314,51 @@ pub struct ProxyArgs {
     /// Trust a reverse proxy on this host, or with =CIDR the proxies of that range: the client's address is the last
     /// one in their X-Forwarded-For header. Repeatable
     #[arg(long, value_name = "CIDR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(help_heading = TRACKERS, hide_short_help = true)]
     pub trust_proxy: Vec<String>,
 }
 
-const GET_AFTER_HELP: &str = "\
-Several torrents share one port and one set of limits. One that fails does not end the others: each failure is one \
-line, and the last line counts the complete ones. The exit code is 0 if all are complete, and otherwise the first of \
-130, 5, 3, 1, 2 and 4 that applies to one of them.";
-
 #[derive(Args, Debug)]
-#[command(after_help = GET_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::GET.long())]
 pub struct GetArgs {
-    /// .torrent files, HTTP or HTTPS URLs of them, magnet links and info-hashes; - reads a .torrent from stdin. Several
-    /// are downloaded at the same time
+    /// .torrent files, their URLs, magnet links, info-hashes
+    ///
+    /// A URL is an HTTP or HTTPS URL; - reads a .torrent from stdin. Several are downloaded at the same time.
     #[arg(value_name = "TORRENT|URL|MAGNET|INFO-HASH", required = true)]
     pub torrents: Vec<OsString>,
-    /// Folder to download into [default: the current folder]; with --metadata-only the .torrent to write, or - for
-    /// stdout [default: NAME.torrent in the current folder]
-    #[arg(short, long, value_name = "DIR|FILE")]
+    /// Folder to download into
+    ///
+    /// The default is the current folder. With --metadata-only it is the .torrent to write, or - for stdout, and by default
+    /// NAME.torrent in the current folder.
+    #[arg(short, long, value_name = "DIR|FILE", help_heading = STORAGE)]
     pub output: Option<PathBuf>,
-    /// Save the .torrent of a magnet link or URL, and download no content
-    #[arg(long, conflicts_with = "seed")]
+    /// Save the .torrent, and download no content
+    ///
+    /// For a magnet link or URL.
+    #[arg(long, conflicts_with = "seed", help_heading = CONTENT)]
     pub metadata_only: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Download only these files: a list of the numbers that show prints, such as 1,3-5, or a glob as for create -g.
-    /// Repeatable; the files of an earlier --select are downloaded first
-    #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only")]
+    /// Download only these files
+    ///
+    /// A list of the numbers that show prints, such as 1,3-5, or a glob as for create -g. Repeatable; the files of an
+    /// earlier --select are downloaded first.
+    #[arg(long, value_name = "LIST|GLOB", conflicts_with = "metadata_only", help_heading = CONTENT)]
     pub select: Vec<String>,
-    /// Replace existing files that hold nothing of this torrent, and truncate files that are too long. By default such
-    /// files are left alone and get exits with 1. A file that is empty or holds only zeros counts as absent
-    #[arg(long, conflicts_with = "metadata_only")]
+    /// Replace existing files of other content
+    ///
+    /// Replaces files that hold nothing of this torrent, and truncates files that are too long. By default such files are
+    /// left alone and get exits with 1. A file that is empty or holds only zeros counts as absent.
+    #[arg(long, conflicts_with = "metadata_only", help_heading = STORAGE)]
     pub overwrite: bool,
-    /// Keep uploading after the download is complete: until R times its length has been sent in this session (=2), for
-    /// the time T, which needs a unit (=30m), until the first of both (=2,30m), or until interrupted. Several torrents
-    /// count together, from the time when all are complete
+    /// Keep uploading after the download
+    ///
+    /// Until R times its length has been sent in this session (=2), for the time T, which needs a unit (=30m), until the
+    /// first of both (=2,30m), or until interrupted. Several torrents count together, from the time when all are complete.
     #[arg(long, value_name = "R|T", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(help_heading = LIMITS)]
     pub seed: Option<String>,
     #[command(flatten)]
     pub serving: ServingArgs,
@@ -345,19 +368,27 @@ pub struct GetArgs {
     /// BT_FAST_HOOK_OUTPUT (the folder) and BT_FAST_HOOK_INFO_HASH describe the download. If COMMAND fails, exit with 1;
     /// the content is complete all the same
     #[arg(long, value_name = "COMMAND", conflicts_with = "metadata_only")]
+    #[arg(help_heading = OUTPUT, hide_short_help = true)]
     pub on_complete: Option<OsString>,
-    /// Exit with 4 after this time without peers or trackers; of several torrents, without a peer of any [default: never]
-    #[arg(long, value_name = "TIME")]
+    /// Give up after this time without peers
+    ///
+    /// Exits with 4 if neither peers nor trackers were there for this time; of several torrents, if there was no peer of
+    /// any. By default get never gives up.
+    #[arg(long, value_name = "TIME", help_heading = LIMITS)]
     pub timeout: Option<String>,
     /// Download pieces in the order of the content, to read it during the download. The swarm benefits less than with
     /// rarest first
-    #[arg(long)]
+    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub sequential: bool,
-    /// Limit the download rate, in bytes per second [default: no limit]
-    #[arg(long, value_name = "RATE")]
+    /// Limit the download rate, in bytes/s
+    ///
+    /// There is no limit by default.
+    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
     pub down: Option<String>,
-    /// Limit the upload rate, in bytes per second [default: no limit]
-    #[arg(long, value_name = "RATE")]
+    /// Limit the upload rate, in bytes/s
+    ///
+    /// There is no limit by default.
+    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
     pub up: Option<String>,
     #[command(flatten)]
     pub progress: ProgressArgs,
@@ -368,49 +399,56 @@ pub struct GetArgs {
 pub struct WritingArgs {
     /// How to write pieces: buffered through the page cache, direct past it, or auto: past it while no peer requests
     /// them
-    #[arg(long, value_name = "HOW", default_value = "auto")]
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = STORAGE, hide_short_help = true)]
     pub write: WriteArg,
     /// Reserve the disk space of all files at the start, in the background, if the file system supports it. Without this
     /// flag get only checks that the free space suffices
-    #[arg(long)]
+    #[arg(long, help_heading = STORAGE, hide_short_help = true)]
     pub preallocate: bool,
 }
 
 /// Peers, trackers and the network that reaches them.
 #[derive(Args, Debug)]
 pub struct NetworkArgs {
-    /// Accept peers at this address [default: all addresses, the first free port of 6881-6889]
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Accept peers at this address
+    ///
+    /// The default is all addresses, the first free port of 6881-6889.
+    #[arg(long, value_name = "ADDR:PORT", help_heading = PEERS)]
     pub listen: Option<String>,
-    /// Connect to this peer, an address or a host name with a port; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Connect to this peer; repeatable
+    ///
+    /// An address or a host name, with a port.
+    #[arg(long, value_name = "ADDR:PORT", help_heading = PEERS)]
     pub peer: Vec<String>,
-    /// Announce to this tracker in addition to those of the torrent (http, https or udp); repeatable. On this host and
-    /// in private networks its path may be any, while a tracker of the torrent needs /announce in its path there
-    #[arg(long, value_name = "URL")]
+    /// Also announce to this tracker; repeatable
+    ///
+    /// An http, https or udp URL, in addition to the trackers of the torrent. On this host and in private networks its path
+    /// may be any, while a tracker of the torrent needs /announce in its path there.
+    #[arg(long, value_name = "URL", help_heading = TRACKERS)]
     pub announce: Vec<String>,
     /// Announce only to the trackers of --announce, not to those of the torrent
-    #[arg(long)]
+    #[arg(long, help_heading = TRACKERS, hide_short_help = true)]
     pub announce_only: bool,
     /// Allow only peers in this range, such as 10.0.0.0/8 or 2001:db8::/32; repeatable
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", help_heading = PEERS, hide_short_help = true)]
     pub allow_peer: Vec<String>,
     /// Deny peers in this range; repeatable, takes precedence over --allow-peer
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", help_heading = PEERS, hide_short_help = true)]
     pub deny_peer: Vec<String>,
     /// Limit the number of peer connections, handshakes included [default: 20000 for seed; 500 for get, of which a
     /// download accepts 36]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = LIMITS, hide_short_help = true)]
     pub connections: Option<usize>,
     /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver
     /// may use other interfaces, and --web and --admin are not affected
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = PEERS, hide_short_help = true)]
     pub bind_device: Option<String>,
     /// Mark packets to peers with this DSCP value, 0 to 63, such as 8 for less than best effort
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=63))]
+    #[arg(help_heading = TUNING, hide_short_help = true)]
     pub dscp: Option<u8>,
     /// Announce this address or DNS name to trackers, if peers reach this host at another address than the trackers see
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", help_heading = TRACKERS, hide_short_help = true)]
     pub announce_ip: Option<String>,
 }
 
@@ -419,10 +457,10 @@ pub struct NetworkArgs {
 pub struct ServingArgs {
     /// Page cache of served content: keep leaves it to the kernel, drop-behind drops it some distance behind what is
     /// sent
-    #[arg(long, value_name = "HOW", default_value = "keep")]
+    #[arg(long, value_name = "HOW", default_value = "keep", help_heading = STORAGE, hide_short_help = true)]
     pub cache: CacheArg,
     /// Use zero-copy sends: auto (only where the kernel reports a benefit), on (all sends of at least 32 KiB), off
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = TUNING, hide_short_help = true)]
     pub zero_copy: ZeroCopyArg,
 }
 
@@ -430,14 +468,14 @@ pub struct ServingArgs {
 #[derive(Args, Debug)]
 pub struct EngineArgs {
     /// Number of ring threads, 1 to 8 [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = TUNING, hide_short_help = true)]
     pub rings: Option<usize>,
     /// Memory for pieces that are being received or sent [default: 256M, less on a machine with less than 1G]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = TUNING, hide_short_help = true)]
     pub arena: Option<String>,
     /// Number of peers to upload to at a time; auto grows with the upload rate to at most 64, and starts at 4 during a
     /// download
-    #[arg(long, value_name = "N|auto|all", default_value = "auto")]
+    #[arg(long, value_name = "N|auto|all", default_value = "auto", help_heading = LIMITS, hide_short_help = true)]
     pub slots: String,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -446,7 +484,7 @@ pub struct EngineArgs {
 #[derive(Args, Debug)]
 pub struct LimitArgs {
     /// Refuse torrents with more than N pieces [default: 2097152]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = LIMITS, hide_short_help = true)]
     pub max_pieces: Option<u32>,
 }
 
@@ -477,15 +515,8 @@ pub enum WriteArg {
     Direct,
 }
 
-const VERIFY_AFTER_HELP: &str = "\
-Lists files that are missing, too short, too long, altered or not regular files, and the bad pieces; then exits with 3. \
-Files that the torrent does not name are listed as extra and are not a mismatch.
-
-A check that finds everything right is remembered for --fast in $XDG_CACHE_HOME/bt-fast (~/.cache/bt-fast), unless a \
-file was written less than two seconds before the check.";
-
 #[derive(Args, Debug)]
-#[command(after_help = VERIFY_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::VERIFY.long())]
 pub struct VerifyArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
@@ -493,9 +524,11 @@ pub struct VerifyArgs {
     /// Folder that holds the torrent's content [default: the folder of the .torrent]
     #[arg(value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Read nothing if an earlier verify or create found the content right and no file's inode, size or times have
-    /// changed since
-    #[arg(long)]
+    /// Trust an earlier check of unchanged files
+    ///
+    /// Reads nothing if an earlier verify or create found the content right and no file's inode, size or times have changed
+    /// since.
+    #[arg(long, help_heading = STORAGE)]
     pub fast: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -504,68 +537,72 @@ pub struct VerifyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = help::MORE, after_long_help = help::SHOW.long())]
 pub struct ShowArgs {
-    /// A .torrent file, the HTTP or HTTPS URL of one, a magnet link, or an info-hash; - reads a .torrent from stdin. The
-    /// metadata of a link is fetched from peers
+    /// A .torrent or its URL, a magnet link or info-hash
+    ///
+    /// A URL is an HTTP or HTTPS URL; - reads a .torrent from stdin. The metadata of a link is fetched from peers.
     #[arg(value_name = "TORRENT|URL|MAGNET|INFO-HASH")]
     pub torrent: OsString,
-    /// Ask each tracker for the number of seeders and leechers (BEP 48)
-    #[arg(long)]
+    /// Ask the trackers for the numbers of peers
+    ///
+    /// Asks each tracker for the number of seeders and leechers (BEP 48).
+    #[arg(long, help_heading = TRACKERS)]
     pub scrape: bool,
     /// Ask this peer for the metadata of a link; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = PEERS)]
     pub peer: Vec<String>,
-    /// Ask this tracker for peers of a link in addition to those of the link (http, https or udp); repeatable
-    #[arg(long, value_name = "URL")]
+    /// Ask this tracker for peers of a link; repeatable
+    ///
+    /// An http, https or udp URL, in addition to the trackers of the link.
+    #[arg(long, value_name = "URL", help_heading = TRACKERS)]
     pub announce: Vec<String>,
     /// Accept peers at this address while the metadata of a link is fetched [default: all addresses, the first free port
     /// of 6881-6889]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = PEERS, hide_short_help = true)]
     pub listen: Option<String>,
-    /// Exit with 4 if no peer sends metadata for this time [default: never]
-    #[arg(long, value_name = "TIME")]
+    /// Give up after this time without metadata
+    ///
+    /// Exits with 4 if no peer sends metadata for this time. By default show never gives up.
+    #[arg(long, value_name = "TIME", help_heading = LIMITS)]
     pub timeout: Option<String>,
     /// Reach peers, trackers and the server of a .torrent through this network interface only. The system's resolver
     /// may use other interfaces
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = PEERS, hide_short_help = true)]
     pub bind_device: Option<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = help::MORE, after_long_help = help::MAGNET.long())]
 pub struct MagnetArgs {
     /// A .torrent file, or the HTTP or HTTPS URL of one; - reads a .torrent from stdin
     #[arg(value_name = "TORRENT|URL")]
     pub torrent: OsString,
     /// Add this peer to the link; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = PEERS)]
     pub peer: Vec<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
 }
 
-const TRACK_AFTER_HELP: &str = "\
-A list has one hexadecimal info-hash per line. Empty lines, lines that begin with # and text after the info-hash are \
-ignored. SIGHUP reads the list again.
-
-The tracker records the address from which an announce comes, or the one that a proxy of --trust-proxy names; the ip \
-parameter of an announce is ignored. /scrape answers for the torrents that the request names.";
-
 #[derive(Args, Debug)]
-#[command(after_help = TRACK_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::TRACK.long())]
 pub struct TrackArgs {
     /// Track every torrent that is announced
-    #[arg(long, conflicts_with = "allow")]
+    #[arg(long, conflicts_with = "allow", help_heading = TRACKERS)]
     pub open: bool,
     /// Track only the torrents of this list
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = TRACKERS)]
     pub allow: Option<PathBuf>,
-    /// Listen at this address, over TCP for HTTP and over UDP
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6969")]
+    /// Listen at this address (HTTP and UDP)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6969", help_heading = TRACKERS)]
     pub listen: String,
-    /// Number of threads for each of HTTP and UDP, 1 to 64 [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Number of threads for each of HTTP and UDP
+    ///
+    /// 1 to 64. The default is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = TUNING)]
     pub threads: Option<u16>,
     #[command(flatten)]
     pub proxy: ProxyArgs,

@@ -62,13 +62,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(command) => command,
         Err(failure) => {
             // Help and version must work without a valid configuration.
-            return match Arguments::command().try_get_matches_from(&args) {
+            return match displayed(Arguments::command(), &args).try_get_matches_from(&args) {
                 Err(error) if !error.use_stderr() => refuse(&error, &args, &invoked),
                 _ => refuse_usage(&failure, &args),
             };
         }
     };
-    let matches = command.try_get_matches_from(&args);
+    let matches = displayed(command, &args).try_get_matches_from(&args);
     let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error, &args, &invoked),
@@ -89,6 +89,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             failure.exit
         }
     }
+}
+
+/// Returns the command with the layout of the help that these arguments ask for.
+fn displayed(command: clap::Command, args: &[OsString]) -> clap::Command {
+    let is_brief = args.len() <= 1 || args.iter().any(|arg| arg == "-h");
+    if is_brief { args::help::brief(command) } else { command }
 }
 
 fn execute(options: Options, output: &Output) -> Result<(), Failure> {

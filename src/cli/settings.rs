@@ -127,7 +127,7 @@ impl Settings {
 
     /// Adds the settings of one argument of `command`.
     fn fill(&self, arg: Arg, path: &Path, command: Option<&str>) -> Arg {
-        let Some(flag) = arg.get_long().map(str::to_owned) else { return arg };
+        let Some(flag) = setting_name(&arg).map(str::to_owned) else { return arg };
         let variable = variable(&flag);
         let is_ours = |setting: &&Setting| {
             setting.flag == flag && (setting.command.is_none() || setting.command.as_deref() == command)
@@ -222,7 +222,12 @@ fn knows(command: &Command, flag: &str) -> bool {
 }
 
 fn has(command: &Command, flag: &str) -> bool {
-    command.get_arguments().any(|arg| arg.get_long() == Some(flag))
+    command.get_arguments().any(|arg| setting_name(arg) == Some(flag))
+}
+
+/// Returns the flag's name in the environment and the file, which can't ask for help or the version.
+fn setting_name(arg: &Arg) -> Option<&str> {
+    arg.get_long().filter(|_| !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version))
 }
 
 /// Says that the command, or any command, lacks the flag, and points to the section or flag that was probably meant.
@@ -252,7 +257,7 @@ fn collect_flags(command: &Command, flags: &mut BTreeSet<String>) {
 }
 
 fn collect_own_flags(command: &Command, flags: &mut BTreeSet<String>) {
-    flags.extend(command.get_arguments().filter_map(Arg::get_long).map(str::to_owned));
+    flags.extend(command.get_arguments().filter_map(setting_name).map(str::to_owned));
 }
 
 /// Returns the candidate that takes the fewest edits; `None` if each takes more than one edit for three letters.

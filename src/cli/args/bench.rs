@@ -5,189 +5,192 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::WriteArg;
+use super::help::{self, CONTENT, LIMITS, MEASUREMENT, OUTPUT, PEERS, SIMULATION, STORAGE, TUNING};
 
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
-    /// Transfer random content between processes on this machine, beside a plain copy program
+    /// Transfer random content between processes on this machine
+    ///
+    /// The transfer takes turns with a plain copy program, the bare pair.
     Loopback(LoopbackArgs),
     /// Measure every hash kernel that this processor supports
     Hash(HashArgs),
-    /// Measure the disk, memory, network stack and processor of this machine without BitTorrent
+    /// Measure what this machine can do without BitTorrent
+    ///
+    /// Measures the disk, memory, network stack and processor.
     Floor(FloorArgs),
-    /// Distribute content from one origin to many downloaders, and compare the last one's time with the theoretical
-    /// bound
+    /// Distribute content from one origin to many downloaders
+    ///
+    /// The time of the last downloader is compared with the theoretical bound.
     Swarm(SwarmArgs),
     /// Run one side of the bare pair; its job is read from standard input
     #[command(hide = true)]
     Side,
 }
 
-const LOOPBACK_AFTER_HELP: &str = "\
-Creates, seeds, downloads and verifies random content; seed and each get run in separate processes.
-
-Reports GB/s from the start of get to its exit, with everything verified and written; the share of the bare pair; \
-processor time by kind of thread; page faults, context switches and memory; and the latency from request to block.
-
-The bare pair is a plain copy program, a yardstick and no limit: two processes of plain threads that send, receive, \
-hash and write the same bytes without a protocol. It takes turns with the transfer. bt-fast can be faster: it keeps \
-more writes past the page cache under way and has more memory between network and disk.
-
-'at most' is the highest rate that this machine permits, computed from the same run, with the resource that binds: the \
-processor (cores divided by the processor seconds per GB of both sides), the disk (the highest rate at which this run \
-wrote past the page cache, if one peer downloads to a disk) or memory (the rate at which all cores copy it).
-
---compare prints median, lowest and highest round of both runs. It gives a verdict only if no round of one run reaches \
-the rounds of the other and the medians are further apart than the rounds of either run.
-
-System calls are counted for root, or with CAP_PERFMON and a readable tracefs.";
-
 #[derive(Args, Debug)]
-#[command(after_help = LOOPBACK_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::LOOPBACK.long())]
 pub struct LoopbackArgs {
     /// Length of the content in bytes
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = CONTENT)]
     pub size: String,
-    /// Piece length in bytes [default: as create chooses it]
-    #[arg(short = 'l', long, value_name = "LEN")]
+    /// Piece length in bytes
+    ///
+    /// The default is the one of create.
+    #[arg(short = 'l', long, value_name = "LEN", help_heading = CONTENT)]
     pub piece_length: Option<String>,
-    /// Number of concurrent downloads, each a process
+    /// Number of concurrent downloads
+    ///
+    /// Each is a process.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = PEERS)]
     pub peers: u16,
-    /// Number of rounds to measure; medians are reported
+    /// Number of rounds; medians are reported
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=99))]
+    #[arg(help_heading = MEASUREMENT)]
     pub rounds: u16,
     /// Do not measure the bare pair, the disk and memory
-    #[arg(long)]
+    #[arg(long, help_heading = MEASUREMENT)]
     pub no_floor: bool,
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// Transfer zeros that are on no disk and in no page cache; they are hashed and not written
-    #[arg(long, conflicts_with_all = ["dir", "ram", "write"])]
+    /// Transfer zeros that are on no disk
+    ///
+    /// The zeros are in no page cache either; they are hashed and not written.
+    #[arg(long, conflicts_with_all = ["dir", "ram", "write"], help_heading = STORAGE)]
     pub null_data: bool,
     /// How get writes pieces, see get --write
-    #[arg(long, value_name = "HOW", default_value = "auto")]
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = STORAGE, hide_short_help = true)]
     pub write: WriteArg,
     /// Further flags for seed, separated by spaces
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true, help_heading = TUNING, hide_short_help = true)]
     pub seed_flags: Option<String>,
     /// Further flags for each get, separated by spaces
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true, help_heading = TUNING, hide_short_help = true)]
     pub get_flags: Option<String>,
-    /// Write a self-contained HTML page with charts to FILE
-    #[arg(long, value_name = "FILE")]
+    /// Write a page with charts to FILE
+    ///
+    /// The page is self-contained HTML.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub html: Option<PathBuf>,
     #[command(flatten)]
     pub older: OlderArgs,
     /// Number of ring threads of each process, 1 to 8 [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = TUNING, hide_short_help = true)]
     pub rings: Option<usize>,
     /// Memory for pieces that are being received or sent, for each process [default: 256M]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = TUNING, hide_short_help = true)]
     pub arena: Option<String>,
 }
 
-const SWARM_AFTER_HELP: &str = "\
-The bound is max(F/u_s, F/d_min, N*F/(u_s + sum of u_i)): the content at the origin's rate, the content at the rate of \
-the slowest link, and all copies at the rate of all uplinks together.
-
-Real downloaders share this machine, so each round also measures its limit: all downloaders get the content at the same \
-time, each from an origin of its own, with the same reading, sending, hashing and writing. T_min is that time, or the \
-bound of the links if it is longer. With --link or --origin, each kind of link is first measured alone for three \
-seconds, and the bound uses the measured rates.
-
-A simulation gives the same result for the same options on any number of cores. Shares are fractions of the \
-downloaders, from 0 to 1.";
-
 #[derive(Args, Debug)]
-#[command(after_help = SWARM_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::SWARM.long())]
 pub struct SwarmArgs {
-    /// Number of downloaders, each a process on this machine
+    /// Number of downloaders
+    ///
+    /// Each is a process on this machine.
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..=64))]
-    #[arg(conflicts_with = "simulate")]
+    #[arg(conflicts_with = "simulate", help_heading = PEERS)]
     pub peers: u16,
     /// Length of the content in bytes
-    #[arg(long, value_name = "SIZE", default_value = "1G", conflicts_with = "simulate")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", conflicts_with = "simulate", help_heading = CONTENT)]
     pub size: String,
-    /// Number of rounds to measure; the median round is reported
+    /// Number of rounds; reports the median
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=99))]
-    #[arg(conflicts_with = "simulate")]
+    #[arg(conflicts_with = "simulate", help_heading = MEASUREMENT)]
     pub rounds: u16,
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// Piece length in bytes [default: as create chooses it; simulated: 256K]
-    #[arg(short = 'l', long, value_name = "LEN")]
+    /// Piece length in bytes
+    ///
+    /// The default is the one of create, and 256K in a simulation.
+    #[arg(short = 'l', long, value_name = "LEN", help_heading = CONTENT)]
     pub piece_length: Option<String>,
-    /// Rate of each downloader's link in bytes per second, up and down [default: no limit; simulated: 125000000 (1
-    /// Gbit/s)]
-    #[arg(long, value_name = "RATE")]
+    /// Rate of each link in bytes/s
+    ///
+    /// The rate of each downloader's link, up and down. The default is no limit, and 125000000 (1 Gbit/s) in a simulation.
+    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
     pub link: Option<String>,
-    /// Rate of the origin's uplink in bytes per second [default: that of --link]
-    #[arg(long, value_name = "RATE")]
+    /// Rate of the origin's uplink in bytes/s
+    ///
+    /// The default is that of --link.
+    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
     pub origin: Option<String>,
-    /// Simulate N downloaders on a virtual clock instead of running processes
+    /// Simulate N downloaders
+    ///
+    /// On a virtual clock, without further processes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(help_heading = SIMULATION)]
     pub simulate: Option<u32>,
-    /// Number of pieces of the simulated content
+    /// Number of simulated pieces
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    #[arg(requires = "simulate")]
+    #[arg(requires = "simulate", help_heading = SIMULATION)]
     pub pieces: u32,
     /// Give the downloaders links of the full, half and quarter rate
-    #[arg(long, requires = "simulate")]
+    #[arg(long, requires = "simulate", help_heading = SIMULATION, hide_short_help = true)]
     pub mixed: bool,
     /// Share of downloaders that leave once without telling the tracker, and return
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
+    #[arg(help_heading = SIMULATION, hide_short_help = true)]
     pub churn: f64,
     /// Share of downloaders that download and never upload
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
+    #[arg(help_heading = SIMULATION, hide_short_help = true)]
     pub free_riders: f64,
     /// Share of downloaders that corrupt half of the blocks they send
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
+    #[arg(help_heading = SIMULATION, hide_short_help = true)]
     pub corrupting: f64,
     /// Share of downloaders that claim to have every piece and never answer a request
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "simulate")]
+    #[arg(help_heading = SIMULATION, hide_short_help = true)]
     pub silent: f64,
     /// Seed of the random numbers
     #[arg(long, value_name = "N", default_value = "1", requires = "simulate")]
+    #[arg(help_heading = SIMULATION, hide_short_help = true)]
     pub seed: u64,
 }
 
 /// The folder of a benchmark's files.
 #[derive(Args, Debug)]
 pub struct PlaceArgs {
-    /// Folder for the content, which is removed afterwards [default: a temporary folder]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the content
+    ///
+    /// The content is removed afterwards. The default is a temporary folder.
+    #[arg(long, value_name = "DIR", help_heading = STORAGE)]
     pub dir: Option<PathBuf>,
-    /// Keep all files in memory (/dev/shm) and none on disk
-    #[arg(long, conflicts_with = "dir")]
+    /// Keep all files in memory
+    ///
+    /// The files are in /dev/shm and not on disk.
+    #[arg(long, conflicts_with = "dir", help_heading = STORAGE)]
     pub ram: bool,
 }
 
 /// The figures of an earlier run.
 #[derive(Args, Debug)]
 pub struct OlderArgs {
-    /// Compare with the --json output of an earlier run of the same conditions; -v shows every number
-    #[arg(long, value_name = "OLD.json")]
+    /// Compare with the --json output of a run
+    ///
+    /// The earlier run must have the same size, place, machine and flags. -v shows every number.
+    #[arg(long, value_name = "OLD.json", help_heading = OUTPUT)]
     pub compare: Option<PathBuf>,
     /// Compare also runs of another size, place, machine or other flags
-    #[arg(long, requires = "compare")]
+    #[arg(long, requires = "compare", help_heading = OUTPUT, hide_short_help = true)]
     pub force: bool,
 }
 
-const FLOOR_AFTER_HELP: &str = "\
-The rate of a write with a sync includes the write to the page cache of the same file. With --ram there is no disk: \
-writes past the page cache and syncs are left out.";
-
 #[derive(Args, Debug)]
-#[command(after_help = FLOOR_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::FLOOR.long())]
 pub struct FloorArgs {
-    /// Bytes to move in each round, for each kind of work
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    /// Bytes to move for each kind of work
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = MEASUREMENT)]
     pub size: String,
     /// Piece length in bytes
-    #[arg(short = 'l', long, value_name = "LEN", default_value = "1M")]
+    #[arg(short = 'l', long, value_name = "LEN", default_value = "1M", help_heading = CONTENT)]
     pub piece_length: String,
-    /// Number of rounds to measure; medians are reported
+    /// Number of rounds; medians are reported
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=99))]
+    #[arg(help_heading = MEASUREMENT)]
     pub rounds: u16,
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -195,20 +198,13 @@ pub struct FloorArgs {
     pub older: OlderArgs,
 }
 
-const HASH_AFTER_HELP: &str = "\
-Reports GB/s of one core for every kernel that this processor supports: SHA-1 of 1 to 16 pieces of 16K to 4M, and \
-SHA-256 of 16K blocks, next to the crates sha1 and sha2. Then measures all cores with the kernel of --hash-kernel, and \
-the rate of reading memory and adding it up, which hashing cannot exceed.
-
-The column auto is the kernel, or the sequence of kernels, that is used for this number of pieces; the last column \
-names it, and 'chosen' lists SHA-1's for 1 to 16 pieces. Measurements of less than 1 ms when a program first hashes \
-choose it. All kernels give the same hashes.";
-
 #[derive(Args, Debug)]
-#[command(after_help = HASH_AFTER_HELP)]
+#[command(after_help = help::MORE, after_long_help = help::HASH.long())]
 pub struct HashArgs {
-    /// Approximate time to measure, from 1 second to 1 hour
-    #[arg(long, value_name = "TIME", default_value = "12")]
+    /// Approximate time to measure
+    ///
+    /// From 1 second to 1 hour.
+    #[arg(long, value_name = "TIME", default_value = "12", help_heading = MEASUREMENT)]
     pub seconds: String,
     #[command(flatten)]
     pub older: OlderArgs,
