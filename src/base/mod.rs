@@ -2,6 +2,7 @@
 
 pub mod bitfield;
 pub mod cidr;
+pub mod date;
 pub mod escape;
 pub mod file_identity;
 pub mod geometry;
