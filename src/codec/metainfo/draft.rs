@@ -100,9 +100,9 @@ fn file_list(files: &[FileEntry]) -> Vec<u8> {
     out
 }
 
-const ANNOUNCE: &[u8] = b"announce";
-const ANNOUNCE_LIST: &[u8] = b"announce-list";
-const URL_LIST: &[u8] = b"url-list";
+pub(super) const ANNOUNCE: &[u8] = b"announce";
+pub(super) const ANNOUNCE_LIST: &[u8] = b"announce-list";
+pub(super) const URL_LIST: &[u8] = b"url-list";
 
 /// A metainfo file whose trackers and web seeds are filled in each time it is served. The file is `before`,
 /// [`Self::trackers`], `middle`, [`Self::web_seeds`] and `after`.
@@ -181,14 +181,14 @@ impl Envelope<'_> {
     }
 }
 
-fn tracker_entries(tiers: &[Vec<String>]) -> Vec<(Vec<u8>, Value)> {
+pub(super) fn tracker_entries(tiers: &[Vec<String>]) -> Vec<(Vec<u8>, Value)> {
     let urls: Vec<&String> = tiers.iter().flatten().collect();
     let first = urls.first().map(|url| (ANNOUNCE.to_vec(), Value::from(url.as_str())));
     let all = || (ANNOUNCE_LIST.to_vec(), Value::List(tiers.iter().map(|tier| list(tier)).collect()));
     first.into_iter().chain((urls.len() > 1).then(all)).collect()
 }
 
-fn web_seed_entry(web_seeds: &[String]) -> Option<(Vec<u8>, Value)> {
+pub(super) fn web_seed_entry(web_seeds: &[String]) -> Option<(Vec<u8>, Value)> {
     let value = match web_seeds {
         [] => return None,
         [url] => url.as_str().into(),

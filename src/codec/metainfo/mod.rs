@@ -6,6 +6,7 @@
 
 mod decode;
 mod draft;
+mod edit;
 mod error;
 mod mistaken;
 mod path;
@@ -18,6 +19,7 @@ mod lenient_tests;
 mod tests;
 
 pub use draft::{Attributes, Draft, DraftFiles, Template};
+pub use edit::{Change, Edit, TrackerEdit};
 pub use error::{Fault, MetainfoError};
 pub use mistaken::Mistaken;
 
