@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::Access;
+use tempfile::NamedTempFile;
 
 use super::error::WriteError;
 
@@ -32,21 +33,46 @@ pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()
         io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.to_owned() },
         _ => WriteError::Io { path: path.to_owned(), error },
     };
-    let folder = folder_of(path);
+    let file = written(folder_of(path), bytes).map_err(refuse)?;
+    let persisted = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
+    persisted.map_err(|error| refuse(error.error))?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// Replaces the bytes of the file at `path` atomically. The file keeps its mode, and its owner if this process may set
+/// it; a symbolic link is followed. A file that this process may not write is refused.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let refuse = |error: io::Error| WriteError::Io { path: path.to_owned(), error };
+    let target = fs::canonicalize(path).map_err(refuse)?;
+    check_output(&target, true)?;
+    rustix::fs::access(&target, Access::WRITE_OK).map_err(|errno| refuse(errno.into()))?;
+    let old = fs::metadata(&target).map_err(refuse)?;
+    let file = written(folder_of(&target), bytes).map_err(refuse)?;
+    // Only a privileged process may give a file away; any other process owns both files.
+    let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+    file.as_file().set_permissions(old.permissions()).map_err(refuse)?;
+    file.persist(&target).map_err(|error| refuse(error.error))?;
+    sync_folder(&target);
+    Ok(())
+}
+
+/// Writes and syncs `bytes` under a temporary name in `folder`.
+fn written(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".bt-fast-")
         .suffix(".tmp")
         // The mode that `open` would use; the umask applies to it.
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(refuse)?;
-    file.write_all(bytes).map_err(refuse)?;
-    file.as_file().sync_all().map_err(refuse)?;
-    let persisted = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
-    persisted.map_err(|error| refuse(error.error))?;
-    // Makes the new name durable. A file system that cannot sync a folder keeps names durable by itself.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Makes the new name durable. A file system that cannot sync a folder keeps names durable by itself.
+fn sync_folder(path: &Path) {
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
 }
 
 fn folder_of(path: &Path) -> &Path {
