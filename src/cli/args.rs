@@ -15,8 +15,10 @@ use crate::hash::Kernel;
 use help::{CONTENT, LIMITS, OUTPUT, PEERS, STORAGE, TRACKERS, TUNING};
 
 pub use bench::{BenchArgs, FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
+pub use edit::EditArgs;
 
 mod bench;
+mod edit;
 pub mod help;
 
 /// Display order of the shared flags: below a command's own flags.
@@ -120,6 +122,8 @@ impl CommandArgs {
 pub enum CommandArgs {
     /// Create a .torrent from a file or folder
     Create(CreateArgs),
+    /// Change the trackers and other values of a .torrent
+    Edit(EditArgs),
     /// Serve content to peers
     Seed(SeedArgs),
     /// Download and verify content
@@ -202,6 +206,18 @@ pub struct CreateArgs {
     /// Include .DS_Store, Thumbs.db and desktop.ini
     #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub include_junk: bool,
+    /// Creation date, such as 2026-11-30 [default: the time of the start]
+    ///
+    /// Also a time in the form of RFC 3339, such as 2026-11-30T12:00:00Z, or @SECONDS since 1970. A date alone is its
+    /// first second in UTC.
+    #[arg(long, value_name = "DATE", conflicts_with = "no_date", help_heading = CONTENT, hide_short_help = true)]
+    pub date: Option<String>,
+    /// Take piece length, trackers, web seeds, private and source from this torrent
+    ///
+    /// Flags that are given take precedence. Name, comment and date are not taken. The same content with the same name
+    /// gets the same info-hash, unless the other torrent has values in its info dictionary that create does not write.
+    #[arg(long, value_name = "TORRENT", help_heading = CONTENT, hide_short_help = true)]
+    pub like: Option<PathBuf>,
     /// Do not store the creation date
     #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub no_date: bool,

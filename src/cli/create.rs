@@ -7,23 +7,32 @@ use std::time::Instant;
 use super::bound::{Meter, Speed, phrase};
 use super::checks::{Check, unix_time};
 use super::exit::Failure;
+use super::identity::{Identity, Stream, private_caveat};
 use super::interrupt::{self, Hangup};
-use super::metainfo_file::default_output;
-use super::options::{ContentSource, CreateOptions, Destination};
+use super::metainfo_file::{default_output, load_metainfo};
+use super::options::{ContentSource, CreateOptions, CreationDate, Destination, usage};
 use super::output::Output;
 use super::progress::ContentProgress;
 use super::records::Record;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Count, Rate};
 use crate::base::{Geometry, PieceHash};
+use crate::codec::metainfo::{Attributes, Metainfo, MetainfoLimits};
 use crate::create::open::shown;
-use crate::create::{Control, Created, Plan, create_from_stream, piece_len, write};
+use crate::create::{Control, Created, Plan, Settings, create_from_stream, piece_len, write};
 
 pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure> {
     let interrupted = interrupt::flag(Hangup::Ends)?;
     let started = Instant::now();
     let mut settings = options.settings;
-    settings.attributes.creation_date = options.with_date.then(unix_time);
+    settings.attributes.creation_date = match options.date {
+        CreationDate::Clock => Some(unix_time()),
+        CreationDate::Given(date) => Some(date),
+        CreationDate::None => None,
+    };
+    if let Some(like) = &options.like {
+        complete(&mut settings, like, output)?;
+    }
     let path = match &options.source {
         ContentSource::Path(path) => Some(path),
         ContentSource::Stdin => None,
@@ -47,7 +56,10 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         junk_count = plan.scan.junk_count;
         report_junk(junk_count, output);
         if options.dry_run {
-            report_plan(&plan, &place, output);
+            let existing = target.as_deref().filter(|target| target.exists());
+            let overwrite = if options.overwrite { Overwrite::Given } else { Overwrite::NotGiven };
+            report_existing(existing, overwrite, output);
+            report_plan(&plan, &settings.attributes, &place, existing, output);
             return Ok(());
         }
         let progress = ContentProgress::new(output, "hashing", plan.scan.total_len);
@@ -67,15 +79,56 @@ pub(super) fn run(options: CreateOptions, output: &Output) -> Result<(), Failure
         None => output.bytes(&created.bytes)?,
     }
     let speed = Speed { took: started.elapsed(), bound };
-    report(&created, junk_count, &place, speed, output);
+    report(&created, &settings.attributes, junk_count, &place, speed, output);
     Ok(())
 }
 
-fn report_plan(plan: &Plan, place: &str, output: &Output) {
+/// Takes the settings that are not given from another torrent.
+fn complete(settings: &mut Settings, like: &Path, output: &Output) -> Result<(), Failure> {
+    let Metainfo { info, tiers, web_seeds, .. } = load_metainfo(like, &MetainfoLimits::default(), output)?;
+    settings.piece_len.get_or_insert(info.geometry.piece_len());
+    let attributes = &mut settings.attributes;
+    attributes.private |= info.private;
+    if attributes.tiers.is_empty() {
+        attributes.tiers = tiers;
+    }
+    if attributes.web_seeds.is_empty() {
+        attributes.web_seeds = web_seeds;
+    }
+    if attributes.source.is_none()
+        && let Some(source) = info.source
+    {
+        let not_text = |_| {
+            let place = shown(like);
+            usage(format_args!("--like: {place}: its source is not UTF-8 text: give another source with -s"))
+        };
+        attributes.source = Some(String::from_utf8(source).map_err(not_text)?);
+    }
+    Ok(())
+}
+
+/// Whether `-f` is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overwrite {
+    Given,
+    NotGiven,
+}
+
+/// Tells what would happen to an existing output.
+fn report_existing(existing: Option<&Path>, overwrite: Overwrite, output: &Output) {
+    let Some(existing) = existing.map(shown) else { return };
+    match overwrite {
+        Overwrite::Given => output.message(format_args!("output exists: {existing}: it would be replaced")),
+        Overwrite::NotGiven => output.message(format_args!("output exists: {existing}: -f would replace it")),
+    }
+}
+
+fn report_plan(plan: &Plan, attributes: &Attributes, place: &str, existing: Option<&Path>, output: &Output) {
     let (name, geometry) = (printable(&plan.name), &plan.geometry);
     let names = plan.scan.files.iter().flat_map(|file| &file.elements).chain([&plan.name]);
     let hashes_len = geometry.piece_count() as usize * size_of::<PieceHash>();
-    let warnings = warnings(name_caveat(names), geometry, hashes_len, output);
+    let caveats = name_caveat(names).into_iter().chain(private_caveat(attributes.private, &attributes.tiers));
+    let warnings = warnings(caveats, geometry, hashes_len, output);
     output.result(format_args!("{place}  {}", shape(plan.scan.files.len(), geometry)));
     output.record(&Record::Planned {
         name: &name,
@@ -85,23 +138,32 @@ fn report_plan(plan: &Plan, place: &str, output: &Output) {
         piece_length: geometry.piece_len(),
         pieces: geometry.piece_count(),
         bytes: geometry.total_len(),
+        output_exists: existing.is_some(),
         warnings: &warnings,
     });
 }
 
-fn report(created: &Created, junk_count: usize, place: &str, Speed { took, bound }: Speed, output: &Output) {
+fn report(
+    created: &Created,
+    attributes: &Attributes,
+    junk_count: usize,
+    place: &str,
+    Speed { took, bound }: Speed,
+    output: &Output,
+) {
     let info = &created.info;
     let (name, geometry) = (printable(&info.name), &info.geometry);
     let names = info.files.iter().flat_map(|file| file.path.iter().skip(1)).chain([&info.name]);
-    let warnings = warnings(name_caveat(names), geometry, created.bytes.len(), output);
+    let caveats = name_caveat(names).into_iter().chain(private_caveat(attributes.private, &attributes.tiers));
+    let warnings = warnings(caveats, geometry, created.bytes.len(), output);
     let rate = Rate { bytes: geometry.total_len(), over: took };
     let shape = shape(info.files.len(), geometry);
     output.message(format_args!("created {place}: {shape}, {:.1} s, {rate}{}", took.as_secs_f64(), phrase(bound)));
-    if place != "-" {
-        output.result(format_args!("{}  {place}", created.info_hash));
-    }
+    let identity = Identity::of(created.info_hash, info, &attributes.tiers, &attributes.web_seeds);
+    identity.print(if place == "-" { Stream::Stderr } else { Stream::Stdout }, output);
     output.record(&Record::Created {
-        info_hash: created.info_hash.to_string(),
+        info_hash: identity.info_hash.to_string(),
+        magnet: identity.magnet.as_deref(),
         output: place,
         name: &name,
         files: info.files.len(),
@@ -144,8 +206,13 @@ fn name_caveat<'a>(names: impl IntoIterator<Item = &'a Vec<u8>>) -> Option<Strin
 
 /// Prints and returns the warnings about a torrent with this geometry and a `.torrent` of at least `metainfo_len`
 /// bytes.
-fn warnings(name_caveat: Option<String>, geometry: &Geometry, metainfo_len: usize, output: &Output) -> Vec<String> {
-    let mut warnings = Vec::from_iter(name_caveat);
+fn warnings(
+    caveats: impl IntoIterator<Item = String>,
+    geometry: &Geometry,
+    metainfo_len: usize,
+    output: &Output,
+) -> Vec<String> {
+    let mut warnings = Vec::from_iter(caveats);
     warnings.extend(piece_len::caveats(geometry, metainfo_len));
     warnings.iter().for_each(|warning| output.warning(warning));
     warnings

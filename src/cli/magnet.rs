@@ -9,9 +9,9 @@ use super::options::{MagnetOptions, NetworkOptions, ServingOptions};
 use super::output::Output;
 use super::records::Record;
 use super::transfer::config;
-use crate::base::limits;
+use crate::base::{InfoHash, limits};
 use crate::codec::magnet::{Magnet, PeerAddress};
-use crate::codec::metainfo::Metainfo;
+use crate::codec::metainfo::{Info, Metainfo};
 use crate::engine::magnet::Listening;
 
 pub(super) fn run(options: &MagnetOptions, output: &Output) -> Result<(), Failure> {
@@ -42,15 +42,26 @@ pub(super) fn run(options: &MagnetOptions, output: &Output) -> Result<(), Failur
     Ok(())
 }
 
-/// Makes the magnet link of a torrent, with these peers.
+/// Returns the magnet link of a torrent, with the addresses of these peers.
 pub(super) fn link(metainfo: &Metainfo, peers: &[SocketAddr]) -> String {
+    link_of(metainfo.info_hash, &metainfo.info, &metainfo.tiers, &metainfo.web_seeds, peers)
+}
+
+/// Returns the magnet link of a torrent with these trackers, web seeds and peers.
+pub(super) fn link_of(
+    info_hash: InfoHash,
+    info: &Info,
+    tiers: &[Vec<String>],
+    web_seeds: &[String],
+    peers: &[SocketAddr],
+) -> String {
     let magnet = Magnet {
-        name: Some(metainfo.info.name.clone()),
-        len: Some(metainfo.info.geometry.total_len()),
-        trackers: metainfo.tiers.concat(),
-        web_seeds: metainfo.web_seeds.clone(),
+        name: Some(info.name.clone()),
+        len: Some(info.geometry.total_len()),
+        trackers: tiers.concat(),
+        web_seeds: web_seeds.to_vec(),
         peers: peers.iter().copied().map(PeerAddress::Socket).collect(),
-        ..Magnet::new(metainfo.info_hash)
+        ..Magnet::new(info_hash)
     };
     magnet.encode()
 }

@@ -103,14 +103,28 @@ pub(super) fn default_output(name: &[u8]) -> Result<PathBuf, Failure> {
 
 /// Reads and decodes a `.torrent`, and shows its warnings.
 pub fn load_metainfo(path: &Path, limits: &MetainfoLimits, output: &Output) -> Result<Metainfo, Failure> {
-    let bytes = read_metainfo_file(path).map_err(|error| {
+    decode_torrent(path, &read_torrent(path)?, limits, output)
+}
+
+/// [`read_metainfo_file`] for a path of the command line.
+pub(super) fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_metainfo_file(path).map_err(|error| {
         let exit = match &error {
             MetainfoFileError::Io(error) => exit_of(error),
             _ => Exit::Failed,
         };
         Failure::new(exit, format_args!("can't read torrent: {}: {error}", shown(path)))
-    })?;
-    let metainfo = Metainfo::decode(&bytes, limits)
+    })
+}
+
+/// Decodes the bytes of the `.torrent` at `path`, and shows its warnings.
+pub(super) fn decode_torrent(
+    path: &Path,
+    bytes: &[u8],
+    limits: &MetainfoLimits,
+    output: &Output,
+) -> Result<Metainfo, Failure> {
+    let metainfo = Metainfo::decode(bytes, limits)
         .map_err(|error| Failure::new(Exit::Failed, format_args!("bad torrent: {}: {error}", shown(path))))?;
     for warning in &metainfo.warnings {
         output.warning(format_args!("{}: {warning}", shown(path)));

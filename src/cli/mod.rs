@@ -12,11 +12,13 @@ mod bench_swarm;
 mod bound;
 mod checks;
 mod create;
+mod edit;
 mod existing;
 pub mod exit;
 mod generate;
 mod get;
 mod hook;
+mod identity;
 pub mod interrupt;
 mod load;
 mod log_file;
@@ -104,6 +106,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     }
     match options.command {
         Command::Create(options) => create::run(options, output),
+        Command::Edit(options) => edit::run(&options, output),
         Command::Seed(options) => seed::run(options, output),
         Command::Get(options) => get::run(&options, output),
         Command::Verify(options) => verify::run(&options, output),

@@ -1,24 +1,22 @@
 //! Resolves the command line into typed options, with values checked and defaults filled in. Every error that can be
 //! found without doing any work is found here.
 
-use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, CreateArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs,
-    ProgressArgs, ProxyArgs, ServingArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
+    Arguments, BenchArgs, CacheArg, CommandArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs, ProgressArgs,
+    ProxyArgs, ServingArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
 use crate::base::cidr::{AddressFilter, Cidr};
+use crate::base::date::parse_date;
 use crate::base::escape::printable;
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_duration, parse_size};
-use crate::codec::metainfo::{Attributes, MetainfoLimits};
+use crate::codec::metainfo::MetainfoLimits;
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
-use crate::create::{Filters, Settings};
 use crate::engine::{CacheMode, RateLimits, WriteMode, arena_len_default};
 use crate::hash::Kernel;
 use crate::swarm::choker::Slots;
@@ -26,12 +24,16 @@ use crate::uring::{Device, ZeroCopyMode};
 use crate::web::forwarded::TrustedProxies;
 
 mod bench;
+mod create;
+mod edit;
 mod get;
 mod seed;
 mod source;
 mod track;
 
 pub use bench::{BenchFolder, CompareOptions, FloorOptions, HashOptions, LoopbackOptions, SwarmOptions};
+pub use create::{ContentSource, CreateOptions, CreationDate};
+pub use edit::{EditOptions, InfoHashPolicy};
 pub use get::{GetOptions, GetOutput, SeedUntil};
 pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent, is_torrent_name};
 pub use source::MetainfoSource;
@@ -63,6 +65,7 @@ pub struct OutputOptions {
 #[derive(Debug)]
 pub enum Command {
     Create(CreateOptions),
+    Edit(EditOptions),
     Seed(SeedOptions),
     Get(GetOptions),
     Verify(VerifyOptions),
@@ -77,26 +80,6 @@ pub enum Command {
     BenchSide,
     BenchHash(HashOptions),
     BenchSwarm(SwarmOptions),
-}
-
-#[derive(Debug)]
-pub struct CreateOptions {
-    pub source: ContentSource,
-    pub destination: Destination,
-    /// Settings without a creation date.
-    pub settings: Settings,
-    /// Take the creation date from the clock when the work begins.
-    pub with_date: bool,
-    pub dry_run: bool,
-    pub overwrite: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum ContentSource {
-    /// A file or folder.
-    Path(PathBuf),
-    /// Standard input; the settings have a name.
-    Stdin,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -210,7 +193,8 @@ impl Options {
         let hash_kernel = arguments.shared.hash_kernel;
         hash_kernel.plan()?;
         let command = match arguments.command {
-            CommandArgs::Create(args) => Command::Create(resolve_create(args, output.json)?),
+            CommandArgs::Create(args) => Command::Create(create::resolve_create(args, output.json)?),
+            CommandArgs::Edit(args) => Command::Edit(edit::resolve_edit(args, output.json)?),
             CommandArgs::Seed(args) => Command::Seed(seed::resolve_seed(args)?),
             CommandArgs::Get(args) => Command::Get(get::resolve_get(args, output.json)?),
             CommandArgs::Verify(args) => Command::Verify(resolve_verify(args)),
@@ -245,65 +229,12 @@ pub fn resolve_output(args: &Arguments) -> OutputOptions {
     }
 }
 
-fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptions, Failure> {
-    let source = content_source(&args)?;
-    let filters = filters(&args)?;
-    let destination = destination(args.output);
-    if json && destination == Destination::Stdout && !args.dry_run {
-        return Err(usage("-o - and --json both write to standard output: leave one out"));
-    }
-    let tiers = args.announce.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect::<Result<_, _>>();
-    let settings = Settings {
-        name: args.name.map(content_name).transpose()?,
-        filters,
-        piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
-        attributes: Attributes {
-            private: args.private,
-            source: args.source,
-            tiers: tiers?,
-            web_seeds: args.web_seed.iter().map(|url| web_seed_url(url)).collect::<Result<_, _>>()?,
-            comment: args.comment,
-            created_by: (!args.no_creator).then(|| concat!("bt-fast ", env!("CARGO_PKG_VERSION")).to_owned()),
-            creation_date: None,
-        },
-    };
-    Ok(CreateOptions {
-        source,
-        destination,
-        settings,
-        with_date: !args.no_date,
-        dry_run: args.dry_run,
-        overwrite: args.force,
-    })
-}
-
 fn destination(path: Option<PathBuf>) -> Destination {
     match path {
         None => Destination::Default,
         Some(path) if path == Path::new("-") => Destination::Stdout,
         Some(path) => Destination::File(path),
     }
-}
-
-fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
-    let filters = Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
-    Ok(filters.with_junk(args.include_junk))
-}
-
-fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
-    if args.path != Path::new("-") {
-        return Ok(ContentSource::Path(args.path.clone()));
-    }
-    let refusal = if args.name.is_none() {
-        "create -: standard input has no name: give one with -n"
-    } else if !args.glob.is_empty() {
-        "create -: -g needs a folder: leave it out"
-    } else if args.dry_run {
-        "create -: --dry-run can't read standard input: leave it out"
-    } else {
-        return Ok(ContentSource::Stdin);
-    };
-    Err(usage(refusal))
 }
 
 fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
@@ -446,20 +377,20 @@ fn create_piece_len(text: &str) -> Result<u32, Failure> {
     let range = limits::PIECE_LEN_CREATE_MIN..=limits::PIECE_LEN_CREATE_MAX;
     u32::try_from(len).ok().filter(|len| len.is_power_of_two() && range.contains(len)).ok_or_else(|| {
         let (min, max) = (Bytes(u64::from(*range.start())), Bytes(u64::from(*range.end())));
-        usage(format_args!("-l: '{}': give a power of two from {min} to {max}", printable(text.as_bytes())))
+        // Other programs take the exponent.
+        match len {
+            14..=28 => usage(format_args!(
+                "-l: {len} is a length in bytes: for 2^{len} write 2^{len} or {}",
+                short_size(1 << len)
+            )),
+            _ => usage(format_args!("-l: '{}': give a power of two from {min} to {max}", printable(text.as_bytes()))),
+        }
     })
 }
 
-/// Checks that a name is a single path element, as readers of the metainfo require.
-fn content_name(name: OsString) -> Result<Vec<u8>, Failure> {
-    let name = name.into_vec();
-    let refused = matches!(&name[..], b"" | b"." | b"..")
-        || name.len() > limits::PATH_ELEMENT_LEN_MAX
-        || name.iter().any(|&byte| byte == b'/' || byte == 0);
-    if refused {
-        return Err(usage(format_args!("-n: '{}': give a file name without '/'", printable(&name))));
-    }
-    Ok(name)
+/// Writes a power of two from 2^10 to 2^30 as users do: `256K`, `4M`.
+fn short_size(len: u64) -> String {
+    if len < 1 << 20 { format!("{}K", len >> 10) } else { format!("{}M", len >> 20) }
 }
 
 /// The port for peers in examples (BEP 3).
@@ -540,8 +471,17 @@ fn announce_url(text: &str) -> Result<String, Failure> {
     url("tracker", text, &TRACKER_SCHEMES)
 }
 
-fn web_seed_url(text: &str) -> Result<String, Failure> {
-    url("web seed", text, &WEB_SCHEMES)
+/// Parses the tiers of `-a URL[,URL]`.
+fn announce_tiers(tiers: &[String]) -> Result<Vec<Vec<String>>, Failure> {
+    tiers.iter().map(|tier| tier.split(',').map(announce_url).collect()).collect()
+}
+
+fn web_seed_urls(urls: &[String]) -> Result<Vec<String>, Failure> {
+    urls.iter().map(|text| url("web seed", text, &WEB_SCHEMES)).collect()
+}
+
+fn date(text: &str) -> Result<i64, Failure> {
+    parse_date(text).map_err(|error| usage(format_args!("--date: {error}")))
 }
 
 fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {

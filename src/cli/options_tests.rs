@@ -22,7 +22,7 @@ fn create_resolves_tiers_lengths_and_destination() {
     assert_eq!(create.settings.attributes.tiers, [vec!["http://a/announce", "udp://b:1"], vec!["https://c/"]]);
     assert_eq!(create.settings.piece_len, Some(4 << 20));
     let attributes = &create.settings.attributes;
-    assert!(attributes.private && create.with_date && attributes.created_by.is_none());
+    assert!(attributes.private && create.date == CreationDate::Clock && attributes.created_by.is_none());
 }
 
 #[test]

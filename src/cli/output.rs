@@ -98,6 +98,10 @@ impl Output {
         self.progress_form
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        self.options.quiet
+    }
+
     pub fn is_json(&self) -> bool {
         self.options.json
     }

@@ -40,12 +40,18 @@ pub enum Record<'a> {
         piece_length: u32,
         pieces: u32,
         bytes: u64,
+        /// A file that `-f` would replace.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        output_exists: bool,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         warnings: &'a [String],
     },
     /// The end of `create`.
     Created {
         info_hash: String,
+        /// Left out for a private torrent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        magnet: Option<&'a str>,
         output: &'a str,
         name: &'a str,
         files: usize,
@@ -58,6 +64,22 @@ pub enum Record<'a> {
         warnings: &'a [String],
         #[serde(skip_serializing_if = "Option::is_none")]
         bound: Option<Bound>,
+    },
+    /// The end of `edit`.
+    Edited {
+        info_hash: String,
+        /// With `--new-hash`, if it differs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        old_info_hash: Option<String>,
+        output: &'a str,
+        /// Left out for a private torrent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        magnet: Option<&'a str>,
+        changes: &'a [Edited],
+        /// Nothing was written.
+        dry_run: bool,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        warnings: &'a [String],
     },
     /// A file that `verify` found to be wrong.
     Problem {
@@ -175,6 +197,14 @@ pub enum Record<'a> {
     },
     /// The end of a command that failed.
     Failed { exit: u8, message: &'a str },
+}
+
+/// A value that `edit` changed; `null` if the torrent does not have it.
+#[derive(Debug, Serialize)]
+pub struct Edited {
+    pub field: &'static str,
+    pub old: Option<String>,
+    pub new: Option<String>,
 }
 
 /// Traffic and resource use of a session.

@@ -12,6 +12,7 @@ mod fuzz;
 mod interop;
 mod loopback;
 mod manual;
+mod publish;
 mod rollout;
 mod sim;
 mod support;

@@ -25,7 +25,7 @@ pub const MORE_OF_COMMANDS: &str = "COMMAND -h shows the most used flags of a co
 const EXAMPLES: &str = "Examples:\n";
 const INDENT: &str = "  ";
 
-/// What `--help` shows below the flags.
+/// The end of `--help`, below the flags.
 #[derive(Debug)]
 pub struct Ending {
     /// Paragraphs, separated by empty lines.
@@ -121,6 +121,32 @@ With - as PATH, all of standard input becomes one file; -n is required, and -g a
         Example { purpose: "Pieces of 4 MiB, and a web seed", line: "bt-fast create big.iso -l 4M -w http://mirror.example/big.iso" },
         Example { purpose: "Only the plan: nothing is read or written", line: "bt-fast create photos --dry-run" },
         Example { purpose: "The same bytes each time, on stdout", line: "bt-fast create photos --no-date --no-creator -o -" },
+    ],
+};
+
+pub const EDIT: Ending = Ending {
+    notes: "\
+The info dictionary keeps its bytes, and the torrent its info-hash, unless --new-hash is given. Values that no flag \
+changes keep their bytes as well.
+
+Copies of the .torrent that other people have do not change; their clients keep the old trackers.",
+    examples: &[
+        Example {
+            purpose: "Announce to another tracker",
+            line: "bt-fast edit big.iso.torrent -a http://tracker.example/announce",
+        },
+        Example {
+            purpose: "Add a second tracker as a new tier",
+            line: "bt-fast edit big.iso.torrent --add-announce udp://b.example:6969",
+        },
+        Example {
+            purpose: "Write a copy without comment and date",
+            line: "bt-fast edit big.iso.torrent --no-comment --no-date -o clean.torrent",
+        },
+        Example {
+            purpose: "Make a private torrent of a public one, with a new info-hash",
+            line: "bt-fast edit big.iso.torrent -p --new-hash -o private.torrent",
+        },
     ],
 };
 
