@@ -89,6 +89,24 @@ fn our_torrents_are_read_by_other_clients() {
     }
 }
 
+#[test]
+fn edited_torrents_are_read_by_other_clients() {
+    let scratch = Scratch::new();
+    for (creator, private) in Creator::ALL.into_iter().flat_map(|creator| [(creator, false), (creator, true)]) {
+        let content = Content::Tree;
+        let torrent = scratch.join(&format!("{creator:?} {private}.torrent"));
+        creator.create(&content.folder().join(content.name()), &torrent, content.piece_len(), private, TRACKER);
+        let before = show(&torrent);
+        let edit = ["edit", "--add-announce", "http://b.example/announce", "-w", "http://w.example/", "-c", "words"];
+        run(bt_fast().args(edit).arg(&torrent), TIMEOUT).success();
+        let edited = show(&torrent);
+        assert_eq!(edited["trackers"], json!([[TRACKER], ["http://b.example/announce"]]), "{creator:?}");
+        assert_eq!(edited["info_hash"], before["info_hash"], "{creator:?}");
+        assert_eq!(edited, libtorrent_show(&torrent), "{creator:?}");
+        assert_eq!(edited["info_hash"], transmission_info_hash(&torrent), "{creator:?}");
+    }
+}
+
 /// The same layout and the same keys give the same info-hash. Transmission always writes `private`, even 0, and omits
 /// empty files, so its hash equals ours only for a private torrent without empty files.
 #[test]
