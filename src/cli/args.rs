@@ -206,21 +206,14 @@ pub struct CreateArgs {
     /// Include .DS_Store, Thumbs.db and desktop.ini
     #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub include_junk: bool,
-    /// Creation date, such as 2026-11-30 [default: the time of the start]
-    ///
-    /// Also a time in the form of RFC 3339, such as 2026-11-30T12:00:00Z, or @SECONDS since 1970. A date alone is its
-    /// first second in UTC.
-    #[arg(long, value_name = "DATE", conflicts_with = "no_date", help_heading = CONTENT, hide_short_help = true)]
-    pub date: Option<String>,
     /// Take piece length, trackers, web seeds, private and source from this torrent
     ///
     /// Flags that are given take precedence. Name, comment and date are not taken. The same content with the same name
     /// gets the same info-hash, unless the other torrent has values in its info dictionary that create does not write.
     #[arg(long, value_name = "TORRENT", help_heading = CONTENT, hide_short_help = true)]
     pub like: Option<PathBuf>,
-    /// Do not store the creation date
-    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
-    pub no_date: bool,
+    #[command(flatten)]
+    pub date: DateArgs,
     /// Do not store the name and version of this program
     #[arg(long, help_heading = CONTENT, hide_short_help = true)]
     pub no_creator: bool,
@@ -232,6 +225,20 @@ pub struct CreateArgs {
     pub force: bool,
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// The creation date of a torrent.
+#[derive(Args, Debug)]
+pub struct DateArgs {
+    /// Store this creation date, such as 2026-11-30
+    ///
+    /// Also a time in the form of RFC 3339, such as 2026-11-30T12:00:00Z, or @SECONDS since 1970. A date alone is its
+    /// first second in UTC. By default create stores the time of its start, and edit keeps the date.
+    #[arg(long, value_name = "DATE", conflicts_with = "no_date", help_heading = CONTENT, hide_short_help = true)]
+    pub date: Option<String>,
+    /// Store no creation date
+    #[arg(long, help_heading = CONTENT, hide_short_help = true)]
+    pub no_date: bool,
 }
 
 #[derive(Args, Debug)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::LimitArgs;
 use super::help::{self, CONTENT, OUTPUT, PEERS, TRACKERS};
+use super::{DateArgs, LimitArgs};
 
 #[derive(Args, Debug)]
 #[command(after_help = help::MORE, after_long_help = help::EDIT.long())]
@@ -45,15 +45,23 @@ pub struct EditArgs {
     /// Remove the comment
     #[arg(long, conflicts_with = "comment", help_heading = CONTENT, hide_short_help = true)]
     pub no_comment: bool,
-    /// Replace the creation date, such as 2026-11-30
-    ///
-    /// Also a time in the form of RFC 3339, such as 2026-11-30T12:00:00Z, or @SECONDS since 1970. A date alone is its
-    /// first second in UTC.
-    #[arg(long, value_name = "DATE", help_heading = CONTENT)]
-    pub date: Option<String>,
-    /// Remove the creation date
-    #[arg(long, conflicts_with = "date", help_heading = CONTENT, hide_short_help = true)]
-    pub no_date: bool,
+    #[command(flatten)]
+    pub date: DateArgs,
+    #[command(flatten)]
+    pub info: InfoArgs,
+    /// Print the changes; write nothing
+    #[arg(long, help_heading = OUTPUT)]
+    pub dry_run: bool,
+    /// Overwrite the file of -o if it exists
+    #[arg(short, long, requires = "output", help_heading = OUTPUT)]
+    pub force: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Changes of the info dictionary.
+#[derive(Args, Debug)]
+pub struct InfoArgs {
     /// Make the torrent private; needs --new-hash
     ///
     /// Clients find peers of a private torrent through its trackers only (BEP 27).
@@ -73,12 +81,4 @@ pub struct EditArgs {
     /// The result is another torrent: peers of the old one do not find it.
     #[arg(long, help_heading = CONTENT)]
     pub new_hash: bool,
-    /// Print the changes; write nothing
-    #[arg(long, help_heading = OUTPUT)]
-    pub dry_run: bool,
-    /// Overwrite the file of -o if it exists
-    #[arg(short, long, requires = "output", help_heading = OUTPUT)]
-    pub force: bool,
-    #[command(flatten)]
-    pub limits: LimitArgs,
 }

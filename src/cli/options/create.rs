@@ -49,9 +49,9 @@ pub(super) fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptio
     if json && destination == Destination::Stdout && !args.dry_run {
         return Err(usage("-o - and --json both write to standard output: leave one out"));
     }
-    let date = match args.date.as_deref().map(date).transpose()? {
+    let date = match args.date.date.as_deref().map(date).transpose()? {
         Some(date) => CreationDate::Given(date),
-        None if args.no_date => CreationDate::None,
+        None if args.date.no_date => CreationDate::None,
         None => CreationDate::Clock,
     };
     let settings = Settings {

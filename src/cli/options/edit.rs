@@ -46,9 +46,9 @@ pub(super) fn resolve_edit(args: EditArgs, json: bool) -> Result<EditOptions, Fa
         trackers,
         web_seeds: change(web_seeds, args.no_web_seed),
         comment: change(args.comment, args.no_comment),
-        creation_date: change(args.date.as_deref().map(date).transpose()?, args.no_date),
-        private: change(args.private.then_some(()), args.public),
-        source: change(args.source, args.no_source),
+        creation_date: change(args.date.date.as_deref().map(date).transpose()?, args.date.no_date),
+        private: change(args.info.private.then_some(()), args.info.public),
+        source: change(args.info.source, args.info.no_source),
     };
     if edit == Edit::default() {
         return Err(usage("edit: no change is given: give one, such as -a URL: see bt-fast edit --help"));
@@ -57,7 +57,7 @@ pub(super) fn resolve_edit(args: EditArgs, json: bool) -> Result<EditOptions, Fa
         torrent: args.torrent,
         destination,
         edit,
-        info_hash: if args.new_hash { InfoHashPolicy::MayChange } else { InfoHashPolicy::Keep },
+        info_hash: if args.info.new_hash { InfoHashPolicy::MayChange } else { InfoHashPolicy::Keep },
         dry_run: args.dry_run,
         overwrite: args.force,
         metainfo: metainfo_limits(&args.limits),
