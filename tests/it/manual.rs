@@ -235,7 +235,7 @@ fn every_command_has_a_man_page_without_dangling_references() {
     assert_eq!(found, sorted);
     let has_man = Process::new("man").arg("--version").stdout(Stdio::null()).status().is_ok_and(|code| code.success());
     for (name, (words, command)) in expected.iter().zip(commands()) {
-        let page = sandbox.path(&format!("man/{name}.1"));
+        let page = sandbox.path(format!("man/{name}.1"));
         let text = fs::read_to_string(&page).unwrap().replace("\\-", "-");
         for reference in text.split([' ', '\n', ',']).filter_map(|word| word.strip_suffix("(1)")) {
             assert!(expected.iter().any(|page| page == reference), "{name}: {reference}(1)");

@@ -117,7 +117,7 @@ impl<const WORDS: usize> fmt::Display for Table<WORDS> {
 #[cfg(test)]
 mod tests {
     use super::super::processor;
-    use super::super::unit::{SHA1_PORTABLE, SHA1_START, SHA256_START};
+    use super::super::unit::{SHA1_PORTABLE, SHA1_START, SHA1_WORDS, SHA256_START};
     use super::*;
 
     #[test]
@@ -130,19 +130,19 @@ mod tests {
     }
 
     /// A unit that takes this many ticks; it compresses nothing.
-    fn timed(name: &'static str, lanes_min: usize, lanes_max: usize, ticks: u64) -> Timed<{ SHA1_WORDS }> {
+    fn timed(name: &'static str, lanes_min: usize, lanes_max: usize, ticks: u64) -> Timed<SHA1_WORDS> {
         Timed { unit: Unit { name, lanes_min, lanes_max, compress: |_, _| () }, ticks }
     }
 
     /// Returns units whose SHA streams take `shani` ticks for one to four lanes, with these vectors.
-    fn units(portable: u64, shani: [u64; 4], vectors: &[Timed<{ SHA1_WORDS }>]) -> Vec<Timed<{ SHA1_WORDS }>> {
+    fn units(portable: u64, shani: [u64; 4], vectors: &[Timed<SHA1_WORDS>]) -> Vec<Timed<SHA1_WORDS>> {
         let streams = (1..).zip(shani).map(|(lanes, ticks)| timed("shani", lanes, lanes, ticks));
         std::iter::once(timed("portable", 1, 1, portable)).chain(streams).chain(vectors.iter().copied()).collect()
     }
 
     #[test]
     fn the_fastest_unit_is_chosen_for_each_lane_count() {
-        let choice = |timed: &[Timed<{ SHA1_WORDS }>]| Table::of_ticks(SHA1_PORTABLE, timed).to_string();
+        let choice = |timed: &[Timed<SHA1_WORDS>]| Table::of_ticks(SHA1_PORTABLE, timed).to_string();
         let vectors = |x8, x16| [timed("avx512x8", 1, 8, x8), timed("avx512x16", 1, 16, x16)];
         // Eight lanes of which half are idle are faster than four streams.
         assert_eq!(
