@@ -126,7 +126,7 @@ fn errors_name_the_mistake_of_the_user() {
         (1, "create dead", "dead: it is a broken symbolic link"),
         (1, "seed dead", "dead: it is a broken symbolic link"),
         (1, "show dead", "dead: it is a broken symbolic link"),
-        (2, "get x --peer foo", "as 192.0.2.7:6881"),
+        (2, "get x --peer foo", "'foo' has no port: give ADDR:PORT, for example 192.0.2.7:6881"),
         (2, "get x --down zz", "'zz' is not a rate"),
         (2, "get x --dht", "unexpected argument '--dht' found: see bt-fast get --help"),
         (2, "get x --timeout soon", "--timeout: 'soon' is not a time"),

@@ -7,12 +7,16 @@ mod seeding;
 mod session;
 mod tally;
 
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use intake::Intake;
+use session::Session;
 
 use super::exit::Failure;
 use super::interrupt::{self, Hangup};
 use super::load::{Loader, Purpose};
-use super::options::{GetOptions, GetOutput};
+use super::options::{GetOptions, GetOutput, MetainfoSource};
 use super::output::Output;
 use super::transfer::config;
 use crate::base::limits;
@@ -24,13 +28,40 @@ pub(super) fn run(options: &GetOptions, output: &Output) -> Result<(), Failure> 
     let config = session_config(options);
     let command = Command { options, stop: &stop, output };
     match (&options.output, &options.sources[..]) {
-        (GetOutput::Content(folder), sources) => session::download(command, sources, folder, &config),
+        (GetOutput::Content(folder), [source]) => download_one(command, source, folder, &config),
+        (GetOutput::Content(folder), sources) => download_several(command, sources, folder, &config),
         (GetOutput::Metainfo(destination), [source]) => {
             metadata_only::save_metainfo(command, source, destination, &config)
         }
         // Refused by the options.
         (GetOutput::Metainfo(_), _) => Ok(()),
     }
+}
+
+/// Downloads the content of the only source.
+fn download_one(command: Command<'_>, source: &MetainfoSource, folder: &Path, config: &Config) -> Result<(), Failure> {
+    let session = Session::new(command, folder, config, 1);
+    // Until the session starts, the fetch of the metadata listens for peers.
+    let loaded = command.loader(config, Listening::Here, Purpose::Download).load(source)?;
+    let source = session.prepare(loaded, source)?;
+    session.is_loaded.store(true, Ordering::Relaxed);
+    session.run(vec![source], None)?;
+    session.take_tally().single()
+}
+
+/// Downloads the content of several sources in one session.
+fn download_several(
+    command: Command<'_>,
+    sources: &[MetainfoSource],
+    folder: &Path,
+    config: &Config,
+) -> Result<(), Failure> {
+    let session = Session::new(command, folder, config, sources.len());
+    let intake = Intake::new(&session, sources)?;
+    if !intake.is_empty() {
+        session.run(Vec::new(), Some(Box::new(|changes| intake.run(changes))))?;
+    }
+    session.take_tally().sum(session.torrent_count()).map(|line| command.output.message(line))
 }
 
 fn session_config(options: &GetOptions) -> Config {

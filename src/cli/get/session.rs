@@ -11,19 +11,17 @@ use tokio::sync::mpsc;
 
 use super::Command;
 use super::download::Download;
-use super::intake::Intake;
 use super::seeding::Seeding;
 use super::tally::Tally;
 use crate::base::lock::lock;
 use crate::base::units::Count;
 use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::load::{Loaded, Purpose};
+use crate::cli::load::Loaded;
 use crate::cli::options::MetainfoSource;
 use crate::cli::progress::{TransferProgress, TransferSnapshot};
 use crate::cli::records::Record;
-use crate::engine::magnet::Listening;
-use crate::engine::{self, Channels, Config, Departure, EngineError, Report, Snapshot, Source};
+use crate::engine::{self, Change, Channels, Config, Departure, EngineError, Report, Snapshot, Source};
 use crate::storage::PromisedSpace;
 
 /// The downloads of one `get`, and their results.
@@ -51,51 +49,40 @@ pub(super) struct Session<'a> {
     space: Mutex<PromisedSpace>,
 }
 
+/// Adds torrents to the session through the channel.
+pub(super) type Intake<'f> = Box<dyn FnOnce(&mpsc::Sender<Change>) + Send + 'f>;
+
 /// The progress that is shown, and the bytes that it counts to. It begins anew when a torrent is added.
 struct ShownProgress<'a> {
     total_len: u64,
     progress: TransferProgress<'a>,
 }
 
-/// Downloads the content of all sources.
-pub(super) fn download<'a>(
-    command: Command<'a>,
-    sources: &'a [MetainfoSource],
-    folder: &'a Path,
-    config: &'a Config,
-) -> Result<(), Failure> {
-    let session = Session {
-        command,
-        folder,
-        config,
-        word_count: sources.len(),
-        duplicate_count: AtomicUsize::new(0),
-        downloads: Mutex::default(),
-        total_len: AtomicU64::new(0),
-        ended: AtomicBool::new(false),
-        is_loaded: AtomicBool::new(false),
-        port: OnceLock::new(),
-        tally: Mutex::default(),
-        space: Mutex::default(),
-    };
-    if let [word] = sources {
-        // Until the session starts, the fetch of the metadata listens for peers.
-        let loaded = command.loader(config, Listening::Here, Purpose::Download).load(word)?;
-        let source = session.prepare(loaded, word)?;
-        session.is_loaded.store(true, Ordering::Relaxed);
-        session.run(vec![source], None)?;
-        return session.take_tally().single();
-    }
-    let intake = Intake::new(&session, sources)?;
-    if !intake.is_empty() {
-        session.run(Vec::new(), Some(intake))?;
-    }
-    let count = session.word_count - session.duplicate_count.load(Ordering::Relaxed);
-    session.take_tally().sum(count).map(|line| command.output.message(line))
-}
-
 impl<'a> Session<'a> {
-    fn take_tally(&self) -> Tally {
+    /// Creates a session for `word_count` words of the command line.
+    pub(super) fn new(command: Command<'a>, folder: &'a Path, config: &'a Config, word_count: usize) -> Self {
+        Self {
+            command,
+            folder,
+            config,
+            word_count,
+            duplicate_count: AtomicUsize::new(0),
+            downloads: Mutex::default(),
+            total_len: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            is_loaded: AtomicBool::new(false),
+            port: OnceLock::new(),
+            tally: Mutex::default(),
+            space: Mutex::default(),
+        }
+    }
+
+    /// The number of torrents that the words name.
+    pub(super) fn torrent_count(&self) -> usize {
+        self.word_count - self.duplicate_count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_tally(&self) -> Tally {
         std::mem::take(&mut *lock(&self.tally))
     }
 
@@ -139,13 +126,14 @@ impl<'a> Session<'a> {
 
     /// Runs the engine on this thread until every download has ended, or with `--seed` until a condition of it is met
     /// or the user ends it.
-    fn run(&self, sources: Vec<Source>, intake: Option<Intake<'_, 'a>>) -> Result<(), Failure> {
+    /// `intake` adds further torrents, on a thread of its own.
+    pub(super) fn run(&self, sources: Vec<Source>, intake: Option<Intake<'_>>) -> Result<(), Failure> {
         let (departures, departed) = sync_channel(limits::DEPARTURES_WAITING_MAX);
         thread::scope(|scope| {
             scope.spawn(|| departed.into_iter().for_each(|departure| self.handle_departure(departure)));
             let changes = intake.map(|intake| {
                 let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
-                scope.spawn(move || intake.run(&changes));
+                scope.spawn(move || intake(&changes));
                 inbox
             });
             let ended = self.serve(sources, Channels { changes, departures: Some(departures) });

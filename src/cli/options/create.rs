@@ -80,8 +80,8 @@ pub(super) fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptio
 }
 
 fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
-    let filters = Filters::new(&args.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
-    Ok(filters.with_junk(args.include_junk))
+    let filters = Filters::new(&args.filters.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
+    Ok(filters.with_junk(args.filters.include_junk))
 }
 
 fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
@@ -90,7 +90,7 @@ fn content_source(args: &CreateArgs) -> Result<ContentSource, Failure> {
     }
     let refusal = if args.name.is_none() {
         "create -: standard input has no name: give one with -n"
-    } else if !args.glob.is_empty() {
+    } else if !args.filters.glob.is_empty() {
         "create -: -g needs a folder: leave it out"
     } else if args.dry_run {
         "create -: --dry-run can't read standard input: leave it out"

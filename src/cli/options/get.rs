@@ -96,7 +96,7 @@ impl fmt::Display for SeedUntil {
     }
 }
 
-/// Resolves the words that name torrents. What the word says and the flags that apply to one torrent are checked.
+/// Resolves the words that name torrents. Checks each word, and the flags that apply to one torrent only.
 fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoSource>, Failure> {
     let words = std::mem::take(&mut args.torrents);
     let sources = words.into_iter().map(source).collect::<Result<Vec<_>, _>>()?;

@@ -5,6 +5,7 @@
 //! `swarm::torrent_control`'s; `torrent_driver` carries them out.
 
 mod checkpoints;
+mod leavers;
 pub(in crate::engine) mod prepare;
 mod status;
 mod torrent_driver;
@@ -22,11 +23,12 @@ use tracing::warn;
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
 use crate::engine::conclusion::{Outcome, all_banned, depart};
 use crate::engine::config::{Change, Changes, Channels, Config};
+use crate::engine::control::leavers::Leavers;
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
 use crate::engine::metrics::monitor::{Snapshot, Status};
 use crate::engine::metrics::usage::Threads;
-use crate::engine::report::{Departure, Departures, HungUp};
+use crate::engine::report::{Departure, HungUp};
 use crate::engine::ring::piece_writer;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
@@ -84,10 +86,7 @@ struct Control<'a> {
     has_reported_hung_up: bool,
     /// Announcers that are telling their trackers that we leave.
     leaving: Vec<JoinHandle<()>>,
-    /// Receives the downloads that leave; see [`crate::engine::Channels::departures`].
-    departures: Option<Departures>,
-    /// Threads that save downloads which have left.
-    departing: Vec<thread::JoinHandle<()>>,
+    leavers: Leavers,
     /// Totals of the torrents that were removed.
     removed: Snapshot,
     /// Totals of `removed` and of the torrents that are not busy; `None` if they must be summed again.
@@ -123,8 +122,7 @@ pub(in crate::engine) async fn run(
         timers: TimerTable::default(),
         has_reported_hung_up: false,
         leaving: Vec::new(),
-        departures,
-        departing: Vec::new(),
+        leavers: Leavers::new(departures),
         removed: Snapshot::default(),
         quiet: None,
         rng: Rng::new(),
@@ -138,7 +136,7 @@ pub(in crate::engine) async fn run(
     for announcer in leaving.into_iter().chain(announcers) {
         let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
-    Conclusion { outcome, removed: control.removed, departing: control.departing }
+    Conclusion { outcome, removed: control.removed, departing: control.leavers.into_threads() }
 }
 
 impl Control<'_> {
@@ -231,7 +229,7 @@ impl Control<'_> {
 
     /// Returns the outcome if the session has ended.
     fn outcome(&self, now: Time) -> Option<Outcome> {
-        if self.departures.is_some() && self.drivers.is_empty() {
+        if self.leavers.are_reported() && self.drivers.is_empty() {
             return Some(Outcome::Complete);
         }
         if self.drivers.values().all(|driver| driver.torrent.has_failed()) {
@@ -242,7 +240,7 @@ impl Control<'_> {
 
     /// Removes the downloads that are complete, unless they are to be seeded, and those that cannot go on.
     fn let_depart(&mut self) {
-        if self.departures.is_none() {
+        if !self.leavers.are_reported() {
             return;
         }
         let keep_seeding = self.config.keep_seeding;
@@ -258,24 +256,10 @@ impl Control<'_> {
         for (torrent, error) in ended {
             let (shared, leaver) = (Arc::clone(self.shared), torrent.clone());
             // If the thread could not be started, the next step tries again.
-            if self.send_departure(move || depart(&shared, &leaver, error, Threads::of_this_process())) {
+            if self.leavers.send(move || depart(&shared, &leaver, error, Threads::of_this_process())) {
                 self.remove(torrent.info_hash);
             }
         }
-    }
-
-    /// Sends the result of a download that leaves, on a thread of its own, because saving it takes long and the receiver
-    /// may be busy. Returns false if the thread could not be started.
-    fn send_departure(&mut self, departure: impl FnOnce() -> Departure + Send + 'static) -> bool {
-        let Some(departures) = self.departures.clone() else { return false };
-        // Fails if the receiver is gone, and then needs no result.
-        let work = move || _ = departures.send(departure());
-        self.departing.retain(|thread| !thread.is_finished());
-        let started = thread::Builder::new().name("checkpoint".to_owned()).spawn(work);
-        let started = started.inspect_err(|error| warn!("can't save a download: thread: {error}"));
-        let is_started = started.is_ok();
-        self.departing.extend(started);
-        is_started
     }
 
     fn add(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
@@ -310,8 +294,8 @@ impl Control<'_> {
                 match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
                     Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
                     Ok(_) => warn!("{name}: already served"),
-                    Err(error) if self.departures.is_some() => {
-                        let _ = self.send_departure(move || Departure { info_hash, result: Err(error) });
+                    Err(error) if self.leavers.are_reported() => {
+                        let _ = self.leavers.send(move || Departure { info_hash, result: Err(error) });
                     }
                     Err(error) => warn!("{name}: {error}"),
                 }

@@ -45,8 +45,9 @@ fn page_and_dashboard_show_the_swarm_in_a_browser() {
     };
     assert!(wait_until(TIMEOUT, || published(&seed).is_some()), "{}", seed.log_tail());
     let torrent = published(&seed).unwrap()["torrent"].as_str().unwrap().to_owned();
+    let newest = published(&seed).unwrap()["newest"].as_str().unwrap().to_owned();
     let page = text_of(&net.left, &format!("http://{web}/"), "light", "page", "document.links.length > 1");
-    assert!(page.contains(content.name()) && page.contains(&format!("bt-fast get {torrent}")), "{page}");
+    assert!(page.contains(content.name()) && page.contains(&format!("bt-fast get {newest}")), "{page}");
 
     let file = scratch.join("a.torrent");
     let save = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1]).read())";

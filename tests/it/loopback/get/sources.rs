@@ -1,4 +1,4 @@
-//! What `get` and `show` take: several torrents in one session, standard input, links, torrents without peers, and the
+//! The sources of `get` and `show`: several torrents in one session, standard input, links, torrents without peers, and the
 //! end of `--seed`.
 
 use std::{
