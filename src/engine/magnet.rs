@@ -340,7 +340,6 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
     let outcome = match opened {
         Ok(Ok(stream)) => {
             let _guard = ConnectionGuard::new(&shared, |shared| &shared.connection_count);
-            shared.peers.borrow_mut().handle_connected(address);
             let exchange = HandshakeExchange::outgoing(shared.peer_id, shared.info_hash, None);
             run_connection(&shared, stream, address, exchange).await
         }
@@ -396,6 +395,7 @@ async fn run_connection(
 ) -> Result<(), CloseReason> {
     let exchanged = exchange_handshakes(shared, &mut stream, exchange);
     let Agreement { extensions, .. } = timeout(limits::HANDSHAKE_TIMEOUT, exchanged).await??;
+    shared.peers.borrow_mut().handle_connected(address);
     if !extensions.has_extension() {
         return Err(CloseReason::NoExtensions);
     }

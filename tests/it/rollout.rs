@@ -169,7 +169,7 @@ fn an_operators_day_from_first_copy_to_new_version() {
     let done = |get: &Running| {
         let records = get.output();
         let records = records.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records.filter_map(|record| record["done"].as_u64()).max().unwrap_or(0)
+        records.filter_map(|record| record["bytes_done"].as_u64()).max().unwrap_or(0)
     };
     assert!(wait_until(DEADLINE, || done(&get) > 1 << 20), "{}", get.output());
     seed.signal(Signal::TERM);

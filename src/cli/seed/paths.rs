@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::refusals::warn_of_duplicate;
 use super::served::ServedTorrent;
 use crate::base::{InfoHash, limits};
 use crate::cli::options::{is_pattern, is_torrent_name};
@@ -76,7 +77,7 @@ impl Version {
 }
 
 /// Returns the paths of the command line, each pattern replaced by the paths that it matches, without duplicates.
-/// Reports patterns that match nothing.
+/// Reports patterns that match nothing, and paths that are given more than once.
 pub(super) fn expand(paths: &[PathBuf], output: &Output) -> Vec<PathBuf> {
     let mut expanded: Vec<PathBuf> = Vec::new();
     for path in paths {
@@ -96,7 +97,13 @@ pub(super) fn expand(paths: &[PathBuf], output: &Output) -> Vec<PathBuf> {
         expanded.extend(matches.into_iter().take(limits::PATTERN_MATCHES_MAX));
     }
     let mut known = HashSet::new();
-    expanded.retain(|path| known.insert(path.clone()));
+    expanded.retain(|path| {
+        let is_new = known.insert(path.clone());
+        if !is_new {
+            warn_of_duplicate(path, output);
+        }
+        is_new
+    });
     expanded
 }
 
