@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Machine, median};
 
+/// The condition that names the benchmark.
+const BENCHMARK: &str = "benchmark";
+
 /// A figure in every round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -60,7 +63,7 @@ impl Conditions {
     pub(super) fn of(benchmark: &str) -> Self {
         let Machine { cpu, cores, kernel, .. } = Machine::this();
         Self::default()
-            .and("benchmark", benchmark)
+            .and(BENCHMARK, benchmark)
             .and("processor", cpu)
             .and("cores", cores.to_string())
             .and("kernel", kernel)
@@ -71,8 +74,14 @@ impl Conditions {
         self
     }
 
-    /// Describes each condition of the older run that differs here: `size: 1 GiB, here 64 MiB`.
+    /// Describes each condition of the older run that differs here: `size: 1 GiB, here 64 MiB`. Of another benchmark
+    /// only the name is compared.
     pub fn differences(&self, older: &Self) -> Vec<String> {
+        if let (Some(here), Some(there)) = (self.0.get(BENCHMARK), older.0.get(BENCHMARK))
+            && here != there
+        {
+            return vec![format!("it is a result of bench {there}, not of bench {here}")];
+        }
         let names: std::collections::BTreeSet<&String> = self.0.keys().chain(older.0.keys()).collect();
         let shown = |conditions: &Self, name| match conditions.0.get(name) {
             Some(value) if !value.is_empty() => value.clone(),

@@ -33,10 +33,14 @@ pub use report::page;
 
 use error::io_error;
 
-/// Returns the median, the upper one of two; 0 if there are no values.
+/// Returns the median, the mean of the middle two of an even number of values; 0 if there are no values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let middle = |index: usize| values.get(index).copied().unwrap_or(0.0);
+    match values.len() {
+        0 => 0.0,
+        len => f64::midpoint(middle((len - 1) / 2), middle(len / 2)),
+    }
 }
 
 /// Returns a rate in 10^9 bytes per second; 0 for no time.
@@ -58,6 +62,7 @@ mod tests {
     #[test]
     fn medians_and_rates() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]).to_bits(), 2f64.to_bits());
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]).to_bits(), 3f64.to_bits());
         assert_eq!(median(Vec::new()).to_bits(), 0f64.to_bits());
         assert!((gb_per_s(3_000_000_000, 2.0) - 1.5).abs() < 1e-9);
         assert!((per_gb(2.0, 4_000_000_000) - 0.5).abs() < 1e-9);

@@ -204,7 +204,7 @@ pub struct SeedArgs {
     /// peers have those, until the first full copy is out
     #[arg(long, help_heading = TUNING, hide_short_help = true)]
     pub super_seed: bool,
-    /// Stop when R times the content was sent
+    /// Stop after sending R times the content
     #[arg(long, value_name = "R", help_heading = LIMITS)]
     pub stop_ratio: Option<f64>,
     /// Stop after seeding for this time
@@ -212,8 +212,8 @@ pub struct SeedArgs {
     pub stop_time: Option<String>,
     /// Stop when K hosts have all content
     ///
-    /// Hosts count as their connections or their announces to the tracker of seed show; with several torrents, K hosts of
-    /// each. Hosts that had it before count, and hosts that have left. Hosts behind one NAT address count as one.
+    /// A host counts when its connection, or its announce to seed's tracker, shows that it is complete, also if it had the
+    /// content before or has left. Hosts behind one NAT address count as one. With several torrents, K hosts of each.
     #[arg(long, value_name = "K", help_heading = LIMITS)]
     pub stop_copies: Option<usize>,
     /// Stop when nothing was sent for this time
@@ -485,7 +485,7 @@ pub struct ShowArgs {
     /// A URL is an HTTP or HTTPS URL; - reads a .torrent from stdin. The metadata of a link is fetched from peers.
     #[arg(value_name = "TORRENT|URL|MAGNET|INFO-HASH")]
     pub torrent: OsString,
-    /// Ask the trackers for the numbers of peers
+    /// Ask the trackers for seeders and leechers
     ///
     /// Asks each tracker for the number of seeders and leechers (BEP 48).
     #[arg(long, help_heading = TRACKERS)]

@@ -113,15 +113,18 @@ fn show_loopback(figures: &Figures, output: &Output) {
         figures.place,
         shown_rounds(figures.rounds as u64)
     ));
-    let row = |what: &str, bytes: u64, seconds: f64, note: &str| {
-        let over = std::time::Duration::from_secs_f64(seconds);
-        let rate = format!("{:.2} GB/s", Rate { bytes, over }.bytes_per_s() / 1e9);
+    let rate_row = |what: &str, gb_per_s: f64, seconds: f64, note: &str| {
+        let rate = format!("{gb_per_s:.2} GB/s");
         output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));
     };
+    let row = |what: &str, bytes: u64, seconds: f64, note: &str| {
+        let over = std::time::Duration::from_secs_f64(seconds);
+        rate_row(what, Rate { bytes, over }.bytes_per_s() / 1e9, seconds, note);
+    };
     figures.create_s.into_iter().for_each(|seconds| row("create", figures.bytes, seconds, "hashed"));
-    row(
+    rate_row(
         "seed → get",
-        figures.moved(),
+        figures.gb_per_s,
         figures.transfer_s,
         if figures.is_written() {
             "start to exit; verified and written"
@@ -144,9 +147,9 @@ fn show_loopback(figures: &Figures, output: &Output) {
     show_side("seed", &figures.seed, pair.map(|pair| pair.seed_cpu_s_per_gb), output);
     show_side("get", &figures.get, pair.map(|pair| pair.get_cpu_s_per_gb), output);
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
-    let ms = |us: u64| us as f64 / 1000.0;
+    let ms = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), |us| format!("{:.2} ms", us as f64 / 1000.0));
     output.result(format_args!(
-        "request → block       p50 {:.2} ms   p99 {:.2} ms   p99.9 {:.2} ms",
+        "request → block       p50 {}   p99 {}   p99.9 {}",
         ms(figures.latency_p50_us),
         ms(figures.latency_p99_us),
         ms(figures.latency_p999_us)

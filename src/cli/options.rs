@@ -498,7 +498,7 @@ fn rate_limit(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     match rate(flag, text)? {
         rate if rate < limits::RATE_LIMIT_MIN => {
             let (least, text) = (Bytes(limits::RATE_LIMIT_MIN), printable(text.as_bytes()));
-            Err(usage(format_args!("{flag}: {text}: give at least {least}, one block per second")))
+            Err(usage(format_args!("{flag}: {text} is too low: give at least {least}")))
         }
         rate => Ok(Some(rate)),
     }

@@ -192,7 +192,7 @@ fn show(
             report.have.count(),
             Count(report.have.piece_count() as u64, "piece"),
             match report.hashed_len {
-                0 => "nothing was there to read".to_owned(),
+                0 => "no file was found".to_owned(),
                 bytes => format!(
                     "{}, {:.1} s, {}{}",
                     Bytes(bytes),

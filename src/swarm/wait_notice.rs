@@ -1,4 +1,4 @@
-//! Reports a download without peers to the user: once for each outage, with the peers that are tried.
+//! Decides when to report a download without peers to the user: once for each outage, with the peers that are tried.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ pub struct WaitNotice {
     /// When the download was first seen without peers; `None` while it has some.
     since: Option<Time>,
     /// A peer has been connected before.
-    has_lost: bool,
-    /// When the outage was reported; stays set for [`NO_PEERS_NOTICE_INTERVAL`].
+    was_connected: bool,
+    /// The last report, which no other follows within [`NO_PEERS_NOTICE_INTERVAL`].
     reported_at: Option<Time>,
     is_reported: bool,
 }
@@ -30,11 +30,11 @@ impl WaitNotice {
     /// Returns the peers that are tried, if their absence has to be reported. To be called about once a second.
     pub fn poll(&mut self, now: Time, peer_count: usize, list: &PeerList) -> Option<Prospects> {
         if peer_count > 0 {
-            (self.since, self.has_lost, self.is_reported) = (None, true, false);
+            (self.since, self.was_connected, self.is_reported) = (None, true, false);
             return None;
         }
         let since = *self.since.get_or_insert(now);
-        let patience = if self.has_lost { LOST_PEERS_NOTICE } else { NO_PEERS_NOTICE };
+        let patience = if self.was_connected { LOST_PEERS_NOTICE } else { NO_PEERS_NOTICE };
         let is_recent = self.reported_at.is_some_and(|at| now < at + NO_PEERS_NOTICE_INTERVAL);
         if self.is_reported || is_recent || now < since + patience {
             return None;

@@ -104,18 +104,18 @@ fn usage(command: &Command) -> String {
     usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned()
 }
 
-/// Escapes the characters that Markdown would interpret. Brackets outside of code, as in `[default: 1]`, become
-/// parentheses.
+/// Escapes the characters that Markdown would interpret. Brackets of defaults, as in `[default: 1]`, become parentheses.
 fn paragraph(text: Option<&StyledStr>) -> String {
     let text = text.map(ToString::to_string).unwrap_or_default();
+    let has_default = text.contains("[default");
     let mut escaped = String::new();
     let mut is_code = false;
     for character in text.trim_end().chars() {
         is_code ^= character == '`';
         match character {
-            '[' if !is_code => escaped.push('('),
-            ']' if !is_code => escaped.push(')'),
-            '*' | '<' if !is_code => escaped.extend(['\\', character]),
+            '[' if !is_code && has_default => escaped.push('('),
+            ']' if !is_code && has_default => escaped.push(')'),
+            '*' | '<' | '[' if !is_code => escaped.extend(['\\', character]),
             _ => escaped.push(character),
         }
     }

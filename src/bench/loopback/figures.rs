@@ -48,9 +48,10 @@ pub struct Figures {
     /// All `get` processes together; memory is that of the largest process.
     pub get: Side,
     /// Time from queueing a request to its block, in microseconds. With several peers, the largest one.
-    pub latency_p50_us: u64,
-    pub latency_p99_us: u64,
-    pub latency_p999_us: u64,
+    /// Percentiles of the time from request to block; `None` if no block was timed.
+    pub latency_p50_us: Option<u64>,
+    pub latency_p99_us: Option<u64>,
+    pub latency_p999_us: Option<u64>,
     /// Histogram of the latency: upper bounds in microseconds, and the number of blocks in each bucket.
     pub latency_buckets: Vec<(u64, u64)>,
     /// Bytes received more than once or too late.
@@ -210,9 +211,9 @@ impl Round {
         Side::of(&self.got, self.got.iter().map(|got| got.downloaded).sum())
     }
 
-    /// Returns the largest value of a peer.
-    fn worst(&self, part: fn(&Ended) -> u64) -> u64 {
-        self.got.iter().map(part).max().unwrap_or(0)
+    /// Returns the largest latency of a peer; `None` if no block was timed.
+    fn worst(&self, latency: fn(&Ended) -> u64) -> Option<u64> {
+        self.got.iter().filter(|got| !got.latency_buckets.is_empty()).map(latency).max()
     }
 }
 
@@ -227,9 +228,13 @@ impl Figures {
         let floor = FloorShare::of(&rounds, &round_gb_per_s);
         let measured = measured(&rounds, &round_gb_per_s);
         let probe = best_probe(settings, &rounds, &round_gb_per_s);
-        let is_median = |round: &Round| round.transfer_s().total_cmp(&transfer_s).is_eq();
-        let typical = rounds.into_iter().find(is_median).unwrap_or_else(Round::empty);
-        let (seed, get, machine) = (typical.seed(), typical.get(), Machine::this());
+        let cpu_s_per_gb = [Round::seed, Round::get].map(|side| median_of(&|round| side(round).cpu_s_per_gb));
+        let distance = |round: &Round| (round.transfer_s() - transfer_s).abs();
+        let nearest = rounds.into_iter().min_by(|one, other| distance(one).total_cmp(&distance(other)));
+        let typical = nearest.unwrap_or_else(Round::empty);
+        let machine = Machine::this();
+        let seed = Side { cpu_s_per_gb: cpu_s_per_gb[0], ..typical.seed() };
+        let get = Side { cpu_s_per_gb: cpu_s_per_gb[1], ..typical.get() };
         let cpu_s = [seed, get].map(|side| side.cpu_user_s + side.cpu_system_s).iter().sum();
         let sum = |part: fn(&Ended) -> u64| typical.got.iter().map(part).sum::<u64>();
         Self {
@@ -245,7 +250,7 @@ impl Figures {
             create_s,
             transfer_s,
             verify_s,
-            gb_per_s: gb_per_s(moved, transfer_s),
+            gb_per_s: median(round_gb_per_s.clone()),
             floor,
             seed,
             get,
@@ -297,9 +302,13 @@ fn measured(rounds: &[Round], ours: &[f64]) -> Vec<Measured> {
         Measured::new("get, processor time", Unit::CpuSPerGb, of(&|round| round.get().cpu_s_per_gb)),
         Measured::new("seed, anonymous memory", Unit::Bytes, of(&|round| number(round.seed().memory_anon_peak))),
         Measured::new("get, anonymous memory", Unit::Bytes, of(&|round| number(round.get().memory_anon_peak))),
-        Measured::new("latency p50", Unit::Microseconds, of(&|round| number(round.worst(|got| got.latency_p50_us)))),
-        Measured::new("latency p99", Unit::Microseconds, of(&|round| number(round.worst(|got| got.latency_p99_us)))),
     ]);
+    let latencies: [(&str, fn(&Ended) -> u64); 2] =
+        [("latency p50", |got| got.latency_p50_us), ("latency p99", |got| got.latency_p99_us)];
+    for (name, latency) in latencies {
+        let timed = rounds.iter().map(|round| round.worst(latency).map(number)).collect::<Option<Vec<f64>>>();
+        all.extend(timed.map(|rounds| Measured::new(name, Unit::Microseconds, rounds)));
+    }
     all
 }
 

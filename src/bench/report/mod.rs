@@ -64,9 +64,11 @@ fn tiles(figures: &Figures) -> String {
     }
     tiles.push((format!("{:.2}", figures.seed.cpu_s_per_gb), "", "CPU-s/GB seeding"));
     tiles.push((format!("{:.2}", figures.get.cpu_s_per_gb), "", "CPU-s/GB getting"));
-    let p99 = duration(figures.latency_p99_us);
-    let (p99, unit) = p99.split_once(' ').unwrap_or((&p99, ""));
-    tiles.push((p99.to_owned(), unit, "request to block, p99"));
+    let p99 = figures.latency_p99_us.map(duration);
+    if let Some(p99) = &p99 {
+        let (p99, unit) = p99.split_once(' ').unwrap_or((p99, ""));
+        tiles.push((p99.to_owned(), unit, "request to block, p99"));
+    }
     let tile = |(value, unit, what): &(String, &str, &str)| {
         format!(
             "<li><strong>{} <small>{}</small></strong><span>{}</span></li>",
@@ -213,6 +215,7 @@ fn seed_len(figures: &Figures) -> u64 {
 
 fn latency(figures: &Figures) -> String {
     let marks = [("p50", figures.latency_p50_us), ("p99", figures.latency_p99_us), ("p99.9", figures.latency_p999_us)];
+    let marks: Vec<(&str, u64)> = marks.into_iter().filter_map(|(name, at)| Some((name, at?))).collect();
     let chart = histogram("Time from request to block", &figures.latency_buckets, &marks);
     let rows = figures.latency_buckets.iter().map(|(bound, count)| vec![duration(*bound), count.to_string()]);
     let table = table(&["up to", "blocks"], rows);

@@ -129,7 +129,7 @@ pub const EDIT: Ending = Ending {
 The info dictionary keeps its bytes, and the torrent its info-hash, unless --new-hash is given. Values that no flag \
 changes keep their bytes as well.
 
-Copies of the .torrent that other people have do not change; their clients keep the old trackers.",
+Copies of the .torrent that were already distributed do not change: clients keep their trackers.",
     examples: &[
         Example {
             purpose: "Announce to another tracker",

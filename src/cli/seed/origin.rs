@@ -158,8 +158,8 @@ impl Origin {
                  give --web ADDR:PORT or --public-url URL",
             ),
             Reach::Public => output.message(format_args!(
-                "peers connect past the proxy of --public-url: open port {port} (TCP) of this host to them; \
-                 --announce-ip ADDR names the address"
+                "peers connect past the proxy of --public-url: open TCP port {port} of this host \
+                 to them, and give its address with --announce-ip ADDR"
             )),
         }
     }

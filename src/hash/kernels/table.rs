@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::unit::{Block, LANES_MAX, State, Timed, Unit, Units};
 
-/// A wider unit must save more than this part of the ticks: it may lower the clock of all code, and measurements vary.
-const MARGIN_PART: u64 = 32;
+/// A later unit must save more than the ticks divided by this: a wider one may lower the clock of all code, and
+/// measurements vary.
+const MARGIN_DIVISOR: u64 = 32;
 
 /// The compression function for each number of lanes. It displays as that list.
 pub(in crate::hash) struct Table<const WORDS: usize> {
@@ -46,13 +47,13 @@ impl<const WORDS: usize> Table<WORDS> {
         let mut ticks = [0u64; LANES_MAX + 1];
         for lane_count in 1..=LANES_MAX {
             let mut least = u64::MAX;
-            for Timed { unit, ticks: of_unit } in timed.iter().filter(|timed| timed.unit.lanes_min <= lane_count) {
+            for Timed { unit, ticks: unit_ticks } in timed.iter().filter(|timed| timed.unit.lanes_min <= lane_count) {
                 let left = lane_count - unit.lanes_max.min(lane_count);
                 let next = left.checked_sub(1).and_then(|last| table.units.get(last));
-                // Wide units come first, so that the order of units is settled.
+                // Within a choice, units go from wide to narrow: this rules out permutations of the same units.
                 let is_in_order = next.is_none_or(|next| next.lanes_max <= unit.lanes_max);
-                let sum = of_unit.saturating_add(ticks[left]);
-                if is_in_order && sum < least - least / MARGIN_PART {
+                let sum = unit_ticks.saturating_add(ticks[left]);
+                if is_in_order && sum < least - least / MARGIN_DIVISOR {
                     (least, table.units[lane_count - 1]) = (sum, *unit);
                 }
             }

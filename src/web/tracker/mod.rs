@@ -83,7 +83,9 @@ impl Tracker {
     /// Returns the text of a refusal for the peer.
     fn reason(&self, info_hash: InfoHash, refusal: &Refusal) -> String {
         match self.replaced.successor(info_hash) {
-            Some(path) => format!("this torrent was replaced: get the new version from /{path} of its origin"),
+            Some(path) => {
+                format!("this torrent was replaced by a new version: end this download, and get /{path} of its origin")
+            }
             None => refusal.to_string(),
         }
     }

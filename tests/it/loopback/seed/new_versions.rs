@@ -270,7 +270,7 @@ fn a_getter_of_the_old_version_is_told_of_the_new_one() {
     replace(&seed.content());
     seed.wait_for("replaced", 1);
     // The getter asks the tracker again after the tracker's interval.
-    let told = "this torrent was replaced: get the new version from /t/content.torrent";
+    let told = "this torrent was replaced by a new version: end this download, and get /t/content.torrent";
     assert!(wait_until(DEADLINE, || getter.output().contains(told)), "{}", getter.log_tail());
     getter.signal(Signal::INT);
     assert_eq!(exit_code(&mut getter, STOP_DEADLINE), Some(130), "{}", getter.log_tail());
