@@ -153,10 +153,29 @@ fn refuse_usage(failure: &Failure, args: &[OsString]) -> Exit {
 fn one_line(rendered: &str, invoked: &[String]) -> String {
     let is_noise = |line: &str| line.is_empty() || line.starts_with("For more") || line.starts_with("tip: to pass");
     let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let words: Vec<&str> = lines.filter(|line| !is_noise(line)).collect();
+    let (tips, words): (Vec<&str>, Vec<&str>) =
+        lines.filter(|line| !is_noise(line)).partition(|line| line.starts_with("tip: "));
     let (line, names) = (words.join(" "), invoked.join(" "));
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
     let space = if names.is_empty() { "" } else { " " };
-    format!("{}: see bt-fast{space}{names} --help", line.strip_prefix("error: ").unwrap_or(&line))
+    match tips.iter().find_map(|tip| suggestion(tip)) {
+        Some(suggestion) => {
+            let line = line.strip_suffix(" found").unwrap_or(line);
+            format!("{line}: did you mean {suggestion}? see bt-fast{space}{names} --help")
+        }
+        None => format!("{line}: see bt-fast{space}{names} --help"),
+    }
+}
+
+/// Returns the names that a tip of clap suggests, such as `tip: a similar argument exists: '--seed'`.
+fn suggestion(tip: &str) -> Option<String> {
+    let similar = tip.split_once(" exists: ").or_else(|| tip.split_once(" exist: "));
+    let names = match similar {
+        Some((_, names)) => names,
+        // A flag of a subcommand: `tip: 'get --seed' exists`.
+        None => tip.strip_prefix("tip: ")?.strip_suffix(" exists")?,
+    };
+    Some(names.replace("', '", "' or '"))
 }
 
 /// Returns the names of the command and its subcommand in these arguments, as far as there are any.
@@ -200,8 +219,24 @@ mod tests {
             one_line(&error.render().to_string(), &invoked(&args))
         };
         assert_eq!(refusal("bt-fast get x --dht"), "unexpected argument '--dht' found: see bt-fast get --help");
-        assert!(refusal("bt-fast get x --sed").contains("'--seed'"));
+        assert_eq!(
+            refusal("bt-fast get x --overwite"),
+            "unexpected argument '--overwite': did you mean '--overwrite'? see bt-fast get --help"
+        );
+        assert_eq!(refusal("bt-fast gte"), "unrecognized subcommand 'gte': did you mean 'get'? see bt-fast --help");
         assert!(refusal("bt-fast bench hash --what").ends_with(": see bt-fast bench hash --help"));
-        assert!(refusal("bt-fast sed").ends_with(": see bt-fast --help"));
+        assert!(refusal("bt-fast sed").ends_with("? see bt-fast --help"));
+    }
+
+    #[test]
+    fn suggestions_are_the_names_of_a_tip() {
+        for (tip, expected) in [
+            ("tip: a similar argument exists: '--seed'", Some("'--seed'")),
+            ("tip: some similar subcommands exist: 'seed', 'get'", Some("'seed' or 'get'")),
+            ("tip: 'get --overwrite' exists", Some("'get --overwrite'")),
+            ("tip: give less", None),
+        ] {
+            assert_eq!(suggestion(tip).as_deref(), expected, "{tip}");
+        }
     }
 }

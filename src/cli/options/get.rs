@@ -1,8 +1,8 @@
 //! Resolves the options of `get`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::source::{Incoming, MetainfoSource, PeerSources, source};
@@ -99,6 +99,9 @@ impl fmt::Display for SeedUntil {
 /// Resolves the words that name torrents. Checks each word, and the flags that apply to one torrent only.
 fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoSource>, Failure> {
     let words = std::mem::take(&mut args.torrents);
+    if args.seed.as_deref() == Some("") {
+        words.iter().try_for_each(|word| refuse_seed_value(word))?;
+    }
     let sources = words.into_iter().map(source).collect::<Result<Vec<_>, _>>()?;
     let is_several = sources.len() > 1;
     if sources.iter().filter(|source| **source == MetainfoSource::Stdin).count() > 1 {
@@ -118,6 +121,17 @@ fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoS
         }
     }
     Ok(sources)
+}
+
+/// Fails if the word is a value that was meant for `--seed`, which takes one only behind `=`.
+fn refuse_seed_value(word: &OsStr) -> Result<(), Failure> {
+    let value = word.to_str().filter(|text| !text.is_empty() && SeedUntil::parse(text).is_ok());
+    match value {
+        Some(value) if !Path::new(value).exists() => {
+            Err(usage(format_args!("get: '{value}' is not a torrent: for a value write --seed={value}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, Failure> {
