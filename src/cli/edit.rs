@@ -48,7 +48,9 @@ fn write_to(options: &EditOptions, old: &[u8], edited: &[u8], output: &Output) -
 
 fn report(options: &EditOptions, old: &Metainfo, new: &Metainfo, output: &Output) {
     let caveat = private_caveat(new.info.private, &new.tiers);
-    caveat.iter().for_each(|caveat| output.warning(caveat));
+    if let Some(caveat) = &caveat {
+        output.warning(caveat);
+    }
     let (place, stream) = match &options.destination {
         Destination::Default => (shown(&options.torrent), Stream::Stdout),
         Destination::File(path) => (shown(path), Stream::Stdout),

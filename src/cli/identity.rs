@@ -32,7 +32,9 @@ impl Identity {
             return output.result(self.info_hash);
         }
         stream.line(output, "info-hash", &self.info_hash.to_string());
-        self.magnet.iter().for_each(|link| stream.line(output, "magnet", link));
+        if let Some(link) = &self.magnet {
+            stream.line(output, "magnet", link);
+        }
     }
 }
 

@@ -121,10 +121,16 @@ fn print(metainfo: &Metainfo, output: &Output) {
     metainfo.web_seeds.iter().for_each(|url| row("web seed", url));
     let rows = [("comment", &metainfo.comment), ("created by", &metainfo.created_by)];
     for (label, text) in rows {
-        text.iter().for_each(|text| row(label, text));
+        if let Some(text) = text {
+            row(label, text);
+        }
     }
-    metainfo.creation_date.iter().for_each(|&date| row("created", &utc(date)));
-    info.source.iter().for_each(|source| row("source", &printable(source)));
+    if let Some(date) = metainfo.creation_date {
+        row("created", &utc(date));
+    }
+    if let Some(source) = &info.source {
+        row("source", &printable(source));
+    }
     row("magnet", &link(metainfo, &[]));
     row("files", &info.files.iter().filter(|file| !file.pad).count().to_string());
     let mut number = 0;

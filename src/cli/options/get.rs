@@ -96,13 +96,13 @@ impl fmt::Display for SeedUntil {
     }
 }
 
-/// Resolves the words that name torrents. Checks each word, and the flags that apply to one torrent only.
+/// Resolves the arguments that name torrents. Checks each of them, and the flags that apply to one torrent only.
 fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoSource>, Failure> {
-    let words = std::mem::take(&mut args.torrents);
+    let arguments = std::mem::take(&mut args.torrents);
     if args.seed.as_deref() == Some("") {
-        words.iter().try_for_each(|word| refuse_seed_value(word))?;
+        arguments.iter().try_for_each(|argument| refuse_seed_value(argument))?;
     }
-    let sources = words.into_iter().map(source).collect::<Result<Vec<_>, _>>()?;
+    let sources = arguments.into_iter().map(source).collect::<Result<Vec<_>, _>>()?;
     let is_several = sources.len() > 1;
     if sources.iter().filter(|source| **source == MetainfoSource::Stdin).count() > 1 {
         return Err(usage("get: -: standard input holds one .torrent: give - once"));
@@ -123,9 +123,9 @@ fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoS
     Ok(sources)
 }
 
-/// Fails if the word is a value that was meant for `--seed`, which takes one only behind `=`.
-fn refuse_seed_value(word: &OsStr) -> Result<(), Failure> {
-    let value = word.to_str().filter(|text| !text.is_empty() && SeedUntil::parse(text).is_ok());
+/// Fails if the argument is a value that was meant for `--seed`, which takes one only behind `=`.
+fn refuse_seed_value(argument: &OsStr) -> Result<(), Failure> {
+    let value = argument.to_str().filter(|text| !text.is_empty() && SeedUntil::parse(text).is_ok());
     match value {
         Some(value) if !Path::new(value).exists() => {
             Err(usage(format_args!("get: '{value}' is not a torrent: for a value write --seed={value}")))
