@@ -11,6 +11,7 @@ use super::progress_line::{Amount, PeerCounts, ProgressLine};
 use super::records::Record;
 use crate::base::limits::TERMINAL_WIDTH;
 use crate::base::units::Rate;
+use crate::engine::HostSummary;
 
 /// Progress of reading content. The threads that read share it; the line is cleared on drop.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ impl<'a> ContentProgress<'a> {
         let Some(elapsed) = self.reporter.pace.due() else { return };
         self.reporter.report(&ProgressLine {
             phase: self.phase,
-            name: None,
+            label: None,
+            hosts: None,
             amount: self.total.map_or(Amount::Read(done), |total| Amount::Part { done, total }),
             bytes_per_s: whole(Rate { bytes: done, over: elapsed }.bytes_per_s()),
             up_bytes_per_s: None,
@@ -43,52 +45,59 @@ impl<'a> ContentProgress<'a> {
 }
 
 /// The state of a transfer.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct TransferSnapshot<'a> {
-    /// Bytes verified and written; for a seed, bytes sent.
-    pub done: u64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransferSnapshot<'a> {
+    pub(super) work: TransferWork<'a>,
     /// Download rate of payload over the last seconds.
-    pub down_bytes_per_s: f64,
+    pub(super) down_bytes_per_s: f64,
     /// Upload rate of payload over the last seconds.
-    pub up_bytes_per_s: f64,
+    pub(super) up_bytes_per_s: f64,
     /// The number of connections with a complete handshake.
-    pub peers: usize,
+    pub(super) peers: usize,
     /// The number of peers whose addresses are known.
-    pub known_peers: usize,
-    /// The number of complete hosts as a part of a line, for an upload.
-    pub hosts: &'a str,
+    pub(super) known_peers: usize,
 }
 
-/// Progress of a download, or of an upload without an end. The line is cleared on drop.
+/// The work of a transfer. A `label` is printable.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TransferWork<'a> {
+    /// `done` of `total` bytes are verified and written. The total is 0 before any metadata is there.
+    Downloading { label: &'a str, done: u64, total: u64 },
+    /// Complete downloads are uploaded.
+    Uploading { label: &'a str, sent: u64 },
+    /// Content is served.
+    Serving { hosts: &'a HostSummary, sent: u64 },
+}
+
+/// Progress of a transfer. The line is cleared on drop.
 #[derive(Debug)]
-pub struct TransferProgress<'a> {
+pub(super) struct TransferProgress<'a> {
     reporter: Reporter<'a>,
-    phase: &'static str,
-    name: Option<String>,
-    total: Option<u64>,
 }
 
 impl<'a> TransferProgress<'a> {
-    /// Creates the progress of a download of `total` bytes. `name` is printable.
-    pub(super) fn download(output: &'a Output, name: &str, total: u64) -> Self {
-        let name = Some(name.to_owned());
-        Self { reporter: Reporter::new(output), phase: "downloading", name, total: Some(total) }
-    }
-
-    /// Creates the progress of an upload without an end.
-    pub(super) fn seed(output: &'a Output) -> Self {
-        Self { reporter: Reporter::new(output), phase: "seeding", name: None, total: None }
+    pub(super) fn new(output: &'a Output) -> Self {
+        Self { reporter: Reporter::new(output) }
     }
 
     /// Reports the state of the transfer. A call too soon after the last report is ignored.
-    pub fn update(&self, now: TransferSnapshot<'_>) {
+    pub(super) fn update(&self, now: TransferSnapshot<'_>) {
         if self.reporter.pace.due().is_none() {
             return;
         }
+        let (phase, label, hosts, amount) = match now.work {
+            TransferWork::Downloading { label, total: 0, .. } => ("downloading", Some(label), None, Amount::Unknown),
+            TransferWork::Downloading { label, done, total } => {
+                ("downloading", Some(label), None, Amount::Part { done, total })
+            }
+            TransferWork::Uploading { label, sent } => ("seeding", Some(label), None, Amount::Sent(sent)),
+            TransferWork::Serving { hosts, sent } => ("seeding", None, Some(hosts), Amount::Sent(sent)),
+        };
         self.reporter.report(&ProgressLine {
-            phase: self.phase,
-            name: self.name.as_deref().or(Some(now.hosts)).filter(|name| !name.is_empty()),
-            amount: self.total.map_or(Amount::Sent(now.done), |total| Amount::Part { done: now.done, total }),
+            phase,
+            label,
+            hosts,
+            amount,
             bytes_per_s: whole(now.down_bytes_per_s),
             up_bytes_per_s: Some(whole(now.up_bytes_per_s)),
             peers: Some(PeerCounts { connected: now.peers, known: now.known_peers.max(now.peers) }),
@@ -121,7 +130,7 @@ impl<'a> Reporter<'a> {
                 // An idle seed must not fill a log.
                 let is_news = match line.amount {
                     Amount::Sent(sent) => self.logged_sent.swap(sent, Ordering::Relaxed) != sent,
-                    Amount::Part { .. } | Amount::Read(_) => true,
+                    Amount::Part { .. } | Amount::Read(_) | Amount::Unknown => true,
                 };
                 if is_news {
                     self.output.progress_line(&line.for_log());

@@ -7,6 +7,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::base::limits::{BAR_WIDTH_MIN, LONG_LINE_WIDTH_MIN, NAME_WIDTH_MIN};
 use crate::base::units::{Bytes, Count, Rate};
+use crate::engine::HostSummary;
 
 const GAP: &str = "  ";
 const ELLIPSIS: char = '…';
@@ -16,8 +17,10 @@ const ELLIPSIS: char = '…';
 pub(super) struct ProgressLine<'a> {
     /// "hashing", "checking", "downloading" or "seeding".
     pub(super) phase: &'static str,
-    /// The content, or for a seed its complete hosts; printable. `None` shows the phase in its place.
-    pub(super) name: Option<&'a str>,
+    /// The content; printable. `None` shows the phase in its place.
+    pub(super) label: Option<&'a str>,
+    /// The complete hosts of a seed, which are shown in place of the label. Their counts are never cut.
+    pub(super) hosts: Option<&'a HostSummary>,
     pub(super) amount: Amount,
     /// Rate of reading or downloading.
     pub(super) bytes_per_s: u64,
@@ -34,6 +37,8 @@ pub(super) enum Amount {
     Read(u64),
     /// Bytes sent by a seed, which has no end.
     Sent(u64),
+    /// Nothing is known about the content yet.
+    Unknown,
 }
 
 /// The number of peers.
@@ -48,6 +53,7 @@ impl ProgressLine<'_> {
     pub(super) fn done(&self) -> u64 {
         match self.amount {
             Amount::Part { done, .. } | Amount::Read(done) | Amount::Sent(done) => done,
+            Amount::Unknown => 0,
         }
     }
 
@@ -55,15 +61,15 @@ impl ProgressLine<'_> {
     pub(super) fn total(&self) -> Option<u64> {
         match self.amount {
             Amount::Part { total, .. } => Some(total),
-            Amount::Read(_) | Amount::Sent(_) => None,
+            Amount::Read(_) | Amount::Sent(_) | Amount::Unknown => None,
         }
     }
 
-    /// Returns the tenths of a percent that are done, rounded down.
+    /// Returns the tenths of a percent that are done, rounded down; `None` without a total.
     pub(super) fn per_mille(&self) -> Option<u16> {
         let total = u128::from(self.total()?);
         let done = u128::from(self.done()).min(total);
-        u16::try_from((done * 1000).checked_div(total).unwrap_or(1000)).ok()
+        u16::try_from((done * 1000).checked_div(total)?).ok()
     }
 
     /// Returns the time to the end at this rate; `None` without an end or at a rate of zero.
@@ -80,23 +86,26 @@ impl ProgressLine<'_> {
 
     /// Returns the line for a log, which has no fixed width.
     pub(super) fn for_log(&self) -> String {
-        let name = self.name.map(|name| format!(" {name}")).unwrap_or_default();
+        let label = self.hosts.map(HostSummary::to_string).or_else(|| self.label.map(str::to_owned));
+        let label = label.map(|label| format!(" {label}")).unwrap_or_default();
         let amount = match self.amount {
-            Amount::Part { done, total } => format!("{} of {}", Bytes(done), Bytes(total)),
-            Amount::Read(_) | Amount::Sent(_) => self.amount_field(),
+            Amount::Part { done, total } => Some(format!("{} of {}", Bytes(done), Bytes(total))),
+            Amount::Read(_) | Amount::Sent(_) | Amount::Unknown => self.amount_field(),
         };
-        let fields = [self.percent_field(), Some(amount), self.rate_field(), self.eta_field(), self.peers_field()];
+        let fields = [self.percent_field(), amount, self.rate_field(), self.eta_field(), self.peers_field()];
         let fields: Vec<String> = fields.into_iter().flatten().chain(self.up_field()).collect();
         let fields: Vec<&str> = fields.iter().map(|field| field.trim_start()).collect();
-        let gap = if matches!(self.amount, Amount::Sent(_)) && !name.is_empty() { ", " } else { ": " };
-        format!("{}{name}{gap}{}", self.phase, fields.join(", "))
+        let gap = if self.hosts.is_some() { ", " } else { ": " };
+        format!("{}{label}{gap}{}", self.phase, fields.join(", "))
     }
 
-    /// Joins the most important fields that fit, and the name if it fits behind them.
+    /// Joins the most important fields that fit, the counts of hosts first, and the label if it fits behind them.
     fn short(&self, room: usize) -> String {
         let mut line = Fields::default();
-        let fields = [self.percent_field(), self.rate_field(), self.eta_field(), self.peers_field(), self.up_field()];
-        for field in fields.into_iter().flatten() {
+        let hosts = self.hosts.map(|hosts| shown_counts(hosts, room));
+        let [percent, rate, eta, peers] =
+            [self.percent_field(), self.rate_field(), self.eta_field(), self.peers_field()];
+        for field in [hosts, percent, rate, eta, peers, self.up_field()].into_iter().flatten() {
             let field = field.trim_start();
             if line.width_with(field) > room {
                 break;
@@ -104,39 +113,48 @@ impl ProgressLine<'_> {
             line.push(field);
         }
         let left = room.saturating_sub(line.width_with(""));
-        if left >= NAME_WIDTH_MIN {
-            line.push(&cut(self.label(), left));
+        if self.hosts.is_none() && left >= NAME_WIDTH_MIN {
+            line.push(&self.head(left));
         }
         line.text
     }
 
-    /// Joins name, bar and fields. The amount, the upload rate and the bar are there if they fit.
+    /// Joins label, bar and fields. The amount, the upload rate and the bar are there if they fit.
     fn long(&self, room: usize) -> String {
         let [percent, rate, eta, peers] =
             [self.percent_field(), self.rate_field(), self.eta_field(), self.peers_field()];
         let width = |fields: &[&Option<String>]| -> usize {
             fields.iter().copied().flatten().map(|field| GAP.len() + field.width()).sum()
         };
-        let mut used = NAME_WIDTH_MIN + width(&[&percent, &rate, &eta, &peers]);
+        let mut used = self.head_width_min() + width(&[&percent, &rate, &eta, &peers]);
         let mut fitting = |field: Option<String>| {
             let field = field.filter(|field| used + GAP.len() + field.width() <= room);
             used += width(&[&field]);
             field
         };
-        let amount = fitting(Some(self.amount_field()));
+        let amount = fitting(self.amount_field());
         let up = fitting(self.up_field());
         let fields = [percent, amount, rate, eta, peers, up];
         let left = room.saturating_sub(width(&fields.each_ref()));
-        let name_max = if self.total().is_some() { (left / 2).max(NAME_WIDTH_MIN + BAR_WIDTH_MIN) } else { left };
-        let name = cut(self.label(), left.min(name_max));
-        let bar = self.bar(left.saturating_sub(name.width() + GAP.len()));
-        let mut line = Fields { text: name };
+        let head_max = if self.total().is_some() { (left / 2).max(NAME_WIDTH_MIN + BAR_WIDTH_MIN) } else { left };
+        let head = self.head(left.min(head_max));
+        let bar = self.bar(left.saturating_sub(head.width() + GAP.len()));
+        let mut line = Fields { text: head };
         bar.iter().chain(fields.iter().flatten()).for_each(|field| line.push(field));
         line.text
     }
 
-    fn label(&self) -> &str {
-        self.name.unwrap_or(self.phase)
+    /// Returns the columns that the head of the line needs.
+    fn head_width_min(&self) -> usize {
+        self.hosts.map_or(NAME_WIDTH_MIN, |hosts| hosts.counted().width())
+    }
+
+    /// Returns the hosts, the label or the phase in at most `width` columns.
+    fn head(&self, width: usize) -> String {
+        match self.hosts {
+            Some(hosts) => shown_hosts(hosts, width),
+            None => cut(self.label.unwrap_or(self.phase), width),
+        }
     }
 
     /// Returns a bar of this width; `None` without an end or if it would be too short.
@@ -156,11 +174,12 @@ impl ProgressLine<'_> {
         self.per_mille().map(|per_mille| format!("{:>3} %", per_mille / 10))
     }
 
-    fn amount_field(&self) -> String {
+    fn amount_field(&self) -> Option<String> {
         match self.amount {
-            Amount::Part { done, total } => format!("{:>8}/{:#}", format!("{:#}", Bytes(done)), Bytes(total)),
-            Amount::Read(done) => format!("{} read", Bytes(done)),
-            Amount::Sent(done) => format!("{} sent", Bytes(done)),
+            Amount::Part { done, total } => Some(format!("{:>8}/{:#}", format!("{:#}", Bytes(done)), Bytes(total))),
+            Amount::Read(done) => Some(format!("{} read", Bytes(done))),
+            Amount::Sent(done) => Some(format!("{} sent", Bytes(done))),
+            Amount::Unknown => None,
         }
     }
 
@@ -181,6 +200,18 @@ impl ProgressLine<'_> {
     fn up_field(&self) -> Option<String> {
         self.up_bytes_per_s.map(|rate| format!("{:>13}", format!("up {}", shown_rate(rate))))
     }
+}
+
+/// Returns the hosts in at most `width` columns: names are shortened first, then left out.
+fn shown_hosts(hosts: &HostSummary, width: usize) -> String {
+    let named = [usize::MAX, NAME_WIDTH_MIN, NAME_WIDTH_MIN / 2].map(|max| hosts.named(|name| cut(name, max)));
+    named.into_iter().find(|text| text.width() <= width).unwrap_or_else(|| shown_counts(hosts, width))
+}
+
+/// Returns the counts of hosts in the longer form that fits.
+fn shown_counts(hosts: &HostSummary, width: usize) -> String {
+    let counted = hosts.counted();
+    if counted.width() <= width { counted } else { cut(&hosts.shortest(), width) }
 }
 
 fn shown_rate(bytes_per_s: u64) -> String {

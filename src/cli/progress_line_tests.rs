@@ -1,11 +1,13 @@
 use super::*;
+use crate::swarm::HostCounts;
 
 const MIB: u64 = 1 << 20;
 
 fn download(name: &str) -> ProgressLine<'_> {
     ProgressLine {
         phase: "downloading",
-        name: Some(name),
+        label: Some(name),
+        hosts: None,
         amount: Amount::Part { done: 126 * MIB, total: 300 * MIB },
         bytes_per_s: 11 * MIB,
         up_bytes_per_s: Some(MIB / 2),
@@ -66,7 +68,7 @@ fn a_log_line_is_one_sentence() {
     let expected = "downloading image.iso: 42 %, 126 MiB of 300 MiB, 11.0 MiB/s, ETA 15s, 3/12 peers, up 512 KiB/s";
     assert_eq!(download("image.iso").for_log(), expected);
     let checking =
-        ProgressLine { phase: "checking", name: None, peers: None, up_bytes_per_s: None, ..download("image.iso") };
+        ProgressLine { phase: "checking", label: None, peers: None, up_bytes_per_s: None, ..download("image.iso") };
     assert_eq!(checking.for_log(), "checking: 42 %, 126 MiB of 300 MiB, 11.0 MiB/s, ETA 15s");
 }
 
@@ -74,7 +76,7 @@ fn a_log_line_is_one_sentence() {
 fn work_without_an_end_has_no_percentage() {
     let peers = Some(PeerCounts { connected: 1, known: 1 });
     let seeding =
-        ProgressLine { phase: "seeding", name: None, amount: Amount::Sent(3 * MIB / 2), peers, ..download("") };
+        ProgressLine { phase: "seeding", label: None, amount: Amount::Sent(3 * MIB / 2), peers, ..download("") };
     assert_eq!(seeding.for_log(), "seeding: 1.50 MiB sent, 1/1 peer, up 512 KiB/s");
     assert_eq!(seeding.for_terminal(80), "seeding  1.50 MiB sent     1/1 peer   up 512 KiB/s");
     assert_eq!((seeding.per_mille(), seeding.eta()), (None, None));
@@ -86,7 +88,7 @@ fn percentages_are_rounded_down_and_estimates_need_a_rate() {
     assert_eq!(part(999_999, 1_000_000).per_mille(), Some(999));
     assert_eq!(
         (part(7, 7).per_mille(), part(0, 0).per_mille(), part(9, 7).per_mille()),
-        (Some(1000), Some(1000), Some(1000))
+        (Some(1000), None, Some(1000))
     );
     assert_eq!((part(u64::MAX - 1, u64::MAX).per_mille(), part(1, 2).eta()), (Some(999), None));
 }
@@ -97,4 +99,52 @@ fn times_have_two_units() {
     let expected = ["59s", "1m 00s", "59m 59s", "2h 05m", "3d 04h", "-"];
     assert_eq!([59, 60, 3599, 7500, 273_600, 8_640_000].map(shown), expected);
     assert_eq!(ShownEta(None).to_string(), "-");
+}
+
+#[test]
+fn without_metadata_there_is_no_amount() {
+    let unknown = ProgressLine { amount: Amount::Unknown, bytes_per_s: 0, up_bytes_per_s: None, ..download("x") };
+    assert_eq!(unknown.for_log(), "downloading x: 0 B/s, 3/12 peers");
+    assert_eq!(unknown.for_terminal(80), "x       0 B/s   3/12 peers");
+}
+
+fn summary(torrents: &[(&'static str, usize, usize)]) -> HostSummary {
+    let hosts = |&(name, complete, seen): &(&'static str, _, _)| (name, HostCounts { seen, complete });
+    HostSummary::of(torrents.iter().map(hosts).collect::<Vec<_>>().into_iter())
+}
+
+/// Returns the line of a seed on a terminal of this width.
+fn seeding(hosts: &HostSummary, width: usize) -> String {
+    let peers = Some(PeerCounts { connected: 4, known: 10 });
+    let amount = Amount::Sent(3 * MIB / 2);
+    ProgressLine { phase: "seeding", label: None, hosts: Some(hosts), amount, peers, ..download("") }
+        .for_terminal(width)
+}
+
+#[test]
+fn counts_of_hosts_are_never_cut() {
+    let one = summary(&[("debian-13.1.0-amd64-netinst.iso", 3, 5)]);
+    for (width, expected) in [
+        (80, "debian…t.iso: 3 of 5 hosts complete  1.50 MiB sent   4/10 peers   up 512 KiB/s"),
+        (60, "deb…so: 3 of 5 hosts complete  1.50 MiB sent   4/10 peers"),
+        (59, "3 of 5 hosts complete  4/10 peers  up 512 KiB/s"),
+        (40, "3 of 5 hosts complete  4/10 peers"),
+        (12, "3/5 hosts"),
+    ] {
+        assert_eq!(seeding(&one, width), expected, "{width}");
+    }
+    let two = summary(&[("image.img", 5, 5), ("another image.img", 1, 5)]);
+    for (width, expected) in [
+        (120, "2 torrents: image.img 5/5, another image.img 1/5  1.50 MiB sent   4/10 peers   up 512 KiB/s"),
+        (80, "2 torrents: ima…mg 5/5, ano…mg 1/5  1.50 MiB sent   4/10 peers   up 512 KiB/s"),
+        (60, "2 torrents, 6 of 10 hosts  1.50 MiB sent   4/10 peers"),
+        (59, "2 torrents, 6 of 10 hosts  4/10 peers  up 512 KiB/s"),
+        (40, "2 torrents, 6 of 10 hosts  4/10 peers"),
+        (20, "6/10 hosts"),
+    ] {
+        assert_eq!(seeding(&two, width), expected, "{width}");
+    }
+    for width in 0..=250 {
+        assert!([&one, &two].iter().all(|hosts| seeding(hosts, width).width() <= width.saturating_sub(1)), "{width}");
+    }
 }

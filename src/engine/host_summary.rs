@@ -12,6 +12,8 @@ pub struct HostSummary {
     torrent_count: usize,
     /// Torrents with hosts that are all complete.
     done_count: usize,
+    /// The hosts of all torrents. A host of several torrents counts once for each.
+    sum: HostCounts,
     /// The number of complete hosts of the torrent with the fewest.
     pub fewest_complete: usize,
     /// The torrents if they are few.
@@ -36,11 +38,13 @@ impl TorrentHosts {
 
 impl HostSummary {
     /// `torrents` are in the order in which they are listed.
-    pub(super) fn of<'a>(torrents: impl ExactSizeIterator<Item = (&'a str, HostCounts)>) -> Self {
+    pub(crate) fn of<'a>(torrents: impl ExactSizeIterator<Item = (&'a str, HostCounts)>) -> Self {
         let mut summary = Self { torrent_count: torrents.len(), fewest_complete: usize::MAX, ..Self::default() };
         for (name, counts) in torrents {
             summary.fewest_complete = summary.fewest_complete.min(counts.complete);
             summary.done_count += usize::from(counts.seen > 0 && counts.complete == counts.seen);
+            summary.sum.seen += counts.seen;
+            summary.sum.complete += counts.complete;
             let lacking_most = summary.furthest.as_ref().map_or(0, TorrentHosts::lacking);
             let hosts = || TorrentHosts { name: name.to_owned(), counts };
             if counts.seen - counts.complete > lacking_most {
@@ -55,27 +59,46 @@ impl HostSummary {
         }
         summary
     }
+
+    /// Returns the summary as a part of a line, with each name as `shorten` returns it.
+    pub fn named(&self, shorten: impl Fn(&str) -> String) -> String {
+        let Self { torrent_count, done_count, listed, furthest, .. } = self;
+        let short = |TorrentHosts { name, counts }: &TorrentHosts| {
+            format!("{} {}/{}", shorten(name), counts.complete, counts.seen)
+        };
+        match (listed.as_slice(), furthest) {
+            ([], _) if *torrent_count == 0 => "no torrents".to_owned(),
+            ([TorrentHosts { name, .. }], _) => format!("{}: {}", shorten(name), self.counted()),
+            ([], None) => format!("{torrent_count} torrents: {done_count} complete on every host seen"),
+            ([], Some(furthest)) => {
+                format!("{torrent_count} torrents: {done_count} complete on every host seen, {}", short(furthest))
+            }
+            (listed, _) => {
+                let listed: Vec<String> = listed.iter().map(short).collect();
+                format!("{torrent_count} torrents: {}", listed.join(", "))
+            }
+        }
+    }
+
+    /// Returns the counts without names, such as `3 of 5 hosts complete` or `2 torrents, 6 of 10 hosts`.
+    pub fn counted(&self) -> String {
+        let HostCounts { seen, complete } = self.sum;
+        match self.torrent_count {
+            0 => "no torrents".to_owned(),
+            1 => format!("{complete} of {seen} hosts complete"),
+            count => format!("{count} torrents, {complete} of {seen} hosts"),
+        }
+    }
+
+    /// Returns the sum of the counts in the shortest form, such as `6/10 hosts`.
+    pub fn shortest(&self) -> String {
+        format!("{}/{} hosts", self.sum.complete, self.sum.seen)
+    }
 }
 
 impl fmt::Display for HostSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { torrent_count, done_count, listed, furthest, .. } = self;
-        let short =
-            |TorrentHosts { name, counts }: &TorrentHosts| format!("{name} {}/{}", counts.complete, counts.seen);
-        match (listed.as_slice(), furthest) {
-            ([], _) if *torrent_count == 0 => f.write_str("no torrents"),
-            ([TorrentHosts { name, counts }], _) => {
-                write!(f, "{name}: {} of {} hosts complete", counts.complete, counts.seen)
-            }
-            ([], None) => write!(f, "{torrent_count} torrents: {done_count} complete on every host seen"),
-            ([], Some(furthest)) => {
-                write!(f, "{torrent_count} torrents: {done_count} complete on every host seen, {}", short(furthest))
-            }
-            (listed, _) => {
-                let listed: Vec<String> = listed.iter().map(short).collect();
-                write!(f, "{torrent_count} torrents: {}", listed.join(", "))
-            }
-        }
+        f.write_str(&self.named(str::to_owned))
     }
 }
 
@@ -101,5 +124,19 @@ mod tests {
             let summary = summary(torrents);
             assert_eq!((summary.to_string().as_str(), summary.fewest_complete), (shown, fewest));
         }
+    }
+
+    #[test]
+    fn counts_are_shown_without_names() {
+        let (image, folder) = (("image.img", 3, 5), ("folder", 5, 5));
+        for (torrents, counted, shortest) in [
+            (&[][..], "no torrents", "0/0 hosts"),
+            (&[image], "3 of 5 hosts complete", "3/5 hosts"),
+            (&[image, folder], "2 torrents, 8 of 10 hosts", "8/10 hosts"),
+        ] {
+            let summary = summary(torrents);
+            assert_eq!((summary.counted().as_str(), summary.shortest().as_str()), (counted, shortest));
+        }
+        assert_eq!(summary(&[image]).named(|name| name.to_uppercase()), "IMAGE.IMG: 3 of 5 hosts complete");
     }
 }

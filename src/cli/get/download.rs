@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Command;
+use super::tally::Outcome;
 use crate::base::InfoHash;
 use crate::base::escape::printable;
 use crate::base::units::{Bytes, Rate};
@@ -27,8 +28,8 @@ use crate::storage::PromisedSpace;
 pub(super) struct Download<'a> {
     command: Command<'a>,
     folder: &'a Path,
-    /// The word of the command line.
-    pub(super) word: &'a MetainfoSource,
+    /// The argument of the command line that names the torrent.
+    pub(super) argument: &'a MetainfoSource,
     /// Printable.
     pub(super) name: String,
     pub(super) info_hash: InfoHash,
@@ -41,8 +42,8 @@ pub(super) struct Download<'a> {
     hook: Option<Hook>,
     /// When the session got it.
     started: Instant,
-    /// With `--seed`: it is complete and keeps uploading.
-    pub(super) is_seeding: bool,
+    /// With `--seed`: the time that the download took. It is complete and keeps uploading.
+    took: Option<Duration>,
 }
 
 impl<'a> Download<'a> {
@@ -51,7 +52,7 @@ impl<'a> Download<'a> {
     pub(super) fn prepare(
         command: Command<'a>,
         loaded: Loaded,
-        word: &'a MetainfoSource,
+        argument: &'a MetainfoSource,
         folder: &'a Path,
         space: &Mutex<PromisedSpace>,
     ) -> Result<(Self, Source), Failure> {
@@ -62,7 +63,7 @@ impl<'a> Download<'a> {
             metainfo: &metainfo,
             folder,
             choices: chosen.as_ref().map(|chosen| &chosen.choices[..]),
-            torrent: if let MetainfoSource::File(path) = word { Some(path) } else { None },
+            torrent: if let MetainfoSource::File(path) = argument { Some(path) } else { None },
             overwrite: options.overwrite,
             peer_sources: PeerSources {
                 tracker_count: metainfo.tiers.len(),
@@ -76,7 +77,7 @@ impl<'a> Download<'a> {
         let download = Self {
             command,
             folder,
-            word,
+            argument,
             name: printable(&metainfo.info.name),
             info_hash: metainfo.info_hash,
             total_len: chosen.as_ref().map_or(metainfo.info.geometry.total_len(), |chosen| chosen.len),
@@ -84,7 +85,7 @@ impl<'a> Download<'a> {
             metainfo: (!have.is_empty()).then(|| metainfo.clone()),
             hook: options.on_complete.as_ref().map(new_hook),
             started: Instant::now(),
-            is_seeding: false,
+            took: None,
         };
         let source = Source {
             tiers: tiers(&metainfo.tiers, &options.network),
@@ -106,29 +107,38 @@ impl<'a> Download<'a> {
         let output = self.command.output;
         let (selected, name) = (Selected(self.selected), &self.name);
         output.message(format_args!("{selected}{name} complete; uploading {until}"));
-        self.hook.iter_mut().for_each(|hook| hook.start(output));
-        self.is_seeding = true;
+        if let Some(hook) = &mut self.hook {
+            hook.start(output);
+        }
+        self.took = Some(self.started.elapsed());
+    }
+
+    /// Returns whether the download is complete and keeps uploading.
+    pub(super) fn is_seeding(&self) -> bool {
+        self.took.is_some()
     }
 
     /// Reaps the command of `--on-complete` if it has ended.
     pub(super) fn poll_hook(&mut self) {
-        self.hook.iter_mut().for_each(|hook| hook.poll(self.command.output));
+        if let Some(hook) = &mut self.hook {
+            hook.poll(self.command.output);
+        }
     }
 
-    /// Reports the end of the download, and runs the command of `--on-complete` unless [`Self::begin_seeding`] has.
+    /// Reports the end of the download, runs the command of `--on-complete` unless [`Self::begin_seeding`] has started
+    /// it, and waits for its end.
     ///
-    /// Fails if the download is incomplete, if another program has altered it, or if that command has failed.
-    pub(super) fn conclude(&mut self, end: &DownloadEnd) -> Result<(), Failure> {
-        self.check_complete(end)?;
-        self.recheck(end)?;
-        self.print_result(end);
-        let Some(hook) = &mut self.hook else { return Ok(()) };
-        if self.is_seeding {
-            hook.poll(self.command.output);
-        } else {
-            hook.run();
+    /// The result is a failure if the download is incomplete, if another program has altered it, or if that command has
+    /// failed.
+    pub(super) fn conclude(&mut self, end: &DownloadEnd) -> Outcome {
+        if let Err(failure) = self.check_complete(end).and_then(|()| self.recheck(end)) {
+            return Outcome::Failed(failure);
         }
-        hook.result()
+        self.print_result(end);
+        let (stop, is_started) = (self.command.stop, self.is_seeding());
+        let Some(hook) = &mut self.hook else { return Outcome::Complete };
+        let result = if is_started { hook.wait(stop) } else { hook.run(stop) };
+        result.map_or_else(Outcome::HookFailed, |()| Outcome::Complete)
     }
 
     /// Fails if the user ended the session before the download was complete.
@@ -158,7 +168,7 @@ impl<'a> Download<'a> {
         let report = &end.report;
         let output = self.command.output;
         // The session may have begun before this download.
-        let elapsed = report.elapsed.min(self.started.elapsed());
+        let elapsed = report.elapsed.min(self.took.unwrap_or_else(|| self.started.elapsed()));
         let (seconds, downloaded) = (elapsed.as_secs_f64(), report.totals.downloaded);
         let (of, place) = (Selected(*selected), shown(self.folder));
         if downloaded == 0 {

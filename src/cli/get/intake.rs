@@ -5,18 +5,19 @@ use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::session::Session;
+use super::tally::Outcome;
 use crate::base::lock::lock;
 use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::load::{Loaded, Purpose};
+use crate::cli::load::{Loaded, Loader, Purpose};
 use crate::cli::options::MetainfoSource;
 use crate::create::open::shown;
 use crate::engine::Change;
@@ -25,70 +26,109 @@ use crate::engine::magnet::Listening;
 /// Interval at which a thread checks whether the session serves.
 const START_POLL: Duration = Duration::from_millis(10);
 
+/// Interval at which the end of the session is checked while torrents are fetched.
+const END_POLL: Duration = Duration::from_millis(50);
+
+/// A torrent of the command line that is to be fetched.
+struct Remote<'a> {
+    argument: &'a MetainfoSource,
+    /// Ends its fetch.
+    stop: AtomicBool,
+}
+
+impl<'a> Remote<'a> {
+    fn new(argument: &'a MetainfoSource) -> Self {
+        Self { argument, stop: AtomicBool::new(false) }
+    }
+
+    /// Returns the info-hash of a magnet link. That of a URL is unknown.
+    fn info_hash(&self) -> Option<InfoHash> {
+        if let MetainfoSource::Magnet(magnet) = self.argument { Some(magnet.info_hash) } else { None }
+    }
+}
+
 /// A torrent of the command line that was fetched, or the reason why not.
-struct Fetched<'a> {
-    word: &'a MetainfoSource,
+struct Fetched<'r, 'a> {
+    remote: &'r Remote<'a>,
     result: Result<Loaded, Failure>,
+}
+
+/// The fetch of a magnet link that failed.
+struct FailedLink<'a> {
+    argument: &'a MetainfoSource,
+    info_hash: InfoHash,
+    failure: Failure,
 }
 
 /// A torrent of the command line that is read from a file or standard input.
 struct Local<'a> {
-    word: &'a MetainfoSource,
+    argument: &'a MetainfoSource,
     loaded: Loaded,
 }
 
-/// The torrents that the session does not have yet.
+/// The torrents that the session does not have yet. Of several sources of a torrent, the first that is loaded counts;
+/// the others are duplicates.
 pub(super) struct Intake<'s, 'a> {
     session: &'s Session<'a>,
     local: Vec<Local<'a>>,
-    /// Those that are to be fetched.
-    remote: VecDeque<&'a MetainfoSource>,
-    /// The torrents so far; each is downloaded once.
+    remotes: Vec<Remote<'a>>,
+    /// The torrents that are loaded; each is downloaded once.
     known: HashSet<InfoHash>,
     /// Names of the content so far.
     names: HashSet<Vec<u8>>,
+    /// Another source may still have their torrents.
+    failed_links: Vec<FailedLink<'a>>,
 }
 
 impl<'s, 'a> Intake<'s, 'a> {
     /// Loads the torrents of files and standard input. One that cannot be loaded is reported.
     ///
     /// Fails if two of them would write to the same place.
-    pub(super) fn new(session: &'s Session<'a>, words: &'a [MetainfoSource]) -> Result<Self, Failure> {
-        let mut intake =
-            Self { session, local: Vec::new(), remote: VecDeque::new(), known: HashSet::new(), names: HashSet::new() };
+    pub(super) fn new(session: &'s Session<'a>, arguments: &'a [MetainfoSource]) -> Result<Self, Failure> {
+        let mut intake = Self {
+            session,
+            local: Vec::new(),
+            remotes: Vec::new(),
+            known: HashSet::new(),
+            names: HashSet::new(),
+            failed_links: Vec::new(),
+        };
         // Files come first: the metadata of a link to the same torrent need not be fetched.
         let loader = session.command.loader(session.config, Listening::Here, Purpose::Download);
-        for word in words.iter().filter(|word| is_local(word)) {
-            match loader.load(word) {
+        for argument in arguments.iter().filter(|argument| is_local(argument)) {
+            match loader.load(argument) {
                 Ok(loaded) => {
-                    if intake.claim(loaded.metainfo.info_hash, word) {
+                    if intake.claim(loaded.metainfo.info_hash, argument) {
                         intake.claim_name(&loaded)?;
-                        intake.local.push(Local { word, loaded });
+                        intake.local.push(Local { argument, loaded });
                     }
                 }
                 Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
-                Err(failure) => session.handle_result(word, Err(failure)),
+                Err(failure) => session.handle_outcome(argument, Outcome::Failed(failure)),
             }
         }
-        for word in words.iter().filter(|word| !is_local(word)) {
-            let is_new = match word {
-                MetainfoSource::Magnet(magnet) => intake.claim(magnet.info_hash, word),
-                _ => true,
-            };
-            intake.remote.extend(is_new.then_some(word));
+        for remote in arguments.iter().filter(|argument| !is_local(argument)).map(Remote::new) {
+            if remote.info_hash().is_some_and(|info_hash| intake.known.contains(&info_hash)) {
+                session.handle_duplicate(remote.argument);
+            } else {
+                intake.remotes.push(remote);
+            }
         }
+        // Links that wait for peers must not hold up URLs.
+        intake.remotes.sort_by_key(|remote| remote.info_hash().is_some());
         Ok(intake)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.local.is_empty() && self.remote.is_empty()
+        self.local.is_empty() && self.remotes.is_empty()
     }
 
     /// Adds each torrent to the session as it becomes ready.
     pub(super) fn run(mut self, changes: &mpsc::Sender<Change>) {
         let session = self.session;
-        let queue = Mutex::new(std::mem::take(&mut self.remote));
-        let thread_count = lock(&queue).len().min(limits::FETCHES_AT_ONCE);
+        let remotes = std::mem::take(&mut self.remotes);
+        let queue = Mutex::new(remotes.iter().collect::<VecDeque<_>>());
+        let thread_count = remotes.len().min(limits::FETCHES_AT_ONCE);
         let (results, fetched) = sync_channel(limits::FETCHES_AT_ONCE);
         thread::scope(|scope| {
             for _ in 0..thread_count {
@@ -96,45 +136,71 @@ impl<'s, 'a> Intake<'s, 'a> {
                 scope.spawn(|| fetch(session, &queue, results));
             }
             drop(results);
-            for Local { word, loaded } in std::mem::take(&mut self.local) {
-                self.add(word, loaded, changes);
+            for Local { argument, loaded } in std::mem::take(&mut self.local) {
+                self.add(argument, loaded, changes);
             }
-            for Fetched { word, result } in fetched {
-                let result = result.and_then(|loaded| {
-                    let is_link = matches!(word, MetainfoSource::Magnet(_));
-                    if !is_link && !self.claim(loaded.metainfo.info_hash, word) {
-                        return Ok(None);
+            loop {
+                match fetched.recv_timeout(END_POLL) {
+                    Ok(fetched) => self.handle_fetched(fetched, &remotes, changes),
+                    Err(RecvTimeoutError::Timeout) if session.is_over() => {
+                        remotes.iter().for_each(|remote| remote.stop.store(true, Ordering::Relaxed));
                     }
-                    self.claim_name(&loaded).map(|()| Some(loaded))
-                });
-                match result {
-                    Ok(Some(loaded)) => self.add(word, loaded, changes),
-                    Ok(None) => {}
-                    Err(failure) => session.handle_result(word, Err(failure)),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
         });
+        for FailedLink { argument, info_hash, failure } in std::mem::take(&mut self.failed_links) {
+            // Of several links to a torrent, the first reports that it cannot be loaded.
+            if self.claim(info_hash, argument) {
+                session.handle_outcome(argument, Outcome::Failed(failure));
+            }
+        }
         session.is_loaded.store(true, Ordering::Relaxed);
     }
 
+    fn handle_fetched(&mut self, fetched: Fetched<'_, 'a>, remotes: &[Remote<'a>], changes: &mpsc::Sender<Change>) {
+        let Fetched { remote, result } = fetched;
+        let argument = remote.argument;
+        match (result, remote.info_hash()) {
+            (Ok(loaded), _) => {
+                let info_hash = loaded.metainfo.info_hash;
+                if !self.claim(info_hash, argument) {
+                    return;
+                }
+                // Ends the fetches of other links to the same torrent.
+                for other in remotes.iter().filter(|other| other.info_hash() == Some(info_hash)) {
+                    other.stop.store(true, Ordering::Relaxed);
+                }
+                match self.claim_name(&loaded) {
+                    Ok(()) => self.add(argument, loaded, changes),
+                    Err(failure) => self.session.handle_outcome(argument, Outcome::Failed(failure)),
+                }
+            }
+            (Err(_), Some(info_hash)) if self.known.contains(&info_hash) => self.session.handle_duplicate(argument),
+            (Err(failure), Some(info_hash)) => self.failed_links.push(FailedLink { argument, info_hash, failure }),
+            (Err(failure), None) => self.session.handle_outcome(argument, Outcome::Failed(failure)),
+        }
+    }
+
     /// Adds a torrent to the session, or reports why it cannot be downloaded.
-    fn add(&self, word: &'a MetainfoSource, loaded: Loaded, changes: &mpsc::Sender<Change>) {
+    fn add(&self, argument: &'a MetainfoSource, loaded: Loaded, changes: &mpsc::Sender<Change>) {
         if self.session.is_over() {
             return;
         }
-        match self.session.prepare(loaded, word) {
+        match self.session.prepare(loaded, argument) {
             // Fails if the session has ended.
             Ok(source) => _ = changes.blocking_send(Change::Add(Box::new(source))),
             Err(_) if self.session.is_over() => {}
-            Err(failure) => self.session.handle_result(word, Err(failure)),
+            Err(failure) => self.session.handle_outcome(argument, Outcome::Failed(failure)),
         }
     }
 
     /// Returns false, with a warning, if the torrent is known already.
-    fn claim(&mut self, info_hash: InfoHash, word: &MetainfoSource) -> bool {
+    fn claim(&mut self, info_hash: InfoHash, argument: &MetainfoSource) -> bool {
         let is_new = self.known.insert(info_hash);
         if !is_new {
-            self.session.handle_duplicate(word);
+            self.session.handle_duplicate(argument);
         }
         is_new
     }
@@ -152,21 +218,21 @@ impl<'s, 'a> Intake<'s, 'a> {
     }
 }
 
-fn is_local(word: &MetainfoSource) -> bool {
-    matches!(word, MetainfoSource::File(_) | MetainfoSource::Stdin)
+fn is_local(argument: &MetainfoSource) -> bool {
+    matches!(argument, MetainfoSource::File(_) | MetainfoSource::Stdin)
 }
 
 /// Fetches torrents of the queue, one after another, until it is empty or the session is over.
-fn fetch<'a>(session: &Session<'a>, queue: &Mutex<VecDeque<&'a MetainfoSource>>, results: SyncSender<Fetched<'a>>) {
+fn fetch<'r, 'a>(session: &Session<'a>, queue: &Mutex<VecDeque<&'r Remote<'a>>>, results: SyncSender<Fetched<'r, 'a>>) {
     while !session.is_over() {
         let Some(&port) = session.port.get() else {
             thread::sleep(START_POLL);
             continue;
         };
-        let Some(word) = lock(queue).pop_front() else { return };
+        let Some(remote) = lock(queue).pop_front() else { return };
         let loader = session.command.loader(session.config, Listening::InSession(port), Purpose::Download);
-        let result = loader.load(word);
-        if session.is_over() || results.send(Fetched { word, result }).is_err() {
+        let result = Loader { stop: &remote.stop, ..loader }.load(remote.argument);
+        if session.is_over() || results.send(Fetched { remote, result }).is_err() {
             return;
         }
     }

@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 use super::Command;
 use super::download::Download;
 use super::seeding::Seeding;
-use super::tally::Tally;
+use super::tally::{Outcome, Tally};
 use crate::base::lock::lock;
 use crate::base::units::Count;
 use crate::base::{InfoHash, limits};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::Loaded;
 use crate::cli::options::MetainfoSource;
-use crate::cli::progress::{TransferProgress, TransferSnapshot};
+use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
 use crate::cli::records::Record;
 use crate::engine::{self, Change, Channels, Config, Departure, EngineError, Report, Snapshot, Source};
 use crate::storage::PromisedSpace;
@@ -30,9 +30,9 @@ pub(super) struct Session<'a> {
     pub(super) command: Command<'a>,
     pub(super) folder: &'a Path,
     pub(super) config: &'a Config,
-    /// The number of words of the command line. With several, each failure is reported by itself.
-    word_count: usize,
-    /// Words that name the torrent of another word.
+    /// The number of arguments that name torrents. With several, each failure is reported by itself.
+    argument_count: usize,
+    /// Arguments that name the torrent of another argument.
     duplicate_count: AtomicUsize,
     /// Downloads that are in the session or about to be.
     downloads: Mutex<HashMap<InfoHash, Download<'a>>>,
@@ -40,32 +40,28 @@ pub(super) struct Session<'a> {
     total_len: AtomicU64,
     /// Set to end the session.
     ended: AtomicBool,
-    /// Every word has been added or refused.
+    /// Every argument has been added or refused.
     pub(super) is_loaded: AtomicBool,
     /// The port for peers, set as soon as the session serves.
     pub(super) port: OnceLock<u16>,
     tally: Mutex<Tally>,
     /// The disk space that the downloads need together.
     space: Mutex<PromisedSpace>,
+    /// `None` before the session serves and after its last download has left.
+    progress: Mutex<Option<TransferProgress<'a>>>,
 }
 
 /// Adds torrents to the session through the channel.
 pub(super) type Intake<'f> = Box<dyn FnOnce(&mpsc::Sender<Change>) + Send + 'f>;
 
-/// The progress that is shown, and the bytes that it counts to. It begins anew when a torrent is added.
-struct ShownProgress<'a> {
-    total_len: u64,
-    progress: TransferProgress<'a>,
-}
-
 impl<'a> Session<'a> {
-    /// Creates a session for `word_count` words of the command line.
-    pub(super) fn new(command: Command<'a>, folder: &'a Path, config: &'a Config, word_count: usize) -> Self {
+    /// Creates a session for `argument_count` arguments that name torrents.
+    pub(super) fn new(command: Command<'a>, folder: &'a Path, config: &'a Config, argument_count: usize) -> Self {
         Self {
             command,
             folder,
             config,
-            word_count,
+            argument_count,
             duplicate_count: AtomicUsize::new(0),
             downloads: Mutex::default(),
             total_len: AtomicU64::new(0),
@@ -74,12 +70,13 @@ impl<'a> Session<'a> {
             port: OnceLock::new(),
             tally: Mutex::default(),
             space: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
-    /// The number of torrents that the words name.
+    /// The number of torrents that the arguments name.
     pub(super) fn torrent_count(&self) -> usize {
-        self.word_count - self.duplicate_count.load(Ordering::Relaxed)
+        self.argument_count - self.duplicate_count.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_tally(&self) -> Tally {
@@ -92,41 +89,43 @@ impl<'a> Session<'a> {
     }
 
     /// Prepares a download; the session must get the source that is returned.
-    pub(super) fn prepare(&self, loaded: Loaded, word: &'a MetainfoSource) -> Result<Source, Failure> {
-        let (download, source) = Download::prepare(self.command, loaded, word, self.folder, &self.space)?;
+    pub(super) fn prepare(&self, loaded: Loaded, argument: &'a MetainfoSource) -> Result<Source, Failure> {
+        let (download, source) = Download::prepare(self.command, loaded, argument, self.folder, &self.space)?;
         self.total_len.fetch_add(download.total_len, Ordering::Relaxed);
         lock(&self.downloads).insert(download.info_hash, download);
         Ok(source)
     }
 
-    /// Reports the result of one word.
-    pub(super) fn handle_result(&self, word: &MetainfoSource, result: Result<(), Failure>) {
-        if let Err(Failure { exit, line }) = &result
-            && self.word_count > 1
+    /// Reports the result of one argument.
+    pub(super) fn handle_outcome(&self, argument: &MetainfoSource, outcome: Outcome) {
+        if let Some(Failure { exit, line }) = outcome.failure()
+            && self.argument_count > 1
         {
             let output = self.command.output;
             if *exit == Exit::NoPeers {
                 // The line names no torrent.
-                output.error(format_args!("{word}: {line}"));
+                output.error(format_args!("{argument}: {line}"));
             } else {
                 output.error(line);
             }
-            output.record(&Record::NotDownloaded { torrent: &word.to_string(), exit: *exit as u8, message: line });
+            if let Outcome::Failed(_) = outcome {
+                let torrent = argument.to_string();
+                output.record(&Record::NotDownloaded { torrent: &torrent, exit: *exit as u8, message: line });
+            }
         }
-        lock(&self.tally).add(result);
+        lock(&self.tally).add(outcome);
     }
 
-    /// The word names the torrent of another word.
-    pub(super) fn handle_duplicate(&self, word: &MetainfoSource) {
+    /// The argument names the torrent of another argument.
+    pub(super) fn handle_duplicate(&self, argument: &MetainfoSource) {
         self.duplicate_count.fetch_add(1, Ordering::Relaxed);
         self.command
             .output
-            .warning(format_args!("{word}: this torrent is given more than once and is downloaded once"));
+            .warning(format_args!("{argument}: this torrent is given more than once and is downloaded once"));
     }
 
     /// Runs the engine on this thread until every download has ended, or with `--seed` until a condition of it is met
-    /// or the user ends it.
-    /// `intake` adds further torrents, on a thread of its own.
+    /// or the user ends it. `intake` adds further torrents, on a thread of its own.
     pub(super) fn run(&self, sources: Vec<Source>, intake: Option<Intake<'_>>) -> Result<(), Failure> {
         let (departures, departed) = sync_channel(limits::DEPARTURES_WAITING_MAX);
         thread::scope(|scope| {
@@ -139,7 +138,7 @@ impl<'a> Session<'a> {
             let ended = self.serve(sources, Channels { changes, departures: Some(departures) });
             self.ended.store(true, Ordering::Relaxed);
             if ended.is_err() {
-                // Ends the fetches.
+                // Ends the checks of content that is there.
                 self.command.stop.store(true, Ordering::Relaxed);
             }
             ended.map(drop).map_err(Failure::from)
@@ -149,60 +148,99 @@ impl<'a> Session<'a> {
     fn handle_departure(&self, departure: Departure) {
         let Departure { info_hash, result } = departure;
         let Some(mut download) = lock(&self.downloads).remove(&info_hash) else { return };
-        let result = result.map_err(Failure::from).and_then(|end| download.conclude(&end));
-        self.handle_result(download.word, result);
+        self.clear_idle_progress();
+        let outcome = match result {
+            Ok(end) => download.conclude(&end),
+            Err(error) => Outcome::Failed(self.failure_of(error, &download)),
+        };
+        self.handle_outcome(download.argument, outcome);
+    }
+
+    /// Returns the failure of a download, which names the torrent if there are several.
+    fn failure_of(&self, error: EngineError, download: &Download<'_>) -> Failure {
+        // The lack of peers is named with the others of its kind, and an error of storage names its place.
+        let is_named = matches!(error, EngineError::Storage(_) | EngineError::NoPeers(_) | EngineError::HungUp(_));
+        let failure = Failure::from(error);
+        if is_named || self.argument_count == 1 {
+            return failure;
+        }
+        Failure::new(failure.exit, format_args!("{}: {}", download.argument, failure.line))
     }
 
     fn serve(&self, sources: Vec<Source>, channels: Channels) -> Result<Report, EngineError> {
         let Command { options, stop, output } = self.command;
         let mut seeding = options.seed.map(Seeding::new);
-        let mut shown: Option<ShownProgress<'_>> = None;
-        engine::run(self.config, sources, channels, &self.ended, &mut |now| {
+        *lock(&self.progress) = Some(TransferProgress::new(output));
+        let ended = engine::run(self.config, sources, channels, &self.ended, &mut |now| {
             self.port.get_or_init(|| now.port);
-            let end_reason = seeding.as_mut().and_then(|seeding| self.seed(seeding, now));
-            end_reason.iter().for_each(|reason| output.message(format_args!("stopping: {reason}")));
+            let end_reason = seeding.as_mut().and_then(|seeding| self.poll_seeding(seeding, now));
+            if let Some(reason) = &end_reason {
+                output.message(format_args!("stopping: {reason}"));
+            }
             if end_reason.is_some() || stop.load(Ordering::Relaxed) {
                 self.ended.store(true, Ordering::Relaxed);
             }
-            let total_len = self.total_len.load(Ordering::Relaxed);
-            if shown.as_ref().is_none_or(|shown| shown.total_len != total_len) {
-                drop(shown.take());
-                let progress = TransferProgress::download(output, &self.label(), total_len);
-                shown = Some(ShownProgress { total_len, progress });
-            }
-            let snapshot = TransferSnapshot {
-                done: now.have_len,
-                down_bytes_per_s: now.down_bytes_per_s,
-                up_bytes_per_s: now.up_bytes_per_s,
-                peers: now.peer_count,
-                known_peers: now.known_peer_count,
-                hosts: "",
-            };
-            shown.iter().for_each(|shown| shown.progress.update(snapshot));
-        })
+            self.clear_idle_progress();
+            self.show_progress(now);
+        });
+        *lock(&self.progress) = None;
+        ended
+    }
+
+    /// Clears the progress line for good if the session is over or its last download has left, so that the line is not
+    /// drawn below results.
+    fn clear_idle_progress(&self) {
+        let mut progress = lock(&self.progress);
+        let has_left = || self.is_loaded.load(Ordering::Relaxed) && lock(&self.downloads).is_empty();
+        if self.is_over() || has_left() {
+            *progress = None;
+        }
+    }
+
+    fn show_progress(&self, now: &Snapshot) {
+        let progress = lock(&self.progress);
+        let Some(progress) = &*progress else { return };
+        let label = self.label();
+        let work = if self.is_all_seeding() {
+            TransferWork::Uploading { label: &label, sent: now.uploaded }
+        } else {
+            let total = self.total_len.load(Ordering::Relaxed);
+            TransferWork::Downloading { label: &label, done: now.have_len, total }
+        };
+        progress.update(TransferSnapshot {
+            work,
+            down_bytes_per_s: now.down_bytes_per_s,
+            up_bytes_per_s: now.up_bytes_per_s,
+            peers: now.peer_count,
+            known_peers: now.known_peer_count,
+        });
     }
 
     /// Returns the name of the only download, or the number of them.
     fn label(&self) -> String {
         let downloads = lock(&self.downloads);
-        match (self.word_count, downloads.values().next()) {
+        match (self.torrent_count(), downloads.values().next()) {
             (1, Some(download)) => download.name.clone(),
-            _ => Count(self.word_count as u64, "torrent").to_string(),
+            (count, _) => Count(count as u64, "torrent").to_string(),
         }
     }
 
+    /// Returns whether every torrent is there, and all of them are complete and keep uploading.
+    fn is_all_seeding(&self) -> bool {
+        self.is_loaded.load(Ordering::Relaxed) && lock(&self.downloads).values().all(Download::is_seeding)
+    }
+
     /// Notes which downloads are complete. Returns the reason to end if all are and a condition of `--seed` is met.
-    fn seed(&self, seeding: &mut Seeding, now: &Snapshot) -> Option<String> {
+    fn poll_seeding(&self, seeding: &mut Seeding, now: &Snapshot) -> Option<String> {
         let until = seeding.until;
         let mut downloads = lock(&self.downloads);
         for download in downloads.values_mut() {
-            if !download.is_seeding && self.config.contents.is_complete(download.info_hash) {
+            if !download.is_seeding() && self.config.contents.is_complete(download.info_hash) {
                 download.begin_seeding(until);
             }
             download.poll_hook();
         }
-        let is_complete =
-            self.is_loaded.load(Ordering::Relaxed) && downloads.values().all(|download| download.is_seeding);
+        let is_complete = self.is_loaded.load(Ordering::Relaxed) && downloads.values().all(Download::is_seeding);
         let total_len = downloads.values().map(|download| download.total_len).sum();
         if is_complete { seeding.met(now, total_len) } else { None }
     }

@@ -44,6 +44,10 @@ impl<'a> HostReporter<'a> {
         &self.line
     }
 
+    pub(super) fn summary(&self) -> &HostSummary {
+        &self.summary
+    }
+
     /// The number of complete hosts of the torrent with the fewest.
     pub(super) fn fewest_complete(&self) -> usize {
         self.summary.fewest_complete

@@ -23,7 +23,7 @@ use crate::cli::exit::Failure;
 use crate::cli::notify;
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
-use crate::cli::progress::{TransferProgress, TransferSnapshot};
+use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
 use crate::engine::{self, Changes, Channels, Config, EngineError, Report, Snapshot, Source};
 use crate::web::site::PendingList;
 
@@ -95,7 +95,7 @@ impl Session<'_> {
         let mut status = Status::default();
         let mut hosts = HostReporter::new(&config.contents, output);
         let mut until = Until::new(self.options.until, Arc::clone(&state.total_len));
-        let progress = TransferProgress::seed(output);
+        let progress = TransferProgress::new(output);
         let channels = Channels { changes: Some(changes), departures: None };
         let report = engine::run(config, sources, channels, &state.stop, &mut |now| {
             if state.port.set(now.port).is_ok() {
@@ -104,12 +104,11 @@ impl Session<'_> {
             hosts.update();
             status.update(|| status_line(now.port, hosts.line(), &state.pending));
             progress.update(TransferSnapshot {
-                done: now.uploaded,
+                work: TransferWork::Serving { hosts: hosts.summary(), sent: now.uploaded },
                 down_bytes_per_s: now.down_bytes_per_s,
                 up_bytes_per_s: now.up_bytes_per_s,
                 peers: now.peer_count,
                 known_peers: now.known_peer_count,
-                hosts: hosts.line(),
             });
             self.stop_if_done(&mut until, now, hosts.fewest_complete());
         })?;
