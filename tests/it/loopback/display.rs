@@ -52,6 +52,7 @@ fn the_progress_line_fits_the_terminal() {
             (columns >= 80, columns >= 80, columns == 200),
             "{drawn:#?}"
         );
+        assert!(!output.rsplit_once("got ").unwrap().1.contains(" % "), "nothing is drawn below the result: {output}");
         // The line was never wrapped: only the final message ends a line.
         assert_eq!(finished.stdout.matches('\n').count(), 1, "{columns}: {finished:#?}");
     }

@@ -6,6 +6,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    thread::sleep,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -115,6 +117,47 @@ fn a_file_a_url_and_a_link_share_a_session() {
     hooked.sort();
     assert_eq!(hooked, ["a", "b", "c"]);
     assert_eq!(several.seed.stop()["uploaded"], 3 * LEN);
+}
+
+/// A link without peers neither takes its torrent from a URL nor holds up the end, whether its fetch fails before or is
+/// still under way.
+#[test]
+fn a_dead_link_leaves_its_torrent_to_a_url() {
+    let fixture = Fixture::file(LEN);
+    let torrent = fs::read(&fixture.torrent).unwrap();
+    let link = format!("magnet:?xt=urn:btih:{}", fixture.metainfo.info_hash);
+    for (wait, flags) in [(Duration::ZERO, &[][..]), (Duration::from_secs(3), &["--timeout", "1"])] {
+        let torrent = torrent.clone();
+        let server = HttpServer::start(own_ip(), move |_| {
+            sleep(wait);
+            Answer::ok(torrent.clone())
+        });
+        // No peer listens at this address. The content is there already.
+        let mut command = get_from(own_address(), &fixture.source);
+        let finished = run(command.arg(&link).arg(server.url("/a.torrent")).args(flags), DEADLINE);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        assert!(finished.stderr.contains("given more than once and is downloaded once"), "{finished:#?}");
+        assert!(finished.stderr.trim_end().ends_with("1 of 1 complete"), "{finished:#?}");
+        assert_eq!(records(&finished.stdout, "complete").len(), 1, "{finished:#?}");
+    }
+}
+
+#[test]
+fn a_failed_hook_leaves_its_download_complete() {
+    let several = Several::new(&["a", "b", "unused"]);
+    let mut command = several.get();
+    command.args(&several.torrents[..2]).args(["--on-complete", "test $BT_FAST_NAME != a"]);
+    let finished = run(&command, DEADLINE);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    several.assert_complete(&["a", "b"]);
+    assert_eq!(
+        failures(&finished.stderr),
+        [
+            "bt-fast: --on-complete: a: the command ended with exit status 1",
+            "bt-fast: 2 of 2 complete, but --on-complete failed for 1"
+        ],
+        "{finished:#?}"
+    );
 }
 
 #[test]
@@ -290,8 +333,12 @@ fn seed_ends_after_a_time_or_a_ratio() {
     let (timed, hooked) = (fixture.scratch.folder("timed"), fixture.scratch.join("hooked"));
     let mut command = get_from(seed.address, &timed);
     command.arg(&fixture.torrent).arg("--seed=1s").arg("--on-complete").arg(format!("touch {}", hooked.display()));
-    let finished = run(&command, DEADLINE);
+    let finished = run(command.args(["--json-interval", "100ms"]), DEADLINE);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let uploads = |record: &Value| record["phase"] == "seeding" && record["total"].is_null();
+    assert!(records(&finished.stdout, "progress").iter().any(uploads), "{finished:#?}");
+    let seconds = event(&finished.stdout, "complete").unwrap()["seconds"].as_f64().unwrap();
+    assert!(seconds + 1.0 <= finished.took.as_secs_f64(), "the time of the upload does not count: {finished:#?}");
     assert!(finished.stderr.contains("stopping: seeded for 1 s"), "{finished:#?}");
     assert!(hooked.exists());
     fixture.assert_complete(&timed);

@@ -112,8 +112,8 @@ fn a_failed_hook_is_an_exit_code() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
     for (at, (line, part)) in [
-        ("exit 7", "--on-complete: the command ended with exit status 7"),
-        ("kill -9 $$", "--on-complete: the command was ended by signal 9"),
+        ("exit 7", "--on-complete: content: the command ended with exit status 7"),
+        ("kill -9 $$", "--on-complete: content: the command was ended by signal 9"),
     ]
     .into_iter()
     .enumerate()
@@ -155,12 +155,52 @@ fn a_failed_hook_is_reported_while_seeding() {
     let mut command = fixture.get_command(&target, &[seed.address]);
     command.args(["--seed", "--on-complete", "exit 7"]);
     let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
-    let line = "--on-complete: the command ended with exit status 7";
+    let line = "--on-complete: content: the command ended with exit status 7";
     let is_reported = || get.log_tail().contains(&format!("bt-fast: warning: {line}"));
     assert!(wait_until(DEADLINE, is_reported), "{}", get.log_tail());
     get.signal(Signal::TERM);
     assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(1));
     assert_eq!(failures(&get.output()), [format!("bt-fast: {line}")]);
+}
+
+#[test]
+fn the_hook_is_waited_for_at_the_end_of_seeding() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut command = fixture.get_command(&target, &[seed.address]);
+    command.args(["--seed=1s", "--on-complete", "sleep 3; exit 7"]);
+    let finished = run(&command, DEADLINE);
+    assert_fails(&finished, 1, "--on-complete: content: the command ended with exit status 7");
+    fixture.assert_complete(&target);
+}
+
+/// With and without `--seed`, the first signal ends the hook and what it has started, then `get`.
+#[test]
+fn a_signal_ends_the_hook() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for flags in [&[][..], &["--seed"]] {
+        let target = fixture.scratch.folder(&format!("target {}", flags.len()));
+        let pids = fixture.scratch.join(&format!("pids {}", flags.len()));
+        let mut command = fixture.get_command(&target, &[seed.address]);
+        let line = format!("sleep 1000 & echo $$ $! > '{}'; wait", pids.display());
+        command.args(flags).args(["--on-complete", &line]);
+        let mut get = Running::start("get", &command, &fixture.scratch.join("get.log"));
+        let started = || fs::read_to_string(&pids).is_ok_and(|pids| pids.ends_with('\n'));
+        assert!(wait_until(DEADLINE, started), "{}", get.log_tail());
+        get.signal(Signal::TERM);
+        assert_eq!(exit_code(&mut get, STOP_DEADLINE), Some(130), "{}", get.log_tail());
+        let line = "bt-fast: interrupted: content is complete, but the command of --on-complete was ended";
+        assert_eq!(failures(&get.output()), [line]);
+        assert!(event(&get.output(), "complete").is_some(), "{}", get.log_tail());
+        for pid in fs::read_to_string(&pids).unwrap().split_whitespace() {
+            // A process that nothing has reaped yet has no command line.
+            let has_ended = || fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty();
+            assert!(wait_until(STOP_DEADLINE, has_ended), "{pid} still runs");
+        }
+        fixture.assert_complete(&target);
+    }
 }
 
 #[test]
