@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use super::hosts::{Effect, HostCounts, Hosts, Sighting};
+use super::hosts::{Effect, HostCounts, Hosts, Room, Rooms, Sighting};
 use crate::base::limits::{HOST_CLAIM_GRACE, HOSTS_COUNTED_IN_ALL_MAX};
 use crate::base::{InfoHash, Time};
 
 /// Counts the hosts of each torrent, and reports each host once when it has all pieces.
 ///
-/// A host can lie about its pieces, but counts once at most. When a limit of the number of hosts is reached, further
+/// A host can lie about its pieces, but counts at most once. When a limit of the number of hosts is reached, further
 /// hosts are not counted.
 #[derive(Debug, Default)]
 pub struct HostTable {
@@ -17,7 +17,7 @@ pub struct HostTable {
     host_count: usize,
     /// In the order of their times; at most [`HOSTS_COUNTED_IN_ALL_MAX`].
     claims: VecDeque<Claim>,
-    /// Not polled yet. A host is in it once at most.
+    /// Not polled yet. A host is in it at most once.
     completions: VecDeque<HostCompletion>,
 }
 
@@ -30,7 +30,7 @@ struct Claim {
     ip: IpAddr,
 }
 
-/// A host that has all pieces of a torrent, as of a moment.
+/// A host that has all pieces of a torrent, with the counts at that time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostCompletion {
     pub info_hash: InfoHash,
@@ -39,7 +39,7 @@ pub struct HostCompletion {
     pub counts: HostCounts,
 }
 
-/// Whether a sighting was counted.
+/// Whether the host of a sighting is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Counted {
@@ -52,19 +52,19 @@ impl HostTable {
     /// Takes a sighting of a peer of this torrent. `now` must not decrease.
     pub fn handle_sighting(&mut self, now: Time, info_hash: InfoHash, sighting: Sighting) -> Counted {
         let ip = sighting.ip.to_canonical();
-        let has_room = self.host_count < HOSTS_COUNTED_IN_ALL_MAX;
+        let room = Rooms {
+            hosts: Room::of(self.host_count, HOSTS_COUNTED_IN_ALL_MAX),
+            claims: Room::of(self.claims.len(), HOSTS_COUNTED_IN_ALL_MAX),
+        };
         let hosts = self.torrents.entry(info_hash).or_default();
         let seen = hosts.counts().seen;
-        let effect = hosts.handle(now, sighting, has_room);
+        let effect = hosts.handle(now, sighting, room);
         let counts = hosts.counts();
         self.host_count += counts.seen - seen;
         match effect {
             Effect::None => {}
             Effect::Full => return Counted::Full,
-            Effect::Claims(host) if self.claims.len() < HOSTS_COUNTED_IN_ALL_MAX => {
-                self.claims.push_back(Claim { since: now, info_hash, host, ip });
-            }
-            Effect::Claims(_) => return Counted::Full,
+            Effect::Claims(host) => self.claims.push_back(Claim { since: now, info_hash, host, ip }),
             Effect::Completed => self.completions.push_back(HostCompletion { info_hash, ip, counts }),
         }
         Counted::Yes
@@ -176,6 +176,20 @@ mod tests {
         fixture.see(0, "10.0.0.2", 1, Holding::Complete);
         fixture.see(0, "2001:db8:0:1::1", 1, Holding::Partial);
         assert_eq!(fixture.counts(), [2, 3]);
+    }
+
+    #[test]
+    fn a_claim_without_room_leaves_the_host_as_it_was() {
+        let mut fixture = Fixture::default();
+        // A host that claims and lacks pieces in turn fills the queue.
+        for _ in 0..HOSTS_COUNTED_IN_ALL_MAX {
+            fixture.see(0, "10.0.0.1", 1, Holding::Claimed);
+            fixture.see(0, "10.0.0.1", 1, Holding::Partial);
+        }
+        fixture.see(0, "10.0.0.2", 2, Holding::Claimed);
+        assert_eq!((fixture.completed(9), fixture.counts()), (vec![], [0, 2]));
+        fixture.see(9, "10.0.0.2", 2, Holding::Claimed);
+        assert_eq!((fixture.completed(12), fixture.counts()), (vec!["10.0.0.2".to_owned()], [1, 2]));
     }
 
     #[test]

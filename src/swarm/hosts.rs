@@ -69,6 +69,26 @@ enum Family {
     Both,
 }
 
+/// Whether there is room for a host or a claim that is not held yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Room {
+    Free,
+    Full,
+}
+
+impl Room {
+    pub(super) fn of(count: usize, max: usize) -> Self {
+        if count < max { Self::Free } else { Self::Full }
+    }
+}
+
+/// The room in the table of all torrents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Rooms {
+    pub(super) hosts: Room,
+    pub(super) claims: Room,
+}
+
 /// The effect of a sighting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Effect {
@@ -96,9 +116,10 @@ impl Hosts {
         HostCounts { seen: self.hosts.len(), complete: self.complete_count }
     }
 
-    /// Takes a sighting of a peer. A new host is counted only if `has_room`.
-    pub(super) fn handle(&mut self, now: Time, sighting: Sighting, has_room: bool) -> Effect {
-        let Some(index) = self.locate(sighting, has_room) else { return Effect::Full };
+    /// Takes a sighting of a peer. A new host is counted only if there is room for it. A claim is ignored if there is no
+    /// room for it; a later claim of the host then counts.
+    pub(super) fn handle(&mut self, now: Time, sighting: Sighting, room: Rooms) -> Effect {
+        let Some(index) = self.locate(sighting, room.hosts) else { return Effect::Full };
         let Some(host) = self.hosts.get_mut(index) else { return Effect::None };
         match (host.state, sighting.holding) {
             (State::Complete, _) | (State::Claims { .. }, Holding::Claimed) => Effect::None,
@@ -106,7 +127,8 @@ impl Hosts {
                 host.state = State::Incomplete;
                 Effect::None
             }
-            (_, Holding::Claimed) => {
+            (State::Incomplete, Holding::Claimed) if room.claims == Room::Full => Effect::None,
+            (State::Incomplete, Holding::Claimed) => {
                 host.state = State::Claims { since: now };
                 Effect::Claims(index)
             }
@@ -128,7 +150,7 @@ impl Hosts {
     }
 
     /// Returns the index of a peer's host. Returns `None` if the host is new and there is no room for it.
-    fn locate(&mut self, sighting: Sighting, has_room: bool) -> Option<usize> {
+    fn locate(&mut self, sighting: Sighting, room: Room) -> Option<usize> {
         let address = host_of(sighting.ip);
         if let Some(&index) = self.by_address.get(&address) {
             return Some(index);
@@ -143,7 +165,7 @@ impl Hosts {
             self.by_address.insert(address, index);
             return Some(index);
         }
-        if !has_room || self.hosts.len() >= HOSTS_COUNTED_MAX {
+        if room == Room::Full || self.hosts.len() >= HOSTS_COUNTED_MAX {
             return None;
         }
         let index = self.hosts.len();
