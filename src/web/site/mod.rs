@@ -19,6 +19,7 @@ mod pending;
 mod published;
 mod torrents;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -230,8 +231,8 @@ impl Site {
         self.0.public_url.clone().unwrap_or_else(|| format!("http://{host}"))
     }
 
-    /// The trackers and web seeds of the torrent, with our tracker in the first tier and our content as the first web
-    /// seed.
+    /// The trackers and web seeds of the torrent, each URL once, with our tracker in the first tier and our content as
+    /// the first web seed.
     fn sources(&self, published: &Published, base: &str) -> Sources {
         let mut own = vec![format!("{base}/announce")];
         // A proxy behind a public URL forwards only HTTP.
@@ -246,7 +247,12 @@ impl Site {
             // BEP 19: clients append the name to a URL that ends with a slash.
             web_seeds.insert(0, format!("{base}/f/{}/", published.info_hash));
         }
-        let tiers = [own].into_iter().chain(published.tiers.iter().cloned()).collect();
+        // The torrent may name our own tracker and content itself.
+        let mut known = HashSet::new();
+        web_seeds.retain(|url| known.insert(url.clone()));
+        let mut tiers: Vec<Vec<String>> = [own].into_iter().chain(published.tiers.iter().cloned()).collect();
+        tiers.iter_mut().for_each(|tier| tier.retain(|url| known.insert(url.clone())));
+        tiers.retain(|tier| !tier.is_empty());
         Sources { tiers, web_seeds }
     }
 }

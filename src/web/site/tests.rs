@@ -119,6 +119,17 @@ async fn the_torrent_has_our_tracker_first_and_our_content() {
 }
 
 #[tokio::test]
+async fn a_torrent_that_names_our_tracker_has_it_once() {
+    let metainfo = metainfo();
+    let info_hash = metainfo.info_hash;
+    let own = "http://other.example/announce";
+    let published = Published::new(metainfo, None, SystemTime::now());
+    let site = Site::new(vec![published], Tracker::new(Table::listed()), Some("http://other.example".to_owned()), 1);
+    let links = site.links(info_hash, "ignored:1", None).unwrap();
+    assert_eq!(Magnet::parse(links.magnet.as_bytes()).unwrap().trackers, [own]);
+}
+
+#[tokio::test]
 async fn all_urls_begin_with_the_public_url() {
     let served = serve(Some("https://origin.example/bt/"), false).await;
     let links = served.site.links(served.info_hash, "ignored:1", None).unwrap();
