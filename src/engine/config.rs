@@ -147,7 +147,9 @@ pub enum Provenance {
 #[derive(Debug)]
 pub enum Change {
     Add(Box<Source>),
-    /// Tells its trackers that we leave, and closes its connections.
+    /// Serves a torrent of the session from this source. Its hosts stay counted.
+    Restart(Box<Source>),
+    /// Forgets its hosts, tells its trackers that we leave, and closes its connections.
     Remove(InfoHash),
 }
 

@@ -68,6 +68,11 @@ impl Contents {
         self.session.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
     }
 
+    /// Returns the number of torrents in the session.
+    pub fn torrent_count(&self) -> usize {
+        self.torrents().len()
+    }
+
     /// Whether the session has this torrent and every wanted piece of it is on disk.
     pub fn is_complete(&self, info_hash: InfoHash) -> bool {
         self.torrents().get(&info_hash).is_some_and(|torrent| torrent.swarm.pieces.is_complete())
@@ -133,11 +138,14 @@ impl Contents {
         HostSummary::of(served.iter().map(|torrent| (&*torrent.name, self.host_counts(torrent.info_hash))))
     }
 
-    /// Removes a torrent from the session.
+    /// Removes a torrent from the session. Its hosts stay counted.
     pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Arc<Torrent>> {
-        let removed = self.torrents_mut().remove(&info_hash);
+        self.torrents_mut().remove(&info_hash)
+    }
+
+    /// Forgets the hosts of a torrent that is withdrawn.
+    pub(super) fn forget_hosts(&self, info_hash: InfoHash) {
         self.hosts.iter().for_each(|hosts| hosts.remove(info_hash));
-        removed
     }
 
     /// Fills `buffer` with the bytes of a file from `offset` on, and returns the identity of the file. Hashes pieces

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::base::limits::TORRENTS_LISTED_MAX;
+use crate::base::units::Count;
 use crate::swarm::HostCounts;
 
 /// The hosts of all torrents that are served. Its display is a part of a progress line, such as
@@ -85,8 +86,8 @@ impl HostSummary {
         let HostCounts { seen, complete } = self.sum;
         match self.torrent_count {
             0 => "no torrents".to_owned(),
-            1 => format!("{complete} of {seen} hosts complete"),
-            count => format!("{count} torrents, {complete} of {seen} hosts"),
+            1 => format!("{complete} of {} complete", Count(seen as u64, "host")),
+            count => format!("{count} torrents, {complete} of {}", Count(seen as u64, "host")),
         }
     }
 
@@ -117,6 +118,7 @@ mod tests {
         for (torrents, shown, fewest) in [
             (&[][..], "no torrents", 0),
             (&[image], "image.img: 3 of 5 hosts complete", 3),
+            (&[("image.img", 1, 1)], "image.img: 1 of 1 host complete", 1),
             (&[image, folder], "2 torrents: image.img 3/5, folder 5/5", 3),
             (&[folder, image, folder, ("x", 0, 1)], "4 torrents: 2 complete on every host seen, image.img 3/5", 0),
             (&[folder, folder, folder, ("x", 0, 0)], "4 torrents: 3 complete on every host seen", 0),

@@ -1,6 +1,7 @@
 //! The state that the threads of `seed` share, and the handle by which torrents join the running session.
 
 use std::collections::HashSet;
+use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub(super) struct SeedState {
     pub(super) pending: Arc<PendingList>,
     /// Every path of the command line has been added or refused.
     pub(super) is_complete: AtomicBool,
+    /// The user is still to be told how to end `seed`.
+    needs_stop_hint: AtomicBool,
     /// Set to end the session.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -61,8 +64,14 @@ impl SeedState {
             known: Mutex::new(served.iter().map(|torrent| torrent.info_hash).collect()),
             pending,
             is_complete: AtomicBool::new(is_complete),
+            needs_stop_hint: AtomicBool::new(io::stderr().is_terminal()),
             stop,
         }
+    }
+
+    /// Returns the words that tell how to end `seed`: once, and only on a terminal.
+    pub(super) fn take_stop_hint(&self) -> &'static str {
+        if self.needs_stop_hint.swap(false, Ordering::Relaxed) { "; Ctrl-C stops" } else { "" }
     }
 }
 
@@ -136,11 +145,15 @@ impl SessionHandle<'_> {
         })
     }
 
+    /// Whether the session serves nothing of a torrent, or only a part of what it announced.
+    pub(super) fn is_stopped(&self, info_hash: InfoHash) -> bool {
+        self.contents.has_fault(info_hash) || self.contents.has_unservable(info_hash)
+    }
+
     /// Serves a torrent that the session has stopped or serves in part, from content that is whole again.
     pub(super) fn restart(&self, source: Source) {
         // Fails if the session has ended.
-        let _ = self.changes.blocking_send(Change::Remove(source.metainfo.info_hash));
-        let _ = self.changes.blocking_send(Change::Add(Box::new(source)));
+        let _ = self.changes.blocking_send(Change::Restart(Box::new(source)));
     }
 
     /// Withdraws a torrent of `len` bytes and stops serving it.
@@ -166,7 +179,7 @@ impl SessionHandle<'_> {
     fn start(&self, source: Source, torrent: &ServedTorrent) {
         if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
             self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
-            torrent.announce(self.port(), self.origin, self.output);
+            torrent.announce(self.port(), self.state.take_stop_hint(), self.origin, self.output);
         }
     }
 

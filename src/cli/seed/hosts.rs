@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::units::Count;
 use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::engine::{CompletedHost, Contents, HostSummary};
 
-/// Interval at which the summary is renewed if no host completes.
+/// Interval at which the summary is renewed if no host completes and no torrent is added or removed.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports the complete hosts of the session while it runs.
@@ -17,22 +18,34 @@ pub(super) struct HostReporter<'a> {
     summary: HostSummary,
     /// [`Self::summary`] as text.
     line: String,
+    /// Torrents of the session at that time.
+    torrent_count: usize,
     renewed_at: Option<Instant>,
 }
 
 impl<'a> HostReporter<'a> {
     pub(super) fn new(contents: &'a Arc<Contents>, output: &'a Output) -> Self {
-        Self { contents, output, summary: HostSummary::default(), line: String::new(), renewed_at: None }
+        Self {
+            contents,
+            output,
+            summary: HostSummary::default(),
+            line: String::new(),
+            torrent_count: 0,
+            renewed_at: None,
+        }
     }
 
     /// Reports the hosts that have completed since the last call, and renews the summary when it is due.
     pub(super) fn update(&mut self) {
-        let mut is_due = self.renewed_at.is_none_or(|at| at.elapsed() >= SUMMARY_INTERVAL);
+        let torrent_count = self.contents.torrent_count();
+        let mut is_due =
+            torrent_count != self.torrent_count || self.renewed_at.is_none_or(|at| at.elapsed() >= SUMMARY_INTERVAL);
         while let Some(host) = self.contents.poll_completed_host() {
             self.report(&host);
             is_due = true;
         }
         if is_due {
+            self.torrent_count = torrent_count;
             self.renewed_at = Some(Instant::now());
             self.summary = self.contents.host_summary();
             self.line = self.summary.to_string();
@@ -56,7 +69,7 @@ impl<'a> HostReporter<'a> {
     fn report(&self, host: &CompletedHost) {
         let CompletedHost { info_hash, name, ip, counts } = host;
         let (complete, seen) = (counts.complete, counts.seen);
-        self.output.message(format_args!("{ip} has all of {name} ({complete} of {seen} hosts)"));
+        self.output.message(format_args!("{ip} has all of {name} ({complete} of {})", Count(seen as u64, "host")));
         self.output.record(&Record::Completed {
             info_hash: info_hash.to_string(),
             name,

@@ -43,8 +43,9 @@ impl Intake<'_> {
                 Ok(prepared) => add(&seeded.path, prepared, &session),
                 Err(failure) if failure.exit == Exit::Interrupted => return None,
                 Err(failure) => {
-                    self.refusals.add(&seeded.path, failure);
-                    PathState::refused(&seeded.path)
+                    let reason = failure.line.clone();
+                    self.refusals.add(seeded.kind, &seeded.path, failure);
+                    PathState::Refused(reason)
                 }
             };
             self.served_count += usize::from(matches!(seeded.state, PathState::Served(_)));
@@ -62,12 +63,12 @@ impl Intake<'_> {
 }
 
 fn add(path: &Path, prepared: Prepared, session: &SessionHandle<'_>) -> PathState {
-    let fingerprint = prepared.fingerprint;
+    let (fingerprint, info_hash) = (prepared.fingerprint, prepared.source.metainfo.info_hash);
     match session.add(prepared) {
         Some(torrent) => PathState::Served(Version::new(&torrent, fingerprint)),
         None => {
             warn_of_duplicate(path, session.output);
-            PathState::refused(path)
+            PathState::Duplicate { info_hash, fingerprint }
         }
     }
 }

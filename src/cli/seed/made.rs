@@ -15,7 +15,7 @@ use crate::cli::progress::ContentProgress;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::open::shown;
 use crate::create::write::write_atomically;
-use crate::create::{Control, Fingerprint, Plan, Settings};
+use crate::create::{Control, CreateError, Fingerprint, Plan, Settings};
 use crate::hash::sha1;
 
 /// A torrent made of local content.
@@ -45,7 +45,7 @@ pub(super) struct Unhashed {
 
 /// Finds the kept torrent of the content at `path` by names, lengths and time stamps. No content is read.
 pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Failure> {
-    let plan = Plan::new(path, &Settings::default(), None)?;
+    let plan = Plan::new(path, &Settings::default(), None).map_err(refusal)?;
     let folder = folder_of_content(path, &plan)?;
     let check = Check::begin();
     let content = plan.observation();
@@ -59,6 +59,16 @@ pub(super) fn find(path: &Path, limits: &MetainfoLimits) -> Result<Content, Fail
         return Ok(Content::Known(Box::new(Made { metainfo, folder, trust, fingerprint })));
     }
     Ok(Content::Unhashed(Box::new(Unhashed { path: path.to_owned(), plan, folder, check })))
+}
+
+/// Content that is empty may be filled later.
+fn refusal(error: CreateError) -> Failure {
+    let (path, reason) = match &error {
+        CreateError::NoFiles { path } => (path, "the folder is empty"),
+        CreateError::NoBytes { path } => (path, "it has no bytes"),
+        _ => return error.into(),
+    };
+    Failure::new(Exit::Failed, format_args!("no content: {}: {reason}", shown(path)))
 }
 
 impl Content {

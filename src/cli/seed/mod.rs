@@ -1,12 +1,14 @@
 //! `bt-fast seed`.
 
 mod follow;
+mod followed;
 mod handle;
 mod hosts;
 mod inspector;
 mod intake;
 mod made;
 mod origin;
+mod path_kind;
 mod paths;
 mod prepare;
 mod prepared;
@@ -127,7 +129,7 @@ fn conclude(ended: &Ended, total_len: u64, output: &Output) {
     output.record(&Record::Stopped { seconds: report.elapsed.as_secs_f64(), transfer: transfer(report) });
 }
 
-/// `3.2 GiB, 1.60 copies,`
+/// `3.2 GiB, 1.60 times the content,`
 struct Copies {
     uploaded: u64,
     total_len: u64,
@@ -137,6 +139,6 @@ impl fmt::Display for Copies {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let copies = self.uploaded as f64 / self.total_len.max(1) as f64;
-        write!(f, "{}, {copies:.2} copies,", Bytes(self.uploaded))
+        write!(f, "{}, {copies:.2} times the content,", Bytes(self.uploaded))
     }
 }

@@ -8,10 +8,11 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::path_kind::PathKind;
 use super::refusals::warn_of_duplicate;
 use super::served::ServedTorrent;
 use crate::base::{InfoHash, limits};
-use crate::cli::options::{is_pattern, is_torrent_name};
+use crate::cli::options::is_pattern;
 use crate::cli::output::Output;
 use crate::create::Fingerprint;
 use crate::create::open::shown;
@@ -23,38 +24,17 @@ pub(super) struct SeededPath {
     pub(super) state: PathState,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PathKind {
-    Content,
-    /// A `.torrent`. The engine checks the files of its content as they are sent.
-    Torrent,
-}
-
 pub(super) enum PathState {
     /// The content has to be hashed before it is served.
     Unhashed,
     Served(Version),
-    /// Not served; the reason has been reported. The files were in this state, or could not be listed.
-    Refused(Option<Fingerprint>),
-}
-
-impl SeededPath {
-    pub(super) fn new(path: PathBuf, state: PathState) -> Self {
-        let is_torrent = is_torrent_name(&path) && !path.is_dir();
-        Self { kind: if is_torrent { PathKind::Torrent } else { PathKind::Content }, path, state }
-    }
-
-    /// Notes that the content at this path cannot be served.
-    pub(super) fn refused(path: PathBuf) -> Self {
-        let state = PathState::refused(&path);
-        Self::new(path, state)
-    }
-}
-
-impl PathState {
-    pub(super) fn refused(path: &Path) -> Self {
-        Self::Refused(Fingerprint::read(path).ok())
-    }
+    /// Not served, for this reason, which has been reported.
+    Refused(String),
+    /// Another path has the same torrent, and serves it. The files were in this state, or could not be listed.
+    Duplicate {
+        info_hash: InfoHash,
+        fingerprint: Option<Fingerprint>,
+    },
 }
 
 /// The state of the content at a path that is served.
@@ -76,23 +56,43 @@ impl Version {
     }
 }
 
+/// A path of the command line.
+pub(super) enum Matched {
+    Path(PathBuf),
+    Pattern { pattern: PathBuf, matches: Vec<PathBuf> },
+}
+
+/// Finds the paths that the patterns match.
+pub(super) fn search(paths: &[PathBuf]) -> Vec<Matched> {
+    let search = |path: &PathBuf| {
+        if is_pattern(path) {
+            Matched::Pattern { pattern: path.clone(), matches: matches(path) }
+        } else {
+            Matched::Path(path.clone())
+        }
+    };
+    paths.iter().map(search).collect()
+}
+
 /// Returns the paths of the command line, each pattern replaced by the paths that it matches, without duplicates.
 /// Reports patterns that match nothing, and paths that are given more than once.
-pub(super) fn expand(paths: &[PathBuf], output: &Output) -> Vec<PathBuf> {
+pub(super) fn expand(matched: Vec<Matched>, output: &Output) -> Vec<PathBuf> {
     let mut expanded: Vec<PathBuf> = Vec::new();
-    for path in paths {
-        if !is_pattern(path) {
-            expanded.push(path.clone());
-            continue;
-        }
-        let matches = matches(path);
+    for path in matched {
+        let (path, matches) = match path {
+            Matched::Path(path) => {
+                expanded.push(path);
+                continue;
+            }
+            Matched::Pattern { pattern, matches } => (pattern, matches),
+        };
         if matches.is_empty() {
             let line = "no path matches: put content there, then send SIGHUP (systemctl reload bt-fast)";
-            output.message(format_args!("waiting for content: {}: {line}", shown(path)));
+            output.message(format_args!("waiting for content: {}: {line}", shown(&path)));
         }
         if matches.len() > limits::PATTERN_MATCHES_MAX {
             let (count, max) = (matches.len() - limits::PATTERN_MATCHES_MAX, limits::PATTERN_MATCHES_MAX);
-            output.warning(format_args!("{}: {count} paths are not served: at most {max} are", shown(path)));
+            output.warning(format_args!("{}: {count} paths are not served: at most {max} are", shown(&path)));
         }
         expanded.extend(matches.into_iter().take(limits::PATTERN_MATCHES_MAX));
     }

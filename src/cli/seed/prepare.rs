@@ -79,7 +79,8 @@ pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<Prepar
     Ok(Prepared { source, trust, fingerprint })
 }
 
-/// Refuses a path that can't be found, which may be meant as a `.torrent` or as content. A missing `.torrent` is refused when it is read.
+/// Refuses a path that can't be found, which may be meant as a `.torrent` or as content. A missing `.torrent` is refused
+/// when it is read.
 fn check_exists(path: &Path) -> Result<(), Failure> {
     let Err(error) = path.symlink_metadata() else { return Ok(()) };
     if path.extension().is_some_and(|ending| ending == "torrent") {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::path_kind::PathKind;
 use crate::base::escape::printable;
 use crate::cli::exit::Failure;
 use crate::cli::options::{SeedOptions, is_pattern};
@@ -27,9 +28,9 @@ impl<'a> Refusals<'a> {
 
     /// Reports a path that cannot be served. The failure of a path that is the only one ends `seed` and is reported
     /// then.
-    pub(super) fn add(&mut self, path: &Path, failure: Failure) {
+    pub(super) fn add(&mut self, kind: PathKind, path: &Path, failure: Failure) {
         if !self.is_only_path {
-            self.output.error(format_args!("not served: {failure}"));
+            self.output.error(not_served(kind, &failure));
             record_not_served(path, &failure, self.output);
         }
         self.first.get_or_insert(failure);
@@ -43,6 +44,14 @@ impl<'a> Refusals<'a> {
         let Failure { exit, line } = self.first.take()?;
         let line = if self.is_only_path { line } else { format!("nothing is left to serve: {line}") };
         Some(Failure { exit, line })
+    }
+}
+
+/// Returns the line for a path of the command line that is not served.
+pub(super) fn not_served(kind: PathKind, failure: &Failure) -> String {
+    match kind {
+        PathKind::Content => format!("not served: {failure}: it is served as soon as it has readable content"),
+        PathKind::Torrent => format!("not served: {failure}"),
     }
 }
 

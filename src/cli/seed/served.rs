@@ -34,13 +34,13 @@ impl ServedTorrent {
         }
     }
 
-    /// Prints the torrent's links, if there is a web side, and that it is served to peers on `port`.
-    pub(super) fn announce(&self, port: u16, origin: Option<&Origin>, output: &Output) {
+    /// Prints the torrent's links, if there is a web side, and that it is served to peers on `port`, with this hint.
+    pub(super) fn announce(&self, port: u16, hint: &str, origin: Option<&Origin>, output: &Output) {
         let Self { info_hash, name, total_len, pieces_served, pieces, remembered } = self;
         if let Some(origin) = origin {
             origin.print_links(*info_hash, name, port, output);
         }
-        output.message(format_args!("seeding {name} ({}) on port {port}; Ctrl-C stops", Bytes(*total_len)));
+        output.message(format_args!("seeding {name} ({}) on port {port}{hint}", Bytes(*total_len)));
         output.record(&Record::Seeding {
             info_hash: info_hash.to_string(),
             name,

@@ -120,7 +120,8 @@ impl Session<'_> {
         if let Some(origin) = self.origin {
             origin.open(port, self.config.identity.peer_id, self.output);
         }
-        self.served.iter().for_each(|torrent| torrent.announce(port, self.origin, self.output));
+        let Self { origin, state, output, .. } = *self;
+        self.served.iter().for_each(|torrent| torrent.announce(port, state.take_stop_hint(), origin, output));
         let hosts = self.config.contents.host_summary().to_string();
         status.ready(status_line(port, &hosts, &self.state.pending));
     }

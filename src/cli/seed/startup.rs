@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::paths::{PathState, SeededPath, Version, expand};
+use super::path_kind::PathKind;
+use super::paths::{PathState, SeededPath, Version, expand, search};
 use super::prepare::{Found, find};
 use super::prepared::Prepared;
 use super::refusals::{Refusals, warn_of_duplicate};
@@ -49,24 +50,27 @@ impl<'a> Startup<'a> {
         };
         let mut known = HashSet::new();
         let mut notified_at = Instant::now();
-        for path in expand(&options.torrents, output) {
+        for path in expand(search(&options.torrents), output) {
             if notified_at.elapsed() >= STATUS_INTERVAL {
                 notified_at = Instant::now();
                 notify::starting(&format!("preparing {}", shown(&path)));
             }
+            let kind = PathKind::of(&path);
             let state = match find(&path, options, output) {
                 Ok(Found::Ready(prepared)) if !known.insert(prepared.source.metainfo.info_hash) => {
                     warn_of_duplicate(&path, output);
-                    PathState::refused(&path)
+                    let Prepared { source, fingerprint, .. } = *prepared;
+                    PathState::Duplicate { info_hash: source.metainfo.info_hash, fingerprint }
                 }
                 Ok(Found::Ready(prepared)) => PathState::Served(startup.add(*prepared, options, contents)),
                 Ok(Found::Unhashed) => PathState::Unhashed,
                 Err(failure) => {
-                    startup.refusals.add(&path, failure);
-                    PathState::refused(&path)
+                    let reason = failure.line.clone();
+                    startup.refusals.add(kind, &path, failure);
+                    PathState::Refused(reason)
                 }
             };
-            startup.paths.push(SeededPath::new(path, state));
+            startup.paths.push(SeededPath { path, kind, state });
         }
         match startup.refusals.conclude(startup.sources.len() + startup.unhashed_count()) {
             Some(failure) => Err(failure),

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
 use crate::engine::conclusion::{Outcome, all_banned, depart};
-use crate::engine::config::{Change, Changes, Channels, Config};
+use crate::engine::config::{Change, Changes, Channels, Config, Source};
 use crate::engine::control::leavers::Leavers;
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
@@ -288,19 +288,28 @@ impl Control<'_> {
 
     fn handle_change(&mut self, change: Change) {
         match change {
-            Change::Add(source) => {
-                let name = crate::base::escape::printable(&source.metainfo.info.name);
-                let info_hash = source.metainfo.info_hash;
-                match prepare(*source, self.config, self.shared.page_cache.trusted, self.next_number) {
-                    Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
-                    Ok(_) => warn!("{name}: already served"),
-                    Err(error) if self.leavers.are_reported() => {
-                        let _ = self.leavers.send(move || Departure { info_hash, result: Err(error) });
-                    }
-                    Err(error) => warn!("{name}: {error}"),
-                }
+            Change::Add(source) => self.add_source(*source),
+            Change::Restart(source) => {
+                self.remove(source.metainfo.info_hash);
+                self.add_source(*source);
             }
-            Change::Remove(info_hash) => self.remove(info_hash),
+            Change::Remove(info_hash) => {
+                self.remove(info_hash);
+                self.shared.forget_hosts(info_hash);
+            }
+        }
+    }
+
+    fn add_source(&mut self, source: Source) {
+        let name = crate::base::escape::printable(&source.metainfo.info.name);
+        let info_hash = source.metainfo.info_hash;
+        match prepare(source, self.config, self.shared.page_cache.trusted, self.next_number) {
+            Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
+            Ok(_) => warn!("{name}: already served"),
+            Err(error) if self.leavers.are_reported() => {
+                let _ = self.leavers.send(move || Departure { info_hash, result: Err(error) });
+            }
+            Err(error) => warn!("{name}: {error}"),
         }
     }
 

@@ -90,12 +90,13 @@ impl Seeding {
         command
     }
 
-    /// Downloads from this URL and compares the content with that in `source`.
+    /// Downloads from this URL and compares the content with that at `path` in `source`.
     #[track_caller]
-    fn assert_gets(&self, url: &str, name: &str) {
+    fn assert_gets(&self, url: &str, path: &str) {
         let target = self.scratch.folder(&format!("target {}", fastrand::u32(..)));
         run(&self.get_command(url, &target), DEADLINE).success();
-        assert_eq!(difference(&self.source.join(name), &target.join(name), true), None);
+        let name = Path::new(path).file_name().unwrap();
+        assert_eq!(difference(&self.source.join(path), &target.join(name), true), None);
     }
 
     fn failed_get(&self, url: &str) -> Finished {
@@ -109,6 +110,13 @@ impl Seeding {
     fn failed(&self) -> Vec<bool> {
         let api: Value = serde_json::from_slice(&get((self.ip, ADMIN_PORT).into(), "/api", "").body).unwrap();
         api["torrents"].as_array().unwrap().iter().map(|torrent| torrent["failed"] == true).collect()
+    }
+
+    /// Returns the number of complete hosts of each torrent.
+    fn complete_hosts(&self) -> Vec<u64> {
+        let api: Value = serde_json::from_slice(&get((self.ip, ADMIN_PORT).into(), "/api", "").body).unwrap();
+        let torrents = api["torrents"].as_array().unwrap();
+        torrents.iter().map(|torrent| torrent["hosts_complete"].as_u64().unwrap()).collect()
     }
 
     #[track_caller]
@@ -204,10 +212,10 @@ fn content_with_the_same_bytes_keeps_its_torrent() {
         let published = seed.wait_for("published", 1);
         seed.wait_for("seeding", 1);
         change(&seed.content());
-        seed.wait_for_line("its files have changed");
+        seed.wait_for_line("the files have changed");
         // The torrent is served while the files are hashed again.
         seed.assert_gets(text(&published, "torrent"), NAME);
-        seed.wait_for_line("the content is the same as before");
+        seed.wait_for_line("the content is unchanged; serving continues");
         seed.assert_gets(text(&published, "torrent"), NAME);
         assert_eq!((seed.events("published").len(), seed.events("replaced").len()), (1, 0));
         assert!(!seed.page().contains("being updated"), "{}", seed.page());
@@ -222,6 +230,7 @@ fn removed_content_fails_until_it_is_back() {
     let published = seed.wait_for("published", 1);
     seed.wait_for("seeding", 1);
     seed.assert_gets(text(&published, "torrent"), NAME);
+    assert!(wait_until(DEADLINE, || seed.complete_hosts() == [1]), "{:?}", seed.complete_hosts());
     let bytes = fs::read(seed.content()).unwrap();
     fs::remove_file(seed.content()).unwrap();
     let refused = seed.wait_for("not_served", 1);
@@ -229,8 +238,9 @@ fn removed_content_fails_until_it_is_back() {
     assert!(wait_until(DEADLINE, || seed.failed() == [true]), "{:?}", seed.failed());
     assert!(seed.page().contains("being updated"), "{}", seed.page());
     fs::write(seed.content(), bytes).unwrap();
-    seed.wait_for_line("the content is the same as before");
+    seed.wait_for_line("the content is unchanged; serving continues");
     assert!(wait_until(DEADLINE, || seed.failed() == [false]), "{:?}", seed.failed());
+    assert_eq!(seed.complete_hosts(), [1], "the hosts of a torrent that is served again are still counted");
     seed.assert_gets(text(&published, "torrent"), NAME);
     let output = seed.process.output();
     let refusals = warnings(&output).iter().filter(|line| line.contains("not served")).count();
@@ -300,6 +310,55 @@ fn a_name_leads_to_the_first_of_several_torrents() {
     seed.stop();
 }
 
+/// Two paths have the same torrent. When the one that serves it changes or is gone, the other one serves it.
+#[test]
+fn a_path_with_the_same_content_takes_over() {
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    for (change, served_count) in [(&replace as &dyn Fn(&Path), 2), (&remove, 1)] {
+        let mut seed = Seeding::start(&[], &["one/content", "two/content"], |source| {
+            for folder in ["one", "two"] {
+                fs::create_dir(source.join(folder)).unwrap();
+                write_random(&source.join(folder).join(NAME), LEN, 4);
+            }
+        });
+        let published = seed.wait_for("published", 1);
+        seed.wait_for_line("this torrent is given more than once");
+        change(&seed.source.join("one").join(NAME));
+        seed.wait_for_line(&format!("serving {NAME} from "));
+        if served_count == 2 {
+            let new = seed.wait_for("published", 2);
+            seed.assert_gets(text(&new, "torrent"), &format!("one/{NAME}"));
+        } else {
+            seed.wait_for("not_served", 1);
+        }
+        seed.assert_gets(text(&published, "torrent"), &format!("two/{NAME}"));
+        assert!(seed.events("replaced").is_empty() && seed.events("dropped").is_empty(), "{}", seed.process.log_tail());
+        assert!(wait_until(DEADLINE, || seed.failed() == vec![false; served_count]), "{:?}", seed.failed());
+        seed.stop();
+    }
+}
+
+/// Content that was refused at the start is tried again while its files stay the same.
+#[test]
+fn content_refused_at_the_start_is_served_when_it_can_be_read() {
+    let mut seed = Seeding::start(&[], &[NAME, "empty", "broken"], |source| {
+        write_random(&source.join(NAME), LEN, 5);
+        fs::create_dir(source.join("empty")).unwrap();
+        // A link whose target can't be read, and then can, is itself unchanged.
+        std::os::unix::fs::symlink("absent", source.join("broken")).unwrap();
+    });
+    seed.wait_for("not_served", 2);
+    seed.wait_for_line("the folder is empty: it is served as soon as it has readable content");
+    write_random(&seed.source.join("empty").join("file"), LEN, 6);
+    write_random(&seed.source.join("absent"), LEN, 7);
+    seed.wait_for("seeding", 3);
+    let mut served: Vec<String> = seed.events("seeding").iter().map(|record| text(record, "name").to_owned()).collect();
+    served.sort_unstable();
+    assert_eq!((served, seed.events("not_served").len()), (vec!["broken".into(), NAME.into(), "empty".into()], 2));
+    seed.process.signal(Signal::TERM);
+    assert_eq!(exit_code(&mut seed.process, STOP_DEADLINE), Some(0), "{}", seed.process.log_tail());
+}
+
 #[test]
 fn a_hangup_reads_the_paths_again() {
     let mut seed = Seeding::start(&[], &["*", ".hidden"], |source| write_random(&source.join(".hidden"), LEN, 1));
@@ -355,7 +414,7 @@ fn a_torrent_whose_content_changed_fails_until_a_hangup() {
     fs::write(&content, bytes).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     seed.process.signal(Signal::HUP);
-    seed.wait_for_line("the content is the same as before");
+    seed.wait_for_line("the content is unchanged; serving continues");
     seed.assert_gets(text(&published, "torrent"), NAME);
     seed.stop();
 }
