@@ -75,6 +75,7 @@ fn bad_usage_is_one_line_and_code_2() {
         ("seed x.torrent --public-url here", "public URL"),
         ("seed x.torrent --public-url http://x/?y", "--public-url"),
         ("seed x.torrent --stop-ratio 0", "--stop-ratio"),
+        ("seed x.torrent --stop-copies 0", "--stop-copies"),
         ("seed x.torrent --stop-time soon", "--stop-time"),
         ("seed x.torrent --deny-peer 10.0.0.0/33", "--deny-peer"),
         ("seed x.torrent --dscp 64", "--dscp"),

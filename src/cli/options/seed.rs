@@ -87,6 +87,9 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
     if args.stop_ratio.is_some_and(|ratio| !ratio.is_finite() || ratio <= 0.0) {
         return Err(usage("--stop-ratio: give a number above 0"));
     }
+    if args.stop_copies == Some(0) {
+        return Err(usage("--stop-copies: give a number above 0"));
+    }
     let until = UntilOptions {
         ratio: args.stop_ratio,
         time: duration("--stop-time", args.stop_time.as_deref())?,
