@@ -149,9 +149,8 @@ impl Followed {
             }
             heir.settle(prepared.fingerprint);
             heir.served = Some(Version { fingerprint: prepared.fingerprint, ..old.clone() });
-            if session.is_stopped(old.info_hash) {
-                session.restart(prepared.source);
-            }
+            // The session reads the files of the earlier path until then.
+            session.restart(prepared.source);
             session.set_availability(old.info_hash, Availability::Available);
             session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
         });

@@ -150,7 +150,7 @@ impl SessionHandle<'_> {
         self.contents.has_fault(info_hash) || self.contents.has_unservable(info_hash)
     }
 
-    /// Serves a torrent that the session has stopped or serves in part, from content that is whole again.
+    /// Serves a torrent of the session from this source, whose content is whole. Its peers are disconnected.
     pub(super) fn restart(&self, source: Source) {
         // Fails if the session has ended.
         let _ = self.changes.blocking_send(Change::Restart(Box::new(source)));

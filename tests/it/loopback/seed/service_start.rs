@@ -126,7 +126,7 @@ fn a_seed_ends_when_nothing_is_left_to_serve() {
     let nothing = |paths: &[&Path], code, part| {
         assert_fails(&run(&seed(paths, &fixture.scratch), DEADLINE), code, part);
     };
-    nothing(&[&empty], 1, "no files: ");
+    nothing(&[&empty], 1, "no content: ");
     nothing(&[&without_data], 3, "no data: ");
     let finished = run(&seed(&[&without_data, &empty], &fixture.scratch), DEADLINE);
     let last = finished.stderr.lines().last().unwrap_or_default();
