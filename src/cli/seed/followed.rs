@@ -156,6 +156,8 @@ impl Followed {
         });
     }
 
+    /// Prepares the content and passes it to `serve`, or notes why it cannot be served. `before` is the state of the
+    /// files.
     fn try_path(
         &mut self,
         before: Option<Fingerprint>,
@@ -170,6 +172,8 @@ impl Followed {
             Err(failure) => {
                 let Some(inspection) = inspector.read(&self.path, session) else { return };
                 let Inspection { seen, presence, .. } = inspection;
+                // The content is not known to be that of the other path.
+                self.duplicate_of = None;
                 if self.is_compared() && seen.is_some() && seen != before {
                     // A program writes to the files while they are hashed: wait until they stay the same.
                     self.change = Some(FileChange { seen, since: Instant::now() });
@@ -258,7 +262,6 @@ impl Followed {
         } else {
             failure
         };
-        self.duplicate_of = None;
         if self.refusal.as_ref() != Some(&failure.line) {
             session.output.warning(not_served(self.kind, &failure));
             record_not_served(&self.path, &failure, session.output);
