@@ -303,12 +303,12 @@ fn measured(rounds: &[Round], ours: &[f64]) -> Vec<Measured> {
         Measured::new("seed, anonymous memory", Unit::Bytes, of(&|round| number(round.seed().memory_anon_peak))),
         Measured::new("get, anonymous memory", Unit::Bytes, of(&|round| number(round.get().memory_anon_peak))),
     ]);
-    let latencies: [(&str, fn(&Ended) -> u64); 2] =
-        [("latency p50", |got| got.latency_p50_us), ("latency p99", |got| got.latency_p99_us)];
-    for (name, latency) in latencies {
-        let timed = rounds.iter().map(|round| round.worst(latency).map(number)).collect::<Option<Vec<f64>>>();
-        all.extend(timed.map(|rounds| Measured::new(name, Unit::Microseconds, rounds)));
-    }
+    let timed = |latency: fn(&Ended) -> u64| -> Option<Vec<f64>> {
+        rounds.iter().map(|round| round.worst(latency).map(number)).collect()
+    };
+    let latency = |name: &str, rounds: Vec<f64>| Measured::new(name, Unit::Microseconds, rounds);
+    all.extend(timed(|got| got.latency_p50_us).map(|rounds| latency("latency p50", rounds)));
+    all.extend(timed(|got| got.latency_p99_us).map(|rounds| latency("latency p99", rounds)));
     all
 }
 

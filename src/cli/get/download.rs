@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::Command;
+use super::command::Command;
 use super::tally::Outcome;
 use crate::base::InfoHash;
 use crate::base::escape::printable;

@@ -1,6 +1,6 @@
 //! `get --metadata-only`: saves the `.torrent` of a link or URL.
 
-use super::Command;
+use super::command::Command;
 use crate::base::escape::printable;
 use crate::base::units::Bytes;
 use crate::cli::exit::{Exit, Failure};

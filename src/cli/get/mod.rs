@@ -1,5 +1,6 @@
 //! `bt-fast get`.
 
+mod command;
 mod download;
 mod intake;
 mod metadata_only;
@@ -8,14 +9,15 @@ mod session;
 mod tally;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
+use command::Command;
 use intake::Intake;
 use session::Session;
 
 use super::exit::Failure;
 use super::interrupt::{self, Hangup};
-use super::load::{Loader, Purpose};
+use super::load::Purpose;
 use super::options::{GetOptions, GetOutput, MetainfoSource};
 use super::output::Output;
 use super::transfer::config;
@@ -77,21 +79,5 @@ fn session_config(options: &GetOptions) -> Config {
         rates: options.rates,
         leeching_max: options.network.connections_max.unwrap_or(limits::CONNECTIONS_LEECHING_MAX),
         ..config
-    }
-}
-
-/// The options, stop flag and output of one run of `get`.
-#[derive(Debug, Clone, Copy)]
-struct Command<'a> {
-    options: &'a GetOptions,
-    stop: &'a AtomicBool,
-    output: &'a Output,
-}
-
-impl<'a> Command<'a> {
-    fn loader(self, config: &'a Config, listening: Listening, purpose: Purpose) -> Loader<'a> {
-        let Self { options, stop, output } = self;
-        let (network, limits) = (&options.network, &options.engine.metainfo);
-        Loader { network, limits, config, listening, purpose, stop, output }
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::Command;
+use super::command::Command;
 use super::download::Download;
 use super::seeding::Seeding;
 use super::tally::{Outcome, Tally};
