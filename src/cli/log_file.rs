@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -30,6 +30,8 @@ struct OpenFile {
     file: File,
     /// When the path was last compared with the file.
     checked_at: Instant,
+    /// A failed write has been reported.
+    has_failed: bool,
 }
 
 impl LogFile {
@@ -41,7 +43,10 @@ impl LogFile {
                 format_args!("can't open the log: {place}: {error}: give another file with --log"),
             )
         })?;
-        Ok(Self { path: path.to_owned(), open: Mutex::new(OpenFile { file, checked_at: Instant::now() }) })
+        Ok(Self {
+            path: path.to_owned(),
+            open: Mutex::new(OpenFile { file, checked_at: Instant::now(), has_failed: false }),
+        })
     }
 
     /// Appends a message in the form of the log's own lines.
@@ -51,18 +56,29 @@ impl LogFile {
         self.append(&format!("{time} {level:>5} {line}"));
     }
 
-    /// Appends a line. Ignores errors: a full disk does not end the work.
+    /// Appends a line. A failure is reported once: a full disk does not end the work.
     fn append(&self, line: &str) {
         let mut open = lock(&self.open);
         if open.checked_at.elapsed() >= LOG_CHECK_INTERVAL {
             open.checked_at = Instant::now();
-            if is_gone(&self.path, &open.file)
-                && let Ok(file) = append_to(&self.path)
-            {
-                open.file = file;
+            if is_gone(&self.path, &open.file) {
+                match append_to(&self.path) {
+                    Ok(file) => open.file = file,
+                    Err(error) => self.report(&mut open, &error),
+                }
             }
         }
-        let _ = open.file.write_all(format!("{line}\n").as_bytes());
+        if let Err(error) = open.file.write_all(format!("{line}\n").as_bytes()) {
+            self.report(&mut open, &error);
+        }
+    }
+
+    fn report(&self, open: &mut OpenFile, error: &io::Error) {
+        if !std::mem::replace(&mut open.has_failed, true) {
+            // There is no other stream on which a failure of this one could be reported.
+            let place = shown(&self.path);
+            let _ = writeln!(io::stderr(), "bt-fast: can't write the log: {place}: {error}: lines will be missing");
+        }
     }
 }
 
@@ -73,7 +89,8 @@ fn is_gone(path: &Path, file: &File) -> bool {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    // A FIFO without a reader is refused instead of waited for.
+    OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Takes the lines of the log. Each call of `write` must have whole lines.

@@ -223,7 +223,7 @@ mod tests {
             refusal("bt-fast get x --overwite"),
             "unexpected argument '--overwite': did you mean '--overwrite'? see bt-fast get --help"
         );
-        assert_eq!(refusal("bt-fast gte"), "unrecognized subcommand 'gte': did you mean 'get'? see bt-fast --help");
+        assert_eq!(refusal("bt-fast gett"), "unrecognized subcommand 'gett': did you mean 'get'? see bt-fast --help");
         assert!(refusal("bt-fast bench hash --what").ends_with(": see bt-fast bench hash --help"));
         assert!(refusal("bt-fast sed").ends_with("? see bt-fast --help"));
     }

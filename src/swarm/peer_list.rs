@@ -49,6 +49,8 @@ struct Peer {
     retry_at: Time,
     /// The peer closed the last connection at our handshake.
     hung_up: bool,
+    /// The peer has sent us blocks.
+    has_sent: bool,
 }
 
 /// Known peers of one torrent: at most [`PEER_LIST_MAX`].
@@ -255,9 +257,10 @@ impl PeerList {
     }
 
     /// The peer closed a connection of [`Self::poll_connect`] without sending a handshake. The caller still has to
-    /// report the end of the attempt with [`Self::handle_failed`] or [`Self::handle_disconnected`].
+    /// report the end of the attempt with [`Self::handle_failed`] or [`Self::handle_disconnected`]. A peer that has sent
+    /// us blocks does not count: it had the torrent, and needs no encryption.
     pub fn handle_hung_up(&mut self, addr: SocketAddr) {
-        self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up = true);
+        self.peers.entry(canonical(addr)).and_modify(|peer| peer.hung_up |= !peer.has_sent);
     }
 
     /// The number of peers that closed their last connection at our handshake.
@@ -388,7 +391,7 @@ impl PeerList {
 impl Peer {
     fn new(source: Source) -> Self {
         let state = State::Idle;
-        Self { source, state, failures: 0, outage_since: None, retry_at: Time::ZERO, hung_up: false }
+        Self { source, state, failures: 0, outage_since: None, retry_at: Time::ZERO, hung_up: false, has_sent: false }
     }
 
     fn is_candidate(&self) -> bool {
@@ -404,6 +407,7 @@ impl Peer {
         self.state = State::Idle;
         self.failures = if traffic == Traffic::None { self.failures.saturating_add(1) } else { 0 };
         if traffic == Traffic::Received {
+            self.has_sent = true;
             self.outage_since = Some(now);
         } else if self.source == Source::User {
             self.outage_since.get_or_insert(now);

@@ -398,4 +398,7 @@ fn peers_that_hang_up_are_counted_until_they_shake_hands() {
     list.handle_hung_up(peer(7));
     list.handle_connected(peer(0));
     assert_eq!(list.hung_up_count(), 1);
+    list.handle_disconnected(NOW, peer(0), Traffic::Received);
+    list.handle_hung_up(peer(0));
+    assert_eq!(list.hung_up_count(), 1, "it had the torrent");
 }

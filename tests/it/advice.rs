@@ -130,7 +130,7 @@ fn errors_name_the_mistake_of_the_user() {
         (2, "get x --down zz", "'zz' is not a rate"),
         (2, "get x --dht", "unexpected argument '--dht' found: see bt-fast get --help"),
         (2, "get x --overwite", "argument '--overwite': did you mean '--overwrite'? see bt-fast get --help"),
-        (2, "gte x", "unrecognized subcommand 'gte': did you mean 'get'? see bt-fast --help"),
+        (2, "gett x", "unrecognized subcommand 'gett': did you mean 'get'? see bt-fast --help"),
         (2, "get x --seed 5", "get: '5' is not a torrent: for a value write --seed=5"),
         (2, "get --seed 2,12h x", "for a value write --seed=2,12h"),
         (2, "get x --timeout soon", "--timeout: 'soon' is not a time"),

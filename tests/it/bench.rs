@@ -113,7 +113,9 @@ fn compare_refuses_other_conditions_unless_forced() {
     {
         sandbox.run(&format!("bench loopback {options} --compare old.json")).fails(2, difference);
     }
-    sandbox.run("bench floor --size 16M --dir . --compare old.json").fails(2, "benchmark: loopback, here floor");
+    sandbox
+        .run("bench floor --size 16M --dir . --compare old.json")
+        .fails(2, "it is a result of bench loopback, not of bench floor");
     sandbox.run("bench loopback --size 1M --force").fails(2, "--compare");
     // Another machine.
     let moved = String::from_utf8(old.stdout).unwrap().replace("\"processor\":\"", "\"processor\":\"Another ");

@@ -270,6 +270,15 @@ fn closed_stdout_never_panics_and_full_stdout_is_an_error() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_written_is_reported_once() {
+    let sandbox = made();
+    let run = sandbox.run("verify tree.torrent -vvv --log /dev/full").ok();
+    assert_eq!(run.stderr.matches("can't write the log: /dev/full").count(), 1, "{run:?}");
+    rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    sandbox.run("verify tree.torrent --log fifo").fails(1, "can't open the log: fifo");
+}
+
+#[test]
 fn an_unwritable_log_does_not_end_the_command() {
     let sandbox = made();
     let (reader, closed) = std::io::pipe().unwrap();

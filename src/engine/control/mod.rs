@@ -68,6 +68,13 @@ impl From<Timer> for usize {
     }
 }
 
+/// Whether torrents may still be added to the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inflow {
+    Open,
+    Closed,
+}
+
 /// The state of the control thread.
 struct Control<'a> {
     shared: &'a Arc<Shared>,
@@ -166,7 +173,7 @@ impl Control<'_> {
             let now = self.shared.now();
             self.review(now);
             self.step(now);
-            self.let_depart();
+            self.let_depart(if changes.is_some() { Inflow::Open } else { Inflow::Closed });
             if ticked || stop.load(Ordering::Relaxed) {
                 let snapshot = self.snapshot(&mut shown, now);
                 observer(&snapshot);
@@ -229,7 +236,7 @@ impl Control<'_> {
 
     /// Returns the outcome if the session has ended.
     fn outcome(&self, now: Time) -> Option<Outcome> {
-        if self.leavers.are_reported() && self.drivers.is_empty() {
+        if self.leavers.are_reported() && self.are_all_done() {
             return Some(Outcome::Complete);
         }
         if self.drivers.values().all(|driver| driver.torrent.has_failed()) {
@@ -238,9 +245,16 @@ impl Control<'_> {
         self.timers.is_due(Timer::NoPeers, now).then(|| Outcome::NoPeers(self.hung_up()))
     }
 
-    /// Removes the downloads that are complete, unless they are to be seeded, and those that cannot go on.
-    fn let_depart(&mut self) {
-        if !self.leavers.are_reported() {
+    /// Whether every download is complete and none is to be seeded.
+    fn are_all_done(&self) -> bool {
+        let is_done = |driver: &TorrentDriver| driver.is_complete() && !driver.torrent.has_failed();
+        self.drivers.is_empty() || !self.config.keep_seeding && self.drivers.values().all(is_done)
+    }
+
+    /// Removes the downloads that are complete, unless they are to be seeded, and those that cannot go on. The last ones
+    /// end with the session, so that their reports have the counts of all threads.
+    fn let_depart(&mut self, inflow: Inflow) {
+        if !self.leavers.are_reported() || inflow == Inflow::Closed && self.are_all_done() {
             return;
         }
         let keep_seeding = self.config.keep_seeding;
