@@ -157,10 +157,13 @@ impl Origin {
                 "this host has no address but the loopback: other hosts cannot reach the page: \
                  give --web ADDR:PORT or --public-url URL",
             ),
-            Reach::Public => output.message(format_args!(
-                "peers connect past the proxy of --public-url: open TCP port {port} of this host \
-                 to them, and give its address with --announce-ip ADDR"
-            )),
+            Reach::Public => {
+                let address =
+                    if self.magnet_ip.is_none() { ", and give its address with --announce-ip ADDR" } else { "" };
+                output.message(format_args!(
+                    "peers connect past the proxy of --public-url: open TCP port {port} of this host to them{address}"
+                ));
+            }
         }
     }
 

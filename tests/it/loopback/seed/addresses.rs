@@ -97,7 +97,11 @@ fn behind_a_proxy_magnet_links_name_only_an_announced_address() {
         assert_eq!(printed.link("page"), "https://dl.example.org/bt/");
         assert_eq!(printed.peers, [""; 0], "{flags:?}");
         assert!(!printed.published.to_string().contains("127.0.0.1:6880"), "{}", printed.published);
-        assert!(printed.output.contains("open port 6881 (TCP) of this host"), "{}", printed.output);
+        assert!(
+            printed.output.contains("open TCP port 6881 of this host to them, and give its address"),
+            "{}",
+            printed.output
+        );
     }
     let printed = seed(&net, &[&proxied[..], &["--announce-ip", "203.0.113.9"]].concat());
     assert_eq!(printed.peers, ["203.0.113.9:6881"]);
