@@ -45,7 +45,7 @@ struct FileChange {
     since: Instant,
 }
 
-/// What a comparison calls for.
+/// The step that follows a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Wait,
