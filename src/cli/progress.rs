@@ -1,7 +1,7 @@
 //! Progress of long work: a line that a terminal redraws, lines in a log, or records with `--json`.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -63,8 +63,8 @@ pub(super) struct TransferSnapshot<'a> {
 pub(super) enum TransferWork<'a> {
     /// `done` of `total` bytes are verified and written. The total is 0 before any metadata is there.
     Downloading { label: &'a str, done: u64, total: u64 },
-    /// Complete downloads are uploaded.
-    Uploading { label: &'a str, sent: u64 },
+    /// Complete downloads of `total` bytes are uploaded.
+    Uploading { label: &'a str, total: u64, sent: u64 },
     /// Content is served.
     Serving { hosts: &'a HostSummary, sent: u64 },
 }
@@ -73,24 +73,36 @@ pub(super) enum TransferWork<'a> {
 #[derive(Debug)]
 pub(super) struct TransferProgress<'a> {
     reporter: Reporter<'a>,
+    /// The end of the downloads has been reported.
+    has_uploaded: AtomicBool,
 }
 
 impl<'a> TransferProgress<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
-        Self { reporter: Reporter::new(output) }
+        Self { reporter: Reporter::new(output), has_uploaded: AtomicBool::new(false) }
     }
 
-    /// Reports the state of the transfer. A call too soon after the last report is ignored.
+    /// Reports the state of the transfer. A call too soon after the last report is ignored, but not the first one after
+    /// the end of the downloads: it reports their last byte.
     pub(super) fn update(&self, now: TransferSnapshot<'_>) {
-        if self.reporter.pace.due().is_none() {
-            return;
+        if let TransferWork::Uploading { label, total, .. } = now.work
+            && !self.has_uploaded.swap(true, Ordering::Relaxed)
+        {
+            return self
+                .report(TransferSnapshot { work: TransferWork::Downloading { label, done: total, total }, ..now });
         }
+        if self.reporter.pace.due().is_some() {
+            self.report(now);
+        }
+    }
+
+    fn report(&self, now: TransferSnapshot<'_>) {
         let (phase, label, hosts, amount) = match now.work {
             TransferWork::Downloading { label, total: 0, .. } => ("downloading", Some(label), None, Amount::Unknown),
             TransferWork::Downloading { label, done, total } => {
                 ("downloading", Some(label), None, Amount::Part { done, total })
             }
-            TransferWork::Uploading { label, sent } => ("seeding", Some(label), None, Amount::Sent(sent)),
+            TransferWork::Uploading { label, sent, .. } => ("seeding", Some(label), None, Amount::Sent(sent)),
             TransferWork::Serving { hosts, sent } => ("seeding", None, Some(hosts), Amount::Sent(sent)),
         };
         self.reporter.report(&ProgressLine {

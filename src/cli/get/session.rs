@@ -201,10 +201,10 @@ impl<'a> Session<'a> {
         let progress = lock(&self.progress);
         let Some(progress) = &*progress else { return };
         let label = self.label();
+        let total = self.total_len.load(Ordering::Relaxed);
         let work = if self.is_all_seeding() {
-            TransferWork::Uploading { label: &label, sent: now.uploaded }
+            TransferWork::Uploading { label: &label, total, sent: now.uploaded }
         } else {
-            let total = self.total_len.load(Ordering::Relaxed);
             TransferWork::Downloading { label: &label, done: now.have_len, total }
         };
         progress.update(TransferSnapshot {
