@@ -114,7 +114,7 @@ enum Overwrite {
     NotGiven,
 }
 
-/// Tells what would happen to an existing output.
+/// Reports the effect on an existing output.
 fn report_existing(existing: Option<&Path>, overwrite: Overwrite, output: &Output) {
     let Some(existing) = existing.map(shown) else { return };
     match overwrite {

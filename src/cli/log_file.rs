@@ -82,7 +82,7 @@ impl LogFile {
     }
 }
 
-/// Whether the path no longer refers to the file.
+/// Whether the path refers to another file, or to none.
 fn is_gone(path: &Path, file: &File) -> bool {
     let Ok(ours) = file.metadata() else { return false };
     path.metadata().map_or(true, |named| (named.dev(), named.ino()) != (ours.dev(), ours.ino()))

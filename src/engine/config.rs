@@ -9,6 +9,7 @@ use crate::base::cidr::AddressFilter;
 use crate::base::{Bitfield, FileIdentity, InfoHash, PeerId, Rng};
 use crate::codec::metainfo::Metainfo;
 use crate::engine::contents::Contents;
+use crate::engine::files::content::LossReports;
 use crate::engine::files::resume::Earlier;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Monitor;
@@ -129,6 +130,7 @@ pub struct Source {
     pub peers: Vec<SocketAddr>,
     /// Peers that the torrent's link names; treated like those that the user names.
     pub link_peers: Vec<SocketAddr>,
+    pub loss_reports: LossReports,
 }
 
 /// Whether the pieces on disk must be hashed before they are served.

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::thread;
 
 use crate::base::{FileIdentity, FileSpan, InfoHash, PeerId, PieceIndex, Time, limits};
+use crate::engine::files::content::Timeliness;
 use crate::engine::files::readiness::{ReadinessTable, Verification};
 use crate::engine::host_counter::HostCounter;
 use crate::engine::host_summary::HostSummary;
@@ -97,11 +98,25 @@ impl Contents {
         self.torrents().get(&info_hash).is_some_and(|torrent| torrent.content.has_unservable())
     }
 
+    /// Returns the loss of a piece of this torrent that the caller has to report; see
+    /// [`LossReports`](super::LossReports).
+    pub fn unreported_loss(&self, info_hash: InfoHash) -> Option<String> {
+        self.torrents().get(&info_hash)?.content.unreported_loss().map(str::to_owned)
+    }
+
+    /// The caller has seen that files of this torrent changed, or that they are those of the torrent after all. It counts
+    /// as failed in between.
+    pub fn set_timeliness(&self, info_hash: InfoHash, timeliness: Timeliness) {
+        let Some(torrent) = self.torrents().get(&info_hash).cloned() else { return };
+        torrent.content.set_timeliness(timeliness);
+        self.session().inspect(|session| session.wake(&torrent));
+    }
+
     /// The caller has reported that content of this torrent changed or is gone: it counts as failed, and pieces of
     /// missing and shortened files are not served. May block.
     pub fn handle_lost(&self, info_hash: InfoHash) {
         let Some(torrent) = self.torrents().get(&info_hash).cloned() else { return };
-        torrent.content.mark_unservable();
+        torrent.content.handle_reported_loss();
         (0..torrent.content.store.layout().file_count()).for_each(|file_index| torrent.recheck(file_index));
         self.session().inspect(|session| session.wake(&torrent));
     }
@@ -298,6 +313,7 @@ impl Contents {
             tiers: Vec::new(),
             peers: Vec::new(),
             link_peers: Vec::new(),
+            loss_reports: crate::engine::LossReports::Engine,
             metainfo,
         };
         let (torrent, _) = crate::engine::control::prepare::prepare(source, &config, 1, 0).unwrap();
@@ -307,80 +323,5 @@ impl Contents {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::metainfo::{Metainfo, MetainfoLimits};
-    use crate::create::{Control, Plan, Settings};
-
-    /// A torrent of several pieces and its content.
-    struct Fixture {
-        _dir: tempfile::TempDir,
-        content: Vec<u8>,
-        contents: Arc<Contents>,
-        torrent: Arc<Torrent>,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-            let path = dir.path().join("content");
-            std::fs::write(&path, &content).unwrap();
-            let settings = Settings::default();
-            let control = Control { cancel: &false.into(), progress: &|_| () };
-            let created = Plan::new(&path, &settings, None).unwrap().build(&settings, control).unwrap();
-            let metainfo = Metainfo::decode(&created.bytes, &MetainfoLimits::default()).unwrap();
-            let contents = Contents::of(metainfo, dir.path());
-            let torrent = contents.torrents()[&created.info_hash].clone();
-            Self { _dir: dir, content, contents, torrent }
-        }
-
-        fn piece(&self) -> PieceIndex {
-            self.torrent.swarm.geometry.piece(1).unwrap()
-        }
-
-        fn start(&self) -> u64 {
-            self.torrent.swarm.geometry.offset_of(self.piece())
-        }
-
-        fn read(&self) -> io::Result<[u8; 100]> {
-            let mut buffer = [0; 100];
-            self.contents.read(self.torrent.info_hash, 0, self.start(), &mut buffer).map(|_| buffer)
-        }
-
-        /// Starts four readers of a piece that another thread seems to hash, then calls `act`. Returns the results of
-        /// the readers.
-        fn read_after(&self, act: impl FnOnce()) -> Vec<io::Result<[u8; 100]>> {
-            assert_eq!(self.torrent.content.readiness.poll_verified(self.piece()), Verification::Begun);
-            thread::scope(|scope| {
-                let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| self.read())).collect();
-                thread::sleep(limits::FILE_TIME_GRAIN * 3);
-                assert!(readers.iter().all(|reader| !reader.is_finished()));
-                act();
-                readers.into_iter().map(|reader| reader.join().unwrap()).collect()
-            })
-        }
-    }
-
-    #[test]
-    fn a_piece_is_hashed_once_for_all_readers() {
-        let fixture = Fixture::new();
-        let (readiness, piece) = (&fixture.torrent.content.readiness, fixture.piece());
-        let start = usize::try_from(fixture.start()).unwrap();
-        for read in fixture.read_after(|| readiness.handle_unhashed(piece)) {
-            assert_eq!(read.unwrap()[..], fixture.content[start..start + 100]);
-        }
-        assert!(readiness.is_verified(piece));
-        readiness.handle_unservable(piece);
-        assert_eq!(fixture.read().unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    /// The thread that was to hash the piece may have ended with the session.
-    #[test]
-    fn readers_that_wait_for_a_hash_end_with_the_session() {
-        let fixture = Fixture::new();
-        for read in fixture.read_after(|| fixture.contents.torrents_mut().clear()) {
-            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound);
-        }
-    }
-}
+#[path = "contents_tests.rs"]
+mod tests;

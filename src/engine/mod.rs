@@ -30,6 +30,7 @@ pub use crate::storage::arena_len_default;
 pub use crate::swarm::{Holding, HostCounts, Sighting};
 pub use config::{CacheMode, Change, Changes, Channels, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::{CompletedHost, Contents};
+pub use files::content::{LossReports, Timeliness};
 pub use files::presence::{FilePresence, file_presence};
 pub use files::writeback::WriteMode;
 pub use host_summary::HostSummary;

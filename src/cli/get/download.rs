@@ -20,7 +20,7 @@ use crate::cli::select::choose;
 use crate::cli::transfer::{tiers, transfer};
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
-use crate::engine::{DownloadEnd, Provenance, Source};
+use crate::engine::{DownloadEnd, LossReports, Provenance, Source};
 use crate::storage::PromisedSpace;
 
 /// A download into a folder.
@@ -98,6 +98,7 @@ impl<'a> Download<'a> {
             earlier: Some(earlier),
             peers,
             link_peers,
+            loss_reports: LossReports::Engine,
         };
         Ok((download, source))
     }

@@ -2,8 +2,7 @@
 //! reads the paths of the command line again.
 //!
 //! The files are compared by name, length, inode and times. Their bytes are read only if these differ, or if the
-//! content could not be served. The engine checks every byte that it sends on its own, so that a change between two
-//! comparisons sends no wrong byte.
+//! content could not be served. The engine looks at the files by itself before it sends their bytes, and more often.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -79,8 +78,9 @@ impl<'a> Follower<'a> {
             if !is_due && !is_withdrawn {
                 continue;
             }
+            let loss = followed.unreported_loss(&self.session);
             let inspection = inspector.read(&followed.path, &self.session).ok_or(Over)?;
-            if is_withdrawn || followed.compare(&inspection, path_count, &self.session) == Verdict::Update {
+            if is_withdrawn || followed.compare(&inspection, loss, path_count, &self.session) == Verdict::Update {
                 self.update(at, &inspection, inspector);
             }
         }

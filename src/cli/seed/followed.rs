@@ -32,6 +32,8 @@ pub(super) struct Followed {
     change: Option<FileChange>,
     /// Time for which changed files must stay the same.
     quiet: Duration,
+    /// The loss of pieces of the served version has been reported.
+    has_reported_loss: bool,
     /// The last reported reason why the content is not served, which is not repeated. `None` if it is not refused.
     refusal: Option<String>,
     pub(super) due: Instant,
@@ -64,6 +66,7 @@ impl Followed {
             settled: None,
             change: None,
             quiet: limits::CONTENT_QUIET,
+            has_reported_loss: false,
             refusal: None,
             due: Instant::now(),
         };
@@ -107,16 +110,33 @@ impl Followed {
 
     fn settle(&mut self, seen: Option<Fingerprint>) {
         (self.settled, self.change, self.refusal, self.duplicate_of) = (seen, None, None, None);
+        self.has_reported_loss = false;
+    }
+
+    /// Returns the loss of pieces of the served version that has not been reported.
+    pub(super) fn unreported_loss(&self, session: &SessionHandle<'_>) -> Option<String> {
+        let version = self.served.as_ref().filter(|_| !self.has_reported_loss)?;
+        session.contents.unreported_loss(version.info_hash)
     }
 
     /// Compares the files with those that are served. New and refused content is prepared when it has stayed the same
-    /// for a while. `path_count` is the number of all paths.
-    pub(super) fn compare(&mut self, inspection: &Inspection, path_count: u32, session: &SessionHandle<'_>) -> Verdict {
+    /// for a while. `loss` is the unreported loss before the inspection: it is reported if no change of the files
+    /// explains it. `path_count` is the number of all paths.
+    pub(super) fn compare(
+        &mut self,
+        inspection: &Inspection,
+        loss: Option<String>,
+        path_count: u32,
+        session: &SessionHandle<'_>,
+    ) -> Verdict {
         let &Inspection { seen, took, .. } = inspection;
         self.due = Instant::now() + pause(took.saturating_mul(path_count), limits::CONTENT_POLL_INTERVAL);
         if seen == self.settled && self.refusal.is_none() {
             if self.change.take().is_some() {
                 self.report_unchanged(session);
+            } else if let Some(line) = loss {
+                self.has_reported_loss = true;
+                session.output.warning(format_args!("{line}: check the disk, then start seed again"));
             }
             return Verdict::Wait;
         }
@@ -140,7 +160,7 @@ impl Followed {
         self.try_path(before, inspector, session, Self::serve);
     }
 
-    /// Serves `old` from this path, if it has the same content. Its earlier path no longer has it, or may not.
+    /// Serves `old` from this path, if it has the same content. The files of its earlier path have changed or are gone.
     pub(super) fn take_over(&mut self, old: &Version, inspector: &Inspector, session: &SessionHandle<'_>) {
         let Some(Inspection { seen, .. }) = inspector.read(&self.path, session) else { return };
         self.try_path(seen, inspector, session, |heir, prepared, session| {

@@ -16,7 +16,7 @@ use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
-use crate::engine::{Change, Contents, Source};
+use crate::engine::{Change, Contents, Source, Timeliness};
 use crate::web::site::{Availability, PendingList};
 
 /// Interval at which a thread checks whether the session serves.
@@ -165,8 +165,15 @@ impl SessionHandle<'_> {
         self.stop(info_hash, len);
     }
 
-    /// Sets the availability that the page shows for a torrent.
+    /// Sets the availability that the page and the status show for a torrent.
     pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
+        self.contents.set_timeliness(
+            info_hash,
+            match availability {
+                Availability::Available => Timeliness::Current,
+                Availability::Outdated => Timeliness::Outdated,
+            },
+        );
         if let Some(origin) = self.origin {
             origin.set_availability(info_hash, availability);
         }

@@ -19,7 +19,7 @@ use crate::cli::transfer::tiers;
 use crate::codec::metainfo::Metainfo;
 use crate::create::open::shown;
 use crate::create::{Control, Fingerprint, observe, verify, verify_with};
-use crate::engine::{FilePresence, Provenance, Source, file_presence};
+use crate::engine::{FilePresence, LossReports, Provenance, Source, file_presence};
 use crate::storage::Presence;
 
 /// Missing or short files that are named in warnings; further ones are counted.
@@ -96,7 +96,10 @@ fn check_exists(path: &Path) -> Result<(), Failure> {
 fn prepared_of_made(made: Made, options: &SeedOptions) -> Prepared {
     let Made { metainfo, folder, trust, fingerprint } = made;
     let have = Bitfield::full(metainfo.info.geometry.piece_count());
-    Prepared { source: source(metainfo, folder, have, &trust, options), trust, fingerprint: Some(fingerprint) }
+    let source = source(metainfo, folder, have, &trust, options);
+    // The files are followed, and a change is reported when it is seen.
+    let source = Source { loss_reports: LossReports::Caller, ..source };
+    Prepared { source, trust, fingerprint: Some(fingerprint) }
 }
 
 /// Fails if none of the torrent's content is there.
@@ -138,6 +141,7 @@ fn source(metainfo: Metainfo, folder: PathBuf, have: Bitfield, trust: &Trust, op
         tiers,
         peers: Vec::new(),
         link_peers: Vec::new(),
+        loss_reports: LossReports::Engine,
     }
 }
 

@@ -20,7 +20,19 @@ pub(in crate::engine) fn prepare(
     extents_trusted: u32,
     number: u32,
 ) -> Result<(Arc<Torrent>, Vec<Vec<String>>), EngineError> {
-    let Source { metainfo, folder, mut have, choices, provenance, target, earlier, tiers, peers, link_peers } = source;
+    let Source {
+        metainfo,
+        folder,
+        mut have,
+        choices,
+        provenance,
+        target,
+        earlier,
+        tiers,
+        peers,
+        link_peers,
+        loss_reports,
+    } = source;
     let info = &metainfo.info;
     let layout = Layout::open(&folder, info.files.iter().map(|file| file.path.clone()))?;
     let pads = info.files.iter().map(|file| file.pad).collect();
@@ -55,8 +67,13 @@ pub(in crate::engine) fn prepare(
     };
     let opened = Opened { store, checkpoint };
     let start = Start { have: &have, selection, verified: &verified };
-    let settings =
-        Settings { write_mode, extents_trusted, up_max: config.rates.up_each, filter: config.filter.clone() };
+    let settings = Settings {
+        write_mode,
+        extents_trusted,
+        up_max: config.rates.up_each,
+        filter: config.filter.clone(),
+        loss_reports,
+    };
     let torrent = Torrent::new(number, metainfo, opened, start, buffers, settings);
     if config.super_seed {
         torrent.swarm.start_super_seeding();

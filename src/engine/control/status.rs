@@ -67,7 +67,7 @@ pub(super) fn torrent_status(
         uploaded: swarm.totals.uploaded.load(Ordering::Relaxed),
         downloaded: swarm.totals.downloaded.load(Ordering::Relaxed),
         peers: peers.len(),
-        failed: torrent.has_failed() || torrent.content.has_unservable(),
+        failed: torrent.has_failed() || torrent.content.has_unservable() || torrent.content.is_outdated(),
         rarest: if with_peers { rarest(torrent) } else { 0 },
         availability: if with_peers { availability(torrent) } else { Vec::new() },
         peer_list,

@@ -1,8 +1,8 @@
 //! The content of one torrent on disk: which pieces may be served, and how changes of its files are handled.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -37,7 +37,36 @@ pub(in crate::engine) struct Content {
     pub(in crate::engine) file_share: FileShare,
     stat_schedule: StatSchedule,
     write_mode: WriteMode,
-    has_reported_unservable: AtomicBool,
+    loss_reports: LossReports,
+    /// The first loss of an announced piece.
+    loss: OnceLock<Loss>,
+    is_outdated: AtomicBool,
+}
+
+/// Which part of the program warns the user about announced pieces that turn out to be wrong, missing or unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossReports {
+    /// The engine, at the first piece.
+    Engine,
+    /// The caller, which compares the files and takes the loss from [`Contents::unreported_loss`](crate::engine::Contents::unreported_loss).
+    Caller,
+}
+
+/// The loss of announced pieces, which are wrong on disk or cannot be read.
+#[derive(Debug)]
+enum Loss {
+    /// The user knows it.
+    Reported,
+    /// The caller has to report this line.
+    Unreported(String),
+}
+
+/// Whether the files are those of the torrent, as far as the caller has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeliness {
+    Current,
+    /// The files have changed, and their pieces have not all been hashed since.
+    Outdated,
 }
 
 /// The parts of a [`Content`].
@@ -49,11 +78,12 @@ pub(in crate::engine) struct ContentSetup {
     pub(in crate::engine) checkpoint: Option<Checkpoint>,
     pub(in crate::engine) readiness: ReadinessTable,
     pub(in crate::engine) write_mode: WriteMode,
+    pub(in crate::engine) loss_reports: LossReports,
 }
 
 impl Content {
     pub(in crate::engine) fn new(setup: ContentSetup) -> Self {
-        let ContentSetup { name, geometry, hashes, store, checkpoint, readiness, write_mode } = setup;
+        let ContentSetup { name, geometry, hashes, store, checkpoint, readiness, write_mode, loss_reports } = setup;
         let writeback = Writeback::new(dirty_len_max(), store.open_files_max());
         let stat_schedule = StatSchedule::new(store.layout().file_count());
         Self {
@@ -67,7 +97,9 @@ impl Content {
             file_share: FileShare::default(),
             stat_schedule,
             write_mode,
-            has_reported_unservable: AtomicBool::new(false),
+            loss_reports,
+            loss: OnceLock::new(),
+            is_outdated: AtomicBool::new(false),
         }
     }
 
@@ -168,7 +200,8 @@ impl Content {
         }
     }
 
-    /// Stops serving an announced piece that is wrong on disk or cannot be read. Warns about the first one only.
+    /// Stops serving an announced piece that is wrong on disk or cannot be read. The user is warned about the first one
+    /// only.
     pub(in crate::engine) fn handle_unservable(&self, pieces: &Pieces<PieceBuffer>, piece: PieceIndex, why: &str) {
         if !self.readiness.handle_unservable(piece) {
             return;
@@ -177,22 +210,42 @@ impl Content {
         if let Some(checkpoint) = &self.checkpoint {
             checkpoint.handle_lost(piece);
         }
-        let (name, piece) = (&self.name, piece.get());
-        if self.has_reported_unservable.swap(true, Ordering::Relaxed) {
-            info!("{name}: piece {piece} is not served: {why}");
+        let line = format!("{}: piece {} is not served: {why}", self.name, piece.get());
+        let loss = match self.loss_reports {
+            LossReports::Engine => Loss::Reported,
+            LossReports::Caller => Loss::Unreported(line.clone()),
+        };
+        if self.loss.set(loss).is_ok() && self.loss_reports == LossReports::Engine {
+            warn!("{line}: run 'bt-fast verify' to list all bad pieces");
         } else {
-            warn!("{name}: piece {piece} is not served: {why}: run 'bt-fast verify' to list all bad pieces");
+            info!("{line}");
         }
     }
 
     /// Whether a piece that was announced turned out to be wrong, missing or unreadable.
     pub(in crate::engine) fn has_unservable(&self) -> bool {
-        self.has_reported_unservable.load(Ordering::Relaxed)
+        self.loss.get().is_some()
     }
 
     /// The user knows that pieces are not served: no warning is shown for further ones.
-    pub(in crate::engine) fn mark_unservable(&self) {
-        self.has_reported_unservable.store(true, Ordering::Relaxed);
+    pub(in crate::engine) fn handle_reported_loss(&self) {
+        let _ = self.loss.set(Loss::Reported);
+    }
+
+    /// Returns the line of the first loss if the caller has to report it.
+    pub(in crate::engine) fn unreported_loss(&self) -> Option<&str> {
+        match self.loss.get()? {
+            Loss::Reported => None,
+            Loss::Unreported(line) => Some(line),
+        }
+    }
+
+    pub(in crate::engine) fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::engine) fn set_timeliness(&self, timeliness: Timeliness) {
+        self.is_outdated.store(timeliness == Timeliness::Outdated, Ordering::Relaxed);
     }
 
     /// The last page, as a range of the content, of the file in which a range ends; `None` if the range includes it.

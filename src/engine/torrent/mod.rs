@@ -14,7 +14,7 @@ use crate::base::escape::printable;
 use crate::base::{Bitfield, InfoHash, PieceIndex, Rng, Time};
 use crate::codec::metainfo::Metainfo;
 use crate::engine::files::checkpoint::Checkpoint;
-use crate::engine::files::content::{Content, ContentSetup};
+use crate::engine::files::content::{Content, ContentSetup, LossReports};
 use crate::engine::files::readiness::ReadinessTable;
 use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Snapshot;
@@ -80,6 +80,7 @@ pub(in crate::engine) struct Settings {
     /// The upload limit in bytes/s.
     pub(in crate::engine) up_max: Option<u64>,
     pub(in crate::engine) filter: AddressFilter,
+    pub(in crate::engine) loss_reports: LossReports,
 }
 
 impl Torrent {
@@ -94,7 +95,7 @@ impl Torrent {
     ) -> Self {
         let Opened { store, checkpoint } = opened;
         let Start { have, selection, verified } = start;
-        let Settings { write_mode, extents_trusted, up_max, filter } = settings;
+        let Settings { write_mode, extents_trusted, up_max, filter, loss_reports } = settings;
         let geometry = Arc::new(metainfo.info.geometry);
         let wanted = |piece| selection.as_ref().map_or(0, |selection| selection.wanted_len(&geometry, piece));
         let wanted_len = match &selection {
@@ -110,6 +111,7 @@ impl Torrent {
             checkpoint,
             readiness: ReadinessTable::new(&geometry, verified, extents_trusted),
             write_mode,
+            loss_reports,
         });
         Self {
             number,

@@ -143,9 +143,11 @@ fn replace(path: &Path) {
     fs::rename(other, path).unwrap();
 }
 
+/// Overwrites every byte in place.
 fn overwrite(path: &Path) {
+    let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(usize::try_from(LEN).unwrap()).collect();
     let mut file = File::options().write(true).open(path).unwrap();
-    file.write_all(b"another version").unwrap();
+    file.write_all(&bytes).unwrap();
 }
 
 fn truncate(path: &Path) {
@@ -195,6 +197,34 @@ fn a_second_change_leads_all_old_urls_to_the_newest() {
     let place = format!("location: ./#{}", text(&seed.events("published")[2], "info_hash"));
     assert!(by_name.status == 302 && by_name.head.contains(&place), "{}", by_name.head);
     seed.assert_gets(&newest, NAME);
+    seed.stop();
+}
+
+#[test]
+fn a_change_is_one_warning_and_fails_at_once() {
+    // Without a peer that asks for the bytes, the comparison of the files sees the change.
+    let mut seed = Seeding::file(&[]);
+    seed.wait_for("seeding", 1);
+    let is_failed = || {
+        overwrite(&seed.content());
+        std::thread::sleep(Duration::from_millis(300));
+        seed.failed() == [true]
+    };
+    assert!(wait_until(DEADLINE, is_failed), "{:?}", seed.failed());
+    seed.wait_for("replaced", 1);
+    assert!(wait_until(DEADLINE, || seed.failed() == [false]), "{:?}", seed.failed());
+    assert_eq!(warnings(&seed.process.output()).len(), 1, "{}", seed.process.log_tail());
+
+    // A peer asks for pieces, so that the engine may see the change first.
+    let url = text(&seed.wait_for("published", 2), "torrent").to_owned();
+    let mut command = seed.get_command(&url, &seed.scratch.folder("slow target"));
+    command.args(["--json", "--json-interval", "100ms", "--down", "300K"]);
+    let getter = Running::start("get", &command, &seed.scratch.join("slow.log"));
+    let has_bytes = |output: &str| event(output, "progress").is_some_and(|record| record["bytes_done"] != 0);
+    assert!(wait_until(DEADLINE, || has_bytes(&getter.output())), "{}", getter.output());
+    overwrite(&seed.content());
+    seed.wait_for("replaced", 2);
+    assert_eq!(warnings(&seed.process.output()).len(), 2, "one for each change: {}", seed.process.log_tail());
     seed.stop();
 }
 
