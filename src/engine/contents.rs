@@ -121,10 +121,19 @@ impl Contents {
         self.session().inspect(|session| session.wake(&torrent));
     }
 
-    /// A peer was connected, or announced itself to our own tracker. Our own peer is not counted.
+    /// A peer announced itself to our own tracker. Our own peer is not counted.
     pub fn handle_sighting(&self, info_hash: InfoHash, sighting: Sighting) {
         let Some(hosts) = &self.hosts else { return };
         if self.session().is_none_or(|session| session.peer_id() != sighting.peer_id) {
+            hosts.handle_sighting(info_hash, sighting);
+        }
+    }
+
+    /// A connection shows the pieces that a peer has. Ignored after the torrent was removed, whose connections end after
+    /// [`Self::forget_hosts`].
+    pub(super) fn handle_connection_sighting(&self, info_hash: InfoHash, sighting: Sighting) {
+        let torrents = self.torrents();
+        if let Some(hosts) = self.hosts.as_ref().filter(|_| torrents.contains_key(&info_hash)) {
             hosts.handle_sighting(info_hash, sighting);
         }
     }
@@ -158,7 +167,7 @@ impl Contents {
         self.torrents_mut().remove(&info_hash)
     }
 
-    /// Forgets the hosts of a torrent that is withdrawn.
+    /// Forgets the hosts of a torrent that was removed.
     pub(super) fn forget_hosts(&self, info_hash: InfoHash) {
         self.hosts.iter().for_each(|hosts| hosts.remove(info_hash));
     }

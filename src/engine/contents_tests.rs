@@ -1,6 +1,7 @@
 use super::*;
 use crate::codec::metainfo::{Metainfo, MetainfoLimits};
 use crate::create::{Control, Plan, Settings};
+use crate::swarm::Holding;
 
 /// A torrent of several pieces and its content.
 struct Fixture {
@@ -72,4 +73,20 @@ fn readers_that_wait_for_a_hash_end_with_the_session() {
     for read in fixture.read_after(|| fixture.contents.torrents_mut().clear()) {
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
+}
+
+#[test]
+fn hosts_of_a_removed_torrent_stay_forgotten() {
+    let torrent = Fixture::new().torrent;
+    let info_hash = torrent.info_hash;
+    let contents = Contents::counting_hosts();
+    contents.torrents_mut().insert(info_hash, torrent);
+    let sighting = Sighting { ip: IpAddr::from([10, 0, 0, 1]), peer_id: PeerId([1; 20]), holding: Holding::Complete };
+    contents.handle_connection_sighting(info_hash, sighting);
+    assert_eq!(contents.host_counts(info_hash), HostCounts { seen: 1, complete: 1 });
+    contents.remove(info_hash);
+    contents.forget_hosts(info_hash);
+    // The connection ends after the removal.
+    contents.handle_connection_sighting(info_hash, sighting);
+    assert_eq!(contents.host_counts(info_hash), HostCounts::default());
 }

@@ -173,14 +173,14 @@ impl Shared {
         self.contents.remove(info_hash)
     }
 
-    /// Forgets the hosts of a torrent that is withdrawn.
+    /// Forgets the hosts of a torrent that was removed.
     pub(in crate::engine) fn forget_hosts(&self, info_hash: InfoHash) {
         self.contents.forget_hosts(info_hash);
     }
 
     /// A connection shows the pieces that a peer has.
     pub(in crate::engine) fn handle_sighting(&self, torrent: &Torrent, sighting: Sighting) {
-        self.contents.handle_sighting(torrent.info_hash, sighting);
+        self.contents.handle_connection_sighting(torrent.info_hash, sighting);
     }
 
     /// The number of blocks of each peer's queue that are made ready ahead of its writer, so that the blocks of all
