@@ -149,7 +149,8 @@ pub enum Provenance {
 #[derive(Debug)]
 pub enum Change {
     Add(Box<Source>),
-    /// Serves a torrent of the session from this source. Its hosts stay counted.
+    /// Serves a torrent of the session from this source, or as before if the source cannot be opened. Its hosts stay
+    /// counted.
     Restart(Box<Source>),
     /// Forgets its hosts, tells its trackers that we leave, and closes its connections.
     Remove(InfoHash),

@@ -10,7 +10,7 @@ pub(in crate::engine) mod prepare;
 mod status;
 mod torrent_driver;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::base::escape::printable;
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
 use crate::engine::conclusion::{Outcome, all_banned, depart};
 use crate::engine::config::{Change, Changes, Channels, Config, Source};
@@ -92,7 +93,7 @@ struct Control<'a> {
     timers: TimerTable<Timer, 4>,
     has_reported_hung_up: bool,
     /// Announcers that are telling their trackers that we leave.
-    leaving: Vec<JoinHandle<()>>,
+    leaving: HashMap<InfoHash, JoinHandle<()>>,
     leavers: Leavers,
     /// Totals of the torrents that were removed.
     removed: Snapshot,
@@ -128,7 +129,7 @@ pub(in crate::engine) async fn run(
         peer_count: 0,
         timers: TimerTable::default(),
         has_reported_hung_up: false,
-        leaving: Vec::new(),
+        leaving: HashMap::new(),
         leavers: Leavers::new(departures),
         removed: Snapshot::default(),
         quiet: None,
@@ -140,7 +141,7 @@ pub(in crate::engine) async fn run(
     let outcome = control.run(changes, stop, observer).await;
     let leaving = std::mem::take(&mut control.leaving);
     let announcers: Vec<_> = control.drivers.values_mut().filter_map(TorrentDriver::stop).collect();
-    for announcer in leaving.into_iter().chain(announcers) {
+    for announcer in leaving.into_values().chain(announcers) {
         let _ = tokio::time::timeout(limits::TRACKER_STOP_TIMEOUT, announcer).await;
     }
     Conclusion { outcome, removed: control.removed, departing: control.leavers.into_threads() }
@@ -283,7 +284,9 @@ impl Control<'_> {
             self.shared.files.spawn(move || piece_writer::preallocate(&session, &torrent));
         }
         self.next_number = self.next_number.max(number + 1);
-        let driver = TorrentDriver::new(torrent, tiers, self.shared, self.config, &self.announcing, &mut self.rng);
+        let earlier = self.leaving.remove(&torrent.info_hash);
+        let driver =
+            TorrentDriver::new(torrent, tiers, earlier, self.shared, self.config, &self.announcing, &mut self.rng);
         self.drivers.insert(number, driver);
         self.due.insert((Time::ZERO, number));
         self.quiet = None;
@@ -302,10 +305,16 @@ impl Control<'_> {
 
     fn handle_change(&mut self, change: Change) {
         match change {
-            Change::Add(source) => self.add_source(*source),
+            Change::Add(source) => {
+                if let Some((torrent, tiers)) = self.prepare(*source) {
+                    self.insert(torrent, tiers);
+                }
+            }
             Change::Restart(source) => {
-                self.remove(source.metainfo.info_hash);
-                self.add_source(*source);
+                if let Some((torrent, tiers)) = self.prepare(*source) {
+                    self.remove(torrent.info_hash);
+                    self.insert(torrent, tiers);
+                }
             }
             Change::Remove(info_hash) => {
                 self.remove(info_hash);
@@ -314,16 +323,25 @@ impl Control<'_> {
         }
     }
 
-    fn add_source(&mut self, source: Source) {
-        let name = crate::base::escape::printable(&source.metainfo.info.name);
+    /// Opens a torrent and returns it with its trackers, or reports why it cannot be opened.
+    fn prepare(&mut self, source: Source) -> Option<(Arc<Torrent>, Vec<Vec<String>>)> {
+        let name = printable(&source.metainfo.info.name);
         let info_hash = source.metainfo.info_hash;
         match prepare(source, self.config, self.shared.page_cache.trusted, self.next_number) {
-            Ok((torrent, tiers)) if self.shared.insert(&torrent) => self.add(torrent, tiers),
-            Ok(_) => warn!("{name}: already served"),
+            Ok(opened) => return Some(opened),
             Err(error) if self.leavers.are_reported() => {
                 let _ = self.leavers.send(move || Departure { info_hash, result: Err(error) });
             }
             Err(error) => warn!("{name}: {error}"),
+        }
+        None
+    }
+
+    fn insert(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
+        if self.shared.insert(&torrent) {
+            self.add(torrent, tiers);
+        } else {
+            warn!("{}: already served", torrent.name);
         }
     }
 
@@ -336,8 +354,8 @@ impl Control<'_> {
             self.due.remove(&(driver.due_at, torrent.number));
             self.busy.remove(&torrent.number);
             self.peer_count -= driver.peer_count;
-            self.leaving.retain(|announcer| !announcer.is_finished());
-            self.leaving.extend(driver.stop());
+            self.leaving.retain(|_, announcer| !announcer.is_finished());
+            self.leaving.extend(driver.stop().map(|announcer| (info_hash, announcer)));
             let Snapshot { known_peer_count, .. } = self.removed;
             torrent.add_totals(&mut self.removed);
             self.removed = Snapshot { known_peer_count, ..self.removed };

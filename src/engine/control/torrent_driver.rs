@@ -66,9 +66,11 @@ struct Announcer {
 }
 
 impl TorrentDriver {
+    /// `earlier` is an announcer of the same torrent that is telling its trackers that we leave.
     pub(in crate::engine) fn new(
         torrent: Arc<Torrent>,
         tiers: Vec<Vec<String>>,
+        earlier: Option<JoinHandle<()>>,
         shared: &Shared,
         config: &Config,
         announcing: &Announcing,
@@ -77,7 +79,7 @@ impl TorrentDriver {
         torrent.peers.list().handle_announced(config.peers.iter().copied(), Source::User, rng);
         let now = shared.now();
         Self {
-            announcer: announce(&torrent, tiers, shared, config, announcing, rng),
+            announcer: announce(&torrent, tiers, earlier, shared, config, announcing, rng),
             control: TorrentControl::new(config.slots, &torrent.swarm, now),
             torrent,
             peer_count: 0,
@@ -281,6 +283,7 @@ fn learn_own_address(shared: &Shared, peers: &[Arc<PeerShared>]) {
 fn announce(
     torrent: &Arc<Torrent>,
     tiers: Vec<Vec<String>>,
+    earlier: Option<JoinHandle<()>>,
     shared: &Shared,
     config: &Config,
     announcing: &Announcing,
@@ -308,7 +311,14 @@ fn announce(
     };
     let finds = Finds::new(torrent.number, announcing.found.clone());
     let finds = finds.with_external_address(shared.external_address.clone());
-    let task = tokio::spawn(announcer::run(announce, identity, totals, announcing.permits.clone(), inbox, finds));
+    let announcer = announcer::run(announce, identity, totals, announcing.permits.clone(), inbox, finds);
+    let task = tokio::spawn(async move {
+        if let Some(earlier) = earlier {
+            // A tracker that received `stopped` after `started` would forget us.
+            let _ = earlier.await;
+        }
+        announcer.await;
+    });
     Some(Announcer { commands, task })
 }
 
