@@ -82,11 +82,11 @@ impl Tracker {
 
     /// Returns the text of a refusal for the peer.
     fn reason(&self, info_hash: InfoHash, refusal: &Refusal) -> String {
-        match self.replaced.successor(info_hash) {
-            Some(path) => {
+        match (refusal, self.replaced.successor(info_hash)) {
+            (Refusal::UnknownTorrent, Some(path)) => {
                 format!("this torrent was replaced by a new version: end this download, and get /{path} of its origin")
             }
-            None => refusal.to_string(),
+            _ => refusal.to_string(),
         }
     }
 
