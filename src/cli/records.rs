@@ -169,8 +169,8 @@ pub enum Record<'a> {
     NotServed { path: &'a str, exit: u8, message: &'a str },
     /// `seed` serves a new version of content whose files changed.
     Replaced { info_hash: String, old_info_hash: String, name: &'a str },
-    /// `seed` has stopped serving a torrent because its `.torrent` or its content was removed, or its `.torrent` in the
-    /// folder of `--watch` was replaced.
+    /// `seed` has stopped serving a torrent because its `.torrent` or its content was removed, its `.torrent` in the
+    /// folder of `--watch` was replaced, or its content became that of another path.
     Dropped { info_hash: String, name: &'a str },
     /// A torrent that `get` could not download, among several. `exit` is the exit code that `get` would have for this
     /// torrent alone.

@@ -227,13 +227,16 @@ impl Followed {
             }
             Some(old) => {
                 let torrent = session.replace(&old, prepared);
-                if let Some(ServedTorrent { name, .. }) = &torrent {
-                    session.output.message(format_args!("serving the new version of {name}: {info_hash}"));
-                    session.output.record(&Record::Replaced {
-                        info_hash: info_hash.to_string(),
-                        old_info_hash: old.info_hash.to_string(),
-                        name,
-                    });
+                match &torrent {
+                    Some(ServedTorrent { name, .. }) => {
+                        session.output.message(format_args!("serving the new version of {name}: {info_hash}"));
+                        session.output.record(&Record::Replaced {
+                            info_hash: info_hash.to_string(),
+                            old_info_hash: old.info_hash.to_string(),
+                            name,
+                        });
+                    }
+                    None => report_dropped(&old, "another path has the new version", session),
                 }
                 torrent
             }
@@ -250,10 +253,9 @@ impl Followed {
 
     /// Stops serving the content of this path, which is gone.
     pub(super) fn drop_version(&mut self, session: &SessionHandle<'_>) {
-        if let Some(Version { info_hash, name, len, .. }) = self.served.take() {
-            session.remove(info_hash, len);
-            session.output.message(format_args!("stopped serving {name}: {} is gone", shown(&self.path)));
-            session.output.record(&Record::Dropped { info_hash: info_hash.to_string(), name: &name });
+        if let Some(version) = self.served.take() {
+            session.remove(version.info_hash, version.len);
+            report_dropped(&version, &format!("{} is gone", shown(&self.path)), session);
         }
         self.settle(None);
     }
@@ -293,6 +295,12 @@ impl Followed {
             session.contents.handle_lost(version.info_hash);
         }
     }
+}
+
+fn report_dropped(version: &Version, reason: &str, session: &SessionHandle<'_>) {
+    let Version { info_hash, name, .. } = version;
+    session.output.message(format_args!("stopped serving {name}: {reason}"));
+    session.output.record(&Record::Dropped { info_hash: info_hash.to_string(), name });
 }
 
 /// Returns the pause after work that took this long.
