@@ -35,7 +35,7 @@ pub use bench::{BenchFolder, CompareOptions, FloorOptions, HashOptions, Loopback
 pub use create::{ContentSource, CreateOptions, CreationDate};
 pub use edit::{EditOptions, InfoHashPolicy};
 pub use get::{GetOptions, GetOutput, SeedUntil};
-pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent, is_torrent_name};
+pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent_name};
 pub use source::MetainfoSource;
 pub(super) use source::{Incoming, PeerSources};
 pub use track::{TrackList, TrackOptions};

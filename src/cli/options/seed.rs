@@ -65,7 +65,7 @@ pub fn is_pattern(path: &Path) -> bool {
 
 /// Whether a path is a `.torrent` by its name. A path that does not exist counts as one, and is refused when it is
 /// read.
-pub fn is_torrent(path: &Path) -> bool {
+fn is_torrent(path: &Path) -> bool {
     is_torrent_name(path) && !path.is_dir() || path.symlink_metadata().is_err()
 }
 

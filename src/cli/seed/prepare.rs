@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::handle::SessionHandle;
 use super::made::{self, Content, Made};
+use super::path_kind::PathKind;
 use super::prepared::Prepared;
 use super::trust::Trust;
 use crate::base::Bitfield;
@@ -12,7 +13,7 @@ use crate::base::escape::printable;
 use crate::cli::checks::Check;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::metainfo_file::load_metainfo;
-use crate::cli::options::{SeedOptions, VerifyMode, folder_of, is_torrent};
+use crate::cli::options::{SeedOptions, VerifyMode, folder_of, is_torrent_name};
 use crate::cli::output::Output;
 use crate::cli::progress::ContentProgress;
 use crate::cli::transfer::tiers;
@@ -35,7 +36,7 @@ pub(super) enum Found {
 /// Finds the torrent of a path, or of the content at a path, without reading content.
 pub(super) fn find(path: &Path, options: &SeedOptions, output: &Output) -> Result<Found, Failure> {
     check_exists(path)?;
-    if !is_torrent(path) {
+    if PathKind::of(path) == PathKind::Content {
         return Ok(match made::find(path, &options.engine.metainfo)? {
             Content::Known(made) => Found::Ready(Box::new(prepared_of_made(*made, options))),
             Content::Unhashed(_) => Found::Unhashed,
@@ -67,7 +68,7 @@ pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<Prepar
     if let Found::Ready(prepared) = find(path, options, output)? {
         return Ok(*prepared);
     }
-    if !is_torrent(path) {
+    if PathKind::of(path) == PathKind::Content {
         let made = made::find(path, &options.engine.metainfo)?.hash(&options.engine.metainfo, session)?;
         return Ok(prepared_of_made(made, options));
     }
@@ -83,7 +84,7 @@ pub(super) fn prepare(path: &Path, session: &SessionHandle<'_>) -> Result<Prepar
 /// when it is read.
 fn check_exists(path: &Path) -> Result<(), Failure> {
     let Err(error) = path.symlink_metadata() else { return Ok(()) };
-    if path.extension().is_some_and(|ending| ending == "torrent") {
+    if is_torrent_name(path) {
         return Ok(());
     }
     if error.kind() == io::ErrorKind::NotFound {
