@@ -142,7 +142,7 @@ function drawTorrent(torrent) {
   const facts = [bytes(torrent.length), `${percent.toFixed(percent === 100 ? 0 : 1)} % complete`, `sent ${bytes(torrent.uploaded)}`,
     `${torrent.hosts_complete} of ${counted(torrent.hosts_seen, "host")} complete`, `${counted(torrent.peers, "peer")} connected`,
     `tracker: ${counted(torrent.seeders, "seeder")}, ${counted(torrent.leechers, "leecher")}, ${torrent.completed} downloaded`];
-  if (torrent.failed) facts.push("STORAGE FAILED");
+  if (torrent.failed) facts.push("STORAGE FAILED OR FILES CHANGED");
   const line = section.querySelector(".facts");
   line.textContent = facts.join(" · ");
   line.classList.toggle("bad", torrent.failed);
