@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::base::units::Count;
 use crate::engine::config::Config;
 use crate::engine::files::partial_pieces::Stage;
 use crate::engine::metrics::monitor::Snapshot;
@@ -112,7 +113,7 @@ pub(in crate::engine) fn no_peers(outcome: Outcome, config: &Config) -> Option<E
 /// Returns the reason why a download leaves that knows only banned peers.
 pub(in crate::engine) fn all_banned(torrent: &Torrent) -> EngineError {
     let worst = torrent.peers.failed_pieces().worst().map_or_else(String::new, |(piece, senders)| {
-        let peers = if senders == 1 { "1 peer" } else { &format!("{senders} peers") };
+        let peers = Count(senders as u64, "peer");
         format!("piece {} never verified ({peers} sent wrong data), and ", piece.get())
     });
     EngineError::NoPeers(format!("{worst}all known peers were banned for sending wrong data"))

@@ -25,30 +25,26 @@ pub struct HostSummary {
 
 /// The hosts of one torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TorrentHosts {
+struct TorrentHosts {
     /// Safe for a terminal.
-    pub(super) name: String,
-    pub(super) counts: HostCounts,
-}
-
-impl TorrentHosts {
-    fn lacking(&self) -> usize {
-        self.counts.seen - self.counts.complete
-    }
+    name: String,
+    counts: HostCounts,
 }
 
 impl HostSummary {
     /// `torrents` are in the order in which they are listed.
     pub(crate) fn of<'a>(torrents: impl ExactSizeIterator<Item = (&'a str, HostCounts)>) -> Self {
         let mut summary = Self { torrent_count: torrents.len(), fewest_complete: usize::MAX, ..Self::default() };
+        let mut lacking_most = 0;
         for (name, counts) in torrents {
             summary.fewest_complete = summary.fewest_complete.min(counts.complete);
             summary.done_count += usize::from(counts.seen > 0 && counts.complete == counts.seen);
             summary.sum.seen += counts.seen;
             summary.sum.complete += counts.complete;
-            let lacking_most = summary.furthest.as_ref().map_or(0, TorrentHosts::lacking);
             let hosts = || TorrentHosts { name: name.to_owned(), counts };
-            if counts.seen - counts.complete > lacking_most {
+            let lacking = counts.seen.saturating_sub(counts.complete);
+            if lacking > lacking_most {
+                lacking_most = lacking;
                 summary.furthest = Some(hosts());
             }
             if summary.torrent_count <= TORRENTS_LISTED_MAX {

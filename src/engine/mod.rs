@@ -6,7 +6,7 @@
 //! (`files::io_threads`) do all other work that may block on a file system.
 //!
 //! The session runs in `ring` and `control`. Their shared state is in `shared` and `torrent`, which use `files`,
-//! `trackers`, `network` and `metrics`. `magnet` fetches an info dictionary before there is a session.
+//! `trackers`, `network` and `metrics`. `magnet` fetches an info dictionary before a session exists or beside one.
 
 mod conclusion;
 mod config;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::peer_list::PeerList;
 use crate::base::Time;
 use crate::base::limits::{LOST_PEERS_NOTICE, NO_PEERS_NOTICE, NO_PEERS_NOTICE_INTERVAL, PROSPECTS_SHOWN_MAX};
+use crate::base::units::Count;
 
 /// Decides when to report that a download has no peer.
 #[derive(Debug, Default)]
@@ -59,8 +60,7 @@ impl fmt::Display for Prospects {
         }
         match self.count.saturating_sub(self.shown.len()) {
             0 => Ok(()),
-            1 => f.write_str(" and 1 more peer"),
-            more => write!(f, " and {more} more peers"),
+            more => write!(f, " and {}", Count(more as u64, "more peer")),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Reports which hosts have all pieces: a line and a record for each, and their number in the progress line.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::units::Count;
@@ -13,18 +12,18 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports the complete hosts of the session while it runs.
 pub(super) struct HostReporter<'a> {
-    contents: &'a Arc<Contents>,
+    contents: &'a Contents,
     output: &'a Output,
     summary: HostSummary,
     /// [`Self::summary`] as text.
     line: String,
-    /// Torrents of the session at that time.
+    /// Torrents of the session when the summary was renewed.
     torrent_count: usize,
     renewed_at: Option<Instant>,
 }
 
 impl<'a> HostReporter<'a> {
-    pub(super) fn new(contents: &'a Arc<Contents>, output: &'a Output) -> Self {
+    pub(super) fn new(contents: &'a Contents, output: &'a Output) -> Self {
         Self {
             contents,
             output,
@@ -59,11 +58,6 @@ impl<'a> HostReporter<'a> {
 
     pub(super) fn summary(&self) -> &HostSummary {
         &self.summary
-    }
-
-    /// The number of complete hosts of the torrent with the fewest.
-    pub(super) fn fewest_complete(&self) -> usize {
-        self.summary.fewest_complete
     }
 
     fn report(&self, host: &CompletedHost) {

@@ -42,7 +42,7 @@ pub(super) struct Origin {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The hosts for which the printed URLs are.
+/// The hosts that can open the printed URLs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Those of the networks of this host.

@@ -110,7 +110,7 @@ impl Session<'_> {
                 peers: now.peer_count,
                 known_peers: now.known_peer_count,
             });
-            self.stop_if_done(&mut until, now, hosts.fewest_complete());
+            self.stop_if_done(&mut until, now, hosts.summary().fewest_complete);
         })?;
         Ok(Ended { report, hosts: hosts.line().to_owned() })
     }

@@ -48,7 +48,8 @@ pub(in crate::engine) struct Content {
 pub enum LossReports {
     /// The engine, at the first piece.
     Engine,
-    /// The caller, which compares the files and takes the loss from [`Contents::unreported_loss`](crate::engine::Contents::unreported_loss).
+    /// The caller, which compares the files and takes the loss from
+    /// [`Contents::unreported_loss`](crate::engine::Contents::unreported_loss).
     Caller,
 }
 
