@@ -132,8 +132,10 @@ impl Contents {
     /// A connection shows the pieces that a peer has. Ignored after the torrent was removed, whose connections end after
     /// [`Self::forget_hosts`].
     pub(super) fn handle_connection_sighting(&self, info_hash: InfoHash, sighting: Sighting) {
+        let Some(hosts) = &self.hosts else { return };
+        // Locked until the host is counted, so that the torrent is not removed meanwhile.
         let torrents = self.torrents();
-        if let Some(hosts) = self.hosts.as_ref().filter(|_| torrents.contains_key(&info_hash)) {
+        if torrents.contains_key(&info_hash) {
             hosts.handle_sighting(info_hash, sighting);
         }
     }

@@ -9,7 +9,7 @@ use crate::base::lock::lock;
 
 /// The last [`REPLACED_TORRENTS_MAX`] replaced torrents.
 #[derive(Debug, Default)]
-pub struct ReplacedList(Mutex<VecDeque<Replaced>>);
+pub(super) struct ReplacedList(Mutex<VecDeque<Replaced>>);
 
 #[derive(Debug)]
 struct Replaced {

@@ -356,9 +356,8 @@ impl Control<'_> {
             self.peer_count -= driver.peer_count;
             self.leaving.retain(|_, announcer| !announcer.is_finished());
             self.leaving.extend(driver.stop().map(|announcer| (info_hash, announcer)));
-            let Snapshot { known_peer_count, .. } = self.removed;
             torrent.add_totals(&mut self.removed);
-            self.removed = Snapshot { known_peer_count, ..self.removed };
+            self.removed.known_peer_count = 0;
             self.quiet = None;
         }
     }

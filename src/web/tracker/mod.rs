@@ -76,7 +76,7 @@ impl Tracker {
     }
 
     /// The torrents of this process that a new version has replaced.
-    pub fn replaced(&self) -> &ReplacedList {
+    pub(super) fn replaced(&self) -> &ReplacedList {
         &self.replaced
     }
 
@@ -184,5 +184,13 @@ mod tests {
             key: 1,
             tracker_id: None,
         }
+    }
+
+    #[test]
+    fn only_an_unknown_torrent_is_refused_as_replaced() {
+        let tracker = Tracker::new(Table::listed());
+        tracker.replaced().replace(HASH, InfoHash([1; 20]), "t/new.torrent");
+        assert!(tracker.reason(HASH, &Refusal::UnknownTorrent).contains("/t/new.torrent"));
+        assert_eq!(tracker.reason(HASH, &Refusal::Full), Refusal::Full.to_string());
     }
 }
