@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::records::Record;
 use crate::create::Fingerprint;
 use crate::create::open::shown;
-use crate::web::site::Availability;
+use crate::engine::Timeliness;
 
 /// A path, its served version, and the last comparison of its files.
 pub(super) struct Followed {
@@ -171,7 +171,7 @@ impl Followed {
             heir.served = Some(Version { fingerprint: prepared.fingerprint, ..old.clone() });
             // The session reads the files of the earlier path until then.
             session.restart(prepared.source);
-            session.set_availability(old.info_hash, Availability::Available);
+            session.set_timeliness(old.info_hash, Timeliness::Current);
             session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
         });
     }
@@ -262,7 +262,7 @@ impl Followed {
 
     fn report_changed(&self, session: &SessionHandle<'_>) {
         let Some(version) = &self.served else { return };
-        session.set_availability(version.info_hash, Availability::Outdated);
+        session.set_timeliness(version.info_hash, Timeliness::Outdated);
         session.output.warning(format_args!(
             "{}: the files have changed; hashing starts when they have been unchanged for {} s",
             version.name,
@@ -273,7 +273,7 @@ impl Followed {
     /// Reports that the content is that of the served version.
     fn report_unchanged(&self, session: &SessionHandle<'_>) {
         let Some(version) = &self.served else { return };
-        session.set_availability(version.info_hash, Availability::Available);
+        session.set_timeliness(version.info_hash, Timeliness::Current);
         session.output.message(format_args!("{}: the content is unchanged; serving continues", version.name));
     }
 

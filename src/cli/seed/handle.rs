@@ -17,7 +17,7 @@ use crate::base::{InfoHash, PeerId};
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
 use crate::engine::{Change, Contents, Source, Timeliness};
-use crate::web::site::{Availability, PendingList};
+use crate::web::site::PendingList;
 
 /// Interval at which a thread checks whether the session serves.
 const START_POLL: Duration = Duration::from_millis(10);
@@ -165,17 +165,11 @@ impl SessionHandle<'_> {
         self.stop(info_hash, len);
     }
 
-    /// Sets the availability that the page and the status show for a torrent.
-    pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
-        self.contents.set_timeliness(
-            info_hash,
-            match availability {
-                Availability::Available => Timeliness::Current,
-                Availability::Outdated => Timeliness::Outdated,
-            },
-        );
+    /// Sets whether the page and the status show a torrent as changed.
+    pub(super) fn set_timeliness(&self, info_hash: InfoHash, timeliness: Timeliness) {
+        self.contents.set_timeliness(info_hash, timeliness);
         if let Some(origin) = self.origin {
-            origin.set_availability(info_hash, availability);
+            origin.set_timeliness(info_hash, timeliness);
         }
     }
 

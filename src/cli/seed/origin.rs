@@ -16,12 +16,12 @@ use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
-use crate::engine::{Contents, Listen, Monitor};
+use crate::engine::{Contents, Listen, Monitor, Timeliness};
 use crate::tracker::{self, Table};
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
 use crate::web::server::{self, PublicSockets};
-use crate::web::site::{Availability, PendingList, Published, Site};
+use crate::web::site::{PendingList, Published, Site};
 use crate::web::tracker::Tracker;
 
 /// The running HTTP and tracker servers.
@@ -184,8 +184,8 @@ impl Origin {
         self.site.withdraw_for(old, new);
     }
 
-    pub(super) fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
-        self.site.set_availability(info_hash, availability);
+    pub(super) fn set_timeliness(&self, info_hash: InfoHash, timeliness: Timeliness) {
+        self.site.set_timeliness(info_hash, timeliness);
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) {

@@ -45,13 +45,14 @@ use crate::base::{InfoHash, PeerId};
 use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::codec::percent::{self, Plus, unescape};
 use crate::codec::url::Url;
+use crate::engine::Timeliness;
 use crate::tracker::Origin;
 use published::TorrentFile;
 use torrents::Torrents;
 
 pub use page::STYLE;
 pub use pending::{Pending, PendingGuard, PendingList};
-pub use published::{Availability, Published};
+pub use published::Published;
 
 /// The public pages of an origin.
 #[derive(Clone, Debug)]
@@ -145,10 +146,10 @@ impl Site {
         self.0.tracker.table().forbid(info_hash);
     }
 
-    /// Sets the availability that the page shows for a torrent.
-    pub fn set_availability(&self, info_hash: InfoHash, availability: Availability) {
+    /// Sets whether the page shows a torrent as being updated.
+    pub fn set_timeliness(&self, info_hash: InfoHash, timeliness: Timeliness) {
         if let Some(torrent) = self.published(info_hash) {
-            torrent.set_availability(availability);
+            torrent.set_timeliness(timeliness);
         }
     }
 

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
-use super::{Availability, Links, Pending, Published, Site};
+use super::{Links, Pending, Published, Site};
 use crate::base::escape::{html, printable};
 use crate::base::units;
+use crate::engine::Timeliness;
 
 /// The style sheet of all pages, with a light and a dark theme.
 pub const STYLE: &str = include_str!("../assets/style.css");
@@ -42,7 +43,7 @@ pub(super) fn landing(site: Site, host: &str) -> Body {
 /// The article of one torrent. The file table is shared by all responses.
 fn article(site: &Site, published: &Published, host: &str) -> [Bytes; 3] {
     let info_hash = published.info_hash;
-    if published.availability() == Availability::Outdated {
+    if published.timeliness() == Timeliness::Outdated {
         return [outdated_article(published).into(), Bytes::new(), Bytes::new()];
     }
     let Links { torrent, newest, magnet, .. } = site.links_of(published, host, None);

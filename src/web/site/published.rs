@@ -12,7 +12,7 @@ use super::file_table::file_table;
 use crate::base::InfoHash;
 use crate::codec::metainfo::{FileEntry, Metainfo, Template};
 use crate::codec::percent;
-use crate::engine::Contents;
+use crate::engine::{Contents, Timeliness};
 
 /// A torrent that is public.
 #[derive(Debug)]
@@ -37,14 +37,6 @@ pub struct Published {
     after: Bytes,
     published_at: SystemTime,
     is_outdated: AtomicBool,
-}
-
-/// Whether the content of a published torrent is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Availability {
-    Available,
-    /// The files have changed: they are being hashed again, or cannot be served.
-    Outdated,
 }
 
 /// A `.torrent` for one client.
@@ -127,12 +119,12 @@ impl Published {
         path
     }
 
-    pub(super) fn availability(&self) -> Availability {
-        if self.is_outdated.load(Ordering::Relaxed) { Availability::Outdated } else { Availability::Available }
+    pub(super) fn timeliness(&self) -> Timeliness {
+        if self.is_outdated.load(Ordering::Relaxed) { Timeliness::Outdated } else { Timeliness::Current }
     }
 
-    pub(super) fn set_availability(&self, availability: Availability) {
-        self.is_outdated.store(availability == Availability::Outdated, Ordering::Relaxed);
+    pub(super) fn set_timeliness(&self, timeliness: Timeliness) {
+        self.is_outdated.store(timeliness == Timeliness::Outdated, Ordering::Relaxed);
     }
 
     /// The number of files, without pad files.

@@ -328,7 +328,7 @@ async fn names_lead_to_the_newest_version() {
     let (_, _, page) = served.get("/", "").await;
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("1 torrent,") && page.contains(&newer_hash.to_string()), "{page}");
-    served.site.set_availability(newer_hash, Availability::Outdated);
+    served.site.set_timeliness(newer_hash, Timeliness::Outdated);
     let (_, _, page) = served.get("/", "").await;
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("being updated") && !page.contains("magnet:"), "{page}");
