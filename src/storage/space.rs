@@ -17,8 +17,8 @@ pub struct PromisedSpace(BTreeMap<u64, Promised>);
 #[derive(Debug)]
 struct Promised {
     len: u64,
-    /// Free bytes before the first promise. Downloads that have begun to write leave less and less, which must not count
-    /// twice.
+    /// Free bytes before the first promise, and bytes of longer files that the downloads truncate. Downloads that have
+    /// begun to write leave less and less, which must not count twice.
     free_before: u64,
 }
 
@@ -77,29 +77,30 @@ impl PromisedSpace {
             let Some(file_system) = layout.file_system(file.file_index) else { continue };
             let allocated = layout.reserved_len(file.file_index);
             let need = needs.entry(file_system.device).or_insert(Need { file_system, len: 0, released: 0 });
-            need.len += file.len.saturating_sub(allocated).min(file.missing);
+            need.len = need.len.saturating_add(file.len.saturating_sub(allocated).min(file.missing));
             if file.is_replaced {
-                need.released += allocated.saturating_sub(file.len);
+                need.released = need.released.saturating_add(allocated.saturating_sub(file.len));
             }
         }
         for need in needs.values() {
             self.check(need)?;
         }
-        for (device, need) in needs {
-            let promised = self
-                .0
-                .entry(device)
-                .or_insert(Promised { len: 0, free_before: need.file_system.free.unwrap_or(u64::MAX) });
-            promised.len += need.len;
-        }
+        needs.into_values().for_each(|need| self.take(&need));
         Ok(())
+    }
+
+    fn take(&mut self, need: &Need) {
+        let FileSystem { device, free, .. } = need.file_system;
+        let promised = self.0.entry(device).or_insert(Promised { len: 0, free_before: free.unwrap_or(u64::MAX) });
+        promised.len = promised.len.saturating_add(need.len);
+        promised.free_before = promised.free_before.saturating_add(need.released);
     }
 
     fn check(&self, need: &Need) -> Result<(), SpaceShortage> {
         let Some(free_now) = need.file_system.free else { return Ok(()) };
         let promised = self.0.get(&need.file_system.device);
         let left = promised.map_or(u64::MAX, |promised| promised.free_before.saturating_sub(promised.len));
-        let free = free_now.saturating_add(need.released).min(left);
+        let free = free_now.min(left).saturating_add(need.released);
         if need.len <= free {
             return Ok(());
         }
@@ -140,8 +141,22 @@ mod tests {
         assert!(promised(30, 40).check(&need(10, Some(15))).is_ok());
         assert!(promised(30, 40).check(&need(11, Some(15))).is_err());
         assert!(PromisedSpace::default().check(&need(u64::MAX, None)).is_ok());
+    }
+
+    #[test]
+    fn truncated_bytes_are_free_for_all_downloads() {
         let replacing = Need { released: 5, ..need(20, Some(15)) };
-        assert!(PromisedSpace::default().check(&replacing).is_ok());
+        let mut space = PromisedSpace::default();
+        assert!(space.check(&replacing).is_ok());
+        assert!(space.check(&Need { len: 21, ..replacing }).is_err());
+        space = promised(10, 15);
+        let replacing = Need { released: 5, ..need(10, Some(15)) };
+        assert!(space.check(&replacing).is_ok());
+        space.take(&replacing);
+        assert_eq!(space.check(&need(1, Some(20))).unwrap_err().free, 0);
+        space = PromisedSpace::default();
+        space.take(&Need { released: 5, ..need(10, Some(15)) });
+        assert!(space.check(&need(10, Some(20))).is_ok());
     }
 
     #[test]
