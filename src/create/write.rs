@@ -33,41 +33,44 @@ pub fn write_atomically(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()
         io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.to_owned() },
         _ => WriteError::Io { path: path.to_owned(), error },
     };
-    let file = written(folder_of(path), bytes).map_err(refuse)?;
+    // The mode that `open` would use.
+    let mut file = temporary(folder_of(path), 0o666).map_err(refuse)?;
+    fill(&mut file, bytes).map_err(refuse)?;
     let persisted = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
     persisted.map_err(|error| refuse(error.error))?;
     sync_folder(path);
     Ok(())
 }
 
-/// Replaces the bytes of the file at `path` atomically. The file keeps its mode, and its owner if this process may set
-/// it; a symbolic link is followed. A file that this process may not write is refused.
+/// Replaces the bytes of the file at `path` atomically. The file keeps its mode, and its owner and group if this process
+/// may set them; a symbolic link is followed. A file that this process may not write is refused.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let refuse = |error: io::Error| WriteError::Io { path: path.to_owned(), error };
     let target = fs::canonicalize(path).map_err(refuse)?;
     check_output(&target, true)?;
     rustix::fs::access(&target, Access::WRITE_OK).map_err(|errno| refuse(errno.into()))?;
     let old = fs::metadata(&target).map_err(refuse)?;
-    let file = written(folder_of(&target), bytes).map_err(refuse)?;
-    // Only a privileged process may give a file away; any other process owns both files.
-    let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+    let mut file = temporary(folder_of(&target), 0o600).map_err(refuse)?;
+    // Only a privileged process may give a file away; any other process may keep the group if its user is a member.
+    let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()))
+        .or_else(|_| fchown(file.as_file(), None, Some(old.gid())));
     file.as_file().set_permissions(old.permissions()).map_err(refuse)?;
+    // Only the readers of the old file may read the new bytes, in which tracker URLs may have keys.
+    fill(&mut file, bytes).map_err(refuse)?;
     file.persist(&target).map_err(|error| refuse(error.error))?;
     sync_folder(&target);
     Ok(())
 }
 
-/// Writes and syncs `bytes` under a temporary name in `folder`.
-fn written(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .prefix(".bt-fast-")
-        .suffix(".tmp")
-        // The mode that `open` would use; the umask applies to it.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
+/// Creates an empty file of this mode under a temporary name in `folder`. The umask applies to the mode.
+fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let permissions = Permissions::from_mode(mode);
+    tempfile::Builder::new().prefix(".bt-fast-").suffix(".tmp").permissions(permissions).tempfile_in(folder)
+}
+
+fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
+    file.as_file().sync_all()
 }
 
 /// Makes the new name durable. A file system that cannot sync a folder keeps names durable by itself.
@@ -93,6 +96,21 @@ mod tests {
         write_atomically(&path, b"two", true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("out.torrent"), dir.path().join("link.torrent"));
+        fs::write(&path, b"one").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for mode in [0o644, 0o600, 0o664] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            replace(&link, b"two").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+        }
+        assert!(link.is_symlink() && fs::read(&path).unwrap() == b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
