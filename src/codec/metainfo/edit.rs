@@ -1,7 +1,7 @@
 //! Changes to metainfo files. Values that are not edited keep their bytes, whether or not this program understands
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::draft::{ANNOUNCE, ANNOUNCE_LIST, URL_LIST, tracker_entries, web_seed_entry};
 use super::{Info, Metainfo, MetainfoError, MetainfoLimits};
@@ -39,7 +39,7 @@ pub enum TrackerEdit {
     Keep,
     /// Replaces all trackers; an empty list removes them.
     Replace(Vec<Vec<String>>),
-    /// Adds tiers at the end, without the trackers that the torrent has.
+    /// Adds tiers at the end, without the trackers that the torrent has, and each tracker once.
     Add(Vec<Vec<String>>),
 }
 
@@ -134,12 +134,10 @@ fn add_trackers(root: Node<'_, '_>, entries: &mut Entries, tiers: &[Vec<String>]
     if list.is_empty() {
         list.extend(announce.map(|url| Value::List(vec![raw(url)])));
     }
-    let known = |url: &String| {
-        let mut urls = old.iter().flat_map(Node::items).chain(old.iter().copied()).chain(announce);
-        urls.any(|node| node.as_bytes() == Some(url.as_bytes()))
-    };
+    let urls = old.iter().flat_map(Node::items).chain(old.iter().copied()).chain(announce);
+    let mut known: HashSet<&[u8]> = urls.filter_map(|node| node.as_bytes()).collect();
     let mut fresh: Vec<Vec<&String>> =
-        tiers.iter().map(|tier| tier.iter().filter(|url| !known(url)).collect()).collect();
+        tiers.iter().map(|tier| tier.iter().filter(|url| known.insert(url.as_bytes())).collect()).collect();
     fresh.retain(|tier| !tier.is_empty());
     let Some(first) = fresh.iter().flatten().next() else { return };
     if announce.is_none() && list.is_empty() {
@@ -201,6 +199,7 @@ mod tests {
         assert_eq!(edited(&bare, &add(&[&["http://a/x"], &["http://b/x"]])), two);
         assert_eq!(edited(&one, &add(&[&["http://a/x", "http://b/x"]])), two);
         assert_eq!(edited(&two, &add(&[&["http://b/x"]])), two);
+        assert_eq!(edited(&one, &add(&[&["http://b/x", "http://b/x"], &["http://b/x"]])), two);
         assert_eq!(edited(&two, &replace(&[&["http://a/x"]])), one);
         assert_eq!(edited(&two, &replace(&[])), bare);
         let foreign = torrent(b"8:announce9:wss://w/a13:announce-listll9:wss://w/aee", b"");
