@@ -11,6 +11,7 @@ use crate::engine::HostSummary;
 
 const GAP: &str = "  ";
 const ELLIPSIS: char = '…';
+const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The state of long work at one time.
 #[derive(Debug, Clone, Copy)]
@@ -262,10 +263,12 @@ fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let Some(room) = width.checked_sub(1) else { return String::new() };
+    // The character before an emoji variation selector takes two columns.
+    let columns = |c: char| if c == EMOJI_SELECTOR { 1 } else { c.width().unwrap_or(0) };
     let fitting = |chars: &mut dyn Iterator<Item = char>, room: usize| -> Vec<char> {
         let mut used = 0;
         let fits = |c: &char| {
-            used += c.width().unwrap_or(0);
+            used += columns(*c);
             used <= room
         };
         chars.take_while(fits).collect()

@@ -42,7 +42,7 @@ fn narrower_terminals_lose_bar_and_details_first() {
 
 #[test]
 fn no_line_reaches_the_last_column() {
-    let names = ["x".repeat(300), "長い名前".repeat(40), "e\u{301}".repeat(99), String::new()];
+    let names = ["x".repeat(300), "長い名前".repeat(40), "e\u{301}".repeat(99), "❤\u{fe0f}".repeat(99), String::new()];
     for name in &names {
         for peers in [0, 9, 123_456] {
             let peers = Some(PeerCounts { connected: peers, known: peers * 10 });
