@@ -28,7 +28,7 @@ impl Seeding {
             return Some(format!("{sent:.2} times the content was sent"));
         }
         let time = self.until.time.filter(|time| elapsed >= *time)?;
-        Some(format!("seeded for {} s", time.as_secs()))
+        Some(format!("seeded for {} s", time.as_secs_f64()))
     }
 }
 
@@ -47,6 +47,8 @@ mod tests {
         let ratio = SeedUntil { ratio: Some(1.5), ..SeedUntil::default() };
         assert_eq!(met(ratio, 149), None);
         assert_eq!(met(ratio, 150).as_deref(), Some("1.50 times the content was sent"));
+        let short = SeedUntil { time: Some(Duration::from_millis(500)), ratio: None };
+        assert_eq!(short.to_string(), "for 0.5 s");
         let at_once = SeedUntil { time: Some(Duration::ZERO), ..ratio };
         assert_eq!(met(at_once, 0).as_deref(), Some("seeded for 0 s"));
         assert_eq!(met(SeedUntil { time: Some(Duration::from_secs(3600)), ratio: None }, 1000), None);

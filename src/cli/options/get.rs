@@ -85,7 +85,7 @@ impl SeedUntil {
 
 impl fmt::Display for SeedUntil {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.ratio, self.time.map(|time| time.as_secs())) {
+        match (self.ratio, self.time.map(|time| time.as_secs_f64())) {
             (None, None) => f.write_str("until Ctrl-C"),
             (Some(ratio), None) => write!(f, "until {ratio} times the content is sent"),
             (None, Some(seconds)) => write!(f, "for {seconds} s"),
