@@ -1,6 +1,6 @@
 //! Makes text from outside (file names, tracker messages, client names) safe for a terminal and for HTML.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Returns bytes as text for a terminal. Control, bidi and zero-width characters and bytes that are not UTF-8 are
 /// escaped, as `\x1b` or `\u{202e}`.
@@ -21,6 +21,11 @@ pub fn printable(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Returns the text of a value, such as an error, as [`printable`] does.
+pub fn printed(value: impl Display) -> String {
+    printable(value.to_string().as_bytes())
 }
 
 /// Returns bytes as one word of a POSIX shell's command line, quoted if needed. Returns `None` if [`printable`] would

@@ -90,9 +90,8 @@ impl Loader<'_> {
             Listening::Here => Incoming::Accepted,
             Listening::InSession(_) => Incoming::Impossible,
         };
-        let (tracker_count, peer_count) = (magnet.trackers.len(), magnet.peers.len());
-        let found = PeerSources { tracker_count, peer_count, incoming, network: self.network };
-        found.check(&format_args!("{source} leads to {}", MetainfoSource::Magnet(magnet.clone())))?;
+        let sources = PeerSources::of_link(&magnet, incoming, self.network);
+        sources.check(&format_args!("{source} leads to {}", MetainfoSource::Magnet(magnet.clone())))?;
         self.fetch(&magnet)
     }
 

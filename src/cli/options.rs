@@ -12,7 +12,7 @@ use super::args::{
 use super::exit::{Exit, Failure};
 use crate::base::cidr::{AddressFilter, Cidr};
 use crate::base::date::parse_date;
-use crate::base::escape::printable;
+use crate::base::escape::{printable, printed};
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_duration, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
@@ -84,7 +84,7 @@ pub enum Command {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// `NAME.torrent` in the current folder.
+    /// `NAME.torrent` in the current folder; for `edit` the torrent itself.
     Default,
     File(PathBuf),
     Stdout,
@@ -237,6 +237,14 @@ fn destination(path: Option<PathBuf>) -> Destination {
     }
 }
 
+/// Fails if the file and the records of `--json` would be mixed.
+fn check_stdout(destination: &Destination, json: bool) -> Result<(), Failure> {
+    if json && *destination == Destination::Stdout {
+        return Err(usage("-o - and --json both write to standard output: leave one out"));
+    }
+    Ok(())
+}
+
 fn resolve_verify(args: VerifyArgs) -> VerifyOptions {
     let data = args.data.unwrap_or_else(|| folder_of(&args.torrent));
     VerifyOptions { torrent: args.torrent, data, fast: args.fast, metainfo: metainfo_limits(&args.limits) }
@@ -252,8 +260,7 @@ fn resolve_show(args: ShowArgs) -> Result<ShowOptions, Failure> {
     };
     let source = source::source(args.torrent)?;
     if let MetainfoSource::Magnet(magnet) = &source {
-        let (tracker_count, peer_count) = (magnet.trackers.len(), magnet.peers.len());
-        PeerSources { tracker_count, peer_count, incoming: Incoming::Accepted, network: &network }.check(&source)?;
+        PeerSources::of_link(magnet, Incoming::Accepted, &network).check(&source)?;
     }
     Ok(ShowOptions {
         source,
@@ -368,7 +375,7 @@ fn size(flag: &str, text: &str) -> Result<u64, Failure> {
     match parse_size(text) {
         Ok(0) => Err(usage(format_args!("{flag}: 0: give at least one byte"))),
         Ok(len) => Ok(len),
-        Err(error) => Err(usage(format_args!("{flag}: {}", printed(&error)))),
+        Err(error) => Err(usage(format_args!("{flag}: {}", printed(error)))),
     }
 }
 
@@ -520,10 +527,6 @@ fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
 /// Returns the folder of a path; `.` for a bare name.
 pub fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-}
-
-fn printed(error: &impl std::fmt::Display) -> String {
-    printable(error.to_string().as_bytes())
 }
 
 pub(super) fn usage(line: impl std::fmt::Display) -> Failure {

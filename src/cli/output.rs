@@ -1,7 +1,7 @@
 //! Output streams: results on stdout; progress, messages and errors on stderr. With `--json`, stdout has one object per
 //! line and nothing else.
 //!
-//! Every line passes through [`printable`], so that text from outside cannot steer the terminal or break a line.
+//! Every line passes through [`printed`], so that text from outside cannot steer the terminal or break a line.
 //! A reader that closes stdout early causes neither an error nor a panic.
 
 use std::fmt::Display;
@@ -21,7 +21,7 @@ use super::exit::{Failure, exit_of};
 use super::log_file::LogFile;
 use super::options::OutputOptions;
 use super::records::Record;
-use crate::base::escape::printable;
+use crate::base::escape::printed;
 use crate::base::limits::REDRAW_INTERVAL;
 use crate::base::lock::lock;
 
@@ -265,8 +265,4 @@ impl io::Write for LogWriter {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
-}
-
-fn printed(line: impl Display) -> String {
-    printable(line.to_string().as_bytes())
 }

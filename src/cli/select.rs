@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-use crate::base::escape::printable;
+use crate::base::escape::{printable, printed};
 use crate::codec::metainfo::{FileEntry, Metainfo};
 use crate::create::Filters;
 use crate::create::filters::Verdict;
@@ -47,7 +47,7 @@ impl Selector {
             let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
             Pattern::Numbers(ranges.ok_or_else(|| refuse("give numbers from 1 on and ranges, as 1,3-5, or a glob"))?)
         } else {
-            let filters = Filters::new([text]).map_err(|error| refuse(&printable(error.to_string().as_bytes())))?;
+            let filters = Filters::new([text]).map_err(|error| refuse(&printed(error)))?;
             Pattern::Glob(filters.with_junk(true))
         };
         Ok(Self { text: printable(text.as_bytes()), pattern })

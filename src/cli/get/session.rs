@@ -13,6 +13,7 @@ use super::command::Command;
 use super::download::Download;
 use super::seeding::Seeding;
 use super::tally::{Outcome, Tally};
+use crate::base::escape::printed;
 use crate::base::lock::lock;
 use crate::base::units::Count;
 use crate::base::{InfoHash, limits};
@@ -110,7 +111,8 @@ impl<'a> Session<'a> {
             }
             if let Outcome::Failed(_) = outcome {
                 let torrent = argument.to_string();
-                output.record(&Record::NotDownloaded { torrent: &torrent, exit: *exit as u8, message: line });
+                let message = printed(line);
+                output.record(&Record::NotDownloaded { torrent: &torrent, exit: *exit as u8, message: &message });
             }
         }
         lock(&self.tally).add(outcome);

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Destination, announce_tiers, create_piece_len, date, destination, printed, usage, web_seed_urls};
-use crate::base::escape::printable;
+use super::{Destination, announce_tiers, check_stdout, create_piece_len, date, destination, usage, web_seed_urls};
+use crate::base::escape::{printable, printed};
 use crate::base::limits;
 use crate::cli::args::CreateArgs;
 use crate::cli::exit::Failure;
@@ -46,8 +46,8 @@ pub(super) fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptio
     let source = content_source(&args)?;
     let filters = filters(&args)?;
     let destination = destination(args.output);
-    if json && destination == Destination::Stdout && !args.dry_run {
-        return Err(usage("-o - and --json both write to standard output: leave one out"));
+    if !args.dry_run {
+        check_stdout(&destination, json)?;
     }
     let date = match args.date.date.as_deref().map(date).transpose()? {
         Some(date) => CreationDate::Given(date),
@@ -80,7 +80,7 @@ pub(super) fn resolve_create(args: CreateArgs, json: bool) -> Result<CreateOptio
 }
 
 fn filters(args: &CreateArgs) -> Result<Filters, Failure> {
-    let filters = Filters::new(&args.filters.glob).map_err(|error| usage(format_args!("-g: {}", printed(&error))))?;
+    let filters = Filters::new(&args.filters.glob).map_err(|error| usage(format_args!("-g: {}", printed(error))))?;
     Ok(filters.with_junk(args.filters.include_junk))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Destination, announce_tiers, date, destination, metainfo_limits, usage, web_seed_urls};
+use super::{Destination, announce_tiers, check_stdout, date, destination, metainfo_limits, usage, web_seed_urls};
 use crate::cli::args::EditArgs;
 use crate::cli::exit::Failure;
 use crate::codec::metainfo::{Change, Edit, MetainfoLimits, TrackerEdit};
@@ -10,7 +10,6 @@ use crate::codec::metainfo::{Change, Edit, MetainfoLimits, TrackerEdit};
 #[derive(Debug)]
 pub struct EditOptions {
     pub torrent: PathBuf,
-    /// `Default` replaces the torrent.
     pub destination: Destination,
     pub edit: Edit,
     pub info_hash: InfoHashPolicy,
@@ -29,8 +28,8 @@ pub enum InfoHashPolicy {
 
 pub(super) fn resolve_edit(args: EditArgs, json: bool) -> Result<EditOptions, Failure> {
     let destination = destination(args.output);
-    if json && destination == Destination::Stdout && !args.dry_run {
-        return Err(usage("-o - and --json both write to standard output: leave one out"));
+    if !args.dry_run {
+        check_stdout(&destination, json)?;
     }
     let trackers = if args.no_announce {
         TrackerEdit::Replace(Vec::new())

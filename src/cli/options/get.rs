@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::source::{Incoming, MetainfoSource, PeerSources, source};
 use super::{
-    Destination, EngineOptions, NetworkOptions, ServingOptions, destination, duration, rate_limit, resolve_engine,
-    resolve_network, resolve_serving, usage, write_mode,
+    Destination, EngineOptions, NetworkOptions, ServingOptions, check_stdout, destination, duration, rate_limit,
+    resolve_engine, resolve_network, resolve_serving, usage, write_mode,
 };
 use crate::base::escape::printable;
 use crate::base::units::parse_duration;
@@ -116,8 +116,7 @@ fn sources(args: &mut GetArgs, network: &NetworkOptions) -> Result<Vec<MetainfoS
     let incoming = if is_several { Incoming::Impossible } else { Incoming::Accepted };
     for source in &sources {
         if let MetainfoSource::Magnet(magnet) = source {
-            let (tracker_count, peer_count) = (magnet.trackers.len(), magnet.peers.len());
-            PeerSources { tracker_count, peer_count, incoming, network }.check(source)?;
+            PeerSources::of_link(magnet, incoming, network).check(source)?;
         }
     }
     Ok(sources)
@@ -138,13 +137,12 @@ pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, F
     let network = resolve_network(&args.network)?;
     let sources = sources(&mut args, &network)?;
     let output = if args.metadata_only {
-        GetOutput::Metainfo(destination(args.output))
+        let destination = destination(args.output);
+        check_stdout(&destination, json)?;
+        GetOutput::Metainfo(destination)
     } else {
         GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
     };
-    if json && output == GetOutput::Metainfo(Destination::Stdout) {
-        return Err(usage("-o - and --json both write to standard output: leave one out"));
-    }
     Ok(GetOptions {
         sources,
         output,

@@ -5,8 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{NetworkOptions, printed, usage};
-use crate::base::escape::printable;
+use super::{NetworkOptions, usage};
+use crate::base::escape::{printable, printed};
 use crate::cli::exit::{Exit, Failure};
 use crate::codec::magnet::Magnet;
 use crate::codec::url::{WEB_SCHEMES, pasted, usable};
@@ -28,7 +28,7 @@ pub(super) fn source(word: OsString) -> Result<MetainfoSource, Failure> {
     }
     let text = pasted(word.as_bytes());
     if Magnet::is_meant(text) {
-        return Magnet::parse(text).map(MetainfoSource::Magnet).map_err(|error| usage(printed(&error)));
+        return Magnet::parse(text).map(MetainfoSource::Magnet).map_err(|error| usage(printed(error)));
     }
     if text.windows(3).any(|part| part == b"://") && !Path::new(&word).exists() {
         let url = usable(text, &WEB_SCHEMES).ok_or_else(|| {
@@ -103,7 +103,12 @@ pub(in crate::cli) enum Incoming {
     Impossible,
 }
 
-impl PeerSources<'_> {
+impl<'a> PeerSources<'a> {
+    /// Returns the ways that a magnet link offers.
+    pub(in crate::cli) fn of_link(magnet: &Magnet, incoming: Incoming, network: &'a NetworkOptions) -> Self {
+        Self { tracker_count: magnet.trackers.len(), peer_count: magnet.peers.len(), incoming, network }
+    }
+
     /// Fails if nothing can find peers for `what`, which must be printable.
     pub(in crate::cli) fn check(self, what: &dyn fmt::Display) -> Result<(), Failure> {
         let Self { tracker_count, peer_count, incoming, network } = self;
