@@ -28,7 +28,9 @@ pub(super) fn run(options: &EditOptions, output: &Output) -> Result<(), Failure>
     let new = Metainfo::decode(&edited, &options.metainfo).map_err(bad)?;
     if edited.len() as u64 > METAINFO_LEN_MAX {
         let (len, max) = (Bytes(edited.len() as u64), Bytes(METAINFO_LEN_MAX));
-        return Err(Failure::new(Exit::Failed, format_args!("the torrent would be {len}: {place}: at most {max}")));
+        let remedy = "give fewer trackers or a shorter comment";
+        let line = format_args!("the torrent would be {len}: {place}: at most {max}: {remedy}");
+        return Err(Failure::new(Exit::Failed, line));
     }
     if !options.dry_run {
         write_to(options, &bytes, &edited, output)?;
