@@ -72,7 +72,7 @@ impl<'a> Page<'a> {
         man.render_synopsis_section(&mut text)?;
         man.render_description_section(&mut text)?;
         let mut paragraphs = Roff::new();
-        for note in notes.split("\n\n") {
+        for note in notes.split("\n\n").filter(|note| !note.is_empty()) {
             paragraphs.control("PP", []).text([roman(note)]);
         }
         paragraphs.to_writer(&mut text)?;
