@@ -104,6 +104,12 @@ fn a_peer_may_have_a_name() {
 }
 
 #[test]
+fn progress_intervals_have_the_defaults_of_the_limits() {
+    let output = |line: &str| resolve_output(&Arguments::try_parse_from(line.split(' ')).unwrap());
+    assert_eq!(output("bt-fast get x"), output("bt-fast show x"));
+}
+
+#[test]
 fn verify_defaults_to_the_folder_of_the_torrent() {
     for (line, folder) in [("verify a/b.torrent", "a"), ("verify b.torrent", "."), ("verify b.torrent d", "d")] {
         let Command::Verify(verify) = resolve(line).unwrap() else { panic!("not verify") };
