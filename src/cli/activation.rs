@@ -7,6 +7,7 @@ use listenfd::ListenFd;
 
 use super::exit::Failure;
 use super::options::usage;
+use crate::base::escape::printable;
 
 /// The sockets that were handed over, at most one of each name.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Handed {
             if !is_free {
                 return Err(usage(format_args!(
                     "a socket named '{}' was handed over: its unit's FileDescriptorName= must be one of {}, each used once",
-                    crate::base::escape::printable(name.as_bytes()),
+                    printable(name.as_bytes()),
                     wanted.join(", "),
                 )));
             }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -235,7 +235,7 @@ impl ContentLocation<'_> {
         let inode = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         let Some(torrent) = self.torrent.and_then(inode) else { return Ok(()) };
         let files = &self.metainfo.info.files;
-        let is_torrent = |path: &std::path::PathBuf| inode(path) == Some(torrent);
+        let is_torrent = |path: &PathBuf| inode(path) == Some(torrent);
         let mut paths = self.wanted().map(|file_index| file_path(self.folder, &files[file_index]));
         paths.find(is_torrent).map_or(Ok(()), |path| {
             let line =

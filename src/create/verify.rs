@@ -31,7 +31,8 @@ pub struct Report {
     pub hashed_len: u64,
     /// The problems in the order of the torrent's files. A file may have two.
     pub problems: Vec<FileProblem>,
-    /// The identity of each file; `None` if it changed while it was hashed, or if it has content of which no byte was hashed.
+    /// The identity of each file; `None` if it changed while it was hashed, or if it has content of which no byte was
+    /// hashed.
     pub files: Vec<Option<FileIdentity>>,
 }
 

@@ -75,8 +75,8 @@ pub const OPEN_FILES_MAX: usize = 512;
 /// Divisor of the descriptors that the process may have: this part may be files of downloads held open for their locks.
 pub const LOCKED_FILES_SHARE: u64 = 4;
 
-/// The upper bound of one torrent's dirty bytes in the page cache. The kernel's own limit is a fifth of memory, at which it stops
-/// every writer, and some control groups have none.
+/// The upper bound of one torrent's dirty bytes in the page cache. The kernel's own limit is a fifth of memory, at
+/// which it stops every writer, and some control groups have none.
 pub const DIRTY_LEN_MAX: usize = 256 << 20;
 /// Dirty bytes of one torrent in the page cache that are always allowed.
 pub const DIRTY_LEN_MIN: usize = 4 << 20;

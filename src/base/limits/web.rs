@@ -57,8 +57,8 @@ pub const WEB_RECV_BUFFER_LEN: usize = 32 << 10;
 /// Time without a byte written to a connection after which it is closed: no request arrived, the client does not read
 /// the answer, or the server does not finish it.
 pub const WEB_SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time after which a connection that was never answered is closed while more than half of all permits are taken, unless
-/// the server is still making the answer.
+/// Time after which a connection that was never answered is closed while more than half of all permits are taken,
+/// unless the server is still making the answer.
 pub const WEB_CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 
 const _: () = assert!(is_at_most(WEB_EVENT_INTERVAL, WEB_STATUS_WAIT));

@@ -1,8 +1,8 @@
 //! The content of one torrent on disk: read for verification, leased for sends (`reading`), and written one verified
 //! piece at a time.
 //!
-//! Most methods may block on the file system, so ring threads call only those that are documented not to
-//! block, and those that only read fields of the store.
+//! Most methods may block on the file system, so ring threads call only those that are documented not to block, and
+//! those that only read fields of the store.
 
 mod file_changes;
 mod reading;
