@@ -11,7 +11,7 @@ use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use super::exit::{Exit, Failure};
+use super::exit::{Failure, exit_of};
 use crate::base::escape::printable;
 use crate::base::limits::LOG_CHECK_INTERVAL;
 use crate::base::lock::lock;
@@ -38,10 +38,8 @@ impl LogFile {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let file = append_to(path).map_err(|error| {
             let place = shown(path);
-            Failure::new(
-                Exit::Failed,
-                format_args!("can't open the log: {place}: {error}: give another file with --log"),
-            )
+            let line = format_args!("can't open the log: {place}: {error}: give another file with --log");
+            Failure::new(exit_of(&error), line)
         })?;
         Ok(Self {
             path: path.to_owned(),
