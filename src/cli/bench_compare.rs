@@ -1,6 +1,7 @@
 //! `--compare` of the benchmarks: an earlier run beside the new one.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,6 +10,8 @@ use serde_json::Value;
 use super::exit::{Exit, Failure};
 use super::options::CompareOptions;
 use super::output::Output;
+use crate::base::limits::BENCH_RESULT_LEN_MAX;
+use crate::base::units::Bytes;
 use crate::bench::{Change, Conditions, Measured, Older, Row, Spread, Unit, Verdict, compare};
 use crate::create::open::shown;
 
@@ -66,7 +69,7 @@ impl Comparison {
 
 /// Reads a file of JSON output, and takes the last object in it: the latest run.
 fn read(path: &Path) -> Result<Value, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| Failure::io("can't read", &shown(path), &error))?;
+    let text = read_text(path).map_err(|error| Failure::io("can't read", &shown(path), &error))?;
     let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let whole = serde_json::from_str::<Value>(&text).ok();
     whole.into_iter().chain(lines).find(Value::is_object).ok_or_else(|| {
@@ -74,6 +77,16 @@ fn read(path: &Path) -> Result<Value, Failure> {
             format!("--compare: {}: it has no JSON object: give the output of an earlier --json run", shown(path));
         Failure::new(Exit::Usage, line)
     })
+}
+
+/// Reads a file of at most [`BENCH_RESULT_LEN_MAX`] bytes, which may be a pipe.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(BENCH_RESULT_LEN_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BENCH_RESULT_LEN_MAX {
+        return Err(io::Error::other(format!("more than {}: give one run", Bytes(BENCH_RESULT_LEN_MAX))));
+    }
+    Ok(text)
 }
 
 fn show_rows(rows: &[Row], output: &Output) {

@@ -6,6 +6,8 @@ use super::is_at_most;
 
 /// Length in bytes of a configuration file; a longer one is refused.
 pub const CONFIG_LEN_MAX: u64 = 1 << 20;
+/// Length in bytes of the benchmark results that `--compare` reads; a longer file is refused.
+pub const BENCH_RESULT_LEN_MAX: u64 = 64 << 20;
 /// Length in bytes of a misspelt setting for which the nearest one is looked for, as that takes time.
 pub const MISSPELT_LEN_MAX: usize = 64;
 
