@@ -63,7 +63,7 @@ fn mismatch(metainfo: &Metainfo, report: &Report) -> String {
         Problem::Long { found_len } => Some(found_len.saturating_sub(files.get(found.file_index)?.len)),
         _ => None,
     };
-    let excess: Option<u64> = report.problems.iter().map(excess).sum();
+    let excess = report.problems.iter().map(excess).try_fold(0u64, |sum, len| Some(sum.saturating_add(len?)));
     match excess {
         Some(len) => {
             let verb = if wrong_count == 1 { "has" } else { "have" };
