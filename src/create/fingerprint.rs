@@ -7,8 +7,8 @@ use super::error::CreateError;
 use super::filters::Filters;
 use super::scan::{Scan, scan};
 
-/// Identifies one state of all files of a content. Two states with different names, lengths, inodes or times have
-/// different fingerprints.
+/// A hash of 64 bits of the names and identities of all files of a content: states with different names, lengths,
+/// inodes or times have different fingerprints, except by chance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fingerprint(u64);
 
