@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-use super::{Conditions, Machine, Measured, Unit};
+use super::{Conditions, Machine, Measured, Unit, median};
 use crate::base::Rng;
 use crate::base::units::{Bytes, parse_size};
 use crate::hash::{Kernel, Plan, chosen, sha1_batch_with, sha256_batch_with};
@@ -242,8 +242,7 @@ impl<'a> Contender<'a> {
         Measured::new(self.figure.name(), Unit::GbPerS, self.speeds.clone())
     }
 
-    fn median(mut self) -> Figure {
-        self.speeds.sort_by(f64::total_cmp);
-        Figure { gb_per_s: self.speeds.get(self.speeds.len() / 2).copied().unwrap_or(0.0), ..self.figure }
+    fn median(self) -> Figure {
+        Figure { gb_per_s: median(self.speeds), ..self.figure }
     }
 }

@@ -1,6 +1,6 @@
 //! The part of a result that a later run is compared with: its conditions, and its figures in every round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,8 @@ pub struct Spread {
 pub struct Conditions(BTreeMap<String, String>);
 
 impl Conditions {
-    /// The conditions of this benchmark on this machine. The program's version is none: versions are compared.
+    /// The conditions of this benchmark on this machine. The program's version is not among them, so that versions can
+    /// be compared.
     pub(super) fn of(benchmark: &str) -> Self {
         let Machine { cpu, cores, kernel, .. } = Machine::this();
         Self::default()
@@ -74,15 +75,15 @@ impl Conditions {
         self
     }
 
-    /// Describes each condition of the older run that differs here: `size: 1 GiB, here 64 MiB`. Of another benchmark
-    /// only the name is compared.
+    /// Describes each condition of the older run that differs here: `size: 1 GiB, here 64 MiB`. For a run of another
+    /// benchmark, this is its name alone.
     pub fn differences(&self, older: &Self) -> Vec<String> {
         if let (Some(here), Some(there)) = (self.0.get(BENCHMARK), older.0.get(BENCHMARK))
             && here != there
         {
             return vec![format!("it is a result of bench {there}, not of bench {here}")];
         }
-        let names: std::collections::BTreeSet<&String> = self.0.keys().chain(older.0.keys()).collect();
+        let names: BTreeSet<&String> = self.0.keys().chain(older.0.keys()).collect();
         let shown = |conditions: &Self, name| match conditions.0.get(name) {
             Some(value) if !value.is_empty() => value.clone(),
             _ => "none".to_owned(),

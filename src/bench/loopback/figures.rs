@@ -47,8 +47,8 @@ pub struct Figures {
     pub seed: Side,
     /// All `get` processes together; memory is that of the largest process.
     pub get: Side,
-    /// Time from queueing a request to its block, in microseconds. With several peers, the largest one.
-    /// Percentiles of the time from request to block; `None` if no block was timed.
+    /// Percentiles of the time from queueing a request to its block, in microseconds. With several peers, the largest
+    /// one. `None` if no block was timed.
     pub latency_p50_us: Option<u64>,
     pub latency_p99_us: Option<u64>,
     pub latency_p999_us: Option<u64>,

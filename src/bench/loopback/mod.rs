@@ -37,7 +37,7 @@ use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
 
-/// Milliseconds between two progress records: the engine's interval.
+/// Interval of progress records, as `--json-interval` takes it: the shortest one.
 pub(in crate::bench) const RECORD_INTERVAL: &str = "50ms";
 
 /// Maximum number of bytes to write when the disk is measured.

@@ -106,7 +106,9 @@ fn against_floor(figures: &Figures) -> String {
              network and disk.",
         );
     }
-    figures.at_most.iter().for_each(|at_most| note.push_str(&at_most_note(at_most, figures)));
+    if let Some(at_most) = &figures.at_most {
+        note.push_str(&at_most_note(at_most, figures));
+    }
     section("Beside a plain copy program (the bare pair)", &note, &chart, &table)
 }
 
