@@ -88,7 +88,8 @@ fn time<const WORDS: usize>(timed: &mut [Timed<WORDS>]) {
     }
 }
 
-/// Returns the processor ticks that `unit` takes for these runs, one for each lane.
+/// Returns the processor ticks that `unit` takes for these runs, one for each lane; `u64::MAX` if the counter went
+/// back, as it may on another core.
 fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
     let mut states = [[0; WORDS]; LANES_MAX];
     let states = &mut states[..runs.len()];
@@ -97,5 +98,5 @@ fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
     (unit.compress)(states, runs);
     std::hint::black_box(states);
     // SAFETY: as above.
-    unsafe { _rdtsc() }.saturating_sub(start)
+    unsafe { _rdtsc() }.checked_sub(start).unwrap_or(u64::MAX)
 }
