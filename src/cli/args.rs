@@ -313,8 +313,8 @@ pub struct GetArgs {
     pub on_complete: Option<OsString>,
     /// Give up after this time without peers
     ///
-    /// Exits with 4 if neither peers nor trackers were there for this time; of several torrents, if there was no peer of
-    /// any. By default get never gives up.
+    /// Exits with 4 if no peer was connected for this time; of several torrents, if there was no peer of any. By default
+    /// get never gives up.
     #[arg(long, value_name = "TIME", help_heading = LIMITS)]
     pub timeout: Option<String>,
     /// Download pieces in the order of the content, to read it during the download. The swarm benefits less than with

@@ -19,7 +19,7 @@ pub enum Exit {
     Usage = 2,
     /// The content does not match the torrent.
     Mismatch = 3,
-    /// No peers or trackers within `--timeout`.
+    /// No peers within `--timeout`, or all of them banned.
     NoPeers = 4,
     /// Storage is full, read-only or broken.
     Storage = 5,

@@ -79,7 +79,7 @@ command line takes precedence over the environment, and the environment over the
 
 Results go to stdout, progress and messages to stderr.
 
-Exit codes: 0 success, 1 failure, 2 bad usage, 3 data does not match, 4 no peers or trackers within --timeout, \
+Exit codes: 0 success, 1 failure, 2 bad usage, 3 data does not match, 4 no peers within --timeout, \
 5 storage full, read-only or broken, 130 interrupted.",
     examples: &[
         Example {

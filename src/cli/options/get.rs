@@ -34,7 +34,7 @@ pub struct GetOptions {
     pub preallocate: bool,
     /// Shell command to run when the download is complete.
     pub on_complete: Option<OsString>,
-    /// Exit with 4 after this time without peers or trackers; `None` for never.
+    /// Exit with 4 after this time without a connected peer; `None` for never.
     pub timeout: Option<Duration>,
     /// Download pieces in the order of their index.
     pub sequential: bool,
