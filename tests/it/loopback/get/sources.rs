@@ -1,5 +1,5 @@
-//! The sources of `get` and `show`: several torrents in one session, standard input, links, torrents without peers, and the
-//! end of `--seed`.
+//! The sources of `get` and `show`: several torrents in one session, standard input, links, torrents without peers, and
+//! the end of `--seed`.
 
 use std::{
     fs,
@@ -242,7 +242,7 @@ fn a_torrent_without_peers_is_refused_at_once() {
     assert_eq!(fixture.bytes(), bytes);
 }
 
-/// Peers that the user tells of a fixed address can connect, to a torrent and to a bare info-hash.
+/// Peers that know a fixed address connect to it, for a torrent and for a bare info-hash.
 #[test]
 fn a_fixed_address_waits_for_peers() {
     let fixture = Fixture::file(LEN);

@@ -295,9 +295,9 @@ fn a_file_added_to_a_folder_makes_a_new_version() {
     seed.stop();
 }
 
-/// The download of the old version is told that there is a new one, and gets no wrong byte.
+/// The download of the old version reports that there is a new one, and gets no wrong byte.
 #[test]
-fn a_getter_of_the_old_version_is_told_of_the_new_one() {
+fn a_download_of_the_old_version_names_the_new_one() {
     let mut seed = Seeding::file(&["--up", "64K"]);
     let old = seed.wait_for("published", 1);
     seed.wait_for("seeding", 1);
@@ -310,8 +310,8 @@ fn a_getter_of_the_old_version_is_told_of_the_new_one() {
     replace(&seed.content());
     seed.wait_for("replaced", 1);
     // The getter asks the tracker again after the tracker's interval.
-    let told = "this torrent was replaced by a new version: end this download, and get /t/content.torrent";
-    assert!(wait_until(DEADLINE, || getter.output().contains(told)), "{}", getter.log_tail());
+    let line = "this torrent was replaced by a new version: end this download, and get /t/content.torrent";
+    assert!(wait_until(DEADLINE, || getter.output().contains(line)), "{}", getter.log_tail());
     getter.signal(Signal::INT);
     assert_eq!(exit_code(&mut getter, STOP_DEADLINE), Some(130), "{}", getter.log_tail());
     assert!(!getter.output().contains("wrong data"), "{}", getter.log_tail());
