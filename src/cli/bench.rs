@@ -17,10 +17,6 @@ use crate::bench::{
 };
 use crate::create::open::shown;
 
-/// The reason for a result above the bare pair's.
-const ABOVE_BARE_PAIR: &str =
-    "(no limit: get keeps more writes past the page cache under way and has more memory before the disk)";
-
 pub(super) fn loopback(mut options: LoopbackOptions, output: &Output) -> Result<(), Failure> {
     let folder = folder(&options.folder)?;
     let (compare, html) = (options.compare.take(), options.html.take());
@@ -135,8 +131,8 @@ fn show_loopback(figures: &Figures, output: &Output) {
     if let Some(floor) = &figures.floor {
         let note = format!("a plain copy program; seed → get is {:.2} of it", floor.share);
         row("bare pair", figures.moved(), floor.pair.seconds, &note);
-        if floor.share > 1.0 {
-            output.result(format_args!("{:<22}{ABOVE_BARE_PAIR}", ""));
+        if let Some(reason) = figures.lead_reason() {
+            output.result(format_args!("{:<22}(no limit: {reason})", ""));
         }
     }
     if let Some(at_most) = &figures.at_most {

@@ -8,6 +8,10 @@ use crate::bench::at_most::{AtMost, Probe};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Conditions, Machine, Measured, Unit, gb_per_s, median, per_gb};
 
+/// The reason for a result above the bare pair's.
+const LEAD_REASON: &str =
+    "get keeps more writes past the page cache under way and has more memory between network and disk";
+
 /// Maximum number of points of a curve.
 const POINTS_MAX: usize = 600;
 
@@ -271,6 +275,14 @@ impl Figures {
     /// Whether downloads were written to a medium.
     pub fn is_written(&self) -> bool {
         self.place != Medium::Nowhere.name()
+    }
+
+    /// Returns why the transfer is faster than the bare pair. `None` if it is not, or if downloads did not wait for a
+    /// disk.
+    pub fn lead_reason(&self) -> Option<&'static str> {
+        let is_ahead = self.floor.as_ref().is_some_and(|floor| floor.share > 1.0);
+        let has_waited = self.at_most.is_some_and(|at_most| at_most.disk_gb_per_s.is_some());
+        (is_ahead && has_waited).then_some(LEAD_REASON)
     }
 
     /// Returns the bytes that all peers downloaded in a round.

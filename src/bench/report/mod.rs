@@ -100,11 +100,8 @@ fn against_floor(figures: &Figures) -> String {
          same bytes in the same portions, without a protocol. It takes turns with the transfer in each round. It is a \
          yardstick and no limit.",
     );
-    if floor.share > 1.0 {
-        note.push_str(
-            " bt-fast is faster here: it keeps more writes past the page cache under way and has more memory between \
-             network and disk.",
-        );
+    if let Some(reason) = figures.lead_reason() {
+        let _ = write!(note, " bt-fast is faster here: {reason}.");
     }
     if let Some(at_most) = &figures.at_most {
         note.push_str(&at_most_note(at_most, figures));

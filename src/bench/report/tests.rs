@@ -96,9 +96,12 @@ fn a_rate_above_the_bare_pair_is_explained() {
     let below = page(&figures());
     assert!(below.contains("no limit") && !below.contains("bt-fast is faster here"));
     assert!(below.contains("At most 2.00 GB/s are possible on this machine, where the processor binds"), "{below}");
-    let floor = figures().floor.map(|floor| FloorShare { share: 1.49, ..floor });
-    let above = page(&Figures { floor, ..figures() });
+    let floor = || figures().floor.map(|floor| FloorShare { share: 1.49, ..floor });
+    let above = page(&Figures { floor: floor(), ..figures() });
     assert!(above.contains("bt-fast is faster here") && above.contains("149"));
+    let at_most = figures().at_most.map(|at_most| AtMost { disk_gb_per_s: None, ..at_most });
+    let in_memory = page(&Figures { floor: floor(), at_most, ..figures() });
+    assert!(!in_memory.contains("bt-fast is faster here"), "no writes past the page cache");
 }
 
 #[test]
