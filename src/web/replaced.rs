@@ -34,6 +34,11 @@ impl ReplacedList {
         list.push_back(Replaced { old, newest: new, path: path.to_owned() });
     }
 
+    /// Notes that a torrent is published: if it was replaced, it is so no longer.
+    pub(super) fn handle_published(&self, info_hash: InfoHash) {
+        lock(&self.0).retain(|entry| entry.old != info_hash);
+    }
+
     /// Forgets the torrents that `info_hash` has replaced, since it is not served.
     pub(super) fn forget(&self, info_hash: InfoHash) {
         lock(&self.0).retain(|entry| entry.newest != info_hash);
@@ -66,6 +71,8 @@ mod tests {
         // The first version is published again.
         list.replace(hash(3), hash(1), "one");
         assert_eq!(successors(), [None, Some("one".to_owned()), Some("one".to_owned())]);
+        list.handle_published(hash(2));
+        assert_eq!(successors(), [None, None, Some("one".to_owned())]);
         list.forget(hash(1));
         assert_eq!(successors(), [None, None, None]);
     }

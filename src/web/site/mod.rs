@@ -112,6 +112,7 @@ impl Site {
     /// Publishes a torrent, whose seeder is `origin`.
     pub fn publish(&self, torrent: Published, origin: Origin) {
         self.0.tracker.table().allow_with_origin(torrent.info_hash, origin);
+        self.0.tracker.replaced().handle_published(torrent.info_hash);
         let mut torrents = self.0.torrents.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut torrents).push(Arc::new(torrent));
     }
