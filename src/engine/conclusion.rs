@@ -105,7 +105,7 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
 /// Returns the reason why a session ends whose downloads find no peers; `None` if it ends for another reason.
 pub(in crate::engine) fn no_peers(outcome: Outcome, config: &Config) -> Option<EngineError> {
     let Outcome::NoPeers(hung_up) = outcome else { return None };
-    let seconds = config.timeout.unwrap_or_default().as_secs();
+    let seconds = config.timeout.unwrap_or_default().as_secs_f64();
     let timeout = || EngineError::NoPeers(format!("no peer was connected for {seconds} s"));
     Some(hung_up.map_or_else(timeout, EngineError::HungUp))
 }

@@ -51,7 +51,7 @@ impl Until {
             return Some("the time of --stop-time has passed".to_owned());
         }
         let idle = idle.filter(|&limit| self.active_at.elapsed() >= limit)?;
-        Some(format!("nothing was sent for {} s", idle.as_secs()))
+        Some(format!("nothing was sent for {} s", idle.as_secs_f64()))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a ratio of bytes")]
