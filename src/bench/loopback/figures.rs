@@ -233,13 +233,15 @@ impl Figures {
         let measured = measured(&rounds, &round_gb_per_s);
         let probe = best_probe(settings, &rounds, &round_gb_per_s);
         let cpu_s_per_gb = [Round::seed, Round::get].map(|side| median_of(&|round| side(round).cpu_s_per_gb));
+        let cpu_s =
+            |round: &Round| [round.seed(), round.get()].map(|side| side.cpu_user_s + side.cpu_system_s).iter().sum();
+        let moved_cpu_s_per_gb = per_gb(median_of(&cpu_s), moved);
         let distance = |round: &Round| (round.transfer_s() - transfer_s).abs();
         let nearest = rounds.into_iter().min_by(|one, other| distance(one).total_cmp(&distance(other)));
         let typical = nearest.unwrap_or_else(Round::empty);
         let machine = Machine::this();
         let seed = Side { cpu_s_per_gb: cpu_s_per_gb[0], ..typical.seed() };
         let get = Side { cpu_s_per_gb: cpu_s_per_gb[1], ..typical.get() };
-        let cpu_s = [seed, get].map(|side| side.cpu_user_s + side.cpu_system_s).iter().sum();
         let sum = |part: fn(&Ended) -> u64| typical.got.iter().map(part).sum::<u64>();
         Self {
             bytes: settings.len,
@@ -249,7 +251,8 @@ impl Figures {
             rounds: settings.rounds,
             place: settings.to.name(),
             write: write_flag(settings.write),
-            at_most: AtMost::of(machine.cores, per_gb(cpu_s, moved), probe),
+            // Without the bare pair, the other resources are unknown.
+            at_most: floor.as_ref().and_then(|_| AtMost::of(machine.cores, moved_cpu_s_per_gb, probe)),
             machine,
             create_s,
             transfer_s,

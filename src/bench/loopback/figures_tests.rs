@@ -87,10 +87,12 @@ fn no_result_is_above_the_bound_of_the_machine() {
     // The probe wrote less per second than the bare pair, so the pair's rate is the disk's.
     assert_eq!((at_most.disk_gb_per_s, at_most.memory_gb_per_s), (Some(2.0), Some(8.0)));
     assert!(figures.round_gb_per_s.iter().all(|rate| *rate <= 2.0));
-    // The last round is the median: half a second of each side in the kernel and 10 ms in user space.
+    // Both sides of the median round: half a second in the kernel and a second in user space each.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = f64::from(u32::try_from(cores).unwrap());
-    assert!(near(at_most.cpu_gb_per_s, cores / 1.02), "{at_most:?}");
+    assert!(near(at_most.cpu_gb_per_s, cores / 3.0), "{at_most:?}");
+    let unprobed = vec![Round { floor: None, probe: Probe::default(), ..round(4.0, 1.0, 1.0) }];
+    assert_eq!(Figures::of(&settings(1, 1), 16384, None, unprobed).at_most, None);
 }
 
 #[test]

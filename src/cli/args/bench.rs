@@ -49,7 +49,7 @@ pub struct LoopbackArgs {
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=99))]
     #[arg(help_heading = MEASUREMENT)]
     pub rounds: u16,
-    /// Do not measure the bare pair, the disk and memory
+    /// Do not measure the bare pair, the disk and memory, nor show what the machine permits at most
     #[arg(long, help_heading = MEASUREMENT)]
     pub no_floor: bool,
     #[command(flatten)]
