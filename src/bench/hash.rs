@@ -137,10 +137,12 @@ fn contenders(memory: &[u8], kernel: Kernel, cores: usize) -> Vec<Contender<'_>>
             contenders.extend(Kernel::available().map(|kernel| Contender::sha256(kernel, memory, piece_len, pieces)));
         }
     }
-    contenders.push(Contender::sha1(kernel, memory, CORE_PIECE_LEN, CORE_PIECES, cores));
-    contenders.push(Contender::of_crate::<Sha1>("sha1", memory, CORE_PIECE_LEN, cores));
     contenders.push(Contender::read(memory, 1));
-    contenders.push(Contender::read(memory, cores));
+    if cores > 1 {
+        contenders.push(Contender::sha1(kernel, memory, CORE_PIECE_LEN, CORE_PIECES, cores));
+        contenders.push(Contender::of_crate::<Sha1>("sha1", memory, CORE_PIECE_LEN, cores));
+        contenders.push(Contender::read(memory, cores));
+    }
     contenders
 }
 
