@@ -24,7 +24,7 @@ pub mod hash;
 // L4: files: safe paths, mappings, the piece arena, verified writes.
 pub mod storage;
 // L4: io_uring: the runtime and its operations, independent of BitTorrent.
-pub mod uring;
+pub mod io;
 
 // L5: creates metainfo from files, and verifies files.
 pub mod create;

@@ -22,12 +22,17 @@ impl Older {
 
     /// Returns a row for each figure of both runs, in the order of the new ones.
     pub fn rows(&self, new: &[Measured]) -> Vec<Row> {
-        let older = |measured: &Measured| self.measured.iter().find(|older| older.name == measured.name);
-        let row = |measured: &Measured| {
-            Some(Row::of(&measured.name, measured.unit, older(measured)?.spread()?, measured.spread()?))
-        };
-        new.iter().filter_map(row).collect()
+        rows(&self.measured, new)
     }
+}
+
+/// Returns a row for each figure of both runs, in the order of the new ones.
+pub fn rows(old: &[Measured], new: &[Measured]) -> Vec<Row> {
+    let older = |measured: &Measured| old.iter().find(|older| older.name == measured.name);
+    let row = |measured: &Measured| {
+        Some(Row::of(&measured.name, measured.unit, older(measured)?.spread()?, measured.spread()?))
+    };
+    new.iter().filter_map(row).collect()
 }
 
 /// A figure of both runs.

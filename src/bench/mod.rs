@@ -21,7 +21,7 @@ pub mod swarm;
 mod system_calls;
 
 pub use at_most::{AtMost, Resource};
-pub use compare::{Change, Older, Row, Verdict, compare};
+pub use compare::{Change, Older, Row, Verdict, compare, rows};
 pub use error::BenchError;
 pub use floor::{FloorFigure, FloorFigures, FloorSettings, floor};
 pub use hash::{Figure, HashFigures, hash, hash_conditions};

@@ -408,6 +408,10 @@ pub struct ServingArgs {
 /// The threads and memory of the engine.
 #[derive(Args, Debug)]
 pub struct EngineArgs {
+    /// Access sockets and files by io_uring (ring), or by epoll and threads (plain), which works in every container and
+    /// takes more processor time; auto takes the ring where the kernel permits it
+    #[arg(long, value_name = "DRIVER", default_value = "auto", help_heading = TUNING, hide_short_help = true)]
+    pub io: IoArg,
     /// Number of ring threads, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N", help_heading = TUNING, hide_short_help = true)]
     pub rings: Option<usize>,
@@ -434,6 +438,22 @@ pub enum VerifyArg {
     Lazy,
     Full,
     None,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoArg {
+    Auto,
+    Ring,
+    Plain,
+}
+
+/// [`IoArg`] of a benchmark.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BenchIoArg {
+    Auto,
+    Ring,
+    Plain,
+    Both,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::bench_compare::Comparison;
+use super::bench_compare::{Comparison, show_rows};
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{BenchFolder, FloorOptions, HashOptions, LoopbackOptions};
 use super::output::Output;
 use crate::base::units::{Bytes, Count, Rate};
 use crate::bench::{
     self, AtMost, BenchError, CpuKinds, Figure, Figures, FloorFigure, FloorFigures, FloorSettings, HashFigures, Medium,
-    Settings, Side,
+    Settings, Side, rows,
 };
 use crate::create::open::shown;
 
@@ -22,13 +22,20 @@ pub(super) fn loopback(mut options: LoopbackOptions, output: &Output) -> Result<
     let (compare, html) = (options.compare.take(), options.html.take());
     let settings = settings(options, folder.path());
     // Errors of these files must not come after a long measurement.
-    let comparison = Comparison::read(compare.as_ref(), &settings.conditions(), output)?;
+    let conditions = settings.drivers.first().map(|&driver| settings.conditions(driver)).unwrap_or_default();
+    let comparison = Comparison::read(compare.as_ref(), &conditions, output)?;
     let html = html.as_deref().map(Html::create).transpose()?;
-    let figures = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
-    output.record(&figures);
-    show_loopback(&figures, output);
-    comparison.iter().for_each(|older| older.show(&figures, &figures.measured, output));
-    html.map_or(Ok(()), |html| html.write(&bench::page(&figures)))
+    let all = bench::run(&settings, &mut |phase| output.message(format_args!("{phase} …")))?;
+    for figures in &all {
+        output.record(figures);
+        show_loopback(figures, output);
+        comparison.iter().for_each(|older| older.show(figures, &figures.measured, output));
+        html.iter().try_for_each(|html| html.write(&bench::page(figures)))?;
+    }
+    if let [ring, plain] = &all[..] {
+        show_rows([ring.io, plain.io], &rows(&ring.measured, &plain.measured), output);
+    }
+    Ok(())
 }
 
 pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
@@ -41,6 +48,7 @@ pub(super) fn settings(options: LoopbackOptions, folder: &Path) -> Settings {
         rounds: options.rounds,
         with_floor: options.with_floor,
         write: options.write,
+        drivers: options.drivers,
         ring_count: options.rings,
         arena_len: options.arena_len,
         hash_kernel: options.hash_kernel,
@@ -89,8 +97,8 @@ impl Html {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    fn write(mut self, page: &str) -> Result<(), Failure> {
-        let written = self.file.write_all(page.as_bytes());
+    fn write(&self, page: &str) -> Result<(), Failure> {
+        let written = (&self.file).write_all(page.as_bytes());
         written.map_err(|error| Failure::io("can't write", &shown(&self.path), &error))
     }
 }
@@ -103,8 +111,9 @@ fn shown_rounds(rounds: u64) -> String {
 fn show_loopback(figures: &Figures, output: &Output) {
     let (len, piece_len) = (Bytes(figures.bytes), Bytes(u64::from(figures.piece_length)));
     output.result(format_args!(
-        "loopback: {len}, {}, pieces of {piece_len}, {} in each process, {}, {}",
+        "loopback: {len}, {}, pieces of {piece_len}, --io {}, {} in each process, {}, {}",
         Count(figures.peers as u64, "peer"),
+        figures.io,
         Count(figures.rings as u64, "ring"),
         figures.place,
         shown_rounds(figures.rounds as u64)

@@ -51,7 +51,7 @@ impl Comparison {
     pub(super) fn show(&self, result: &impl Serialize, measured: &[Measured], output: &Output) {
         let rows = self.older.as_ref().map(|older| older.rows(measured)).unwrap_or_default();
         if !rows.is_empty() {
-            show_rows(&rows, output);
+            show_rows(["old", "new"], &rows, output);
         }
         if self.older.is_none() || output.is_verbose() {
             self.show_numbers(result, output);
@@ -89,8 +89,9 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn show_rows(rows: &[Row], output: &Output) {
-    let (old, new) = ("old, lowest–highest", "new, lowest–highest");
+/// Prints a row for each figure of two runs with these names.
+pub(super) fn show_rows(names: [&str; 2], rows: &[Row], output: &Output) {
+    let [old, new] = names.map(|name| format!("{name}, lowest–highest"));
     output.result(format_args!("{:<40}{old:>26}{new:>26}   verdict", "compared"));
     for row in rows {
         let Row { name, unit, old, new, verdict } = row;
@@ -99,7 +100,7 @@ fn show_rows(rows: &[Row], output: &Output) {
         output.result(format_args!("{name:<40}{old:>26}{new:>26}   {}", shown_verdict(*unit, *verdict)));
     }
     if rows.iter().any(|row| row.verdict == Verdict::OneRound) {
-        output.result("no verdict: one round has no spread: give --rounds 3 to both runs");
+        output.result("no verdict: one round has no spread: give --rounds 3");
     }
     let is_other_pair = |row: &Row| row.name == "bare pair" && matches!(row.verdict, Verdict::Beyond(_));
     if rows.iter().any(is_other_pair) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
-    Arguments, BenchArgs, CacheArg, CommandArgs, EngineArgs, LimitArgs, MagnetArgs, NetworkArgs, ProgressArgs,
+    Arguments, BenchArgs, CacheArg, CommandArgs, EngineArgs, IoArg, LimitArgs, MagnetArgs, NetworkArgs, ProgressArgs,
     ProxyArgs, ServingArgs, ShowArgs, VerifyArgs, WriteArg, ZeroCopyArg,
 };
 use super::exit::{Exit, Failure};
@@ -19,8 +19,8 @@ use crate::codec::metainfo::MetainfoLimits;
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
 use crate::engine::{CacheMode, RateLimits, WriteMode, arena_len_default};
 use crate::hash::Kernel;
+use crate::io::{ChosenDriver, Device, Driver, DriverChoice, ZeroCopyMode};
 use crate::swarm::choker::Slots;
-use crate::uring::{Device, ZeroCopyMode};
 use crate::web::forwarded::TrustedProxies;
 
 mod bench;
@@ -148,6 +148,7 @@ pub struct ServingOptions {
 
 #[derive(Debug)]
 pub struct EngineOptions {
+    pub io: ChosenDriver,
     /// The number of ring threads, 1 to [`limits::RINGS_MAX`].
     pub rings: usize,
     /// Bytes of the piece arena as requested. The engine raises it to two pieces of the torrent.
@@ -282,7 +283,13 @@ fn resolve_magnet(args: MagnetArgs) -> Result<MagnetOptions, Failure> {
 
 /// Returns the engine's options for a command that fetches metadata at most.
 fn engine_for_metadata(args: &LimitArgs) -> EngineOptions {
-    EngineOptions { rings: 1, arena_len: limits::ARENA_LEN_MIN, slots: Slots::Auto, metainfo: metainfo_limits(args) }
+    EngineOptions {
+        io: ChosenDriver { driver: Driver::Plain, refusal: None },
+        rings: 1,
+        arena_len: limits::ARENA_LEN_MIN,
+        slots: Slots::Auto,
+        metainfo: metainfo_limits(args),
+    }
 }
 
 fn resolve_network(args: &NetworkArgs) -> Result<NetworkOptions, Failure> {
@@ -315,6 +322,7 @@ fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
         },
     };
     Ok(EngineOptions {
+        io: driver_choice(args.io).choose()?,
         rings: ring_count(args.rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
         slots,
@@ -322,18 +330,32 @@ fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
     })
 }
 
-fn resolve_serving(args: &ServingArgs) -> ServingOptions {
-    ServingOptions {
+fn driver_choice(arg: IoArg) -> DriverChoice {
+    match arg {
+        IoArg::Auto => DriverChoice::Auto,
+        IoArg::Ring => DriverChoice::Only(Driver::Ring),
+        IoArg::Plain => DriverChoice::Only(Driver::Plain),
+    }
+}
+
+fn resolve_serving(args: &ServingArgs, driver: Driver) -> Result<ServingOptions, Failure> {
+    if args.zero_copy == ZeroCopyArg::On && driver == Driver::Plain {
+        return Err(usage(
+            "--zero-copy: only the ring can send without a copy: give auto, or let --io ring say why not",
+        ));
+    }
+    Ok(ServingOptions {
         cache_mode: match args.cache {
             CacheArg::Keep => CacheMode::Keep,
             CacheArg::DropBehind => CacheMode::DropBehind,
         },
         zero_copy: match args.zero_copy {
+            _ if driver == Driver::Plain => ZeroCopyMode::Off,
             ZeroCopyArg::Auto => ZeroCopyMode::Auto,
             ZeroCopyArg::On => ZeroCopyMode::On,
             ZeroCopyArg::Off => ZeroCopyMode::Off,
         },
-    }
+    })
 }
 
 fn write_mode(arg: WriteArg) -> WriteMode {

@@ -214,6 +214,8 @@ pub struct Transfer {
     pub downloaded: u64,
     /// Payload bytes sent.
     pub uploaded: u64,
+    /// The driver of sockets and files: `ring` or `plain`.
+    pub io: &'static str,
     /// Payload bytes received more than once or too late.
     pub wasted: u64,
     /// Bytes of pieces that failed their hash.

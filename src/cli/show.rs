@@ -17,7 +17,7 @@ use crate::engine::Config;
 use crate::engine::magnet::Listening;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::scrape::scrape;
-use crate::uring::Device;
+use crate::io::Device;
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {
     let ShowOptions { source, scrape, network, timeout, engine } = options;

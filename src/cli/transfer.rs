@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions};
+use super::output::Output;
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::base::Rng;
 use crate::engine::{Config, EngineError, Identity, Listen, RateLimits, Report, Stats, ThreadUsage, WriteMode};
+use crate::io::RingError;
 use crate::storage::StorageError;
 
 pub(super) fn config(
@@ -33,6 +35,7 @@ pub(super) fn config(
         dscp: network.dscp,
         write_mode: WriteMode::default(),
         cache_mode: serving.cache_mode,
+        driver: engine.io.driver,
         zero_copy: serving.zero_copy,
         preallocate: false,
         keep_seeding: true,
@@ -45,6 +48,12 @@ pub(super) fn config(
     }
 }
 
+/// Says why the ring is not used, if the user left the choice to us.
+pub(super) fn note_driver(engine: &EngineOptions, output: &Output) {
+    let refusal = engine.io.refusal.iter();
+    refusal.for_each(|refusal| output.message(format_args!("without a ring (--io plain), which is slower: {refusal}")));
+}
+
 /// Returns the torrent's tiers of trackers, except with `--announce-only`, and a tier for each `--announce`.
 pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<String>> {
     let own = if network.announce_only { &[] } else { own };
@@ -52,8 +61,10 @@ pub(super) fn tiers(own: &[Vec<String>], network: &NetworkOptions) -> Vec<Vec<St
 }
 
 pub(super) fn transfer(report: &Report) -> Transfer {
-    let Stats { usage, threads, memory, latency, latency_buckets, zero_copied, zero_copy_copied } = &report.stats;
+    let Stats { driver, usage, threads, memory, latency, latency_buckets, zero_copied, zero_copy_copied } =
+        &report.stats;
     Transfer {
+        io: driver.name(),
         downloaded: report.totals.downloaded,
         uploaded: report.totals.uploaded,
         wasted: report.totals.wasted,
@@ -98,6 +109,12 @@ impl From<EngineError> for Failure {
             EngineError::NoPeers(_) | EngineError::HungUp(_) => Self::new(Exit::NoPeers, error),
             _ => Self::new(Exit::Failed, error),
         }
+    }
+}
+
+impl From<RingError> for Failure {
+    fn from(error: RingError) -> Self {
+        Self::new(Exit::Failed, error)
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::error::ContentError;
 use super::sweep::{Content, Source};
 use crate::base::FileSpan;
-use crate::uring::SharedFile;
+use crate::io::SharedFile;
 
 /// The files that one thread reads, at several cursors in turn. Each cursor keeps its last file open, since the next
 /// bytes are likely in the same file.

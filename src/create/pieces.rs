@@ -15,7 +15,7 @@ use super::sweep::{Content, Control, Source, Sweep, offset_of};
 use super::worker::Worker;
 use crate::base::PieceHash;
 use crate::base::limits::{DIRECT_FILE_LEN_MIN, HASH_COLD_THREADS};
-use crate::uring;
+use crate::io::{self, Driver};
 
 /// Returns the hash of each wanted piece, by piece index.
 pub(super) fn hash_pieces(
@@ -56,9 +56,9 @@ fn hash_range(
 ) -> Result<(), ContentError> {
     let residency = Residency::of(content, &range);
     let sweep = Sweep::new(content, range.clone(), control, residency.thread_count(range.len()));
-    let with_ring = residency == Residency::OnDisk && uring::probe().is_ok();
+    let with_ring = residency == Residency::OnDisk && io::probe().is_ok();
     let work = || {
-        let work = || match with_ring.then(|| uring::run_ring(|| read_ahead::run(&sweep))) {
+        let work = || match with_ring.then(|| io::run_thread(Driver::Ring, || read_ahead::run(&sweep))) {
             Some(Ok(hashes)) => hashes,
             None | Some(Err(_)) => Worker::new(&sweep).run(),
         };

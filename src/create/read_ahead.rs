@@ -7,7 +7,7 @@ use super::files::Files;
 use super::sweep::{Content, Sweep};
 use super::worker::{ContentRange, Hashes, Step, Worker};
 use crate::base::limits::{DIRECT_ALIGN, HASH_LANES};
-use crate::uring::{self, ReadBuffer, RingTask};
+use crate::io::{ReadBuffer, Task, no_op, read_ahead};
 
 /// Runs a worker on this thread's ring.
 pub(super) async fn run<C: Content>(sweep: &Sweep<'_, C>) -> Result<Hashes, ContentError> {
@@ -26,7 +26,7 @@ struct ReadAhead<'a, C> {
 /// A pending read of a range.
 enum PendingRead {
     /// A read by the ring. The range starts at `begin` in the buffer.
-    Direct { file_index: usize, begin: usize, read: RingTask<io::Result<(usize, ReadBuffer)>> },
+    Direct { file_index: usize, begin: usize, read: Task<io::Result<(usize, ReadBuffer)>> },
     /// A read through the page cache, done when the step is hashed: the range is in several files, or in a pad file.
     Cached(ReadBuffer),
 }
@@ -41,7 +41,7 @@ impl<C: Content> ReadAhead<'_, C> {
             next = self.start_next()?;
             if step.is_cold() {
                 // Submit the reads of this step and the next one before the hashing occupies the thread.
-                uring::no_op().await;
+                no_op().await;
                 self.await_and_hash(&step, reads).await?;
             } else {
                 self.worker.read_and_hash(&step)?;
@@ -66,7 +66,7 @@ impl<C: Content> ReadAhead<'_, C> {
         let Some(file) = self.files.file(cursor, file_index)? else { return Ok((range, PendingRead::Cached(buffer))) };
         let start = span.offset - span.offset % DIRECT_ALIGN as u64;
         let begin = usize::try_from(span.offset - start).unwrap_or(0);
-        let read = uring::read_ahead(&file, buffer, start, (begin + range.len).next_multiple_of(DIRECT_ALIGN));
+        let read = read_ahead(&file, buffer, start, (begin + range.len).next_multiple_of(DIRECT_ALIGN));
         Ok((range, PendingRead::Direct { file_index, begin, read }))
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::error::ContentError;
 use crate::base::limits::{HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
 use crate::base::{Geometry, PieceIndex};
-use crate::uring::SharedFile;
+use crate::io::SharedFile;
 
 /// Lets the caller cancel long work and follow its progress.
 #[derive(Clone, Copy)]

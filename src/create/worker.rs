@@ -14,7 +14,7 @@ use crate::base::limits::{
 };
 use crate::base::{Geometry, PieceHash, PieceIndex};
 use crate::hash::PieceHasher;
-use crate::uring::ReadBuffer;
+use crate::io::ReadBuffer;
 
 /// The hashes of the pieces that a worker has taken.
 pub(super) type Hashes = Vec<(PieceIndex, PieceHash)>;

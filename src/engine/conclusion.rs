@@ -92,6 +92,7 @@ fn stats(shared: &Shared, threads: Threads) -> Stats {
     let counters = &shared.counters;
     let latency = counters.latency();
     Stats {
+        driver: shared.files.driver(),
         usage: Usage::of_this_process(),
         threads,
         memory: counters.sample_memory(),

@@ -16,10 +16,10 @@ use crate::engine::metrics::monitor::Monitor;
 use crate::engine::network::egress::Egress;
 use crate::engine::network::listen::Listen;
 use crate::engine::report::Departures;
+use crate::io::{Device, Driver, ZeroCopyMode};
 use crate::storage::Target;
 use crate::swarm::Choice;
 use crate::swarm::choker::Slots;
-use crate::uring::{Device, ZeroCopyMode};
 
 /// The configuration of a session.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub users_trackers: Arc<[String]>,
     pub write_mode: WriteMode,
     pub cache_mode: CacheMode,
+    pub driver: Driver,
+    /// Must be [`ZeroCopyMode::Off`] without a ring.
     pub zero_copy: ZeroCopyMode,
     /// Reserves disk space at the start, in the background.
     pub preallocate: bool,

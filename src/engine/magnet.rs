@@ -32,12 +32,12 @@ use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
 use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_permits};
 use crate::engine::trackers::http::Fetcher;
+use crate::io::Device;
 use crate::peer::{
     Agreement, HandshakeExchange, HandshakeFault, HandshakeStep, MetadataConnection, MetadataEvent, PeerFault,
 };
 use crate::swarm::peer_list::{PeerList, Source};
 use crate::swarm::{MetadataFetch, MetadataProgress, Traffic};
-use crate::uring::Device;
 
 /// The interval at which the end is checked and peers are connected to.
 const TICK: Duration = Duration::from_millis(50);

@@ -8,8 +8,8 @@ use crate::engine::metrics::monitor::Snapshot;
 use crate::engine::metrics::stats::Stats;
 use crate::engine::network::listen::ListenError;
 use crate::hash::Hashed;
+use crate::io::StartError;
 use crate::storage::StorageError;
-use crate::uring::RingError;
 
 /// The result of a session that ended without an error.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub type Departures = std::sync::mpsc::SyncSender<Departure>;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
-    Ring(#[from] RingError),
+    Start(#[from] StartError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]

@@ -25,7 +25,7 @@ use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::rings::{Command, RingHandle};
 use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::hash::Pool;
-use crate::uring::{RingError, SocketOptions, probe, run_ring};
+use crate::io::{Driver, Listener, SocketOptions, StartError, run_thread};
 
 /// Runs the torrents until all have left, or `stop` is set, or a fault ends the session.
 ///
@@ -37,7 +37,6 @@ pub fn run(
     stop: &AtomicBool,
     observer: &mut dyn FnMut(&Snapshot),
 ) -> Result<Report, EngineError> {
-    probe()?;
     raise_descriptor_limit();
     let listeners = listen(&config.listen, config.ring_count, config.device)?;
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
@@ -57,7 +56,7 @@ pub fn run(
         ..SocketOptions::default()
     };
     let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?;
-    let workers = Workers { pool, files: FileThreads::new().map_err(EngineError::Threads)? };
+    let workers = Workers { pool, files: FileThreads::new(config.driver).map_err(EngineError::Threads)? };
     let endpoint = Endpoint {
         listen_port: first.map_or(0, |address| address.port()),
         listener_is_handed: matches!(config.listen, Listen::Handed(_)),
@@ -67,7 +66,7 @@ pub fn run(
     let shared = Arc::new(Shared::new(config, torrents, workers, page_cache, endpoint));
     let session = Arc::downgrade(&shared);
     config.contents.handle_started(session);
-    let rings = start_rings(&shared, listeners)?;
+    let rings = start_rings(&shared, config.driver, listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
     for socket in utp_sockets {
         runtime.spawn(utp::refuse(socket, config.filter.clone()));
@@ -112,8 +111,9 @@ const COMMANDS_MAX: usize = 1024;
 /// Starts a ring thread for each listener. Fails if one does not start.
 fn start_rings(
     shared: &Arc<Shared>,
+    driver: Driver,
     listeners: Vec<TcpListener>,
-) -> Result<Vec<thread::JoinHandle<Result<(), RingError>>>, EngineError> {
+) -> Result<Vec<thread::JoinHandle<Result<(), StartError>>>, EngineError> {
     let (mut handles, mut inboxes) = (Vec::new(), Vec::new());
     for listener in listeners {
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
@@ -126,20 +126,23 @@ fn start_rings(
             news: news.clone(),
             ready: ready.clone(),
         });
-        inboxes.push(Inbox { listener: Some(listener), commands: commands_out, verified: verified_out, news, ready });
+        inboxes.push((listener, Inbox { commands: commands_out, verified: verified_out, news, ready }));
     }
     shared.rings.handle_started(handles);
     let (started, wait) = std_mpsc::channel();
     let mut threads = Vec::new();
-    for (index, inbox) in inboxes.into_iter().enumerate() {
+    for (index, (listener, inbox)) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
-            run_ring(move || {
+            let main = || async move {
+                let listener = Listener::from_std(listener, shared.endpoint.socket_options)?;
                 let _ = started.send(());
                 // The wait for the other threads must not depend on this one.
                 drop(started);
-                ring::run(index, shared, inbox)
-            })
+                ring::run(index, shared, listener, inbox).await;
+                Ok(())
+            };
+            run_thread(driver, main).flatten()
         };
         threads.push(thread::Builder::new().name(format!("ring-{index}")).spawn(body).map_err(EngineError::Threads)?);
     }
@@ -155,10 +158,10 @@ fn start_rings(
 }
 
 /// The result of a ring thread; `Err` if it panicked.
-type Ended = thread::Result<Result<(), RingError>>;
+type Ended = thread::Result<Result<(), StartError>>;
 
 /// Stops the ring threads and returns their results.
-fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), RingError>>>) -> Vec<Ended> {
+fn stop_rings(shared: &Shared, rings: Vec<thread::JoinHandle<Result<(), StartError>>>) -> Vec<Ended> {
     for ring in shared.rings.handles() {
         let _ = ring.commands.blocking_send(Command::Stop);
     }

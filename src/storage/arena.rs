@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapMut, MmapRaw};
 
 use crate::base::geometry::BLOCK_LEN;
-use crate::uring::{Gather, Scatter};
+use crate::io::{Gather, Scatter};
 
 /// The outcome of offering a block to a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

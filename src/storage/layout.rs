@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::{Action, StorageError};
 use crate::base::lock::lock;
 use crate::base::{FileIdentity, FileTime, limits};
-use crate::uring::{Step, fault_point, retry_transient};
+use crate::io::{Step, fault_point, retry_transient};
 
 /// A folder, and the paths of the torrent's files relative to it. File indices are those of the torrent.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::mapping::Mapped;
 use super::read_content::Run;
 use crate::base::FileSpan;
-use crate::uring::Gather;
+use crate::io::Gather;
 
 /// Spans of content in memory. The lease keeps the maps and runs that contain them alive.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::budget::{Budget, BudgetedCache};
 use crate::base::{FileSpan, limits};
-use crate::uring::{Step, fault_point, retry_transient};
+use crate::io::{Step, fault_point, retry_transient};
 
 /// The maps of one torrent, by file index.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::layout::{Layout, is_synced, open_beneath};
 use super::store::Store;
 use crate::base::InfoHash;
 use crate::base::lock::lock;
-use crate::uring::{Step, fault_point, retry_transient};
+use crate::io::{Step, fault_point, retry_transient};
 
 /// The first bytes of our files, including those of `codec::resume` and `codec::parts`.
 ///

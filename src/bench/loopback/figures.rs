@@ -7,6 +7,7 @@ use super::settings::{Medium, Settings, write_flag};
 use crate::bench::at_most::{AtMost, Probe};
 use crate::bench::pair::PairFigures;
 use crate::bench::{Conditions, Machine, Measured, Unit, gb_per_s, median, per_gb};
+use crate::io::Driver;
 
 /// The reason for a result above the bare pair's.
 const LEAD_REASON: &str =
@@ -23,6 +24,8 @@ pub struct Figures {
     pub bytes: u64,
     pub piece_length: u32,
     pub peers: usize,
+    /// `ring` or `plain`.
+    pub io: &'static str,
     pub rings: usize,
     pub rounds: usize,
     /// `disk`, `memory` or `nowhere`.
@@ -222,7 +225,13 @@ impl Round {
 }
 
 impl Figures {
-    pub(super) fn of(settings: &Settings, piece_length: u32, create_s: Option<f64>, rounds: Vec<Round>) -> Self {
+    pub(super) fn of(
+        settings: &Settings,
+        driver: Driver,
+        piece_length: u32,
+        create_s: Option<f64>,
+        rounds: Vec<Round>,
+    ) -> Self {
         let moved = settings.len * settings.peer_count as u64;
         let median_of = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part).collect());
         let transfer_s = median_of(&Round::transfer_s);
@@ -247,6 +256,7 @@ impl Figures {
             bytes: settings.len,
             piece_length,
             peers: settings.peer_count,
+            io: driver.name(),
             rings: settings.ring_count,
             rounds: settings.rounds,
             place: settings.to.name(),
@@ -270,7 +280,7 @@ impl Figures {
             fairness: fairness(&typical.peer_s),
             round_gb_per_s,
             progress: thinned(typical.progress),
-            conditions: settings.conditions(),
+            conditions: settings.conditions(driver),
             measured,
         }
     }

@@ -17,6 +17,7 @@ fn settings(peer_count: usize, rounds: usize) -> Settings {
         rounds,
         with_floor: true,
         write: WriteMode::Auto,
+        drivers: vec![Driver::Ring],
         ring_count: 2,
         arena_len: 1 << 20,
         hash_kernel: Kernel::Auto,
@@ -53,7 +54,7 @@ fn round(seconds: f64, cpu_user_s: f64, floor_gb_per_s: f64) -> Round {
 #[test]
 fn details_are_those_of_the_median_round() {
     let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 3.0, 1.0)];
-    let figures = Figures::of(&settings(1, 3), 16384, Some(0.5), rounds);
+    let figures = Figures::of(&settings(1, 3), Driver::Ring, 16384, Some(0.5), rounds);
     assert!(near(figures.transfer_s, 2.0) && near(figures.gb_per_s, 0.5));
     assert!(near(figures.get.cpu_user_s, 3.0), "{:?}", figures.get);
     // Medians of the rounds; the seed's is for the bytes that it sent.
@@ -69,20 +70,20 @@ fn details_are_those_of_the_median_round() {
 #[test]
 fn every_round_is_there_to_compare() {
     let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 3.0, 1.0)];
-    let figures = Figures::of(&settings(1, 3), 16384, None, rounds);
+    let figures = Figures::of(&settings(1, 3), Driver::Ring, 16384, None, rounds);
     let of = |name: &str| &figures.measured.iter().find(|measured| measured.name == name).unwrap().rounds;
     assert_eq!(of("seed → get"), &[0.25, 1.0, 0.5]);
     assert_eq!(of("share of the bare pair"), &[0.25, 0.5, 0.5]);
     assert_eq!(of("get, processor time"), &[1.5, 2.5, 3.5]);
     assert_eq!(of("latency p99"), &[900.0; 3]);
-    let other = settings(2, 3).conditions();
+    let other = settings(2, 3).conditions(Driver::Ring);
     assert_eq!(other.differences(&figures.conditions), ["peers: 1, here 2"]);
 }
 
 #[test]
 fn no_result_is_above_the_bound_of_the_machine() {
     let rounds = vec![round(4.0, 1.0, 1.0), round(1.0, 2.0, 2.0), round(2.0, 0.01, 1.0)];
-    let figures = Figures::of(&settings(1, 3), 16384, None, rounds);
+    let figures = Figures::of(&settings(1, 3), Driver::Ring, 16384, None, rounds);
     let at_most = figures.at_most.unwrap();
     // The probe wrote less per second than the bare pair, so the pair's rate is the disk's.
     assert_eq!((at_most.disk_gb_per_s, at_most.memory_gb_per_s), (Some(2.0), Some(8.0)));
@@ -92,7 +93,7 @@ fn no_result_is_above_the_bound_of_the_machine() {
     let cores = f64::from(u32::try_from(cores).unwrap());
     assert!(near(at_most.cpu_gb_per_s, cores / 3.0), "{at_most:?}");
     let unprobed = vec![Round { floor: None, probe: Probe::default(), ..round(4.0, 1.0, 1.0) }];
-    assert_eq!(Figures::of(&settings(1, 1), 16384, None, unprobed).at_most, None);
+    assert_eq!(Figures::of(&settings(1, 1), Driver::Ring, 16384, None, unprobed).at_most, None);
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo,
 use crate::create::{Control, Plan, piece_len, verify};
 use crate::engine::WriteMode;
 use crate::hash::sha1_batch;
+use crate::io::Driver;
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
@@ -43,8 +44,9 @@ pub(in crate::bench) const RECORD_INTERVAL: &str = "50ms";
 /// Maximum number of bytes to write when the disk is measured.
 const PROBE_LEN_MAX: u64 = 256 << 20;
 
-/// Runs every round. `phase` is called with a description of each step.
-pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, BenchError> {
+/// Runs every round with each driver in turn. Returns the figures of each. `phase` is called with a description of each
+/// step.
+pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Vec<Figures>, BenchError> {
     let from = settings.folder.join("seed");
     fs::create_dir(&from).map_err(io_error("make a folder"))?;
     let tracker = start_tracker().map_err(io_error("start the tracker"))?;
@@ -66,7 +68,7 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
         return Err(BenchError::Differs);
     };
 
-    let mut rounds = Vec::new();
+    let mut rounds: Vec<(Driver, Vec<Round>)> = settings.drivers.iter().map(|&driver| (driver, Vec::new())).collect();
     for number in 1..=settings.rounds {
         let mut say = |what: &str| phase(&format!("round {number} of {}: {what}", settings.rounds));
         let floor = if settings.with_floor {
@@ -76,20 +78,22 @@ pub fn run(settings: &Settings, phase: &mut dyn FnMut(&str)) -> Result<Figures, 
             None
         };
         let probe = if settings.with_floor { probe(settings)? } else { Probe::default() };
-        say("transferring");
-        let to = settings.folder.join("get");
-        fs::create_dir(&to).map_err(io_error("make a folder"))?;
-        let mut round = transfer(settings, &torrent, &from, &to)?;
-        if settings.to != Medium::Nowhere {
-            say("verifying");
-            round.verify_s = Some(verify_all(&metainfo, settings, &to)?);
+        for (driver, rounds) in &mut rounds {
+            say(&format!("transferring ({})", driver.name()));
+            let to = settings.folder.join("get");
+            fs::create_dir(&to).map_err(io_error("make a folder"))?;
+            let mut round = transfer(settings, *driver, &torrent, &from, &to)?;
+            if settings.to != Medium::Nowhere {
+                say("verifying");
+                round.verify_s = Some(verify_all(&metainfo, settings, &to)?);
+            }
+            rounds.push(Round { floor, probe, ..round });
+            fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
         }
-        round.floor = floor;
-        round.probe = probe;
-        rounds.push(round);
-        fs::remove_dir_all(&to).map_err(io_error("remove the received files"))?;
     }
-    Ok(Figures::of(settings, metainfo.info.geometry.piece_len(), create_s, rounds))
+    let piece_len = metainfo.info.geometry.piece_len();
+    let figures = |(driver, rounds)| Figures::of(settings, driver, piece_len, create_s, rounds);
+    Ok(rounds.into_iter().map(figures).collect())
 }
 
 /// Verifies the download of every peer. Returns the seconds that it took.
@@ -137,9 +141,10 @@ fn folder_of(to: &Path, peer: usize) -> PathBuf {
 /// Seconds since the start, a peer, and the bytes that it had by then.
 type Progress = (f64, usize, u64);
 
-fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Result<Round, BenchError> {
+fn transfer(settings: &Settings, driver: Driver, torrent: &Path, from: &Path, to: &Path) -> Result<Round, BenchError> {
     let mut flags: Vec<OsString> = ["--verify", "none", "--data"].map(Into::into).into();
     flags.push(from.into());
+    flags.extend(["--io", driver.name()].map(OsString::from));
     flags.extend_from_slice(&settings.seed_flags);
     let mut seed = start("seed", torrent, &flags, settings)?;
     seed.wait_for("seeding", &mut |_| ())?;
@@ -148,6 +153,7 @@ fn transfer(settings: &Settings, torrent: &Path, from: &Path, to: &Path) -> Resu
     for peer in 0..settings.peer_count {
         let mut flags: Vec<OsString> = vec!["-o".into(), folder_of(to, peer).into()];
         flags.extend(["--write", write_flag(settings.write), "--json-interval", RECORD_INTERVAL].map(OsString::from));
+        flags.extend(["--io", driver.name()].map(OsString::from));
         flags.extend_from_slice(&settings.get_flags);
         gets.push(start("get", torrent, &flags, settings)?);
     }

@@ -9,6 +9,7 @@ use crate::bench::machine::file_system;
 use crate::create::piece_len;
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
+use crate::io::Driver;
 
 /// The settings of `bench loopback`.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub with_floor: bool,
     /// Mode of `get --write`.
     pub write: WriteMode,
+    /// The driver of `seed` and `get`, at least one. Each round measures each of them.
+    pub drivers: Vec<Driver>,
     /// The number of ring threads of each process.
     pub ring_count: usize,
     /// Bytes of the piece arena of each process.
@@ -41,7 +44,7 @@ pub struct Settings {
 
 impl Settings {
     /// Returns the conditions that a run must share with an earlier one to be compared with it.
-    pub fn conditions(&self) -> Conditions {
+    pub fn conditions(&self, driver: Driver) -> Conditions {
         let piece_len = self.piece_len.unwrap_or_else(|| piece_len::automatic(self.len));
         let file_system = if self.to == Medium::Nowhere { String::new() } else { file_system(&self.folder) };
         let flags = |flags: &[OsString]| flags.join(" ".as_ref()).to_string_lossy().into_owned();
@@ -52,6 +55,7 @@ impl Settings {
             .and("file system", file_system)
             .and("peers", self.peer_count.to_string())
             .and("write", write_flag(self.write))
+            .and("io", driver.name())
             .and("rings", self.ring_count.to_string())
             .and("arena", Bytes(self.arena_len).to_string())
             .and("hash kernel", self.hash_kernel.name())

@@ -22,10 +22,11 @@ const RATE_WINDOW_MIN_S: f64 = 0.1;
 /// Renders the whole page.
 pub fn page(figures: &Figures) -> String {
     let what = format!(
-        "{} in pieces of {} to {}, {} rings in each process, {}, {}",
+        "{} in pieces of {} to {}, --io {}, {} rings in each process, {}, {}",
         Bytes(figures.bytes),
         Bytes(u64::from(figures.piece_length)),
         if figures.peers == 1 { "one peer".to_owned() } else { format!("{} peers at once", figures.peers) },
+        figures.io,
         figures.rings,
         if figures.place == "disk" { "on disk" } else { "in memory" },
         if figures.rounds == 1 { "one round".to_owned() } else { format!("medians of {} rounds", figures.rounds) },

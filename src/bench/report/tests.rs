@@ -12,6 +12,7 @@ fn figures() -> Figures {
         bytes: 1 << 30,
         piece_length: 1 << 20,
         peers: 1,
+        io: "ring",
         rings: 2,
         rounds: 3,
         place: "disk",

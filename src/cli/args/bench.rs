@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::WriteArg;
 use super::help::{self, CONTENT, LIMITS, MEASUREMENT, OUTPUT, PEERS, SIMULATION, STORAGE, TUNING};
+use super::{BenchIoArg, WriteArg};
 
 #[derive(Subcommand, Debug)]
 pub enum BenchArgs {
@@ -75,6 +75,9 @@ pub struct LoopbackArgs {
     pub html: Option<PathBuf>,
     #[command(flatten)]
     pub older: OlderArgs,
+    /// Driver of both sides, see get --io; both measures ring and plain in turn, and compares them
+    #[arg(long, value_name = "DRIVER", default_value = "auto", help_heading = TUNING, hide_short_help = true)]
+    pub io: BenchIoArg,
     /// Number of ring threads of each process, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N", help_heading = TUNING, hide_short_help = true)]
     pub rings: Option<usize>,

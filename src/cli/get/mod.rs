@@ -20,7 +20,7 @@ use super::interrupt::{self, Hangup};
 use super::load::Purpose;
 use super::options::{GetOptions, GetOutput, MetainfoSource};
 use super::output::Output;
-use super::transfer::config;
+use super::transfer::{config, note_driver};
 use crate::base::limits;
 use crate::engine::Config;
 use crate::engine::magnet::Listening;
@@ -28,6 +28,9 @@ use crate::engine::magnet::Listening;
 pub(super) fn run(options: &GetOptions, output: &Output) -> Result<(), Failure> {
     let stop = interrupt::flag(Hangup::Ends)?;
     let config = session_config(options);
+    if matches!(options.output, GetOutput::Content(_)) {
+        note_driver(&options.engine, output);
+    }
     let command = Command { options, stop: &stop, output };
     match (&options.output, &options.sources[..]) {
         (GetOutput::Content(folder), [source]) => download_one(command, source, folder, &config),

@@ -7,10 +7,11 @@ use super::{arena_len, create_piece_len, duration, rate, rate_limit, ring_count,
 use crate::base::escape::printable;
 use crate::bench::Medium;
 use crate::bench::swarm::Scenario;
-use crate::cli::args::{FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
+use crate::cli::args::{BenchIoArg, FloorArgs, HashArgs, LoopbackArgs, OlderArgs, PlaceArgs, SwarmArgs};
 use crate::cli::exit::Failure;
 use crate::engine::WriteMode;
 use crate::hash::Kernel;
+use crate::io::{Driver, DriverChoice};
 
 /// A file system in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -30,6 +31,7 @@ pub struct LoopbackOptions {
     pub with_floor: bool,
     pub folder: BenchFolder,
     pub write: WriteMode,
+    pub drivers: Vec<Driver>,
     pub rings: usize,
     pub arena_len: u64,
     pub hash_kernel: Kernel,
@@ -89,6 +91,7 @@ pub struct BenchFolder {
 }
 
 pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
+    let drivers = resolve_drivers(&args)?;
     Ok(LoopbackOptions {
         size: size("--size", &args.size)?,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
@@ -100,6 +103,7 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
             folder => folder,
         },
         write: write_mode(args.write),
+        drivers,
         rings: ring_count(args.rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
         hash_kernel,
@@ -108,6 +112,22 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         html: args.html,
         compare: resolve_compare(args.older),
     })
+}
+
+fn resolve_drivers(args: &LoopbackArgs) -> Result<Vec<Driver>, Failure> {
+    let choice = match args.io {
+        BenchIoArg::Auto => DriverChoice::Auto,
+        BenchIoArg::Ring => DriverChoice::Only(Driver::Ring),
+        BenchIoArg::Plain => DriverChoice::Only(Driver::Plain),
+        BenchIoArg::Both if args.html.is_some() || args.older.compare.is_some() => {
+            return Err(usage("--io both compares two drivers: leave --html and --compare out"));
+        }
+        BenchIoArg::Both => {
+            DriverChoice::Only(Driver::Ring).choose()?;
+            return Ok(vec![Driver::Ring, Driver::Plain]);
+        }
+    };
+    Ok(vec![choice.choose()?.driver])
 }
 
 fn resolve_compare(args: OlderArgs) -> Option<CompareOptions> {
@@ -157,6 +177,7 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
                 with_floor: false,
                 folder: resolve_folder(args.place),
                 write: WriteMode::Auto,
+                drivers: vec![DriverChoice::Auto.choose()?.driver],
                 rings: ring_count(None)?,
                 arena_len: arena_len(None)?,
                 hash_kernel,

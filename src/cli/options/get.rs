@@ -143,6 +143,7 @@ pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, F
     } else {
         GetOutput::Content(args.output.unwrap_or_else(|| PathBuf::from(".")))
     };
+    let engine = resolve_engine(&args.engine)?;
     Ok(GetOptions {
         sources,
         output,
@@ -151,7 +152,7 @@ pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, F
         overwrite: args.overwrite,
         preallocate: args.writing.preallocate,
         write_mode: write_mode(args.writing.write),
-        serving: resolve_serving(&args.serving),
+        serving: resolve_serving(&args.serving, engine.io.driver)?,
         on_complete: args.on_complete,
         timeout: args.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
         sequential: args.sequential,
@@ -161,7 +162,7 @@ pub(super) fn resolve_get(mut args: GetArgs, json: bool) -> Result<GetOptions, F
             down: rate_limit("--down", args.down.as_deref())?,
         },
         network,
-        engine: resolve_engine(&args.engine)?,
+        engine,
     })
 }
 

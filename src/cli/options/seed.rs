@@ -96,6 +96,7 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
         copies: args.stop_copies,
         idle: duration("--stop-idle", args.stop_idle.as_deref())?,
     };
+    let engine = resolve_engine(&args.engine)?;
     Ok(SeedOptions {
         web: resolve_web(&args.web, has_content)?,
         until,
@@ -113,9 +114,9 @@ pub(super) fn resolve_seed(args: SeedArgs) -> Result<SeedOptions, Failure> {
             up_each: rate_limit("--up-each", args.up_each.as_deref())?,
             down: None,
         },
-        serving: resolve_serving(&args.serving),
+        serving: resolve_serving(&args.serving, engine.io.driver)?,
         network: resolve_network(&args.network)?,
-        engine: resolve_engine(&args.engine)?,
+        engine,
     })
 }
 

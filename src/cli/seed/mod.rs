@@ -51,6 +51,7 @@ pub(super) fn run(options: SeedOptions, output: &Output) -> Result<(), Failure> 
     let mut handed = Handed::take(&["peers", "web", "tracker", "admin"])?;
     handed.check(options.web.is_some())?;
     check_watched_folder(&options)?;
+    transfer::note_driver(&options.engine, output);
     let contents = Arc::new(Contents::counting_hosts());
     let startup = Startup::prepare(&options, &contents, output)?;
     let unhashed_count = startup.unhashed_count();

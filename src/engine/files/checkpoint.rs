@@ -16,9 +16,9 @@ use crate::codec::resume::ResumeRecord;
 use crate::engine::files::clock::{file_time, seconds_since_1970};
 use crate::engine::files::partial_pieces::{PartialPieces, Stage};
 use crate::engine::files::resume::Earlier;
+use crate::io::SharedFile;
 use crate::storage::{Action, PieceBuffer, Sidecar, StorageError, Store, Target, Unsynced};
 use crate::swarm::Swarm;
-use crate::uring::SharedFile;
 
 /// Writes the resume record of one torrent.
 #[derive(Debug)]

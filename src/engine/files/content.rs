@@ -16,9 +16,9 @@ use crate::engine::files::readiness::ReadinessTable;
 use crate::engine::files::watch::{StatSchedule, interval};
 use crate::engine::files::writeback::{WriteMode, Writeback};
 use crate::hash::PieceHasher;
+use crate::io::SharedFile;
 use crate::storage::{FileState, PieceBuffer, StorageError, Store, WritePath, dirty_len_max};
 use crate::swarm::Pieces;
-use crate::uring::SharedFile;
 
 /// The content of one torrent on disk, shared by all threads. Methods that take the pieces of the swarm report lost
 /// pieces to them.

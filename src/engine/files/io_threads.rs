@@ -1,7 +1,7 @@
-//! Threads for work on files that may block: opening, mapping, populating and dropping.
+//! Threads for work on files that may block: opening, mapping, populating and dropping; without a ring also writing.
 //!
 //! Each torrent has a share of the threads, so that a file system that hangs blocks only its own torrents. Threads
-//! start on demand and end when idle. Writes and syncs are not done here.
+//! start on demand and end when idle.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,10 +13,17 @@ use tokio::sync::oneshot;
 
 use crate::base::limits;
 use crate::base::lock::lock;
+use crate::engine::files::writeback::DirtyRange;
+use crate::io::{
+    Driver, FlushStep, Gather, SharedFile, flush_range, flush_range_blocking, write_all_at, write_all_at_blocking,
+};
 
 /// The threads that run work on files that may block. Dropping it does not wait for running work.
 #[derive(Debug)]
-pub(in crate::engine) struct FileThreads(Option<Runtime>);
+pub(in crate::engine) struct FileThreads {
+    runtime: Option<Runtime>,
+    driver: Driver,
+}
 
 /// The queued work of a torrent, and its share of the threads. The callers bound the queue: each entry is for one
 /// piece, extent or connection.
@@ -36,13 +43,14 @@ impl std::fmt::Debug for Share {
 }
 
 impl FileThreads {
-    pub(in crate::engine) fn new() -> io::Result<Self> {
+    /// With [`Driver::Ring`], writes and syncs are left to the ring of the calling thread.
+    pub(in crate::engine) fn new(driver: Driver) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .max_blocking_threads(limits::FILE_THREADS_MAX)
             .thread_name("files")
             .thread_keep_alive(limits::FILE_THREAD_IDLE)
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self { runtime: Some(runtime), driver })
     }
 
     /// Runs `work` on a file thread of the torrent's share. Returns `None` if it panicked or the session has ended.
@@ -58,12 +66,55 @@ impl FileThreads {
         done.await.ok()
     }
 
+    /// The driver of the session.
+    pub(in crate::engine) fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Writes all bytes of `source` at `offset`. Must be called on an I/O thread.
+    pub(in crate::engine) async fn write_all_at<G: Gather + Send>(
+        &self,
+        share: &FileShare,
+        file: SharedFile,
+        source: G,
+        offset: u64,
+    ) -> io::Result<()> {
+        match self.driver {
+            Driver::Ring => write_all_at(file, source, offset).await.0,
+            Driver::Plain => {
+                let written = self.run(share, move || write_all_at_blocking(&file, &source, offset));
+                written.await.unwrap_or_else(|| Err(lost()))
+            }
+        }
+    }
+
+    /// Takes a step of writing out a range. Must be called on an I/O thread.
+    pub(in crate::engine) async fn flush_range(
+        &self,
+        share: &FileShare,
+        range: &DirtyRange,
+        step: FlushStep,
+    ) -> io::Result<()> {
+        let (file, offset, len) = (range.file.clone(), range.offset, range.len);
+        match self.driver {
+            Driver::Ring => flush_range(file, offset, len, step).await,
+            Driver::Plain => {
+                let flushed = self.run(share, move || flush_range_blocking(&file, offset, len, step));
+                flushed.await.unwrap_or_else(|| Err(lost()))
+            }
+        }
+    }
+
     /// Runs `work` outside the shares of torrents, without a result.
     pub(in crate::engine) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        if let Some(runtime) = &self.0 {
+        if let Some(runtime) = &self.runtime {
             drop(runtime.spawn_blocking(work));
         }
     }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the write panicked, or the session has ended")
 }
 
 impl FileShare {
@@ -118,7 +169,7 @@ impl Drop for Worker {
 
 impl Drop for FileThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -132,7 +183,7 @@ mod tests {
 
     #[test]
     fn work_that_panics_costs_neither_threads_nor_other_work() {
-        let threads = FileThreads::new().unwrap();
+        let threads = FileThreads::new(Driver::Ring).unwrap();
         let share = FileShare::default();
         let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -164,7 +215,7 @@ mod tests {
 
     #[test]
     fn hanging_work_blocks_only_its_own_torrent() {
-        let threads = FileThreads::new().unwrap();
+        let threads = FileThreads::new(Driver::Ring).unwrap();
         let (hung, other) = (FileShare::default(), FileShare::default());
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::base::limits;
 use crate::base::lock::lock;
-use crate::uring::{SharedFile, flush_range};
+use crate::io::{FlushStep, SharedFile};
 
 /// How verified pieces are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,17 +131,21 @@ impl Writeback {
         is_enough.then(|| Flush(std::mem::take(&mut written)))
     }
 
-    /// Runs a flush and releases its permits. An error comes with the index of the file that could not be written.
-    pub(in crate::engine) async fn flush(&self, Flush(written): Flush) -> Result<(), (usize, io::Error)> {
+    /// Runs a flush by calls of `sync` and releases its permits. `sync` starts to write out a range, or waits for its
+    /// end. An error comes with the index of the file that could not be written.
+    pub(in crate::engine) async fn flush(
+        &self,
+        Flush(written): Flush,
+        sync: impl AsyncFn(&DirtyRange, FlushStep) -> io::Result<()>,
+    ) -> Result<(), (usize, io::Error)> {
         let _guard = FlushGuard { writeback: self, reserved: written.reserved, file_count: written.files.len() };
         // Dropped before the guard, so that the descriptors are closed before their permits are released.
         let ranges = written.ranges;
         let mut result = Ok(());
-        // Starts writing out every range, then waits for each.
-        for wait in [false, true] {
-            for DirtyRange { file, file_index, offset, len } in &ranges {
-                if let Err(error) = flush_range(file.clone(), *offset, *len, wait).await {
-                    result = Err((*file_index, error));
+        for step in [FlushStep::Start, FlushStep::Wait] {
+            for range in &ranges {
+                if let Err(error) = sync(range, step).await {
+                    result = Err((range.file_index, error));
                 }
             }
         }
@@ -152,12 +156,16 @@ impl Writeback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::{no_op, run_ring, spawn};
+    use crate::io::{Driver, no_op, run_thread, spawn};
     use std::cell::Cell;
     use std::rc::Rc;
     use std::sync::Arc;
 
     const MIB: u32 = 1 << 20;
+
+    async fn no_disk(_range: &DirtyRange, _step: FlushStep) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Writes `len` bytes to `file` as the file `file_index` of the torrent.
     async fn written(writeback: &Writeback, file: &SharedFile, file_index: usize, len: u32) -> Option<Flush> {
@@ -170,7 +178,7 @@ mod tests {
     #[test]
     fn a_writer_faster_than_the_disk_waits_for_a_flush() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
-        run_ring(|| async move {
+        run_thread(Driver::Plain, || async move {
             let writeback = Rc::new(Writeback::new(limits::DIRTY_LEN_MAX, 100));
             let mut flushes = Vec::new();
             for _ in 0..limits::DIRTY_LEN_MAX / MIB as usize {
@@ -188,7 +196,7 @@ mod tests {
             no_op().await;
             no_op().await;
             assert!(!passed.get(), "no byte is free");
-            writeback.flush(flushes.pop().unwrap()).await.unwrap();
+            writeback.flush(flushes.pop().unwrap(), no_disk).await.unwrap();
             waiter.await.unwrap();
             assert!(passed.get());
         })
@@ -198,11 +206,11 @@ mod tests {
     #[test]
     fn the_longest_piece_fits_beside_unflushed_bytes() {
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
-        run_ring(|| async move {
+        run_thread(Driver::Plain, || async move {
             let writeback = Writeback::new(limits::DIRTY_LEN_MIN, 100);
             assert!(written(&writeback, &file, 0, MIB / 4).await.is_none());
             let flush = written(&writeback, &file, 0, limits::PIECE_LEN_READ_MAX).await.unwrap();
-            writeback.flush(flush).await.unwrap();
+            writeback.flush(flush, no_disk).await.unwrap();
             assert_eq!(writeback.dirty_bytes.available_permits(), limits::DIRTY_LEN_MIN);
         })
         .unwrap();
@@ -212,7 +220,7 @@ mod tests {
     fn few_files_are_open_at_a_time() {
         const FILES_MAX: usize = 8;
         let file: SharedFile = Arc::new(tempfile::tempfile().unwrap());
-        run_ring(|| async move {
+        run_thread(Driver::Plain, || async move {
             let writeback = Writeback::new(limits::DIRTY_LEN_MAX, FILES_MAX);
             for file_index in 0..1000 {
                 // Twice: a file holds one permit.
@@ -220,7 +228,7 @@ mod tests {
                 let again = written(&writeback, &file, file_index, 10).await;
                 assert!(Arc::strong_count(&file) <= 2 + 2 * FILES_MAX);
                 for flush in flush.into_iter().chain(again) {
-                    writeback.flush(flush).await.unwrap();
+                    writeback.flush(flush, no_disk).await.unwrap();
                 }
             }
             assert!(writeback.open_files.available_permits() > FILES_MAX / 2);

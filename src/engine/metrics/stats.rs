@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::base::lock::lock;
 use crate::engine::metrics::usage::{Memory, Threads, Usage};
+use crate::io::Driver;
 
 /// The longest latency that is recorded exactly: one hour, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -67,6 +68,7 @@ impl Counters {
 /// The resource usage and latencies of a session.
 #[derive(Debug)]
 pub struct Stats {
+    pub driver: Driver,
     pub usage: Usage,
     /// At the session's end, before its threads are stopped.
     pub threads: Threads,

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use crate::base::limits::TRACKER_TIMEOUT;
-use crate::uring::Device;
+use crate::io::Device;
 
 /// The interface and source address of outgoing connections. By default the kernel chooses both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

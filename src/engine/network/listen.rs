@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use crate::base::escape::printable;
-use crate::uring::{Device, Listener};
+use crate::io::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
 const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;

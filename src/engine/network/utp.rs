@@ -20,7 +20,7 @@ use tracing::debug;
 use crate::base::cidr::AddressFilter;
 use crate::base::limits;
 use crate::codec::utp::reset_for;
-use crate::uring::Device;
+use crate::io::Device;
 
 /// Binds a UDP socket on each address of `listeners`. An address that another program uses is skipped.
 pub(in crate::engine) fn bind_beside(listeners: &[TcpListener], device: Option<Device>) -> Vec<std::net::UdpSocket> {

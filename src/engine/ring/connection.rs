@@ -17,10 +17,10 @@ use crate::base::{Time, limits};
 use crate::codec::message::Bounds;
 use crate::engine::ring::local::Local;
 use crate::engine::torrent::Torrent;
+use crate::io::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 use crate::peer::{LowWater, PeerFault};
 use crate::storage::PieceBuffer;
 use crate::swarm::{Link, PeerShared};
-use crate::uring::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]

@@ -8,9 +8,9 @@ use crate::base::{InfoHash, PeerId, limits};
 use crate::codec::handshake::HANDSHAKE_LEN;
 use crate::engine::shared::Shared;
 use crate::engine::torrent::Torrent;
+use crate::io::{RecvBuffer, Socket};
 use crate::peer::{Agreement, HandshakeExchange, HandshakeFault, HandshakeStep};
 use crate::swarm::Traffic;
-use crate::uring::{RecvBuffer, Socket};
 
 /// A connection whose handshake is complete.
 pub(in crate::engine) struct Established {

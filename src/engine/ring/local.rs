@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::engine::metrics::stats::latency_histogram;
 use crate::engine::shared::Shared;
-use crate::uring::{ZeroCopyRing, ZeroCopyUsage};
+use crate::io::{ZeroCopyRing, ZeroCopyUsage};
 
 /// State that the connections of one ring thread share. Lives on that thread.
 pub(in crate::engine) struct Local {

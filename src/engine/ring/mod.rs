@@ -32,9 +32,9 @@ use crate::engine::shared::received::Verified;
 use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing};
 use crate::engine::torrent::Torrent;
 use crate::engine::torrent::peers::{Direction, JoinedPeer};
+use crate::io::{Listener, Socket, no_op, spawn};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Holding, Link, PeerShared, Traffic};
-use crate::uring::{Listener, Socket, no_op, spawn};
 
 /// The interval at which timeouts are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -43,7 +43,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The inputs of a ring thread.
 pub(in crate::engine) struct Inbox {
-    pub(in crate::engine) listener: Option<std::net::TcpListener>,
     pub(in crate::engine) commands: mpsc::Receiver<Command>,
     pub(in crate::engine) verified: mpsc::Receiver<Vec<Verified>>,
     pub(in crate::engine) news: Arc<Notify>,
@@ -75,15 +74,14 @@ impl Ring {
 }
 
 /// Runs until [`Command::Stop`].
-pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inbox) {
-    let Inbox { listener, mut commands, mut verified, news, ready } = inbox;
+pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, listener: Listener, inbox: Inbox) {
+    let Inbox { mut commands, mut verified, news, ready } = inbox;
     let ring = Rc::new(Ring {
         local: Rc::new(Local::new(index, shared)),
         connections: RefCell::default(),
         in_handshake: RefCell::default(),
     });
-    let listener = listener.map(|listener| Listener::from_std(listener, ring.shared().endpoint.socket_options));
-    let accepting = listener.as_ref().map(|listener| spawn(accept(ring.clone(), listener.clone())));
+    let accepting = spawn(accept(ring.clone(), listener.clone()));
     spawn(pass_news(ring.clone(), news));
     spawn(pass_ready(ring.clone(), ready));
     spawn(keep_time(ring.clone()));
@@ -103,17 +101,19 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, inbox: Inb
         let ring = ring.clone();
         match command {
             Command::Connect(outgoing) => drop(spawn(connect(ring, outgoing))),
-            Command::Adopt(Incoming { socket, address, guard, permit }) => {
-                drop(spawn(serve_incoming(ring, socket.into(), address, guard, permit)));
-            }
+            Command::Adopt(Incoming { socket, address, guard, permit }) => match Socket::adopt(socket) {
+                Ok(socket) => drop(spawn(serve_incoming(ring, socket, address, guard, permit))),
+                Err(error) => {
+                    debug!("{address}: adopt: {error}");
+                    report_shortage(&error);
+                }
+            },
             Command::Stop => break,
         }
     }
-    if let Some(accepting) = accepting {
-        // The pending accept ends with the ring, and so does a connection that it accepts until then.
-        accepting.abort();
-    }
-    if let Some(listener) = listener.filter(|_| !ring.shared().endpoint.listener_is_handed) {
+    // The pending accept ends with the ring, and so does a connection that it accepts until then.
+    accepting.abort();
+    if !ring.shared().endpoint.listener_is_handed {
         listener.shutdown();
     }
     stop(&ring).await;

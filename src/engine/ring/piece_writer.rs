@@ -1,4 +1,4 @@
-//! Writes verified pieces on the ring, and announces them.
+//! Writes verified pieces, and announces them.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::engine::files::writeback::{DirtyRange, Flush};
 use crate::engine::shared::Shared;
 use crate::engine::shared::received::Verified;
 use crate::engine::torrent::Torrent;
+use crate::io::{SharedFile, spawn};
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
-use crate::uring::{SharedFile, spawn, write_all_at};
 
 /// Writes a verified piece to its files, then announces it.
 pub(in crate::engine) async fn write(shared: Arc<Shared>, verified: Verified) {
@@ -35,7 +35,8 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
         WritePath::Buffered => Some(torrent.content.writeback.reserve(len).await),
         WritePath::Direct => None,
     };
-    write_all_at(file.clone(), source, offset).await.0.map_err(failed)?;
+    let written = shared.files.write_all_at(&torrent.content.file_share, file.clone(), source, offset).await;
+    written.map_err(failed)?;
     torrent.content.handle_file_written(file_index, &file);
     let dirty = |reserved| {
         torrent.content.writeback.handle_written(DirtyRange { file, file_index, offset, len }, reserved, permit)
@@ -66,7 +67,9 @@ async fn open(
 }
 
 async fn finish_flush(shared: Arc<Shared>, torrent: Arc<Torrent>, flush: Flush) {
-    if let Err((file_index, error)) = torrent.content.writeback.flush(flush).await {
+    let sync =
+        async |range: &DirtyRange, step| shared.files.flush_range(&torrent.content.file_share, range, step).await;
+    if let Err((file_index, error)) = torrent.content.writeback.flush(flush, sync).await {
         shared.handle_fault(
             &torrent,
             StorageError::new(Action::Write, torrent.content.store.layout().path(file_index), error),

@@ -29,11 +29,11 @@ use crate::engine::shared::received::{Received, Verified};
 use crate::engine::shared::rings::Rings;
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
+use crate::io::{SocketOptions, ZeroCopyMode};
 use crate::storage::StorageError;
 use crate::swarm::Sighting;
 use crate::swarm::fair_queue::FairQueue;
 use crate::swarm::limiter::Limiter;
-use crate::uring::{SocketOptions, ZeroCopyMode};
 
 /// State that the threads of a session share.
 pub(in crate::engine) struct Shared {

@@ -23,7 +23,7 @@ use super::verified_files::{OnChange, VerifiedFiles};
 use crate::base::lock::lock;
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
-use crate::uring::{SharedFile, Step, fault_point, retry_transient};
+use crate::io::{SharedFile, Step, fault_point, retry_transient};
 
 pub use sync::Unsynced;
 

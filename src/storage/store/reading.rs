@@ -15,12 +15,12 @@ use rustix::io::Errno;
 use super::Store;
 use crate::base::limits::EXTENT_LEN;
 use crate::base::{BlockRef, FileIdentity, FileSpan, PieceIndex, limits};
+use crate::io::{Step, fault_point, retry_transient};
 use crate::storage::error::{Action, StorageError};
 use crate::storage::lease::ReadLease;
 use crate::storage::mapping::Mapped;
 use crate::storage::read_content::PackDraft;
 use crate::storage::verified_files::OnChange;
-use crate::uring::{Step, fault_point, retry_transient};
 
 /// A range of the content inside one file and one extent.
 #[derive(Clone, Debug)]

@@ -1,10 +1,10 @@
 use super::*;
 use crate::base::Geometry;
+use crate::io::Gather as _;
 use crate::storage::Layout;
 use crate::storage::budget::Budget;
 use crate::storage::mapping::Maps;
 use crate::storage::read_content::Packs;
-use crate::uring::Gather as _;
 
 const PIECE_LEN: u32 = 32 << 10;
 

@@ -7,8 +7,8 @@ use rustix::fs::syncfs;
 
 use super::Store;
 use crate::base::limits;
+use crate::io::{SharedFile, Step, fault_point, retry_transient};
 use crate::storage::error::{Action, StorageError};
-use crate::uring::{SharedFile, Step, fault_point, retry_transient};
 
 /// Files that were written to after their last sync.
 ///

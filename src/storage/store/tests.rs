@@ -1,6 +1,6 @@
 use super::*;
+use crate::io::write_all_at_blocking;
 use crate::storage::{Landed, Presence, piece_buffers};
-use crate::uring::{run_ring, write_all_at};
 
 fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
     let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
@@ -34,14 +34,11 @@ fn write_and_read_back(path: WritePath) {
     let outcomes: Vec<Landed> = bytes.chunks(16_384).enumerate().map(|(i, block)| buffer.land(i, block)).collect();
     assert_eq!(outcomes.last(), Some(&Landed::Complete));
     let steps = store.write_steps(piece, &buffer, path).unwrap();
-    run_ring(|| async {
-        for step in steps {
-            let (file, _) = store.writable(step.file_index, step.path).unwrap();
-            assert!(store.writable_if_open(step.file_index, step.path).is_some());
-            write_all_at(file, step.source, step.offset).await.0.unwrap();
-        }
-    })
-    .unwrap();
+    for step in steps {
+        let (file, _) = store.writable(step.file_index, step.path).unwrap();
+        assert!(store.writable_if_open(step.file_index, step.path).is_some());
+        write_all_at_blocking(&file, &step.source, step.offset).unwrap();
+    }
     let mut back = Vec::new();
     store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part), &|_| ()).unwrap();
     assert!(back == bytes);

@@ -12,10 +12,10 @@ use crate::codec::message::{Decoded, HAVE_LEN, PIECE_HEAD_LEN, decode, decode_ha
 use crate::engine::piece::Piece;
 use crate::engine::ring::connection::{CloseReason, Connection};
 use crate::engine::shared::received::Received;
+use crate::io::{RecvBuffer, ScatterList};
 use crate::peer::{LowWater, PeerFault, ReceivePlan};
 use crate::storage::{BlockLease, Landed, PieceBuffer};
 use crate::swarm::{Link, Receipt};
-use crate::uring::{RecvBuffer, ScatterList};
 
 /// Small receives in a row after which a large buffer is given up.
 const SMALL_RECEIVES_MAX: u32 = 64;

@@ -11,10 +11,10 @@ use crate::codec::message::encode_piece_head;
 use crate::engine::files::readiness::{Readiness, ResidencyClock};
 use crate::engine::ring::connection::{CloseReason, Connection};
 use crate::engine::shared::page_cache::Extent;
+use crate::io::{Batch, spawn};
 use crate::peer::Transmit;
 use crate::storage::ReadLease;
 use crate::swarm::limiter;
-use crate::uring::{Batch, spawn};
 
 impl Connection {
     /// Runs until the connection ends.

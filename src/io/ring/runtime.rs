@@ -11,19 +11,16 @@ use super::probe::RingError;
 /// The number of submission entries of a ring. There are eight times as many completion entries.
 const ENTRIES: u32 = 1024;
 
-/// A task on this thread's ring.
-pub type RingTask<T> = tokio::task::JoinHandle<T>;
-
 /// Runs `main` to its end on this thread, with a ring of its own.
 ///
 /// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is
 /// leaked.
-pub fn run_ring<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
-    run_ring_of(ENTRIES, ENTRIES * 8, main)
+pub(in crate::io) fn run<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, RingError> {
+    run_of(ENTRIES, ENTRIES * 8, main)
 }
 
-/// [`run_ring`] with a given number of submission and completion entries.
-pub(super) fn run_ring_of<F: Future>(
+/// [`run`] with a given number of submission and completion entries.
+pub(in crate::io) fn run_of<F: Future>(
     submissions: u32,
     completions: u32,
     main: impl FnOnce() -> F,
@@ -45,9 +42,4 @@ pub(super) fn run_ring_of<F: Future>(
         drop(ManuallyDrop::into_inner(runtime));
     }
     Ok(output)
-}
-
-/// Starts a task on this ring thread.
-pub fn spawn<F: Future + 'static>(task: F) -> RingTask<F::Output> {
-    tokio_uring::spawn(task)
 }

@@ -1,18 +1,19 @@
-//! TCP sockets of a ring thread.
+//! TCP sockets of an I/O thread.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring_06::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
+use super::driver::Driver;
 use super::fault::chaos_interrupt;
-use super::operation::{self, Gather, RecvBuffer, submit};
+use super::memory::{Gather, RecvBuffer};
+use super::plain::stream::Stream;
 use super::retry::is_transient;
+use super::ring::operation;
 use super::scatter::{Scatter, ScatterList};
 
 /// Options that are set on every peer socket before data flows.
@@ -75,24 +76,49 @@ impl SocketOptions {
 /// A TCP stream. Clones share the descriptor, which closes when the last clone and the last operation on it are
 /// dropped.
 #[derive(Clone, Debug)]
-pub struct Socket(Rc<OwnedFd>);
+pub struct Socket(Handle);
 
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+/// A socket as the driver of its I/O thread holds it.
+#[derive(Clone, Debug)]
+enum Handle {
+    Ring(Rc<OwnedFd>),
+    Plain(Rc<Stream>),
+}
+
+impl Handle {
+    /// Takes over a socket that listens, is connected, or has begun to connect.
+    fn new(driver: Driver, socket: OwnedFd) -> io::Result<Self> {
+        Ok(match driver {
+            Driver::Ring => Self::Ring(Rc::new(socket)),
+            Driver::Plain => Self::Plain(Rc::new(Stream::register(socket)?)),
+        })
+    }
+
+    fn as_ref(&self) -> SockRef<'_> {
+        match self {
+            Self::Ring(fd) => SockRef::from(&**fd),
+            Self::Plain(stream) => SockRef::from(&**stream),
+        }
     }
 }
 
-/// Takes a connected socket over from another ring thread.
-impl From<OwnedFd> for Socket {
-    fn from(fd: OwnedFd) -> Self {
-        Self(Rc::new(fd))
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.0 {
+            Handle::Ring(fd) => fd.as_raw_fd(),
+            Handle::Plain(stream) => stream.as_raw_fd(),
+        }
     }
 }
 
 impl Socket {
-    /// Creates a socket for a connection to `peer`, from `local` if given. The connection attempt has no time limit
-    /// other than the kernel's; [`Self::shutdown`] ends it.
+    /// Takes a connected socket over from another I/O thread.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        Handle::new(Driver::current(), fd).map(Self)
+    }
+
+    /// Creates a socket for a connection to `peer`, from `local` if given, and may begin to connect. The connection
+    /// attempt has no time limit other than the kernel's; [`Self::shutdown`] ends it.
     pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         options.apply(SockRef::from(&socket))?;
@@ -103,39 +129,52 @@ impl Socket {
             socket.set_reuse_address(true)?;
             socket.bind(&local.into())?;
         }
-        Ok(Self(Rc::new(OwnedFd::from(socket))))
+        let driver = Driver::current();
+        if driver == Driver::Plain {
+            socket.set_nonblocking(true)?;
+            match socket.connect(&peer.into()) {
+                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+                _ => {}
+            }
+        }
+        Handle::new(driver, socket.into()).map(Self)
     }
 
     /// Completes [`Self::begin_connect`].
     pub async fn connect(&self, peer: SocketAddr) -> io::Result<()> {
-        let address = Box::new(SockAddr::from(peer));
-        let entry = opcode::Connect::new(types::Fd(self.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
-        // SAFETY: the address is on the heap behind the box; the operation owns box and socket.
-        let (result, _) = unsafe { submit((address, self.clone()), entry) }.await;
-        match result.as_ref().map_err(io::Error::raw_os_error) {
-            // A retry after a cancelled operation: the kernel has continued the attempt, and may have finished it.
-            Err(Some(libc::EISCONN)) => Ok(()),
-            Err(Some(libc::EALREADY)) => {
-                operation::poll(self.clone(), libc::POLLOUT).await?;
-                SockRef::from(&*self.0).take_error()?.map_or(Ok(()), Err)
+        match &self.0 {
+            Handle::Ring(fd) => operation::connect(fd.clone(), peer).await,
+            Handle::Plain(stream) => {
+                stream.writable().await?;
+                self.0.as_ref().take_error()?.map_or(Ok(()), Err)
             }
-            _ => result.map(|_| ()),
         }
     }
 
-    /// Returns the descriptor, to move it to another ring thread, or the socket itself if it is still in use here.
+    /// Returns the descriptor, to move it to another I/O thread, or the socket itself if it is still in use here.
     pub fn into_fd(self) -> Result<OwnedFd, Self> {
-        Rc::try_unwrap(self.0).map_err(Self)
+        match self.0 {
+            Handle::Ring(fd) => Rc::try_unwrap(fd).map_err(|fd| Self(Handle::Ring(fd))),
+            Handle::Plain(stream) => {
+                Rc::try_unwrap(stream).map(Stream::into_fd).map_err(|stream| Self(Handle::Plain(stream)))
+            }
+        }
     }
 
     /// Waits for bytes and appends them to `buffer`. `Ok(0)` is the end of the stream.
-    pub async fn recv(&self, buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
-        operation::recv(self.clone(), buffer).await
+    pub async fn recv(&self, mut buffer: RecvBuffer) -> (io::Result<usize>, RecvBuffer) {
+        match &self.0 {
+            Handle::Ring(fd) => operation::recv(fd.clone(), buffer).await,
+            Handle::Plain(stream) => (stream.recv(&mut buffer).await, buffer),
+        }
     }
 
     /// Waits until bytes can be received, or the stream has ended.
     pub async fn readable(&self) -> io::Result<()> {
-        operation::poll(self.clone(), libc::POLLIN | libc::POLLRDHUP).await
+        match &self.0 {
+            Handle::Ring(fd) => operation::poll(fd.clone(), libc::POLLIN | libc::POLLRDHUP).await,
+            Handle::Plain(stream) => stream.readable().await,
+        }
     }
 
     /// Sets `SO_RCVLOWAT`: [`Self::readable`] and a receive that has to wait return when `len` bytes have arrived, or
@@ -167,35 +206,43 @@ impl Socket {
         front_len: usize,
         targets: &mut ScatterList<P, HEAD>,
     ) -> io::Result<usize> {
-        let received = chaos_interrupt().map_or_else(|| targets.recv(self.as_raw_fd(), front, front_len), Err);
+        let mut recv = |fd| targets.recv(fd, front, front_len);
+        let received = match (&self.0, chaos_interrupt()) {
+            (_, Some(error)) => Err(error),
+            (Handle::Ring(fd), None) => recv(fd.as_raw_fd()).map(|received| received.len),
+            (Handle::Plain(stream), None) => stream.try_recv(recv),
+        };
         received.map_err(|error| if is_transient(&error) { io::ErrorKind::WouldBlock.into() } else { error })
     }
 
     /// Sends all bytes of `batch` in order. Must not be called while another send is pending, as the bytes of both
     /// could interleave.
     pub async fn send_all<G: Gather>(&self, batch: G) -> (io::Result<()>, G) {
-        operation::send_all(self.clone(), batch).await
+        match &self.0 {
+            Handle::Ring(fd) => operation::send_all(fd.clone(), batch).await,
+            Handle::Plain(stream) => (stream.send_all(&batch).await, batch),
+        }
     }
 
     /// Ends all pending and later operations on this socket. This is the only way to cancel an operation.
     pub fn shutdown(&self) {
         // An error means that the peer has closed the connection before.
-        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+        let _ = self.0.as_ref().shutdown(Shutdown::Both);
     }
 
     /// [`Self::shutdown`], and discards bytes that the peer has not read when the descriptor closes.
     pub fn reset(&self) {
         // An error means that the socket is closed already.
-        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
+        let _ = self.0.as_ref().set_linger(Some(Duration::ZERO));
         self.shutdown();
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        internet(&SockRef::from(&*self.0).peer_addr()?)
+        internet(&self.0.as_ref().peer_addr()?)
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        internet(&SockRef::from(&*self.0).local_addr()?)
+        internet(&self.0.as_ref().local_addr()?)
     }
 }
 
@@ -203,17 +250,20 @@ fn internet(address: &SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// One ring thread's share of a listening port (`SO_REUSEPORT`).
+/// One I/O thread's share of a listening port (`SO_REUSEPORT`).
 #[derive(Clone, Debug)]
-pub struct Listener(Rc<OwnedFd>, SocketOptions);
+pub struct Listener(Handle, SocketOptions);
 
 impl Listener {
     /// Takes over a listening socket.
-    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> Self {
-        Self(Rc::new(OwnedFd::from(listener)), options)
+    pub fn from_std(listener: std::net::TcpListener, options: SocketOptions) -> io::Result<Self> {
+        let driver = Driver::current();
+        // A socket from another process may be of either kind.
+        listener.set_nonblocking(driver == Driver::Plain)?;
+        Ok(Self(Handle::new(driver, listener.into())?, options))
     }
 
-    /// Binds `address` with `SO_REUSEPORT`: each ring thread binds the same address. The backlog holds `backlog`
+    /// Binds `address` with `SO_REUSEPORT`: each I/O thread binds the same address. The backlog holds `backlog`
     /// connections.
     pub fn bind_share(address: SocketAddr, backlog: i32, device: Option<Device>) -> io::Result<std::net::TcpListener> {
         let socket = Self::new_socket(address, device)?;
@@ -246,24 +296,18 @@ impl Listener {
 
     /// Waits for the next connection. The future must be awaited to its end: a dropped accept loses a connection.
     pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let mut address = Box::new((MaybeUninit::<libc::sockaddr_storage>::zeroed(), 0));
-        address.1 = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
-        let fd = types::Fd(self.0.as_raw_fd());
-        let entry = opcode::Accept::new(fd, address.0.as_mut_ptr().cast(), &raw mut address.1)
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
-        // SAFETY: the kernel writes address and length to the heap behind the box. The operation owns box and listener.
-        let (result, _) = unsafe { submit((address, self.0.clone()), entry) }.await;
-        let fd = RawFd::try_from(result?).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        // SAFETY: the kernel has just created this descriptor, and no other value owns it.
-        let socket = Socket(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) }));
-        self.1.apply(SockRef::from(&*socket.0))?;
+        let fd = match &self.0 {
+            Handle::Ring(fd) => operation::accept(fd.clone()).await?,
+            Handle::Plain(stream) => stream.accept().await?,
+        };
+        let socket = Socket::adopt(fd)?;
+        self.1.apply(socket.0.as_ref())?;
         let peer = socket.peer_addr()?;
         Ok((socket, peer))
     }
 
     /// Ends a pending [`Self::accept`] and every later one.
     pub fn shutdown(&self) {
-        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+        let _ = self.0.as_ref().shutdown(Shutdown::Both);
     }
 }

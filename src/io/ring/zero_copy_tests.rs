@@ -3,8 +3,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
-use crate::uring::fault::refuse_submissions;
-use crate::uring::{SocketOptions, no_op, run_ring};
+use crate::io::fault::refuse_submissions;
+use crate::io::{Driver, SocketOptions, no_op, run_thread};
 
 /// Bytes that note when they are dropped.
 struct Watched(Box<[u8]>, Rc<Cell<bool>>);
@@ -53,7 +53,7 @@ fn pattern(len: usize) -> Box<[u8]> {
 #[test]
 fn bytes_are_exact_and_held_until_the_notification() {
     const LEN: usize = 20 << 20;
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
@@ -81,7 +81,7 @@ fn bytes_are_exact_and_held_until_the_notification() {
 #[test]
 fn auto_stops_after_a_reported_copy_and_on_does_not() {
     for (mode, continues) in [(ZeroCopyMode::Auto, false), (ZeroCopyMode::On, true)] {
-        run_ring(|| async {
+        run_thread(Driver::Ring, || async {
             // `None` on an old kernel.
             let Some(ring) = ZeroCopyRing::start(mode).unwrap() else { return };
             let (socket, mut other) = connected_pair().await;
@@ -95,17 +95,17 @@ fn auto_stops_after_a_reported_copy_and_on_does_not() {
         })
         .unwrap();
     }
-    run_ring(|| async { assert!(ZeroCopyRing::start(ZeroCopyMode::Off).unwrap().is_none()) }).unwrap();
+    run_thread(Driver::Ring, || async { assert!(ZeroCopyRing::start(ZeroCopyMode::Off).unwrap().is_none()) }).unwrap();
 }
 
 #[test]
 fn the_rest_of_a_refused_send_is_sent_with_a_copy() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let (socket, mut other) = connected_pair().await;
         let batch = Rc::new(pattern(1000));
         let mut spans = Vec::new();
         batch.gather(&mut spans);
-        operation::advance(&mut spans, 300);
+        memory::advance(&mut spans, 300);
         socket.send_all(Rest { spans, batch }).await.0.unwrap();
         let mut bytes = [0; 700];
         other.read_exact(&mut bytes).unwrap();
@@ -116,7 +116,7 @@ fn the_rest_of_a_refused_send_is_sent_with_a_copy() {
 
 #[test]
 fn a_reset_ends_a_send_with_an_error_and_frees_all() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         let (socket, other) = connected_pair().await;
         let gone = Rc::new(Cell::new(false));
@@ -135,7 +135,7 @@ fn a_reset_ends_a_send_with_an_error_and_frees_all() {
 
 #[test]
 fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         let (socket, _other) = connected_pair().await;
         let gone = Rc::new(Cell::new(false));
@@ -157,7 +157,7 @@ fn an_aborted_send_keeps_its_memory_until_the_connection_ends() {
 
 #[test]
 fn entries_that_the_kernel_does_not_accept_are_resubmitted() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
@@ -175,7 +175,7 @@ fn entries_that_the_kernel_does_not_accept_are_resubmitted() {
 
 #[test]
 fn a_ring_is_given_up_if_the_kernel_accepts_no_entry() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         let (socket, _other) = connected_pair().await;
         let gone = Rc::new(Cell::new(false));
@@ -190,7 +190,7 @@ fn a_ring_is_given_up_if_the_kernel_accepts_no_entry() {
 
 #[test]
 fn sends_beyond_the_length_of_the_queue_use_a_copy() {
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         refuse_submissions(u32::MAX);
         let (socket, _other) = connected_pair().await;
@@ -210,7 +210,7 @@ fn sends_beyond_the_length_of_the_queue_use_a_copy() {
 #[test]
 fn the_runtime_ends_with_sends_in_flight() {
     let gone = Rc::new(Cell::new(false));
-    run_ring(|| async {
+    run_thread(Driver::Ring, || async {
         let ring = started();
         for _ in 0..20 {
             let (socket, other) = connected_pair().await;

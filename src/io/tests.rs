@@ -5,11 +5,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::runtime::run_ring_of;
+use super::ring::operation;
+use super::ring::runtime::run_of;
 use super::*;
 
 fn on_ring<F: Future>(main: impl FnOnce() -> F) -> F::Output {
-    run_ring(main).unwrap()
+    run_thread(Driver::Ring, main).unwrap()
+}
+
+/// Runs `main` with each driver.
+fn on_both<F: Future>(main: impl Fn() -> F) -> [F::Output; 2] {
+    [Driver::Ring, Driver::Plain].map(|driver| run_thread(driver, &main).unwrap())
 }
 
 async fn connected_pair() -> (Socket, TcpStream) {
@@ -31,7 +37,7 @@ unsafe impl Gather for Pieces {
 
 #[test]
 fn bytes_gathered_from_many_spans_arrive_in_order() {
-    let received = on_ring(|| async {
+    let received = on_both(|| async {
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -45,8 +51,10 @@ fn bytes_gathered_from_many_spans_arrive_in_order() {
         drop(socket);
         reader.join().unwrap().unwrap()
     });
-    assert!(received.chunks(50_000).zip(0..200u8).all(|(chunk, i)| chunk.iter().all(|&b| b == i)));
-    assert_eq!(received.len(), 200 * 50_000);
+    for received in received {
+        assert!(received.chunks(50_000).zip(0..200u8).all(|(chunk, i)| chunk.iter().all(|&b| b == i)));
+        assert_eq!(received.len(), 200 * 50_000);
+    }
 }
 
 struct Target([u8; 4]);
@@ -60,7 +68,7 @@ unsafe impl Scatter for Target {
 
 #[test]
 fn received_bytes_are_scattered_to_targets_in_order() {
-    on_ring(|| async {
+    on_both(|| async {
         let (socket, mut other) = connected_pair().await;
         let mut front = RecvBuffer::with_capacity(10);
         front.push(b"ab");
@@ -83,7 +91,7 @@ fn received_bytes_are_scattered_to_targets_in_order() {
 
 #[test]
 fn a_peer_that_resets_ends_a_send_with_an_error() {
-    on_ring(|| async {
+    on_both(|| async {
         let (socket, other) = connected_pair().await;
         socket2::SockRef::from(&other).set_linger(Some(Duration::ZERO)).unwrap();
         let resetter = std::thread::spawn(move || {
@@ -105,7 +113,7 @@ fn a_peer_that_resets_ends_a_send_with_an_error() {
 
 #[test]
 fn shutdown_ends_a_pending_receive_and_the_descriptor_closes() {
-    on_ring(|| async {
+    on_both(|| async {
         let (socket, mut other) = connected_pair().await;
         let reader = spawn({
             let socket = socket.clone();
@@ -122,7 +130,7 @@ fn shutdown_ends_a_pending_receive_and_the_descriptor_closes() {
 #[test]
 fn an_aborted_task_with_a_receive_in_flight_leaks_no_descriptor() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    on_ring(|| async {
+    on_both(|| async {
         let before = open();
         for _ in 0..50 {
             let (socket, other) = connected_pair().await;
@@ -146,7 +154,7 @@ fn an_aborted_task_with_a_receive_in_flight_leaks_no_descriptor() {
 #[test]
 fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
     #[expect(clippy::disallowed_methods, reason = "limits the time of the test")]
-    on_ring(|| async {
+    on_both(|| async {
         let spinner = spawn(async {
             loop {
                 no_op().await;
@@ -164,7 +172,7 @@ fn a_busy_task_that_yields_by_no_op_does_not_starve_submissions() {
 #[test]
 fn a_task_that_always_sends_does_not_starve_another() {
     #[expect(clippy::disallowed_methods, reason = "limits the time of the test")]
-    on_ring(|| async {
+    on_both(|| async {
         let (socket, mut other) = connected_pair().await;
         let reader = std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 20];
@@ -196,7 +204,7 @@ fn a_task_that_always_sends_does_not_starve_another() {
 
 #[test]
 fn hundreds_of_operations_get_through_a_tiny_ring() {
-    run_ring_of(2, 4, || async {
+    run_of(2, 4, || async {
         let tasks: Vec<_> = (0..300).map(|_| spawn(async { no_op().await })).collect();
         let (socket, mut other) = connected_pair().await;
         let receivers: Vec<_> = (0..100)
@@ -221,7 +229,7 @@ fn hundreds_of_operations_get_through_a_tiny_ring() {
 /// The kernel keeps completions for which the ring has no room, and delivers them later.
 #[test]
 fn completions_that_overflow_are_all_delivered() {
-    run_ring_of(2, 4, || async {
+    run_of(2, 4, || async {
         let mut pairs = Vec::new();
         for _ in 0..100 {
             pairs.push(connected_pair().await);
@@ -248,7 +256,7 @@ fn cancelled_operations_are_retried() {
         let (socket, mut other) = connected_pair().await;
         let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
         let address = share.local_addr().unwrap();
-        let listener = Listener::from_std(share, SocketOptions::default());
+        let listener = Listener::from_std(share, SocketOptions::default()).unwrap();
         // The backlog is full after one connection.
         let full = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 0, None).unwrap();
         let full_address = full.local_addr().unwrap();
@@ -279,9 +287,9 @@ fn cancelled_operations_are_retried() {
 #[test]
 fn an_ending_runtime_closes_sockets_of_pending_operations() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let peers = on_ring(|| async move {
+    let peers = on_both(|| async {
         let share = Listener::bind_share(address, 16, None).unwrap();
-        let listener = Listener::from_std(share, SocketOptions::default());
+        let listener = Listener::from_std(share, SocketOptions::default()).unwrap();
         spawn(async move { listener.accept().await.is_ok() });
         let mut peers = Vec::new();
         for _ in 0..20 {
@@ -292,7 +300,7 @@ fn an_ending_runtime_closes_sockets_of_pending_operations() {
         no_op().await;
         peers
     });
-    for mut peer in peers {
+    for mut peer in peers.into_iter().flatten() {
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the receive ended and its socket closed");
     }
@@ -369,7 +377,7 @@ fn an_ending_ring_drops_no_memory_before_the_kernel_is_done() {
 #[test]
 fn tasks_stop_when_their_ring_ends() {
     let steps = std::rc::Rc::new(std::cell::Cell::new(0));
-    on_ring(|| {
+    on_both(|| {
         let steps = steps.clone();
         async move {
             for _ in 0..3 {
@@ -389,9 +397,9 @@ fn tasks_stop_when_their_ring_ends() {
 
 #[test]
 fn shutdown_ends_accept() {
-    let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
-    on_ring(|| async {
-        let listener = Listener::from_std(share, SocketOptions::default());
+    on_both(|| async {
+        let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
+        let listener = Listener::from_std(share, SocketOptions::default()).unwrap();
         let waiting = spawn({
             let listener = listener.clone();
             async move { listener.accept().await.is_err() }
@@ -404,22 +412,31 @@ fn shutdown_ends_accept() {
 
 #[test]
 fn writes_land_at_their_offset() {
-    let path = tempfile::NamedTempFile::new().unwrap();
-    let file = std::sync::Arc::new(path.reopen().unwrap());
-    on_ring(|| async {
-        let pieces = Pieces((0..2000u16).map(|i| i.to_be_bytes().to_vec().into()).collect());
-        let (result, _) = write_all_at(file.clone(), pieces, 10).await;
-        result.unwrap();
-    });
-    let bytes = std::fs::read(path.path()).unwrap();
-    assert_eq!(bytes.len(), 4010);
-    assert_eq!(bytes[..10], [0; 10]);
-    assert!(bytes[10..].chunks(2).zip(0..2000u16).all(|(b, i)| b == i.to_be_bytes()));
+    let pieces = || Pieces((0..2000u16).map(|i| i.to_be_bytes().to_vec().into()).collect());
+    let by_ring = |file: File| {
+        on_ring(|| async {
+            let file = SharedFile::new(file);
+            write_all_at(file.clone(), pieces(), 10).await.0.unwrap();
+            flush_range(file, 0, 4010, FlushStep::Wait).await.unwrap();
+        });
+    };
+    let blocking = |file: File| {
+        write_all_at_blocking(&file, &pieces(), 10).unwrap();
+        flush_range_blocking(&file, 0, 4010, FlushStep::Wait).unwrap();
+    };
+    for write in [&by_ring as &dyn Fn(File), &blocking] {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        write(path.reopen().unwrap());
+        let bytes = std::fs::read(path.path()).unwrap();
+        assert_eq!(bytes.len(), 4010);
+        assert_eq!(bytes[..10], [0; 10]);
+        assert!(bytes[10..].chunks(2).zip(0..2000u16).all(|(b, i)| b == i.to_be_bytes()));
+    }
 }
 
 #[test]
 fn received_bytes_are_kept_until_consumed() {
-    on_ring(|| async {
+    on_both(|| async {
         let (socket, mut other) = connected_pair().await;
         other.write_all(b"hello").unwrap();
         let (result, mut buffer) = socket.recv(RecvBuffer::with_capacity(8)).await;

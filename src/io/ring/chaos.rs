@@ -1,4 +1,4 @@
-//! Random cancellation of a ring's operations, for tests ([`super::fault`]).
+//! Random cancellation of a ring's operations, for tests ([`crate::io::fault`]).
 
 /// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
@@ -7,8 +7,8 @@ pub(super) fn cancel_now_and_then() {}
 /// Starts a task that cancels all pending operations of this thread's ring at random times, if `BT_FAST_CHAOS` is set.
 #[cfg(debug_assertions)]
 pub(super) fn cancel_now_and_then() {
-    use super::fault::chaos_pause;
     use super::operation::cancel_all;
+    use crate::io::fault::chaos_pause;
 
     tokio_uring::spawn(async move {
         while let Some(pause) = chaos_pause() {

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use io_uring_06::{opcode, types};
 use memmap2::{MmapMut, MmapRaw};
 
-use super::operation::{SharedFile, submit};
-use super::runtime::{RingTask, spawn};
+use super::operation::submit;
+use crate::io::driver::{Task, spawn};
+use crate::io::memory::SharedFile;
 
 /// The length of one part in bytes. Longer parts are no faster; with shorter ones a disk would wait for the next
 /// request.
@@ -40,13 +41,13 @@ impl ReadBuffer {
 /// buffer.
 ///
 /// Returns the number of bytes read, which is less than `len` only at the end of the file, and the buffer. The driver
-/// submits the reads when the thread parks; [`super::no_op`] makes it do so. After an error the buffer is lost.
+/// submits the reads when the thread parks; [`crate::io::no_op`] makes it do so. After an error the buffer is lost.
 pub fn read_ahead(
     file: &SharedFile,
     buffer: ReadBuffer,
     offset: u64,
     len: usize,
-) -> RingTask<io::Result<(usize, ReadBuffer)>> {
+) -> Task<io::Result<(usize, ReadBuffer)>> {
     let file = file.clone();
     spawn(async move {
         let memory = Rc::new(buffer.0);

@@ -4,7 +4,7 @@
 //!   rename), counted from 0 over all threads. Tests increase N until a run completes.
 //! - `BT_FAST_FAULTS=write@3=28,sync@0+=5,read@0=panic` makes the fourth write fail with errno 28, every sync with
 //!   errno 5, and the first read panic.
-//! - `BT_FAST_CHAOS=SEED` delays operations of the rings, and so reorders them, and shortens some. Some operations and
+//! - `BT_FAST_CHAOS=SEED` delays operations, and so reorders them, and shortens some. Some operations and
 //!   blocking calls fail with a transient error before they are made, and from time to time the kernel cancels all
 //!   pending operations of a ring.
 
@@ -42,6 +42,12 @@ pub(super) async fn chaos_truncate(len: usize, _grain: usize) -> usize {
     len
 }
 
+/// Returns `len` in release builds.
+#[cfg(not(debug_assertions))]
+pub(super) fn chaos_truncate_blocking(len: usize, _grain: usize) -> usize {
+    len
+}
+
 /// Returns `None` in release builds.
 #[cfg(not(debug_assertions))]
 #[inline]
@@ -52,7 +58,7 @@ pub(super) fn chaos_interrupt() -> Option<std::io::Error> {
 #[cfg(test)]
 pub(super) use injected::refuse_submissions;
 #[cfg(debug_assertions)]
-pub(super) use injected::{chaos_interrupt, chaos_pause, chaos_truncate};
+pub(super) use injected::{chaos_interrupt, chaos_pause, chaos_truncate, chaos_truncate_blocking};
 
 #[cfg(debug_assertions)]
 mod injected {
@@ -129,7 +135,7 @@ mod injected {
 
     /// Makes [`Step::Submit`] fail this many times on this thread.
     #[cfg(test)]
-    pub(in super::super) fn refuse_submissions(times: u32) {
+    pub(in crate::io) fn refuse_submissions(times: u32) {
         REFUSALS.set(times);
     }
 
@@ -166,23 +172,33 @@ mod injected {
     }
 
     /// With chaos, sleeps at random and returns a random length of at most `len`, a multiple of `grain` if shorter.
-    pub(in super::super) async fn chaos_truncate(len: usize, grain: usize) -> usize {
-        const LATE_MAX_US: u64 = 3000;
-        let Some(chaos) = &PLAN.chaos else { return len };
-        let (late, len) = {
-            let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
-            let late = if rng.u8(..4) == 0 { rng.u64(1..LATE_MAX_US) } else { 0 };
-            (late, if len > grain && rng.bool() { rng.usize(1..=len / grain) * grain } else { len })
-        };
-        if late > 0 {
-            tokio::time::sleep(Duration::from_micros(late)).await;
+    pub(in crate::io) async fn chaos_truncate(len: usize, grain: usize) -> usize {
+        let (late, len) = chaos_delay(len, grain);
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
         }
         len
     }
 
+    /// [`chaos_truncate`] for a thread that may block.
+    pub(in crate::io) fn chaos_truncate_blocking(len: usize, grain: usize) -> usize {
+        let (late, len) = chaos_delay(len, grain);
+        std::thread::sleep(late);
+        len
+    }
+
+    fn chaos_delay(len: usize, grain: usize) -> (Duration, usize) {
+        const LATE_MAX_US: u64 = 3000;
+        let Some(chaos) = &PLAN.chaos else { return (Duration::ZERO, len) };
+        let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = if rng.u8(..4) == 0 { rng.u64(1..LATE_MAX_US) } else { 0 };
+        let len = if len > grain && rng.bool() { rng.usize(1..=len / grain) * grain } else { len };
+        (Duration::from_micros(late), len)
+    }
+
     /// With chaos, returns a transient error at random. The caller fails with it instead of making its operation or
     /// call.
-    pub(in super::super) fn chaos_interrupt() -> Option<io::Error> {
+    pub(in crate::io) fn chaos_interrupt() -> Option<io::Error> {
         let chaos = PLAN.chaos.as_ref()?;
         let mut rng = chaos.lock().unwrap_or_else(PoisonError::into_inner);
         let errno = rng.choice([libc::EINTR, libc::EAGAIN, libc::ECANCELED])?;
@@ -190,7 +206,7 @@ mod injected {
     }
 
     /// A random pause before the next cancellation of pending operations; `None` without chaos.
-    pub(in super::super) fn chaos_pause() -> Option<Duration> {
+    pub(in crate::io) fn chaos_pause() -> Option<Duration> {
         const PAUSE_MAX_MS: u64 = 60;
         let chaos = PLAN.chaos.as_ref()?;
         Some(Duration::from_millis(chaos.lock().unwrap_or_else(PoisonError::into_inner).u64(1..PAUSE_MAX_MS)))

@@ -18,13 +18,13 @@ use io_uring_06::{IoUring, cqueue, opcode, squeue, types};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::fault::{Step, chaos_interrupt, fault_point};
-use super::operation::{self, Gather, Message};
 use super::probe::RingError;
-use super::retry::is_transient;
-use super::runtime::spawn;
-use super::socket::Socket;
 use crate::base::limits;
+use crate::io::driver::spawn;
+use crate::io::fault::{Step, chaos_interrupt, fault_point};
+use crate::io::memory::{self, Gather, Message};
+use crate::io::retry::is_transient;
+use crate::io::socket::Socket;
 
 /// The number of submission entries. There are four times as many completion entries.
 const ENTRIES: u32 = 256;
@@ -199,7 +199,7 @@ impl ZeroCopySender {
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => operation::advance(&mut spans, sent),
+                Ok(sent) => memory::advance(&mut spans, sent),
                 // The main ring sends the rest, and does the retries.
                 Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EBUSY) => {
                     return socket.send_all(Rest { spans, batch }).await.0;

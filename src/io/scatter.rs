@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::operation::{RecvBuffer, SPANS_PER_CALL};
+use super::memory::{RecvBuffer, SPANS_PER_CALL};
 
 /// Memory that the kernel may write while the value is borrowed.
 ///
@@ -53,7 +53,7 @@ impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
     }
 
     /// Receives without waiting: the first `front_len` bytes are appended to `front`, the rest go to the targets.
-    pub(super) fn recv(&mut self, fd: RawFd, front: &mut RecvBuffer, front_len: usize) -> io::Result<usize> {
+    pub(super) fn recv(&mut self, fd: RawFd, front: &mut RecvBuffer, front_len: usize) -> io::Result<Received> {
         self.spans.clear();
         let free = front.free();
         let front_len = front_len.min(free.len());
@@ -64,15 +64,25 @@ impl<P: Scatter, const HEAD: usize> ScatterList<P, HEAD> {
             self.spans.push(libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: HEAD });
             self.spans.push(target.span());
         }
+        self.spans.truncate(SPANS_PER_CALL);
+        let wanted: usize = self.spans.iter().map(|span| span.iov_len).sum();
         // SAFETY: an all-zero msghdr is a valid empty one.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.spans.as_mut_ptr();
-        header.msg_iovlen = self.spans.len().min(SPANS_PER_CALL);
+        header.msg_iovlen = self.spans.len();
         // SAFETY: header and spans outlive the call, which does not wait. Every span is memory that is borrowed mutably
         // here: the free part of the buffer, the heads, and the targets (contract of `Scatter`).
-        let received = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_DONTWAIT) };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        front.filled += received.min(front_len);
-        Ok(received)
+        let len = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_DONTWAIT) };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+        front.handle_received(len.min(front_len));
+        Ok(Received { len, is_all: len < wanted })
     }
+}
+
+/// The result of a scatter receive.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    pub(super) len: usize,
+    /// There was room for more bytes than had arrived.
+    pub(super) is_all: bool,
 }

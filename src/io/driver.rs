@@ -1,0 +1,105 @@
+//! The driver of a session, and of the current I/O thread.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+
+use super::plain;
+use super::ring::probe::{RingError, probe};
+use super::ring::{self, operation};
+
+/// How sockets and files are accessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// io_uring.
+    #[default]
+    Ring,
+    /// Non-blocking sockets on epoll, with file access on other threads.
+    Plain,
+}
+
+/// The driver that a user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// The ring, or plain sockets where the kernel refuses a ring.
+    #[default]
+    Auto,
+    Only(Driver),
+}
+
+/// The driver for a session.
+#[derive(Debug)]
+pub struct ChosenDriver {
+    pub driver: Driver,
+    /// Why [`DriverChoice::Auto`] did not choose the ring.
+    pub refusal: Option<RingError>,
+}
+
+impl DriverChoice {
+    /// Chooses a driver that this kernel supports.
+    pub fn choose(self) -> Result<ChosenDriver, RingError> {
+        let chosen = |driver, refusal| ChosenDriver { driver, refusal };
+        match (self, probe()) {
+            (Self::Only(Driver::Plain), _) => Ok(chosen(Driver::Plain, None)),
+            (_, Ok(())) => Ok(chosen(Driver::Ring, None)),
+            (Self::Auto, Err(refusal)) => Ok(chosen(Driver::Plain, Some(refusal))),
+            (Self::Only(Driver::Ring), Err(refusal)) => Err(refusal),
+        }
+    }
+}
+
+impl Driver {
+    /// The name that users give and read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The driver of this thread, which must be an I/O thread.
+    pub(super) fn current() -> Self {
+        CURRENT.get()
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Driver> = const { Cell::new(Driver::Ring) };
+}
+
+/// A task on this I/O thread.
+pub type Task<T> = tokio::task::JoinHandle<T>;
+
+/// Why the event loop of an I/O thread did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error("event loop: {0}")]
+    EventLoop(#[from] io::Error),
+}
+
+/// Runs `main` to its end on this thread, which becomes an I/O thread of `driver`.
+///
+/// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is
+/// leaked.
+pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result<F::Output, StartError> {
+    CURRENT.set(driver);
+    Ok(match driver {
+        Driver::Ring => ring::runtime::run(main)?,
+        Driver::Plain => plain::runtime::run(main)?,
+    })
+}
+
+/// Starts a task on this I/O thread.
+pub fn spawn<F: Future + 'static>(task: F) -> Task<F::Output> {
+    tokio::task::spawn_local(task)
+}
+
+/// Yields to the driver for one turn, so that queued operations reach the kernel and other tasks run.
+pub async fn no_op() {
+    match Driver::current() {
+        Driver::Ring => operation::no_op().await,
+        Driver::Plain => tokio::task::yield_now().await,
+    }
+}

@@ -1,0 +1,5 @@
+//! The driver without io_uring: non-blocking sockets on epoll, by the runtime of the crate tokio.
+
+pub(super) mod file;
+pub(super) mod runtime;
+pub(super) mod stream;
