@@ -1,7 +1,7 @@
 //! bt-fast: a BitTorrent origin and downloader for Linux.
 //!
 //! The modules are layers. A module uses only modules above it in this list, which `tests/it/tidy.rs` checks. Only
-//! `uring`, `storage` and `hash` have unsafe code.
+//! `io`, `storage` and `hash` have unsafe code.
 
 // L0: units, geometry, bitfields, ids, limits, randomness.
 pub mod base;
@@ -23,7 +23,7 @@ pub mod swarm;
 pub mod hash;
 // L4: files: safe paths, mappings, the piece arena, verified writes.
 pub mod storage;
-// L4: io_uring: the runtime and its operations, independent of BitTorrent.
+// L4: the drivers of sockets and files, independent of BitTorrent.
 pub mod io;
 
 // L5: creates metainfo from files, and verifies files.

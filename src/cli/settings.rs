@@ -25,7 +25,7 @@ use crate::base::limits::{CONFIG_LEN_MAX, MISSPELT_LEN_MAX};
 use crate::create::open::shown;
 
 const FLAG: &str = "config";
-/// The variables of `uring::fault`, which release builds do not read.
+/// The variables of `io::fault`, which release builds do not read.
 const FAULT_VARIABLES: [&str; 3] = ["BT_FAST_KILL_AT", "BT_FAST_FAULTS", "BT_FAST_CHAOS"];
 
 /// A configuration file of `flag = value` lines. Lines below `[command]` apply to that command, lines above to every

@@ -27,27 +27,27 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("tracker", &["base", "codec"]),
     ("swarm", &["base", "codec", "peer"]),
     ("hash", &["base"]),
-    ("storage", &["base", "uring"]),
-    ("uring", &["base"]),
-    ("create", &["base", "codec", "storage", "hash", "uring"]),
-    ("engine", &["base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "uring"]),
+    ("storage", &["base", "io"]),
+    ("io", &["base"]),
+    ("create", &["base", "codec", "storage", "hash", "io"]),
+    ("engine", &["base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "io"]),
     ("web", &["base", "codec", "tracker", "storage", "engine"]),
     (
         "bench",
         &[
-            "base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "uring", "create", "engine",
+            "base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "io", "create", "engine",
             "web",
         ],
     ),
     (
         "cli",
         &[
-            "base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "uring", "create", "engine",
+            "base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "io", "create", "engine",
             "web", "bench",
         ],
     ),
 ];
-/// The part of `base` that `uring` may use, since it knows nothing of BitTorrent.
+/// The part of `base` that `io` may use, since it knows nothing of BitTorrent.
 const URING_USES: &str = "crate::base::limits";
 
 const FILE_LINES_MAX: usize = 600;
@@ -55,7 +55,7 @@ const FILE_LINES_MAX: usize = 600;
 const FILE_WITH_TESTS_LINES_MAX: usize = 400;
 
 const CLOCK_READERS: [&str; 4] = ["bench", "cli", "engine", "web"];
-const UNSAFE_FENCES: [&str; 3] = ["hash", "storage", "uring"];
+const UNSAFE_FENCES: [&str; 3] = ["hash", "storage", "io"];
 /// The most lines between a SAFETY comment and its `unsafe`, such as attributes or the head of a long statement.
 const SAFETY_DISTANCE_MAX: usize = 8;
 
@@ -246,8 +246,8 @@ fn modules_use_only_lower_layers() {
                 if used != layer && !allowed.contains(&used) {
                     complaints.push(format!("{}: `{layer}` must not use `{used}`", source.at(line)));
                 }
-                if layer == "uring" && used == "base" && !code[offset..].starts_with(URING_USES) {
-                    complaints.push(format!("{}: `uring` may use only `{URING_USES}` of `base`", source.at(line)));
+                if layer == "io" && used == "base" && !code[offset..].starts_with(URING_USES) {
+                    complaints.push(format!("{}: `io` may use only `{URING_USES}` of `base`", source.at(line)));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Injected file system errors at any point of a `get`, and operations that complete late, partially or out of order.
 //!
-//! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work only in debug builds (`uring::fault`).
+//! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work only in debug builds (`io::fault`).
 
 use std::{fs, path::Path, process::Command};
 
