@@ -34,10 +34,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("web", &["base", "codec", "tracker", "storage", "engine"]),
     (
         "bench",
-        &[
-            "base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "io", "create", "engine",
-            "web",
-        ],
+        &["base", "codec", "announce", "peer", "tracker", "swarm", "hash", "storage", "io", "create", "engine", "web"],
     ),
     (
         "cli",

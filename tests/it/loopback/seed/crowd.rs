@@ -21,6 +21,8 @@ use crate::support::{
 
 /// The most sent but unacknowledged bytes at a stalled peer's socket: segments in flight when the peer stalled.
 const IN_FLIGHT_MAX: u64 = 128 << 10;
+/// The number of peers that do not read.
+const STALLED_COUNT: usize = 300;
 
 /// Returns the number of peers: `$BT_FAST_CROWD`, or `usual` if it is not set.
 fn count_or(usual: usize) -> usize {
@@ -55,24 +57,30 @@ fn unacknowledged(seed: SocketAddr) -> Vec<u64> {
     established.map(|row| u64::from_str_radix(row[4].split(':').next().unwrap(), 16).unwrap()).collect()
 }
 
+/// The drivers of sockets and files, as values of `--io`.
+const DRIVERS: [&str; 2] = ["ring", "plain"];
+
 #[test]
 fn idle_peers_cost_little_memory() {
     let count = count_or(2000);
     let fixture = Fixture::file(1 << 20);
-    let seed = seed_for_all(&fixture, &[]);
-    fixture.get_by_peer(seed.address);
-    let before = memory(&seed);
-    let crowd = Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Behavior::Idle, own_ip);
-    let begun_at = Instant::now();
-    assert!(wait_until(DEADLINE, || crowd.established() == count), "{} of {count}", crowd.established());
-    let let_in = begun_at.elapsed();
-    let each = (memory(&seed) - before) / count;
-    assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{each} bytes per peer");
-    fixture.get_by_peer(seed.address);
-    assert_eq!(crowd.ended(), 0);
-    drop(crowd);
-    seed.stop();
-    println!("{count} peers let in within {let_in:?}, {each} bytes per peer");
+    for driver in DRIVERS {
+        let seed = seed_for_all(&fixture, &["--io", driver]);
+        fixture.get_by_peer(seed.address);
+        let before = memory(&seed);
+        let crowd =
+            Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), count, Behavior::Idle, own_ip);
+        let begun_at = Instant::now();
+        assert!(wait_until(DEADLINE, || crowd.established() == count), "{} of {count}", crowd.established());
+        let let_in = begun_at.elapsed();
+        let each = (memory(&seed) - before) / count;
+        assert!(each <= limits::CONNECTION_IDLE_LEN_MAX, "{driver}: {each} bytes per peer");
+        fixture.get_by_peer(seed.address);
+        assert_eq!(crowd.ended(), 0);
+        drop(crowd);
+        seed.stop();
+        println!("{driver}: {count} peers let in within {let_in:?}, {each} bytes per peer");
+    }
 }
 
 /// The incoming connections of a download are all taken by idle peers: it connects to the seed nevertheless.
@@ -96,24 +104,35 @@ fn idle_peers_do_not_crowd_out_a_download() {
 
 #[test]
 fn peers_that_do_not_read_hold_a_bounded_amount() {
-    const COUNT: usize = 300;
     let fixture = Fixture::file(64 << 20);
-    let seed = seed_for_all(&fixture, &[]);
+    for driver in DRIVERS {
+        assert_stalled_peers_are_bounded(&fixture, driver);
+    }
+}
+
+fn assert_stalled_peers_are_bounded(fixture: &Fixture, driver: &str) {
+    let seed = seed_for_all(fixture, &["--io", driver]);
     fixture.get_by_peer(seed.address);
     let before = memory(&seed);
-    let crowd =
-        Crowd::start(seed.address, fixture.metainfo.clone(), fixture.content(), COUNT, Behavior::Stalled, own_ip);
+    let crowd = Crowd::start(
+        seed.address,
+        fixture.metainfo.clone(),
+        fixture.content(),
+        STALLED_COUNT,
+        Behavior::Stalled,
+        own_ip,
+    );
     let each_max = u64::from(limits::SEND_UNSENT_LEN_MAX) + IN_FLIGHT_MAX;
     // The send queue of a peer is full when it holds at least half of the limit.
     let full = || {
         let held = unacknowledged(seed.address);
         assert!(held.iter().all(|&len| len <= each_max), "{} of {each_max}", held.iter().max().unwrap());
-        held.iter().filter(|&&len| len >= u64::from(limits::SEND_UNSENT_LEN_MAX) / 2).count() == COUNT
+        held.iter().filter(|&&len| len >= u64::from(limits::SEND_UNSENT_LEN_MAX) / 2).count() == STALLED_COUNT
     };
     assert!(wait_until(DEADLINE, full), "{:?}", unacknowledged(seed.address));
     fixture.get_by_peer(seed.address);
-    let each = (memory(&seed) - before) / COUNT;
-    assert!(each <= limits::CONNECTION_STALLED_LEN_MAX, "{each} bytes per peer");
+    let each = (memory(&seed) - before) / STALLED_COUNT;
+    assert!(each <= limits::CONNECTION_STALLED_LEN_MAX, "{driver}: {each} bytes per peer");
     assert_eq!(crowd.ended(), 0);
     drop(crowd);
     seed.stop();
