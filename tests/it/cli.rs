@@ -126,7 +126,7 @@ fn every_hash_kernel_makes_the_same_torrent() {
     let wanted = torrent("portable").unwrap();
     fs::write(sandbox.path("tree.torrent"), &wanted).unwrap();
     assert_eq!(torrent("auto"), Some(wanted.clone()));
-    for kernel in ["avx512x16", "avx512x8", "avx2x8", "shani"] {
+    for kernel in ["avx512x16", "avx512x8", "avx2x8", "shani", "armsha", "neonx4"] {
         if let Some(torrent) = torrent(kernel) {
             assert_eq!(torrent, wanted, "{kernel}");
             let run = sandbox.run(&format!("--hash-kernel {kernel} verify tree.torrent -v")).ok();

@@ -7,11 +7,13 @@
 
 #![allow(unsafe_code, reason = "vector instructions: loads, stores, and calls that the processor must support")]
 
-#[cfg(any(test, target_arch = "x86_64"))]
+#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 #[macro_use]
 mod rounds;
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod fallback;
 #[cfg(test)]
 mod model;
@@ -29,7 +31,9 @@ pub(super) use table::Table;
 pub(super) use unit::{Block, LANES_MAX, SHA1_START, SHA1_WORDS, SHA256_START, SHA256_WORDS, State};
 use unit::{SHA1_PORTABLE, SHA256_PORTABLE, Units};
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+use aarch64 as processor;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use fallback as processor;
 #[cfg(target_arch = "x86_64")]
 use x86 as processor;
@@ -46,14 +50,27 @@ pub enum Kernel {
     Avx512x8,
     /// Eight lanes in 256-bit registers.
     Avx2x8,
-    /// One to four streams side by side through the SHA instructions.
+    /// One to four streams side by side through the SHA instructions of x86.
     ShaNi,
+    /// One to four streams side by side through the SHA instructions of 64-bit ARM.
+    ArmSha,
+    /// Four lanes in the 128-bit registers of 64-bit ARM.
+    NeonX4,
     /// The crates `sha1` and `sha2`: one piece after the other, with the SHA instructions of x86 or ARM if present.
     Portable,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 6] = [Self::Auto, Self::Avx512x16, Self::Avx512x8, Self::Avx2x8, Self::ShaNi, Self::Portable];
+    pub const ALL: [Self; 8] = [
+        Self::Auto,
+        Self::Avx512x16,
+        Self::Avx512x8,
+        Self::Avx2x8,
+        Self::ShaNi,
+        Self::ArmSha,
+        Self::NeonX4,
+        Self::Portable,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -63,6 +80,8 @@ impl Kernel {
             Self::Avx512x8 => "avx512x8",
             Self::Avx2x8 => "avx2x8",
             Self::ShaNi => "shani",
+            Self::ArmSha => "armsha",
+            Self::NeonX4 => "neonx4",
             Self::Portable => "portable",
         }
     }
@@ -98,7 +117,7 @@ impl FromStr for Kernel {
 
 /// The name on the command line is not that of a kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no such hash kernel: auto, avx512x16, avx512x8, avx2x8, shani or portable")]
+#[error("no such hash kernel: auto, avx512x16, avx512x8, avx2x8, shani, armsha, neonx4 or portable")]
 pub struct UnknownKernel;
 
 /// The processor lacks instructions that a kernel needs.
@@ -161,11 +180,7 @@ impl Plan {
 fn table<const WORDS: usize>(kernel: Kernel, units: &Units<WORDS>) -> Option<Table<WORDS>> {
     match kernel {
         Kernel::Auto => Some(Table::fastest(units)),
-        Kernel::Avx512x16 => units.avx512.map(|[_, x16]| Table::filled(x16)),
-        Kernel::Avx512x8 => units.avx512.map(|[x8, _]| Table::filled(x8)),
-        Kernel::Avx2x8 => units.avx2.map(Table::filled),
-        Kernel::ShaNi => Table::shani(units),
-        Kernel::Portable => Some(Table::filled(units.portable)),
+        kernel => Table::named(units, kernel.name()),
     }
 }
 

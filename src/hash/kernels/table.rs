@@ -21,12 +21,11 @@ impl<const WORDS: usize> Table<WORDS> {
         Self { units: [unit; LANES_MAX], lanes_max: unit.lanes_max }
     }
 
-    /// The SHA instructions for any number of lanes, or `None` if the processor lacks them.
-    pub(super) fn shani(units: &Units<WORDS>) -> Option<Self> {
-        let [.., widest] = units.shani?;
-        let mut table = Self::filled(widest);
-        for (entry, unit) in table.units.iter_mut().zip(units.shani?) {
-            *entry = unit;
+    /// The units of this name for any number of lanes, or `None` if the processor lacks them.
+    pub(super) fn named(units: &Units<WORDS>, name: &str) -> Option<Self> {
+        let mut table = Self::filled(units.all().filter(|unit| unit.name == name).last()?);
+        for unit in units.all().filter(|unit| unit.name == name) {
+            table.units[unit.lanes_min - 1..unit.lanes_max].fill(unit);
         }
         Some(table)
     }

@@ -21,7 +21,7 @@ pub(in crate::hash) const SHA256_START: State<SHA256_WORDS> =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// The constants of SHA-256's rounds (FIPS 180-4, 4.2.2).
-#[cfg(any(test, target_arch = "x86_64"))]
+#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 pub(super) const SHA256_K: [u32; 64] = [
     0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
@@ -48,14 +48,12 @@ pub(super) struct Unit<const WORDS: usize> {
 }
 
 /// The compression functions that this processor can run.
-#[derive(Clone, Copy)]
 pub(super) struct Units<const WORDS: usize> {
     pub(super) portable: Unit<WORDS>,
-    /// Eight lanes and sixteen lanes.
-    pub(super) avx512: Option<[Unit<WORDS>; 2]>,
-    pub(super) avx2: Option<Unit<WORDS>>,
-    /// One to four streams.
-    pub(super) shani: Option<[Unit<WORDS>; 4]>,
+    /// One to four streams side by side through the processor's SHA instructions.
+    pub(super) streams: Option<[Unit<WORDS>; 4]>,
+    /// Lanes in vector registers, narrow registers first.
+    pub(super) vectors: Vec<Unit<WORDS>>,
     /// Measures the ticks of each unit.
     pub(super) time: fn(&mut [Timed<WORDS>]),
 }
@@ -63,8 +61,8 @@ pub(super) struct Units<const WORDS: usize> {
 impl<const WORDS: usize> Units<WORDS> {
     /// Returns all units, those with narrow registers first.
     pub(super) fn all(&self) -> impl Iterator<Item = Unit<WORDS>> {
-        let vectors = self.avx2.into_iter().chain(self.avx512.into_iter().flatten());
-        std::iter::once(self.portable).chain(self.shani.into_iter().flatten()).chain(vectors)
+        let streams = self.streams.into_iter().flatten();
+        std::iter::once(self.portable).chain(streams).chain(self.vectors.iter().copied())
     }
 }
 

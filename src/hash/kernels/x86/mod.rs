@@ -47,15 +47,16 @@ fn has_shani() -> bool {
 pub(super) fn sha1() -> Units<SHA1_WORDS> {
     Units {
         portable: SHA1_PORTABLE,
-        avx512: has_avx512()
-            .then_some([unit!("avx512x8", 1..=8, avx512x8::sha1), unit!("avx512x16", 1..=16, avx512x16::sha1)]),
-        avx2: has_avx2().then_some(unit!("avx2x8", 1..=8, avx2::sha1)),
-        shani: has_shani().then_some([
+        streams: has_shani().then_some([
             unit!("shani", 1..=1, shani::sha1::<1>),
             unit!("shani", 2..=2, shani::sha1::<2>),
             unit!("shani", 3..=3, shani::sha1::<3>),
             unit!("shani", 4..=4, shani::sha1::<4>),
         ]),
+        vectors: vectors(
+            unit!("avx2x8", 1..=8, avx2::sha1),
+            [unit!("avx512x8", 1..=8, avx512x8::sha1), unit!("avx512x16", 1..=16, avx512x16::sha1)],
+        ),
         time,
     }
 }
@@ -63,17 +64,24 @@ pub(super) fn sha1() -> Units<SHA1_WORDS> {
 pub(super) fn sha256() -> Units<SHA256_WORDS> {
     Units {
         portable: SHA256_PORTABLE,
-        avx512: has_avx512()
-            .then_some([unit!("avx512x8", 1..=8, avx512x8::sha256), unit!("avx512x16", 1..=16, avx512x16::sha256)]),
-        avx2: has_avx2().then_some(unit!("avx2x8", 1..=8, avx2::sha256)),
-        shani: has_shani().then_some([
+        streams: has_shani().then_some([
             unit!("shani", 1..=1, shani::sha256::<1>),
             unit!("shani", 2..=2, shani::sha256::<2>),
             unit!("shani", 3..=3, shani::sha256::<3>),
             unit!("shani", 4..=4, shani::sha256::<4>),
         ]),
+        vectors: vectors(
+            unit!("avx2x8", 1..=8, avx2::sha256),
+            [unit!("avx512x8", 1..=8, avx512x8::sha256), unit!("avx512x16", 1..=16, avx512x16::sha256)],
+        ),
         time,
     }
+}
+
+/// Returns those of the units that this processor can run, narrow registers first.
+fn vectors<const WORDS: usize>(avx2: Unit<WORDS>, avx512: [Unit<WORDS>; 2]) -> Vec<Unit<WORDS>> {
+    let avx2 = has_avx2().then_some(avx2);
+    avx2.into_iter().chain(avx512.into_iter().filter(|_| has_avx512())).collect()
 }
 
 /// Measures the ticks of each unit with all of its lanes busy. The units take turns, narrow registers first, and the
