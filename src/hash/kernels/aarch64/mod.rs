@@ -10,7 +10,7 @@ use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, 
 
 /// Runs of each unit when the units are timed, once for each hash function at first use.
 const CALIBRATION_TURNS: usize = 8;
-/// Blocks that each lane compresses in such a run. The counter may advance only every 40 ns, so a run takes microseconds.
+/// Blocks that each lane compresses in such a run: a few microseconds, as the counter may advance only every 40 ns.
 const CALIBRATION_BLOCKS: usize = 128;
 
 /// A compression function, used below only if the processor has the features of its module.
