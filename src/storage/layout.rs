@@ -8,9 +8,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::beneath::{open_beneath, open_following};
 use super::error::{Action, StorageError};
 use crate::base::lock::lock;
 use crate::base::{FileIdentity, FileTime, limits};
@@ -130,7 +131,7 @@ impl Layout {
         let path = self.relative(file_index);
         let open = || {
             if self.follows_links_to(file_index) {
-                rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+                open_following(self.folder.as_fd(), path, flags)
             } else {
                 open_beneath(self.folder.as_fd(), path, flags)
             }
@@ -348,15 +349,6 @@ pub(super) fn is_synced(synced: io::Result<()>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Opens a path beneath `folder` that contains no symbolic link, even if another program creates links at the same
-/// time.
-pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // The kernel refuses a mode without CREATE.
-    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-    rustix::fs::openat2(folder, path, flags | OFlags::CLOEXEC, mode, resolve)
 }
 
 #[cfg(test)]

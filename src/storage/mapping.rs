@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::budget::{Budget, BudgetedCache};
+use super::kernel::KernelFeature;
 use crate::base::{FileSpan, limits};
 use crate::io::{Step, fault_point, retry_transient};
 
@@ -98,7 +101,38 @@ impl Mapped {
     pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
-        retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
+        if KernelFeature::PopulateRead.is_available() {
+            retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
+        } else {
+            self.touch(offset, len)
+        }
+    }
+
+    /// Makes the pages of a range resident with the calls of old kernels: the kernel copies a byte of each page to a
+    /// file in memory, and fails like [`Self::populate`].
+    fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
+        let copies = memfd_create("bt-fast", MemfdFlags::CLOEXEC)?;
+        let page = rustix::param::page_size();
+        let (mut at, end) = (offset - offset % page, offset + len);
+        while at < end {
+            let bytes: Vec<_> = (at..end)
+                .step_by(page)
+                .take(limits::POPULATE_PAGES_MAX)
+                .map(|at| libc::iovec { iov_base: self.0.as_ptr().wrapping_add(at).cast_mut().cast(), iov_len: 1 })
+                .collect();
+            let count = libc::c_int::try_from(bytes.len()).map_err(io::Error::other)?;
+            let copied = retry_transient(|| {
+                // SAFETY: the range lies inside the map, which only the kernel reads. It fails with EFAULT if the file
+                // was truncated. The spans outlive the call.
+                let copied = unsafe { libc::pwritev64(copies.as_raw_fd(), bytes.as_ptr(), count, 0) };
+                usize::try_from(copied).map_err(|_| io::Error::last_os_error())
+            })?;
+            if copied == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at += copied * page;
+        }
+        Ok(())
     }
 
     /// Whether all pages of a span are in memory. The kernel does not report this for files that the process neither
@@ -131,7 +165,26 @@ impl Mapped {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    #[test]
+    fn old_kernels_populate_and_report_truncation_too() {
+        let page = rustix::param::page_size();
+        let len = (limits::POPULATE_PAGES_MAX + 3) * page + 5;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![1; len]).unwrap();
+        let maps = Maps::new(&[None], Budget::new(1)).unwrap();
+        let map = maps.insert(0, &file).unwrap().unwrap();
+        map.touch(0, len).unwrap();
+        map.touch(page + 7, 1).unwrap();
+        assert!(map.is_resident(FileSpan { file_index: 0, offset: 0, len: len as u64 }));
+        file.set_len(3 * page as u64 - 1).unwrap();
+        map.touch(page, 2 * page).unwrap();
+        assert_eq!(map.touch(page, 2 * page + 1).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(map.touch(0, len).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
 
     #[test]
     fn the_kernel_setting_limits_the_maps() {

@@ -7,9 +7,11 @@
 #![allow(unsafe_code, reason = "fence 2: mapped and shared piece memory")]
 
 mod arena;
+mod beneath;
 mod budget;
 mod error;
 mod file_locks;
+mod kernel;
 mod layout;
 mod lease;
 mod mapping;
@@ -22,6 +24,7 @@ mod verified_files;
 
 pub use arena::{BlockLease, BufferSpan, Landed, PieceBuffer, piece_buffers};
 pub use error::{Action, StorageError};
+pub use kernel::KernelFeature;
 pub use layout::{FileState, Layout, Presence};
 pub use lease::ReadLease;
 pub use memory_limit::{arena_len_default, dirty_len_max, memory_limit};

@@ -18,9 +18,10 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use tracing::warn;
 
+use super::beneath::open_beneath;
 use super::error::{Action, StorageError};
 use super::file_locks::FileLocks;
-use super::layout::{Layout, is_synced, open_beneath};
+use super::layout::{Layout, is_synced};
 use super::store::Store;
 use crate::base::InfoHash;
 use crate::base::lock::lock;

@@ -31,6 +31,11 @@ pub const CACHE_TRUSTED_SHARE: u64 = 4;
 /// need, and little enough for other programs.
 pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 
+/// Symbolic links that are followed in one path, the kernel's own limit.
+pub const SYMLINKS_MAX: u32 = 40;
+/// Pages that one call makes resident where the kernel cannot populate maps, the kernel's limit on spans of a call.
+pub const POPULATE_PAGES_MAX: usize = 1024;
+
 /// Ring threads; the largest value of `--rings`.
 pub const RINGS_MAX: usize = 8;
 /// Smallest value of `--arena` in bytes, four blocks.
