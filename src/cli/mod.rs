@@ -50,9 +50,12 @@ use output::Output;
 use settings::Settings;
 
 use crate::hash;
+use crate::io::{ThreadStart, prepare_threads};
+use crate::storage::KernelFeature;
 
 /// Runs the program. `args` begins with the program's own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    prepare_threads();
     let args: Vec<OsString> = args.into_iter().collect();
     let invoked = invoked(&args);
     let configured = Settings::load(&args).and_then(|(settings, path)| {
@@ -103,6 +106,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     hash::choose(options.hash_kernel)?;
     if matches!(options.command, Command::Create(_) | Command::Seed(_) | Command::Get(_) | Command::Verify(_)) {
         tracing::info!("hash kernel: {}", hash::chosen());
+        log_kernel_features();
     }
     match options.command {
         Command::Create(options) => create::run(options, output),
@@ -147,6 +151,22 @@ fn refuse_usage(failure: &Failure, args: &[OsString]) -> Exit {
     let json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     Output::without_log(OutputOptions { json, ..OutputOptions::default() }).failure(failure);
     failure.exit
+}
+
+/// Logs the replacements of features that this kernel lacks or refuses.
+fn log_kernel_features() {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let missing = || KernelFeature::ALL.into_iter().filter(|feature| !feature.is_available());
+    for feature in missing() {
+        tracing::info!("without {} ({})", feature.name(), feature.replacement());
+    }
+    if prepare_threads() == ThreadStart::Clone3Hidden {
+        tracing::info!("without clone3, which is forbidden here: threads start with clone");
+    } else if missing().next().is_none() {
+        tracing::debug!("the kernel has all features");
+    }
 }
 
 /// Joins clap's paragraphs up to the usage into one line.

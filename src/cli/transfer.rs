@@ -9,7 +9,7 @@ use super::output::Output;
 use super::records::{ThreadKind, ThreadKinds, Transfer};
 use crate::base::Rng;
 use crate::engine::{Config, EngineError, Identity, Listen, RateLimits, Report, Stats, ThreadUsage, WriteMode};
-use crate::io::RingError;
+use crate::io::StartError;
 use crate::storage::StorageError;
 
 pub(super) fn config(
@@ -112,8 +112,8 @@ impl From<EngineError> for Failure {
     }
 }
 
-impl From<RingError> for Failure {
-    fn from(error: RingError) -> Self {
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
         Self::new(Exit::Failed, error)
     }
 }

@@ -20,6 +20,8 @@ pub(in crate::engine) enum Outcome {
     Stopped,
     Failed,
     NoPeers(Option<HungUp>),
+    /// The event loop of a ring thread has failed.
+    RingLost,
 }
 
 /// Makes the final checkpoint: syncs the files, then writes the resume record, or removes it if the torrent is
@@ -75,6 +77,10 @@ pub(in crate::engine) fn conclude(
     let torrents = shared.torrents();
     if let Some(fault) = torrents.iter().find_map(|torrent| fault(torrent)) {
         return Err(fault);
+    }
+    if outcome == Outcome::RingLost {
+        let error = "the event loop of an I/O thread failed: run the same command again";
+        return Err(EngineError::Threads(std::io::Error::other(error)));
     }
     if outcome == Outcome::Failed && torrents.is_empty() {
         return Err(EngineError::NothingLeft);

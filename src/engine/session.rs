@@ -134,6 +134,7 @@ fn start_rings(
     for (index, (listener, inbox)) in inboxes.into_iter().enumerate() {
         let (shared, started) = (shared.clone(), started.clone());
         let body = move || {
+            let _watch = RingWatch(shared.clone());
             let main = || async move {
                 let listener = Listener::from_std(listener, shared.endpoint.socket_options)?;
                 let _ = started.send(());
@@ -155,6 +156,18 @@ fn start_rings(
     let panicked = || EngineError::Threads(std::io::Error::other("a ring thread panicked"));
     ended.into_iter().try_for_each(|ended| ended.map_err(|_| panicked())?.map_err(EngineError::from))?;
     Err(EngineError::Threads(std::io::Error::other("a ring thread did not start")))
+}
+
+/// Ends the session if the ring thread that owns this panics, as it does when its event loop fails.
+struct RingWatch(Arc<Shared>);
+
+impl Drop for RingWatch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.rings.handle_lost();
+            self.0.control.wake_session();
+        }
+    }
 }
 
 /// The result of a ring thread; `Err` if it panicked.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 
 use super::plain;
+use super::plain::probe::EventLoopError;
 use super::ring::probe::{RingError, probe};
 use super::ring::{self, operation};
 
@@ -37,13 +38,15 @@ pub struct ChosenDriver {
 
 impl DriverChoice {
     /// Chooses a driver that this kernel supports.
-    pub fn choose(self) -> Result<ChosenDriver, RingError> {
+    pub fn choose(self) -> Result<ChosenDriver, StartError> {
+        // Rings have event loops too.
+        plain::probe::probe()?;
         let chosen = |driver, refusal| ChosenDriver { driver, refusal };
         match (self, probe()) {
             (Self::Only(Driver::Plain), _) => Ok(chosen(Driver::Plain, None)),
             (_, Ok(())) => Ok(chosen(Driver::Ring, None)),
             (Self::Auto, Err(refusal)) => Ok(chosen(Driver::Plain, Some(refusal))),
-            (Self::Only(Driver::Ring), Err(refusal)) => Err(refusal),
+            (Self::Only(Driver::Ring), Err(refusal)) => Err(refusal.into()),
         }
     }
 }
@@ -70,13 +73,15 @@ thread_local! {
 /// A task on this I/O thread.
 pub type Task<T> = tokio::task::JoinHandle<T>;
 
-/// Why the event loop of an I/O thread did not start.
+/// A driver does not work here, or the event loop of an I/O thread did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
     Ring(#[from] RingError),
-    #[error("event loop: {0}")]
-    EventLoop(#[from] io::Error),
+    #[error(transparent)]
+    EventLoop(#[from] EventLoopError),
+    #[error("listening socket: {0}")]
+    Listener(#[from] io::Error),
 }
 
 /// Runs `main` to its end on this thread, which becomes an I/O thread of `driver`.

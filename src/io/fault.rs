@@ -22,6 +22,8 @@ pub enum Step {
     OpenToRead,
     /// Mapping content.
     Map,
+    /// Taking a command on an I/O thread of a session.
+    Command,
     /// Submitting the queue of the zero-copy ring to the kernel.
     Submit,
 }
@@ -117,6 +119,7 @@ mod injected {
                 Step::Open,
                 Step::OpenToRead,
                 Step::Map,
+                Step::Command,
                 Step::Submit,
             ];
             Some(Self {
@@ -142,7 +145,7 @@ mod injected {
     /// Called right before a step. Fails, panics or kills the process as the environment asks for.
     pub fn fault_point(step: Step) -> io::Result<()> {
         static CHANGES: AtomicU64 = AtomicU64::new(0);
-        static COUNTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+        static COUNTS: [AtomicU64; 9] = [const { AtomicU64::new(0) }; 9];
         #[cfg(test)]
         if step == Step::Submit && REFUSALS.get() > 0 {
             REFUSALS.set(REFUSALS.get() - 1);

@@ -23,11 +23,13 @@ mod retry;
 mod ring;
 mod scatter;
 mod socket;
+mod threads;
 
 pub use driver::{ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn};
 pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};
 pub use plain::file::{flush_range_blocking, write_all_at_blocking};
+pub use plain::probe::EventLoopError;
 pub use retry::retry_transient;
 pub use ring::operation::{flush_range, write_all_at};
 pub use ring::probe::{RingError, probe};
@@ -35,6 +37,7 @@ pub use ring::read::{ReadBuffer, read_ahead};
 pub use ring::zero_copy::{ZeroCopyMode, ZeroCopyRing, ZeroCopySender, ZeroCopyUsage};
 pub use scatter::{Scatter, ScatterList};
 pub use socket::{Device, Listener, Socket, SocketOptions};
+pub use threads::{ThreadStart, prepare_threads};
 
 #[cfg(test)]
 mod tests;

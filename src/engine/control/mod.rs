@@ -196,6 +196,9 @@ impl Control<'_> {
             if stop.load(Ordering::Relaxed) {
                 return Outcome::Stopped;
             }
+            if self.shared.rings.has_lost_one() {
+                return Outcome::RingLost;
+            }
             let outcome = self.outcome(now);
             if let Some(outcome) = outcome.filter(|_| changes.is_none()) {
                 if outcome == Outcome::Complete {

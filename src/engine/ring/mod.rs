@@ -32,7 +32,7 @@ use crate::engine::shared::received::Verified;
 use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing};
 use crate::engine::torrent::Torrent;
 use crate::engine::torrent::peers::{Direction, JoinedPeer};
-use crate::io::{Listener, Socket, no_op, spawn};
+use crate::io::{Listener, Socket, Step, fault_point, no_op, spawn};
 use crate::peer::{HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Holding, Link, PeerShared, Traffic};
 
@@ -98,6 +98,8 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, listener: 
         }
     });
     while let Some(command) = commands.recv().await {
+        // A panic here ends this thread, as one of its event loop does.
+        let _ = fault_point(Step::Command);
         let ring = ring.clone();
         match command {
             Command::Connect(outgoing) => drop(spawn(connect(ring, outgoing))),

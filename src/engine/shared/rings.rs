@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, mpsc};
@@ -63,6 +63,7 @@ pub(in crate::engine) struct Rings {
     /// Of all rings, pending handshakes included.
     connection_count: AtomicUsize,
     next_key: AtomicU32,
+    has_lost_one: AtomicBool,
 }
 
 impl Rings {
@@ -79,6 +80,16 @@ impl Rings {
     /// Connections of all rings, pending handshakes included.
     pub(in crate::engine) fn connection_count(&self) -> usize {
         self.connection_count.load(Ordering::Relaxed)
+    }
+
+    /// The event loop of a ring thread has failed.
+    pub(in crate::engine) fn handle_lost(&self) {
+        self.has_lost_one.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the event loop of a ring thread has failed. The session cannot go on.
+    pub(in crate::engine) fn has_lost_one(&self) -> bool {
+        self.has_lost_one.load(Ordering::Relaxed)
     }
 
     /// The ring with the fewest connections.

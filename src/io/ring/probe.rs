@@ -6,7 +6,7 @@ use io_uring_06::{IoUring, Probe, opcode};
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     #[error(
-        "io_uring: not available in this kernel ({0}): bt-fast needs Linux 6.1 or newer; a container may need a seccomp \
+        "io_uring: not available in this kernel ({0}): a ring needs Linux 6.1 or newer; a container may need a seccomp \
          profile that allows io_uring"
     )]
     NotThere(std::io::Error),
@@ -19,7 +19,7 @@ pub enum RingError {
     LockedMemory(std::io::Error),
     #[error("io_uring: too many open files ({0}): raise the limit with 'ulimit -n'")]
     Descriptors(std::io::Error),
-    #[error("io_uring: this kernel lacks the operation {0}: bt-fast needs Linux 6.1 or newer")]
+    #[error("io_uring: this kernel lacks the operation {0}: a ring needs Linux 6.1 or newer")]
     Operation(&'static str),
     #[error("io_uring: {0}")]
     Other(std::io::Error),

@@ -1,0 +1,57 @@
+//! Threads under container profiles that are older than `clone3`.
+//!
+//! The C library starts a thread with `clone3`, and with `clone` only if the kernel answers `ENOSYS`. Docker before
+//! 20.10.10 answers `EPERM`, so that no thread starts. Of several filters that refuse a call the newest one chooses the
+//! error (seccomp(2)): one of our own answers `ENOSYS`.
+
+use std::io;
+use std::sync::LazyLock;
+
+/// How the C library starts threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadStart {
+    /// By itself.
+    Unchanged,
+    /// With `clone`, since a filter of ours hides `clone3`. Programs that this process runs gain no privileges from
+    /// their files (`PR_SET_NO_NEW_PRIVS`).
+    Clone3Hidden,
+}
+
+/// Makes sure that threads can start. Must be called before the first thread starts. Later calls return the same.
+pub fn prepare_threads() -> ThreadStart {
+    static START: LazyLock<ThreadStart> = LazyLock::new(|| {
+        if is_clone3_forbidden() && hide_clone3().is_ok() { ThreadStart::Clone3Hidden } else { ThreadStart::Unchanged }
+    });
+    *START
+}
+
+fn is_clone3_forbidden() -> bool {
+    // SAFETY: without arguments the kernel creates nothing and answers EINVAL.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::c_void>(), 0) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Loads a filter that answers `clone3` with `ENOSYS` and allows all other calls.
+fn hide_clone3() -> io::Result<()> {
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let number = u32::try_from(libc::SYS_clone3).map_err(io::Error::other)?;
+    let errno = libc::ENOSYS.unsigned_abs();
+    let mut program = [
+        // The number of the call is the first field of its description.
+        instruction(LOAD, 0, 0),
+        instruction(JUMP_IF_EQUAL, 1, number),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ERRNO | errno),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the call takes no pointer.
+    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0;
+    // SAFETY: the kernel copies the program, which outlives the call.
+    let failed = failed
+        || unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
