@@ -1,14 +1,28 @@
 //! Tests of the real binary over loopback sockets: with itself, with scripted peers and with scripted trackers.
 
+/// Turns functions into tests that run on each I/O driver: `ring::NAME` and `plain::NAME`.
+macro_rules! test_on_both_drivers {
+    ($($name:ident),+ $(,)?) => {
+        mod ring {
+            $(#[test] fn $name() { crate::loopback::with_driver("ring", super::$name); })+
+        }
+        mod plain {
+            $(#[test] fn $name() { crate::loopback::with_driver("plain", super::$name); })+
+        }
+    };
+}
+
 mod display;
 mod faults;
 mod get;
+mod kernels;
 mod scripted_seeder;
 mod seed;
 mod storage;
 mod tracker;
 
 use std::{
+    cell::Cell,
     ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -37,6 +51,17 @@ const STOP_DEADLINE: Duration = Duration::from_secs(4);
 const PIECE_LEN: u32 = 32 << 10;
 const LISTEN_PORT: u16 = 7000;
 const NAME: &str = "content";
+
+thread_local! {
+    /// The I/O driver of the commands that this thread makes; `None` for the program's own choice.
+    static DRIVER: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs a test on this I/O driver.
+fn with_driver(driver: &'static str, test: fn()) {
+    DRIVER.set(Some(driver));
+    test();
+}
 
 /// Returns an address in 127/8 that no other test uses. Each role in a test has its own address, so ports never clash
 /// and a ban affects only one peer.
@@ -120,6 +145,7 @@ impl Fixture {
         let mut command = bt_fast();
         command.args(["seed", "--json"]).arg(&self.torrent).arg("--data").arg(&self.source);
         command.args(["--listen", &listen.to_string()]);
+        command.args(DRIVER.get().iter().flat_map(|driver| ["--io", driver]));
         command
     }
 
@@ -133,6 +159,7 @@ impl Fixture {
         let mut command = bt_fast();
         command.args(["get", "--json"]).arg(&self.torrent).arg("-o").arg(target);
         command.args(["--listen", &own_address().to_string(), "--json-interval", "200ms"]);
+        command.args(DRIVER.get().iter().flat_map(|driver| ["--io", driver]));
         for peer in peers {
             command.args(["--peer", &peer.to_string()]);
         }

@@ -15,6 +15,7 @@ pub(crate) mod opentracker;
 pub(crate) mod process;
 pub(crate) mod sandbox;
 pub(crate) mod scratch;
+pub(crate) mod seccomp;
 pub(crate) mod tracker;
 pub(crate) mod unreliable_link;
 pub(crate) mod wire_peer;

@@ -125,10 +125,15 @@ impl Finished {
 
 /// Runs `command` until it ends, or kills it at the deadline.
 pub(crate) fn run(command: &Command, within: Duration) -> Finished {
+    run_with(command, within, Vec::new())
+}
+
+/// Runs `command` like [`run`] and passes it these descriptors as 3, 4 and so on.
+pub(crate) fn run_with(command: &Command, within: Duration, handed: Vec<OwnedFd>) -> Finished {
     let scratch = Scratch::new();
     let (out, err) = (scratch.join("stdout"), scratch.join("stderr"));
     let start = Instant::now();
-    let mut child = spawn(command, File::create(&out).unwrap(), File::create(&err).unwrap(), Vec::new());
+    let mut child = spawn(command, File::create(&out).unwrap(), File::create(&err).unwrap(), handed);
     let mut status = None;
     wait_until(within, || {
         status = child.try_wait().unwrap();

@@ -82,11 +82,17 @@ fn language_complaints(source: &Source, heads_only: bool) -> Vec<Complaint> {
     complaints
 }
 
-/// Returns each test function of a source file with its line.
+/// Returns each test function of a source file with its line. Functions that run on both drivers are tests too.
 pub(crate) fn test_functions(text: &str) -> Vec<(usize, String)> {
     let mut functions = Vec::new();
-    let mut is_test = false;
+    let (mut is_test, mut is_list) = (false, false);
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        is_list = (is_list || line == "test_on_both_drivers!(") && line != ");";
+        if is_list {
+            let names = line.split([',', ' ']).filter(|name| !name.is_empty() && !name.contains('!'));
+            functions.extend(names.map(|name| (number, name.to_owned())));
+            continue;
+        }
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
         } else if is_test && !line.starts_with("#[") && !line.starts_with("//") {
@@ -179,4 +185,6 @@ fn long_test_names_are_found() {
         format!("fn {long}() {{}}\n#[test]\nfn {short}() {{}}\n#[tokio::test]\n#[ignore]\nasync fn {long}() {{}}\n");
     let complaints = test_name_complaints(&Source { path: "src/a.rs".into(), text });
     assert_eq!(complaints.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [6]);
+    let names = test_functions("test_on_both_drivers!(\n    one,\n    two, three,\n);\nfn one() {}\n");
+    assert_eq!(names, [(2, "one".to_owned()), (3, "two".to_owned()), (3, "three".to_owned())]);
 }

@@ -13,15 +13,25 @@ use rustix::{fs as unix, process::Signal};
 
 use crate::loopback::{DEADLINE, Fixture, NAME, PIECE_LEN, Seed, assert_fails, event, failures, own_address, warnings};
 use crate::support::{
-    bt_fast_path,
     content::write_random,
     process::{Finished, Running, run, wait_until},
-    script,
     wire_peer::{Received, WirePeer},
 };
 
 const BLOCK_LEN: u32 = 16 << 10;
 const LEN: u64 = 40 * PIECE_LEN as u64;
+
+test_on_both_drivers!(
+    a_missing_file_is_reported_and_the_rest_served,
+    altered_content_is_never_sent,
+    entirely_wrong_content_takes_one_line,
+    a_file_truncated_while_seeding_sends_nothing_wrong,
+    a_symlink_created_during_a_download_is_not_followed,
+    blocks_across_the_new_end_of_a_file_are_never_sent,
+    a_full_disk_fails_and_the_next_run_resumes,
+    a_file_size_limit_is_a_storage_error,
+    a_symlink_in_place_of_a_file_or_folder_is_refused,
+);
 
 pub(crate) fn unchoked(fixture: &Fixture, seed: &Seed) -> WirePeer {
     let info_hash = fixture.metainfo.info_hash;
@@ -51,7 +61,6 @@ fn seed_without_content_fails() {
     }
 }
 
-#[test]
 fn a_missing_file_is_reported_and_the_rest_served() {
     let fixture = three_files();
     fs::remove_file(fixture.source.join(NAME).join("b")).unwrap();
@@ -78,7 +87,6 @@ fn a_missing_file_is_reported_and_the_rest_served() {
     seed.stop();
 }
 
-#[test]
 fn altered_content_is_never_sent() {
     let fixture = Fixture::file(LEN);
     let mut bytes = fixture.bytes();
@@ -98,7 +106,6 @@ fn altered_content_is_never_sent() {
     seed.stop();
 }
 
-#[test]
 fn entirely_wrong_content_takes_one_line() {
     let fixture = Fixture::file(LEN);
     fs::write(fixture.source.join(NAME), vec![0; usize::try_from(LEN).unwrap()]).unwrap();
@@ -113,7 +120,6 @@ fn entirely_wrong_content_takes_one_line() {
     seed.stop();
 }
 
-#[test]
 fn a_file_truncated_while_seeding_sends_nothing_wrong() {
     let fixture = Fixture::file(LEN);
     let bytes = fixture.bytes();
@@ -160,7 +166,6 @@ fn a_file_truncated_while_seeding_sends_nothing_wrong() {
 }
 
 /// Folders are replaced by symbolic links while the download writes to them.
-#[test]
 fn a_symlink_created_during_a_download_is_not_followed() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         (0..40).for_each(|at| write_random(&root.join(format!("{at}/file")), u64::from(PIECE_LEN), at));
@@ -188,7 +193,6 @@ fn a_symlink_created_during_a_download_is_not_followed() {
 }
 
 /// A read of the bytes around the new end faults no missing page: the page contains zeros behind the end.
-#[test]
 fn blocks_across_the_new_end_of_a_file_are_never_sent() {
     let (piece_len, block_len) = (u64::from(PIECE_LEN), u64::from(BLOCK_LEN));
     // The new end lies in the last page of a block, and in the last page of the file.
@@ -235,7 +239,6 @@ pub(crate) fn with_mounts(fixture: &Fixture, peer: Option<&Seed>, script: &str) 
     run(&command, DEADLINE)
 }
 
-#[test]
 fn a_full_disk_fails_and_the_next_run_resumes() {
     let fixture = Fixture::file(8 << 20);
     let seed = fixture.seed();
@@ -268,14 +271,12 @@ fn a_read_only_target_is_refused() {
     assert_fails(&finished, 5, "read-only");
 }
 
-#[test]
 fn a_file_size_limit_is_a_storage_error() {
     let fixture = Fixture::file(8 << 20);
     let finished = with_mounts(&fixture, None, "ulimit -f 100; get");
     assert_fails(&finished, 5, "ulimit -f");
 }
 
-#[test]
 fn a_symlink_in_place_of_a_file_or_folder_is_refused() {
     let outside_bytes = b"not yours".to_vec();
     for (fixture, link) in [(Fixture::file(LEN), NAME), (three_files(), NAME), (three_files(), "content/b")] {
@@ -305,20 +306,6 @@ fn other_entries_in_place_of_a_file_are_refused() {
         let target = fixture.scratch.folder("target");
         make(&target.join(NAME));
         assert_fails(&run(&fixture.get_command(&target, &[]), DEADLINE), 1, NAME);
-    }
-}
-
-#[test]
-fn missing_io_uring_is_named_with_a_remedy() {
-    let fixture = Fixture::file(LEN);
-    let target = fixture.scratch.folder("target");
-    for (errno, remedy) in [(libc::EPERM, "kernel.io_uring_disabled"), (libc::ENOSYS, "Linux 6.1")] {
-        for command in [fixture.seed_command(own_address()), fixture.get_command(&target, &[])] {
-            let mut refused = Command::new("python3");
-            refused.arg(script("no_io_uring.py")).arg(errno.to_string()).arg(bt_fast_path()).args(command.get_args());
-            let finished = run(&refused, DEADLINE);
-            assert_fails(&finished, 1, remedy);
-        }
     }
 }
 

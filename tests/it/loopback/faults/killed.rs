@@ -18,6 +18,12 @@ const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 /// An upper bound on the steps of a run.
 const STEPS_MAX: u32 = 200;
 
+test_on_both_drivers!(
+    a_kill_at_each_step_of_a_download_is_recoverable,
+    a_kill_at_each_step_of_a_stop_is_recoverable,
+    a_kill_at_a_random_moment_is_recoverable,
+);
+
 /// Returns the pieces that the resume record claims; `None` without a record.
 pub(crate) fn claimed(fixture: &Fixture, target: &Path) -> Option<Bitfield> {
     let bytes = fs::read(target.join(format!(".{NAME}.bt-fast-resume"))).ok()?;
@@ -45,7 +51,6 @@ pub(crate) fn assert_no_litter(target: &Path) {
     assert_eq!(names, [NAME]);
 }
 
-#[test]
 fn a_kill_at_each_step_of_a_download_is_recoverable() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -75,7 +80,6 @@ fn a_kill_at_each_step_of_a_download_is_recoverable() {
     panic!("no run completed");
 }
 
-#[test]
 fn a_kill_at_each_step_of_a_stop_is_recoverable() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -115,7 +119,6 @@ fn a_kill_at_each_step_of_a_stop_is_recoverable() {
     panic!("no run completed");
 }
 
-#[test]
 fn a_kill_at_a_random_moment_is_recoverable() {
     const LEN: u64 = 32 << 20;
     let fixture = Fixture::file_with_piece_len(LEN, 256 << 10);

@@ -20,6 +20,14 @@ use crate::support::{
 
 const LEN: u64 = 3 << 20;
 
+test_on_both_drivers!(
+    transient_resource_errors_lose_no_piece,
+    content_is_served_without_any_map,
+    many_short_files_are_served_with_few_maps,
+    a_download_with_few_descriptors_works_or_fails_cleanly,
+    a_download_names_the_pieces_that_no_peer_has,
+);
+
 /// Asserts that a seed with these injected faults serves all content and prints no "not served" line.
 #[track_caller]
 fn served_with(fixture: &Fixture, faults: &str, options: &[&str]) {
@@ -39,7 +47,6 @@ fn failing(step: &str, numbers: std::ops::Range<u32>, errno: i32) -> String {
     numbers.map(|number| format!("{step}@{number}={errno}")).collect::<Vec<_>>().join(",")
 }
 
-#[test]
 fn transient_resource_errors_lose_no_piece() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -55,7 +62,6 @@ fn transient_resource_errors_lose_no_piece() {
     }
 }
 
-#[test]
 fn content_is_served_without_any_map() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -119,7 +125,6 @@ fn an_origin_out_of_descriptors_warns_once_and_recovers() {
     seed.stop();
 }
 
-#[test]
 fn many_short_files_are_served_with_few_maps() {
     const FILES: usize = 4000;
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
@@ -137,7 +142,6 @@ fn many_short_files_are_served_with_few_maps() {
 
 /// With any descriptor limit a download either completes or fails with one line. Connections wait for a free
 /// descriptor.
-#[test]
 fn a_download_with_few_descriptors_works_or_fails_cleanly() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -156,7 +160,6 @@ fn a_download_with_few_descriptors_works_or_fails_cleanly() {
     }
 }
 
-#[test]
 fn a_download_names_the_pieces_that_no_peer_has() {
     let fixture = Fixture::file(LEN);
     let (pieces, target) = (fixture.piece_count(), fixture.scratch.folder("target"));

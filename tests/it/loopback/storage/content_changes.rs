@@ -23,6 +23,15 @@ const BLOCK_LEN: u32 = 16 << 10;
 const PIECE_COUNT: u32 = 40;
 const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
+test_on_both_drivers!(
+    a_file_changed_before_its_first_request_is_not_served,
+    a_file_changed_after_it_was_sent_is_not_served,
+    a_file_changed_after_a_trusted_check_is_hashed,
+    a_touched_file_with_the_same_bytes_stays_served,
+    a_symlink_of_the_user_is_followed_and_its_change_noticed,
+    a_seeding_download_notices_writes_of_other_programs,
+);
+
 fn two_files() -> Fixture {
     Fixture::files(&[("a", FILE_LEN), ("b", FILE_LEN)])
 }
@@ -94,7 +103,6 @@ fn overwrite(path: &Path) {
 pub(crate) const CHANGES: [fn(&Path); 3] = [replace, link, overwrite];
 const BLOCKS: u32 = PIECE_COUNT * PIECE_LEN / BLOCK_LEN;
 
-#[test]
 fn a_file_changed_before_its_first_request_is_not_served() {
     for change in CHANGES {
         let fixture = two_files();
@@ -111,7 +119,6 @@ fn a_file_changed_before_its_first_request_is_not_served() {
     }
 }
 
-#[test]
 fn a_file_changed_after_it_was_sent_is_not_served() {
     for verify in ["full", "lazy"] {
         for change in CHANGES {
@@ -129,7 +136,6 @@ fn a_file_changed_after_it_was_sent_is_not_served() {
     }
 }
 
-#[test]
 fn a_file_changed_after_a_trusted_check_is_hashed() {
     let fixture = two_files();
     let content = fixture.content();
@@ -141,7 +147,6 @@ fn a_file_changed_after_a_trusted_check_is_hashed() {
 }
 
 /// The peer is served without interruption.
-#[test]
 fn a_touched_file_with_the_same_bytes_stays_served() {
     let fixture = two_files();
     let content = fixture.content();
@@ -159,7 +164,6 @@ fn a_touched_file_with_the_same_bytes_stays_served() {
     seed.stop();
 }
 
-#[test]
 fn a_symlink_of_the_user_is_followed_and_its_change_noticed() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         let elsewhere = root.parent().unwrap().join("elsewhere");
@@ -184,7 +188,6 @@ fn a_symlink_of_the_user_is_followed_and_its_change_noticed() {
 }
 
 /// Bytes that the download wrote itself are served; bytes that another program writes afterwards are not.
-#[test]
 fn a_seeding_download_notices_writes_of_other_programs() {
     for change in CHANGES {
         let fixture = two_files();

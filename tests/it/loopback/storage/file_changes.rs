@@ -30,6 +30,13 @@ const FILE_LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 /// The origin notices within a second; the rest is tolerance for a busy machine.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
+test_on_both_drivers!(
+    blocks_across_the_new_end_of_a_foreign_file_are_never_sent,
+    a_removed_file_is_reported_and_the_rest_served,
+    a_replaced_file_is_reported_and_the_rest_served,
+    a_file_replaced_by_the_same_bytes_stays_served,
+);
+
 fn two_files() -> Fixture {
     Fixture::files(&[("a", FILE_LEN), ("b", FILE_LEN)])
 }
@@ -70,7 +77,6 @@ fn touched(fixture: &Fixture, mut seed: Seed, warning: Option<&str>, touch: impl
 
 /// `mincore` does not report the page cache of files that the process does not own. The page with the new end stays
 /// cached with zeros behind the end, so a read of these bytes faults no missing page.
-#[test]
 fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
     let fixture = Fixture::files(&[("long", FILE_LEN), ("short", 9000)]);
     let content = fixture.content();
@@ -104,14 +110,12 @@ fn blocks_across_the_new_end_of_a_foreign_file_are_never_sent() {
     seed.stop();
 }
 
-#[test]
 fn a_removed_file_is_reported_and_the_rest_served() {
     let fixture = two_files();
     let seed = seed_for_all(&fixture, &[]);
     assert_eq!(touched(&fixture, seed, Some("is gone"), |path| fs::remove_file(path).unwrap()), 0);
 }
 
-#[test]
 fn a_replaced_file_is_reported_and_the_rest_served() {
     let fixture = two_files();
     let seed = seed_for_all(&fixture, &[]);
@@ -122,7 +126,6 @@ fn a_replaced_file_is_reported_and_the_rest_served() {
 }
 
 /// Programs often write a new copy of a file and rename it over the old one.
-#[test]
 fn a_file_replaced_by_the_same_bytes_stays_served() {
     let fixture = two_files();
     let copy = fixture.scratch.join("copy");

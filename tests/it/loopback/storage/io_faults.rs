@@ -22,6 +22,21 @@ use crate::support::{
 const PIECE_COUNT: u32 = 6;
 const LEN: u64 = (PIECE_COUNT * PIECE_LEN) as u64;
 
+test_on_both_drivers!(
+    each_write_and_sync_may_fail_once_or_permanently,
+    each_errno_has_an_exit_code_and_a_remedy,
+    an_unwritable_record_is_reported,
+    a_disk_full_at_any_point_is_recoverable,
+    many_files_and_few_descriptors_work_or_fail_cleanly,
+    unreadable_pieces_are_skipped_and_the_rest_served,
+    short_late_and_reordered_completions_lose_nothing,
+    a_checkpoint_that_panics_ends_the_download,
+    panicking_checks_cost_only_their_own_pieces,
+    a_failed_event_loop_ends_the_session,
+    a_seed_with_few_descriptors_works_or_fails_cleanly,
+    a_transfer_works_with_64_descriptors,
+);
+
 /// Runs `get` with these faults. Asserts that its claims are correct and that a run without faults completes it.
 #[track_caller]
 fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> Finished {
@@ -34,7 +49,6 @@ fn get_with(fixture: &Fixture, seed: &Seed, target: &Path, faults: &str) -> Fini
     finished
 }
 
-#[test]
 fn each_write_and_sync_may_fail_once_or_permanently() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -55,7 +69,6 @@ fn each_write_and_sync_may_fail_once_or_permanently() {
     }
 }
 
-#[test]
 fn each_errno_has_an_exit_code_and_a_remedy() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -80,7 +93,6 @@ fn each_errno_has_an_exit_code_and_a_remedy() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
 }
 
-#[test]
 fn an_unwritable_record_is_reported() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -111,7 +123,6 @@ fn an_unwritable_record_is_reported() {
     assert_no_litter(&target);
 }
 
-#[test]
 fn a_disk_full_at_any_point_is_recoverable() {
     const LEN: u64 = 2 << 20;
     let fixture = Fixture::file(LEN);
@@ -135,7 +146,6 @@ fn a_disk_full_at_any_point_is_recoverable() {
     }
 }
 
-#[test]
 fn many_files_and_few_descriptors_work_or_fail_cleanly() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         (0..300).for_each(|at| write_random(&root.join(format!("{at}")), 1000 + at, at));
@@ -144,9 +154,7 @@ fn many_files_and_few_descriptors_work_or_fail_cleanly() {
     for (limit, is_enough) in [(64, false), (256, true), (1024, true)] {
         let target = fixture.scratch.folder(&format!("{limit}"));
         let get = fixture.get_command(&target, &[seed.address]);
-        let mut limited = Command::new("prlimit");
-        limited.arg(format!("--nofile={limit}:{limit}")).arg(get.get_program()).args(get.get_args());
-        let finished = run(&limited, DEADLINE);
+        let finished = run(&limited(&get, limit), DEADLINE);
         // A piece spans thirty files, and a dozen pieces may be written at a time.
         if is_enough || finished.code == Some(0) {
             assert_eq!(finished.code, Some(0), "{finished:#?}");
@@ -158,7 +166,6 @@ fn many_files_and_few_descriptors_work_or_fail_cleanly() {
     }
 }
 
-#[test]
 fn unreadable_pieces_are_skipped_and_the_rest_served() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -178,7 +185,6 @@ fn unreadable_pieces_are_skipped_and_the_rest_served() {
 }
 
 /// Operations are interrupted and cancelled as well.
-#[test]
 fn short_late_and_reordered_completions_lose_nothing() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -208,7 +214,6 @@ fn short_late_and_reordered_completions_lose_nothing() {
     }
 }
 
-#[test]
 fn a_checkpoint_that_panics_ends_the_download() {
     if cfg!(not(debug_assertions)) {
         return;
@@ -232,7 +237,6 @@ fn a_checkpoint_that_panics_ends_the_download() {
 }
 
 /// More checks panic than there are threads, and each panic costs only its own piece.
-#[test]
 fn panicking_checks_cost_only_their_own_pieces() {
     const PANICS: usize = 12;
     if cfg!(not(debug_assertions)) {
@@ -256,4 +260,52 @@ fn panicking_checks_cost_only_their_own_pieces() {
     get.signal(Signal::INT);
     get.wait(DEADLINE).unwrap();
     drop(faulty);
+}
+
+/// The session ends at once: the remaining I/O threads would wait for the one that is gone.
+fn a_failed_event_loop_ends_the_session() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let finished = get_with(&fixture, &seed, &target, "command@0=panic");
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let reported = failures(&finished.stderr);
+    assert!(reported.len() == 1 && reported[0].contains("the event loop of an I/O thread failed"), "{finished:#?}");
+}
+
+/// Makes a command that runs `command` with at most `limit` descriptors.
+fn limited(command: &Command, limit: usize) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--nofile={limit}:{limit}")).arg(command.get_program()).args(command.get_args());
+    limited
+}
+
+/// Descriptors run out at each step of the start.
+fn a_seed_with_few_descriptors_works_or_fails_cleanly() {
+    let fixture = Fixture::file(LEN);
+    for limit in 5..32 {
+        let mut seed = fixture.seed_command(own_address());
+        let finished = run(&limited(seed.args(["--stop-time", "100ms"]), limit), DEADLINE);
+        match finished.code {
+            Some(0) => {}
+            Some(1) => assert_eq!(failures(&finished.stderr).len(), 1, "{limit}: {finished:#?}"),
+            _ => panic!("{limit}: {finished:#?}"),
+        }
+        assert!(!finished.stderr.contains("panicked"), "{limit}: {finished:#?}");
+    }
+}
+
+fn a_transfer_works_with_64_descriptors() {
+    let fixture = Fixture::file(LEN);
+    let address = own_address();
+    let seed = limited(&fixture.seed_command(address), 64);
+    let seed = Seed::start(&seed, address, &fixture.scratch.join("seed.log"));
+    let target = fixture.scratch.folder("target");
+    let finished = run(&limited(&fixture.get_command(&target, &[address]), 64), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    fixture.assert_complete(&target);
+    seed.stop();
 }

@@ -1,0 +1,151 @@
+//! Kernels and containers that refuse system calls: seccomp filters, loaded by bubblewrap.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Seek as _, Write as _},
+    ops::RangeInclusive,
+    os::fd::OwnedFd,
+};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// System calls since Linux 5.4 have the same number on every architecture. These are newer than 5.4, up to numbers
+/// that no kernel has.
+const NEWER_THAN_5_4: RangeInclusive<i64> = libc::SYS_close_range..=600;
+const NEWER_THAN_5_10: RangeInclusive<i64> = libc::SYS_epoll_pwait2..=600;
+const RING: [i64; 3] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+/// Advice for `madvise` that Linux 5.14 introduced.
+const POPULATE: [libc::c_int; 2] = [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE];
+/// Calls that Docker's default profile refuses to a container without capabilities, as far as every architecture has
+/// them.
+const REFUSED_BY_DOCKER: &[i64] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_get_mempolicy,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mbind,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_move_pages,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_set_mempolicy,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+/// A kernel or container that the tests imitate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Environment {
+    /// Refuses only io_uring, with this error.
+    NoRing(i32),
+    /// Docker's default profile since Engine 25.
+    Docker,
+    /// Docker's default profile before Engine 20.10.10: calls that it does not know fail with `EPERM`.
+    OldDocker,
+    /// Linux 5.4, apart from operations of io_uring.
+    Linux54,
+    /// Linux 5.4 without io_uring.
+    Linux54WithoutRing,
+    /// Linux 5.10, apart from operations of io_uring.
+    Linux510,
+}
+
+impl Environment {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::NoRing(libc::EPERM),
+        Self::NoRing(libc::ENOSYS),
+        Self::Docker,
+        Self::OldDocker,
+        Self::Linux54,
+        Self::Linux54WithoutRing,
+        Self::Linux510,
+    ];
+
+    /// The filters of this environment, each in a file that bubblewrap can read as a descriptor.
+    pub(crate) fn filters(self) -> Vec<OwnedFd> {
+        match self {
+            Self::NoRing(errno) => vec![refuse(RING, errno)],
+            Self::Docker => {
+                vec![refuse(REFUSED_BY_DOCKER.iter().copied(), libc::EPERM), refuse([libc::SYS_clone3], libc::ENOSYS)]
+            }
+            Self::OldDocker => vec![refuse(NEWER_THAN_5_4.chain([libc::SYS_clone3]), libc::EPERM)],
+            Self::Linux54 => vec![refuse(NEWER_THAN_5_4, libc::ENOSYS), refuse_populate()],
+            Self::Linux54WithoutRing => {
+                vec![refuse(NEWER_THAN_5_4.chain(RING), libc::ENOSYS), refuse_populate()]
+            }
+            Self::Linux510 => vec![refuse(NEWER_THAN_5_10, libc::ENOSYS), refuse_populate()],
+        }
+    }
+
+    pub(crate) fn has_ring(self) -> bool {
+        matches!(self, Self::OldDocker | Self::Linux54 | Self::Linux510)
+    }
+}
+
+/// Makes these system calls fail.
+fn refuse(calls: impl IntoIterator<Item = i64>, errno: i32) -> OwnedFd {
+    filter(calls.into_iter().map(|call| (call, Vec::new())).collect(), errno)
+}
+
+/// Makes `madvise` fail as on kernels before Linux 5.14.
+fn refuse_populate() -> OwnedFd {
+    let rule = |advice: libc::c_int| {
+        let advice = u64::try_from(advice).unwrap();
+        let is_advice = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, advice).unwrap();
+        SeccompRule::new(vec![is_advice]).unwrap()
+    };
+    filter([(libc::SYS_madvise, POPULATE.map(rule).into())].into(), libc::EINVAL)
+}
+
+/// Compiles a filter and writes it to a file in memory.
+fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> OwnedFd {
+    let refuse = SeccompAction::Errno(u32::try_from(errno).unwrap());
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    let mut file = File::from(rustix::fs::memfd_create("filter", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    for instruction in program {
+        file.write_all(&instruction.code.to_ne_bytes()).unwrap();
+        file.write_all(&[instruction.jt, instruction.jf]).unwrap();
+        file.write_all(&instruction.k.to_ne_bytes()).unwrap();
+    }
+    file.rewind().unwrap();
+    file.into()
+}
