@@ -25,7 +25,7 @@ use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::rings::{Command, RingHandle};
 use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::hash::Pool;
-use crate::io::{Driver, Listener, SocketOptions, StartError, run_thread};
+use crate::io::{Driver, EventLoopError, Listener, SocketOptions, StartError, run_thread};
 
 /// Runs the torrents until all have left, or `stop` is set, or a fault ends the session.
 ///
@@ -67,7 +67,8 @@ pub fn run(
     let session = Arc::downgrade(&shared);
     config.contents.handle_started(session);
     let rings = start_rings(&shared, config.driver, listeners)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| StartError::from(EventLoopError::from(error)))?;
     for socket in utp_sockets {
         runtime.spawn(utp::refuse(socket, config.filter.clone()));
     }

@@ -89,6 +89,8 @@ pub enum StartError {
 /// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is
 /// leaked.
 pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result<F::Output, StartError> {
+    // Both drivers run on the crate tokio, which panics if descriptors are short.
+    plain::probe::probe()?;
     CURRENT.set(driver);
     Ok(match driver {
         Driver::Ring => ring::runtime::run(main)?,

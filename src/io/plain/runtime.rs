@@ -5,11 +5,10 @@ use std::future::Future;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-use super::probe::{EventLoopError, probe};
+use super::probe::EventLoopError;
 
 /// Runs `main` to its end on this thread, with an event loop of its own. Its tasks end with it.
 pub(in crate::io) fn run<F: Future>(main: impl FnOnce() -> F) -> Result<F::Output, EventLoopError> {
-    probe()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     let output = tasks.block_on(&runtime, async { main().await });

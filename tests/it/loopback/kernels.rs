@@ -80,7 +80,7 @@ fn every_command_works_on_old_kernels_and_in_containers() {
                 trap - EXIT
                 kill -TERM $!
                 wait $!
-                "$BT" verify made.torrent --data target 2>verify.err
+                "$BT" verify made.torrent target 2>verify.err
                 "#,
             );
             let errors = ["create", "seed", "get", "verify"].map(|name| format!("{name}.err"));
@@ -119,7 +119,7 @@ fn a_ring_that_is_asked_for_and_refused_is_an_error() {
 #[test]
 fn replaced_kernel_features_are_listed_with_v() {
     let fixture = Fixture::file(u64::from(PIECE_LEN));
-    let verify = r#""$BT" verify a.torrent --data source -v"#;
+    let verify = r#""$BT" verify a.torrent source -v"#;
     let lines = |environment| {
         let finished = script_in(environment, &fixture, verify);
         assert_eq!(finished.code, Some(0), "{finished:#?}");
