@@ -138,6 +138,8 @@ pub enum CommandArgs {
     Magnet(MagnetArgs),
     /// Run a tracker over HTTP and UDP
     Track(TrackArgs),
+    /// Check that a running seed or tracker answers; exit 1 if not
+    Health(HealthArgs),
     /// Print shell completions
     #[command(after_help = help::MORE, after_long_help = help::COMPLETIONS.long())]
     Completions {
@@ -567,4 +569,17 @@ pub struct TrackArgs {
     pub threads: Option<u16>,
     #[command(flatten)]
     pub proxy: ProxyArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = help::MORE, after_long_help = help::HEALTH.long())]
+pub struct HealthArgs {
+    /// HTTP or HTTPS URL of the server
+    ///
+    /// A URL without a path gets /healthz, which answers at the addresses of --web and --admin of seed, and of --listen of
+    /// track.
+    pub url: String,
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = LIMITS)]
+    pub timeout: Duration,
 }

@@ -17,6 +17,7 @@ mod existing;
 pub mod exit;
 mod generate;
 mod get;
+mod health;
 mod hook;
 mod identity;
 pub mod interrupt;
@@ -117,6 +118,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         Command::Show(options) => show::run(&options, output),
         Command::Magnet(options) => magnet::run(&options, output),
         Command::Track(options) => track::run(&options, output),
+        Command::Health(options) => health::run(&options, output),
         Command::Completions(shell) => generate::completions(shell, output),
         Command::Manual(folder) => generate::manual(&folder, output),
         Command::BenchLoopback(options) => bench::loopback(options, output),

@@ -27,6 +27,7 @@ mod bench;
 mod create;
 mod edit;
 mod get;
+mod health;
 mod seed;
 mod source;
 mod track;
@@ -35,6 +36,7 @@ pub use bench::{BenchFolder, CompareOptions, FloorOptions, HashOptions, Loopback
 pub use create::{ContentSource, CreateOptions, CreationDate};
 pub use edit::{EditOptions, InfoHashPolicy};
 pub use get::{GetOptions, GetOutput, SeedUntil};
+pub use health::HealthOptions;
 pub use seed::{AdminAddress, UntilOptions, WebOptions, is_pattern, is_torrent_name};
 pub use source::MetainfoSource;
 pub(super) use source::{Incoming, PeerSources};
@@ -72,6 +74,7 @@ pub enum Command {
     Show(ShowOptions),
     Magnet(MagnetOptions),
     Track(TrackOptions),
+    Health(HealthOptions),
     Completions(clap_complete::Shell),
     /// The folder for the man pages.
     Manual(PathBuf),
@@ -202,6 +205,7 @@ impl Options {
             CommandArgs::Show(args) => Command::Show(resolve_show(args)?),
             CommandArgs::Magnet(args) => Command::Magnet(resolve_magnet(args)?),
             CommandArgs::Track(args) => Command::Track(track::resolve_track(args)?),
+            CommandArgs::Health(args) => Command::Health(health::resolve_health(&args)?),
             CommandArgs::Completions { shell } => Command::Completions(shell),
             CommandArgs::Manual { folder } => Command::Manual(folder),
             CommandArgs::Bench { command } => match command {

@@ -9,6 +9,11 @@ pub(super) fn plain(status: StatusCode, line: &'static str) -> Response {
     (status, about, line).into_response()
 }
 
+/// The response of `/healthz`: the server answers.
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
 /// The 404 response for an unknown path.
 pub(super) async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "not found: nothing is served at this address\n")

@@ -52,6 +52,8 @@ pub const TRACKER_REPLY_NAMES_MAX: usize = 50;
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses taken of one resolved name, so that a name cannot fill the list of peers.
 pub const LOOKUP_ADDRESSES_MAX: usize = 16;
+/// Bytes of the answer to a health check, compressed and decompressed; a longer one is an error.
+pub const HEALTH_REPLY_LEN_MAX: u64 = 1 << 20;
 /// HTTP redirects followed; a further one is an error.
 pub const REDIRECTS_MAX: u32 = 5;
 

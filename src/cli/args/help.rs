@@ -254,6 +254,17 @@ parameter of an announce is ignored. /scrape answers for the torrents that the r
     ],
 };
 
+pub const HEALTH: Ending = Ending {
+    notes: "\
+Exits with 0 if the server answers with a status from 200 to 299 within --timeout, and otherwise with 1 and one line. \
+Redirects are not followed, a proxy of the environment is not used, and an answer longer than 1 MiB is an error.",
+    examples: &[
+        Example { purpose: "A seed, by its page", line: "bt-fast health http://127.0.0.1:6880" },
+        Example { purpose: "A seed without a page, by its dashboard", line: "bt-fast health http://127.0.0.1:6870" },
+        Example { purpose: "A tracker, within a second", line: "bt-fast health http://127.0.0.1:6969 --timeout 1s" },
+    ],
+};
+
 pub const COMPLETIONS: Ending = Ending {
     notes: "",
     examples: &[

@@ -22,7 +22,7 @@ use ureq::{Agent, Body};
 
 use crate::base::escape::printable;
 use crate::base::limits::{
-    HTTP_REASON_LEN_MAX, METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT,
+    HEALTH_REPLY_LEN_MAX, HTTP_REASON_LEN_MAX, METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT,
 };
 use crate::codec::magnet::Magnet;
 use crate::codec::percent::{Plus, unescape};
@@ -43,6 +43,16 @@ pub struct FetchLimits {
     pub source: UrlSource,
     /// The address families that may be connected to.
     pub ip_family: IpFamily,
+    pub route: Route,
+}
+
+/// The way from a URL to the server that answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// Through the proxy that the environment names, and along redirects.
+    Any,
+    /// Only to the server that the URL names: a redirect is an error.
+    Direct,
 }
 
 /// Where a URL comes from.
@@ -62,12 +72,19 @@ impl FetchLimits {
             body_len_max: TRACKER_REPLY_LEN_MAX,
             source: UrlSource::Torrent,
             ip_family: IpFamily::Any,
+            route: Route::Any,
         }
     }
 
     /// For a `.torrent` file.
     pub fn metainfo() -> Self {
         Self { body_len_max: METAINFO_LEN_MAX, source: UrlSource::User, ..Self::announce() }
+    }
+
+    /// For a server's answer to a health check.
+    pub fn health(timeout: Duration) -> Self {
+        let body_len_max = HEALTH_REPLY_LEN_MAX;
+        Self { timeout, body_len_max, source: UrlSource::User, route: Route::Direct, ..Self::announce() }
     }
 }
 
@@ -150,9 +167,12 @@ impl Fetcher {
         let mut previous = None;
         for _ in 0..=REDIRECTS_MAX {
             let (response, nearness) = self.ask(&url, limits, previous, deadline)?;
-            match redirect_target(&url, &response)? {
-                Some(target) => url = target,
-                None => return read_body(response, limits),
+            match limits.route {
+                Route::Direct => return read_body(response, limits),
+                Route::Any => match redirect_target(&url, &response)? {
+                    Some(target) => url = target,
+                    None => return read_body(response, limits),
+                },
             }
             previous = Some(nearness);
         }
@@ -191,7 +211,7 @@ impl Fetcher {
                 continue;
             }
             check(url, limits.source, previous, nearness)?;
-            let response = send(agent, url, limits.ip_family, deadline);
+            let response = send(agent, url, limits, deadline);
             if let Err(ureq::Error::Other(error)) = &response
                 && let Some(&TooNear(nearer)) = error.downcast_ref()
             {
@@ -238,7 +258,7 @@ fn agent(egress: Egress, resolver: impl Resolver) -> Agent {
     Agent::with_parts(config, connector, resolver)
 }
 
-fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
+fn send(agent: &Agent, url: &Url, limits: FetchLimits, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
     let left = deadline.saturating_duration_since(Instant::now());
     // The timeout includes reading the body.
     let left = Some(left.max(Duration::from_millis(1)));
@@ -250,7 +270,11 @@ fn send(agent: &Agent, url: &Url, ip_family: IpFamily, deadline: Instant) -> Res
     if let Some(credentials) = credentials(url) {
         request = request.header("authorization", credentials);
     }
-    request.config().timeout_global(left).ip_family(ip_family).build().call()
+    let mut config = request.config().timeout_global(left).ip_family(limits.ip_family);
+    if limits.route == Route::Direct {
+        config = config.proxy(None);
+    }
+    config.build().call()
 }
 
 /// Returns the user and password of a URL as Basic credentials (RFC 7617).

@@ -15,7 +15,7 @@ use futures_util::{Stream, stream};
 use serde::Serialize;
 
 use super::hosts::{self, Hosts};
-use super::plain::not_found;
+use super::plain::{healthy, not_found};
 use super::site::{self, PAGE_HEADERS, Pending, PendingList};
 use super::tracker::{Tracker, TrackerTotals};
 use crate::base::InfoHash;
@@ -119,7 +119,7 @@ impl Admin {
             .route("/api/", get(|| async { Redirect::permanent("/api") }))
             .route("/rates", get(rates))
             .route("/metrics", get(metrics_page))
-            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/healthz", get(healthy))
             .fallback(not_found)
             .with_state(self.clone())
             .layer(middleware::from_fn_with_state(hosts, hosts::check))

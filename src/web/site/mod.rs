@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 
 use super::conditional::Validators;
 use super::hosts::{self, Hosts};
-use super::plain::not_found;
+use super::plain::{healthy, not_found};
 use super::tracker::{Tracker, http};
 use crate::base::escape::printable;
 use crate::base::limits::WEB_LONG_READS_MAX;
@@ -190,7 +190,7 @@ impl Site {
         Router::new()
             .route("/", get(landing))
             .route("/style.css", get(style))
-            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/healthz", get(healthy))
             .route("/t/{name}", get(torrent))
             .route("/f/{info_hash}", get(content::file))
             .route("/f/{info_hash}/", get(content::file))

@@ -22,13 +22,18 @@ use crate::codec::tracker_http::{
 use crate::tracker::{Announcement, Reply, SwarmPeer};
 use crate::web::forwarded::TrustedProxies;
 use crate::web::listener::{self, Bounds, Endpoints};
-use crate::web::plain::not_found;
+use crate::web::plain::{healthy, not_found};
 use crate::web::server::stopped;
 
 /// Creates the routes `/announce` and `/scrape`. They must be served by [`listener::serve`], which determines the
 /// address of the client.
 pub fn router(tracker: Tracker) -> Router {
     Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
+}
+
+/// Creates the routes of a tracker without pages.
+fn alone(tracker: Tracker) -> Router {
+    router(tracker).route("/healthz", get(healthy)).fallback(not_found)
 }
 
 /// Starts one thread per listener, which serves until `stop` is set. The requests of one connection stay on one thread.
@@ -39,7 +44,7 @@ pub fn start(
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(index, listener): (usize, std::net::TcpListener)| {
-        let (router, stop) = (router(tracker.clone()).fallback(not_found), Arc::clone(stop));
+        let (router, stop) = (alone(tracker.clone()), Arc::clone(stop));
         let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
