@@ -20,6 +20,7 @@ use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, DefaultConnector, RustlsConnector};
 use ureq::{Agent, Body};
 
+use super::roots;
 use crate::base::escape::printable;
 use crate::base::limits::{
     HEALTH_REPLY_LEN_MAX, HTTP_REASON_LEN_MAX, METAINFO_LEN_MAX, REDIRECTS_MAX, TRACKER_REPLY_LEN_MAX, TRACKER_TIMEOUT,
@@ -240,6 +241,7 @@ fn check(url: &Url, source: UrlSource, previous: Option<Nearness>, nearness: Nea
 }
 
 fn agent(egress: Egress, resolver: impl Resolver) -> Agent {
+    // Also for a proxy: a request for a `http` URL does not set it.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -271,6 +273,9 @@ fn send(agent: &Agent, url: &Url, limits: FetchLimits, deadline: Instant) -> Res
         request = request.header("authorization", credentials);
     }
     let mut config = request.config().timeout_global(left).ip_family(limits.ip_family);
+    if url.scheme() == "https" {
+        config = config.tls_config(TlsConfig::builder().root_certs(roots::chosen()).build());
+    }
     if limits.route == Route::Direct {
         config = config.proxy(None);
     }

@@ -4,5 +4,6 @@
 pub mod announcer;
 pub(in crate::engine) mod dual_stack;
 pub mod http;
+mod roots;
 pub mod scrape;
 pub mod udp;
