@@ -6,13 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Signal, kill_process_group, test_kill_process_group};
 
+use super::children::Child;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::base::escape::printable;
@@ -64,7 +65,7 @@ impl Hook {
 
     /// Starts the command. [`Self::poll`] or [`Self::wait`] reaps it.
     pub(super) fn start(&mut self, output: &Output) {
-        match self.command.spawn() {
+        match Child::start(&mut self.command) {
             Ok(child) => self.running = Some(child),
             Err(error) => self.handle_end(Err(error), output),
         }
@@ -90,7 +91,7 @@ impl Hook {
         if stop.load(Ordering::Relaxed) {
             return Err(self.interrupted("did not run"));
         }
-        match self.command.spawn() {
+        match Child::start(&mut self.command) {
             Ok(child) => self.running = Some(child),
             Err(error) => self.failure = self.failure_of(Err(error)),
         }
@@ -120,6 +121,9 @@ impl Hook {
                 Some(signal) => format!("the command was ended by signal {signal}"),
                 None => format!("the command ended with exit status {}", status.code().unwrap_or_default()),
             },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                "there is no /bin/sh: run get in an image with a shell".to_owned()
+            }
             Err(error) => format!("can't run /bin/sh: {error}"),
         };
         Some(Failure::new(Exit::Failed, format_args!("--on-complete: {}: {reason}", self.name)))
@@ -148,13 +152,15 @@ fn wait_unless(stop: &AtomicBool, child: &mut Child) -> Option<io::Result<ExitSt
 /// after [`END_WAIT`].
 fn end(child: &mut Child) {
     // Signals fail only if there is no process left.
-    let group = Pid::from_child(child);
+    let group = child.pid();
     let _ = kill_process_group(group, Signal::TERM);
     let deadline = Instant::now() + END_WAIT;
     while matches!(child.try_wait(), Ok(None)) || test_kill_process_group(group).is_ok() {
         if Instant::now() >= deadline {
             let _ = kill_process_group(group, Signal::KILL);
-            let _ = child.wait();
+            while matches!(child.try_wait(), Ok(None)) {
+                thread::sleep(END_POLL);
+            }
             return;
         }
         thread::sleep(END_POLL);

@@ -11,6 +11,7 @@ mod bench_compare;
 mod bench_swarm;
 mod bound;
 mod checks;
+mod children;
 mod create;
 mod edit;
 mod existing;
@@ -108,6 +109,9 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
     if matches!(options.command, Command::Create(_) | Command::Seed(_) | Command::Get(_) | Command::Verify(_)) {
         tracing::info!("hash kernel: {}", hash::chosen());
         log_kernel_features();
+    }
+    if matches!(options.command, Command::Seed(_) | Command::Get(_) | Command::Track(_)) {
+        children::reap_orphans().map_err(|error| Failure::io("can't start a thread", "reaper", &error))?;
     }
     match options.command {
         Command::Create(options) => create::run(options, output),
