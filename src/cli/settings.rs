@@ -54,6 +54,8 @@ impl Settings {
             match read(&path) {
                 Ok(bytes) => return Ok((Self::parse(&bytes, &path)?, path)),
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                // In a container $HOME may be another user's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !exists(&path) => {}
                 Err(error) => return Err(unreadable(&path, &error)),
             }
         }
@@ -274,18 +276,24 @@ fn variable(flag: &str) -> String {
 }
 
 /// Fails if a variable with our prefix stands for no flag: a misspelt setting would silently have no effect.
+///
+/// Variables that Kubernetes sets for a service whose name begins with `bt-fast` are ignored.
 pub fn check_variables(command: &Command, names: impl Iterator<Item = OsString>) -> Result<(), Failure> {
-    let mut ours = names.filter(|name| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes())).peekable();
-    if ours.peek().is_none() {
+    let ours: Vec<OsString> = names.filter(|name| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes())).collect();
+    if ours.is_empty() {
         return Ok(());
     }
+    let services: Vec<&[u8]> = ours.iter().filter_map(|name| service(name)).collect();
     let mut flags = BTreeSet::new();
     collect_flags(command, &mut flags);
     let known: BTreeSet<String> = flags.iter().map(|flag| variable(flag)).collect();
     let is_exempt = |name: &[u8]| {
-        name.starts_with(HOOK_PREFIX.as_bytes()) || FAULT_VARIABLES.iter().any(|fault| fault.as_bytes() == name)
+        name.starts_with(HOOK_PREFIX.as_bytes())
+            || FAULT_VARIABLES.iter().any(|fault| fault.as_bytes() == name)
+            || services.iter().any(|service| is_of_service(name, service))
     };
-    match ours.find(|name| !is_exempt(name.as_bytes()) && name.to_str().is_none_or(|name| !known.contains(name))) {
+    match ours.iter().find(|name| !is_exempt(name.as_bytes()) && name.to_str().is_none_or(|name| !known.contains(name)))
+    {
         None => Ok(()),
         Some(name) => {
             let wanted = name.to_string_lossy().to_uppercase();
@@ -298,6 +306,19 @@ pub fn check_variables(command: &Command, names: impl Iterator<Item = OsString>)
             Err(Failure::new(Exit::Usage, format_args!("bad environment: {name}: no flag has this variable: {remedy}")))
         }
     }
+}
+
+/// Returns the part that all variables of a Kubernetes service have in front, if this one has the service's address:
+/// `BT_FAST` for `BT_FAST_SERVICE_HOST`.
+fn service(name: &OsStr) -> Option<&[u8]> {
+    name.as_bytes().strip_suffix(b"_SERVICE_HOST")
+}
+
+/// Returns whether Kubernetes sets this variable for the service, as in `BT_FAST_SERVICE_PORT_WEB` and
+/// `BT_FAST_PORT_6880_TCP_ADDR`.
+fn is_of_service(name: &[u8], service: &[u8]) -> bool {
+    let rest = name.strip_prefix(service).unwrap_or_default();
+    rest.starts_with(b"_SERVICE_") || rest == b"_PORT" || rest.starts_with(b"_PORT_")
 }
 
 /// Finds `--config` in the arguments before they are parsed, because the file takes part in parsing them.
@@ -338,6 +359,11 @@ fn usual_places() -> Vec<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
     own.into_iter().chain([PathBuf::from("/etc")]).map(|folder| folder.join("bt-fast").join(OsStr::new(FLAG))).collect()
+}
+
+/// Returns whether the file exists, as far as its folder may be searched.
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

@@ -80,6 +80,13 @@ fn unknown_variables_are_refused() {
         let (_, line) = check(unknown).unwrap_err();
         assert!(line.ends_with(remedy), "{line}");
     }
+    for known in
+        ["BT_FAST_ORIGIN_SERVICE_HOST BT_FAST_ORIGIN_PORT BT_FAST_ORIGIN_PORT_6880_TCP_ADDR", "BT_FAST_SERVICE_HOST"]
+    {
+        let names = known.split(' ').map(OsString::from);
+        assert!(check_variables(&Arguments::command(), names).is_ok(), "{known}");
+    }
+    assert!(check(b"BT_FAST_ORIGIN_PORT").is_err());
     assert!(check(&[&b"BT_FAST_"[..], &[b'X'; 1 << 20]].concat()).unwrap_err().1.ends_with("unset it"));
 }
 
