@@ -4,7 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::system::sysinfo;
+
 use crate::base::limits;
+
+/// The content of `/proc/self/cgroup` where `/proc` is not mounted. A container sees its own group as the root.
+const GROUPS_UNKNOWN: &str = "0::/\n1:memory:/\n";
 
 /// Bytes of memory that this process may use, including its share of the page cache.
 pub fn memory_limit() -> u64 {
@@ -13,16 +18,16 @@ pub fn memory_limit() -> u64 {
 }
 
 fn read() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map(|kib| kib * 1024);
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let info = sysinfo();
+    #[allow(clippy::useless_conversion, reason = "the kernel's word has 32 bits on some machines")]
+    let total = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_else(|_| GROUPS_UNKNOWN.to_owned());
     let limits = groups.lines().filter_map(limit_file).flat_map(|(root, path, name)| {
         // The limits of all parent groups apply too.
         path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
     });
     let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
-    limits.chain(total).min().unwrap_or(u64::MAX)
+    limits.fold(total, u64::min)
 }
 
 /// The default of `--arena`, in bytes.

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use rustix::system::uname;
+
 use super::reachable::reachable;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::activation::Handed;
@@ -231,7 +233,7 @@ impl Origin {
 
 /// Host names that a browser may use for this host.
 fn own_names(public_url: Option<&str>) -> Vec<String> {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let hostname = uname().nodename().to_string_lossy().into_owned();
     let local = format!("{hostname}.local");
     let public = public_url.and_then(host_of);
     [hostname, local].into_iter().chain(public).collect()

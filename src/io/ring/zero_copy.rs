@@ -380,7 +380,8 @@ impl Drop for Inner {
 }
 
 fn linux_version() -> (u32, u32) {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let name = rustix::system::uname();
+    let text = name.release().to_string_lossy();
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
