@@ -36,6 +36,7 @@ pub struct Arguments {
     pub shared: SharedArgs,
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version, display_order = LAST, help_heading = OUTPUT)]
+    #[arg(hide_short_help = true)]
     pub version: Option<bool>,
     #[command(subcommand)]
     pub command: CommandArgs,
