@@ -6,6 +6,7 @@ mod advice;
 mod bench;
 mod circles;
 mod cli;
+mod containers;
 mod create;
 mod create_faults;
 mod fuzz;

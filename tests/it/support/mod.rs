@@ -3,7 +3,9 @@
 pub(crate) mod bencode;
 pub(crate) mod capture;
 pub(crate) mod client;
+pub(crate) mod container;
 pub(crate) mod content;
+pub(crate) mod control_group;
 pub(crate) mod creator;
 pub(crate) mod crowd;
 pub(crate) mod http_client;

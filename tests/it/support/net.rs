@@ -24,7 +24,7 @@ use super::process::run;
 /// Prefix of our namespaces' names, followed by the process id, a number and the side.
 const PREFIX: &str = "btfast";
 /// The folder of named namespaces (`ip netns`).
-const NAMESPACES: &str = "/run/netns";
+pub(super) const NAMESPACES: &str = "/run/netns";
 /// `ip netns exec` binds files in a namespace's folder here over those in `/etc`.
 const SETTINGS: &str = "/etc/netns";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);

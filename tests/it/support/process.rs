@@ -18,6 +18,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The number of log lines in the message of a failed test.
 const LOG_LINES_SHOWN: usize = 60;
 
+/// Deadline of a command in a container.
+pub(crate) const CONTAINER_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Calls `done` until it returns true or the time is over. Returns its last result.
 pub(crate) fn wait_until(within: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;

@@ -1,6 +1,9 @@
 //! Temporary folders that are removed with their test.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use tempfile::TempDir;
 
@@ -12,6 +15,13 @@ impl Scratch {
         let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scratch");
         std::fs::create_dir_all(&parent).unwrap();
         Self(tempfile::Builder::new().prefix("t").tempdir_in(parent).unwrap())
+    }
+
+    /// Creates a folder that every user may read.
+    pub(crate) fn public() -> Self {
+        let scratch = Self::new();
+        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        scratch
     }
 
     pub(crate) fn path(&self) -> &Path {
