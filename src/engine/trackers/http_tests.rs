@@ -235,7 +235,7 @@ fn the_public_agent_refuses_names_of_local_addresses() {
     for host in ["127.0.0.1", "localhost", "169.254.169.254", "[fd00::1]"] {
         let url = Url::parse(&format!("http://{host}:1/")).unwrap();
         let public = &Fetcher::new(Egress::default()).agents[0];
-        match send(public, &url, IpFamily::Any, Instant::now() + Duration::from_secs(5)) {
+        match send(public, &url, limits(), Instant::now() + Duration::from_secs(5)) {
             Err(ureq::Error::Other(error)) => assert!(error.is::<TooNear>(), "{host}"),
             other => panic!("{host}: {other:?}"),
         }
