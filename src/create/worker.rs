@@ -9,12 +9,13 @@ use super::error::ContentError;
 use super::files::Files;
 use super::sweep::{Content, Sweep};
 use crate::base::limits::{
-    DIRECT_FILE_LEN_MIN, HASH_CHUNK_LEN, HASH_COLD_CHUNK_LEN, HASH_COLD_LEN, HASH_COLD_STEP_LEN_MAX,
-    HASH_COLD_STEP_LEN_MIN, HASH_LANES, HASH_RUN_PIECES_MAX,
+    DIRECT_FILE_LEN_MIN, HASH_CHUNK_LEN, HASH_COLD_CHUNK_LEN, HASH_COLD_LEN, HASH_COLD_MEMORY_SHARE,
+    HASH_COLD_STEP_LEN_MAX, HASH_COLD_STEP_LEN_MIN, HASH_LANES, HASH_RUN_PIECES_MAX,
 };
 use crate::base::{Geometry, PieceHash, PieceIndex};
 use crate::hash::PieceHasher;
 use crate::io::ReadBuffer;
+use crate::storage::memory_limit;
 
 /// The hashes of the pieces that a worker has taken.
 pub(super) type Hashes = Vec<(PieceIndex, PieceHash)>;
@@ -33,8 +34,10 @@ impl Shape {
 
     /// For content on disk: long reads.
     fn cold(thread_count: usize) -> Self {
+        let memory = usize::try_from(memory_limit() / HASH_COLD_MEMORY_SHARE).unwrap_or(usize::MAX);
         // Two steps are in memory: one is hashed while the next is read.
-        let len = (HASH_COLD_LEN / 2 / thread_count.max(1)).clamp(HASH_COLD_STEP_LEN_MIN, HASH_COLD_STEP_LEN_MAX);
+        let len =
+            (HASH_COLD_LEN.min(memory) / 2 / thread_count.max(1)).clamp(HASH_COLD_STEP_LEN_MIN, HASH_COLD_STEP_LEN_MAX);
         Self { len, chunk_len: HASH_COLD_CHUNK_LEN.min(len), is_cold: true }
     }
 

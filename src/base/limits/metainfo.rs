@@ -48,6 +48,8 @@ pub const HASH_COLD_THREADS: usize = 16;
 pub const HASH_COLD_CHUNK_LEN: usize = 4 << 20;
 /// Bytes of all threads of `create` or `verify` that are being read from disk or hashed.
 pub const HASH_COLD_LEN: usize = 128 << 20;
+/// Divisor of the memory that bounds [`HASH_COLD_LEN`] further.
+pub const HASH_COLD_MEMORY_SHARE: u64 = 8;
 /// The least number of bytes that one thread reads from disk before it hashes them.
 pub const HASH_COLD_STEP_LEN_MIN: usize = 1 << 20;
 /// The greatest number of bytes that one thread reads from disk before it hashes them.
