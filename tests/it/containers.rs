@@ -105,11 +105,19 @@ fn left_behind(volume: &Path) -> Vec<String> {
     names.filter(|name| name != NAME).collect()
 }
 
+/// Drops a file from the page cache, so that it is read from disk.
+fn drop_from_memory(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
 /// Starts an origin of `len` random bytes in a container. It listens at ports 6880 and 6881.
 #[track_caller]
 fn origin(containers: &Containers, recipe: Recipe<'_>, len: u64) -> (Running, PathBuf) {
     let volume = containers.volume(&format!("origin {}", fastrand::u32(..)));
     write_random(&volume.join(NAME), len, fastrand::u64(..));
+    drop_from_memory(&volume.join(NAME));
     let mut seed = containers.start(recipe, &volume, &["seed", "/data/*"]);
     let is_healthy = || containers.run(recipe, &volume, &["health", "http://127.0.0.1:6880"]).code == Some(0);
     assert!(wait_until(DEADLINE, is_healthy), "{}", seed.log_tail());
@@ -190,7 +198,10 @@ fn orphans_of_a_hook_are_reaped_by_pid_1() {
 fn few_descriptors_and_little_memory_suffice() {
     let containers = Containers::new();
     let group = ControlGroup::new(MEMORY);
-    let (_seed, source) = origin(&containers, Recipe::default(), LONG);
+    let seed_group = ControlGroup::new(MEMORY);
+    let limits = Some(Limits { group: &seed_group, descriptors: DESCRIPTORS });
+    // The origin hashes the content before it serves it.
+    let (_seed, source) = origin(&containers, Recipe { limits, ..Recipe::default() }, LONG);
     for (profile, proc) in
         [(Profile::Ours, Proc::Mounted), (Profile::NoRing, Proc::Mounted), (Profile::NoRing, Proc::Absent)]
     {
