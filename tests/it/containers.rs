@@ -198,10 +198,14 @@ fn orphans_of_a_hook_are_reaped_by_pid_1() {
 fn few_descriptors_and_little_memory_suffice() {
     let containers = Containers::new();
     let group = ControlGroup::new(MEMORY);
-    let seed_group = ControlGroup::new(MEMORY);
-    let limits = Some(Limits { group: &seed_group, descriptors: DESCRIPTORS });
-    // The origin hashes the content before it serves it.
-    let (_seed, source) = origin(&containers, Recipe { limits, ..Recipe::default() }, LONG);
+    let limits = Some(Limits { group: &group, descriptors: DESCRIPTORS });
+    // An origin hashes the content before it serves it.
+    let (mut small, _) = origin(&containers, Recipe { limits, ..Recipe::default() }, LONG);
+    let serves = wait_until(DEADLINE, || small.output().contains("seeding content") || !small.is_running());
+    assert!(serves && small.is_running(), "{}", small.log_tail());
+    signal_first(&small, Signal::TERM);
+    assert!(small.wait(STOP_DEADLINE).is_some_and(|status| status.success()), "{}", small.log_tail());
+    let (_seed, source) = origin(&containers, Recipe::default(), LONG);
     for (profile, proc) in
         [(Profile::Ours, Proc::Mounted), (Profile::NoRing, Proc::Mounted), (Profile::NoRing, Proc::Absent)]
     {
