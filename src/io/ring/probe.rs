@@ -21,6 +21,8 @@ pub enum RingError {
     Descriptors(std::io::Error),
     #[error("io_uring: this kernel lacks the operation {0}: a ring needs Linux 6.1 or newer")]
     Operation(&'static str),
+    #[error("io_uring: this kernel lacks a kind of ring ({0}): a ring needs Linux 6.1 or newer")]
+    Kind(std::io::Error),
     #[error("io_uring: {0}")]
     Other(std::io::Error),
 }
@@ -32,14 +34,23 @@ impl From<std::io::Error> for RingError {
             Some(libc::EPERM | libc::EACCES) => Self::Refused(error),
             Some(libc::ENOMEM) => Self::LockedMemory(error),
             Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors(error),
+            Some(libc::EINVAL) => Self::Kind(error),
             _ => Self::Other(error),
         }
     }
 }
 
+/// Requests the kind of ring that an I/O thread has.
+pub(in crate::io) fn set_kind(builder: &mut io_uring_06::Builder) {
+    // DEFER_TASKRUN would save interrupts, but with it the first operation of this driver never completes.
+    builder.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp();
+}
+
 /// Sets up a small ring and checks that the kernel supports all operations that bt-fast uses.
 pub fn probe() -> Result<(), RingError> {
-    let ring = IoUring::new(4)?;
+    let mut builder = IoUring::builder();
+    set_kind(&mut builder);
+    let ring = builder.build(4)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
     let needed = [
@@ -64,6 +75,7 @@ mod tests {
     fn each_errno_gets_its_cause_and_remedy() {
         for (errno, remedy) in [
             (libc::ENOSYS, "Linux 6.1"),
+            (libc::EINVAL, "Linux 6.1"),
             (libc::EPERM, "kernel.io_uring_disabled=0"),
             (libc::ENOMEM, "ulimit -l"),
             (libc::EMFILE, "ulimit -n"),

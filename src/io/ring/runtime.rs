@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use super::chaos::cancel_now_and_then;
 use super::in_flight::{begin_ring, end_ring};
 use super::operation::cancel_all;
-use super::probe::RingError;
+use super::probe::{RingError, set_kind};
 
 /// The number of submission entries of a ring. There are eight times as many completion entries.
 const ENTRIES: u32 = 1024;
@@ -25,9 +25,9 @@ pub(in crate::io) fn run_of<F: Future>(
     completions: u32,
     main: impl FnOnce() -> F,
 ) -> Result<F::Output, RingError> {
-    // DEFER_TASKRUN would save interrupts, but with it the first operation of this driver never completes.
     let mut ring = tokio_uring::uring_builder();
-    ring.setup_single_issuer().setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(completions);
+    set_kind(&mut ring);
+    ring.setup_cqsize(completions);
     let mut builder = tokio_uring::builder();
     builder.entries(submissions).uring_builder(&ring);
     // Not dropped while operations are pending, not even after a panic: the driver would free their memory.
