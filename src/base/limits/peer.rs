@@ -159,6 +159,8 @@ pub const ZERO_COPY_LEN_MIN: usize = 32 << 10;
 pub const TORRENT_IDLE_LEN_MAX: usize = 8 << 10;
 /// Memory in bytes of the process for an idle connection of a small torrent.
 pub const CONNECTION_IDLE_LEN_MAX: usize = 10 << 10;
+/// Further memory in bytes of the process for a connection of the plain driver: its registration with the event loop.
+pub const CONNECTION_PLAIN_LEN_MAX: usize = 1 << 10;
 /// Memory in bytes of the process for a connection that reads nothing and filled its request queue (48 KiB) through a
 /// larger receive buffer.
 pub const CONNECTION_STALLED_LEN_MAX: usize = 160 << 10;

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use bt_fast::codec::metainfo::{Metainfo, MetainfoLimits};
+
 use crate::loopback::{DEADLINE, Fixture, NAME, PIECE_LEN, assert_fails, failures, own_address, warnings};
 use crate::support::{
     bt_fast_path,
@@ -87,11 +89,9 @@ fn every_command_works_on_old_kernels_and_in_containers() {
             let shown = || errors.iter().map(|name| read(fixture, name)).collect::<Vec<_>>();
             assert_eq!(finished.code, Some(0), "{environment:?}: {finished:#?} {:#?}", shown());
             fixture.assert_complete(&fixture.scratch.join("target"));
-            assert_eq!(
-                fs::read(&fixture.torrent).unwrap()[..],
-                fs::read(fixture.scratch.join("made.torrent")).unwrap()[..],
-                "{environment:?}"
-            );
+            let made = fs::read(fixture.scratch.join("made.torrent")).unwrap();
+            let made = Metainfo::decode(&made, &MetainfoLimits::default()).unwrap();
+            assert_eq!(made.info_hash, fixture.metainfo.info_hash, "{environment:?}");
             for name in ["seed.err", "get.err"] {
                 assert_note(environment, &read(fixture, name));
             }
