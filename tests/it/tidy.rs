@@ -344,10 +344,11 @@ fn vague_names_are_refused() {
     assert_none(&complaints);
 }
 
-/// A ring thread that yields or polls a channel starves its ring, and an unbounded queue has no memory limit.
+/// A ring thread that yields or polls a channel starves its ring, except through `io::no_op`, and an unbounded queue has
+/// no memory limit.
 #[test]
 fn no_code_yields_or_queues_without_bound() {
-    let mut complaints = uses_outside("yield_now", &[]);
+    let mut complaints = uses_outside("yield_now", &["io"]);
     complaints.extend(uses_outside("unbounded_channel", &[]));
     complaints.extend(uses_outside("unbounded", &[]));
     assert_none(&complaints);
