@@ -1,6 +1,6 @@
 //! Runs the fuzz targets on their corpus and on seeded mutations of it. For libFuzzer see `tools/README.md`.
 //!
-//! `BT_FAST_FUZZ_SEED` repeats a run; `BT_FAST_FUZZ_RUNS` sets the number of mutations.
+//! `TEST_FUZZ_SEED` repeats a run; `TEST_FUZZ_RUNS` sets the number of mutations.
 
 #[allow(unreachable_pub, clippy::cast_possible_truncation, reason = "`tools/fuzz` makes a library of it")]
 mod targets;
@@ -86,8 +86,8 @@ fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut fastrand::Rng) {
 
 #[test]
 fn corpus_and_mutations_break_no_invariant() {
-    let seed = from_env("BT_FAST_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let runs = from_env("BT_FAST_FUZZ_RUNS").unwrap_or(RUNS);
+    let seed = from_env("TEST_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let runs = from_env("TEST_FUZZ_RUNS").unwrap_or(RUNS);
     for target in TARGETS {
         let (name, _) = target;
         let corpus = corpus(name);
@@ -98,7 +98,7 @@ fn corpus_and_mutations_break_no_invariant() {
         for at in 0..runs {
             let mut input = corpus[rng.usize(..corpus.len())].clone();
             (0..rng.usize(1..6)).for_each(|_| mutate(&mut input, &corpus, rng));
-            run(target, &input, &format!("BT_FAST_FUZZ_SEED={seed}, mutation {at}"));
+            run(target, &input, &format!("TEST_FUZZ_SEED={seed}, mutation {at}"));
         }
     }
 }

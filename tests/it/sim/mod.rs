@@ -1,6 +1,6 @@
 //! Simulations of whole swarms: the sans-io core in memory on a virtual clock, in the world of `bt_fast::bench::swarm`.
-//! Every run is determined by its seed. A failure prints the seed, and `BT_FAST_SIM_SEED` repeats that run.
-//! `BT_FAST_SIM_SEEDS` sets the number of seeds.
+//! Every run is determined by its seed. A failure prints the seed, and `TEST_SIM_SEED` repeats that run.
+//! `TEST_SIM_SEEDS` sets the number of seeds.
 
 mod faults;
 mod fleets;
@@ -16,7 +16,7 @@ struct Replay(u64);
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("repeat with: BT_FAST_SIM_SEED={}", self.0);
+            eprintln!("repeat with: TEST_SIM_SEED={}", self.0);
         }
     }
 }
@@ -28,11 +28,11 @@ fn world(seed: u64, geometry: Geometry) -> World {
     world
 }
 
-/// Runs a simulation once per seed, or only with `$BT_FAST_SIM_SEED`.
+/// Runs a simulation once per seed, or only with `$TEST_SIM_SEED`.
 fn with_seeds(count: u64, mut simulate: impl FnMut(u64)) {
     let from_env = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
-    let count = from_env("BT_FAST_SIM_SEEDS").unwrap_or(count);
-    for seed in from_env("BT_FAST_SIM_SEED").map_or(1..=count, |seed| seed..=seed) {
+    let count = from_env("TEST_SIM_SEEDS").unwrap_or(count);
+    for seed in from_env("TEST_SIM_SEED").map_or(1..=count, |seed| seed..=seed) {
         let _replay = Replay(seed);
         simulate(seed);
     }

@@ -12,10 +12,10 @@ const ONE_WAY: Duration = Duration::from_millis(100);
 const CUT_SHARE: f64 = 0.02;
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// `BT_FAST_DARK_S` is the duration of the outage in seconds.
+/// `TEST_DARK_S` is the duration of the outage in seconds.
 #[test]
 fn an_unreliable_link_gets_no_peer_banned() {
-    let outage = Duration::from_secs(std::env::var("BT_FAST_DARK_S").map_or(3, |seconds| seconds.parse().unwrap()));
+    let outage = Duration::from_secs(std::env::var("TEST_DARK_S").map_or(3, |seconds| seconds.parse().unwrap()));
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let link = UnreliableLink::new(ONE_WAY, CUT_SHARE, seed);

@@ -24,9 +24,9 @@ const IN_FLIGHT_MAX: u64 = 128 << 10;
 /// The number of peers that do not read.
 const STALLED_COUNT: usize = 300;
 
-/// Returns the number of peers: `$BT_FAST_CROWD`, or `usual` if it is not set.
+/// Returns the number of peers: `$TEST_CROWD`, or `usual` if it is not set.
 fn count_or(usual: usize) -> usize {
-    std::env::var("BT_FAST_CROWD").map_or(usual, |count| count.parse().unwrap())
+    std::env::var("TEST_CROWD").map_or(usual, |count| count.parse().unwrap())
 }
 
 /// Starts a seed without an upload slot limit and without verification.
