@@ -410,6 +410,35 @@ fn shutdown_ends_accept() {
     });
 }
 
+/// A burst of connections does not keep those that were accepted first from their work.
+#[test]
+fn a_burst_of_connections_does_not_starve_the_first() {
+    const COUNT: usize = 50;
+    on_both(|| async {
+        let share = Listener::bind_share("127.0.0.1:0".parse().unwrap(), 128, None).unwrap();
+        let address = share.local_addr().unwrap();
+        let clients: Vec<_> = (0..COUNT)
+            .map(|_| {
+                let mut client = TcpStream::connect(address).unwrap();
+                client.write_all(b"x").unwrap();
+                client
+            })
+            .collect();
+        let listener = Listener::from_std(share, SocketOptions::default()).unwrap();
+        let served = std::rc::Rc::new(std::cell::Cell::new(0));
+        for _ in 0..COUNT {
+            let (socket, _) = listener.accept().await.unwrap();
+            let served = served.clone();
+            spawn(async move {
+                assert_eq!(socket.recv(RecvBuffer::with_capacity(1)).await.0.unwrap(), 1);
+                served.set(served.get() + 1);
+            });
+        }
+        assert!(served.get() >= COUNT / 2, "{} of {COUNT} served", served.get());
+        drop(clients);
+    });
+}
+
 #[test]
 fn writes_land_at_their_offset() {
     let pieces = || Pieces((0..2000u16).map(|i| i.to_be_bytes().to_vec().into()).collect());

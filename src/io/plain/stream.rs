@@ -107,6 +107,8 @@ impl Stream {
 
     /// Waits for the next connection of a listening socket.
     pub(in crate::io) async fn accept(&self) -> io::Result<OwnedFd> {
+        // In a burst, the connections accepted before get a turn.
+        yield_if_ready(self.0.readable()).await?.retain_ready();
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         self.when(Interest::READABLE, |fd| {
             // SAFETY: without an address the call takes no pointer.
