@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use crate::base::limits;
 use crate::base::lock::lock;
@@ -21,7 +22,7 @@ use crate::io::{
 /// The threads that run work on files that may block. Dropping it does not wait for running work.
 #[derive(Debug)]
 pub(in crate::engine) struct FileThreads {
-    runtime: Option<Runtime>,
+    pool: Arc<Pool>,
     driver: Driver,
 }
 
@@ -42,15 +43,96 @@ impl std::fmt::Debug for Share {
     }
 }
 
+/// The threads and their queue.
+#[derive(Default)]
+struct Pool {
+    state: Mutex<PoolState>,
+    /// There is work, or the pool is closed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct PoolState {
+    /// Bounded by the shares of the torrents, and by the callers of [`FileThreads::spawn`].
+    waiting: VecDeque<Work>,
+    threads: usize,
+    /// Threads that wait for work, or have been woken for it.
+    idle: usize,
+    is_closed: bool,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = lock(&self.state);
+        write!(f, "{} queued for {} threads", state.waiting.len(), state.threads)
+    }
+}
+
+impl Pool {
+    /// Queues work, and starts a thread for it if all are busy. If none can be started, a running one does it later.
+    fn push(self: &Arc<Self>, work: Work) {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return;
+        }
+        state.waiting.push_back(work);
+        if state.waiting.len() <= state.idle {
+            self.changed.notify_one();
+        } else if state.threads < limits::FILE_THREADS_MAX {
+            drop(state);
+            if let Err(error) = self.start() {
+                debug!("can't start another file thread: {error}");
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        lock(&self.state).threads += 1;
+        let pool = self.clone();
+        let started = thread::Builder::new().name("files".to_owned()).spawn(move || pool.run());
+        started.map(drop).inspect_err(|_| lock(&self.state).threads -= 1)
+    }
+
+    fn run(&self) {
+        while let Some(work) = self.next() {
+            // Work that panics loses only its own result.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+        }
+    }
+
+    /// Waits for the next work. Returns `None` if the thread is to end. The last thread stays, as another one might not
+    /// start.
+    fn next(&self) -> Option<Work> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.is_closed {
+                state.threads -= 1;
+                return None;
+            }
+            if let Some(work) = state.waiting.pop_front() {
+                return Some(work);
+            }
+            state.idle += 1;
+            let (woken, waited) =
+                self.changed.wait_timeout(state, limits::FILE_THREAD_IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.waiting.is_empty() && state.threads > 1 {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+}
+
 impl FileThreads {
-    /// With [`Driver::Ring`], writes and syncs are left to the ring of the calling thread.
+    /// Starts the first thread. With [`Driver::Ring`], writes and syncs are left to the ring of the calling thread.
     pub(in crate::engine) fn new(driver: Driver) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .max_blocking_threads(limits::FILE_THREADS_MAX)
-            .thread_name("files")
-            .thread_keep_alive(limits::FILE_THREAD_IDLE)
-            .build()?;
-        Ok(Self { runtime: Some(runtime), driver })
+        let pool = Arc::new(Pool::default());
+        pool.start()?;
+        Ok(Self { pool, driver })
     }
 
     /// Runs `work` on a file thread of the torrent's share. Returns `None` if it panicked or the session has ended.
@@ -107,9 +189,7 @@ impl FileThreads {
 
     /// Runs `work` outside the shares of torrents, without a result.
     pub(in crate::engine) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
-            drop(runtime.spawn_blocking(work));
-        }
+        self.pool.push(Box::new(work));
     }
 }
 
@@ -167,11 +247,15 @@ impl Drop for Worker {
     }
 }
 
+/// Drops queued work, whose callers then get no result.
 impl Drop for FileThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let mut state = lock(&self.pool.state);
+        state.is_closed = true;
+        let dropped = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(dropped);
+        self.pool.changed.notify_all();
     }
 }
 
@@ -180,6 +264,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use std::task::{Context, Waker};
+    use tokio::runtime::Builder;
 
     #[test]
     fn work_that_panics_costs_neither_threads_nor_other_work() {
@@ -202,6 +287,29 @@ mod tests {
                 std::thread::yield_now();
             }
         });
+    }
+
+    #[test]
+    fn more_work_than_threads_is_done_in_the_end() {
+        const COUNT: usize = 2 * limits::FILE_THREADS_MAX;
+        let threads = FileThreads::new(Driver::Ring).unwrap();
+        let (done, all) = mpsc::channel();
+        for _ in 0..COUNT {
+            let done = done.clone();
+            threads.spawn(move || done.send(()).unwrap());
+        }
+        assert_eq!(all.iter().take(COUNT).count(), COUNT);
+        let started = lock(&threads.pool.state).threads;
+        assert!((1..=limits::FILE_THREADS_MAX).contains(&started), "{started}");
+    }
+
+    #[test]
+    fn work_without_a_thread_has_no_result() {
+        let threads = FileThreads::new(Driver::Ring).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        lock(&threads.pool.state).is_closed = true;
+        threads.spawn(move || drop(release));
+        assert!(gate.recv().is_err(), "the work is dropped");
     }
 
     #[test]
