@@ -42,11 +42,14 @@ impl DriverChoice {
         // Rings have event loops too.
         plain::probe::probe()?;
         let chosen = |driver, refusal| ChosenDriver { driver, refusal };
-        match (self, probe()) {
-            (Self::Only(Driver::Plain), _) => Ok(chosen(Driver::Plain, None)),
-            (_, Ok(())) => Ok(chosen(Driver::Ring, None)),
-            (Self::Auto, Err(refusal)) => Ok(chosen(Driver::Plain, Some(refusal))),
-            (Self::Only(Driver::Ring), Err(refusal)) => Err(refusal.into()),
+        if self == Self::Only(Driver::Plain) {
+            // Some filters kill a process that asks for a ring.
+            return Ok(chosen(Driver::Plain, None));
+        }
+        match probe() {
+            Ok(()) => Ok(chosen(Driver::Ring, None)),
+            Err(refusal) if self == Self::Auto => Ok(chosen(Driver::Plain, Some(refusal))),
+            Err(refusal) => Err(refusal.into()),
         }
     }
 }

@@ -86,7 +86,8 @@ enum Handle {
 }
 
 impl Handle {
-    /// Takes over a socket that listens, is connected, or has begun to connect.
+    /// Takes over a socket that listens, is connected, or has begun to connect: a blocking one for the ring, and a
+    /// non-blocking one for the plain driver.
     fn new(driver: Driver, socket: OwnedFd) -> io::Result<Self> {
         Ok(match driver {
             Driver::Ring => Self::Ring(Rc::new(socket)),
@@ -117,8 +118,8 @@ impl Socket {
         Handle::new(Driver::current(), fd).map(Self)
     }
 
-    /// Creates a socket for a connection to `peer`, from `local` if given, and may begin to connect. The connection
-    /// attempt has no time limit other than the kernel's; [`Self::shutdown`] ends it.
+    /// Creates a socket for a connection to `peer`, from `local` if given. The plain driver begins to connect at
+    /// once. The attempt has no time limit other than the kernel's; [`Self::shutdown`] ends it.
     pub fn begin_connect(peer: SocketAddr, local: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         options.apply(SockRef::from(&socket))?;

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use rustix::io::ioctl_fionbio;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -34,10 +33,9 @@ impl AsRawFd for Stream {
 }
 
 impl Stream {
-    /// Registers a socket that listens, is connected, or has begun to connect: an unconnected one would count as
-    /// closed. Makes it non-blocking.
+    /// Registers a non-blocking socket that listens, is connected, or has begun to connect: an unconnected one would
+    /// count as closed.
     pub(in crate::io) fn register(socket: OwnedFd) -> io::Result<Self> {
-        ioctl_fionbio(&socket, true)?;
         // SAFETY: the registered value owns the descriptor, which closes only when that value is dropped.
         Ok(Self(unsafe { AsyncFd::register(socket) }?))
     }

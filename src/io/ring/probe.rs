@@ -21,8 +21,8 @@ pub enum RingError {
     Descriptors(std::io::Error),
     #[error("io_uring: this kernel lacks the operation {0}: a ring needs Linux 6.1 or newer")]
     Operation(&'static str),
-    #[error("io_uring: this kernel lacks a kind of ring ({0}): a ring needs Linux 6.1 or newer")]
-    Kind(std::io::Error),
+    #[error("io_uring: this kernel's is too old ({0}): a ring needs Linux 6.1 or newer")]
+    TooOld(std::io::Error),
     #[error("io_uring: {0}")]
     Other(std::io::Error),
 }
@@ -34,7 +34,7 @@ impl From<std::io::Error> for RingError {
             Some(libc::EPERM | libc::EACCES) => Self::Refused(error),
             Some(libc::ENOMEM) => Self::LockedMemory(error),
             Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors(error),
-            Some(libc::EINVAL) => Self::Kind(error),
+            Some(libc::EINVAL) => Self::TooOld(error),
             _ => Self::Other(error),
         }
     }
