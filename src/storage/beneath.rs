@@ -24,8 +24,8 @@ pub(super) fn open_beneath(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -
     }
 }
 
-/// Opens a path relative to `folder` and follows symbolic links by their text, so that links of `/proc` lead to no open
-/// file of a process.
+/// Opens a path relative to `folder` and follows symbolic links, but no link of `/proc` to an open file of a process:
+/// `openat2` refuses it, and the walk follows its text.
 pub(super) fn open_following(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;
     if KernelFeature::OpenBeneath.is_available() {
