@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait, waitpid};
+use signal_hook::consts::SIGCHLD;
 
 use crate::base::lock::lock;
 
@@ -32,6 +33,9 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        // Where the parent of this process ignores the signal, the kernel would drop the exit status. A handler ends
+        // that, and what it sets is not read.
+        signal_hook::flag::register(SIGCHLD, Arc::default())?;
         // Under the lock, as the standard library waits for a child that could not run the command.
         let mut children = lock(&CHILDREN);
         let pid = Pid::from_child(&command.spawn()?);

@@ -130,6 +130,19 @@ fn a_failed_hook_is_an_exit_code() {
     }
 }
 
+/// The kernel keeps no exit status for a process that ignores the signal of its children, as its parent may have made it.
+#[test]
+fn the_exit_status_of_a_hook_is_known_where_sigchld_is_ignored() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut get = fixture.get_command(&target, &[seed.address]);
+    get.args(["--on-complete", "exit 7"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(get.get_program()).args(get.get_args());
+    assert_fails(&run(&command, DEADLINE), 1, "--on-complete: content: the command ended with exit status 7");
+}
+
 /// Neither the variables that describe the download nor its flags act as flags of a bt-fast in the hook.
 #[test]
 fn bt_fast_within_the_hook_has_its_own_flags() {
