@@ -50,7 +50,11 @@ pub(in crate::io) fn set_kind(builder: &mut io_uring_06::Builder) {
 pub fn probe() -> Result<(), RingError> {
     let mut builder = IoUring::builder();
     set_kind(&mut builder);
-    let ring = builder.build(4)?;
+    let mut ring = builder.build(4)?;
+    // Some filters permit the setup of a ring and refuse its use.
+    // SAFETY: the entry contains no pointer.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.map_err(std::io::Error::other)?;
+    ring.submit_and_wait(1)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
     let needed = [
