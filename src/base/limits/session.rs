@@ -60,6 +60,10 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// Retries of a system call that was interrupted, was cancelled or lacked resources. Together they take a second or
 /// more; then the error is returned.
 pub const RETRIES_MAX: u32 = 1000;
+/// Retries of a listening address that is taken.
+pub const LISTEN_RETRIES_MAX: u32 = 10;
+/// Pause before each of them.
+pub const LISTEN_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time that an ending ring waits for operations that the kernel cannot cancel, such as a write to a busy disk.
 pub const RING_END_TIMEOUT: Duration = Duration::from_secs(1);

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::thread;
 
 use crate::base::escape::printable;
+use crate::base::limits;
 use crate::io::{Device, Listener};
 
 /// BEP 3: "try to listen on port 6881 and if that port is taken try 6882, then 6883, etc. and give up after 6889".
@@ -55,7 +57,8 @@ pub(in crate::engine) fn listen(
 ) -> Result<Vec<TcpListener>, ListenError> {
     match wanted {
         Listen::At(address) => {
-            bind_shares(*address, ring_count, device).map_err(|source| refused(*address, device, source))
+            let bound = retry_taken(|| bind_shares(*address, ring_count, device));
+            bound.map_err(|source| refused(*address, device, source))
         }
         // The kernel wakes one of the rings for each connection.
         Listen::Handed(listener) => {
@@ -63,6 +66,18 @@ pub(in crate::engine) fn listen(
         }
         Listen::FirstFree => bind_first_free(ring_count, device),
     }
+}
+
+/// Repeats `bind` for a while if the address is taken: the kernel closes the sockets of a killed process late if a ring
+/// has used them.
+fn retry_taken<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..limits::LISTEN_RETRIES_MAX {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(limits::LISTEN_RETRY_PAUSE),
+            bound => return bound,
+        }
+    }
+    bind()
 }
 
 fn bind_first_free(ring_count: usize, device: Option<Device>) -> Result<Vec<TcpListener>, ListenError> {
@@ -93,4 +108,24 @@ fn bind_shares(address: SocketAddr, ring_count: usize, device: Option<Device>) -
     let address = exclusive.local_addr()?;
     drop(exclusive);
     (0..ring_count.max(1)).map(|_| Listener::bind_share(address, BACKLOG, device)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_becomes_free_is_taken() {
+        let before = Listener::bind_exclusive("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let address = before.local_addr().unwrap();
+        let mut held = Some(before);
+        let mut attempts = 0;
+        let shares = retry_taken(|| {
+            attempts += 1;
+            let bound = bind_shares(address, 2, None);
+            held.take();
+            bound
+        });
+        assert_eq!((shares.unwrap().len(), attempts), (2, 2));
+    }
 }
