@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -33,9 +33,7 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
-        // Where the parent of this process ignores the signal, the kernel would drop the exit status. A handler ends
-        // that, and what it sets is not read.
-        signal_hook::flag::register(SIGCHLD, Arc::default())?;
+        keep_exit_statuses();
         // Under the lock, as the standard library waits for a child that could not run the command.
         let mut children = lock(&CHILDREN);
         let pid = Pid::from_child(&command.spawn()?);
@@ -63,6 +61,14 @@ impl Child {
         }
         Ok(self.ended)
     }
+}
+
+/// Makes the kernel keep exit statuses even where the parent of this process ignores SIGCHLD. An error leaves the signal
+/// as it was.
+fn keep_exit_statuses() {
+    static DONE: Once = Once::new();
+    // The flag that the handler sets is not read.
+    DONE.call_once(|| _ = signal_hook::flag::register(SIGCHLD, Arc::default()));
 }
 
 /// Starts to reap orphans if this process is the first one of its container: no other process does.

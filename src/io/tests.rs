@@ -18,7 +18,8 @@ fn on_both<F: Future>(main: impl Fn() -> F) -> [F::Output; 2] {
     [Driver::Ring, Driver::Plain].map(|driver| run_thread(driver, &main).unwrap())
 }
 
-async fn connected_pair() -> (Socket, TcpStream) {
+/// Returns a socket of this I/O thread and the other end of its connection.
+pub(in crate::io) async fn connected_pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let socket = Socket::begin_connect(address, None, &SocketOptions::default()).unwrap();

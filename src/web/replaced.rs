@@ -34,7 +34,7 @@ impl ReplacedList {
         list.push_back(Replaced { old, newest: new, path: path.to_owned() });
     }
 
-    /// Notes that a torrent is published: if it was replaced, it is so no longer.
+    /// Forgets that a torrent was replaced, since it is published again.
     pub(super) fn handle_published(&self, info_hash: InfoHash) {
         lock(&self.0).retain(|entry| entry.old != info_hash);
     }

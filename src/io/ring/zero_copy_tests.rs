@@ -1,10 +1,10 @@
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
 use crate::io::fault::refuse_submissions;
-use crate::io::{Driver, SocketOptions, no_op, run_thread};
+use crate::io::tests::connected_pair;
+use crate::io::{Driver, no_op, run_thread};
 
 /// Bytes that note when they are dropped.
 struct Watched(Box<[u8]>, Rc<Cell<bool>>);
@@ -20,14 +20,6 @@ unsafe impl Gather for Watched {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
         self.0.gather(out);
     }
-}
-
-async fn connected_pair() -> (Socket, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let socket = Socket::begin_connect(address, None, &SocketOptions::default()).unwrap();
-    socket.connect(address).await.unwrap();
-    (socket, listener.accept().unwrap().0)
 }
 
 fn started() -> ZeroCopyRing {

@@ -28,7 +28,7 @@ const SYSTEM: [&str; 5] = ["/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib"];
 /// The first descriptor that a test passes on.
 const FILTER_FD: &str = "3";
 
-/// What the root of a container holds besides the binary.
+/// The contents of a container's root besides the binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proc {
     Mounted,
