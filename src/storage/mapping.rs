@@ -10,6 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::budget::{Budget, BudgetedCache};
 use super::kernel::KernelFeature;
+use super::memory_limit;
 use crate::base::{FileSpan, limits};
 use crate::io::{Step, fault_point, retry_transient};
 
@@ -31,6 +32,13 @@ pub(super) fn maps_budget() -> Arc<Budget<Mapped>> {
 fn maps_max(max_map_count: Option<String>) -> u64 {
     let count = max_map_count.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(limits::MAP_COUNT_DEFAULT);
     (count / limits::MAP_COUNT_SHARE).clamp(1, limits::MAPPED_FILES_MAX)
+}
+
+/// Whether only the spans that are needed are read. The kernel may read megabytes around a missing page, depending on the
+/// disk (`read_ahead_kb`). That helps the next reader, unless memory is so short that it displaces content that waits
+/// to be sent.
+fn is_read_exactly() -> bool {
+    memory_limit() < limits::READ_AROUND_MEMORY_MIN
 }
 
 impl Maps {
@@ -75,6 +83,10 @@ impl Maps {
         });
         match mapped {
             Ok(map) => {
+                if is_read_exactly() {
+                    // Where the advice is refused, more is read than needed.
+                    let _ = map.advise(Advice::Random);
+                }
                 let map = Arc::new(Mapped(map));
                 self.0.insert(file_index, map.clone(), 1);
                 Ok(Some(map))
@@ -101,6 +113,10 @@ impl Mapped {
     pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
+        if is_read_exactly() {
+            // Starts to read the whole span: otherwise each page would be read by itself.
+            let _ = self.0.advise_range(Advice::WillNeed, offset, len);
+        }
         if KernelFeature::PopulateRead.is_available() {
             retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
         } else {

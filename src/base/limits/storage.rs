@@ -27,6 +27,8 @@ pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
 /// Divisor of the memory. Between [`RESIDENT_MIN`] and [`RESIDENT_MAX`] an extent counts as resident while less than
 /// this part of memory was read after it.
 pub const CACHE_TRUSTED_SHARE: u64 = 4;
+/// Bytes of memory below which the kernel reads no content beyond what is needed.
+pub const READ_AROUND_MEMORY_MIN: u64 = 1 << 30;
 /// Bytes of read content that stay in the page cache with `--cache drop-behind`: more than peers at the same place
 /// need, and little enough for other programs.
 pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
