@@ -21,7 +21,7 @@ use crate::create::open::shown;
 use crate::create::verify::file_path;
 use crate::create::{ContentError, Control, verify};
 use crate::engine::files::resume::{Claims, Earlier, Recalled, recall};
-use crate::engine::raise_descriptor_limit;
+use crate::io::raise_descriptor_limit;
 use crate::storage::{Layout, PromisedSpace, Sidecar, StorageError, Target, WantedFile, make_folder};
 use crate::swarm::{Choice, Selection};
 

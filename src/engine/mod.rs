@@ -40,4 +40,4 @@ pub use metrics::usage::{Memory, ThreadUsage, Threads, Usage};
 pub use network::listen::{Listen, ListenError};
 pub use network::nearness::own_addresses;
 pub use report::{Departure, Departures, DownloadEnd, EngineError, HungUp, Report};
-pub use session::{raise_descriptor_limit, run};
+pub use session::run;

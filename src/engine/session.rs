@@ -25,7 +25,9 @@ use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::rings::{Command, RingHandle};
 use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::hash::Pool;
-use crate::io::{Driver, EventLoopError, Listener, SocketOptions, StartError, run_thread};
+use crate::io::{
+    Driver, EventLoopError, Listener, SocketOptions, StartError, raise_descriptor_limit, run_thread, start_workers,
+};
 
 /// Runs the torrents until all have left, or `stop` is set, or a fault ends the session.
 ///
@@ -55,8 +57,8 @@ pub fn run(
         device: config.device,
         ..SocketOptions::default()
     };
-    let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::Threads)?;
-    let workers = Workers { pool, files: FileThreads::new(config.driver).map_err(EngineError::Threads)? };
+    let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::NoThread)?;
+    let workers = Workers { pool, files: FileThreads::new(config.driver).map_err(EngineError::NoThread)? };
     let endpoint = Endpoint {
         listen_port: first.map_or(0, |address| address.port()),
         listener_is_handed: matches!(config.listen, Listen::Handed(_)),
@@ -98,14 +100,6 @@ pub fn run(
     report
 }
 
-/// Raises the descriptor limit to the user's maximum: thousands of connections or file locks need thousands of
-/// descriptors.
-pub fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-}
-
 /// Commands that may wait for a ring thread.
 const COMMANDS_MAX: usize = 1024;
 
@@ -137,6 +131,7 @@ fn start_rings(
         let body = move || {
             let _watch = RingWatch(shared.clone());
             let main = || async move {
+                start_workers().await?;
                 let listener = Listener::from_std(listener, shared.endpoint.socket_options)?;
                 let _ = started.send(());
                 // The wait for the other threads must not depend on this one.
@@ -146,7 +141,7 @@ fn start_rings(
             };
             run_thread(driver, main).flatten()
         };
-        threads.push(thread::Builder::new().name(format!("ring-{index}")).spawn(body).map_err(EngineError::Threads)?);
+        threads.push(thread::Builder::new().name(format!("ring-{index}")).spawn(body).map_err(EngineError::NoThread)?);
     }
     drop(started);
     // Each thread either reports that its ring runs, or ends with the reason for its failure.

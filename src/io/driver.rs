@@ -101,6 +101,14 @@ pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result
     })
 }
 
+/// Starts the threads that this I/O thread cannot do without, so that their lack is known before the session begins.
+pub async fn start_workers() -> Result<(), StartError> {
+    match Driver::current() {
+        Driver::Ring => operation::start_worker().await.map_err(|error| RingError::Worker(error).into()),
+        Driver::Plain => Ok(()),
+    }
+}
+
 /// Starts a task on this I/O thread.
 pub fn spawn<F: Future + 'static>(task: F) -> Task<F::Output> {
     tokio::task::spawn_local(task)

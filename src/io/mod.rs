@@ -15,6 +15,7 @@
 //!   [`Socket::shutdown`].
 #![allow(unsafe_code, reason = "fence 1: the kernel reads and writes memory that operations own")]
 
+mod descriptors;
 mod driver;
 mod fault;
 mod memory;
@@ -23,9 +24,11 @@ mod retry;
 mod ring;
 mod scatter;
 mod socket;
+mod thread_pool;
 mod threads;
 
-pub use driver::{ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn};
+pub use descriptors::{Descriptors, raise_descriptor_limit};
+pub use driver::{ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_workers};
 pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};
 pub use plain::file::{flush_range_blocking, write_all_at_blocking};
@@ -37,6 +40,7 @@ pub use ring::read::{ReadBuffer, read_ahead};
 pub use ring::zero_copy::{ZeroCopyMode, ZeroCopyRing, ZeroCopySender, ZeroCopyUsage};
 pub use scatter::{Scatter, ScatterList};
 pub use socket::{Device, Listener, Socket, SocketOptions};
+pub use thread_pool::ThreadPool;
 pub use threads::{ThreadStart, prepare_threads};
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use tracing::warn;
 
 use super::error::{Action, StorageError};
 use super::layout::Layout;
+use crate::base::FileIdentity;
 use crate::base::escape::printable;
-use crate::base::{FileIdentity, limits};
+use crate::io::Descriptors;
 
 /// Identifies a file independent of its name, across file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +92,7 @@ impl FileLocks {
             return Ok(());
         }
         self.by_inode.insert(inode, file_index);
-        if self.held.len() >= held_max() {
+        if self.held.len() >= Descriptors::of_process().locked_files {
             self.warn(layout, file_index, "too many files to lock with this limit on open files (ulimit -n)");
             return Ok(());
         }
@@ -140,12 +141,6 @@ impl FileLocks {
     pub(super) fn release(&mut self) {
         self.held = Vec::new();
     }
-}
-
-/// The maximum number of locked files, a share of the process's descriptors.
-fn held_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / limits::LOCKED_FILES_SHARE).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -23,8 +23,23 @@ use crate::base::lock::lock;
 /// The maximum number of connections of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    pub in_all: usize,
-    pub per_host: usize,
+    in_all: usize,
+    per_host: usize,
+    /// The limits are lower than usual, as the process may have too few descriptors.
+    is_short_of_descriptors: bool,
+}
+
+impl ConnectionLimits {
+    pub fn new(in_all: usize, per_host: usize) -> Self {
+        Self { in_all, per_host, is_short_of_descriptors: false }
+    }
+
+    /// The descriptors suffice for `affordable_max` connections.
+    #[must_use]
+    pub fn within(self, affordable_max: usize) -> Self {
+        let is_short_of_descriptors = affordable_max < self.in_all;
+        Self { in_all: self.in_all.min(affordable_max), is_short_of_descriptors, ..self }
+    }
 }
 
 /// Why a connection gets no permit.
@@ -176,6 +191,10 @@ impl Yielded {
 }
 
 impl ConnectionLimiter {
+    pub(super) fn is_short_of_descriptors(&self) -> bool {
+        self.limits.is_short_of_descriptors
+    }
+
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
         let (table, freed) = (Mutex::default(), Notify::new());
         Arc::new(Self { limits, started_at: Instant::now(), table, freed })

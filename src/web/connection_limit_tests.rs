@@ -3,7 +3,7 @@ use super::*;
 const LATE: Time = Time::from_secs(100);
 
 fn limiter(in_all: usize, per_host: usize) -> Arc<ConnectionLimiter> {
-    ConnectionLimiter::new(ConnectionLimits { in_all, per_host })
+    ConnectionLimiter::new(ConnectionLimits::new(in_all, per_host))
 }
 
 fn host(number: u8) -> Option<IpAddr> {

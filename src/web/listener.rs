@@ -39,7 +39,7 @@ use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
-use crate::engine::network::shortage::report_shortage;
+use crate::engine::network::shortage::{report_descriptor_limit, report_shortage};
 
 /// Value of `Retry-After`, in seconds, for temporary errors.
 pub(super) const RETRY_AFTER_S: &str = "1";
@@ -56,7 +56,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections: ConnectionLimits { in_all: WEB_CONNECTIONS_MAX, per_host: WEB_CONNECTIONS_PER_HOST_MAX },
+            connections: ConnectionLimits::new(WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX),
             silence_max: WEB_SILENCE_TIMEOUT,
             proxies: TrustedProxies::default(),
         }
@@ -108,7 +108,12 @@ async fn permit_for(limiter: &Arc<ConnectionLimiter>, host: Option<IpAddr>) -> O
         match limiter.take(host) {
             Ok(permit) => return Some(Arc::new(permit)),
             Err(Refused::HostLimit | Refused::HasYielded) => return None,
-            Err(Refused::TotalLimit) => limiter.changed().await,
+            Err(Refused::TotalLimit) => {
+                if limiter.is_short_of_descriptors() {
+                    report_descriptor_limit();
+                }
+                limiter.changed().await;
+            }
         }
     }
 }
@@ -320,7 +325,7 @@ mod tests {
     }
 
     fn limits(in_all: usize, per_host: usize) -> Bounds {
-        Bounds { connections: ConnectionLimits { in_all, per_host }, ..Bounds::default() }
+        Bounds { connections: ConnectionLimits::new(in_all, per_host), ..Bounds::default() }
     }
 
     #[tokio::test]

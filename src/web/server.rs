@@ -15,6 +15,7 @@ use super::listener::{self, Bounds};
 use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
+use crate::io::Descriptors;
 
 /// The public sockets: the same port over TCP and UDP.
 #[derive(Debug)]
@@ -105,9 +106,11 @@ pub fn start(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let PublicSockets { tcp, udp, .. } = sockets;
     let mut threads = udp::start(vec![udp], tracker, stop)?;
-    threads.push(serve("web", tcp, Bounds { proxies, ..Bounds::default() }, site, stop)?);
+    let affordable_max = Descriptors::of_process().web_connections;
+    let connections = Bounds::default().connections.within(affordable_max);
+    threads.push(serve("web", tcp, Bounds { connections, proxies, ..Bounds::default() }, site, stop)?);
     if let Some(AdminServer { listener, router }) = admin {
-        let connections = ConnectionLimits { in_all: ADMIN_CONNECTIONS_MAX, per_host: ADMIN_CONNECTIONS_MAX };
+        let connections = ConnectionLimits::new(ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX).within(affordable_max);
         threads.push(serve("admin", listener, Bounds { connections, ..Bounds::default() }, router, stop)?);
     }
     Ok(threads)

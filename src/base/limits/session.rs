@@ -67,6 +67,8 @@ pub const LISTEN_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time that an ending ring waits for operations that the kernel cannot cancel, such as a write to a busy disk.
 pub const RING_END_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time within which the kernel must start the worker thread of a ring.
+pub const RING_WORKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time within which the process ends after Ctrl-C.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

@@ -71,16 +71,6 @@ pub const READ_CONTENT_LEN_MIN: u64 = 4 << 20;
 pub const READ_CONTENT_LEN_MAX: u64 = 64 << 20;
 /// Pause before content is read again after memory or descriptors were short.
 pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Divisor of the descriptors that the process may have: this part may be files open for writing, within
-/// [`OPEN_FILES_MIN`] and [`OPEN_FILES_MAX`]. The same number of files may be being flushed to disk.
-pub const OPEN_FILES_SHARE: u64 = 8;
-/// The lower bound of the files open for writing.
-pub const OPEN_FILES_MIN: usize = 8;
-/// The upper bound of the files open for writing.
-pub const OPEN_FILES_MAX: usize = 512;
-
-/// Divisor of the descriptors that the process may have: this part may be files of downloads held open for their locks.
-pub const LOCKED_FILES_SHARE: u64 = 4;
 
 /// The upper bound of one torrent's dirty bytes in the page cache. The kernel's own limit is a fifth of memory, at
 /// which it stops every writer, and some control groups have none.
@@ -136,7 +126,6 @@ const _: () = assert!(ARENA_LEN_MIN <= ARENA_LEN_DEFAULT && BLOCK_LEN as u64 <= 
 const _: () = assert!(MAP_COUNT_DEFAULT / MAP_COUNT_SHARE <= MAPPED_FILES_MAX);
 const _: () = assert!(READ_FILE_LEN_MAX <= BLOCK_LEN as u64);
 const _: () = assert!(READ_CONTENT_LEN_MIN <= READ_CONTENT_LEN_MAX && EXTENT_LEN <= READ_CONTENT_LEN_MIN);
-const _: () = assert!(OPEN_FILES_MIN <= OPEN_FILES_MAX);
 const _: () = assert!(DIRTY_LEN_MIN <= DIRTY_LEN_MAX);
 const _: () = assert!(is_at_most(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX));
 const _: () = assert!(PARTS_GROWTH_MIN <= PARTS_LEN_MAX as u64);

@@ -1,28 +1,26 @@
 //! Threads for work on files that may block: opening, mapping, populating and dropping; without a ring also writing.
 //!
-//! Each torrent has a share of the threads, so that a file system that hangs blocks only its own torrents. Threads
-//! start on demand and end when idle.
+//! Each torrent has a share of the threads, so that a file system that hangs blocks only its own torrents.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
-use tracing::debug;
 
 use crate::base::limits;
 use crate::base::lock::lock;
 use crate::engine::files::writeback::DirtyRange;
 use crate::io::{
-    Driver, FlushStep, Gather, SharedFile, flush_range, flush_range_blocking, write_all_at, write_all_at_blocking,
+    Driver, FlushStep, Gather, SharedFile, ThreadPool, flush_range, flush_range_blocking, write_all_at,
+    write_all_at_blocking,
 };
 
 /// The threads that run work on files that may block. Dropping it does not wait for running work.
 #[derive(Debug)]
 pub(in crate::engine) struct FileThreads {
-    pool: Arc<Pool>,
+    pool: ThreadPool,
     driver: Driver,
 }
 
@@ -43,94 +41,10 @@ impl std::fmt::Debug for Share {
     }
 }
 
-/// The threads and their queue.
-#[derive(Default)]
-struct Pool {
-    state: Mutex<PoolState>,
-    /// There is work, or the pool is closed.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct PoolState {
-    /// Bounded by the shares of the torrents, and by the callers of [`FileThreads::spawn`].
-    waiting: VecDeque<Work>,
-    threads: usize,
-    /// Threads that wait for work, or have been woken for it.
-    idle: usize,
-    is_closed: bool,
-}
-
-type Work = Box<dyn FnOnce() + Send>;
-
-impl std::fmt::Debug for Pool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = lock(&self.state);
-        write!(f, "{} queued for {} threads", state.waiting.len(), state.threads)
-    }
-}
-
-impl Pool {
-    /// Queues work, and starts a thread for it if all are busy. If none can be started, a running one does it later.
-    fn push(self: &Arc<Self>, work: Work) {
-        let mut state = lock(&self.state);
-        if state.is_closed {
-            return;
-        }
-        state.waiting.push_back(work);
-        if state.waiting.len() <= state.idle {
-            self.changed.notify_one();
-        } else if state.threads < limits::FILE_THREADS_MAX {
-            drop(state);
-            if let Err(error) = self.start() {
-                debug!("can't start another file thread: {error}");
-            }
-        }
-    }
-
-    fn start(self: &Arc<Self>) -> io::Result<()> {
-        lock(&self.state).threads += 1;
-        let pool = self.clone();
-        let started = thread::Builder::new().name("files".to_owned()).spawn(move || pool.run());
-        started.map(drop).inspect_err(|_| lock(&self.state).threads -= 1)
-    }
-
-    fn run(&self) {
-        while let Some(work) = self.next() {
-            // Work that panics loses only its own result.
-            let _ = catch_unwind(AssertUnwindSafe(work));
-        }
-    }
-
-    /// Waits for the next work. Returns `None` if the thread is to end. The last thread stays, as another one might not
-    /// start.
-    fn next(&self) -> Option<Work> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.is_closed {
-                state.threads -= 1;
-                return None;
-            }
-            if let Some(work) = state.waiting.pop_front() {
-                return Some(work);
-            }
-            state.idle += 1;
-            let (woken, waited) =
-                self.changed.wait_timeout(state, limits::FILE_THREAD_IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            state.idle -= 1;
-            if waited.timed_out() && state.waiting.is_empty() && state.threads > 1 {
-                state.threads -= 1;
-                return None;
-            }
-        }
-    }
-}
-
 impl FileThreads {
     /// Starts the first thread. With [`Driver::Ring`], writes and syncs are left to the ring of the calling thread.
     pub(in crate::engine) fn new(driver: Driver) -> io::Result<Self> {
-        let pool = Arc::new(Pool::default());
+        let pool = ThreadPool::new("files");
         pool.start()?;
         Ok(Self { pool, driver })
     }
@@ -189,7 +103,7 @@ impl FileThreads {
 
     /// Runs `work` outside the shares of torrents, without a result.
     pub(in crate::engine) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        self.pool.push(Box::new(work));
+        self.pool.spawn(work);
     }
 }
 
@@ -247,18 +161,6 @@ impl Drop for Worker {
     }
 }
 
-/// Drops queued work, whose callers then get no result.
-impl Drop for FileThreads {
-    fn drop(&mut self) {
-        let mut state = lock(&self.pool.state);
-        state.is_closed = true;
-        let dropped = std::mem::take(&mut state.waiting);
-        drop(state);
-        drop(dropped);
-        self.pool.changed.notify_all();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,29 +189,6 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-    }
-
-    #[test]
-    fn more_work_than_threads_is_done_in_the_end() {
-        const COUNT: usize = 2 * limits::FILE_THREADS_MAX;
-        let threads = FileThreads::new(Driver::Ring).unwrap();
-        let (done, all) = mpsc::channel();
-        for _ in 0..COUNT {
-            let done = done.clone();
-            threads.spawn(move || done.send(()).unwrap());
-        }
-        assert_eq!(all.iter().take(COUNT).count(), COUNT);
-        let started = lock(&threads.pool.state).threads;
-        assert!((1..=limits::FILE_THREADS_MAX).contains(&started), "{started}");
-    }
-
-    #[test]
-    fn work_without_a_thread_has_no_result() {
-        let threads = FileThreads::new(Driver::Ring).unwrap();
-        let (release, gate) = mpsc::channel::<()>();
-        lock(&threads.pool.state).is_closed = true;
-        threads.spawn(move || drop(release));
-        assert!(gate.recv().is_err(), "the work is dropped");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! tracker must not make us call other services of this host or its network.
 
 use std::net::IpAddr;
+use std::sync::mpsc;
+use std::thread;
 
 use tracing::debug;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+use ureq::unversioned::transport::time::Duration;
 
 use crate::codec::percent::{Plus, unescape};
 
@@ -96,15 +99,25 @@ pub(in crate::engine) struct TooNear(pub(in crate::engine) Nearness);
 /// connected to, so a name can't change its addresses in between.
 #[derive(Debug)]
 pub(in crate::engine) struct CheckedResolver {
-    names: DefaultResolver,
     expected: Nearness,
 }
 
 impl CheckedResolver {
     /// Fails with [`TooNear`] for names that resolve nearer than `expected`.
     pub(in crate::engine) fn new(expected: Nearness) -> Self {
-        Self { names: DefaultResolver::default(), expected }
+        Self { expected }
     }
+}
+
+/// Resolves a name on a thread of its own, which is left behind after the timeout. [`DefaultResolver`] does that too,
+/// but panics if the thread does not start.
+fn look_up(uri: &Uri, config: &ureq::config::Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let (uri, config) = (uri.clone(), config.clone());
+    let patient = NextTimeout { after: Duration::NotHappening, ..timeout };
+    let resolving = move || drop(sender.send(DefaultResolver::default().resolve(&uri, &config, patient)));
+    thread::Builder::new().name("resolve".to_owned()).spawn(resolving)?;
+    receiver.recv_timeout(*timeout.after).unwrap_or_else(|_| Err(ureq::Error::Timeout(timeout.reason)))
 }
 
 impl Resolver for CheckedResolver {
@@ -115,7 +128,7 @@ impl Resolver for CheckedResolver {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.names.resolve(uri, config, timeout)?;
+        let found = look_up(uri, config, timeout)?;
         let own = own_addresses();
         let nearest = found.iter().map(|address| Nearness::of(address.ip(), &own)).max();
         let nearest = nearest.filter(|&nearest| nearest >= self.expected).ok_or(ureq::Error::HostNotFound)?;

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use crate::base::{PeerId, Time, limits};
-use crate::engine::network::shortage::report_shortage;
+use crate::engine::network::shortage::{report_descriptor_limit, report_shortage};
 use crate::engine::ring::connection::{CloseReason, Connection, DRAIN_TIMEOUT};
 use crate::engine::ring::handshake::{Established, HandshakeFailure};
 use crate::engine::ring::local::Local;
@@ -185,6 +185,7 @@ fn handle_accepted(ring: &Rc<Ring>, socket: Socket, address: SocketAddr) {
     let Shared { admission, rings, external_address, .. } = &**ring.shared();
     let permit = match admission.admit(rings.connection_count(), external_address, address) {
         Admitted::No => return,
+        Admitted::NoDescriptor => return report_descriptor_limit(),
         Admitted::Yes(permit) => permit,
         Admitted::InPlaceOfAnother(permit) => {
             rings.spread_news();

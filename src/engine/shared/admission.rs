@@ -13,6 +13,8 @@ use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshak
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
     connections_max: usize,
+    /// The limit is lower than the user's, as the process may have too few descriptors.
+    is_short_of_descriptors: bool,
     /// An incomplete torrent accepts no more connections once it has this many.
     pub(in crate::engine) leeching_max: usize,
     half_open_count: AtomicUsize,
@@ -27,12 +29,16 @@ pub(in crate::engine) enum Admitted {
     /// Another connection was asked to close: the caller must call `Rings::spread_news`, so that it does.
     InPlaceOfAnother(HandshakePermit),
     No,
+    /// It would take a descriptor that the content needs.
+    NoDescriptor,
 }
 
 impl Admission {
-    pub(in crate::engine) fn new(connections_max: usize, leeching_max: usize) -> Self {
+    /// The user wants at most `connections_max` connections, and the descriptors suffice for `affordable_max`.
+    pub(in crate::engine) fn new(connections_max: usize, affordable_max: usize, leeching_max: usize) -> Self {
         Self {
-            connections_max,
+            connections_max: connections_max.min(affordable_max),
+            is_short_of_descriptors: affordable_max < connections_max,
             leeching_max,
             half_open_count: AtomicUsize::new(0),
             pending: PendingHandshakes::default(),
@@ -53,6 +59,8 @@ impl Admission {
             Admitted::Yes(permit)
         } else if self.eviction.evict_for(own.get(), address) {
             Admitted::InPlaceOfAnother(permit)
+        } else if self.is_short_of_descriptors {
+            Admitted::NoDescriptor
         } else {
             Admitted::No
         }

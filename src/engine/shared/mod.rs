@@ -29,7 +29,7 @@ use crate::engine::shared::received::{Received, Verified};
 use crate::engine::shared::rings::Rings;
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
-use crate::io::{SocketOptions, ZeroCopyMode};
+use crate::io::{Descriptors, SocketOptions, ZeroCopyMode};
 use crate::storage::StorageError;
 use crate::swarm::Sighting;
 use crate::swarm::fair_queue::FairQueue;
@@ -123,12 +123,16 @@ impl Shared {
         let listen = endpoint.local_address.map_or(IpAddr::from([0; 4]), |address| address.ip());
         let listen = SocketAddr::new(listen, endpoint.listen_port);
         let contents = config.contents.clone();
+        let descriptors = Descriptors::of_process();
+        let is_downloading = torrents.values().any(|torrent| torrent.content.checkpoint.is_some());
+        let affordable_max =
+            if is_downloading { descriptors.downloading_connections } else { descriptors.seeding_connections };
         *contents.torrents_mut() = torrents;
         Self {
             peer_id: config.identity.peer_id,
             contents,
             rings: Arc::default(),
-            admission: Arc::new(Admission::new(config.connections_max, config.leeching_max)),
+            admission: Arc::new(Admission::new(config.connections_max, affordable_max, config.leeching_max)),
             control: ControlWaker::default(),
             endpoint,
             external_address: Arc::new(ExternalAddress::new(listen)),

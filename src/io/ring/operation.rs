@@ -11,7 +11,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockRef};
 
 use super::in_flight::{InFlight, unless_ring_ends};
-use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE};
+use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE, RING_WORKER_TIMEOUT};
 use crate::io::fault::{Step, chaos_interrupt, chaos_truncate, fault_point};
 use crate::io::memory::{FlushStep, Gather, Message, RecvBuffer, SPANS_PER_CALL, SharedFile, advance};
 use crate::io::retry::is_transient;
@@ -70,6 +70,15 @@ async unsafe fn submit_once<D: Unpin + 'static>(owned: D, entry: squeue::Entry) 
 pub(in crate::io) async fn no_op() {
     // SAFETY: the entry contains no pointer.
     let _ = unsafe { submit((), opcode::Nop::new().build()) }.await;
+}
+
+/// Has the kernel start a worker thread for this thread's ring, which runs the operations that block. It stays, so that
+/// a later shortage of threads delays them but does not end them.
+pub(in crate::io) async fn start_worker() -> io::Result<()> {
+    let entry = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+    // SAFETY: the entry contains no pointer.
+    let started = tokio::time::timeout(RING_WORKER_TIMEOUT, unsafe { submit_once((), entry) }).await;
+    started.unwrap_or_else(|_| (Err(io::ErrorKind::TimedOut.into()), ())).0.map(drop)
 }
 
 /// Cancels all pending operations of this thread's ring, and returns their number.

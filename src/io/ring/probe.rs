@@ -23,6 +23,11 @@ pub enum RingError {
     Operation(&'static str),
     #[error("io_uring: this kernel's is too old ({0}): a ring needs Linux 6.1 or newer")]
     TooOld(std::io::Error),
+    #[error(
+        "io_uring: the kernel starts no worker thread ({0}): raise the limit on processes ('ulimit -u', or pids.max of \
+         the container), or give --io plain"
+    )]
+    Worker(std::io::Error),
     #[error("io_uring: {0}")]
     Other(std::io::Error),
 }

@@ -23,7 +23,7 @@ use super::verified_files::{OnChange, VerifiedFiles};
 use crate::base::lock::lock;
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
-use crate::io::{SharedFile, Step, fault_point, retry_transient};
+use crate::io::{Descriptors, SharedFile, Step, fault_point, retry_transient};
 
 pub use sync::Unsynced;
 
@@ -92,7 +92,7 @@ impl Store {
             writes: extents.map(|_| AtomicU32::new(0)).collect(),
             verified,
             writable: Mutex::default(),
-            open_files_max: open_files_max(),
+            open_files_max: Descriptors::of_process().open_files,
             buffered_only: AtomicBool::new(false),
         })
     }
@@ -329,12 +329,6 @@ impl Store {
         open.push_back((file_index, path, file.clone()));
         Ok((file, path))
     }
-}
-
-fn open_files_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let share = usize::try_from(limit / limits::OPEN_FILES_SHARE).unwrap_or(usize::MAX);
-    share.clamp(limits::OPEN_FILES_MIN, limits::OPEN_FILES_MAX)
 }
 
 #[cfg(test)]

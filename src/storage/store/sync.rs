@@ -7,7 +7,7 @@ use rustix::fs::syncfs;
 
 use super::Store;
 use crate::base::limits;
-use crate::io::{SharedFile, Step, fault_point, retry_transient};
+use crate::io::{Descriptors, SharedFile, Step, fault_point, retry_transient};
 use crate::storage::error::{Action, StorageError};
 
 /// Files that were written to after their last sync.
@@ -28,8 +28,9 @@ impl Unsynced {
 
     /// Notes a completed write to a file.
     pub fn handle_written(&mut self, file_index: usize, file: &SharedFile) {
-        let has_room = self.files.len() < limits::SYNC_FILES_MAX;
-        self.files.entry(file_index).or_insert_with(|| has_room.then(|| file.clone()));
+        let count = self.files.len();
+        let has_room = || count < Descriptors::of_process().unsynced_files;
+        self.files.entry(file_index).or_insert_with(|| has_room().then(|| file.clone()));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -102,7 +102,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
         Some(Wanted::All | Wanted::Nothing) | None => 0,
     };
     // Verify the first requested byte before the status is sent.
-    let found = match file.clone().probe(first, entry.len).await {
+    let found = match file.clone().probe(site, first, entry.len).await {
         Ok(found) => found,
         // The file is changing, or descriptors are short for the moment.
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
@@ -127,7 +127,7 @@ async fn send(site: &Site, published: &Published, index: usize, request: Request
         Wanted::Part(range) => Some(range),
     };
     let (from, end) = range.as_ref().map_or((0, entry.len), |range| (*range.start(), *range.end() + 1));
-    let body = if method == Method::HEAD { Body::empty() } else { read(file, from..end, &site.0.long_reads, activity) };
+    let body = if method == Method::HEAD { Body::empty() } else { read(file, from..end, &site.0.readers, activity) };
     let name = entry.path.last().map(Vec::as_slice).unwrap_or_default();
     let mut response = Response::builder()
         .status(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })
@@ -159,12 +159,13 @@ impl Verified {
     }
 
     /// Verifies the byte at `offset` of the file, which is `len` bytes long, and returns the identity of the file.
-    async fn probe(self, offset: u64, len: u64) -> io::Result<FileIdentity> {
+    async fn probe(self, site: &Site, offset: u64, len: u64) -> io::Result<FileIdentity> {
         let probe = move || {
             let buffer = &mut [0][..usize::from(len > 0)];
             self.contents.read(self.info_hash, self.file_index, offset, buffer)
         };
-        tokio::task::spawn_blocking(probe).await.map_err(io::Error::other)?
+        // Without a thread that could read it, the file is busy.
+        site.0.readers.threads.run(probe).await.unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into()))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::{WEB_KEEPS_UP, WEB_LONG_READ_LEN, WEB_READ_LEN};
+use crate::io::ThreadPool;
 use crate::web::listener::Activity;
 
 /// A source of bytes.
@@ -22,17 +23,29 @@ pub(super) trait Source: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
 }
 
+/// The threads and the memory with which content is read.
+#[derive(Debug)]
+pub(super) struct FileReaders {
+    pub(super) threads: ThreadPool,
+    /// One permit for each long buffer into which content is read.
+    long_reads: Arc<Semaphore>,
+}
+
+impl FileReaders {
+    pub(super) fn new(long_reads_max: usize) -> Self {
+        Self { threads: ThreadPool::new("web-files"), long_reads: Arc::new(Semaphore::new(long_reads_max)) }
+    }
+}
+
 /// Creates a body with the bytes of `range`, which are read as the client consumes them. If bytes are missing or wrong,
-/// the connection ends early, so that the client notices. `long_reads` has one permit for each long buffer of the
-/// process.
-pub(super) fn read(source: impl Source, range: Range<u64>, long_reads: &Arc<Semaphore>, activity: Activity) -> Body {
+/// the connection ends early, so that the client notices.
+pub(super) fn read(source: impl Source, range: Range<u64>, readers: &Arc<FileReaders>, activity: Activity) -> Body {
     let (give_back, returned) = mpsc::channel(1);
-    let long_reads = Arc::clone(long_reads);
     let reader = Reader {
         source: Arc::new(source),
         range,
         activity,
-        long_reads,
+        readers: Arc::clone(readers),
         give_back,
         returned,
         buffer: Some(Vec::new()),
@@ -50,7 +63,7 @@ struct Reader<S> {
     range: Range<u64>,
     /// The connection that gets the bytes.
     activity: Activity,
-    long_reads: Arc<Semaphore>,
+    readers: Arc<FileReaders>,
     give_back: Sender<Vec<u8>>,
     returned: Receiver<Vec<u8>>,
     /// The buffer before the first read. Later it is lent to the connection, which returns it through the channel.
@@ -88,7 +101,7 @@ impl<S: Source> Reader<S> {
             None => self.returned.recv().await.unwrap_or_default(),
         };
         let keeps_up = self.lent_at.is_some_and(|lent_at| lent_at.elapsed() < WEB_KEEPS_UP);
-        let long = keeps_up.then(|| Arc::clone(&self.long_reads).try_acquire_owned().ok()).flatten();
+        let long = keeps_up.then(|| Arc::clone(&self.readers.long_reads).try_acquire_owned().ok()).flatten();
         let len_max = if long.is_some() { WEB_LONG_READ_LEN } else { WEB_READ_LEN };
         let len = usize::try_from(self.range.end - self.range.start).unwrap_or(len_max).min(len_max);
         if bytes.capacity() > len_max {
@@ -104,8 +117,8 @@ impl<S: Source> Reader<S> {
     async fn fill(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         let _busy = self.activity.begin_busy();
         let (source, at) = (Arc::clone(&self.source), self.range.start);
-        let read = tokio::task::spawn_blocking(move || source.read_exact_at(&mut bytes, at).map(|()| bytes));
-        read.await.map_err(io::Error::other)?
+        let read = self.readers.threads.run(move || source.read_exact_at(&mut bytes, at).map(|()| bytes));
+        read.await.unwrap_or_else(|| Err(io::Error::other("no thread can be started")))
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..len).map(|at| u8::try_from(at / 7 % 256).unwrap()).collect();
         file.write_all(&content).unwrap();
-        let body = read(file, 1..len as u64, &Arc::new(Semaphore::new(long_reads)), Activity::default());
+        let body = read(file, 1..len as u64, &Arc::new(FileReaders::new(long_reads)), Activity::default());
         let mut stream = body.into_data_stream();
         let (mut lens, mut all) = (Vec::new(), vec![content[0]]);
         while let Some(part) = futures_util::StreamExt::next(&mut stream).await {
@@ -150,7 +163,7 @@ mod tests {
     async fn no_byte_is_read_while_the_buffer_is_lent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 100_000]).unwrap();
-        let mut stream = read(file, 0..100_000, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();
+        let mut stream = read(file, 0..100_000, &Arc::new(FileReaders::new(0)), Activity::default()).into_data_stream();
         let lent = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
         let next = futures_util::StreamExt::next(&mut stream);
         let waited = tokio::time::timeout(std::time::Duration::from_millis(50), next).await;
@@ -163,7 +176,7 @@ mod tests {
     async fn a_truncated_file_is_an_error() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10]).unwrap();
-        let mut stream = read(file, 0..100, &Arc::new(Semaphore::new(0)), Activity::default()).into_data_stream();
+        let mut stream = read(file, 0..100, &Arc::new(FileReaders::new(0)), Activity::default()).into_data_stream();
         assert!(futures_util::StreamExt::next(&mut stream).await.unwrap().is_err());
     }
 }

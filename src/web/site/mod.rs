@@ -33,7 +33,6 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
-use tokio::sync::Semaphore;
 
 use super::conditional::Validators;
 use super::hosts::{self, Hosts};
@@ -47,6 +46,7 @@ use crate::codec::percent::{self, Plus, unescape};
 use crate::codec::url::Url;
 use crate::engine::Timeliness;
 use crate::tracker::Origin;
+use file_body::FileReaders;
 use published::TorrentFile;
 use torrents::Torrents;
 
@@ -69,8 +69,7 @@ struct Inner {
     public_url: Option<String>,
     /// The port of HTTP over TCP, and of the tracker over UDP.
     port: u16,
-    /// One permit for each long buffer into which content is read.
-    long_reads: Arc<Semaphore>,
+    readers: Arc<FileReaders>,
 }
 
 /// The URLs of a torrent, for clients that use a certain host as our name.
@@ -89,8 +88,8 @@ impl Site {
     pub fn new(torrents: Vec<Published>, tracker: Tracker, public_url: Option<String>, port: u16) -> Self {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         let torrents = RwLock::new(Arc::new(torrents.into_iter().collect()));
-        let long_reads = Arc::new(Semaphore::new(WEB_LONG_READS_MAX));
-        Self(Arc::new(Inner { torrents, pending: Arc::default(), tracker, public_url, port, long_reads }))
+        let readers = Arc::new(FileReaders::new(WEB_LONG_READS_MAX));
+        Self(Arc::new(Inner { torrents, pending: Arc::default(), tracker, public_url, port, readers }))
     }
 
     /// Content that is being hashed.

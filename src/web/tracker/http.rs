@@ -272,7 +272,7 @@ mod tests {
     async fn a_silent_client_loses_its_permit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let connections = ConnectionLimits { in_all: 1, per_host: 2 };
+        let connections = ConnectionLimits::new(1, 2);
         let bounds = Bounds { connections, silence_max: Duration::from_secs(1), ..Bounds::default() };
         tokio::spawn(listener::serve(listener, bounds, router(Tracker::new(Table::listed()))));
         let mut silent = TcpStream::connect(addr).unwrap();

@@ -1,4 +1,4 @@
-//! Control groups with a memory limit. They need root.
+//! Control groups with a limit on memory or on processes. They need root.
 
 use std::{
     fs,
@@ -10,33 +10,44 @@ use std::{
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A control group with a limit on memory, page cache included, which is removed on drop.
+/// A control group with a limit, which is removed on drop.
 pub(crate) struct ControlGroup {
     /// The mount point of the hierarchy.
-    root: &'static Path,
+    root: PathBuf,
     folder: PathBuf,
-    /// The key in `memory.stat` for dirty pages.
-    dirty: &'static str,
+    /// The hierarchy is of the first version, with a mount point for each resource.
+    is_old: bool,
 }
 
 impl ControlGroup {
-    /// Creates a group of at most `memory` bytes.
-    pub(crate) fn new(memory: u64) -> Self {
-        let name = format!("bt-fast-{}-{}", std::process::id(), fastrand::u32(..));
-        let (root, limit, dirty) = if fs::exists("/sys/fs/cgroup/memory/cgroup.procs").unwrap() {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_dirty")
+    /// Creates a group of at most `bytes` of memory, page cache included.
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self::limited("memory", ["memory.limit_in_bytes", "memory.max"], bytes)
+    }
+
+    /// Creates a group of at most `count` processes and threads.
+    pub(crate) fn of_processes(count: u64) -> Self {
+        Self::limited("pids", ["pids.max", "pids.max"], count)
+    }
+
+    /// `names` are those of the limit in the two versions of control groups.
+    fn limited(resource: &str, names: [&str; 2], limit: u64) -> Self {
+        let own = Path::new("/sys/fs/cgroup").join(resource);
+        let is_old = own.join("cgroup.procs").exists();
+        let root = if is_old {
+            own
         } else {
-            fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").unwrap();
-            ("/sys/fs/cgroup", "memory.max", "file_dirty")
+            fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{resource}")).unwrap();
+            "/sys/fs/cgroup".into()
         };
-        let (root, folder) = (Path::new(root), Path::new(root).join(name));
+        let folder = root.join(format!("bt-fast-{}-{}", std::process::id(), fastrand::u32(..)));
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join(limit), memory.to_string()).unwrap();
-        Self { root, folder, dirty }
+        fs::write(folder.join(names[usize::from(!is_old)]), limit.to_string()).unwrap();
+        Self { root, folder, is_old }
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.root
+        &self.root
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -53,7 +64,8 @@ impl ControlGroup {
 
     pub(crate) fn dirty_len(&self) -> u64 {
         let stat = fs::read_to_string(self.folder.join("memory.stat")).unwrap();
-        let value = stat.lines().find_map(|line| line.strip_prefix(self.dirty)?.trim().parse().ok());
+        let key = if self.is_old { "total_dirty" } else { "file_dirty" };
+        let value = stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
         value.expect("a count of dirty pages")
     }
 }

@@ -4,5 +4,6 @@ pub(crate) mod environment;
 pub(crate) mod killed;
 mod link_outage;
 mod memory_limit;
+mod process_limits;
 mod scarce_resources;
 mod unreliable_link;

@@ -1,0 +1,130 @@
+//! Limits on the threads and descriptors of a process.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::loopback::{DEADLINE, DRIVER, Fixture, NAME, PIECE_LEN, Seed, event, exit_code, failures, own_address};
+use crate::support::{
+    bt_fast,
+    content::write_random,
+    control_group::ControlGroup,
+    http_client::get_url,
+    process::{Running, run, wait_until},
+};
+
+const LEN: u64 = 3 << 20;
+const FILES: usize = 60;
+const DESCRIPTORS: usize = 64;
+/// More than the descriptors of the process.
+const IDLE: u8 = 80;
+
+test_on_both_drivers!(
+    a_download_with_few_threads_works_or_fails_cleanly,
+    idle_peers_leave_descriptors_for_the_content,
+    a_crowded_download_keeps_descriptors_for_its_files,
+);
+
+fn a_download_with_few_threads_works_or_fails_cleanly() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    for count in (3..11).chain([64]) {
+        let group = ControlGroup::of_processes(count);
+        let target = fixture.scratch.folder(&format!("target {count}"));
+        let finished = run(&group.command(&fixture.get_command(&target, &[seed.address])), DEADLINE);
+        assert!(!finished.stderr.contains("panicked"), "{count}: {finished:#?}");
+        match finished.code {
+            Some(0) => fixture.assert_complete(&target),
+            Some(1) if count < 64 => {
+                let failures = failures(&finished.stderr);
+                assert!(failures.len() == 1 && failures[0].contains("pids.max"), "{count}: {finished:#?}");
+            }
+            _ => panic!("{count}: {finished:#?}"),
+        }
+    }
+}
+
+/// Connects as a peer that has nothing and asks for nothing. `number` makes its id, and with seven others its address.
+fn idle_peer(number: u8, seed: SocketAddr, info_hash: &[u8; 20]) -> Option<TcpStream> {
+    let host = number / 8 + 1;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 9, 9, host), 0)).into()).unwrap();
+    socket.connect_timeout(&seed.into(), DEADLINE).ok()?;
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0").ok()?;
+    stream.write_all(info_hash).ok()?;
+    stream.write_all(&[number; 20]).ok()?;
+    Some(stream)
+}
+
+fn crowd(seed: SocketAddr, info_hash: &[u8; 20]) -> Vec<TcpStream> {
+    (0..IDLE).filter_map(|number| idle_peer(number, seed, info_hash)).collect()
+}
+
+fn limited(command: &Command) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}")).arg(command.get_program()).args(command.get_args());
+    limited
+}
+
+fn folder_of_files() -> Fixture {
+    Fixture::made_by(&[], PIECE_LEN, |root| {
+        (0..FILES).for_each(|at| write_random(&root.join(format!("{at}")), 50_000, fastrand::u64(..)));
+    })
+}
+
+fn idle_peers_leave_descriptors_for_the_content() {
+    let fixture = folder_of_files();
+    let address = own_address();
+    let web = SocketAddr::new(address.ip(), 7100);
+    let mut command = bt_fast();
+    command.args(["seed", "--json", "--admin", "off"]).arg(fixture.source.join(NAME));
+    command.args(["--listen", &address.to_string(), "--web", &web.to_string()]);
+    command.args(DRIVER.get().iter().flat_map(|driver| ["--io", driver]));
+    let mut seed = Seed::start(&limited(&command), address, &fixture.scratch.join("seed.log"));
+    let published = event(&seed.process.output(), "published").unwrap();
+    let idle = crowd(address, &fixture.metainfo.info_hash.0);
+    let is_short = || seed.process.output().contains("no descriptor is left");
+    assert!(wait_until(DEADLINE, is_short), "{}", seed.process.log_tail());
+    let page = published["page"].as_str().unwrap();
+    for file in 0..FILES {
+        let url = format!("{page}f/{}/{NAME}/{file}", published["info_hash"].as_str().unwrap());
+        let answer = get_url(&url);
+        assert_eq!((answer.status, answer.body.len()), (200, 50_000), "{url}");
+    }
+    // An idle peer gives way.
+    let target = fixture.scratch.folder("target");
+    run(&fixture.get_command(&target, &[address]), DEADLINE).success();
+    fixture.assert_complete(&target);
+    drop(idle);
+    seed.stop();
+}
+
+fn a_crowded_download_keeps_descriptors_for_its_files() {
+    let fixture = folder_of_files();
+    let seed = fixture.seed();
+    let target = fixture.scratch.folder("target");
+    let mut get = fixture.get_command(&target, &[seed.address]);
+    get.args(["--down", "600K", "--connections", "1000"]);
+    let listen = get.get_args().skip_while(|arg| *arg != "--listen").nth(1).unwrap();
+    let own: SocketAddr = listen.to_str().unwrap().parse().unwrap();
+    let log = fixture.scratch.join("get.log");
+    let mut get = Running::start("get", &limited(&get), &log);
+    assert!(wait_until(DEADLINE, || TcpStream::connect(own).is_ok()), "{}", get.log_tail());
+    let mut idle = crowd(own, &fixture.metainfo.info_hash.0);
+    let mut answered = 0;
+    for peer in &mut idle {
+        peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        answered += usize::from(peer.read(&mut [0; 68]).is_ok_and(|len| len > 0));
+    }
+    assert!(answered < DESCRIPTORS, "{answered}");
+    assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", fs::read_to_string(log).unwrap());
+    fixture.assert_complete(&target);
+    seed.stop();
+}
