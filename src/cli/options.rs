@@ -16,10 +16,10 @@ use crate::base::escape::{printable, printed};
 use crate::base::limits;
 use crate::base::units::{Bytes, parse_duration, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
-use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable};
+use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable, without_credentials};
 use crate::engine::{CacheMode, RateLimits, WriteMode, arena_len_default};
 use crate::hash::Kernel;
-use crate::io::{ChosenDriver, Device, Driver, DriverChoice, ZeroCopyMode};
+use crate::io::{ChosenDriver, Device, Driver, DriverChoice, ZeroCopyMode, raise_descriptor_limit};
 use crate::swarm::choker::Slots;
 use crate::web::forwarded::TrustedProxies;
 
@@ -325,9 +325,12 @@ fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
             }
         },
     };
+    // The choice of a driver depends on the descriptors that a session may have.
+    raise_descriptor_limit();
+    let rings = ring_count(args.rings)?;
     Ok(EngineOptions {
-        io: driver_choice(args.io).choose()?,
-        rings: ring_count(args.rings)?,
+        io: driver_choice(args.io).choose(rings)?,
+        rings,
         arena_len: arena_len(args.arena.as_deref())?,
         slots,
         metainfo: metainfo_limits(&args.limits),

@@ -17,7 +17,7 @@ use crate::engine::Config;
 use crate::engine::magnet::Listening;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::scrape::scrape;
-use crate::io::Device;
+use crate::io::{Device, StartError};
 
 pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure> {
     let ShowOptions { source, scrape, network, timeout, engine } = options;
@@ -54,8 +54,7 @@ pub(super) fn run(options: &ShowOptions, output: &Output) -> Result<(), Failure>
 fn scraped(metainfo: &Metainfo, device: Option<Device>) -> Result<Vec<ShownSwarm>, Failure> {
     let urls = metainfo.tiers.concat();
     let egress = Egress { device, local: None };
-    let answers =
-        scrape(&urls, metainfo.info_hash, egress).map_err(|error| Failure::io("can't ask", "trackers", &error))?;
+    let answers = scrape(&urls, metainfo.info_hash, egress).map_err(StartError::from)?;
     let shown = |(tracker, answer): (String, Result<ScrapedSwarm, String>)| {
         let swarm = answer.as_ref().ok().copied();
         ShownSwarm {

@@ -32,7 +32,7 @@ use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
 use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_permits};
 use crate::engine::trackers::http::Fetcher;
-use crate::io::Device;
+use crate::io::{Device, StartError, event_loop};
 use crate::peer::{
     Agreement, HandshakeExchange, HandshakeFault, HandshakeStep, MetadataConnection, MetadataEvent, PeerFault,
 };
@@ -94,7 +94,7 @@ pub enum MetadataError {
 /// Fetches the metadata from peers until it is complete, `stop` is set or nothing has arrived for the timeout of the
 /// configuration.
 pub fn fetch_metadata(request: MetadataRequest<'_>) -> Result<Metadata, MetadataError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Threads)?;
+    let runtime = event_loop().map_err(|error| EngineError::from(StartError::from(error)))?;
     let found = LocalSet::new().block_on(&runtime, run(request));
     // Does not wait for a tracker that hangs.
     runtime.shutdown_background();

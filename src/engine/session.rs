@@ -26,7 +26,7 @@ use crate::engine::shared::rings::{Command, RingHandle};
 use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::hash::Pool;
 use crate::io::{
-    Driver, EventLoopError, Listener, SocketOptions, StartError, raise_descriptor_limit, run_thread, start_workers,
+    Driver, Listener, SocketOptions, StartError, event_loop, raise_descriptor_limit, run_thread, start_workers,
 };
 
 /// Runs the torrents until all have left, or `stop` is set, or a fault ends the session.
@@ -69,8 +69,7 @@ pub fn run(
     let session = Arc::downgrade(&shared);
     config.contents.handle_started(session);
     let rings = start_rings(&shared, config.driver, listeners)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| StartError::from(EventLoopError::from(error)))?;
+    let runtime = event_loop().map_err(StartError::from)?;
     for socket in utp_sockets {
         runtime.spawn(utp::refuse(socket, config.filter.clone()));
     }

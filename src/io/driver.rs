@@ -4,10 +4,13 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 
+use rustix::event::EventfdFlags;
+
 use super::plain;
 use super::plain::probe::EventLoopError;
 use super::ring::probe::{RingError, probe};
 use super::ring::{self, operation};
+use crate::base::limits::{RING_DESCRIPTORS, SESSION_DESCRIPTORS};
 
 /// How sockets and files are accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,8 +40,8 @@ pub struct ChosenDriver {
 }
 
 impl DriverChoice {
-    /// Chooses a driver that this kernel supports.
-    pub fn choose(self) -> Result<ChosenDriver, StartError> {
+    /// Chooses a driver that this kernel supports, for a session with this number of I/O threads.
+    pub fn choose(self, thread_count: usize) -> Result<ChosenDriver, StartError> {
         // Rings have event loops too.
         plain::probe::probe()?;
         let chosen = |driver, refusal| ChosenDriver { driver, refusal };
@@ -46,12 +49,23 @@ impl DriverChoice {
             // Some filters kill a process that asks for a ring.
             return Ok(chosen(Driver::Plain, None));
         }
-        match probe() {
+        let probed = match self {
+            // Rings take more descriptors than event loops do.
+            Self::Auto => probe().and_then(|()| Ok(reserve(RING_DESCRIPTORS * thread_count + SESSION_DESCRIPTORS)?)),
+            Self::Only(_) => probe(),
+        };
+        match probed {
             Ok(()) => Ok(chosen(Driver::Ring, None)),
             Err(refusal) if self == Self::Auto => Ok(chosen(Driver::Plain, Some(refusal))),
             Err(refusal) => Err(refusal.into()),
         }
     }
+}
+
+/// Checks that this number of descriptors can be opened.
+fn reserve(count: usize) -> io::Result<()> {
+    let first = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    (1..count).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 impl Driver {
@@ -92,8 +106,12 @@ pub enum StartError {
 /// Afterwards, pending operations are cancelled and awaited. The memory of operations that do not end in time is
 /// leaked.
 pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result<F::Output, StartError> {
-    // Both drivers run on the crate tokio, which panics if descriptors are short.
-    plain::probe::probe()?;
+    // Rings have event loops too.
+    let turn = plain::probe::take_turn()?;
+    let main = || {
+        drop(turn);
+        main()
+    };
     CURRENT.set(driver);
     Ok(match driver {
         Driver::Ring => ring::runtime::run(main)?,

@@ -33,6 +33,7 @@ pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};
 pub use plain::file::{flush_range_blocking, write_all_at_blocking};
 pub use plain::probe::EventLoopError;
+pub use plain::runtime::event_loop;
 pub use retry::retry_transient;
 pub use ring::operation::{flush_range, write_all_at};
 pub use ring::probe::{RingError, probe};

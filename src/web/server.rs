@@ -15,7 +15,7 @@ use super::listener::{self, Bounds};
 use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
-use crate::io::Descriptors;
+use crate::io::{Descriptors, event_loop};
 
 /// The public sockets: the same port over TCP and UDP.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ fn serve(
     router: Router,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = event_loop().map_err(io::Error::other)?;
     let stop = Arc::clone(stop);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         runtime.block_on(async {

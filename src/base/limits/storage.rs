@@ -39,6 +39,10 @@ pub const SYMLINKS_MAX: u32 = 40;
 pub const POPULATE_PAGES_MAX: usize = 1024;
 
 /// Ring threads; the largest value of `--rings`.
+/// Descriptors of a ring thread with io_uring.
+pub const RING_DESCRIPTORS: usize = 8;
+/// Descriptors of a session beside those of its ring threads. With fewer free ones `--io auto` does not choose io_uring.
+pub const SESSION_DESCRIPTORS: usize = 25;
 pub const RINGS_MAX: usize = 8;
 /// Smallest value of `--arena` in bytes, four blocks.
 pub const ARENA_LEN_MIN: u64 = 64 << 10;

@@ -33,7 +33,7 @@ use crate::codec::metainfo::{Attributes, Draft, DraftFiles, FileEntry, Metainfo,
 use crate::create::{Control, Plan, piece_len, verify};
 use crate::engine::WriteMode;
 use crate::hash::sha1_batch;
-use crate::io::Driver;
+use crate::io::{Driver, event_loop};
 use crate::tracker::Table;
 use crate::web::listener::{self, Bounds};
 use crate::web::tracker::{Tracker, http};
@@ -261,7 +261,7 @@ pub(in crate::bench) fn start_tracker() -> io::Result<String> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = event_loop().map_err(io::Error::other)?;
     thread::Builder::new().name("tracker".into()).spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -91,7 +91,8 @@ pub struct BenchFolder {
 }
 
 pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Result<LoopbackOptions, Failure> {
-    let drivers = resolve_drivers(&args)?;
+    let rings = ring_count(args.rings)?;
+    let drivers = resolve_drivers(&args, rings)?;
     Ok(LoopbackOptions {
         size: size("--size", &args.size)?,
         piece_len: args.piece_length.as_deref().map(create_piece_len).transpose()?,
@@ -104,7 +105,7 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
         },
         write: write_mode(args.write),
         drivers,
-        rings: ring_count(args.rings)?,
+        rings,
         arena_len: arena_len(args.arena.as_deref())?,
         hash_kernel,
         seed_flags: words(args.seed_flags.as_deref()),
@@ -114,7 +115,7 @@ pub(super) fn resolve_loopback(args: LoopbackArgs, hash_kernel: Kernel) -> Resul
     })
 }
 
-fn resolve_drivers(args: &LoopbackArgs) -> Result<Vec<Driver>, Failure> {
+fn resolve_drivers(args: &LoopbackArgs, rings: usize) -> Result<Vec<Driver>, Failure> {
     let choice = match args.io {
         BenchIoArg::Auto => DriverChoice::Auto,
         BenchIoArg::Ring => DriverChoice::Only(Driver::Ring),
@@ -123,11 +124,11 @@ fn resolve_drivers(args: &LoopbackArgs) -> Result<Vec<Driver>, Failure> {
             return Err(usage("--io both compares two drivers: leave --html and --compare out"));
         }
         BenchIoArg::Both => {
-            DriverChoice::Only(Driver::Ring).choose()?;
+            DriverChoice::Only(Driver::Ring).choose(rings)?;
             return Ok(vec![Driver::Ring, Driver::Plain]);
         }
     };
-    Ok(vec![choice.choose()?.driver])
+    Ok(vec![choice.choose(rings)?.driver])
 }
 
 fn resolve_compare(args: OlderArgs) -> Option<CompareOptions> {
@@ -166,6 +167,7 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
     let rate = |flag, text: &Option<String>| text.as_deref().map(|text| link_rate(flag, text)).transpose();
     let (link, origin) = (rate("--link", &args.link)?, rate("--origin", &args.origin)?);
     let Some(leechers) = args.simulate else {
+        let rings = ring_count(None)?;
         let (link, origin) =
             (rate_limit("--link", args.link.as_deref())?, rate_limit("--origin", args.origin.as_deref())?);
         return Ok(SwarmOptions::Fleet {
@@ -177,8 +179,8 @@ pub(super) fn resolve_swarm(args: SwarmArgs, hash_kernel: Kernel) -> Result<Swar
                 with_floor: false,
                 folder: resolve_folder(args.place),
                 write: WriteMode::Auto,
-                drivers: vec![DriverChoice::Auto.choose()?.driver],
-                rings: ring_count(None)?,
+                drivers: vec![DriverChoice::Auto.choose(rings)?.driver],
+                rings,
                 arena_len: arena_len(None)?,
                 hash_kernel,
                 seed_flags: Vec::new(),

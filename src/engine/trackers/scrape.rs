@@ -9,6 +9,7 @@ use crate::codec::url::is_udp;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::http::{FetchLimits, Fetcher};
 use crate::engine::trackers::udp::{self, Patience};
+use crate::io::{EventLoopError, event_loop};
 
 /// Asks all trackers once, concurrently. Returns the answer of each of `urls` in order, or a one-line reason why there
 /// is none. Blocks for at most [`SCRAPE_TIMEOUT`] and the lookup of names.
@@ -16,9 +17,9 @@ pub fn scrape(
     urls: &[String],
     info_hash: InfoHash,
     egress: Egress,
-) -> std::io::Result<Vec<Result<ScrapedSwarm, String>>> {
+) -> Result<Vec<Result<ScrapedSwarm, String>>, EventLoopError> {
     let fetcher = Fetcher::new(egress);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = event_loop()?;
     let answers = runtime.block_on(async {
         let mut tasks = JoinSet::new();
         for (index, url) in urls.iter().cloned().enumerate() {

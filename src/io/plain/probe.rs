@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
@@ -13,7 +14,7 @@ pub enum EventLoopError {
          profile that allows epoll_create1, epoll_ctl, epoll_wait and eventfd2"
     )]
     Refused(io::Error),
-    #[error("epoll: too many open files ({0}): raise the limit with 'ulimit -n'")]
+    #[error("epoll: {0}: raise the limit with 'ulimit -n'")]
     Descriptors(io::Error),
     #[error("epoll: {0}")]
     Other(io::Error),
@@ -29,7 +30,16 @@ impl From<io::Error> for EventLoopError {
     }
 }
 
-/// Opens all descriptors that an event loop needs. The crate tokio panics where some of them are missing.
+/// Waits until no other thread creates an event loop, and checks that the descriptors of one are free, without which
+/// the crate tokio panics. The caller drops the guard when it has created its event loop.
+pub(in crate::io) fn take_turn() -> Result<MutexGuard<'static, ()>, EventLoopError> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    probe()?;
+    Ok(turn)
+}
+
+/// Opens all descriptors that an event loop needs.
 pub(in crate::io) fn probe() -> Result<(), EventLoopError> {
     let events = || -> io::Result<_> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;

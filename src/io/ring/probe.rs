@@ -17,7 +17,7 @@ pub enum RingError {
     Refused(std::io::Error),
     #[error("io_uring: not enough locked memory ({0}): raise the limit with 'ulimit -l'")]
     LockedMemory(std::io::Error),
-    #[error("io_uring: too many open files ({0}): raise the limit with 'ulimit -n'")]
+    #[error("io_uring: {0}: raise the limit with 'ulimit -n'")]
     Descriptors(std::io::Error),
     #[error("io_uring: this kernel lacks the operation {0}: a ring needs Linux 6.1 or newer")]
     Operation(&'static str),

@@ -19,6 +19,7 @@ use crate::codec::tracker_http::{
     AnnounceReply, OwnedAnnounceQuery, PeerForm, PeerHost, ScrapedSwarm, TrackerPeer, decode_query,
     decode_scrape_query, encode_failure, encode_reply, encode_scrape,
 };
+use crate::io::event_loop;
 use crate::tracker::{Announcement, Reply, SwarmPeer};
 use crate::web::forwarded::TrustedProxies;
 use crate::web::listener::{self, Bounds, Endpoints};
@@ -46,7 +47,7 @@ pub fn start(
     let start = |(index, listener): (usize, std::net::TcpListener)| {
         let (router, stop) = (alone(tracker.clone()), Arc::clone(stop));
         let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = event_loop().map_err(io::Error::other)?;
         thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
