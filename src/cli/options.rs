@@ -522,7 +522,7 @@ fn date(text: &str) -> Result<i64, Failure> {
 
 fn url(what: &str, text: &str, schemes: &[&str]) -> Result<String, Failure> {
     usable(text.as_bytes(), schemes).ok_or_else(|| {
-        let text = printable(text.as_bytes());
+        let text = printable(without_credentials(text).as_bytes());
         let schemes =
             schemes.split_last().map_or(String::new(), |(last, rest)| format!("{} or {last}", rest.join(", ")));
         usage(format_args!("not a {what} URL: '{text}': give one with {schemes} and a host"))

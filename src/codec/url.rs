@@ -64,6 +64,16 @@ pub fn shown_server(text: &str) -> String {
     }
 }
 
+/// Returns a text that is meant as a URL without its user and password, for messages.
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((credentials, _)) => format!("{scheme}://{}", &rest[credentials.len() + 1..]).into(),
+        None => text.into(),
+    }
+}
+
 /// Removes the blanks, quotes and brackets around a pasted text.
 pub fn pasted(mut text: &[u8]) -> &[u8] {
     loop {
@@ -150,6 +160,15 @@ mod tests {
         assert_eq!(shown_server("https://user:word@t.example:8443/key/announce?pass=x"), "https://t.example:8443");
         assert_eq!(shown_server("udp://[::1]:80/x"), "udp://[::1]:80");
         assert_eq!(shown_server("t.example:secret"), "t.example://");
+        for (text, shown) in [
+            ("http://user:pass@word@t.example:80/a@b?c#d", "http://t.example:80/a@b?c#d"),
+            ("http://user@[::1]", "http://[::1]"),
+            ("http://user:word@", "http://"),
+            ("http://t.example/a?b=c@d", "http://t.example/a?b=c@d"),
+            ("user:word@t.example", "user:word@t.example"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
     }
 
     #[test]

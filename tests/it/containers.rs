@@ -87,6 +87,10 @@ fn health_of_a_server_that_fails_is_1() {
     assert_eq!(ask(&server.url("/fine"), &[]).code, Some(0));
     assert_unhealthy(&ask(&server.url(""), &[]), "HTTP status 500");
     assert_unhealthy(&ask(&server.url("/elsewhere"), &[]), "HTTP status 302");
+    let with_password = server.url("").replace("://", "://user:secret@");
+    let refused = ask(&with_password, &[]);
+    assert_unhealthy(&refused, "HTTP status 500");
+    assert!(!refused.stderr.contains("secret") && !refused.stderr.contains("user"), "{refused:#?}");
     assert_unhealthy(&ask(&server.url("/long"), &[]), "longer than");
     assert_eq!(ask("127.0.0.1:80", &[]).code, Some(2));
 

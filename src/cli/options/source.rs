@@ -9,7 +9,7 @@ use super::{NetworkOptions, usage};
 use crate::base::escape::{printable, printed};
 use crate::cli::exit::{Exit, Failure};
 use crate::codec::magnet::Magnet;
-use crate::codec::url::{WEB_SCHEMES, pasted, usable};
+use crate::codec::url::{WEB_SCHEMES, pasted, usable, without_credentials};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum MetainfoSource {
@@ -75,7 +75,7 @@ impl fmt::Display for MetainfoSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.write_str(&printable(path.as_os_str().as_bytes())),
-            Self::Url(url) => f.write_str(&printable(url.as_bytes())),
+            Self::Url(url) => f.write_str(&printable(without_credentials(url).as_bytes())),
             Self::Magnet(magnet) => write!(f, "magnet:?xt=urn:btih:{}", magnet.info_hash),
             Self::Stdin => f.write_str("standard input"),
         }
