@@ -28,6 +28,7 @@ use crate::codec::magnet::{Magnet, PeerAddress};
 use crate::engine::config::Config;
 use crate::engine::network::dns::look_up_peer;
 use crate::engine::network::listen::listen;
+use crate::engine::network::shortage::AcceptFailures;
 use crate::engine::network::utp;
 use crate::engine::report::{EngineError, HungUp};
 use crate::engine::trackers::announcer::{self, Command, Found, Totals, announce_permits};
@@ -360,11 +361,17 @@ async fn connect(shared: Rc<Shared>, address: SocketAddr) {
 async fn accept(shared: Rc<Shared>, listener: std::net::TcpListener) {
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     let Ok(listener) = listener.inspect_err(|error| debug!("accept: {error}")) else { return };
+    let mut failures = AcceptFailures::default();
     loop {
-        let Ok((stream, address)) = listener.accept().await else {
-            tokio::time::sleep(TICK).await;
-            continue;
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                failures.handle_failed(&error);
+                tokio::time::sleep(TICK).await;
+                continue;
+            }
         };
+        failures.handle_accepted();
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let has_room = shared.connection_count.get() < limits::METADATA_CONNECTIONS_MAX;
         let of_host = shared.peers.borrow().connection_count(address.ip());

@@ -39,7 +39,7 @@ use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
-use crate::engine::network::shortage::{report_descriptor_limit, report_shortage};
+use crate::engine::network::shortage::{AcceptFailures, report_descriptor_limit};
 
 /// Value of `Retry-After`, in seconds, for temporary errors.
 pub(super) const RETRY_AFTER_S: &str = "1";
@@ -77,14 +77,18 @@ pub struct Endpoints {
 pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
     let limiter = ConnectionLimiter::new(bounds.connections);
     let bounds = Arc::new(bounds);
+    let mut failures = AcceptFailures::default();
     loop {
         let (stream, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failures.handle_accepted();
+                accepted
+            }
             // The client has closed the connection before the accept.
             Err(error) if is_of_one_connection(&error) => continue,
-            // Too many open files. Connections that end release descriptors.
+            // For example too many open files. Connections that end release descriptors.
             Err(error) => {
-                report_shortage(&error);
+                failures.handle_failed(&error);
                 tokio::time::sleep(WEB_ACCEPT_RETRY).await;
                 continue;
             }

@@ -119,6 +119,9 @@ pub const UTP_PACKETS_PER_S_MAX: u32 = 2000;
 /// Bytes received from the uTP socket at a time. The kernel may coalesce packets; those that do not fit are dropped.
 pub const UTP_RECV_LEN: usize = 2048;
 
+/// Failures of a listener in a row after which it is reported: a second of attempts. Some failures concern only the
+/// connection that was to be accepted.
+pub const ACCEPT_FAILURES_REPORTED: u32 = 10;
 /// Least time between two warnings that descriptors for new connections are short.
 pub const SHORTAGE_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -1,21 +1,55 @@
-//! Warnings that descriptors or memory for new connections are short, at most once per interval.
+//! Warnings about new connections that cannot be opened or accepted.
 
 #![allow(clippy::disallowed_methods, reason = "warnings are limited by the clock")]
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
-use crate::base::limits::SHORTAGE_WARNING_INTERVAL;
+use crate::base::limits::{ACCEPT_FAILURES_REPORTED, SHORTAGE_WARNING_INTERVAL};
 use crate::base::lock::lock;
 
 /// Shared by all listeners of the process, which lack the same descriptors.
 static WARNED_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Warns if `error` means that no descriptor or memory is left to open or accept a connection.
+/// The failures of a listener since it last accepted a connection.
+#[derive(Debug, Default)]
+pub struct AcceptFailures(u32);
+
+impl AcceptFailures {
+    /// The listener works.
+    pub fn handle_accepted(&mut self) {
+        self.0 = 0;
+    }
+
+    /// The listener has failed, and will be tried again. Warns if it lasts: once in the process, or as
+    /// [`report_shortage`] does.
+    pub fn handle_failed(&mut self, error: &io::Error) {
+        static HAS_WARNED: AtomicBool = AtomicBool::new(false);
+        self.0 = self.0.saturating_add(1);
+        if error.raw_os_error().is_some_and(is_shortage) {
+            report_shortage(error);
+        } else if self.0 == ACCEPT_FAILURES_REPORTED && !HAS_WARNED.swap(true, Ordering::Relaxed) {
+            warn!("new connections wait: accept: {error}: {}", remedy(error));
+        }
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+            "a container may need a seccomp profile that allows accept4 and setsockopt"
+        }
+        _ => "bt-fast tries again, restart it if that does not help",
+    }
+}
+
+/// Warns if `error` means that no descriptor or memory is left to open or accept a connection, at most once per
+/// interval.
 pub fn report_shortage(error: &io::Error) {
     match error.raw_os_error().filter(|code| is_shortage(*code)) {
         Some(libc::EMFILE) => report_descriptor_limit(),

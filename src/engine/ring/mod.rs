@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use crate::base::{PeerId, Time, limits};
-use crate::engine::network::shortage::{report_descriptor_limit, report_shortage};
+use crate::engine::network::shortage::{AcceptFailures, report_descriptor_limit, report_shortage};
 use crate::engine::ring::connection::{CloseReason, Connection, DRAIN_TIMEOUT};
 use crate::engine::ring::handshake::{Established, HandshakeFailure};
 use crate::engine::ring::local::Local;
@@ -161,14 +161,18 @@ async fn pass_ready(ring: Rc<Ring>, ready: Arc<Notify>) {
 }
 
 async fn accept(ring: Rc<Ring>, listener: Listener) {
+    let mut failures = AcceptFailures::default();
     loop {
         match listener.accept().await {
-            Ok((socket, address)) => handle_accepted(&ring, socket, canonical(address)),
+            Ok((socket, address)) => {
+                failures.handle_accepted();
+                handle_accepted(&ring, socket, canonical(address));
+            }
             // The peer closed the connection before it was accepted.
             Err(error) if is_of_one_connection(&error) => debug!("accept: {error}"),
             Err(error) => {
                 debug!("accept: {error}");
-                report_shortage(&error);
+                failures.handle_failed(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
