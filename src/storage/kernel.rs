@@ -1,12 +1,11 @@
 //! Kernel features newer than Linux 5.4, the oldest kernel that we support: whether this process may use them. The
 //! kernel is asked once, not its version, since filters of containers refuse calls that the kernel has.
 
-use std::fs::File;
 use std::io;
+use std::ptr;
 use std::sync::LazyLock;
 
-use memmap2::{Advice, MmapOptions};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 /// A kernel feature for which there is a replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +54,38 @@ fn can_open_beneath() -> bool {
 }
 
 /// The kernel must report a page behind the end of a file. Emulators report success and do nothing.
+///
+/// Memory that is shared anonymously is a file of the kernel, which does not grow with its map. Unlike a file of
+/// `memfd_create`, it needs no call that filters refuse.
 fn can_populate() -> bool {
-    let populate = || -> io::Result<io::Result<()>> {
-        let empty = File::from(memfd_create("bt-fast", MemfdFlags::CLOEXEC)?);
-        // SAFETY: the map is never read, and no Rust reference into it is created.
-        let map = unsafe { MmapOptions::new().len(1).map(&empty) }?;
-        Ok(map.advise(Advice::PopulateRead))
-    };
-    // If the test itself fails, descriptors or memory are short, and the replacement would need them too.
-    populate().map_or(true, |populated| populated.is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)))
+    let page = rustix::param::page_size();
+    let (access, flags) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel chooses an address that is not in use.
+    let file = unsafe { libc::mmap(ptr::null_mut(), page, access, flags, -1, 0) };
+    if file == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: only this function knows the map.
+    let map = unsafe { libc::mremap(file, page, 2 * page, libc::MREMAP_MAYMOVE) };
+    if map == libc::MAP_FAILED {
+        // SAFETY: as above; the map was not moved.
+        unsafe { libc::munmap(file, page) };
+        return false;
+    }
+    // SAFETY: the range lies inside the map, and the call does not change content.
+    let failed = unsafe { libc::madvise(map.wrapping_byte_add(page), page, libc::MADV_POPULATE_READ) } != 0;
+    let error = io::Error::last_os_error();
+    // SAFETY: as above; no reference into the map was created.
+    unsafe { libc::munmap(map, 2 * page) };
+    failed && error.raw_os_error() == Some(libc::EFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_all_features() {
+        assert!(KernelFeature::ALL.into_iter().all(KernelFeature::is_available));
+    }
 }

@@ -1,12 +1,11 @@
 //! Read-only maps of content files.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::budget::{Budget, BudgetedCache};
 use super::kernel::KernelFeature;
@@ -125,9 +124,10 @@ impl Mapped {
     }
 
     /// Makes the pages of a range resident with the calls of old kernels: the kernel copies a byte of each page to a
-    /// file in memory, and fails like [`Self::populate`].
+    /// pipe, and fails like [`Self::populate`].
     fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
-        let copies = memfd_create("bt-fast", MemfdFlags::CLOEXEC)?;
+        let (mut reader, writer) = io::pipe()?;
+        let mut copies = [0; limits::POPULATE_PAGES_MAX];
         let page = rustix::param::page_size();
         let (mut at, end) = (offset - offset % page, offset + len);
         while at < end {
@@ -140,12 +140,14 @@ impl Mapped {
             let copied = retry_transient(|| {
                 // SAFETY: the range lies inside the map, which only the kernel reads. It fails with EFAULT if the file
                 // was truncated. The spans outlive the call.
-                let copied = unsafe { libc::pwritev64(copies.as_raw_fd(), bytes.as_ptr(), count, 0) };
+                let copied = unsafe { libc::writev(writer.as_raw_fd(), bytes.as_ptr(), count) };
                 usize::try_from(copied).map_err(|_| io::Error::last_os_error())
             })?;
             if copied == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            // Empties the pipe, so that the next call does not wait.
+            reader.read_exact(&mut copies[..copied])?;
             at += copied * page;
         }
         Ok(())

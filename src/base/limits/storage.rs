@@ -36,13 +36,14 @@ pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
 /// Symbolic links that are followed in one path, the kernel's own limit.
 pub const SYMLINKS_MAX: u32 = 40;
 /// Pages that one call makes resident where the kernel cannot populate maps, the kernel's limit on spans of a call.
+/// A byte of each fits into the smallest pipe, one page.
 pub const POPULATE_PAGES_MAX: usize = 1024;
 
-/// Ring threads; the largest value of `--rings`.
 /// Descriptors of a ring thread with io_uring.
 pub const RING_DESCRIPTORS: usize = 8;
 /// Descriptors of a session beside those of its ring threads. With fewer free ones `--io auto` does not choose io_uring.
 pub const SESSION_DESCRIPTORS: usize = 25;
+/// Ring threads; the largest value of `--rings`.
 pub const RINGS_MAX: usize = 8;
 /// Smallest value of `--arena` in bytes, four blocks.
 pub const ARENA_LEN_MIN: u64 = 64 << 10;
