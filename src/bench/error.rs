@@ -7,6 +7,8 @@ use std::io;
 pub enum BenchError {
     #[error("{what}: {error}")]
     Io { what: &'static str, error: io::Error },
+    #[error("can't find this program: mount /proc, or start bt-fast by its path")]
+    NoProgram,
     #[error("create: {0}")]
     Create(#[from] crate::create::CreateError),
     #[error("verify: {0}")]

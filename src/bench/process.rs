@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
@@ -30,8 +31,7 @@ impl Running {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &[u8],
     ) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(io_error("find this program"))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(own_program()?);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The process must have the flags of the measurement only.
         for (flag, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(FLAG_VARIABLES.as_bytes()))
@@ -89,6 +89,15 @@ impl Running {
         self.wait()?;
         last
     }
+}
+
+/// Returns the path of this program. Without `/proc` it is the path that the kernel was given to start it.
+fn own_program() -> Result<PathBuf, BenchError> {
+    if let Ok(path) = std::env::current_exe() {
+        return Ok(path);
+    }
+    let path = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+    if path.is_file() { Ok(path) } else { Err(BenchError::NoProgram) }
 }
 
 impl Drop for Running {

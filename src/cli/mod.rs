@@ -171,7 +171,8 @@ fn log_kernel_features() {
     if prepare_threads() == ThreadStart::Clone3Hidden {
         tracing::info!("without clone3, which is forbidden here: threads start with clone");
     } else if missing().next().is_none() {
-        tracing::debug!("the kernel has all features");
+        let names = KernelFeature::ALL.map(KernelFeature::name).join(", ");
+        tracing::debug!("{names} and clone3 are available");
     }
 }
 

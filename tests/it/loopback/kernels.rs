@@ -16,10 +16,15 @@ const NOTE: &str = "without a ring (--io plain), which is slower: io_uring: ";
 /// Runs a command in a sandbox of this environment: only the files of the fixture can be written, the user has no name
 /// and no HOME.
 fn run_in(environment: Environment, fixture: &Fixture, command: &Command) -> Finished {
+    run_with_proc(environment, "--proc", fixture, command)
+}
+
+/// [`run_in`] with another kind of mount at `/proc`.
+fn run_with_proc(environment: Environment, proc: &str, fixture: &Fixture, command: &Command) -> Finished {
     let filters = environment.filters();
     let mut sandbox = Command::new("bwrap");
     sandbox.args(["--die-with-parent", "--unshare-user", "--uid", "54321", "--gid", "54321", "--clearenv"]);
-    sandbox.args(["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+    sandbox.args(["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/", "/", "--dev", "/dev", proc, "/proc"]);
     sandbox.arg("--bind").arg(fixture.scratch.path()).arg(fixture.scratch.path());
     for descriptor in 3..3 + filters.len() {
         sandbox.args(["--add-seccomp-fd", &descriptor.to_string()]);
@@ -127,6 +132,7 @@ fn replaced_kernel_features_are_listed_with_v() {
             .map(|name| finished.stderr.matches(&format!("without {name}")).count())
     };
     assert_eq!(lines(Environment::Docker), [0, 0, 0]);
+    assert_eq!(lines(Environment::NoMemoryFiles), [0, 1, 0]);
     assert_eq!(lines(Environment::OldDocker), [1, 0, 1]);
     assert_eq!(lines(Environment::Linux54), [1, 1, 0]);
     assert_eq!(lines(Environment::Linux510), [0, 1, 0]);
@@ -144,4 +150,61 @@ fn old_kernels_follow_no_symbolic_link() {
     assert_fails(&finished, 1, "symbolic link");
     assert_eq!(fs::read_dir(fixture.scratch.join("outside")).unwrap().count(), 0);
     assert!(Path::new(&fixture.scratch.join("target").join(NAME)).exists());
+}
+
+#[test]
+fn lines_about_kernel_features_are_consistent() {
+    let fixture = Fixture::file(u64::from(PIECE_LEN));
+    let get = r#""$BT" get a.torrent -o source --listen "$GET" -vv"#;
+    for environment in [Environment::Docker, Environment::NoRing(libc::ENOSYS)] {
+        let finished = script_in(environment, &fixture, get);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        let lines = ["openat2, MADV_POPULATE_READ and clone3 are available", "without a ring"];
+        assert_eq!(lines.map(|line| finished.stderr.matches(line).count()), [1, 1], "{finished:#?}");
+        assert!(!finished.stderr.contains("all features"), "{finished:#?}");
+    }
+}
+
+/// `/proc` is an empty folder.
+#[test]
+fn old_kernels_need_no_proc() {
+    let fixture = Fixture::file(u64::from(20 * PIECE_LEN));
+    let folder = fixture.scratch.path().to_str().unwrap();
+    let bench = format!("bench loopback --size 1M --rounds 1 --no-floor --dir {folder}");
+    let verify = format!("verify {folder}/a.torrent {folder}/source");
+    let create = format!("create {folder}/source/{NAME} -o {folder}/made.torrent");
+    for environment in [Environment::Linux54, Environment::Docker] {
+        for line in [&verify, &create, &bench] {
+            let mut command = Command::new(bt_fast_path());
+            command.args(line.split(' '));
+            let finished = run_with_proc(environment, "--tmpfs", &fixture, &command);
+            assert_eq!(finished.code, Some(0), "{environment:?}: {line}: {finished:#?}");
+        }
+        fs::remove_file(fixture.scratch.join("made.torrent")).unwrap();
+    }
+}
+
+#[test]
+fn connections_that_are_never_accepted_are_reported_once() {
+    let fixture = Fixture::file(u64::from(PIECE_LEN));
+    for (driver, code) in [("plain", 4), ("ring", 0)] {
+        let script = format!(
+            r#"
+            "$BT" seed a.torrent --data source --listen "$SEED" --io {driver} --json >seed.out 2>seed.err &
+            trap 'kill $!' EXIT
+            until grep -q '"seeding"' seed.out; do sleep 0.02; kill -0 $!; done
+            code=0
+            "$BT" get a.torrent -o target --peer "$SEED" --listen "$GET" --timeout 3 2>get.err || code=$?
+            exit $code
+            "#
+        );
+        let finished = script_in(Environment::NoAccept, &fixture, &script);
+        assert_eq!(finished.code, Some(code), "{driver}: {finished:#?} {}", read(&fixture, "get.err"));
+        let seed = read(&fixture, "seed.err");
+        // A ring accepts connections with an operation that the filter does not see.
+        let expected = usize::from(driver == "plain");
+        assert_eq!(warnings(&seed).len(), expected, "{driver}: {seed}");
+        assert_eq!(seed.matches("new connections wait: accept: Operation not permitted").count(), expected, "{seed}");
+        assert_eq!(seed.matches("seccomp profile that allows accept4").count(), expected, "{seed}");
+    }
 }

@@ -19,6 +19,8 @@ const NEWER_THAN_5_10: RangeInclusive<i64> = libc::SYS_epoll_pwait2..=600;
 const RING: [i64; 3] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 /// Advice for `madvise` that Linux 5.14 introduced.
 const POPULATE: [libc::c_int; 2] = [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE];
+/// Linux's `PR_GET_AUXV`.
+const GET_AUXV: libc::c_int = 0x4155_5856;
 /// Calls that Docker's default profile refuses to a container without capabilities, as far as every architecture has
 /// them.
 const REFUSED_BY_DOCKER: &[i64] = &[
@@ -85,10 +87,15 @@ pub(crate) enum Environment {
     Linux54WithoutRing,
     /// Linux 5.10, apart from operations of io_uring.
     Linux510,
+    /// Linux 5.10 in a container that refuses files in memory.
+    NoMemoryFiles,
+    /// Refuses only to accept connections, except by io_uring.
+    NoAccept,
 }
 
 impl Environment {
-    pub(crate) const ALL: [Self; 7] = [
+    /// Those in which every command works.
+    pub(crate) const ALL: [Self; 8] = [
         Self::NoRing(libc::EPERM),
         Self::NoRing(libc::ENOSYS),
         Self::Docker,
@@ -96,6 +103,7 @@ impl Environment {
         Self::Linux54,
         Self::Linux54WithoutRing,
         Self::Linux510,
+        Self::NoMemoryFiles,
     ];
 
     /// The filters of this environment, each in a file that bubblewrap can read as a descriptor.
@@ -106,16 +114,20 @@ impl Environment {
                 vec![refuse(REFUSED_BY_DOCKER.iter().copied(), libc::EPERM), refuse([libc::SYS_clone3], libc::ENOSYS)]
             }
             Self::OldDocker => vec![refuse(NEWER_THAN_5_4.chain([libc::SYS_clone3]), libc::EPERM)],
-            Self::Linux54 => vec![refuse(NEWER_THAN_5_4, libc::ENOSYS), refuse_populate()],
+            Self::Linux54 => [refuse(NEWER_THAN_5_4, libc::ENOSYS)].into_iter().chain(refuse_options()).collect(),
             Self::Linux54WithoutRing => {
-                vec![refuse(NEWER_THAN_5_4.chain(RING), libc::ENOSYS), refuse_populate()]
+                [refuse(NEWER_THAN_5_4.chain(RING), libc::ENOSYS)].into_iter().chain(refuse_options()).collect()
             }
-            Self::Linux510 => vec![refuse(NEWER_THAN_5_10, libc::ENOSYS), refuse_populate()],
+            Self::Linux510 => [refuse(NEWER_THAN_5_10, libc::ENOSYS)].into_iter().chain(refuse_options()).collect(),
+            Self::NoMemoryFiles => {
+                [refuse([libc::SYS_memfd_create], libc::EPERM)].into_iter().chain(Self::Linux510.filters()).collect()
+            }
+            Self::NoAccept => vec![refuse([libc::SYS_accept, libc::SYS_accept4], libc::EPERM)],
         }
     }
 
     pub(crate) fn has_ring(self) -> bool {
-        matches!(self, Self::OldDocker | Self::Linux54 | Self::Linux510)
+        matches!(self, Self::OldDocker | Self::Linux54 | Self::Linux510 | Self::NoMemoryFiles | Self::NoAccept)
     }
 }
 
@@ -124,14 +136,16 @@ fn refuse(calls: impl IntoIterator<Item = i64>, errno: i32) -> OwnedFd {
     filter(calls.into_iter().map(|call| (call, Vec::new())).collect(), errno)
 }
 
-/// Makes `madvise` fail as on kernels before Linux 5.14.
-fn refuse_populate() -> OwnedFd {
-    let rule = |advice: libc::c_int| {
-        let advice = u64::try_from(advice).unwrap();
-        let is_advice = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, advice).unwrap();
-        SeccompRule::new(vec![is_advice]).unwrap()
+/// Makes `madvise` fail as on kernels before Linux 5.14, and `prctl` as on kernels before 6.4.
+fn refuse_options() -> [OwnedFd; 2] {
+    let rule = |argument, option: libc::c_int| {
+        let option = u64::try_from(option).unwrap();
+        let is_option = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, option).unwrap();
+        SeccompRule::new(vec![is_option]).unwrap()
     };
-    filter([(libc::SYS_madvise, POPULATE.map(rule).into())].into(), libc::EINVAL)
+    let populate = POPULATE.map(|advice| rule(2, advice));
+    [(libc::SYS_madvise, populate.into()), (libc::SYS_prctl, vec![rule(0, GET_AUXV)])]
+        .map(|refused| filter([refused].into(), libc::EINVAL))
 }
 
 /// Compiles a filter and writes it to a file in memory.
