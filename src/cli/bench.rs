@@ -82,7 +82,13 @@ pub(super) fn side() -> Result<(), Failure> {
 
 pub(super) fn folder(folder: &BenchFolder) -> Result<TempDir, Failure> {
     let made = tempfile::Builder::new().prefix("bt-fast-bench-").tempdir_in(&folder.parent);
-    made.map_err(|error| Failure::io("can't create a folder", &shown(&folder.parent), &error))
+    made.map_err(|error| {
+        // The crate appends the path.
+        let (text, place) = (error.to_string(), shown(&folder.parent));
+        let cause = text.split(" at path ").next().unwrap_or_default();
+        let line = format_args!("can't create a folder: {place}: {cause}: choose another place with --dir DIR");
+        Failure::new(exit_of(&error), line)
+    })
 }
 
 /// The file of the HTML page, which is opened before the measurement.
@@ -103,6 +109,9 @@ impl Html {
     }
 }
 
+/// The figures of [`show_loopback`] that are not medians.
+const DETAILS: &str = "details, memory and latencies are those of the round of the median time";
+
 /// Shows the number of rounds of which figures are medians.
 fn shown_rounds(rounds: u64) -> String {
     if rounds == 1 { "one round".to_owned() } else { format!("medians of {rounds} rounds") }
@@ -118,6 +127,9 @@ fn show_loopback(figures: &Figures, output: &Output) {
         figures.place,
         shown_rounds(figures.rounds as u64)
     ));
+    if figures.rounds > 1 {
+        output.result(DETAILS);
+    }
     let rate_row = |what: &str, gb_per_s: f64, seconds: f64, note: &str| {
         let rate = format!("{gb_per_s:.2} GB/s");
         output.result(format_args!("{what:<22}{rate:>12}   {seconds:>6.2} s   {note}"));

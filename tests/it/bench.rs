@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::sandbox::Sandbox;
+use crate::support::sandbox::{Run, Sandbox};
 
 #[test]
 fn hash_measures_every_kernel() {
@@ -152,6 +152,27 @@ fn loopback_shows_the_machine_at_most() {
     assert!(compared(run.text(), "bare pair ").contains("a plain copy program"));
     let in_memory = sandbox.run("bench loopback --size 16M --rounds 1 --ram").ok();
     assert!(!compared(in_memory.text(), "at most ").contains("disk "), "no disk takes part");
+}
+
+#[test]
+fn loopback_says_which_figures_are_medians() {
+    let sandbox = Sandbox::new();
+    let details = "details, memory and latencies are those of the round of the median time";
+    for (options, count) in [("--rounds 2 --io both", 2), ("--rounds 1", 0)] {
+        let run = sandbox.run(&format!("bench loopback --size 1M --no-floor --dir . {options}")).ok();
+        let lines = |part: &str| run.text().lines().filter(|line| line.contains(part)).count();
+        assert_eq!((lines("medians of 2 rounds"), lines(details)), (count, count), "{run:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_reported_with_the_flag() {
+    let sandbox = Sandbox::new();
+    for line in ["bench loopback --size 1M", "bench floor --size 1M", "bench swarm --size 1M"] {
+        let mut command = sandbox.command(line.split(' '));
+        let run = Run::from(command.env("TMPDIR", "/absent").output().unwrap());
+        run.fails(1, "/absent: No such file or directory (os error 2): choose another place with --dir DIR");
+    }
 }
 
 #[test]
