@@ -21,12 +21,29 @@ use crate::support::{
 const BYTE_COUNT: usize = 20 * PIECE_LEN as usize;
 const LEN: u64 = BYTE_COUNT as u64;
 
+test_on_both_drivers!(
+    a_foreign_file_is_kept_without_overwrite,
+    overwrite_truncates_a_file_that_is_too_long,
+    overwrite_truncates_complete_content_that_is_too_long,
+    content_named_like_its_torrent_does_not_replace_it,
+    empty_and_reserved_files_are_written_to,
+    a_killed_run_recognizes_only_its_own_files,
+    a_file_that_replaces_a_correct_one_is_kept,
+    a_verified_piece_vouches_for_neighboring_short_files,
+    a_deselected_file_with_foreign_content_is_kept,
+    complete_read_only_content_is_complete,
+    incomplete_read_only_content_fails,
+    two_torrents_with_one_file_take_turns,
+    two_names_of_one_file_are_refused,
+    two_names_of_one_correct_file_are_complete,
+    a_seed_may_run_beside_a_download_of_the_same_files,
+);
+
 /// Creates one file of several pieces, and three that are shorter than a piece.
 fn folder() -> Fixture {
     Fixture::files(&[("a", 10), ("b", 5 * u64::from(PIECE_LEN)), ("c", 1000), ("d", 2000)])
 }
 
-#[test]
 fn a_foreign_file_is_kept_without_overwrite() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -44,7 +61,6 @@ fn a_foreign_file_is_kept_without_overwrite() {
     }
 }
 
-#[test]
 fn overwrite_truncates_a_file_that_is_too_long() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -58,7 +74,6 @@ fn overwrite_truncates_a_file_that_is_too_long() {
     fixture.assert_complete(&target);
 }
 
-#[test]
 fn overwrite_truncates_complete_content_that_is_too_long() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
@@ -68,7 +83,6 @@ fn overwrite_truncates_complete_content_that_is_too_long() {
     fixture.assert_complete(&target);
 }
 
-#[test]
 fn content_named_like_its_torrent_does_not_replace_it() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -84,7 +98,6 @@ fn content_named_like_its_torrent_does_not_replace_it() {
     }
 }
 
-#[test]
 fn empty_and_reserved_files_are_written_to() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -100,7 +113,6 @@ fn empty_and_reserved_files_are_written_to() {
 
 /// After a kill the next run recognizes the file that it created, even with less than one piece in it, but not a file
 /// that replaced it.
-#[test]
 fn a_killed_run_recognizes_only_its_own_files() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
@@ -132,7 +144,6 @@ fn a_killed_run_recognizes_only_its_own_files() {
 }
 
 /// The other files of the torrent are complete.
-#[test]
 fn a_file_that_replaces_a_correct_one_is_kept() {
     let fixture = folder();
     let seed = fixture.seed();
@@ -152,7 +163,6 @@ fn a_file_that_replaces_a_correct_one_is_kept() {
     }
 }
 
-#[test]
 fn a_verified_piece_vouches_for_neighboring_short_files() {
     let fixture = folder();
     let seed = fixture.seed();
@@ -166,7 +176,6 @@ fn a_verified_piece_vouches_for_neighboring_short_files() {
     fixture.get(&target, &[seed.address]);
 }
 
-#[test]
 fn a_deselected_file_with_foreign_content_is_kept() {
     let fixture = folder();
     let seed = fixture.seed();
@@ -184,7 +193,6 @@ fn a_deselected_file_with_foreign_content_is_kept() {
     }
 }
 
-#[test]
 fn complete_read_only_content_is_complete() {
     let fixture = folder();
     let finished = with_mounts(
@@ -197,7 +205,6 @@ fn complete_read_only_content_is_complete() {
     assert!(failures(&finished.stderr).is_empty(), "{finished:#?}");
 }
 
-#[test]
 fn incomplete_read_only_content_fails() {
     let fixture = folder();
     let finished = with_mounts(
@@ -219,7 +226,6 @@ fn waiting(fixture: &Fixture, target: &Path) -> Running {
     get
 }
 
-#[test]
 fn two_torrents_with_one_file_take_turns() {
     let folder = folder();
     let target = folder.scratch.folder("target");
@@ -240,7 +246,6 @@ fn two_torrents_with_one_file_take_turns() {
     folder.get(&target, &[seed.address]);
 }
 
-#[test]
 fn two_names_of_one_file_are_refused() {
     let fixture = folder();
     let target = fixture.scratch.folder("target");
@@ -252,7 +257,6 @@ fn two_names_of_one_file_are_refused() {
 }
 
 /// Complete content needs no write, so hard links are allowed.
-#[test]
 fn two_names_of_one_correct_file_are_complete() {
     let fixture = Fixture::made_by(&[], PIECE_LEN, |root| {
         fs::create_dir(root).unwrap();
@@ -265,7 +269,6 @@ fn two_names_of_one_correct_file_are_complete() {
     fixture.get(&target, &[]);
 }
 
-#[test]
 fn a_seed_may_run_beside_a_download_of_the_same_files() {
     let fixture = Fixture::file(LEN);
     let target = fixture.scratch.folder("target");
