@@ -17,6 +17,8 @@ use crate::support::{
 
 const LEN: u64 = 20_000;
 
+test_on_both_drivers!(every_command_maps_names_identically);
+
 fn entry(path: &[&str], more: &[(&'static str, Bencoded)]) -> Bencoded {
     let path = list(path.iter().map(string));
     let mut entries = vec![("length", integer(LEN)), ("path", path)];
@@ -64,7 +66,6 @@ fn fixture() -> Fixture {
     Fixture { scratch, source, torrent, metainfo }
 }
 
-#[test]
 fn every_command_maps_names_identically() {
     let fixture = fixture();
     run(bt_fast().arg("verify").arg(&fixture.torrent).arg(&fixture.source), DEADLINE).success();
