@@ -19,6 +19,7 @@ use crate::base::InfoHash;
 use crate::base::limits::TRACKER_LIST_LEN_MAX;
 use crate::base::units::Count;
 use crate::create::open::{open_regular, shown};
+use crate::engine::listen_remedy;
 use crate::tracker::Table;
 use crate::web::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use crate::web::tracker::{Tracker, http, udp};
@@ -41,8 +42,7 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
     };
     let tracker = Tracker::new(table);
     let refuse = |error: &io::Error| {
-        let line =
-            format!("can't listen on {}: {error}: choose another address with --listen ADDR:PORT", options.listen);
+        let line = format_args!("can't listen on {}: {error}: {}", options.listen, listen_remedy(error, "--listen"));
         Failure::new(exit_of(error), line)
     };
     let Handed { web, tracker: udp, .. } = Handed::take(&["web", "tracker"])?;

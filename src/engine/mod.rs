@@ -37,7 +37,7 @@ pub use host_summary::HostSummary;
 pub use metrics::monitor::{Monitor, Snapshot};
 pub use metrics::stats::{Latency, Stats};
 pub use metrics::usage::{Memory, ThreadUsage, Threads, Usage};
-pub use network::listen::{Listen, ListenError};
+pub use network::listen::{Listen, ListenError, listen_remedy};
 pub use network::nearness::own_addresses;
 pub use report::{Departure, Departures, DownloadEnd, EngineError, HungUp, Report};
 pub use session::run;

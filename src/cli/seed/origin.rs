@@ -18,7 +18,7 @@ use crate::cli::output::Output;
 use crate::cli::records::Record;
 use crate::codec::metainfo::Metainfo;
 use crate::codec::url::Url;
-use crate::engine::{Contents, Listen, Monitor, Timeliness};
+use crate::engine::{Contents, Listen, Monitor, Timeliness, listen_remedy};
 use crate::tracker::{self, Table};
 use crate::web::admin::Admin;
 use crate::web::hosts::Hosts;
@@ -89,8 +89,7 @@ impl Origin {
     ) -> Result<Self, Failure> {
         let cannot = |what: &str, address: Option<SocketAddr>, flag: &str, error: &io::Error| {
             let on = address.map(|address| format!(" on {address}")).unwrap_or_default();
-            let line =
-                format_args!("can't listen for {what}{on}: {error}: choose another address with {flag} ADDR:PORT");
+            let line = format_args!("can't listen for {what}{on}: {error}: {}", listen_remedy(error, flag));
             Failure::new(exit_of(error), line)
         };
         let sockets = match &handed.web {

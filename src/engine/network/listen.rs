@@ -36,7 +36,7 @@ impl Listen {
 /// Why we can't listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("can't listen on {address}: {source}: choose another address with --listen ADDR:PORT")]
+    #[error("can't listen on {address}: {source}: {}", listen_remedy(source, "--listen"))]
     Address { address: SocketAddr, source: io::Error },
     #[error(
         "can't listen through the interface '{}': {source}: give --bind-device one that 'ip link' lists",
@@ -47,6 +47,15 @@ pub enum ListenError {
     AllTaken,
     #[error("can't listen on the socket that was handed over: {0}")]
     Handed(io::Error),
+}
+
+/// Returns the remedy for an error of a listener at the address of this flag.
+pub fn listen_remedy(error: &io::Error, flag: &str) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => "raise the limit with 'ulimit -n'".to_owned(),
+        Some(libc::ENFILE) => "raise 'sysctl fs.file-max'".to_owned(),
+        _ => format!("choose another address with {flag} ADDR:PORT"),
+    }
 }
 
 /// Opens a listener for each ring, all on the port of the first one.

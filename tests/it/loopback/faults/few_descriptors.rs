@@ -62,6 +62,9 @@ fn servers_without_descriptors_fail_in_one_line() {
             let lines = output.lines().filter(|line| line.starts_with("bt-fast: ")).count();
             assert_eq!((status.code(), lines), (Some(1), 1), "{name} {count}: {output}");
             assert!(!output.contains("panicked"), "{name} {count}: {output}");
+            if output.contains("can't listen") {
+                assert!(output.contains("'ulimit -n'"), "{name} {count}: {output}");
+            }
         }
     }
 }
